@@ -1,0 +1,1 @@
+"""The science of ddim-flows: sampling, scoring and uncertainty, without a workflow engine."""
