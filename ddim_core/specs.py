@@ -107,3 +107,172 @@ class SamplerSpec:
             )
         if self.clip_range <= 0.0:
             raise ValueError(f"clip_range is {self.clip_range}; it must be positive")
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """One sampler setting on one checkpoint: the unit that gets a score.
+
+    Attributes:
+        sampler: The sampler setting.
+        noise: A schedule to use instead of the checkpoint's own, or None.
+        seed: Keys every image's random stream together with the image's index; cells of one
+            seed share x_T image by image.
+        dtype: Number format of the sampling arithmetic.
+    """
+
+    sampler: SamplerSpec
+    noise: NoiseSpec | None = None
+    seed: int = 0
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        require_at_least("seed", self.seed, 0)
+        require_choice("dtype", self.dtype, ("float32", "float64", "bfloat16", "float16"))
+
+    @property
+    def label(self) -> str:
+        """The cell's short name for people: its coordinates in the grid."""
+        return f"S={self.sampler.steps} {self.row}"
+
+    @property
+    def row(self) -> str:
+        """The cell's line of the grid: all that is not S."""
+        if self.sampler.variance == "sigma_hat":
+            return "sigma-hat"
+        return f"eta={self.sampler.eta:g}"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How work is done on this machine; no part of any result, so no part of any cache key.
+
+    Attributes:
+        device: A torch device; `cpu`, or `cuda` (untested).
+        batch_size: Images per network call.
+        threads: Torch threads per task.
+    """
+
+    device: str = "cpu"
+    batch_size: int = 100
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        require_at_least("batch_size", self.batch_size, 1)
+        require_at_least("threads", self.threads, 1)
+
+
+@dataclass(frozen=True)
+class ToyModelSpec:
+    """A small unconditional U-Net that learns in minutes on a CPU.
+
+    Attributes:
+        resolution: Height and width of the images, in pixels.
+        channels: 1 for grey images, 3 for RGB.
+        widths: Channels of each level, from full resolution down, each level half the size.
+        attention: Levels (indices into `widths`) that get self-attention.
+        layers_per_block: Residual blocks per level.
+        norm_groups: Groups of the group norms; every width is a multiple of it.
+    """
+
+    resolution: int = 8
+    channels: int = 1
+    widths: tuple[int, ...] = (32, 32, 64)
+    attention: tuple[int, ...] = ()
+    layers_per_block: int = 1
+    norm_groups: int = 8
+
+    def __post_init__(self) -> None:
+        require_at_least("layers_per_block", self.layers_per_block, 1)
+        require_at_least("norm_groups", self.norm_groups, 1)
+        halvings = 2 ** (len(self.widths) - 1)
+        if self.resolution < halvings or self.resolution % halvings:
+            raise ValueError(
+                f"resolution is {self.resolution}; {len(self.widths)} widths need a multiple "
+                f"of {halvings}"
+            )
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels is {self.channels}; it must be 1 or 3")
+        if any(width < 1 or width % self.norm_groups for width in self.widths):
+            raise ValueError(
+                f"widths are {self.widths}; each must be a multiple of norm_groups, "
+                f"{self.norm_groups}"
+            )
+        if any(not 0 <= level < len(self.widths) for level in self.attention):
+            raise ValueError(
+                f"attention is {self.attention}; levels are 0 to {len(self.widths) - 1}"
+            )
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """How a noise model is trained; with the data set's digest it decides the weights.
+
+    Attributes:
+        model: The network.
+        noise: The schedule it learns to invert.
+        steps: Optimiser steps in all; the learning rate decays to 0 over them.
+        batch_size: Images per step.
+        learning_rate: Peak of the schedule.
+        warmup_steps: Steps over which the learning rate rises linearly to its peak.
+        ema_decay: Largest decay of the moving average of the weights, in [0, 1).
+        gradient_clip: Largest norm of the gradient.
+        flip: Mirror half of the images; wrong for digits and letters.
+        seed: Keys the initial weights, the batches, the timesteps and the noise.
+    """
+
+    model: ToyModelSpec = ToyModelSpec()
+    noise: NoiseSpec = NoiseSpec()
+    steps: int = 2400
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    ema_decay: float = 0.995
+    gradient_clip: float = 1.0
+    flip: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _settle_types(self)
+        require_at_least("steps", self.steps, 1)
+        require_at_least("batch_size", self.batch_size, 1)
+        require_at_least("warmup_steps", self.warmup_steps, 0)
+        require_at_least("seed", self.seed, 0)
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
+        if self.learning_rate <= 0.0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
+        if self.gradient_clip <= 0.0:
+            raise ValueError(f"gradient_clip is {self.gradient_clip}; it must be positive")
+
+
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """How the small classifier behind the `classifier` features is trained.
+
+    Attributes:
+        steps: Optimiser steps in all.
+        batch_size: Images per step.
+        learning_rate: Peak of a one-cycle schedule.
+        width: Channels of the first convolution.
+        n_features: d, the size of the penultimate layer.
+        shift: Largest random shift of a training image, in pixels, each way.
+        seed: Keys the initial weights, the batches and the shifts.
+    """
+
+    steps: int = 1500
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    width: int = 32
+    n_features: int = 64
+    shift: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _settle_types(self)
+        for name in ("steps", "batch_size", "width", "n_features"):
+            require_at_least(name, getattr(self, name), 1)
+        require_at_least("shift", self.shift, 0)
+        require_at_least("seed", self.seed, 0)
+        if self.learning_rate <= 0.0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")

@@ -1,0 +1,55 @@
+# Two commands need nothing first: `make demo` and `make test`. Each sets up .venv where needed.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench serve lint clean setup
+
+help:
+	@echo "make demo   set up, train a small model, run the (S, eta) FID grid, print table and report"
+	@echo "make test   set up, run all tests"
+	@echo "make serve  Prefect server, MLflow, a worker and the deployments on this machine"
+	@echo "make bench  the benchmarks; writes benchmarks/results.json"
+	@echo "make lint   ruff and mypy"
+	@echo "make clean  remove .venv and caches (not data/)"
+
+demo: setup
+	$(BIN)/ddim grid
+
+test: setup
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m benchmarks.run
+
+serve: setup
+	$(BIN)/python -m flows.serve
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# A .venv counts as made only when its last step left the fingerprint of what was asked for and
+# the packages are really there; a half-made one is made anew, an outdated one is brought up.
+FINGERPRINT := $(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
+
+setup:
+	@if [ ! -f .venv/ready ] || ! $(BIN)/python -c "$$SOUND" 2>/dev/null; then \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.11 ...")' \
+	  && echo "making .venv (some GB; once)" && $(PYTHON) -m venv --clear .venv; fi
+	@if [ "$$(cat .venv/ready 2>/dev/null)" != "$(FINGERPRINT)" ]; then \
+	  rm -f .venv/ready \
+	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]' \
+	  && echo "$(FINGERPRINT)" > .venv/ready; fi
+
+define SOUND
+import importlib.metadata as metadata, sys
+names = [line.split("==")[0] for line in open("constraints.txt") if "==" in line]
+needed = {"prefect", "torch", "torchvision", "mlflow", "diffusers", "datasets", "pytest"} & set(names)
+[metadata.version(name) for name in needed | {"ddim-flows"}]
+[__import__("importlib.util").util.find_spec(name) or sys.exit(1) for name in needed]
+endef
+export SOUND
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

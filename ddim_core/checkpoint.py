@@ -1,0 +1,155 @@
+"""Checkpoints on disk: diffusers pipeline folders, written byte for byte alike, read offline."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+from ddim_core.models import UNetModel
+from ddim_core.schedule import NoiseSchedule
+from ddim_core.specs import NoiseSpec
+
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+PICKLE_NAME = "diffusion_pytorch_model.bin"
+RECORD_NAME = "ddim_flows.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A noise model and what has to be known to sample from it.
+
+    Attributes:
+        model: The network, ready to be called.
+        schedule: The schedule it was trained on; None for a bare network folder, which has none.
+        prediction_type: `epsilon`, `sample` or `v_prediction`; `epsilon` for a bare network.
+        resolution: Height and width of its images, in pixels.
+        channels: 1 for grey images, 3 for RGB.
+        training_step: Optimiser steps behind it; None if the folder does not say.
+        name: The folder's name, for people.
+    """
+
+    model: UNetModel
+    schedule: NoiseSchedule | None
+    prediction_type: str
+    resolution: int
+    channels: int
+    training_step: int | None
+    name: str
+
+
+def save_pipeline(folder: Path, unet: UNet2DModel, noise: NoiseSpec, training_step: int) -> None:
+    """Writes a folder that `diffusers.DDPMPipeline.from_pretrained` opens.
+
+    The same weights, schedule and step give the same bytes. `training_step` goes to a file of our
+    own, which diffusers does not look at. Files of these names are overwritten.
+
+    Args:
+        folder: Made if it is not there.
+        unet: The network to save, usually the moving average of the trained one.
+        noise: The schedule it was trained on.
+        training_step: Optimiser steps behind the weights.
+    """
+    settled = UNet2DModel.from_config(unet.config)
+    settled.load_state_dict(unet.state_dict())  # contiguous, as safetensors demands
+    DDPMPipeline(unet=settled, scheduler=_scheduler(noise)).save_pretrained(
+        folder, safe_serialization=True
+    )
+    record = json.dumps({"training_step": training_step}, indent=2)
+    (folder / RECORD_NAME).write_text(record + "\n")
+
+
+def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
+    """Opens a diffusers pipeline folder, or the folder of a bare `UNet2DModel`; never a network.
+
+    Args:
+        folder: The local folder; weights must be safetensors.
+        device: Where the network is put.
+
+    Raises:
+        ValueError: If the folder is not there, lacks weights or a configuration, holds pickled
+            weights only, or holds a network that is not unconditional or learns its variance.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {str(folder)!r}; a checkpoint is a local folder")
+    is_pipeline = (folder / "model_index.json").is_file()
+    unet_folder = folder / "unet" if is_pipeline else folder
+    unet = _load_unet(unet_folder).to(device)
+    schedule, prediction_type = None, "epsilon"
+    if is_pipeline:
+        config = _read_json(folder / "scheduler" / "scheduler_config.json")
+        schedule = NoiseSchedule.from_diffusers(config)
+        prediction_type = config.get("prediction_type", "epsilon")
+    record_path = folder / RECORD_NAME
+    record = _read_json(record_path) if record_path.is_file() else {}
+    return Checkpoint(
+        model=UNetModel(unet),
+        schedule=schedule,
+        prediction_type=prediction_type,
+        resolution=int(unet.config["sample_size"]),
+        channels=int(unet.config["in_channels"]),
+        training_step=record.get("training_step"),
+        name=folder.name,
+    )
+
+
+def _load_unet(folder: Path) -> UNet2DModel:
+    config = _read_json(folder / "config.json")
+    if config.get("_class_name") != "UNet2DModel":
+        raise ValueError(
+            f"{folder.name}/config.json describes a {config.get('_class_name')}; "
+            "it must be a UNet2DModel"
+        )
+    if config["in_channels"] != config["out_channels"]:
+        raise ValueError(
+            f"the network has {config['in_channels']} input and {config['out_channels']} output "
+            "channels; they must be equal (networks that learn the variance are not supported)"
+        )
+    if config.get("class_embed_type") or config.get("num_class_embeds"):
+        raise ValueError("the network is class-conditional; it must be unconditional")
+    if not isinstance(config.get("sample_size"), int):
+        raise ValueError(f"sample_size is {config.get('sample_size')}; it must be one whole number")
+    if not (folder / WEIGHTS_NAME).is_file():
+        raise ValueError(_missing_weights(folder))
+    return UNet2DModel.from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32
+    )
+
+
+def _missing_weights(folder: Path) -> str:
+    if (folder / PICKLE_NAME).is_file():
+        return (
+            f"{folder.name} holds its weights as a pickle, {PICKLE_NAME}, which can run code when "
+            "it is read. If you trust it, convert it once: UNet2DModel.from_pretrained(folder, "
+            "use_safetensors=False).save_pretrained(folder)"
+        )
+    return f"{folder.name} holds no weights; {WEIGHTS_NAME} is missing"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path.parent.name}/{path.name} is missing; a checkpoint must have it")
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path.parent.name}/{path.name} is not JSON: {error}") from error
+
+
+def _scheduler(noise: NoiseSpec) -> DDPMScheduler:
+    shapes = {"linear": "linear", "quad": "scaled_linear", "cosine": "squaredcos_cap_v2"}
+    if noise.kind in shapes:
+        return DDPMScheduler(
+            num_train_timesteps=noise.n_train,
+            beta_schedule=shapes[noise.kind],
+            beta_start=noise.beta_start,
+            beta_end=noise.beta_end,
+            rescale_betas_zero_snr=noise.zero_snr,
+        )
+    alpha_bar = NoiseSchedule.from_spec(noise).alpha_bar
+    previous = [1.0, *alpha_bar[:-1]]
+    betas = [float(1.0 - now / before) for now, before in zip(alpha_bar, previous, strict=True)]
+    return DDPMScheduler(num_train_timesteps=noise.n_train, trained_betas=betas)

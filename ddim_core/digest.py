@@ -1,0 +1,134 @@
+"""Digests of values and of code: what a cache key is made of.
+
+Two things must never share a key (a stale result would be trusted), and one thing should have
+one key however it is written: comments, docstrings and formatting do not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("ddim_core.", "tasks.")
+# Modules whose text is in no key. Specs reach a task as inputs, so their values are in its key
+# already. The others move bytes that are verified by digest, and change none.
+APART = frozenset({"ddim_core.specs", "tasks.caching", "tasks.places", "tasks.store"})
+
+
+def canonical(value: Any) -> Any:
+    """Turns a value into plain JSON data in which equal meanings are equal text.
+
+    A reference to a stored artefact (a mapping with the key `artifact`) counts by its content
+    digest alone: what it cost to make, and when, is no part of what it is.
+
+    Raises:
+        TypeError: For anything that is not a frozen record, mapping, sequence or JSON scalar;
+            a path, array or model has no place in a key.
+    """
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return {"float": value.hex()}
+    if is_dataclass(value) and not isinstance(value, type):
+        content = {f.name: canonical(getattr(value, f.name)) for f in fields(value)}
+        return {"record": type(value).__name__, **content}
+    if isinstance(value, Mapping):
+        if "artifact" in value:
+            return {"artifact": str(value["artifact"])}
+        return {"mapping": sorted([str(k), canonical(v)] for k, v in value.items())}
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+        return [canonical(item) for item in value]
+    raise TypeError(
+        f"a {type(value).__name__} cannot be part of a cache key; pass a frozen record, "
+        "a plain value, or a reference to a stored artefact"
+    )
+
+
+def digest(*values: Any) -> str:
+    """Returns the sha256 hex digest of values in their canonical form."""
+    text = json.dumps([canonical(v) for v in values], separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Returns the sha256 hex digest of a file's bytes, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def code_digest(module: str) -> str:
+    """Returns the digest of a module and of all code of ours that it imports, directly or not.
+
+    Over the abstract syntax tree without docstrings, so that editing a comment changes nothing.
+    A data file beside a module with the same stem (a template) counts as part of it. Python's
+    own version counts too: the same text may parse to another tree under another version, and
+    then everything is made again, which is safe.
+    """
+    parts = []
+    for name in sorted(_closure(module)):
+        path = _source_path(name)
+        parts.append([name, ast.dump(_without_docstrings(_tree(path)))])
+        for companion in sorted(path.parent.glob(f"{path.stem}.*")):
+            if companion.suffix not in {".py", ".pyc"}:
+                parts.append([companion.name, file_digest(companion)])
+    return digest(parts)
+
+
+def _closure(module: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name not in APART:
+            found.add(name)
+            waiting.extend(_our_imports(_tree(_source_path(name))))
+    return found
+
+
+def _our_imports(tree: ast.Module) -> set[str]:
+    """The modules of our packages that a module imports anywhere in its text."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                raise ValueError(f"relative import of {node.module!r}: name the package in full")
+            if f"{node.module}." in PACKAGES:
+                names.update(f"{node.module}.{alias.name}" for alias in node.names)
+            else:
+                names.add(node.module or "")
+    return {name for name in names if name.startswith(PACKAGES)}
+
+
+def _source_path(module: str) -> Path:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ValueError(f"there is no source for the module {module!r}")
+    return Path(spec.origin)
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+    return tree

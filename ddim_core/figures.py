@@ -1,0 +1,117 @@
+"""The pictures of a report, as PNG bytes; each takes rows of the table or images, and draws."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ddim_core.reading import lines
+
+Row = Mapping[str, Any]
+DOTS_PER_INCH = 110
+COLOURS = ("#0b3c5d", "#328cc1", "#3a7d44", "#d9792b", "#b23a48", "#6b4e9b", "#7f7f7f")
+
+
+def heat_map(rows: Sequence[Row]) -> bytes:
+    """Draws FID over (S, line) on a logarithmic colour scale, each cell with its interval."""
+    grouped = lines(rows)
+    steps = sorted({row["steps"] for row in rows})
+    values = np.full((len(grouped), len(steps)), np.nan)
+    figure = Figure(figsize=(1.6 + 1.35 * len(steps), 1.2 + 0.62 * len(grouped)))
+    axes = figure.subplots()
+    for i, line in enumerate(grouped.values()):
+        for row in line:
+            values[i, steps.index(row["steps"])] = max(row["fid"], 1e-6)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    norm = LogNorm(low, max(high, low * 1.01))
+    axes.imshow(values, cmap="viridis_r", norm=norm, aspect="auto")
+    for i, line in enumerate(grouped.values()):
+        for row in line:
+            dark = norm(max(row["fid"], 1e-6)) > 0.5
+            axes.text(
+                steps.index(row["steps"]), i, _cell_text(row),
+                ha="center", va="center", fontsize=8.5, color="white" if dark else "black",
+            )  # fmt: skip
+    axes.set_xticks(range(len(steps)), [f"S = {s}" for s in steps])
+    axes.set_yticks(range(len(grouped)), list(grouped))
+    axes.set_title(_protocol(rows), fontsize=9)
+    return _png(figure)
+
+
+def curves(rows: Sequence[Row], floor: Row | None) -> bytes:
+    """Draws FID against S for each line with its 95 % band, and what real images score."""
+    figure = Figure(figsize=(7.2, 4.4))
+    axes = figure.subplots()
+    for colour, (name, line) in zip(_cycle(len(lines(rows))), lines(rows).items(), strict=True):
+        steps = [row["steps"] for row in line]
+        axes.plot(steps, [row["fid"] for row in line], "o-", ms=4, color=colour, label=name)
+        if all(row["fid_low"] is not None for row in line):
+            low = [max(row["fid_low"], 1e-3) for row in line]
+            axes.fill_between(
+                steps, low, [row["fid_high"] for row in line], color=colour, alpha=0.2, lw=0
+            )
+    if floor:
+        axes.axhline(floor["fid"], color="black", lw=1, ls=":")
+        text = f"held-out real images, N = {floor['n_images']}: {floor['fid']:.1f}"
+        axes.annotate(text, (1, floor["fid"]), xycoords=("axes fraction", "data"),
+                      ha="right", va="bottom", fontsize=8)  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="steps S", ylabel="FID (95 % band)")
+    all_steps = sorted({row["steps"] for row in rows})
+    axes.set_xticks(all_steps, [str(s) for s in all_steps])
+    axes.minorticks_off()
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    axes.set_title(_protocol(rows), fontsize=9)
+    return _png(figure)
+
+
+def contact_sheet(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
+    """Draws one line of images for each cell; down a column all start from the same x_T.
+
+    Args:
+        images: uint8 [n, height, width, channels] by the cell's name, n equal in all.
+    """
+    n_columns = max(len(batch) for batch in images.values())
+    figure = Figure(figsize=(1.9 + 0.55 * n_columns, 0.3 + 0.55 * len(images)))
+    grid = figure.subplots(len(images), n_columns, squeeze=False, gridspec_kw={"wspace": 0.06})
+    for line, (name, batch) in zip(grid, images.items(), strict=True):
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+        for axes in line:
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_frame_on(False)
+        for axes, image in zip(line, batch, strict=False):
+            axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
+    return _png(figure)
+
+
+def _cell_text(row: Row) -> str:
+    if row["fid_low"] is None:
+        return f"{row['fid']:.1f}"
+    return f"{row['fid']:.1f}\n[{row['fid_low']:.1f}, {row['fid_high']:.1f}]"
+
+
+def _protocol(rows: Sequence[Row]) -> str:
+    row = rows[0]
+    return (
+        f"FID of {row['checkpoint']} against {row['dataset']} {row['split']}; N = {row['n_images']}"
+        f" a cell, {row['n_reference']} real, {row['extractor']} features, 95 % intervals"
+    )
+
+
+def _cycle(n: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(n)]
+
+
+def _png(figure: Figure) -> bytes:
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
+    return buffer.getvalue()

@@ -1,0 +1,161 @@
+"""What a grid's numbers say, in sentences that are computed from them.
+
+Cells of a grid share x_T image by image, so two cells are compared by the jackknife of their
+paired difference; p-values of one question are corrected together by Holm's procedure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from ddim_core.uncertainty import PairedDifference, holm, paired_difference
+
+LEVEL = 0.05
+Row = Mapping[str, Any]
+
+
+def line_name(row: Row) -> str:
+    """Names a row's line in the grid: its eta, or sigma-hat."""
+    return "sigma-hat" if row["variance"] == "sigma_hat" else f"eta = {row['eta']:g}"
+
+
+def cell_name(row: Row) -> str:
+    return f"S = {row['steps']}, {line_name(row)}"
+
+
+def lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Groups cells into lines of one eta (or sigma-hat), each in order of S."""
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(line_name(row), []).append(row)
+    return {name: sorted(line, key=lambda r: r["steps"]) for name, line in grouped.items()}
+
+
+def difference(a: Row, b: Row) -> PairedDifference:
+    """Compares two cells of one grid: FID of a minus FID of b, by their shared groups."""
+    return paired_difference(
+        a["fid_leave_one_out"],
+        b["fid_leave_one_out"],
+        a["fid"],
+        b["fid"],
+        a["group_sizes"],
+    )
+
+
+def read_grid(rows: Sequence[Row]) -> list[str]:
+    """Says what the grid shows and what it does not: the trend in S, the order of the rows at
+    the smallest S but one, the best cell and its ties, and signs of an undertrained model.
+
+    Args:
+        rows: Rows of the table (columns as there), all of one grid.
+
+    Returns:
+        Sentences of plain text; every claim of a difference is beyond its corrected interval.
+    """
+    if not rows:
+        return ["No cell has a score."]
+    if any(len(row["fid_leave_one_out"]) < 2 for row in rows):
+        return ["There are too few images for intervals, so no difference is claimed."]
+    said = [_best(rows), *_trend(rows), *_order(rows), *_undertrained(rows)]
+    return [sentence for sentence in said if sentence]
+
+
+def tied_with_best(rows: Sequence[Row]) -> list[Row]:
+    """Returns the cells whose FID cannot be told from the lowest one (Holm, level 0.05).
+
+    The best cell itself comes first.
+    """
+    best, *others = sorted(rows, key=lambda row: row["fid"])
+    p_values = holm([difference(other, best).p_value for other in others]) if others else []
+    ties = [o for o, p in zip(others, p_values, strict=True) if p >= LEVEL]
+    return [best, *ties]
+
+
+def _best(rows: Sequence[Row]) -> str:
+    best, *ties = tied_with_best(rows)
+    fid = f"{best['fid']:.2f} [{best['fid_low']:.2f}, {best['fid_high']:.2f}]"
+    if len(rows) == 1:
+        return f"The only cell is {cell_name(best)}: FID {fid}."
+    tail = (
+        f"{len(ties)} other cells cannot be told from it: {'; '.join(map(cell_name, ties))}"
+        if len(ties) > 1
+        else f"one other cell cannot be told from it: {cell_name(ties[0])}"
+        if ties
+        else "every other cell is worse beyond its paired interval"
+    )
+    cheapest = min([best, *ties], key=lambda row: row["nfe"])
+    advice = (
+        f" The cheapest of these is {cell_name(cheapest)}, {cheapest['nfe']} network calls an image."
+        if ties
+        else ""
+    )
+    return f"The lowest FID is {fid} at {cell_name(best)}; {tail}.{advice}"
+
+
+def _trend(rows: Sequence[Row]) -> list[str]:
+    """Compares the fewest with the most steps on every line."""
+    ends = {name: (line[0], line[-1]) for name, line in lines(rows).items() if len(line) > 1}
+    if not ends:
+        return []
+    tests = {name: difference(most, fewest) for name, (fewest, most) in ends.items()}
+    corrected = dict(zip(tests, holm([t.p_value for t in tests.values()]), strict=True))
+    falls = [n for n, t in tests.items() if t.value < 0 and corrected[n] < LEVEL]
+    rises = [n for n, t in tests.items() if t.value > 0 and corrected[n] < LEVEL]
+    open_ = [n for n in tests if n not in falls and n not in rises]
+    first, last = next(iter(ends.values()))
+    parts = []
+    if falls:
+        worst = max(corrected[n] for n in falls)
+        everywhere = "on every line of the grid" if len(falls) == len(ends) else _at(falls)
+        parts.append(f"falls {everywhere} (largest corrected p: {worst:.1g})")
+    if rises:
+        parts.append(f"rises {_at(rises)}")
+    if open_:
+        parts.append(f"shows no difference beyond its interval {_at(open_)}")
+    return [f"From S = {first['steps']} to S = {last['steps']} FID {', '.join(parts)}."]
+
+
+def _order(rows: Sequence[Row]) -> list[str]:
+    """Orders the lines at a small S, where they differ most in the paper: 10 if it is there."""
+    at_each_s: dict[int, list[Row]] = {}
+    for row in rows:
+        at_each_s.setdefault(row["steps"], []).append(row)
+    steps = 10 if 10 in at_each_s else min(at_each_s)
+    ordered = sorted(at_each_s[steps], key=lambda row: row["fid"])
+    if len(ordered) < 2:
+        return []
+    p_values = holm([difference(b, a).p_value for a, b in pairwise(ordered)])
+    text = line_name(ordered[0])
+    for row, p in zip(ordered[1:], p_values, strict=True):
+        text += (" < " if p < LEVEL else " ~ ") + line_name(row)
+    return [
+        f"At S = {steps} the order of FID is {text} "
+        "(< is a paired difference beyond its corrected interval, ~ is none)."
+    ]
+
+
+def _undertrained(rows: Sequence[Row]) -> list[str]:
+    """Recognises the sign of an undertrained model: eta 0 gets worse with S where eta 1 is better.
+
+    Errors of the score add up along the deterministic path, and noise repairs some of them.
+    """
+    grouped = lines(rows)
+    zero, one = grouped.get("eta = 0", []), grouped.get("eta = 1", [])
+    if len(zero) < 2 or not one:
+        return []
+    rise = difference(zero[-1], zero[0])
+    noisy = [row for row in one if row["steps"] == zero[-1]["steps"]]
+    if not noisy or rise.low <= 0 or difference(zero[-1], noisy[0]).low <= 0:
+        return []
+    return [
+        f"FID rises with S at eta = 0 (by {rise.value:.2f} [{rise.low:.2f}, {rise.high:.2f}] from "
+        f"S = {zero[0]['steps']} to {zero[-1]['steps']}) while eta = 1 is better: the model is "
+        "undertrained or is not the one the schedule was made for, or the steps are taken in a "
+        "wrong order; the timesteps in the table tell which."
+    ]
+
+
+def _at(names: Sequence[str]) -> str:
+    return f"at {', '.join(names)}"

@@ -1,0 +1,104 @@
+"""All scores of one cell from its features, each with what makes it a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddim_core.frechet import Reference
+from ddim_core.kernel import kid, usual_subset_size
+from ddim_core.manifold import precision_recall
+from ddim_core.moments import FeatureMoments
+from ddim_core.uncertainty import frechet_interval
+
+LEAST_GROUPS = 10
+NEAREST = 3
+
+
+@dataclass(frozen=True)
+class CellScore:
+    """What a set of generated images scores against a reference.
+
+    Comparable only at equal image count, extractor, preprocessing and reference.
+
+    Attributes:
+        n_images, n_reference: Counts.
+        fid, fid_low, fid_high: Plug-in Frechet distance and its 95 % interval; None where fewer
+            than 4 images leave no groups to compare.
+        fid_inf, fid_inf_low, fid_inf_high: Corrected to infinitely many generated images, with
+            its 95 % interval; None where the images are too few for the number of features.
+        fid_leave_one_out: The plug-in distance without each group in turn, for paired tests.
+        group_sizes: Images in each of these groups.
+        kid, kid_std: Unbiased kernel distance over 100 subsets of up to 1,000 images, and the
+            spread between them (torch-fidelity's defaults).
+        precision, recall: Shares of generated and real images inside the other set's manifold;
+            None with fewer than 4 images.
+    """
+
+    n_images: int
+    n_reference: int
+    fid: float
+    fid_low: float | None
+    fid_high: float | None
+    fid_inf: float | None
+    fid_inf_low: float | None
+    fid_inf_high: float | None
+    fid_leave_one_out: list[float]
+    group_sizes: list[int]
+    kid: float
+    kid_std: float
+    precision: float | None
+    recall: float | None
+
+
+def score_features(
+    shards: Sequence[NDArray[np.float32]], reference: NDArray[np.float32]
+) -> CellScore:
+    """Scores a cell's feature shards against the reference's features.
+
+    The jackknife leaves out one shard at a time; fewer than ten shards are first cut into at
+    least ten groups, so that small runs have an interval too.
+
+    Args:
+        shards: Features [n, d] of each shard, in order of image index.
+        reference: Features [m, d] of the real images.
+
+    Raises:
+        ValueError: If there are fewer than 2 images on either side, or features are not finite.
+    """
+    generated = np.concatenate(shards)
+    groups = [FeatureMoments.from_features(group) for group in _groups(shards)]
+    frechet = frechet_interval(groups, Reference.of(FeatureMoments.from_features(reference)))
+    subset_size = usual_subset_size(len(generated), len(reference))
+    kid_mean, kid_std = kid(generated, reference, subset_size=subset_size)
+    precision: float | None = None
+    recall: float | None = None
+    if min(len(generated), len(reference)) > NEAREST:
+        precision, recall = precision_recall(reference, generated, k=NEAREST)
+    return CellScore(
+        n_images=len(generated),
+        n_reference=len(reference),
+        fid=frechet.fid,
+        fid_low=frechet.fid_low,
+        fid_high=frechet.fid_high,
+        fid_inf=frechet.fid_inf,
+        fid_inf_low=frechet.fid_inf_low,
+        fid_inf_high=frechet.fid_inf_high,
+        fid_leave_one_out=list(frechet.loo),
+        group_sizes=list(frechet.sizes),
+        kid=kid_mean,
+        kid_std=kid_std,
+        precision=precision,
+        recall=recall,
+    )
+
+
+def _groups(shards: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    if len(shards) >= LEAST_GROUPS:
+        return list(shards)
+    pieces = -(-LEAST_GROUPS // len(shards))
+    cut = [np.array_split(shard, max(1, min(pieces, len(shard) // 2))) for shard in shards]
+    return [piece for group in cut for piece in group]

@@ -1,0 +1,193 @@
+"""Training of a noise model: the epsilon loss, a moving average, and a loop that can be resumed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import UNet2DModel
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddim_core.images import from_uint8
+from ddim_core.models import toy_unet
+from ddim_core.schedule import NoiseSchedule
+from ddim_core.specs import TrainSpec
+
+BATCH_STREAM, ORDER_STREAM = 0, 1
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """What one optimiser step did.
+
+    Attributes:
+        step: Steps done so far, this one included; 1 to the spec's `steps`.
+        loss: Mean squared error of the predicted noise over the batch; 1 for a zero prediction.
+        learning_rate: Used in this step.
+        images_per_second: Of this step alone, by the wall clock.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    images_per_second: float
+
+
+@dataclass
+class TrainState:
+    """All that a training run needs to go on exactly as if it had never stopped."""
+
+    unet: UNet2DModel
+    ema: UNet2DModel
+    optimizer: torch.optim.AdamW
+    step: int
+
+
+def start(spec: TrainSpec) -> TrainState:
+    """The state before the first step; the average starts as a copy of the network."""
+    unet = toy_unet(spec.model, spec.seed).to(memory_format=torch.channels_last).train()
+    ema = (
+        toy_unet(spec.model, spec.seed).to(memory_format=torch.channels_last).requires_grad_(False)
+    )
+    optimizer = torch.optim.AdamW(
+        unet.parameters(), lr=spec.learning_rate, weight_decay=0.0, fused=True
+    )
+    return TrainState(unet, ema, optimizer, step=0)
+
+
+def train(spec: TrainSpec, images: NDArray[np.uint8], state: TrainState) -> Iterator[TrainStep]:
+    """Trains from `state` to the spec's last step, changing `state` in place before each record.
+
+        L_simple = E || eps - eps_theta(sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, t) ||^2
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), eq. 14 and algorithm 1. The batch, the timesteps
+    and the noise of a step are functions of (seed, step) alone, so a run stopped after any step
+    and taken up from its saved state ends with bit-equal weights (at one number of threads).
+
+    Args:
+        spec: What is trained and how.
+        images: Training images uint8 [n, resolution, resolution, channels].
+        state: From `start` or `load_state`.
+
+    Raises:
+        ValueError: If the images do not fit the network, or the loss is no longer finite.
+    """
+    shape = (spec.model.resolution, spec.model.resolution, spec.model.channels)
+    if images.shape[1:] != shape or len(images) == 0:
+        raise ValueError(f"images have shape {images.shape}; the network needs [n >= 1, *{shape}]")
+    alpha_bar = torch.tensor(NoiseSchedule.from_spec(spec.noise).alpha_bar)
+    pixels = from_uint8(images)
+    while state.step < spec.steps:
+        began = time.perf_counter()
+        x_t, t, eps = _batch(spec, pixels, alpha_bar, state.step)
+        rate = learning_rate(spec, state.step)
+        loss = _update(spec, state, x_t, t, eps, rate)
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss is {loss} at step {state.step}; lower the learning_rate")
+        seconds = time.perf_counter() - began
+        yield TrainStep(state.step, loss, rate, spec.batch_size / seconds)
+
+
+def learning_rate(spec: TrainSpec, step: int) -> float:
+    """The rate of step 0, 1, ...: a linear rise over the warm-up, then half a cosine down to 0."""
+    if step < spec.warmup_steps:
+        return spec.learning_rate * (step + 1) / spec.warmup_steps
+    done = (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps)
+    return spec.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def ema_decay(spec: TrainSpec, step: int) -> float:
+    """The decay of step 0, 1, ...: min(ema_decay, (1 + step) / (10 + step)), as in TensorFlow's
+    `ExponentialMovingAverage`, so that the first weights are soon forgotten."""
+    return min(spec.ema_decay, (1 + step) / (10 + step))
+
+
+def _update(
+    spec: TrainSpec, state: TrainState, x_t: Tensor, t: Tensor, eps: Tensor, rate: float
+) -> float:
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    predicted = state.unet(x_t, t, return_dict=False)[0]
+    loss = torch.nn.functional.mse_loss(predicted, eps)
+    state.optimizer.zero_grad()
+    loss.backward()
+    parameters = list(state.unet.parameters())
+    torch.nn.utils.clip_grad_norm_(parameters, spec.gradient_clip)
+    state.optimizer.step()
+    with torch.no_grad():
+        weight = 1.0 - ema_decay(spec, state.step)
+        torch._foreach_lerp_(list(state.ema.parameters()), parameters, weight)
+    state.step += 1
+    return float(loss.detach())
+
+
+def _batch(
+    spec: TrainSpec, pixels: Tensor, alpha_bar: Tensor, step: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The noisy images, timesteps and noise of one step: a function of (seed, step) alone."""
+    stream = _generator(spec.seed, step, BATCH_STREAM)
+    x_0 = pixels[_rows(spec, len(pixels), step)]
+    if spec.flip:
+        mirrored = torch.rand(len(x_0), generator=stream) < 0.5
+        x_0 = torch.where(mirrored[:, None, None, None], x_0.flip(-1), x_0)
+    t = torch.randint(0, len(alpha_bar), (len(x_0),), generator=stream)
+    eps = torch.randn(x_0.shape, generator=stream)
+    signal = alpha_bar[t].sqrt().float()[:, None, None, None]
+    noise = (1.0 - alpha_bar[t]).sqrt().float()[:, None, None, None]
+    x_t = signal * x_0 + noise * eps
+    return x_t.contiguous(memory_format=torch.channels_last), t, eps
+
+
+def _rows(spec: TrainSpec, n_images: int, step: int) -> Tensor:
+    """Rows of the step's images: the data set is gone through again and again, each time in a
+    new order that is keyed by (seed, epoch)."""
+    places = torch.arange(step * spec.batch_size, (step + 1) * spec.batch_size)
+    rows = torch.empty_like(places)
+    for epoch in range(int(places[0]) // n_images, int(places[-1]) // n_images + 1):
+        order = torch.randperm(n_images, generator=_generator(spec.seed, epoch, ORDER_STREAM))
+        here = places // n_images == epoch
+        rows[here] = order[places[here] % n_images]
+    return rows
+
+
+def _generator(seed: int, index: int, stream: int) -> torch.Generator:
+    key = np.random.SeedSequence([seed, index, stream]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(key >> np.uint64(1)))
+
+
+def save_state(spec: TrainSpec, state: TrainState, path: Path) -> None:
+    """Writes the state to a file, whole or not at all."""
+    record: dict[str, Any] = {
+        "spec": repr(asdict(spec)),
+        "step": state.step,
+        "unet": state.unet.state_dict(),
+        "ema": state.ema.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+    }
+    partial = path.with_name(path.name + ".partial")
+    torch.save(record, partial)
+    partial.replace(path)
+
+
+def load_state(spec: TrainSpec, path: Path) -> TrainState:
+    """Reads a state that `save_state` wrote; nothing but tensors and plain values is unpickled.
+
+    Raises:
+        ValueError: If it belongs to another spec, since going on would give neither's weights.
+    """
+    record = torch.load(path, weights_only=True)
+    if record["spec"] != repr(asdict(spec)):
+        raise ValueError(f"{path.name} was saved by a run of {record['spec']}, not of {spec}")
+    state = start(spec)
+    state.unet.load_state_dict(record["unet"])
+    state.ema.load_state_dict(record["ema"])
+    state.optimizer.load_state_dict(record["optimizer"])
+    state.step = record["step"]
+    return state

@@ -1,0 +1,138 @@
+"""The `ddim` command: thin doors to the flows. Exit codes: 0 done, 1 the work failed, 2 bad input.
+
+Flows are imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    help="Which sampler setting should this checkpoint ship with, and did the new one get better?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Runs before every command: plain lines in the terminal, Prefect's own log in its UI."""
+    os.environ.setdefault("DDIM_TERMINAL", "1")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+
+
+def _integers(text: str) -> list[int]:
+    return _parsed(text, int, "a list of whole numbers, such as 10,20,50")
+
+
+def _numbers(text: str) -> list[float]:
+    return _parsed(text, float, "a list of numbers, such as 0,0.5,1")
+
+
+def _parsed(text: str, kind: Callable[[str], Any], wanted: str) -> list[Any]:
+    try:
+        return [kind(part) for part in text.strip("[] ").split(",") if part.strip()]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not {wanted}") from None
+
+
+def option(text: str) -> Any:
+    return typer.Option(help=text, show_default=False)
+
+
+@app.command()
+def grid(
+    checkpoint: Annotated[str | None, option("Diffusers folder; none: train a toy.")] = None,
+    dataset: Annotated[str | None, option("digits, an image folder or a .parquet file.")] = None,
+    split: Annotated[str | None, option("The part that is the reference [train].")] = None,
+    resolution: Annotated[int | None, option("Pixels, to train on your own data.")] = None,
+    steps: Annotated[str | None, option("Numbers of steps S [5,10,20,50].")] = None,
+    etas: Annotated[str | None, option("Values of eta in [0, 1] [0,0.2,0.5,1].")] = None,
+    sigma_hat: Annotated[bool | None, option("Also the larger DDPM variance [on].")] = None,
+    spacing: Annotated[
+        str | None, option("uniform, quad, leading, linspace or trailing [uniform].")
+    ] = None,
+    clip: Annotated[bool | None, option("Clip each predicted x0 to [-1, 1] [off].")] = None,
+    n_images: Annotated[int | None, option("Images per cell [1000].")] = None,
+    features: Annotated[str | None, option("classifier or pixels [classifier].")] = None,
+    seed: Annotated[int | None, option("Keys every image's random stream [0].")] = None,
+    shard_size: Annotated[int | None, option("Images per unit of work [100].")] = None,
+    batch_size: Annotated[int | None, option("Images per network call [100].")] = None,
+    threads: Annotated[int | None, option("Torch threads per task [1].")] = None,
+    device: Annotated[str | None, option("cpu, or cuda (untested) [cpu].")] = None,
+    train_steps: Annotated[int | None, option("Training steps of the toy.")] = None,
+    workers: Annotated[int | None, option("Tasks at once [one per core].")] = None,
+) -> None:
+    """Score every (S, eta) of a grid on one checkpoint, and print the table."""
+    asked = dict(locals())
+    asked.pop("workers")
+    asked["steps"] = _integers(steps) if steps else None
+    asked["etas"] = _numbers(etas) if etas else None
+    _run_grid({name: value for name, value in asked.items() if value is not None}, workers)
+
+
+def _run_grid(asked: dict[str, Any], workers: int | None) -> None:
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    from flows.fid_grid import CellsFailedError, fid_grid
+    from flows.request import GridRequest
+    from flows.show import show_grid
+    from tasks.store import StoreError, check_writable
+
+    if workers is not None and workers < 1:
+        raise typer.BadParameter(f"workers is {workers}; it must be at least 1")
+    try:
+        given = inspect.signature(fid_grid.fn).bind(**asked)
+        given.apply_defaults()
+        GridRequest(**given.arguments)
+        check_writable()
+        runner = ThreadPoolTaskRunner(max_workers=workers or os.cpu_count() or 1)
+        result = fid_grid.with_options(task_runner=runner)(**asked)
+    except CellsFailedError as error:
+        _stop(str(error), 1)
+    except (ValueError, StoreError) as error:
+        _stop(str(error), 2)
+    show_grid(result)
+
+
+@app.command()
+def table(
+    as_json: Annotated[bool, typer.Option("--json", help="Rows as JSON, all columns.")] = False,
+) -> None:
+    """Print all rows of the results table."""
+    from flows.show import show_table
+    from tasks.table import read_table
+
+    frame = read_table()
+    if as_json:
+        typer.echo(frame.to_json(orient="records", date_format="iso", indent=2))
+    else:
+        show_table(frame)
+
+
+@app.command()
+def report() -> None:
+    """Say where the reports are, newest last."""
+    from tasks.report import report_places
+
+    found = report_places()
+    if not found:
+        _stop("there is no report yet; run `ddim grid` first", 2)
+    typer.echo("\n".join(found))
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    """Ends with one clear sentence and an exit code."""
+    typer.echo(f"ddim: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

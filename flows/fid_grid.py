@@ -1,0 +1,238 @@
+"""The main flow: a table of Frechet distances with intervals over (S, eta), for one checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.futures import PrefectFuture, as_completed
+
+from ddim_core.digest import digest
+from ddim_core.specs import ClassifierSpec, GridCell, Spacing
+from flows.progress import GridProgress
+from flows.request import GridRequest
+from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
+from tasks.data import content_of, prepare_data
+from tasks.embed import embed_images
+from tasks.extractor import pixel_extractor, train_extractor
+from tasks.report import publish_report, render_report
+from tasks.sample import sample_shard
+from tasks.score import score_cell
+from tasks.store import ArtifactRef, check_writable
+from tasks.table import row_of, write_row
+from tasks.tracking import track_grid
+from tasks.train import train_toy
+
+
+class CellsFailedError(RuntimeError):
+    """Some cells have no score; the message names each with its reason."""
+
+
+@dataclass(frozen=True)
+class GridInputs:
+    """All that the cells of a grid share."""
+
+    checkpoint: CheckpointRecord
+    reference_images: dict[str, Any]
+    reference: ArtifactRef
+    extractor: dict[str, Any]
+    floor: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class CellFutures:
+    """A cell at work."""
+
+    cell: GridCell
+    shards: list[PrefectFuture[Any]]
+    score: PrefectFuture[Any]
+
+
+@flow(name="fid-grid", validate_parameters=True)
+def fid_grid(
+    checkpoint: str = "",
+    dataset: str = "digits",
+    split: str = "train",
+    resolution: int | None = None,
+    steps: list[int] = [5, 10, 20, 50],  # noqa: B006 (Prefect shows it in the form; never changed)
+    etas: list[float] = [0.0, 0.2, 0.5, 1.0],  # noqa: B006
+    sigma_hat: bool = True,
+    spacing: Spacing = "uniform",
+    clip: bool = False,
+    n_images: int = 1000,
+    features: str = "classifier",
+    seed: int = 0,
+    shard_size: int = 100,
+    batch_size: int = 100,
+    threads: int = 1,
+    device: str = "cpu",
+    train_steps: int = 2400,
+) -> dict[str, Any]:
+    """Scores every (S, eta) of a grid on one checkpoint; all of it cached by content and code.
+
+    Args:
+        checkpoint: Folder of a diffusers pipeline or UNet2DModel; empty trains the toy model.
+        dataset: `digits`, a folder of images, or a Parquet file with an image column.
+        split: The part of the data set that is the reference.
+        resolution: Size in pixels of a toy model trained on a data set of your own.
+        steps: Numbers of steps S.
+        etas: Noise fractions eta in [0, 1]; 0 is deterministic DDIM, 1 is DDPM-like.
+        sigma_hat: Also score the larger DDPM variance, the official code's ddpm_noisy.
+        spacing: How S timesteps are chosen: uniform, quad, leading, linspace or trailing.
+        clip: Clip each predicted x0 to [-1, 1] (sigma-hat always does, as the official code).
+        n_images: Images per cell. Asking for more later draws only the new ones.
+        features: `classifier` (trained on the data set's labels) or `pixels`.
+        seed: Keys every image's random stream (and the toy model's training).
+        shard_size: Images per unit of work and of caching.
+        batch_size: Images per network call; changes no result on a CPU.
+        threads: Torch threads per task; changes no result on a CPU.
+        device: `cpu`, or a CUDA device.
+        train_steps: Training steps of the toy model.
+
+    Returns:
+        Where the report is, how many cells landed, and how many images had to be drawn.
+
+    Raises:
+        ValueError: If the request cannot be; nothing has been computed then.
+        CellsFailedError: If cells failed; the others have their rows and are in the report.
+    """
+    request = GridRequest(
+        checkpoint, dataset, split, resolution, steps, etas, sigma_hat, spacing, clip,
+        n_images, features, seed, shard_size, batch_size, threads, device, train_steps,
+    )  # fmt: skip
+    check_writable()
+    inputs = _prepare(request)
+    cells = request.cells(inputs.checkpoint["n_train"], inputs.checkpoint["prediction_type"])
+    work = [_submit(request, inputs, cell) for cell in cells]
+    with GridProgress(len(cells), request.n_images) as progress:
+        rows, failures = _collect(request, inputs, work, progress)
+        place = _report(request, inputs, work, rows, progress) if rows else None
+    if failures:
+        raise CellsFailedError(
+            f"{len(failures)} of {len(cells)} cells failed, the others have their rows: "
+            + "; ".join(failures)
+        )
+    return {
+        "report": place,
+        "cells": [row["cell_digest"] for row in rows],
+        "images_drawn": progress.images_drawn,
+    }
+
+
+def _prepare(request: GridRequest) -> GridInputs:
+    """Makes what all cells share: data, checkpoint, extractor, reference features, floor."""
+    content = content_of(request.dataset)
+    execution = replace(request.execution(), threads=cpu_count() or 1)  # one task at a time here
+
+    def data(split: str, resolution: int | None) -> dict[str, Any]:
+        return prepare_data(content, split, resolution, location=request.dataset)
+
+    if request.checkpoint:
+        ref = import_checkpoint(request.checkpoint)
+        checkpoint = open_checkpoint(ref, Path(request.checkpoint).resolve().name)
+    else:
+        images = data(request.training_split(), request.resolution)
+        trained = train_toy(request.training(images["channels"]), images, execution)
+        checkpoint = open_checkpoint(trained, f"toy-{Path(request.dataset).stem}")
+    resolution = checkpoint["resolution"]
+    reference_images = data(request.split, resolution)
+    held_out_split = request.held_out_split()
+    held_out = data(held_out_split, resolution) if held_out_split else None
+    if request.features == "classifier":
+        fitted = data(request.training_split(), resolution)
+        unseen = data("test", resolution) if request.split == "test" else held_out
+        extractor = train_extractor(ClassifierSpec(), fitted, unseen, execution)
+    else:
+        extractor = pixel_extractor()
+    reference = embed_images(reference_images, extractor, execution)
+    floor = None
+    if held_out:
+        floor = score_cell([embed_images(held_out, extractor, execution)], reference)
+    return GridInputs(checkpoint, reference_images, reference, extractor, floor)
+
+
+def _submit(request: GridRequest, inputs: GridInputs, cell: GridCell) -> CellFutures:
+    execution, ref = request.execution(), inputs.checkpoint["ref"]
+    shards = [
+        sample_shard.submit(cell, ref, start, stop, execution) for start, stop in request.shards()
+    ]
+    features = [embed_images.submit(shard, inputs.extractor, execution) for shard in shards]
+    return CellFutures(cell, shards, score_cell.submit(features, inputs.reference))
+
+
+def _collect(
+    request: GridRequest, inputs: GridInputs, work: list[CellFutures], progress: GridProgress
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Writes each cell's row as it lands; returns the rows in grid order, and what failed."""
+    by_score = {futures.score: futures for futures in work}
+    rows: dict[GridCell, dict[str, Any]] = {}
+    failures = []
+    for futures in work:
+        for shard in futures.shards:
+            shard.add_done_callback(progress.shard_done)
+    for score in as_completed(list(by_score)):
+        futures = by_score[score]
+        if score.state.is_completed():
+            shards = [shard.result() for shard in futures.shards]
+            rows[futures.cell] = _row(request, inputs, futures.cell, shards, score.result())
+            write_row(rows[futures.cell])
+            progress.cell_landed(rows[futures.cell])
+        else:
+            failures.append(f"{futures.cell.label} ({_reason(futures)})")
+            progress.say(f"failed: {failures[-1]}")
+    return [rows[futures.cell] for futures in work if futures.cell in rows], failures
+
+
+def _reason(futures: CellFutures) -> str:
+    """The message of what failed first: a shard, or else the score itself."""
+    states = [shard.state for shard in futures.shards] + [futures.score.state]
+    failed = next(state for state in states if not state.is_completed())
+    return str(failed.message).removeprefix("Task run encountered an exception ")
+
+
+def _row(
+    request: GridRequest,
+    inputs: GridInputs,
+    cell: GridCell,
+    shards: list[dict[str, Any]],
+    score: dict[str, Any],
+) -> dict[str, Any]:
+    checkpoint, extractor = inputs.checkpoint, inputs.extractor
+    protocol = {
+        "extractor_digest": extractor["artifact"],
+        "extractor": extractor["kind"],
+        "reference_digest": inputs.reference_images["artifact"],
+        "dataset": Path(request.dataset).stem,
+        "split": request.split,
+        "resize": "native" if request.dataset == "digits" else "pillow-bicubic",
+        "shard_size": request.shard_size,
+    }
+    return row_of(cell, checkpoint, protocol, score, shards)
+
+
+def _report(
+    request: GridRequest,
+    inputs: GridInputs,
+    work: list[CellFutures],
+    rows: list[dict[str, Any]],
+    progress: GridProgress,
+) -> str:
+    """Renders and publishes the report and logs the grid; returns the report's place."""
+    grid = digest(sorted(row["cell_digest"] for row in rows))
+    landed = [futures for futures in work if futures.score.state.is_completed()]
+    about = {
+        "floor": inputs.floor,
+        "test_accuracy": inputs.extractor.get("test_accuracy"),
+        "findings": lint_schedule(inputs.checkpoint["ref"], [futures.cell for futures in work]),
+    }
+    report = render_report(rows, [futures.shards[0].result() for futures in landed], about)
+    place = publish_report(grid, report, rows)
+    for sentence in report["reading"]:
+        progress.say(sentence)
+    tracked = track_grid(grid, rows, report, return_state=True)
+    if not tracked.is_completed():
+        progress.say(f"MLflow could not be reached, the grid is not logged: {tracked.message}")
+    return place

@@ -1,0 +1,81 @@
+"""How a running grid shows itself: a bar and lines in the terminal, an artifact in the UI."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Self
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from tqdm import tqdm
+
+from ddim_core.reading import cell_name
+
+
+def number(value: float | None, low: float | None, high: float | None) -> str:
+    """Writes a score with its 95 % interval."""
+    if value is None:
+        return "not identifiable"
+    if low is None or high is None:
+        return f"{value:.2f} [too few images for an interval]"
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+class GridProgress:
+    """Progress of one grid; used in a `with` block so that the bar is always closed.
+
+    Args:
+        n_cells: Cells in the grid.
+        n_images: Images per cell.
+    """
+
+    def __init__(self, n_cells: int, n_images: int) -> None:
+        self.n_cells = n_cells
+        self.n_landed = 0
+        self.images_drawn = 0
+        self.logger = get_run_logger()
+        self.in_terminal = bool(os.environ.get("DDIM_TERMINAL"))
+        self.bar = tqdm(
+            total=n_cells * n_images,
+            desc="images",
+            unit="image",
+            disable=None if self.in_terminal else True,
+            smoothing=0.05,
+        )
+        self.artifact = create_progress_artifact(
+            progress=0.0, key="fid-grid-progress", description=f"0 of {n_cells} cells"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+    def say(self, line: str) -> None:
+        """Puts a line into the run's log and, under the CLI, into the terminal."""
+        self.logger.info(line)
+        if self.in_terminal:
+            tqdm.write(line)
+
+    def shard_done(self, shard: PrefectFuture[Any]) -> None:
+        """Counts a finished shard's images, and those that had to be drawn."""
+        if shard.state.is_completed():
+            record = shard.result()
+            self.bar.update(record["n"])
+            if shard.state.name != "Cached":
+                self.images_drawn += record["drawn"]
+
+    def cell_landed(self, row: dict[str, Any]) -> None:
+        """Says a cell's score, with its interval, count and extractor."""
+        self.n_landed += 1
+        fid = number(row["fid"], row["fid_low"], row["fid_high"])
+        self.say(
+            f"{cell_name(row):<22} FID {fid}  N = {row['n_images']}, {row['extractor']} features"
+        )
+        update_progress_artifact(
+            self.artifact,
+            progress=100.0 * self.n_landed / self.n_cells,
+            description=f"{self.n_landed} of {self.n_cells} cells; last: {cell_name(row)}",
+        )

@@ -1,0 +1,122 @@
+"""What a grid was asked for, checked before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddim_core.images import splits_of
+from ddim_core.schedule import timesteps
+from ddim_core.specs import (
+    Execution,
+    GridCell,
+    SamplerSpec,
+    Spacing,
+    ToyModelSpec,
+    TrainSpec,
+    Variance,
+    require_at_least,
+    require_choice,
+)
+from tasks.extractor import EXTRACTORS
+
+LEAST_IMAGES = 2  # one image has no covariance
+
+
+@dataclass(frozen=True)
+class GridRequest:
+    """The parameters of `fid_grid`, as they were given; see there for their meaning.
+
+    Raises:
+        ValueError: On construction, for the first parameter that cannot be, with its value.
+    """
+
+    checkpoint: str
+    dataset: str
+    split: str
+    resolution: int | None
+    steps: list[int]
+    etas: list[float]
+    sigma_hat: bool
+    spacing: Spacing
+    clip: bool
+    n_images: int
+    features: str
+    seed: int
+    shard_size: int
+    batch_size: int
+    threads: int
+    device: str
+    train_steps: int
+
+    def __post_init__(self) -> None:
+        require_at_least("n_images", self.n_images, LEAST_IMAGES)
+        require_at_least("shard_size", self.shard_size, LEAST_IMAGES)
+        require_choice("features", self.features, EXTRACTORS)
+        if not self.steps:
+            raise ValueError("steps is empty; give at least one number of steps, such as 10")
+        if not self.etas and not self.sigma_hat:
+            raise ValueError("etas is empty and sigma_hat is off; give at least one eta in [0, 1]")
+        require_choice("split", self.split, tuple(splits_of(self.dataset)))
+        if self.checkpoint and not Path(self.checkpoint).is_dir():
+            raise ValueError(
+                f"there is no checkpoint folder {self.checkpoint!r}; give a diffusers pipeline "
+                "folder, or leave it empty to train the toy model"
+            )
+        if not self.checkpoint:
+            self.training(channels=1)
+            self.cells(self.training(channels=1).noise.n_train, "epsilon")
+        self.execution()
+
+    def cells(self, n_train: int, prediction_type: str) -> list[GridCell]:
+        """Returns the grid's cells, by row and then by S, for a checkpoint with T = n_train.
+
+        Raises:
+            ValueError: If a setting cannot be, such as S = 0, S > T or eta = 2.
+        """
+        rows: list[tuple[Variance, float]] = [("eta", eta) for eta in dict.fromkeys(self.etas)]
+        rows += [("sigma_hat", 1.0)] if self.sigma_hat else []
+        cells = []
+        for variance, eta in rows:
+            for steps in dict.fromkeys(self.steps):
+                sampler = SamplerSpec(
+                    steps=steps,
+                    eta=eta,
+                    variance=variance,
+                    spacing=self.spacing,
+                    prediction_type=prediction_type,  # type: ignore[arg-type]  # checked there
+                    clip=self.clip or variance == "sigma_hat",  # as the official code
+                )
+                timesteps(n_train, steps, self.spacing)
+                cells.append(GridCell(sampler, seed=self.seed))
+        return cells
+
+    def shards(self) -> list[tuple[int, int]]:
+        """Returns the image index ranges [start, stop) that cover n_images."""
+        starts = range(0, self.n_images, self.shard_size)
+        return [(start, min(start + self.shard_size, self.n_images)) for start in starts]
+
+    def training(self, channels: int) -> TrainSpec:
+        """Returns how the toy model is trained when no checkpoint is given."""
+        resolution = self.resolution
+        if resolution is None:
+            if self.dataset != "digits":
+                raise ValueError(
+                    f"no checkpoint and no resolution is given for {self.dataset!r}; give "
+                    "checkpoint, or resolution to train a small model at (8, 16 or 32)"
+                )
+            resolution = 8
+        model = ToyModelSpec(resolution=resolution, channels=channels)
+        return TrainSpec(model=model, steps=self.train_steps, seed=self.seed)
+
+    def execution(self) -> Execution:
+        return Execution(self.device, self.batch_size, self.threads)
+
+    def held_out_split(self) -> str | None:
+        """Returns the data set's part that is neither trained on nor, by default, compared to."""
+        there_is = splits_of(self.dataset)
+        others = (s for s in ("test", "val", "validation") if s in there_is and s != self.split)
+        return next(others, None)
+
+    def training_split(self) -> str:
+        return "train" if "train" in splits_of(self.dataset) else "all"

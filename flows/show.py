@@ -1,0 +1,59 @@
+"""The table as text, for terminals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import typer
+
+from ddim_core.reading import line_name
+from tasks import places
+from tasks.table import read_table
+from tasks.tracking import how_to_open
+
+
+def show_grid(result: dict[str, Any]) -> None:
+    """Prints the rows of one grid, and where its report, the table and the runs are."""
+    frame = read_table()
+    show_table(frame[frame["cell_digest"].isin(result["cells"])])
+    typer.echo(f"\nimages drawn: {result['images_drawn']} (all others came from the store)")
+    typer.echo(f"report:  {result['report']}")
+    typer.echo(f"table:   {places.data_url('results', 'cells')} (Parquet; `ddim table` prints it)")
+    typer.echo(f"MLflow:  {how_to_open()}")
+
+
+def show_table(frame: pd.DataFrame) -> None:
+    """Prints rows with their intervals, counts and protocol."""
+    if frame.empty:
+        typer.echo("The table is empty; `ddim grid` fills it.")
+        return
+    for protocol, rows in frame.groupby(
+        ["checkpoint", "dataset", "split", "extractor", "n_images", "n_reference", "seed"],
+        sort=False,
+    ):
+        checkpoint, dataset, split, extractor, n_images, n_reference, seed = protocol
+        typer.echo(
+            f"\n{checkpoint} against {dataset} {split}: N = {n_images} a cell, {n_reference} real, "
+            f"{extractor} features, seed {seed}, 95 % intervals"
+        )
+        typer.echo(
+            f"{'':>10} {'S':>5} {'FID':>9} {'interval':>19} {'FID_inf':>9} {'interval':>19} "
+            f"{'KID*1e3':>8} {'images/s':>9}"
+        )
+        for row in rows.to_dict("records"):
+            typer.echo(_line(row))
+
+
+def _line(row: dict[str, Any]) -> str:
+    inf = f"{row['fid_inf']:9.2f}" if pd.notna(row["fid_inf"]) else f"{'-':>9}"
+    return (
+        f"{line_name(row):>10} {row['steps']:>5} {row['fid']:9.2f} "
+        f"{_interval(row['fid_low'], row['fid_high']):>19} {inf} "
+        f"{_interval(row['fid_inf_low'], row['fid_inf_high']):>19} "
+        f"{1000 * row['kid']:8.2f} {row['images_per_second']:9.0f}"
+    )
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{low:.2f}, {high:.2f}]" if pd.notna(low) and pd.notna(high) else "-"

@@ -1,0 +1,67 @@
+"""A feature extractor: trained on the data set's labels, or the pixels themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ddim_core.features import ClassifierFeatures, FeatureExtractor, PixelFeatures, train_classifier
+from ddim_core.images import ImageSet
+from ddim_core.specs import ClassifierSpec, Execution
+from tasks import store
+from tasks.caching import cached_task
+from tasks.store import ArtifactRef
+
+EXTRACTORS = ("classifier", "pixels")
+HELD_OUT_EVERY = 5
+
+
+@cached_task
+def train_extractor(
+    spec: ClassifierSpec, train: ArtifactRef, held_out: ArtifactRef | None, execution: Execution
+) -> dict[str, Any]:
+    """Trains the classifier whose last hidden layer is the feature space.
+
+    Returns a reference to it, with its accuracy on held-out images; where the data set has no
+    held-out part, every fifth image is kept from training for that.
+    """
+    torch.set_num_threads(execution.threads)
+    fitted = _labelled(train)
+    if held_out:
+        unseen = _labelled(held_out)
+    else:
+        unseen, fitted = _every(fitted, HELD_OUT_EVERY)
+    extractor = train_classifier(spec, fitted, unseen)
+    ref = store.put(extractor.to_bytes(), "classifier")
+    return {**ref, "test_accuracy": extractor.accuracy(unseen), "n_test": len(unseen.images)}
+
+
+def pixel_extractor() -> ArtifactRef:
+    """Returns the reference of the extractor that takes the pixels as they are."""
+    return store.put(b"pixels / 255", "pixels")
+
+
+def load_extractor(ref: ArtifactRef, image_shape: tuple[int, ...]) -> FeatureExtractor:
+    """Opens a stored extractor for images of shape [h, w, c]."""
+    if ref["kind"] == "pixels":
+        return PixelFeatures(*image_shape)
+    return ClassifierFeatures.from_bytes(store.get(ref))
+
+
+def _labelled(ref: ArtifactRef) -> ImageSet:
+    arrays = store.get_arrays(ref)
+    return ImageSet(arrays["images"], arrays.get("labels"), "the data set", "")
+
+
+def _every(images: ImageSet, k: int) -> tuple[ImageSet, ImageSet]:
+    """Splits images into every k-th and the others."""
+    chosen = np.arange(len(images.images)) % k == 0
+    labels = images.labels
+    if labels is None:
+        return images, images  # train_classifier refuses it in words
+    return (
+        ImageSet(images.images[chosen], labels[chosen], images.name, "held out"),
+        ImageSet(images.images[~chosen], labels[~chosen], images.name, "train"),
+    )

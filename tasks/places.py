@@ -1,0 +1,46 @@
+"""Where things lie on this machine: everything under DDIM_DATA, read once from the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+DATA_URL = os.environ.get("DDIM_DATA") or "data"
+
+
+def is_local() -> bool:
+    return "://" not in DATA_URL or DATA_URL.startswith("file://")
+
+
+def data_url(*parts: str) -> str:
+    """Returns the fsspec URL or absolute path of a place below DDIM_DATA."""
+    root = str(Path(DATA_URL.removeprefix("file://")).absolute()) if is_local() else DATA_URL
+    return "/".join([root.rstrip("/"), *parts])
+
+
+def local_dir(*parts: str) -> Path:
+    """Returns a folder on this machine for what cannot live in an object store (databases,
+    unpacked checkpoints, half-done training); below DDIM_DATA where that is a local path."""
+    if is_local():
+        return Path(data_url(*parts))
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache_home.joinpath("ddim-flows", *parts)
+
+
+def set_environment() -> None:
+    """Points Prefect and MLflow at DDIM_DATA and switches their telemetry off.
+
+    Values that the user has set win. Prefect reads its settings when it is first imported, so
+    `tasks/__init__.py` calls this before anything else.
+    """
+    defaults = {
+        "PREFECT_HOME": str(local_dir("prefect-home")),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{local_dir('mlflow.db')}",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

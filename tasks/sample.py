@@ -1,0 +1,84 @@
+"""Checkpoint and cell in, a shard of images out."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from ddim_core.checkpoint import Checkpoint, load_checkpoint
+from ddim_core.digest import code_digest, digest
+from ddim_core.images import to_uint8
+from ddim_core.sampling import ImageNoise, sample
+from ddim_core.schedule import NoiseSchedule
+from ddim_core.specs import Execution, GridCell
+from tasks import store
+from tasks.caching import cached_task
+from tasks.store import ArtifactRef
+
+
+@cached_task
+def sample_shard(
+    cell: GridCell, checkpoint: ArtifactRef, start: int, stop: int, execution: Execution
+) -> dict[str, Any]:
+    """Samples images start..stop-1 of a cell; returns a reference to uint8 [n, h, w, c].
+
+    A shard of which the first images exist (it was the last, shorter one of an earlier, smaller
+    run) is completed, not drawn again. `seconds` is what these images took when they were first
+    drawn, and `drawn` how many of them this task drew.
+    """
+    name = digest(code_digest(__name__), cell, checkpoint, start)
+    images, seconds = _longest_beginning(name, stop - start)
+    n_kept = len(images)
+    if n_kept < stop - start:
+        began = time.perf_counter()
+        drawn = _draw(cell, checkpoint, range(start + n_kept, stop), execution)
+        seconds += time.perf_counter() - began
+        images = np.concatenate([images, drawn]) if n_kept else drawn
+    ref = store.put_arrays({"images": images}, "shard")
+    store.bind(f"{name}/{stop - start}", ref | {"seconds": seconds})  # type: ignore[arg-type]
+    return {
+        **ref,
+        "n": stop - start,
+        "drawn": stop - start - n_kept,
+        "seconds": seconds,
+        "device": execution.device,
+    }
+
+
+@lru_cache(maxsize=1)
+def _loaded(digest_: str, device: str, dtype: str) -> Checkpoint:
+    """The checkpoint in memory, read once per process."""
+    folder = store.get_folder(ArtifactRef(artifact=digest_, kind="folder"))
+    loaded = load_checkpoint(folder, device)
+    loaded.model.unet.to(dtype=getattr(torch, dtype))
+    return loaded
+
+
+def _longest_beginning(name: str, n_wanted: int) -> tuple[np.ndarray, float]:
+    """Returns the longest beginning of a shard that is in the store, and what it took."""
+    beginnings = {int(n): ref for n, ref in store.bound(name).items() if int(n) <= n_wanted}
+    if not beginnings:
+        return np.empty(0, np.uint8), 0.0
+    ref = beginnings[max(beginnings)]
+    return store.get_arrays(ref)["images"], float(ref.get("seconds", 0.0))  # type: ignore[arg-type]
+
+
+def _draw(
+    cell: GridCell, checkpoint: ArtifactRef, indices: range, execution: Execution
+) -> np.ndarray:
+    torch.set_num_threads(execution.threads)
+    loaded = _loaded(checkpoint["artifact"], execution.device, cell.dtype)
+    schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else loaded.schedule
+    shape = (loaded.channels, loaded.resolution, loaded.resolution)
+    batches = []
+    for first in range(0, len(indices), execution.batch_size):
+        batch = indices[first : first + execution.batch_size]
+        noise = ImageNoise(cell.seed, list(batch), shape, execution.device)
+        with torch.inference_mode():
+            *_, last = sample(loaded.model, schedule, cell.sampler, noise.x_T(), noise)
+        batches.append(to_uint8(last.x))
+    return np.concatenate(batches)

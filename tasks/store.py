@@ -1,0 +1,195 @@
+"""The content-addressed store: artefacts under DDIM_DATA/store, named by the sha256 of their bytes.
+
+Written whole or not at all, verified when read. A reference is a plain dict, so that it crosses
+processes and Prefect's JSON results unchanged; it counts in cache keys by `artifact` alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypedDict
+
+import fsspec
+import numpy as np
+import safetensors.numpy
+
+from ddim_core.digest import file_digest
+from tasks import places
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class ArtifactRef(TypedDict):
+    """What identifies a stored artefact: its content digest, and its kind for people."""
+
+    artifact: str
+    kind: str
+
+
+class StoreError(Exception):
+    """The store cannot be written or read; the message says where and what would help."""
+
+
+class DamagedArtifactError(StoreError):
+    """A stored artefact is missing or is not what its name says; it has to be made again."""
+
+
+def write_whole(url: str, data: bytes) -> None:
+    """Writes a file so that no reader, and no crash, ever sees half of it.
+
+    Raises:
+        StoreError: If the place cannot be written (full, read-only, not a folder).
+    """
+    try:
+        if "://" in url:  # object stores publish an upload only when it is complete
+            filesystem, path = fsspec.core.url_to_fs(url)
+            filesystem.pipe_file(path, data)
+            return
+        target = Path(url)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            draft.write_bytes(data)
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {url}: {error.strerror or error}; "
+            "free the disk or point DDIM_DATA at a place that can be written"
+        ) from error
+
+
+def check_writable() -> None:
+    """Makes sure at the start that results can be kept.
+
+    Raises:
+        StoreError: If a mebibyte cannot be written below DDIM_DATA.
+    """
+    probe = places.data_url("store", f".probe-{uuid.uuid4().hex}")
+    write_whole(probe, bytes(2**20))
+    filesystem, path = fsspec.core.url_to_fs(probe)
+    filesystem.rm(path)
+
+
+def put(data: bytes, kind: str) -> ArtifactRef:
+    """Stores bytes under their digest; storing the same bytes again writes nothing."""
+    name = hashlib.sha256(data).hexdigest()
+    ref = ArtifactRef(artifact=name, kind=kind)
+    if not intact(ref):
+        write_whole(_url(name), data)
+    return ref
+
+
+def get(ref: ArtifactRef) -> bytes:
+    """Returns an artefact's bytes.
+
+    Raises:
+        DamagedArtifactError: If it is missing, or its bytes no longer have its digest.
+    """
+    filesystem, path = fsspec.core.url_to_fs(_url(ref["artifact"]))
+    try:
+        data = filesystem.cat_file(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise DamagedArtifactError(
+            f"the {ref['kind']} {ref['artifact'][:12]} is missing"
+        ) from error
+    if hashlib.sha256(data).hexdigest() != ref["artifact"]:
+        raise DamagedArtifactError(f"the {ref['kind']} at {path} is damaged")
+    return data
+
+
+def intact(ref: ArtifactRef) -> bool:
+    """Tells whether an artefact, with all that it refers to, is there and undamaged."""
+    if not SHA256.fullmatch(ref["artifact"]):
+        return False
+    try:
+        data = get(ref)
+    except DamagedArtifactError:
+        return False
+    if ref["kind"] != "folder":
+        return True
+    return all(intact(ArtifactRef(artifact=d, kind="file")) for d in json.loads(data).values())
+
+
+def put_arrays(arrays: dict[str, np.ndarray], kind: str) -> ArtifactRef:
+    """Stores named arrays as safetensors bytes."""
+    return put(
+        safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}), kind
+    )
+
+
+def get_arrays(ref: ArtifactRef) -> dict[str, np.ndarray]:
+    """Returns stored arrays by name."""
+    return dict(safetensors.numpy.load(get(ref)))
+
+
+def bind(name: str, ref: ArtifactRef) -> None:
+    """Gives an artefact a name of slash-separated parts, to be found again by `bound`."""
+    write_whole(places.data_url("store", "names", name), json.dumps(ref).encode())
+
+
+def bound(prefix: str) -> dict[str, ArtifactRef]:
+    """Returns the intact artefacts whose names lie directly under a prefix, by last part."""
+    filesystem, path = fsspec.core.url_to_fs(places.data_url("store", "names", prefix))
+    found = {}
+    for entry in filesystem.ls(path, detail=False) if filesystem.isdir(path) else []:
+        try:
+            ref = json.loads(filesystem.cat_file(entry))
+            sound = intact(ref)
+        except (ValueError, TypeError, KeyError, FileNotFoundError):
+            continue  # a damaged name is a name that is not there
+        if sound:
+            found[entry.rsplit("/", 1)[-1]] = ref
+    return found
+
+
+def put_folder(folder: Path) -> ArtifactRef:
+    """Stores a folder: each file by its content, and a manifest {relative path: digest}.
+
+    The digest depends on names and contents only, not on where the folder lies, or when it was
+    written; hidden files do not count.
+    """
+    manifest = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            manifest[name.as_posix()] = put(path.read_bytes(), "file")["artifact"]
+    return put(json.dumps(manifest, sort_keys=True).encode(), "folder")
+
+
+def get_folder(ref: ArtifactRef) -> Path:
+    """Unpacks a stored folder below DDIM_DATA/checkpoints (once) and returns where it lies."""
+    manifest: dict[str, str] = json.loads(get(ref))
+    folder = places.local_dir("checkpoints", ref["artifact"][:16])
+    for name, digest in manifest.items():
+        path = folder / name
+        if folder.resolve() not in path.resolve().parents:
+            raise DamagedArtifactError(
+                f"the folder {ref['artifact'][:12]} names {name!r} outside it"
+            )
+        if not path.is_file() or file_digest(path) != digest:
+            write_whole(str(path), get(ArtifactRef(artifact=digest, kind="file")))
+    return folder
+
+
+def references(value: Any) -> Iterator[ArtifactRef]:
+    """Yields every artefact reference inside a task's result."""
+    if isinstance(value, dict):
+        if "artifact" in value and "kind" in value:
+            yield ArtifactRef(artifact=str(value["artifact"]), kind=str(value["kind"]))
+        else:
+            for item in value.values():
+                yield from references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from references(item)
+
+
+def _url(name: str) -> str:
+    return places.data_url("store", name[:2], name)

@@ -1,0 +1,131 @@
+"""The table of results: one Parquet file a row, named by the cell's digest."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict
+from typing import Any
+
+import fsspec
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from prefect import task
+
+from ddim_core.digest import code_digest, digest
+from ddim_core.schedule import timesteps
+from ddim_core.specs import GridCell
+from tasks import places, store
+from tasks.checkpoint import CheckpointRecord
+
+SCHEMA = pa.schema(
+    [
+        ("cell_digest", pa.string()),
+        ("checkpoint_digest", pa.string()),
+        ("reference_digest", pa.string()),
+        ("extractor_digest", pa.string()),
+        ("code_digest", pa.string()),
+        ("checkpoint", pa.string()),
+        ("dataset", pa.string()),
+        ("split", pa.string()),
+        ("extractor", pa.string()),
+        ("resize", pa.string()),
+        ("training_step", pa.int64()),
+        ("steps", pa.int64()),
+        ("eta", pa.float64()),
+        ("variance", pa.string()),
+        ("spacing", pa.string()),
+        ("prediction_type", pa.string()),
+        ("clip", pa.bool_()),
+        ("guidance_scale", pa.float64()),
+        ("timesteps", pa.list_(pa.int32())),
+        ("seed", pa.int64()),
+        ("n_images", pa.int64()),
+        ("n_reference", pa.int64()),
+        ("shard_size", pa.int64()),
+        ("resolution", pa.int64()),
+        ("fid", pa.float64()),
+        ("fid_low", pa.float64()),
+        ("fid_high", pa.float64()),
+        ("fid_inf", pa.float64()),
+        ("fid_inf_low", pa.float64()),
+        ("fid_inf_high", pa.float64()),
+        ("fid_leave_one_out", pa.list_(pa.float64())),
+        ("group_sizes", pa.list_(pa.int64())),
+        ("kid", pa.float64()),
+        ("kid_std", pa.float64()),
+        ("precision", pa.float64()),
+        ("recall", pa.float64()),
+        ("nfe", pa.int64()),
+        ("sample_seconds", pa.float64()),
+        ("images_per_second", pa.float64()),
+        ("device", pa.string()),
+        ("dtype", pa.string()),
+        ("created_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+
+# The modules whose code makes a number what it is, from noise to score.
+CODE = ("tasks.sample", "tasks.embed", "tasks.score")
+
+
+def row_of(
+    cell: GridCell,
+    checkpoint: CheckpointRecord,
+    protocol: dict[str, Any],
+    score: dict[str, Any],
+    shards: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Puts together a cell's row from the records of its tasks.
+
+    The cell's digest covers the cell, its checkpoint and the protocol it is scored by (images,
+    shard size, extractor, reference), so another protocol is another row.
+    """
+    sampler = cell.sampler
+    visited = timesteps(checkpoint["n_train"], sampler.steps, sampler.spacing, sampler.steps_offset)
+    seconds = float(sum(shard["seconds"] for shard in shards))
+    content = {**protocol, "n_images": score["n_images"]}
+    return {
+        "cell_digest": digest(cell, checkpoint["ref"], content),
+        "checkpoint_digest": checkpoint["ref"]["artifact"],
+        "code_digest": digest([code_digest(module) for module in CODE]),
+        "checkpoint": checkpoint["name"],
+        "training_step": checkpoint["training_step"],
+        "resolution": checkpoint["resolution"],
+        **asdict(sampler),
+        "seed": cell.seed,
+        "dtype": cell.dtype,
+        "timesteps": visited,
+        "nfe": len(visited),
+        "sample_seconds": seconds,
+        "images_per_second": score["n_images"] / seconds,
+        "device": shards[0]["device"],
+        **protocol,
+        **score,
+    }
+
+
+@task(name="write-row")
+def write_row(row: dict[str, Any]) -> str:
+    """Writes one row, whole or not at all, in place of an older one of the same cell.
+
+    Returns the file's place. Written from the record each time, so a deleted row comes back.
+    """
+    created_at = pd.Timestamp(row["created_at"]).to_pydatetime()
+    table = pa.Table.from_pylist([{**row, "created_at": created_at}], schema=SCHEMA)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    url = places.data_url("results", "cells", f"{row['cell_digest']}.parquet")
+    store.write_whole(url, buffer.getvalue())
+    return url
+
+
+def read_table() -> pd.DataFrame:
+    """Returns all rows written so far, in the order of the grid."""
+    filesystem, folder = fsspec.core.url_to_fs(places.data_url("results", "cells"))
+    files = filesystem.glob(f"{folder}/*.parquet") if filesystem.isdir(folder) else []
+    tables = [pq.read_table(filesystem.open(file), schema=SCHEMA) for file in sorted(files)]
+    frame = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()
+    order = ["checkpoint", "dataset", "n_images", "variance", "eta", "steps", "created_at"]
+    return frame.sort_values(order, ignore_index=True)
