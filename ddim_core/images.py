@@ -43,8 +43,8 @@ class ImageSet:
 def to_uint8(x: Tensor) -> NDArray[np.uint8]:
     """Turns float images into bytes: round(255 (x + 1) / 2), clamped to 0..255.
 
-    Halves go to the even neighbour, as in diffusers (`numpy_to_pil`); the official DDIM code
-    rounds halves up (torchvision `save_image`), which differs only on exact halves.
+    Halves go to the even neighbour, as in diffusers (`numpy_to_pil`). The official DDIM code
+    (torchvision `save_image`) rounds them up; x = 0 becomes 128 either way.
 
     Args:
         x: Images [n, channels, height, width]; pixels in [-1, 1], those outside are clamped.
@@ -133,7 +133,8 @@ def splits_of(dataset: str) -> list[str]:
         return [ALL, "train", "test"]
     path = Path(dataset)
     if path.is_dir():
-        return [ALL, *sorted(p.name for p in path.iterdir() if p.is_dir() and p.name in SPLIT_NAMES)]
+        folders = (p.name for p in path.iterdir() if p.is_dir())
+        return [ALL, *sorted(SPLIT_NAMES.intersection(folders))]
     if path.is_file() and path.suffix == ".parquet":
         return [ALL, path.stem]
     raise ValueError(

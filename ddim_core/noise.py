@@ -7,7 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+BLOCK = 1024
+"""Numbers drawn at once per image: finding a place in a stream costs as much as about 100."""
 
 ANTIPODAL = 1e-6
 """Angle in radians from exactly opposite below which no arc is the shortest."""
@@ -16,12 +20,13 @@ ANTIPODAL = 1e-6
 class ImageNoise:
     """Standard normal draws of a batch of images, one random stream per image.
 
-    Image k owns the Philox4x64 stream (Salmon et al. 2011) with key (seed, k). A draw starts at a
-    counter of its own: block 0 is x_T, block i + 1 is step i, and blocks are 2^192 apart. So a
-    draw is a function of (seed, k, i) alone, whatever else is in the batch and in any order.
-    The normals are NumPy's float32 ziggurat; they are made on the CPU, then moved.
+    Image k owns the Philox4x64 stream (Salmon et al. 2011) with key (seed, k), cut into blocks
+    2^192 counters apart: block 0 is x_T, each further one holds as many whole steps as fit into
+    `BLOCK` numbers, at least one. So a draw is a function of (seed, k, i, shape) alone, whatever
+    else is in the batch and in any order. The normals are NumPy's float32 ziggurat; they are
+    made on the CPU, then moved.
 
-    One object serves one thread: its generator is set to a new place for every draw.
+    One object serves one thread: it moves one generator about and keeps the latest block.
 
     Args:
         seed: 0 <= seed < 2^63.
@@ -55,18 +60,23 @@ class ImageNoise:
         self._bits = np.random.Philox(0)
         self._place = self._bits.state
         self._normals = np.random.Generator(self._bits)
+        self._steps_per_block = max(1, BLOCK // math.prod(self._shape))
+        self._latest: tuple[int, NDArray[np.float32]] | None = None
 
     def x_T(self) -> Tensor:  # noqa: N802 (the paper's name)
         """Returns the starting noise, float32 [len(indices), *shape]."""
-        return self._draw(0)
+        return self._batch(self._draw(0, 1)[:, 0])
 
     def __call__(self, i: int) -> Tensor:
         """Returns the draw of step i = 0, 1, ..., float32 [len(indices), *shape]."""
         _require_word("step", i)
-        return self._draw(i + 1)
+        block, step = divmod(i, self._steps_per_block)
+        if self._latest is None or self._latest[0] != block:
+            self._latest = (block, self._draw(block + 1, self._steps_per_block))
+        return self._batch(self._latest[1][:, step].copy())
 
-    def _draw(self, block: int) -> Tensor:
-        draws = np.empty((len(self._indices), math.prod(self._shape)), dtype=np.float32)
+    def _draw(self, block: int, n_steps: int) -> NDArray[np.float32]:
+        draws = np.empty((len(self._indices), n_steps, math.prod(self._shape)), dtype=np.float32)
         place = self._place
         place["state"]["counter"][3] = block
         place["state"]["key"][0] = self._seed
@@ -74,6 +84,9 @@ class ImageNoise:
             place["state"]["key"][1] = index
             self._bits.state = place
             self._normals.standard_normal(dtype=np.float32, out=row)
+        return draws
+
+    def _batch(self, draws: NDArray[np.float32]) -> Tensor:
         batch = torch.from_numpy(draws).reshape(len(self._indices), *self._shape)
         return batch.to(self._device)
 

@@ -85,13 +85,12 @@ def _best(rows: Sequence[Row]) -> str:
         if ties
         else "every other cell is worse beyond its paired interval"
     )
+    sentence = f"The lowest FID is {fid} at {cell_name(best)}; {tail}."
+    if not ties:
+        return sentence
     cheapest = min([best, *ties], key=lambda row: row["nfe"])
-    advice = (
-        f" The cheapest of these is {cell_name(cheapest)}, {cheapest['nfe']} network calls an image."
-        if ties
-        else ""
-    )
-    return f"The lowest FID is {fid} at {cell_name(best)}; {tail}.{advice}"
+    calls = f"{cheapest['nfe']} network calls an image"
+    return f"{sentence} The cheapest of these is {cell_name(cheapest)}, {calls}."
 
 
 def _trend(rows: Sequence[Row]) -> list[str]:

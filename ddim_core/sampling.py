@@ -5,8 +5,8 @@ alpha_bar = 1. Every sampler of a `SamplerSpec` has one form,
 
     x_s = sqrt(alpha_bar_s) x0 + direction eps + sigma noise,
 
-with numbers that are fixed before the loop (see `Step`). Nothing here switches gradients off:
-call under `torch.inference_mode()` unless they are wanted.
+the update of `ddim_step`. Nothing here switches gradients off: call under
+`torch.inference_mode()` unless they are wanted.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from ddim_core.noise import ImageNoise, slerp
+from ddim_core.prediction import dynamic_threshold, eps_from, x0_and_eps
 from ddim_core.schedule import CLEAN, NoiseSchedule, step_pairs, timesteps
-from ddim_core.specs import PredictionType, SamplerSpec, Variance
+from ddim_core.specs import SamplerSpec, Variance
 
 __all__ = [
     "Denoiser",
@@ -69,51 +70,12 @@ class SampleStep:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The numbers of one step from t to s.
-
-    Attributes:
-        t, s: Timesteps, s < t; -1 is clean data.
-        alpha_bar_t, alpha_bar_s: Signal powers, alpha_bar_t < alpha_bar_s.
-        signal: Weight of x0, sqrt(alpha_bar_s).
-        direction: Weight of eps.
-        sigma: Weight of the fresh noise; 0 on the last step.
-    """
+    """One step from timestep t to the cleaner s < t (-1 is clean data), and their signal powers."""
 
     t: int
     s: int
     alpha_bar_t: float
     alpha_bar_s: float
-    signal: float
-    direction: float
-    sigma: float
-
-
-def _step(
-    t: int, s: int, alpha_bar_t: float, alpha_bar_s: float, eta: float, variance: Variance
-) -> Step:
-    """Works out a step; `direction` is sqrt(1 - alpha_bar_s - sigma^2), sigma that of `eta`.
-
-    With sigma-hat, direction is that of eta = 1, which makes the first two terms the mean of the
-    DDPM posterior (Ho et al. 2020, eq. 7), and only the noise is larger: variance beta_t =
-    1 - alpha_bar_t / alpha_bar_s (Song et al. 2021, section 5.1), none on the last step.
-    """
-    removed = 1.0 - alpha_bar_t / alpha_bar_s
-    noise_s = 1.0 - alpha_bar_s
-    # sigma^2 / (1 - alpha_bar_s) <= 1; rounding may pass it where alpha_bar_t is near 0.
-    share = min(eta**2 * removed / (1.0 - alpha_bar_t), 1.0)
-    if variance == "sigma_hat":
-        sigma = removed**0.5 if noise_s > 0.0 else 0.0
-    else:
-        sigma = (noise_s * share) ** 0.5
-    return Step(
-        t,
-        s,
-        alpha_bar_t,
-        alpha_bar_s,
-        signal=alpha_bar_s**0.5,
-        direction=(noise_s * (1.0 - share)) ** 0.5,
-        sigma=sigma,
-    )
 
 
 def plan(schedule: NoiseSchedule, spec: SamplerSpec) -> list[Step]:
@@ -129,10 +91,7 @@ def plan(schedule: NoiseSchedule, spec: SamplerSpec) -> list[Step]:
             f"alpha_bar is 0 at timestep {visited[0]}, where x0 cannot be told from predicted "
             "noise; use prediction_type v_prediction or sample, or a spacing that starts lower"
         )
-    return [
-        _step(t, s, schedule.at(t), schedule.at(s), spec.eta, spec.variance)
-        for t, s in step_pairs(visited)
-    ]
+    return [Step(t, s, schedule.at(t), schedule.at(s)) for t, s in step_pairs(visited)]
 
 
 def ddim_step(
@@ -142,54 +101,74 @@ def ddim_step(
     alpha_bar_s: float,
     eta: float,
     noise: Tensor | None,
+    x0_hat: Tensor | None = None,
+    variance: Variance = "eta",
 ) -> tuple[Tensor, Tensor]:
     """Moves images from noise level t to the cleaner level s in one DDIM update.
 
         x_s = sqrt(alpha_bar_s) x0 + sqrt(1 - alpha_bar_s - sigma^2) eps + sigma noise
         sigma = eta sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t)) sqrt(1 - alpha_bar_t / alpha_bar_s)
 
-    Source: Song et al. 2021 (arXiv:2010.02502), eqs. 12 and 16; its alpha is our alpha_bar.
+    Source: Song et al. 2021 (arXiv:2010.02502), eqs. 12 and 16; its alpha is our alpha_bar. This
+    is the only step there is: `sample` repeats it.
 
     Args:
         x_t: Noisy images [batch, channel, height, width] (or [batch, ...]); clean pixels lie in
             [-1, 1].
         eps: Predicted noise, same shape, unit variance.
-        alpha_bar_t: Signal power at t, in (0, 1).
+        alpha_bar_t: Signal power at t, in (0, 1); 0 only with x0_hat.
         alpha_bar_s: Signal power at s, in (alpha_bar_t, 1]; 1 on the last step.
         eta: Noise fraction in [0, 1]; 0 is deterministic, 1 is DDPM-like.
         noise: Standard normal draw, same shape; ignored (and may be None) when eta is 0.
+        x0_hat: Predicted clean images where they are not just those that eps implies: clipped,
+            or predicted themselves. By default (x_t - sqrt(1 - alpha_bar_t) eps)
+            / sqrt(alpha_bar_t).
+        variance: `sigma_hat` adds more noise, sigma^2 = 1 - alpha_bar_t / alpha_bar_s (none on
+            the last step), to the mean of eta = 1, the mean of the DDPM posterior (Ho et al.
+            2020, eq. 7; Song et al. 2021, section 5.1; the official code's `ddpm_noisy`).
 
     Returns:
-        (x_s, x0_hat), shaped like x_t; x0_hat = (x_t - sqrt(1 - alpha_bar_t) eps)
-        / sqrt(alpha_bar_t).
+        (x_s, x0_hat), shaped like x_t.
 
     Raises:
         ValueError: If the step would not remove noise, alpha_bar_t is 0 (then eps says nothing
             about x0), eta lies outside [0, 1], or shapes differ.
     """
-    if not 0.0 < alpha_bar_t < alpha_bar_s <= 1.0:
+    _require_step(alpha_bar_t, alpha_bar_s, eta, x0_hat is not None)
+    _require_shape("eps", eps, x_t)
+    if x0_hat is None:
+        x0_hat, eps = x0_and_eps(eps, x_t, alpha_bar_t, "epsilon")
+    removed = 1.0 - alpha_bar_t / alpha_bar_s
+    noise_s = 1.0 - alpha_bar_s
+    # sigma^2 / (1 - alpha_bar_s). Never above 1, also after rounding: alpha_bar_t / alpha_bar_s
+    # does not round below alpha_bar_t. So the root below needs no clamp, unlike that of
+    # 1 - alpha_bar_s - sigma^2 as written, which diffusers lets round to NaN.
+    share = (1.0 if variance == "sigma_hat" else eta**2) * removed / (1.0 - alpha_bar_t)
+    direction = (noise_s * (1.0 - share)) ** 0.5
+    sigma = (noise_s * share) ** 0.5
+    if variance == "sigma_hat" and noise_s > 0.0:
+        sigma = removed**0.5
+    x_s = torch.mul(x0_hat, alpha_bar_s**0.5)
+    if direction > 0.0:
+        x_s.add_(eps, alpha=direction)
+    if sigma > 0.0:
+        if noise is None:
+            raise ValueError(f"the step adds noise of std {sigma:.3g}; give a draw for it")
+        _require_shape("noise", noise, x_t)
+        x_s.add_(noise, alpha=sigma)
+    return x_s, x0_hat
+
+
+def _require_step(alpha_bar_t: float, alpha_bar_s: float, eta: float, x0_is_known: bool) -> None:
+    if not 0.0 <= alpha_bar_t < alpha_bar_s <= 1.0:
         raise ValueError(
             f"the step goes from alpha_bar {alpha_bar_t} to {alpha_bar_s}; it must rise, "
-            "0 < alpha_bar_t < alpha_bar_s <= 1 (at 0, noise says nothing about x0)"
+            "0 < alpha_bar_t < alpha_bar_s <= 1"
         )
+    if alpha_bar_t == 0.0 and not x0_is_known:
+        raise ValueError("alpha_bar_t is 0, where eps says nothing about x0; it must be above 0")
     if not 0.0 <= eta <= 1.0:
         raise ValueError(f"eta is {eta}; it must lie in [0, 1]")
-    step = _step(0, CLEAN, float(alpha_bar_t), float(alpha_bar_s), float(eta), "eta")
-    _require_shape("eps", eps, x_t)
-    x0, eps = x0_and_eps(eps, x_t, step.alpha_bar_t, "epsilon")
-    return _land(step, x0, eps, noise), x0
-
-
-def _land(step: Step, x0: Tensor, eps: Tensor, noise: Tensor | None) -> Tensor:
-    x_s = torch.mul(x0, step.signal)
-    if step.direction > 0.0:
-        x_s.add_(eps, alpha=step.direction)
-    if step.sigma > 0.0:
-        if noise is None:
-            raise ValueError(f"the step adds noise of std {step.sigma:.3g}; give a draw for it")
-        _require_shape("noise", noise, x_s)
-        x_s.add_(noise, alpha=step.sigma)
-    return x_s
 
 
 def _require_shape(name: str, value: Tensor, like: Tensor) -> None:
@@ -197,59 +176,6 @@ def _require_shape(name: str, value: Tensor, like: Tensor) -> None:
         raise ValueError(
             f"{name} has shape {tuple(value.shape)}; it must be that of x, {tuple(like.shape)}"
         )
-
-
-def x0_and_eps(
-    prediction: Tensor, x_t: Tensor, alpha_bar_t: float, prediction_type: PredictionType
-) -> tuple[Tensor, Tensor]:
-    """Reads a network's output as predicted clean images and predicted noise.
-
-        x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps
-        v   = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x0
-
-    Source: Salimans and Ho 2022 (arXiv:2202.00512), appendix D, for v.
-
-    Args:
-        prediction: eps, x0 (`sample`) or v, shaped like x_t.
-        x_t: Noisy images [batch, ...].
-        alpha_bar_t: Signal power of x_t in [0, 1); above 0 for `epsilon`.
-        prediction_type: What the prediction is.
-
-    Returns:
-        (x0, eps), shaped like x_t.
-    """
-    signal, noise = alpha_bar_t**0.5, (1.0 - alpha_bar_t) ** 0.5
-    match prediction_type:
-        case "epsilon":
-            return torch.mul(x_t, 1.0 / signal).sub_(prediction, alpha=noise / signal), prediction
-        case "sample":
-            return prediction, _eps_from(prediction, x_t, alpha_bar_t)
-        case "v_prediction":
-            x0 = torch.mul(x_t, signal).sub_(prediction, alpha=noise)
-            return x0, torch.mul(x_t, noise).add_(prediction, alpha=signal)
-
-
-def _eps_from(x0: Tensor, x_t: Tensor, alpha_bar_t: float) -> Tensor:
-    signal, noise = alpha_bar_t**0.5, (1.0 - alpha_bar_t) ** 0.5
-    return torch.mul(x_t, 1.0 / noise).sub_(x0, alpha=signal / noise)
-
-
-def _threshold(x0: Tensor, quantile: float, largest: float) -> Tensor:
-    """Dynamic thresholding per image: clamp to [-q, q] and divide by q, 1 <= q <= largest.
-
-    q is the quantile of |x0| over one image, linear between order statistics. Source: Saharia et
-    al. 2022 (arXiv:2205.11487), section 2.3; largest is diffusers' sample_max_value, and wins
-    below 1 as it does there.
-    """
-    flat = x0.reshape(len(x0), -1)
-    # Sorted here because torch.quantile refuses more than 2^24 numbers.
-    ordered = flat.abs().sort(dim=1).values
-    rank = quantile * (ordered.shape[1] - 1)
-    below = int(rank)
-    above = min(below + 1, ordered.shape[1] - 1)
-    q = torch.lerp(ordered[:, below], ordered[:, above], rank - below)
-    q = q.clamp(1.0, largest).unsqueeze(1)
-    return (flat.clamp(-q, q) / q).reshape(x0.shape)
 
 
 def _denoise(
@@ -260,13 +186,13 @@ def _denoise(
     _require_shape("the model's output", prediction, x)
     x0, eps = x0_and_eps(prediction.to(x.dtype), x, alpha_bar, spec.prediction_type)
     if spec.dynamic_threshold is not None:
-        x0 = _threshold(x0, spec.dynamic_threshold, spec.clip_range)
+        x0 = dynamic_threshold(x0, spec.dynamic_threshold, spec.clip_range)
     elif spec.clip:
         x0 = x0.clamp(-spec.clip_range, spec.clip_range)
     else:
         return x0, eps  # eps already agrees with x0
     if spec.rederive_eps or spec.variance == "sigma_hat":
-        eps = _eps_from(x0, x, alpha_bar)
+        eps = eps_from(x0, x, alpha_bar)
     return x0, eps
 
 
@@ -307,7 +233,7 @@ def sample(
     """
     _require_floating("x_T", x_T)
     steps = plan(schedule, spec)
-    if noise is None and any(step.sigma > 0.0 for step in steps):
+    if noise is None and _adds_noise(spec) and len(steps) > 1:
         raise ValueError(f"variance {spec.variance}, eta {spec.eta} add noise; give noise(i)")
     return _sample(model, steps, spec, x_T, noise)
 
@@ -319,11 +245,18 @@ def _sample(
     x: Tensor,
     noise: Callable[[int], Tensor] | None,
 ) -> Iterator[SampleStep]:
+    noisy = noise if _adds_noise(spec) else None
     for i, step in enumerate(steps):
         x0, eps = _denoise(model, spec, x, step.t, step.alpha_bar_t)
-        draw = noise(i) if noise is not None and step.sigma > 0.0 else None
-        x = _land(step, x0, eps, draw)
+        draw = noisy(i) if noisy is not None and step.s != CLEAN else None
+        x, x0 = ddim_step(
+            x, eps, step.alpha_bar_t, step.alpha_bar_s, spec.eta, draw, x0, spec.variance
+        )
         yield SampleStep(x, x0, step.t, step.s)
+
+
+def _adds_noise(spec: SamplerSpec) -> bool:
+    return spec.eta > 0.0 or spec.variance == "sigma_hat"
 
 
 def encode(

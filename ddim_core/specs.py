@@ -177,7 +177,7 @@ class ToyModelSpec:
 
     resolution: int = 8
     channels: int = 1
-    widths: tuple[int, ...] = (32, 32, 64)
+    widths: tuple[int, ...] = (16, 32, 32)
     attention: tuple[int, ...] = ()
     layers_per_block: int = 1
     norm_groups: int = 8
@@ -223,7 +223,7 @@ class TrainSpec:
 
     model: ToyModelSpec = ToyModelSpec()
     noise: NoiseSpec = NoiseSpec()
-    steps: int = 2400
+    steps: int = 1200
     batch_size: int = 128
     learning_rate: float = 2e-3
     warmup_steps: int = 100
@@ -253,17 +253,17 @@ class ClassifierSpec:
     Attributes:
         steps: Optimiser steps in all.
         batch_size: Images per step.
-        learning_rate: Peak of a one-cycle schedule.
-        width: Channels of the first convolution.
+        learning_rate: Of the first step; it falls linearly to 0.
+        width: Channels of the first convolution, a multiple of 8.
         n_features: d, the size of the penultimate layer.
         shift: Largest random shift of a training image, in pixels, each way.
         seed: Keys the initial weights, the batches and the shifts.
     """
 
-    steps: int = 1500
+    steps: int = 600
     batch_size: int = 128
     learning_rate: float = 2e-3
-    width: int = 32
+    width: int = 16
     n_features: int = 64
     shift: int = 1
     seed: int = 0
@@ -272,6 +272,8 @@ class ClassifierSpec:
         _settle_types(self)
         for name in ("steps", "batch_size", "width", "n_features"):
             require_at_least(name, getattr(self, name), 1)
+        if self.width % 8:
+            raise ValueError(f"width is {self.width}; it must be a multiple of 8 (group norms)")
         require_at_least("shift", self.shift, 0)
         require_at_least("seed", self.seed, 0)
         if self.learning_rate <= 0.0:

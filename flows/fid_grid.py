@@ -48,6 +48,7 @@ class CellFutures:
 
     cell: GridCell
     shards: list[PrefectFuture[Any]]
+    features: list[PrefectFuture[Any]]
     score: PrefectFuture[Any]
 
 
@@ -160,7 +161,7 @@ def _submit(request: GridRequest, inputs: GridInputs, cell: GridCell) -> CellFut
         sample_shard.submit(cell, ref, start, stop, execution) for start, stop in request.shards()
     ]
     features = [embed_images.submit(shard, inputs.extractor, execution) for shard in shards]
-    return CellFutures(cell, shards, score_cell.submit(features, inputs.reference))
+    return CellFutures(cell, shards, features, score_cell.submit(features, inputs.reference))
 
 
 def _collect(
@@ -175,6 +176,7 @@ def _collect(
             shard.add_done_callback(progress.shard_done)
     for score in as_completed(list(by_score)):
         futures = by_score[score]
+        score.wait()  # only this makes the future know its final state
         if score.state.is_completed():
             shards = [shard.result() for shard in futures.shards]
             rows[futures.cell] = _row(request, inputs, futures.cell, shards, score.result())
@@ -187,8 +189,11 @@ def _collect(
 
 
 def _reason(futures: CellFutures) -> str:
-    """The message of what failed first: a shard, or else the score itself."""
-    states = [shard.state for shard in futures.shards] + [futures.score.state]
+    """The message of what failed first: sampling, features, or else the score itself."""
+    everything = [*futures.shards, *futures.features, futures.score]
+    for future in everything:
+        future.wait()
+    states = [future.state for future in everything]
     failed = next(state for state in states if not state.is_completed())
     return str(failed.message).removeprefix("Task run encountered an exception ")
 

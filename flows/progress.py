@@ -61,6 +61,7 @@ class GridProgress:
 
     def shard_done(self, shard: PrefectFuture[Any]) -> None:
         """Counts a finished shard's images, and those that had to be drawn."""
+        shard.wait()
         if shard.state.is_completed():
             record = shard.result()
             self.bar.update(record["n"])

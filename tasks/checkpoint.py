@@ -8,9 +8,10 @@ from typing import TypedDict
 from prefect import task
 
 from ddim_core.checkpoint import load_checkpoint
-from ddim_core.schedule import lint
+from ddim_core.schedule_lint import lint
 from ddim_core.specs import GridCell
 from tasks import store
+from tasks.models import checkpoint_in_memory
 from tasks.store import ArtifactRef
 
 
@@ -29,7 +30,7 @@ class CheckpointRecord(TypedDict):
 @task(name="open-checkpoint")
 def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
     """Looks a stored checkpoint over: what it is follows from its content, so nothing is cached."""
-    loaded = load_checkpoint(store.get_folder(ref))
+    loaded = checkpoint_in_memory(ref)
     return CheckpointRecord(
         ref=ref,
         name=name,
@@ -51,7 +52,7 @@ def import_checkpoint(location: str) -> ArtifactRef:
 @task(name="lint-schedule")
 def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
     """Says, once each, where the steps taken differ from those asked for or from a peer's."""
-    schedule = load_checkpoint(store.get_folder(checkpoint)).schedule
+    schedule = checkpoint_in_memory(checkpoint).schedule
     found = {
         f"S = {cell.sampler.steps}: {finding.message}": None
         for cell in cells

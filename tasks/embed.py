@@ -9,7 +9,7 @@ import torch
 from ddim_core.specs import Execution
 from tasks import store
 from tasks.caching import cached_task
-from tasks.extractor import load_extractor
+from tasks.models import extractor_in_memory
 from tasks.store import ArtifactRef
 
 
@@ -20,6 +20,6 @@ def embed_images(
     """Extracts features; returns a reference to float32 [n, d]."""
     torch.set_num_threads(execution.threads)
     pixels = store.get_arrays(images)["images"]
-    features = load_extractor(extractor, pixels.shape[1:])(pixels)
+    features = extractor_in_memory(extractor, pixels.shape[1:])(pixels)
     n_images, n_features = features.shape
     return {**store.put_arrays({"features": features}, "features"), "n": n_images, "d": n_features}

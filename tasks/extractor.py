@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddim_core.features import ClassifierFeatures, FeatureExtractor, PixelFeatures, train_classifier
+from ddim_core.features import train_classifier
 from ddim_core.images import ImageSet
 from ddim_core.specs import ClassifierSpec, Execution
 from tasks import store
@@ -41,13 +41,6 @@ def train_extractor(
 def pixel_extractor() -> ArtifactRef:
     """Returns the reference of the extractor that takes the pixels as they are."""
     return store.put(b"pixels / 255", "pixels")
-
-
-def load_extractor(ref: ArtifactRef, image_shape: tuple[int, ...]) -> FeatureExtractor:
-    """Opens a stored extractor for images of shape [h, w, c]."""
-    if ref["kind"] == "pixels":
-        return PixelFeatures(*image_shape)
-    return ClassifierFeatures.from_bytes(store.get(ref))
 
 
 def _labelled(ref: ArtifactRef) -> ImageSet:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 
-from ddim_core.checkpoint import Checkpoint, load_checkpoint
 from ddim_core.digest import code_digest, digest
 from ddim_core.images import to_uint8
 from ddim_core.sampling import ImageNoise, sample
@@ -17,6 +15,7 @@ from ddim_core.schedule import NoiseSchedule
 from ddim_core.specs import Execution, GridCell
 from tasks import store
 from tasks.caching import cached_task
+from tasks.models import checkpoint_in_memory
 from tasks.store import ArtifactRef
 
 
@@ -49,15 +48,6 @@ def sample_shard(
     }
 
 
-@lru_cache(maxsize=1)
-def _loaded(digest_: str, device: str, dtype: str) -> Checkpoint:
-    """The checkpoint in memory, read once per process."""
-    folder = store.get_folder(ArtifactRef(artifact=digest_, kind="folder"))
-    loaded = load_checkpoint(folder, device)
-    loaded.model.unet.to(dtype=getattr(torch, dtype))
-    return loaded
-
-
 def _longest_beginning(name: str, n_wanted: int) -> tuple[np.ndarray, float]:
     """Returns the longest beginning of a shard that is in the store, and what it took."""
     beginnings = {int(n): ref for n, ref in store.bound(name).items() if int(n) <= n_wanted}
@@ -71,7 +61,7 @@ def _draw(
     cell: GridCell, checkpoint: ArtifactRef, indices: range, execution: Execution
 ) -> np.ndarray:
     torch.set_num_threads(execution.threads)
-    loaded = _loaded(checkpoint["artifact"], execution.device, cell.dtype)
+    loaded = checkpoint_in_memory(checkpoint, execution.device, cell.dtype)
     schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else loaded.schedule
     shape = (loaded.channels, loaded.resolution, loaded.resolution)
     batches = []

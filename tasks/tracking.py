@@ -6,6 +6,7 @@ found by digests in their tags, so that logging a grid again updates its runs an
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -19,6 +20,8 @@ from prefect import task
 
 from ddim_core.reading import cell_name
 from tasks import places, store
+
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
 
 EXPERIMENT = "fid-grid"
 METRICS = (

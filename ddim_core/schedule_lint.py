@@ -1,0 +1,143 @@
+"""The schedule linter: what was asked, what is done, and where a peer would do otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ddim_core.schedule import CLEAN, NoiseSchedule, listed_by_peers, step_pairs, timesteps
+from ddim_core.specs import SamplerSpec
+
+MISSING_SIGNAL = 0.01
+"""Signal power at the first visited timestep above which starting from pure noise is a warning."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing a user of a schedule should know.
+
+    Attributes:
+        code: A stable name, for programs.
+        severity: `info`; `warning` (pictures change); `error` (sampling is refused or senseless).
+        message: One sentence with the numbers.
+    """
+
+    code: str
+    severity: Literal["info", "warning", "error"]
+    message: str
+
+
+def lint(
+    schedule: NoiseSchedule,
+    spec: SamplerSpec,
+    diffusers_config: Mapping[str, Any] | None = None,
+) -> list[Finding]:
+    """Says where what is done differs from what was asked, or from what a peer does.
+
+    Args:
+        schedule: The noise schedule that will be sampled.
+        spec: The sampler setting.
+        diffusers_config: The config of the diffusers scheduler that came with the checkpoint.
+
+    Returns:
+        Findings, empty when there is nothing to say.
+
+    Raises:
+        ValueError: As `timesteps`.
+    """
+    chosen = timesteps(schedule.n_train, spec.steps, spec.spacing, spec.steps_offset)
+    findings = [
+        *_lint_count(schedule.n_train, spec, chosen),
+        *_lint_start(schedule, spec, chosen[0]),
+        *_lint_diffusers_steps(schedule.n_train, spec, chosen),
+    ]
+    if diffusers_config is not None:
+        findings += _lint_config(schedule, spec, diffusers_config)
+    return findings
+
+
+def _lint_count(n_train: int, spec: SamplerSpec, chosen: list[int]) -> Iterator[Finding]:
+    if len(chosen) != spec.steps:
+        code = "extra_steps" if len(chosen) > spec.steps else "duplicate_steps"
+        why = "S does not divide T" if len(chosen) > spec.steps else "equal timesteps count once"
+        yield Finding(
+            code,
+            "warning" if len(chosen) > spec.steps else "info",
+            f"{spec.steps} steps were asked for and {len(chosen)} are taken: spacing "
+            f"{spec.spacing!r}, T = {n_train}, {why}.",
+        )
+    if spec.steps_offset and spec.spacing != "leading":
+        yield Finding(
+            "offset_ignored",
+            "warning",
+            f"steps_offset {spec.steps_offset} has no effect with spacing {spec.spacing!r}.",
+        )
+
+
+def _lint_start(schedule: NoiseSchedule, spec: SamplerSpec, first: int) -> Iterator[Finding]:
+    signal, last = schedule.at(first), schedule.n_train - 1
+    if signal == 0.0 and spec.prediction_type == "epsilon":
+        yield Finding(
+            "zero_snr_epsilon",
+            "error",
+            f"alpha_bar is 0 at timestep {first}, where a noise prediction says nothing about x0; "
+            "use a model of type v_prediction or sample, or a spacing that starts lower.",
+        )
+    if first < last or signal > MISSING_SIGNAL:
+        yield Finding(
+            "late_start",
+            "warning" if signal > MISSING_SIGNAL else "info",
+            f"Sampling starts from pure noise at timestep {first} of 0..{last}, where the model "
+            f"was trained with alpha_bar = {signal:.3g} of signal (at {last}: "
+            f"{schedule.at(last):.3g}).",
+        )
+
+
+def _lint_diffusers_steps(n_train: int, spec: SamplerSpec, chosen: list[int]) -> Iterator[Finding]:
+    if spec.spacing not in ("leading", "linspace", "trailing"):
+        return
+    stride = n_train // spec.steps
+    other = [(t, s) for t, s in step_pairs(chosen) if max(t - stride, CLEAN) != s]
+    if other:
+        t, s = other[0]
+        yield Finding(
+            "diffusers_steps_elsewhere",
+            "info",
+            f"{len(other)} of {len(chosen)} steps land elsewhere than in diffusers, first from {t} "
+            f"to {s}, the next listed timestep, where diffusers goes to {max(t - stride, CLEAN)}.",
+        )
+    if listed_by_peers(n_train, spec.steps, spec.spacing, spec.steps_offset)[-1] == CLEAN:
+        yield Finding(
+            "diffusers_timestep_minus_one",
+            "info",
+            f"Diffusers lists {spec.steps + 1} timesteps for {spec.steps} steps of T = {n_train}, "
+            "the last one -1, by rounding; it is left out here.",
+        )
+
+
+def _lint_config(
+    schedule: NoiseSchedule, spec: SamplerSpec, config: Mapping[str, Any]
+) -> Iterator[Finding]:
+    if config.get("set_alpha_to_one") is False:
+        yield Finding(
+            "diffusers_final_alpha",
+            "info",
+            f"The config sets set_alpha_to_one = False: diffusers ends at alpha_bar = "
+            f"{schedule.at(0):.6g} of timestep 0, and the last step here at 1, clean data.",
+        )
+    prediction_type = config.get("prediction_type", "epsilon")
+    if prediction_type != spec.prediction_type:
+        yield Finding(
+            "prediction_type_differs",
+            "error",
+            f"The config says prediction_type {prediction_type!r} and the sampler reads the "
+            f"model's output as {spec.prediction_type!r}.",
+        )
+    clip = bool(config.get("clip_sample", True))
+    if clip != spec.clip:
+        yield Finding(
+            "clip_differs",
+            "info",
+            f"The config says clip_sample = {clip} and the sampler clip = {spec.clip}.",
+        )

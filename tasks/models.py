@@ -1,0 +1,49 @@
+"""Models in memory: read once per process, one at a time.
+
+Loading is the one moment that is not safe between threads (libraries change global defaults
+while they build a network); running a loaded network is.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from threading import Lock
+
+import torch
+
+from ddim_core.checkpoint import Checkpoint, load_checkpoint
+from ddim_core.features import ClassifierFeatures, FeatureExtractor, PixelFeatures
+from tasks import store
+from tasks.store import ArtifactRef
+
+_loading = Lock()
+
+
+def checkpoint_in_memory(
+    ref: ArtifactRef, device: str = "cpu", dtype: str = "float32"
+) -> Checkpoint:
+    """Returns a stored checkpoint, ready to sample from."""
+    with _loading:
+        return _checkpoint(ref["artifact"], device, dtype)
+
+
+def extractor_in_memory(ref: ArtifactRef, image_shape: tuple[int, ...]) -> FeatureExtractor:
+    """Returns a stored extractor for images of shape [h, w, c]."""
+    if ref["kind"] == "pixels":
+        return PixelFeatures(*image_shape)
+    with _loading:
+        return _classifier(ref["artifact"])
+
+
+@lru_cache(maxsize=1)
+def _checkpoint(digest: str, device: str, dtype: str) -> Checkpoint:
+    folder = store.get_folder(ArtifactRef(artifact=digest, kind="folder"))
+    loaded = load_checkpoint(folder, device)
+    if dtype != "float32":
+        loaded.model.unet.to(dtype=getattr(torch, dtype))
+    return loaded
+
+
+@lru_cache(maxsize=1)
+def _classifier(digest: str) -> ClassifierFeatures:
+    return ClassifierFeatures.from_bytes(store.get(ArtifactRef(artifact=digest, kind="classifier")))
