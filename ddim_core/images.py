@@ -79,7 +79,6 @@ def fingerprint(images: ImageSet) -> str:
     digest = hashlib.sha256(repr(images.images.shape).encode())
     digest.update(np.ascontiguousarray(images.images).tobytes())
     if images.labels is not None:
-        digest.update(b"labels")
         digest.update(np.ascontiguousarray(images.labels, dtype="<i8").tobytes())
     return digest.hexdigest()
 

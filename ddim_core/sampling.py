@@ -30,6 +30,7 @@ __all__ = [
     "SampleStep",
     "Step",
     "ddim_step",
+    "direction_and_sigma",
     "encode",
     "guided",
     "plan",
@@ -138,16 +139,7 @@ def ddim_step(
     _require_shape("eps", eps, x_t)
     if x0_hat is None:
         x0_hat, eps = x0_and_eps(eps, x_t, alpha_bar_t, "epsilon")
-    removed = 1.0 - alpha_bar_t / alpha_bar_s
-    noise_s = 1.0 - alpha_bar_s
-    # sigma^2 / (1 - alpha_bar_s). Never above 1, also after rounding: alpha_bar_t / alpha_bar_s
-    # does not round below alpha_bar_t. So the root below needs no clamp, unlike that of
-    # 1 - alpha_bar_s - sigma^2 as written, which diffusers lets round to NaN.
-    share = (1.0 if variance == "sigma_hat" else eta**2) * removed / (1.0 - alpha_bar_t)
-    direction = (noise_s * (1.0 - share)) ** 0.5
-    sigma = (noise_s * share) ** 0.5
-    if variance == "sigma_hat" and noise_s > 0.0:
-        sigma = removed**0.5
+    direction, sigma = direction_and_sigma(alpha_bar_t, alpha_bar_s, eta, variance)
     x_s = torch.mul(x0_hat, alpha_bar_s**0.5)
     if direction > 0.0:
         x_s.add_(eps, alpha=direction)
@@ -159,14 +151,29 @@ def ddim_step(
     return x_s, x0_hat
 
 
+def direction_and_sigma(
+    alpha_bar_t: float, alpha_bar_s: float, eta: float, variance: Variance = "eta"
+) -> tuple[float, float]:
+    """Returns the weights of eps and of the fresh noise in `ddim_step`; it has the formulas."""
+    removed = 1.0 - alpha_bar_t / alpha_bar_s
+    noise_s = 1.0 - alpha_bar_s
+    # sigma^2 / (1 - alpha_bar_s). Never above 1, also after rounding: alpha_bar_t / alpha_bar_s
+    # does not round below alpha_bar_t. So the root below needs no clamp, unlike that of
+    # 1 - alpha_bar_s - sigma^2 as written, which diffusers lets round to NaN.
+    share = (1.0 if variance == "sigma_hat" else eta**2) * removed / (1.0 - alpha_bar_t)
+    direction = (noise_s * (1.0 - share)) ** 0.5
+    if variance == "sigma_hat":
+        return direction, removed**0.5 if noise_s > 0.0 else 0.0
+    return direction, (noise_s * share) ** 0.5
+
+
 def _require_step(alpha_bar_t: float, alpha_bar_s: float, eta: float, x0_is_known: bool) -> None:
-    if not 0.0 <= alpha_bar_t < alpha_bar_s <= 1.0:
+    senseless = alpha_bar_t == 0.0 and not x0_is_known
+    if senseless or not 0.0 <= alpha_bar_t < alpha_bar_s <= 1.0:
         raise ValueError(
             f"the step goes from alpha_bar {alpha_bar_t} to {alpha_bar_s}; it must rise, "
-            "0 < alpha_bar_t < alpha_bar_s <= 1"
+            "0 < alpha_bar_t < alpha_bar_s <= 1 (at 0, eps says nothing about x0)"
         )
-    if alpha_bar_t == 0.0 and not x0_is_known:
-        raise ValueError("alpha_bar_t is 0, where eps says nothing about x0; it must be above 0")
     if not 0.0 <= eta <= 1.0:
         raise ValueError(f"eta is {eta}; it must lie in [0, 1]")
 

@@ -78,22 +78,18 @@ def grid(
 
 
 def _run_grid(asked: dict[str, Any], workers: int | None) -> None:
-    from prefect.task_runners import ThreadPoolTaskRunner
-
     from flows.fid_grid import CellsFailedError, fid_grid
     from flows.request import GridRequest
+    from flows.runners import with_workers
     from flows.show import show_grid
     from tasks.store import StoreError, check_writable
 
-    if workers is not None and workers < 1:
-        raise typer.BadParameter(f"workers is {workers}; it must be at least 1")
     try:
         given = inspect.signature(fid_grid.fn).bind(**asked)
         given.apply_defaults()
         GridRequest(**given.arguments)
         check_writable()
-        runner = ThreadPoolTaskRunner(max_workers=workers or os.cpu_count() or 1)
-        result = fid_grid.with_options(task_runner=runner)(**asked)
+        result = with_workers(fid_grid, workers)(**asked)
     except CellsFailedError as error:
         _stop(str(error), 1)
     except (ValueError, StoreError) as error:

@@ -157,10 +157,12 @@ def _prepare(request: GridRequest) -> GridInputs:
 
 def _submit(request: GridRequest, inputs: GridInputs, cell: GridCell) -> CellFutures:
     execution, ref = request.execution(), inputs.checkpoint["ref"]
-    shards = [
+    shards: list[Any] = [  # futures, which Prefect resolves where a task takes their values
         sample_shard.submit(cell, ref, start, stop, execution) for start, stop in request.shards()
     ]
-    features = [embed_images.submit(shard, inputs.extractor, execution) for shard in shards]
+    features: list[Any] = [
+        embed_images.submit(shard, inputs.extractor, execution) for shard in shards
+    ]
     return CellFutures(cell, shards, features, score_cell.submit(features, inputs.reference))
 
 

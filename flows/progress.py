@@ -43,7 +43,7 @@ class GridProgress:
             disable=None if self.in_terminal else True,
             smoothing=0.05,
         )
-        self.artifact = create_progress_artifact(
+        self.artifact: Any = create_progress_artifact(  # Prefect types it as perhaps a coroutine
             progress=0.0, key="fid-grid-progress", description=f"0 of {n_cells} cells"
         )
 

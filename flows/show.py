@@ -42,7 +42,7 @@ def show_table(frame: pd.DataFrame) -> None:
             f"{'KID*1e3':>8} {'images/s':>9}"
         )
         for row in rows.to_dict("records"):
-            typer.echo(_line(row))
+            typer.echo(_line({str(name): value for name, value in row.items()}))
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import CachePolicy
@@ -23,6 +23,9 @@ from prefect.serializers import JSONSerializer
 from ddim_core.digest import code_digest, digest
 from tasks import store
 from tasks.places import local_dir
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 RESULTS = local_dir("prefect")
 PLAIN_JSON: JSONSerializer = JSONSerializer(object_encoder=None, object_decoder=None)
@@ -51,7 +54,7 @@ class InputsAndCode(CachePolicy):
         return key
 
 
-def cached_task(function: Callable[..., Any]) -> Task[..., Any]:
+def cached_task(function: Callable[P, R]) -> Task[P, R]:
     """Makes a function a Prefect task whose plain-dict result is kept and used again."""
     RESULTS.mkdir(mode=0o700, parents=True, exist_ok=True)
     return task(

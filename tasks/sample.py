@@ -38,7 +38,7 @@ def sample_shard(
         seconds += time.perf_counter() - began
         images = np.concatenate([images, drawn]) if n_kept else drawn
     ref = store.put_arrays({"images": images}, "shard")
-    store.bind(f"{name}/{stop - start}", ref | {"seconds": seconds})  # type: ignore[arg-type]
+    store.bind(f"{name}/{stop - start}", {**ref, "seconds": seconds})
     return {
         **ref,
         "n": stop - start,
@@ -54,7 +54,7 @@ def _longest_beginning(name: str, n_wanted: int) -> tuple[np.ndarray, float]:
     if not beginnings:
         return np.empty(0, np.uint8), 0.0
     ref = beginnings[max(beginnings)]
-    return store.get_arrays(ref)["images"], float(ref.get("seconds", 0.0))  # type: ignore[arg-type]
+    return store.get_arrays(ref)["images"], float(ref["seconds"])
 
 
 def _draw(

@@ -12,7 +12,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -24,11 +24,9 @@ from tasks import places
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class ArtifactRef(TypedDict):
-    """What identifies a stored artefact: its content digest, and its kind for people."""
-
-    artifact: str
-    kind: str
+# What identifies a stored artefact: `artifact`, its sha256, and `kind`, for people; what a task
+# knows besides (counts, seconds) may stand beside them.
+ArtifactRef = dict[str, Any]
 
 
 class StoreError(Exception):

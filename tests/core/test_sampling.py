@@ -12,7 +12,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ddim_core.sampling import ddim_step, encode, guided, plan, sample, x0_and_eps
+from ddim_core.sampling import (
+    ddim_step,
+    direction_and_sigma,
+    encode,
+    guided,
+    plan,
+    sample,
+    x0_and_eps,
+)
 from ddim_core.schedule import NoiseSchedule
 from ddim_core.specs import SamplerSpec
 
@@ -332,8 +340,9 @@ def gaussian_outcome(eta: float, n_steps: int) -> tuple[float, float]:
     trajectory = sample(model, schedule, spec, x, lambda i: noise)
     for record, step in zip(trajectory, plan(schedule, spec), strict=True):
         reached = float(record.x[1] - record.x[0])
-        gain = (reached - step.sigma) / distance
-        distance, variance = reached, gain**2 * variance + step.sigma**2
+        _, sigma = direction_and_sigma(step.alpha_bar_t, step.alpha_bar_s, eta)
+        gain = (reached - sigma) / distance
+        distance, variance = reached, gain**2 * variance + sigma**2
     return float(record.x[0]), variance**0.5
 
 
