@@ -54,11 +54,8 @@ def save_pipeline(folder: Path, unet: UNet2DModel, noise: NoiseSpec, training_st
         noise: The schedule it was trained on.
         training_step: Optimiser steps behind the weights.
     """
-    settled = UNet2DModel.from_config(unet.config)
-    settled.load_state_dict(unet.state_dict())  # contiguous, as safetensors demands
-    DDPMPipeline(unet=settled, scheduler=_scheduler(noise)).save_pretrained(
-        folder, safe_serialization=True
-    )
+    pipeline = DDPMPipeline(unet=unet, scheduler=_scheduler(noise))
+    pipeline.save_pretrained(folder, safe_serialization=True)
     record = json.dumps({"training_step": training_step}, indent=2)
     (folder / RECORD_NAME).write_text(record + "\n")
 

@@ -67,7 +67,7 @@ def stream(seed: int, index: int, purpose: int) -> RandomState:
 
 
 def _swiss_roll(n: int, random: RandomState) -> Floats:
-    """The roll seen from its end: (t cos t, t sin t), t in [1.5 pi, 4.5 pi], middle turn thinner."""
+    """The roll seen from its end: (t cos t, t sin t), t from 1.5 pi to 4.5 pi, thinner halfway."""
     points, _ = make_swiss_roll(n, noise=0.0, hole=True, random_state=random)
     return np.asarray(points[:, [0, 2]])
 

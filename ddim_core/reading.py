@@ -25,6 +25,15 @@ def cell_name(row: Row) -> str:
     return f"S = {row['steps']}, {line_name(row)}"
 
 
+def with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """Writes a score with its 95 % interval."""
+    if value is None:
+        return "not identifiable"
+    if low is None or high is None:
+        return f"{value:.2f} [too few images for an interval]"
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
 def lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Groups cells into lines of one eta (or sigma-hat), each in order of S."""
     grouped: dict[str, list[Row]] = {}
@@ -75,7 +84,7 @@ def tied_with_best(rows: Sequence[Row]) -> list[Row]:
 
 def _best(rows: Sequence[Row]) -> str:
     best, *ties = tied_with_best(rows)
-    fid = f"{best['fid']:.2f} [{best['fid_low']:.2f}, {best['fid_high']:.2f}]"
+    fid = with_interval(best["fid"], best["fid_low"], best["fid_high"])
     if len(rows) == 1:
         return f"The only cell is {cell_name(best)}: FID {fid}."
     tail = (

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
+
+from flows.cli_options import integers, numbers, option, stop
 
 app = typer.Typer(
     help="Which sampler setting should this checkpoint ship with, and did the new one get better?",
@@ -25,25 +26,6 @@ def _root() -> None:
     """Runs before every command: plain lines in the terminal, Prefect's own log in its UI."""
     os.environ.setdefault("DDIM_TERMINAL", "1")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-
-
-def _integers(text: str) -> list[int]:
-    return _parsed(text, int, "a list of whole numbers, such as 10,20,50")
-
-
-def _numbers(text: str) -> list[float]:
-    return _parsed(text, float, "a list of numbers, such as 0,0.5,1")
-
-
-def _parsed(text: str, kind: Callable[[str], Any], wanted: str) -> list[Any]:
-    try:
-        return [kind(part) for part in text.strip("[] ").split(",") if part.strip()]
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not {wanted}") from None
-
-
-def option(text: str) -> Any:
-    return typer.Option(help=text, show_default=False)
 
 
 @app.command()
@@ -72,8 +54,8 @@ def grid(
     """Score every (S, eta) of a grid on one checkpoint, and print the table."""
     asked = dict(locals())
     asked.pop("workers")
-    asked["steps"] = _integers(steps) if steps else None
-    asked["etas"] = _numbers(etas) if etas else None
+    asked["steps"] = integers(steps) if steps else None
+    asked["etas"] = numbers(etas) if etas else None
     _run_grid({name: value for name, value in asked.items() if value is not None}, workers)
 
 
@@ -91,9 +73,9 @@ def _run_grid(asked: dict[str, Any], workers: int | None) -> None:
         check_writable()
         result = with_workers(fid_grid, workers)(**asked)
     except CellsFailedError as error:
-        _stop(str(error), 1)
+        stop(str(error), 1)
     except (ValueError, StoreError) as error:
-        _stop(str(error), 2)
+        stop(str(error), 2)
     show_grid(result)
 
 
@@ -119,14 +101,27 @@ def report() -> None:
 
     found = report_places()
     if not found:
-        _stop("there is no report yet; run `ddim grid` first", 2)
+        stop("there is no report yet; run `ddim grid` first", 2)
     typer.echo("\n".join(found))
 
 
-def _stop(message: str, code: int) -> NoReturn:
-    """Ends with one clear sentence and an exit code."""
-    typer.echo(f"ddim: {message}", err=True)
-    raise typer.Exit(code)
+@app.command()
+def train(
+    dataset: Annotated[str | None, option("digits, an image folder or a .parquet file.")] = None,
+    resolution: Annotated[int | None, option("Pixels, to train on your own data.")] = None,
+    train_steps: Annotated[int | None, option("Optimiser steps.")] = None,
+    seed: Annotated[int | None, option("Keys weights, batches and noise [0].")] = None,
+) -> None:
+    """Train the small U-Net of a data set, as a folder that diffusers opens."""
+    asked = {name: value for name, value in dict(locals()).items() if value is not None}
+    from flows.train_toy import train_toy
+    from tasks.store import StoreError
+
+    try:
+        result = train_toy(**asked)
+    except (ValueError, StoreError) as error:
+        stop(str(error), 2)
+    typer.echo(f"checkpoint: {result['checkpoint']}")
 
 
 def main() -> None:

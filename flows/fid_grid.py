@@ -11,9 +11,10 @@ from prefect import flow
 from prefect.futures import PrefectFuture, as_completed
 
 from ddim_core.digest import digest
-from ddim_core.specs import ClassifierSpec, GridCell, Spacing
+from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec
 from flows.progress import GridProgress
 from flows.request import GridRequest
+from flows.train_toy import trained_toy, training_split
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
 from tasks.data import content_of, prepare_data
 from tasks.embed import embed_images
@@ -24,7 +25,6 @@ from tasks.score import score_cell
 from tasks.store import ArtifactRef, check_writable
 from tasks.table import row_of, write_row
 from tasks.tracking import track_grid
-from tasks.train import train_toy
 
 
 class CellsFailedError(RuntimeError):
@@ -70,7 +70,7 @@ def fid_grid(
     batch_size: int = 100,
     threads: int = 1,
     device: str = "cpu",
-    train_steps: int = 2400,
+    train_steps: int = TrainSpec.steps,
 ) -> dict[str, Any]:
     """Scores every (S, eta) of a grid on one checkpoint; all of it cached by content and code.
 
@@ -135,15 +135,16 @@ def _prepare(request: GridRequest) -> GridInputs:
         ref = import_checkpoint(request.checkpoint)
         checkpoint = open_checkpoint(ref, Path(request.checkpoint).resolve().name)
     else:
-        images = data(request.training_split(), request.resolution)
-        trained = train_toy(request.training(images["channels"]), images, execution)
+        trained = trained_toy(
+            request.dataset, request.resolution, request.train_steps, request.seed, request.device
+        )
         checkpoint = open_checkpoint(trained, f"toy-{Path(request.dataset).stem}")
     resolution = checkpoint["resolution"]
     reference_images = data(request.split, resolution)
     held_out_split = request.held_out_split()
     held_out = data(held_out_split, resolution) if held_out_split else None
     if request.features == "classifier":
-        fitted = data(request.training_split(), resolution)
+        fitted = data(training_split(request.dataset), resolution)
         unseen = data("test", resolution) if request.split == "test" else held_out
         extractor = train_extractor(ClassifierSpec(), fitted, unseen, execution)
     else:

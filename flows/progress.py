@@ -10,16 +10,7 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from tqdm import tqdm
 
-from ddim_core.reading import cell_name
-
-
-def number(value: float | None, low: float | None, high: float | None) -> str:
-    """Writes a score with its 95 % interval."""
-    if value is None:
-        return "not identifiable"
-    if low is None or high is None:
-        return f"{value:.2f} [too few images for an interval]"
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+from ddim_core.reading import cell_name, with_interval
 
 
 class GridProgress:
@@ -71,7 +62,7 @@ class GridProgress:
     def cell_landed(self, row: dict[str, Any]) -> None:
         """Says a cell's score, with its interval, count and extractor."""
         self.n_landed += 1
-        fid = number(row["fid"], row["fid_low"], row["fid_high"])
+        fid = with_interval(row["fid"], row["fid_low"], row["fid_high"])
         self.say(
             f"{cell_name(row):<22} FID {fid}  N = {row['n_images']}, {row['extractor']} features"
         )

@@ -12,12 +12,11 @@ from ddim_core.specs import (
     GridCell,
     SamplerSpec,
     Spacing,
-    ToyModelSpec,
-    TrainSpec,
     Variance,
     require_at_least,
     require_choice,
 )
+from flows.train_toy import toy_spec
 from tasks.extractor import EXTRACTORS
 
 LEAST_IMAGES = 2  # one image has no covariance
@@ -64,8 +63,8 @@ class GridRequest:
                 "folder, or leave it empty to train the toy model"
             )
         if not self.checkpoint:
-            self.training(channels=1)
-            self.cells(self.training(channels=1).noise.n_train, "epsilon")
+            spec = toy_spec(self.dataset, self.resolution, 1, self.train_steps, self.seed)
+            self.cells(spec.noise.n_train, "epsilon")
         self.execution()
 
     def cells(self, n_train: int, prediction_type: str) -> list[GridCell]:
@@ -96,19 +95,6 @@ class GridRequest:
         starts = range(0, self.n_images, self.shard_size)
         return [(start, min(start + self.shard_size, self.n_images)) for start in starts]
 
-    def training(self, channels: int) -> TrainSpec:
-        """Returns how the toy model is trained when no checkpoint is given."""
-        resolution = self.resolution
-        if resolution is None:
-            if self.dataset != "digits":
-                raise ValueError(
-                    f"no checkpoint and no resolution is given for {self.dataset!r}; give "
-                    "checkpoint, or resolution to train a small model at (8, 16 or 32)"
-                )
-            resolution = 8
-        model = ToyModelSpec(resolution=resolution, channels=channels)
-        return TrainSpec(model=model, steps=self.train_steps, seed=self.seed)
-
     def execution(self) -> Execution:
         return Execution(self.device, self.batch_size, self.threads)
 
@@ -117,6 +103,3 @@ class GridRequest:
         there_is = splits_of(self.dataset)
         others = (s for s in ("test", "val", "validation") if s in there_is and s != self.split)
         return next(others, None)
-
-    def training_split(self) -> str:
-        return "train" if "train" in splits_of(self.dataset) else "all"

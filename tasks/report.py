@@ -12,7 +12,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from ddim_core.figures import contact_sheet, curves, heat_map
-from ddim_core.reading import cell_name, line_name, read_grid, tied_with_best
+from ddim_core.reading import cell_name, line_name, read_grid, tied_with_best, with_interval
 from tasks import places, store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef
@@ -88,6 +88,7 @@ def _page(
         first=rows[0],
         reading=reading,
         line_name=line_name,
+        interval=with_interval,
         tied=[row["cell_digest"] for row in _ties(rows)],
         figures={name: base64.b64encode(png).decode() for name, png in figures.items()},
         **about,

@@ -147,3 +147,44 @@ def _log_report(client: MlflowClient, parent: Run, report: dict[str, Any]) -> No
 def _finish(client: MlflowClient, run: Run) -> None:
     if run.info.status != "FINISHED":
         client.set_terminated(run.info.run_id, "FINISHED")
+
+
+@task(name="track-points", retries=2, retry_delay_seconds=2)
+def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
+    """Logs a run of the points flow like a grid, in its own experiment; returns its run's id."""
+    shared = ("dataset", "spacing", "n_points", "training_steps")
+    own = (*shared, "steps", "eta", "variance", "training_seed")
+    metrics = ("chamfer", "chamfer_low", "chamfer_high", "floor", "nfe", "sample_seconds",
+               "training_seconds")  # fmt: skip
+    lock = places.local_dir("work", "mlflow.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        client = MlflowClient()
+        # The same place for artifacts as that of the grids, under another name.
+        beside = client.get_experiment(_experiment(client)).artifact_location
+        found = client.get_experiment_by_name("swiss-roll")
+        experiment = (
+            str(found.experiment_id)
+            if found
+            else str(client.create_experiment("swiss-roll", artifact_location=beside))
+        )
+        known = _known_runs(client, experiment, name)
+        named = [
+            row | {"checkpoint": row["dataset"], "checkpoint_digest": row["model_digest"],
+                   "reference_digest": row["dataset"]}
+            for row in rows
+        ]  # fmt: skip
+        parent = known.get(name) or _create(client, experiment, name, name, None, named[0])
+        best = min(rows, key=lambda row: row["chamfer"])
+        best_score = {f"best_{k}": best[k] for k in metrics if best[k] is not None}
+        _log(client, parent, {k: rows[0][k] for k in shared}, best_score)
+        for row in named:
+            run = known.get(row["cell_digest"]) or _create(
+                client, experiment, name, row["cell_digest"], parent.info.run_id, row
+            )
+            score = {k: float(row[k]) for k in metrics if row[k] is not None}
+            _log(client, run, {k: row[k] for k in own}, score)
+            _finish(client, run)
+        _log_report(client, parent, report)
+        _finish(client, parent)
+    return str(parent.info.run_id)

@@ -1,0 +1,210 @@
+"""Times as ratios: two things run in turn in one process, medians of several; `make bench`.
+
+Writes benchmarks/results.json, a list with one record a run. Ratios carry from machine to machine
+better than seconds do; the machine is named beside them all the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).with_name("results.json")
+REPEATS = 5
+GRID_REPEATS = 3
+IMAGES = 1000
+STEPS, ETAS = [5, 10, 20, 50], [0.0, 0.2, 0.5, 1.0]
+
+
+def in_turn(
+    a: Callable[[], None], b: Callable[[], None], repeats: int
+) -> tuple[list[float], list[float]]:
+    """Times a and b alternately, after one unmeasured call of each; returns their seconds."""
+    a(), b()
+    seconds_a, seconds_b = [], []
+    for _ in range(repeats):
+        seconds_a.append(timed(a))
+        seconds_b.append(timed(b))
+    return seconds_a, seconds_b
+
+
+def timed(work: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def figure(name: str, a: list[float], b: list[float]) -> dict[str, Any]:
+    """The ratio of medians, with the range of the paired ratios beside it."""
+    ratios = [x / y for x, y in zip(a, b, strict=True)]
+    record = {
+        "name": name,
+        "ratio": round(statistics.median(a) / statistics.median(b), 3),
+        "lowest": round(min(ratios), 3),
+        "highest": round(max(ratios), 3),
+        "seconds": [round(statistics.median(a), 3), round(statistics.median(b), 3)],
+        "repeats": len(a),
+    }
+    print(json.dumps(record), flush=True)
+    return record
+
+
+def sampling_figures(checkpoint: Path) -> list[dict[str, Any]]:
+    """The sampling loop against its bare network calls, and against diffusers' own loop."""
+    import torch
+    from diffusers import DDIMScheduler, UNet2DModel
+
+    from ddim_core.checkpoint import load_checkpoint
+    from ddim_core.sampling import ImageNoise, sample
+    from ddim_core.specs import SamplerSpec
+
+    torch.set_num_threads(1)
+    loaded = load_checkpoint(checkpoint)
+    shape = (loaded.channels, loaded.resolution, loaded.resolution)
+    noise = ImageNoise(0, range(100), shape)
+    x = noise.x_T()
+    t = torch.full((100,), 500)
+    spec = SamplerSpec(50, eta=1.0)
+
+    def ours() -> None:
+        with torch.inference_mode():
+            for _ in sample(loaded.model, loaded.schedule, spec, x, noise):
+                pass
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for _ in range(50):
+                loaded.model(x, t)
+
+    plain = UNet2DModel.from_pretrained(checkpoint / "unet").eval()
+    scheduler = DDIMScheduler.from_pretrained(checkpoint / "scheduler")
+    scheduler.set_timesteps(50)
+    generator = torch.Generator().manual_seed(0)
+
+    def diffusers() -> None:  # the loop of its DDIMPipeline, without its progress bar
+        image = x
+        with torch.inference_mode():
+            for step in scheduler.timesteps:
+                output = plain(image, step).sample
+                image = scheduler.step(
+                    output, step, image, eta=1.0, generator=generator
+                ).prev_sample
+
+    return [
+        figure("sampling loop / its bare U-Net calls, S = 50", *in_turn(ours, bare, REPEATS)),
+        figure("diffusers' DDIM loop / ours, S = 50", *in_turn(diffusers, ours, REPEATS)),
+    ]
+
+
+def grid_figures(checkpoint: Path) -> list[dict[str, Any]]:
+    """The whole flow against a bare loop over the same cells on the same cores; and a rerun.
+
+    Each grid draws with a seed of its own, so nothing of it is in the store; the checkpoint and
+    the extractor are.
+    """
+    from flows.fid_grid import fid_grid
+    from flows.runners import with_workers
+
+    flow = with_workers(fid_grid, None)
+    settings = {"checkpoint": str(checkpoint), "n_images": IMAGES}
+    flow(**settings, steps=[2], etas=[0.0], sigma_hat=False)  # warms the extractor
+    seeds = iter(range(1, 1000))
+
+    def grid() -> None:
+        flow(**settings, steps=STEPS, etas=ETAS, sigma_hat=True, seed=next(seeds))
+
+    def bare() -> None:
+        bare_grid(checkpoint, seed=next(seeds))
+
+    figures = [figure("grid flow / bare loop of its cells", *in_turn(grid, bare, GRID_REPEATS))]
+    again = [timed(lambda: flow(**settings, steps=STEPS, etas=ETAS, seed=1)) for _ in range(3)]
+    record = {"name": "unchanged grid again, seconds", "seconds": [round(s, 2) for s in again]}
+    print(json.dumps(record), flush=True)
+    return [*figures, record]
+
+
+def bare_grid(checkpoint: Path, seed: int) -> None:
+    """The sampling of the demo grid and nothing else: one thread a core, batches of 100."""
+    import torch
+
+    from ddim_core.checkpoint import load_checkpoint
+    from ddim_core.images import to_uint8
+    from ddim_core.sampling import ImageNoise, sample
+    from ddim_core.specs import SamplerSpec
+
+    torch.set_num_threads(1)
+    loaded = load_checkpoint(checkpoint)
+    shape = (loaded.channels, loaded.resolution, loaded.resolution)
+    specs = [SamplerSpec(s, eta=eta) for eta in ETAS for s in STEPS]
+    specs += [SamplerSpec(s, variance="sigma_hat", clip=True) for s in STEPS]
+
+    def batch(job: tuple[SamplerSpec, int]) -> None:
+        spec, start = job
+        noise = ImageNoise(seed, range(start, start + 100), shape)
+        with torch.inference_mode():
+            *_, last = sample(loaded.model, loaded.schedule, spec, noise.x_T(), noise)
+        to_uint8(last.x)
+
+    jobs = [(spec, start) for spec in specs for start in range(0, IMAGES, 100)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(batch, jobs))
+
+
+def demo_checkpoint() -> Path:
+    """The demo's own model, trained if it is not there yet."""
+    from tasks.store import ArtifactRef, get_folder
+    from tasks.table import read_table
+
+    rows = read_table()
+    rows = rows[(rows["checkpoint"] == "toy-digits") & (rows["n_images"] >= IMAGES)]
+    if rows.empty:
+        sys.exit("run `make demo` first: the benchmarks use its model")
+    newest = rows.sort_values("created_at").iloc[-1]["checkpoint_digest"]
+    return get_folder(ArtifactRef(artifact=newest, kind="folder"))
+
+
+def main() -> None:
+    """Runs all benchmarks against a server of their own and appends a record of them."""
+    checkpoint = demo_checkpoint().resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        # Places are read when tasks are imported: a fresh process, with fresh data.
+        environment = {**os.environ, "DDIM_DATA": folder, "PREFECT_HOME": f"{folder}/home"}
+        environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+        environment |= {"PREFECT_LOGGING_LEVEL": "ERROR"}
+        output = subprocess.run(
+            [sys.executable, "-m", "benchmarks.run", str(checkpoint)],
+            env=environment, check=True, stdout=subprocess.PIPE, text=True,
+        ).stdout  # fmt: skip
+    figures = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    record = {
+        "commit": commit,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "figures": figures,
+    }
+    history = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    RESULTS.write_text(json.dumps([*history, record], indent=1) + "\n")
+    for line in figures:
+        print(f"{line['name']}: {line.get('ratio', line['seconds'])}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sampling_figures(Path(sys.argv[1]))
+        grid_figures(Path(sys.argv[1]))
+    else:
+        main()

@@ -1,0 +1,89 @@
+"""The command `ddim swiss-roll`."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli_options import integers, numbers, option, stop
+
+
+def swiss_roll(
+    dataset: Annotated[
+        str | None,
+        option("swiss-roll, moons, circles, s-curve, checkerboard or gaussians [swiss-roll]."),
+    ] = None,
+    steps: Annotated[str | None, option("Numbers of steps S [10,20,50,100].")] = None,
+    etas: Annotated[str | None, option("Values of eta in [0, 1] [0,0.5,1].")] = None,
+    spacing: Annotated[
+        str | None, option("uniform, quad, leading, linspace or trailing [uniform].")
+    ] = None,
+    n_points: Annotated[int | None, option("Points per sample [2048].")] = None,
+    seed: Annotated[int | None, option("First training seed [0].")] = None,
+    train_seeds: Annotated[int | None, option("Models to train [1].")] = None,
+    sampling_seeds: Annotated[int | None, option("Samples per model and setting [5].")] = None,
+    train_steps: Annotated[int | None, option("Training steps of a model.")] = None,
+    threads: Annotated[int | None, option("Torch threads per sampling task [1].")] = None,
+) -> None:
+    """Train a noise model on points in the plane, and score DDIM samples of it over (S, eta)."""
+    asked: dict[str, Any] = dict(locals())
+    asked["steps"] = integers(steps) if steps else None
+    asked["etas"] = numbers(etas) if etas else None
+    _run({name: value for name, value in asked.items() if value is not None})
+
+
+def _run(asked: dict[str, Any]) -> None:
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    from flows.swiss_roll import PointRequest, SettingsFailedError
+    from flows.swiss_roll import swiss_roll as swiss_roll_flow
+    from tasks.store import StoreError, check_writable
+
+    try:
+        given = inspect.signature(swiss_roll_flow.fn).bind(**asked)
+        given.apply_defaults()
+        PointRequest(**given.arguments)
+        check_writable()
+        runner: Any = ThreadPoolTaskRunner(max_workers=os.cpu_count() or 1)
+        result = swiss_roll_flow.with_options(task_runner=runner)(**asked)
+    except SettingsFailedError as error:
+        stop(str(error), 1)
+    except (ValueError, StoreError) as error:
+        stop(str(error), 2)
+    _show(result)
+
+
+def _show(result: dict[str, Any]) -> None:
+    """Prints the rows of one run, and where its report, the table and the runs are."""
+    from ddim_core.point_score import interval
+    from tasks import places
+    from tasks.point_table import read_point_table
+    from tasks.tracking import how_to_open
+
+    frame = read_point_table()
+    frame = frame[frame["cell_digest"].isin(result["cells"])]
+    for training, rows in frame.groupby(["training_seed", "training_steps", "training_seconds"]):
+        seed, n_steps, seconds = training
+        first = rows.iloc[0]
+        floor = interval(first["floor"], first["floor_low"], first["floor_high"])
+        typer.echo(
+            f"\n{first['dataset']}, model of training seed {seed} "
+            f"({n_steps} steps in {seconds:.0f} s): Chamfer distance of {first['n_points']} points, mean of "
+            f"{len(first['sampling_seeds'])} samples with 95 % interval; floor {floor}"
+        )
+        for row in rows.to_dict("records"):
+            score = interval(
+                row["chamfer"], _known(row["chamfer_low"]), _known(row["chamfer_high"])
+            )
+            typer.echo(f"  eta = {row['eta']:<4g} S = {row['steps']:>4}  {score}")
+    typer.echo(f"\nreport:  {result['report']}")
+    typer.echo(f"table:   {places.data_url('results', 'points')} (Parquet)")
+    typer.echo(f"MLflow:  {how_to_open()}")
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

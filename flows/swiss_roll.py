@@ -1,0 +1,237 @@
+"""The lab's flow: a noise model of points in the plane, and DDIM samples of it over (S, eta)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from prefect import flow
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from tqdm import tqdm
+
+from ddim_core.digest import digest
+from ddim_core.point_score import interval, read_points
+from ddim_core.reading import cell_name
+from ddim_core.schedule import timesteps
+from ddim_core.specs import (
+    Execution,
+    GridCell,
+    PointSet,
+    PointTrainSpec,
+    SamplerSpec,
+    Spacing,
+    require_at_least,
+    require_choice,
+)
+from tasks.point_model import train_point_model
+from tasks.point_report import publish_point_report, render_point_report
+from tasks.point_score import score_floor, score_generated
+from tasks.point_table import point_row, write_point_row
+from tasks.points import sample_points, trace_points
+from tasks.store import check_writable
+from tasks.tracking import track_points
+
+FLOOR_PAIRS = 20
+
+
+class SettingsFailedError(RuntimeError):
+    """Some settings have no score; the message names each with its reason."""
+
+
+@dataclass(frozen=True)
+class PointRequest:
+    """The parameters of `swiss_roll`, as they were given; see there for their meaning.
+
+    Raises:
+        ValueError: On construction, for the first parameter that cannot be, with its value.
+    """
+
+    dataset: PointSet
+    steps: list[int]
+    etas: list[float]
+    spacing: Spacing
+    n_points: int
+    seed: int
+    train_seeds: int
+    sampling_seeds: int
+    train_steps: int
+    threads: int
+
+    def __post_init__(self) -> None:
+        require_choice("dataset", self.dataset, get_args(PointSet))
+        for name in ("n_points", "train_seeds", "sampling_seeds", "train_steps", "threads"):
+            require_at_least(name, getattr(self, name), 1)
+        require_at_least("seed", self.seed, 0)
+        for name in ("steps", "etas"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty; give at least one number")
+        n_train = self.trainings()[0].noise.n_train
+        for sampler in self.samplers():
+            timesteps(n_train, sampler.steps, sampler.spacing)
+
+    def trainings(self) -> list[PointTrainSpec]:
+        """Returns how each model is trained; they differ in their seed."""
+        seeds = range(self.seed, self.seed + self.train_seeds)
+        return [PointTrainSpec(self.dataset, steps=self.train_steps, seed=s) for s in seeds]
+
+    def samplers(self) -> list[SamplerSpec]:
+        """Returns the sampler settings, by eta and then by S."""
+        return [
+            SamplerSpec(steps=steps, eta=eta, spacing=self.spacing)
+            for eta in dict.fromkeys(map(float, self.etas))
+            for steps in dict.fromkeys(self.steps)
+        ]
+
+
+@dataclass(frozen=True)
+class SettingFutures:
+    """One sampler setting on one model, at work."""
+
+    training: PointTrainSpec
+    model: dict[str, Any]
+    sampler: SamplerSpec
+    samples: list[Any]
+    score: PrefectFuture[Any]
+
+    @property
+    def label(self) -> str:
+        return f"S={self.sampler.steps} eta={self.sampler.eta:g} training seed {self.training.seed}"
+
+
+@flow(name="swiss-roll", validate_parameters=True)
+def swiss_roll(
+    dataset: PointSet = "swiss-roll",
+    steps: list[int] = [10, 20, 50, 100],  # noqa: B006 (Prefect shows it in the form; never changed)
+    etas: list[float] = [0.0, 0.5, 1.0],  # noqa: B006
+    spacing: Spacing = "uniform",
+    n_points: int = 2048,
+    seed: int = 0,
+    train_seeds: int = 1,
+    sampling_seeds: int = 5,
+    train_steps: int = 4000,
+    threads: int = 1,
+) -> dict[str, Any]:
+    """Trains a noise model of points, samples it with DDIM, and scores the samples.
+
+    Args:
+        dataset: swiss-roll, moons, circles, s-curve, checkerboard or gaussians.
+        steps: Numbers of steps S.
+        etas: Noise fractions eta in [0, 1]; 0 is deterministic DDIM, 1 is DDPM-like.
+        spacing: How S of the 1000 timesteps are chosen.
+        n_points: Points per sample; Chamfer distances compare only at one number of points.
+        seed: Of the first training.
+        train_seeds: Models to train, with seeds `seed`, `seed` + 1, ...
+        sampling_seeds: Samples per model and setting, each compared to its own fresh true points.
+        train_steps: Training steps of a model.
+        threads: Torch threads per sampling task; training takes all cores.
+
+    Returns:
+        Where the report is, and the digests of the rows.
+
+    Raises:
+        ValueError: If the request cannot be; nothing has been computed then.
+        SettingsFailedError: If settings failed; the others have their rows and are in the report.
+    """
+    request = PointRequest(
+        dataset, steps, etas, spacing, n_points,
+        seed, train_seeds, sampling_seeds, train_steps, threads,
+    )  # fmt: skip
+    check_writable()
+    floor = score_floor(dataset, n_points, FLOOR_PAIRS)
+    # One training at a time, on all cores: two at once would each take twice as long.
+    everywhere = Execution(threads=os.cpu_count() or 1)
+    models = {spec: train_point_model(spec, everywhere) for spec in request.trainings()}
+    work = [
+        _submit(request, training, model, sampler)
+        for training, model in models.items()
+        for sampler in request.samplers()
+    ]
+    landed, rows, failures = _collect(request, work, floor)
+    place = _report(request, landed, rows) if rows else None
+    if failures:
+        raise SettingsFailedError(
+            f"{len(failures)} of {len(work)} settings failed, the others have their rows: "
+            + "; ".join(failures)
+        )
+    return {"report": place, "cells": [row["cell_digest"] for row in rows]}
+
+
+def _submit(
+    request: PointRequest, training: PointTrainSpec, model: dict[str, Any], sampler: SamplerSpec
+) -> SettingFutures:
+    execution = Execution(threads=request.threads)
+    seeds = list(range(request.sampling_seeds))
+    samples: list[Any] = [  # futures: Prefect puts their results in their place
+        sample_points.submit(
+            GridCell(sampler, seed=seed), training, model, request.n_points, execution
+        )
+        for seed in seeds
+    ]
+    score = score_generated.submit(samples, seeds, request.dataset)
+    return SettingFutures(training, model, sampler, samples, score)
+
+
+def _collect(
+    request: PointRequest, work: list[SettingFutures], floor: dict[str, Any]
+) -> tuple[list[SettingFutures], list[dict[str, Any]], list[str]]:
+    """Writes each setting's row as it lands; returns what landed, its rows, and what failed."""
+    landed, rows, failures = [], [], []
+    for futures in work:
+        futures.score.wait()
+        if not futures.score.state.is_completed():
+            failures.append(f"{futures.label} ({_reason(futures)})")
+            _say(f"failed: {failures[-1]}")
+            continue
+        samples = [sample.result() for sample in futures.samples]
+        row = point_row(
+            futures.training, futures.model, futures.sampler, request.n_points,
+            samples, futures.score.result(), floor,
+        )  # fmt: skip
+        write_point_row(row)
+        landed.append(futures)
+        rows.append(row)
+        score = interval(row["chamfer"], row["chamfer_low"], row["chamfer_high"])
+        _say(
+            f"{cell_name(row):<20} Chamfer {score}  (floor {row['floor']:.2f}; training seed "
+            f"{row['training_seed']}, {row['n_points']} points, {request.sampling_seeds} samples)"
+        )
+    return landed, rows, failures
+
+
+def _reason(futures: SettingFutures) -> str:
+    """The message of what failed first: sampling, or else the score itself."""
+    everything = [*futures.samples, futures.score]
+    for future in everything:
+        future.wait()
+    failed = next(f.state for f in everything if not f.state.is_completed())
+    return str(failed.message).removeprefix("Task run encountered an exception ")
+
+
+def _report(request: PointRequest, landed: list[SettingFutures], rows: list[dict[str, Any]]) -> str:
+    """Renders and publishes the report and logs the run; returns the report's place."""
+    first = landed[0]
+    of_first = [futures for futures in landed if futures.training == first.training]
+    shown = min(of_first, key=lambda f: (f.sampler.eta, -f.sampler.steps))
+    cell = GridCell(shown.sampler)
+    trace = trace_points(
+        cell, first.training, first.model, request.n_points, Execution(threads=request.threads)
+    )
+    generated = [futures.samples[0].result() for futures in of_first]
+    report = render_point_report(rows, generated, trace, cell, first.training)
+    name = digest(sorted(row["cell_digest"] for row in rows))
+    place = publish_point_report(name, report, rows)
+    for sentence in read_points(rows):
+        _say(sentence)
+    tracked = track_points(name, rows, report, return_state=True)
+    if not tracked.is_completed():
+        _say(f"MLflow could not be reached, the run is not logged: {tracked.message}")
+    return str(place)
+
+
+def _say(line: str) -> None:
+    """Puts a line into the run's log and, under the CLI, into the terminal."""
+    get_run_logger().info(line)
+    if os.environ.get("DDIM_TERMINAL"):
+        tqdm.write(line)

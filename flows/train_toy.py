@@ -1,0 +1,81 @@
+"""Trains the small model of a data set, as a checkpoint that diffusers opens."""
+
+from __future__ import annotations
+
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from ddim_core.images import splits_of
+from ddim_core.specs import Execution, ToyModelSpec, TrainSpec
+from tasks.data import content_of, prepare_data
+from tasks.store import check_writable, get_folder
+from tasks.train import train_toy as train_toy_task
+
+DIGITS_RESOLUTION = 8
+
+
+def toy_spec(
+    dataset: str, resolution: int | None, channels: int, train_steps: int, seed: int
+) -> TrainSpec:
+    """Returns how the toy model of a data set is trained.
+
+    Raises:
+        ValueError: If no resolution is given where the data set has none of its own.
+    """
+    if resolution is None:
+        if dataset != "digits":
+            raise ValueError(
+                f"no resolution is given for {dataset!r}; give the size in pixels to train a "
+                "small model at (8, 16 or 32)"
+            )
+        resolution = DIGITS_RESOLUTION
+    model = ToyModelSpec(resolution=resolution, channels=channels)
+    return TrainSpec(model=model, steps=train_steps, seed=seed)
+
+
+def training_split(dataset: str) -> str:
+    """Returns the part of a data set that models are trained on."""
+    return "train" if "train" in splits_of(dataset) else "all"
+
+
+def trained_toy(
+    dataset: str, resolution: int | None, train_steps: int, seed: int, device: str = "cpu"
+) -> dict[str, Any]:
+    """Runs the tasks of the training, or finds them done; returns a reference to the checkpoint."""
+    images = prepare_data(
+        content_of(dataset), training_split(dataset), resolution, location=dataset
+    )
+    spec = toy_spec(dataset, resolution, images["channels"], train_steps, seed)
+    # One task at a time here, so it may have all cores.
+    return train_toy_task(spec, images, Execution(device=device, threads=cpu_count() or 1))
+
+
+@flow(name="train-toy", validate_parameters=True)
+def train_toy(
+    dataset: str = "digits",
+    resolution: int | None = None,
+    train_steps: int = TrainSpec.steps,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Trains a small U-Net on a data set; goes on where a killed run stopped.
+
+    Args:
+        dataset: `digits`, a folder of images, or a Parquet file with an image column.
+        resolution: Size in pixels; digits have their own.
+        train_steps: Optimiser steps.
+        seed: Keys the initial weights, the batches and the noise.
+
+    Returns:
+        The checkpoint's folder, for `DDPMPipeline.from_pretrained`, and its digest.
+
+    Raises:
+        ValueError: If the request cannot be.
+    """
+    check_writable()
+    toy_spec(dataset, resolution, 1, train_steps, seed)
+    trained = trained_toy(dataset, resolution, train_steps, seed)
+    folder: Path = get_folder(trained)
+    return {"checkpoint": str(folder), "digest": trained["artifact"]}

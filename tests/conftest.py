@@ -1,0 +1,99 @@
+"""The environment of all tests, and one real Prefect server for those that ask for it.
+
+Settings are made here, before anything imports Prefect or `tasks`, which read them at import.
+Everything lies in one temporary folder; nothing but loopback is ever spoken to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SERVER_STARTS_WITHIN = 180.0  # seconds; 17 were seen on a quiet machine, 40 on a busy one
+
+SESSION_DIR = Path(tempfile.mkdtemp(prefix="ddim-flows-tests-"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+API_URL = f"http://127.0.0.1:{_free_port()}/api"
+
+for _name in ("MLFLOW_TRACKING_URI", "DDIM_TERMINAL", "PREFECT_PROFILE", "PREFECT_API_KEY"):
+    os.environ.pop(_name, None)
+os.environ.update(
+    {
+        "DDIM_DATA": str(SESSION_DIR / "data"),
+        "PREFECT_HOME": str(SESSION_DIR / "prefect-home"),
+        "PREFECT_API_URL": API_URL,
+        "PREFECT_LOGGING_LEVEL": "ERROR",
+        "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "true",
+        "HF_HUB_OFFLINE": "1",
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+)
+
+_servers: list[subprocess.Popen[bytes]] = []
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Starts the server early if any test wants it: it boots while the core tests run."""
+    wanted = any("server" in getattr(item, "fixturenames", ()) for item in session.items)
+    if wanted and not session.config.option.collectonly:
+        _start_server()
+
+
+def pytest_unconfigure() -> None:
+    for process in _servers:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    shutil.rmtree(SESSION_DIR, ignore_errors=True)
+
+
+def _start_server() -> None:
+    host, port = API_URL.removeprefix("http://").removesuffix("/api").split(":")
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", port]
+    SESSION_DIR.mkdir(exist_ok=True)
+    with (SESSION_DIR / "server.log").open("wb") as log:
+        _servers.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=SESSION_DIR))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The API's address of a running Prefect server with a database of its own."""
+    if not _servers:
+        _start_server()
+    deadline = time.monotonic() + SERVER_STARTS_WITHIN
+    while not _is_healthy():
+        log = (SESSION_DIR / "server.log").read_text(errors="replace")[-2000:]
+        assert _servers[0].poll() is None, f"the Prefect server ended: {log}"
+        assert time.monotonic() < deadline, f"the Prefect server does not answer: {log}"
+        time.sleep(0.5)
+    yield API_URL
+
+
+def _is_healthy() -> bool:
+    try:
+        with urllib.request.urlopen(f"{API_URL}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
