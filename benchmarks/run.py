@@ -139,7 +139,7 @@ def bare_grid(checkpoint: Path, seed: int) -> None:
     import torch
 
     from ddim_core.checkpoint import load_checkpoint
-    from ddim_core.images import to_uint8
+    from ddim_core.pixels import to_uint8
     from ddim_core.sampling import ImageNoise, sample
     from ddim_core.specs import SamplerSpec
 

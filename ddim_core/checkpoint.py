@@ -25,7 +25,8 @@ class Checkpoint:
 
     Attributes:
         model: The network, ready to be called.
-        schedule: The schedule it was trained on; None for a bare network folder, which has none.
+        schedule: The schedule it was trained on. A bare network folder has none and gets that of
+            DDPM (linear, 1e-4 to 0.02, T = 1000), the default of diffusers' schedulers.
         prediction_type: `epsilon`, `sample` or `v_prediction`; `epsilon` for a bare network.
         resolution: Height and width of its images, in pixels.
         channels: 1 for grey images, 3 for RGB.
@@ -34,7 +35,7 @@ class Checkpoint:
     """
 
     model: UNetModel
-    schedule: NoiseSchedule | None
+    schedule: NoiseSchedule
     prediction_type: str
     resolution: int
     channels: int
@@ -76,7 +77,7 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
     is_pipeline = (folder / "model_index.json").is_file()
     unet_folder = folder / "unet" if is_pipeline else folder
     unet = _load_unet(unet_folder).to(device)
-    schedule, prediction_type = None, "epsilon"
+    schedule, prediction_type = NoiseSchedule.from_spec(NoiseSpec()), "epsilon"
     if is_pipeline:
         config = _read_json(folder / "scheduler" / "scheduler_config.json")
         schedule = NoiseSchedule.from_diffusers(config)

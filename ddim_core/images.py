@@ -1,17 +1,14 @@
-"""Real images in, and the only place where [-1, 1] floats become uint8 and back."""
+"""Real images in: data sets by name or place, resized once."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 DIGITS_TEST_COUNT = 500
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
@@ -40,54 +37,11 @@ class ImageSet:
         return len(self.images)
 
 
-def to_uint8(x: Tensor) -> NDArray[np.uint8]:
-    """Turns float images into bytes: round(255 (x + 1) / 2), clamped to 0..255.
-
-    Halves go to the even neighbour, as in diffusers (`numpy_to_pil`). The official DDIM code
-    (torchvision `save_image`) rounds them up; x = 0 becomes 128 either way.
-
-    Args:
-        x: Images [n, channels, height, width]; pixels in [-1, 1], those outside are clamped.
-
-    Returns:
-        uint8 [n, height, width, channels].
-
-    Raises:
-        ValueError: If a pixel is not finite, or the shape is not four-dimensional.
-    """
-    if x.ndim != 4:
-        raise ValueError(f"images have shape {tuple(x.shape)}; they must be [n, c, h, w]")
-    if not bool(torch.isfinite(x).all()):
-        n_bad = int((~torch.isfinite(x)).sum())
-        raise ValueError(f"{n_bad} of {x.numel()} pixels are NaN or infinite; all must be finite")
-    levels = ((x.detach().float() + 1.0) * 127.5).round().clamp(0, 255)
-    return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-def from_uint8(images: NDArray[np.uint8]) -> Tensor:
-    """Turns bytes [n, h, w, c] into float32 images [n, c, h, w] in [-1, 1]: x = v / 127.5 - 1."""
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise ValueError(
-            f"images are {images.dtype} of shape {images.shape}; they must be uint8 [n, h, w, c]"
-        )
-    pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    return pixels.float() / 127.5 - 1.0
-
-
-def fingerprint(images: ImageSet) -> str:
-    """The sha256 of the shape, the pixels and the labels; names and paths play no part."""
-    digest = hashlib.sha256(repr(images.images.shape).encode())
-    digest.update(np.ascontiguousarray(images.images).tobytes())
-    if images.labels is not None:
-        digest.update(np.ascontiguousarray(images.labels, dtype="<i8").tobytes())
-    return digest.hexdigest()
-
-
 def load_images(dataset: str, split: str = ALL, resolution: int | None = None) -> ImageSet:
     """Loads one split of a data set, resized once and cropped to a square.
 
     `digits` are scikit-learn's 1,797 real 8x8 handwritten digits; its splits are `train` (1,297),
-    `test` (500, the same share of every class) and `all`. Everything else is a local place:
+    `test` (500, drawn at random once and for all) and `all`. Everything else is a local place:
 
     - a folder of PNG or JPEG files, flat or with a folder per class (sorted names give 0, 1, ...);
       where it has folders `train`, `val`, `validation` or `test`, these are its splits (the
@@ -148,28 +102,15 @@ def _digits(split: str, resolution: int | None) -> ImageSet:
     if resolution not in (None, 8):
         raise ValueError(f"resolution is {resolution}; digits are 8x8, so it must be 8 or None")
     raw, labels = load_digits(return_X_y=True)
-    pixels = np.rint(raw.reshape(-1, 8, 8, 1) * (255.0 / 16.0)).astype(np.uint8)
-    is_test = _stratified_test_mask(labels, DIGITS_TEST_COUNT)
-    rows = {"train": ~is_test, "test": is_test, ALL: np.ones(len(labels), dtype=bool)}
+    # A random order, since the digits come writer by writer. RandomState because NumPy promises
+    # never to change its stream.
+    order = np.random.RandomState(0).permutation(len(labels))
+    rows = {ALL: order, "test": order[:DIGITS_TEST_COUNT], "train": order[DIGITS_TEST_COUNT:]}
     if split not in rows:
         raise ValueError(f"digits have no split {split!r}; they have {', '.join(rows)}")
-    return ImageSet(pixels[rows[split]], labels[rows[split]].astype(np.int64), "digits", split)
-
-
-def _stratified_test_mask(labels: NDArray[np.int64], n_test: int) -> NDArray[np.bool_]:
-    """Marks `n_test` rows, the same share of each class.
-
-    Rows sorted by class, and within a class in the order of a fixed permutation, are numbered
-    0..n-1; row k is a test row where floor((k + 1) n_test / n) steps up. RandomState(0) is used
-    because NumPy promises never to change its stream.
-    """
-    n = len(labels)
-    shuffled = np.random.RandomState(0).permutation(n)
-    ordered = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    marks = np.diff(np.arange(n + 1) * n_test // n) == 1
-    mask = np.zeros(n, dtype=bool)
-    mask[ordered[marks]] = True
-    return mask
+    pixels = np.rint(raw.reshape(-1, 8, 8, 1) * (255.0 / 16.0)).astype(np.uint8)
+    chosen = rows[split]
+    return ImageSet(pixels[chosen], labels[chosen].astype(np.int64), "digits", split)
 
 
 def _from_folder(folder: Path, split: str, resolution: int | None) -> ImageSet:

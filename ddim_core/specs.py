@@ -154,7 +154,7 @@ class Execution:
     """
 
     device: str = "cpu"
-    batch_size: int = 100
+    batch_size: int = 128
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -223,9 +223,9 @@ class TrainSpec:
 
     model: ToyModelSpec = ToyModelSpec()
     noise: NoiseSpec = NoiseSpec()
-    steps: int = 1500
+    steps: int = 1200
     batch_size: int = 128
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
     warmup_steps: int = 100
     ema_decay: float = 0.995
     gradient_clip: float = 1.0

@@ -15,8 +15,8 @@ from diffusers import UNet2DModel
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddim_core.images import from_uint8
 from ddim_core.models import toy_unet
+from ddim_core.pixels import from_uint8
 from ddim_core.schedule import NoiseSchedule
 from ddim_core.specs import TrainSpec
 

@@ -41,11 +41,14 @@ def grid(
         str | None, option("uniform, quad, leading, linspace or trailing [uniform].")
     ] = None,
     clip: Annotated[bool | None, option("Clip each predicted x0 to [-1, 1] [off].")] = None,
-    n_images: Annotated[int | None, option("Images per cell [1000].")] = None,
-    features: Annotated[str | None, option("classifier or pixels [classifier].")] = None,
+    n_images: Annotated[int | None, option("Images per cell [2048].")] = None,
+    features: Annotated[
+        str | None, option("classifier, inception-v3, pixels [classifier].")
+    ] = None,
+    feature_weights: Annotated[str | None, option("Weights file of inception-v3.")] = None,
     seed: Annotated[int | None, option("Keys every image's random stream [0].")] = None,
-    shard_size: Annotated[int | None, option("Images per unit of work [100].")] = None,
-    batch_size: Annotated[int | None, option("Images per network call [100].")] = None,
+    shard_size: Annotated[int | None, option("Images per unit of work [128].")] = None,
+    batch_size: Annotated[int | None, option("Images per network call [128].")] = None,
     threads: Annotated[int | None, option("Torch threads per task [1].")] = None,
     device: Annotated[str | None, option("cpu, or cuda (untested) [cpu].")] = None,
     train_steps: Annotated[int | None, option("Training steps of the toy.")] = None,

@@ -72,8 +72,8 @@ def _show(result: dict[str, Any]) -> None:
         floor = interval(first["floor"], first["floor_low"], first["floor_high"])
         typer.echo(
             f"\n{first['dataset']}, model of training seed {seed} "
-            f"({n_steps} steps in {seconds:.0f} s): Chamfer distance of {first['n_points']} points, mean of "
-            f"{len(first['sampling_seeds'])} samples with 95 % interval; floor {floor}"
+            f"({n_steps} steps in {seconds:.0f} s): Chamfer distance of "
+            f"{first['n_points']} points, mean of {len(first['sampling_seeds'])} samples with 95 % interval; floor {floor}"
         )
         for row in rows.to_dict("records"):
             score = interval(

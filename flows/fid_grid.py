@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from os import cpu_count
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ from ddim_core.digest import digest
 from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec
 from flows.progress import GridProgress
 from flows.request import GridRequest
-from flows.train_toy import trained_toy, training_split
+from flows.train_toy import submit_training, training_split
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
 from tasks.data import content_of, prepare_data
 from tasks.embed import embed_images
-from tasks.extractor import pixel_extractor, train_extractor
+from tasks.extractor import inception_extractor, pixel_extractor, train_extractor
 from tasks.report import publish_report, render_report
 from tasks.sample import sample_shard
 from tasks.score import score_cell
@@ -63,11 +62,12 @@ def fid_grid(
     sigma_hat: bool = True,
     spacing: Spacing = "uniform",
     clip: bool = False,
-    n_images: int = 1000,
+    n_images: int = 2048,
     features: str = "classifier",
+    feature_weights: str = "",
     seed: int = 0,
-    shard_size: int = 100,
-    batch_size: int = 100,
+    shard_size: int = 128,
+    batch_size: int = 128,
     threads: int = 1,
     device: str = "cpu",
     train_steps: int = TrainSpec.steps,
@@ -85,7 +85,9 @@ def fid_grid(
         spacing: How S timesteps are chosen: uniform, quad, leading, linspace or trailing.
         clip: Clip each predicted x0 to [-1, 1] (sigma-hat always does, as the official code).
         n_images: Images per cell. Asking for more later draws only the new ones.
-        features: `classifier` (trained on the data set's labels) or `pixels`.
+        features: `classifier` (trained on the data set's labels), `inception-v3` or `pixels`.
+        feature_weights: File with the weights of inception-v3; empty takes torch-fidelity's own,
+            downloaded once.
         seed: Keys every image's random stream (and the toy model's training).
         shard_size: Images per unit of work and of caching.
         batch_size: Images per network call; changes no result on a CPU.
@@ -100,10 +102,7 @@ def fid_grid(
         ValueError: If the request cannot be; nothing has been computed then.
         CellsFailedError: If cells failed; the others have their rows and are in the report.
     """
-    request = GridRequest(
-        checkpoint, dataset, split, resolution, steps, etas, sigma_hat, spacing, clip,
-        n_images, features, seed, shard_size, batch_size, threads, device, train_steps,
-    )  # fmt: skip
+    request = GridRequest(**locals())  # the flow's parameters are the request's fields
     check_writable()
     inputs = _prepare(request)
     cells = request.cells(inputs.checkpoint["n_train"], inputs.checkpoint["prediction_type"])
@@ -124,36 +123,49 @@ def fid_grid(
 
 
 def _prepare(request: GridRequest) -> GridInputs:
-    """Makes what all cells share: data, checkpoint, extractor, reference features, floor."""
-    content = content_of(request.dataset)
-    execution = replace(request.execution(), threads=cpu_count() or 1)  # one task at a time here
+    """Makes what all cells share: checkpoint, extractor, reference features, floor.
 
-    def data(split: str, resolution: int | None) -> dict[str, Any]:
-        return prepare_data(content, split, resolution, location=request.dataset)
-
+    The toy model and the extractor are trained side by side.
+    """
+    execution = request.execution()
+    training = None
     if request.checkpoint:
-        ref = import_checkpoint(request.checkpoint)
-        checkpoint = open_checkpoint(ref, Path(request.checkpoint).resolve().name)
+        name = Path(request.checkpoint).resolve().name
+        checkpoint = open_checkpoint(import_checkpoint(request.checkpoint), name)
+        resolution: int | None = checkpoint["resolution"]
     else:
-        trained = trained_toy(
+        training = submit_training(
             request.dataset, request.resolution, request.train_steps, request.seed, request.device
         )
-        checkpoint = open_checkpoint(trained, f"toy-{Path(request.dataset).stem}")
-    resolution = checkpoint["resolution"]
-    reference_images = data(request.split, resolution)
-    held_out_split = request.held_out_split()
-    held_out = data(held_out_split, resolution) if held_out_split else None
-    if request.features == "classifier":
-        fitted = data(training_split(request.dataset), resolution)
-        unseen = data("test", resolution) if request.split == "test" else held_out
-        extractor = train_extractor(ClassifierSpec(), fitted, unseen, execution)
-    else:
-        extractor = pixel_extractor()
+        resolution = request.resolution
+    extractor_future = _submit_extractor(request, resolution)
+    reference_images = _data(request, request.split, resolution)
+    if training is not None:
+        checkpoint = open_checkpoint(training.result(), f"toy-{Path(request.dataset).stem}")
+    extractor = extractor_future.result()
     reference = embed_images(reference_images, extractor, execution)
     floor = None
-    if held_out:
+    if request.held_out_split():
+        held_out = _data(request, request.held_out_split(), resolution)
         floor = score_cell([embed_images(held_out, extractor, execution)], reference)
     return GridInputs(checkpoint, reference_images, reference, extractor, floor)
+
+
+def _data(request: GridRequest, split: str | None, resolution: int | None) -> dict[str, Any]:
+    content = content_of(request.dataset)
+    return prepare_data(content, split or "all", resolution, location=request.dataset)
+
+
+def _submit_extractor(request: GridRequest, resolution: int | None) -> Any:
+    """Submits the making of the feature extractor; returns its future."""
+    if request.features == "pixels":
+        return pixel_extractor.submit()
+    if request.features == "inception-v3":
+        return inception_extractor.submit(request.feature_weights)
+    fitted = _data(request, training_split(request.dataset), resolution)
+    unseen_split = "test" if request.split == "test" else request.held_out_split()
+    unseen = _data(request, unseen_split, resolution) if unseen_split else None
+    return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.execution())
 
 
 def _submit(request: GridRequest, inputs: GridInputs, cell: GridCell) -> CellFutures:

@@ -41,6 +41,7 @@ class GridRequest:
     clip: bool
     n_images: int
     features: str
+    feature_weights: str
     seed: int
     shard_size: int
     batch_size: int
@@ -52,6 +53,8 @@ class GridRequest:
         require_at_least("n_images", self.n_images, LEAST_IMAGES)
         require_at_least("shard_size", self.shard_size, LEAST_IMAGES)
         require_choice("features", self.features, EXTRACTORS)
+        if self.feature_weights and not Path(self.feature_weights).is_file():
+            raise ValueError(f"there is no file of feature_weights {self.feature_weights!r}")
         if not self.steps:
             raise ValueError("steps is empty; give at least one number of steps, such as 10")
         if not self.etas and not self.sigma_hat:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from os import cpu_count
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +40,19 @@ def training_split(dataset: str) -> str:
     return "train" if "train" in splits_of(dataset) else "all"
 
 
-def trained_toy(
+def submit_training(
     dataset: str, resolution: int | None, train_steps: int, seed: int, device: str = "cpu"
-) -> dict[str, Any]:
-    """Runs the tasks of the training, or finds them done; returns a reference to the checkpoint."""
+) -> Any:
+    """Submits the training of a data set's toy model; returns the future of its checkpoint.
+
+    One thread: the weights then do not depend on the machine's cores, and a busy machine does not
+    stall it.
+    """
     images = prepare_data(
         content_of(dataset), training_split(dataset), resolution, location=dataset
     )
     spec = toy_spec(dataset, resolution, images["channels"], train_steps, seed)
-    # One task at a time here, so it may have all cores.
-    return train_toy_task(spec, images, Execution(device=device, threads=cpu_count() or 1))
+    return train_toy_task.submit(spec, images, Execution(device=device))
 
 
 @flow(name="train-toy", validate_parameters=True)
@@ -76,6 +78,6 @@ def train_toy(
     """
     check_writable()
     toy_spec(dataset, resolution, 1, train_steps, seed)
-    trained = trained_toy(dataset, resolution, train_steps, seed)
+    trained = submit_training(dataset, resolution, train_steps, seed).result()
     folder: Path = get_folder(trained)
     return {"checkpoint": str(folder), "digest": trained["artifact"]}

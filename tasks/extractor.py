@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from prefect import task
 
-from ddim_core.features import train_classifier
+from ddim_core.classifier import train_classifier
 from ddim_core.images import ImageSet
+from ddim_core.inception import InceptionFeatures
 from ddim_core.specs import ClassifierSpec, Execution
 from tasks import store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef
 
-EXTRACTORS = ("classifier", "pixels")
+EXTRACTORS = ("classifier", "inception-v3", "pixels")
 HELD_OUT_EVERY = 5
 
 
@@ -38,9 +40,17 @@ def train_extractor(
     return {**ref, "test_accuracy": extractor.accuracy(unseen), "n_test": len(unseen.images)}
 
 
+@task(name="pixel-extractor")
 def pixel_extractor() -> ArtifactRef:
     """Returns the reference of the extractor that takes the pixels as they are."""
     return store.put(b"pixels / 255", "pixels")
+
+
+@task(name="inception-extractor")
+def inception_extractor(location: str) -> ArtifactRef:
+    """Copies the weights of Inception into the store; an empty location is torch-fidelity's own
+    file, downloaded once by torch-fidelity's address where it is not there."""
+    return store.put(InceptionFeatures(location or None).weights.read_bytes(), "inception-v3")
 
 
 def _labelled(ref: ArtifactRef) -> ImageSet:

@@ -12,8 +12,12 @@ from threading import Lock
 import torch
 
 from ddim_core.checkpoint import Checkpoint, load_checkpoint
-from ddim_core.features import ClassifierFeatures, FeatureExtractor, PixelFeatures
+from ddim_core.classifier import ClassifierFeatures
+from ddim_core.digest import file_digest
+from ddim_core.features import FeatureExtractor, PixelFeatures
+from ddim_core.inception import InceptionFeatures
 from tasks import store
+from tasks.places import local_dir
 from tasks.store import ArtifactRef
 
 _loading = Lock()
@@ -32,7 +36,8 @@ def extractor_in_memory(ref: ArtifactRef, image_shape: tuple[int, ...]) -> Featu
     if ref["kind"] == "pixels":
         return PixelFeatures(*image_shape)
     with _loading:
-        return _classifier(ref["artifact"])
+        load = _inception if ref["kind"] == "inception-v3" else _classifier
+        return load(ref["artifact"])
 
 
 @lru_cache(maxsize=1)
@@ -45,5 +50,14 @@ def _checkpoint(digest: str, device: str, dtype: str) -> Checkpoint:
 
 
 @lru_cache(maxsize=1)
-def _classifier(digest: str) -> ClassifierFeatures:
+def _inception(digest: str) -> FeatureExtractor:
+    path = local_dir("work", f"inception-{digest[:16]}.pth")
+    if not path.is_file() or file_digest(path) != digest:
+        weights = store.get(ArtifactRef(artifact=digest, kind="inception-v3"))
+        store.write_whole(str(path), weights)
+    return InceptionFeatures(str(path))
+
+
+@lru_cache(maxsize=1)
+def _classifier(digest: str) -> FeatureExtractor:
     return ClassifierFeatures.from_bytes(store.get(ArtifactRef(artifact=digest, kind="classifier")))

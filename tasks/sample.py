@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ddim_core.digest import code_digest, digest
-from ddim_core.images import to_uint8
+from ddim_core.pixels import to_uint8
 from ddim_core.sampling import ImageNoise, sample
 from ddim_core.schedule import NoiseSchedule
 from ddim_core.specs import Execution, GridCell

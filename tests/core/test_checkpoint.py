@@ -35,7 +35,6 @@ def test_a_saved_pipeline_comes_back_with_the_same_bits(folder: Path, unet: UNet
     got = load_checkpoint(folder)
     assert (got.prediction_type, got.resolution, got.channels) == ("epsilon", 8, 1)
     assert (got.training_step, got.name) == (42, "toy")
-    assert got.schedule is not None
     assert np.array_equal(got.schedule.alpha_bar, NoiseSchedule.from_spec(NoiseSpec()).alpha_bar)
     x, t = torch.randn(3, 1, 8, 8), torch.tensor([0, 500, 999])
     assert torch.equal(got.model(x, t), UNetModel(unet)(x, t))
@@ -76,16 +75,15 @@ def test_every_schedule_survives_the_way_through_diffusers(
 ) -> None:
     save_pipeline(tmp_path, unet, noise, training_step=1)
     schedule = load_checkpoint(tmp_path).schedule
-    assert schedule is not None
     expected = NoiseSchedule.from_spec(noise).alpha_bar
     # betas taken back from alpha_bar and multiplied again: float64 rounding over T factors
     np.testing.assert_allclose(schedule.alpha_bar, expected, rtol=1e-12, atol=0)
 
 
-def test_a_bare_network_folder_has_no_schedule(tmp_path: Path, unet: UNet2DModel) -> None:
+def test_a_bare_network_folder_gets_the_schedule_of_ddpm(tmp_path: Path, unet: UNet2DModel) -> None:
     toy_unet(SMALL, 0).save_pretrained(tmp_path / "bare")
     got = load_checkpoint(tmp_path / "bare")
-    assert got.schedule is None
+    assert np.array_equal(got.schedule.alpha_bar, NoiseSchedule.from_spec(NoiseSpec()).alpha_bar)
     assert got.training_step is None
     x, t = torch.randn(2, 1, 8, 8), torch.tensor([1, 2])
     assert torch.equal(got.model(x, t), UNetModel(unet)(x, t))

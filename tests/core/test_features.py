@@ -12,14 +12,10 @@ import pytest
 import torch
 from torch_fidelity import feature_extractor_inceptionv3 as inception
 
-from ddim_core.features import (
-    ClassifierFeatures,
-    InceptionFeatures,
-    PixelFeatures,
-    _shifted,
-    train_classifier,
-)
+from ddim_core.classifier import ClassifierFeatures, _shifted, train_classifier
+from ddim_core.features import PixelFeatures
 from ddim_core.images import ImageSet, load_images
+from ddim_core.inception import InceptionFeatures
 from ddim_core.specs import ClassifierSpec
 
 TINY = ClassifierSpec(steps=3, batch_size=16, width=8, n_features=12)

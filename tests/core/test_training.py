@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from ddim_core import training
-from ddim_core.images import from_uint8, load_images
+from ddim_core.images import load_images
+from ddim_core.pixels import from_uint8
 from ddim_core.schedule import NoiseSchedule
 from ddim_core.specs import ToyModelSpec, TrainSpec
 

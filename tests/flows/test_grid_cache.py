@@ -13,7 +13,7 @@ import torch
 from conftest import GridRun, lasting
 
 from ddim_core.checkpoint import load_checkpoint
-from ddim_core.images import to_uint8
+from ddim_core.pixels import to_uint8
 from ddim_core.sampling import ImageNoise, sample
 from ddim_core.specs import SamplerSpec
 from tasks import store
