@@ -1,4 +1,4 @@
-"""A small classifier of the data set's own labels; its last hidden layer is a feature space."""
+"""A small classifier of the data set's own labels; its last convolution is a feature space."""
 
 from __future__ import annotations
 
@@ -32,32 +32,25 @@ class ClassifierNet(nn.Module):
     """A small convolutional classifier for square images of any size.
 
     Images are halved until they are at most 8 pixels wide; group norms keep an image's result
-    free of its batch. The features are the last hidden layer before its activation, so that they
-    are signed and nearly normal rather than cut off at 0.
+    free of its batch. As in the Inception of FID, the features are the pooled output of the last
+    convolution, before the linear layer: here the means over the four quarters of the image.
 
     Args:
         resolution, channels: Shape of the images.
-        width: Channels of the first convolution; a multiple of 8.
-        n_features: d, the size of the last hidden layer.
+        width: Channels of the first convolution, a multiple of 8; there are 16 times as many
+            features.
         n_classes: Number of logits.
     """
 
-    def __init__(
-        self, resolution: int, channels: int, width: int, n_features: int, n_classes: int
-    ) -> None:
+    def __init__(self, resolution: int, channels: int, width: int, n_classes: int) -> None:
         super().__init__()
         layers = _convolution(channels, width)
         for _ in range(max(0, math.ceil(math.log2(resolution / 8)))):
             layers += [nn.MaxPool2d(2, ceil_mode=True), *_convolution(width, width)]
         layers += [*_convolution(width, 2 * width), nn.MaxPool2d(2, ceil_mode=True)]
         layers += [*_convolution(2 * width, 4 * width), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
-        self.trunk = nn.Sequential(*layers, nn.Dropout(DROPOUT))
-        self.hidden = nn.Linear(16 * width, n_features)
-        self.head = nn.Sequential(nn.SiLU(), nn.Dropout(DROPOUT), nn.Linear(n_features, n_classes))
-
-    def features(self, x: Tensor) -> Tensor:
-        """Maps float images [n, c, h, w] in [-1, 1] to features [n, n_features]."""
-        return self.hidden(self.trunk(x))
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(16 * width, n_classes))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps float images [n, c, h, w] in [-1, 1] to logits [n, n_classes]."""
@@ -69,7 +62,7 @@ def _convolution(n_in: int, n_out: int) -> list[nn.Module]:
 
 
 class ClassifierFeatures:
-    """The last hidden layer of a small classifier trained on the data set's own labels.
+    """The pooled last convolution of a small classifier trained on the data set's own labels.
 
     Args:
         network: The trained network.
@@ -83,7 +76,7 @@ class ClassifierFeatures:
         self.network = network.eval().requires_grad_(False).to(memory_format=LAYOUT)
         self.about = about
         self.shape = (about["resolution"], about["resolution"], about["channels"])
-        self.dim: int = network.hidden.out_features
+        self.dim: int = network.head[1].in_features
         self.digest = hashlib.sha256(self.to_bytes()).hexdigest()
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -192,7 +185,7 @@ def _shifted(x: Tensor, shift: int, stream: torch.Generator) -> Tensor:
 
 
 def _network(about: dict[str, Any]) -> ClassifierNet:
-    keys = ("resolution", "channels", "width", "n_features", "n_classes")
+    keys = ("resolution", "channels", "width", "n_classes")
     return ClassifierNet(*(about[key] for key in keys))
 
 

@@ -79,10 +79,11 @@ def contact_sheet(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
         images: uint8 [n, height, width, channels] by the cell's name, n equal in all.
     """
     n_columns = max(len(batch) for batch in images.values())
-    figure = Figure(figsize=(1.9 + 0.55 * n_columns, 0.3 + 0.55 * len(images)))
-    grid = figure.subplots(len(images), n_columns, squeeze=False, gridspec_kw={"wspace": 0.06})
+    figure = Figure(figsize=(1.6 + 0.5 * n_columns, 0.5 * len(images)))
+    gaps = {"wspace": 0.08, "hspace": 0.08, "left": 0.2, "right": 1.0, "top": 1.0, "bottom": 0.0}
+    grid = figure.subplots(len(images), n_columns, squeeze=False, gridspec_kw=gaps)
     for line, (name, batch) in zip(grid, images.items(), strict=True):
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=7)
         for axes in line:
             axes.set_xticks([])
             axes.set_yticks([])

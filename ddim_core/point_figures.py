@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 Points = NDArray[np.float32]
 
 DOTS_PER_INCH = 110
-TRUE, GENERATED = "#c9ced6", "#0b3c5d"
+TRUE, GENERATED = "#f0a35e", "#0b3c5d"
 COLOURS = ("#0b3c5d", "#d9792b", "#3a7d44", "#b23a48", "#6b4e9b", "#328cc1", "#7f7f7f")
 HALF_WIDTH = 4.6
 """Data of standard deviation 2 and pure noise both lie within."""
@@ -45,7 +45,7 @@ def reverse_process(x: Mapping[int, Points], x0_hat: Mapping[int, Points], about
         x0_hat: The clean points predicted from each.
         about: The sampler setting, for the title.
     """
-    figure = Figure(figsize=(2.0 * len(x), 4.5))
+    figure = Figure(figsize=(2.0 * len(x), 4.4), layout="constrained")
     above, below = figure.subplots(2, len(x), squeeze=False)
     for axes, (t, points) in zip(above, x.items(), strict=True):
         _cloud(axes, points, _when(t))
@@ -74,11 +74,11 @@ def animation(x: Sequence[Points], t: Sequence[int], truth: Points, about: str) 
     for points, when in zip(x, t, strict=True):
         axes.clear()
         if when == CLEAN:
-            _dots(axes, truth, TRUE, 4.0)
+            _dots(axes, truth, TRUE, 8.0)
         _cloud(axes, points, f"{about}, {_when(when)}")
         canvas.draw()
         rgba = Image.fromarray(np.asarray(canvas.buffer_rgba()))
-        frames.append(rgba.convert("L").quantize(32))
+        frames.append(rgba.convert("RGB").quantize(32))
     durations = [FRAME_MILLISECONDS] * (len(frames) - 1) + [LAST_FRAME_MILLISECONDS]
     buffer = io.BytesIO()
     frames[0].save(
@@ -92,16 +92,16 @@ def over_truth(generated: Sequence[tuple[Row, Points]], truth: Points) -> bytes:
 
     Args:
         generated: Rows of the table, each with its points [n, 2].
-        truth: True points [m, 2].
+        truth: True points [m, 2], in a lighter colour.
     """
     names = list(dict.fromkeys(line_name(row) for row, _ in generated))
     steps = sorted({row["steps"] for row, _ in generated})
-    figure = Figure(figsize=(2.2 * len(steps), 2.4 * len(names)))
+    figure = Figure(figsize=(2.4 * len(steps), 2.5 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), len(steps), squeeze=False)
     for row, points in generated:
         axes = panels[names.index(line_name(row))][steps.index(row["steps"])]
-        _dots(axes, truth, TRUE, 3.0)
-        _cloud(axes, points, f"S = {row['steps']}: {row['chamfer']:.2f}", size=1.5)
+        _dots(axes, truth, TRUE, 6.0)
+        _cloud(axes, points, f"S = {row['steps']}: Chamfer {row['chamfer_each'][0]:.2f}", size=0.8)
     for axes, name in zip(panels[:, 0], names, strict=True):
         axes.set_ylabel(name)
     return _png(figure)
@@ -124,21 +124,22 @@ def chamfer_curves(settings: Sequence[Row], floor: Row, title: str) -> bytes:
             steps, [record["chamfer"] for record in line], "o-", ms=4, color=colour, label=name
         )
         sure = [record for record in line if record["chamfer_low"] is not None]
-        # A lower end at 0 has no place on a logarithmic axis.
-        low = [max(record["chamfer_low"], 0.05) for record in sure]
+        # A lower end at 0 has no place on a logarithmic axis; it lies below the picture.
+        low = [max(record["chamfer_low"], 0.1 * floor["floor"]) for record in sure]
         high = [record["chamfer_high"] for record in sure]
         axes.fill_between([r["steps"] for r in sure], low, high, color=colour, alpha=0.2, lw=0)
     axes.axhline(floor["floor"], color="black", lw=1, ls=":")
     axes.axhspan(floor["floor_low"], floor["floor_high"], color="black", alpha=0.1, lw=0)
     axes.annotate(
         f"two true samples: {floor['floor']:.2f}",
-        (1, floor["floor"]),
+        (0.01, floor["floor"]),
         xycoords=("axes fraction", "data"),
-        ha="right",
-        va="bottom",
+        ha="left",
+        va="top",
         fontsize=8,
     )
     axes.set(xscale="log", yscale="log", xlabel="steps S", ylabel="Chamfer distance (95 %)")
+    axes.set_ylim(bottom=0.5 * floor["floor"])
     all_steps = sorted({record["steps"] for record in settings})
     axes.set_xticks(all_steps, [str(s) for s in all_steps])
     axes.minorticks_off()

@@ -17,6 +17,9 @@ from ddim_core.points import STANDARD_DEVIATION, TRAINING, stream, true_points
 from ddim_core.schedule import NoiseSchedule
 from ddim_core.specs import NoiseSpec, PointModelSpec, PointTrainSpec
 
+RARE = 3.0
+"""Distance from the centre, in standard deviations, beyond which training sees few points."""
+
 
 class PointModel(nn.Module):
     """Predicts the noise in points: float32 [n, 2] and timesteps int64 [n] to float32 [n, 2].
@@ -30,7 +33,8 @@ class PointModel(nn.Module):
     every noise level (Karras et al. 2022, arXiv:2206.00364, appendix B.6, for this schedule and
     for eps). Without sharp features of the points it would blur the space between the roll's
     arms: F sees sines and cosines of them along fixed random directions (Tancik et al. 2020,
-    arXiv:2006.10739), and those of the log signal-to-noise ratio.
+    arXiv:2006.10739), and those of the log signal-to-noise ratio. The former fade where points
+    are rare: there they would only oscillate, and without them F goes on linearly, as eps does.
 
     Args:
         spec: The network.
@@ -81,7 +85,8 @@ class PointModel(nn.Module):
         c_in, c_skip, c_out = self.scales[t].split(1, dim=1)
         point = c_in * x
         phases = point @ self.waves
-        h = torch.cat([point, phases.sin(), phases.cos()], dim=1)
+        fade = (-((point / RARE).square().sum(dim=1, keepdim=True) ** 2)).exp()
+        h = torch.cat([point, fade * phases.sin(), fade * phases.cos()], dim=1)
         shifts = self.time(self.levels)[t].chunk(len(self.layers), dim=1)
         for layer, shift in zip(self.layers, shifts, strict=True):
             h = nn.functional.silu(layer(h) + shift)

@@ -223,9 +223,9 @@ class TrainSpec:
 
     model: ToyModelSpec = ToyModelSpec()
     noise: NoiseSpec = NoiseSpec()
-    steps: int = 1200
+    steps: int = 2000
     batch_size: int = 128
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     warmup_steps: int = 100
     ema_decay: float = 0.995
     gradient_clip: float = 1.0
@@ -270,7 +270,7 @@ class ClassifierSpec:
 
     def __post_init__(self) -> None:
         _settle_types(self)
-        for name in ("steps", "batch_size", "width", "n_features"):
+        for name in ("steps", "batch_size", "width"):
             require_at_least(name, getattr(self, name), 1)
         if self.width % 8:
             raise ValueError(f"width is {self.width}; it must be a multiple of 8 (group norms)")
@@ -299,7 +299,7 @@ class PointModelSpec:
     width: int = 128
     depth: int = 4
     point_waves: int = 32
-    point_frequency: float = 3.0
+    point_frequency: float = 2.0
     time_waves: int = 8
 
     def __post_init__(self) -> None:
@@ -329,9 +329,9 @@ class PointTrainSpec:
     dataset: PointSet = "swiss-roll"
     model: PointModelSpec = PointModelSpec()
     noise: NoiseSpec = NoiseSpec()
-    steps: int = 4000
-    batch_size: int = 2048
-    learning_rate: float = 2e-3
+    steps: int = 5000
+    batch_size: int = 1024
+    learning_rate: float = 6e-3
     warmup_steps: int = 100
     ema_decay: float = 0.998
     seed: int = 0

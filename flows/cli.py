@@ -32,7 +32,7 @@ def _root() -> None:
 def grid(
     checkpoint: Annotated[str | None, option("Diffusers folder; none: train a toy.")] = None,
     dataset: Annotated[str | None, option("digits, an image folder or a .parquet file.")] = None,
-    split: Annotated[str | None, option("The part that is the reference [train].")] = None,
+    split: Annotated[str | None, option("The part that is the reference [train, or all].")] = None,
     resolution: Annotated[int | None, option("Pixels, to train on your own data.")] = None,
     steps: Annotated[str | None, option("Numbers of steps S [5,10,20,50].")] = None,
     etas: Annotated[str | None, option("Values of eta in [0, 1] [0,0.2,0.5,1].")] = None,
@@ -47,8 +47,8 @@ def grid(
     ] = None,
     feature_weights: Annotated[str | None, option("Weights file of inception-v3.")] = None,
     seed: Annotated[int | None, option("Keys every image's random stream [0].")] = None,
-    shard_size: Annotated[int | None, option("Images per unit of work [128].")] = None,
-    batch_size: Annotated[int | None, option("Images per network call [128].")] = None,
+    shard_size: Annotated[int | None, option("Images per unit of work [256].")] = None,
+    batch_size: Annotated[int | None, option("Images per network call [256].")] = None,
     threads: Annotated[int | None, option("Torch threads per task [1].")] = None,
     device: Annotated[str | None, option("cpu, or cuda (untested) [cpu].")] = None,
     train_steps: Annotated[int | None, option("Training steps of the toy.")] = None,
@@ -63,17 +63,22 @@ def grid(
 
 
 def _run_grid(asked: dict[str, Any], workers: int | None) -> None:
+    from tasks.store import StoreError, check_writable
+
+    try:
+        check_writable()  # before Prefect is imported, which makes its home there
+    except StoreError as error:
+        stop(str(error), 2)
+
     from flows.fid_grid import CellsFailedError, fid_grid
     from flows.request import GridRequest
     from flows.runners import with_workers
     from flows.show import show_grid
-    from tasks.store import StoreError, check_writable
 
     try:
         given = inspect.signature(fid_grid.fn).bind(**asked)
         given.apply_defaults()
         GridRequest(**given.arguments)
-        check_writable()
         result = with_workers(fid_grid, workers)(**asked)
     except CellsFailedError as error:
         stop(str(error), 1)
@@ -130,3 +135,7 @@ def train(
 def main() -> None:
     """Entry point of the console script."""
     app()
+
+
+if __name__ == "__main__":
+    main()

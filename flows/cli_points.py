@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +26,7 @@ def swiss_roll(
     train_seeds: Annotated[int | None, option("Models to train [1].")] = None,
     sampling_seeds: Annotated[int | None, option("Samples per model and setting [5].")] = None,
     train_steps: Annotated[int | None, option("Training steps of a model.")] = None,
-    threads: Annotated[int | None, option("Torch threads per sampling task [1].")] = None,
+    threads: Annotated[int | None, option("Torch threads per task [1].")] = None,
 ) -> None:
     """Train a noise model on points in the plane, and score DDIM samples of it over (S, eta)."""
     asked: dict[str, Any] = dict(locals())
@@ -37,8 +36,7 @@ def swiss_roll(
 
 
 def _run(asked: dict[str, Any]) -> None:
-    from prefect.task_runners import ThreadPoolTaskRunner
-
+    from flows.runners import with_workers
     from flows.swiss_roll import PointRequest, SettingsFailedError
     from flows.swiss_roll import swiss_roll as swiss_roll_flow
     from tasks.store import StoreError, check_writable
@@ -48,8 +46,7 @@ def _run(asked: dict[str, Any]) -> None:
         given.apply_defaults()
         PointRequest(**given.arguments)
         check_writable()
-        runner: Any = ThreadPoolTaskRunner(max_workers=os.cpu_count() or 1)
-        result = swiss_roll_flow.with_options(task_runner=runner)(**asked)
+        result = with_workers(swiss_roll_flow, None)(**asked)
     except SettingsFailedError as error:
         stop(str(error), 1)
     except (ValueError, StoreError) as error:
@@ -73,7 +70,8 @@ def _show(result: dict[str, Any]) -> None:
         typer.echo(
             f"\n{first['dataset']}, model of training seed {seed} "
             f"({n_steps} steps in {seconds:.0f} s): Chamfer distance of "
-            f"{first['n_points']} points, mean of {len(first['sampling_seeds'])} samples with 95 % interval; floor {floor}"
+            f"{first['n_points']} points, mean of {len(first['sampling_seeds'])} samples with "
+            f"95 % interval; floor {floor}"
         )
         for row in rows.to_dict("records"):
             score = interval(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class CellFutures:
 def fid_grid(
     checkpoint: str = "",
     dataset: str = "digits",
-    split: str = "train",
+    split: str = "",
     resolution: int | None = None,
     steps: list[int] = [5, 10, 20, 50],  # noqa: B006 (Prefect shows it in the form; never changed)
     etas: list[float] = [0.0, 0.2, 0.5, 1.0],  # noqa: B006
@@ -66,8 +67,8 @@ def fid_grid(
     features: str = "classifier",
     feature_weights: str = "",
     seed: int = 0,
-    shard_size: int = 128,
-    batch_size: int = 128,
+    shard_size: int = 256,
+    batch_size: int = 256,
     threads: int = 1,
     device: str = "cpu",
     train_steps: int = TrainSpec.steps,
@@ -77,7 +78,8 @@ def fid_grid(
     Args:
         checkpoint: Folder of a diffusers pipeline or UNet2DModel; empty trains the toy model.
         dataset: `digits`, a folder of images, or a Parquet file with an image column.
-        split: The part of the data set that is the reference.
+        split: The part of the data set that is the reference; empty takes `train` where there is
+            one, else all.
         resolution: Size in pixels of a toy model trained on a data set of your own.
         steps: Numbers of steps S.
         etas: Noise fractions eta in [0, 1]; 0 is deterministic DDIM, 1 is DDPM-like.
@@ -127,7 +129,7 @@ def _prepare(request: GridRequest) -> GridInputs:
 
     The toy model and the extractor are trained side by side.
     """
-    execution = request.execution()
+    content = content_of(request.dataset)
     training = None
     if request.checkpoint:
         name = Path(request.checkpoint).resolve().name
@@ -138,33 +140,41 @@ def _prepare(request: GridRequest) -> GridInputs:
             request.dataset, request.resolution, request.train_steps, request.seed, request.device
         )
         resolution = request.resolution
-    extractor_future = _submit_extractor(request, resolution)
-    reference_images = _data(request, request.split, resolution)
+
+    def data(split: str) -> dict[str, Any]:
+        return prepare_data(content, split, resolution, location=request.dataset)
+
+    held_out_split = request.held_out_split()
+    held_out = data(held_out_split) if held_out_split else None
+    reference_images = data(request.split)
+    extractor_future = _submit_extractor(request, data, held_out)
     if training is not None:
         checkpoint = open_checkpoint(training.result(), f"toy-{Path(request.dataset).stem}")
-    extractor = extractor_future.result()
+    if checkpoint["channels"] != reference_images["channels"]:
+        raise ValueError(
+            f"the checkpoint makes images of {checkpoint['channels']} channels and the data set "
+            f"has {reference_images['channels']}; they must be equal"
+        )
+    extractor, execution = extractor_future.result(), request.execution()
     reference = embed_images(reference_images, extractor, execution)
     floor = None
-    if request.held_out_split():
-        held_out = _data(request, request.held_out_split(), resolution)
+    if held_out:
         floor = score_cell([embed_images(held_out, extractor, execution)], reference)
     return GridInputs(checkpoint, reference_images, reference, extractor, floor)
 
 
-def _data(request: GridRequest, split: str | None, resolution: int | None) -> dict[str, Any]:
-    content = content_of(request.dataset)
-    return prepare_data(content, split or "all", resolution, location=request.dataset)
-
-
-def _submit_extractor(request: GridRequest, resolution: int | None) -> Any:
+def _submit_extractor(
+    request: GridRequest,
+    data: Callable[[str], dict[str, Any]],
+    held_out: dict[str, Any] | None,
+) -> Any:
     """Submits the making of the feature extractor; returns its future."""
     if request.features == "pixels":
         return pixel_extractor.submit()
     if request.features == "inception-v3":
         return inception_extractor.submit(request.feature_weights)
-    fitted = _data(request, training_split(request.dataset), resolution)
-    unseen_split = "test" if request.split == "test" else request.held_out_split()
-    unseen = _data(request, unseen_split, resolution) if unseen_split else None
+    fitted = data(training_split(request.dataset))
+    unseen = data("test") if request.split == "test" else held_out
     return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.execution())
 
 

@@ -16,7 +16,7 @@ from ddim_core.specs import (
     require_at_least,
     require_choice,
 )
-from flows.train_toy import toy_spec
+from flows.train_toy import toy_spec, training_split
 from tasks.extractor import EXTRACTORS
 
 LEAST_IMAGES = 2  # one image has no covariance
@@ -59,6 +59,8 @@ class GridRequest:
             raise ValueError("steps is empty; give at least one number of steps, such as 10")
         if not self.etas and not self.sigma_hat:
             raise ValueError("etas is empty and sigma_hat is off; give at least one eta in [0, 1]")
+        if not self.split:
+            object.__setattr__(self, "split", training_split(self.dataset))
         require_choice("split", self.split, tuple(splits_of(self.dataset)))
         if self.checkpoint and not Path(self.checkpoint).is_dir():
             raise ValueError(
@@ -103,6 +105,8 @@ class GridRequest:
 
     def held_out_split(self) -> str | None:
         """Returns the data set's part that is neither trained on nor, by default, compared to."""
+        if self.split == "all":
+            return None
         there_is = splits_of(self.dataset)
         others = (s for s in ("test", "val", "validation") if s in there_is and s != self.split)
         return next(others, None)

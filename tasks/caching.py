@@ -50,13 +50,13 @@ class InputsAndCode(CachePolicy):
         asked = {name: value for name, value in inputs.items() if name not in NOT_IN_KEY}
         function = task_ctx.task.fn
         key = digest(function.__qualname__, code_digest(function.__module__), asked)
+        RESULTS.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_untrusted(RESULTS / key)
         return key
 
 
 def cached_task(function: Callable[P, R]) -> Task[P, R]:
     """Makes a function a Prefect task whose plain-dict result is kept and used again."""
-    RESULTS.mkdir(mode=0o700, parents=True, exist_ok=True)
     return task(
         name=function.__name__.replace("_", "-"),
         cache_policy=InputsAndCode(),
@@ -88,7 +88,7 @@ def _distrust(content: bytes, key: str) -> str | None:
         record = json.loads(content)
         metadata, result = record["metadata"], json.loads(record["result"])
         serializer, stored_as = metadata["serializer"], Path(metadata["storage_key"]).name
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return "its record is not readable"
     if set(record) != {"metadata", "result"} or serializer != PLAIN_JSON.model_dump():
         return "its record was not written by this project"

@@ -24,7 +24,7 @@ HELD_OUT_EVERY = 5
 def train_extractor(
     spec: ClassifierSpec, train: ArtifactRef, held_out: ArtifactRef | None, execution: Execution
 ) -> dict[str, Any]:
-    """Trains the classifier whose last hidden layer is the feature space.
+    """Trains the classifier whose last convolution is the feature space.
 
     Returns a reference to it, with its accuracy on held-out images; where the data set has no
     held-out part, every fifth image is kept from training for that.

@@ -25,7 +25,7 @@ def train_point_model(spec: PointTrainSpec, execution: Execution) -> dict[str, A
     """Trains a noise model; returns a reference to the average of its weights, as safetensors.
 
     `seconds` is what the training took when it was done, `loss` the mean of its last steps. Two
-    processes do not train one model at once, which on the same cores would take both longer.
+    processes do not train one model at once: the second waits and takes the first one's.
     """
     torch.set_num_threads(execution.threads)
     name = digest(code_digest(__name__), spec)

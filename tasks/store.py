@@ -112,7 +112,11 @@ def intact(ref: ArtifactRef) -> bool:
         return False
     if ref["kind"] != "folder":
         return True
-    return all(intact(ArtifactRef(artifact=d, kind="file")) for d in json.loads(data).values())
+    try:
+        parts = [str(digest) for digest in json.loads(data).values()]
+    except (ValueError, AttributeError):
+        return False  # what was planted under this kind is no manifest
+    return all(intact(ArtifactRef(artifact=part, kind="file")) for part in parts)
 
 
 def put_arrays(arrays: dict[str, np.ndarray], kind: str) -> ArtifactRef:
@@ -129,7 +133,9 @@ def get_arrays(ref: ArtifactRef) -> dict[str, np.ndarray]:
 
 def bind(name: str, ref: ArtifactRef) -> None:
     """Gives an artefact a name of slash-separated parts, to be found again by `bound`."""
-    write_whole(places.data_url("store", "names", name), json.dumps(ref).encode())
+    text = json.dumps(ref).encode()
+    check = _name_check(name, text).encode()
+    write_whole(places.data_url("store", "names", name), check + b"\n" + text)
 
 
 def bound(prefix: str) -> dict[str, ArtifactRef]:
@@ -137,14 +143,21 @@ def bound(prefix: str) -> dict[str, ArtifactRef]:
     filesystem, path = fsspec.core.url_to_fs(places.data_url("store", "names", prefix))
     found = {}
     for entry in filesystem.ls(path, detail=False) if filesystem.isdir(path) else []:
+        last = entry.rsplit("/", 1)[-1]
         try:
-            ref = json.loads(filesystem.cat_file(entry))
-            sound = intact(ref)
-        except (ValueError, TypeError, KeyError, FileNotFoundError):
-            continue  # a damaged name is a name that is not there
-        if sound:
-            found[entry.rsplit("/", 1)[-1]] = ref
+            check, _, text = filesystem.cat_file(entry).partition(b"\n")
+        except (FileNotFoundError, IsADirectoryError):
+            continue  # another process's draft, which has its name by now
+        if check != _name_check(f"{prefix}/{last}", text).encode():
+            continue  # a damaged name, or a killed writer's draft, is a name that is not there
+        ref = json.loads(text)
+        if intact(ref):
+            found[last] = ref
     return found
+
+
+def _name_check(name: str, text: bytes) -> str:
+    return hashlib.sha256(name.encode() + b"\n" + text).hexdigest()
 
 
 def put_folder(folder: Path) -> ArtifactRef:

@@ -18,7 +18,7 @@ from ddim_core.images import ImageSet, load_images
 from ddim_core.inception import InceptionFeatures
 from ddim_core.specs import ClassifierSpec
 
-TINY = ClassifierSpec(steps=3, batch_size=16, width=8, n_features=12)
+TINY = ClassifierSpec(steps=3, batch_size=16, width=8)
 
 
 @pytest.fixture(autouse=True)

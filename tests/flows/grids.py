@@ -1,0 +1,179 @@
+"""Running grids in another process, and asking the Prefect API what a run computed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pandas as pd
+
+PROJECT = Path(__file__).parents[2]
+CACHED_TASKS = {
+    "prepare-data", "train-toy", "train-extractor", "embed-images", "sample-shard", "score-cell",
+    "render-report",
+}  # fmt: skip
+CHANGES_EACH_TIME = ["sample_seconds", "images_per_second", "created_at"]
+API_LAGS_AT_MOST = 90.0  # seconds until the last state of a finished run is in the database
+SETTLED_AFTER = 3  # equal answers in a row
+
+# Runs a command of `ddim` from the folder it is started in, tagged so that its run can be found.
+DRIVER = """
+import pathlib, sys
+import ddim_core, tasks, flows
+from prefect import tags
+for package in (ddim_core, tasks, flows):
+    assert pathlib.Path(package.__file__).parents[1] == pathlib.Path.cwd(), package.__file__
+from flows.cli import main
+with tags(sys.argv.pop(1)):
+    main()
+"""
+
+
+@dataclass(frozen=True)
+class GridRun:
+    """One finished run of `fid_grid`.
+
+    Attributes:
+        state, message: Of the flow run's final state.
+        tasks: How many task runs of each name ended in a state of each name.
+        result: What the flow returned, where it ran in this process and completed.
+    """
+
+    state: str
+    message: str
+    tasks: Counter[tuple[str, str]]
+    result: dict[str, Any]
+
+    @property
+    def computed(self) -> Counter[str]:
+        """Runs of cached tasks whose result did not come from the cache."""
+        return Counter(
+            {
+                name: n
+                for (name, state), n in self.tasks.items()
+                if name in CACHED_TASKS and state != "Cached"
+            }
+        )
+
+    @property
+    def from_cache(self) -> set[str]:
+        return {name for name, state in self.tasks if state == "Cached"}
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The grid's rows in the table of this process, whole."""
+        from tasks.table import read_table
+
+        frame = read_table()
+        return plain(frame[frame["cell_digest"].isin(self.result["cells"])])
+
+
+def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as values that compare with ==, in the order of their digests."""
+    rows = frame.sort_values("cell_digest").to_dict("records")
+    return [{str(name): _plain(value) for name, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return None if pd.isna(value) else value
+
+
+def lasting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without what no second computation can repeat: when, and how fast."""
+    return [{k: v for k, v in row.items() if k not in CHANGES_EACH_TIME} for row in rows]
+
+
+def told(flow_run_id: UUID, result: dict[str, Any]) -> GridRun:
+    """Asks the API about a finished run until its states are final: they arrive with a delay."""
+    from prefect.client.orchestration import get_client
+
+    deadline = time.monotonic() + API_LAGS_AT_MOST
+    seen: list[Counter[tuple[str, str]]] = []
+    with get_client(sync_client=True) as client:
+        while True:
+            flow_run = client.read_flow_run(flow_run_id)
+            seen.append(_task_states(client, flow_run_id))
+            final = all(state in FINAL for _, state in seen[-1]) and flow_run.state.is_final()
+            ended = any(name == "track-grid" for name, _ in seen[-1])
+            settled = (
+                len(seen) >= SETTLED_AFTER and seen[-SETTLED_AFTER:] == SETTLED_AFTER * seen[-1:]
+            )
+            if final and ended and settled:
+                return GridRun(flow_run.state.name, flow_run.state.message or "", seen[-1], result)
+            assert time.monotonic() < deadline, f"{flow_run.state}, not final: {seen[-1]}"
+            time.sleep(0.2)
+
+
+# NotReady: what the task waits for has failed, so it never runs.
+FINAL = {"Completed", "Cached", "Failed", "Crashed", "NotReady"}
+
+
+def _task_states(client: Any, flow_run_id: UUID) -> Counter[tuple[str, str]]:
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    only = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    runs: list[Any] = []
+    while page := client.read_task_runs(flow_run_filter=only, offset=len(runs), limit=200):
+        runs += page
+    return Counter((run.name.rsplit("-", 1)[0], run.state_name or "none") for run in runs)
+
+
+def told_of(tag: str) -> GridRun:
+    """What the API knows of the one flow run with a tag."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+
+    tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]))
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_run_filter=tagged)
+    assert len(runs) == 1, f"{len(runs)} flow runs have the tag {tag}"
+    return told(runs[0].id, {})
+
+
+@dataclass(frozen=True)
+class Project:
+    """The three packages in a folder that processes run from, with a DDIM_DATA of their own."""
+
+    folder: Path
+    data: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Ours, but for what `tasks` has set from our DDIM_DATA."""
+        ours = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        return {**ours, "DDIM_DATA": str(self.data), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def start(self, *words: str, tag: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", DRIVER, tag, *words], cwd=self.folder, env=self.environment,
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def grid(self, *words: str, tag: str) -> GridRun:
+        """Runs a grid to its end and says what it computed."""
+        process = self.start(*words, tag=tag)
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors[-3000:]
+        return told_of(tag)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The table below this DDIM_DATA, as an outsider reads it."""
+        return plain(pd.read_parquet(self.data / "results" / "cells"))
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replaces the one place where `old` stands in a file."""
+        path = self.folder / file
+        text = path.read_text()
+        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file}"
+        path.write_text(text.replace(old, new))
