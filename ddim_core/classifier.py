@@ -76,7 +76,7 @@ class ClassifierFeatures:
         self.network = network.eval().requires_grad_(False).to(memory_format=LAYOUT)
         self.about = about
         self.shape = (about["resolution"], about["resolution"], about["channels"])
-        self.dim: int = network.head[1].in_features
+        self.dim = 16 * int(about["width"])
         self.digest = hashlib.sha256(self.to_bytes()).hexdigest()
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ paired difference; p-values of one question are corrected together by Holm's pro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import combinations
 from typing import Any
 
 from ddim_core.uncertainty import PairedDifference, holm, paired_difference
@@ -126,21 +126,26 @@ def _trend(rows: Sequence[Row]) -> list[str]:
 
 
 def _order(rows: Sequence[Row]) -> list[str]:
-    """Orders the lines at a small S, where they differ most in the paper: 10 if it is there."""
+    """Compares all lines at a small S, where they differ most in the paper: 10 if it is there."""
     at_each_s: dict[int, list[Row]] = {}
     for row in rows:
         at_each_s.setdefault(row["steps"], []).append(row)
     steps = 10 if 10 in at_each_s else min(at_each_s)
     ordered = sorted(at_each_s[steps], key=lambda row: row["fid"])
-    if len(ordered) < 2:
+    pairs = list(combinations(ordered, 2))
+    if not pairs:
         return []
-    p_values = holm([difference(b, a).p_value for a, b in pairwise(ordered)])
-    text = line_name(ordered[0])
-    for row, p in zip(ordered[1:], p_values, strict=True):
-        text += (" < " if p < LEVEL else " ~ ") + line_name(row)
+    tests = [difference(worse, better) for better, worse in pairs]
+    corrected = holm([test.p_value for test in tests])
+    beaten: dict[str, list[str]] = {}
+    for (better, worse), p in zip(pairs, corrected, strict=True):
+        if p < LEVEL:
+            beaten.setdefault(line_name(better), []).append(line_name(worse))
+    if not beaten:
+        return [f"At S = {steps} no line of the grid can be told from another."]
+    wins = "; ".join(f"{better} beats {', '.join(worse)}" for better, worse in beaten.items())
     return [
-        f"At S = {steps} the order of FID is {text} "
-        "(< is a paired difference beyond its corrected interval, ~ is none)."
+        f"At S = {steps}, beyond paired intervals corrected for {len(pairs)} comparisons: {wins}."
     ]
 
 

@@ -223,7 +223,7 @@ class TrainSpec:
 
     model: ToyModelSpec = ToyModelSpec()
     noise: NoiseSpec = NoiseSpec()
-    steps: int = 2000
+    steps: int = 2500
     batch_size: int = 128
     learning_rate: float = 4e-3
     warmup_steps: int = 100

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli_options import integers, numbers, option, stop
+from flows.cli_points import swiss_roll
 
 app = typer.Typer(
     help="Which sampler setting should this checkpoint ship with, and did the new one get better?",
@@ -93,9 +94,13 @@ def table(
 ) -> None:
     """Print all rows of the results table."""
     from flows.show import show_table
+    from tasks.store import StoreError
     from tasks.table import read_table
 
-    frame = read_table()
+    try:
+        frame = read_table()
+    except StoreError as error:
+        stop(str(error), 1)
     if as_json:
         typer.echo(frame.to_json(orient="records", date_format="iso", indent=2))
     else:
@@ -130,6 +135,9 @@ def train(
     except (ValueError, StoreError) as error:
         stop(str(error), 2)
     typer.echo(f"checkpoint: {result['checkpoint']}")
+
+
+app.command("swiss-roll")(swiss_roll)
 
 
 def main() -> None:

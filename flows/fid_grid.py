@@ -36,6 +36,7 @@ class GridInputs:
     """All that the cells of a grid share."""
 
     checkpoint: CheckpointRecord
+    cells: list[GridCell]
     reference_images: dict[str, Any]
     reference: ArtifactRef
     extractor: dict[str, Any]
@@ -107,14 +108,13 @@ def fid_grid(
     request = GridRequest(**locals())  # the flow's parameters are the request's fields
     check_writable()
     inputs = _prepare(request)
-    cells = request.cells(inputs.checkpoint["n_train"], inputs.checkpoint["prediction_type"])
-    work = [_submit(request, inputs, cell) for cell in cells]
-    with GridProgress(len(cells), request.n_images) as progress:
+    work = [_submit(request, inputs, cell) for cell in inputs.cells]
+    with GridProgress(len(work), request.n_images) as progress:
         rows, failures = _collect(request, inputs, work, progress)
         place = _report(request, inputs, work, rows, progress) if rows else None
     if failures:
         raise CellsFailedError(
-            f"{len(failures)} of {len(cells)} cells failed, the others have their rows: "
+            f"{len(failures)} of {len(work)} cells failed, the others have their rows: "
             + "; ".join(failures)
         )
     return {
@@ -135,6 +135,7 @@ def _prepare(request: GridRequest) -> GridInputs:
         name = Path(request.checkpoint).resolve().name
         checkpoint = open_checkpoint(import_checkpoint(request.checkpoint), name)
         resolution: int | None = checkpoint["resolution"]
+        _cells(request, checkpoint)  # S > T is found here, before anything is trained
     else:
         training = submit_training(
             request.dataset, request.resolution, request.train_steps, request.seed, request.device
@@ -160,7 +161,12 @@ def _prepare(request: GridRequest) -> GridInputs:
     floor = None
     if held_out:
         floor = score_cell([embed_images(held_out, extractor, execution)], reference)
-    return GridInputs(checkpoint, reference_images, reference, extractor, floor)
+    cells = _cells(request, checkpoint)
+    return GridInputs(checkpoint, cells, reference_images, reference, extractor, floor)
+
+
+def _cells(request: GridRequest, checkpoint: CheckpointRecord) -> list[GridCell]:
+    return request.cells(checkpoint["n_train"], checkpoint["prediction_type"])
 
 
 def _submit_extractor(

@@ -15,8 +15,7 @@ from tasks.tracking import how_to_open
 
 def show_grid(result: dict[str, Any]) -> None:
     """Prints the rows of one grid, and where its report, the table and the runs are."""
-    frame = read_table()
-    show_table(frame[frame["cell_digest"].isin(result["cells"])])
+    show_table(read_table(result["cells"]))
     typer.echo(f"\nimages drawn: {result['images_drawn']} (all others came from the store)")
     typer.echo(f"report:  {result['report']}")
     typer.echo(f"table:   {places.data_url('results', 'cells')} (Parquet; `ddim table` prints it)")

@@ -8,12 +8,14 @@ pickle would run code), and a record is worth nothing when what it points to is 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec
 
 from prefect import Task, task
 from prefect.cache_policies import CachePolicy
@@ -24,8 +26,8 @@ from ddim_core.digest import code_digest, digest
 from tasks import store
 from tasks.places import local_dir
 
+CHECKSUM = "checksum"
 P = ParamSpec("P")
-R = TypeVar("R")
 
 RESULTS = local_dir("prefect")
 PLAIN_JSON: JSONSerializer = JSONSerializer(object_encoder=None, object_decoder=None)
@@ -55,8 +57,17 @@ class InputsAndCode(CachePolicy):
         return key
 
 
-def cached_task(function: Callable[P, R]) -> Task[P, R]:
-    """Makes a function a Prefect task whose plain-dict result is kept and used again."""
+def cached_task(function: Callable[P, dict[str, Any]]) -> Task[P, dict[str, Any]]:
+    """Makes a function a Prefect task whose plain-dict result is kept and used again.
+
+    A checksum goes into the result, so that a record with a flipped bit is not trusted.
+    """
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        result = function(*args, **kwargs)
+        return {**result, CHECKSUM: _checksum(result)}
+
     return task(
         name=function.__name__.replace("_", "-"),
         cache_policy=InputsAndCode(),
@@ -64,7 +75,7 @@ def cached_task(function: Callable[P, R]) -> Task[P, R]:
         result_storage=RESULTS,
         result_serializer=PLAIN_JSON,
         cache_result_in_memory=False,
-    )(function)
+    )(checked)
 
 
 def refuse_untrusted(path: Path) -> None:
@@ -82,6 +93,11 @@ def refuse_untrusted(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _checksum(result: dict[str, Any]) -> str:
+    content = {name: value for name, value in result.items() if name != CHECKSUM}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _distrust(content: bytes, key: str) -> str | None:
     """Says why a record is not to be used, or None if it is sound."""
     try:
@@ -94,6 +110,8 @@ def _distrust(content: bytes, key: str) -> str | None:
         return "its record was not written by this project"
     if stored_as != key:
         return "its record belongs to another key"
+    if not isinstance(result, dict) or result.get(CHECKSUM) != _checksum(result):
+        return "its result has been changed"
     for ref in store.references(result):
         if not store.intact(ref):
             return f"the {ref['kind']} {ref['artifact'][:12]} it points to is missing or damaged"

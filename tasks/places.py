@@ -34,6 +34,9 @@ def set_environment() -> None:
     `tasks/__init__.py` calls this before anything else.
     """
     defaults = {
+        # Idle threads of torch wait without spinning: on a busy machine spinning takes 20 times
+        # as long. Read when torch is first imported.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "PREFECT_HOME": str(local_dir("prefect-home")),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -121,11 +122,34 @@ def write_row(row: dict[str, Any]) -> str:
     return url
 
 
-def read_table() -> pd.DataFrame:
-    """Returns all rows written so far, in the order of the grid."""
+def read_table(cells: Collection[str] | None = None) -> pd.DataFrame:
+    """Returns the rows written so far, in the order of the grid.
+
+    Args:
+        cells: Digests of the cells wanted; None takes all.
+
+    Raises:
+        StoreError: If a row's file is damaged; the next run of its grid writes it again.
+    """
     filesystem, folder = fsspec.core.url_to_fs(places.data_url("results", "cells"))
     files = filesystem.glob(f"{folder}/*.parquet") if filesystem.isdir(folder) else []
-    tables = [pq.read_table(filesystem.open(file), schema=SCHEMA) for file in sorted(files)]
+    wanted = [f for f in sorted(files) if cells is None or _cell_of(f) in cells]
+    tables = [_read_row(filesystem, file) for file in wanted]
     frame = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()
     order = ["checkpoint", "dataset", "n_images", "variance", "eta", "steps", "created_at"]
     return frame.sort_values(order, ignore_index=True)
+
+
+def _cell_of(file: str) -> str:
+    return file.rsplit("/", 1)[-1].removesuffix(".parquet")
+
+
+def _read_row(filesystem: Any, file: str) -> pa.Table:
+    try:
+        with filesystem.open(file) as content:
+            return pq.read_table(content, schema=SCHEMA)
+    except (pa.ArrowException, OSError) as error:
+        raise store.StoreError(
+            f"the row in {file} is damaged ({error}); delete it, and the next run of its grid "
+            "writes it again"
+        ) from error

@@ -23,7 +23,7 @@ from tasks import places, store
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
 
-EXPERIMENT = "fid-grid"
+GRIDS, POINTS = "fid-grid", "swiss-roll"
 METRICS = (
     "fid", "fid_low", "fid_high", "fid_inf", "fid_inf_low", "fid_inf_high", "kid", "kid_std",
     "precision", "recall", "nfe", "sample_seconds", "images_per_second",
@@ -47,7 +47,7 @@ def track_grid(grid: str, rows: list[dict[str, Any]], report: dict[str, Any]) ->
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
         client = MlflowClient()
-        experiment = _experiment(client)
+        experiment = _experiment(client, GRIDS)
         known = _known_runs(client, experiment, grid)
         parent = known.get(grid) or _create(client, experiment, grid, grid, None, rows[0])
         best = min(rows, key=lambda row: row["fid"])
@@ -70,13 +70,13 @@ def how_to_open() -> str:
     return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
 
 
-def _experiment(client: MlflowClient) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
+def _experiment(client: MlflowClient, name: str) -> str:
+    found = client.get_experiment_by_name(name)
     if found:
         return str(found.experiment_id)
     local = not os.environ["MLFLOW_TRACKING_URI"].startswith("http")
     artifacts = places.local_dir("mlartifacts").as_uri() if local else None
-    return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+    return str(client.create_experiment(name, artifact_location=artifacts))
 
 
 def _known_runs(client: MlflowClient, experiment: str, grid: str) -> dict[str, Run]:
@@ -160,14 +160,7 @@ def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) 
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
         client = MlflowClient()
-        # The same place for artifacts as that of the grids, under another name.
-        beside = client.get_experiment(_experiment(client)).artifact_location
-        found = client.get_experiment_by_name("swiss-roll")
-        experiment = (
-            str(found.experiment_id)
-            if found
-            else str(client.create_experiment("swiss-roll", artifact_location=beside))
-        )
+        experiment = _experiment(client, POINTS)
         known = _known_runs(client, experiment, name)
         named = [
             row | {"checkpoint": row["dataset"], "checkpoint_digest": row["model_digest"],

@@ -15,7 +15,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,7 +81,7 @@ def _start_server() -> None:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
+def server() -> str:
     """The API's address of a running Prefect server with a database of its own."""
     if not _servers:
         _start_server()
@@ -92,7 +91,7 @@ def server() -> Iterator[str]:
         assert _servers[0].poll() is None, f"the Prefect server ended: {log}"
         assert time.monotonic() < deadline, f"the Prefect server does not answer: {log}"
         time.sleep(0.5)
-    yield API_URL
+    return API_URL
 
 
 def _is_healthy() -> bool:

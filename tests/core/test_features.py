@@ -90,7 +90,7 @@ def test_any_size_and_colour_will_do(resolution: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     data = ImageSet(images, np.arange(20) % 4, "noise", "train")
     got = train_classifier(TINY, data, data)
-    assert got(images).shape == (20, 12)
+    assert got(images).shape == (20, 16 * TINY.width)
     assert got.logits(images).shape == (20, 4)
 
 
