@@ -23,7 +23,7 @@ from typing import Any
 RESULTS = Path(__file__).with_name("results.json")
 REPEATS = 5
 GRID_REPEATS = 3
-IMAGES = 1000
+IMAGES = 512
 STEPS, ETAS = [5, 10, 20, 50], [0.0, 0.2, 0.5, 1.0]
 
 
@@ -167,7 +167,7 @@ def demo_checkpoint() -> Path:
     from tasks.table import read_table
 
     rows = read_table()
-    rows = rows[(rows["checkpoint"] == "toy-digits") & (rows["n_images"] >= IMAGES)]
+    rows = rows[(rows["checkpoint"] == "toy-digits") & (rows["n_images"] >= 1000)]
     if rows.empty:
         sys.exit("run `make demo` first: the benchmarks use its model")
     newest = rows.sort_values("created_at").iloc[-1]["checkpoint_digest"]

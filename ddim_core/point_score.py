@@ -136,8 +136,7 @@ def _noise_helps(settings: Sequence[Row]) -> list[str]:
     names = f"{line_name(low)} and {line_name(high)}"
     if high["chamfer_high"] < low["chamfer_low"]:
         return [
-            f"At S = {largest} the intervals of {names} are apart, with less at {line_name(high)}: "
-            "errors of the model add up along the deterministic path, and fresh noise repairs some."
+            f"At S = {largest} the intervals of {names} are apart, with less at {line_name(high)}."
         ]
     if low["chamfer_high"] < high["chamfer_low"]:
         return [f"At S = {largest} the intervals of {names} are apart, with less at the former."]

@@ -157,7 +157,10 @@ def _set_gradients(
     halves = [slice(0, middle), slice(middle, None)] if len(x_t) > 1 else [slice(None)]
     losses, gradients = zip(*pool.map(half, halves), strict=True)
     for parameter, *parts in zip(parameters, *gradients, strict=True):
-        parameter.grad = torch.stack(parts).sum(0)
+        # Laid out as the parameter is: the fused optimiser walks both by memory, not by index.
+        parameter.grad = torch.zeros_like(parameter)
+        for part in parts:
+            parameter.grad.add_(part)
     return float(torch.stack(losses).sum())
 
 

@@ -65,8 +65,7 @@ def cached_task(function: Callable[P, dict[str, Any]]) -> Task[P, dict[str, Any]
 
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
-        result = function(*args, **kwargs)
-        return {**result, CHECKSUM: _checksum(result)}
+        return with_checksum(function(*args, **kwargs))
 
     return task(
         name=function.__name__.replace("_", "-"),
@@ -93,9 +92,11 @@ def refuse_untrusted(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _checksum(result: dict[str, Any]) -> str:
+def with_checksum(result: dict[str, Any]) -> dict[str, Any]:
+    """Returns a task's result with the sha256 of its other content in it."""
     content = {name: value for name, value in result.items() if name != CHECKSUM}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    text = json.dumps(content, sort_keys=True)
+    return {**content, CHECKSUM: hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _distrust(content: bytes, key: str) -> str | None:
@@ -110,7 +111,7 @@ def _distrust(content: bytes, key: str) -> str | None:
         return "its record was not written by this project"
     if stored_as != key:
         return "its record belongs to another key"
-    if not isinstance(result, dict) or result.get(CHECKSUM) != _checksum(result):
+    if not isinstance(result, dict) or result != with_checksum(result):
         return "its result has been changed"
     for ref in store.references(result):
         if not store.intact(ref):

@@ -16,7 +16,14 @@ from prefect.serializers import JSONSerializer
 from ddim_core.digest import code_digest
 from ddim_core.specs import Execution, GridCell, SamplerSpec
 from tasks import places, store
-from tasks.caching import NOT_IN_KEY, PLAIN_JSON, RESULTS, InputsAndCode, refuse_untrusted
+from tasks.caching import (
+    NOT_IN_KEY,
+    PLAIN_JSON,
+    RESULTS,
+    InputsAndCode,
+    refuse_untrusted,
+    with_checksum,
+)
 from tasks.embed import embed_images
 from tasks.report import render_report
 from tasks.sample import sample_shard
@@ -108,7 +115,7 @@ def record(result: Any, stored_as: str = KEY, serializer: Any = None) -> bytes:
         "storage_key": stored_as, "expiration": None, "prefect_version": "3.8.8",
         "serializer": serializer or PLAIN_JSON.model_dump(), "storage_block_id": None,
     }  # fmt: skip
-    text = result if isinstance(result, str) else json.dumps(result)
+    text = result if isinstance(result, str) else json.dumps(with_checksum(result))
     return json.dumps({"metadata": metadata, "result": text}).encode()
 
 
@@ -142,7 +149,7 @@ def test_sound_record_is_kept(path: Path) -> None:
 def test_record_form_is_the_one_prefect_writes(path: Path) -> None:
     ours = json.loads(record({"a": 1}))
     metadata = {"storage_key": KEY, "serializer": PLAIN_JSON}
-    theirs = json.loads(ResultRecord(result={"a": 1}, metadata=metadata).serialize())
+    theirs = json.loads(ResultRecord(result=with_checksum({"a": 1}), metadata=metadata).serialize())
     assert theirs == ours
 
 
@@ -165,8 +172,10 @@ def test_missing_record_is_no_error(path: Path) -> None:
         record({"artifact": "0" * 64, "kind": "note"}),  # there is no such artefact
         record({"artifact": "../../x", "kind": "note"}),
         record({"a": [{"artifact": 1, "kind": 2}]}),
+        record({"fid": 1.25}).replace(b"1.25", b"1.24"),  # a flipped bit
+        record(json.dumps({"fid": 1.25})),
     ],
-    ids=range(21),
+    ids=range(23),
 )  # fmt: skip
 def test_record_that_is_not_exactly_ours_is_deleted(path: Path, content: bytes) -> None:
     path.write_bytes(content)

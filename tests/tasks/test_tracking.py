@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tasks import store
-from tasks.tracking import EXPERIMENT, METRICS, PARAMETERS, track_grid
+from tasks.tracking import GRIDS, METRICS, PARAMETERS, track_grid
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -44,7 +44,7 @@ def report(text: str) -> dict[str, Any]:
 def runs_of(grid: str) -> tuple[list[Run], list[Run]]:
     """The grid's parent runs and child runs."""
     client = MlflowClient()
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment_by_name(GRIDS)
     runs = client.search_runs([experiment.experiment_id], f"tags.`ddim.grid` = '{grid}'")
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     return parents, [run for run in runs if "mlflow.parentRunId" in run.data.tags]
