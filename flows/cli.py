@@ -42,7 +42,7 @@ def grid(
         str | None, option("uniform, quad, leading, linspace or trailing [uniform].")
     ] = None,
     clip: Annotated[bool | None, option("Clip each predicted x0 to [-1, 1] [off].")] = None,
-    n_images: Annotated[int | None, option("Images per cell [2048].")] = None,
+    n_images: Annotated[int | None, option("Images per cell [1536].")] = None,
     features: Annotated[
         str | None, option("classifier, inception-v3, pixels [classifier].")
     ] = None,

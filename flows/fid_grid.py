@@ -64,7 +64,7 @@ def fid_grid(
     sigma_hat: bool = True,
     spacing: Spacing = "uniform",
     clip: bool = False,
-    n_images: int = 2048,
+    n_images: int = 1536,
     features: str = "classifier",
     feature_weights: str = "",
     seed: int = 0,
