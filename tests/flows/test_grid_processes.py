@@ -44,8 +44,7 @@ def test_grid_killed_again_and_again_ends_with_the_table_of_an_undisturbed_one(
     chance = random.Random(KILLS_SEED)
     moments = [  # while training, among the shards, among the rows: each a little further on
         ("work/*.pt", 1),
-        ("store/names/*/*", chance.randint(1, 6)),
-        ("store/names/*/*", chance.randint(8, 15)),
+        ("store/names/*/*", chance.randint(1, 15)),
         ("results/cells/*.parquet", chance.randint(1, 4)),
     ]
     for i, (pattern, wanted) in enumerate(moments):
@@ -76,8 +75,6 @@ def test_two_processes_racing_for_one_grid_agree(
     assert lasting(project.rows) == undisturbed(run_grid, asked)
     assert mlflow_runs(project.data) == {"parents": 1, "children": 4}
     assert not list(project.data.rglob(".*.tmp"))
-    again = project.grid(*words(asked), tag="racing-after")  # nothing they left is damaged
-    assert not again.computed
 
 
 def mlflow_runs(data: Path) -> dict[str, int]:
