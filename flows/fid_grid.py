@@ -14,6 +14,7 @@ from ddim_core.digest import digest
 from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec
 from flows.progress import GridProgress
 from flows.request import GridRequest
+from flows.runners import ONE_TASK_A_CORE
 from flows.train_toy import submit_training, training_split
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
 from tasks.data import content_of, prepare_data
@@ -53,7 +54,7 @@ class CellFutures:
     score: PrefectFuture[Any]
 
 
-@flow(name="fid-grid", validate_parameters=True)
+@flow(name="fid-grid", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
 def fid_grid(
     checkpoint: str = "",
     dataset: str = "digits",

@@ -25,6 +25,7 @@ from ddim_core.specs import (
     require_at_least,
     require_choice,
 )
+from flows.runners import ONE_TASK_A_CORE
 from tasks.point_model import train_point_model
 from tasks.point_report import publish_point_report, render_point_report
 from tasks.point_score import score_floor, score_generated
@@ -100,7 +101,7 @@ class SettingFutures:
         return f"S={self.sampler.steps} eta={self.sampler.eta:g} training seed {self.training.seed}"
 
 
-@flow(name="swiss-roll", validate_parameters=True)
+@flow(name="swiss-roll", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
 def swiss_roll(
     dataset: PointSet = "swiss-roll",
     steps: list[int] = [10, 20, 50, 100],  # noqa: B006 (Prefect shows it in the form; never changed)

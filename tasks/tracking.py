@@ -76,7 +76,9 @@ def _experiment(client: MlflowClient, name: str) -> str:
         return str(found.experiment_id)
     local = not os.environ["MLFLOW_TRACKING_URI"].startswith("http")
     artifacts = places.local_dir("mlartifacts").as_uri() if local else None
-    return str(client.create_experiment(name, artifact_location=artifacts))
+    # Without a kind MLflow's UI opens on its pages for language models, not on the runs.
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    return str(client.create_experiment(name, artifact_location=artifacts, tags=kind))
 
 
 def _known_runs(client: MlflowClient, experiment: str, grid: str) -> dict[str, Run]:
