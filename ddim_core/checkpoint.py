@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from safetensors import SafetensorError
 
 from ddim_core.models import UNetModel
 from ddim_core.schedule import NoiseSchedule
@@ -72,12 +73,27 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
         ValueError: If the folder is not there, lacks weights or a configuration, holds pickled
             weights only, or holds a network that is not unconditional or learns its variance.
     """
+    try:
+        return _load_checkpoint(folder, device)
+    except (
+        OSError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{folder.name} cannot be opened as a checkpoint: {reason}") from error
+
+
+def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}; a checkpoint is a local folder")
     is_pipeline = (folder / "model_index.json").is_file()
     unet_folder = folder / "unet" if is_pipeline else folder
     unet = _load_unet(unet_folder).to(device)
-    schedule, prediction_type = NoiseSchedule.from_spec(NoiseSpec()), "epsilon"
+    schedule, prediction_type = NoiseSchedule.linear(1000, 1e-4, 0.02), "epsilon"
     if is_pipeline:
         config = _read_json(folder / "scheduler" / "scheduler_config.json")
         schedule = NoiseSchedule.from_diffusers(config)

@@ -206,5 +206,8 @@ def _floats(images: NDArray[np.uint8]) -> Tensor:
 
 def _labels(images: ImageSet) -> NDArray[np.int64]:
     if images.labels is None:
-        raise ValueError(f"{images.name} {images.split} has no labels; a classifier needs them")
+        raise ValueError(
+            f"{images.name} {images.split} has no labels, which a classifier needs; choose other "
+            "features"
+        )
     return images.labels

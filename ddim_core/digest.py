@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("ddim_core.", "tasks.")
+COMPANIONS = frozenset({".html"})
 # Modules whose text is in no key. Specs reach a task as inputs, so their values are in its key
 # already. The others move bytes that are verified by digest, and change none.
 APART = frozenset({"ddim_core.specs", "tasks.caching", "tasks.places", "tasks.store"})
@@ -77,7 +78,7 @@ def code_digest(module: str) -> str:
         path = _source_path(name)
         parts.append([name, ast.dump(_without_docstrings(_tree(path)))])
         for companion in sorted(path.parent.glob(f"{path.stem}.*")):
-            if companion.suffix not in {".py", ".pyc"}:
+            if companion.suffix in COMPANIONS:
                 parts.append([companion.name, file_digest(companion)])
     return digest(parts)
 

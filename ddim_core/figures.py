@@ -41,7 +41,7 @@ def heat_map(rows: Sequence[Row]) -> bytes:
             )  # fmt: skip
     axes.set_xticks(range(len(steps)), [f"S = {s}" for s in steps])
     axes.set_yticks(range(len(grouped)), list(grouped))
-    axes.set_title(_protocol(rows), fontsize=9)
+    axes.set_title(_protocol(rows), fontsize=9, parse_math=False)
     return _png(figure)
 
 
@@ -68,7 +68,7 @@ def curves(rows: Sequence[Row], floor: Row | None) -> bytes:
     axes.minorticks_off()
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
-    axes.set_title(_protocol(rows), fontsize=9)
+    axes.set_title(_protocol(rows), fontsize=9, parse_math=False)
     return _png(figure)
 
 
@@ -83,7 +83,7 @@ def contact_sheet(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
     gaps = {"wspace": 0.08, "hspace": 0.08, "left": 0.2, "right": 1.0, "top": 1.0, "bottom": 0.0}
     grid = figure.subplots(len(images), n_columns, squeeze=False, gridspec_kw=gaps)
     for line, (name, batch) in zip(grid, images.items(), strict=True):
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=7)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=7, parse_math=False)
         for axes in line:
             axes.set_xticks([])
             axes.set_yticks([])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import pickle
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlparse
@@ -55,6 +56,14 @@ class InceptionFeatures:
         pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
         return in_fixed_batches(self._pool, INCEPTION_BATCH, pixels).numpy()
 
+    def check(self) -> None:
+        """Opens the weights.
+
+        Raises:
+            ValueError: If they cannot be had, or are something else.
+        """
+        self._network  # noqa: B018
+
     def _pool(self, pixels: Tensor) -> Tensor:
         return self._network(pixels)[0]
 
@@ -70,14 +79,23 @@ class InceptionFeatures:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             prefix = path.stem.rsplit("-", 1)[-1]  # of the sha256, as in every torch.hub file
-            torch.hub.download_url_to_file(inception.URL_INCEPTION_V3, str(path), prefix, False)
+            try:
+                torch.hub.download_url_to_file(inception.URL_INCEPTION_V3, str(path), prefix, False)
+            except OSError as error:
+                raise ValueError(
+                    f"the weights of {self.name} could not be downloaded ({error}); give a local "
+                    "copy of torch-fidelity's file"
+                ) from error
         return path
 
     @cached_property
     def _network(self) -> nn.Module:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-        torch.load(self.weights, weights_only=True)  # torch-fidelity itself would run a pickle
+        try:  # torch-fidelity itself would run whatever is pickled
+            torch.load(self.weights, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            raise ValueError(f"{self.weights} holds no plain weights of {self.name}") from error
         return FeatureExtractorInceptionV3(
             self.name, [str(INCEPTION_DIM)], feature_extractor_weights_path=str(self.weights)
         )

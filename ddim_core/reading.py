@@ -61,7 +61,7 @@ def read_grid(rows: Sequence[Row]) -> list[str]:
         rows: Rows of the table (columns as there), all of one grid.
 
     Returns:
-        Sentences of plain text; every claim of a difference is beyond its corrected interval.
+        Sentences of plain text; every claim of a difference is beyond its paired interval.
     """
     if not rows:
         return ["No cell has a score."]
@@ -103,8 +103,15 @@ def _best(rows: Sequence[Row]) -> str:
 
 
 def _trend(rows: Sequence[Row]) -> list[str]:
-    """Compares the fewest with the most steps on every line."""
-    ends = {name: (line[0], line[-1]) for name, line in lines(rows).items() if len(line) > 1}
+    """Compares the fewest with the most steps, on the lines that have both."""
+    all_steps = [row["steps"] for row in rows]
+    first, last = min(all_steps), max(all_steps)
+    grouped = lines(rows)
+    ends = {
+        name: (line[0], line[-1])
+        for name, line in grouped.items()
+        if first < last and (line[0]["steps"], line[-1]["steps"]) == (first, last)
+    }
     if not ends:
         return []
     tests = {name: difference(most, fewest) for name, (fewest, most) in ends.items()}
@@ -112,17 +119,16 @@ def _trend(rows: Sequence[Row]) -> list[str]:
     falls = [n for n, t in tests.items() if t.value < 0 and corrected[n] < LEVEL]
     rises = [n for n, t in tests.items() if t.value > 0 and corrected[n] < LEVEL]
     open_ = [n for n in tests if n not in falls and n not in rises]
-    first, last = next(iter(ends.values()))
     parts = []
     if falls:
         worst = max(corrected[n] for n in falls)
-        everywhere = "on every line of the grid" if len(falls) == len(ends) else _at(falls)
+        everywhere = "on every line of the grid" if len(falls) == len(grouped) else _at(falls)
         parts.append(f"falls {everywhere} (largest corrected p: {worst:.1g})")
     if rises:
         parts.append(f"rises {_at(rises)}")
     if open_:
         parts.append(f"shows no difference beyond its interval {_at(open_)}")
-    return [f"From S = {first['steps']} to S = {last['steps']} FID {', '.join(parts)}."]
+    return [f"From S = {first} to S = {last} FID {', '.join(parts)}."]
 
 
 def _order(rows: Sequence[Row]) -> list[str]:
@@ -166,7 +172,7 @@ def _undertrained(rows: Sequence[Row]) -> list[str]:
         f"FID rises with S at eta = 0 (by {rise.value:.2f} [{rise.low:.2f}, {rise.high:.2f}] from "
         f"S = {zero[0]['steps']} to {zero[-1]['steps']}) while eta = 1 is better: the model is "
         "undertrained or is not the one the schedule was made for, or the steps are taken in a "
-        "wrong order; the timesteps in the table tell which."
+        "wrong order (the timesteps in the table tell of that)."
     ]
 
 

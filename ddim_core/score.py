@@ -101,4 +101,7 @@ def _groups(shards: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         return list(shards)
     pieces = -(-LEAST_GROUPS // len(shards))
     cut = [np.array_split(shard, max(1, min(pieces, len(shard) // 2))) for shard in shards]
-    return [piece for group in cut for piece in group]
+    groups = [piece for group in cut for piece in group]
+    sizes = [len(group) for group in groups]
+    # Without its largest group a set must still have a covariance.
+    return groups if sum(sizes) - max(sizes) >= 2 else [np.concatenate(shards)]

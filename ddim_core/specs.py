@@ -30,7 +30,7 @@ def _settle_types(record: Any) -> None:
     for field in fields(record):
         value = getattr(record, field.name)
         if value is not None and str(field.type).startswith("float"):
-            object.__setattr__(record, field.name, float(value))
+            object.__setattr__(record, field.name, float(value) + 0.0)  # -0.0 is 0.0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from ddim_core.schedule import NoiseSchedule
 from ddim_core.specs import TrainSpec
 
 BATCH_STREAM, ORDER_STREAM = 0, 1
+DIGEST_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -207,8 +210,12 @@ def save_state(spec: TrainSpec, state: TrainState, path: Path) -> None:
         "ema": state.ema.state_dict(),
         "optimizer": state.optimizer.state_dict(),
     }
+    buffer = io.BytesIO()
+    torch.save(record, buffer)
+    content = buffer.getvalue()
     partial = path.with_name(path.name + ".partial")
-    torch.save(record, partial)
+    # torch does not notice a flipped bit, and other weights would come out.
+    partial.write_bytes(hashlib.sha256(content).digest() + content)
     partial.replace(path)
 
 
@@ -216,9 +223,13 @@ def load_state(spec: TrainSpec, path: Path) -> TrainState:
     """Reads a state that `save_state` wrote; nothing but tensors and plain values is unpickled.
 
     Raises:
-        ValueError: If it belongs to another spec, since going on would give neither's weights.
+        ValueError: If it is damaged, or belongs to another spec, since going on would give
+            neither's weights.
     """
-    record = torch.load(path, weights_only=True)
+    data = path.read_bytes()
+    if hashlib.sha256(data[DIGEST_SIZE:]).digest() != data[:DIGEST_SIZE]:
+        raise ValueError(f"{path.name} is damaged: its bytes do not have their digest")
+    record = torch.load(io.BytesIO(data[DIGEST_SIZE:]), weights_only=True)
     if record["spec"] != repr(asdict(spec)):
         raise ValueError(f"{path.name} was saved by a run of {record['spec']}, not of {spec}")
     state = start(spec)

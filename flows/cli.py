@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_options import integers, numbers, option, stop
+from flows.cli_options import integers, numbers, one_sentence, option, stop
 from flows.cli_points import swiss_roll
+from tasks.store import check_writable
 
 app = typer.Typer(
     help="Which sampler setting should this checkpoint ship with, and did the new one get better?",
@@ -64,28 +65,17 @@ def grid(
 
 
 def _run_grid(asked: dict[str, Any], workers: int | None) -> None:
-    from tasks.store import StoreError, check_writable
-
-    try:
+    with one_sentence():
         check_writable()  # before Prefect is imported, which makes its home there
-    except StoreError as error:
-        stop(str(error), 2)
+        from flows.fid_grid import fid_grid
+        from flows.request import GridRequest
+        from flows.runners import with_workers
+        from flows.show import show_grid
 
-    from flows.fid_grid import CellsFailedError, fid_grid
-    from flows.request import GridRequest
-    from flows.runners import with_workers
-    from flows.show import show_grid
-
-    try:
         given = inspect.signature(fid_grid.fn).bind(**asked)
         given.apply_defaults()
         GridRequest(**given.arguments)
-        result = with_workers(fid_grid, workers)(**asked)
-    except CellsFailedError as error:
-        stop(str(error), 1)
-    except (ValueError, StoreError) as error:
-        stop(str(error), 2)
-    show_grid(result)
+        show_grid(with_workers(fid_grid, workers)(**asked))
 
 
 @app.command()
@@ -93,18 +83,15 @@ def table(
     as_json: Annotated[bool, typer.Option("--json", help="Rows as JSON, all columns.")] = False,
 ) -> None:
     """Print all rows of the results table."""
-    from flows.show import show_table
-    from tasks.store import StoreError
-    from tasks.table import read_table
+    with one_sentence():
+        from flows.show import show_table
+        from tasks.table import read_table
 
-    try:
         frame = read_table()
-    except StoreError as error:
-        stop(str(error), 1)
-    if as_json:
-        typer.echo(frame.to_json(orient="records", date_format="iso", indent=2))
-    else:
-        show_table(frame)
+        if as_json:
+            typer.echo(frame.to_json(orient="records", date_format="iso", indent=2))
+        else:
+            show_table(frame)
 
 
 @app.command()
@@ -127,14 +114,11 @@ def train(
 ) -> None:
     """Train the small U-Net of a data set, as a folder that diffusers opens."""
     asked = {name: value for name, value in dict(locals()).items() if value is not None}
-    from flows.train_toy import train_toy
-    from tasks.store import StoreError
+    with one_sentence():
+        check_writable()
+        from flows.train_toy import train_toy
 
-    try:
-        result = train_toy(**asked)
-    except (ValueError, StoreError) as error:
-        stop(str(error), 2)
-    typer.echo(f"checkpoint: {result['checkpoint']}")
+        typer.echo(f"checkpoint: {train_toy(**asked)['checkpoint']}")
 
 
 app.command("swiss-roll")(swiss_roll)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
+
+from tasks.store import StoreError
 
 
 def option(text: str) -> Any:
@@ -24,6 +27,25 @@ def stop(message: str, code: int) -> NoReturn:
     """Ends with one clear sentence and an exit code."""
     typer.echo(f"ddim: {message}", err=True)
     raise typer.Exit(code)
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turns what goes wrong inside into one sentence and an exit code: 2 for bad input or a place
+    that cannot be written, 1 for work that failed."""
+    try:
+        yield
+    except (ValueError, StoreError) as error:
+        stop(str(error), 2)
+    except typer.Exit:
+        raise
+    except Exception as error:  # the end of the line: a user gets no stack trace
+        stop(f"{type(error).__name__}: {error}" if not _planned(error) else str(error), 1)
+
+
+def _planned(error: Exception) -> bool:
+    """Tells the failures that flows report in their own words."""
+    return type(error).__module__.startswith("flows.")
 
 
 def _parsed(text: str, kind: Callable[[str], Any], wanted: str) -> list[Any]:

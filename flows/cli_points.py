@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_options import integers, numbers, option, stop
+from flows.cli_options import integers, numbers, one_sentence, option
+from tasks.store import check_writable
 
 
 def swiss_roll(
@@ -36,22 +37,16 @@ def swiss_roll(
 
 
 def _run(asked: dict[str, Any]) -> None:
-    from flows.runners import with_workers
-    from flows.swiss_roll import PointRequest, SettingsFailedError
-    from flows.swiss_roll import swiss_roll as swiss_roll_flow
-    from tasks.store import StoreError, check_writable
+    with one_sentence():
+        check_writable()
+        from flows.runners import with_workers
+        from flows.swiss_roll import PointRequest
+        from flows.swiss_roll import swiss_roll as swiss_roll_flow
 
-    try:
         given = inspect.signature(swiss_roll_flow.fn).bind(**asked)
         given.apply_defaults()
         PointRequest(**given.arguments)
-        check_writable()
-        result = with_workers(swiss_roll_flow, None)(**asked)
-    except SettingsFailedError as error:
-        stop(str(error), 1)
-    except (ValueError, StoreError) as error:
-        stop(str(error), 2)
-    _show(result)
+        _show(with_workers(swiss_roll_flow, None)(**asked))
 
 
 def _show(result: dict[str, Any]) -> None:

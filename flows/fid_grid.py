@@ -24,7 +24,7 @@ from tasks.report import publish_report, render_report
 from tasks.sample import sample_shard
 from tasks.score import score_cell
 from tasks.store import ArtifactRef, check_writable
-from tasks.table import row_of, write_row
+from tasks.table import cell_digest, row_of, write_row
 from tasks.tracking import track_grid
 
 
@@ -115,7 +115,8 @@ def fid_grid(
         place = _report(request, inputs, work, rows, progress) if rows else None
     if failures:
         raise CellsFailedError(
-            f"{len(failures)} of {len(work)} cells failed, the others have their rows: "
+            f"{len(failures)} of {len(work)} cells failed"
+            + (", the others have their rows: " if rows else ": ")
             + "; ".join(failures)
         )
     return {
@@ -211,7 +212,10 @@ def _collect(
         score.wait()  # only this makes the future know its final state
         if score.state.is_completed():
             shards = [shard.result() for shard in futures.shards]
-            rows[futures.cell] = _row(request, inputs, futures.cell, shards, score.result())
+            protocol = _protocol(request, inputs)
+            rows[futures.cell] = row_of(
+                futures.cell, inputs.checkpoint, protocol, score.result(), shards
+            )
             write_row(rows[futures.cell])
             progress.cell_landed(rows[futures.cell])
         else:
@@ -230,24 +234,18 @@ def _reason(futures: CellFutures) -> str:
     return str(failed.message).removeprefix("Task run encountered an exception ")
 
 
-def _row(
-    request: GridRequest,
-    inputs: GridInputs,
-    cell: GridCell,
-    shards: list[dict[str, Any]],
-    score: dict[str, Any],
-) -> dict[str, Any]:
-    checkpoint, extractor = inputs.checkpoint, inputs.extractor
-    protocol = {
-        "extractor_digest": extractor["artifact"],
-        "extractor": extractor["kind"],
+def _protocol(request: GridRequest, inputs: GridInputs) -> dict[str, Any]:
+    """What a score has to be compared at, and what people call it."""
+    return {
+        "extractor_digest": inputs.extractor["artifact"],
+        "extractor": inputs.extractor["kind"],
         "reference_digest": inputs.reference_images["artifact"],
-        "dataset": Path(request.dataset).stem,
+        "dataset": Path(request.dataset).name,
         "split": request.split,
         "resize": "native" if request.dataset == "digits" else "pillow-bicubic",
+        "n_images": request.n_images,
         "shard_size": request.shard_size,
     }
-    return row_of(cell, checkpoint, protocol, score, shards)
 
 
 def _report(
@@ -258,7 +256,8 @@ def _report(
     progress: GridProgress,
 ) -> str:
     """Renders and publishes the report and logs the grid; returns the report's place."""
-    grid = digest(sorted(row["cell_digest"] for row in rows))
+    protocol, ref = _protocol(request, inputs), inputs.checkpoint["ref"]
+    grid = digest(sorted(cell_digest(cell, ref, protocol) for cell in inputs.cells))
     landed = [futures for futures in work if futures.score.state.is_completed()]
     about = {
         "floor": inputs.floor,
@@ -269,7 +268,8 @@ def _report(
     place = publish_report(grid, report, rows)
     for sentence in report["reading"]:
         progress.say(sentence)
-    tracked = track_grid(grid, rows, report, return_state=True)
+    complete = len(rows) == len(inputs.cells)
+    tracked = track_grid(grid, rows, report, complete, return_state=True)
     if not tracked.is_completed():
         progress.say(f"MLflow could not be reached, the grid is not logged: {tracked.message}")
     return place

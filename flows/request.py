@@ -18,6 +18,7 @@ from ddim_core.specs import (
 )
 from flows.train_toy import toy_spec, training_split
 from tasks.extractor import EXTRACTORS
+from tasks.models import require_device
 
 LEAST_IMAGES = 2  # one image has no covariance
 
@@ -52,6 +53,9 @@ class GridRequest:
     def __post_init__(self) -> None:
         require_at_least("n_images", self.n_images, LEAST_IMAGES)
         require_at_least("shard_size", self.shard_size, LEAST_IMAGES)
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; it must lie in 0..2^63 - 1")
+        require_device(self.device)
         require_choice("features", self.features, EXTRACTORS)
         if self.feature_weights and not Path(self.feature_weights).is_file():
             raise ValueError(f"there is no file of feature_weights {self.feature_weights!r}")
@@ -70,6 +74,8 @@ class GridRequest:
         if not self.checkpoint:
             spec = toy_spec(self.dataset, self.resolution, 1, self.train_steps, self.seed)
             self.cells(spec.noise.n_train, "epsilon")
+        else:
+            self.cells(max(self.steps), "epsilon")  # all but S > T, which the checkpoint tells
         self.execution()
 
     def cells(self, n_train: int, prediction_type: str) -> list[GridCell]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +27,15 @@ def main() -> int:
     mlflow_port = os.environ.get("DDIM_MLFLOW_PORT", "5000")
     api, mlflow = f"http://{HOST}:{prefect_port}/api", f"http://{HOST}:{mlflow_port}"
     database = os.environ["MLFLOW_TRACKING_URI"]
+    if database.startswith("http"):  # of a terminal that was pointed at an earlier `make serve`
+        database = f"sqlite:///{local_dir('mlflow.db')}"
+    for port in (prefect_port, mlflow_port):
+        if _is_taken(int(port)):
+            print(
+                f"serve: port {port} is taken; choose with DDIM_PREFECT_PORT, DDIM_MLFLOW_PORT",
+                file=sys.stderr,
+            )
+            return 1
     os.environ["PREFECT_API_URL"] = api
     local_dir().mkdir(parents=True, exist_ok=True)
     started: list[subprocess.Popen[bytes]] = []
@@ -56,6 +66,11 @@ def main() -> int:
         return 1
     finally:
         _stop(started)
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
 
 
 def _where(api: str, mlflow: str) -> str:

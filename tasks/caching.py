@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -27,6 +28,7 @@ from tasks import store
 from tasks.places import local_dir
 
 CHECKSUM = "checksum"
+WRITING_SECONDS = 0.1
 P = ParamSpec("P")
 
 RESULTS = local_dir("prefect")
@@ -63,6 +65,8 @@ def cached_task(function: Callable[P, dict[str, Any]]) -> Task[P, dict[str, Any]
     A checksum goes into the result, so that a record with a flipped bit is not trusted.
     """
 
+    code_digest(function.__module__)  # taken now, and kept: the code that runs is what was imported
+
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         return with_checksum(function(*args, **kwargs))
@@ -82,14 +86,20 @@ def refuse_untrusted(path: Path) -> None:
 
     The task then runs again and writes a good one.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return
-    reason = _distrust(content, path.name)
+    reason = _reason_against(path)
+    if reason:
+        time.sleep(WRITING_SECONDS)  # another process may be in the middle of writing it
+        reason = _reason_against(path)
     if reason:
         logger.warning("result %s is made again: %s", path.name[:12], reason)
         path.unlink(missing_ok=True)
+
+
+def _reason_against(path: Path) -> str | None:
+    try:
+        return _distrust(path.read_bytes(), path.name)
+    except FileNotFoundError:
+        return None
 
 
 def with_checksum(result: dict[str, Any]) -> dict[str, Any]:

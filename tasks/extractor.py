@@ -50,12 +50,14 @@ def pixel_extractor() -> ArtifactRef:
 def inception_extractor(location: str) -> ArtifactRef:
     """Copies the weights of Inception into the store; an empty location is torch-fidelity's own
     file, downloaded once by torch-fidelity's address where it is not there."""
-    return store.put(InceptionFeatures(location or None).weights.read_bytes(), "inception-v3")
+    extractor = InceptionFeatures(location or None)
+    extractor.check()
+    return store.put(extractor.weights.read_bytes(), "inception-v3")
 
 
 def _labelled(ref: ArtifactRef) -> ImageSet:
     arrays = store.get_arrays(ref)
-    return ImageSet(arrays["images"], arrays.get("labels"), "the data set", "")
+    return ImageSet(arrays["images"], arrays.get("labels"), "this", "data set")
 
 
 def _every(images: ImageSet, k: int) -> tuple[ImageSet, ImageSet]:

@@ -31,6 +31,18 @@ def checkpoint_in_memory(
         return _checkpoint(ref["artifact"], device, dtype)
 
 
+def require_device(name: str) -> None:
+    """Makes sure that a torch device is there.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device is {name!r}, which is not here; try cpu or cuda") from error
+
+
 def extractor_in_memory(ref: ArtifactRef, image_shape: tuple[int, ...]) -> FeatureExtractor:
     """Returns a stored extractor for images of shape [h, w, c]."""
     if ref["kind"] == "pixels":

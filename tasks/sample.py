@@ -25,9 +25,9 @@ def sample_shard(
 ) -> dict[str, Any]:
     """Samples images start..stop-1 of a cell; returns a reference to uint8 [n, h, w, c].
 
-    A shard of which the first images exist (it was the last, shorter one of an earlier, smaller
-    run) is completed, not drawn again. `seconds` is what these images took when they were first
-    drawn, and `drawn` how many of them this task drew.
+    Images that another run drew (a shorter or longer shard from the same start) are taken from
+    the store, and only the others are drawn. `seconds` is what these images took when they were
+    first drawn, and `drawn` how many of them this task drew.
     """
     name = digest(code_digest(__name__), cell, checkpoint, start)
     images, seconds = _longest_beginning(name, stop - start)
@@ -49,12 +49,15 @@ def sample_shard(
 
 
 def _longest_beginning(name: str, n_wanted: int) -> tuple[np.ndarray, float]:
-    """Returns the longest beginning of a shard that is in the store, and what it took."""
-    beginnings = {int(n): ref for n, ref in store.bound(name).items() if int(n) <= n_wanted}
-    if not beginnings:
+    """Returns as many of a shard's first images as the store has, and what these took to draw."""
+    known = {int(n): ref for n, ref in store.bound(name).items()}
+    if not known:
         return np.empty(0, np.uint8), 0.0
-    ref = beginnings[max(beginnings)]
-    return store.get_arrays(ref)["images"], float(ref["seconds"])
+    enough = [n for n in known if n >= n_wanted]
+    n_known = min(enough) if enough else max(known)
+    ref = known[n_known]
+    n_kept = min(n_known, n_wanted)
+    return store.get_arrays(ref)["images"][:n_kept], float(ref["seconds"]) * n_kept / n_known
 
 
 def _draw(

@@ -44,9 +44,8 @@ def write_whole(url: str, data: bytes) -> None:
         StoreError: If the place cannot be written (full, read-only, not a folder).
     """
     try:
-        if "://" in url:  # object stores publish an upload only when it is complete
-            filesystem, path = fsspec.core.url_to_fs(url)
-            filesystem.pipe_file(path, data)
+        if "://" in url:
+            _write_remote(url, data)
             return
         target = Path(url)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +60,15 @@ def write_whole(url: str, data: bytes) -> None:
             f"cannot write {url}: {error.strerror or error}; "
             "free the disk or point DDIM_DATA at a place that can be written"
         ) from error
+
+
+def _write_remote(url: str, data: bytes) -> None:
+    """Writes to an object store, which publishes an upload only when it is complete."""
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem.pipe_file(path, data)
+    except Exception as error:  # every store has its own kinds
+        raise StoreError(f"cannot write {url}: {error}; DDIM_DATA must be writable") from error
 
 
 def check_writable() -> None:

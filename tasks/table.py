@@ -69,6 +69,15 @@ SCHEMA = pa.schema(
 
 # The modules whose code makes a number what it is, from noise to score.
 CODE = ("tasks.sample", "tasks.embed", "tasks.score")
+PROTOCOL = ("extractor_digest", "reference_digest", "n_images", "shard_size")
+
+
+def cell_digest(cell: GridCell, checkpoint: store.ArtifactRef, protocol: dict[str, Any]) -> str:
+    """Returns the identity of a row: the cell, its checkpoint, and the protocol it is scored by.
+
+    Another protocol is another row; what people call the data set plays no part.
+    """
+    return digest(cell, checkpoint, [protocol[name] for name in PROTOCOL])
 
 
 def row_of(
@@ -78,17 +87,12 @@ def row_of(
     score: dict[str, Any],
     shards: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Puts together a cell's row from the records of its tasks.
-
-    The cell's digest covers the cell, its checkpoint and the protocol it is scored by (images,
-    shard size, extractor, reference), so another protocol is another row.
-    """
+    """Puts together a cell's row from the records of its tasks."""
     sampler = cell.sampler
     visited = timesteps(checkpoint["n_train"], sampler.steps, sampler.spacing, sampler.steps_offset)
     seconds = float(sum(shard["seconds"] for shard in shards))
-    content = {**protocol, "n_images": score["n_images"]}
     return {
-        "cell_digest": digest(cell, checkpoint["ref"], content),
+        "cell_digest": cell_digest(cell, checkpoint["ref"], protocol),
         "checkpoint_digest": checkpoint["ref"]["artifact"],
         "code_digest": digest([code_digest(module) for module in CODE]),
         "checkpoint": checkpoint["name"],

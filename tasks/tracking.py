@@ -38,8 +38,12 @@ SHARED = ("checkpoint", "training_step", "dataset", "split", "extractor", "resiz
 
 
 @task(name="track-grid", retries=2, retry_delay_seconds=2)
-def track_grid(grid: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
+def track_grid(
+    grid: str, rows: list[dict[str, Any]], report: dict[str, Any], complete: bool = True
+) -> str:
     """Logs a grid's rows, figures and report; returns the id of its parent run.
+
+    A grid of which cells failed is logged under the same identity, as failed, until it is whole.
 
     One process at a time: creating the database, and finding or making a run, are not atomic.
     """
@@ -58,9 +62,11 @@ def track_grid(grid: str, rows: list[dict[str, Any]], report: dict[str, Any]) ->
                 cell = row["cell_digest"]
                 run = _create(client, experiment, grid, cell, parent.info.run_id, row)
             _log(client, run, {k: row[k] for k in PARAMETERS}, _metrics(row))
+            if run.data.tags.get("ddim.code") != row["code_digest"]:
+                client.set_tag(run.info.run_id, "ddim.code", row["code_digest"])
             _finish(client, run)
         _log_report(client, parent, report)
-        _finish(client, parent)
+        _finish(client, parent, "FINISHED" if complete else "FAILED")
     return str(parent.info.run_id)
 
 
@@ -146,9 +152,9 @@ def _log_report(client: MlflowClient, parent: Run, report: dict[str, Any]) -> No
     )
 
 
-def _finish(client: MlflowClient, run: Run) -> None:
-    if run.info.status != "FINISHED":
-        client.set_terminated(run.info.run_id, "FINISHED")
+def _finish(client: MlflowClient, run: Run, status: str = "FINISHED") -> None:
+    if run.info.status != status:
+        client.set_terminated(run.info.run_id, status)
 
 
 @task(name="track-points", retries=2, retry_delay_seconds=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def train_toy(spec: TrainSpec, images: ArtifactRef, execution: Execution) -> dic
                 losses = [*losses[-99:], record.loss]
                 bar.update()
                 if record.step % STEPS_PER_SAVE == 0 or record.step == spec.steps:
-                    save_state(spec, state, state_path)
+                    _save(spec, state, state_path)
                     bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.4f}")
     with tempfile.TemporaryDirectory() as folder:
         save_pipeline(Path(folder), state.ema, spec.noise, training_step=spec.steps)
@@ -54,10 +55,17 @@ def train_toy(spec: TrainSpec, images: ArtifactRef, execution: Execution) -> dic
     return {**ref, "training_step": spec.steps}
 
 
+def _save(spec: TrainSpec, state: TrainState, path: Path) -> None:
+    try:
+        save_state(spec, state, path)
+    except OSError as error:
+        raise store.StoreError(f"cannot write {path}: {error.strerror}; free the disk") from error
+
+
 def _resume(spec: TrainSpec, path: Path) -> TrainState:
     if path.exists():
         try:
             return load_state(spec, path)
-        except Exception as error:  # whatever a damaged file makes torch.load raise
+        except (ValueError, OSError, pickle.UnpicklingError) as error:
             logger.warning("training starts again; its saved state cannot be used: %s", error)
     return start(spec)

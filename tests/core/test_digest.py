@@ -154,7 +154,7 @@ def test_comments_docstrings_and_layout_change_no_digest(
         ("made_bottom.py", BOTTOM.replace("2 * x", "2.0 * x")),
         ("made_bottom.py", BOTTOM.replace("return", "x = 'not a docstring'\n    return")),
         ("made_top.html", "<p>a template</p>"),
-        ("made_bottom.json", "{}"),
+        ("made_bottom.html", "{}"),
     ],
 )
 def test_code_anywhere_below_and_companion_files_change_the_digest(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +87,10 @@ def test_a_state_of_another_spec_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_state_with_code_in_it_is_not_unpickled(tmp_path: Path) -> None:
-    torch.save({"spec": Path("planted")}, tmp_path / "state.pt")
+    planted = io.BytesIO()
+    torch.save({"spec": Path("planted")}, planted)
+    content = planted.getvalue()
+    (tmp_path / "state.pt").write_bytes(hashlib.sha256(content).digest() + content)
     with pytest.raises(Exception, match="weights_only"):
         training.load_state(SPEC, tmp_path / "state.pt")
 
@@ -182,6 +187,17 @@ def test_a_diverged_run_ends_with_a_reason(images: np.ndarray) -> None:
     spec = replace(SPEC, learning_rate=1e30, warmup_steps=0)
     with pytest.raises(ValueError, match="lower the learning_rate"):
         list(training.train(spec, images, training.start(spec)))
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5, 0.9])
+def test_a_state_with_one_flipped_bit_is_refused(tmp_path: Path, place: float) -> None:
+    path = tmp_path / "state.pt"
+    training.save_state(SPEC, training.start(SPEC), path)
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"state\.pt is damaged"):
+        training.load_state(SPEC, path)
 
 
 def test_halves_side_by_side_train_as_one_backward_pass_does(images: np.ndarray) -> None:
