@@ -18,6 +18,7 @@ from ddim_core.batches import in_fixed_batches
 from ddim_core.features import require_images
 from ddim_core.images import ImageSet
 from ddim_core.pixels import from_uint8
+from ddim_core.seeding import seeded_weights
 from ddim_core.specs import ClassifierSpec
 
 BATCH = 64
@@ -50,7 +51,7 @@ class ClassifierNet(nn.Module):
         layers += [*_convolution(width, 2 * width), nn.MaxPool2d(2, ceil_mode=True)]
         layers += [*_convolution(2 * width, 4 * width), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
         self.features = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(16 * width, n_classes))
+        self.head = nn.Linear(16 * width, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps float images [n, c, h, w] in [-1, 1] to logits [n, n_classes]."""
@@ -138,10 +139,9 @@ def train_classifier(spec: ClassifierSpec, train: ImageSet, test: ImageSet) -> C
         "n_classes": int(labels.max()) + 1,
     }
     stream = torch.Generator().manual_seed(spec.seed)
-    with torch.random.fork_rng(devices=[]):  # initial weights and dropout use the global stream
-        torch.manual_seed(spec.seed)
+    with seeded_weights(spec.seed):
         network = _network(about).train()
-        _fit(network, spec, from_uint8(train.images), labels, stream)
+    _fit(network, spec, from_uint8(train.images), labels, stream)
     about["test_accuracy"] = ClassifierFeatures(network, about).accuracy(test)
     return ClassifierFeatures(network, about)
 
@@ -162,8 +162,11 @@ def _fit(
             group["lr"] = spec.learning_rate * (1.0 - step / spec.steps)
         rows = torch.randint(0, len(pixels), (spec.batch_size,), generator=stream)
         x = _shifted(pixels[rows], spec.shift, stream)
+        features = network.features(x.contiguous(memory_format=LAYOUT))
+        # Dropout by hand: torch's own draws from the global stream, which threads share.
+        kept = torch.rand(features.shape, generator=stream) >= DROPOUT
         loss = nn.functional.cross_entropy(
-            network(x.contiguous(memory_format=LAYOUT)),
+            network.head(features * kept / (1.0 - DROPOUT)),
             labels[rows],
             label_smoothing=LABEL_SMOOTHING,
         )

@@ -9,6 +9,7 @@ from diffusers import UNet2DModel
 from torch import Tensor
 
 from ddim_core.batches import in_fixed_batches
+from ddim_core.seeding import seeded_weights
 from ddim_core.specs import ToyModelSpec
 
 PIXELS_PER_BATCH = 4096
@@ -57,8 +58,7 @@ def toy_unet(spec: ToyModelSpec, seed: int) -> UNet2DModel:
         seed: Keys the initial weights.
     """
     levels = range(len(spec.widths))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_weights(seed):
         return UNet2DModel(
             sample_size=spec.resolution,
             in_channels=spec.channels,
