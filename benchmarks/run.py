@@ -127,7 +127,11 @@ def grid_figures(checkpoint: Path) -> list[dict[str, Any]]:
     def bare() -> None:
         bare_grid(checkpoint, seed=next(seeds))
 
-    figures = [figure("grid flow / bare loop of its cells", *in_turn(grid, bare, GRID_REPEATS))]
+    figures = [
+        figure(
+            f"grid flow / bare loop of its cells, N = {IMAGES}", *in_turn(grid, bare, GRID_REPEATS)
+        )
+    ]
     again = [timed(lambda: flow(**settings, steps=STEPS, etas=ETAS, seed=1)) for _ in range(3)]
     record = {"name": "unchanged grid again, seconds", "seconds": [round(s, 2) for s in again]}
     print(json.dumps(record), flush=True)
