@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from os import cpu_count
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,7 @@ def fid_grid(
     features: str = "classifier",
     feature_weights: str = "",
     seed: int = 0,
-    shard_size: int = 256,
+    shard_size: int = 512,
     batch_size: int = 256,
     threads: int = 1,
     device: str = "cpu",
@@ -109,8 +111,8 @@ def fid_grid(
     request = GridRequest(**locals())  # the flow's parameters are the request's fields
     check_writable()
     inputs = _prepare(request)
-    work = [_submit(request, inputs, cell) for cell in inputs.cells]
-    with GridProgress(len(work), request.n_images) as progress:
+    work = _submit(request, inputs)
+    with GridProgress(inputs.cells, request.n_images) as progress:
         rows, failures = _collect(request, inputs, work, progress)
         place = _report(request, inputs, work, rows, progress) if rows else None
     if failures:
@@ -186,13 +188,37 @@ def _submit_extractor(
     return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.execution())
 
 
-def _submit(request: GridRequest, inputs: GridInputs, cell: GridCell) -> CellFutures:
+def _submit(request: GridRequest, inputs: GridInputs) -> list[CellFutures]:
+    """Submits all work, the costliest cells first so that no long one is left for the end.
+
+    A cell's features queue behind the images of the cells after it, at least a core's worth of
+    shards: a worker that takes them up finds their images drawn, and does not stand waiting.
+    """
+    cells = sorted(inputs.cells, key=lambda cell: -cell.sampler.steps)
+    ahead = -(-(cpu_count() or 1) // len(request.shards()))
+    images: dict[GridCell, list[Any]] = {}  # futures, which Prefect resolves in a task's inputs
+    work: dict[GridCell, CellFutures] = {}
+    for i in range(len(cells) + ahead):
+        if i < len(cells):
+            images[cells[i]] = _submit_images(request, inputs, cells[i])
+        if i >= ahead:
+            cell = cells[i - ahead]
+            work[cell] = _submit_score(request, inputs, cell, images[cell])
+    return [work[cell] for cell in inputs.cells]
+
+
+def _submit_images(request: GridRequest, inputs: GridInputs, cell: GridCell) -> list[Any]:
     execution, ref = request.execution(), inputs.checkpoint["ref"]
-    shards: list[Any] = [  # futures, which Prefect resolves where a task takes their values
+    return [
         sample_shard.submit(cell, ref, start, stop, execution) for start, stop in request.shards()
     ]
+
+
+def _submit_score(
+    request: GridRequest, inputs: GridInputs, cell: GridCell, shards: list[Any]
+) -> CellFutures:
     features: list[Any] = [
-        embed_images.submit(shard, inputs.extractor, execution) for shard in shards
+        embed_images.submit(shard, inputs.extractor, request.execution()) for shard in shards
     ]
     return CellFutures(cell, shards, features, score_cell.submit(features, inputs.reference))
 
@@ -206,7 +232,7 @@ def _collect(
     failures = []
     for futures in work:
         for shard in futures.shards:
-            shard.add_done_callback(progress.shard_done)
+            shard.add_done_callback(partial(progress.shard_done, futures.cell))
     for score in as_completed(list(by_score)):
         futures = by_score[score]
         score.wait()  # only this makes the future know its final state

@@ -11,31 +11,33 @@ from prefect.logging import get_run_logger
 from tqdm import tqdm
 
 from ddim_core.reading import cell_name, with_interval
+from ddim_core.specs import GridCell
 
 
 class GridProgress:
     """Progress of one grid; used in a `with` block so that the bar is always closed.
 
     Args:
-        n_cells: Cells in the grid.
+        cells: The grid's cells.
         n_images: Images per cell.
     """
 
-    def __init__(self, n_cells: int, n_images: int) -> None:
-        self.n_cells = n_cells
+    def __init__(self, cells: list[GridCell], n_images: int) -> None:
+        self.n_cells = len(cells)
         self.n_landed = 0
         self.images_drawn = 0
         self.logger = get_run_logger()
         self.in_terminal = bool(os.environ.get("DDIM_TERMINAL"))
         self.bar = tqdm(
-            total=n_cells * n_images,
-            desc="images",
-            unit="image",
+            total=n_images * sum(cell.sampler.steps for cell in cells),
+            desc="images x steps",
+            unit="",
+            unit_scale=True,
             disable=None if self.in_terminal else True,
             smoothing=0.05,
         )
         self.artifact: Any = create_progress_artifact(  # Prefect types it as perhaps a coroutine
-            progress=0.0, key="fid-grid-progress", description=f"0 of {n_cells} cells"
+            progress=0.0, key="fid-grid-progress", description=f"0 of {self.n_cells} cells"
         )
 
     def __enter__(self) -> Self:
@@ -50,12 +52,12 @@ class GridProgress:
         if self.in_terminal:
             tqdm.write(line)
 
-    def shard_done(self, shard: PrefectFuture[Any]) -> None:
+    def shard_done(self, cell: GridCell, shard: PrefectFuture[Any]) -> None:
         """Counts a finished shard's images, and those that had to be drawn."""
         shard.wait()
         if shard.state.is_completed():
             record = shard.result()
-            self.bar.update(record["n"])
+            self.bar.update(record["n"] * cell.sampler.steps)
             if shard.state.name != "Cached":
                 self.images_drawn += record["drawn"]
 

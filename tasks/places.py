@@ -37,6 +37,9 @@ def set_environment() -> None:
         # Idle threads of torch wait without spinning: on a busy machine spinning takes 20 times
         # as long. Read when torch is first imported.
         "OMP_WAIT_POLICY": "PASSIVE",
+        # One thread of linear algebra a task, as of torch: its idle threads do spin, and a score
+        # is then bit-equal on machines of any number of cores. Read when NumPy is first imported.
+        "OPENBLAS_NUM_THREADS": "1",
         "PREFECT_HOME": str(local_dir("prefect-home")),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
