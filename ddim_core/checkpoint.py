@@ -33,6 +33,8 @@ class Checkpoint:
         channels: 1 for grey images, 3 for RGB.
         training_step: Optimiser steps behind it; None if the folder does not say.
         name: The folder's name, for people.
+        n_classes: Classes that the network is told of; None for an unconditional one.
+        null_label: Its label for "no class", which guidance needs; None if it has none.
     """
 
     model: UNetModel
@@ -42,13 +44,16 @@ class Checkpoint:
     channels: int
     training_step: int | None
     name: str
+    n_classes: int | None = None
+    null_label: int | None = None
 
 
 def save_pipeline(folder: Path, unet: UNet2DModel, noise: NoiseSpec, training_step: int) -> None:
     """Writes a folder that `diffusers.DDPMPipeline.from_pretrained` opens.
 
-    The same weights, schedule and step give the same bytes. `training_step` goes to a file of our
-    own, which diffusers does not look at. Files of these names are overwritten.
+    The same weights, schedule and step give the same bytes. `training_step`, and which label of a
+    class-conditional network is "no class", go to a file of our own, which diffusers does not look
+    at. Files of these names are overwritten.
 
     Args:
         folder: Made if it is not there.
@@ -58,8 +63,11 @@ def save_pipeline(folder: Path, unet: UNet2DModel, noise: NoiseSpec, training_st
     """
     pipeline = DDPMPipeline(unet=unet, scheduler=_scheduler(noise))
     pipeline.save_pretrained(folder, safe_serialization=True)
-    record = json.dumps({"training_step": training_step}, indent=2)
-    (folder / RECORD_NAME).write_text(record + "\n")
+    record: dict[str, Any] = {"training_step": training_step}
+    n_embeddings = unet.config["num_class_embeds"]
+    if n_embeddings:  # the last one is "no class", as `toy_unet` has it
+        record["null_label"] = n_embeddings - 1
+    (folder / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
@@ -71,7 +79,8 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
 
     Raises:
         ValueError: If the folder is not there, lacks weights or a configuration, holds pickled
-            weights only, or holds a network that is not unconditional or learns its variance.
+            weights only, or holds a network that learns its variance or takes labels that are not
+            class numbers.
     """
     try:
         return _load_checkpoint(folder, device)
@@ -100,6 +109,12 @@ def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
         prediction_type = config.get("prediction_type", "epsilon")
     record_path = folder / RECORD_NAME
     record = _read_json(record_path) if record_path.is_file() else {}
+    n_embeddings, null_label = unet.config["num_class_embeds"], record.get("null_label")
+    if null_label is not None and null_label != (n_embeddings or 0) - 1:
+        raise ValueError(
+            f"null_label is {null_label} in {RECORD_NAME}; of {n_embeddings} class embeddings it "
+            "must be the last"
+        )
     return Checkpoint(
         model=UNetModel(unet),
         schedule=schedule,
@@ -108,6 +123,8 @@ def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
         channels=int(unet.config["in_channels"]),
         training_step=record.get("training_step"),
         name=folder.name,
+        n_classes=n_embeddings if null_label is None else null_label,
+        null_label=null_label,
     )
 
 
@@ -123,15 +140,25 @@ def _load_unet(folder: Path) -> UNet2DModel:
             f"the network has {config['in_channels']} input and {config['out_channels']} output "
             "channels; they must be equal (networks that learn the variance are not supported)"
         )
-    if config.get("class_embed_type") or config.get("num_class_embeds"):
-        raise ValueError("the network is class-conditional; it must be unconditional")
+    if config.get("class_embed_type"):
+        raise ValueError(
+            f"class_embed_type is {config['class_embed_type']!r}; class labels must be numbers "
+            "(num_class_embeds), or the network unconditional"
+        )
     if not isinstance(config.get("sample_size"), int):
         raise ValueError(f"sample_size is {config.get('sample_size')}; it must be one whole number")
     if not (folder / WEIGHTS_NAME).is_file():
         raise ValueError(_missing_weights(folder))
-    return UNet2DModel.from_pretrained(
+    unet = UNet2DModel.from_pretrained(
         folder, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32
     )
+    missing = [name for name, weight in unet.named_parameters() if weight.is_meta]
+    if missing:
+        raise ValueError(
+            f"{folder.name} lacks {len(missing)} weights that its config.json asks for, the first "
+            f"of them {missing[0]}"
+        )
+    return unet
 
 
 def _missing_weights(folder: Path) -> str:

@@ -20,7 +20,9 @@ PACKAGES = ("ddim_core.", "tasks.")
 COMPANIONS = frozenset({".html"})
 # Modules whose text is in no key. Specs reach a task as inputs, so their values are in its key
 # already. The others move bytes that are verified by digest, and change none.
-APART = frozenset({"ddim_core.specs", "tasks.caching", "tasks.places", "tasks.store"})
+APART = frozenset(
+    {"ddim_core.specs", "ddim_core.point_specs", "tasks.caching", "tasks.places", "tasks.store"}
+)
 
 
 def canonical(value: Any) -> Any:

@@ -11,7 +11,7 @@ from numpy.random import MT19937, RandomState, SeedSequence
 from numpy.typing import NDArray
 from sklearn.datasets import make_s_curve, make_swiss_roll
 
-from ddim_core.specs import PointSet
+from ddim_core.point_specs import PointSet
 
 Floats = NDArray[np.float64]
 

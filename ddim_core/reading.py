@@ -17,8 +17,10 @@ Row = Mapping[str, Any]
 
 
 def line_name(row: Row) -> str:
-    """Names a row's line in the grid: its eta, or sigma-hat."""
-    return "sigma-hat" if row["variance"] == "sigma_hat" else f"eta = {row['eta']:g}"
+    """Names a row's line in the grid: its eta, or sigma-hat, and its guidance if there is any."""
+    line = "sigma-hat" if row["variance"] == "sigma_hat" else f"eta = {row['eta']:g}"
+    scale = row.get("guidance_scale", 1.0)
+    return line if scale == 1.0 else f"{line} (g = {scale:g})"
 
 
 def cell_name(row: Row) -> str:
@@ -67,7 +69,7 @@ def read_grid(rows: Sequence[Row]) -> list[str]:
         return ["No cell has a score."]
     if any(len(row["fid_leave_one_out"]) < 2 for row in rows):
         return ["There are too few images for intervals, so no difference is claimed."]
-    said = [_best(rows), *_trend(rows), *_order(rows), *_undertrained(rows)]
+    said = [_best(rows), *_trend(rows), *_order(rows), *_undertrained(rows), *_guidance(rows)]
     return [sentence for sentence in said if sentence]
 
 
@@ -174,6 +176,36 @@ def _undertrained(rows: Sequence[Row]) -> list[str]:
         "undertrained or is not the one the schedule was made for, or the steps are taken in a "
         "wrong order (the timesteps in the table tell of that)."
     ]
+
+
+def _guidance(rows: Sequence[Row]) -> list[str]:
+    """Compares the asked class's share of images at the least and the most guidance, by cells."""
+    judged = [row for row in rows if row.get("class_accuracy") is not None]
+    scales = sorted({row["guidance_scale"] for row in judged})
+    if len(scales) < 2:
+        return []
+    first, last = (
+        {(r["variance"], r["eta"], r["steps"]): r for r in judged if r["guidance_scale"] == scale}
+        for scale in (scales[0], scales[-1])
+    )
+    pairs = [(first[key], last[key]) for key in first if key in last]
+    rising = [p for p in pairs if p[1]["class_accuracy_low"] > p[0]["class_accuracy_high"]]
+    if not rising:
+        return [
+            f"From guidance {scales[0]:g} to {scales[-1]:g} the share of images in which the "
+            "classifier finds the class asked for rises nowhere beyond its intervals."
+        ]
+    before, after = max(rising, key=lambda p: p[1]["steps"])
+    return [
+        f"From guidance {scales[0]:g} to {scales[-1]:g} the share of images in which the "
+        f"classifier finds the class asked for rises beyond its intervals in {len(rising)} of "
+        f"{len(pairs)} settings; at S = {after['steps']}: from {_share(before)} to {_share(after)}."
+    ]
+
+
+def _share(row: Row) -> str:
+    share, low, high = (100.0 * row[f"class_accuracy{end}"] for end in ("", "_low", "_high"))
+    return f"{share:.1f} % [{low:.1f}, {high:.1f}]"
 
 
 def _at(names: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ setting (0 and 0.0) have one digest.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -25,7 +26,7 @@ def require_at_least(name: str, value: int, least: int) -> None:
         raise ValueError(f"{name} is {value}; it must be at least {least}")
 
 
-def _settle_types(record: Any) -> None:
+def settle_types(record: Any) -> None:
     """Turns whole numbers given for float fields into floats (fields are annotated as text)."""
     for field in fields(record):
         value = getattr(record, field.name)
@@ -53,7 +54,7 @@ class NoiseSpec:
     betas: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        _settle_types(self)
+        settle_types(self)
         require_choice("kind", self.kind, get_args(ScheduleKind))
         require_at_least("n_train", self.n_train, 1)
 
@@ -76,7 +77,8 @@ class SamplerSpec:
             (Imagen, arXiv:2205.11487); `clip_range` then bounds the threshold from above.
         rederive_eps: Take eps again from x_t and the clipped x0 (diffusers:
             use_clipped_model_output); `sigma_hat` always does, as the official code.
-        guidance_scale: Classifier-free guidance eps_u + g (eps_c - eps_u); 1 is no guidance.
+        guidance_scale: g >= 0 of classifier-free guidance eps_u + g (eps_c - eps_u) with a
+            class-conditional model: 0 leaves the class out, 1 is the conditional model itself.
     """
 
     steps: int
@@ -92,7 +94,7 @@ class SamplerSpec:
     guidance_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _settle_types(self)
+        settle_types(self)
         require_choice("variance", self.variance, get_args(Variance))
         require_choice("spacing", self.spacing, get_args(Spacing))
         require_choice("prediction_type", self.prediction_type, get_args(PredictionType))
@@ -107,6 +109,8 @@ class SamplerSpec:
             )
         if self.clip_range <= 0.0:
             raise ValueError(f"clip_range is {self.clip_range}; it must be positive")
+        if not 0.0 <= self.guidance_scale < math.inf:
+            raise ValueError(f"guidance_scale is {self.guidance_scale}; it must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -138,9 +142,10 @@ class GridCell:
     @property
     def row(self) -> str:
         """The cell's line of the grid: all that is not S."""
-        if self.sampler.variance == "sigma_hat":
-            return "sigma-hat"
-        return f"eta={self.sampler.eta:g}"
+        sigma_hat = self.sampler.variance == "sigma_hat"
+        line = "sigma-hat" if sigma_hat else f"eta={self.sampler.eta:g}"
+        scale = self.sampler.guidance_scale
+        return line if scale == 1.0 else f"{line} g={scale:g}"
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class ToyModelSpec:
-    """A small unconditional U-Net that learns in minutes on a CPU.
+    """A small U-Net that learns in minutes on a CPU.
 
     Attributes:
         resolution: Height and width of the images, in pixels.
@@ -173,6 +178,7 @@ class ToyModelSpec:
         attention: Levels (indices into `widths`) that get self-attention.
         layers_per_block: Residual blocks per level.
         norm_groups: Groups of the group norms; every width is a multiple of it.
+        n_classes: Classes that it is told of an image; None is an unconditional network.
     """
 
     resolution: int = 8
@@ -181,8 +187,11 @@ class ToyModelSpec:
     attention: tuple[int, ...] = ()
     layers_per_block: int = 1
     norm_groups: int = 8
+    n_classes: int | None = None
 
     def __post_init__(self) -> None:
+        if self.n_classes is not None:
+            require_at_least("n_classes", self.n_classes, 1)
         require_at_least("layers_per_block", self.layers_per_block, 1)
         require_at_least("norm_groups", self.norm_groups, 1)
         halvings = 2 ** (len(self.widths) - 1)
@@ -218,6 +227,8 @@ class TrainSpec:
         ema_decay: Largest decay of the moving average of the weights, in [0, 1).
         gradient_clip: Largest norm of the gradient.
         flip: Mirror half of the images; wrong for digits and letters.
+        label_drop: Share of images whose class is kept from a class-conditional network, in
+            [0, 1): what it learns of these is the unconditional half of guidance.
         seed: Keys the initial weights, the batches, the timesteps and the noise.
     """
 
@@ -230,16 +241,19 @@ class TrainSpec:
     ema_decay: float = 0.995
     gradient_clip: float = 1.0
     flip: bool = False
+    label_drop: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _settle_types(self)
+        settle_types(self)
         require_at_least("steps", self.steps, 1)
         require_at_least("batch_size", self.batch_size, 1)
         require_at_least("warmup_steps", self.warmup_steps, 0)
         require_at_least("seed", self.seed, 0)
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
+        if not 0.0 <= self.label_drop < 1.0:
+            raise ValueError(f"label_drop is {self.label_drop}; it must lie in [0, 1)")
         if self.learning_rate <= 0.0:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
         if self.gradient_clip <= 0.0:
@@ -269,81 +283,12 @@ class ClassifierSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _settle_types(self)
+        settle_types(self)
         for name in ("steps", "batch_size", "width"):
             require_at_least(name, getattr(self, name), 1)
         if self.width % 8:
             raise ValueError(f"width is {self.width}; it must be a multiple of 8 (group norms)")
         require_at_least("shift", self.shift, 0)
         require_at_least("seed", self.seed, 0)
-        if self.learning_rate <= 0.0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
-
-
-PointSet = Literal["swiss-roll", "moons", "circles", "s-curve", "checkerboard", "gaussians"]
-
-
-@dataclass(frozen=True)
-class PointModelSpec:
-    """A small network that predicts the noise of points in the plane.
-
-    Attributes:
-        width: Units of every hidden layer.
-        depth: Hidden layers.
-        point_waves: Fixed random waves over the plane that the network sees of a point.
-        point_frequency: Standard deviation of their angular frequencies; the noisy points have
-            variance 1 there.
-        time_waves: Sine and cosine pairs that the network sees of the noise level.
-    """
-
-    width: int = 128
-    depth: int = 4
-    point_waves: int = 32
-    point_frequency: float = 2.0
-    time_waves: int = 8
-
-    def __post_init__(self) -> None:
-        _settle_types(self)
-        for name in ("width", "depth", "point_waves", "time_waves"):
-            require_at_least(name, getattr(self, name), 1)
-        if self.point_frequency <= 0.0:
-            raise ValueError(f"point_frequency is {self.point_frequency}; it must be positive")
-
-
-@dataclass(frozen=True)
-class PointTrainSpec:
-    """How a noise model of points is trained; it decides the weights.
-
-    Attributes:
-        dataset: Which points; every step draws new ones.
-        model: The network.
-        noise: The schedule it learns to invert.
-        steps: Optimiser steps in all; the learning rate decays to 0 over them.
-        batch_size: Points per step.
-        learning_rate: Peak of the schedule.
-        warmup_steps: Steps over which the learning rate rises linearly to its peak.
-        ema_decay: Largest decay of the moving average of the weights, in [0, 1).
-        seed: Keys the initial weights, the points, the timesteps and the noise.
-    """
-
-    dataset: PointSet = "swiss-roll"
-    model: PointModelSpec = PointModelSpec()
-    noise: NoiseSpec = NoiseSpec()
-    steps: int = 5000
-    batch_size: int = 1024
-    learning_rate: float = 6e-3
-    warmup_steps: int = 100
-    ema_decay: float = 0.998
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _settle_types(self)
-        require_choice("dataset", self.dataset, get_args(PointSet))
-        require_at_least("steps", self.steps, 1)
-        require_at_least("batch_size", self.batch_size, 1)
-        require_at_least("warmup_steps", self.warmup_steps, 0)
-        require_at_least("seed", self.seed, 0)
-        if not 0.0 <= self.ema_decay < 1.0:
-            raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
         if self.learning_rate <= 0.0:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")

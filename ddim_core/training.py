@@ -66,7 +66,12 @@ def start(spec: TrainSpec) -> TrainState:
     return TrainState(unet, ema, optimizer, step=0)
 
 
-def train(spec: TrainSpec, images: NDArray[np.uint8], state: TrainState) -> Iterator[TrainStep]:
+def train(
+    spec: TrainSpec,
+    images: NDArray[np.uint8],
+    state: TrainState,
+    labels: NDArray[np.int64] | None = None,
+) -> Iterator[TrainStep]:
     """Trains from `state` to the spec's last step, changing `state` in place before each record.
 
         L_simple = E || eps - eps_theta(sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, t) ||^2
@@ -79,21 +84,24 @@ def train(spec: TrainSpec, images: NDArray[np.uint8], state: TrainState) -> Iter
         spec: What is trained and how.
         images: Training images uint8 [n, resolution, resolution, channels].
         state: From `start` or `load_state`.
+        labels: Classes int64 [n] for a class-conditional network; each is left out of a step
+            with probability spec.label_drop (Ho and Salimans 2022, arXiv:2207.12598, algorithm 1).
 
     Raises:
-        ValueError: If the images do not fit the network, or the loss is no longer finite.
+        ValueError: If images or labels do not fit the network, or the loss is not finite.
     """
     shape = (spec.model.resolution, spec.model.resolution, spec.model.channels)
     if images.shape[1:] != shape or len(images) == 0:
         raise ValueError(f"images have shape {images.shape}; the network needs [n >= 1, *{shape}]")
+    classes = _checked_labels(spec, len(images), labels)
     alpha_bar = torch.tensor(NoiseSchedule.from_spec(spec.noise).alpha_bar)
     pixels = from_uint8(images)
     with ThreadPoolExecutor(2) as pool:
         while state.step < spec.steps:
             began = time.perf_counter()
-            x_t, t, eps = _batch(spec, pixels, alpha_bar, state.step)
+            inputs, eps = _batch(spec, pixels, classes, alpha_bar, state.step)
             rate = learning_rate(spec, state.step)
-            loss = _update(spec, state, pool, x_t, t, eps, rate)
+            loss = _update(spec, state, pool, inputs, eps, rate)
             if not math.isfinite(loss):
                 where = f"at step {state.step}"
                 raise ValueError(f"the loss is {loss} {where}; lower the learning_rate")
@@ -119,15 +127,14 @@ def _update(
     spec: TrainSpec,
     state: TrainState,
     pool: ThreadPoolExecutor,
-    x_t: Tensor,
-    t: Tensor,
+    inputs: tuple[Tensor, ...],
     eps: Tensor,
     rate: float,
 ) -> float:
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     parameters = list(state.unet.parameters())
-    loss = _set_gradients(state.unet, parameters, pool, x_t, t, eps)
+    loss = _set_gradients(state.unet, parameters, pool, inputs, eps)
     torch.nn.utils.clip_grad_norm_(parameters, spec.gradient_clip)
     state.optimizer.step()
     with torch.no_grad():
@@ -141,8 +148,7 @@ def _set_gradients(
     unet: UNet2DModel,
     parameters: list[torch.nn.Parameter],
     pool: ThreadPoolExecutor,
-    x_t: Tensor,
-    t: Tensor,
+    inputs: tuple[Tensor, ...],
     eps: Tensor,
 ) -> float:
     """Sets the gradients of the batch's mean loss, and returns that.
@@ -152,12 +158,12 @@ def _set_gradients(
     """
 
     def half(rows: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
-        predicted = unet(x_t[rows], t[rows], return_dict=False)[0]
+        predicted = unet(*(given[rows] for given in inputs), return_dict=False)[0]
         loss = (predicted - eps[rows]).square().sum() / eps.numel()
         return loss.detach(), torch.autograd.grad(loss, parameters)
 
-    middle = (len(x_t) + 1) // 2
-    halves = [slice(0, middle), slice(middle, None)] if len(x_t) > 1 else [slice(None)]
+    middle = (len(eps) + 1) // 2
+    halves = [slice(0, middle), slice(middle, None)] if len(eps) > 1 else [slice(None)]
     losses, gradients = zip(*pool.map(half, halves), strict=True)
     for parameter, *parts in zip(parameters, *gradients, strict=True):
         # Laid out as the parameter is: the fused optimiser walks both by memory, not by index.
@@ -167,12 +173,29 @@ def _set_gradients(
     return float(torch.stack(losses).sum())
 
 
+def _checked_labels(
+    spec: TrainSpec, n_images: int, labels: NDArray[np.int64] | None
+) -> Tensor | None:
+    n_classes = spec.model.n_classes
+    if n_classes is None:
+        return None
+    if labels is None or labels.shape != (n_images,):
+        given = "no labels" if labels is None else f"labels of shape {labels.shape}"
+        raise ValueError(f"there are {given}; a class-conditional network needs [{n_images}]")
+    if not 0 <= labels.min() <= labels.max() < n_classes:
+        raise ValueError(
+            f"labels lie in {labels.min()}..{labels.max()}; they must lie in 0..{n_classes - 1}"
+        )
+    return torch.from_numpy(labels)
+
+
 def _batch(
-    spec: TrainSpec, pixels: Tensor, alpha_bar: Tensor, step: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The noisy images, timesteps and noise of one step: a function of (seed, step) alone."""
+    spec: TrainSpec, pixels: Tensor, classes: Tensor | None, alpha_bar: Tensor, step: int
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The network's inputs and the noise of one step: a function of (seed, step) alone."""
     stream = _generator(spec.seed, step, BATCH_STREAM)
-    x_0 = pixels[_rows(spec, len(pixels), step)]
+    rows = _rows(spec, len(pixels), step)
+    x_0 = pixels[rows]
     if spec.flip:
         mirrored = torch.rand(len(x_0), generator=stream) < 0.5
         x_0 = torch.where(mirrored[:, None, None, None], x_0.flip(-1), x_0)
@@ -181,7 +204,14 @@ def _batch(
     signal = alpha_bar[t].sqrt().float()[:, None, None, None]
     noise = (1.0 - alpha_bar[t]).sqrt().float()[:, None, None, None]
     x_t = signal * x_0 + noise * eps
-    return x_t.contiguous(memory_format=torch.channels_last), t, eps
+    x_t = x_t.contiguous(memory_format=torch.channels_last)
+    if classes is None:
+        return (x_t, t), eps
+    labels = classes[rows]
+    labels[torch.rand(len(x_0), generator=stream) < spec.label_drop] = int(
+        spec.model.n_classes or 0
+    )
+    return (x_t, t, labels), eps
 
 
 def _rows(spec: TrainSpec, n_images: int, step: int) -> Tensor:

@@ -31,8 +31,8 @@ def swiss_roll(
 ) -> None:
     """Train a noise model on points in the plane, and score DDIM samples of it over (S, eta)."""
     asked: dict[str, Any] = dict(locals())
-    asked["steps"] = integers(steps) if steps else None
-    asked["etas"] = numbers(etas) if etas else None
+    asked["steps"] = integers(steps) if steps is not None else None
+    asked["etas"] = numbers(etas) if etas is not None else None
     _run({name: value for name, value in asked.items() if value is not None})
 
 

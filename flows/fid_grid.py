@@ -12,6 +12,7 @@ from typing import Any
 from prefect import flow
 from prefect.futures import PrefectFuture, as_completed
 
+from ddim_core.conditioning import require_guidable
 from ddim_core.digest import digest
 from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec
 from flows.progress import GridProgress
@@ -22,6 +23,7 @@ from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule,
 from tasks.data import content_of, prepare_data
 from tasks.embed import embed_images
 from tasks.extractor import inception_extractor, pixel_extractor, train_extractor
+from tasks.judge import judge_classes
 from tasks.report import publish_report, render_report
 from tasks.sample import sample_shard
 from tasks.score import score_cell
@@ -53,7 +55,14 @@ class CellFutures:
     cell: GridCell
     shards: list[PrefectFuture[Any]]
     features: list[PrefectFuture[Any]]
+    classes: PrefectFuture[Any] | None
     score: PrefectFuture[Any]
+
+    @property
+    def everything(self) -> list[PrefectFuture[Any]]:
+        """All tasks of the cell, in the order in which they need each other."""
+        classes = [self.classes] if self.classes else []
+        return [*self.shards, *self.features, *classes, self.score]
 
 
 @flow(name="fid-grid", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
@@ -67,6 +76,7 @@ def fid_grid(
     sigma_hat: bool = True,
     spacing: Spacing = "uniform",
     clip: bool = False,
+    guidance: list[float] = [1.0],  # noqa: B006
     n_images: int = 1536,
     features: str = "classifier",
     feature_weights: str = "",
@@ -76,6 +86,7 @@ def fid_grid(
     threads: int = 1,
     device: str = "cpu",
     train_steps: int = TrainSpec.steps,
+    class_conditional: bool = False,
 ) -> dict[str, Any]:
     """Scores every (S, eta) of a grid on one checkpoint; all of it cached by content and code.
 
@@ -90,6 +101,8 @@ def fid_grid(
         sigma_hat: Also score the larger DDPM variance, the official code's ddpm_noisy.
         spacing: How S timesteps are chosen: uniform, quad, leading, linspace or trailing.
         clip: Clip each predicted x0 to [-1, 1] (sigma-hat always does, as the official code).
+        guidance: Scales of classifier-free guidance, for a class-conditional checkpoint: 0 leaves
+            the class out, 1 is no guidance. Image k is asked to be of class k mod n_classes.
         n_images: Images per cell. Asking for more later draws only the new ones.
         features: `classifier` (trained on the data set's labels), `inception-v3` or `pixels`.
         feature_weights: File with the weights of inception-v3; empty takes torch-fidelity's own,
@@ -100,6 +113,7 @@ def fid_grid(
         threads: Torch threads per task; changes no result on a CPU.
         device: `cpu`, or a CUDA device.
         train_steps: Training steps of the toy model.
+        class_conditional: Train the toy model with the data set's labels.
 
     Returns:
         Where the report is, how many cells landed, and how many images had to be drawn.
@@ -142,8 +156,9 @@ def _prepare(request: GridRequest) -> GridInputs:
         _cells(request, checkpoint)  # S > T is found here, before anything is trained
     else:
         training = submit_training(
-            request.dataset, request.resolution, request.train_steps, request.seed, request.device
-        )
+            request.dataset, request.resolution, request.train_steps, request.seed, request.device,
+            request.class_conditional,
+        )  # fmt: skip
         resolution = request.resolution
 
     def data(split: str) -> dict[str, Any]:
@@ -154,7 +169,9 @@ def _prepare(request: GridRequest) -> GridInputs:
     reference_images = data(request.split)
     extractor_future = _submit_extractor(request, data, held_out)
     if training is not None:
-        checkpoint = open_checkpoint(training.result(), f"toy-{Path(request.dataset).stem}")
+        kind = "-conditional" if request.class_conditional else ""
+        name = f"toy-{Path(request.dataset).stem}{kind}"
+        checkpoint = open_checkpoint(training.result(), name)
     if checkpoint["channels"] != reference_images["channels"]:
         raise ValueError(
             f"the checkpoint makes images of {checkpoint['channels']} channels and the data set "
@@ -170,7 +187,12 @@ def _prepare(request: GridRequest) -> GridInputs:
 
 
 def _cells(request: GridRequest, checkpoint: CheckpointRecord) -> list[GridCell]:
-    return request.cells(checkpoint["n_train"], checkpoint["prediction_type"])
+    cells = request.cells(checkpoint["n_train"], checkpoint["prediction_type"])
+    for cell in cells:
+        require_guidable(
+            checkpoint["n_classes"], checkpoint["null_label"], cell.sampler.guidance_scale
+        )
+    return cells
 
 
 def _submit_extractor(
@@ -220,7 +242,11 @@ def _submit_score(
     features: list[Any] = [
         embed_images.submit(shard, inputs.extractor, request.execution()) for shard in shards
     ]
-    return CellFutures(cell, shards, features, score_cell.submit(features, inputs.reference))
+    classes = None
+    if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
+        classes = judge_classes.submit(shards, inputs.extractor, request.execution())
+    score = score_cell.submit(features, inputs.reference)
+    return CellFutures(cell, shards, features, classes, score)
 
 
 def _collect(
@@ -235,13 +261,13 @@ def _collect(
             shard.add_done_callback(partial(progress.shard_done, futures.cell))
     for score in as_completed(list(by_score)):
         futures = by_score[score]
-        score.wait()  # only this makes the future know its final state
-        if score.state.is_completed():
+        for future in futures.everything:
+            future.wait()  # only this makes a future know its final state
+        if all(future.state.is_completed() for future in futures.everything):
             shards = [shard.result() for shard in futures.shards]
             protocol = _protocol(request, inputs)
-            rows[futures.cell] = row_of(
-                futures.cell, inputs.checkpoint, protocol, score.result(), shards
-            )
+            result = score.result() | (futures.classes.result() if futures.classes else {})
+            rows[futures.cell] = row_of(futures.cell, inputs.checkpoint, protocol, result, shards)
             write_row(rows[futures.cell])
             progress.cell_landed(rows[futures.cell])
         else:
@@ -252,10 +278,7 @@ def _collect(
 
 def _reason(futures: CellFutures) -> str:
     """The message of what failed first: sampling, features, or else the score itself."""
-    everything = [*futures.shards, *futures.features, futures.score]
-    for future in everything:
-        future.wait()
-    states = [future.state for future in everything]
+    states = [future.state for future in futures.everything]
     failed = next(state for state in states if not state.is_completed())
     return str(failed.message).removeprefix("Task run encountered an exception ")
 
@@ -284,7 +307,8 @@ def _report(
     """Renders and publishes the report and logs the grid; returns the report's place."""
     protocol, ref = _protocol(request, inputs), inputs.checkpoint["ref"]
     grid = digest(sorted(cell_digest(cell, ref, protocol) for cell in inputs.cells))
-    landed = [futures for futures in work if futures.score.state.is_completed()]
+    in_rows = {row["cell_digest"] for row in rows}
+    landed = [f for f in work if cell_digest(f.cell, ref, protocol) in in_rows]
     about = {
         "floor": inputs.floor,
         "test_accuracy": inputs.extractor.get("test_accuracy"),

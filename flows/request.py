@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from ddim_core.images import splits_of
@@ -40,6 +41,7 @@ class GridRequest:
     sigma_hat: bool
     spacing: Spacing
     clip: bool
+    guidance: list[float]
     n_images: int
     features: str
     feature_weights: str
@@ -49,6 +51,7 @@ class GridRequest:
     threads: int
     device: str
     train_steps: int
+    class_conditional: bool
 
     def __post_init__(self) -> None:
         require_at_least("n_images", self.n_images, LEAST_IMAGES)
@@ -63,6 +66,8 @@ class GridRequest:
             raise ValueError("steps is empty; give at least one number of steps, such as 10")
         if not self.etas and not self.sigma_hat:
             raise ValueError("etas is empty and sigma_hat is off; give at least one eta in [0, 1]")
+        if not self.guidance:
+            raise ValueError("guidance is empty; 1 is no guidance")
         if not self.split:
             object.__setattr__(self, "split", training_split(self.dataset))
         require_choice("split", self.split, tuple(splits_of(self.dataset)))
@@ -73,7 +78,12 @@ class GridRequest:
             )
         if not self.checkpoint:
             spec = toy_spec(self.dataset, self.resolution, 1, self.train_steps, self.seed)
-            self.cells(spec.noise.n_train, "epsilon")
+            for cell in self.cells(spec.noise.n_train, "epsilon"):
+                if not self.class_conditional and cell.sampler.guidance_scale != 1.0:
+                    raise ValueError(
+                        f"guidance is {cell.sampler.guidance_scale:g}, which needs a model that "
+                        "knows classes; turn class_conditional on"
+                    )
         else:
             self.cells(max(self.steps), "epsilon")  # all but S > T, which the checkpoint tells
         self.execution()
@@ -87,7 +97,7 @@ class GridRequest:
         rows: list[tuple[Variance, float]] = [("eta", eta) for eta in dict.fromkeys(self.etas)]
         rows += [("sigma_hat", 1.0)] if self.sigma_hat else []
         cells = []
-        for variance, eta in rows:
+        for (variance, eta), scale in product(rows, dict.fromkeys(map(float, self.guidance))):
             for steps in dict.fromkeys(self.steps):
                 sampler = SamplerSpec(
                     steps=steps,
@@ -96,6 +106,7 @@ class GridRequest:
                     spacing=self.spacing,
                     prediction_type=prediction_type,  # type: ignore[arg-type]  # checked there
                     clip=self.clip or variance == "sigma_hat",  # as the official code
+                    guidance_scale=scale,
                 )
                 timesteps(n_train, steps, self.spacing)
                 cells.append(GridCell(sampler, seed=self.seed))

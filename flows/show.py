@@ -28,17 +28,24 @@ def show_table(frame: pd.DataFrame) -> None:
         typer.echo("The table is empty; `ddim grid` fills it.")
         return
     for protocol, rows in frame.groupby(
-        ["checkpoint", "dataset", "split", "extractor", "n_images", "n_reference", "seed"],
+        ["checkpoint", "dataset", "split", "extractor", "n_images", "n_reference", "seed",
+         "spacing", "resolution", "checkpoint_digest", "reference_digest", "extractor_digest"],
         sort=False,
-    ):
-        checkpoint, dataset, split, extractor, n_images, n_reference, seed = protocol
+    ):  # fmt: skip
+        checkpoint, dataset, split, extractor, n_images, n_reference, seed, spacing, size, *_ = (
+            protocol
+        )
+        first = rows.iloc[0]
+        step = "" if pd.isna(first["training_step"]) else f" (step {first['training_step']})"
         typer.echo(
-            f"\n{checkpoint} against {dataset} {split}: N = {n_images} a cell, {n_reference} real, "
-            f"{extractor} features, seed {seed}, 95 % intervals"
+            f"\n{checkpoint}{step} {first['checkpoint_digest'][:8]} against {dataset} {split}, "
+            f"{size}x{size}: N = {n_images} a cell, {n_reference} real, {extractor} features, "
+            f"{spacing} spacing, seed {seed}, 95 % intervals"
         )
         typer.echo(
-            f"{'':>10} {'S':>5} {'FID':>9} {'interval':>19} {'FID_inf':>9} {'interval':>19} "
+            f"{'':>16} {'S':>5} {'FID':>9} {'interval':>19} {'FID_inf':>9} {'interval':>19} "
             f"{'KID*1e3':>8} {'images/s':>9}"
+            + (f" {'asked class':>12}" if rows["class_accuracy"].notna().any() else "")
         )
         for row in rows.to_dict("records"):
             typer.echo(_line({str(name): value for name, value in row.items()}))
@@ -47,10 +54,11 @@ def show_table(frame: pd.DataFrame) -> None:
 def _line(row: dict[str, Any]) -> str:
     inf = f"{row['fid_inf']:9.2f}" if pd.notna(row["fid_inf"]) else f"{'-':>9}"
     return (
-        f"{line_name(row):>10} {row['steps']:>5} {row['fid']:9.2f} "
+        f"{line_name(row):>16} {row['steps']:>5} {row['fid']:9.2f} "
         f"{_interval(row['fid_low'], row['fid_high']):>19} {inf} "
         f"{_interval(row['fid_inf_low'], row['fid_inf_high']):>19} "
         f"{1000 * row['kid']:8.2f} {row['images_per_second']:9.0f}"
+        + (f" {100 * row['class_accuracy']:10.1f} %" if pd.notna(row["class_accuracy"]) else "")
     )
 
 

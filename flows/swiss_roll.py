@@ -13,13 +13,12 @@ from tqdm import tqdm
 
 from ddim_core.digest import digest
 from ddim_core.point_score import interval, read_points
+from ddim_core.point_specs import PointSet, PointTrainSpec
 from ddim_core.reading import cell_name
 from ddim_core.schedule import timesteps
 from ddim_core.specs import (
     Execution,
     GridCell,
-    PointSet,
-    PointTrainSpec,
     SamplerSpec,
     Spacing,
     require_at_least,

@@ -17,7 +17,12 @@ DIGITS_RESOLUTION = 8
 
 
 def toy_spec(
-    dataset: str, resolution: int | None, channels: int, train_steps: int, seed: int
+    dataset: str,
+    resolution: int | None,
+    channels: int,
+    train_steps: int,
+    seed: int,
+    n_classes: int | None = None,
 ) -> TrainSpec:
     """Returns how the toy model of a data set is trained.
 
@@ -31,7 +36,7 @@ def toy_spec(
                 "small model at (8, 16 or 32)"
             )
         resolution = DIGITS_RESOLUTION
-    model = ToyModelSpec(resolution=resolution, channels=channels)
+    model = ToyModelSpec(resolution=resolution, channels=channels, n_classes=n_classes)
     return TrainSpec(model=model, steps=train_steps, seed=seed)
 
 
@@ -41,7 +46,12 @@ def training_split(dataset: str) -> str:
 
 
 def submit_training(
-    dataset: str, resolution: int | None, train_steps: int, seed: int, device: str = "cpu"
+    dataset: str,
+    resolution: int | None,
+    train_steps: int,
+    seed: int,
+    device: str = "cpu",
+    class_conditional: bool = False,
 ) -> Any:
     """Submits the training of a data set's toy model; returns the future of its checkpoint.
 
@@ -51,7 +61,10 @@ def submit_training(
     images = prepare_data(
         content_of(dataset), training_split(dataset), resolution, location=dataset
     )
-    spec = toy_spec(dataset, resolution, images["channels"], train_steps, seed)
+    n_classes = images["n_classes"] if class_conditional else None
+    if class_conditional and n_classes is None:
+        raise ValueError(f"class_conditional is on, but {dataset!r} has no labels to train on")
+    spec = toy_spec(dataset, resolution, images["channels"], train_steps, seed, n_classes)
     return train_toy_task.submit(spec, images, Execution(device=device))
 
 
@@ -61,6 +74,7 @@ def train_toy(
     resolution: int | None = None,
     train_steps: int = TrainSpec.steps,
     seed: int = 0,
+    class_conditional: bool = False,
 ) -> dict[str, Any]:
     """Trains a small U-Net on a data set; goes on where a killed run stopped.
 
@@ -69,6 +83,7 @@ def train_toy(
         resolution: Size in pixels; digits have their own.
         train_steps: Optimiser steps.
         seed: Keys the initial weights, the batches and the noise.
+        class_conditional: Tell the network each image's class, so that it can be guided.
 
     Returns:
         The checkpoint's folder, for `DDPMPipeline.from_pretrained`, and its digest.
@@ -78,6 +93,9 @@ def train_toy(
     """
     check_writable()
     toy_spec(dataset, resolution, 1, train_steps, seed)
-    trained = submit_training(dataset, resolution, train_steps, seed).result()
+    training = submit_training(
+        dataset, resolution, train_steps, seed, class_conditional=class_conditional
+    )
+    trained = training.result()
     folder: Path = get_folder(trained)
     return {"checkpoint": str(folder), "digest": trained["artifact"]}

@@ -25,6 +25,8 @@ class CheckpointRecord(TypedDict):
     n_train: int
     prediction_type: str
     training_step: int | None
+    n_classes: int | None
+    null_label: int | None
 
 
 @task(name="open-checkpoint")
@@ -39,6 +41,8 @@ def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
         n_train=len(loaded.schedule.alpha_bar),
         prediction_type=loaded.prediction_type,
         training_step=loaded.training_step,
+        n_classes=loaded.n_classes,
+        null_label=loaded.null_label,
     )
 
 

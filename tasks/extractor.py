@@ -37,7 +37,12 @@ def train_extractor(
         unseen, fitted = _every(fitted, HELD_OUT_EVERY)
     extractor = train_classifier(spec, fitted, unseen)
     ref = store.put(extractor.to_bytes(), "classifier")
-    return {**ref, "test_accuracy": extractor.accuracy(unseen), "n_test": len(unseen.images)}
+    return {
+        **ref,
+        "test_accuracy": extractor.accuracy(unseen),
+        "n_test": len(unseen.images),
+        "n_classes": extractor.about["n_classes"],
+    }
 
 
 @task(name="pixel-extractor")

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from ddim_core.digest import code_digest, digest
 from ddim_core.point_model import PointModel, from_bytes, start, to_bytes, train_points
-from ddim_core.specs import Execution, NoiseSpec, PointModelSpec, PointTrainSpec
+from ddim_core.point_specs import PointModelSpec, PointTrainSpec
+from ddim_core.specs import Execution, NoiseSpec
 from tasks import places, store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef

@@ -20,10 +20,11 @@ from ddim_core.point_figures import (
     reverse_process,
 )
 from ddim_core.point_score import fresh_points, interval, read_points, summary
+from ddim_core.point_specs import PointTrainSpec
 from ddim_core.reading import line_name
 from ddim_core.sampling import ImageNoise
 from ddim_core.schedule import CLEAN, NoiseSchedule
-from ddim_core.specs import GridCell, PointTrainSpec
+from ddim_core.specs import GridCell
 from tasks import places, store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef

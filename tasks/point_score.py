@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ddim_core.point_score import floor, score_points
-from ddim_core.specs import PointSet
+from ddim_core.point_specs import PointSet
 from tasks import store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef

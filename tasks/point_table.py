@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from prefect import task
 
 from ddim_core.digest import code_digest, digest
+from ddim_core.point_specs import PointTrainSpec
 from ddim_core.schedule import timesteps
-from ddim_core.specs import PointTrainSpec, SamplerSpec
+from ddim_core.specs import SamplerSpec
 from tasks import places, store
 
 SCHEMA = pa.schema(

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddim_core.point_specs import PointTrainSpec
 from ddim_core.sampling import ImageNoise, SampleStep, sample
 from ddim_core.schedule import NoiseSchedule
-from ddim_core.specs import Execution, GridCell, PointTrainSpec
+from ddim_core.specs import Execution, GridCell
 from tasks import store
 from tasks.caching import cached_task
 from tasks.point_model import model_in_memory

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddim_core.conditioning import conditioned
 from ddim_core.digest import code_digest, digest
 from ddim_core.pixels import to_uint8
 from ddim_core.sampling import ImageNoise, sample
@@ -72,6 +73,7 @@ def _draw(
         batch = indices[first : first + execution.batch_size]
         noise = ImageNoise(cell.seed, list(batch), shape, execution.device)
         with torch.inference_mode():
-            *_, last = sample(loaded.model, schedule, cell.sampler, noise.x_T(), noise)
+            model = conditioned(loaded, batch, cell.sampler.guidance_scale, execution.device)
+            *_, last = sample(model, schedule, cell.sampler, noise.x_T(), noise)
         batches.append(to_uint8(last.x))
     return np.concatenate(batches)

@@ -57,6 +57,9 @@ SCHEMA = pa.schema(
         ("kid_std", pa.float64()),
         ("precision", pa.float64()),
         ("recall", pa.float64()),
+        ("class_accuracy", pa.float64()),
+        ("class_accuracy_low", pa.float64()),
+        ("class_accuracy_high", pa.float64()),
         ("nfe", pa.int64()),
         ("sample_seconds", pa.float64()),
         ("images_per_second", pa.float64()),
@@ -69,6 +72,7 @@ SCHEMA = pa.schema(
 
 # The modules whose code makes a number what it is, from noise to score.
 CODE = ("tasks.sample", "tasks.embed", "tasks.score")
+NO_CLASSES = dict.fromkeys(("class_accuracy", "class_accuracy_low", "class_accuracy_high"))
 PROTOCOL = ("extractor_digest", "reference_digest", "n_images", "shard_size")
 
 
@@ -102,7 +106,9 @@ def row_of(
         "seed": cell.seed,
         "dtype": cell.dtype,
         "timesteps": visited,
-        "nfe": len(visited),
+        # Guidance asks the network twice, with the class and without.
+        "nfe": len(visited) * (1 if sampler.guidance_scale in (0.0, 1.0) else 2),
+        **NO_CLASSES,
         "sample_seconds": seconds,
         "images_per_second": score["n_images"] / seconds,
         "device": shards[0]["device"],

@@ -38,12 +38,12 @@ def train_toy(spec: TrainSpec, images: ArtifactRef, execution: Execution) -> dic
     state_path = work / f"{digest(code_digest(__name__), spec, images)}.pt"
     with FileLock(state_path.with_suffix(".lock")):
         state = _resume(spec, state_path)
-        pixels = store.get_arrays(images)["images"]
+        data = store.get_arrays(images)
         losses = [float("nan")]
         with tqdm(
             total=spec.steps, initial=state.step, desc="training", unit="step", disable=None
         ) as bar:
-            for record in train(spec, pixels, state):
+            for record in train(spec, data["images"], state, data.get("labels")):
                 losses = [*losses[-99:], record.loss]
                 bar.update()
                 if record.step % STEPS_PER_SAVE == 0 or record.step == spec.steps:

@@ -70,10 +70,13 @@ def test_any_grid_can_be_drawn(rows: list[dict[str, Any]]) -> None:
 
 
 def test_curves_show_the_floor_where_there_is_one() -> None:
-    with_floor = opened(curves(SMALL, floor={"fid": 4.0, "n_images": 500}))
+    n_images = SMALL[0]["n_images"]
+    with_floor = opened(curves(SMALL, floor={"fid": 4.0, "n_images": n_images}))
     without = opened(curves(SMALL, floor=None))
     assert has_content(with_floor)
     assert with_floor.shape != without.shape or (with_floor != without).any()
+    of_fewer = opened(curves(SMALL, floor={"fid": 4.0, "n_images": n_images - 1}))
+    assert np.array_equal(of_fewer, without)  # FID at another N is not comparable
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -17,10 +17,11 @@ from sklearn.datasets import make_swiss_roll
 from ddim_core import point_figures, point_model
 from ddim_core.chamfer import chamfer_distance
 from ddim_core.point_score import floor, fresh_points, read_points, seed_mean, summary
+from ddim_core.point_specs import PointModelSpec, PointSet, PointTrainSpec
 from ddim_core.points import DATA_SETS, EVALUATION, TRAINING, stream, true_points
 from ddim_core.sampling import ImageNoise, sample
 from ddim_core.schedule import NoiseSchedule
-from ddim_core.specs import NoiseSpec, PointModelSpec, PointSet, PointTrainSpec, SamplerSpec
+from ddim_core.specs import NoiseSpec, SamplerSpec
 
 ALL = get_args(PointSet)
 SMALL = PointTrainSpec(

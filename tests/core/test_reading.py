@@ -137,3 +137,20 @@ def test_holes_in_the_grid_break_nothing() -> None:
     for missing in range(len(PAPER)):
         rows = PAPER[:missing] + PAPER[missing + 1 :]
         assert read_grid(rows)[0].startswith("The lowest FID is")
+
+
+def judged(scale: float, share: float) -> dict[str, Any]:
+    ends = {"class_accuracy_low": share - 0.05, "class_accuracy_high": share + 0.05}
+    return row(10, 0.0, 6.0) | {"guidance_scale": scale, "class_accuracy": share} | ends
+
+
+def test_guidance_is_read_as_raising_the_asked_class_only_beyond_both_intervals() -> None:
+    said = " ".join(read_grid([judged(0.0, 0.1), judged(1.0, 0.5), judged(3.0, 0.9)]))
+    assert "in 1 of 1 settings; at S = 10: from 10.0 % [5.0, 15.0] to 90.0 % [85.0, 95.0]" in said
+    assert "rises nowhere" in " ".join(read_grid([judged(0.0, 0.85), judged(3.0, 0.9)]))
+    assert "guidance" not in " ".join(read_grid([judged(1.0, 0.5)]))
+
+
+def test_a_guided_line_has_a_name_of_its_own() -> None:
+    assert line_name(judged(3.0, 0.5)) == "eta = 0 (g = 3)"
+    assert line_name(judged(1.0, 0.5)) == "eta = 0"

@@ -97,7 +97,7 @@ def test_a_state_with_code_in_it_is_not_unpickled(tmp_path: Path) -> None:
 
 def test_a_batch_is_the_noisy_image_that_the_schedule_says(images: np.ndarray) -> None:
     pixels = from_uint8(images)
-    x_t, t, eps = training._batch(SPEC, pixels, ALPHA_BAR, step=7)
+    (x_t, t), eps = training._batch(SPEC, pixels, None, ALPHA_BAR, step=7)
     signal = ALPHA_BAR[t].sqrt()[:, None, None, None]
     noise = (1 - ALPHA_BAR[t]).sqrt()[:, None, None, None]
     x_0 = (x_t.double() - noise * eps.double()) / signal
@@ -109,7 +109,7 @@ def test_a_batch_is_the_noisy_image_that_the_schedule_says(images: np.ndarray) -
 
 def test_the_loss_is_the_mean_squared_error_of_the_noise(images: np.ndarray) -> None:
     state = training.start(SPEC)
-    x_t, t, eps = training._batch(SPEC, from_uint8(images), ALPHA_BAR, 0)
+    (x_t, t), eps = training._batch(SPEC, from_uint8(images), None, ALPHA_BAR, 0)
     with torch.no_grad():
         expected = (state.unet(x_t, t).sample - eps).square().mean()
     record = next(training.train(SPEC, images, state))
@@ -128,7 +128,7 @@ def test_every_image_is_seen_once_an_epoch_in_a_new_order() -> None:
 
 def test_noise_and_timesteps_of_steps_are_independent() -> None:
     pixels = torch.zeros(50, 1, 8, 8)
-    eps = torch.stack([training._batch(SPEC, pixels, ALPHA_BAR, s)[2] for s in range(20)])
+    eps = torch.stack([training._batch(SPEC, pixels, None, ALPHA_BAR, s)[1] for s in range(20)])
     flat = eps.reshape(20, -1)
     correlation = torch.corrcoef(flat) - torch.eye(20)
     assert correlation.abs().max() < 5 / flat.shape[1] ** 0.5  # five standard errors
@@ -137,9 +137,9 @@ def test_noise_and_timesteps_of_steps_are_independent() -> None:
 def test_flips_happen_only_when_asked_for() -> None:
     ramp = torch.arange(8.0).expand(50, 1, 8, 8) / 8
     clean = torch.ones(1)  # alpha_bar = 1: x_t is x_0
-    plain = training._batch(SPEC, ramp, clean, 0)[0]
+    plain = training._batch(SPEC, ramp, None, clean, 0)[0][0]
     assert torch.equal(plain, ramp[:16])
-    flipped = training._batch(replace(SPEC, flip=True), ramp, clean, 0)[0]
+    flipped = training._batch(replace(SPEC, flip=True), ramp, None, clean, 0)[0][0]
     mirrored = (flipped == ramp[:16].flip(-1)).all(dim=(1, 2, 3))
     kept = (flipped == ramp[:16]).all(dim=(1, 2, 3))
     assert (mirrored ^ kept).all()
@@ -205,7 +205,7 @@ def test_halves_side_by_side_train_as_one_backward_pass_does(images: np.ndarray)
     parameters = list(plain.unet.parameters())
     run(SPEC, images, ours, 5)
     for step in range(5):
-        x_t, t, eps = training._batch(SPEC, from_uint8(images), ALPHA_BAR, step)
+        (x_t, t), eps = training._batch(SPEC, from_uint8(images), None, ALPHA_BAR, step)
         for group in plain.optimizer.param_groups:
             group["lr"] = training.learning_rate(SPEC, step)
         plain.optimizer.zero_grad()
@@ -216,3 +216,39 @@ def test_halves_side_by_side_train_as_one_backward_pass_does(images: np.ndarray)
     # to the learning rate, 4e-3: hence the mean. Gradients in the wrong places give 2e-3.
     for a, b in zip(ours.unet.parameters(), parameters, strict=True):
         assert (a - b).abs().mean() < 1e-5
+
+
+LABELLED = replace(SPEC, model=replace(SPEC.model, n_classes=10))
+
+
+def test_labels_are_left_out_as_often_as_asked_and_change_no_other_draw(images: np.ndarray) -> None:
+    spec = replace(LABELLED, batch_size=4000, label_drop=0.3)
+    pixels, classes = from_uint8(images), torch.arange(len(images)) % 10
+    (x_t, t, labels), eps = training._batch(spec, pixels, classes, ALPHA_BAR, 0)
+    (plain_x, plain_t), plain_eps = training._batch(spec, pixels, None, ALPHA_BAR, 0)
+    assert torch.equal(x_t, plain_x)
+    assert torch.equal(t, plain_t)
+    assert torch.equal(eps, plain_eps)
+    kept = labels != 10
+    # five standard errors of a share of 0.3 among 4,000
+    assert float((~kept).double().mean()) == pytest.approx(0.3, abs=5 * (0.21 / 4000) ** 0.5)
+    assert torch.equal(labels[kept], classes[training._rows(spec, len(pixels), 0)][kept])
+
+
+def test_a_conditional_network_learns_from_labels(images: np.ndarray) -> None:
+    labels = np.arange(len(images)) % 10
+    one, other = training.start(LABELLED), training.start(LABELLED)
+    next(training.train(LABELLED, images, one, labels))
+    next(training.train(LABELLED, images, other, (labels + 1) % 10))
+    assert not same_weights(one, other)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [(None, "no labels"), (np.zeros(3, np.int64), r"\(3,\)"), (np.full(50, 10), "10..10")],
+)
+def test_labels_that_do_not_fit_are_refused(
+    images: np.ndarray, labels: np.ndarray | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        next(training.train(LABELLED, images, training.start(LABELLED), labels))

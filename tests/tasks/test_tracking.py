@@ -25,6 +25,7 @@ def row(steps: int, eta: float, fid: float, **changed: Any) -> dict[str, Any]:
         "seed": 0, "n_images": 20, "n_reference": 1297, "shard_size": 10, "resolution": 8,
         "fid": fid, "fid_low": fid - 1, "fid_high": fid + 1, "fid_inf": None, "fid_inf_low": None,
         "fid_inf_high": None, "kid": 0.25, "kid_std": 0.5, "precision": 0.1, "recall": None,
+        "class_accuracy": None,
         "nfe": steps, "sample_seconds": 1.5, "images_per_second": 13.0, "dtype": "float32",
         **changed,
     }  # fmt: skip
