@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli_options import integers, numbers, one_sentence, option, stop
+from flows.cli_paper import paper
 from flows.cli_points import swiss_roll
 from tasks.store import check_writable
 
@@ -43,6 +44,7 @@ def grid(
         str | None, option("uniform, quad, leading, linspace or trailing [uniform].")
     ] = None,
     clip: Annotated[bool | None, option("Clip each predicted x0 to [-1, 1] [off].")] = None,
+    guidance: Annotated[str | None, option("Guidance scales, with classes [1].")] = None,
     n_images: Annotated[int | None, option("Images per cell [1536].")] = None,
     features: Annotated[
         str | None, option("classifier, inception-v3, pixels [classifier].")
@@ -54,13 +56,15 @@ def grid(
     threads: Annotated[int | None, option("Torch threads per task [1].")] = None,
     device: Annotated[str | None, option("cpu, or cuda (untested) [cpu].")] = None,
     train_steps: Annotated[int | None, option("Training steps of the toy.")] = None,
+    class_conditional: Annotated[bool | None, option("Train the toy with labels [off].")] = None,
     workers: Annotated[int | None, option("Tasks at once [one per core].")] = None,
 ) -> None:
     """Score every (S, eta) of a grid on one checkpoint, and print the table."""
     asked = dict(locals())
     asked.pop("workers")
-    asked["steps"] = integers(steps) if steps else None
-    asked["etas"] = numbers(etas) if etas else None
+    asked["steps"] = integers(steps) if steps is not None else None
+    asked["etas"] = numbers(etas) if etas is not None else None
+    asked["guidance"] = numbers(guidance) if guidance is not None else None
     _run_grid({name: value for name, value in asked.items() if value is not None}, workers)
 
 
@@ -111,6 +115,7 @@ def train(
     resolution: Annotated[int | None, option("Pixels, to train on your own data.")] = None,
     train_steps: Annotated[int | None, option("Optimiser steps.")] = None,
     seed: Annotated[int | None, option("Keys weights, batches and noise [0].")] = None,
+    class_conditional: Annotated[bool | None, option("Tell it the classes [off].")] = None,
 ) -> None:
     """Train the small U-Net of a data set, as a folder that diffusers opens."""
     asked = {name: value for name, value in dict(locals()).items() if value is not None}
@@ -122,6 +127,7 @@ def train(
 
 
 app.command("swiss-roll")(swiss_roll)
+app.command("paper")(paper)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table
 GRIDS, POINTS = "fid-grid", "swiss-roll"
 METRICS = (
     "fid", "fid_low", "fid_high", "fid_inf", "fid_inf_low", "fid_inf_high", "kid", "kid_std",
-    "precision", "recall", "nfe", "sample_seconds", "images_per_second",
+    "precision", "recall", "class_accuracy", "nfe", "sample_seconds", "images_per_second",
 )  # fmt: skip
 PARAMETERS = (
     "steps", "eta", "variance", "spacing", "prediction_type", "clip", "guidance_scale", "seed",
@@ -189,3 +189,35 @@ def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) 
         _log_report(client, parent, report)
         _finish(client, parent)
     return str(parent.info.run_id)
+
+
+@task(name="track-paper", retries=2, retry_delay_seconds=2)
+def track_paper(
+    name: str,
+    rows: list[dict[str, Any]],
+    reconstructions: list[dict[str, Any]],
+    report: dict[str, Any],
+) -> str:
+    """Logs a run of the paper's experiments, its figures and its report; returns its run's id.
+
+    The grid's cells have runs of their own, of `track_grid`.
+    """
+    metrics = {
+        f"reconstruction_{key}_S{record['steps']}": float(record[key])
+        for record in reconstructions
+        for key in ("mse", "mse_low", "mse_high")
+        if record[key] is not None
+    }
+    best = min(rows, key=lambda row: row["fid"])
+    lock = places.local_dir("work", "mlflow.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        client = MlflowClient()
+        experiment = _experiment(client, "paper")
+        known = _known_runs(client, experiment, name)
+        run = known.get(name) or _create(client, experiment, name, name, None, rows[0])
+        parameters = {k: rows[0][k] for k in SHARED} | {"n_reconstructed": reconstructions[0]["n"]}
+        _log(client, run, parameters, metrics | _metrics(best, "best_"))
+        _log_report(client, run, report)
+        _finish(client, run)
+    return str(run.info.run_id)

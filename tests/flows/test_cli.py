@@ -143,7 +143,10 @@ def test_place_that_cannot_be_written_gives_one_sentence(
 def test_grid_prints_its_table_and_where_everything_lies(server: str, toy: str) -> None:
     done = ddim("grid", "--checkpoint", toy, *QUICK, "--seed", "402")
     assert done.exit_code == 0, done.output
-    assert "N = 10 a cell, 1297 real, pixels features, seed 402, 95 % intervals" in done.stdout
+    assert (
+        "N = 10 a cell, 1297 real, pixels features, uniform spacing, seed 402, 95 % intervals"
+        in done.stdout
+    )
     assert "images drawn: 10" in done.stdout
     report = next(line for line in done.stdout.splitlines() if line.startswith("report:"))
     page = Path(report.split()[-1]).read_text()

@@ -1,0 +1,276 @@
+"""The paper's experiments on one checkpoint: tables 1 and 2, figures 3 to 6, beside its numbers."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.logging import get_run_logger
+from tqdm import tqdm
+
+from ddim_core.digest import digest
+from ddim_core.schedule import timesteps
+from ddim_core.specs import GridCell, SamplerSpec, Spacing, TrainSpec, require_at_least
+from flows.fid_grid import fid_grid
+from flows.request import GridRequest
+from flows.runners import ONE_TASK_A_CORE
+from flows.train_toy import submit_training, toy_spec
+from tasks.checkpoint import CheckpointRecord, import_checkpoint, open_checkpoint
+from tasks.data import content_of, prepare_data
+from tasks.explore import (
+    consistency,
+    interpolate,
+    reconstruct,
+    require_unconditional,
+    x0_sequence,
+)
+from tasks.paper_report import error_text, publish_paper_report, read_rows, render_paper_report
+from tasks.sample import sample_shard
+from tasks.store import check_writable
+from tasks.tracking import track_paper
+
+FEW_STEPS, MANY_STEPS = 10, 100  # of figure 3
+PICTURE_STEPS = 50  # of figure 6, and of the predicted x0
+N_LINES, N_POINTS, N_PREDICTED = 4, 11, 10
+LEAST_RECONSTRUCTED = 2  # one image has no interval
+
+
+class ExplorationFailedError(RuntimeError):
+    """Some experiments besides the grid failed; the message names each with its reason."""
+
+
+@dataclass(frozen=True)
+class PaperRequest:
+    """The parameters of `paper`: those of its grid, and those of its reconstruction.
+
+    Raises:
+        ValueError: On construction, for the first parameter that cannot be, with its value.
+    """
+
+    grid: dict[str, Any]
+    reconstruction_steps: list[int]
+    n_reconstructed: int
+
+    def __post_init__(self) -> None:
+        require_at_least("n_reconstructed", self.n_reconstructed, LEAST_RECONSTRUCTED)
+        if not self.reconstruction_steps:
+            raise ValueError("reconstruction_steps is empty; give at least one, such as 10")
+        for steps in self.reconstruction_steps:
+            require_at_least("reconstruction_steps", steps, 1)
+        request = self.checked_grid()
+        if not request.checkpoint:
+            spec = toy_spec(request.dataset, request.resolution, 1, request.train_steps, 0)
+            self.require_steps(spec.noise.n_train)
+
+    def checked_grid(self) -> GridRequest:
+        """Returns the grid's request; what is not given here is as the flow has it."""
+        given = inspect.signature(fid_grid.fn).bind(**self.grid)
+        given.apply_defaults()
+        return GridRequest(**given.arguments)
+
+    def require_steps(self, n_train: int) -> None:
+        """Makes sure that every S is one of a checkpoint with T = n_train."""
+        for steps in [*self.grid["steps"], *self.reconstruction_steps]:
+            timesteps(n_train, steps, self.grid["spacing"])
+
+
+def paper_request(parameters: dict[str, Any]) -> PaperRequest:
+    """Splits the flow's parameters into the grid's and the others, and checks them."""
+    own = ("reconstruction_steps", "n_reconstructed")
+    grid = {name: value for name, value in parameters.items() if name not in own}
+    return PaperRequest({**grid, "sigma_hat": True}, *(parameters[name] for name in own))
+
+
+@flow(name="paper", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
+def paper(
+    checkpoint: str = "",
+    dataset: str = "digits",
+    split: str = "",
+    resolution: int | None = None,
+    steps: list[int] = [10, 20, 50, 100, 1000],  # noqa: B006 (Prefect shows it in the form)
+    etas: list[float] = [0.0, 0.2, 0.5, 1.0],  # noqa: B006
+    spacing: Spacing = "uniform",
+    n_images: int = 1000,
+    reconstruction_steps: list[int] = [10, 20, 50, 100, 200, 500, 1000],  # noqa: B006
+    n_reconstructed: int = 256,
+    features: str = "classifier",
+    feature_weights: str = "",
+    seed: int = 0,
+    shard_size: int = 512,
+    batch_size: int = 256,
+    threads: int = 1,
+    device: str = "cpu",
+    train_steps: int = TrainSpec.steps,
+) -> dict[str, Any]:
+    """Runs the DDIM paper's experiments on one checkpoint and sets them beside its numbers.
+
+    Args:
+        checkpoint: Folder of an unconditional diffusers pipeline or UNet2DModel; empty trains
+            the toy model, as `fid-grid` does.
+        dataset, split, resolution, features, feature_weights: As of `fid-grid`.
+        steps, etas: The grid of table 1; sigma-hat is always a line of it.
+        spacing: How S timesteps are chosen; the paper has `quad` for CIFAR10, else `uniform`.
+        n_images: Images per cell.
+        reconstruction_steps: The S of table 2.
+        n_reconstructed: Real images that are encoded and decoded: held-out ones where the data
+            set has any, else of the reference.
+        seed, shard_size, batch_size, threads, device, train_steps: As of `fid-grid`.
+
+    Returns:
+        Where the report is, the digests of the grid's rows, the reconstruction errors, and how
+        many images had to be drawn for the grid.
+
+    Raises:
+        ValueError: If the request cannot be; nothing has been sampled or trained then.
+        ExplorationFailedError, CellsFailedError: If experiments, or cells of the grid, failed.
+    """
+    request = paper_request(dict(locals()))
+    check_writable()
+    grid = request.checked_grid()
+    model, real = _prepare(request, grid)
+    reconstructions, pictures = _explore(request, grid, model, real)
+    scored = fid_grid(**request.grid)
+    rows = read_rows(scored["cells"])
+    report, name = _report(request, grid, model, real, rows, reconstructions, pictures)
+    place = publish_paper_report(name, report, rows, reconstructions)
+    for sentence in report["reading"]:
+        _say(sentence)
+    tracked = track_paper(name, rows, reconstructions, report, return_state=True)
+    if not tracked.is_completed():
+        _say(f"MLflow could not be reached, the run is not logged: {tracked.message}")
+    keys = ("steps", "n", "mse", "mse_low", "mse_high")
+    return {
+        "report": place,
+        "cells": scored["cells"],
+        "reconstructions": [{key: record[key] for key in keys} for record in reconstructions],
+        "images_drawn": scored["images_drawn"],
+    }
+
+
+def _prepare(request: PaperRequest, grid: GridRequest) -> tuple[CheckpointRecord, dict[str, Any]]:
+    """Returns the checkpoint, and the real images to encode with what people call them.
+
+    The toy's training is the grid's: it is found in the cache there.
+    """
+    model = None
+    if grid.checkpoint:
+        name = Path(grid.checkpoint).resolve().name
+        model = open_checkpoint(import_checkpoint(grid.checkpoint), name)
+        require_unconditional(model["n_classes"])
+        request.require_steps(model["n_train"])
+    resolution = model["resolution"] if model else grid.resolution
+    held_out = grid.held_out_split()
+    split = held_out or grid.split
+    images = prepare_data(content_of(grid.dataset), split, resolution, location=grid.dataset)
+    if request.n_reconstructed > images["n"]:
+        raise ValueError(
+            f"n_reconstructed is {request.n_reconstructed} and {grid.dataset!r} {split} has "
+            f"{images['n']} images; ask for at most these"
+        )
+    if model and model["channels"] != images["channels"]:
+        raise ValueError(
+            f"the checkpoint makes images of {model['channels']} channels and the data set has "
+            f"{images['channels']}; they must be equal"
+        )
+    if model is None:
+        training = submit_training(
+            grid.dataset, grid.resolution, grid.train_steps, grid.seed, grid.device
+        )
+        model = open_checkpoint(training.result(), f"toy-{Path(grid.dataset).stem}")
+    about = {"dataset": Path(grid.dataset).name, "split": split, "held_out": held_out is not None}
+    return model, {"images": images, "about": {**about, "n": request.n_reconstructed}}
+
+
+def _explore(
+    request: PaperRequest, grid: GridRequest, model: CheckpointRecord, real: dict[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Runs all but the grid, the costliest first; returns the reconstructions by S, and pictures.
+
+    Raises:
+        ExplorationFailedError: When all have ended, if any failed.
+    """
+    ref, execution, seed = model["ref"], grid.execution(), grid.seed
+    work: dict[str, Any] = {}
+    all_steps = sorted(set(request.reconstruction_steps))
+    for steps in reversed(all_steps):
+        work[f"reconstruction S={steps}"] = reconstruct.submit(
+            _eta_zero(steps, grid, model), ref, real["images"], request.n_reconstructed, execution
+        )
+    several = [_eta_zero(steps, grid, model) for steps in sorted(set(grid.steps))]
+    pictured = _eta_zero(min(PICTURE_STEPS, model["n_train"]), grid, model)
+    work["consistency"] = consistency.submit(several, ref, seed, execution)
+    work["interpolate"] = interpolate.submit(pictured, ref, seed, N_LINES, N_POINTS, execution)
+    work["x0_sequence"] = x0_sequence.submit(pictured, ref, seed, N_PREDICTED, execution)
+    results = _results(work)
+    reconstructions = [results.pop(f"reconstruction S={steps}") for steps in all_steps]
+    for record in reconstructions:
+        error = error_text(record["mse"], record["mse_low"], record["mse_high"])
+        _say(f"reconstruction S = {record['steps']:<4}  squared error {error}  n = {record['n']}")
+    return reconstructions, results
+
+
+def _results(work: dict[str, Any]) -> dict[str, Any]:
+    for future in work.values():
+        future.wait()
+    failures = [
+        f"{name} ({str(f.state.message).removeprefix('Task run encountered an exception ')})"
+        for name, f in work.items()
+        if not f.state.is_completed()
+    ]
+    if failures:
+        raise ExplorationFailedError(
+            f"{len(failures)} of {len(work)} experiments failed: {'; '.join(failures)}"
+        )
+    return {name: future.result() for name, future in work.items()}
+
+
+def _eta_zero(steps: int, grid: GridRequest, model: CheckpointRecord) -> SamplerSpec:
+    kind: Any = model["prediction_type"]  # the spec checks it
+    return SamplerSpec(steps=steps, spacing=grid.spacing, prediction_type=kind)
+
+
+def _report(
+    request: PaperRequest,
+    grid: GridRequest,
+    model: CheckpointRecord,
+    real: dict[str, Any],
+    rows: list[dict[str, Any]],
+    reconstructions: list[dict[str, Any]],
+    pictures: dict[str, Any],
+) -> tuple[dict[str, Any], str]:
+    """Renders the report; returns it with the run's identity."""
+    shown = _samples_shown(grid, model)
+    start, stop = grid.shards()[0]
+    samples = [  # drawn by the grid: these come from the store
+        sample_shard(cell, model["ref"], start, stop, grid.execution()) for cell in shown
+    ]
+    digests = {_place_of(row): row["cell_digest"] for row in rows}
+    sampled = [digests[c.sampler.variance, c.sampler.eta, c.sampler.steps] for c in shown]
+    about = real["about"]
+    report = render_paper_report(rows, reconstructions, pictures, samples, sampled, about)
+    all_steps = sorted(set(request.reconstruction_steps))
+    name = digest(sorted(row["cell_digest"] for row in rows), all_steps, real["images"], about["n"])
+    return report, name
+
+
+def _samples_shown(grid: GridRequest, model: CheckpointRecord) -> list[GridCell]:
+    """The cells of figure 3: few and many steps of every line, as near to the paper's as asked."""
+    chosen = {min(grid.steps, key=lambda s: abs(s - wanted)) for wanted in (FEW_STEPS, MANY_STEPS)}
+    cells = grid.cells(model["n_train"], model["prediction_type"])
+    shown = [cell for cell in cells if cell.sampler.steps in chosen]
+    return sorted(shown, key=lambda cell: cell.sampler.steps)
+
+
+def _place_of(row: dict[str, Any]) -> tuple[str, float, int]:
+    return row["variance"], row["eta"], row["steps"]
+
+
+def _say(line: str) -> None:
+    """Puts a line into the run's log and, under the CLI, into the terminal."""
+    get_run_logger().info(line)
+    if os.environ.get("DDIM_TERMINAL"):
+        tqdm.write(line)

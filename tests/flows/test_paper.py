@@ -1,0 +1,197 @@
+"""The paper's flow: a small run with all it leaves, a second one from the cache, bad input."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from grids import _task_states as task_states
+from typer.testing import CliRunner
+
+from flows.cli_paper import paper as command
+
+pytestmark = pytest.mark.timeout(240)
+SMALL: dict[str, Any] = {
+    "steps": [2, 4], "etas": [0.0], "n_images": 25, "features": "pixels", "shard_size": 10,
+    "reconstruction_steps": [2, 4, 8], "n_reconstructed": 20,
+}  # fmt: skip
+COMPUTING = (
+    "reconstruct", "consistency", "interpolate", "x0-sequence", "sample-shard",
+    "render-paper-report",
+)  # fmt: skip
+FIGURES = {
+    "table_1.png", "table_2.png", "figure_3_samples.png", "figure_4_cost.png",
+    "figure_5_consistency.png", "figure_6_line.png", "figure_6_grid.png", "x0_sequence.png",
+    "reconstructions.png",
+}  # fmt: skip
+API_LAGS_AT_MOST = 90.0  # seconds until the last state of a finished run is in the database
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its id, what it returned, and its own task runs by name and state."""
+
+    flow_run_id: Any
+    result: dict[str, Any]
+    tasks: Counter[tuple[str, str]]
+
+    @property
+    def computed(self) -> dict[str, int]:
+        """How many runs of each cached task did not come from the cache."""
+        return {
+            name: n
+            for (name, state), n in self.tasks.items()
+            if name in COMPUTING and state != "Cached"
+        }
+
+
+def run(**asked: Any) -> Run:
+    """Runs the flow, small where nothing is asked, and waits until the API knows of all of it."""
+    from prefect.client.orchestration import get_client
+
+    from flows.paper import paper
+
+    state = paper(**{**SMALL, **asked}, return_state=True)
+    assert state.is_completed(), state.message
+    flow_run_id = state.state_details.flow_run_id
+    deadline = time.monotonic() + API_LAGS_AT_MOST
+    seen: list[Counter[tuple[str, str]]] = []
+    while len(seen) < 3 or seen[-3:] != 3 * seen[-1:] or not _ended(seen[-1]):
+        assert time.monotonic() < deadline, f"not final: {seen[-1]}"
+        time.sleep(0.2)
+        with get_client(sync_client=True) as client:
+            seen.append(task_states(client, flow_run_id))
+    return Run(flow_run_id, state.result(), seen[-1])
+
+
+def _ended(tasks: Counter[tuple[str, str]]) -> bool:
+    return {state for _, state in tasks} <= {"Completed", "Cached"} and any(
+        name == "track-paper" for name, _ in tasks
+    )
+
+
+def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(
+    server: str, toy: str
+) -> None:
+    from mlflow import MlflowClient
+    from prefect.client.orchestration import get_client
+
+    from tasks.table import read_table
+
+    first = run(checkpoint=toy, seed=71)
+    assert first.computed == {
+        "reconstruct": 3, "consistency": 1, "interpolate": 1, "x0-sequence": 1,
+        "render-paper-report": 1,
+    }  # fmt: skip
+    assert first.tasks["sample-shard", "Cached"] == 2  # S = 4 of both lines, drawn by the grid
+    rows = read_table(first.result["cells"])
+    assert sorted(zip(rows["variance"], rows["steps"], strict=True)) == [
+        ("eta", 2), ("eta", 4), ("sigma_hat", 2), ("sigma_hat", 4),
+    ]  # fmt: skip
+    assert first.result["images_drawn"] == 4 * 25
+    assert [r["steps"] for r in first.result["reconstructions"]] == [2, 4, 8]
+    assert all(0 < r["mse_low"] < r["mse"] < r["mse_high"] for r in first.result["reconstructions"])
+
+    page = Path(first.result["report"])
+    text = page.read_text()
+    assert page.parent.name.startswith("paper-")
+    assert {path.name for path in page.parent.iterdir()} == {"index.html", *FIGURES}
+    assert text.count("data:image/png;base64,") == len(FIGURES)
+    assert "another model and another data set" in text
+    assert "20 held-out images (digits test)" in text
+
+    again = run(checkpoint=toy, seed=71)
+    assert again.computed == {}
+    assert again.result == {**first.result, "images_drawn": 0}
+    assert page.read_text() == text
+
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("paper")
+    runs = [r for r in client.search_runs([experiment.experiment_id])
+            if r.data.params["seed"] == "71"]  # fmt: skip
+    assert len(runs) == 1
+    for record in first.result["reconstructions"]:
+        logged = runs[0].data.metrics[f"reconstruction_mse_S{record['steps']}"]
+        assert logged == record["mse"]
+    kept = {file.path for file in client.list_artifacts(runs[0].info.run_id)}
+    assert kept == {"report.html", *FIGURES}
+
+    with get_client(sync_client=True) as api:
+        artifacts = [a for a in api.read_artifacts() if a.flow_run_id == first.flow_run_id]
+    assert "paper-report" in {artifact.key for artifact in artifacts}
+
+
+def test_the_toy_is_trained_once_and_rows_are_those_of_a_grid_run_alone(server: str) -> None:
+    from flows.fid_grid import fid_grid
+
+    both = run(train_steps=5, seed=72, reconstruction_steps=[2])
+    assert both.tasks["train-toy", "Completed"] == 1
+    grid = {name: SMALL[name] for name in ("steps", "etas", "n_images", "features", "shard_size")}
+    alone = fid_grid(train_steps=5, seed=72, **grid)
+    assert set(alone["cells"]) == set(both.result["cells"])
+    assert alone["images_drawn"] == 0
+
+
+def save_conditional(folder: Path) -> Path:
+    """An untrained network that is told of 3 classes."""
+    from diffusers import UNet2DModel
+
+    UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8,), norm_num_groups=8,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), layers_per_block=1,
+        num_class_embeds=3,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def refused(words: str) -> str:
+    app = typer.Typer()
+    app.command()(command)
+    found = CliRunner().invoke(app, words.split())
+    assert found.exit_code == 2, found.stderr
+    lines = [line for line in found.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, found.stderr
+    assert lines[0].startswith("ddim: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("--steps 0", "steps is 0; it must be at least 1"),
+        ("--steps 10,1001", "1001"),
+        ("--steps []", "steps is empty"),
+        ("--etas 2", "eta is 2.0; it must lie in [0, 1]"),
+        ("--n-images 1", "n_images is 1; it must be at least 2"),
+        ("--reconstruction-steps 10,0", "reconstruction_steps is 0; it must be at least 1"),
+        ("--reconstruction-steps 1001", "1001 steps of 1000"),
+        ("--reconstruction-steps []", "reconstruction_steps is empty"),
+        ("--n-reconstructed 0", "n_reconstructed is 0; it must be at least 2"),
+        ("--checkpoint nowhere", "there is no checkpoint folder 'nowhere'"),
+        ("--spacing log", "spacing is 'log'"),
+        ("--batch-size 0", "batch_size is 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(words: str, wanted: str) -> None:
+    assert wanted in refused(words)
+
+
+def test_what_only_the_checkpoint_or_the_data_tell_is_refused_before_any_sampling(
+    server: str, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*work: Any) -> None:
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr("flows.paper._explore", nothing)
+    monkeypatch.setattr("flows.paper.submit_training", nothing)
+    assert "1001 steps of 1000" in refused(f"--checkpoint {toy} --reconstruction-steps 1001")
+    assert "1001 steps of 1000" in refused(f"--checkpoint {toy} --steps 1001")
+    conditional = save_conditional(tmp_path / "conditional")
+    assert "the checkpoint is conditional on 3 classes" in refused(f"--checkpoint {conditional}")
+    too_many = refused("--n-reconstructed 501")
+    assert "n_reconstructed is 501 and 'digits' test has 500 images" in too_many
