@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ddim_core.frechet import Reference
 from ddim_core.kernel import kid, usual_subset_size
-from ddim_core.manifold import precision_recall
+from ddim_core.manifold import Manifold, precision_recall
 from ddim_core.moments import FeatureMoments
 from ddim_core.uncertainty import frechet_interval
 
@@ -54,8 +54,28 @@ class CellScore:
     recall: float | None
 
 
+@dataclass(frozen=True, eq=False)
+class ScoreReference:
+    """A reference's features [m, d] with what every score against them needs, taken once."""
+
+    features: NDArray[np.float32]
+    gaussian: Reference
+    manifold: Manifold | None
+
+    @classmethod
+    def of(cls, features: NDArray[np.float32]) -> ScoreReference:
+        """Measures a reference.
+
+        Raises:
+            ValueError: If it has fewer than 2 images, or features are not finite.
+        """
+        gaussian = Reference.of(FeatureMoments.from_features(features))
+        manifold = Manifold.of(features, NEAREST) if len(features) > NEAREST else None
+        return cls(features, gaussian, manifold)
+
+
 def score_features(
-    shards: Sequence[NDArray[np.float32]], reference: NDArray[np.float32]
+    shards: Sequence[NDArray[np.float32]], reference: NDArray[np.float32] | ScoreReference
 ) -> CellScore:
     """Scores a cell's feature shards against the reference's features.
 
@@ -64,23 +84,24 @@ def score_features(
 
     Args:
         shards: Features [n, d] of each shard, in order of image index.
-        reference: Features [m, d] of the real images.
+        reference: Features [m, d] of the real images, or what `ScoreReference.of` made of them.
 
     Raises:
         ValueError: If there are fewer than 2 images on either side, or features are not finite.
     """
     generated = np.concatenate(shards)
     groups = [FeatureMoments.from_features(group) for group in _groups(shards)]
-    frechet = frechet_interval(groups, Reference.of(FeatureMoments.from_features(reference)))
-    subset_size = usual_subset_size(len(generated), len(reference))
-    kid_mean, kid_std = kid(generated, reference, subset_size=subset_size)
+    against = reference if isinstance(reference, ScoreReference) else ScoreReference.of(reference)
+    frechet = frechet_interval(groups, against.gaussian)
+    subset_size = usual_subset_size(len(generated), len(against.features))
+    kid_mean, kid_std = kid(generated, against.features, subset_size=subset_size)
     precision: float | None = None
     recall: float | None = None
-    if min(len(generated), len(reference)) > NEAREST:
-        precision, recall = precision_recall(reference, generated, k=NEAREST)
+    if against.manifold is not None and len(generated) > NEAREST:
+        precision, recall = precision_recall(against.manifold, generated)
     return CellScore(
         n_images=len(generated),
-        n_reference=len(reference),
+        n_reference=len(against.features),
         fid=frechet.fid,
         fid_low=frechet.fid_low,
         fid_high=frechet.fid_high,

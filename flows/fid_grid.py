@@ -81,7 +81,7 @@ def fid_grid(
     features: str = "classifier",
     feature_weights: str = "",
     seed: int = 0,
-    shard_size: int = 512,
+    shard_size: int = 768,
     batch_size: int = 256,
     threads: int = 1,
     device: str = "cpu",
