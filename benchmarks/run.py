@@ -23,7 +23,7 @@ from typing import Any
 RESULTS = Path(__file__).with_name("results.json")
 REPEATS = 5
 GRID_REPEATS = 2
-IMAGES, BATCH = 768, 256  # the flow's own batches, which divide the images
+IMAGES, BATCH = 2048, 256  # the flow's own batches, which divide the images
 STEPS, ETAS = [5, 10, 20, 50], [0.0, 0.2, 0.5, 1.0]
 
 

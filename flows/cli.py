@@ -45,13 +45,13 @@ def grid(
     ] = None,
     clip: Annotated[bool | None, option("Clip each predicted x0 to [-1, 1] [off].")] = None,
     guidance: Annotated[str | None, option("Guidance scales, with classes [1].")] = None,
-    n_images: Annotated[int | None, option("Images per cell [1536].")] = None,
+    n_images: Annotated[int | None, option("Images per cell [2048].")] = None,
     features: Annotated[
         str | None, option("classifier, inception-v3, pixels [classifier].")
     ] = None,
     feature_weights: Annotated[str | None, option("Weights file of inception-v3.")] = None,
     seed: Annotated[int | None, option("Keys every image's random stream [0].")] = None,
-    shard_size: Annotated[int | None, option("Images per unit of work [768].")] = None,
+    shard_size: Annotated[int | None, option("Images per unit of work [1024].")] = None,
     batch_size: Annotated[int | None, option("Images per network call [256].")] = None,
     threads: Annotated[int | None, option("Torch threads per task [1].")] = None,
     device: Annotated[str | None, option("cpu, or cuda (untested) [cpu].")] = None,

@@ -33,7 +33,7 @@ def paper(
     ] = None,
     feature_weights: Annotated[str | None, option("Weights file of inception-v3.")] = None,
     seed: Annotated[int | None, option("Keys every image's random stream [0].")] = None,
-    shard_size: Annotated[int | None, option("Images per unit of work [768].")] = None,
+    shard_size: Annotated[int | None, option("Images per unit of work [250].")] = None,
     batch_size: Annotated[int | None, option("Images per network call [256].")] = None,
     threads: Annotated[int | None, option("Torch threads per task [1].")] = None,
     device: Annotated[str | None, option("cpu, or cuda (untested) [cpu].")] = None,

@@ -77,11 +77,11 @@ def fid_grid(
     spacing: Spacing = "uniform",
     clip: bool = False,
     guidance: list[float] = [1.0],  # noqa: B006
-    n_images: int = 1536,
+    n_images: int = 2048,
     features: str = "classifier",
     feature_weights: str = "",
     seed: int = 0,
-    shard_size: int = 768,
+    shard_size: int = 1024,
     batch_size: int = 256,
     threads: int = 1,
     device: str = "cpu",

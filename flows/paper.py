@@ -100,7 +100,7 @@ def paper(
     features: str = "classifier",
     feature_weights: str = "",
     seed: int = 0,
-    shard_size: int = 768,
+    shard_size: int = 250,
     batch_size: int = 256,
     threads: int = 1,
     device: str = "cpu",
