@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from ddim_core.reading import lines
@@ -55,9 +56,10 @@ def curves(rows: Sequence[Row], floor: Row | None) -> bytes:
         axes.plot(steps, [row["fid"] for row in line], "o-", ms=4, color=colour, label=name)
         if all(row["fid_low"] is not None for row in line):
             low = [max(row["fid_low"], 1e-3) for row in line]
-            axes.fill_between(
-                steps, low, [row["fid_high"] for row in line], color=colour, alpha=0.2, lw=0
-            )
+            high = [row["fid_high"] for row in line]
+            axes.fill_between(steps, low, high, color=colour, alpha=0.2, lw=0)
+            if len(steps) == 1:  # a band has no width there
+                axes.vlines(steps, low, high, color=colour, alpha=0.5)
     if floor and floor["n_images"] == rows[0]["n_images"]:  # else the bias of N differs
         axes.axhline(floor["fid"], color="black", lw=1, ls=":")
         text = f"held-out real images, N = {floor['n_images']}: {floor['fid']:.1f}"
@@ -66,6 +68,8 @@ def curves(rows: Sequence[Row], floor: Row | None) -> bytes:
     axes.set(xscale="log", yscale="log", xlabel="steps S", ylabel="FID (95 % band)")
     all_steps = sorted({row["steps"] for row in rows})
     axes.set_xticks(all_steps, [str(s) for s in all_steps])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.minorticks_off()
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
