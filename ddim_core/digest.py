@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 PACKAGES = ("ddim_core.", "tasks.")
@@ -66,6 +67,10 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# Python 3.11 fails with a SystemError when two threads parse at once, and trees are shared.
+_parsing = Lock()
+
+
 @cache
 def code_digest(module: str) -> str:
     """Returns the digest of a module and of all code of ours that it imports, directly or not.
@@ -75,14 +80,15 @@ def code_digest(module: str) -> str:
     own version counts too: the same text may parse to another tree under another version, and
     then everything is made again, which is safe.
     """
-    parts = []
-    for name in sorted(_closure(module)):
-        path = _source_path(name)
-        parts.append([name, ast.dump(_without_docstrings(_tree(path)))])
-        for companion in sorted(path.parent.glob(f"{path.stem}.*")):
-            if companion.suffix in COMPANIONS:
-                parts.append([companion.name, file_digest(companion)])
-    return digest(parts)
+    with _parsing:
+        parts = []
+        for name in sorted(_closure(module)):
+            path = _source_path(name)
+            parts.append([name, ast.dump(_without_docstrings(_tree(path)))])
+            for companion in sorted(path.parent.glob(f"{path.stem}.*")):
+                if companion.suffix in COMPANIONS:
+                    parts.append([companion.name, file_digest(companion)])
+        return digest(parts)
 
 
 def _closure(module: str) -> set[str]:

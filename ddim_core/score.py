@@ -14,7 +14,7 @@ from ddim_core.manifold import Manifold, precision_recall
 from ddim_core.moments import FeatureMoments
 from ddim_core.uncertainty import frechet_interval
 
-LEAST_GROUPS = 10
+LEAST_GROUPS = 20
 NEAREST = 3
 
 
@@ -79,8 +79,9 @@ def score_features(
 ) -> CellScore:
     """Scores a cell's feature shards against the reference's features.
 
-    The jackknife leaves out one shard at a time; fewer than ten shards are first cut into at
-    least ten groups, so that small runs have an interval too.
+    The jackknife leaves out one shard at a time; fewer than twenty shards are first cut into at
+    least twenty groups (as far as groups of 2 allow): with few groups the spread itself is known
+    badly, and paired tests lose power.
 
     Args:
         shards: Features [n, d] of each shard, in order of image index.

@@ -194,3 +194,17 @@ def test_code_digest_runs_nothing_that_it_reads(write: Write) -> None:
     write("made_a.py", "raise SystemExit('this module must not be run')\n")
     assert len(code_digest("ddim_core.made_a")) == 64
     assert "ddim_core.made_a" not in sys.modules
+
+
+def test_many_threads_may_take_digests_at_once() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from ddim_core import digest as module
+
+    expected = module.code_digest("tasks.report")
+    for _ in range(5):
+        module.code_digest.cache_clear()
+        module._tree.cache_clear()
+        with ThreadPoolExecutor(8) as pool:
+            names = ["tasks.report", "tasks.sample", "tasks.train", "tasks.score"] * 4
+            assert next(pool.map(module.code_digest, names)) == expected

@@ -51,11 +51,11 @@ def test_interval_holds_the_estimate_and_the_truth_is_where_the_shift_says() -> 
 @pytest.mark.parametrize(
     ("sizes", "groups"),
     [
-        ([100] * 12, [100] * 12),  # ten shards or more are the groups
-        ([100] * 10, [100] * 10),
-        ([50, 50], [10] * 10),  # fewer are cut into at least ten
-        ([100], [10] * 10),
-        ([10, 10, 5], [3, 3, 2, 2, 3, 3, 2, 2, 3, 2]),  # no group below 2 images
+        ([100] * 21, [100] * 21),  # twenty shards or more are the groups
+        ([100] * 20, [100] * 20),
+        ([50, 50], [5] * 20),  # fewer are cut into at least twenty
+        ([100], [5] * 20),
+        ([10, 10, 5], [2] * 10 + [3, 2]),  # no group below 2 images
         ([8], [2] * 4),
     ],
 )
