@@ -40,7 +40,7 @@ def worker(project: Project, tmp_path: Path) -> Iterator[None]:
     yield
     process.terminate()
     try:
-        process.wait(30)
+        process.wait(5)  # an idle worker takes half a minute to end by itself
     except subprocess.TimeoutExpired:
         process.kill()
 
