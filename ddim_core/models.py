@@ -45,6 +45,7 @@ class UNetModel:
     def __init__(self, unet: UNet2DModel) -> None:
         # One memory layout, whatever the network came in: kernels and their rounding depend on it.
         self.unet = unet.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
+        self._weight = next(self.unet.parameters())  # diffusers' own `dtype` takes milliseconds
         self._traces: dict[tuple[object, ...], Callable[..., Tensor]] = {}
 
     def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -55,7 +56,7 @@ class UNetModel:
             t: Their timesteps, int64.
             labels: Their classes, int64 [n], for a class-conditional network, else None.
         """
-        x = x_t.to(self.unet.dtype)
+        x = x_t.to(self._weight.dtype)
         inputs = (x, t) if labels is None else (x, t, labels)
         if x_t.device.type != "cpu":
             with torch.inference_mode():
@@ -69,13 +70,18 @@ class UNetModel:
     def _traced(self, *inputs: Tensor) -> Tensor:
         key = (*inputs[0].shape, inputs[0].dtype, len(inputs))
         if key not in self._traces:
-            with _tracing, warnings.catch_warnings():
-                # TorchScript is kept by torch but marked as replaced by torch.compile, which
-                # needs a C++ compiler and half a minute; the pinned version has both.
-                warnings.simplefilter("ignore")
-                trace = torch.jit.trace(_AsModule(self.unet).eval(), inputs, check_trace=False)
-                self._traces.setdefault(key, torch.jit.freeze(trace))
+            with _tracing:  # tracing takes a second: threads wait for the one that does it
+                if key not in self._traces:
+                    self._traces[key] = self._trace(inputs)
         return self._traces[key](*inputs)
+
+    def _trace(self, inputs: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+        # TorchScript is kept by torch but marked as replaced by torch.compile, which needs a C++
+        # compiler and half a minute; the pinned version has both.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trace = torch.jit.trace(_AsModule(self.unet).eval(), inputs, check_trace=False)
+            return torch.jit.freeze(trace)
 
 
 class _AsModule(torch.nn.Module):
