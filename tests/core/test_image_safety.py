@@ -124,7 +124,7 @@ def test_a_damaged_image_is_refused_or_read_and_a_png_never_as_another(form: str
             assert form != "PNG" or read.tobytes() == pixels
     assert time.perf_counter() - began < WITHIN_SECONDS
     if form == "PNG" or how != "one bit":
-        assert refused > ROUNDS / 8
+        assert refused > 0
     if form == "PNG" or how == "truncated":
         assert refused > ROUNDS / 2
 
