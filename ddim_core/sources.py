@@ -32,7 +32,7 @@ def licence_of(folder: Path) -> str:
     return printable(stated[1].strip("\"' ")) if stated else ""
 
 
-def name_of(dataset: str) -> str:
+def dataset_name(dataset: str) -> str:
     """Returns what people call a data set: the last part of its place or id."""
     path = Path(dataset)
     return printable(path.resolve().name if path.exists() else dataset.rsplit("/", 1)[-1])

@@ -14,7 +14,7 @@ from prefect.futures import PrefectFuture, as_completed
 
 from ddim_core.conditioning import require_guidable
 from ddim_core.digest import digest
-from ddim_core.sources import name_of
+from ddim_core.sources import dataset_name
 from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec
 from flows.progress import GridProgress
 from flows.request import GridRequest
@@ -192,7 +192,7 @@ def _prepare(request: GridRequest) -> GridInputs:
     extractor_future = _submit_extractor(request, data, held_out)
     if training is not None:
         kind = "-conditional" if request.class_conditional else ""
-        name = f"toy-{Path(name_of(request.dataset)).stem}{kind}"
+        name = f"toy-{Path(dataset_name(request.dataset)).stem}{kind}"
         checkpoint = open_checkpoint(training.result(), name)
     if checkpoint["channels"] != reference_images["channels"]:
         raise ValueError(
@@ -312,7 +312,7 @@ def _protocol(request: GridRequest, inputs: GridInputs) -> dict[str, Any]:
         "extractor_digest": inputs.extractor["artifact"],
         "extractor": inputs.extractor["kind"],
         "reference_digest": inputs.reference_images["artifact"],
-        "dataset": ", ".join(filter(None, [name_of(request.dataset), request.images().label])),
+        "dataset": ", ".join(filter(None, [dataset_name(request.dataset), request.images().label])),
         "split": request.split,
         "resize": inputs.reference_images["resize"],
         "n_images": request.n_images,

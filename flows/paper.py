@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ddim_core.digest import digest
 from ddim_core.schedule import timesteps
-from ddim_core.sources import name_of
+from ddim_core.sources import dataset_name
 from ddim_core.specs import GridCell, SamplerSpec, Spacing, TrainSpec, require_at_least
 from flows.fid_grid import fid_grid
 from flows.request import GridRequest
@@ -184,8 +184,12 @@ def _prepare(request: PaperRequest, grid: GridRequest) -> tuple[CheckpointRecord
         training = submit_training(
             grid.dataset, grid.resolution, grid.train_steps, grid.seed, grid.device
         )
-        model = open_checkpoint(training.result(), f"toy-{Path(name_of(grid.dataset)).stem}")
-    about = {"dataset": name_of(grid.dataset), "split": split, "held_out": held_out is not None}
+        model = open_checkpoint(training.result(), f"toy-{Path(dataset_name(grid.dataset)).stem}")
+    about = {
+        "dataset": dataset_name(grid.dataset),
+        "split": split,
+        "held_out": held_out is not None,
+    }
     return model, {"images": images, "about": {**about, "n": request.n_reconstructed}}
 
 
