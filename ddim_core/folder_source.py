@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -137,10 +136,10 @@ def walk(folder: Path) -> list[Path]:
     while waiting:
         here, ancestors = waiting.pop()
         try:
-            names = [name for name in os.listdir(here) if not name.startswith(".")]
+            entries = [path for path in here.iterdir() if not path.name.startswith(".")]
         except OSError as error:
             raise ValueError(f"{printable(str(here))} cannot be read: {error.strerror}") from error
-        for path in (here / name for name in names):
+        for path in entries:
             if not path.is_dir():
                 found.append(path.relative_to(folder))
             elif (target := path.resolve()) not in ancestors:
