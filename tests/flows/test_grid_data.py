@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from grids import GridRun
@@ -20,12 +21,18 @@ PLANTED = "<img src=x onerror=alert(1)> a|b $x"
 def test_a_toy_of_own_images_is_trained_and_scored(
     run_grid: Callable[..., GridRun], tmp_path: Path
 ) -> None:
+    from flows.fid_grid import fid_grid
+
     folder = afhq(tmp_path / PLANTED)
     (folder / "train" / "cat" / "waste.png").write_bytes(b"waste")
-    asked = {"checkpoint": "", "dataset": str(folder), "resolution": 8, "train_steps": 2}
-    refused = run_grid(**asked)
-    assert refused.state == "Failed"
-    assert "train/cat/waste.png cannot be read as an image" in refused.message
+    asked: dict[str, Any] = {
+        "checkpoint": "",
+        "dataset": str(folder),
+        "resolution": 8,
+        "train_steps": 2,
+    }
+    with pytest.raises(ValueError, match=r"train/cat/waste\.png cannot be read as an image"):
+        fid_grid(**asked, features="pixels", n_images=4)
     run = run_grid(**asked, max_broken=1)
     (first, second) = run.rows
     for row in (first, second):
