@@ -13,9 +13,9 @@ from ddim_core.schedule import timesteps
 from ddim_core.specs import (
     Execution,
     GridCell,
+    ImageSpec,
     NoiseSpec,
     PredictionType,
-    ImageSpec,
     SamplerSpec,
     Spacing,
     Variance,
