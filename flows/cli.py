@@ -47,9 +47,16 @@ def grid(
     guidance: Annotated[str | None, option("Guidance scales, with classes [1].")] = None,
     n_images: Annotated[int | None, option("Images per cell [2048].")] = None,
     features: Annotated[
-        str | None, option("classifier, inception-v3, pixels [classifier].")
+        str | None,
+        option(
+            "classifier, pixels, inception-v3, afhq-inception, clip-vit-b-32, dinov2-vit-b-14 "
+            "[classifier]."
+        ),
     ] = None,
-    feature_weights: Annotated[str | None, option("Weights file of inception-v3.")] = None,
+    feature_weights: Annotated[str | None, option("File, folder or hub id of its weights.")] = None,
+    resize: Annotated[
+        str | None, option("Native size to network: tf1, clean, torch [its usual one].")
+    ] = None,
     seed: Annotated[int | None, option("Keys every image's random stream [0].")] = None,
     shard_size: Annotated[int | None, option("Images per unit of work [1024].")] = None,
     batch_size: Annotated[int | None, option("Images per network call [256].")] = None,

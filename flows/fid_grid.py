@@ -22,7 +22,7 @@ from flows.train_toy import submit_training, training_split
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
 from tasks.data import content_of, prepare_data
 from tasks.embed import embed_images
-from tasks.extractor import inception_extractor, pixel_extractor, train_extractor
+from tasks.extractor import ready_extractor, train_extractor
 from tasks.judge import judge_classes
 from tasks.report import publish_report, render_report
 from tasks.sample import sample_shard
@@ -80,6 +80,7 @@ def fid_grid(
     n_images: int = 2048,
     features: str = "classifier",
     feature_weights: str = "",
+    resize: str = "",
     seed: int = 0,
     shard_size: int = 1024,
     batch_size: int = 256,
@@ -104,9 +105,12 @@ def fid_grid(
         guidance: Scales of classifier-free guidance, for a class-conditional checkpoint: 0 leaves
             the class out, 1 is no guidance. Image k is asked to be of class k mod n_classes.
         n_images: Images per cell. Asking for more later draws only the new ones.
-        features: `classifier` (trained on the data set's labels), `inception-v3` or `pixels`.
-        feature_weights: File with the weights of inception-v3; empty takes torch-fidelity's own,
-            downloaded once.
+        features: `classifier` (trained on the data set's labels), `pixels`, `inception-v3`,
+            `afhq-inception` (any torchvision Inception), `clip-vit-b-32` or `dinov2-vit-b-14`.
+        feature_weights: The weights: a file for the Inceptions, a transformers folder or hub id
+            for the others; empty takes the usual ones, downloaded once.
+        resize: From an image's native size to the network: `tf1`, `clean` or `torch`; empty takes
+            the network's usual one.
         seed: Keys every image's random stream (and the toy model's training).
         shard_size: Images per unit of work and of caching.
         batch_size: Images per network call; changes no result on a CPU.
@@ -201,10 +205,9 @@ def _submit_extractor(
     held_out: dict[str, Any] | None,
 ) -> Any:
     """Submits the making of the feature extractor; returns its future."""
-    if request.features == "pixels":
-        return pixel_extractor.submit()
-    if request.features == "inception-v3":
-        return inception_extractor.submit(request.feature_weights)
+    choice = request.extractor()
+    if choice.name != "classifier":
+        return ready_extractor.submit(choice)
     fitted = data(training_split(request.dataset))
     unseen = data("test") if request.split == "test" else held_out
     return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.execution())

@@ -1,0 +1,111 @@
+"""CLIP and DINOv2 as feature extractors, from transformers model folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ddim_core.network_features import NetworkFeatures, Scaling
+from ddim_core.weights import folder_digest, model_folder
+
+CLIP_HUB_ID = "openai/clip-vit-base-patch32"
+DINOV2_HUB_ID = "facebook/dinov2-base"
+DINOV2_SIZE = 224
+BATCH = 16
+# Of v / 255, as each network was trained.
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+DINOV2_MEAN, DINOV2_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class ClipFeatures(NetworkFeatures):
+    """The image embedding of CLIP (512 numbers of ViT-B/32), after its projection, not normalised.
+
+    Source: Radford et al. 2021 (arXiv:2103.00020).
+
+    Args:
+        place: A local transformers folder of a CLIP model, or its id on the Hugging Face hub.
+        resize: `clean` (the usual bicubic), `tf1` (torch-fidelity's) or `torch`.
+
+    Raises:
+        ValueError: If the model cannot be had, is no CLIP, or has no safetensors weights.
+    """
+
+    def __init__(self, place: str = CLIP_HUB_ID, resize: str = "clean") -> None:
+        from transformers import CLIPVisionModelWithProjection
+
+        folder = model_folder(place, "clip-vit-b-32")
+        kinds = ("clip", "clip_vision_model")
+        model = _load(CLIPVisionModelWithProjection, folder, "clip-vit-b-32", kinds)
+        super().__init__(
+            "clip-vit-b-32", folder, folder_digest(folder), "image_embeds", "transformers", resize,
+            _scaling(CLIP_MEAN, CLIP_STD), lambda pixels: model(pixel_values=pixels).image_embeds,
+            int(model.config.image_size), int(model.config.projection_dim), BATCH,
+        )  # fmt: skip
+
+
+class Dinov2Features(NetworkFeatures):
+    """The class token of DINOv2 after the last norm (768 numbers of ViT-B/14), at 224x224 pixels.
+
+    Source: Oquab et al. 2023 (arXiv:2304.07193); as a feature space of Frechet distances, Stein et
+    al. 2023 (arXiv:2306.04675).
+
+    Args:
+        place: A local transformers folder of a DINOv2 model, or its id on the Hugging Face hub.
+        resize: `clean` (the usual bicubic), `tf1` (torch-fidelity's) or `torch`.
+
+    Raises:
+        ValueError: If the model cannot be had, is no DINOv2, or has no safetensors weights.
+    """
+
+    def __init__(self, place: str = DINOV2_HUB_ID, resize: str = "clean") -> None:
+        from transformers import Dinov2Model
+
+        folder = model_folder(place, "dinov2-vit-b-14")
+        model = _load(Dinov2Model, folder, "dinov2-vit-b-14", ("dinov2",))
+        if DINOV2_SIZE % int(model.config.patch_size):
+            raise ValueError(
+                f"{place!r} has patches of {model.config.patch_size} pixels; they must divide "
+                f"{DINOV2_SIZE}"
+            )
+
+        def class_token(pixels: Tensor) -> Tensor:
+            return model(pixel_values=pixels).pooler_output
+
+        super().__init__(
+            "dinov2-vit-b-14", folder, folder_digest(folder), "class token", "transformers", resize,
+            _scaling(DINOV2_MEAN, DINOV2_STD), class_token,
+            DINOV2_SIZE, int(model.config.hidden_size), BATCH,
+        )  # fmt: skip
+
+
+def _load(kind: Any, folder: Path, what: str, model_types: tuple[str, ...]) -> Any:
+    """Opens a model folder offline; refuses one that is another network, or lacks weights."""
+    from transformers import AutoConfig
+
+    try:
+        model_type = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+        if model_type not in model_types:
+            raise ValueError(
+                f"{folder.name} is a {model_type!r}; {what} must be a {model_types[0]!r}"
+            )
+        model, told = kind.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True,
+            dtype=torch.float32,
+        )  # fmt: skip
+    except (OSError, LookupError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{folder.name} cannot be opened as {what}: {reason}") from error
+    if told["missing_keys"]:
+        raise ValueError(
+            f"{folder.name} lacks {len(told['missing_keys'])} weights of {what}, among them "
+            f"{sorted(told['missing_keys'])[0]}"
+        )
+    return model.eval().requires_grad_(False)
+
+
+def _scaling(mean: tuple[float, ...], std: tuple[float, ...]) -> Scaling:
+    return Scaling(tuple(255.0 * value for value in mean), tuple(255.0 * value for value in std))
