@@ -36,12 +36,15 @@ class AfhqInceptionFeatures(NetworkFeatures):
 
         path = Path(weights_path)
         network = Inception3(aux_logits=False, num_classes=1, init_weights=False)
-        layers = {n: m for n, m in network.named_children() if n not in NOT_THE_TRUNK}
-        trunk = nn.ModuleDict(layers)
-        state = _by_layer(read_state(path, "afhq-inception"), [n for n, m in layers.items()
-                                                              if not n.startswith("maxpool")])  # fmt: skip
+        trunk = nn.ModuleDict(
+            {name: m for name, m in network.named_children() if name not in NOT_THE_TRUNK}
+        )
+        state = _by_layer(
+            read_state(path, "afhq-inception"),
+            [name for name in trunk if not name.startswith("maxpool")],
+        )
         try:
-            trunk.load_state_dict({k: v for k, v in state.items() if _layer(k) in layers})
+            trunk.load_state_dict({key: v for key, v in state.items() if _layer(key) in trunk})
         except RuntimeError as error:
             raise ValueError(
                 f"{path.name} holds no torchvision Inception: {str(error).splitlines()[-1].strip()}"
@@ -50,10 +53,10 @@ class AfhqInceptionFeatures(NetworkFeatures):
         head = None
         if "fc.weight" in state and state["fc.weight"].shape[0] > 1:
             head = Head(state["fc.weight"], state.get("fc.bias"))
+        pooled = nn.Sequential(*trunk.values(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         super().__init__(
-            "afhq-inception", path, file_digest(path), f"pool, {INCEPTION_DIM}", "torchvision", resize,
-            Scaling((127.5,), (127.5,)),
-            nn.Sequential(*trunk.values(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            "afhq-inception", path, file_digest(path), f"pool, {INCEPTION_DIM}", "torchvision",
+            resize, Scaling((127.5,), (127.5,)), pooled,
             INCEPTION_SIZE, INCEPTION_DIM, INCEPTION_BATCH, head,
         )  # fmt: skip
 

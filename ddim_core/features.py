@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Protocol
@@ -108,21 +108,23 @@ class PixelFeatures:
         return None
 
 
-def features_of(
-    extractor: FeatureExtractor, images: Iterable[NDArray[np.uint8]]
-) -> Iterator[NDArray[np.float32]]:
-    """Extracts features of images that come one by one, each [h, w, c] of its own native size.
-
-    Yields float32 [m, d] for every 256 images in turn, in their order; no more are in memory.
-    """
+def in_groups(images: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.uint8]]]:
+    """Yields images that come one by one in lists of 256, in their order."""
     coming = iter(images)
     while group := list(islice(coming, IMAGES_AT_ONCE)):
-        rows = np.empty((len(group), extractor.dim), np.float32)
-        sizes = [image.shape for image in group]
-        for shape in dict.fromkeys(sizes):
-            chosen = [i for i, size in enumerate(sizes) if size == shape]
-            rows[chosen] = extractor(np.stack([group[i] for i in chosen]))
-        yield rows
+        yield group
+
+
+def features_of(
+    extractor: FeatureExtractor, images: Sequence[NDArray[np.uint8]]
+) -> NDArray[np.float32]:
+    """Extracts features [n, d] of images [h, w, c], each of its own native size."""
+    rows = np.empty((len(images), extractor.dim), np.float32)
+    sizes = [image.shape for image in images]
+    for shape in dict.fromkeys(sizes):
+        chosen = [i for i, size in enumerate(sizes) if size == shape]
+        rows[chosen] = extractor(np.stack([images[i] for i in chosen]))
+    return rows
 
 
 def require_images(images: NDArray[np.uint8], shape: tuple[int, ...]) -> None:

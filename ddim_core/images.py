@@ -168,20 +168,35 @@ def _from_parquet(path: Path, split: str, resolution: int | None) -> ImageSet:
     return ImageSet(_stacked(images), labels, path.stem, split)
 
 
-def _prepared(data: bytes, where: str, resolution: int | None) -> NDArray[np.uint8]:
+def opened(data: bytes, where: str) -> Image.Image:
+    """Decodes one image, turned as its camera says.
+
+    Raises:
+        ValueError: If it cannot be read or has more than 8 bits; `where` names it.
+    """
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            if opened.mode in DEEP_MODES:
-                raise ValueError(f"{where} has mode {opened.mode}; images must have 8 bits")
-            image = ImageOps.exif_transpose(opened).convert("RGB")
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode in DEEP_MODES:
+                raise ValueError(f"{where} has mode {image.mode}; images must have 8 bits")
+            image.load()
+            return ImageOps.exif_transpose(image)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"{where} cannot be read as an image: {error}") from error
-    if resolution is not None and image.size != (resolution, resolution):
-        scale = resolution / min(image.size)
-        size = [max(resolution, round(side * scale)) for side in image.size]
-        image = image.resize((size[0], size[1]), Image.Resampling.BICUBIC)
-        left, top = (size[0] - resolution) // 2, (size[1] - resolution) // 2
-        image = image.crop((left, top, left + resolution, top + resolution))
+
+
+def squared(image: Image.Image, resolution: int | None) -> Image.Image:
+    """Resizes the short side (Pillow bicubic, antialiased) and crops the centre; None: as it is."""
+    if resolution is None or image.size == (resolution, resolution):
+        return image
+    scale = resolution / min(image.size)
+    width, height = (max(resolution, round(side * scale)) for side in image.size)
+    left, top = (width - resolution) // 2, (height - resolution) // 2
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + resolution, top + resolution))
+
+
+def _prepared(data: bytes, where: str, resolution: int | None) -> NDArray[np.uint8]:
+    image = squared(opened(data, where).convert("RGB"), resolution)
     return np.asarray(image, dtype=np.uint8)
 
 

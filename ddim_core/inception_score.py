@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax, logsumexp, rel_entr
@@ -44,7 +46,7 @@ def inception_score(
     log_p = log_softmax(rows, axis=1)
     edges = [i * len(rows) // splits for i in range(splits + 1)]
     scores = []
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         part = log_p[start:stop]
         marginal = logsumexp(part, axis=0) - np.log(len(part))
         # p (log p - log q), with 0 log 0 = 0

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from importlib.metadata import version
 from typing import Any
 
 from ddim_core.features import FeatureRecord
 
 Row = Mapping[str, Any]
 ESTIMATOR = "plug-in Frechet distance, float64; 95 % delete-a-group jackknife"
-NETWORK_LIBRARIES = ("torch", "torchvision", "torch-fidelity", "transformers", "pillow")
-SCORE_LIBRARIES = ("ddim-flows", "numpy", "scipy")
 # Recorded, and free to differ: what is compared, and what moves no more than rounding.
 FREE = frozenset({"versions", "sampler", "seed", "statistics_digest", "reference"})
 
@@ -110,23 +106,9 @@ def require_comparable(a: Row, b: Row) -> None:
     raise ValueError(f"scores of different protocols cannot be compared: {said}")
 
 
-def network_versions() -> dict[str, str]:
-    """Versions of what computes features."""
-    return _versions(NETWORK_LIBRARIES)
-
-
-def score_versions() -> dict[str, str]:
-    """Versions of what computes scores from features."""
-    return _versions(SCORE_LIBRARIES) | {"python": platform.python_version()}
-
-
 def _told(row: Row) -> dict[str, Any]:
     """A row's protocol as far as it is told, by its record and its columns."""
     text = row.get("protocol")
     told = json.loads(text) if isinstance(text, str) else {}
     told |= {name: row[name] for name in (*COMPARED, "statistics_digest") if name in row}
     return {name: None if value != value else value for name, value in told.items()}  # NaN: null
-
-
-def _versions(names: tuple[str, ...]) -> dict[str, str]:
-    return {name: version(name) for name in names}

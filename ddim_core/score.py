@@ -91,7 +91,7 @@ def score_features(
         ValueError: If there are fewer than 2 images on either side, or features are not finite.
     """
     generated = np.concatenate(shards)
-    groups = [FeatureMoments.from_features(group) for group in _groups(shards)]
+    groups = [FeatureMoments.from_features(group) for group in jackknife_groups(shards)]
     against = reference if isinstance(reference, ScoreReference) else ScoreReference.of(reference)
     frechet = frechet_interval(groups, against.gaussian)
     subset_size = usual_subset_size(len(generated), len(against.features))
@@ -118,7 +118,8 @@ def score_features(
     )
 
 
-def _groups(shards: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+def jackknife_groups(shards: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Cuts shards into the groups that the jackknife leaves out, see `score_features`."""
     if len(shards) >= LEAST_GROUPS:
         return list(shards)
     pieces = -(-LEAST_GROUPS // len(shards))

@@ -14,6 +14,7 @@ import typer
 from flows.cli_options import integers, numbers, one_sentence, option, stop
 from flows.cli_paper import paper
 from flows.cli_points import swiss_roll
+from flows.cli_score import export, score
 from tasks.store import check_writable
 
 app = typer.Typer(
@@ -135,6 +136,8 @@ def train(
 
 app.command("swiss-roll")(swiss_roll)
 app.command("paper")(paper)
+app.command("score")(score)
+app.command("export")(export)
 
 
 def main() -> None:

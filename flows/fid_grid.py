@@ -185,7 +185,8 @@ def _prepare(request: GridRequest) -> GridInputs:
     reference = embed_images(reference_images, extractor, execution)
     floor = None
     if held_out:
-        floor = score_cell([embed_images(held_out, extractor, execution)], reference)
+        floor_features = embed_images(held_out, extractor, execution)
+        floor = score_cell([floor_features], reference, extractor)
     cells = _cells(request, checkpoint)
     return GridInputs(checkpoint, cells, reference_images, reference, extractor, floor)
 
@@ -248,7 +249,7 @@ def _submit_score(
     classes = None
     if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
         classes = judge_classes.submit(shards, inputs.extractor, request.execution())
-    score = score_cell.submit(features, inputs.reference)
+    score = score_cell.submit(features, inputs.reference, inputs.extractor)
     return CellFutures(cell, shards, features, classes, score)
 
 
@@ -290,11 +291,13 @@ def _protocol(request: GridRequest, inputs: GridInputs) -> dict[str, Any]:
     """What a score has to be compared at, and what people call it."""
     return {
         "extractor_digest": inputs.extractor["artifact"],
-        "extractor": inputs.extractor["kind"],
+        "extractor": inputs.extractor["name"],
+        "features": inputs.reference,
         "reference_digest": inputs.reference_images["artifact"],
         "dataset": Path(request.dataset).name,
         "split": request.split,
-        "resize": "native" if request.dataset == "digits" else "pillow-bicubic",
+        "resize": inputs.extractor["resize"],
+        "data_resize": "native" if request.dataset == "digits" else "pillow-bicubic",
         "n_images": request.n_images,
         "shard_size": request.shard_size,
     }
