@@ -52,8 +52,10 @@ def _images(shards: list[NDArray[np.uint8]]) -> Iterator[Image.Image]:
 
 
 def _write_parquet(shards: list[NDArray[np.uint8]], out: Path) -> None:
-    from datasets import Dataset, Features, Value  # slow to import
+    from datasets import Dataset, Features, Value, disable_progress_bars  # slow to import
     from datasets import Image as ImageColumn
+
+    disable_progress_bars()
 
     images = list(_images(shards))
     columns = Features({"index": Value("int64"), "image": ImageColumn()})

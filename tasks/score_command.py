@@ -62,7 +62,7 @@ def run_score(request: ScoreRequest) -> dict[str, Any]:
     if request.reference is None:
         return _saved(feature_set(judged, opener(choice, [judged])), request.save_stats)
     against = open_place(request.reference, request.split, request.resolution)
-    open_for = opener(choice, [judged, against])
+    open_for = opener(choice, [judged, against])  # asked only where there are images
     generated, reference = feature_set(judged, open_for), feature_set(against, open_for)
     score = score_pair(generated, reference)
     if request.save_stats is not None:

@@ -78,8 +78,7 @@ def opener(choice: ExtractorChoice | None, places: Iterable[Place]) -> Opener:
     """Returns what extracts features: the choice, or else what a cell, or a file of statistics
     of ours, was made with, or else the Inception of FID.
 
-    Raises:
-        ValueError: If a classifier is asked for that belongs to none of the cells.
+    The function raises ValueError where the extractor cannot be had.
     """
     rows = [place.row for place in places if place.row]
     for row in rows:
@@ -89,6 +88,9 @@ def opener(choice: ExtractorChoice | None, places: Iterable[Place]) -> Opener:
     if choice is None:
         records = [p.found.record for p in places if isinstance(p.found, Statistics)]
         known = next((record for record in records if record), None)
+        stored = ArtifactRef(artifact=known.digest, kind="extractor") if known else None
+        if stored and store.intact(stored):
+            return lambda shape: extractor_in_memory(stored, shape)
         choice = (
             ExtractorChoice(known.extractor, resize=known.resize)
             if known
@@ -104,15 +106,17 @@ def _is_of(choice: ExtractorChoice, row: dict[str, Any]) -> bool:
 
 
 def _opener(choice: ExtractorChoice) -> Opener:
-    if choice.name == "pixels":
-        return lambda shape: PixelFeatures(*shape)
-    if choice.name == "classifier":
-        raise ValueError(
-            "classifier features belong to a grid: score one of its cells (`ddim table --json` "
-            "has their digests)"
-        )
     opened = cache(open_extractor)
-    return lambda shape: opened(choice)
+
+    def open_for(shape: tuple[int, ...]) -> FeatureExtractor:
+        if choice.name == "classifier":
+            raise ValueError(
+                "classifier features belong to a grid: score one of its cells (`ddim table "
+                "--json` has their digests)"
+            )
+        return PixelFeatures(*shape) if choice.name == "pixels" else opened(choice)
+
+    return open_for
 
 
 def feature_set(place: Place, open_for: Opener) -> FeatureSet:
