@@ -72,6 +72,7 @@ class ClassifierFeatures:
     """
 
     name = "classifier"
+    has_classes = True
 
     def __init__(self, network: ClassifierNet, about: dict[str, Any]) -> None:
         self.network = network.eval().requires_grad_(False).to(memory_format=LAYOUT)

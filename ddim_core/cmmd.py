@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ddim_core.jackknife import jackknife
 from ddim_core.moments import Floats, check_features
-from ddim_core.uncertainty import jackknife
 
 SIGMA = 10.0
 SCALE = 1000.0

@@ -78,8 +78,12 @@ class FeatureExtractor(Protocol):
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Maps uint8 [n, height, width, channels] to float32 [n, d]."""
 
-    def class_scores(self, features: NDArray[np.float32]) -> NDArray[np.float64] | None:
-        """Maps its own features [n, d] to the logits of classes [n, c]; None if it has none."""
+    @property
+    def has_classes(self) -> bool:
+        """Whether the network is a classifier."""
+
+    def class_scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Maps its own features [n, d] to the logits of its classes [n, c]."""
 
 
 class PixelFeatures:
@@ -90,6 +94,7 @@ class PixelFeatures:
     """
 
     name = "pixels"
+    has_classes = False
 
     def __init__(self, height: int, width: int, channels: int) -> None:
         self.shape = (height, width, channels)
@@ -104,8 +109,9 @@ class PixelFeatures:
         require_images(images, self.shape)
         return images.reshape(len(images), -1).astype(np.float32) / np.float32(255.0)
 
-    def class_scores(self, features: NDArray[np.float32]) -> None:
-        return None
+    def class_scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Pixels have no classes: raises ValueError."""
+        raise ValueError("pixels have no classes")
 
 
 def in_groups(images: Iterable[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.uint8]]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ddim_core.cmmd import cmmd_interval, unit
+from ddim_core.feature_rows import FeatureRows
 from ddim_core.features import FeatureExtractor
-from ddim_core.inception_score import SPLITS, inception_score
+from ddim_core.inception_score import SPLITS, inception_score_of_blocks
+from ddim_core.score import groups_of
 
 
 @dataclass(frozen=True)
@@ -31,22 +29,21 @@ class FurtherScores:
 
 
 def further_scores(
-    extractor: FeatureExtractor,
-    groups: Sequence[NDArray[np.float32]],
-    reference: NDArray[np.float32] | None,
+    extractor: FeatureExtractor, generated: FeatureRows, reference: FeatureRows | None
 ) -> FurtherScores:
     """Scores features by what their extractor allows.
 
     Args:
         extractor: What made the features.
-        groups: Generated features [n, d], cut as the jackknife leaves them out.
+        generated: Features [n, d] of the generated images.
         reference: Features [m, d] of the real images; None where only their statistics are known.
     """
     score: tuple[float | None, float | None] = (None, None)
-    generated = np.concatenate(groups)
-    if len(generated) >= SPLITS:
-        logits = extractor.class_scores(generated)
-        score = (None, None) if logits is None else inception_score(logits)
+    if extractor.has_classes and len(generated) >= SPLITS:
+        logits = (extractor.class_scores(rows) for _, rows in generated.blocks())
+        score = inception_score_of_blocks(logits, len(generated))
+    groups = groups_of(generated)
     if not extractor.name.startswith("clip-") or reference is None or len(groups) < 2:
         return FurtherScores(*score)
-    return FurtherScores(*score, *cmmd_interval([unit(group) for group in groups], unit(reference)))
+    embedded = [unit(generated.read(group.start, group.stop)) for group in groups]
+    return FurtherScores(*score, *cmmd_interval(embedded, unit(reference.read(0, len(reference)))))

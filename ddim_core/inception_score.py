@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.special import log_softmax, logsumexp, rel_entr
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_softmax, xlogy
 
 from ddim_core.moments import check_features
 
@@ -37,19 +38,34 @@ def inception_score(
     Raises:
         ValueError: If there are fewer images than splits, or a logit is not finite.
     """
-    rows = check_features(logits, "logits").astype(np.float64)
-    if not 1 <= splits <= len(rows):
-        raise ValueError(
-            f"splits is {splits}; with {len(rows)} images it must lie in 1..{len(rows)}"
-        )
-    rows = rows[np.random.RandomState(seed).permutation(len(rows))]
-    log_p = log_softmax(rows, axis=1)
-    edges = [i * len(rows) // splits for i in range(splits + 1)]
-    scores = []
-    for start, stop in pairwise(edges):
-        part = log_p[start:stop]
-        marginal = logsumexp(part, axis=0) - np.log(len(part))
-        # p (log p - log q), with 0 log 0 = 0
-        divergence = rel_entr(np.exp(part), np.exp(marginal)).sum(axis=1)
-        scores.append(float(np.exp(divergence.mean())))
-    return float(np.mean(scores)), float(np.std(scores))
+    rows = check_features(logits, "logits")
+    return inception_score_of_blocks([rows], len(rows), splits, seed)
+
+
+def inception_score_of_blocks(
+    blocks: Iterable[NDArray[Any]], n: int, splits: int = SPLITS, seed: int = SEED
+) -> tuple[float, float]:
+    """`inception_score` of logits that come in blocks [n_i, classes], n rows in all; no more than
+    one block is in memory.
+
+    Per split, mean KL(p(y|x) || p(y)) = mean_x sum_y p(y|x) log p(y|x) - sum_y p(y) log p(y).
+    """
+    if not 1 <= splits <= n:
+        raise ValueError(f"splits is {splits}; with {n} images it must lie in 1..{n}")
+    edges = np.array([i * n // splits for i in range(splits + 1)])
+    split_of = np.empty(n, dtype=np.int64)
+    split_of[np.random.RandomState(seed).permutation(n)] = np.repeat(
+        np.arange(splits), np.diff(edges)
+    )
+    own, shared, start = np.zeros(splits), np.zeros((splits, 1)), 0
+    for block in blocks:
+        log_p = log_softmax(check_features(block, "logits").astype(np.float64), axis=1)
+        p, chosen = np.exp(log_p), split_of[start : start + len(log_p)]
+        np.add.at(own, chosen, (p * log_p).sum(axis=1))
+        members = (chosen == np.arange(splits)[:, None]).astype(np.float64)
+        shared = shared + members @ p
+        start += len(log_p)
+    sizes = np.diff(edges)
+    marginal = shared / sizes[:, None]
+    scores = np.exp(own / sizes - xlogy(marginal, marginal).sum(axis=1))
+    return float(scores.mean()), float(scores.std())

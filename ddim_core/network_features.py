@@ -98,10 +98,19 @@ class NetworkFeatures:
         rows = torch.from_numpy(np.ascontiguousarray(images))
         return in_fixed_batches(self._features, self.batch, rows).numpy()
 
-    def class_scores(self, features: NDArray[np.float32]) -> NDArray[np.float64] | None:
-        """Maps its features [n, d] to logits [n, c], in float64; None where it has no classes."""
+    @property
+    def has_classes(self) -> bool:
+        """Whether the weights have a last layer of classes."""
+        return self._head is not None
+
+    def class_scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Maps its features [n, d] to logits [n, c], in float64.
+
+        Raises:
+            ValueError: If it has no classes.
+        """
         if self._head is None:
-            return None
+            raise ValueError(f"{self.name} has no classes")
         weight, bias = self._head
         logits = features.astype(np.float64) @ weight.double().numpy().T
         return logits if bias is None else logits + bias.double().numpy()

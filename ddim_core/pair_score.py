@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddim_core.feature_rows import FeatureRows
 from ddim_core.features import FeatureExtractor, FeatureRecord
 from ddim_core.frechet import Reference
 from ddim_core.further import FurtherScores, further_scores
 from ddim_core.interop import Statistics, statistics_of
-from ddim_core.moments import FeatureMoments
-from ddim_core.score import CellScore, jackknife_groups, score_features
-from ddim_core.uncertainty import frechet_interval
+from ddim_core.score import CellScore, ScoreReference, groups_of, score_features
+from ddim_core.uncertainty import frechet_score
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,16 +87,15 @@ def score_pair(generated: FeatureSet, reference: FeatureSet) -> dict[str, Any]:
             f"{generated.name} has {generated.dim} features and {reference.name} {reference.dim}; "
             "both must come from one extractor, and for pixels from one size and colour"
         )
-    groups = jackknife_groups(generated.shards) if generated.shards else []
-    real = np.concatenate(reference.shards) if reference.shards else None
-    if groups and real is not None:
-        assert generated.shards is not None
-        score = asdict(score_features(generated.shards, real))
+    rows = FeatureRows.of(generated.shards, generated.name) if generated.shards else None
+    real = FeatureRows.of(reference.shards, reference.name) if reference.shards else None
+    if rows and real and generated.shards:
+        score = asdict(score_features(generated.shards, ScoreReference.of(real)))
     else:
-        score = _by_statistics(groups, generated, reference)
+        score = _by_statistics(rows, generated, reference)
     more = FurtherScores()
-    if groups and generated.extractor is not None:
-        more = further_scores(generated.extractor, groups, real)
+    if rows and generated.extractor is not None:
+        more = further_scores(generated.extractor, rows, real)
     return {**score, **asdict(more), "statistics_digest": reference.statistics.digest}
 
 
@@ -106,18 +105,17 @@ def _differences(a: FeatureRecord, b: FeatureRecord) -> list[str]:
 
 
 def _by_statistics(
-    groups: list[NDArray[np.float32]], generated: FeatureSet, reference: FeatureSet
+    rows: FeatureRows | None, generated: FeatureSet, reference: FeatureSet
 ) -> dict[str, Any]:
     against = Reference.of(reference.statistics.moments())
-    unknown = dict.fromkeys(f.name for f in fields(CellScore))
-    counts = {"n_images": generated.count, "n_reference": reference.count}
-    if not groups:
-        distance = against.distance(generated.statistics.moments())
-        return {**unknown, **counts, "fid": distance}
-    found = frechet_interval([FeatureMoments.from_features(group) for group in groups], against)
+    known: dict[str, Any] = dict.fromkeys(f.name for f in fields(CellScore))
+    known |= {"n_images": generated.count, "n_reference": reference.count}
+    known["n_features"] = generated.dim
+    if rows is None:
+        return {**known, "fid": against.distance(generated.statistics.moments())}
+    found = frechet_score(rows, groups_of(rows), against)
     return {
-        **unknown,
-        **counts,
+        **known,
         "fid": found.fid,
         "fid_low": found.fid_low,
         "fid_high": found.fid_high,

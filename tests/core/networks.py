@@ -38,9 +38,8 @@ def pytorch_fid_network(path: Path) -> nn.Module:
     """pytorch-fid's own network with the weights of a file."""
     from pytorch_fid import inception
 
-    with mock.patch.object(
-        inception, "load_state_dict_from_url", lambda *_, **__: torch.load(path, weights_only=True)
-    ):
+    weights = torch.load(path, weights_only=True)
+    with mock.patch.object(inception, "load_state_dict_from_url", return_value=weights):
         return inception.InceptionV3([inception.InceptionV3.DEFAULT_BLOCK_INDEX]).eval()
 
 

@@ -71,9 +71,7 @@ def test_tf1_is_torch_fidelitys_inception(fid_inception: Path) -> None:
     extractor = InceptionFeatures(str(fid_inception))
     got = extractor(IMAGES)
     assert_same(got, features)
-    scores = extractor.class_scores(got)
-    assert scores is not None
-    assert_same(scores, logits)
+    assert_same(extractor.class_scores(got), logits)
     assert len(torch.load(fid_inception, weights_only=True)) == 566
 
 
@@ -126,9 +124,7 @@ def test_afhq_inception_is_torchvisions_pool(
     extractor = AfhqInceptionFeatures(str(path))
     got = extractor(IMAGES)
     assert_same(got, expected)
-    scores = extractor.class_scores(got)
-    assert scores is not None
-    assert_same(scores, kept(expected))
+    assert_same(extractor.class_scores(got), kept(expected))
 
 
 def test_afhq_inception_in_blocks_is_the_same(
@@ -153,7 +149,9 @@ def test_afhq_inception_in_blocks_is_the_same(
     by_blocks = AfhqInceptionFeatures(str(tmp_path / "blocks.ckpt"))
     by_names = AfhqInceptionFeatures(str(tmp_path / "names.pth"))
     assert np.array_equal(by_blocks(IMAGES[:1]), by_names(IMAGES[:1]))
-    assert by_blocks.class_scores(by_blocks(IMAGES[:1])) is None
+    assert not by_blocks.has_classes
+    with pytest.raises(ValueError, match="afhq-inception has no classes"):
+        by_blocks.class_scores(by_blocks(IMAGES[:1]))
 
 
 def test_clip_is_transformers_image_embedding(clip: Path) -> None:
@@ -167,7 +165,7 @@ def test_clip_is_transformers_image_embedding(clip: Path) -> None:
     expected = model.get_image_features(pixel_values=(small - mean) / std).pooler_output
     assert extractor.dim == 24
     assert_same(extractor(IMAGES), expected)
-    assert extractor.class_scores(extractor(IMAGES)) is None
+    assert not extractor.has_classes
 
 
 def test_dinov2_is_transformers_class_token_at_224_pixels(dinov2: Path) -> None:
@@ -196,7 +194,9 @@ def every_network(
 def test_features_depend_on_neither_batch_nor_neighbours(name: str, every_network) -> None:
     extractor = every_network[name]("clean")
     together = extractor(IMAGES)
-    assert np.array_equal(np.concatenate([extractor(IMAGES[i : i + 1]) for i in range(3)]), together)
+    assert np.array_equal(
+        np.concatenate([extractor(IMAGES[i : i + 1]) for i in range(3)]), together
+    )
     assert np.array_equal(extractor(IMAGES[::-1]), together[::-1])
     mixed = [IMAGES[0], IMAGES[1, :9], IMAGES[2]]  # several native sizes
     assert np.array_equal(features_of(extractor, mixed)[[0, 2]], together[[0, 2]])
@@ -212,7 +212,9 @@ def test_each_resize_is_a_protocol_of_its_own(every_network) -> None:
     assert not np.allclose(features[0], features[1], atol=1e-3)
     for extractor in made:
         assert FeatureRecord.from_bytes(extractor.record.to_bytes()) == extractor.record
-    with pytest.raises(ValueError, match="resize is 'lanczos'; it must be one of tf1, clean, torch"):
+    with pytest.raises(
+        ValueError, match="resize is 'lanczos'; it must be one of tf1, clean, torch"
+    ):
         every_network["clip-vit-b-32"]("lanczos")
 
 
@@ -258,7 +260,9 @@ def test_model_folders_have_safetensors_and_nothing_missing(dinov2: Path, tmp_pa
     weights = load_file(dinov2 / "model.safetensors")
     weights.pop("layernorm.weight")
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match=r"lacks 1 weights of dinov2-vit-b-14, among them layernorm"):
+    with pytest.raises(
+        ValueError, match=r"lacks 1 weights of dinov2-vit-b-14, among them layernorm"
+    ):
         Dinov2Features(str(tmp_path))
 
 
@@ -284,7 +288,10 @@ def test_the_resize_may_stand_behind_the_name(clip: Path) -> None:
     [
         (("vgg",), "features is 'vgg'; it must be one of classifier, pixels, inception-v3"),
         (("pixels", "", "clean"), "resize is 'clean', but pixels features see images as they are"),
-        (("inception-v3-clean", "", "tf1"), "features is 'inception-v3-clean', but resize is 'tf1'"),
+        (
+            ("inception-v3-clean", "", "tf1"),
+            "features is 'inception-v3-clean', but resize is 'tf1'",
+        ),
         (("inception-v3", "", "area"), "resize is 'area'; it must be one of tf1, clean, torch"),
         (("inception-v3", "/no/such/file"), "no file of feature_weights '/no/such/file'"),
         (("afhq-inception",), "afhq-inception needs feature_weights"),
