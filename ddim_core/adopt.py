@@ -23,8 +23,9 @@ from torch import Tensor
 from ddim_core.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
 from ddim_core.digest import file_digest
 from ddim_core.fitting import require_fit, require_sane
-from ddim_core.foreign import NO_SCHEDULE, Weights, adopt_file, step_in_name
+from ddim_core.foreign import NO_SCHEDULE, adopt_file, step_in_name
 from ddim_core.settings import read_settings
+from ddim_core.specs import Weights
 from ddim_core.untrusted import read_weights, require_tensors
 
 SUFFIXES = frozenset({".safetensors", ".ckpt", ".pth", ".pt", ".bin"})

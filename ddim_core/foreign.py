@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from diffusers import UNet2DModel
 from torch import Tensor
@@ -18,11 +18,10 @@ from ddim_core.course import course_noise, course_unet, is_course
 from ddim_core.fitting import current_names, require_fit, require_same_weights, require_sane
 from ddim_core.official import is_official, official_noise, official_unet
 from ddim_core.settings import read_settings
-from ddim_core.specs import NoiseSpec
+from ddim_core.specs import NoiseSpec, Weights
 from ddim_core.untrusted import first_line, read_weights, require_tensors
 from ddim_core.wide_time import CLASS_NAME, wide_time_unet
 
-Weights = Literal["ema", "raw"]
 EMA_KEYS = ("unet_ema", "ema", "ema_state_dict", "model_ema", "ema_model", "state_dict_ema")
 RAW_KEYS = ("state_dict", "model", "model_state_dict", "unet", "network", "net")
 INNER_KEYS = ("shadow", "state_dict", "module")

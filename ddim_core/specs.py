@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 Variance = Literal["eta", "sigma_hat"]
 Spacing = Literal["uniform", "quad", "leading", "linspace", "trailing"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
+Weights = Literal["ema", "raw"]
 ScheduleKind = Literal["linear", "quad", "cosine", "constant", "sigmoid", "jsd", "given"]
 
 
