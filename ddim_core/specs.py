@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 Variance = Literal["eta", "sigma_hat"]
 Spacing = Literal["uniform", "quad", "leading", "linspace", "trailing"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
+Weights = Literal["ema", "raw"]
 ScheduleKind = Literal["linear", "quad", "cosine", "constant", "sigmoid", "jsd", "given"]
 
 
@@ -123,12 +124,14 @@ class GridCell:
         seed: Keys every image's random stream together with the image's index; cells of one
             seed share x_T image by image.
         dtype: Number format of the sampling arithmetic.
+        prompts: Digest of the stored list of prompts, for a model that is told of a text.
     """
 
     sampler: SamplerSpec
     noise: NoiseSpec | None = None
     seed: int = 0
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    prompts: str | None = None
 
     def __post_init__(self) -> None:
         require_at_least("seed", self.seed, 0)

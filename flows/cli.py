@@ -33,7 +33,10 @@ def _root() -> None:
 
 @app.command()
 def grid(
-    checkpoint: Annotated[str | None, option("Diffusers folder; none: train a toy.")] = None,
+    checkpoint: Annotated[
+        str | None,
+        option("Folder, file, hub id or MLflow address; none: train a toy."),
+    ] = None,
     dataset: Annotated[str | None, option("digits, an image folder or a .parquet file.")] = None,
     split: Annotated[str | None, option("The part that is the reference [train, or all].")] = None,
     resolution: Annotated[int | None, option("Pixels, to train on your own data.")] = None,
@@ -57,6 +60,16 @@ def grid(
     device: Annotated[str | None, option("cpu, or cuda (untested) [cpu].")] = None,
     train_steps: Annotated[int | None, option("Training steps of the toy.")] = None,
     class_conditional: Annotated[bool | None, option("Train the toy with labels [off].")] = None,
+    weights: Annotated[str | None, option("ema or raw, where a checkpoint has both [ema].")] = None,
+    noise_schedule: Annotated[
+        str | None, option("linear, quad, cosine, ... [the checkpoint's own].")
+    ] = None,
+    prediction_type: Annotated[
+        str | None, option("epsilon, sample, v_prediction [the checkpoint's own].")
+    ] = None,
+    prompts: Annotated[
+        str | None, option("Prompts, one a line, or .jsonl [the data set's captions].")
+    ] = None,
     workers: Annotated[int | None, option("Tasks at once [one per core].")] = None,
 ) -> None:
     """Score every (S, eta) of a grid on one checkpoint, and print the table."""

@@ -14,16 +14,18 @@ from prefect.futures import PrefectFuture, as_completed
 
 from ddim_core.conditioning import require_guidable
 from ddim_core.digest import digest
-from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec
+from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec, Weights
 from flows.progress import GridProgress
 from flows.request import GridRequest
 from flows.runners import ONE_TASK_A_CORE
 from flows.train_toy import submit_training, training_split
+from tasks.captions import prompts_for
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
 from tasks.data import content_of, prepare_data
 from tasks.embed import embed_images
 from tasks.extractor import inception_extractor, pixel_extractor, train_extractor
 from tasks.judge import judge_classes
+from tasks.locations import name_of
 from tasks.report import publish_report, render_report
 from tasks.sample import sample_shard
 from tasks.score import score_cell
@@ -87,11 +89,18 @@ def fid_grid(
     device: str = "cpu",
     train_steps: int = TrainSpec.steps,
     class_conditional: bool = False,
+    weights: Weights = "ema",
+    noise_schedule: str = "",
+    prediction_type: str = "",
+    prompts: str = "",
 ) -> dict[str, Any]:
     """Scores every (S, eta) of a grid on one checkpoint; all of it cached by content and code.
 
     Args:
-        checkpoint: Folder of a diffusers pipeline or UNet2DModel; empty trains the toy model.
+        checkpoint: A diffusers pipeline (DDPM, DDIM, LDM, Stable Diffusion 1.x or 2.x) or
+            UNet2DModel, as a folder or hub id; a .safetensors file with its config.json beside
+            it; a .ckpt of the official DDIM code, of pytorch_diffusion or of KAIST's course; an
+            MLflow address (runs:/, models:/, mlflow-artifacts:/). Empty trains the toy model.
         dataset: `digits`, a folder of images, or a Parquet file with an image column.
         split: The part of the data set that is the reference; empty takes `train` where there is
             one, else all.
@@ -114,6 +123,13 @@ def fid_grid(
         device: `cpu`, or a CUDA device.
         train_steps: Training steps of the toy model.
         class_conditional: Train the toy model with the data set's labels.
+        weights: `ema` takes the moving average where a checkpoint has both, `raw` the others.
+        noise_schedule: Instead of the checkpoint's own: linear, quad, cosine, constant, sigmoid
+            or jsd, with the usual ends.
+        prediction_type: Instead of the checkpoint's own: epsilon, sample or v_prediction.
+        prompts: For a checkpoint that is told of a text: a file with one prompt a line, or a
+            .jsonl with captions; empty takes the data set's captions. Image k is drawn for prompt
+            k mod n.
 
     Returns:
         Where the report is, how many cells landed, and how many images had to be drawn.
@@ -150,8 +166,8 @@ def _prepare(request: GridRequest) -> GridInputs:
     content = content_of(request.dataset)
     training = None
     if request.checkpoint:
-        name = Path(request.checkpoint).resolve().name
-        checkpoint = open_checkpoint(import_checkpoint(request.checkpoint), name)
+        imported = import_checkpoint(request.checkpoint, request.weights)
+        checkpoint = open_checkpoint(imported, name_of(request.checkpoint))
         resolution: int | None = checkpoint["resolution"]
         _cells(request, checkpoint)  # S > T is found here, before anything is trained
     else:
@@ -187,8 +203,15 @@ def _prepare(request: GridRequest) -> GridInputs:
 
 
 def _cells(request: GridRequest, checkpoint: CheckpointRecord) -> list[GridCell]:
-    cells = request.cells(checkpoint["n_train"], checkpoint["prediction_type"])
+    prompts = None
+    if checkpoint["with_prompts"] or request.prompts:
+        prompts = prompts_for(checkpoint["with_prompts"], request.prompts, request.dataset)
+    cells = request.cells(
+        checkpoint["n_train"], checkpoint["prediction_type"], checkpoint["is_latent"], prompts
+    )
     for cell in cells:
+        if checkpoint["with_prompts"]:
+            continue  # the empty prompt is always there to be guided away from
         require_guidable(
             checkpoint["n_classes"], checkpoint["null_label"], cell.sampler.guidance_scale
         )
@@ -312,7 +335,8 @@ def _report(
     about = {
         "floor": inputs.floor,
         "test_accuracy": inputs.extractor.get("test_accuracy"),
-        "findings": lint_schedule(inputs.checkpoint["ref"], [futures.cell for futures in work]),
+        "findings": inputs.checkpoint["assumed"]
+        + lint_schedule(inputs.checkpoint["ref"], [futures.cell for futures in work]),
     }
     report = render_report(rows, [futures.shards[0].result() for futures in landed], about)
     place = publish_report(grid, report, rows)

@@ -137,5 +137,5 @@ def _markdown(rows: list[dict[str, Any]], reading: list[str], place: str) -> str
     protocol = (
         f"\nN = {first['n_images']} images a cell, {first['n_reference']} real images, "
         f"{first['extractor']} features, 95 % jackknife intervals.\n\n"
-    )
+    ) + (f"Overridden: {first['overrides']}.\n\n" if first["overrides"] else "")
     return head + table + protocol + "\n\n".join(reading) + f"\n\nReport: `{place}`\n"
