@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -32,20 +32,18 @@ class TableSource:
     """A data set whose splits are tables.
 
     Attributes:
-        name, licence: As of every source.
+        name, licence, splits: As of every source.
         identity: What `content` returns.
-        tables: The table of each split, as `datasets` writes it: images are structs of `bytes`
-            and `path`, what the columns mean stands in the schema.
+        schema: Of every table, as `datasets` writes it: images are structs of `bytes` and `path`.
+        load: Reads the table of one split.
     """
 
     name: str
     licence: str
+    splits: tuple[str, ...]
     identity: str
-    tables: Mapping[str, pa.Table]
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return tuple(self.tables)
+    schema: pa.Schema
+    load: Callable[[str], pa.Table]
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -56,7 +54,7 @@ class TableSource:
         named = getattr(self._features.get(column), "names", None)
         if named:
             return tuple(printable(str(name)) for name in named)
-        values = {v for table in self.tables.values() for v in table[column].unique().to_pylist()}
+        values = {v for split in self.splits for v in self.load(split)[column].unique().to_pylist()}
         values -= {None, -1}  # which the hub writes where a test split hides its labels
         if all(isinstance(value, int) for value in values):
             if values and not 0 <= min(values) <= max(values) < MOST_CLASSES:
@@ -72,7 +70,7 @@ class TableSource:
 
     def rows(self, split: str) -> Iterator[Row]:
         for name in self.splits if split == ALL else (split,):
-            yield from self._rows(name, self.tables[name])
+            yield from self._rows(name, self.load(name))
 
     def _rows(self, split: str, table: pa.Table) -> Iterator[Row]:
         image, label = self._image_column(), self._label_column()
@@ -106,23 +104,19 @@ class TableSource:
             raise ValueError(f"{where} has no caption; give all images one, or none")
         return value
 
-    @property
-    def _schema(self) -> pa.Schema:
-        return next(iter(self.tables.values())).schema
-
     @cached_property
     def _features(self) -> Mapping[str, Any]:
         from datasets import Features  # slow to import
 
-        features: Mapping[str, Any] = Features.from_arrow_schema(self._schema)
+        features: Mapping[str, Any] = Features.from_arrow_schema(self.schema)
         return features
 
     def _image_column(self) -> str:
-        found = [field.name for field in self._schema if _holds_images(field)]
+        found = [field.name for field in self.schema if _holds_images(field)]
         named = [name for name in found if name in ("image", "img")]
         if len(found) != 1 and len(named) != 1:
             raise ValueError(
-                f"{self.name} has {len(found)} image columns among {', '.join(self._schema.names)};"
+                f"{self.name} has {len(found)} image columns among {', '.join(self.schema.names)};"
                 " it must have one, of bytes or of structs with the field bytes"
             )
         return str(named[0] if len(named) == 1 else found[0])
@@ -136,7 +130,7 @@ class TableSource:
         )
 
     def _column(self, names: tuple[str, ...], *kinds: Any) -> str | None:
-        fields = {field.name: field.type for field in self._schema}
+        fields = {field.name: field.type for field in self.schema}
         for name in names:
             if name in fields and any(is_kind(fields[name]) for is_kind in kinds):
                 return name
@@ -147,17 +141,31 @@ def parquet_source(path: Path) -> TableSource:
     """Opens a Parquet file; its splits are `all` and its own stem.
 
     Raises:
-        ValueError: If it is damaged, or empty.
+        ValueError: If it is damaged.
     """
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unsound(path, error) from error
+    return TableSource(
+        name=printable(path.stem),
+        licence="",
+        splits=(path.stem,),
+        identity=file_digest(path),
+        schema=schema,
+        load=lambda _: _read_parquet(path),
+    )
+
+
+def _read_parquet(path: Path) -> pa.Table:
     try:
         table = pq.read_table(path, page_checksum_verification=True)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{printable(path.name)} is no sound Parquet file: {reason}") from error
+        raise _unsound(path, error) from error
     if not table.num_rows:
         raise ValueError(f"{printable(path.name)} has no rows; there must be at least one image")
-    return TableSource(printable(path.stem), "", file_digest(path), {path.stem: table})
+    return table
 
 
 def is_saved_dataset(folder: Path) -> bool:
@@ -173,9 +181,15 @@ def saved_source(folder: Path) -> TableSource:
     Raises:
         ValueError: If it cannot.
     """
+    return _saved_source(
+        folder, digest([[f.as_posix(), file_digest(folder / f)] for f in walk(folder)])
+    )
+
+
+@lru_cache(maxsize=2)
+def _saved_source(folder: Path, identity: str) -> TableSource:
     import datasets
 
-    identity = digest([[f.as_posix(), file_digest(folder / f)] for f in walk(folder)])
     try:
         if any((folder / name).is_file() for name in SAVED_TO_DISK):
             loaded = datasets.load_from_disk(folder, keep_in_memory=True)
@@ -208,9 +222,20 @@ def hub_source(name: str) -> TableSource:
 
 def _table_source(name: str, identity: str, loaded: Any) -> TableSource:
     splits = loaded if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
-    info = next(iter(splits.values())).info
-    tables = {split: part.with_format("arrow")[:] for split, part in splits.items()}
-    return TableSource(name, printable(info.license or ""), identity, tables)
+    first = next(iter(splits.values()))
+    return TableSource(
+        name=name,
+        licence=printable(first.info.license or ""),
+        splits=tuple(splits),
+        identity=identity,
+        schema=first.features.arrow_schema,
+        load=lambda split: splits[split].with_format("arrow")[:],
+    )
+
+
+def _unsound(path: Path, error: Exception) -> ValueError:
+    reason = " ".join(str(error).split())
+    return ValueError(f"{printable(path.name)} is no sound Parquet file: {reason}")
 
 
 def _refusal(name: str, error: Exception) -> ValueError:
