@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ddim_core.digest import digest, file_digest
-from ddim_core.sources import ALL, Row, printable
+from ddim_core.sources import ALL, Row, licence_of, printable
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -43,7 +43,7 @@ class FolderSource:
         if not files:
             kinds = ", ".join(sorted(IMAGE_SUFFIXES))
             raise ValueError(f"{printable(folder.name)} holds no image file ({kinds})")
-        return cls(folder, tuple(files))
+        return cls(folder, tuple(files), licence_of(folder))
 
     @property
     def name(self) -> str:

@@ -20,7 +20,6 @@ from PIL import Image
 from ddim_core.decode import netpbm
 from ddim_core.image_set import ImageSet
 
-ARROW_STREAM = b"\xff\xff\xff\xff"  # how every such stream begins
 ABOUT = b"ddim"
 BATCH_BYTES = 2**28  # one batch of a binary column holds less than 2^31 bytes
 
@@ -55,7 +54,7 @@ def from_arrow(data: bytes) -> ImageSet:
     captions = table.column("caption").to_pylist() if "caption" in names else None
     return ImageSet(
         images=np.concatenate([_pixels(chunk) for chunk in table.column("image").chunks]),
-        labels=np.array(table.column("label")) if "label" in names else None,
+        labels=table.column("label").to_numpy().copy() if "label" in names else None,
         name="",
         split="",
         class_names=tuple(features["label"]["names"]) if "label" in names else (),

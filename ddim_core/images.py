@@ -21,17 +21,18 @@ from ddim_core.sources import ALL, Row, Source, printable
 from ddim_core.specs import ImageSpec, require_at_least
 from ddim_core.table_source import (
     HUB_ID,
+    TABLES,
+    file_source,
     hub_source,
     is_saved_dataset,
-    parquet_source,
     saved_source,
 )
 
 DIGITS_SIZE = 8
 MOST_NAMED = 3
 PLACES = (
-    "digits, emoji, a folder of images, a .parquet file with an image column, or owner/name of a "
-    "Hugging Face data set"
+    "digits, emoji, a folder of images, a .parquet or .arrow file with an image column, or "
+    "owner/name of a Hugging Face data set"
 )
 
 
@@ -42,7 +43,7 @@ def open_source(dataset: str, spec: ImageSpec = ImageSpec()) -> Source:  # noqa:
     - a folder of image files, flat or with a folder per class (sorted names give 0, 1, ...);
       folders `train`, `val`, `validation` or `test` are its splits (the layout of AFHQ);
       `metadata.jsonl` beside the images has their captions;
-    - a `.parquet` file with one image column, and `label` and `text` if there are any;
+    - a `.parquet` or `.arrow` file with one image column, and `label` and `text` if there are any;
     - a folder that `datasets` wrote or reads, or `owner/name` (`owner/name:configuration`) on
       the Hugging Face hub. A place on this machine comes before a name on the hub.
 
@@ -56,8 +57,8 @@ def open_source(dataset: str, spec: ImageSpec = ImageSpec()) -> Source:  # noqa:
     path = Path(dataset)
     if path.is_dir():
         return _folder(path)
-    if path.is_file() and path.suffix == ".parquet":
-        return parquet_source(path)
+    if path.is_file() and path.suffix in TABLES:
+        return file_source(path)
     if not path.exists() and HUB_ID.fullmatch(dataset):
         return hub_source(dataset)
     raise ValueError(f"there is no data set {dataset!r}; it must be {PLACES}")

@@ -6,11 +6,36 @@ the bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 ALL = "all"
+CARD_HEAD = 10_000  # characters
+
+
+def printable(name: str) -> str:
+    """Makes a name of any bytes one line that every terminal, table and page can hold."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+
+
+def licence_of(folder: Path) -> str:
+    """Returns the licence that a folder's data card states (`license:` in README.md), or ""."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return ""
+    with card.open(encoding="utf-8", errors="replace") as text:
+        head = text.read(CARD_HEAD)
+    stated = re.search(r"\A---\n(?:.*\n)*?license: *(.+)\n", head)
+    return printable(stated[1].strip("\"' ")) if stated else ""
+
+
+def name_of(dataset: str) -> str:
+    """Returns what people call a data set: the last part of its place or id."""
+    path = Path(dataset)
+    return printable(path.resolve().name if path.exists() else dataset.rsplit("/", 1)[-1])
 
 
 @dataclass(frozen=True)
@@ -54,8 +79,3 @@ class Source(Protocol):
 
     def rows(self, split: str) -> Iterator[Row]:
         """Yields the images of one split, in an order that the content alone decides."""
-
-
-def printable(name: str) -> str:
-    """Makes a name of any bytes one line that every terminal, table and page can hold."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)

@@ -165,6 +165,13 @@ class ImageSpec:
     def __post_init__(self) -> None:
         require_at_least("max_broken", self.max_broken, 0)
 
+    @property
+    def label(self) -> str:
+        """What differs from the usual look, for people; empty where nothing does."""
+        differs = ["neutral"] * (not self.skin_tones)
+        differs += [f"on {self.background}"] * (self.background != "white")
+        return ", ".join(differs)
+
 
 @dataclass(frozen=True)
 class Execution:

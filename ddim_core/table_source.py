@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from ddim_core.digest import digest, file_digest
 from ddim_core.folder_source import read_regular, walk
-from ddim_core.sources import ALL, Row, printable
+from ddim_core.sources import ALL, Row, licence_of, printable
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 SAVED_TO_DISK = frozenset({"dataset_dict.json", "state.json"})
@@ -25,6 +25,9 @@ TABLES = frozenset({".parquet", ".arrow"})
 LABELS, CAPTIONS = ("label", "labels", "fine_label"), ("text", "caption", "prompt")
 MOST_CLASSES = 10_000
 ROWS_AT_ONCE = 256
+MAX_BYTES = 2**36  # unpacked; a Parquet file of a kilobyte can claim any number of them
+SHARD = re.compile(r"-\d+-of-\d+$")
+ARROW_STREAM = b"\xff\xff\xff\xff"  # how every such stream begins
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,34 +140,48 @@ class TableSource:
         return None
 
 
-def parquet_source(path: Path) -> TableSource:
-    """Opens a Parquet file; its splits are `all` and its own stem.
+def file_source(path: Path) -> TableSource:
+    """Opens a Parquet or Arrow file; its splits are `all` and its own stem, less what the hub
+    appends (`train-00000-of-00001` is `train`).
 
     Raises:
         ValueError: If it is damaged.
     """
-    try:
-        schema = pq.read_schema(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unsound(path, error) from error
     return TableSource(
         name=printable(path.stem),
         licence="",
-        splits=(path.stem,),
+        splits=(SHARD.sub("", printable(path.stem)),),
         identity=file_digest(path),
-        schema=schema,
-        load=lambda _: _read_parquet(path),
+        schema=_sound(path, _schema_of),
+        load=lambda _: _sound(path, _table_of),
     )
 
 
-def _read_parquet(path: Path) -> pa.Table:
+def _sound(path: Path, read: Callable[[Path], Any]) -> Any:
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
-        table.validate(full=True)
+        return read(path)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unsound(path, error) from error
-    if not table.num_rows:
-        raise ValueError(f"{printable(path.name)} has no rows; there must be at least one image")
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{printable(path.name)} cannot be read as a table: {reason}") from error
+
+
+def _schema_of(path: Path) -> pa.Schema:
+    return pq.read_schema(path) if path.suffix == ".parquet" else _table_of(path).schema
+
+
+def _table_of(path: Path) -> pa.Table:
+    if path.suffix == ".parquet":
+        claimed = pq.read_metadata(path)
+        size = sum(claimed.row_group(i).total_byte_size for i in range(claimed.num_row_groups))
+        if size > MAX_BYTES:
+            raise ValueError(f"it unpacks to {size} bytes; at most {MAX_BYTES} are read")
+        table = pq.read_table(path, page_checksum_verification=True)
+    else:
+        with path.open("rb") as file:
+            streamed = file.read(len(ARROW_STREAM)) == ARROW_STREAM
+            file.seek(0)
+            table = (pa.ipc.open_stream if streamed else pa.ipc.open_file)(file).read_all()
+    table.validate(full=True)
     return table
 
 
@@ -198,7 +215,7 @@ def _saved_source(folder: Path, identity: str) -> TableSource:
                 loaded = datasets.load_dataset(str(folder), cache_dir=cache, keep_in_memory=True)
     except Exception as error:  # the readers of many formats
         raise _refusal(printable(folder.name), error) from error
-    return _table_source(printable(folder.resolve().name), identity, loaded)
+    return _table_source(printable(folder.resolve().name), identity, loaded, licence_of(folder))
 
 
 @lru_cache(maxsize=4)
@@ -220,22 +237,17 @@ def hub_source(name: str) -> TableSource:
     return _table_source(name.rsplit("/", 1)[-1], f"{name}@{builder.hash}", loaded)
 
 
-def _table_source(name: str, identity: str, loaded: Any) -> TableSource:
+def _table_source(name: str, identity: str, loaded: Any, licence: str = "") -> TableSource:
     splits = loaded if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
     first = next(iter(splits.values()))
     return TableSource(
         name=name,
-        licence=printable(first.info.license or ""),
+        licence=licence or printable(first.info.license or ""),
         splits=tuple(splits),
         identity=identity,
         schema=first.features.arrow_schema,
         load=lambda split: splits[split].with_format("arrow")[:],
     )
-
-
-def _unsound(path: Path, error: Exception) -> ValueError:
-    reason = " ".join(str(error).split())
-    return ValueError(f"{printable(path.name)} is no sound Parquet file: {reason}")
 
 
 def _refusal(name: str, error: Exception) -> ValueError:

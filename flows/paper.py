@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ddim_core.digest import digest
 from ddim_core.schedule import timesteps
+from ddim_core.sources import name_of
 from ddim_core.specs import GridCell, SamplerSpec, Spacing, TrainSpec, require_at_least
 from flows.fid_grid import fid_grid
 from flows.request import GridRequest
@@ -165,7 +166,10 @@ def _prepare(request: PaperRequest, grid: GridRequest) -> tuple[CheckpointRecord
     resolution = model["resolution"] if model else grid.resolution
     held_out = grid.held_out_split()
     split = held_out or grid.split
-    images = prepare_data(content_of(grid.dataset), split, resolution, location=grid.dataset)
+    images = prepare_data(
+        content_of(grid.dataset), split, resolution, grid.dataset,
+        model["channels"] if model else None,
+    )  # fmt: skip
     if request.n_reconstructed > images["n"]:
         raise ValueError(
             f"n_reconstructed is {request.n_reconstructed} and {grid.dataset!r} {split} has "
@@ -180,8 +184,8 @@ def _prepare(request: PaperRequest, grid: GridRequest) -> tuple[CheckpointRecord
         training = submit_training(
             grid.dataset, grid.resolution, grid.train_steps, grid.seed, grid.device
         )
-        model = open_checkpoint(training.result(), f"toy-{Path(grid.dataset).stem}")
-    about = {"dataset": Path(grid.dataset).name, "split": split, "held_out": held_out is not None}
+        model = open_checkpoint(training.result(), f"toy-{Path(name_of(grid.dataset)).stem}")
+    about = {"dataset": name_of(grid.dataset), "split": split, "held_out": held_out is not None}
     return model, {"images": images, "about": {**about, "n": request.n_reconstructed}}
 
 

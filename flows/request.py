@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from ddim_core.emoji import rgb_of
 from ddim_core.images import splits_of
 from ddim_core.schedule import timesteps
 from ddim_core.specs import (
     Execution,
     GridCell,
+    ImageSpec,
     SamplerSpec,
     Spacing,
     Variance,
     require_at_least,
     require_choice,
 )
-from flows.train_toy import toy_spec, training_split
+from flows.train_toy import toy_resolution, toy_spec, training_split
 from tasks.extractor import EXTRACTORS
 from tasks.models import require_device
 
@@ -52,6 +54,9 @@ class GridRequest:
     device: str
     train_steps: int
     class_conditional: bool
+    max_broken: int
+    background: str
+    skin_tones: bool
 
     def __post_init__(self) -> None:
         require_at_least("n_images", self.n_images, LEAST_IMAGES)
@@ -71,12 +76,15 @@ class GridRequest:
         if not self.split:
             object.__setattr__(self, "split", training_split(self.dataset))
         require_choice("split", self.split, tuple(splits_of(self.dataset)))
+        rgb_of(self.images().background)
         if self.checkpoint and not Path(self.checkpoint).is_dir():
             raise ValueError(
                 f"there is no checkpoint folder {self.checkpoint!r}; give a diffusers pipeline "
                 "folder, or leave it empty to train the toy model"
             )
         if not self.checkpoint:
+            resolution = toy_resolution(self.dataset, self.resolution)
+            object.__setattr__(self, "resolution", resolution)
             spec = toy_spec(self.dataset, self.resolution, 1, self.train_steps, self.seed)
             for cell in self.cells(spec.noise.n_train, "epsilon"):
                 if not self.class_conditional and cell.sampler.guidance_scale != 1.0:
@@ -119,6 +127,9 @@ class GridRequest:
 
     def execution(self) -> Execution:
         return Execution(self.device, self.batch_size, self.threads)
+
+    def images(self) -> ImageSpec:
+        return ImageSpec(self.max_broken, self.background, self.skin_tones)
 
     def held_out_split(self) -> str | None:
         """Returns the data set's part that is neither trained on nor, by default, compared to."""

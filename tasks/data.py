@@ -12,6 +12,8 @@ from tasks import store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef
 
+MOST_NAMED = 20
+
 
 def content_of(dataset: str, spec: ImageSpec = ImageSpec()) -> str:  # noqa: B008 (frozen)
     """Returns what identifies a data set's raw content, wherever it lies."""
@@ -48,6 +50,17 @@ def prepare_data(
         "licence": data.licence,
         "broken": list(data.broken),
     }
+
+
+def notes_on(*splits: dict[str, Any]) -> list[str]:
+    """Says, in sentences, what a reader of a report must know of prepared splits."""
+    licences = {split["licence"] for split in splits if split["licence"]}
+    notes = [f"Real images: {licence}." for licence in sorted(licences)]
+    if broken := list(dict.fromkeys(name for split in splits for name in split["broken"])):
+        more = f"; and {len(broken) - MOST_NAMED} more" if len(broken) > MOST_NAMED else ""
+        named = "; ".join(broken[:MOST_NAMED]) + more
+        notes.append(f"Real images left out, because they are broken ({len(broken)}): {named}.")
+    return notes
 
 
 def prepared(ref: ArtifactRef) -> ImageSet:

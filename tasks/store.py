@@ -19,7 +19,8 @@ import numpy as np
 import safetensors.numpy
 
 from ddim_core.digest import file_digest
-from ddim_core.image_table import ARROW_STREAM, from_arrow
+from ddim_core.image_table import from_arrow
+from ddim_core.table_source import ARROW_STREAM
 from tasks import places
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
