@@ -29,6 +29,10 @@ PLANTED = [
     "two\nlines\x1b[31m",
     "half a \udce9 name",
 ]
+FIGURES = (
+    "table_1", "table_2", "figure_3_samples", "figure_4_cost", "figure_5_consistency",
+    "figure_6_line", "figure_6_grid", "x0_sequence", "reconstructions",
+)  # fmt: skip
 PROTOCOL = {
     "extractor_digest": "e" * 64, "extractor": "pixels", "reference_digest": "d" * 64,
     "split": "train", "resize": "native", "n_images": 20, "shard_size": 10,
@@ -92,13 +96,11 @@ def test_markdown_keeps_a_planted_name_in_one_code_span_of_one_line(name: str) -
 
 
 def test_page_of_the_paper_shows_a_planted_name_as_text() -> None:
-    figures = ["table_1", "table_2", "figure_3_samples", "figure_4_cost", "figure_5_consistency", "figure_6_line", "figure_6_grid", "x0_sequence", "reconstructions"]  # fmt: skip
+    figures = dict.fromkeys(FIGURES, b"")
     for name in PLANTED:
         real = {"dataset": printable(name), "split": "train", "held_out": False, "n": 3}
         drawn = {"interpolate": 5, "x0_sequence": 5}
-        page = paper_report._page(
-            rows_named(name), [], dict.fromkeys(figures, b""), ["A sentence."], real, drawn
-        )
+        page = paper_report._page(rows_named(name), [], figures, ["A sentence."], real, drawn)
         assert_harmless(page)
 
 
