@@ -152,6 +152,31 @@ class GridCell:
 
 
 @dataclass(frozen=True)
+class ImageSpec:
+    """How a data set's images are made ready, besides their size.
+
+    Attributes:
+        max_broken: So many images that cannot be read are left out, and named; more are refused.
+        background: The colour (CSS) under transparent pixels.
+        skin_tones: Emoji only: with the variants of skin tone.
+    """
+
+    max_broken: int = 0
+    background: str = "white"
+    skin_tones: bool = True
+
+    def __post_init__(self) -> None:
+        require_at_least("max_broken", self.max_broken, 0)
+
+    @property
+    def label(self) -> str:
+        """What differs from the usual look, for people; empty where nothing does."""
+        differs = ["neutral"] * (not self.skin_tones)
+        differs += [f"on {self.background}"] * (self.background != "white")
+        return ", ".join(differs)
+
+
+@dataclass(frozen=True)
 class Execution:
     """How work is done on this machine; no part of any result, so no part of any cache key.
 

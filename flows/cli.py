@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli_data import data
 from flows.cli_options import integers, numbers, one_sentence, option, stop
 from flows.cli_paper import paper
 from flows.cli_points import swiss_roll
@@ -37,7 +38,9 @@ def grid(
         str | None,
         option("Folder, file, hub id or MLflow address; none: train a toy."),
     ] = None,
-    dataset: Annotated[str | None, option("digits, an image folder or a .parquet file.")] = None,
+    dataset: Annotated[
+        str | None, option("digits, emoji, a folder, a .parquet file or owner/name.")
+    ] = None,
     split: Annotated[str | None, option("The part that is the reference [train, or all].")] = None,
     resolution: Annotated[int | None, option("Pixels, to train on your own data.")] = None,
     steps: Annotated[str | None, option("Numbers of steps S [5,10,20,50].")] = None,
@@ -70,6 +73,9 @@ def grid(
     prompts: Annotated[
         str | None, option("Prompts, one a line, or .jsonl [the data set's captions].")
     ] = None,
+    max_broken: Annotated[int | None, option("Broken images to leave out at most [0].")] = None,
+    background: Annotated[str | None, option("Colour under transparency [white].")] = None,
+    skin_tones: Annotated[bool | None, option("Emoji with all skin tones [on].")] = None,
     workers: Annotated[int | None, option("Tasks at once [one per core].")] = None,
 ) -> None:
     """Score every (S, eta) of a grid on one checkpoint, and print the table."""
@@ -124,11 +130,16 @@ def report() -> None:
 
 @app.command()
 def train(
-    dataset: Annotated[str | None, option("digits, an image folder or a .parquet file.")] = None,
+    dataset: Annotated[
+        str | None, option("digits, emoji, a folder, a .parquet file or owner/name.")
+    ] = None,
     resolution: Annotated[int | None, option("Pixels, to train on your own data.")] = None,
     train_steps: Annotated[int | None, option("Optimiser steps.")] = None,
     seed: Annotated[int | None, option("Keys weights, batches and noise [0].")] = None,
     class_conditional: Annotated[bool | None, option("Tell it the classes [off].")] = None,
+    max_broken: Annotated[int | None, option("Broken images to leave out at most [0].")] = None,
+    background: Annotated[str | None, option("Colour under transparency [white].")] = None,
+    skin_tones: Annotated[bool | None, option("Emoji with all skin tones [on].")] = None,
 ) -> None:
     """Train the small U-Net of a data set, as a folder that diffusers opens."""
     asked = {name: value for name, value in dict(locals()).items() if value is not None}
@@ -141,6 +152,7 @@ def train(
 
 app.command("swiss-roll")(swiss_roll)
 app.command("paper")(paper)
+app.command("data")(data)
 
 
 def main() -> None:

@@ -7,11 +7,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
+from ddim_core.emoji import rgb_of
 from ddim_core.images import splits_of
 from ddim_core.schedule import timesteps
 from ddim_core.specs import (
     Execution,
     GridCell,
+    ImageSpec,
     NoiseSpec,
     PredictionType,
     SamplerSpec,
@@ -21,7 +23,7 @@ from ddim_core.specs import (
     require_at_least,
     require_choice,
 )
-from flows.train_toy import toy_spec, training_split
+from flows.train_toy import toy_resolution, toy_spec, training_split
 from tasks.extractor import EXTRACTORS
 from tasks.locations import require_location
 from tasks.models import require_device
@@ -62,6 +64,9 @@ class GridRequest:
     noise_schedule: str
     prediction_type: str
     prompts: str
+    max_broken: int
+    background: str
+    skin_tones: bool
 
     def __post_init__(self) -> None:
         require_at_least("n_images", self.n_images, LEAST_IMAGES)
@@ -86,7 +91,10 @@ class GridRequest:
         require_choice("weights", self.weights, get_args(Weights))
         require_choice("noise_schedule", self.noise_schedule, ("", *SCHEDULES))
         require_choice("prediction_type", self.prediction_type, ("", *get_args(PredictionType)))
+        rgb_of(self.images().background)
         if not self.checkpoint:
+            resolution = toy_resolution(self.dataset, self.resolution)
+            object.__setattr__(self, "resolution", resolution)
             spec = toy_spec(self.dataset, self.resolution, 1, self.train_steps, self.seed)
             for cell in self.cells(spec.noise.n_train, "epsilon"):
                 if not self.class_conditional and cell.sampler.guidance_scale != 1.0:
@@ -146,6 +154,9 @@ class GridRequest:
 
     def execution(self) -> Execution:
         return Execution(self.device, self.batch_size, self.threads)
+
+    def images(self) -> ImageSpec:
+        return ImageSpec(self.max_broken, self.background, self.skin_tones)
 
     def held_out_split(self) -> str | None:
         """Returns the data set's part that is neither trained on nor, by default, compared to."""

@@ -30,7 +30,8 @@ def render_report(
     Args:
         rows: The grid's rows, in grid order.
         first_shards: The first shard of each row's images.
-        about: What the cells share: `floor`, `test_accuracy`, `findings` of the schedule linter.
+        about: What the cells share: `floor`, `test_accuracy`, `findings` of the schedule linter,
+            `notes` on the real images (licence, broken ones).
     """
     sheet = {
         cell_name(row): store.get_arrays(shard)["images"][:SHEET_IMAGES]

@@ -15,6 +15,7 @@ from prefect import task
 
 from ddim_core.digest import code_digest, digest
 from ddim_core.schedule import timesteps
+from ddim_core.sources import printable
 from ddim_core.specs import GridCell
 from tasks import places, store
 from tasks.checkpoint import CheckpointRecord
@@ -104,7 +105,7 @@ def row_of(
         "cell_digest": cell_digest(cell, checkpoint["ref"], protocol),
         "checkpoint_digest": checkpoint["ref"]["artifact"],
         "code_digest": digest([code_digest(module) for module in CODE]),
-        "checkpoint": checkpoint["name"],
+        "checkpoint": printable(checkpoint["name"]),
         "training_step": checkpoint["training_step"],
         "weights": checkpoint["weights"],
         "resolution": checkpoint["resolution"],
