@@ -172,6 +172,7 @@ def _file_and_settings(path: Path) -> dict[str, Path]:
 
 
 def _adopt_pipeline(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
+    _require_parts(files)
     has_both = "unet_ema/config.json" in files and "unet/config.json" in files
     has_ema = "unet_ema/config.json" in files
     use_ema = has_ema and (weights == "ema" or not has_both)
@@ -193,6 +194,16 @@ def _adopt_pipeline(files: Mapping[str, Path], out: Path, weights: Weights) -> N
         (out / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
     else:
         _copy(files, out, RECORD_NAME)
+
+
+def _require_parts(files: Mapping[str, Path]) -> None:
+    """Makes sure that every part that a pipeline's index names is there."""
+    index = read_settings(files[INDEX]) if INDEX in files else {}
+    there = {name.partition("/")[0].replace("unet_ema", "unet") for name in files}
+    for part in PARTS:
+        named = index.get(part)
+        if isinstance(named, list) and named and named[0] and part not in there:
+            raise ValueError(f"{INDEX} names the part {part!r}, which is not there")
 
 
 def _write_pipeline_ends(files: Mapping[str, Path], out: Path, record: dict[str, Any]) -> None:

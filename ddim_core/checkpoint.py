@@ -141,6 +141,8 @@ def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
         require_choice("prediction_type", prediction_type, get_args(PredictionType))
     latent = load_latent_space(folder, device) if is_pipeline else None
     with_prompts = isinstance(unet, UNet2DConditionModel)
+    if with_prompts and latent is None:
+        raise ValueError("the network is told of a text and has no vae beside it")
     record_path = folder / RECORD_NAME
     record = _read_json(record_path) if record_path.is_file() else {}
     n_embeddings, null_label = _labels(unet, record)

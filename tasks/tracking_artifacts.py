@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException, RestException
 
 from ddim_core.redaction import redacted
