@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ddim_core.batches import in_fixed_batches
 from ddim_core.features import FeatureRecord, require_images
-from ddim_core.images import ImageSet
+from ddim_core.image_set import ImageSet
 from ddim_core.pixels import from_uint8
 from ddim_core.seeding import seeded_weights
 from ddim_core.specs import ClassifierSpec
@@ -78,6 +78,7 @@ class ClassifierFeatures:
         self.network = network.eval().requires_grad_(False).to(memory_format=LAYOUT)
         self.about = about
         self.shape = (about["resolution"], about["resolution"], about["channels"])
+        self.channels = int(about["channels"])
         self.dim = 16 * int(about["width"])
         self.record = FeatureRecord(
             self.name, hashlib.sha256(self.to_bytes()).hexdigest(), "pooled last convolution",

@@ -65,6 +65,8 @@ class FeatureExtractor(Protocol):
         digest: The sha256 of all that decides the features.
         record: All that decides the features, in words.
         dim: d, the number of features.
+        channels: Of the images it takes; None takes grey and RGB alike.
+        has_classes: Whether the network is a classifier.
     """
 
     @property
@@ -79,9 +81,9 @@ class FeatureExtractor(Protocol):
         """Maps uint8 [n, height, width, channels] to float32 [n, d]."""
 
     @property
-    def has_classes(self) -> bool:
-        """Whether the network is a classifier."""
-
+    def channels(self) -> int | None: ...
+    @property
+    def has_classes(self) -> bool: ...
     def class_scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Maps its own features [n, d] to the logits of its classes [n, c]."""
 
@@ -98,7 +100,7 @@ class PixelFeatures:
 
     def __init__(self, height: int, width: int, channels: int) -> None:
         self.shape = (height, width, channels)
-        self.dim = height * width * channels
+        self.channels, self.dim = channels, height * width * channels
         self.record = FeatureRecord(
             self.name, "", "all pixels", "none", "none", "none", "v / 255", "none"
         )

@@ -59,6 +59,8 @@ class NetworkFeatures:
         ValueError: If the resize is unknown.
     """
 
+    channels = None
+
     def __init__(
         self,
         name: str,

@@ -11,7 +11,7 @@ from prefect import task
 from ddim_core.classifier import train_classifier
 from ddim_core.extractors import ExtractorChoice, open_extractor
 from ddim_core.features import FeatureRecord, PixelFeatures
-from ddim_core.images import ImageSet
+from ddim_core.image_set import ImageSet
 from ddim_core.specs import ClassifierSpec, Execution
 from ddim_core.weights import MODEL_FILES
 from tasks import store

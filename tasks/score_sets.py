@@ -17,17 +17,17 @@ from tqdm import tqdm
 from ddim_core.digest import code_digest, digest
 from ddim_core.extractors import ExtractorChoice, open_extractor
 from ddim_core.features import FeatureExtractor, PixelFeatures, features_of, in_groups
-from ddim_core.images import ALL
 from ddim_core.interop import Statistics, read_npz
-from ddim_core.native import native_images
+from ddim_core.native import in_channels, is_grey, native_images
 from ddim_core.pair_score import FeatureSet
+from ddim_core.sources import ALL
 from tasks import store
 from tasks.cells import cell_shards, find_cell, looks_like_cell
 from tasks.feature_models import extractor_in_memory
 from tasks.store import ArtifactRef
 
 Images = Iterable[NDArray[np.uint8]]
-# What turns images of a shape [h, w, c] into features.
+# What turns images of a first image's shape [h, w, c] into features.
 Opener = Callable[[tuple[int, ...]], FeatureExtractor]
 DEFAULT_FEATURES = "inception-v3"
 
@@ -40,13 +40,13 @@ class Place:
         name: What the user called it.
         found: Statistics, features [n, d], or shards of images that come one by one.
         row: The table's row, where it is a cell.
-        split: Which part of a data set.
+        grey: Whether the first image has no colour.
     """
 
     name: str
     found: Statistics | NDArray[Any] | list[Images]
     row: dict[str, Any] | None = None
-    split: str | None = None
+    grey: bool = False
 
     @property
     def has_images(self) -> bool:
@@ -64,17 +64,19 @@ def open_place(name: str, split: str = ALL, resolution: int | None = None) -> Pl
         if not path.is_file():
             raise ValueError(f"there is no file {name!r}")
         found = read_npz(path)
-        images = isinstance(found, np.ndarray) and found.ndim == 4
-        return Place(name, [list(found)] if images else found)  # type: ignore[arg-type]
+        if isinstance(found, np.ndarray) and found.ndim == 4:  # images, as guided-diffusion's
+            return Place(name, [list(found)], grey=is_grey(found[0]))
+        return Place(name, found)
     if not path.exists() and looks_like_cell(name):
         row = find_cell(name)
-        return Place(name, [list(shard) for shard in cell_shards(row)], row)
+        shards: list[Images] = [list(shard) for shard in cell_shards(row)]
+        return Place(name, shards, row, is_grey(next(iter(shards[0]))))
     coming = native_images(name, split, resolution)
     first = next(coming)  # what cannot be read is said before any network is opened
-    return Place(name, [chain([first], coming)], split=split)
+    return Place(name, [chain([first], coming)], grey=is_grey(first))
 
 
-def opener(choice: ExtractorChoice | None, places: Iterable[Place]) -> Opener:
+def opener(choice: ExtractorChoice | None, places: list[Place]) -> Opener:
     """Returns what extracts features: the choice, or else what a cell, or a file of statistics
     of ours, was made with, or else the Inception of FID.
 
@@ -96,7 +98,7 @@ def opener(choice: ExtractorChoice | None, places: Iterable[Place]) -> Opener:
             if known
             else ExtractorChoice(DEFAULT_FEATURES)
         )
-    return _opener(choice)
+    return _opener(choice, all(place.grey for place in places if place.has_images))
 
 
 def _is_of(choice: ExtractorChoice, row: dict[str, Any]) -> bool:
@@ -105,7 +107,7 @@ def _is_of(choice: ExtractorChoice, row: dict[str, Any]) -> bool:
     return same and not choice.weights and choice.name != "pixels"
 
 
-def _opener(choice: ExtractorChoice) -> Opener:
+def _opener(choice: ExtractorChoice, grey: bool) -> Opener:
     opened = cache(open_extractor)
 
     def open_for(shape: tuple[int, ...]) -> FeatureExtractor:
@@ -114,7 +116,9 @@ def _opener(choice: ExtractorChoice) -> Opener:
                 "classifier features belong to a grid: score one of its cells (`ddim table "
                 "--json` has their digests)"
             )
-        return PixelFeatures(*shape) if choice.name == "pixels" else opened(choice)
+        if choice.name == "pixels":
+            return PixelFeatures(shape[0], shape[1], 1 if grey else 3)
+        return opened(choice)
 
     return open_for
 
@@ -150,6 +154,8 @@ def _features(
     extractor: FeatureExtractor, images: list[NDArray[np.uint8]], content: str
 ) -> NDArray[np.float32]:
     """Features of a group of images, from the store where they have been taken before."""
+    if extractor.channels is not None:
+        images = [in_channels(image, extractor.channels) for image in images]
     if extractor.name == "pixels":
         return features_of(extractor, images)
     name = digest("features", code_digest("tasks.feature_models"), extractor.digest, content)

@@ -304,5 +304,6 @@ def test_an_extractor_that_cannot_be_is_refused(given: tuple[str, ...], wanted: 
 
 def test_the_extractors_have_these_names() -> None:
     assert set(EXTRACTORS) == {
-        "inception-v3", "clip-vit-b-32", "dinov2-vit-b-14", "classifier", "afhq-inception", "pixels",
+        "inception-v3", "afhq-inception", "clip-vit-b-32", "dinov2-vit-b-14", "classifier",
+        "pixels",
     }  # fmt: skip
