@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
+from ddim_core.protocol import differing_fields, require_comparable
 from ddim_core.uncertainty import PairedDifference, holm, paired_difference, paired_difference_inf
 
 LEVEL = 0.05
@@ -125,7 +126,8 @@ def difference_inf(a: Row, b: Row) -> PairedDifference:
 
 def unpaired_fields(a: Row, b: Row) -> list[str]:
     """Names the fields in which two rows differ although a paired test needs them equal."""
-    return [name for name in PAIRED if _plain(a.get(name)) != _plain(b.get(name))]
+    unequal = [name for name in PAIRED if _plain(a.get(name)) != _plain(b.get(name))]
+    return list(dict.fromkeys([*unequal, *differing_fields(a, b)]))
 
 
 def require_paired(a: Row, b: Row) -> None:
@@ -135,6 +137,8 @@ def require_paired(a: Row, b: Row) -> None:
         ValueError: Names every field in which they differ, with both values.
     """
     different = unpaired_fields(a, b)
+    if set(different) - set(PAIRED):
+        require_comparable(a, b)  # it knows what the protocol's record says of both
     if different:
         said = "; ".join(f"{name} is {_short(a, name)} and {_short(b, name)}" for name in different)
         raise ValueError(f"rows of different protocol or noise cannot be compared: {said}")

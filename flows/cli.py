@@ -15,6 +15,7 @@ from flows.cli_data import data
 from flows.cli_options import integers, numbers, one_sentence, option, stop
 from flows.cli_paper import paper
 from flows.cli_points import swiss_roll
+from flows.cli_score import export, score
 from flows.cli_until import (
     AskedGoal,
     Budget,
@@ -61,9 +62,16 @@ def grid(
     guidance: Annotated[str | None, option("Guidance scales, with classes [1].")] = None,
     n_images: Annotated[int | None, option("Images per cell [2048].")] = None,
     features: Annotated[
-        str | None, option("classifier, inception-v3, pixels [classifier].")
+        str | None,
+        option(
+            "classifier, pixels, inception-v3, afhq-inception, clip-vit-b-32, dinov2-vit-b-14 "
+            "[classifier]."
+        ),
     ] = None,
-    feature_weights: Annotated[str | None, option("Weights file of inception-v3.")] = None,
+    feature_weights: Annotated[str | None, option("File, folder or hub id of its weights.")] = None,
+    resize: Annotated[
+        str | None, option("Native size to network: tf1, clean, torch [its usual one].")
+    ] = None,
     seed: Annotated[int | None, option("Keys every image's random stream [0].")] = None,
     shard_size: Annotated[int | None, option("Images per unit of work [1024].")] = None,
     batch_size: Annotated[int | None, option("Images per network call [256].")] = None,
@@ -180,6 +188,8 @@ def train(
 
 app.command("swiss-roll")(swiss_roll)
 app.command("paper")(paper)
+app.command("score")(score)
+app.command("export")(export)
 app.command("data")(data)
 
 

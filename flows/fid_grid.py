@@ -24,7 +24,7 @@ from tasks.captions import prompts_for
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
 from tasks.data import content_of, notes_on, prepare_data
 from tasks.embed import embed_images
-from tasks.extractor import inception_extractor, pixel_extractor, train_extractor
+from tasks.extractor import ready_extractor, train_extractor
 from tasks.judge import judge_classes
 from tasks.locations import name_of
 from tasks.report import publish_report, render_report
@@ -84,6 +84,7 @@ def fid_grid(
     n_images: int = 2048,
     features: str = "classifier",
     feature_weights: str = "",
+    resize: str = "",
     seed: int = 0,
     shard_size: int = 1024,
     batch_size: int = 256,
@@ -120,9 +121,12 @@ def fid_grid(
         guidance: Scales of classifier-free guidance, for a class-conditional checkpoint: 0 leaves
             the class out, 1 is no guidance. Image k is asked to be of class k mod n_classes.
         n_images: Images per cell. Asking for more later draws only the new ones.
-        features: `classifier` (trained on the data set's labels), `inception-v3` or `pixels`.
-        feature_weights: File with the weights of inception-v3; empty takes torch-fidelity's own,
-            downloaded once.
+        features: `classifier` (trained on the data set's labels), `pixels`, `inception-v3`,
+            `afhq-inception` (any torchvision Inception), `clip-vit-b-32` or `dinov2-vit-b-14`.
+        feature_weights: The weights: a file for the Inceptions, a transformers folder or hub id
+            for the others; empty takes the usual ones, downloaded once.
+        resize: From an image's native size to the network: `tf1`, `clean` or `torch`; empty takes
+            the network's usual one.
         seed: Keys every image's random stream (and the toy model's training).
         shard_size: Images per unit of work and of caching.
         batch_size: Images per network call; changes no result on a CPU.
@@ -219,7 +223,8 @@ def _prepare(request: GridRequest) -> GridInputs:
     reference = embed_images(reference_images, extractor, execution)
     floor = None
     if held_out:
-        floor = score_cell([embed_images(held_out, extractor, execution)], reference)
+        floor_features = embed_images(held_out, extractor, execution)
+        floor = score_cell([floor_features], reference, extractor)
     cells = _cells(request, checkpoint)
     notes = notes_on(reference_images, *([held_out] if held_out else []))
     return GridInputs(checkpoint, cells, reference_images, reference, extractor, floor, notes)
@@ -247,10 +252,9 @@ def _submit_extractor(
     held_out: dict[str, Any] | None,
 ) -> Any:
     """Submits the making of the feature extractor; returns its future."""
-    if request.features == "pixels":
-        return pixel_extractor.submit()
-    if request.features == "inception-v3":
-        return inception_extractor.submit(request.feature_weights)
+    choice = request.extractor()
+    if choice.name != "classifier":
+        return ready_extractor.submit(choice)
     fitted = data(training_split(request.dataset))
     unseen = data("test") if request.split == "test" else held_out
     return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.execution())
@@ -291,7 +295,7 @@ def _submit_score(
     classes = None
     if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
         classes = judge_classes.submit(shards, inputs.extractor, request.execution())
-    score = score_cell.submit(features, inputs.reference)
+    score = score_cell.submit(features, inputs.reference, inputs.extractor)
     return CellFutures(cell, shards, features, classes, score)
 
 
@@ -333,11 +337,13 @@ def _protocol(request: GridRequest, inputs: GridInputs) -> dict[str, Any]:
     """What a score has to be compared at, and what people call it."""
     return {
         "extractor_digest": inputs.extractor["artifact"],
-        "extractor": inputs.extractor["kind"],
+        "extractor": inputs.extractor["name"],
+        "features": inputs.reference,
         "reference_digest": inputs.reference_images["artifact"],
         "dataset": ", ".join(filter(None, [dataset_name(request.dataset), request.images().label])),
         "split": request.split,
-        "resize": inputs.reference_images["resize"],
+        "resize": inputs.extractor["resize"],
+        "data_resize": inputs.reference_images["resize"],
         "n_images": request.n_images,
         "shard_size": request.shard_size,
     }

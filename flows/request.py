@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any, get_args
 
 from ddim_core.emoji import rgb_of
+from ddim_core.extractors import ExtractorChoice
 from ddim_core.images import splits_of
 from ddim_core.schedule import timesteps
 from ddim_core.specs import (
@@ -24,7 +24,6 @@ from ddim_core.specs import (
     require_choice,
 )
 from flows.train_toy import toy_resolution, toy_spec, training_split
-from tasks.extractor import EXTRACTORS
 from tasks.locations import require_location
 from tasks.models import require_device
 
@@ -53,6 +52,7 @@ class GridRequest:
     n_images: int
     features: str
     feature_weights: str
+    resize: str
     seed: int
     shard_size: int
     batch_size: int
@@ -74,9 +74,7 @@ class GridRequest:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}; it must lie in 0..2^63 - 1")
         require_device(self.device)
-        require_choice("features", self.features, EXTRACTORS)
-        if self.feature_weights and not Path(self.feature_weights).is_file():
-            raise ValueError(f"there is no file of feature_weights {self.feature_weights!r}")
+        self.extractor()
         if not self.steps:
             raise ValueError("steps is empty; give at least one number of steps, such as 10")
         if not self.etas and not self.sigma_hat:
@@ -151,6 +149,9 @@ class GridRequest:
         """Returns the image index ranges [start, stop) that cover n_images."""
         starts = range(0, self.n_images, self.shard_size)
         return [(start, min(start + self.shard_size, self.n_images)) for start in starts]
+
+    def extractor(self) -> ExtractorChoice:
+        return ExtractorChoice(self.features, self.feature_weights, self.resize)
 
     def execution(self) -> Execution:
         return Execution(self.device, self.batch_size, self.threads)

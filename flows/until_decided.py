@@ -206,7 +206,7 @@ class Race:
         classes = None
         if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
             classes = judge_classes.submit(shards, inputs.extractor, execution)
-        score = score_cell.submit(features, inputs.reference)
+        score = score_cell.submit(features, inputs.reference, inputs.extractor)
         return CellFutures(inputs.cells[i], shards, features, classes, score)
 
     def _landed(self, request: GridRequest, i: int, work: CellFutures) -> dict[str, Any] | None:

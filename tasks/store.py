@@ -175,6 +175,12 @@ def _name_check(name: str, text: bytes) -> str:
     return hashlib.sha256(name.encode() + b"\n" + text).hexdigest()
 
 
+def put_files(files: dict[str, bytes]) -> ArtifactRef:
+    """Stores files, {relative path: content}, as `put_folder` stores a folder of them."""
+    manifest = {name: put(data, "file")["artifact"] for name, data in files.items()}
+    return put(json.dumps(manifest, sort_keys=True).encode(), "folder")
+
+
 def put_folder(folder: Path) -> ArtifactRef:
     """Stores a folder: each file by its content, and a manifest {relative path: digest}.
 
@@ -209,9 +215,8 @@ def references(value: Any) -> Iterator[ArtifactRef]:
     if isinstance(value, dict):
         if "artifact" in value and "kind" in value:
             yield ArtifactRef(artifact=str(value["artifact"]), kind=str(value["kind"]))
-        else:
-            for item in value.values():
-                yield from references(item)
+        for item in value.values():
+            yield from references(item)
     elif isinstance(value, list):
         for item in value:
             yield from references(item)

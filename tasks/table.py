@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 from prefect import task
 
 from ddim_core.digest import code_digest, digest
+from ddim_core.features import FeatureRecord
+from ddim_core.protocol import Protocol
 from ddim_core.schedule import timesteps
 from ddim_core.sources import printable
 from ddim_core.specs import GridCell
@@ -32,6 +34,12 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
         ("extractor", pa.string()),
         ("resize", pa.string()),
+        ("data_resize", pa.string()),
+        ("weights_digest", pa.string()),
+        ("layer", pa.string()),
+        ("native_size", pa.string()),
+        ("statistics_digest", pa.string()),
+        ("protocol", pa.string()),
         ("training_step", pa.int64()),
         ("weights", pa.string()),
         ("steps", pa.int64()),
@@ -68,6 +76,11 @@ SCHEMA = pa.schema(
         ("kid_subset_size", pa.int64()),
         ("precision", pa.float64()),
         ("recall", pa.float64()),
+        ("inception_score", pa.float64()),
+        ("inception_score_std", pa.float64()),
+        ("cmmd", pa.float64()),
+        ("cmmd_low", pa.float64()),
+        ("cmmd_high", pa.float64()),
         ("class_accuracy", pa.float64()),
         ("class_accuracy_low", pa.float64()),
         ("class_accuracy_high", pa.float64()),
@@ -76,6 +89,7 @@ SCHEMA = pa.schema(
         ("images_per_second", pa.float64()),
         ("device", pa.string()),
         ("dtype", pa.string()),
+        ("image_shards", pa.list_(pa.string())),
         ("created_at", pa.timestamp("us", tz="UTC")),
     ]
 )
@@ -107,6 +121,7 @@ def row_of(
     sampler = cell.sampler
     visited = timesteps(checkpoint["n_train"], sampler.steps, sampler.spacing, sampler.steps_offset)
     seconds = float(sum(shard["seconds"] for shard in shards))
+    record = protocol_record(cell, protocol, score)
     return {
         "cell_digest": cell_digest(cell, checkpoint["ref"], protocol),
         "checkpoint_digest": checkpoint["ref"]["artifact"],
@@ -128,9 +143,35 @@ def row_of(
         "sample_seconds": seconds,
         "images_per_second": score["n_images"] / seconds,
         "device": shards[0]["device"],
-        **protocol,
+        "image_shards": [shard["artifact"] for shard in shards],
+        "weights_digest": record.features.weights_digest if record.features else None,
+        "layer": record.features.layer if record.features else None,
+        "native_size": record.native_size,
+        "protocol": record.to_json(),
+        **{name: value for name, value in protocol.items() if name != "features"},
         **score,
     }
+
+
+def protocol_record(cell: GridCell, protocol: dict[str, Any], score: dict[str, Any]) -> Protocol:
+    """Returns all that a cell's score has to be compared at."""
+    features = protocol["features"]
+    return Protocol(
+        features=FeatureRecord(**features["record"]),
+        native_size=features["size"],
+        reference_native_size=features["size"],
+        data_resize=protocol["data_resize"],
+        n_images=score["n_images"],
+        n_reference=score["n_reference"],
+        shard_size=protocol["shard_size"],
+        reference_digest=protocol["reference_digest"],
+        reference=protocol["dataset"],
+        split=protocol["split"],
+        statistics_digest=score["statistics_digest"],
+        sampler={**asdict(cell.sampler), "dtype": cell.dtype},
+        seed=cell.seed,
+        versions=features["versions"] | score["versions"],
+    )
 
 
 def overrides(cell: GridCell, checkpoint: CheckpointRecord) -> str:
