@@ -6,7 +6,6 @@ import base64
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from jinja2 import Environment, StrictUndefined
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -69,7 +68,7 @@ def publish_report(grid: str, report: dict[str, Any], rows: list[dict[str, Any]]
 def report_places() -> list[str]:
     """Returns the pages of all reports, oldest first."""
     if not places.is_local():
-        filesystem, folder = fsspec.core.url_to_fs(places.data_url("reports"))
+        filesystem, folder = store.located(places.data_url("reports"))
         return sorted(filesystem.glob(f"{folder}/*/index.html"))
     pages = places.local_dir("reports").glob("*/index.html")
     return [str(page) for page in sorted(pages, key=lambda page: page.stat().st_mtime)]
