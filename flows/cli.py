@@ -14,6 +14,7 @@ import typer
 from flows.cli_options import integers, numbers, one_sentence, option, stop
 from flows.cli_paper import paper
 from flows.cli_points import swiss_roll
+from flows.cli_upkeep import guard, track
 from tasks.store import check_writable
 
 app = typer.Typer(
@@ -58,28 +59,29 @@ def grid(
     train_steps: Annotated[int | None, option("Training steps of the toy.")] = None,
     class_conditional: Annotated[bool | None, option("Train the toy with labels [off].")] = None,
     workers: Annotated[int | None, option("Tasks at once [one per core].")] = None,
+    runner: Annotated[
+        str | None, option("threads, processes, dask[:ADDRESS] or ray[:ADDRESS] [threads].")
+    ] = None,
 ) -> None:
     """Score every (S, eta) of a grid on one checkpoint, and print the table."""
     asked = dict(locals())
-    asked.pop("workers")
     asked["steps"] = integers(steps) if steps is not None else None
     asked["etas"] = numbers(etas) if etas is not None else None
     asked["guidance"] = numbers(guidance) if guidance is not None else None
-    _run_grid({name: value for name, value in asked.items() if value is not None}, workers)
+    _run_grid({name: value for name, value in asked.items() if value is not None})
 
 
-def _run_grid(asked: dict[str, Any], workers: int | None) -> None:
+def _run_grid(asked: dict[str, Any]) -> None:
     with one_sentence():
         check_writable()  # before Prefect is imported, which makes its home there
         from flows.fid_grid import fid_grid
         from flows.request import GridRequest
-        from flows.runners import with_workers
         from flows.show import show_grid
 
         given = inspect.signature(fid_grid.fn).bind(**asked)
         given.apply_defaults()
         GridRequest(**given.arguments)
-        show_grid(with_workers(fid_grid, workers)(**asked))
+        show_grid(fid_grid(**asked))
 
 
 @app.command()
@@ -128,6 +130,8 @@ def train(
 
 app.command("swiss-roll")(swiss_roll)
 app.command("paper")(paper)
+app.command("track")(track)
+app.command("guard")(guard)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from ddim_core.digest import digest
 from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec
 from flows.progress import GridProgress
 from flows.request import GridRequest
-from flows.runners import ONE_TASK_A_CORE
+from flows.runners import ONE_TASK_A_CORE, on_device, task_runner
 from flows.train_toy import submit_training, training_split
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
 from tasks.data import content_of, prepare_data
@@ -87,6 +87,8 @@ def fid_grid(
     device: str = "cpu",
     train_steps: int = TrainSpec.steps,
     class_conditional: bool = False,
+    runner: str = "threads",
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Scores every (S, eta) of a grid on one checkpoint; all of it cached by content and code.
 
@@ -114,6 +116,9 @@ def fid_grid(
         device: `cpu`, or a CUDA device.
         train_steps: Training steps of the toy model.
         class_conditional: Train the toy model with the data set's labels.
+        runner: Where tasks run: `threads`, `processes`, `dask` or `ray` on this machine, or
+            `dask:ADDRESS`, `ray:ADDRESS` on a cluster; changes no result on CPUs of one kind.
+        workers: Tasks at once; empty is one a core.
 
     Returns:
         Where the report is, how many cells landed, and how many images had to be drawn.
@@ -124,6 +129,11 @@ def fid_grid(
     """
     request = GridRequest(**locals())  # the flow's parameters are the request's fields
     check_writable()
+    with task_runner(request.runner, request.workers):
+        return _run(request)
+
+
+def _run(request: GridRequest) -> dict[str, Any]:
     inputs = _prepare(request)
     work = _submit(request, inputs)
     with GridProgress(inputs.cells, request.n_images) as progress:
@@ -231,9 +241,11 @@ def _submit(request: GridRequest, inputs: GridInputs) -> list[CellFutures]:
 
 def _submit_images(request: GridRequest, inputs: GridInputs, cell: GridCell) -> list[Any]:
     execution, ref = request.execution(), inputs.checkpoint["ref"]
-    return [
-        sample_shard.submit(cell, ref, start, stop, execution) for start, stop in request.shards()
-    ]
+    with on_device(request.runner, request.device):
+        return [
+            sample_shard.submit(cell, ref, start, stop, execution)
+            for start, stop in request.shards()
+        ]
 
 
 def _submit_score(

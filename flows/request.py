@@ -17,6 +17,7 @@ from ddim_core.specs import (
     require_at_least,
     require_choice,
 )
+from flows.runners import is_elsewhere, require_runner
 from flows.train_toy import toy_spec, training_split
 from tasks.extractor import EXTRACTORS
 from tasks.models import require_device
@@ -52,13 +53,17 @@ class GridRequest:
     device: str
     train_steps: int
     class_conditional: bool
+    runner: str = "threads"
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         require_at_least("n_images", self.n_images, LEAST_IMAGES)
         require_at_least("shard_size", self.shard_size, LEAST_IMAGES)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}; it must lie in 0..2^63 - 1")
-        require_device(self.device)
+        require_runner(self.runner, self.workers)
+        if not is_elsewhere(self.runner):
+            require_device(self.device)
         require_choice("features", self.features, EXTRACTORS)
         if self.feature_weights and not Path(self.feature_weights).is_file():
             raise ValueError(f"there is no file of feature_weights {self.feature_weights!r}")

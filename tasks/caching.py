@@ -45,6 +45,9 @@ class Records(WritableFileSystem):
 
     url: str
 
+    def _resolve_path(self, path: str) -> None:
+        """Tells Prefect to name a record by its key alone."""
+
     def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
         """Returns a record; both ways of calling, Prefect's flag chooses, are the same here."""
         return store.read(f"{self.url}/{path}")
