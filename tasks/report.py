@@ -14,6 +14,7 @@ from ddim_core.figures import contact_sheet, curves, heat_map
 from ddim_core.reading import cell_name, line_name, read_grid, tied_with_best, with_interval
 from tasks import places, store
 from tasks.caching import cached_task
+from tasks.display import if_server_answers
 from tasks.store import ArtifactRef
 
 SHEET_IMAGES = 12
@@ -60,8 +61,9 @@ def publish_report(grid: str, report: dict[str, Any], rows: list[dict[str, Any]]
     for name, ref in report["figures"].items():
         figure = places.data_url("reports", grid[:12], f"{name}.png")
         store.write_whole(figure, store.get(ref))
-    create_table_artifact([_table_line(row) for row in rows], key="fid-grid-table")
-    create_markdown_artifact(_markdown(rows, report["reading"], place), key="fid-grid-report")
+    with if_server_answers():
+        create_table_artifact([_table_line(row) for row in rows], key="fid-grid-table")
+        create_markdown_artifact(_markdown(rows, report["reading"], place), key="fid-grid-report")
     return place
 
 

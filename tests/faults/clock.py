@@ -18,7 +18,6 @@ def main() -> None:
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
     with places("clock") as (place, undisturbed):
         offset = place.folder / "offset"
-        place.folder.mkdir()
         offset.write_text("+0\n")
         place = replace(place, more={
             "LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(offset),

@@ -1,0 +1,96 @@
+"""Runs that a crash left Running are ended, and those that live are left alone: a real server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+import pytest
+import yaml
+from grids import PROJECT
+from prefect import flow, task
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.events import emit_event
+from prefect.states import Running
+
+from flows.guard import FLOWS, HEARTBEAT, NAME, end_lost_runs, install
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@task
+def at_work() -> None: ...
+
+
+@flow(name="fid-grid")
+def one_of_ours() -> None: ...
+
+
+@flow(name="of-another-project")
+def of_another_project() -> None: ...
+
+
+@pytest.fixture
+def client(server: str) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+def running(client: SyncPrefectClient, what: object = one_of_ours) -> FlowRun:
+    return client.create_flow_run(what, state=Running())  # type: ignore[type-var]
+
+
+def beat(run: UUID) -> None:
+    related = [{"prefect.resource.id": f"prefect.flow.{uuid4()}", "prefect.resource.role": "flow",
+                "prefect.resource.name": "fid-grid"}]  # fmt: skip
+    emit_event(HEARTBEAT, {"prefect.resource.id": f"prefect.flow-run.{run}"}, related=related)
+
+
+def state(client: SyncPrefectClient, run: FlowRun) -> str:
+    found = client.read_flow_run(run.id).state
+    return found.name if found else ""
+
+
+def test_run_without_a_heartbeat_is_ended_with_its_tasks(client: SyncPrefectClient) -> None:
+    lost = running(client)
+    held = client.create_task_run(at_work, lost.id, dynamic_key="0", state=Running())
+    assert lost.name in end_lost_runs(patience=0.1)
+    assert state(client, lost) == "Crashed"
+    found = client.read_task_run(held.id).state
+    assert found is not None
+    assert found.name == "Crashed"
+
+
+def test_run_that_beats_is_left_alone_and_so_is_another_projects(client: SyncPrefectClient) -> None:
+    alive, foreign = running(client), running(client, of_another_project)
+    ended = threading.Event()
+
+    def beats() -> None:
+        while not ended.wait(0.3):
+            beat(alive.id)
+
+    thread = threading.Thread(target=beats)
+    thread.start()
+    try:
+        lost = end_lost_runs(patience=4)
+    finally:
+        ended.set()
+        thread.join()
+    assert not {alive.name, foreign.name} & set(lost)
+    assert [state(client, run) for run in (alive, foreign)] == ["Running", "Running"]
+
+
+def test_automation_is_installed_once_however_often(client: SyncPrefectClient) -> None:
+    install()
+    install()
+    (found,) = client.read_automations_by_name(NAME)
+    assert found.enabled
+
+
+def test_every_deployed_flow_is_guarded() -> None:
+    deployments = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+    for deployment in deployments:
+        module, _, function = deployment["entrypoint"].rpartition(".")
+        assert getattr(__import__(module, fromlist=[function]), function).name in FLOWS

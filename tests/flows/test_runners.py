@@ -1,0 +1,86 @@
+"""Where tasks run: what may be asked for, and that each runner gives the rows of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from grids import GridRun, lasting
+from prefect import flow, tags, task
+from prefect.context import FlowRunContext, TagsContext
+
+from flows.runners import RUNNERS, on_device, require_runner, task_runner
+
+
+@pytest.mark.parametrize(
+    ("runner", "workers", "words"),
+    [
+        ("fibres", None, "runner is 'fibres'"), ("", None, "runner is ''"),
+        ("threads:host:1", None, "only dask and ray take an address"),
+        ("dask:tcp://host:8786", 2, "has its own"), ("threads", 0, "workers is 0"),
+    ],
+)  # fmt: skip
+def test_runner_that_cannot_be_is_refused_in_words(
+    runner: str, workers: int | None, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        require_runner(runner, workers)
+
+
+def test_runner_whose_packages_are_missing_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flows.runners.find_spec", lambda name: None)
+    for name in ("dask", "ray"):
+        with pytest.raises(ValueError, match=rf"pip install 'ddim-flows\[{name}\]'"):
+            require_runner(name, None)
+    for name in set(RUNNERS) - {"dask", "ray"}:
+        require_runner(name, 3)
+
+
+def test_tasks_of_a_device_carry_its_tag_and_gpus_are_asked_of_the_cluster() -> None:
+    from dask.base import get_annotations  # type: ignore[attr-defined]
+    from prefect_ray.context import RemoteOptionsContext
+
+    with tags("mine"), on_device("threads", "cpu"):
+        assert TagsContext.get().current_tags == {"mine", "ddim-cpu"}
+    with on_device("dask:tcp://host:1", "cuda"):
+        assert TagsContext.get().current_tags == {"ddim-cuda"}
+        assert get_annotations() == {"resources": {"GPU": 1}}
+    with on_device("ray", "cuda:1"):
+        assert RemoteOptionsContext.get().current_remote_options == {"num_gpus": 1}
+    assert not TagsContext.get().current_tags
+    assert not get_annotations()
+
+
+def test_named_runner_takes_the_flows_tasks_and_is_gone_afterwards(server: str) -> None:
+    @task
+    def nothing() -> None: ...
+
+    @flow
+    def asks() -> list[str]:
+        names = []
+        with task_runner("threads", 3):
+            context = FlowRunContext.get()
+            assert context is not None
+            names.append(f"{context.task_runner._max_workers}")  # type: ignore[attr-defined]
+            nothing.submit().result()
+        context = FlowRunContext.get()
+        assert context is not None
+        return [*names, f"{context.task_runner._max_workers}"]  # type: ignore[attr-defined]
+
+    within, after = asks()
+    assert within == "3"
+    assert after != "3"
+
+
+@pytest.mark.timeout(300)
+def test_dask_workers_give_the_rows_that_threads_do(
+    run_grid: Callable[..., GridRun], wipe: Callable[[], None]
+) -> None:
+    asked = {"seed": 707, "etas": [0.0]}
+    threads = lasting(run_grid(**asked).rows)
+    wipe()
+    run = run_grid(workers=None, **asked, runner="dask")
+    assert run.computed["sample-shard"] == 3
+    assert lasting(run.rows) == threads
