@@ -102,12 +102,17 @@ def stores() -> Iterator[tuple[dict[str, str], dict[str, str], Faults]]:
     _, port = moto.get_host_and_port()
     faults = Faults()
     server = proxy(port, faults)
-    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1",
-            "FSSPEC_S3": json.dumps({"config_kwargs": {"read_timeout": TIMEOUT_SECONDS}})}  # fmt: skip
+    keys = {
+        "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1",
+        "FSSPEC_S3": json.dumps({"config_kwargs": {"read_timeout": TIMEOUT_SECONDS}}),
+    }  # fmt: skip
     direct = keys | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
     by_proxy = keys | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}
-    boto3.client("s3", endpoint_url=direct["AWS_ENDPOINT_URL"], aws_access_key_id="x",
-                 aws_secret_access_key="y", region_name="us-east-1").create_bucket(Bucket="ddim")  # fmt: skip
+    client = boto3.client(
+        "s3", endpoint_url=direct["AWS_ENDPOINT_URL"], aws_access_key_id="x",
+        aws_secret_access_key="y", region_name="us-east-1",
+    )  # fmt: skip
+    client.create_bucket(Bucket="ddim")
     yield direct, by_proxy, faults
     server.shutdown()
     moto.stop()

@@ -6,10 +6,11 @@ python -m tests.faults.full_disk
 from __future__ import annotations
 
 import subprocess
+from contextlib import suppress
 
 from tests.faults.harness import N_CELLS, N_IMAGES, places, same, say, wait_until
 
-SMALL, LARGE = "6m", "200m"
+SMALL, LARGE = "16m", "200m"  # the model alone is there twice, stored and unpacked
 
 
 def main() -> None:
@@ -21,13 +22,9 @@ def main() -> None:
             process = place.grid()
             wait_until(lambda: place.n_rows >= 2, "two rows")
             filler = place.data / "filler"
-            with filler.open("wb") as file:
-                try:
-                    while True:
-                        file.write(bytes(4096))
-                        file.flush()
-                except OSError:
-                    pass
+            with suppress(OSError), filler.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
             code = process.wait(400)
             kept = place.n_rows
             say(
@@ -41,7 +38,7 @@ def main() -> None:
             assert drawn <= (N_CELLS - kept) * N_IMAGES
             same(place.rows(), undisturbed)
         finally:
-            subprocess.run(["umount", disk], check=True)
+            subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ python -m tests.faults.kill flow | worker | prefect | mlflow | postgres
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
+from mlflow import MlflowClient
 
 from benchmarks.servers import (
     free_port,
@@ -101,8 +104,11 @@ def prefect() -> None:
         kill(server)
         began = time.monotonic()
         code = process.wait(400)
-        say(f"server killed after {ROWS_BEFORE} rows; {time.monotonic() - began:.0f} s later the grid "
-            f"ended with exit code {code} and {place.n_rows} rows: {place.last_words()}")  # fmt: skip
+        later = time.monotonic() - began
+        say(
+            f"server killed after {ROWS_BEFORE} rows; {later:.0f} s later the grid ended with exit "
+            f"code {code} and {place.n_rows} rows: {place.last_words()}"
+        )
         server = start(place.folder / "prefect.log", place.env, *prefect_words(port))
         wait_for(f"{api}/health", server)
         say(f"with the server back, the next run drew {place.whole_grid()} images")
@@ -146,8 +152,10 @@ def postgres() -> None:
         ports = free_port(), free_port()
         api, uri = f"http://127.0.0.1:{ports[0]}/api", f"http://127.0.0.1:{ports[1]}"
         connection = f"postgresql+asyncpg://{url}/prefect"
-        place = replace(place, more={"PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": uri,
-                                     "PREFECT_SERVER_DATABASE_CONNECTION_URL": connection})  # fmt: skip
+        place = replace(place, more={
+            "PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": uri,
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": connection,
+        })  # fmt: skip
         servers = [
             start(place.folder / "prefect.log", place.env, *prefect_words(ports[0])),
             start(place.folder / "mlflow.log", place.env,
@@ -159,8 +167,10 @@ def postgres() -> None:
         wait_until(lambda: place.n_rows >= ROWS_BEFORE, "two rows")
         restart()
         code = process.wait(400)
-        say(f"PostgreSQL killed after {ROWS_BEFORE} rows and started anew: the grid ended with exit "
-            f"code {code} and {place.n_rows} rows: {place.last_words()}")  # fmt: skip
+        say(
+            f"PostgreSQL killed after {ROWS_BEFORE} rows and started anew: the grid ended with "
+            f"exit code {code} and {place.n_rows} rows: {place.last_words()}"
+        )
         say(f"the next run drew {place.whole_grid()} images")
         assert place.ddim("track", "--resend").wait(200) == 0, place.last_words()
         _runs_are_in_mlflow(uri)
@@ -194,8 +204,6 @@ def _run_deployment(place: Place) -> str:
         "import sys, json; from prefect.deployments import run_deployment;"
         "print(run_deployment('fid-grid/fid-grid', json.loads(sys.argv[1]), timeout=0).id)"
     )
-    import json
-
     return subprocess.run(
         [sys.executable, "-c", script, json.dumps(asked)], env=place.env, check=True, text=True,
         stdout=subprocess.PIPE,
@@ -203,19 +211,17 @@ def _run_deployment(place: Place) -> str:
 
 
 def _state(api: str, run: str) -> str:
-    import httpx
-
     return str(httpx.get(f"{api}/flow_runs/{run}", timeout=30).json()["state"]["name"])
 
 
 def _mlflow_words(folder: Path, port: int, database: str) -> tuple[str, ...]:
-    return ("-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-            "--backend-store-uri", database, "--artifacts-destination", str(folder / "artifacts"))  # fmt: skip
+    return (
+        "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", database, "--artifacts-destination", str(folder / "artifacts"),
+    )  # fmt: skip
 
 
 def _runs_are_in_mlflow(uri: str) -> None:
-    from mlflow import MlflowClient
-
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("fid-grid")
     runs = client.search_runs([experiment.experiment_id])
