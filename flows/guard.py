@@ -8,6 +8,7 @@ was down, the automation never hears of: that is looked for once, at the start o
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -54,19 +55,19 @@ def install() -> None:
     Automation(name=NAME, description=MESSAGE, trigger=trigger, actions=[action]).create()
 
 
-def end_lost_runs(patience: float = SILENCE_SECONDS) -> list[str]:
-    """Ends the runs that send no heartbeat while we look on; returns their names.
+def end_lost_runs(flows: Sequence[str] = FLOWS, patience: float = SILENCE_SECONDS) -> list[str]:
+    """Ends the runs of our flows that send no heartbeat while we look on; returns their names.
 
     Heartbeats are told apart by their identity, not by their time, so that no clock matters.
     Returns at once if no run is under way.
     """
     with get_client(sync_client=True) as client:
-        before = {run.id: (run, _last_heartbeat(client, run)) for run in _under_way(client)}
+        before = {run.id: (run, _last_heartbeat(client, run)) for run in _under_way(client, flows)}
         if before:
             time.sleep(patience)
         lost = [
             run
-            for run in _under_way(client)
+            for run in _under_way(client, flows)
             if run.id in before and _last_heartbeat(client, run) == before[run.id][1]
         ]
         for run in lost:
@@ -74,8 +75,8 @@ def end_lost_runs(patience: float = SILENCE_SECONDS) -> list[str]:
         return [run.name for run in lost]
 
 
-def _under_way(client: SyncPrefectClient) -> list[FlowRun]:
-    ours = FlowFilter.model_validate({"name": {"any_": list(FLOWS)}})
+def _under_way(client: SyncPrefectClient, flows: Sequence[str]) -> list[FlowRun]:
+    ours = FlowFilter.model_validate({"name": {"any_": list(flows)}})
     states = {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}}
     return client.read_flow_runs(
         flow_filter=ours, flow_run_filter=FlowRunFilter.model_validate(states), limit=200

@@ -27,9 +27,7 @@ def main() -> None:
                     file.write(bytes(4096))
             code = process.wait(400)
             kept = place.n_rows
-            say(
-                f"disk full after two rows: exit code {code}, {kept} rows: {place.last_words()[:500]}"
-            )
+            say(f"disk full after two rows: exit code {code}, {kept} rows: {place.last_words()}")
             assert code != 0
             filler.unlink()
             subprocess.run(["mount", "-o", f"remount,size={LARGE}", disk], check=True)

@@ -12,9 +12,7 @@ def main() -> None:
     with places("two") as (place, undisturbed):
         both = [place.grid(), place.grid()]
         codes = [process.wait(500) for process in both]
-        say(
-            f"two grids at once: exit codes {codes}, {place.n_rows} rows: {place.last_words()[:300]}"
-        )
+        say(f"two grids at once: exit codes {codes}, {place.n_rows} rows: {place.last_words()}")
         assert codes == [0, 0]
         assert place.n_rows == N_CELLS
         again = place.whole_grid()
