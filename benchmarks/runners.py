@@ -4,7 +4,7 @@
     python -m benchmarks.runners [RUNNER ...]       # all four if none is named
 
 Checks that all rows are equal, and appends the seconds and the ratio of one worker to two to
-benchmarks/runners.json. Each grid runs in a process of its own, on a copy of the prepared DDIM_DATA,
+benchmarks/runners.json. Each grid has a process of its own and a copy of the prepared DDIM_DATA,
 so that only cells are computed; the seconds are those of the flow, with the start of its workers.
 """
 
@@ -59,7 +59,7 @@ def rows(folder: Path) -> pd.DataFrame:
 
 
 def prepared(api: str) -> Path:
-    """A DDIM_DATA with all that cells share; kept for the next run, while the code stays the same."""
+    """A DDIM_DATA with all that cells share; kept while the code stays the same."""
     warm = Path(tempfile.gettempdir(), f"ddim-runners-{code_digest('tasks.sample')[:16]}")
     if not (warm / "done").exists():
         warm.mkdir(exist_ok=True)

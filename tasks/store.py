@@ -104,6 +104,8 @@ def remove(url: str) -> None:
         _patiently(url, lambda: filesystem.rm_file(path))
     except FileNotFoundError:
         return
+    except Exception as error:  # every store has its own kinds
+        raise StoreError(f"cannot delete {url}: {error}") from error
 
 
 def names_below(url: str) -> list[str]:
@@ -113,6 +115,8 @@ def names_below(url: str) -> list[str]:
         entries = _patiently(url, lambda: filesystem.ls(path, detail=False))
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except Exception as error:  # every store has its own kinds
+        raise StoreError(f"cannot list {url}: {error}") from error
     return [entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries]
 
 
