@@ -88,20 +88,23 @@ def task_runner(runner: str, workers: int | None) -> Iterator[None]:
 
 @contextmanager
 def on_device(runner: str, device: str) -> Iterator[None]:
-    """Marks the tasks submitted inside as work for a device: one task a GPU.
+    """Marks the tasks submitted inside as work for a GPU; on a CPU it marks nothing.
 
-    Their tag, `ddim-` and the device, can be given a limit on the Prefect server. On a Dask
-    cluster they need a worker that has the resource `GPU` (`dask worker --resources GPU=1`), on
-    Ray a free GPU. The GPU part is untested on a GPU.
+    Their tag, `ddim-` and the device, can be given a limit on the Prefect server, which each of
+    them then asks for a slot. On a Dask cluster they need a worker with the resource `GPU`
+    (`dask worker --resources GPU=1`), on Ray a free GPU: one task a GPU. Untested on a GPU.
     """
+    if device == "cpu":
+        yield
+        return
+    name, _ = _parts(runner)
     with ExitStack() as marks:
         marks.enter_context(tags(f"ddim-{device}"))
-        name = _parts(runner)[0]
-        if device != "cpu" and name == "dask":
+        if name == "dask":
             from dask.base import annotate
 
             marks.enter_context(annotate(resources={"GPU": 1}))
-        if device != "cpu" and name == "ray":
+        if name == "ray":
             from prefect_ray.context import remote_options
 
             marks.enter_context(remote_options(num_gpus=1))

@@ -202,7 +202,7 @@ def _run_deployment(place: Place) -> str:
     }  # fmt: skip
     script = (
         "import sys, json; from prefect.deployments import run_deployment;"
-        "print(run_deployment('fid-grid/fid-grid', json.loads(sys.argv[1]), timeout=0).id)"
+        "print(run_deployment('fid-grid/fid-grid', parameters=json.loads(sys.argv[1]), timeout=0).id)"
     )
     return subprocess.run(
         [sys.executable, "-c", script, json.dumps(asked)], env=place.env, check=True, text=True,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from uuid import uuid4
 
 import pytest
 from grids import GridRun, lasting
 from prefect import flow, tags, task
+from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext, TagsContext
+from prefect.futures import wait
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.runners import RUNNERS, on_device, require_runner, task_runner
 
@@ -42,8 +47,9 @@ def test_tasks_of_a_device_carry_its_tag_and_gpus_are_asked_of_the_cluster() -> 
     from dask.base import get_annotations  # type: ignore[attr-defined]
     from prefect_ray.context import RemoteOptionsContext
 
-    with tags("mine"), on_device("threads", "cpu"):
-        assert TagsContext.get().current_tags == {"mine", "ddim-cpu"}
+    with tags("mine"), on_device("dask", "cpu"):
+        assert TagsContext.get().current_tags == {"mine"}
+        assert not get_annotations()
     with on_device("dask:tcp://host:1", "cuda"):
         assert TagsContext.get().current_tags == {"ddim-cuda"}
         assert get_annotations() == {"resources": {"GPU": 1}}
@@ -72,6 +78,28 @@ def test_named_runner_takes_the_flows_tasks_and_is_gone_afterwards(server: str) 
     within, after = asks()
     assert within == "3"
     assert after != "3"
+
+
+def test_limit_on_a_devices_tag_keeps_its_tasks_apart(server: str) -> None:
+    device = f"cuda-{uuid4()}"  # a limit of our own on a server shared with other tests
+    spans: list[tuple[float, float]] = []
+
+    @task
+    def on_the_gpu() -> None:
+        began = time.monotonic()
+        time.sleep(0.2)
+        spans.append((began, time.monotonic()))
+
+    @flow(task_runner=ThreadPoolTaskRunner(max_workers=2))
+    def asks() -> None:
+        with on_device("threads", device):
+            wait([on_the_gpu.submit(), on_the_gpu.submit()])
+
+    with get_client(sync_client=True) as client:
+        client.create_concurrency_limit(tag=f"ddim-{device}", concurrency_limit=1)
+    asks()
+    (_, first_ends), (second_begins, _) = sorted(spans)
+    assert second_begins >= first_ends
 
 
 @pytest.mark.timeout(300)
