@@ -201,8 +201,8 @@ def _run_deployment(place: Place) -> str:
         "workers": 1,
     }  # fmt: skip
     script = (
-        "import sys, json; from prefect.deployments import run_deployment;"
-        "print(run_deployment('fid-grid/fid-grid', parameters=json.loads(sys.argv[1]), timeout=0).id)"
+        "import json, sys; from prefect.deployments import run_deployment as run;"
+        "print(run('fid-grid/fid-grid', parameters=json.loads(sys.argv[1]), timeout=0).id)"
     )
     return subprocess.run(
         [sys.executable, "-c", script, json.dumps(asked)], env=place.env, check=True, text=True,
