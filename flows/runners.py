@@ -16,6 +16,8 @@ from prefect.context import FlowRunContext
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from ddim_core.specs import require_at_least, require_choice
+from tasks import places
+from tasks.where import where_results_lie
 
 RUNNERS = ("threads", "processes", "dask", "ray")
 NEEDS = {"dask": "prefect_dask", "ray": "prefect_ray"}  # extras of these names
@@ -68,6 +70,9 @@ def is_elsewhere(runner: str) -> bool:
 def task_runner(runner: str, workers: int | None) -> Iterator[None]:
     """Submits the tasks of the flow run to the named runner; to its own if nothing is named.
 
+    Raises:
+        ValueError: If the runner cannot be, or its workers keep results elsewhere.
+
     Args:
         runner: threads, processes, dask or ray; the last two, with `:ADDRESS`, on a cluster that
             is there (`dask:tcp://host:8786`, `ray:ray://host:10001`), else on one of this
@@ -83,6 +88,8 @@ def task_runner(runner: str, workers: int | None) -> Iterator[None]:
         _made(runner, workers or cpu_count() or 1) as chosen,
         context.model_copy(update={"task_runner": chosen}),
     ):
+        if is_elsewhere(runner):
+            _require_our_store(runner)
         yield
 
 
@@ -109,6 +116,15 @@ def on_device(runner: str, device: str) -> Iterator[None]:
 
             marks.enter_context(remote_options(num_gpus=1))
         yield
+
+
+def _require_our_store(runner: str) -> None:
+    theirs, ours = where_results_lie.submit().result(), places.data_url()
+    if theirs != ours:
+        raise ValueError(
+            f"the workers of runner {runner!r} keep results in {theirs!r} and the flow in "
+            f"{ours!r}; start them with the flow's DDIM_DATA"
+        )
 
 
 def _parts(runner: str) -> tuple[str, str]:

@@ -54,9 +54,10 @@ def main() -> int:
         _run("prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite")
         _run("prefect", "--no-prompt", "deploy", "--all")
         started.append(_start("prefect", "worker", "start", "--pool", POOL))
-        started.append(_start("ddim", "guard"))
+        watched = list(started)
+        started.append(_start("ddim", "guard"))  # ends by itself
         print(_where(api, mlflow), flush=True)
-        while all(process.poll() in (None, 0) for process in started):  # the guard ends by itself
+        while all(process.poll() is None for process in watched):
             time.sleep(0.5)
         print("a server has ended by itself; stopping the others", file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
+from distributed import LocalCluster
 from grids import GridRun, lasting
 from prefect import flow, tags, task
 from prefect.client.orchestration import get_client
@@ -15,6 +16,7 @@ from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.runners import RUNNERS, on_device, require_runner, task_runner
+from tasks import places
 
 
 @pytest.mark.parametrize(
@@ -103,12 +105,22 @@ def test_limit_on_a_devices_tag_keeps_its_tasks_apart(server: str) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_dask_workers_give_the_rows_that_threads_do(
-    run_grid: Callable[..., GridRun], wipe: Callable[[], None]
+def test_dask_cluster_gives_the_rows_that_threads_do_if_it_has_the_flows_store(
+    run_grid: Callable[..., GridRun], wipe: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    @flow
+    def asks(runner: str) -> None:
+        with task_runner(runner, None):
+            pytest.fail("nothing may run there")
+
     asked = {"seed": 707, "etas": [0.0]}
     threads = lasting(run_grid(**asked).rows)
     wipe()
-    run = run_grid(workers=None, **asked, runner="dask")
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        runner = f"dask:{cluster.scheduler_address}"
+        run = run_grid(workers=None, runner=runner, **asked)
+        monkeypatch.setattr(places, "DATA_URL", "memory://elsewhere")
+        with pytest.raises(ValueError, match="start them with the flow's DDIM_DATA"):
+            asks(runner)
     assert run.computed["sample-shard"] == 3
     assert lasting(run.rows) == threads
