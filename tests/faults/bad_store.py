@@ -126,7 +126,7 @@ class RemotePlace(Place):
         import s3fs
 
         there = s3fs.S3FileSystem(
-            endpoint_url=self.more["direct"], key="x", secret="y", use_listings_cache=False
+            endpoint_url=self.more["DIRECT"], key="x", secret="y", use_listings_cache=False
         )
         files = there.glob("ddim/data/results/cells/*.parquet")
         return pd.concat([pd.read_parquet(there.open(file)) for file in files], ignore_index=True)
@@ -134,9 +134,11 @@ class RemotePlace(Place):
 
 def main(kind: str) -> None:
     with places(f"store-{kind}") as (place, undisturbed), stores() as (direct, by_proxy, faults):
-        more = by_proxy | {"DDIM_DATA": "s3://ddim/data", "direct": direct["AWS_ENDPOINT_URL"],
-                           "XDG_CACHE_HOME": str(place.folder / "cache")}  # fmt: skip
-        there = RemotePlace(place.folder, place.checkpoint, more)
+        there = RemotePlace(place.folder, place.checkpoint, place.more).told(
+            **by_proxy, DDIM_DATA="s3://ddim/data", DIRECT=direct["AWS_ENDPOINT_URL"],
+            XDG_CACHE_HOME=str(place.folder / "cache"),
+        )  # fmt: skip
+        assert isinstance(there, RemotePlace)
         process = there.grid()
         wait_until(lambda: faults.n_requests > 120, "the grid under way")
         faults.kind = kind

@@ -6,7 +6,6 @@ python -m tests.faults.clock
 from __future__ import annotations
 
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 from tests.faults.harness import N_CELLS, N_IMAGES, places, same, say, wait_until
@@ -23,7 +22,7 @@ def main() -> None:
         subprocess.run(
             ["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True
         )
-        shifted = replace(place, more={"LD_PRELOAD": str(library), "DDIM_CLOCK": str(offset)})
+        shifted = place.told(LD_PRELOAD=str(library), DDIM_CLOCK=str(offset))
         process = shifted.grid()
         for n_rows, step in enumerate(STEPS, start=1):
             wait_until(lambda n=n_rows: place.n_rows >= n, f"row {n_rows}")

@@ -15,12 +15,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.servers import PROJECT, environment, start
+from benchmarks.servers import PROJECT, environment, prefect_server, start
 from ddim_core.digest import code_digest, digest
 
 N_CELLS, N_IMAGES, SHARD = 8, 64, 16
@@ -63,6 +63,10 @@ class Place:
     def env(self) -> dict[str, str]:
         return environment(self.folder, **self.more)
 
+    def told(self, **more: str) -> Place:
+        """The same place with more in its environment."""
+        return replace(self, more=self.more | more)
+
     def ddim(self, *words: str) -> subprocess.Popen[bytes]:
         return start(self.log, self.env, "-m", "flows.cli", *words)
 
@@ -91,10 +95,14 @@ class Place:
 
 @contextmanager
 def places(name: str) -> Iterator[tuple[Place, pd.DataFrame]]:
-    """A place for a grid to be disturbed in, and the rows of the same grid left in peace."""
+    """A place for a grid to be disturbed in, with a Prefect server, and the rows of the same grid
+    left in peace."""
     quiet = undisturbed()
-    with tempfile.TemporaryDirectory(prefix=f"ddim-fault-{name}-") as root:
-        yield Place(Path(root), quiet.checkpoint), quiet.rows()
+    with (
+        tempfile.TemporaryDirectory(prefix=f"ddim-fault-{name}-") as root,
+        prefect_server(Path(root)) as api,
+    ):
+        yield Place(Path(root), quiet.checkpoint, {"PREFECT_API_URL": api}), quiet.rows()
 
 
 def undisturbed() -> Place:

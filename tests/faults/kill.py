@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from mlflow import MlflowClient
 
 from benchmarks.servers import (
     free_port,
-    prefect_server,
     prefect_words,
     start,
     stop,
@@ -60,8 +58,8 @@ def flow() -> None:
 
 def worker() -> None:
     """The worker and its flow: the run is found by its missing heartbeats."""
-    with places("worker") as (place, undisturbed), prefect_server(place.folder) as api:
-        place = replace(place, more={"PREFECT_API_URL": api})
+    with places("worker") as (place, undisturbed):
+        api = place.more["PREFECT_API_URL"]
         for words in (
             ("work-pool", "create", "ddim", "--type", "process"),
             ("--no-prompt", "deploy", "--all"),
@@ -96,7 +94,7 @@ def prefect() -> None:
     with places("prefect") as (place, undisturbed):
         port = free_port()
         api = f"http://127.0.0.1:{port}/api"
-        place = replace(place, more={"PREFECT_API_URL": api})
+        place = place.told(PREFECT_API_URL=api, PREFECT_HOME=str(place.folder / "own-home"))
         server = start(place.folder / "prefect.log", place.env, *prefect_words(port))
         wait_for(f"{api}/health", server)
         process = place.grid()
@@ -122,7 +120,7 @@ def mlflow() -> None:
     with places("mlflow") as (place, undisturbed):
         port = free_port()
         uri = f"http://127.0.0.1:{port}"
-        place = replace(place, more={"MLFLOW_TRACKING_URI": uri})
+        place = place.told(MLFLOW_TRACKING_URI=uri)
         words = _mlflow_words(place.folder, port, f"sqlite:///{place.folder}/mlflow.db")
         server = start(place.folder / "mlflow.log", place.env, *words)
         wait_for(f"{uri}/health", server)
@@ -152,10 +150,10 @@ def postgres() -> None:
         ports = free_port(), free_port()
         api, uri = f"http://127.0.0.1:{ports[0]}/api", f"http://127.0.0.1:{ports[1]}"
         connection = f"postgresql+asyncpg://{url}/prefect"
-        place = replace(place, more={
-            "PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": uri,
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": connection,
-        })  # fmt: skip
+        place = place.told(
+            PREFECT_API_URL=api, MLFLOW_TRACKING_URI=uri,
+            PREFECT_SERVER_DATABASE_CONNECTION_URL=connection,
+        )  # fmt: skip
         servers = [
             start(place.folder / "prefect.log", place.env, *prefect_words(ports[0])),
             start(place.folder / "mlflow.log", place.env,
