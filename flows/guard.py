@@ -8,7 +8,7 @@ was down, the automation never hears of: that is looked for once, at the start o
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -55,20 +55,27 @@ def install() -> None:
     Automation(name=NAME, description=MESSAGE, trigger=trigger, actions=[action]).create()
 
 
-def end_lost_runs(flows: Sequence[str] = FLOWS, patience: float = SILENCE_SECONDS) -> list[str]:
-    """Ends the runs of our flows that send no heartbeat while we look on; returns their names.
+def _wait_for_heartbeats() -> None:
+    time.sleep(SILENCE_SECONDS)
+
+
+def end_lost_runs(
+    flows: Sequence[str] = FLOWS,
+    look_away: Callable[[], None] = _wait_for_heartbeats,
+) -> list[str]:
+    """Ends the runs of our flows that send no heartbeat while we look away; returns their names.
 
     Heartbeats are told apart by their identity, not by their time, so that no clock matters.
     Returns at once if no run is under way.
     """
     with get_client(sync_client=True) as client:
-        before = {run.id: (run, _last_heartbeat(client, run)) for run in _under_way(client, flows)}
+        before = {run.id: _last_heartbeat(client, run) for run in _under_way(client, flows)}
         if before:
-            time.sleep(patience)
+            look_away()
         lost = [
             run
             for run in _under_way(client, flows)
-            if run.id in before and _last_heartbeat(client, run) == before[run.id][1]
+            if run.id in before and _last_heartbeat(client, run) == before[run.id]
         ]
         for run in lost:
             _end(client, run)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Iterator
-from uuid import UUID, uuid4
 
 import pytest
 import yaml
@@ -15,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.events import emit_event
 from prefect.states import Running
 
-from flows.guard import FLOWS, HEARTBEAT, NAME, end_lost_runs, install
+from flows.guard import FLOWS, HEARTBEAT, NAME, _last_heartbeat, end_lost_runs, install
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -45,10 +44,14 @@ def running(client: SyncPrefectClient, what: object = one_of_ours) -> FlowRun:
     return client.create_flow_run(what, state=Running())  # type: ignore[type-var]
 
 
-def beat(run: UUID) -> None:
-    related = [{"prefect.resource.id": f"prefect.flow.{uuid4()}", "prefect.resource.role": "flow",
-                "prefect.resource.name": "fid-grid"}]  # fmt: skip
-    emit_event(HEARTBEAT, {"prefect.resource.id": f"prefect.flow-run.{run}"}, related=related)
+def beat(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Sends a heartbeat and waits until the server has it."""
+    before = _last_heartbeat(client, run)
+    emit_event(HEARTBEAT, {"prefect.resource.id": f"prefect.flow-run.{run.id}"})
+    deadline = time.monotonic() + 60
+    while _last_heartbeat(client, run) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def state(client: SyncPrefectClient, run: FlowRun) -> str:
@@ -59,7 +62,7 @@ def state(client: SyncPrefectClient, run: FlowRun) -> str:
 def test_run_without_a_heartbeat_is_ended_with_its_tasks(client: SyncPrefectClient) -> None:
     lost = running(client)
     held = client.create_task_run(at_work, lost.id, dynamic_key="0", state=Running())
-    assert lost.name in end_lost_runs([OURS], patience=0.1)
+    assert lost.name in end_lost_runs([OURS], look_away=lambda: None)
     assert state(client, lost) == "Crashed"
     found = client.read_task_run(held.id).state
     assert found is not None
@@ -68,19 +71,8 @@ def test_run_without_a_heartbeat_is_ended_with_its_tasks(client: SyncPrefectClie
 
 def test_run_that_beats_is_left_alone_and_so_is_another_projects(client: SyncPrefectClient) -> None:
     alive, foreign = running(client), running(client, of_another_project)
-    ended = threading.Event()
-
-    def beats() -> None:
-        while not ended.wait(0.3):
-            beat(alive.id)
-
-    thread = threading.Thread(target=beats)
-    thread.start()
-    try:
-        lost = end_lost_runs([OURS], patience=4)
-    finally:
-        ended.set()
-        thread.join()
+    beat(client, alive)
+    lost = end_lost_runs([OURS], look_away=lambda: beat(client, alive))
     assert not {alive.name, foreign.name} & set(lost)
     assert [state(client, run) for run in (alive, foreign)] == ["Running", "Running"]
 
