@@ -209,7 +209,10 @@ def _run_deployment(place: Place) -> str:
 
 
 def _state(api: str, run: str) -> str:
-    return str(httpx.get(f"{api}/flow_runs/{run}", timeout=30).json()["state"]["name"])
+    try:
+        return str(httpx.get(f"{api}/flow_runs/{run}", timeout=30).json()["state"]["name"])
+    except httpx.HTTPError:
+        return "not told"  # a busy server
 
 
 def _mlflow_words(folder: Path, port: int, database: str) -> tuple[str, ...]:
