@@ -30,15 +30,14 @@ def refuse_race_options(race: dict[str, Any]) -> None:
         stop(f"{', '.join(given)} needs --until-decided", 2)
 
 
-def run_until_decided(asked: dict[str, Any], workers: int | None) -> None:
+def run_until_decided(asked: dict[str, Any]) -> None:
     """Runs the race and prints what it decided."""
     with one_sentence():
         check_writable()  # before Prefect is imported, which makes its home there
-        from flows.runners import with_workers
         from flows.show import show_grid
         from flows.until_decided import race_request, until_decided
 
         given = inspect.signature(until_decided.fn).bind(**asked)
         given.apply_defaults()
         race_request(dict(given.arguments))
-        show_grid(with_workers(until_decided, workers)(**asked))
+        show_grid(until_decided(**asked))

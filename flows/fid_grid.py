@@ -18,7 +18,7 @@ from ddim_core.sources import dataset_name
 from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec, Weights
 from flows.progress import GridProgress
 from flows.request import GridRequest
-from flows.runners import ONE_TASK_A_CORE
+from flows.runners import ONE_TASK_A_CORE, on_device, task_runner
 from flows.train_toy import submit_training, training_split
 from tasks.captions import prompts_for
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
@@ -99,6 +99,8 @@ def fid_grid(
     max_broken: int = 0,
     background: str = "white",
     skin_tones: bool = True,
+    runner: str = "threads",
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Scores every (S, eta) of a grid on one checkpoint; all of it cached by content and code.
 
@@ -145,6 +147,9 @@ def fid_grid(
             are refused.
         background: The colour (CSS) under transparent pixels.
         skin_tones: With the variants of skin tone, of `emoji`.
+        runner: Where tasks run: `threads`, `processes`, `dask` or `ray` on this machine, or
+            `dask:ADDRESS`, `ray:ADDRESS` on a cluster; changes no result on CPUs of one kind.
+        workers: Tasks at once; empty is one a core.
 
     Returns:
         Where the report is, how many cells landed, and how many images had to be drawn.
@@ -155,6 +160,11 @@ def fid_grid(
     """
     request = GridRequest(**locals())  # the flow's parameters are the request's fields
     check_writable()
+    with task_runner(request.runner, request.workers):
+        return _run(request)
+
+
+def _run(request: GridRequest) -> dict[str, Any]:
     inputs = _prepare(request)
     work = _submit(request, inputs)
     with GridProgress(inputs.cells, request.n_images) as progress:
@@ -281,9 +291,11 @@ def _submit(request: GridRequest, inputs: GridInputs) -> list[CellFutures]:
 
 def _submit_images(request: GridRequest, inputs: GridInputs, cell: GridCell) -> list[Any]:
     execution, ref = request.execution(), inputs.checkpoint["ref"]
-    return [
-        sample_shard.submit(cell, ref, start, stop, execution) for start, stop in request.shards()
-    ]
+    with on_device(request.runner, request.device):
+        return [
+            sample_shard.submit(cell, ref, start, stop, execution)
+            for start, stop in request.shards()
+        ]
 
 
 def _submit_score(

@@ -23,6 +23,7 @@ from ddim_core.specs import (
     require_at_least,
     require_choice,
 )
+from flows.runners import is_elsewhere, require_runner
 from flows.train_toy import toy_resolution, toy_spec, training_split
 from tasks.locations import require_location
 from tasks.models import require_device
@@ -67,13 +68,17 @@ class GridRequest:
     max_broken: int
     background: str
     skin_tones: bool
+    runner: str = "threads"
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         require_at_least("n_images", self.n_images, LEAST_IMAGES)
         require_at_least("shard_size", self.shard_size, LEAST_IMAGES)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}; it must lie in 0..2^63 - 1")
-        require_device(self.device)
+        require_runner(self.runner, self.workers)
+        if not is_elsewhere(self.runner):
+            require_device(self.device)
         self.extractor()
         if not self.steps:
             raise ValueError("steps is empty; give at least one number of steps, such as 10")

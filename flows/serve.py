@@ -61,10 +61,12 @@ def main() -> int:
         _run("prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite")
         _run("prefect", "--no-prompt", "deploy", "--all")
         started.append(_start("prefect", "worker", "start", "--pool", POOL))
+        watched = list(started)
+        started.append(_start("ddim", "guard"))  # ends by itself
         print(_where(api, mlflow), flush=True)
         if host != LOOPBACK:
             print(f"serve: anyone who reaches {host} can run flows and read results", flush=True)
-        while all(process.poll() is None for process in started):
+        while all(process.poll() is None for process in watched):
             time.sleep(0.5)
         print("a server has ended by itself; stopping the others", file=sys.stderr)
         return 1

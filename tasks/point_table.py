@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -98,7 +97,7 @@ def write_point_row(row: dict[str, Any]) -> str:
 
 def read_point_table() -> pd.DataFrame:
     """Returns all rows written so far."""
-    filesystem, folder = fsspec.core.url_to_fs(places.data_url("results", "points"))
+    filesystem, folder = store.located(places.data_url("results", "points"))
     files = filesystem.glob(f"{folder}/*.parquet") if filesystem.isdir(folder) else []
     tables = [pq.read_table(filesystem.open(file), schema=SCHEMA) for file in sorted(files)]
     frame = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()

@@ -7,7 +7,6 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
-import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -211,7 +210,7 @@ def read_table(cells: Collection[str] | None = None) -> pd.DataFrame:
     Raises:
         StoreError: If a row's file is damaged; the next run of its grid writes it again.
     """
-    filesystem, folder = fsspec.core.url_to_fs(places.data_url("results", "cells"))
+    filesystem, folder = store.located(places.data_url("results", "cells"))
     files = filesystem.glob(f"{folder}/*.parquet") if filesystem.isdir(folder) else []
     wanted = [f for f in sorted(files) if cells is None or _cell_of(f) in cells]
     tables = [_read_row(filesystem, file) for file in wanted]
