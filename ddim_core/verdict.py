@@ -133,6 +133,13 @@ def require_same_protocol(a: Row, b: Row) -> None:
         )
 
 
+def names_cell(row: Row, text: str) -> bool:
+    """Tells whether `S` and eta, such as `20,0.5` or `20,sigma-hat`, name a row's cell."""
+    steps, _, line = (part.strip() for part in text.partition(","))
+    name = "sigma-hat" if row["variance"] == "sigma_hat" else f"{row['eta']:g}"
+    return steps == str(row["steps"]) and line == name
+
+
 def pareto(rows: Sequence[Row]) -> list[Row]:
     """Returns the cells that no other beats at once in FID and in cost, the cheapest first.
 
@@ -193,11 +200,8 @@ def _call(value: float | None, p_value: float | None, level: float) -> Call:
 def _chosen(cells: Sequence[CellVerdict], at: str) -> CellVerdict:
     if not at:
         return min(cells, key=lambda cell: cell.new["fid"] + cell.baseline["fid"])
-    steps, _, line = (part.strip() for part in at.partition(","))
     for cell in cells:
-        sigma_hat = cell.new["variance"] == "sigma_hat"
-        name = "sigma-hat" if sigma_hat else f"{cell.new['eta']:g}"
-        if steps == str(cell.new["steps"]) and line in (name, f"eta={name}"):
+        if names_cell(cell.new, at):
             return cell
     there = "; ".join(f"{cell.new['steps']},{cell.new['eta']:g}" for cell in cells)
     raise ValueError(f"there is no cell {at!r} (S and eta) in both grids; there are {there}")

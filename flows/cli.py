@@ -14,6 +14,8 @@ import typer
 from flows.cli_options import integers, numbers, one_sentence, option, stop
 from flows.cli_paper import paper
 from flows.cli_points import swiss_roll
+from flows.cli_verdict import curve, verdict
+from flows.cli_watch import announce, watch
 from tasks.store import check_writable
 
 app = typer.Typer(
@@ -57,6 +59,19 @@ def grid(
     device: Annotated[str | None, option("cpu, or cuda (untested) [cpu].")] = None,
     train_steps: Annotated[int | None, option("Training steps of the toy.")] = None,
     class_conditional: Annotated[bool | None, option("Train the toy with labels [off].")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            "--reference",
+            show_default=False,
+            help="Compare with: a checkpoint, models:/NAME@ALIAS, previous, none [previous].",
+        ),
+    ] = None,
+    at: Annotated[str | None, option("Cell that decides, such as 20,0.5 [the best].")] = None,
+    margin: Annotated[float | None, option("FID difference that does not count [0].")] = None,
+    gate: Annotated[bool | None, option("Fail if proven worse [off].")] = None,
+    promote: Annotated[str | None, option("MLflow model whose champion is to be beaten.")] = None,
     workers: Annotated[int | None, option("Tasks at once [one per core].")] = None,
 ) -> None:
     """Score every (S, eta) of a grid on one checkpoint, and print the table."""
@@ -128,6 +143,10 @@ def train(
 
 app.command("swiss-roll")(swiss_roll)
 app.command("paper")(paper)
+app.command("verdict")(verdict)
+app.command("curve")(curve)
+app.command("watch")(watch)
+app.command("announce")(announce)
 
 
 def main() -> None:

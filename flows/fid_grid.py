@@ -19,6 +19,7 @@ from flows.progress import GridProgress
 from flows.request import GridRequest
 from flows.runners import ONE_TASK_A_CORE
 from flows.train_toy import submit_training, training_split
+from flows.verdict import PREVIOUS, conclude, judge_grid, settle_baseline
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
 from tasks.data import content_of, prepare_data
 from tasks.embed import embed_images
@@ -87,6 +88,11 @@ def fid_grid(
     device: str = "cpu",
     train_steps: int = TrainSpec.steps,
     class_conditional: bool = False,
+    against: str = PREVIOUS,
+    at: str = "",
+    margin: float = 0.0,
+    gate: bool = False,
+    promote: str = "",
 ) -> dict[str, Any]:
     """Scores every (S, eta) of a grid on one checkpoint; all of it cached by content and code.
 
@@ -114,31 +120,45 @@ def fid_grid(
         device: `cpu`, or a CUDA device.
         train_steps: Training steps of the toy model.
         class_conditional: Train the toy model with the data set's labels.
+        against: Checkpoint to compare with: `previous`, the last one scored by this protocol; a
+            folder, or an MLflow address such as models:/NAME@champion; `none`.
+        at: Operating point that decides, S and eta, such as `20,0.5`; empty chooses the best.
+        margin: Largest difference of FID that does not count.
+        gate: End Failed if the checkpoint is proven worse.
+        promote: Registered model whose champion is compared with, and becomes this checkpoint
+            where that is better.
 
     Returns:
-        Where the report is, how many cells landed, and how many images had to be drawn.
+        Where the report is, which cells landed, how many images had to be drawn, and the verdict.
 
     Raises:
         ValueError: If the request cannot be; nothing has been computed then.
         CellsFailedError: If cells failed; the others have their rows and are in the report.
+        RegressionError: If a gate was asked for and the checkpoint is proven worse.
     """
     request = GridRequest(**locals())  # the flow's parameters are the request's fields
     check_writable()
+    baseline = settle_baseline(request, fid_grid)
+    if baseline and baseline.outcome:
+        return baseline.outcome
     inputs = _prepare(request)
     work = _submit(request, inputs)
     with GridProgress(inputs.cells, request.n_images) as progress:
         rows, failures = _collect(request, inputs, work, progress)
-        place = _report(request, inputs, work, rows, progress) if rows else None
+        verdict = judge_grid(request, rows, baseline) if rows and not failures else None
+        place = _report(request, inputs, work, rows, verdict, progress) if rows else None
     if failures:
         raise CellsFailedError(
             f"{len(failures)} of {len(work)} cells failed"
             + (", the others have their rows: " if rows else ": ")
             + "; ".join(failures)
         )
+    conclude(request, rows, inputs.checkpoint, verdict)
     return {
         "report": place,
         "cells": [row["cell_digest"] for row in rows],
         "images_drawn": progress.images_drawn,
+        "verdict": verdict,
     }
 
 
@@ -302,6 +322,7 @@ def _report(
     inputs: GridInputs,
     work: list[CellFutures],
     rows: list[dict[str, Any]],
+    verdict: dict[str, Any] | None,
     progress: GridProgress,
 ) -> str:
     """Renders and publishes the report and logs the grid; returns the report's place."""
@@ -313,10 +334,11 @@ def _report(
         "floor": inputs.floor,
         "test_accuracy": inputs.extractor.get("test_accuracy"),
         "findings": lint_schedule(inputs.checkpoint["ref"], [futures.cell for futures in work]),
+        "verdict": verdict,
     }
     report = render_report(rows, [futures.shards[0].result() for futures in landed], about)
     place = publish_report(grid, report, rows)
-    for sentence in report["reading"]:
+    for sentence in [*report["reading"], *(verdict["sentences"][:1] if verdict else [])]:
         progress.say(sentence)
     complete = len(rows) == len(inputs.cells)
     tracked = track_grid(grid, rows, report, complete, return_state=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
+from ddim_core.digest import digest, file_digest
 from ddim_core.images import splits_of
 from ddim_core.schedule import timesteps
 from ddim_core.specs import (
@@ -22,6 +24,11 @@ from tasks.extractor import EXTRACTORS
 from tasks.models import require_device
 
 LEAST_IMAGES = 2  # one image has no covariance
+# Parameters that say which checkpoint, where it is done, or what it is compared with.
+NOT_OF_THE_GRID = frozenset(
+    {"checkpoint", "dataset", "feature_weights", "batch_size", "threads", "device", "train_steps",
+     "against", "at", "margin", "gate", "promote"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,11 @@ class GridRequest:
     device: str
     train_steps: int
     class_conditional: bool
+    against: str
+    at: str
+    margin: float
+    gate: bool
+    promote: str
 
     def __post_init__(self) -> None:
         require_at_least("n_images", self.n_images, LEAST_IMAGES)
@@ -87,6 +99,30 @@ class GridRequest:
         else:
             self.cells(max(self.steps), "epsilon")  # all but S > T, which the checkpoint tells
         self.execution()
+        self._check_verdict()
+
+    def _check_verdict(self) -> None:
+        if not 0.0 <= self.margin < math.inf:
+            raise ValueError(f"margin is {self.margin}; it must be at least 0")
+        if self.gate and self.against == "none":
+            raise ValueError("gate is on and against is 'none'; a gate needs a checkpoint to beat")
+        steps, _, line = (part.strip() for part in self.at.partition(","))
+        lines = [f"{float(eta):g}" for eta in self.etas] + ["sigma-hat"] * self.sigma_hat
+        if self.at and (steps not in map(str, self.steps) or line not in lines):
+            raise ValueError(
+                f"at is {self.at!r}, which is no cell of the grid; give S and eta of one, such as "
+                f"{self.steps[0]},{lines[0]}"
+            )
+
+    def identity(self, content: str) -> str:
+        """Returns the digest of what is scored, whatever the checkpoint and wherever it is done.
+
+        Args:
+            content: The data set's content digest (`tasks.data.content_of`).
+        """
+        asked = {k: v for k, v in asdict(self).items() if k not in NOT_OF_THE_GRID}
+        weights = file_digest(Path(self.feature_weights)) if self.feature_weights else ""
+        return digest(asked, content, weights)
 
     def cells(self, n_train: int, prediction_type: str) -> list[GridCell]:
         """Returns the grid's cells, by row and then by S, for a checkpoint with T = n_train.

@@ -10,15 +10,16 @@ from prefect import task
 from ddim_core.checkpoint import load_checkpoint
 from ddim_core.schedule_lint import lint
 from ddim_core.specs import GridCell
-from tasks import store
 from tasks.models import checkpoint_in_memory
 from tasks.store import ArtifactRef
+from tasks.weights import put_checkpoint, weights_of
 
 
 class CheckpointRecord(TypedDict):
     """A checkpoint in the store, and what the grid needs to know of it."""
 
     ref: ArtifactRef
+    weights_digest: str
     name: str
     resolution: int
     channels: int
@@ -35,6 +36,7 @@ def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
     loaded = checkpoint_in_memory(ref)
     return CheckpointRecord(
         ref=ref,
+        weights_digest=weights_of(ref),
         name=name,
         resolution=loaded.resolution,
         channels=loaded.channels,
@@ -50,7 +52,7 @@ def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
 def import_checkpoint(location: str) -> ArtifactRef:
     """Copies a checkpoint folder into the store, once per content."""
     load_checkpoint(Path(location))  # refuses what is no checkpoint before anything is copied
-    return store.put_folder(Path(location))
+    return put_checkpoint(Path(location))
 
 
 @task(name="lint-schedule")

@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
     [
         ("cell_digest", pa.string()),
         ("checkpoint_digest", pa.string()),
+        ("weights_digest", pa.string()),
         ("reference_digest", pa.string()),
         ("extractor_digest", pa.string()),
         ("code_digest", pa.string()),
@@ -98,6 +99,7 @@ def row_of(
     return {
         "cell_digest": cell_digest(cell, checkpoint["ref"], protocol),
         "checkpoint_digest": checkpoint["ref"]["artifact"],
+        "weights_digest": checkpoint["weights_digest"],
         "code_digest": digest([code_digest(module) for module in CODE]),
         "checkpoint": checkpoint["name"],
         "training_step": checkpoint["training_step"],

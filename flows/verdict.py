@@ -1,0 +1,153 @@
+"""What a grid does beside scoring: compare its checkpoint with another one, and say so.
+
+The other one, the baseline, is the one scored before by the same protocol, or one that was named:
+its grid is then run first, from the cache where it has been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect.logging import get_run_logger
+
+from ddim_core.digest import digest
+from ddim_core.verdict import IDENTICAL, judge
+from ddim_core.weights import weights_digest
+from flows.request import GridRequest
+from tasks.checkpoint import CheckpointRecord
+from tasks.data import content_of
+from tasks.store import get_folder
+from tasks.table import read_table
+from tasks.tracking_models import champion, download, promote, resolved, track_verdict
+from tasks.verdict import about_one, about_pair, history, plain_rows, previous
+from tasks.verdict_page import publish_verdict
+from tasks.weights import mark_scored
+
+NONE, PREVIOUS = "none", "previous"
+Rows = list[dict[str, Any]]
+
+
+class RegressionError(RuntimeError):
+    """The new checkpoint is proven worse, and a gate was asked for; all its results are kept."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The checkpoint that a new one is compared with.
+
+    Attributes:
+        name: For people.
+        rows: Its scored grid.
+        outcome: Of the whole flow, where both checkpoints are the same and nothing is left to do.
+    """
+
+    name: str
+    rows: Rows
+    outcome: dict[str, Any] | None = None
+
+
+def local_checkpoint(location: str) -> Path:
+    """Returns a checkpoint's folder on this machine; an MLflow address is fetched, once.
+
+    Raises:
+        ValueError: If there is no such checkpoint.
+    """
+    if location.startswith(("models:/", "runs:/")):
+        return download(location)
+    if not Path(location).exists():
+        raise ValueError(
+            f"there is no checkpoint {location!r} to compare with; give a folder, "
+            f"models:/NAME@ALIAS, {PREVIOUS} or {NONE}"
+        )
+    return Path(location)
+
+
+def settle_baseline(request: GridRequest, run: Callable[..., dict[str, Any]]) -> Baseline | None:
+    """Finds the baseline that was named and scores it by the same grid; None if none was named.
+
+    Args:
+        request: The grid that was asked for.
+        run: The flow that scores a grid.
+    """
+    named = _named(request)
+    if named is None:
+        return None
+    folder = local_checkpoint(named)
+    name = folder.name if folder.name == Path(named).name else resolved(named)
+    if request.checkpoint and same_weights(Path(request.checkpoint), folder):
+        get_run_logger().info("identical to %s by content: nothing is sampled", name)
+        return Baseline(name, [], _identical(Path(request.checkpoint), name))
+    own = {"checkpoint": str(folder), "against": NONE, "gate": False, "promote": "", "at": ""}
+    scored = run(**asdict(request) | own)
+    return Baseline(name, plain_rows(read_table(scored["cells"])))
+
+
+def judge_grid(
+    request: GridRequest, rows: Rows, baseline: Baseline | None
+) -> dict[str, Any] | None:
+    """Compares a finished grid with its baseline and publishes the verdict; None without one."""
+    rows = plain_rows(read_table([row["cell_digest"] for row in rows]))
+    comparable = history(rows)
+    old = baseline.rows if baseline else []
+    if not baseline and request.against == PREVIOUS:
+        old = previous(rows, comparable)
+    if not old:
+        return None
+    verdict = judge(rows, old, request.at, margin=request.margin)
+    about = about_pair(rows, old, baseline.name if baseline else "")
+    return publish_verdict(about, verdict, rows, comparable, bool(request.at))
+
+
+def conclude(
+    request: GridRequest, rows: Rows, checkpoint: CheckpointRecord, verdict: dict[str, Any] | None
+) -> None:
+    """Remembers a whole grid as scored, tells MLflow its verdict, promotes, and minds the gate.
+
+    Raises:
+        RegressionError: If a gate was asked for and the checkpoint is proven worse.
+    """
+    cells, weights, run_id = (
+        [row["cell_digest"] for row in rows],
+        checkpoint["weights_digest"],
+        None,
+    )
+    mark_scored(request.identity(content_of(request.dataset)), weights, cells)
+    if verdict:
+        grid = digest(sorted(cells))
+        tags = {
+            "verdict": verdict["call"],
+            "verdict.against": verdict["against"],
+            "verdict.point": verdict["point"],
+            "verdict.reading": verdict["sentences"][0],
+        }
+        told = track_verdict(grid, tags, verdict["difference"], return_state=True)
+        run_id = told.result() if told.is_completed() else None
+    if request.promote and (verdict is None or verdict["call"] == "better"):
+        call = verdict["call"] if verdict else "first"
+        folder = str(get_folder(checkpoint["ref"]))
+        address = promote(request.promote, folder, weights, run_id, call)
+        get_run_logger().info("champion of %s: %s", request.promote, address)
+    if request.gate and verdict and verdict["call"] == "worse":
+        raise RegressionError(f"{verdict['sentences'][0]} See {verdict['page']}")
+
+
+def _named(request: GridRequest) -> str | None:
+    """The baseline's location, if one was named; with a model to promote in, its champion."""
+    if request.against == PREVIOUS:
+        return champion(request.promote) if request.promote else None
+    return None if request.against == NONE else request.against
+
+
+def _identical(checkpoint: Path, against: str) -> dict[str, Any]:
+    """Publishes that a checkpoint is the same as another; returns what a grid would."""
+    about = about_one(checkpoint.resolve().name, against, weights_digest(checkpoint))
+    verdict = publish_verdict(about, IDENTICAL, [], [])
+    return {"report": verdict["page"], "cells": [], "images_drawn": 0, "verdict": verdict}
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    """Tells whether two checkpoints on this machine are one, however each was saved."""
+    return weights_digest(a) == weights_digest(b)

@@ -1,0 +1,113 @@
+"""Verdicts and curves of what is scored already; nothing is sampled here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from ddim_core.verdict import IDENTICAL, PROTOCOL, judge, names_cell
+from ddim_core.verdict_reading import by_checkpoint, first_scored
+from ddim_core.weights import weights_digest
+from flows.verdict import local_checkpoint, same_weights
+from tasks.curve_page import write_curve
+from tasks.table import read_table
+from tasks.verdict import about_one, about_pair, plain_rows, previous
+from tasks.verdict_page import file_verdict
+
+Rows = list[dict[str, Any]]
+
+
+def verdict_of(new: str, against: str = "", at: str = "", margin: float = 0.0) -> dict[str, Any]:
+    """Judges a checkpoint by the rows that it and another one have in the table.
+
+    Args:
+        new: A checkpoint's folder, its name in the table, or the start of a digest.
+        against: The other one, or an MLflow address; empty takes the one scored before it.
+        at: Operating point that decides, S and eta, such as `20,0.5`; empty chooses the best.
+        margin: Largest difference of FID that does not count.
+
+    Returns:
+        The verdict's sentences, its call, and where its page is.
+
+    Raises:
+        ValueError: If either checkpoint has no rows, or none that can be compared.
+    """
+    folders = [local_checkpoint(name) for name in (new, against) if _is_location(name)]
+    if len(folders) == 2 and same_weights(*folders):
+        about = about_one(folders[0].name, folders[1].name, weights_digest(folders[0]))
+        return file_verdict(about, IDENTICAL, [], [])
+    table = plain_rows(read_table())
+    ours = _protocol_of(_rows_of(new, table), at)
+    alike = [row for row in table if all(row[name] == ours[0][name] for name in PROTOCOL)]
+    if against:
+        theirs = _rows_of(against, table)
+        if theirs[0]["weights_digest"] == ours[0]["weights_digest"]:
+            raise ValueError(f"{new!r} and {against!r} name one checkpoint; give two")
+        theirs = [row for row in theirs if row in alike] or theirs  # judge names what differs
+    else:
+        theirs = previous(ours, alike)
+        if not theirs:
+            raise ValueError(
+                f"no checkpoint was scored before {new!r} by its grid and protocol; say which with "
+                "--against"
+            )
+    verdict = judge(ours, theirs, at, margin=margin)
+    return file_verdict(about_pair(ours, theirs), verdict, ours, alike, bool(at))
+
+
+def curve_of(names: str, cells: Sequence[str]) -> str:
+    """Draws FID with its intervals over checkpoints; returns the page's place.
+
+    Args:
+        names: Pattern of the checkpoints' names in the table.
+        cells: Cells to draw, S and eta, such as `20,0.5`; empty takes the five best.
+
+    Raises:
+        ValueError: If no row matches.
+    """
+    rows = [row for row in plain_rows(read_table()) if fnmatch(row["checkpoint"], names)]
+    if not rows:
+        raise ValueError(f"no checkpoint in the table is named {names!r}; `ddim table` lists them")
+    newest = max(by_checkpoint(rows), key=first_scored)[0]["weights_digest"]
+    of_newest = [row for row in rows if row["weights_digest"] == newest]
+    last = _protocol_of(of_newest, cells[0] if cells else "")
+    for cell in cells:
+        if not any(names_cell(row, cell) for row in last):
+            raise ValueError(f"the last checkpoint has no cell {cell!r}; give S and eta, as 20,0.5")
+    alike = [row for row in rows if all(row[name] == last[0][name] for name in PROTOCOL)]
+    return write_curve(last, alike, cells)
+
+
+def _is_location(name: str) -> bool:
+    return name.startswith(("models:/", "runs:/")) or Path(name).exists()
+
+
+def _rows_of(name: str, table: Rows) -> Rows:
+    """The rows of a checkpoint that is given by its place, its name or a digest's start."""
+    if _is_location(name):
+        weights = weights_digest(local_checkpoint(name))
+        found = [row for row in table if row["weights_digest"] == weights]
+    else:
+        found = [row for row in table if row["checkpoint"] == name] or [
+            row
+            for row in table
+            if len(name) >= 6
+            and any(str(row[d]).startswith(name) for d in ("weights_digest", "checkpoint_digest"))
+        ]
+        if len({row["weights_digest"] for row in found}) > 1:
+            several = sorted({str(row["weights_digest"])[:12] for row in found})
+            raise ValueError(f"{name!r} names several checkpoints; give one of {several}")
+    if not found:
+        raise ValueError(f"the table has no rows of {name!r}; `ddim grid --checkpoint` scores it")
+    return found
+
+
+def _protocol_of(rows: Rows, at: str) -> Rows:
+    """A checkpoint's rows of one protocol: the one scored last (that has the asked cell)."""
+    groups: dict[tuple[Any, ...], Rows] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in PROTOCOL), []).append(row)
+    with_it = [g for g in groups.values() if not at or any(names_cell(row, at) for row in g)]
+    return max(with_it or list(groups.values()), key=lambda g: max(r["created_at"] for r in g))
