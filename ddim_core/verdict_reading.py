@@ -105,9 +105,10 @@ def _best(rows: Sequence[Row]) -> list[str]:
     if not found.ties:
         return [f"{sentence}."]
     cheapest = min([best, *found.ties], key=lambda row: row["nfe"])
+    others = f"{len(found.ties)} other cells" if len(found.ties) > 1 else "one other cell"
     return [
-        f"{sentence}; {len(found.ties)} other cells cannot be told from it, the cheapest of them "
-        f"all {cell_name(cheapest)} ({cheapest['nfe']} network calls an image)."
+        f"{sentence}; {others} cannot be told from it; the cheapest of them all is "
+        f"{cell_name(cheapest)}, {cheapest['nfe']} network calls an image."
     ]
 
 

@@ -16,10 +16,10 @@ from ddim_core.conditioning import require_guidable
 from ddim_core.digest import digest
 from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec
 from flows.progress import GridProgress
-from flows.request import GridRequest
+from flows.request import PREVIOUS, GridRequest
 from flows.runners import ONE_TASK_A_CORE
 from flows.train_toy import submit_training, training_split
-from flows.verdict import PREVIOUS, conclude, judge_grid, settle_baseline
+from flows.verdict import conclude, judge_grid, settle_baseline
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
 from tasks.data import content_of, prepare_data
 from tasks.embed import embed_images

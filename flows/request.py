@@ -24,6 +24,8 @@ from tasks.extractor import EXTRACTORS
 from tasks.models import require_device
 
 LEAST_IMAGES = 2  # one image has no covariance
+NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
+IN_MLFLOW = ("models:/", "runs:/")
 # Parameters that say which checkpoint, where it is done, or what it is compared with.
 NOT_OF_THE_GRID = frozenset(
     {"checkpoint", "dataset", "feature_weights", "batch_size", "threads", "device", "train_steps",
@@ -104,8 +106,14 @@ class GridRequest:
     def _check_verdict(self) -> None:
         if not 0.0 <= self.margin < math.inf:
             raise ValueError(f"margin is {self.margin}; it must be at least 0")
-        if self.gate and self.against == "none":
+        if self.gate and self.against == NONE:
             raise ValueError("gate is on and against is 'none'; a gate needs a checkpoint to beat")
+        named = self.against not in (PREVIOUS, NONE) and not self.against.startswith(IN_MLFLOW)
+        if named and not Path(self.against).exists():
+            raise ValueError(
+                f"there is no checkpoint {self.against!r} to compare with; give a folder, "
+                f"models:/NAME@ALIAS, {PREVIOUS} or {NONE}"
+            )
         steps, _, line = (part.strip() for part in self.at.partition(","))
         lines = [f"{float(eta):g}" for eta in self.etas] + ["sigma-hat"] * self.sigma_hat
         if self.at and (steps not in map(str, self.steps) or line not in lines):

@@ -16,17 +16,16 @@ from prefect.logging import get_run_logger
 from ddim_core.digest import digest
 from ddim_core.verdict import IDENTICAL, judge
 from ddim_core.weights import weights_digest
-from flows.request import GridRequest
+from flows.request import IN_MLFLOW, NONE, PREVIOUS, GridRequest
 from tasks.checkpoint import CheckpointRecord
 from tasks.data import content_of
-from tasks.store import get_folder
+from tasks.store import StoreError, get_folder
 from tasks.table import read_table
 from tasks.tracking_models import champion, download, promote, resolved, track_verdict
 from tasks.verdict import about_one, about_pair, history, plain_rows, previous
 from tasks.verdict_page import publish_verdict
 from tasks.weights import mark_scored
 
-NONE, PREVIOUS = "none", "previous"
 Rows = list[dict[str, Any]]
 
 
@@ -53,16 +52,9 @@ def local_checkpoint(location: str) -> Path:
     """Returns a checkpoint's folder on this machine; an MLflow address is fetched, once.
 
     Raises:
-        ValueError: If there is no such checkpoint.
+        ValueError: If MLflow does not have it.
     """
-    if location.startswith(("models:/", "runs:/")):
-        return download(location)
-    if not Path(location).exists():
-        raise ValueError(
-            f"there is no checkpoint {location!r} to compare with; give a folder, "
-            f"models:/NAME@ALIAS, {PREVIOUS} or {NONE}"
-        )
-    return Path(location)
+    return download(location) if location.startswith(IN_MLFLOW) else Path(location)
 
 
 def settle_baseline(request: GridRequest, run: Callable[..., dict[str, Any]]) -> Baseline | None:
@@ -77,7 +69,7 @@ def settle_baseline(request: GridRequest, run: Callable[..., dict[str, Any]]) ->
         return None
     folder = local_checkpoint(named)
     name = folder.name if folder.name == Path(named).name else resolved(named)
-    if request.checkpoint and same_weights(Path(request.checkpoint), folder):
+    if request.checkpoint and weights_digest(Path(request.checkpoint)) == weights_digest(folder):
         get_run_logger().info("identical to %s by content: nothing is sampled", name)
         return Baseline(name, [], _identical(Path(request.checkpoint), name))
     own = {"checkpoint": str(folder), "against": NONE, "gate": False, "promote": "", "at": ""}
@@ -90,15 +82,29 @@ def judge_grid(
 ) -> dict[str, Any] | None:
     """Compares a finished grid with its baseline and publishes the verdict; None without one."""
     rows = plain_rows(read_table([row["cell_digest"] for row in rows]))
-    comparable = history(rows)
+    comparable = _comparable(request, rows, baseline)
     old = baseline.rows if baseline else []
     if not baseline and request.against == PREVIOUS:
         old = previous(rows, comparable)
     if not old:
+        if request.gate:
+            get_run_logger().warning("no other checkpoint was scored before: the gate is open")
         return None
     verdict = judge(rows, old, request.at, margin=request.margin)
     about = about_pair(rows, old, baseline.name if baseline else "")
     return publish_verdict(about, verdict, rows, comparable, bool(request.at))
+
+
+def _comparable(request: GridRequest, rows: Rows, baseline: Baseline | None) -> Rows:
+    """What the table has to compare with. A row that some other run left damaged costs a verdict
+    that was not asked for, not the grid."""
+    try:
+        return history(rows)
+    except StoreError as error:
+        if request.gate and baseline is None:
+            raise
+        get_run_logger().warning("the table cannot be read whole: %s", error)
+        return rows
 
 
 def conclude(
@@ -109,11 +115,8 @@ def conclude(
     Raises:
         RegressionError: If a gate was asked for and the checkpoint is proven worse.
     """
-    cells, weights, run_id = (
-        [row["cell_digest"] for row in rows],
-        checkpoint["weights_digest"],
-        None,
-    )
+    cells, weights = [row["cell_digest"] for row in rows], checkpoint["weights_digest"]
+    run_id = None
     mark_scored(request.identity(content_of(request.dataset)), weights, cells)
     if verdict:
         grid = digest(sorted(cells))
@@ -146,8 +149,3 @@ def _identical(checkpoint: Path, against: str) -> dict[str, Any]:
     about = about_one(checkpoint.resolve().name, against, weights_digest(checkpoint))
     verdict = publish_verdict(about, IDENTICAL, [], [])
     return {"report": verdict["page"], "cells": [], "images_drawn": 0, "verdict": verdict}
-
-
-def same_weights(a: Path, b: Path) -> bool:
-    """Tells whether two checkpoints on this machine are one, however each was saved."""
-    return weights_digest(a) == weights_digest(b)

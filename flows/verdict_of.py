@@ -10,12 +10,14 @@ from typing import Any
 from ddim_core.verdict import IDENTICAL, PROTOCOL, judge, names_cell
 from ddim_core.verdict_reading import by_checkpoint, first_scored
 from ddim_core.weights import weights_digest
-from flows.verdict import local_checkpoint, same_weights
+from flows.request import IN_MLFLOW
+from flows.verdict import local_checkpoint
 from tasks.curve_page import write_curve
 from tasks.table import read_table
 from tasks.verdict import about_one, about_pair, plain_rows, previous
 from tasks.verdict_page import file_verdict
 
+LEAST_DIGITS = 6  # of a digest, to name a checkpoint
 Rows = list[dict[str, Any]]
 
 
@@ -34,17 +36,15 @@ def verdict_of(new: str, against: str = "", at: str = "", margin: float = 0.0) -
     Raises:
         ValueError: If either checkpoint has no rows, or none that can be compared.
     """
-    folders = [local_checkpoint(name) for name in (new, against) if _is_location(name)]
-    if len(folders) == 2 and same_weights(*folders):
-        about = about_one(folders[0].name, folders[1].name, weights_digest(folders[0]))
-        return file_verdict(about, IDENTICAL, [], [])
     table = plain_rows(read_table())
+    weights = _weights(new, table)
+    if against and weights == _weights(against, table):
+        about = about_one(_called(new), _called(against), weights)
+        return file_verdict(about, IDENTICAL, [], [])
     ours = _protocol_of(_rows_of(new, table), at)
     alike = [row for row in table if all(row[name] == ours[0][name] for name in PROTOCOL)]
     if against:
         theirs = _rows_of(against, table)
-        if theirs[0]["weights_digest"] == ours[0]["weights_digest"]:
-            raise ValueError(f"{new!r} and {against!r} name one checkpoint; give two")
         theirs = [row for row in theirs if row in alike] or theirs  # judge names what differs
     else:
         theirs = previous(ours, alike)
@@ -81,24 +81,34 @@ def curve_of(names: str, cells: Sequence[str]) -> str:
 
 
 def _is_location(name: str) -> bool:
-    return name.startswith(("models:/", "runs:/")) or Path(name).exists()
+    return name.startswith(IN_MLFLOW) or Path(name).exists()
+
+
+def _called(name: str) -> str:
+    return Path(name).resolve().name if Path(name).exists() else name
+
+
+def _weights(name: str, table: Rows) -> str:
+    """The content digest of a checkpoint given by its place, its name or a digest's start."""
+    if _is_location(name):
+        return weights_digest(local_checkpoint(name))
+    found = {str(row["weights_digest"]) for row in table if row["checkpoint"] == name} or {
+        str(row["weights_digest"])
+        for row in table
+        if len(name) >= LEAST_DIGITS
+        and any(str(row[d]).startswith(name) for d in ("weights_digest", "checkpoint_digest"))
+    }
+    if len(found) > 1:
+        several = ", ".join(sorted(weights[:12] for weights in found))
+        raise ValueError(f"{name!r} names several checkpoints; give the digest of one: {several}")
+    if not found:
+        raise ValueError(f"the table has no rows of {name!r}; `ddim grid --checkpoint` scores it")
+    return found.pop()
 
 
 def _rows_of(name: str, table: Rows) -> Rows:
-    """The rows of a checkpoint that is given by its place, its name or a digest's start."""
-    if _is_location(name):
-        weights = weights_digest(local_checkpoint(name))
-        found = [row for row in table if row["weights_digest"] == weights]
-    else:
-        found = [row for row in table if row["checkpoint"] == name] or [
-            row
-            for row in table
-            if len(name) >= 6
-            and any(str(row[d]).startswith(name) for d in ("weights_digest", "checkpoint_digest"))
-        ]
-        if len({row["weights_digest"] for row in found}) > 1:
-            several = sorted({str(row["weights_digest"])[:12] for row in found})
-            raise ValueError(f"{name!r} names several checkpoints; give one of {several}")
+    weights = _weights(name, table)
+    found = [row for row in table if row["weights_digest"] == weights]
     if not found:
         raise ValueError(f"the table has no rows of {name!r}; `ddim grid --checkpoint` scores it")
     return found
