@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from ddim_core.figures import COLOURS, _png
 from ddim_core.reading import cell_name, lines
@@ -53,7 +53,9 @@ def pareto_plot(rows: Sequence[Row]) -> bytes:
         axes.vlines(calls, [max(r["fid_low"], 1e-3) for r in front],
                     [r["fid_high"] for r in front], color="black", lw=1)  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="network calls an image", ylabel="FID")
-    _plain_ticks(axes, sorted({row["nfe"] for row in rows}))
+    numbers = sorted({row["nfe"] for row in rows})
+    axes.set_xticks(numbers, [str(n) for n in numbers])
+    _plain_fid(axes)
     axes.legend(fontsize=8)
     return _png(figure)
 
@@ -61,12 +63,15 @@ def pareto_plot(rows: Sequence[Row]) -> bytes:
 def checkpoint_curve(history: Sequence[Sequence[Row]], cells: Sequence[str]) -> bytes:
     """Draws FID with its 95 % band over checkpoints, a curve for each chosen cell.
 
+    Over training steps where each checkpoint has one of its own, else in their order.
+
     Args:
         history: Each checkpoint's rows, in order (`verdict_reading.by_checkpoint`).
         cells: Names of the cells to draw (`reading.cell_name`).
     """
-    stepped = all(row["training_step"] is not None for rows in history for row in rows)
-    positions = [rows[0]["training_step"] if stepped else i for i, rows in enumerate(history)]
+    steps = [rows[0]["training_step"] for rows in history]
+    stepped = None not in steps and len(set(steps)) == len(steps)
+    positions = steps if stepped else list(range(len(history)))
     figure = Figure(figsize=(7.2, 4.2))
     axes = figure.subplots()
     for i, name in enumerate(cells):
@@ -91,16 +96,13 @@ def checkpoint_curve(history: Sequence[Sequence[Row]], cells: Sequence[str]) -> 
     else:
         names = [rows[0]["checkpoint"] for rows in history]
         axes.set_xticks(positions, names, rotation=30, ha="right", fontsize=8, parse_math=False)
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
-    axes.tick_params(axis="y", which="minor", labelsize=7)
-    axes.grid(alpha=0.25)
+    _plain_fid(axes)
     axes.legend(fontsize=8)
     return _png(figure)
 
 
-def _plain_ticks(axes: Any, numbers: list[int]) -> None:
-    axes.set_xticks(numbers, [str(n) for n in numbers])
-    axes.minorticks_off()
+def _plain_fid(axes: Any) -> None:
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.minorticks_off()
     axes.grid(alpha=0.25)

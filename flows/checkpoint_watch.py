@@ -19,6 +19,7 @@ from prefect.logging import get_run_logger
 from flows.fid_grid import fid_grid
 from flows.request import GridRequest
 from tasks import places
+from tasks.checkpoint import import_checkpoint
 from tasks.data import content_of
 from tasks.sources import (
     Candidate,
@@ -147,7 +148,7 @@ def _whole(
         try:
             if candidate.is_local and stamp_of(Path(candidate.address)) != candidate.stamp:
                 raise ValueError("it is still being written")
-            path, weights = read_whole(candidate)
+            path, weights = read_whole(candidate, import_checkpoint)
         except ValueError as error:
             left.append(Seen(candidate.address, None, "left", str(error)))
             continue

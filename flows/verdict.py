@@ -15,16 +15,15 @@ from prefect.logging import get_run_logger
 
 from ddim_core.digest import digest
 from ddim_core.verdict import IDENTICAL, judge
-from ddim_core.weights import weights_digest
 from flows.request import IN_MLFLOW, NONE, PREVIOUS, GridRequest
-from tasks.checkpoint import CheckpointRecord
+from tasks.checkpoint import CheckpointRecord, import_checkpoint
 from tasks.data import content_of
 from tasks.store import StoreError, get_folder
 from tasks.table import read_table
 from tasks.tracking_models import champion, download, promote, resolved, track_verdict
 from tasks.verdict import about_one, about_pair, history, plain_rows, previous
 from tasks.verdict_page import publish_verdict
-from tasks.weights import mark_scored
+from tasks.weights import mark_scored, weights_of
 
 Rows = list[dict[str, Any]]
 
@@ -69,9 +68,12 @@ def settle_baseline(request: GridRequest, run: Callable[..., dict[str, Any]]) ->
         return None
     folder = local_checkpoint(named)
     name = folder.name if folder.name == Path(named).name else resolved(named)
-    if request.checkpoint and weights_digest(Path(request.checkpoint)) == weights_digest(folder):
+    weights = weights_of(import_checkpoint(str(folder)))
+    if request.checkpoint and weights == weights_of(import_checkpoint(request.checkpoint)):
         get_run_logger().info("identical to %s by content: nothing is sampled", name)
-        return Baseline(name, [], _identical(Path(request.checkpoint), name))
+        return Baseline(
+            name, [], _identical(Path(request.checkpoint).resolve().name, name, weights)
+        )
     own = {"checkpoint": str(folder), "against": NONE, "gate": False, "promote": "", "at": ""}
     scored = run(**asdict(request) | own)
     return Baseline(name, plain_rows(read_table(scored["cells"])))
@@ -90,7 +92,13 @@ def judge_grid(
         if request.gate:
             get_run_logger().warning("no other checkpoint was scored before: the gate is open")
         return None
-    verdict = judge(rows, old, request.at, margin=request.margin)
+    try:
+        verdict = judge(rows, old, request.at, margin=request.margin)
+    except ValueError as error:
+        if request.gate:
+            raise
+        get_run_logger().warning("no verdict: %s", error)
+        return None
     about = about_pair(rows, old, baseline.name if baseline else "")
     return publish_verdict(about, verdict, rows, comparable, bool(request.at))
 
@@ -144,8 +152,7 @@ def _named(request: GridRequest) -> str | None:
     return None if request.against == NONE else request.against
 
 
-def _identical(checkpoint: Path, against: str) -> dict[str, Any]:
+def _identical(name: str, against: str, weights: str) -> dict[str, Any]:
     """Publishes that a checkpoint is the same as another; returns what a grid would."""
-    about = about_one(checkpoint.resolve().name, against, weights_digest(checkpoint))
-    verdict = publish_verdict(about, IDENTICAL, [], [])
+    verdict = publish_verdict(about_one(name, against, weights), IDENTICAL, [], [])
     return {"report": verdict["page"], "cells": [], "images_drawn": 0, "verdict": verdict}

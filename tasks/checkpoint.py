@@ -10,9 +10,10 @@ from prefect import task
 from ddim_core.checkpoint import load_checkpoint
 from ddim_core.schedule_lint import lint
 from ddim_core.specs import GridCell
+from tasks import store
 from tasks.models import checkpoint_in_memory
 from tasks.store import ArtifactRef
-from tasks.weights import put_checkpoint, weights_of
+from tasks.weights import first_of_content, weights_of
 
 
 class CheckpointRecord(TypedDict):
@@ -52,7 +53,7 @@ def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
 def import_checkpoint(location: str) -> ArtifactRef:
     """Copies a checkpoint folder into the store, once per content."""
     load_checkpoint(Path(location))  # refuses what is no checkpoint before anything is copied
-    return put_checkpoint(Path(location))
+    return first_of_content(store.put_folder(Path(location)))
 
 
 @task(name="lint-schedule")

@@ -9,16 +9,18 @@ A source is a path or a pattern of paths (a folder means all that lies directly 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddim_core.checkpoint import load_checkpoint
 from ddim_core.digest import digest
-from ddim_core.weights import PICKLES, TENSORS, weights_digest
+from ddim_core.weights import PICKLES, TENSORS
 from tasks import places, store
 from tasks.hub import hub_download, hub_heads
+from tasks.store import ArtifactRef
 from tasks.tracking_models import download, model_versions, resolved, run_checkpoints
+from tasks.weights import weights_of
 
 MARKS = frozenset({"model_index.json", "config.json"})  # files of a checkpoint's folder
 UNFINISHED = (".tmp", ".part", ".partial", ".incomplete", ".crdownload")
@@ -82,7 +84,7 @@ def brought(candidate: Candidate) -> Path:
     return Path(candidate.address) if candidate.is_local else download(candidate.address)
 
 
-def read_whole(candidate: Candidate) -> tuple[Path, str]:
+def read_whole(candidate: Candidate, bring_in: Callable[[str], ArtifactRef]) -> tuple[Path, str]:
     """Returns a checkpoint's place and its content digest, once it is whole.
 
     Whole means: it opens as a checkpoint (all files are there, and weights have the length that
@@ -90,13 +92,15 @@ def read_whole(candidate: Candidate) -> tuple[Path, str]:
     same stamp some seconds before. A writer that pauses for longer with all files complete in form
     is not recognised; one that renames the finished folder into place always is.
 
+    Args:
+        candidate: What a source showed.
+        bring_in: Puts a checkpoint into the store (`tasks.checkpoint.import_checkpoint`).
+
     Raises:
         ValueError: If it is not whole, or cannot be opened; the message says what is wrong.
     """
     path = brought(candidate)
-    weights = weights_digest(path)
-    if path.is_dir():
-        load_checkpoint(path)
+    weights = weights_of(bring_in(str(path)))
     if candidate.is_local and stamp_of(path) != candidate.stamp:
         raise ValueError(f"{path.name} is still being written")
     return path, weights

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from pathlib import Path
 
 import fsspec
 
@@ -20,14 +19,14 @@ NAME = "checkpoint"
 CELLS = "cells"
 
 
-def put_checkpoint(folder: Path) -> ArtifactRef:
-    """Stores a checkpoint's folder, or returns the stored one that has the same content."""
-    weights = weights_digest(folder)
+def first_of_content(ref: ArtifactRef) -> ArtifactRef:
+    """Returns the stored checkpoint that was the first of this one's content: itself, or one saved
+    otherwise, whose images then need not be drawn again."""
+    weights = weights_of(ref)
     known = store.bound(f"weights/{weights}").get(NAME)
     if known is not None:
         return known
-    ref = store.put_folder(folder)
-    store.bind(f"weights/{weights}/{NAME}", ref)
+    store.bind(f"weights/{weights}/{NAME}", ArtifactRef(artifact=ref["artifact"], kind=ref["kind"]))
     return ref
 
 

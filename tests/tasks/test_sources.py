@@ -20,6 +20,7 @@ from ddim_core.models import toy_unet
 from ddim_core.specs import NoiseSpec, ToyModelSpec
 from ddim_core.weights import weights_digest
 from tasks import tracking_models
+from tasks.checkpoint import import_checkpoint
 from tasks.sources import candidates, read_whole, recall, remember, stamp_of
 
 pytestmark = pytest.mark.timeout(120)
@@ -56,27 +57,27 @@ def test_a_folder_means_what_lies_in_it_and_a_checkpoint_means_itself(copy: Path
 
 def test_a_whole_checkpoint_is_read_with_its_content(copy: Path) -> None:
     (candidate,) = candidates(str(copy))
-    assert read_whole(candidate) == (copy, weights_digest(copy))
+    assert read_whole(candidate, import_checkpoint.fn) == (copy, weights_digest(copy))
 
 
 @pytest.mark.parametrize("missing", ["model_index.json", "unet/config.json", str(WEIGHTS)])
 def test_a_checkpoint_that_lacks_a_file_is_not_whole(copy: Path, missing: str) -> None:
     (copy / missing).unlink()
     (candidate,) = candidates(f"{copy.parent}/step-*")
-    with pytest.raises(ValueError, match=r"missing|no weights|cannot be opened"):
-        read_whole(candidate)
+    with pytest.raises(ValueError, match=r"missing|cannot be opened"):
+        read_whole(candidate, import_checkpoint.fn)
 
 
 def test_a_checkpoint_whose_weights_are_still_growing_is_not_whole(copy: Path) -> None:
     whole = (copy / WEIGHTS).read_bytes()
     (copy / WEIGHTS).write_bytes(whole[: len(whole) // 2])
     (candidate,) = candidates(str(copy))
-    with pytest.raises(ValueError, match="cut short"):
-        read_whole(candidate)
+    with pytest.raises(ValueError, match="cannot be opened"):
+        read_whole(candidate, import_checkpoint.fn)
     (copy / WEIGHTS).write_bytes(whole)
     assert stamp_of(copy) != candidate.stamp
     with pytest.raises(ValueError, match="still being written"):
-        read_whole(candidate)
+        read_whole(candidate, import_checkpoint.fn)
 
 
 def test_what_was_worked_out_is_remembered_until_the_files_change(copy: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_registered_model_shows_its_versions_and_its_champion(saved: Path) -> 
     shown = candidates("models:/faces")
     assert [c.address for c in shown] == ["models:/faces/1", "models:/faces/2"]
     assert [c.address for c in candidates("models:/faces@champion")] == ["models:/faces/2"]
-    path, weights = read_whole(shown[0])
+    path, weights = read_whole(shown[0], import_checkpoint.fn)
     assert path.name.startswith("faces-1-")
     assert weights == digest
     assert MlflowClient().get_model_version("faces", "2").tags["ddim.verdict"] == "better"
@@ -129,7 +130,7 @@ def test_an_experiment_shows_its_finished_runs_that_hold_a_checkpoint(saved: Pat
         client.set_terminated(run)
     (shown,) = candidates("experiment:training")
     assert shown.address == f"runs:/{runs[0]}/checkpoint"
-    assert read_whole(shown)[1] == weights_digest(saved)
+    assert read_whole(shown, import_checkpoint.fn)[1] == weights_digest(saved)
     assert [c.address for c in candidates("experiment:training#last")] == [f"runs:/{runs[1]}/last"]
 
 
