@@ -148,7 +148,7 @@ def _whole(
         try:
             if candidate.is_local and stamp_of(Path(candidate.address)) != candidate.stamp:
                 raise ValueError("it is still being written")
-            path, weights = read_whole(candidate, import_checkpoint)
+            path, weights = read_whole(candidate, import_checkpoint.fn)
         except ValueError as error:
             left.append(Seen(candidate.address, None, "left", str(error)))
             continue
