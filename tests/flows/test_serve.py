@@ -158,6 +158,8 @@ def test_served_grids_run_and_dropped_checkpoints_are_scored_and_judged_once(
     cells = pd.read_parquet(served.data / "results" / "cells")
     scored = cells[cells["n_images"] == 60]
     assert sorted(scored["checkpoint"]) == ["step-1", "step-1", "step-2", "step-2"]
+    asked = cells[cells["n_images"] == 8]
+    assert asked[["steps", "eta", "checkpoint"]].to_numpy().tolist() == [[2, 0.0, "toy"]]
     verdicts = pd.read_parquet(served.data / "results" / "verdicts")
     assert set(verdicts["checkpoint"]) == {"step-2"}
     assert set(verdicts["against"]) == {"step-1"}
