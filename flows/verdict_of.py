@@ -41,10 +41,10 @@ def verdict_of(new: str, against: str = "", at: str = "", margin: float = 0.0) -
     if against and weights == _weights(against, table):
         about = about_one(_called(new), _called(against), weights)
         return file_verdict(about, IDENTICAL, [], [])
-    ours = _protocol_of(_rows_of(new, table), at)
-    alike = [row for row in table if all(row[name] == ours[0][name] for name in PROTOCOL)]
+    theirs = _rows_of(against, table) if against else []
+    ours = _protocol_of(_rows_of(new, table), at, theirs)
+    alike = [row for row in table if _protocol(row) == _protocol(ours[0])]
     if against:
-        theirs = _rows_of(against, table)
         theirs = [row for row in theirs if row in alike] or theirs  # judge names what differs
     else:
         theirs = previous(ours, alike)
@@ -72,11 +72,11 @@ def curve_of(names: str, cells: Sequence[str]) -> str:
         raise ValueError(f"no checkpoint in the table is named {names!r}; `ddim table` lists them")
     newest = max(by_checkpoint(rows), key=first_scored)[0]["weights_digest"]
     of_newest = [row for row in rows if row["weights_digest"] == newest]
-    last = _protocol_of(of_newest, cells[0] if cells else "")
+    last = _protocol_of(of_newest, cells[0] if cells else "", [])
     for cell in cells:
         if not any(names_cell(row, cell) for row in last):
             raise ValueError(f"the last checkpoint has no cell {cell!r}; give S and eta, as 20,0.5")
-    alike = [row for row in rows if all(row[name] == last[0][name] for name in PROTOCOL)]
+    alike = [row for row in rows if _protocol(row) == _protocol(last[0])]
     return write_curve(last, alike, cells)
 
 
@@ -114,10 +114,20 @@ def _rows_of(name: str, table: Rows) -> Rows:
     return found
 
 
-def _protocol_of(rows: Rows, at: str) -> Rows:
-    """A checkpoint's rows of one protocol: the one scored last (that has the asked cell)."""
+def _protocol(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in PROTOCOL)
+
+
+def _protocol_of(rows: Rows, at: str, others: Rows) -> Rows:
+    """A checkpoint's rows of one protocol: the one scored last, of those by which the other
+    checkpoint was scored too, and that have the asked cell, where there are such."""
     groups: dict[tuple[Any, ...], Rows] = {}
     for row in rows:
-        groups.setdefault(tuple(row[name] for name in PROTOCOL), []).append(row)
-    with_it = [g for g in groups.values() if not at or any(names_cell(row, at) for row in g)]
-    return max(with_it or list(groups.values()), key=lambda g: max(r["created_at"] for r in g))
+        groups.setdefault(_protocol(row), []).append(row)
+    shared = {_protocol(row) for row in others}
+
+    def rank(group: Rows) -> tuple[bool, bool, str]:
+        has_cell = not at or any(names_cell(row, at) for row in group)
+        return _protocol(group[0]) in shared, has_cell, max(row["created_at"] for row in group)
+
+    return max(groups.values(), key=rank)
