@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from tasks.places import local_dir
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("verdicts")]
 SEED = 700  # of this file's cells alone
 SMALL: dict[str, Any] = {"n_images": 60, "shard_size": 60, "seed": SEED}
 WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")
