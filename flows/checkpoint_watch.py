@@ -35,7 +35,9 @@ from tasks.weights import is_scored
 
 DEPLOYMENT = "fid-grid/fid-grid"
 ENDED_BADLY = ("FAILED", "CRASHED")
-QUIET = ("scored", "under way", "given up")  # nothing happened that anyone waits to hear of
+BY_STATE = {"SCHEDULED": "started", "COMPLETED": "scored", "CANCELLED": "cancelled"}
+# Nothing happened that anyone waits to hear of.
+QUIET = ("scored", "cancelled", "under way", "given up")
 
 
 class WatchError(RuntimeError):
@@ -49,7 +51,7 @@ class Seen:
     Attributes:
         address: Where it is.
         weights: Its content digest; None while it is not whole.
-        outcome: `started`, `scored`, `under way`, `given up`, `left` or `failed`.
+        outcome: `started`, `under way`, `scored`, `cancelled`, `given up`, `left` or `failed`.
         remark: The run, or why it was left.
     """
 
@@ -169,7 +171,11 @@ def _score(
     if is_scored(identity, weights):
         return Seen(candidate.address, weights, "scored")
     parameters, key = {**grid, "checkpoint": str(path)}, f"{weights[:32]}-{identity[:32]}"
-    outcome, remark = (_run_here if here else _start)(parameters, key, path.name, attempts)
+    if here:
+        return Seen(candidate.address, weights, *_run_here(parameters, key, path.name, attempts))
+    outcome, remark = _start(parameters, key, path.name, attempts)
+    if outcome == "scored" and not is_scored(identity, weights):
+        remark = f"{remark} says so, but its rows are gone; score it with ddim grid --checkpoint"
     return Seen(candidate.address, weights, outcome, remark)
 
 
@@ -204,9 +210,9 @@ def _start(parameters: dict[str, Any], key: str, name: str, attempts: int) -> tu
                 f"there is no deployment {DEPLOYMENT}; run `make serve` or `prefect deploy --all`, "
                 "or run the grids here (--here)"
             ) from error
-        if run.state is None or run.state.type.name not in ENDED_BADLY:
-            fresh = run.state is not None and run.state.is_scheduled()
-            return ("started" if fresh else "under way"), f"run {run.id}"
+        kind = run.state.type.name if run.state else "PENDING"
+        if kind not in ENDED_BADLY:
+            return BY_STATE.get(kind, "under way"), f"run {run.id}"
     return "given up", f"{attempts} runs failed, the last is {run.id}; raise attempts to try again"
 
 
