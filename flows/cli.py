@@ -25,6 +25,8 @@ from flows.cli_until import (
     run_until_decided,
 )
 from flows.cli_upkeep import guard, track
+from flows.cli_verdict import curve, verdict
+from flows.cli_watch import announce, watch
 from tasks.store import check_writable
 
 app = typer.Typer(
@@ -96,6 +98,19 @@ def grid(
     runner: Annotated[
         str | None, option("threads, processes, dask[:ADDRESS] or ray[:ADDRESS] [threads].")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            "--reference",
+            show_default=False,
+            help="Compare with: a checkpoint, models:/NAME@ALIAS, previous, none [previous].",
+        ),
+    ] = None,
+    at: Annotated[str | None, option("Cell that decides, such as 20,0.5 [the best].")] = None,
+    margin: Annotated[float | None, option("FID difference that does not count [0].")] = None,
+    gate: Annotated[bool | None, option("Fail if proven worse [off].")] = None,
+    promote: Annotated[str | None, option("MLflow model whose champion is to be beaten.")] = None,
     workers: Annotated[int | None, option("Tasks at once [one per core].")] = None,
     until_decided: UntilDecided = False,
     confidence: Confidence = None,
@@ -195,6 +210,10 @@ app.command("export")(export)
 app.command("data")(data)
 app.command("track")(track)
 app.command("guard")(guard)
+app.command("verdict")(verdict)
+app.command("curve")(curve)
+app.command("watch")(watch)
+app.command("announce")(announce)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
     [
         ("cell_digest", pa.string()),
         ("checkpoint_digest", pa.string()),
+        ("weights_digest", pa.string()),
         ("reference_digest", pa.string()),
         ("extractor_digest", pa.string()),
         ("code_digest", pa.string()),
@@ -34,7 +35,7 @@ SCHEMA = pa.schema(
         ("extractor", pa.string()),
         ("resize", pa.string()),
         ("data_resize", pa.string()),
-        ("weights_digest", pa.string()),
+        ("extractor_weights_digest", pa.string()),
         ("layer", pa.string()),
         ("native_size", pa.string()),
         ("statistics_digest", pa.string()),
@@ -124,6 +125,7 @@ def row_of(
     return {
         "cell_digest": cell_digest(cell, checkpoint["ref"], protocol),
         "checkpoint_digest": checkpoint["ref"]["artifact"],
+        "weights_digest": checkpoint["weights_digest"],
         "code_digest": digest([code_digest(module) for module in CODE]),
         "checkpoint": printable(checkpoint["name"]),
         "training_step": checkpoint["training_step"],
@@ -143,7 +145,7 @@ def row_of(
         "images_per_second": score["n_images"] / seconds,
         "device": shards[0]["device"],
         "image_shards": [shard["artifact"] for shard in shards],
-        "weights_digest": record.features.weights_digest if record.features else None,
+        "extractor_weights_digest": (record.features.weights_digest if record.features else None),
         "layer": record.features.layer if record.features else None,
         "native_size": record.native_size,
         "protocol": record.to_json(),
