@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -127,16 +126,21 @@ def captions_of(listing: Path) -> dict[str, str]:
 
 
 def walk(folder: Path) -> list[Path]:
-    """Returns all files below a folder, relative, by name; through links, but never in circles."""
+    """Returns all files below a folder, relative, by name; through links, but never in circles.
+
+    Raises:
+        ValueError: If a folder cannot be read.
+    """
     found: list[Path] = []
     waiting: list[tuple[Path, tuple[Path, ...]]] = [(folder, (folder.resolve(),))]
     while waiting:
         here, ancestors = waiting.pop()
-        for entry in os.scandir(here):
-            path = Path(entry.path)
-            if entry.name.startswith("."):
-                continue
-            if not entry.is_dir():
+        try:
+            entries = [path for path in here.iterdir() if not path.name.startswith(".")]
+        except OSError as error:
+            raise ValueError(f"{printable(str(here))} cannot be read: {error.strerror}") from error
+        for path in entries:
+            if not path.is_dir():
                 found.append(path.relative_to(folder))
             elif (target := path.resolve()) not in ancestors:
                 waiting.append((path, (*ancestors, target)))

@@ -96,19 +96,20 @@ def load_images(
     source = open_source(dataset, spec)
     _require_known(source, split, resolution)
     reading = Reading(source, split, spec)
-    pixels = [np.asarray(_sized(image, resolution)) for image in reading]
-    images = _in_channels(_stacked(pixels), channels)
+    sized = (image if resolution is None else resized(image, resolution) for image in reading)
+    images = _in_channels(_stacked([np.asarray(image) for image in sized]), channels)
+    labels = reading.labels()
     return ImageSet(
-        images,
-        reading.labels(),
-        source.name,
-        split,
-        source.class_names if reading.labels() is not None else (),
-        reading.captions(),
-        reading.fingerprint.hexdigest(),
-        tuple(reading.broken),
-        any(size != images.shape[2:0:-1] for size in reading.sizes),
-        source.licence,
+        images=images,
+        labels=labels,
+        name=source.name,
+        split=split,
+        class_names=source.class_names if labels is not None else (),
+        captions=reading.captions(),
+        fingerprint=reading.fingerprint.hexdigest(),
+        broken=tuple(reading.broken),
+        resized=any(size != images.shape[2:0:-1] for size in reading.sizes),
+        licence=source.licence,
     )
 
 
@@ -209,10 +210,6 @@ def _require_known(source: Source, split: str, resolution: int | None) -> None:
         raise ValueError(f"resolution is {resolution}; digits are 8x8, so it must be 8 or None")
     if isinstance(source, EmojiSource) and resolution is not None and resolution > EMOJI_SIZE:
         raise ValueError(f"resolution is {resolution}; emoji are 72x72, so it must be at most 72")
-
-
-def _sized(image: Image.Image, resolution: int | None) -> Image.Image:
-    return image if resolution is None else resized(image, resolution)
 
 
 def _stacked(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -59,7 +59,7 @@ class UNetModel:
         """
         x = x_t.to(self._weight.dtype)
         if labels is not None and labels.is_floating_point():
-            labels = labels.to(self._weight.dtype)
+            labels = labels.to(x.dtype)
         inputs = (x, t) if labels is None else (x, t, labels)
         if x_t.device.type != "cpu":
             with torch.inference_mode():

@@ -39,6 +39,7 @@ class TableSource:
         identity: What `content` returns.
         schema: Of every table, as `datasets` writes it: images are structs of `bytes` and `path`.
         load: Reads the table of one split.
+        roots: Where image files may lie that a table names instead of holding their bytes.
     """
 
     name: str
@@ -47,6 +48,7 @@ class TableSource:
     identity: str
     schema: pa.Schema
     load: Callable[[str], pa.Table]
+    roots: tuple[Path, ...] = ()
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -85,7 +87,7 @@ class TableSource:
                 where = f"row {number} of {self.name} {split}"
                 yield Row(
                     where,
-                    partial(_bytes_of, cells[image]),
+                    partial(_bytes_of, cells[image], self.roots),
                     self._class_of(where, cells[label]) if label else None,
                     self._caption_of(where, cells[caption]) if caption else None,
                 )
@@ -215,7 +217,8 @@ def _saved_source(folder: Path, identity: str) -> TableSource:
                 loaded = datasets.load_dataset(str(folder), cache_dir=cache, keep_in_memory=True)
     except Exception as error:  # the readers of many formats
         raise _refusal(printable(folder.name), error) from error
-    return _table_source(printable(folder.resolve().name), identity, loaded, licence_of(folder))
+    name = printable(folder.resolve().name)
+    return _table_source(name, identity, loaded, folder, licence_of(folder))
 
 
 @lru_cache(maxsize=4)
@@ -232,12 +235,15 @@ def hub_source(name: str) -> TableSource:
     try:
         builder = datasets.load_dataset_builder(repository, configuration or None)
         loaded = datasets.load_dataset(repository, configuration or None)
+        cache = Path(datasets.config.HF_CACHE_HOME)
     except Exception as error:  # the network, and the readers of many formats
         raise _refusal(name, error) from error
-    return _table_source(name.rsplit("/", 1)[-1], f"{name}@{builder.hash}", loaded)
+    return _table_source(name.rsplit("/", 1)[-1], f"{name}@{builder.hash}", loaded, cache)
 
 
-def _table_source(name: str, identity: str, loaded: Any, licence: str = "") -> TableSource:
+def _table_source(
+    name: str, identity: str, loaded: Any, root: Path, licence: str = ""
+) -> TableSource:
     splits = loaded if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
     first = next(iter(splits.values()))
     return TableSource(
@@ -247,6 +253,7 @@ def _table_source(name: str, identity: str, loaded: Any, licence: str = "") -> T
         identity=identity,
         schema=first.features.arrow_schema,
         load=lambda split: splits[split].with_format("arrow")[:],
+        roots=(root,),
     )
 
 
@@ -263,10 +270,15 @@ def _holds_images(field: pa.Field) -> bool:
     return pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
 
 
-def _bytes_of(cell: Any) -> bytes:
-    """The bytes of an image cell, or those of the local file that `datasets` has put there."""
+def _bytes_of(cell: Any, roots: tuple[Path, ...]) -> bytes:
+    """The bytes of an image cell, or of the file that it names below one of the roots."""
     if isinstance(cell, bytes):
         return cell
     if cell is None or (cell["bytes"] is None and not cell.get("path")):
         raise OSError("it holds no image bytes")
-    return cell["bytes"] if cell["bytes"] is not None else read_regular(Path(cell["path"]))
+    if cell["bytes"] is not None:
+        return bytes(cell["bytes"])
+    path = Path(cell["path"]).resolve()
+    if not any(path.is_relative_to(root.resolve()) for root in roots):
+        raise OSError("it holds no bytes, and names a file outside of the data set")
+    return read_regular(path)

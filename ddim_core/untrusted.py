@@ -155,9 +155,14 @@ def _check_archive(path: Path) -> None:
 def _load_pickle(path: Path) -> Any:
     inert: list[Any] = [(Inert, f"{m}.{name}") for m in COURSE_MODULES for name in COURSE_CLASSES]
     inert += [(Inert, f"torch.nn.modules.{name}") for name in TORCH_CLASSES]
-    with torch.serialization.safe_globals(inert), warnings.catch_warnings():
+    # An open file, since torch goes by the name of a path.
+    with (
+        path.open("rb") as file,
+        torch.serialization.safe_globals(inert),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # of a pickle's protocol, which is refused where it matters
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _refusal(path: Path, error: BaseException) -> str:

@@ -26,7 +26,7 @@ from tasks.data import content_of, notes_on, prepare_data
 from tasks.embed import embed_images
 from tasks.extractor import ready_extractor, train_extractor
 from tasks.judge import judge_classes
-from tasks.locations import checkpoint_name
+from tasks.locations import name_of
 from tasks.report import publish_report, render_report
 from tasks.sample import sample_shard
 from tasks.score import score_cell
@@ -182,7 +182,7 @@ def _prepare(request: GridRequest) -> GridInputs:
     training = None
     if request.checkpoint:
         imported = import_checkpoint(request.checkpoint, request.weights)
-        checkpoint = open_checkpoint(imported, checkpoint_name(request.checkpoint))
+        checkpoint = open_checkpoint(imported, name_of(request.checkpoint))
         resolution: int | None = checkpoint["resolution"]
         if request.resolution not in (None, resolution):
             raise ValueError(

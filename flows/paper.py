@@ -29,7 +29,7 @@ from tasks.explore import (
     require_unconditional,
     x0_sequence,
 )
-from tasks.locations import checkpoint_name
+from tasks.locations import name_of
 from tasks.paper_report import error_text, publish_paper_report, read_rows, render_paper_report
 from tasks.sample import sample_shard
 from tasks.store import check_writable
@@ -160,9 +160,7 @@ def _prepare(request: PaperRequest, grid: GridRequest) -> tuple[CheckpointRecord
     """
     model = None
     if grid.checkpoint:
-        model = open_checkpoint(
-            import_checkpoint(grid.checkpoint), checkpoint_name(grid.checkpoint)
-        )
+        model = open_checkpoint(import_checkpoint(grid.checkpoint), name_of(grid.checkpoint))
         require_unconditional(model["n_classes"], model["is_latent"])
         request.require_steps(model["n_train"])
     resolution = model["resolution"] if model else grid.resolution

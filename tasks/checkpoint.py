@@ -13,7 +13,7 @@ from ddim_core.schedule import NoiseSchedule
 from ddim_core.schedule_lint import lint
 from ddim_core.specs import GridCell, Weights
 from tasks.convert import convert_checkpoint
-from tasks.locations import checkpoint_name, fetch_checkpoint, is_local, require_location
+from tasks.locations import fetch_checkpoint, is_local, name_of, require_location
 from tasks.models import checkpoint_in_memory
 from tasks.store import ArtifactRef
 
@@ -73,7 +73,7 @@ def import_checkpoint(location: str, weights: Weights = "ema") -> ArtifactRef:
     if is_local(location):
         return _converted(location, weights)
     with tempfile.TemporaryDirectory() as folder:
-        inside = Path(folder, checkpoint_name(location))
+        inside = Path(folder, name_of(location))
         return _converted(fetch_checkpoint(location, str(inside)), weights)
 
 

@@ -53,7 +53,7 @@ def is_local(location: str) -> bool:
         return False
 
 
-def checkpoint_name(location: str) -> str:
+def name_of(location: str) -> str:
     """What people call a checkpoint: the last part of its place."""
     if is_local(location):
         path = Path(location).resolve()

@@ -33,7 +33,7 @@ from ddim_core.schedule import NoiseSchedule
 from ddim_core.specs import NoiseSpec, Weights
 from ddim_core.wide_time import wide_time_unet
 
-# Rounding of float32 (6e-8 relative) through some twenty layers, on answers of about 0.5; the
+# Rounding of float32 (6e-8 relative) through some twenty layers, on answers of about 0.1; the
 # kernels differ because a checkpoint always runs on one batch size. Measured worst: 4e-7.
 FLOAT32 = 2e-6
 
@@ -53,7 +53,7 @@ def opened(tmp_path: Path) -> Opener:
 
 def assert_answers_alike(got: Checkpoint, unet: Any) -> None:
     expected = answer(unet)
-    assert expected.std() > 0.1, "a network that answers nothing would pass"
+    assert expected.std() > 0.05, "a network that answers nothing would pass"
     assert (answer(got.model) - expected).abs().max() < FLOAT32
 
 
@@ -197,6 +197,7 @@ def wide(n_classes: int | None = None) -> UNet2DModel:
     """A network like the course's, laid out by the project's own class and filled."""
     torch.manual_seed(3)
     config = {**small_unet().config, "time_features": 64, "num_class_embeds": n_classes}
+    config.pop("_use_default_values")  # where diffusers would read the defaults' names
     unet = wide_time_unet(config).to_empty(device="cpu").eval()
     for weight in unet.parameters():
         nn.init.normal_(weight, std=0.1)
@@ -273,7 +274,7 @@ def test_what_is_no_checkpoint_is_refused_with_a_reason(
     [
         ({"block_out_channels": [10**12, 64]}, "block_out_channels is 1000000000000"),
         ({"layers_per_block": 10**5}, "layers_per_block is 100000"),
-        ({"block_out_channels": [64, 64]}, "has shape"),
+        ({"block_out_channels": [32, 96]}, "has shape"),
         ({"layers_per_block": 2}, "lacks"),
         ({"down_block_types": ["NoSuchBlock", "DownBlock2D"]}, "describes no UNet2DModel"),
     ],

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from picture_files import afhq, captioned, cifar, encoded, picture
 from PIL import Image
@@ -224,6 +226,14 @@ def test_an_image_without_the_caption_that_others_have_is_refused(tmp_path: Path
     (folder / "train" / "0004.png").write_bytes(encoded(picture(4)))
     with pytest.raises(ValueError, match=r"1 of 5 images have no caption.*train/0004\.png"):
         load_images(str(folder), "train", 8)
+
+
+def test_a_table_never_makes_us_read_files_outside_of_it(tmp_path: Path) -> None:
+    (tmp_path / "private.png").write_bytes(encoded(picture(0)))
+    cells = [{"bytes": None, "path": str(tmp_path / "private.png")}]
+    pq.write_table(pa.table({"image": cells}), tmp_path / "set.parquet")
+    with pytest.raises(ValueError, match="names a file outside"):
+        load_images(str(tmp_path / "set.parquet"))
 
 
 def test_code_of_a_data_set_is_never_run(tmp_path: Path) -> None:

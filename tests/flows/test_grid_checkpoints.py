@@ -69,17 +69,3 @@ def test_overrides_stand_in_rows_of_their_own(run_grid: RunGrid, tmp_path: Path)
     assert "not the checkpoint's epsilon" in row["overrides"]
     assert row["cell_digest"] != own[0]["cell_digest"]
     assert row["checkpoint_digest"] == own[0]["checkpoint_digest"]
-
-
-def test_a_checkpoint_that_would_run_code_ends_the_grid_with_a_reason(
-    run_grid: RunGrid, tmp_path: Path
-) -> None:
-    class Trap:
-        def __reduce__(self) -> tuple[object, tuple[Path]]:
-            return Path.touch, (tmp_path / "sprung",)
-
-    torch.save({"state_dict": Trap()}, tmp_path / "bad.ckpt")
-    run = run_grid(checkpoint=str(tmp_path / "bad.ckpt"), dataset="digits")
-    assert run.state == "Failed"
-    assert "could run code" in run.message
-    assert not (tmp_path / "sprung").exists()

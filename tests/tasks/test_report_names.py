@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddim_core.digest import digest
 from ddim_core.image_export import card
 from ddim_core.image_set import ImageSet
 from ddim_core.sources import printable
-from ddim_core.specs import GridCell, SamplerSpec
 from tasks import paper_report, places, store
-from tasks.checkpoint import CheckpointRecord
 from tasks.report import _markdown, render_report
-from tasks.table import row_of, write_row
+from tasks.table import SCHEMA, write_row
 
 PLANTED = [
     "<img src=x onerror=alert(1)>",
@@ -29,32 +28,23 @@ PLANTED = [
     "two\nlines\x1b[31m",
     "half a \udce9 name",
 ]
+MARK = "planted" + "0" * 57  # finds the rows of this file in a shared table
 FIGURES = (
     "table_1", "table_2", "figure_3_samples", "figure_4_cost", "figure_5_consistency",
     "figure_6_line", "figure_6_grid", "x0_sequence", "reconstructions",
 )  # fmt: skip
-PROTOCOL = {
-    "extractor_digest": "e" * 64, "extractor": "pixels", "reference_digest": "d" * 64,
-    "split": "train", "resize": "native", "n_images": 20, "shard_size": 10,
-}  # fmt: skip
-SCORE = {
-    "n_images": 20, "n_reference": 50, "fid": 3.0, "fid_low": 2.0, "fid_high": 4.0,
-    "fid_inf": None, "fid_inf_low": None, "fid_inf_high": None, "kid": 0.1, "kid_std": 0.1,
-    "fid_leave_one_out": [3.0] * 20, "group_sizes": [1] * 20, "precision": None, "recall": None,
-    "created_at": "2026-01-01T00:00:00+00:00",
-}  # fmt: skip
+PLAIN: dict[str, Any] = {"string": "x", "int64": 1, "double": 1.0, "bool": False}
 
 
 def rows_named(name: str) -> list[dict[str, Any]]:
-    ref = store.ArtifactRef(artifact="c" * 64, kind="folder")
-    checkpoint = CheckpointRecord(
-        ref=ref, name=name, resolution=8, channels=1, n_train=1000, prediction_type="epsilon",
-        training_step=None, n_classes=None, null_label=None,
-    )  # fmt: skip
-    protocol = {**PROTOCOL, "dataset": printable(name)}
-    shards = [{"seconds": 1.0, "device": "cpu"}]
+    """Two rows as the flow writes them, of a checkpoint and a data set of this name."""
+    plain = {field.name: PLAIN.get(str(field.type), []) for field in SCHEMA}
+    named = {"checkpoint": printable(name), "dataset": printable(name), "eta": 0.0,
+             "fid_leave_one_out": [1.0] * 20, "group_sizes": [1] * 20, "class_accuracy": None,
+             "timesteps": [1, 0],
+             "variance": "eta", "created_at": "2026-01-01T00:00:00+00:00"}  # fmt: skip
     return [
-        row_of(GridCell(SamplerSpec(steps=s, eta=0.0)), checkpoint, protocol, SCORE, shards)
+        {**plain, **named, "steps": s, "cell_digest": digest(name, s), "extractor_digest": MARK}
         for s in (5, 10)
     ]
 
@@ -75,7 +65,7 @@ def test_page_of_a_grid_shows_planted_names_as_text() -> None:
     rows = rows_named(name)
     about = {
         "floor": None, "test_accuracy": None, "findings": [f"odd {printable(name)}"],
-        "notes": [f"Real images: {printable(name)}."],
+        "notes": [f"Real images: {printable(name)}."], "verdict": None,
     }  # fmt: skip
     report = render_report.fn(rows, [shard()] * 2, about)
     page = store.get(report["page"]).decode()
@@ -119,12 +109,21 @@ def test_data_card_shows_a_planted_name_as_text(name: str) -> None:
 
 def test_rows_with_planted_names_are_read_by_duckdb() -> None:
     rows = [row for name in PLANTED for row in rows_named(name)]
-    for number, row in enumerate(rows):
-        write_row.fn({**row, "cell_digest": f"{number:064x}"})
+    for row in rows:
+        write_row.fn(row)
     folder = Path(places.data_url("results", "cells").removeprefix("file://"))
     found = duckdb.sql(
-        f"select checkpoint, steps, fid, len(timesteps) from '{folder}/*.parquet' "
-        "where extractor_digest = repeat('e', 64) order by cell_digest"
+        f"select cell_digest, dataset, steps, fid, len(timesteps) from '{folder}/*.parquet' "
+        f"where extractor_digest = '{MARK}'"
     ).fetchall()
-    assert found == [(printable(row["checkpoint"]), row["steps"], 3.0, row["steps"])
-                     for row in rows]  # fmt: skip
+    assert sorted(found) == sorted(
+        (row["cell_digest"], row["dataset"], row["steps"], 1.0, 2) for row in rows
+    )
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_printable_name_is_one_line_that_can_be_written(name: str) -> None:
+    shown = printable(name)
+    assert shown.isprintable()
+    assert shown.encode()
+    assert printable(shown) == shown
