@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from prefect import flow
 
 from ddim_core.allocation import Goal, Rules, allocate
 from ddim_core.digest import digest
-from ddim_core.specs import GridCell, Spacing, TrainSpec, require_at_least, require_choice
+from ddim_core.specs import GridCell, Spacing, TrainSpec, require_choice
 from flows.fid_grid import (
     CellFutures,
     CellsFailedError,
@@ -32,7 +32,7 @@ from tasks.store import check_writable
 from tasks.table import row_of, write_row
 from tasks.tracking import track_grid
 
-LEAST_FIRST = 256  # images of a first round: below, 20 groups know little
+LEAST_FIRST = 128  # images of a first round: fewer make groups of the jackknife below six
 
 
 @flow(name="until-decided", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
@@ -54,7 +54,7 @@ def until_decided(
     features: str = "classifier",
     feature_weights: str = "",
     seed: int = 0,
-    shard_size: int = 256,
+    shard_size: int = 128,
     batch_size: int = 256,
     threads: int = 1,
     device: str = "cpu",
@@ -84,13 +84,15 @@ def until_decided(
         CellsFailedError: If cells failed; the others have their rows and are in the report.
     """
     asked = dict(locals())
-    check_asked(confidence, budget, goal)
-    request = GridRequest(**{k: v for k, v in asked.items() if k not in RACE})
+    request = race_request(asked)
     check_writable()
     inputs = _prepare(request)
     most = len(inputs.cells) * request.n_images
-    first = first_round(request, inputs.reference["d"])
-    rules = Rules(goal, confidence, most if budget is None else budget, first, request.n_images)
+    first = first_images(inputs.reference["d"], request.shard_size, request.n_images)
+    rules = Rules(
+        goal, confidence, most if budget is None else budget, first, request.n_images,
+        request.shard_size,
+    )  # fmt: skip
     with GridProgress(inputs.cells, request.n_images) as progress:
         race = Race(request, inputs, progress)
         outcome = allocate([race.nfe(cell) for cell in inputs.cells], race.score, rules)
@@ -128,20 +130,30 @@ def until_decided(
 RACE = ("confidence", "budget", "goal")
 
 
-def check_asked(confidence: float, budget: int | None, goal: str) -> None:
-    """Checks what `GridRequest` does not know of."""
+def race_request(asked: dict[str, Any]) -> GridRequest:
+    """Checks the flow's parameters, and returns those that it shares with a grid.
+
+    Raises:
+        ValueError: For the first parameter that cannot be, with its value.
+    """
+    confidence, budget, goal = (asked[name] for name in RACE)
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
-    if budget is not None:
-        require_at_least("budget", budget, 1)
-    require_choice("goal", goal, ("best", "front"))
+    require_choice("goal", goal, get_args(Goal))
+    request = GridRequest(**{k: v for k, v in asked.items() if k not in RACE})
+    k = len(request.cells(max(request.steps), "epsilon"))
+    least = k * first_images(1, request.shard_size, request.n_images)
+    if budget is not None and budget < least:
+        raise ValueError(
+            f"budget is {budget} images; the first round of {k} cells takes at least {least}"
+        )
+    return request
 
 
-def first_round(request: GridRequest, n_features: int) -> int:
+def first_images(n_features: int, shard_size: int, most: int) -> int:
     """Images of a first round: whole shards, and enough to correct FID for their number."""
-    wanted = max(LEAST_FIRST, 2 * n_features)
-    whole_shards = -(-wanted // request.shard_size) * request.shard_size
-    return min(whole_shards, request.n_images)
+    wanted = max(LEAST_FIRST, int(1.5 * n_features))
+    return min(-(-wanted // shard_size) * shard_size, most)
 
 
 class Race:
@@ -154,8 +166,10 @@ class Race:
 
     def __init__(self, request: GridRequest, inputs: GridInputs, progress: GridProgress) -> None:
         self.request, self.inputs, self.progress = request, inputs, progress
-        self.images: dict[int, list[Any]] = {i: [] for i in range(len(inputs.cells))}  # futures
-        self.features: dict[int, list[Any]] = {i: [] for i in range(len(inputs.cells))}
+        # Futures by cell and range of images: a range that grew is another one, of which only
+        # the new images are drawn.
+        self.images: dict[tuple[int, int, int], Any] = {}
+        self.features: dict[tuple[int, int, int], Any] = {}
         self.rows: dict[int, dict[str, Any]] = {}
         self.failures: dict[int, str] = {}
 
@@ -175,16 +189,20 @@ class Race:
 
     def _extend(self, request: GridRequest, i: int) -> None:
         cell, ref = self.inputs.cells[i], self.inputs.checkpoint["ref"]
-        for start, stop in request.shards()[len(self.images[i]) :]:
-            future = sample_shard.submit(cell, ref, start, stop, request.execution())
-            future.add_done_callback(partial(self.progress.shard_done, cell))
-            self.images[i].append(future)
+        for start, stop in request.shards():
+            if (i, start, stop) not in self.images:
+                future = sample_shard.submit(cell, ref, start, stop, request.execution())
+                future.add_done_callback(partial(self.progress.shard_done, cell))
+                self.images[i, start, stop] = future
 
     def _submit_score(self, request: GridRequest, i: int) -> CellFutures:
         inputs, execution = self.inputs, request.execution()
-        for image in self.images[i][len(self.features[i]) :]:
-            self.features[i].append(embed_images.submit(image, inputs.extractor, execution))
-        shards, features = list(self.images[i]), list(self.features[i])
+        ranges = [(i, start, stop) for start, stop in request.shards()]
+        for place in ranges:
+            if place not in self.features:
+                submitted = embed_images.submit(self.images[place], inputs.extractor, execution)
+                self.features[place] = submitted
+        shards, features = ([of[place] for place in ranges] for of in (self.images, self.features))
         classes = None
         if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
             classes = judge_classes.submit(shards, inputs.extractor, execution)
