@@ -14,6 +14,7 @@ from prefect.futures import PrefectFuture, as_completed
 
 from ddim_core.conditioning import require_guidable
 from ddim_core.digest import digest
+from ddim_core.extractors import every_choice
 from ddim_core.sources import dataset_name
 from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec, Weights
 from flows.progress import GridProgress
@@ -27,6 +28,7 @@ from tasks.embed import embed_images
 from tasks.extractor import ready_extractor, train_extractor
 from tasks.judge import judge_classes
 from tasks.locations import name_of
+from tasks.protocol_matrix import protocol_matrix
 from tasks.report import publish_report, render_report
 from tasks.sample import sample_shard
 from tasks.score import score_cell
@@ -85,6 +87,7 @@ def fid_grid(
     features: str = "classifier",
     feature_weights: str = "",
     resize: str = "",
+    matrix_images: int = 64,
     seed: int = 0,
     shard_size: int = 1024,
     batch_size: int = 256,
@@ -127,6 +130,8 @@ def fid_grid(
             for the others; empty takes the usual ones, downloaded once.
         resize: From an image's native size to the network: `tf1`, `clean` or `torch`; empty takes
             the network's usual one.
+        matrix_images: So many images of the best cell go through every extractor and resize at
+            hand, for the report's protocol matrix; 0 leaves it out.
         seed: Keys every image's random stream (and the toy model's training).
         shard_size: Images per unit of work and of caching.
         batch_size: Images per network call; changes no result on a CPU.
@@ -367,6 +372,7 @@ def _report(
         "test_accuracy": inputs.extractor.get("test_accuracy"),
         "findings": inputs.checkpoint["assumed"]
         + lint_schedule(inputs.checkpoint["ref"], [futures.cell for futures in work]),
+        "matrix": _matrix(request, inputs, landed, rows),
     }
     report = render_report(rows, [futures.shards[0].result() for futures in landed], about)
     place = publish_report(grid, report, rows)
@@ -377,3 +383,22 @@ def _report(
     if not tracked.is_completed():
         progress.say(f"MLflow could not be reached, the grid is not logged: {tracked.message}")
     return place
+
+
+def _matrix(
+    request: GridRequest,
+    inputs: GridInputs,
+    landed: list[CellFutures],
+    rows: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Scores the best cell by every protocol at hand; empty where none was asked for."""
+    if not request.matrix_images:
+        return []
+    best = min(range(len(rows)), key=lambda i: rows[i]["fid"])
+    own = request.extractor()
+    others = [ready_extractor(choice) for choice in every_choice(own)]
+    extractors = [inputs.extractor, *others] if own.name == "classifier" else others
+    return protocol_matrix(
+        [shard.result() for shard in landed[best].shards],
+        inputs.reference_images, extractors, request.matrix_images, request.execution(),
+    )["lines"]  # fmt: skip

@@ -53,6 +53,7 @@ class GridRequest:
     features: str
     feature_weights: str
     resize: str
+    matrix_images: int
     seed: int
     shard_size: int
     batch_size: int
@@ -75,6 +76,8 @@ class GridRequest:
             raise ValueError(f"seed is {self.seed}; it must lie in 0..2^63 - 1")
         require_device(self.device)
         self.extractor()
+        if self.matrix_images:
+            require_at_least("matrix_images", self.matrix_images, LEAST_IMAGES)
         if not self.steps:
             raise ValueError("steps is empty; give at least one number of steps, such as 10")
         if not self.etas and not self.sigma_hat:
