@@ -32,6 +32,8 @@ def refuse_race_options(race: dict[str, Any]) -> None:
 
 def run_until_decided(asked: dict[str, Any], workers: int | None) -> None:
     """Runs the race and prints what it decided."""
+    if "matrix_images" in asked:
+        stop("--matrix-images is of the full grid's report; leave it out with --until-decided", 2)
     with one_sentence():
         check_writable()  # before Prefect is imported, which makes its home there
         from flows.runners import with_workers

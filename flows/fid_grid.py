@@ -14,9 +14,9 @@ from prefect.futures import PrefectFuture, as_completed
 
 from ddim_core.conditioning import require_guidable
 from ddim_core.digest import digest
-from ddim_core.extractors import every_choice
 from ddim_core.sources import dataset_name
 from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec, Weights
+from flows.matrix import best_cell_matrix
 from flows.progress import GridProgress
 from flows.request import GridRequest
 from flows.runners import ONE_TASK_A_CORE
@@ -28,7 +28,6 @@ from tasks.embed import embed_images
 from tasks.extractor import ready_extractor, train_extractor
 from tasks.judge import judge_classes
 from tasks.locations import name_of
-from tasks.protocol_matrix import protocol_matrix
 from tasks.report import publish_report, render_report
 from tasks.sample import sample_shard
 from tasks.score import score_cell
@@ -347,7 +346,7 @@ def _protocol(request: GridRequest, inputs: GridInputs) -> dict[str, Any]:
         "reference_digest": inputs.reference_images["artifact"],
         "dataset": ", ".join(filter(None, [dataset_name(request.dataset), request.images().label])),
         "split": request.split,
-        "resize": inputs.extractor["resize"],
+        "resize": inputs.extractor["resize"] or inputs.reference_images["resize"],
         "data_resize": inputs.reference_images["resize"],
         "n_images": request.n_images,
         "shard_size": request.shard_size,
@@ -372,7 +371,15 @@ def _report(
         "test_accuracy": inputs.extractor.get("test_accuracy"),
         "findings": inputs.checkpoint["assumed"]
         + lint_schedule(inputs.checkpoint["ref"], [futures.cell for futures in work]),
-        "matrix": _matrix(request, inputs, landed, rows),
+        "matrix": best_cell_matrix(
+            request,
+            inputs.extractor,
+            inputs.reference_images,
+            [
+                (row["fid"], [s.result() for s in f.shards])
+                for row, f in zip(rows, landed, strict=True)
+            ],
+        ),
     }
     report = render_report(rows, [futures.shards[0].result() for futures in landed], about)
     place = publish_report(grid, report, rows)
@@ -383,22 +390,3 @@ def _report(
     if not tracked.is_completed():
         progress.say(f"MLflow could not be reached, the grid is not logged: {tracked.message}")
     return place
-
-
-def _matrix(
-    request: GridRequest,
-    inputs: GridInputs,
-    landed: list[CellFutures],
-    rows: list[dict[str, Any]],
-) -> list[dict[str, Any]]:
-    """Scores the best cell by every protocol at hand; empty where none was asked for."""
-    if not request.matrix_images:
-        return []
-    best = min(range(len(rows)), key=lambda i: rows[i]["fid"])
-    own = request.extractor()
-    others = [ready_extractor(choice) for choice in every_choice(own)]
-    extractors = [inputs.extractor, *others] if own.name == "classifier" else others
-    return protocol_matrix(
-        [shard.result() for shard in landed[best].shards],
-        inputs.reference_images, extractors, request.matrix_images, request.execution(),
-    )["lines"]  # fmt: skip

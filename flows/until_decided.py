@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from inspect import signature
 from typing import Any, get_args
 
 from prefect import flow
@@ -19,6 +20,7 @@ from flows.fid_grid import (
     _prepare,
     _protocol,
     _reason,
+    fid_grid,
 )
 from flows.progress import GridProgress
 from flows.request import GridRequest
@@ -53,6 +55,7 @@ def until_decided(
     n_images: int = 2048,
     features: str = "classifier",
     feature_weights: str = "",
+    resize: str = "",
     seed: int = 0,
     shard_size: int = 128,
     batch_size: int = 256,
@@ -140,7 +143,9 @@ def race_request(asked: dict[str, Any]) -> GridRequest:
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
     require_choice("goal", goal, get_args(Goal))
-    request = GridRequest(**{k: v for k, v in asked.items() if k not in RACE})
+    given = signature(fid_grid.fn).bind(**{k: v for k, v in asked.items() if k not in RACE})
+    given.apply_defaults()
+    request = GridRequest(**given.arguments)
     k = len(request.cells(max(request.steps), "epsilon"))
     least = k * first_images(1, request.shard_size, request.n_images)
     if budget is not None and budget < least:
