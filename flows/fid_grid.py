@@ -375,10 +375,8 @@ def _report(
             request,
             inputs.extractor,
             inputs.reference_images,
-            [
-                (row["fid"], [s.result() for s in f.shards])
-                for row, f in zip(rows, landed, strict=True)
-            ],
+            rows,
+            [[shard.result() for shard in futures.shards] for futures in landed],
         ),
     }
     report = render_report(rows, [futures.shards[0].result() for futures in landed], about)

@@ -15,7 +15,8 @@ def best_cell_matrix(
     request: GridRequest,
     extractor: ArtifactRef,
     reference_images: ArtifactRef,
-    cells: list[tuple[float, list[ArtifactRef]]],
+    rows: list[dict[str, Any]],
+    shards: list[list[ArtifactRef]],
 ) -> list[dict[str, Any]]:
     """Scores the images of the cell with the lowest FID by every protocol at hand.
 
@@ -23,17 +24,18 @@ def best_cell_matrix(
         request: Says of how many images; 0 leaves the matrix out.
         extractor: The grid's own.
         reference_images: The real images.
-        cells: FID and shards of images of each cell.
+        rows: The grid's rows.
+        shards: The shards of images of each row's cell.
 
     Returns:
         One line a protocol, see `tasks.protocol_matrix`.
     """
     if not request.matrix_images:
         return []
-    _, shards = min(cells, key=lambda cell: cell[0])
+    best = min(range(len(rows)), key=lambda i: rows[i]["fid"])
     own = request.extractor()
     extractors = [ready_extractor(choice) for choice in every_choice(own)]
     if own.name == "classifier":
         extractors = [extractor, *extractors]
     n_images, execution = request.matrix_images, request.execution()
-    return protocol_matrix(shards, reference_images, extractors, n_images, execution)["lines"]
+    return protocol_matrix(shards[best], reference_images, extractors, n_images, execution)["lines"]
