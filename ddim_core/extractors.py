@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddim_core.afhq import AfhqInceptionFeatures
@@ -112,6 +112,15 @@ def open_extractor(choice: ExtractorChoice) -> NetworkFeatures:
         raise ValueError(f"{choice.name} features are not pretrained; they come from the images")
     known = PRETRAINED[choice.name]
     return known.open(choice.weights or known.hub_id or "", choice.resize)
+
+
+def every_choice(own: ExtractorChoice) -> list[ExtractorChoice]:
+    """Returns every protocol that can be had without a download: the own extractor and the others
+    whose usual weights are on this machine, each with every resize, and pixels."""
+    others = [ExtractorChoice(name) for name in at_hand() if name != own.name]
+    pretrained = [choice for choice in (own, *others) if choice.name in PRETRAINED]
+    resized = [replace(choice, resize=how) for choice in pretrained for how in RESIZES]
+    return [*resized, ExtractorChoice("pixels")]
 
 
 def at_hand() -> list[str]:

@@ -41,6 +41,10 @@ class FeatureSet:
     digest: str | None = None
     extractor: FeatureExtractor | None = None
 
+    def __post_init__(self) -> None:
+        if self.record is None and self.given is not None:
+            object.__setattr__(self, "record", self.given.record)
+
     @cached_property
     def statistics(self) -> Statistics:
         """Mean and covariance."""

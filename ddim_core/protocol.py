@@ -88,7 +88,7 @@ def differing_fields(a: Row, b: Row) -> list[str]:
     different = [name for name in shared if left[name] != right[name]]
     if left.get("reference_digest") is None or right.get("reference_digest") is None:
         one, other = left.get("statistics_digest"), right.get("statistics_digest")
-        different += ["statistics_digest"] if one != other else []
+        different += ["statistics_digest"] if one and other and one != other else []
     return different
 
 

@@ -75,6 +75,9 @@ def grid(
     resize: Annotated[
         str | None, option("Native size to network: tf1, clean, torch [its usual one].")
     ] = None,
+    matrix_images: Annotated[
+        int | None, option("Images of the best cell that every protocol scores; 0: none [64].")
+    ] = None,
     seed: Annotated[int | None, option("Keys every image's random stream [0].")] = None,
     shard_size: Annotated[int | None, option("Images per unit of work [1024].")] = None,
     batch_size: Annotated[int | None, option("Images per network call [256].")] = None,

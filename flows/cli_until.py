@@ -23,6 +23,9 @@ AskedGoal = Annotated[
 ]
 
 
+NOT_OF_A_RACE = ("matrix_images", "against", "at", "margin", "gate", "promote")
+
+
 def refuse_race_options(race: dict[str, Any]) -> None:
     """Stops a plain grid that was given options of a race: it would not heed them."""
     given = [f"--{name}" for name, value in race.items() if value is not None]
@@ -32,6 +35,9 @@ def refuse_race_options(race: dict[str, Any]) -> None:
 
 def run_until_decided(asked: dict[str, Any]) -> None:
     """Runs the race and prints what it decided."""
+    refused = [f"--{name.replace('_', '-')}" for name in NOT_OF_A_RACE if name in asked]
+    if refused:
+        stop(f"{', '.join(refused)} needs a whole grid; leave out --until-decided", 2)
     with one_sentence():
         check_writable()  # before Prefect is imported, which makes its home there
         from flows.show import show_grid

@@ -20,6 +20,7 @@ from flows.cell_work import (
     submit_score,
 )
 from flows.grid_inputs import GridInputs, prepare, protocol_of
+from flows.matrix import best_cell_matrix
 from flows.progress import GridProgress
 from flows.request import PREVIOUS, GridRequest
 from flows.runners import ONE_TASK_A_CORE, task_runner
@@ -46,6 +47,7 @@ def fid_grid(
     features: str = "classifier",
     feature_weights: str = "",
     resize: str = "",
+    matrix_images: int = 64,
     seed: int = 0,
     shard_size: int = 1024,
     batch_size: int = 256,
@@ -95,6 +97,8 @@ def fid_grid(
             for the others; empty takes the usual ones, downloaded once.
         resize: From an image's native size to the network: `tf1`, `clean` or `torch`; empty takes
             the network's usual one.
+        matrix_images: So many images of the best cell go through every extractor and resize at
+            hand, for the report's protocol matrix; 0 leaves it out.
         seed: Keys every image's random stream (and the toy model's training).
         shard_size: Images per unit of work and of caching.
         batch_size: Images per network call; changes no result on a CPU.
@@ -226,6 +230,13 @@ def _report(
         "test_accuracy": inputs.extractor.get("test_accuracy"),
         "findings": inputs.findings,
         "verdict": verdict,
+        "matrix": best_cell_matrix(
+            request,
+            inputs.extractor,
+            inputs.reference_images,
+            rows,
+            [[shard.result() for shard in futures.shards] for futures in landed],
+        ),
     }
     report = render_report(rows, [futures.shards[0].result() for futures in landed], about)
     place = publish_report(grid, report, rows)

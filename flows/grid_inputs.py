@@ -141,7 +141,7 @@ def protocol_of(request: GridRequest, inputs: GridInputs) -> dict[str, Any]:
         "reference_digest": inputs.reference_images["artifact"],
         "dataset": ", ".join(filter(None, [dataset_name(request.dataset), request.images().label])),
         "split": request.split,
-        "resize": inputs.extractor["resize"],
+        "resize": inputs.extractor["resize"] or inputs.reference_images["resize"],
         "data_resize": inputs.reference_images["resize"],
         "n_images": request.n_images,
         "shard_size": request.shard_size,

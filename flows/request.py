@@ -38,7 +38,8 @@ IN_MLFLOW = ("models:/", "runs:/")
 # Parameters that say which checkpoint, where it is done, or what it is compared with.
 NOT_OF_THE_GRID = frozenset(
     {"checkpoint", "dataset", "feature_weights", "batch_size", "threads", "device", "train_steps",
-     "against", "at", "margin", "gate", "promote", "runner", "workers"}
+     "against", "at", "margin", "gate", "promote", "runner", "workers",
+     "matrix_images"}
 )  # fmt: skip
 
 
@@ -64,6 +65,7 @@ class GridRequest:
     features: str
     feature_weights: str
     resize: str
+    matrix_images: int
     seed: int
     shard_size: int
     batch_size: int
@@ -95,6 +97,8 @@ class GridRequest:
         if not is_elsewhere(self.runner):
             require_device(self.device)
         self.extractor()
+        if self.matrix_images:
+            require_at_least("matrix_images", self.matrix_images, LEAST_IMAGES)
         if not self.steps:
             raise ValueError("steps is empty; give at least one number of steps, such as 10")
         if not self.etas and not self.sigma_hat:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from inspect import signature
 from typing import Any, get_args
 
 from prefect import flow
@@ -20,6 +21,7 @@ from flows.cell_work import (
     submit_images,
     submit_score,
 )
+from flows.fid_grid import fid_grid
 from flows.grid_inputs import GridInputs, prepare
 from flows.progress import GridProgress
 from flows.request import NONE, GridRequest
@@ -153,7 +155,9 @@ def race_request(asked: dict[str, Any]) -> GridRequest:
         raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
     require_choice("goal", goal, get_args(Goal))
     shared = {k: v for k, v in asked.items() if k not in RACE}
-    request = GridRequest(**shared, against=NONE, at="", margin=0.0, gate=False, promote="")
+    given = signature(fid_grid.fn).bind(**shared, against=NONE)
+    given.apply_defaults()
+    request = GridRequest(**given.arguments)
     k = len(request.cells(max(request.steps), "epsilon"))
     least = k * first_images(1, request.shard_size, request.n_images)
     if budget is not None and budget < least:

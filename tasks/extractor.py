@@ -67,7 +67,8 @@ def ready_extractor(choice: ExtractorChoice) -> ArtifactRef:
 def _stored(record: FeatureRecord, weights: ArtifactRef | None) -> ArtifactRef:
     """Stores an extractor as the record of its features, with its weights beside."""
     ref = store.put(record.to_bytes(), "extractor")
-    named = {**ref, "name": record.extractor, "resize": record.resize}
+    resize = None if record.resize == "none" else record.resize
+    named = {**ref, "name": record.extractor, "resize": resize}
     return {**named, "weights": weights} if weights else named
 
 

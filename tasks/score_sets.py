@@ -103,8 +103,9 @@ def opener(choice: ExtractorChoice | None, places: list[Place]) -> Opener:
 
 def _is_of(choice: ExtractorChoice, row: dict[str, Any]) -> bool:
     """Tells whether a cell's own extractor is the one asked for."""
-    same = (choice.name, choice.resize) == (row["extractor"], row["resize"])
-    return same and not choice.weights and choice.name != "pixels"
+    if choice.name != row["extractor"] or choice.weights:
+        return False
+    return choice.name == "classifier" or choice.resize == row["resize"]
 
 
 def _opener(choice: ExtractorChoice, grey: bool) -> Opener:
