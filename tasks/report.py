@@ -11,8 +11,9 @@ from jinja2 import Environment, StrictUndefined
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from ddim_core.compare import tied_with_best
 from ddim_core.figures import contact_sheet, curves, heat_map
-from ddim_core.reading import cell_name, line_name, read_grid, tied_with_best, with_interval
+from ddim_core.reading import cell_name, line_name, read_grid, with_interval
 from tasks import places, store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef
