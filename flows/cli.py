@@ -15,6 +15,14 @@ from flows.cli_data import data
 from flows.cli_options import integers, numbers, one_sentence, option, stop
 from flows.cli_paper import paper
 from flows.cli_points import swiss_roll
+from flows.cli_until import (
+    AskedGoal,
+    Budget,
+    Confidence,
+    UntilDecided,
+    refuse_race_options,
+    run_until_decided,
+)
 from tasks.store import check_writable
 
 app = typer.Typer(
@@ -77,14 +85,25 @@ def grid(
     background: Annotated[str | None, option("Colour under transparency [white].")] = None,
     skin_tones: Annotated[bool | None, option("Emoji with all skin tones [on].")] = None,
     workers: Annotated[int | None, option("Tasks at once [one per core].")] = None,
+    until_decided: UntilDecided = False,
+    confidence: Confidence = None,
+    budget: Budget = None,
+    goal: AskedGoal = None,
 ) -> None:
     """Score every (S, eta) of a grid on one checkpoint, and print the table."""
     asked = dict(locals())
-    asked.pop("workers")
+    race = {name: asked.pop(name) for name in ("confidence", "budget", "goal")}
+    for name in ("workers", "until_decided"):
+        asked.pop(name)
     asked["steps"] = integers(steps) if steps is not None else None
     asked["etas"] = numbers(etas) if etas is not None else None
     asked["guidance"] = numbers(guidance) if guidance is not None else None
-    _run_grid({name: value for name, value in asked.items() if value is not None}, workers)
+    given = {name: value for name, value in asked.items() if value is not None}
+    if until_decided:
+        run_until_decided(given | {k: v for k, v in race.items() if v is not None}, workers)
+    else:
+        refuse_race_options(race)
+        _run_grid(given, workers)
 
 
 def _run_grid(asked: dict[str, Any], workers: int | None) -> None:
@@ -104,14 +123,23 @@ def _run_grid(asked: dict[str, Any], workers: int | None) -> None:
 @app.command()
 def table(
     as_json: Annotated[bool, typer.Option("--json", help="Rows as JSON, all columns.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Which cells differ from the best of their kind.")
+    ] = False,
+    cell: Annotated[
+        list[str] | None, option("Only this cell, by the first letters of its digest; repeatable.")
+    ] = None,
 ) -> None:
-    """Print all rows of the results table."""
+    """Print all rows of the results table, or their paired comparisons."""
     with one_sentence():
         from flows.show import show_table
+        from flows.show_compare import chosen, show_comparisons
         from tasks.table import read_table
 
-        frame = read_table()
-        if as_json:
+        frame = chosen(read_table(), cell or [])
+        if compare:
+            show_comparisons(frame, one_set=bool(cell), as_json=as_json)
+        elif as_json:
             typer.echo(frame.to_json(orient="records", date_format="iso", indent=2))
         else:
             show_table(frame)

@@ -1,0 +1,206 @@
+"""A grid whose images go to the cells whose rank is still open, until the best is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+from prefect import flow
+
+from ddim_core.allocation import Goal, Rules, allocate
+from ddim_core.digest import digest
+from ddim_core.specs import GridCell, Spacing, TrainSpec, require_at_least, require_choice
+from flows.fid_grid import (
+    CellFutures,
+    CellsFailedError,
+    GridInputs,
+    _prepare,
+    _protocol,
+    _reason,
+)
+from flows.progress import GridProgress
+from flows.request import GridRequest
+from flows.runners import ONE_TASK_A_CORE
+from tasks.allocation_report import publish_allocation, render_allocation
+from tasks.embed import embed_images
+from tasks.judge import judge_classes
+from tasks.sample import sample_shard
+from tasks.score import score_cell
+from tasks.store import check_writable
+from tasks.table import row_of, write_row
+from tasks.tracking import track_grid
+
+LEAST_FIRST = 256  # images of a first round: below, 20 groups know little
+
+
+@flow(name="until-decided", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
+def until_decided(
+    confidence: float = 0.95,
+    budget: int | None = None,
+    goal: Goal = "best",
+    checkpoint: str = "",
+    dataset: str = "digits",
+    split: str = "",
+    resolution: int | None = None,
+    steps: list[int] = [5, 10, 20, 50],  # noqa: B006 (Prefect shows it in the form; never changed)
+    etas: list[float] = [0.0, 0.2, 0.5, 1.0],  # noqa: B006
+    sigma_hat: bool = True,
+    spacing: Spacing = "uniform",
+    clip: bool = False,
+    guidance: list[float] = [1.0],  # noqa: B006
+    n_images: int = 2048,
+    features: str = "classifier",
+    feature_weights: str = "",
+    seed: int = 0,
+    shard_size: int = 256,
+    batch_size: int = 256,
+    threads: int = 1,
+    device: str = "cpu",
+    train_steps: int = TrainSpec.steps,
+    class_conditional: bool = False,
+) -> dict[str, Any]:
+    """Finds the best cell of a grid, or its Pareto front, with as few images as that takes.
+
+    All cells get a first round of images; then, doubling, only those whose rank is open get more,
+    until it is decided, each has `n_images`, or the budget is spent. See `ddim_core.allocation`.
+
+    Args:
+        confidence: Of the whole decision, however many rounds it takes.
+        budget: Most images of all cells together; none takes what the full grid would draw.
+        goal: `best`, the cell of the lowest FID, or `front`, the Pareto front of FID against
+            network calls.
+        n_images: Most images a cell gets: what each would get in the full grid.
+        shard_size: Images per unit of work; the first round is a multiple of it.
+
+    The others are those of `fid_grid`.
+
+    Returns:
+        What was decided, where the report is, and the images drawn.
+
+    Raises:
+        ValueError: If the request cannot be; nothing has been sampled then.
+        CellsFailedError: If cells failed; the others have their rows and are in the report.
+    """
+    asked = dict(locals())
+    check_asked(confidence, budget, goal)
+    request = GridRequest(**{k: v for k, v in asked.items() if k not in RACE})
+    check_writable()
+    inputs = _prepare(request)
+    most = len(inputs.cells) * request.n_images
+    first = first_round(request, inputs.reference["d"])
+    rules = Rules(goal, confidence, most if budget is None else budget, first, request.n_images)
+    with GridProgress(inputs.cells, request.n_images) as progress:
+        race = Race(request, inputs, progress)
+        outcome = allocate([race.nfe(cell) for cell in inputs.cells], race.score, rules)
+        rows = [race.rows[i] for i in sorted(race.rows)]
+        for row in rows:
+            write_row(row)
+        if not rows:
+            raise CellsFailedError(f"every cell failed: {'; '.join(race.failures.values())}")
+        about = {"floor": inputs.floor, "rules": asdict(rules), "outcome": asdict(outcome)}
+        report = render_allocation(rows, sorted(race.rows), about)
+        name = digest([row["cell_digest"] for row in rows], asdict(rules))
+        place = publish_allocation(name, report, rows)
+        for sentence in report["reading"]:
+            progress.say(sentence)
+        tracked = track_grid(name, rows, report, not race.failures, return_state=True)
+        if not tracked.is_completed():
+            progress.say(f"MLflow could not be reached, nothing is logged: {tracked.message}")
+    if race.failures:
+        failed = "; ".join(race.failures.values())
+        raise CellsFailedError(
+            f"{len(race.failures)} of {len(inputs.cells)} cells failed: {failed}"
+        )
+    return {
+        "report": place,
+        "reading": report["reading"],
+        "decided": outcome.decided,
+        "leader": None if outcome.leader is None else inputs.cells[outcome.leader].label,
+        "cells": [row["cell_digest"] for row in rows],
+        "images": outcome.images,
+        "images_full": outcome.images_full,
+        "images_drawn": progress.images_drawn,
+    }
+
+
+RACE = ("confidence", "budget", "goal")
+
+
+def check_asked(confidence: float, budget: int | None, goal: str) -> None:
+    """Checks what `GridRequest` does not know of."""
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
+    if budget is not None:
+        require_at_least("budget", budget, 1)
+    require_choice("goal", goal, ("best", "front"))
+
+
+def first_round(request: GridRequest, n_features: int) -> int:
+    """Images of a first round: whole shards, and enough to correct FID for their number."""
+    wanted = max(LEAST_FIRST, 2 * n_features)
+    whole_shards = -(-wanted // request.shard_size) * request.shard_size
+    return min(whole_shards, request.n_images)
+
+
+class Race:
+    """The cells' images and features so far; extended, never drawn again.
+
+    Attributes:
+        rows: The newest row of each cell that has one, by place.
+        failures: What failed, by place.
+    """
+
+    def __init__(self, request: GridRequest, inputs: GridInputs, progress: GridProgress) -> None:
+        self.request, self.inputs, self.progress = request, inputs, progress
+        self.images: dict[int, list[Any]] = {i: [] for i in range(len(inputs.cells))}  # futures
+        self.features: dict[int, list[Any]] = {i: [] for i in range(len(inputs.cells))}
+        self.rows: dict[int, dict[str, Any]] = {}
+        self.failures: dict[int, str] = {}
+
+    def nfe(self, cell: GridCell) -> int:
+        """Network calls an image: guidance asks twice, with the class and without."""
+        return cell.sampler.steps * (1 if cell.sampler.guidance_scale in (0.0, 1.0) else 2)
+
+    def score(self, cells: Sequence[int], n: int) -> dict[int, dict[str, Any]]:
+        """Extends cells to n images each and scores them; failed cells are missing."""
+        self.progress.say(f"{len(cells)} cells at {n} images each")
+        request = replace(self.request, n_images=n)
+        costly_first = sorted(cells, key=lambda i: -self.inputs.cells[i].sampler.steps)
+        for i in costly_first:
+            self._extend(request, i)
+        work = {i: self._submit_score(request, i) for i in costly_first}
+        return {i: row for i in cells if (row := self._landed(request, i, work[i])) is not None}
+
+    def _extend(self, request: GridRequest, i: int) -> None:
+        cell, ref = self.inputs.cells[i], self.inputs.checkpoint["ref"]
+        for start, stop in request.shards()[len(self.images[i]) :]:
+            future = sample_shard.submit(cell, ref, start, stop, request.execution())
+            future.add_done_callback(partial(self.progress.shard_done, cell))
+            self.images[i].append(future)
+
+    def _submit_score(self, request: GridRequest, i: int) -> CellFutures:
+        inputs, execution = self.inputs, request.execution()
+        for image in self.images[i][len(self.features[i]) :]:
+            self.features[i].append(embed_images.submit(image, inputs.extractor, execution))
+        shards, features = list(self.images[i]), list(self.features[i])
+        classes = None
+        if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
+            classes = judge_classes.submit(shards, inputs.extractor, execution)
+        score = score_cell.submit(features, inputs.reference)
+        return CellFutures(inputs.cells[i], shards, features, classes, score)
+
+    def _landed(self, request: GridRequest, i: int, work: CellFutures) -> dict[str, Any] | None:
+        for future in work.everything:
+            future.wait()  # only this makes a future know its final state
+        if not all(future.state.is_completed() for future in work.everything):
+            self.failures[i] = f"{work.cell.label} ({_reason(work)})"
+            self.progress.say(f"failed: {self.failures[i]}")
+            return None
+        result = work.score.result() | (work.classes.result() if work.classes else {})
+        shards = [shard.result() for shard in work.shards]
+        protocol = _protocol(request, self.inputs)
+        row = row_of(work.cell, self.inputs.checkpoint, protocol, result, shards)
+        self.rows[i] = row
+        return row
