@@ -65,9 +65,11 @@ def extrapolation(d: int, n: int, kind: str, draws: int) -> str:
     )
 
 
-def power(draws: int, d: int = 64, n: int = 5000, correlation: float = 0.95) -> str:
+def power(
+    draws: int, rotated: bool, d: int = 64, n: int = 5000, correlation: float = 0.95
+) -> str:
     """How often a true difference of 0.05 is found: features of a and b share their noise."""
-    a, rng = World.of(d), np.random.default_rng(5)
+    a, rng = World.of(d, rotated=rotated), np.random.default_rng(5)
     scale = shift_for(a, 0.05)
     found = {"paired": 0, "unpaired": 0}
     for _ in range(draws):
@@ -81,7 +83,7 @@ def power(draws: int, d: int = 64, n: int = 5000, correlation: float = 0.95) -> 
         t = (two.fid - one.fid) / np.hypot(*halves)
         found["unpaired"] += 2.0 * stdtr(2 * GROUPS - 2, -abs(t)) < 0.05 and t > 0
     shares = [f"{count / draws:.3f}" for count in found.values()]
-    return f"| {d} | {n} | {correlation} | 0.05 | {draws} | " + " | ".join(shares) + " |"
+    return f"| {d} | {n} | {correlation} | {a.truth:.2f} | {draws} | " + " | ".join(shares) + " |"
 
 
 def shift_for(world: World, difference: float) -> float:
@@ -125,7 +127,7 @@ CASES: dict[str, Callable[[], list[str]]] = {
         for d, n, draws in ((64, 2560, 100), (64, 640, 200), (64, 160, 300), (256, 640, 60))
         for kind in ("gauss", "ellip")
     ],
-    "power": lambda: [power(200)],
+    "power": lambda: [power(300, rotated) for rotated in (True, False)],
     "alarms": lambda: [alarms(400)],
 }
 

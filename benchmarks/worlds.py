@@ -25,15 +25,18 @@ class World:
     truth: float
 
     @classmethod
-    def of(cls, d: int, difference: float = 0.3, seed: int = 11) -> World:
-        """Draws a world; `difference` spreads the log ratio of the two spectra, 0 is equality."""
+    def of(
+        cls, d: int, difference: float = 0.3, rotated: bool = True, seed: int = 11
+    ) -> World:
+        """Draws a world; `difference` spreads the log ratio of the two spectra, 0 is equality.
+
+        Not rotated, both covariances share their eigenvectors and the distance is far smaller.
+        """
         rng = np.random.default_rng(seed)
         real = np.exp(0.7 * rng.normal(size=d))
         variance = real * np.exp(difference * rng.normal(size=d))
         rotation, _ = np.linalg.qr(rng.normal(size=(d, d)))
-        if difference == 0.0:
-            rotation = np.eye(d)
-        factor = rotation * np.sqrt(variance)
+        factor = (rotation if rotated else np.eye(d)) * np.sqrt(variance)
         # Built from its parts: an infinite reference has no count.
         reference = Reference(np.zeros(d), float(real.sum()), np.diag(np.sqrt(real)))
         exact = FeatureMoments(100 * d, np.zeros(d), factor @ factor.T * (100 * d - 1))
