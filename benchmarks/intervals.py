@@ -65,9 +65,7 @@ def extrapolation(d: int, n: int, kind: str, draws: int) -> str:
     )
 
 
-def power(
-    draws: int, rotated: bool, d: int = 64, n: int = 5000, correlation: float = 0.95
-) -> str:
+def power(draws: int, rotated: bool, d: int = 64, n: int = 5000, correlation: float = 0.95) -> str:
     """How often a true difference of 0.05 is found: features of a and b share their noise."""
     a, rng = World.of(d, rotated=rotated), np.random.default_rng(5)
     scale = shift_for(a, 0.05)

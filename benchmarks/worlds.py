@@ -25,9 +25,7 @@ class World:
     truth: float
 
     @classmethod
-    def of(
-        cls, d: int, difference: float = 0.3, rotated: bool = True, seed: int = 11
-    ) -> World:
+    def of(cls, d: int, difference: float = 0.3, rotated: bool = True, seed: int = 11) -> World:
         """Draws a world; `difference` spreads the log ratio of the two spectra, 0 is equality.
 
         Not rotated, both covariances share their eigenvectors and the distance is far smaller.

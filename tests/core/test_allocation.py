@@ -94,7 +94,7 @@ def test_the_budget_is_never_exceeded_and_spent_to_its_end(budget: int) -> None:
 
 
 def test_a_budget_below_the_first_round_is_refused() -> None:
-    with pytest.raises(ValueError, match="budget is 1023 images; .* 4 cells times 256 = 1024"):
+    with pytest.raises(ValueError, match=r"budget is 1023 images; .* 4 cells times 256 = 1024"):
         race(Cells([1.0] * 4), 4, budget=1023)
 
 
@@ -159,7 +159,9 @@ def test_without_fid_inf_cells_are_compared_by_fid() -> None:
 
     def score(which: Sequence[int], n: int) -> dict[int, dict[str, Any]]:
         rows = cells(which, n)
-        return {i: row | {"fid_inf": None, "fid_inf_leave_one_out": None} for i, row in rows.items()}
+        return {
+            i: row | {"fid_inf": None, "fid_inf_leave_one_out": None} for i, row in rows.items()
+        }
 
     outcome = allocate([1, 1], score, Rules("best", 0.95, 10**6, 256, 4096))
     assert (outcome.by_fid_inf, outcome.leader, outcome.decided) == (False, 0, True)

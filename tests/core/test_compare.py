@@ -1,4 +1,4 @@
-"""Paired comparisons between rows: what is refused, what is corrected, who is tied with the best."""
+"""Paired comparisons between rows: what is refused, what is corrected, who is tied."""
 
 from __future__ import annotations
 
