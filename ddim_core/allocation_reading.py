@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from ddim_core.compare import Row
 from ddim_core.figures import COLOURS, png
@@ -57,7 +58,12 @@ def race_figure(rows: Mapping[int, Row], outcome: Outcome) -> bytes:
             left.plot([row[f"{column}_low"], row[f"{column}_high"]], [y, y], color=colour)
         right.barh(y, row["n_images"], color=colour)
     left.set_yticks(range(len(order)), [cell_name(rows[i]) for i in order], fontsize=8)
-    left.set_xscale("symlog", linthresh=1.0)
+    ends = [rows[i][f"{column}_low"] or rows[i]["fid"] for i in order]
+    if min(ends) > 0.0 and max(ends) > 10.0 * min(ends):
+        left.set_xscale("log")
+        left.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        left.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        left.minorticks_off()
     left.set(xlabel=f"{'FID_inf' if column == 'fid_inf' else 'FID'} (95 % interval)")
     right.set(xlabel="images")
     for axes in (left, right):
@@ -74,12 +80,12 @@ def _best(
         return "No cell has a score."
     lowest = f"{cell_name(rows[leader])} ({_score(rows[leader], outcome)})"
     if outcome["decided"]:
-        return f"The best cell is {lowest}: it beats the {len(rows) - 1} others, with {sure}."
+        return f"The best cell is {lowest}, of {len(rows)}, with {sure}."
     open_ = [i for i in by_status.get("open", []) if i != leader]
+    others = "1 other cell" if len(open_) == 1 else f"{len(open_)} other cells"
     return (
-        f"Not decided: {lowest} has the lowest distance, and {len(open_)} other cells cannot be "
-        f"told from it: {_names(rows, open_)}. The {len(by_status.get('beaten', []))} others are "
-        f"beaten, with {sure}."
+        f"Not decided: {lowest} has the lowest distance, and {others} cannot be told from it: "
+        f"{_names(rows, open_)}. Beaten, with {sure}: {len(by_status.get('beaten', []))}."
     )
 
 

@@ -32,6 +32,21 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def why_no_fid_inf(row: Row) -> str:
+    """Says why a row's fid_inf is null; nothing if it is not."""
+    if row.get("fid_inf") is not None:
+        return ""
+    n, d, groups = row["n_images"], row["n_features"], row["group_sizes"]
+    if len(groups) < 2:
+        return f"FID_inf is null: {n} images are too few to leave any out."
+    return (
+        f"FID_inf is null: N = {n} images, less any one group of up to {max(groups)}, do not "
+        f"exceed the d = {d} features by 2. In some directions of feature space the images then "
+        f"show no variance at all, and nothing tells whether they have any; it takes more than "
+        f"{d + 1} images beside each group."
+    )
+
+
 def lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Groups cells into lines of one eta (or sigma-hat), each in order of S."""
     grouped: dict[str, list[Row]] = {}

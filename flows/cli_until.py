@@ -43,8 +43,4 @@ def run_until_decided(asked: dict[str, Any], workers: int | None) -> None:
         given.apply_defaults()
         check_asked(*(given.arguments[name] for name in RACE))
         GridRequest(**{k: v for k, v in given.arguments.items() if k not in RACE})
-        result = with_workers(until_decided, workers)(**asked)
-        typer.echo("")
-        for sentence in result["reading"]:
-            typer.echo(sentence)
-        show_grid(result)
+        show_grid(with_workers(until_decided, workers)(**asked))

@@ -11,9 +11,15 @@ from jinja2 import Environment, StrictUndefined
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from ddim_core.compare import tied_with_best
+from ddim_core.compare import Comparison, compare_with_best
 from ddim_core.figures import contact_sheet, curves, heat_map
-from ddim_core.reading import cell_name, line_name, read_grid, with_interval
+from ddim_core.reading import (
+    cell_name,
+    line_name,
+    read_grid,
+    why_no_fid_inf,
+    with_interval,
+)
 from tasks import places, store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef
@@ -85,22 +91,28 @@ def _page(
 ) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    tied, against = _comparisons(rows)
     return template.render(
         rows=rows,
         first=rows[0],
         reading=reading,
         line_name=line_name,
         interval=with_interval,
-        tied=[row["cell_digest"] for row in _ties(rows)],
+        tied=tied,
+        against=against,
+        why_no_fid_inf=why_no_fid_inf(rows[0]),
         figures={name: base64.b64encode(png).decode() for name, png in figures.items()},
         **about,
     )
 
 
-def _ties(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _comparisons(rows: list[dict[str, Any]]) -> tuple[list[str], dict[str, Comparison]]:
+    """The cells tied with the lowest, itself first, and each other's difference from it."""
     if any(len(row["fid_leave_one_out"]) < 2 for row in rows):
-        return []
-    return [dict(row) for row in tied_with_best(rows)]
+        return [], {}
+    best, found = compare_with_best(rows)
+    ties = [c.a for c in found.values() if c.verdict == "tied"]
+    return [best["cell_digest"], *ties], {c.a: c for c in found.values()}
 
 
 def _table_line(row: dict[str, Any]) -> dict[str, Any]:
