@@ -19,12 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations
 from typing import Literal
 
 from ddim_core.compare import Row, difference, difference_inf
 from ddim_core.uncertainty import PairedDifference
 
+GROWTH = 1.5  # of a round: fewer looks would stop cells later, more would cost confidence
 Goal = Literal["best", "front"]
 Status = Literal["best", "front", "beaten", "open", "failed"]
 # Scores the cells (by place) at n images each; cells that are missing in the answer have failed.
@@ -42,6 +43,7 @@ class Rules:
         budget: Most images of all cells together.
         first: Images of every cell in the first round.
         most: Most images of a cell.
+        step: Rounds are multiples of it, so that whole shards are drawn.
     """
 
     goal: Goal
@@ -49,6 +51,7 @@ class Rules:
     budget: int
     first: int
     most: int
+    step: int = 1
 
     def __post_init__(self) -> None:
         if not 0.0 < self.confidence < 1.0:
@@ -59,10 +62,11 @@ class Rules:
             )
 
     def counts(self) -> list[int]:
-        """Images that an open cell has after each round: doubling, up to the most."""
+        """Images that an open cell has after each round: half as many again, up to the most."""
         counts = [self.first]
         while counts[-1] < self.most:
-            counts.append(min(2 * counts[-1], self.most))
+            wanted = max(int(GROWTH * counts[-1]), counts[-1] + 1)
+            counts.append(min(-(-wanted // self.step) * self.step, self.most))
         return counts
 
     def level(self, n_cells: int) -> float:
@@ -165,10 +169,12 @@ class _Race:
         if any(len(row["fid_leave_one_out"]) < 2 for row in rows.values()):
             return  # no intervals: nothing can be decided
         level = self.rules.level(len(self.nfe))
-        for j, i in permutations(rows, 2):
+        for i, j in combinations(rows, 2):
             test = judge(rows[i], rows[j])
-            if test.value > 0.0 and test.p_value / 2.0 < level:
-                self.beats.setdefault((j, i), test)
+            if test.p_value / 2.0 < level:
+                better, worse = (j, i) if test.value > 0.0 else (i, j)
+                found = test if worse == i else judge(rows[j], rows[i])
+                self.beats.setdefault((better, worse), found)
 
     def rivals(self, i: int) -> list[int]:
         """The cells that decide about i: any, or those that cost no more."""

@@ -32,7 +32,7 @@ from tasks.store import check_writable
 from tasks.table import row_of, write_row
 from tasks.tracking import track_grid
 
-LEAST_FIRST = 256  # images of a first round: below, 20 groups know little
+LEAST_FIRST = 128  # images of a first round: fewer make groups of the jackknife below six
 
 
 @flow(name="until-decided", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
@@ -54,7 +54,7 @@ def until_decided(
     features: str = "classifier",
     feature_weights: str = "",
     seed: int = 0,
-    shard_size: int = 256,
+    shard_size: int = 128,
     batch_size: int = 256,
     threads: int = 1,
     device: str = "cpu",
@@ -89,8 +89,11 @@ def until_decided(
     check_writable()
     inputs = _prepare(request)
     most = len(inputs.cells) * request.n_images
-    first = first_round(request, inputs.reference["d"])
-    rules = Rules(goal, confidence, most if budget is None else budget, first, request.n_images)
+    first = first_images(inputs.reference["d"], request.shard_size, request.n_images)
+    rules = Rules(
+        goal, confidence, most if budget is None else budget, first, request.n_images,
+        request.shard_size,
+    )  # fmt: skip
     with GridProgress(inputs.cells, request.n_images) as progress:
         race = Race(request, inputs, progress)
         outcome = allocate([race.nfe(cell) for cell in inputs.cells], race.score, rules)
@@ -137,11 +140,10 @@ def check_asked(confidence: float, budget: int | None, goal: str) -> None:
     require_choice("goal", goal, ("best", "front"))
 
 
-def first_round(request: GridRequest, n_features: int) -> int:
+def first_images(n_features: int, shard_size: int, most: int) -> int:
     """Images of a first round: whole shards, and enough to correct FID for their number."""
-    wanted = max(LEAST_FIRST, 2 * n_features)
-    whole_shards = -(-wanted // request.shard_size) * request.shard_size
-    return min(whole_shards, request.n_images)
+    wanted = max(LEAST_FIRST, int(1.5 * n_features))
+    return min(-(-wanted // shard_size) * shard_size, most)
 
 
 class Race:
@@ -154,8 +156,10 @@ class Race:
 
     def __init__(self, request: GridRequest, inputs: GridInputs, progress: GridProgress) -> None:
         self.request, self.inputs, self.progress = request, inputs, progress
-        self.images: dict[int, list[Any]] = {i: [] for i in range(len(inputs.cells))}  # futures
-        self.features: dict[int, list[Any]] = {i: [] for i in range(len(inputs.cells))}
+        # Futures by cell and range of images: a range that grew is another one, of which only
+        # the new images are drawn.
+        self.images: dict[tuple[int, int, int], Any] = {}
+        self.features: dict[tuple[int, int, int], Any] = {}
         self.rows: dict[int, dict[str, Any]] = {}
         self.failures: dict[int, str] = {}
 
@@ -175,16 +179,20 @@ class Race:
 
     def _extend(self, request: GridRequest, i: int) -> None:
         cell, ref = self.inputs.cells[i], self.inputs.checkpoint["ref"]
-        for start, stop in request.shards()[len(self.images[i]) :]:
-            future = sample_shard.submit(cell, ref, start, stop, request.execution())
-            future.add_done_callback(partial(self.progress.shard_done, cell))
-            self.images[i].append(future)
+        for start, stop in request.shards():
+            if (i, start, stop) not in self.images:
+                future = sample_shard.submit(cell, ref, start, stop, request.execution())
+                future.add_done_callback(partial(self.progress.shard_done, cell))
+                self.images[i, start, stop] = future
 
     def _submit_score(self, request: GridRequest, i: int) -> CellFutures:
         inputs, execution = self.inputs, request.execution()
-        for image in self.images[i][len(self.features[i]) :]:
-            self.features[i].append(embed_images.submit(image, inputs.extractor, execution))
-        shards, features = list(self.images[i]), list(self.features[i])
+        ranges = [(i, start, stop) for start, stop in request.shards()]
+        for place in ranges:
+            if place not in self.features:
+                submitted = embed_images.submit(self.images[place], inputs.extractor, execution)
+                self.features[place] = submitted
+        shards, features = ([of[place] for place in ranges] for of in (self.images, self.features))
         classes = None
         if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
             classes = judge_classes.submit(shards, inputs.extractor, execution)

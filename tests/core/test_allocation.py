@@ -59,7 +59,7 @@ def test_clear_differences_are_decided_in_the_first_round() -> None:
     assert (outcome.leader, statuses(outcome)) == (1, ["beaten", "best", "beaten", "beaten"])
     assert cells.asked == [([0, 1, 2, 3], 256)]
     assert (outcome.images, outcome.images_full) == (4 * 256, 4 * 4096)
-    assert outcome.rounds == (1, 5)
+    assert outcome.rounds == (1, 8)
     assert outcome.rulings[3].beaten_by == 1  # by the widest margin
     assert outcome.rulings[3].test is not None
     assert outcome.rulings[3].test.value == pytest.approx(6.0, abs=0.5)
@@ -72,7 +72,9 @@ def test_images_go_to_the_cells_that_are_open_and_are_extended() -> None:
     assert outcome.leader == 0
     assert cells.asked[0] == ([0, 1, 2, 3], 256)
     assert all(which == [0, 1] for which, _ in cells.asked[1:])
-    assert [n for _, n in cells.asked] == [256 * 2**r for r in range(len(cells.asked))]
+    assert [n for _, n in cells.asked] == [256, 384, 576, 864, 1296, 1944, 2916, 4096][
+        : len(cells.asked)
+    ]
     assert [r.n_images for r in outcome.rulings[2:]] == [256, 256]
     assert outcome.images == sum(r.n_images for r in outcome.rulings)
 
@@ -83,7 +85,7 @@ def test_equal_cells_stay_open_and_share_the_lead() -> None:
     assert statuses(outcome) == ["open", "open", "beaten"]
     assert outcome.leader in (0, 1)
     assert [r.n_images for r in outcome.rulings] == [4096, 4096, 256]
-    assert outcome.rounds == (5, 5)
+    assert outcome.rounds == (8, 8)
 
 
 @pytest.mark.parametrize("budget", [1024, 1500, 3000, 5000])
@@ -109,6 +111,12 @@ def test_a_budget_below_the_first_round_is_refused() -> None:
 def test_rules_that_cannot_be_are_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         race(Cells([1.0, 2.0]), 2, **wrong)
+
+
+def test_rounds_are_whole_shards_up_to_the_most() -> None:
+    assert Rules("best", 0.95, 10**6, 384, 2048, 128).counts() == [384, 640, 1024, 1536, 2048]
+    assert Rules("best", 0.95, 10**6, 100, 100, 128).counts() == [100]
+    assert Rules("best", 0.95, 10**6, 2, 5).counts() == [2, 3, 4, 5]
 
 
 def test_the_front_holds_what_no_cheaper_cell_beats() -> None:
