@@ -34,13 +34,11 @@ def run_until_decided(asked: dict[str, Any], workers: int | None) -> None:
     """Runs the race and prints what it decided."""
     with one_sentence():
         check_writable()  # before Prefect is imported, which makes its home there
-        from flows.request import GridRequest
         from flows.runners import with_workers
         from flows.show import show_grid
-        from flows.until_decided import RACE, check_asked, until_decided
+        from flows.until_decided import race_request, until_decided
 
         given = inspect.signature(until_decided.fn).bind(**asked)
         given.apply_defaults()
-        check_asked(*(given.arguments[name] for name in RACE))
-        GridRequest(**{k: v for k, v in given.arguments.items() if k not in RACE})
+        race_request(dict(given.arguments))
         show_grid(with_workers(until_decided, workers)(**asked))

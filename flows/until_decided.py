@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from prefect import flow
 
 from ddim_core.allocation import Goal, Rules, allocate
 from ddim_core.digest import digest
-from ddim_core.specs import GridCell, Spacing, TrainSpec, require_at_least, require_choice
+from ddim_core.specs import GridCell, Spacing, TrainSpec, require_choice
 from flows.fid_grid import (
     CellFutures,
     CellsFailedError,
@@ -84,8 +84,7 @@ def until_decided(
         CellsFailedError: If cells failed; the others have their rows and are in the report.
     """
     asked = dict(locals())
-    check_asked(confidence, budget, goal)
-    request = GridRequest(**{k: v for k, v in asked.items() if k not in RACE})
+    request = race_request(asked)
     check_writable()
     inputs = _prepare(request)
     most = len(inputs.cells) * request.n_images
@@ -131,13 +130,24 @@ def until_decided(
 RACE = ("confidence", "budget", "goal")
 
 
-def check_asked(confidence: float, budget: int | None, goal: str) -> None:
-    """Checks what `GridRequest` does not know of."""
+def race_request(asked: dict[str, Any]) -> GridRequest:
+    """Checks the flow's parameters, and returns those that it shares with a grid.
+
+    Raises:
+        ValueError: For the first parameter that cannot be, with its value.
+    """
+    confidence, budget, goal = (asked[name] for name in RACE)
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
-    if budget is not None:
-        require_at_least("budget", budget, 1)
-    require_choice("goal", goal, ("best", "front"))
+    require_choice("goal", goal, get_args(Goal))
+    request = GridRequest(**{k: v for k, v in asked.items() if k not in RACE})
+    k = len(request.cells(max(request.steps), "epsilon"))
+    least = k * first_images(1, request.shard_size, request.n_images)
+    if budget is not None and budget < least:
+        raise ValueError(
+            f"budget is {budget} images; the first round of {k} cells takes at least {least}"
+        )
+    return request
 
 
 def first_images(n_features: int, shard_size: int, most: int) -> int:
