@@ -15,7 +15,8 @@ MLFLOW = re.compile(r"(runs|models|mlflow-artifacts):/")
 HUB = "hub:"
 HUB_ID = re.compile(r"(hub:)?\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 HUB_FILES = [
-    INDEX, *PARTS["unet"], *(f"{part}/{name}" for part, names in PARTS.items() for name in names),
+    INDEX, *PARTS["unet"], *PARTS["scheduler"],
+    *(f"{part}/{name}" for part, names in PARTS.items() for name in names),
 ]  # fmt: skip
 SECONDS = 10.0  # for the hub to answer
 KNOWN = (

@@ -73,6 +73,23 @@ def test_a_pipeline_folder_is_stored_as_it_is(tmp_path: Path, opened: Opener) ->
         assert (tmp_path / "adopted-ema" / name).read_bytes() == (folder / name).read_bytes()
 
 
+def test_a_pipeline_without_folders_is_read_as_older_ones_on_the_hub(
+    tmp_path: Path, opened: Opener
+) -> None:
+    unet = small_unet()
+    folder = pixel_pipeline(tmp_path / "pipeline", unet)
+    for path in [*(folder / "unet").iterdir(), *(folder / "scheduler").iterdir()]:
+        path.rename(folder / path.name)
+    for part in ("unet", "scheduler"):
+        (folder / part).rmdir()
+    got = opened(folder)
+    assert_answers_alike(got, unet)
+    assert np.array_equal(
+        got.schedule.alpha_bar, NoiseSchedule.from_spec(NoiseSpec("cosine")).alpha_bar
+    )
+    DDPMPipeline.from_pretrained(tmp_path / "adopted-ema", local_files_only=True)
+
+
 def test_pickled_pipeline_weights_become_safetensors(tmp_path: Path, opened: Opener) -> None:
     unet = small_unet()
     folder = pixel_pipeline(tmp_path / "pipeline", unet)
