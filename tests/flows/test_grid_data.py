@@ -49,7 +49,7 @@ def test_a_resolution_that_is_not_the_checkpoints_is_refused(
 ) -> None:
     from flows.fid_grid import fid_grid
 
-    with pytest.raises(ValueError, match="resolution is 16, and the checkpoint makes .* 8 pixels"):
+    with pytest.raises(ValueError, match=r"resolution is 16, and the checkpoint makes .* 8 pixels"):
         fid_grid(checkpoint=toy, resolution=16, features="pixels", n_images=4)
 
 
