@@ -1,7 +1,7 @@
 """The demo's grid, with few images, on task runners with one worker and with two.
 
-    python -m benchmarks.runners prepare            # a model, an extractor, reference features
-    python -m benchmarks.runners [RUNNER ...]       # all four if none is named
+    python -m benchmarks.runners prepare                     # a model, an extractor, the reference
+    python -m benchmarks.runners [N_IMAGES] [RUNNER ...]     # 256, and all four, if not said
 
 Checks that all rows are equal, and appends the seconds and the ratio of one worker to two to
 benchmarks/runners.json. Each grid has a process of its own and a copy of the prepared DDIM_DATA,
@@ -27,7 +27,7 @@ from ddim_core.digest import code_digest
 
 RECORDS = Path(__file__).with_name("runners.json")
 RUNNERS = ("threads", "processes", "dask", "ray")
-N_IMAGES = 256  # a shard a cell: 20 cells of 5 to 50 steps, half a minute of drawing on one core
+N_IMAGES = 256  # a shard a cell; 20 cells of 5 to 50 steps: half a minute of drawing on one core
 CHANGES_EACH_TIME = ["sample_seconds", "images_per_second", "created_at"]
 GRID = """
 import json, sys, time
@@ -44,7 +44,7 @@ def run(folder: Path, api: str, **asked: object) -> float:
     script = folder / "grid.py"  # a file, since workers of their own import the main module again
     script.write_text(GRID)
     env = environment(folder, PREFECT_API_URL=api, PYTHONPATH=str(PROJECT))
-    every = {"n_images": N_IMAGES, "shard_size": N_IMAGES, "train_steps": 500}
+    every = {"train_steps": 500}
     done = subprocess.run(
         [sys.executable, str(script), json.dumps({**every, **asked})], env=env, cwd=PROJECT,
         text=True, stdout=subprocess.PIPE, check=True,
@@ -63,22 +63,23 @@ def prepared(api: str) -> Path:
     warm = Path(tempfile.gettempdir(), f"ddim-runners-{code_digest('tasks.sample')[:16]}")
     if not (warm / "done").exists():
         warm.mkdir(exist_ok=True)
-        run(warm, api, steps=[2], etas=[0.0], sigma_hat=False)
+        run(warm, api, steps=[2], etas=[0.0], sigma_hat=False, n_images=16)
         shutil.rmtree(warm / "data" / "results")
         (warm / "done").touch()
     return warm
 
 
-def measure(names: list[str], scratch: Path, api: str) -> dict[str, list[float]]:
+def measure(names: list[str], n_images: int, scratch: Path, api: str) -> dict[str, list[float]]:
     """Runs the grid on each runner with one worker and with two; returns the seconds."""
     warm = prepared(api)
-    equal_to = warm / "rows.parquet"  # those of the first run of all
+    equal_to = warm / f"rows-{n_images}.parquet"  # those of the first run of all
     seconds: dict[str, list[float]] = {}
     for runner in names:
         for workers in (1, 2):
             folder = scratch / f"{runner}-{workers}"
             shutil.copytree(warm, folder)
-            took = run(folder, api, runner=runner, workers=workers)
+            grid = {"n_images": n_images, "shard_size": n_images}
+            took = run(folder, api, runner=runner, workers=workers, **grid)
             seconds.setdefault(runner, []).append(round(took, 1))
             table = rows(folder)
             if not equal_to.exists():
@@ -94,12 +95,13 @@ def main(words: list[str]) -> None:
         if words == ["prepare"]:
             print(prepared(api))
             return
-        seconds = measure(words or list(RUNNERS), Path(name), api)
+        n_images = int(words.pop(0)) if words and words[0].isdigit() else N_IMAGES
+        seconds = measure(words or list(RUNNERS), n_images, Path(name), api)
     record = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "load before": round(os.getloadavg()[2], 1),
-        "n_images": N_IMAGES,
+        "n_images": n_images,
         "rows": "equal",
         "seconds of one worker and of two": seconds,
         "one worker / two": {runner: round(a / b, 2) for runner, (a, b) in seconds.items()},

@@ -79,3 +79,5 @@ class GridProgress:
                 progress=100.0 * self.n_landed / self.n_cells,
                 description=f"{self.n_landed} of {self.n_cells} cells; last: {cell_name(row)}",
             )
+            return
+        self.artifact = None  # to wait a minute for it at each cell would be a shame

@@ -212,25 +212,20 @@ def read_table(cells: Collection[str] | None = None) -> pd.DataFrame:
     Raises:
         StoreError: If a row's file is damaged; the next run of its grid writes it again.
     """
-    filesystem, folder = store.located(places.data_url("results", "cells"))
-    files = filesystem.glob(f"{folder}/*.parquet") if filesystem.isdir(folder) else []
-    wanted = [f for f in sorted(files) if cells is None or _cell_of(f) in cells]
-    tables = [_read_row(filesystem, file) for file in wanted]
+    folder = places.data_url("results", "cells")
+    files = [f for f in sorted(store.names_below(folder)) if f.endswith(".parquet")]
+    wanted = [f for f in files if cells is None or f.removesuffix(".parquet") in cells]
+    tables = [_read_row(f"{folder}/{file}") for file in wanted]
     frame = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()
     order = ["checkpoint", "dataset", "n_images", "variance", "eta", "steps", "created_at"]
     return frame.sort_values(order, ignore_index=True)
 
 
-def _cell_of(file: str) -> str:
-    return file.rsplit("/", 1)[-1].removesuffix(".parquet")
-
-
-def _read_row(filesystem: Any, file: str) -> pa.Table:
+def _read_row(url: str) -> pa.Table:
     try:
-        with filesystem.open(file) as content:
-            return pq.read_table(content, schema=SCHEMA)
+        return pq.read_table(pa.BufferReader(store.read(url)), schema=SCHEMA)
     except (pa.ArrowException, OSError) as error:
         raise store.StoreError(
-            f"the row in {file} is damaged ({error}); delete it, and the next run of its grid "
+            f"the row in {url} is damaged ({error}); delete it, and the next run of its grid "
             "writes it again"
         ) from error

@@ -119,8 +119,9 @@ def test_dask_cluster_gives_the_rows_that_threads_do_if_it_has_the_flows_store(
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         runner = f"dask:{cluster.scheduler_address}"
         run = run_grid(workers=None, runner=runner, **asked)
+        dask = lasting(run.rows)
         monkeypatch.setattr(places, "DATA_URL", "memory://elsewhere")
         with pytest.raises(ValueError, match="start them with the flow's DDIM_DATA"):
             asks(runner)
     assert run.computed["sample-shard"] == 3
-    assert lasting(run.rows) == threads
+    assert dask == threads
