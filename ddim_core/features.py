@@ -21,8 +21,8 @@ class FeatureRecord:
 
     Attributes:
         extractor: The network's name.
-        weights_digest: The sha256 of its weights (of a folder: of its list of digests, as the
-            store names it); empty where there are none.
+        extractor_weights_digest: The sha256 of its weights (of a folder: of its list of digests,
+            as the store names it); empty where there are none.
         layer: Where in the network the features are read.
         resize: The one resize between an image's native size and the network: `tf1`, `clean` or
             `torch` (see `ddim_core.resize`), or `none`.
@@ -33,7 +33,7 @@ class FeatureRecord:
     """
 
     extractor: str
-    weights_digest: str
+    extractor_weights_digest: str
     layer: str
     resize: str
     resize_library: str

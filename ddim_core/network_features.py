@@ -45,7 +45,7 @@ class NetworkFeatures:
     what stands beside it.
 
     Args:
-        name, weights_digest, layer, implementation: For the record, see `FeatureRecord`.
+        name, extractor_weights_digest, layer, implementation: For the record, see `FeatureRecord`.
         weights: The file or folder of the weights.
         resize: One of `resize.RESIZES`.
         scaling: From resized bytes to the network's input.
@@ -65,7 +65,7 @@ class NetworkFeatures:
         self,
         name: str,
         weights: Path,
-        weights_digest: str,
+        extractor_weights_digest: str,
         layer: str,
         implementation: str,
         resize: str,
@@ -84,7 +84,7 @@ class NetworkFeatures:
         self._network, self._scaling, self._head = network, scaling, head
         self.record = FeatureRecord(
             name,
-            weights_digest,
+            extractor_weights_digest,
             layer,
             resize,
             rule.library,

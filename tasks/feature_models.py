@@ -32,7 +32,9 @@ def record_of(ref: ArtifactRef) -> FeatureRecord:
 def weights_ref(record: FeatureRecord) -> ArtifactRef:
     """Where the store has an extractor's weights."""
     folder = record.extractor in PRETRAINED and PRETRAINED[record.extractor].folder
-    return ArtifactRef(artifact=record.weights_digest, kind="folder" if folder else "weights")
+    return ArtifactRef(
+        artifact=record.extractor_weights_digest, kind="folder" if folder else "weights"
+    )
 
 
 @lru_cache(maxsize=1)

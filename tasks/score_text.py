@@ -45,7 +45,7 @@ def _protocol(protocol: dict[str, Any]) -> list[str]:
     features = "unknown features"
     if protocol["extractor"]:
         features = f"{protocol['extractor']} features ({protocol['layer']}), "
-        features += f"weights {(protocol['weights_digest'] or 'none')[:12]}"
+        features += f"weights {(protocol['extractor_weights_digest'] or 'none')[:12]}"
     lines = [f"protocol     {features}"]
     if protocol["resize"] not in (None, "none"):
         lines.append(f"resize       {protocol['resize']}: {protocol['resize_filter']}, by "

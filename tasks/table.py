@@ -145,7 +145,9 @@ def row_of(
         "images_per_second": score["n_images"] / seconds,
         "device": shards[0]["device"],
         "image_shards": [shard["artifact"] for shard in shards],
-        "extractor_weights_digest": (record.features.weights_digest if record.features else None),
+        "extractor_weights_digest": (
+            record.features.extractor_weights_digest if record.features else None
+        ),
         "layer": record.features.layer if record.features else None,
         "native_size": record.native_size,
         "protocol": record.to_json(),

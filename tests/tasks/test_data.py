@@ -12,6 +12,7 @@ from picture_files import afhq, captioned, cifar, encoded, picture
 from PIL import Image
 
 from ddim_core.checkpoint import save_pipeline
+from ddim_core.extractors import ExtractorChoice
 from ddim_core.images import load_images
 from ddim_core.specs import (
     ClassifierSpec,
@@ -26,7 +27,7 @@ from ddim_core.training import start
 from tasks import places, store
 from tasks.data import content_of, notes_on, prepare_data, prepared
 from tasks.embed import embed_images
-from tasks.extractor import pixel_extractor, train_extractor
+from tasks.extractor import ready_extractor, train_extractor
 from tasks.sample import sample_shard
 from tasks.score import score_cell
 
@@ -123,11 +124,11 @@ def test_every_form_is_scored_against_a_checkpoint(
     if real["n_classes"]:
         extractor = train_extractor.fn(ClassifierSpec(steps=2), real, None, work)
     else:
-        extractor = pixel_extractor.fn()
+        extractor = ready_extractor.fn(ExtractorChoice("pixels"))
     cell = GridCell(SamplerSpec(steps=2))
     shard = sample_shard.fn(cell, checkpoint, 0, 4, work)
     features = [embed_images.fn(ref, extractor, work) for ref in (shard, real)]
-    score = score_cell.fn(features[:1], features[1])
+    score = score_cell.fn(features[:1], features[1], extractor)
     assert score["n_reference"] == real["n"]
     assert np.isfinite([score["fid"], score["kid"]]).all()
 

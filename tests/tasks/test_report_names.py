@@ -42,7 +42,7 @@ def rows_named(name: str) -> list[dict[str, Any]]:
     named = {"checkpoint": printable(name), "dataset": printable(name), "eta": 0.0,
              "fid_leave_one_out": [1.0] * 20, "group_sizes": [1] * 20, "class_accuracy": None,
              "timesteps": [1, 0],
-             "variance": "eta", "created_at": "2026-01-01T00:00:00+00:00"}  # fmt: skip
+             "variance": "eta", "protocol": "{}", "created_at": "2026-01-01T00:00:00+00:00"}  # fmt: skip
     return [
         {**plain, **named, "steps": s, "cell_digest": digest(name, s), "extractor_digest": MARK}
         for s in (5, 10)
@@ -65,7 +65,7 @@ def test_page_of_a_grid_shows_planted_names_as_text() -> None:
     rows = rows_named(name)
     about = {
         "floor": None, "test_accuracy": None, "findings": [f"odd {printable(name)}"],
-        "notes": [f"Real images: {printable(name)}."], "verdict": None,
+        "notes": [f"Real images: {printable(name)}."], "verdict": None, "matrix": [],
     }  # fmt: skip
     report = render_report.fn(rows, [shard()] * 2, about)
     page = store.get(report["page"]).decode()
