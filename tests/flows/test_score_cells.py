@@ -22,6 +22,12 @@ def ddim(*words: str) -> Result:
     return CliRunner().invoke(app, words)
 
 
+def pixel_distance(a: str, b: str) -> float:
+    done = ddim("score", a, b, "--features", "pixels", "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)["fid"]
+
+
 def test_a_cell_is_scored_exported_and_read_elsewhere(
     run_grid: Callable[..., GridRun], tmp_path: Path
 ) -> None:
@@ -59,14 +65,11 @@ def test_a_cell_is_scored_exported_and_read_elsewhere(
     assert len(pixels) == cell["n_images"]
 
     # The same images from all three places are one set.
-    pair = [json.loads(ddim("score", a, b, "--features", "pixels", "--json").stdout)
-            for a, b in ((digest, str(tmp_path / "png")), (str(parquet), other["cell_digest"]))]  # fmt: skip
-    assert pair[0]["fid"] == pytest.approx(0.0, abs=1e-9)
-    between = json.loads(
-        ddim("score", digest, other["cell_digest"], "--features", "pixels", "--json").stdout
-    )
-    assert pair[1]["fid"] == pytest.approx(between["fid"], rel=1e-9)
-    refused = ddim("export", digest, str(tmp_path / "png"))
+    png = str(tmp_path / "png")
+    assert pixel_distance(digest, png) == pytest.approx(0.0, abs=1e-9)
+    between = pixel_distance(digest, other["cell_digest"])
+    assert pixel_distance(str(parquet), other["cell_digest"]) == pytest.approx(between, rel=1e-9)
+    refused = ddim("export", digest, png)
     assert refused.exit_code == 2
     assert "holds something" in refused.stderr
 
