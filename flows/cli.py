@@ -24,6 +24,9 @@ from flows.cli_until import (
     refuse_race_options,
     run_until_decided,
 )
+from flows.cli_upkeep import guard, track
+from flows.cli_verdict import curve, verdict
+from flows.cli_watch import announce, watch
 from tasks.store import check_writable
 
 app = typer.Typer(
@@ -95,6 +98,22 @@ def grid(
     max_broken: Annotated[int | None, option("Broken images to leave out at most [0].")] = None,
     background: Annotated[str | None, option("Colour under transparency [white].")] = None,
     skin_tones: Annotated[bool | None, option("Emoji with all skin tones [on].")] = None,
+    runner: Annotated[
+        str | None, option("threads, processes, dask[:ADDRESS] or ray[:ADDRESS] [threads].")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            "--reference",
+            show_default=False,
+            help="Compare with: a checkpoint, models:/NAME@ALIAS, previous, none [previous].",
+        ),
+    ] = None,
+    at: Annotated[str | None, option("Cell that decides, such as 20,0.5 [the best].")] = None,
+    margin: Annotated[float | None, option("FID difference that does not count [0].")] = None,
+    gate: Annotated[bool | None, option("Fail if proven worse [off].")] = None,
+    promote: Annotated[str | None, option("MLflow model whose champion is to be beaten.")] = None,
     workers: Annotated[int | None, option("Tasks at once [one per core].")] = None,
     until_decided: UntilDecided = False,
     confidence: Confidence = None,
@@ -104,31 +123,29 @@ def grid(
     """Score every (S, eta) of a grid on one checkpoint, and print the table."""
     asked = dict(locals())
     race = {name: asked.pop(name) for name in ("confidence", "budget", "goal")}
-    for name in ("workers", "until_decided"):
-        asked.pop(name)
+    asked.pop("until_decided")
     asked["steps"] = integers(steps) if steps is not None else None
     asked["etas"] = numbers(etas) if etas is not None else None
     asked["guidance"] = numbers(guidance) if guidance is not None else None
     given = {name: value for name, value in asked.items() if value is not None}
     if until_decided:
-        run_until_decided(given | {k: v for k, v in race.items() if v is not None}, workers)
+        run_until_decided(given | {k: v for k, v in race.items() if v is not None})
     else:
         refuse_race_options(race)
-        _run_grid(given, workers)
+        _run_grid(given)
 
 
-def _run_grid(asked: dict[str, Any], workers: int | None) -> None:
+def _run_grid(asked: dict[str, Any]) -> None:
     with one_sentence():
         check_writable()  # before Prefect is imported, which makes its home there
         from flows.fid_grid import fid_grid
         from flows.request import GridRequest
-        from flows.runners import with_workers
         from flows.show import show_grid
 
         given = inspect.signature(fid_grid.fn).bind(**asked)
         given.apply_defaults()
         GridRequest(**given.arguments)
-        show_grid(with_workers(fid_grid, workers)(**asked))
+        show_grid(fid_grid(**asked))
 
 
 @app.command()
@@ -194,6 +211,12 @@ app.command("paper")(paper)
 app.command("score")(score)
 app.command("export")(export)
 app.command("data")(data)
+app.command("track")(track)
+app.command("guard")(guard)
+app.command("verdict")(verdict)
+app.command("curve")(curve)
+app.command("watch")(watch)
+app.command("announce")(announce)
 
 
 def main() -> None:

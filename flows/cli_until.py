@@ -23,6 +23,9 @@ AskedGoal = Annotated[
 ]
 
 
+NOT_OF_A_RACE = ("matrix_images", "against", "at", "margin", "gate", "promote")
+
+
 def refuse_race_options(race: dict[str, Any]) -> None:
     """Stops a plain grid that was given options of a race: it would not heed them."""
     given = [f"--{name}" for name, value in race.items() if value is not None]
@@ -30,17 +33,17 @@ def refuse_race_options(race: dict[str, Any]) -> None:
         stop(f"{', '.join(given)} needs --until-decided", 2)
 
 
-def run_until_decided(asked: dict[str, Any], workers: int | None) -> None:
+def run_until_decided(asked: dict[str, Any]) -> None:
     """Runs the race and prints what it decided."""
-    if "matrix_images" in asked:
-        stop("--matrix-images is of the full grid's report; leave it out with --until-decided", 2)
+    refused = [f"--{name.replace('_', '-')}" for name in NOT_OF_A_RACE if name in asked]
+    if refused:
+        stop(f"{', '.join(refused)} needs a whole grid; leave out --until-decided", 2)
     with one_sentence():
         check_writable()  # before Prefect is imported, which makes its home there
-        from flows.runners import with_workers
         from flows.show import show_grid
         from flows.until_decided import race_request, until_decided
 
         given = inspect.signature(until_decided.fn).bind(**asked)
         given.apply_defaults()
         race_request(dict(given.arguments))
-        show_grid(with_workers(until_decided, workers)(**asked))
+        show_grid(until_decided(**asked))

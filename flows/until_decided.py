@@ -12,26 +12,23 @@ from prefect import flow
 
 from ddim_core.allocation import Goal, Rules, allocate
 from ddim_core.digest import digest
-from ddim_core.specs import GridCell, Spacing, TrainSpec, require_choice
-from flows.fid_grid import (
+from ddim_core.specs import GridCell, Spacing, TrainSpec, Weights, require_choice
+from flows.cell_work import (
     CellFutures,
     CellsFailedError,
-    GridInputs,
-    _prepare,
-    _protocol,
-    _reason,
-    fid_grid,
+    landed_row,
+    submit_features,
+    submit_images,
+    submit_score,
 )
+from flows.fid_grid import fid_grid
+from flows.grid_inputs import GridInputs, prepare
 from flows.progress import GridProgress
-from flows.request import GridRequest
-from flows.runners import ONE_TASK_A_CORE
+from flows.request import NONE, GridRequest
+from flows.runners import ONE_TASK_A_CORE, task_runner
 from tasks.allocation_report import publish_allocation, render_allocation
-from tasks.embed import embed_images
-from tasks.judge import judge_classes
-from tasks.sample import sample_shard
-from tasks.score import score_cell
 from tasks.store import check_writable
-from tasks.table import row_of, write_row
+from tasks.table import write_row
 from tasks.tracking import track_grid
 
 LEAST_FIRST = 128  # images of a first round: fewer make groups of the jackknife below six
@@ -63,6 +60,15 @@ def until_decided(
     device: str = "cpu",
     train_steps: int = TrainSpec.steps,
     class_conditional: bool = False,
+    weights: Weights = "ema",
+    noise_schedule: str = "",
+    prediction_type: str = "",
+    prompts: str = "",
+    max_broken: int = 0,
+    background: str = "white",
+    skin_tones: bool = True,
+    runner: str = "threads",
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Finds the best cell of a grid, or its Pareto front, with as few images as that takes.
 
@@ -89,7 +95,12 @@ def until_decided(
     asked = dict(locals())
     request = race_request(asked)
     check_writable()
-    inputs = _prepare(request)
+    with task_runner(request.runner, request.workers):
+        return _run(request, confidence, budget, goal)
+
+
+def _run(request: GridRequest, confidence: float, budget: int | None, goal: Goal) -> dict[str, Any]:
+    inputs = prepare(request)
     most = len(inputs.cells) * request.n_images
     first = first_images(inputs.reference["d"], request.shard_size, request.n_images)
     rules = Rules(
@@ -143,7 +154,8 @@ def race_request(asked: dict[str, Any]) -> GridRequest:
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
     require_choice("goal", goal, get_args(Goal))
-    given = signature(fid_grid.fn).bind(**{k: v for k, v in asked.items() if k not in RACE})
+    shared = {k: v for k, v in asked.items() if k not in RACE}
+    given = signature(fid_grid.fn).bind(**shared, against=NONE)
     given.apply_defaults()
     request = GridRequest(**given.arguments)
     k = len(request.cells(max(request.steps), "epsilon"))
@@ -193,37 +205,24 @@ class Race:
         return {i: row for i in cells if (row := self._landed(request, i, work[i])) is not None}
 
     def _extend(self, request: GridRequest, i: int) -> None:
-        cell, ref = self.inputs.cells[i], self.inputs.checkpoint["ref"]
-        for start, stop in request.shards():
-            if (i, start, stop) not in self.images:
-                future = sample_shard.submit(cell, ref, start, stop, request.execution())
-                future.add_done_callback(partial(self.progress.shard_done, cell))
-                self.images[i, start, stop] = future
+        cell = self.inputs.cells[i]
+        new = [place for place in request.shards() if (i, *place) not in self.images]
+        for place, future in zip(new, submit_images(request, self.inputs, cell, new), strict=True):
+            future.add_done_callback(partial(self.progress.shard_done, cell))
+            self.images[i, *place] = future
 
     def _submit_score(self, request: GridRequest, i: int) -> CellFutures:
-        inputs, execution = self.inputs, request.execution()
-        ranges = [(i, start, stop) for start, stop in request.shards()]
-        for place in ranges:
-            if place not in self.features:
-                submitted = embed_images.submit(self.images[place], inputs.extractor, execution)
-                self.features[place] = submitted
-        shards, features = ([of[place] for place in ranges] for of in (self.images, self.features))
-        classes = None
-        if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
-            classes = judge_classes.submit(shards, inputs.extractor, execution)
-        score = score_cell.submit(features, inputs.reference, inputs.extractor)
-        return CellFutures(inputs.cells[i], shards, features, classes, score)
+        places = [(i, *place) for place in request.shards()]
+        new = [place for place in places if place not in self.features]
+        submitted = submit_features(request, self.inputs, [self.images[place] for place in new])
+        self.features |= dict(zip(new, submitted, strict=True))
+        shards, features = ([of[place] for place in places] for of in (self.images, self.features))
+        return submit_score(request, self.inputs, self.inputs.cells[i], shards, features)
 
     def _landed(self, request: GridRequest, i: int, work: CellFutures) -> dict[str, Any] | None:
-        for future in work.everything:
-            future.wait()  # only this makes a future know its final state
-        if not all(future.state.is_completed() for future in work.everything):
-            self.failures[i] = f"{work.cell.label} ({_reason(work)})"
+        if not work.wait():
+            self.failures[i] = f"{work.cell.label} ({work.reason})"
             self.progress.say(f"failed: {self.failures[i]}")
             return None
-        result = work.score.result() | (work.classes.result() if work.classes else {})
-        shards = [shard.result() for shard in work.shards]
-        protocol = _protocol(request, self.inputs)
-        row = row_of(work.cell, self.inputs.checkpoint, protocol, result, shards)
-        self.rows[i] = row
-        return row
+        self.rows[i] = landed_row(request, self.inputs, work)
+        return self.rows[i]

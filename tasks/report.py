@@ -6,7 +6,6 @@ import base64
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from jinja2 import Environment, StrictUndefined
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -22,6 +21,7 @@ from ddim_core.reading import (
 )
 from tasks import places, store
 from tasks.caching import cached_task
+from tasks.display import if_server_answers
 from tasks.store import ArtifactRef
 
 SHEET_IMAGES = 12
@@ -69,15 +69,16 @@ def publish_report(grid: str, report: dict[str, Any], rows: list[dict[str, Any]]
     for name, ref in report["figures"].items():
         figure = places.data_url("reports", grid[:12], f"{name}.png")
         store.write_whole(figure, store.get(ref))
-    create_table_artifact([_table_line(row) for row in rows], key="fid-grid-table")
-    create_markdown_artifact(_markdown(rows, report["reading"], place), key="fid-grid-report")
+    with if_server_answers():
+        create_table_artifact([_table_line(row) for row in rows], key="fid-grid-table")
+        create_markdown_artifact(_markdown(rows, report["reading"], place), key="fid-grid-report")
     return place
 
 
 def report_places() -> list[str]:
     """Returns the pages of all reports, oldest first."""
     if not places.is_local():
-        filesystem, folder = fsspec.core.url_to_fs(places.data_url("reports"))
+        filesystem, folder = store.located(places.data_url("reports"))
         return sorted(filesystem.glob(f"{folder}/*/index.html"))
     pages = places.local_dir("reports").glob("*/index.html")
     return [str(page) for page in sorted(pages, key=lambda page: page.stat().st_mtime)]

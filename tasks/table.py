@@ -7,7 +7,6 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
-import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +25,7 @@ SCHEMA = pa.schema(
     [
         ("cell_digest", pa.string()),
         ("checkpoint_digest", pa.string()),
+        ("weights_digest", pa.string()),
         ("reference_digest", pa.string()),
         ("extractor_digest", pa.string()),
         ("code_digest", pa.string()),
@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
         ("extractor", pa.string()),
         ("resize", pa.string()),
         ("data_resize", pa.string()),
-        ("weights_digest", pa.string()),
+        ("extractor_weights_digest", pa.string()),
         ("layer", pa.string()),
         ("native_size", pa.string()),
         ("statistics_digest", pa.string()),
@@ -125,6 +125,7 @@ def row_of(
     return {
         "cell_digest": cell_digest(cell, checkpoint["ref"], protocol),
         "checkpoint_digest": checkpoint["ref"]["artifact"],
+        "weights_digest": checkpoint["weights_digest"],
         "code_digest": digest([code_digest(module) for module in CODE]),
         "checkpoint": printable(checkpoint["name"]),
         "training_step": checkpoint["training_step"],
@@ -144,7 +145,7 @@ def row_of(
         "images_per_second": score["n_images"] / seconds,
         "device": shards[0]["device"],
         "image_shards": [shard["artifact"] for shard in shards],
-        "weights_digest": record.features.weights_digest if record.features else None,
+        "extractor_weights_digest": (record.features.weights_digest if record.features else None),
         "layer": record.features.layer if record.features else None,
         "native_size": record.native_size,
         "protocol": record.to_json(),
@@ -211,25 +212,20 @@ def read_table(cells: Collection[str] | None = None) -> pd.DataFrame:
     Raises:
         StoreError: If a row's file is damaged; the next run of its grid writes it again.
     """
-    filesystem, folder = fsspec.core.url_to_fs(places.data_url("results", "cells"))
-    files = filesystem.glob(f"{folder}/*.parquet") if filesystem.isdir(folder) else []
-    wanted = [f for f in sorted(files) if cells is None or _cell_of(f) in cells]
-    tables = [_read_row(filesystem, file) for file in wanted]
+    folder = places.data_url("results", "cells")
+    files = [f for f in sorted(store.names_below(folder)) if f.endswith(".parquet")]
+    wanted = [f for f in files if cells is None or f.removesuffix(".parquet") in cells]
+    tables = [_read_row(f"{folder}/{file}") for file in wanted]
     frame = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()
     order = ["checkpoint", "dataset", "n_images", "variance", "eta", "steps", "created_at"]
     return frame.sort_values(order, ignore_index=True)
 
 
-def _cell_of(file: str) -> str:
-    return file.rsplit("/", 1)[-1].removesuffix(".parquet")
-
-
-def _read_row(filesystem: Any, file: str) -> pa.Table:
+def _read_row(url: str) -> pa.Table:
     try:
-        with filesystem.open(file) as content:
-            return pq.read_table(content, schema=SCHEMA)
+        return pq.read_table(pa.BufferReader(store.read(url)), schema=SCHEMA)
     except (pa.ArrowException, OSError) as error:
         raise store.StoreError(
-            f"the row in {file} is damaged ({error}); delete it, and the next run of its grid "
+            f"the row in {url} is damaged ({error}); delete it, and the next run of its grid "
             "writes it again"
         ) from error

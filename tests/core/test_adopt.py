@@ -210,6 +210,16 @@ def test_settings_of_another_network_are_refused(tmp_path: Path, opened: Opener)
         opened(path)
 
 
+def test_a_first_level_wider_than_the_first_convolution_is_refused(
+    tmp_path: Path, opened: Opener
+) -> None:
+    state = official_names(official_like())
+    state["conv_in.weight"] = state["conv_in.weight"][:16]
+    torch.save(state, tmp_path / "model-1.ckpt")
+    with pytest.raises(ValueError, match="ch_mult starts with 2"):
+        opened(tmp_path / "model-1.ckpt")
+
+
 def wide(n_classes: int | None = None) -> UNet2DModel:
     """A network like the course's, laid out by the project's own class and filled."""
     torch.manual_seed(3)
