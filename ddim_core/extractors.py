@@ -9,8 +9,7 @@ from pathlib import Path
 from ddim_core.afhq import AfhqInceptionFeatures
 from ddim_core.inception import InceptionFeatures, local_inception_weights
 from ddim_core.network_features import NetworkFeatures
-from ddim_core.resize import RESIZES
-from ddim_core.specs import require_choice
+from ddim_core.specs import RESIZES, require_choice
 from ddim_core.vision import CLIP_HUB_ID, DINOV2_HUB_ID, ClipFeatures, Dinov2Features
 from ddim_core.weights import model_folder
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 IMAGES_AT_ONCE = 256
+MOST_PIXELS = 64 * 64 * 3
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,9 @@ class PixelFeatures:
 
     Args:
         height, width, channels: Shape of one image.
+
+    Raises:
+        ValueError: If it has more than 12,288 values (1.2 GB of covariance).
     """
 
     name = "pixels"
@@ -101,6 +105,11 @@ class PixelFeatures:
     def __init__(self, height: int, width: int, channels: int) -> None:
         self.shape = (height, width, channels)
         self.channels, self.dim = channels, height * width * channels
+        if self.dim > MOST_PIXELS:
+            raise ValueError(
+                f"images of {height}x{width}x{channels} have {self.dim} pixel values, whose "
+                f"covariance fills memory; pixels features take at most {MOST_PIXELS} (64x64 RGB)"
+            )
         self.record = FeatureRecord(
             self.name, "", "all pixels", "none", "none", "none", "v / 255", "none"
         )

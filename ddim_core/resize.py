@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-RESIZES = ("tf1", "clean", "torch")
+from ddim_core.specs import RESIZES
 
 
 class ResizeRule(NamedTuple):

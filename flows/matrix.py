@@ -10,6 +10,8 @@ from tasks.extractor import ready_extractor
 from tasks.protocol_matrix import protocol_matrix
 from tasks.store import ArtifactRef
 
+MOST_PIXELS = 32 * 32 * 3  # as features, in a figure that is to cost seconds
+
 
 def best_cell_matrix(
     request: GridRequest,
@@ -34,7 +36,11 @@ def best_cell_matrix(
         return []
     best = min(range(len(rows)), key=lambda i: rows[i]["fid"])
     own = request.extractor()
-    extractors = [ready_extractor(choice) for choice in every_choice(own)]
+    n_pixels = reference_images["resolution"] ** 2 * reference_images["channels"]
+    choices = [
+        choice for choice in every_choice(own) if choice.name != "pixels" or n_pixels <= MOST_PIXELS
+    ]
+    extractors = [ready_extractor(choice) for choice in choices]
     if own.name == "classifier":
         extractors = [extractor, *extractors]
     n_images, execution = request.matrix_images, request.execution()

@@ -8,6 +8,7 @@ import pandas as pd
 import typer
 
 from ddim_core.reading import line_name
+from ddim_core.specs import RESIZES
 from tasks import places
 from tasks.table import read_table
 from tasks.tracking import how_to_open
@@ -37,14 +38,13 @@ def show_table(frame: pd.DataFrame) -> None:
          "overrides"],
         sort=False, dropna=False,
     ):  # fmt: skip
-        checkpoint, dataset, split, extractor, n_images, n_reference, seed, spacing, size, *_ = (
-            protocol
-        )
+        checkpoint, dataset, split, _, n_images, n_reference, seed, spacing, size, *_ = protocol
         first = rows.iloc[0]
+        features = _features(first)
         step = "" if pd.isna(first["training_step"]) else f" (step {first['training_step']})"
         typer.echo(
             f"\n{checkpoint}{step} {first['checkpoint_digest'][:8]} against {dataset} {split}, "
-            f"{size}x{size}: N = {n_images} a cell, {n_reference} real, {extractor} features, "
+            f"{size}x{size}: N = {n_images} a cell, {n_reference} real, {features} features, "
             f"{spacing} spacing, seed {seed}, 95 % intervals{_departures(first)}"
         )
         typer.echo(
@@ -61,6 +61,11 @@ def _departures(row: pd.Series) -> str:
     found = [row["overrides"]] if pd.notna(row["overrides"]) and row["overrides"] else []
     found += [f"{row['weights']} weights"] if pd.notna(row["weights"]) else []
     return "".join(f"; {text}" for text in found)
+
+
+def _features(row: Any) -> str:
+    """The features' name, with the resize where the network has one."""
+    return f"{row['extractor']}-{row['resize']}" if row["resize"] in RESIZES else row["extractor"]
 
 
 def _line(row: dict[str, Any]) -> str:

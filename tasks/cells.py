@@ -27,8 +27,6 @@ def find_cell(prefix: str) -> dict[str, Any]:
     Raises:
         ValueError: If there is none, or more than one.
     """
-    from tasks.table import read_table  # imports Prefect, which takes seconds
-
     filesystem, folder = fsspec.core.url_to_fs(places.data_url("results", "cells"))
     files = filesystem.glob(f"{folder}/{prefix}*.parquet") if filesystem.isdir(folder) else []
     digests = [file.rsplit("/", 1)[-1].removesuffix(".parquet") for file in files]
@@ -38,6 +36,8 @@ def find_cell(prefix: str) -> dict[str, Any]:
             f"{prefix!r} is no cell: {found}; give a cell_digest of `ddim table --json`, or a "
             "beginning that is its own"
         )
+    from tasks.table import read_table  # imports Prefect, which takes seconds
+
     row: dict[str, Any] = json.loads(read_table(digests).iloc[0].to_json(date_format="iso"))
     return row
 

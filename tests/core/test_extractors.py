@@ -15,7 +15,8 @@ from ddim_core.extractors import EXTRACTORS, ExtractorChoice, open_extractor
 from ddim_core.features import FeatureRecord, features_of
 from ddim_core.inception import InceptionFeatures
 from ddim_core.network_features import NetworkFeatures
-from ddim_core.resize import RESIZES, resized
+from ddim_core.resize import resized
+from ddim_core.specs import RESIZES
 from ddim_core.vision import ClipFeatures, Dinov2Features
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 20, 28, 3), dtype=np.uint8)

@@ -127,3 +127,5 @@ def test_pixel_features_are_the_pixels() -> None:
     expected = images.reshape(2, 12).astype(np.float32) / np.float32(255)
     assert np.array_equal(extractor(images), expected)
     assert not extractor.has_classes
+    with pytest.raises(ValueError, match="786432 pixel values, whose covariance fills memory"):
+        PixelFeatures(512, 512, 3)

@@ -1,0 +1,194 @@
+"""`ddim score`: the peers' numbers, everyone's files, and one sentence where it cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from networks import pytorch_fid_network, save_clip, save_fid_inception
+from numpy.typing import NDArray
+from PIL import Image
+from typer.testing import CliRunner
+
+from flows.cli import app
+
+RANDOM = np.random.default_rng(0)
+# Two kinds of images that differ, so that the distance is not what rounding leaves of it.
+DARK = [RANDOM.integers(0, 120, (24, 32, 3), dtype=np.uint8) for _ in range(4)]
+BRIGHT = [RANDOM.integers(90, 256, (20, 20, 3), dtype=np.uint8) for _ in range(4)]
+
+
+def ddim(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
+
+
+def scored(*words: str) -> dict[str, Any]:
+    done = ddim("score", *words, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    root = tmp_path_factory.mktemp("images")
+    for name, images in (("dark", DARK), ("bright", BRIGHT)):
+        (root / name).mkdir()
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(root / name / f"{i}.png")
+    return str(root / "dark"), str(root / "bright")
+
+
+@pytest.fixture(scope="module")
+def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_fid_inception(tmp_path_factory.mktemp("inception") / "weights.pth")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_clip(tmp_path_factory.mktemp("clip"))
+
+
+def in_their_span(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The same two sets of rows in the few directions that they span: a rotation, which no
+    Frechet distance sees, and which spares the peers their square roots of 2048 x 2048."""
+    rows = np.concatenate([x, y]).astype(np.float64)
+    basis, _ = np.linalg.qr(rows.T)
+    return rows[: len(x)] @ basis, rows[len(x) :] @ basis
+
+
+def test_png_folders_score_as_torch_fidelity_scores_them(
+    folders: tuple[str, str], inception: Path
+) -> None:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    from torch_fidelity.metric_fid import fid_statistics_to_metric
+
+    network = FeatureExtractorInceptionV3(
+        "oracle", ["2048"], feature_extractor_weights_path=str(inception)
+    )
+    sets = [network(torch.from_numpy(np.stack(s)).permute(0, 3, 1, 2))[0].numpy()
+            for s in (DARK, BRIGHT)]  # fmt: skip
+    statistics = [{"mu": x.mean(axis=0), "sigma": np.cov(x, rowvar=False)}
+                  for x in in_their_span(*sets)]  # fmt: skip
+    expected = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+    found = scored(*folders, "--features", "inception-v3", "--feature-weights", str(inception))
+    assert found["fid"] == pytest.approx(expected, rel=1e-6)
+    assert found["protocol"]["resize"] == "tf1"
+    assert (found["n_images"], found["n_reference"]) == (4, 4)
+
+
+def test_png_folders_score_as_pytorch_fid_scores_them(
+    folders: tuple[str, str], inception: Path
+) -> None:
+    from pytorch_fid.fid_score import calculate_frechet_distance
+
+    network = pytorch_fid_network(inception)
+    with torch.no_grad():
+        sets = [network(torch.from_numpy(np.stack(s)).permute(0, 3, 1, 2) / 255)[0][:, :, 0, 0]
+                for s in (DARK, BRIGHT)]  # fmt: skip
+    a, b = in_their_span(*(x.numpy() for x in sets))
+    expected = calculate_frechet_distance(
+        a.mean(axis=0), np.cov(a, rowvar=False), b.mean(axis=0), np.cov(b, rowvar=False)
+    )
+    found = scored(*folders, "--features", "inception-v3-torch", "--feature-weights",
+                   str(inception))  # fmt: skip
+    assert found["fid"] == pytest.approx(expected, rel=1e-6)
+    assert found["protocol"]["scaling"] == "(v - [127.5]) / [127.5]"
+
+
+def test_every_form_of_the_same_images_scores_the_same(
+    folders: tuple[str, str], clip: Path, tmp_path: Path
+) -> None:
+    from datasets import Dataset, Features
+    from datasets import Image as ImageColumn
+
+    same = Dataset.from_dict(
+        {"image": [Image.fromarray(image) for image in DARK]}, Features({"image": ImageColumn()})
+    )
+    same.to_parquet(tmp_path / "dark.parquet")
+    same.save_to_disk(str(tmp_path / "saved"))
+    arrow = next((tmp_path / "saved").glob("*.arrow"))
+    np.savez(tmp_path / "dark.npz", np.stack(DARK))
+    words = ("--features", "clip-vit-b-32", "--feature-weights", str(clip))
+    first = scored(*folders, *words)
+    assert first["cmmd_low"] <= first["cmmd"] <= first["cmmd_high"]
+    for place in ("dark.parquet", "saved", "dark.npz", str(arrow)):
+        other = scored(str(tmp_path / place), folders[1], *words)
+        assert {k: v for k, v in other.items() if k != "generated"} == {
+            k: v for k, v in first.items() if k != "generated"
+        }
+
+
+def test_statistics_are_saved_and_scored_like_the_images(
+    folders: tuple[str, str], clip: Path, tmp_path: Path
+) -> None:
+    words = ("--features", "clip-vit-b-32", "--feature-weights", str(clip))
+    stats = str(tmp_path / "bright.npz")
+    whole = scored(*folders, *words, "--save-stats", stats)
+    assert scored(folders[0], stats, *words)["fid"] == pytest.approx(whole["fid"], rel=1e-9)
+    alone = str(tmp_path / "dark.npz")
+    assert ddim("score", folders[0], *words, "--save-stats", alone).exit_code == 0
+    both = scored(alone, stats)  # needs no network
+    assert both["fid"] == pytest.approx(whole["fid"], rel=1e-9)
+    assert both["protocol"]["weights_digest"] == whole["protocol"]["weights_digest"]
+    assert any("no interval" in note for note in both["notes"])
+    refused = ddim("score", folders[0], stats, *words, "--resize", "tf1")
+    assert refused.exit_code == 2
+    assert "different protocols: resize is 'tf1' and 'clean'" in refused.stderr
+
+
+def test_the_text_shows_value_interval_counts_and_protocol(
+    folders: tuple[str, str], clip: Path
+) -> None:
+    done = ddim("score", *folders, "--features", "clip-vit-b-32", "--feature-weights", str(clip))
+    assert done.exit_code == 0, done.output
+    for wanted in ("FID", "[", "N = 4 against 4", "clip-vit-b-32 features", "clean: bicubic",
+                   "native sizes differ (24x32 and 20x20)", "CMMD", "KID"):  # fmt: skip
+        assert wanted in done.stdout
+
+
+def test_a_second_score_takes_its_features_from_the_store(
+    folders: tuple[str, str], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*folders, "--features", "clip-vit-b-32-torch", "--feature-weights", str(clip))
+    first = scored(*words)
+    monkeypatch.setattr(
+        "tasks.score_sets.features_of", lambda *_: pytest.fail("the network has run")
+    )
+    assert scored(*words) == first
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["{dark}"], "one set alone has no distance; give a second one, or --save-stats FILE"),
+        (["{dark}", "/no/such"], "there is no data set '/no/such'"),
+        (["{dark}", "/no/such.npz"], "there is no file '/no/such.npz'"),
+        (["{dark}", "abcdef"], "'abcdef' is no cell: no cell of the table begins so"),
+        (["{dark}", "{bright}", "--features", "vgg"], "features is 'vgg'; it must be one of"),
+        (["{dark}", "{bright}", "--features", "classifier"], "features belong to a grid"),
+        (["{dark}", "{bright}", "--split", "test"], "has no split 'test'; it has all"),
+        (["{dark}", "{bright}", "--features", "pixels"], "2304 features and"),
+        (["{dark}", "{bright}", "--features", "pixels", "--resolution", "0"], "resolution is 0"),
+        (["{dark}", "{bright}", "--save-stats", "stats"], "its name must end in .npz"),
+        (["{dark}", "{bright}", "--features", "clip-vit-b-32"], "'openai/clip-vit-base-patch32'"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_sentence(
+    folders: tuple[str, str], words: list[str], wanted: str
+) -> None:
+    dark, bright = folders
+    refused = ddim("score", *(w.format(dark=dark, bright=bright) for w in words))
+    assert refused.exit_code == 2, refused.output
+    assert wanted in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_resolution_prepares_both_sets_as_for_a_model(folders: tuple[str, str]) -> None:
+    found = scored(*folders, "--features", "pixels", "--resolution", "8")
+    assert found["n_features"] == 8 * 8 * 3
+    assert found["protocol"]["data_resize"] == "pillow-bicubic to 8x8"
