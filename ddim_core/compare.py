@@ -157,8 +157,9 @@ def comparable_sets(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _plain(value: Any) -> Any:
-    """Lists and arrays of a Parquet column as one kind of value."""
-    return value if value is None or isinstance(value, (str, int, float)) else list(value)
+    """NumPy's numbers and arrays, as a Parquet column gives them, as Python's."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _short(row: Row, name: str) -> str:

@@ -72,8 +72,8 @@ def until_decided(
 ) -> dict[str, Any]:
     """Finds the best cell of a grid, or its Pareto front, with as few images as that takes.
 
-    All cells get a first round of images; then, doubling, only those whose rank is open get more,
-    until it is decided, each has `n_images`, or the budget is spent. See `ddim_core.allocation`.
+    All cells get a first round of images; then only those whose rank is open get more, until it
+    is decided, each has `n_images`, or the budget is spent. See `ddim_core.allocation`.
 
     Args:
         confidence: Of the whole decision, however many rounds it takes.
