@@ -1,11 +1,10 @@
-"""Prompts by place: a text file with one a line, captions in JSON lines, or a captioned folder."""
+"""Prompts by place: a text file with one a line, or captions in JSON lines."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-CAPTIONS_NAME = "metadata.jsonl"
 CAPTION_KEYS = ("text", "caption", "prompt")
 
 
@@ -13,22 +12,16 @@ def read_prompts(location: str) -> list[str]:
     """Reads prompts in their order.
 
     Args:
-        location: A text file with one a line (empty lines do not count); a `.jsonl` file with an
-            object a line that has a `text`, `caption` or `prompt`; or a folder whose
-            `metadata.jsonl`, or that of its split, is one.
+        location: A text file with one a line (empty lines do not count), or a `.jsonl` file with
+            an object a line that has a `text`, `caption` or `prompt`.
 
     Raises:
-        ValueError: If it is none of these, or holds no prompt.
+        ValueError: If it is neither, or holds no prompt.
     """
     path = Path(location)
-    listings = [path]
-    if path.is_dir():
-        listings = sorted(path.glob(CAPTIONS_NAME)) or sorted(path.glob(f"*/{CAPTIONS_NAME}"))
-        if not listings:
-            raise ValueError(f"{path.name} has no captions: no {CAPTIONS_NAME} lies in it")
-    elif not path.is_file():
+    if not path.is_file():
         raise ValueError(f"there is no file of prompts {location!r}")
-    found = [prompt for listing in listings for prompt in _read(listing)]
+    found = _read(path)
     if not found:
         raise ValueError(f"{path.name} holds no prompt; there must be at least one")
     return found

@@ -76,6 +76,9 @@ def prepare(request: GridRequest) -> GridInputs:
         return prepare_data(content, split, resolution, request.dataset, channels, request.images())
 
     reference_images = data(request.split)
+    prompts = None
+    if request.checkpoint:
+        prompts = prompts_for(checkpoint["with_prompts"], request.prompts, reference_images)
     held_out_split = request.held_out_split()
     held_out = data(held_out_split) if held_out_split else None
     extractor_future = _submit_extractor(request, data, held_out)
@@ -94,7 +97,7 @@ def prepare(request: GridRequest) -> GridInputs:
     if held_out:
         floor_features = embed_images(held_out, extractor, execution)
         floor = score_cell([floor_features], reference, extractor)
-    cells = _cells(request, checkpoint)
+    cells = _cells(request, checkpoint, prompts)
     notes = notes_on(reference_images, *([held_out] if held_out else []))
     findings = [*checkpoint["assumed"], *lint_schedule(checkpoint["ref"], cells)]
     return GridInputs(
@@ -102,19 +105,17 @@ def prepare(request: GridRequest) -> GridInputs:
     )
 
 
-def _cells(request: GridRequest, checkpoint: CheckpointRecord) -> list[GridCell]:
-    prompts = None
-    if checkpoint["with_prompts"] or request.prompts:
-        prompts = prompts_for(checkpoint["with_prompts"], request.prompts, request.dataset)
+def _cells(
+    request: GridRequest, checkpoint: CheckpointRecord, prompts: str | None = None
+) -> list[GridCell]:
     cells = request.cells(
         checkpoint["n_train"], checkpoint["prediction_type"], checkpoint["is_latent"], prompts
     )
-    for cell in cells:
-        if checkpoint["with_prompts"]:
-            continue  # the empty prompt is always there to be guided away from
-        require_guidable(
-            checkpoint["n_classes"], checkpoint["null_label"], cell.sampler.guidance_scale
-        )
+    if not checkpoint["with_prompts"]:  # these have the empty prompt to be guided away from
+        for cell in cells:
+            require_guidable(
+                checkpoint["n_classes"], checkpoint["null_label"], cell.sampler.guidance_scale
+            )
     return cells
 
 

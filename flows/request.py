@@ -110,6 +110,8 @@ class GridRequest:
         require_choice("split", self.split, tuple(splits_of(self.dataset)))
         if self.checkpoint:
             require_location(self.checkpoint)
+        elif self.prompts:
+            raise ValueError(f"prompts is {self.prompts!r}; the toy model is told of no text")
         require_choice("weights", self.weights, get_args(Weights))
         require_choice("noise_schedule", self.noise_schedule, ("", *SCHEDULES))
         require_choice("prediction_type", self.prediction_type, ("", *get_args(PredictionType)))

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ddim_core.conditioning import require_prompts
 from ddim_core.prompts import read_prompts
+from tasks.data import prepared
 from tasks.prompts import store_prompts
+from tasks.store import ArtifactRef
 
 
-def prompts_for(with_prompts: bool, location: str, dataset: str) -> str:
-    """Stores the prompts of a checkpoint's images and returns the list's digest.
+def prompts_for(with_prompts: bool, location: str, reference: ArtifactRef) -> str | None:
+    """Stores the prompts of a checkpoint's images; returns the list's digest, None if it has none.
 
     Args:
         with_prompts: Whether the checkpoint is told of a text.
-        location: As of `read_prompts`; empty takes the data set's captions.
-        dataset: Name or place of the data set.
+        location: As of `read_prompts`; empty takes the captions of the real images.
+        reference: The real images, prepared.
 
     Raises:
         ValueError: If there are none, or the checkpoint wants none.
     """
-    if not location and not Path(dataset).is_dir():
-        require_prompts(with_prompts, 0)
-    prompts = read_prompts(location or dataset)
+    prompts: list[str] = []
+    if location:
+        prompts = read_prompts(location)
+    elif with_prompts:
+        prompts = list(prepared(reference).captions or ())
     require_prompts(with_prompts, len(prompts))
-    return store_prompts(prompts)
+    return store_prompts(prompts) if prompts else None

@@ -131,14 +131,12 @@ def test_a_pipeline_that_lacks_a_part_is_refused(part: str, text: Path, tmp_path
         opened(folder, tmp_path / "out")
 
 
-def test_prompts_are_lines_captions_or_those_of_a_folder(tmp_path: Path) -> None:
+def test_prompts_are_lines_or_captions(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a cat\n\n  a dog \n")
     assert read_prompts(str(tmp_path / "a.txt")) == ["a cat", "a dog"]
-    folder = tmp_path / "set" / "train"
-    folder.mkdir(parents=True)
     lines = '{"file_name": "0.png", "text": "a cat"}\n{"file_name": "1.png", "text": "a dog"}\n'
-    (folder / "metadata.jsonl").write_text(lines)
-    assert read_prompts(str(tmp_path / "set")) == ["a cat", "a dog"]
+    (tmp_path / "b.jsonl").write_text(lines)
+    assert read_prompts(str(tmp_path / "b.jsonl")) == ["a cat", "a dog"]
     for text, message in (("", "no prompt"), ("{}", "has no text"), ("[", "not JSON")):
         (tmp_path / "b.jsonl").write_text(text)
         with pytest.raises(ValueError, match=message):

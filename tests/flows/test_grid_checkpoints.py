@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from grids import GridRun
 from PIL import Image
@@ -36,18 +39,18 @@ def test_a_text_model_is_scored_against_a_captioned_set_over_guidance(
     asked = {
         "checkpoint": str(text_pipeline(tmp_path / "sd")),
         "dataset": str(captioned(tmp_path / "set")),
-        "etas": [0.0], "sigma_hat": True, "guidance": [1.0, 3.0], "n_images": 6, "shard_size": 3,
+        "etas": [0.0], "guidance": [1.0, 3.0], "n_images": 6, "shard_size": 3,
     }  # fmt: skip
     run = run_grid(**asked)
     assert run.state == "Completed", run.message
-    assert [(r["guidance_scale"], r["clip"]) for r in run.rows].count((3.0, False)) == 2
+    assert {r["guidance_scale"]: r["nfe"] for r in run.rows} == {1.0: 2, 3.0: 4}
     assert {r["resolution"] for r in run.rows} == {16}
     assert len({r["prompts_digest"] for r in run.rows}) == 1
     again = run_grid(**asked)
     assert again.computed["sample-shard"] == again.computed["convert-checkpoint"] == 0
     (tmp_path / "prompts.txt").write_text("a cat\n")
     other = run_grid(**asked | {"prompts": str(tmp_path / "prompts.txt")})
-    assert other.computed["sample-shard"] == 8
+    assert other.computed["sample-shard"] == 4
     assert {r["prompts_digest"] for r in other.rows}.isdisjoint(
         {r["prompts_digest"] for r in run.rows}
     )
@@ -69,3 +72,16 @@ def test_overrides_stand_in_rows_of_their_own(run_grid: RunGrid, tmp_path: Path)
     assert "not the checkpoint's epsilon" in row["overrides"]
     assert row["cell_digest"] != own[0]["cell_digest"]
     assert row["checkpoint_digest"] == own[0]["checkpoint_digest"]
+
+
+def test_sigma_hat_clips_pixels_and_never_latents() -> None:
+    from flows.fid_grid import fid_grid
+    from flows.request import GridRequest
+
+    given = inspect.signature(fid_grid.fn).bind(checkpoint="ann/model", steps=[2], etas=[])
+    given.apply_defaults()
+    request = GridRequest(**given.arguments)
+    (pixels,), (latents,) = (request.cells(1000, "epsilon", is_latent) for is_latent in (0, 1))
+    assert (pixels.sampler.clip, latents.sampler.clip) == (True, False)
+    with pytest.raises(ValueError, match="clipping is for pixels"):
+        replace(request, clip=True).cells(1000, "epsilon", is_latent=True)
