@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 PLANTED = "<img src=x onerror=alert(1)> a|b $x"
 
 
