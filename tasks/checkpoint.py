@@ -11,9 +11,9 @@ from ddim_core.checkpoint import load_checkpoint
 from ddim_core.schedule_lint import lint
 from ddim_core.specs import GridCell
 from tasks import store
+from tasks.content import first_of_content, weights_of
 from tasks.models import checkpoint_in_memory
 from tasks.store import ArtifactRef
-from tasks.weights import first_of_content, weights_of
 
 
 class CheckpointRecord(TypedDict):

@@ -16,9 +16,9 @@ import pytest
 from mlflow import MlflowClient
 
 from ddim_core.checkpoint import save_pipeline
+from ddim_core.content import weights_digest
 from ddim_core.models import toy_unet
 from ddim_core.specs import NoiseSpec, ToyModelSpec
-from ddim_core.weights import weights_digest
 from tasks import tracking_models
 from tasks.checkpoint import import_checkpoint
 from tasks.sources import candidates, read_whole, recall, remember, stamp_of
