@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect.client.orchestration import get_client
 from prefect.events import Event, Resource
 
-from ddim_core.weights_digest import weights_digest
+from ddim_core.content import weights_digest
 
 EVENT = "checkpoint.created"
 

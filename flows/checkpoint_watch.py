@@ -20,6 +20,7 @@ from flows.fid_grid import fid_grid
 from flows.request import GridRequest
 from tasks import places
 from tasks.checkpoint import import_checkpoint
+from tasks.content import is_scored
 from tasks.data import content_of
 from tasks.sources import (
     Candidate,
@@ -31,7 +32,6 @@ from tasks.sources import (
     stamp_of,
 )
 from tasks.store import check_writable
-from tasks.weights import is_scored
 
 DEPLOYMENT = "fid-grid/fid-grid"
 ENDED_BADLY = ("FAILED", "CRASHED")

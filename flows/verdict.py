@@ -17,13 +17,13 @@ from ddim_core.digest import digest
 from ddim_core.verdict import IDENTICAL, judge
 from flows.request import IN_MLFLOW, NONE, PREVIOUS, GridRequest
 from tasks.checkpoint import CheckpointRecord, import_checkpoint
+from tasks.content import mark_scored, weights_of
 from tasks.data import content_of
 from tasks.store import StoreError, get_folder
 from tasks.table import read_table
 from tasks.tracking_models import champion, download, promote, resolved, track_verdict
 from tasks.verdict import about_one, about_pair, history, plain_rows, previous
 from tasks.verdict_page import publish_verdict
-from tasks.weights import mark_scored, weights_of
 
 Rows = list[dict[str, Any]]
 

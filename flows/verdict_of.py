@@ -7,9 +7,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from ddim_core.content import weights_digest
 from ddim_core.verdict import IDENTICAL, PROTOCOL, judge, names_cell
 from ddim_core.verdict_reading import by_checkpoint, first_scored
-from ddim_core.weights_digest import weights_digest
 from flows.request import IN_MLFLOW
 from flows.verdict import local_checkpoint
 from tasks.curve_page import write_curve

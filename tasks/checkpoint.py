@@ -12,11 +12,11 @@ from ddim_core.adopt import source_digest, source_files
 from ddim_core.schedule import NoiseSchedule
 from ddim_core.schedule_lint import lint
 from ddim_core.specs import GridCell, Weights
+from tasks.content import first_of_content, weights_of
 from tasks.convert import convert_checkpoint
 from tasks.locations import fetch_checkpoint, is_local, name_of, require_location
 from tasks.models import checkpoint_in_memory
 from tasks.store import ArtifactRef
-from tasks.weights import first_of_content, weights_of
 
 
 class CheckpointRecord(TypedDict):

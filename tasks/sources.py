@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ddim_core.content import PICKLES, TENSORS
 from ddim_core.digest import digest
-from ddim_core.weights_digest import PICKLES, TENSORS
 from tasks import places, store
+from tasks.content import weights_of
 from tasks.hub import hub_download, hub_heads
 from tasks.store import ArtifactRef
 from tasks.tracking_models import download, model_versions, resolved, run_checkpoints
-from tasks.weights import weights_of
 
 MARKS = frozenset({"model_index.json", "config.json"})  # files of a checkpoint's folder
 UNFINISHED = (".tmp", ".part", ".partial", ".incomplete", ".crdownload")

@@ -28,7 +28,8 @@ def row(protocol: Protocol) -> dict[str, object]:
 def test_the_record_names_everything_that_a_score_hangs_on() -> None:
     told = json.loads(PROTOCOL.to_json())
     assert set(told) >= {
-        "extractor", "extractor_weights_digest", "layer", "resize", "resize_library", "resize_filter",
+        "extractor", "extractor_weights_digest", "layer", "resize", "resize_library",
+        "resize_filter",
         "quantisation", "scaling", "native_size", "n_images", "shard_size", "reference_digest",
         "split", "n_reference", "statistics_digest", "estimator", "versions", "sampler", "seed",
         "extractor_digest", "data_resize", "reference_native_size", "network",
@@ -39,7 +40,8 @@ def test_the_record_names_everything_that_a_score_hangs_on() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("extractor", "clip-vit-b-32"), ("extractor_weights_digest", "x" * 64), ("layer", "pool, 64"),
+        ("extractor", "clip-vit-b-32"), ("extractor_weights_digest", "x" * 64),
+        ("layer", "pool, 64"),
         ("resize", "clean"), ("scaling", "v / 255"),
     ],
 )  # fmt: skip

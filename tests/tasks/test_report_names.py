@@ -42,7 +42,8 @@ def rows_named(name: str) -> list[dict[str, Any]]:
     named = {"checkpoint": printable(name), "dataset": printable(name), "eta": 0.0,
              "fid_leave_one_out": [1.0] * 20, "group_sizes": [1] * 20, "class_accuracy": None,
              "timesteps": [1, 0],
-             "variance": "eta", "protocol": "{}", "created_at": "2026-01-01T00:00:00+00:00"}  # fmt: skip
+             "variance": "eta", "protocol": "{}",
+             "created_at": "2026-01-01T00:00:00+00:00"}  # fmt: skip
     return [
         {**plain, **named, "steps": s, "cell_digest": digest(name, s), "extractor_digest": MARK}
         for s in (5, 10)

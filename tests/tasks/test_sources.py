@@ -17,14 +17,14 @@ from mlflow import MlflowClient
 
 from ddim_core.adopt import source_digest, source_files
 from ddim_core.checkpoint import save_pipeline
+from ddim_core.content import weights_digest
 from ddim_core.models import toy_unet
 from ddim_core.specs import NoiseSpec, ToyModelSpec
-from ddim_core.weights_digest import weights_digest
 from tasks import tracking_models
+from tasks.content import first_of_content
 from tasks.convert import convert_checkpoint
 from tasks.sources import candidates, read_whole, recall, remember, stamp_of
 from tasks.store import ArtifactRef
-from tasks.weights import first_of_content
 
 pytestmark = pytest.mark.timeout(120)
 WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")

@@ -12,9 +12,9 @@ from diffusers import DDPMPipeline
 from safetensors.torch import load_file, save_file
 
 from ddim_core.checkpoint import save_pipeline
+from ddim_core.content import weights_digest
 from ddim_core.models import toy_unet
 from ddim_core.specs import NoiseSpec, ToyModelSpec
-from ddim_core.weights_digest import weights_digest
 
 WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")
 

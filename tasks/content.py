@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import fsspec
 
-from ddim_core.weights_digest import weights_digest
+from ddim_core.content import weights_digest
 from tasks import places, store
 from tasks.store import ArtifactRef
 
@@ -31,7 +31,7 @@ def first_of_content(ref: ArtifactRef) -> ArtifactRef:
 
 
 def weights_of(ref: ArtifactRef) -> str:
-    """Returns the content digest of a stored checkpoint (`ddim_core.weights_digest`)."""
+    """Returns the content digest of a stored checkpoint (`ddim_core.content`)."""
     return _weights_of(ref["artifact"])
 
 
