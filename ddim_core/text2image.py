@@ -1,4 +1,4 @@
-"""A complete Stable Diffusion pipeline made small: real text model, U-Net and autoencoder classes."""
+"""A complete Stable Diffusion pipeline made small: text model, U-Net, autoencoder, tokenizer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class BaseSpec:
     """
 
     resolution: int = 16
-    widths: tuple[int, ...] = (32, 64, 96)
+    widths: tuple[int, ...] = (32, 64, 80)
     layers_per_block: int = 1
     text_width: int = 64
     text_layers: int = 2
@@ -88,13 +88,14 @@ def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> StableDiffusionPipe
 
 
 def v_scheduler() -> DDIMScheduler:
-    """The cosine schedule for a network that predicts v (Salimans and Ho 2022, arXiv:2202.00512)."""
+    """The cosine schedule of a network that predicts v (Salimans and Ho, arXiv:2202.00512)."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",
         clip_sample=False,
         set_alpha_to_one=True,
+        steps_offset=1,  # what the pipeline asks for; trailing spacing does not use it
         timestep_spacing="trailing",
     )
 
@@ -121,7 +122,7 @@ def caption_tokenizer(captions: Sequence[str], vocabulary: int, max_tokens: int)
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     tokens += [a + b for a, b in merges]
     vocab = {token: i for i, token in enumerate([*tokens, START, END])}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=max_tokens)
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=max_tokens)  # type: ignore[arg-type]
 
 
 def _text_config(spec: BaseSpec, tokenizer: CLIPTokenizer) -> CLIPTextConfig:

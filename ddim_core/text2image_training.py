@@ -7,7 +7,7 @@ import io
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,13 @@ class BaseTrainSpec:
         seed: Keys the initial weights, the batches, the timesteps and the noise.
     """
 
-    model: BaseSpec = BaseSpec()
-    steps: int = 9000
+    model: BaseSpec = field(default_factory=BaseSpec)
+    steps: int = 24000
     batch_size: int = 16
     learning_rate: float = 1e-3
     warmup_steps: int = 200
     constant_steps: int = 2000
-    ema_decay: float = 0.999
+    ema_decay: float = 0.9995
     gradient_clip: float = 1.0
     caption_drop: float = 0.1
     seed: int = 0
@@ -162,7 +162,7 @@ def _update(
     loss = nn.functional.mse_loss(predicted, scheduler.get_velocity(latents[rows], eps, t))
     state.optimizer.zero_grad()
     loss.backward()
-    parameters = list(state.networks.parameters())
+    parameters: list[Tensor] = list(state.networks.parameters())
     torch.nn.utils.clip_grad_norm_(parameters, spec.gradient_clip)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(spec, state.step)
@@ -184,9 +184,7 @@ def _draws(
     choices, dropped = torch.rand((2, n), generator=stream)
     texts = [
         "" if drop < spec.caption_drop else captions[row][int(choice * len(captions[row]))]
-        for row, choice, drop in zip(
-            rows.tolist(), choices.tolist(), dropped.tolist(), strict=True
-        )
+        for row, choice, drop in zip(rows.tolist(), choices.tolist(), dropped.tolist(), strict=True)
     ]
     t = torch.randint(0, 1000, (n,), generator=stream)
     eps = torch.randn((n, *latents.shape[1:]), generator=stream)
