@@ -66,7 +66,7 @@ def trainable(unet: nn.Module, encoders: Sequence[nn.Module]) -> dict[str, nn.Pa
         f"{part}.{name.replace(f'.{ADAPTER}', '')}": parameter
         for part, module in parts(unet, encoders).items()
         for name, parameter in module.named_parameters()
-        if parameter.requires_grad
+        if ".lora_" in name
     }
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from ddim_core.digest import digest, file_digest
 
@@ -19,6 +21,8 @@ NEEDED = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 HUB_FILES = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.safetensors"]
 VARIANTS = ["*fp16*", "*non_ema*"]
 
+transformers_logging.disable_progress_bar()  # a bar for each part that is opened tells nothing
+diffusers_logging.disable_progress_bar()
 _loading = Lock()  # libraries change global defaults while they build a network
 
 
@@ -128,7 +132,7 @@ def load_pipeline(folder: Path, device: str = "cpu") -> Any:
     with _loading:
         given = {} if is_xl(folder) else {"safety_checker": None, "requires_safety_checker": False}
         pipeline = DiffusionPipeline.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32, **given
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **given
         )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
@@ -167,10 +171,7 @@ def _frozen(folder: Path, part: str, kind: Any) -> Any:
         with _loading:
             model = kind.from_pretrained(
                 folder / part, local_files_only=True, use_safetensors=True, dtype=torch.float32
-            ) if part.startswith("text") else kind.from_pretrained(
-                folder / part, local_files_only=True, use_safetensors=True,
-                torch_dtype=torch.float32,
-            )  # fmt: skip
+            )
     except (OSError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"the {part} of {folder.name} cannot be opened: {reason}") from error

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -19,7 +18,16 @@ from ddim_core.lora_specs import LoraSpec
 DIFFUSERS_NAME = "pytorch_lora_weights.safetensors"
 # Trainers that wrote these files before transformers 5 have this level in a text encoder's names.
 TEXT_LEVEL = "text_model."
-ALPHA_TYPE = torch.float32
+KOHYA_PREFIXES = {"unet": "lora_unet", "text_encoder": "lora_te"}
+KOHYA_XL_PREFIXES = {
+    "unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2",
+}  # fmt: skip
+KOHYA_NAMES = {
+    "A.weight": "lora_down.weight",
+    "B.weight": "lora_up.weight",
+    "magnitude_vector": "dora_scale",
+}
+DORA = "magnitude_vector"
 
 
 def save_diffusers(folder: Path, unet: nn.Module, encoders: Sequence[Any]) -> Path:
@@ -34,7 +42,11 @@ def save_diffusers(folder: Path, unet: nn.Module, encoders: Sequence[Any]) -> Pa
     """
     weights, metadata = {}, {}
     for part, module in _carrying(unet, encoders).items():
-        weights[f"{part}_lora_layers"] = _portable(part, module)
+        weights[f"{part}_lora_layers"] = {
+            # transformers reads DoRA's lengths under this name only, peft under both.
+            name.replace(DORA, f"{DORA}.weight") if part != "unet" else name: tensor
+            for name, tensor in _portable(part, module).items()
+        }
         config = module.peft_config[ADAPTER].to_dict()
         metadata[f"{part}_lora_adapter_metadata"] = {
             name: sorted(value) if isinstance(value, set) else value
@@ -50,27 +62,20 @@ def save_kohya(
 ) -> None:
     """Writes the layout of kohya's sd-scripts, which AUTOMATIC1111, ComfyUI and others read.
 
-    `.alpha` carries the scaling, alpha = s rank, whatever made it (diffusers' own conversion
-    always writes the rank). Names of the text encoder begin with `lora_te_text_model_encoder_`
+    `.alpha` carries the scaling, alpha = s rank, whatever made it. (diffusers' own conversion always
+    writes the rank, and loses DoRA's lengths: hence this one.) Names of the text encoder begin with `lora_te_text_model_encoder_`
     for SD 1.x and 2.x, with `lora_te1_` and `lora_te2_` for XL. Of DoRA, `dora_scale` has the
     shape [out, 1, ...] of LyCORIS and ComfyUI.
     """
-    state = {
-        f"{part}.{name}": tensor
-        for part, module in _carrying(unet, encoders).items()
-        for name, tensor in _portable(part, module).items()
-    }
-    converted = convert_state_dict_to_kohya(dict(state))
-    alpha = torch.tensor(spec.scaling * spec.rank, dtype=ALPHA_TYPE)
+    alpha = torch.tensor(spec.scaling * spec.rank, dtype=torch.float32)
+    prefixes = KOHYA_XL_PREFIXES if len(encoders) == 2 else KOHYA_PREFIXES
     tensors = {}
-    for name, tensor in converted.items():
-        if len(encoders) < 2:
-            name = name.replace("lora_te1_", "lora_te_")
-        if name.endswith(".alpha"):
-            tensor = alpha.clone()
-        elif name.endswith(".dora_scale"):
-            tensor = tensor.reshape(tensor.numel(), *[1] * max(1, tensor.ndim - 1))
-        tensors[name] = tensor.contiguous()
+    for part, module in _carrying(unet, encoders).items():
+        for name, tensor in _portable(part, module).items():
+            layer, ours = name.split(".lora_")
+            place = f"{prefixes[part]}_{layer.replace('.', '_')}"
+            tensors[f"{place}.{KOHYA_NAMES[ours]}"] = _column(tensor) if ours == DORA else tensor
+            tensors[f"{place}.alpha"] = alpha.clone()
     metadata = {
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(spec.rank),
@@ -102,6 +107,11 @@ def _plain(name: str) -> str:
     words = name.split(".")
     at = next(i for i, word in enumerate(words) if word.startswith("lora_"))
     return ".".join([*words[: at + 1], words[-1]])
+
+
+def _column(lengths: Tensor) -> Tensor:
+    """DoRA's lengths, [out] or [1, out, 1, 1], as [out, 1] or [out, 1, 1, 1]."""
+    return lengths.reshape(-1, *[1] * max(1, lengths.ndim - 1))
 
 
 def _carrying(unet: nn.Module, encoders: Sequence[Any]) -> dict[str, Any]:

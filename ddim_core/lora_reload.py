@@ -15,16 +15,25 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ddim_core.lora_base import load_pipeline
-from ddim_core.lora_export import adapter_weights
+from ddim_core.lora_export import (
+    DORA,
+    KOHYA_NAMES,
+    KOHYA_PREFIXES,
+    KOHYA_XL_PREFIXES,
+    TEXT_LEVEL,
+    adapter_weights,
+)
 from ddim_core.lora_specs import PictureSpec
 from ddim_core.pictures import pictures
 
 PROJECT = Path(__file__).parents[1]
 PICTURE = "picture"
+BATCH = 8  # pictures at once
 
 
 def reload_apart(base: Path, file: Path, prompt: str, spec: PictureSpec) -> dict[str, Tensor]:
@@ -58,23 +67,51 @@ def report(pipeline: Any, prompt: str, spec: PictureSpec) -> dict[str, Tensor]:
 def draw(pipeline: Any, prompts: list[str], spec: PictureSpec) -> NDArray[np.uint8]:
     """Returns one picture a prompt, uint8 [n, height, width, 3], all from the spec's seed."""
     seeds = [spec.seed] * len(prompts)
-    return pictures(pipeline, prompts, seeds, spec.steps, spec.guidance, spec.resolution)
+    size = min(len(prompts), BATCH)
+    return pictures(
+        pipeline, prompts, seeds, spec.steps, spec.guidance, size, resolution=spec.resolution
+    )
 
 
 def load_file_into(pipeline: Any, file: Path) -> None:
-    """Loads a LoRA file of either layout, as diffusers does.
+    """Loads a LoRA file of either layout, by diffusers where it can.
 
-    DoRA's lengths in kohya's layout have the shape [out, 1, ...], which diffusers does not undo.
+    diffusers leaves DoRA's lengths out of a file in kohya's layout; such a file is read here as
+    ComfyUI and LyCORIS read it.
     """
     weights = load_file(file)
-    if not any(name.endswith(".dora_scale") for name in weights):
+    if any(name.endswith(".dora_scale") for name in weights):
+        _load_kohya(pipeline, weights)
+    else:
         pipeline.load_lora_weights(file.parent, weight_name=file.name)
-        return
-    for name, tensor in weights.items():
-        if name.endswith(".dora_scale"):
-            flat = tensor.ndim == 2
-            weights[name] = tensor.flatten() if flat else tensor.reshape(1, -1, 1, 1)
-    pipeline.load_lora_weights(weights)
+
+
+def _load_kohya(pipeline: Any, weights: dict[str, Tensor]) -> None:
+    encoders = [getattr(pipeline, name, None) for name in ("text_encoder", "text_encoder_2")]
+    prefixes = KOHYA_XL_PREFIXES if encoders[1] is not None else KOHYA_PREFIXES
+    for part, prefix in prefixes.items():
+        module = getattr(pipeline, part)
+        level = "" if part == "unet" or hasattr(module, "text_model") else TEXT_LEVEL
+        places = {
+            f"{prefix}_{(level + name).replace('.', '_')}": name for name, _ in module.named_modules()
+        }
+        mine = {place: places[place] for w in weights if (place := w.split(".")[0]) in places}
+        if not mine:
+            continue
+        first = next(iter(mine))
+        config = LoraConfig(
+            r=len(weights[f"{first}.lora_down.weight"]),
+            lora_alpha=float(weights[f"{first}.alpha"]),
+            target_modules=list(mine.values()),
+            use_dora=f"{first}.dora_scale" in weights,
+        )
+        module.add_adapter(config, "default")
+        for name, parameter in module.named_parameters():
+            if ".lora_" in name:
+                layer, ours = name.replace(".default", "").split(".lora_")
+                place = next(place for place, there in mine.items() if there == layer)
+                tensor = weights[f"{place}.{KOHYA_NAMES[ours.replace(f'{DORA}.weight', DORA)]}"]
+                parameter.data = tensor.reshape(parameter.shape)
 
 
 def main() -> None:
