@@ -64,6 +64,7 @@ def pictures(
     steps: int = 25,
     guidance: float = 2.0,
     batch_size: int = BATCH,
+    resolution: int = 0,
 ) -> NDArray[np.uint8]:
     """Samples one picture per prompt with the pipeline's own scheduler.
 
@@ -78,18 +79,23 @@ def pictures(
         steps: Sampling steps.
         guidance: Scale of classifier-free guidance; 1 is none.
         batch_size: Pictures at once.
+        resolution: Height and width in pixels; 0 is the base's own.
 
     Returns:
         uint8 [n, height, width, 3].
 
     Raises:
-        ValueError: If prompts and seeds differ in number, or a pixel is not finite.
+        ValueError: If prompts and seeds differ in number, the resolution is no multiple of the
+            autoencoder's factor, or a pixel is not finite.
     """
     if len(prompts) != len(seeds) or not prompts:
         raise ValueError(f"{len(prompts)} prompts have {len(seeds)} seeds; each needs one")
     made = []
-    side = pipeline.unet.config.sample_size
-    shape = (pipeline.unet.config.in_channels, side, side)
+    factor = pipeline.vae_scale_factor
+    side = resolution or pipeline.unet.config.sample_size * factor
+    if side % factor or side < factor:
+        raise ValueError(f"resolution is {resolution}; it must be a multiple of {factor}")
+    shape = (pipeline.unet.config.in_channels, side // factor, side // factor)
     for begin in range(0, len(prompts), batch_size):
         texts = list(prompts[begin : begin + batch_size])
         keys = list(seeds[begin : begin + batch_size])
@@ -100,6 +106,8 @@ def pictures(
         with torch.no_grad():
             batch = pipeline(
                 prompt=texts,
+                height=side,
+                width=side,
                 latents=noise.to(pipeline.device),
                 num_inference_steps=steps,
                 guidance_scale=guidance,
