@@ -117,8 +117,8 @@ def train(
     The loss is that of `lora_loss.Objective`; with class images it is DreamBooth's, the loss on the
     subject plus prior_weight times the loss on its class.
 
-    Source: diffusers' `train_text_to_image_lora.py` and `train_dreambooth_lora.py`; Ruiz et al. 2022
-    (arXiv:2208.12242), eq. 2. Latents are sampled from their moments at each visit. Everything
+    Source: diffusers' `train_text_to_image_lora.py` and `train_dreambooth_lora.py`; Ruiz et al.
+    2022 (arXiv:2208.12242), eq. 2. Latents are sampled from their moments at each visit. Everything
     random in a step is a function of (seed, step), so a run that stops after any step and is taken
     up from its saved state ends with bit-equal weights on a CPU.
 
@@ -218,9 +218,7 @@ def _step(
     return engine.total(total), norm
 
 
-def _dropout_stream(
-    spec: LoraSpec, state: LoraState, index: int
-) -> AbstractContextManager[None]:
+def _dropout_stream(spec: LoraSpec, state: LoraState, index: int) -> AbstractContextManager[None]:
     """Where a forward draws numbers itself (dropout), they too follow from (seed, step)."""
     of_base = [getattr(e.config, "attention_dropout", 0.0) for e in state.encoders]
     if not spec.dropout and not state.unet.config.dropout and not any(of_base):

@@ -54,9 +54,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=VARIANTS)
-        )
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=VARIANTS))
     except Exception as error:  # offline, unknown, or gated: each has an exception of its own
         raise ValueError(
             f"{name!r} is no folder here and could not be fetched from the hub "

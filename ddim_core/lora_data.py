@@ -1,4 +1,4 @@
-"""Captioned images in: folders with metadata.jsonl, kohya's text files, Parquet, photos of a subject.
+"""Captioned images in: metadata.jsonl, kohya's text files, Parquet; photos of a subject.
 
 Everything becomes one form, the folder with `metadata.jsonl` that diffusers' and Hugging Face's
 loaders read: one JSON object a line with `file_name` and `text`.
@@ -96,7 +96,7 @@ def read_photos(folder: Path, prompt: str) -> list[Captioned]:
 
 
 def write_captioned(items: list[Captioned], folder: Path) -> None:
-    """Writes images and their `metadata.jsonl` into a folder; the same items give the same bytes."""
+    """Writes images and their `metadata.jsonl`; the same items give the same bytes."""
     lines = []
     for item in items:
         path = folder / item.name
@@ -173,7 +173,8 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 def _must_match(what: str, without_image: list[str], without_caption: list[str]) -> None:
     if without_image:
         raise ValueError(
-            f"{what} names {_some(without_image)}, which is not there; every caption needs its image"
+            f"{what} names {_some(without_image)}, which is not there; "
+            "every caption needs its image"
         )
     if without_caption:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A LoRA as files for other programs: diffusers' layout, and that of kohya's trainer and web UIs."""
+"""A LoRA as files for others: diffusers' layout, and that of kohya's trainer and web UIs."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def save_kohya(
 ) -> None:
     """Writes the layout of kohya's sd-scripts, which AUTOMATIC1111, ComfyUI and others read.
 
-    `.alpha` carries the scaling, alpha = s rank, whatever made it. (diffusers' own conversion always
-    writes the rank, and loses DoRA's lengths: hence this one.) Names of the text encoder begin with `lora_te_text_model_encoder_`
-    for SD 1.x and 2.x, with `lora_te1_` and `lora_te2_` for XL. Of DoRA, `dora_scale` has the
-    shape [out, 1, ...] of LyCORIS and ComfyUI.
+    `.alpha` carries the scaling, alpha = s rank, whatever made it. (diffusers' own conversion
+    always writes the rank, and loses DoRA's lengths: hence this one.) Names of the text encoder
+    begin with `lora_te_text_model_encoder_` for SD 1.x and 2.x, with `lora_te1_` and `lora_te2_`
+    for XL. Of DoRA, `dora_scale` has the shape [out, 1, ...] of LyCORIS and ComfyUI.
     """
     alpha = torch.tensor(spec.scaling * spec.rank, dtype=torch.float32)
     prefixes = KOHYA_XL_PREFIXES if len(encoders) == 2 else KOHYA_PREFIXES

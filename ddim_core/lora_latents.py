@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as images
 
-from ddim_core.lora_base import load_vae, size_step
+from ddim_core.lora_base import load_vae
 from ddim_core.lora_data import Captioned, decode
 from ddim_core.lora_specs import LatentSpec
 
@@ -22,7 +22,7 @@ Size = tuple[int, int]
 
 
 def encode_latents(
-    base: Path, items: list[Captioned], spec: LatentSpec
+    base: Path, items: list[Captioned], spec: LatentSpec, step: int
 ) -> dict[str, NDArray[np.float32]]:
     """Encodes every image in each of its variants (cuts, each plain and mirrored).
 
@@ -33,6 +33,7 @@ def encode_latents(
         base: The base's folder; its autoencoder is used.
         items: The images.
         spec: How they are cut.
+        step: What height and width must be multiples of, from `lora_base.size_step`.
 
     Returns:
         `moments/<i>` float32 [variants, 2 c, h, w]: mean and log variance of image i; `sizes/<i>`
@@ -42,7 +43,7 @@ def encode_latents(
     Raises:
         ValueError: If the resolution does not fit the base, or an image cannot be read.
     """
-    sizes = bucket_sizes(spec, size_step(base))
+    sizes = bucket_sizes(spec, step)
     vae = load_vae(base)
     arrays = {"scaling_factor": np.array([vae.config.scaling_factor], dtype=np.float32)}
     for index, item in enumerate(items):
@@ -73,7 +74,9 @@ def bucket_sizes(spec: LatentSpec, step: int) -> list[Size]:
     widths = range(step, int(side * math.sqrt(LARGEST_ASPECT)) + 1, step)
     pairs = ((width, side * side // width // step * step) for width in widths)
     sizes = [
-        (w, h) for w, h in pairs if h and max(w / h, h / w) <= LARGEST_ASPECT and (w, h) != (side,) * 2
+        (w, h)
+        for w, h in pairs
+        if h and max(w / h, h / w) <= LARGEST_ASPECT and (w, h) != (side,) * 2
     ]
     return [(side, side), *sizes, *((h, w) for w, h in sizes if (h, w) not in sizes)]
 

@@ -89,7 +89,9 @@ class Objective:
     def _text(self, group: Group) -> tuple[Tensor, Tensor | None]:
         device = self.engine.device
         if self.encoders:
-            return encode(self.encoders, [ids[group.prompts].to(device) for ids in self.prompts.ids])
+            return encode(
+                self.encoders, [ids[group.prompts].to(device) for ids in self.prompts.ids]
+            )
         pooled = self.prompts.pooled
         return (
             self.prompts.states[group.prompts].to(device),

@@ -12,9 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -26,14 +24,11 @@ from ddim_core.lora_export import (
     KOHYA_PREFIXES,
     KOHYA_XL_PREFIXES,
     TEXT_LEVEL,
-    adapter_weights,
 )
+from ddim_core.lora_pipeline import encoders_of, portrait
 from ddim_core.lora_specs import PictureSpec
-from ddim_core.pictures import pictures
 
 PROJECT = Path(__file__).parents[1]
-PICTURE = "picture"
-BATCH = 8  # pictures at once
 
 
 def reload_apart(base: Path, file: Path, prompt: str, spec: PictureSpec) -> dict[str, Tensor]:
@@ -57,22 +52,6 @@ def reload_apart(base: Path, file: Path, prompt: str, spec: PictureSpec) -> dict
         return load_file(out)
 
 
-def report(pipeline: Any, prompt: str, spec: PictureSpec) -> dict[str, Tensor]:
-    """Returns the LoRA that a pipeline carries, and a picture that it draws."""
-    encoders = [pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None)]
-    found = adapter_weights(pipeline.unet, [e for e in encoders if e is not None])
-    return found | {PICTURE: torch.from_numpy(draw(pipeline, [prompt], spec)[0])}
-
-
-def draw(pipeline: Any, prompts: list[str], spec: PictureSpec) -> NDArray[np.uint8]:
-    """Returns one picture a prompt, uint8 [n, height, width, 3], all from the spec's seed."""
-    seeds = [spec.seed] * len(prompts)
-    size = min(len(prompts), BATCH)
-    return pictures(
-        pipeline, prompts, seeds, spec.steps, spec.guidance, size, resolution=spec.resolution
-    )
-
-
 def load_file_into(pipeline: Any, file: Path) -> None:
     """Loads a LoRA file of either layout, by diffusers where it can.
 
@@ -87,13 +66,13 @@ def load_file_into(pipeline: Any, file: Path) -> None:
 
 
 def _load_kohya(pipeline: Any, weights: dict[str, Tensor]) -> None:
-    encoders = [getattr(pipeline, name, None) for name in ("text_encoder", "text_encoder_2")]
-    prefixes = KOHYA_XL_PREFIXES if encoders[1] is not None else KOHYA_PREFIXES
+    prefixes = KOHYA_XL_PREFIXES if len(encoders_of(pipeline)) == 2 else KOHYA_PREFIXES
     for part, prefix in prefixes.items():
         module = getattr(pipeline, part)
         level = "" if part == "unet" or hasattr(module, "text_model") else TEXT_LEVEL
         places = {
-            f"{prefix}_{(level + name).replace('.', '_')}": name for name, _ in module.named_modules()
+            f"{prefix}_{(level + name).replace('.', '_')}": name
+            for name, _ in module.named_modules()
         }
         mine = {place: places[place] for w in weights if (place := w.split(".")[0]) in places}
         if not mine:
@@ -127,7 +106,7 @@ def main() -> None:
     pipeline = load_pipeline(given.base)
     load_file_into(pipeline, given.file)
     spec = PictureSpec(given.steps, given.guidance, given.resolution, given.seed)
-    save_file(report(pipeline, given.prompt, spec), given.out)
+    save_file(portrait(pipeline, given.prompt, spec), given.out)
 
 
 if __name__ == "__main__":

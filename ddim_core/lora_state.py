@@ -15,16 +15,19 @@ from ddim_core.lora_specs import LoraSpec
 
 DIGEST_SIZE = 32
 
+# Of each step so far: loss, learning rate, gradient norm, seconds.
+History = list[list[float]]
 
-def save_state(spec: LoraSpec, state: LoraState, losses: list[float], path: Path) -> None:
-    """Writes weights, optimiser, number of steps and the losses so far."""
+
+def save_state(spec: LoraSpec, state: LoraState, history: History, path: Path) -> None:
+    """Writes weights, optimiser, number of steps and history."""
     record = {
         "spec": repr(asdict(spec)),
         "step": state.step,
         "weights": weights_of(state.parameters),
         "optimizer": state.optimizer.state_dict(),
         "engine": state.engine.state(),
-        "losses": losses,
+        "history": history,
     }
     buffer = io.BytesIO()
     torch.save(record, buffer)
@@ -35,8 +38,8 @@ def save_state(spec: LoraSpec, state: LoraState, losses: list[float], path: Path
     partial.replace(path)
 
 
-def load_state(spec: LoraSpec, state: LoraState, path: Path) -> list[float]:
-    """Puts a saved training into a fresh state and returns its losses so far.
+def load_state(spec: LoraSpec, state: LoraState, path: Path) -> History:
+    """Puts a saved training into a fresh state and returns its history.
 
     Nothing but tensors and plain values is unpickled.
 
@@ -55,4 +58,4 @@ def load_state(spec: LoraSpec, state: LoraState, path: Path) -> list[float]:
     state.optimizer.load_state_dict(record["optimizer"])
     state.engine.load_state(record["engine"])
     state.step = record["step"]
-    return list(record["losses"])
+    return list(record["history"])
