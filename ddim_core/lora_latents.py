@@ -73,12 +73,8 @@ def bucket_sizes(spec: LatentSpec, step: int) -> list[Size]:
         return [(side, side)]
     widths = range(step, int(side * math.sqrt(LARGEST_ASPECT)) + 1, step)
     pairs = ((width, side * side // width // step * step) for width in widths)
-    sizes = [
-        (w, h)
-        for w, h in pairs
-        if h and max(w / h, h / w) <= LARGEST_ASPECT and (w, h) != (side,) * 2
-    ]
-    return [(side, side), *sizes, *((h, w) for w, h in sizes if (h, w) not in sizes)]
+    wide = [(w, h) for w, h in pairs if h and max(w / h, h / w) <= LARGEST_ASPECT]
+    return list(dict.fromkeys([(side, side), *wide, *((h, w) for w, h in wide)]))
 
 
 def nearest_size(size: Size, sizes: list[Size]) -> Size:
@@ -90,12 +86,12 @@ def nearest_size(size: Size, sizes: list[Size]) -> Size:
 def _variants(
     image: Image.Image, size: Size, spec: LatentSpec, index: int
 ) -> list[tuple[Image.Image, list[int]]]:
-    """The cuts of an image, each followed by its mirror image where asked, and what SDXL is told."""
+    """The cuts of an image, each followed by its mirror image where asked; what SDXL is told."""
     resized = _cover(image, size)
     width, height = size
     stream = np.random.default_rng([spec.seed, index])
     found = []
-    for cut in range(max(1, spec.crops)):
+    for _ in range(max(1, spec.crops)):
         if spec.crops:
             top = int(stream.integers(0, resized.height - height + 1))
             left = int(stream.integers(0, resized.width - width + 1))
@@ -112,7 +108,7 @@ def _variants(
 
 
 def _cover(image: Image.Image, size: Size) -> Image.Image:
-    """Resizes so that the image covers the size, one side exactly (Lanczos, as diffusers' scripts)."""
+    """Resizes the image to cover the size, one side exactly (Lanczos, as diffusers' scripts)."""
     width, height = size
     if width / image.width >= height / image.height:
         new = (width, max(height, int(width * image.height / image.width)))

@@ -45,7 +45,8 @@ class Prompts:
 class Objective:
     """The loss as a function of one group of images.
 
-        sum_i w_i || target_i - f(sqrt(alpha_bar_t) z_i + sqrt(1 - alpha_bar_t) eps_i, t, c_i) ||^2 / d
+        sum_i w_i || target_i - f(z_t, t, c_i) ||^2 / d
+        z_t = sqrt(alpha_bar_t) z_i + sqrt(1 - alpha_bar_t) eps_i
 
     The target is eps, or v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) z, as the base predicts; d
     is the number of a latent's values.

@@ -1,6 +1,7 @@
-"""Reads a LoRA file in a fresh process, as another program would: `python -m ddim_core.lora_reload`.
+"""Reads a LoRA file in a fresh process, as another program would.
 
-What comes out, weights and a picture, is compared with what was trained.
+`python -m ddim_core.lora_reload` is that process. What comes out, weights and a picture, is
+compared with what was trained.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class LoraSpec:
 
         W' = W + s B A,  s = alpha / rank, or alpha / sqrt(rank) with rslora
 
-    Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1; defaults are those of diffusers' scripts.
+    Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1; defaults as in diffusers' scripts.
 
     Attributes:
         rank: Rows of A and columns of B, at least 1.
