@@ -15,6 +15,7 @@ from ddim_core.emoji_scenes import (
     TEMPLATES,
     Scene,
     draw,
+    draw_all,
     style_scenes,
     subject_scenes,
 )
@@ -40,7 +41,7 @@ def embedded_base() -> Path:
             return folder
     raise ValueError(
         "the embedded base is missing: it lies in data/base of the project; "
-        "`ddim train base` makes one, or give base= a diffusers folder"
+        "`ddim train-base` makes one, or give base= a diffusers folder"
     )
 
 
@@ -57,6 +58,13 @@ def subject_folder(resolution: int) -> dict[str, Any]:
     """Draws five views of a subject that the base never saw, with the instance prompts."""
     scenes = subject_scenes()
     return _captioned(scenes, [instance_prompt(s.background) for s in scenes], resolution)
+
+
+@cached_task
+def draw_scenes(scenes: list[Scene], resolution: int) -> dict[str, Any]:
+    """Draws scenes; returns a reference to their `images`."""
+    images = draw_all(scenes, resolution)
+    return {**store.put_arrays({"images": images}, "scenes"), "n_images": len(images)}
 
 
 def instance_prompt(background: str) -> str:
