@@ -16,6 +16,8 @@ from ddim_core.emoji_scenes import (
     Scene,
     draw,
     draw_all,
+    held_out_subjects,
+    other_views,
     style_scenes,
     subject_scenes,
 )
@@ -58,6 +60,21 @@ def subject_folder(resolution: int) -> dict[str, Any]:
     """Draws five views of a subject that the base never saw, with the instance prompts."""
     scenes = subject_scenes()
     return _captioned(scenes, [instance_prompt(s.background) for s in scenes], resolution)
+
+
+@cached_task
+def held_out_folder(kind: str, resolution: int) -> dict[str, Any]:
+    """Draws what the embedded `style` or `subject` is not trained on, for its validation loss."""
+    if kind == "subject":
+        scenes = other_views()
+        return _captioned(scenes, [instance_prompt(s.background) for s in scenes], resolution)
+    colours = list(BACKGROUNDS)
+    scenes = [
+        Scene(subject, colours[(i + shift) % len(colours)], "openmoji")
+        for shift in (0, 4)
+        for i, subject in enumerate(held_out_subjects())
+    ]
+    return _captioned(scenes, [scene.caption() for scene in scenes], resolution)
 
 
 @cached_task

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -12,9 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import task
 
+from ddim_core.digest import code_digest, digest
 from ddim_core.lora_measures import MEANINGS
+from ddim_core.lora_specs import LoraSpec
+from ddim_core.scorecard_specs import PromptSet
+from ddim_core.specs import Execution
 from tasks import places, store
 
+# The modules whose code makes a number what it is.
+CODE = ("tasks.scored_pictures", "tasks.scorecard")
+IDENTITY = ("lora_digest", "base_digest", "data_digest", "extractor_digest", "kind")
 PARTS = ("", "_low", "_high", "_change", "_change_low", "_change_high", "_p_value")
 SCHEMA = pa.schema(
     [
@@ -63,6 +72,67 @@ def flat(measures: dict[str, Any]) -> dict[str, float | None]:
         )  # fmt: skip
         columns |= {name + part: value for part, value in zip(PARTS, values, strict=True)}
     return columns
+
+
+def lora_rows(
+    kind: str,
+    record: Mapping[str, Any],
+    spec: LoraSpec,
+    asked: PromptSet,
+    drawn: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, Any],
+    execution: Execution,
+) -> list[dict[str, Any]]:
+    """Puts together the rows of one prompt set, one for each scale.
+
+    Args:
+        kind: `style` or `subject`.
+        record: What was trained: `lora`, `data`, `base`, `base_digests`, `title`, `training`.
+        spec: How.
+        asked: The prompts.
+        drawn: The records of the pictures, by scale.
+        scores: The record of `score_pictures`.
+        execution: The device.
+    """
+    training = record["training"]
+    shared = {
+        "lora_digest": record["lora"]["artifact"],
+        "base_digest": digest(record["base_digests"]),
+        "data_digest": record["data"]["artifact"],
+        "extractor_digest": scores["extractor_digest"],
+        "code_digest": digest([code_digest(module) for module in CODE]),
+        "kind": kind,
+        "base": Path(record["base"]).name,
+        "data": record["title"],
+        "prompts": asked.role,
+        "rank": spec.rank,
+        "alpha": float(spec.rank) if spec.alpha is None else spec.alpha,
+        "training_steps": training["steps"],
+        "n_prompts": len(asked.prompts),
+        "n_images": len(asked.texts),
+        "steps": asked.steps,
+        "guidance_scale": asked.guidance,
+        "resolution": asked.resolution,
+        "seed": asked.seed,
+        "extractor": scores["extractor"],
+        "training_seconds": training["seconds"],
+        "training_peak_memory_bytes": training["peak_memory_bytes"],
+        "device": execution.device,
+    }
+    protocol = [shared[name] for name in IDENTITY]
+    return [
+        {
+            "row_digest": digest(asked, score["scale"], protocol),
+            **shared,
+            "scale": score["scale"],
+            **flat(score["measures"]),
+            "seconds": pictures["seconds"],
+            "images_per_second": len(asked.texts) / pictures["seconds"],
+            "peak_memory_bytes": pictures["peak_memory_bytes"],
+            "created_at": scores["created_at"],
+        }
+        for score, pictures in zip(scores["scores"], drawn, strict=True)
+    ]
 
 
 @task(name="write-lora-rows")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def score_pictures(
         asked: The prompt set.
         scales: The first is 0, the base alone.
         drawn: The pictures at each scale, of one noise.
-        known: By name what they are compared with: `training` and `subject` are captioned
-            folders, `real`, `style` and `base` arrays of images; None where there is none.
+        known: By name what they are compared with (see `Knowledge`): captioned folders or arrays
+            of images; `training` must be there.
         aliases: Words of prompts that stand for a subject the judge knows.
         extractor: The judge, or the thumbnails.
         models: Digests of `clip` and `dino`, where they are given.
@@ -52,13 +53,16 @@ def score_pictures(
     images = [store.get_arrays(ref)["images"] for ref in drawn]
     space = _extractor(extractor)
     side = images[0].shape[1]
+    found = {name: _images(ref, side) for name, ref in known.items()}
+    training = found["training"]
+    assert training is not None
     knowledge = Knowledge(
         extractor=space,
-        training=_folder_images(known["training"], side),
-        real=_array_images(known.get("real")),
-        style=_array_images(known.get("style")),
-        base=_array_images(known.get("base")),
-        subject=_folder_images(known["subject"], side) if known.get("subject") else None,
+        training=training,
+        real=found.get("real"),
+        style=found.get("style"),
+        base=found.get("base"),
+        subject=found.get("subject"),
         asked=asked_in(asked.texts, aliases) if isinstance(space, EmojiJudge) else None,
         prior=asked.role in PRIOR,
         clip=ClipModel(Path(location["clip"])) if "clip" in models else None,
@@ -71,8 +75,14 @@ def score_pictures(
             for scale, at_scale in zip(scales, measured, strict=True)
         ],
         "extractor": space.name,
+        "created_at": datetime.now(UTC).isoformat(),
         "extractor_digest": digest(space.digest, models),
     }
+
+
+def thumbnails() -> ArtifactRef:
+    """The reference of the features that need no training."""
+    return store.put(ThumbnailFeatures.digest.encode(), "thumbnails")
 
 
 def _plain(measured: dict[str, Measure], before: dict[str, Measure]) -> dict[str, Any]:
@@ -99,11 +109,10 @@ def _extractor(ref: ArtifactRef) -> FeatureExtractor:
     return ThumbnailFeatures()
 
 
-def _folder_images(ref: ArtifactRef | None, side: int) -> NDArray[np.uint8]:
+def _images(ref: ArtifactRef | None, side: int) -> NDArray[np.uint8] | None:
+    """The images of a captioned folder, cut to the pictures' size, or of stored arrays."""
     if ref is None:
-        raise ValueError("the LoRA's training images are missing; a scorecard needs them")
-    return load_images(str(store.get_folder(ref)), resolution=side).images
-
-
-def _array_images(ref: ArtifactRef | None) -> NDArray[np.uint8] | None:
-    return None if ref is None else store.get_arrays(ref)["images"]
+        return None
+    if ref["kind"] == "folder":
+        return load_images(str(store.get_folder(ref)), resolution=side).images
+    return store.get_arrays(ref)["images"]
