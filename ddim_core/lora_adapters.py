@@ -102,7 +102,7 @@ def weights_of(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
 def _config(spec: LoraSpec, modules: list[str]) -> LoraConfig:
     return LoraConfig(
         r=spec.rank,
-        lora_alpha=spec.rank if spec.alpha is None else spec.alpha,
+        lora_alpha=spec.rank if spec.alpha is None else spec.alpha,  # type: ignore[arg-type]
         lora_dropout=spec.dropout,
         init_lora_weights="gaussian",
         target_modules=modules,

@@ -81,7 +81,7 @@ def _load_kohya(pipeline: Any, weights: dict[str, Tensor]) -> None:
         first = next(iter(mine))
         config = LoraConfig(
             r=len(weights[f"{first}.lora_down.weight"]),
-            lora_alpha=float(weights[f"{first}.alpha"]),
+            lora_alpha=float(weights[f"{first}.alpha"]),  # type: ignore[arg-type]
             target_modules=list(mine.values()),
             use_dora=f"{first}.dora_scale" in weights,
         )

@@ -207,10 +207,11 @@ def _run(kind: str, asked: dict[str, Any]) -> None:
         from flows.lora_style import lora_style, lora_style_plan
         from flows.lora_subject import lora_subject, lora_subject_plan
 
-        flow, settle = {
+        doors: dict[str, tuple[Any, Any]] = {
             "style": (lora_style, lora_style_plan),
             "subject": (lora_subject, lora_subject_plan),
-        }[kind]
+        }
+        flow, settle = doors[kind]
         bound = inspect.signature(flow.fn).bind(**given)
         bound.apply_defaults()
         settle(dict(bound.arguments))

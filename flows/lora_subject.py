@@ -26,7 +26,7 @@ from tasks.lora_words import check_words
 from tasks.store import ArtifactRef, check_writable
 
 # Suits the embedded base and its five pictures of 16 pixels.
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "rank": 8,
     "steps": 190,
     "batch_size": 5,

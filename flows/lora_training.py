@@ -14,7 +14,7 @@ from tasks.lora_data import captions_of
 from tasks.lora_export import export_lora
 from tasks.lora_inputs import embed_prompts, encode_latents
 from tasks.lora_pictures import validation_pictures
-from tasks.store import ArtifactRef, get_folder
+from tasks.store import ArtifactRef
 from tasks.tracking_lora import track_lora
 
 
@@ -58,23 +58,14 @@ def train_and_export(
     }
     folder = write_card(record, plan.spec, plan.latents, plan.pictures, plan.data_licence)
     run = track_lora(record, plan.spec, plan.latents, folder)
-    return record | {
-        "folder": folder,
-        "mlflow_run": run,
-        "lora_folder": str(get_folder(exported["lora"])),
-    }
+    return record | {"folder": folder, "mlflow_run": run}
 
 
 def _train(plan: LoraPlan, data: ArtifactRef, class_data: ArtifactRef | None) -> dict[str, Any]:
     captions = captions_of(data)
     class_captions = captions_of(class_data) if class_data else []
-    latents, class_latents = (
-        encode_latents(
-            folder, plan.latents, plan.step, plan.digests["vae"],
-            location=plan.location, execution=plan.execution,
-        ) if folder else None
-        for folder in (data, class_data)
-    )  # fmt: skip
+    latents = _latents(plan, data)
+    class_latents = _latents(plan, class_data) if class_data else None
     embeddings = embed_prompts(
         distinct_prompts([*captions, *class_captions]), plan.text_digests,
         location=plan.location, execution=plan.execution,
@@ -82,6 +73,13 @@ def _train(plan: LoraPlan, data: ArtifactRef, class_data: ArtifactRef | None) ->
     return train_lora(
         plan.spec, latents, captions, class_latents, class_captions, embeddings,
         plan.training_digests, location=plan.location, execution=plan.execution,
+    )  # fmt: skip
+
+
+def _latents(plan: LoraPlan, data: ArtifactRef) -> ArtifactRef:
+    return encode_latents(
+        data, plan.latents, plan.step, plan.digests["vae"],
+        location=plan.location, execution=plan.execution,
     )  # fmt: skip
 
 
