@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -175,6 +176,28 @@ def random_views(n: int, stream: np.random.Generator) -> list[Scene]:
 def expected_of(scenes: Sequence[Scene]) -> dict[str, list[str]]:
     """By question what the judge should answer for each scene."""
     return {question: [getattr(scene, question) for scene in scenes] for question in CLASSES}
+
+
+def asked_in(
+    prompts: Sequence[str], aliases: Mapping[str, str] | None = None
+) -> dict[str, list[str]] | None:
+    """By question what the words of each prompt ask for; None if some prompt names no subject.
+
+    Args:
+        prompts: Such as "a panda emoji on a blue background".
+        aliases: Words that stand for a subject, such as those of an instance prompt.
+    """
+    found: dict[str, list[str]] = {"subject": [], "background": []}
+    for prompt in prompts:
+        text = prompt
+        for words, subject in (aliases or {}).items():
+            text = text.replace(words, subject)
+        for question, names in found.items():
+            named = [name for name in CLASSES[question] if re.search(rf"\b{name}\b", text)]
+            if len(named) != 1:
+                return None
+            names.append(named[0])
+    return found
 
 
 def _fit(network: JudgeNet, spec: JudgeSpec, pixels: Tensor, labels: Tensor) -> None:

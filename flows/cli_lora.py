@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_options import one_sentence, option
+from flows.cli_options import numbers, one_sentence, option
 from tasks.store import check_writable
 
 lora = typer.Typer(help="Train a LoRA: a style or a subject.", no_args_is_help=True)
@@ -58,6 +58,17 @@ Validation = Annotated[
 ]
 PictureSteps = Annotated[int | None, option("Sampling steps of pictures [30; embedded 25].")]
 Guidance = Annotated[float | None, option("Guidance of pictures [7.5; embedded base 2].")]
+Scales = Annotated[
+    str | None, option("Scales to score; 0 alone: none [0,0.5,1; embedded 0,0.25,...,1.25].")
+]
+ScorePrompt = Annotated[
+    list[str] | None, option("A prompt to score that is not trained on; may be repeated.")
+]
+ValidationData = Annotated[
+    str | None, option("Captioned images that are not trained on, for the validation loss.")
+]
+ClipFolder = Annotated[str | None, option("CLIP folder or hub id, for CLIP-T and CLIP-I.")]
+DinoFolder = Annotated[str | None, option("DINO or DINOv2 folder or hub id.")]
 Seed = Annotated[int | None, option("Keys everything random [0].")]
 Device = Annotated[str | None, option("cpu, or cuda (untested) [cpu].")]
 Threads = Annotated[int | None, option("Torch threads [2].")]
@@ -104,6 +115,11 @@ def style(
     validation_prompt: Validation = None,
     picture_steps: PictureSteps = None,
     guidance: Guidance = None,
+    scales: Scales = None,
+    score_prompt: ScorePrompt = None,
+    validation_data: ValidationData = None,
+    clip: ClipFolder = None,
+    dino: DinoFolder = None,
     seed: Seed = None,
     device: Device = None,
     threads: Threads = None,
@@ -164,6 +180,11 @@ def subject(
     validation_prompt: Validation = None,
     picture_steps: PictureSteps = None,
     guidance: Guidance = None,
+    scales: Scales = None,
+    score_prompt: ScorePrompt = None,
+    validation_data: ValidationData = None,
+    clip: ClipFolder = None,
+    dino: DinoFolder = None,
     seed: Seed = None,
     device: Device = None,
     threads: Threads = None,
@@ -176,6 +197,8 @@ def subject(
 
 def _run(kind: str, asked: dict[str, Any]) -> None:
     asked["validation_prompts"] = asked.pop("validation_prompt") or None
+    asked["score_prompts"] = asked.pop("score_prompt") or None
+    asked["scales"] = numbers(asked["scales"]) if asked["scales"] else None
     targets = asked["targets"]
     asked["targets"] = [t.strip() for t in targets.split(",") if t.strip()] if targets else None
     given = {name: value for name, value in asked.items() if value is not None}
@@ -210,3 +233,9 @@ def _show(result: dict[str, Any]) -> None:
             f"{gate['largest_pixel_difference']:g} of 255"
         )
     typer.echo(f"LoRA:     {result['folder']} (files, pictures, model card)")
+    if result["report"]:
+        typer.echo("")
+        for sentence in result["reading"]:
+            typer.echo(sentence)
+        typer.echo(f"\nreport:   {result['report']}")
+        typer.echo(f"table:    {result['table']} (Parquet)")

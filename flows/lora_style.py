@@ -8,9 +8,12 @@ from prefect import flow
 
 from ddim_core.lora_specs import LoraSpec
 from flows.lora_request import LoraPlan, plan
+from flows.lora_scored_sets import embedded_style_sets, style_sets
+from flows.lora_scoring import held_out_images, score_lora, scoring
 from flows.lora_training import train_and_export
+from flows.runners import ONE_TASK_A_CORE
 from tasks.embedded import LICENCES, style_folder
-from tasks.lora_data import data_content, data_place, prepare_captioned
+from tasks.lora_data import captions_of, data_content, data_place, prepare_captioned
 from tasks.store import ArtifactRef, check_writable
 
 # Suits the embedded base and its 152 pictures of 16 pixels.
@@ -30,7 +33,7 @@ RECIPE = {
 }  # fmt: skip
 
 
-@flow(name="lora-style", validate_parameters=True)
+@flow(name="lora-style", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
 def lora_style(
     base: str = "",
     data: str = "",
@@ -66,6 +69,11 @@ def lora_style(
     validation_prompts: list[str] | None = None,
     picture_steps: int | None = None,
     guidance: float | None = None,
+    scales: list[float] | None = None,
+    score_prompts: list[str] | None = None,
+    validation_data: str = "",
+    clip: str = "",
+    dino: str = "",
     seed: int = 0,
     device: str = "cpu",
     threads: int = 2,
@@ -89,18 +97,32 @@ def lora_style(
         checkpoint_every, checkpoint_limit: Weights kept on the way; see `LoraSpec`.
         validation_prompts: Drawn by the base and at every kept checkpoint; they train nothing.
         picture_steps, guidance: How pictures are drawn.
+        scales: Of the LoRA, to be scored against the base; empty: nothing is scored.
+        score_prompts: Further prompts to score: what it was not trained on.
+        validation_data: Captioned images it is not trained on, for the validation loss.
+        clip, dino: Folders or hub ids, for the similarities known by these names.
         seed: Keys everything random.
         device, threads, processes, gradient_checkpointing: See `LoraExecution`.
 
     Returns:
-        What `train_and_export` returns.
+        What `train_and_export` and `score_lora` return.
 
     Raises:
         ValueError: If the request cannot be.
     """
     check_writable()
-    asked = lora_style_plan(dict(locals()))
-    return train_and_export(asked, _images(data, asked))
+    given = dict(locals())
+    asked = lora_style_plan(given)
+    how = scoring("style", given, asked)
+    images = _images(data, asked)
+    held_out = held_out_images("style", validation_data, asked, how)
+    record = train_and_export(asked, images)
+    sets = (
+        style_sets(images, captions_of(images), score_prompts or [], how.how)
+        if data
+        else embedded_style_sets(images, how.how)
+    )
+    return record | score_lora(asked, record, how, sets, held_out)
 
 
 def lora_style_plan(given: dict[str, Any]) -> LoraPlan:
@@ -113,7 +135,9 @@ def lora_style_plan(given: dict[str, Any]) -> LoraPlan:
         if given["base"]:
             raise ValueError("data is empty; give the captioned images for your base")
         given = given | {"data_licence": given["data_licence"] or LICENCES["openmoji"]}
-    return plan(given, RECIPE)
+    settled = plan(given, RECIPE)
+    scoring("style", given, settled)
+    return settled
 
 
 def _images(data: str, asked: LoraPlan) -> ArtifactRef:

@@ -9,7 +9,10 @@ from prefect.logging import get_run_logger
 
 from ddim_core.lora_specs import LoraSpec
 from flows.lora_request import LoraPlan, plan
+from flows.lora_scored_sets import embedded_subject_sets, subject_sets
+from flows.lora_scoring import held_out_images, score_lora, scoring
 from flows.lora_training import train_and_export
+from flows.runners import ONE_TASK_A_CORE
 from tasks.embedded import LICENCES, subject_folder
 from tasks.lora_class_images import class_images as draw_class_images
 from tasks.lora_data import (
@@ -38,7 +41,7 @@ RECIPE: dict[str, Any] = {
 CLASS_IMAGES = 100  # as diffusers' script
 
 
-@flow(name="lora-subject", validate_parameters=True)
+@flow(name="lora-subject", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
 def lora_subject(
     base: str = "",
     data: str = "",
@@ -80,6 +83,11 @@ def lora_subject(
     validation_prompts: list[str] | None = None,
     picture_steps: int | None = None,
     guidance: float | None = None,
+    scales: list[float] | None = None,
+    score_prompts: list[str] | None = None,
+    validation_data: str = "",
+    clip: str = "",
+    dino: str = "",
     seed: int = 0,
     device: str = "cpu",
     threads: int = 2,
@@ -110,11 +118,15 @@ def lora_subject(
         checkpoint_every, checkpoint_limit: Weights kept on the way; see `LoraSpec`.
         validation_prompts: Drawn by the base and at every kept checkpoint; they train nothing.
         picture_steps, guidance: How pictures are drawn.
+        scales: Of the LoRA, to be scored against the base; empty: nothing is scored.
+        score_prompts: Further prompts to score: what it was not trained on.
+        validation_data: Captioned images it is not trained on, for the validation loss.
+        clip, dino: Folders or hub ids, for the similarities known by these names.
         seed: Keys everything random.
         device, threads, processes, gradient_checkpointing: See `LoraExecution`.
 
     Returns:
-        What `train_and_export` returns, and `warnings`, in words.
+        What `train_and_export` and `score_lora` return, and `warnings`, in words.
 
     Raises:
         ValueError: If the request cannot be.
@@ -122,19 +134,28 @@ def lora_subject(
     check_writable()
     given = dict(locals())
     asked = lora_subject_plan(given)
+    how = scoring("subject", given, asked)
     images = _images(data, instance_prompt, asked)
     captions = captions_of(images)
     warnings = check_words(captions, asked.location)
     for warning in warnings:
         get_run_logger().warning(warning)
+    held_out = held_out_images("subject", validation_data, asked, how)
+    classes = _class_prompts(class_prompt, captions, instance_token) if prior else []
     drawn = None
     if prior:
         n_images = class_images or (CLASS_IMAGES if base else RECIPE["class_images"])
         drawn = draw_class_images(
-            _class_prompts(class_prompt, captions, instance_token), n_images, asked.pictures,
+            classes, n_images, asked.pictures,
             asked.digests, location=asked.location, execution=asked.execution,
         )  # fmt: skip
-    return train_and_export(asked, images, drawn) | {"warnings": warnings}
+    record = train_and_export(asked, images, drawn)
+    sets = (
+        subject_sets(images, captions, classes, score_prompts or [], how.how)
+        if data
+        else embedded_subject_sets(images, how.how)
+    )
+    return record | score_lora(asked, record, how, sets, held_out) | {"warnings": warnings}
 
 
 def lora_subject_plan(given: dict[str, Any]) -> LoraPlan:
@@ -149,7 +170,9 @@ def lora_subject_plan(given: dict[str, Any]) -> LoraPlan:
         given = given | {"data_licence": given["data_licence"] or LICENCES["twemoji"]}
     if given["class_images"] is not None and given["class_images"] < 1:
         raise ValueError(f"class_images is {given['class_images']}; it must be at least 1")
-    return plan(given, RECIPE)
+    settled = plan(given, RECIPE)
+    scoring("subject", given, settled)
+    return settled
 
 
 def _images(data: str, instance_prompt: str, asked: LoraPlan) -> ArtifactRef:

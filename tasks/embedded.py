@@ -15,6 +15,9 @@ from ddim_core.emoji_scenes import (
     TEMPLATES,
     Scene,
     draw,
+    draw_all,
+    held_out_subjects,
+    other_views,
     style_scenes,
     subject_scenes,
 )
@@ -40,7 +43,7 @@ def embedded_base() -> Path:
             return folder
     raise ValueError(
         "the embedded base is missing: it lies in data/base of the project; "
-        "`ddim train base` makes one, or give base= a diffusers folder"
+        "`ddim train-base` makes one, or give base= a diffusers folder"
     )
 
 
@@ -57,6 +60,28 @@ def subject_folder(resolution: int) -> dict[str, Any]:
     """Draws five views of a subject that the base never saw, with the instance prompts."""
     scenes = subject_scenes()
     return _captioned(scenes, [instance_prompt(s.background) for s in scenes], resolution)
+
+
+@cached_task
+def held_out_folder(kind: str, resolution: int) -> dict[str, Any]:
+    """Draws what the embedded `style` or `subject` is not trained on, for its validation loss."""
+    if kind == "subject":
+        scenes = other_views()
+        return _captioned(scenes, [instance_prompt(s.background) for s in scenes], resolution)
+    colours = list(BACKGROUNDS)
+    scenes = [
+        Scene(subject, colours[(i + shift) % len(colours)], "openmoji")
+        for shift in (0, 4)
+        for i, subject in enumerate(held_out_subjects())
+    ]
+    return _captioned(scenes, [scene.caption() for scene in scenes], resolution)
+
+
+@cached_task
+def draw_scenes(scenes: list[Scene], resolution: int) -> dict[str, Any]:
+    """Draws scenes; returns a reference to their `images`."""
+    images = draw_all(scenes, resolution)
+    return {**store.put_arrays({"images": images}, "scenes"), "n_images": len(images)}
 
 
 def instance_prompt(background: str) -> str:
