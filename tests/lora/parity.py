@@ -74,8 +74,6 @@ def write_data(folder: Path) -> None:
         for i in range(count):
             pixels = stream.randint(0, 256, (20 + 2 * i, 24, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(place / f"{i}.png")
-    rows = [
-        {"file_name": f"{i}.png", "text": CAPTIONS[i % len(CAPTIONS)]} for i in range(N_IMAGES)
-    ]
+    rows = [{"file_name": f"{i}.png", "text": CAPTIONS[i % len(CAPTIONS)]} for i in range(N_IMAGES)]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "captioned" / "metadata.jsonl").write_text(lines)

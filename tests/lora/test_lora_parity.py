@@ -7,15 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from ddim_core.lora import start, train
-from ddim_core.lora_adapters import set_weights
-from ddim_core.lora_batches import Group, TrainingImages
-from ddim_core.lora_data import read_captioned, read_photos
-from ddim_core.lora_latents import encode_latents
-from ddim_core.lora_loss import Prompts
-from ddim_core.lora_specs import LatentSpec, LoraExecution
-from ddim_core.lora_text import distinct_prompts, embed_prompts
 from parity import (
     CASES,
     CLASS_PROMPT,
@@ -26,6 +17,15 @@ from parity import (
     write_data,
 )
 from tiny_base import write_tiny_base
+
+from ddim_core.lora import start, train
+from ddim_core.lora_adapters import set_weights
+from ddim_core.lora_batches import Group, TrainingImages
+from ddim_core.lora_data import read_captioned, read_photos
+from ddim_core.lora_latents import encode_latents
+from ddim_core.lora_loss import Prompts
+from ddim_core.lora_specs import LatentSpec, LoraExecution
+from ddim_core.lora_text import distinct_prompts, embed_prompts
 
 # Asked for by the project. Rounding alone differs by some 1e-7 a step: sums in another order.
 RELATIVE = 1e-4
