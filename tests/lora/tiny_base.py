@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 WORDS = ("a", "photo", "of", "sks", "cat", "dog", "red", "blue", "drawing", "painting")
 MAX_TOKENS = 8
@@ -44,7 +50,34 @@ def write_tiny_base(folder: Path, prediction_type: str = "epsilon", seed: int = 
     return folder
 
 
-def tiny_unet() -> UNet2DConditionModel:
+def write_tiny_xl_base(folder: Path) -> Path:
+    """Writes a StableDiffusionXLPipeline as small."""
+    tokenizer = tiny_tokenizer(folder.parent / f"{folder.name}-vocabulary")
+    second = text_config(len(tokenizer))
+    second.projection_dim = WIDTH
+    pipeline = StableDiffusionXLPipeline(
+        vae=filled(tiny_vae(), 1),
+        text_encoder=filled(CLIPTextModel(text_config(len(tokenizer))), 2),
+        text_encoder_2=filled(CLIPTextModelWithProjection(second), 3),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=filled(
+            tiny_unet(
+                cross_attention_dim=2 * WIDTH,
+                addition_embed_type="text_time",
+                addition_time_embed_dim=8,
+                projection_class_embeddings_input_dim=6 * 8 + WIDTH,
+            ),
+            4,
+        ),
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False),
+        add_watermarker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def tiny_unet(cross_attention_dim: int = WIDTH, **of_xl: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=8,
         in_channels=4,
@@ -53,9 +86,10 @@ def tiny_unet() -> UNet2DConditionModel:
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=WIDTH,
+        cross_attention_dim=cross_attention_dim,
         attention_head_dim=2,
         norm_num_groups=4,
+        **of_xl,
     )
 
 
