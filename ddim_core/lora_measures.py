@@ -39,7 +39,7 @@ MEANINGS: dict[str, tuple[str, int]] = {
     "asked_background": ("share with the background asked for, by the judge", 1),
     "clip_t": ("cosine of picture and prompt, by CLIP", 1),
     "subject_likeness": ("mean cosine to the subject's images, by the features", 1),
-    "subject_correlation": ("largest pixel correlation with an image of the subject", 1),
+    "subject_correlation": ("largest correlation of edges with an image of the subject", 1),
     "clip_i": ("mean cosine to the subject's images, by CLIP", 1),
     "dino": ("mean cosine to the subject's images, by DINO", 1),
     "diversity": ("mean feature distance of pictures of one prompt", 1),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ddim_core.emoji_judge import EmojiJudge, JudgeSpec, asked_in, expected_of, train_judge
 from ddim_core.emoji_scenes import (
+    BACKGROUNDS,
     SUBJECTS,
     Scene,
     draw_all,
@@ -44,7 +45,7 @@ Images = NDArray[np.uint8]
 
 @cache
 def judge() -> EmojiJudge:
-    return train_judge(JudgeSpec(views=1, steps=250))
+    return train_judge(JudgeSpec(views=2, steps=350))
 
 
 def views(scenes: Sequence[Scene], seed: int) -> Images:
@@ -129,7 +130,8 @@ def test_a_lora_of_noise_is_further_from_the_style_than_the_base_was() -> None:
     noise = np.random.default_rng(3).integers(0, 256, (len(texts()), SIDE, SIDE, 3))
     of_noise = style_measures(noise.astype(np.uint8))
     assert moved("style_distance", of_noise, good)[0] > 0.0
-    assert moved("asked_subject", of_noise, base)[1] < -0.5
+    assert moved("style_distance", of_noise, base)[0] > 0.0
+    assert moved("asked_subject", of_noise, base)[1] < -0.2
 
 
 def test_memorised_training_images_raise_the_copy_risk() -> None:
@@ -156,7 +158,7 @@ def test_collapse_lowers_the_diversity() -> None:
 
 def test_a_lora_without_prior_preservation_drifts_more_than_one_with_it() -> None:
     """Without, the class prompt gives the new subject; with it, the class a little changed."""
-    horses = [Scene("horse", b) for b in ("red", "green", "blue", "white", "black", "yellow")]
+    horses = [Scene("horse", b) for b in BACKGROUNDS]
     prompts = [s.caption() for s in horses for _ in range(PER_PROMPT)]
     known = Knowledge(
         extractor=judge(),
@@ -174,12 +176,12 @@ def test_a_lora_without_prior_preservation_drifts_more_than_one_with_it() -> Non
     assert base["prior_drift"].value == 0.0
     assert with_prior["prior_drift"].value < 1.0 < without["prior_drift"].value
     assert moved("prior_drift", without, with_prior)[0] > 0.0
-    assert moved("asked_subject", without, with_prior)[1] < -0.5
+    assert moved("asked_subject", without, with_prior)[1] < -0.2
     assert "copy_risk_pixels" not in base  # class pictures may look like anything
 
 
 def test_a_learnt_subject_raises_its_likeness_and_correlation() -> None:
-    colours = ("red", "green", "blue", "white", "black", "yellow")
+    colours = list(BACKGROUNDS)
     prompts = [f"a sks horse emoji on a {b} background" for b in colours for _ in range(PER_PROMPT)]
     views_of = draw_all(subject_scenes(), SIDE)
     known = Knowledge(
@@ -202,7 +204,7 @@ def test_measures_are_named_with_their_meaning() -> None:
 
 
 def test_the_judge_knows_unseen_views_of_real_drawings() -> None:
-    """250 steps on one view of each drawing; the shipped recipe takes 700 on two."""
+    """350 steps; the recipe of the flows takes twice as many."""
     assert judge().about["n_test"] == 2 * 77 * 8
     assert judge().about["accuracy"]["subject"] > 0.8
     assert judge().about["accuracy"]["background"] > 0.98
@@ -323,7 +325,8 @@ def test_likeness_is_the_mean_cosine_and_correlation_the_best() -> None:
     assert likeness(a, subject)[0] == pytest.approx(0.5)
     image = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.uint8)
     assert best_correlation(image[:1], image)[0] == pytest.approx(1.0)
-    assert best_correlation(255 - image[:1], image[:1])[0] == pytest.approx(-1.0)
+    assert best_correlation(255 - image[:1], image[:1])[0] == pytest.approx(1.0)  # same edges
+    assert best_correlation(image[:1], image[1:])[0] < 0.9
 
 
 def test_what_cannot_be_measured_is_refused_in_words() -> None:
