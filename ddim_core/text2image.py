@@ -192,6 +192,12 @@ def save_base(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     """Writes the pipeline as a folder that `StableDiffusionPipeline.from_pretrained` opens.
 
     The vocabulary is also written in CLIP's own two files, which older versions read.
+
+    Raises:
+        ValueError: If a weight is not finite.
     """
+    for name in ("unet", "text_encoder"):
+        if not all(bool(p.isfinite().all()) for p in getattr(pipeline, name).parameters()):
+            raise ValueError(f"the {name} has weights that are not finite; lower the learning_rate")
     pipeline.save_pretrained(folder, safe_serialization=True)
     pipeline.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))

@@ -62,6 +62,13 @@ class BaseTrainSpec:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
         if not 0.0 <= self.caption_drop < 1.0:
             raise ValueError(f"caption_drop is {self.caption_drop}; it must lie in [0, 1)")
+        if not 0.0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
+
+    @property
+    def but_for_steps(self) -> str:
+        """What must agree for one run to go on from another: all but the number of steps."""
+        return repr({name: value for name, value in asdict(self).items() if name != "steps"})
 
 
 @dataclass(frozen=True)
@@ -194,7 +201,7 @@ def _draws(
 def save_base_state(spec: BaseTrainSpec, state: BaseState, path: Path) -> None:
     """Writes the state to a file, whole or not at all."""
     record: dict[str, Any] = {
-        "spec": _resumable(spec),
+        "spec": spec.but_for_steps,
         "step": state.step,
         "networks": state.networks.state_dict(),
         "average": state.average,
@@ -220,7 +227,7 @@ def load_base_state(
     if hashlib.sha256(data[DIGEST_SIZE:]).digest() != data[:DIGEST_SIZE]:
         raise ValueError(f"{path.name} is damaged: its bytes do not have their digest")
     record = torch.load(io.BytesIO(data[DIGEST_SIZE:]), weights_only=True)
-    if record["spec"] != _resumable(spec) or record["step"] > spec.steps:
+    if record["spec"] != spec.but_for_steps or record["step"] > spec.steps:
         raise ValueError(f"{path.name} was saved by another run than {spec}")
     state = start_base(spec, captions)
     state.networks.load_state_dict(record["networks"])
@@ -228,8 +235,3 @@ def load_base_state(
     state.optimizer.load_state_dict(record["optimizer"])
     state.step = record["step"]
     return state
-
-
-def _resumable(spec: BaseTrainSpec) -> str:
-    """What must agree for one run to go on from another: all but the number of steps."""
-    return repr({name: value for name, value in asdict(spec).items() if name != "steps"})

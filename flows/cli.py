@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli_base import train_base
 from flows.cli_lora import lora
 from flows.cli_options import integers, numbers, one_sentence, option, stop
 from flows.cli_paper import paper
@@ -130,6 +131,7 @@ def train(
 app.command("swiss-roll")(swiss_roll)
 app.command("paper")(paper)
 app.add_typer(lora, name="lora")
+app.command("train-base")(train_base)
 
 
 def main() -> None:
