@@ -23,7 +23,7 @@ VARIANTS = ["*fp16*", "*non_ema*"]
 
 transformers_logging.disable_progress_bar()  # a bar for each part that is opened tells nothing
 diffusers_logging.disable_progress_bar()
-_loading = Lock()  # libraries change global defaults while they build a network
+LOADING = Lock()  # libraries change global defaults while they build a network
 
 
 def locate_base(name: str) -> Path:
@@ -104,7 +104,7 @@ def load_text_encoders(folder: Path) -> list[Any]:
 
 def load_tokenizers(folder: Path) -> list[Any]:
     """Returns the tokenizers that belong to the text encoders."""
-    with _loading:
+    with LOADING:
         return [
             _class_of(folder, part).from_pretrained(folder / part, local_files_only=True)
             for part in ("tokenizer", "tokenizer_2")
@@ -127,7 +127,7 @@ def load_noise_scheduler(folder: Path) -> DDPMScheduler:
 
 def load_pipeline(folder: Path, device: str = "cpu") -> Any:
     """Returns the whole pipeline in float32, without a safety checker or progress bar."""
-    with _loading:
+    with LOADING:
         given = {} if is_xl(folder) else {"safety_checker": None, "requires_safety_checker": False}
         pipeline = DiffusionPipeline.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **given
@@ -166,7 +166,7 @@ def _class_of(folder: Path, part: str) -> Any:
 
 def _frozen(folder: Path, part: str, kind: Any) -> Any:
     try:
-        with _loading:
+        with LOADING:
             model = kind.from_pretrained(
                 folder / part, local_files_only=True, use_safetensors=True, dtype=torch.float32
             )

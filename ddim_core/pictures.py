@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.utils import logging
 from numpy.typing import NDArray
 
+from ddim_core.lora_base import LOADING, load_pipeline
 from ddim_core.noise import ImageNoise
 from ddim_core.pixels import to_uint8
 
@@ -28,24 +29,30 @@ def open_pipeline(base: Path, lora: Path | None = None, device: str = "cpu") -> 
     Raises:
         ValueError: If either folder cannot be opened.
     """
-    index = base / "model_index.json"
-    if not index.is_file():
+    if not (base / "model_index.json").is_file():
         raise ValueError(f"{base} is no diffusers pipeline; it must hold a model_index.json")
-    known = json.loads(index.read_text("utf-8"))
-    unchecked = {"safety_checker": None} if "safety_checker" in known else {}
     try:
-        pipeline = DiffusionPipeline.from_pretrained(
-            base, torch_dtype=torch.float32, local_files_only=True, **unchecked
-        )
+        pipeline = load_pipeline(base, device)
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{base} cannot be opened as a pipeline: {error}") from error
-    pipeline.set_progress_bar_config(disable=True)
     if lora is not None:
         try:
-            pipeline.load_lora_weights(lora, adapter_name=ADAPTER)
+            with LOADING, _quiet():
+                pipeline.load_lora_weights(lora, adapter_name=ADAPTER)
         except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(f"{lora} cannot be laid over {base.name}: {error}") from error
-    return pipeline.to(device)
+    return pipeline
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps diffusers from saying that a LoRA has no part in the text encoder."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def set_scale(pipeline: Any, scale: float) -> None:
