@@ -88,7 +88,7 @@ class OneProcess:
 
 
 class Accelerated:
-    """The processes of `accelerate launch`: tried on CPUs (gloo), untested on GPUs."""
+    """Several processes, by accelerate: tried on CPUs (gloo), untested on GPUs."""
 
     def __init__(self, device: str, precision: Precision) -> None:
         from accelerate import Accelerator

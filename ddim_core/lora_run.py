@@ -1,6 +1,6 @@
 """One LoRA training in a folder: it saves its state, keeps checkpoints, and goes on after a kill.
 
-`python -m ddim_core.lora_run FOLDER` is what `accelerate launch` starts in each process.
+`python -m ddim_core.lora_run FOLDER` is what each of several processes runs.
 """
 
 from __future__ import annotations
@@ -105,18 +105,19 @@ def run(job: LoraJob, folder: Path, engine: Engine | None = None) -> Iterator[Lo
 
 
 def run_apart(job: LoraJob, folder: Path) -> None:
-    """Trains in several processes, by `accelerate launch`; untested on GPUs.
+    """Trains in several processes with accelerate: tried on CPUs, untested on GPUs.
+
+    They are started by torch's own launcher, as `accelerate launch` does for GPUs; that one starts
+    a single process on a CPU.
 
     Raises:
         RuntimeError: If they fail; the message is the end of what they said.
     """
     _write_job(job, folder)
-    cpu = ["--cpu"] if job.execution.device == "cpu" else ["--multi_gpu"]
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", *cpu, "--num_machines", "1",
-        "--num_processes", str(job.execution.processes), "--mixed_precision", job.spec.precision,
-        "--dynamo_backend", "no", "--num_cpu_threads_per_process", str(job.execution.threads),
-        "--main_process_port", "0", "-m", "ddim_core.lora_run", str(folder.absolute()),
+        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        "--nproc_per_node", str(job.execution.processes),
+        "-m", "ddim_core.lora_run", str(folder.absolute()),
     ]  # fmt: skip
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -197,6 +198,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     job = _read_job(folder)
     engine = Accelerated(job.execution.device, job.spec.precision)
+    if engine.n_processes != job.execution.processes:
+        raise RuntimeError(f"{engine.n_processes} processes run, not {job.execution.processes}")
     for _ in run(job, folder, engine):
         pass
     engine.accelerator.end_training()

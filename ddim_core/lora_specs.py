@@ -168,7 +168,7 @@ class LoraExecution:
     Attributes:
         device: A torch device; `cpu`, or `cuda` (untested).
         threads: Torch threads.
-        processes: Processes of `accelerate launch` that share each batch; 1 needs none.
+        processes: Processes that share each batch, by accelerate; 1 needs none.
         gradient_checkpointing: Compute activations twice instead of keeping them.
     """
 

@@ -72,7 +72,7 @@ DinoFolder = Annotated[str | None, option("DINO or DINOv2 folder or hub id.")]
 Seed = Annotated[int | None, option("Keys everything random [0].")]
 Device = Annotated[str | None, option("cpu, or cuda (untested) [cpu].")]
 Threads = Annotated[int | None, option("Torch threads [2].")]
-Processes = Annotated[int | None, option("Processes of accelerate launch [1].")]
+Processes = Annotated[int | None, option("Processes that share each batch, by accelerate [1].")]
 Checkpointing = Annotated[bool | None, option("Gradient checkpointing: less memory [off].")]
 
 

@@ -80,7 +80,7 @@ def observe() -> dict[str, list[Any]]:
         setattr(place, name, observer)
 
     watch(torch, "randn_like", "noise")
-    watch(torch, "randn", "offset", wanted=lambda a: isinstance(a[0], tuple) and len(a[0]) == 4)
+    watch(torch, "randn", "offset", wanted=lambda a: isinstance(a[0], tuple) and a[0][2:] == (1, 1))
     watch(torch, "randint", "timesteps", wanted=lambda a: a[:2] == (0, 1000))
     watch(vae_module, "randn_tensor", "latent_noise")
     watch(AutoencoderKL, "encode", "pixels", of_input=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from parity import (
     CLASS_PROMPT,
     GOLDEN,
     INSTANCE_PROMPT,
+    RATE,
     RESOLUTION,
     STEPS,
     write_data,
@@ -24,10 +26,10 @@ from ddim_core.lora_batches import Group, TrainingImages
 from ddim_core.lora_data import read_captioned, read_photos
 from ddim_core.lora_latents import encode_latents
 from ddim_core.lora_loss import Prompts
-from ddim_core.lora_specs import LatentSpec, LoraExecution
+from ddim_core.lora_specs import LatentSpec, LoraExecution, LoraSpec
 from ddim_core.lora_text import distinct_prompts, embed_prompts
 
-# Asked for by the project. Rounding alone differs by some 1e-7 a step: sums in another order.
+# Asked for by the project; 2e-7 were seen, which is sums of float32 in another order.
 RELATIVE = 1e-4
 
 
@@ -82,24 +84,29 @@ def replayed(case: str, golden: dict[str, np.ndarray], sets: list[TrainingImages
     )
 
 
+def our_losses(case: str, spec: LoraSpec, folder: Path) -> np.ndarray:
+    torch.set_num_threads(1)
+    golden = recorded(case)
+    base = write_tiny_base(folder / "base", CASES[case].prediction_type)
+    write_data(folder)
+    sets, prompts = our_images(base, folder, case)
+    state = start(spec, base, LoraExecution())
+    first = {k.removeprefix("weights/"): v for k, v in golden.items() if k.startswith("weights/")}
+    set_weights(state.parameters, {name: torch.from_numpy(v) for name, v in first.items()})
+    steps = train(spec, state, prompts, sets[0], draw=lambda k: [replayed(case, golden, sets, k)])
+    return np.array([record.loss for record in steps])
+
+
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_losses_of_the_first_twenty_steps_are_those_of_diffusers_script(
     case: str, tmp_path: Path
 ) -> None:
-    torch.set_num_threads(1)
-    golden = recorded(case)
-    base = write_tiny_base(tmp_path / "base", CASES[case].prediction_type)
-    write_data(tmp_path)
-    sets, prompts = our_images(base, tmp_path, case)
-    state = start(CASES[case].spec, base, LoraExecution())
-    first = {k.removeprefix("weights/"): v for k, v in golden.items() if k.startswith("weights/")}
-    set_weights(state.parameters, {name: torch.from_numpy(v) for name, v in first.items()})
-    steps = train(
-        CASES[case].spec, state, prompts, sets[0],
-        draw=lambda k: [replayed(case, golden, sets, k)],
-    )  # fmt: skip
-    ours = np.array([record.loss for record in steps])
+    ours = our_losses(case, CASES[case].spec, tmp_path)
     assert len(ours) == STEPS
-    np.testing.assert_allclose(ours, golden["loss"], rtol=RELATIVE)
-    # The weights move enough that the losses would show another gradient or rate.
-    assert np.abs(np.diff(golden["loss"])).min() > 0.0
+    np.testing.assert_allclose(ours, recorded(case)["loss"], rtol=RELATIVE)
+
+
+def test_a_learning_rate_a_tenth_lower_would_be_seen(tmp_path: Path) -> None:
+    spec = replace(CASES["dreambooth"].spec, learning_rate=0.9 * RATE)
+    theirs = recorded("dreambooth")["loss"]
+    assert np.abs(our_losses("dreambooth", spec, tmp_path) / theirs - 1.0).max() > 10 * RELATIVE
