@@ -43,7 +43,7 @@ class BaseTrainSpec:
     """
 
     model: BaseSpec = field(default_factory=BaseSpec)
-    steps: int = 24000
+    steps: int = 9900
     batch_size: int = 16
     learning_rate: float = 1e-3
     warmup_steps: int = 200
