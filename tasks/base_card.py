@@ -12,7 +12,7 @@ import jinja2
 from prefect import task
 
 from ddim_core.emoji_judge import CLASSES, EmojiJudge, expected_of
-from ddim_core.emoji_scenes import TEMPLATES, Scene, base_scenes, unseen_scenes
+from ddim_core.emoji_scenes import SUBJECTS, TEMPLATES, Scene, base_scenes, unseen_scenes
 from ddim_core.lora_figures import picture_rows
 from ddim_core.scorecard import groups_of, share_measure
 from ddim_core.scorecard_specs import PromptSet
@@ -83,4 +83,6 @@ def write_base_card(
 def _scenes(unseen: bool) -> list[Scene]:
     if unseen:
         return unseen_scenes()
-    return list({scene.subject: scene for scene in base_scenes()}.values())
+    scenes = base_scenes()
+    each = len(scenes) // len(SUBJECTS)
+    return [scenes[i * each + i % each] for i in range(len(SUBJECTS))]
