@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,9 +61,10 @@ def write_base_card(
     output: str,
 ) -> str:
     """Copies the base to a folder, with a model card and a picture; returns the folder."""
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(store.get_folder(base), folder, dirs_exist_ok=True)
+    source, folder = store.get_folder(base), Path(output)
+    for path in (path for path in source.rglob("*") if path.is_file()):
+        # Never in place: whoever has the old weights mapped into memory would crash.
+        store.write_whole(str(folder / path.relative_to(source)), path.read_bytes())
     images = store.get_arrays(pictures)["images"][:: len(TEMPLATES)]
     rows = [images[i * SHOWN : (i + 1) * SHOWN] for i in range(len(images) // SHOWN)]
     (folder / "samples.png").write_bytes(picture_rows({" " * i: x for i, x in enumerate(rows)}))
