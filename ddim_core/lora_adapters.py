@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from diffusers import UNet2DConditionModel
 from peft import LoraConfig
 from torch import Tensor, nn
 
+from ddim_core.lora_base import unet_config
 from ddim_core.lora_specs import LoraSpec
 from ddim_core.seeding import seeded_weights
 
@@ -43,6 +45,16 @@ def target_modules(unet: nn.Module, targets: Sequence[str]) -> list[str]:
             )
         ends += found
     return list(dict.fromkeys(ends))
+
+
+def require_targets(base: Path, targets: Sequence[str]) -> None:
+    """Makes sure that every target is there, from the base's configuration alone.
+
+    Raises:
+        ValueError: If one is not; see `target_modules`.
+    """
+    with torch.device("meta"):
+        target_modules(UNet2DConditionModel.from_config(unet_config(base)), targets)
 
 
 def attach(unet: UNet2DConditionModel, encoders: Sequence[Any], spec: LoraSpec) -> None:

@@ -153,6 +153,11 @@ def own_resolution(folder: Path) -> int:
     return latent_factor(folder) * int(size if isinstance(size, int) else size[0])
 
 
+def unet_config(folder: Path) -> dict[str, Any]:
+    """Returns the configuration of the U-Net."""
+    return _config(folder, "unet")
+
+
 def _config(folder: Path, part: str) -> dict[str, Any]:
     return dict(json.loads((folder / part / "config.json").read_text()))
 

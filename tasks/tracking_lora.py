@@ -13,11 +13,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.time import get_current_time_millis
 from prefect import task
 
+from ddim_core.digest import digest, file_digest
 from ddim_core.lora_specs import LatentSpec, LoraSpec
 from tasks import places, store
 from tasks.tracking import _experiment
 
-EXPERIMENT, IDENTITY = "lora", "ddim.identity"
+EXPERIMENT, IDENTITY, FILES = "lora", "ddim.identity", "ddim.files"
 POINTS_PER_BATCH = 1000  # MLflow takes no more at once
 
 
@@ -36,7 +37,7 @@ def track_lora(record: dict[str, Any], spec: LoraSpec, latents: LatentSpec, fold
         if run.info.status != "FINISHED":
             _log_parameters(client, run, spec, latents)
             _log_curves(client, run, record["training"])
-        client.log_artifacts(run.info.run_id, folder)
+        _log_files(client, run, Path(folder))
         _register(client, run, record)
         if run.info.status != "FINISHED":
             client.set_terminated(run.info.run_id)
@@ -74,6 +75,14 @@ def _log_curves(client: MlflowClient, run: Run, training: dict[str, Any]) -> Non
         points.append(Metric(f"total_{name}", float(training[name]), now, 0))
     for start in range(0, len(points), POINTS_PER_BATCH):
         client.log_batch(run.info.run_id, metrics=points[start : start + POINTS_PER_BATCH])
+
+
+def _log_files(client: MlflowClient, run: Run, folder: Path) -> None:
+    """Uploads the folder, unless these very files are there."""
+    content = digest([[path.name, file_digest(path)] for path in sorted(folder.iterdir())])
+    if run.data.tags.get(FILES) != content:
+        client.log_artifacts(run.info.run_id, str(folder))
+        client.set_tag(run.info.run_id, FILES, content)
 
 
 def _register(client: MlflowClient, run: Run, record: dict[str, Any]) -> None:
