@@ -16,7 +16,7 @@ demo: setup
 	$(BIN)/ddim grid
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup
 
 bench: setup
 	$(BIN)/python -m benchmarks.run

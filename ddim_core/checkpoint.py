@@ -1,19 +1,31 @@
-"""Checkpoints on disk: diffusers pipeline folders, written byte for byte alike, read offline."""
+"""Checkpoints on disk: diffusers pipeline folders, written byte for byte alike, read offline.
+
+This is the one layout that sampling knows; `adopt` brings other people's files into it.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-from safetensors import SafetensorError
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DConditionModel, UNet2DModel
+from torch import Tensor
 
+from ddim_core.latent import (
+    LatentSpace,
+    PromptEncoder,
+    load_latent_space,
+    load_prompt_encoder,
+    require_complete,
+)
 from ddim_core.models import UNetModel
 from ddim_core.schedule import NoiseSchedule
-from ddim_core.specs import NoiseSpec
+from ddim_core.specs import NoiseSpec, PredictionType, require_choice
+from ddim_core.wide_time import CLASS_NAME as WIDE_TIME
+from ddim_core.wide_time import load_wide_time_unet
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 PICKLE_NAME = "diffusion_pytorch_model.bin"
@@ -35,6 +47,10 @@ class Checkpoint:
         name: The folder's name, for people.
         n_classes: Classes that the network is told of; None for an unconditional one.
         null_label: Its label for "no class", which guidance needs; None if it has none.
+        latent: Where it draws latents: what makes pixels of them.
+        prompts: Where it is told of a text: what makes embeddings of it.
+        weights: `ema` or `raw`, where its source had both; else None.
+        assumed: Sentences on what its source did not say.
     """
 
     model: UNetModel
@@ -46,9 +62,27 @@ class Checkpoint:
     name: str
     n_classes: int | None = None
     null_label: int | None = None
+    latent: LatentSpace | None = None
+    prompts: PromptEncoder | None = None
+    weights: str | None = None
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what is sampled: pixels, or latents."""
+        if self.latent is None:
+            return self.channels, self.resolution, self.resolution
+        size = self.resolution // self.latent.factor
+        return int(self.latent.decoder.config["latent_channels"]), size, size
+
+    def images(self, x: Tensor) -> Tensor:
+        """Makes pixels, about [-1, 1], of what was sampled."""
+        return x if self.latent is None else self.latent.decode(x)
 
 
-def save_pipeline(folder: Path, unet: UNet2DModel, noise: NoiseSpec, training_step: int) -> None:
+def save_pipeline(
+    folder: Path, unet: UNet2DModel, noise: NoiseSpec, training_step: int | None
+) -> None:
     """Writes a folder that `diffusers.DDPMPipeline.from_pretrained` opens.
 
     The same weights, schedule and step give the same bytes. `training_step`, and which label of a
@@ -59,7 +93,7 @@ def save_pipeline(folder: Path, unet: UNet2DModel, noise: NoiseSpec, training_st
         folder: Made if it is not there.
         unet: The network to save, usually the moving average of the trained one.
         noise: The schedule it was trained on.
-        training_step: Optimiser steps behind the weights.
+        training_step: Optimiser steps behind the weights, where they are known.
     """
     pipeline = DDPMPipeline(unet=unet, scheduler=_scheduler(noise))
     pipeline.save_pretrained(folder, safe_serialization=True)
@@ -73,6 +107,9 @@ def save_pipeline(folder: Path, unet: UNet2DModel, noise: NoiseSpec, training_st
 def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
     """Opens a diffusers pipeline folder, or the folder of a bare `UNet2DModel`; never a network.
 
+    A pipeline draws pixels (DDPM, DDIM), latents (LDM), or latents for a prompt (Stable
+    Diffusion 1.x and 2.x).
+
     Args:
         folder: The local folder; weights must be safetensors.
         device: Where the network is put.
@@ -84,14 +121,9 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
     """
     try:
         return _load_checkpoint(folder, device)
-    except (
-        OSError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # other people's files can be wrong in every way
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{folder.name} cannot be opened as a checkpoint: {reason}") from error
 
@@ -99,66 +131,94 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
 def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}; a checkpoint is a local folder")
-    is_pipeline = (folder / "model_index.json").is_file()
-    unet_folder = folder / "unet" if is_pipeline else folder
-    unet = _load_unet(unet_folder).to(device)
+    is_pipeline = (folder / "unet").is_dir() or (folder / "model_index.json").is_file()
+    unet = _load_unet(folder / "unet" if is_pipeline else folder).to(device)
     schedule, prediction_type = NoiseSchedule.linear(1000, 1e-4, 0.02), "epsilon"
     if is_pipeline:
         config = _read_json(folder / "scheduler" / "scheduler_config.json")
         schedule = NoiseSchedule.from_diffusers(config)
         prediction_type = config.get("prediction_type", "epsilon")
+        require_choice("prediction_type", prediction_type, get_args(PredictionType))
+    latent = load_latent_space(folder, device) if is_pipeline else None
+    with_prompts = isinstance(unet, UNet2DConditionModel)
+    if with_prompts and latent is None:
+        raise ValueError("the network is told of a text and has no vae beside it")
     record_path = folder / RECORD_NAME
     record = _read_json(record_path) if record_path.is_file() else {}
-    n_embeddings, null_label = unet.config["num_class_embeds"], record.get("null_label")
+    n_embeddings, null_label = _labels(unet, record)
+    return Checkpoint(
+        model=UNetModel(unet),
+        schedule=schedule,
+        prediction_type=prediction_type,
+        resolution=int(unet.config["sample_size"]) * (latent.factor if latent else 1),
+        channels=latent.channels if latent else int(unet.config["in_channels"]),
+        training_step=_step(record),
+        name=folder.name,
+        n_classes=n_embeddings if null_label is None else null_label,
+        null_label=null_label,
+        latent=latent,
+        prompts=load_prompt_encoder(folder, device) if with_prompts else None,
+        weights=record.get("weights"),
+        assumed=tuple(record.get("assumed", ())),
+    )
+
+
+def _step(record: dict[str, Any]) -> int | None:
+    step = record.get("training_step")
+    if step is not None and not isinstance(step, int):
+        raise ValueError(f"training_step is {step!r} in {RECORD_NAME}; it must be a whole number")
+    return step
+
+
+def _labels(unet: Any, record: dict[str, Any]) -> tuple[int | None, int | None]:
+    n_embeddings, null_label = unet.config.get("num_class_embeds"), record.get("null_label")
     if null_label is not None and null_label != (n_embeddings or 0) - 1:
         raise ValueError(
             f"null_label is {null_label} in {RECORD_NAME}; of {n_embeddings} class embeddings it "
             "must be the last"
         )
-    return Checkpoint(
-        model=UNetModel(unet),
-        schedule=schedule,
-        prediction_type=prediction_type,
-        resolution=int(unet.config["sample_size"]),
-        channels=int(unet.config["in_channels"]),
-        training_step=record.get("training_step"),
-        name=folder.name,
-        n_classes=n_embeddings if null_label is None else null_label,
-        null_label=null_label,
-    )
+    return n_embeddings, null_label
 
 
-def _load_unet(folder: Path) -> UNet2DModel:
+def _load_unet(folder: Path) -> Any:
     config = _read_json(folder / "config.json")
-    if config.get("_class_name") != "UNet2DModel":
+    _require_known(config, folder)
+    if not (folder / WEIGHTS_NAME).is_file():
+        raise ValueError(_missing_weights(folder))
+    if config["_class_name"] == WIDE_TIME:
+        return load_wide_time_unet(config, folder / WEIGHTS_NAME)
+    with_prompts = config["_class_name"] == "UNet2DConditionModel"
+    unet = (UNet2DConditionModel if with_prompts else UNet2DModel).from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32
+    )
+    require_complete(unet, folder.name)
+    return unet
+
+
+def _require_known(config: dict[str, Any], folder: Path) -> None:
+    kind = config.get("_class_name")
+    with_text = folder.name == "unet" and (folder.parent / "text_encoder").is_dir()
+    with_prompts = kind == "UNet2DConditionModel" and with_text
+    if kind not in ("UNet2DModel", WIDE_TIME) and not with_prompts:
         raise ValueError(
-            f"{folder.name}/config.json describes a {config.get('_class_name')}; "
-            "it must be a UNet2DModel"
+            f"{folder.name}/config.json describes a {kind}; it must be a UNet2DModel, or the "
+            "UNet2DConditionModel of a whole pipeline"
         )
     if config["in_channels"] != config["out_channels"]:
         raise ValueError(
             f"the network has {config['in_channels']} input and {config['out_channels']} output "
             "channels; they must be equal (networks that learn the variance are not supported)"
         )
-    if config.get("class_embed_type"):
-        raise ValueError(
-            f"class_embed_type is {config['class_embed_type']!r}; class labels must be numbers "
-            "(num_class_embeds), or the network unconditional"
-        )
+    for name in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type"):
+        if config.get(name):
+            raise ValueError(
+                f"{name} is {config[name]!r}; class labels must be numbers (num_class_embeds), or "
+                "the network unconditional, or told of one CLIP text (Stable Diffusion 1.x, 2.x)"
+            )
+    if with_prompts and config.get("num_class_embeds"):
+        raise ValueError("the network is told of prompts and of classes; only one is supported")
     if not isinstance(config.get("sample_size"), int):
         raise ValueError(f"sample_size is {config.get('sample_size')}; it must be one whole number")
-    if not (folder / WEIGHTS_NAME).is_file():
-        raise ValueError(_missing_weights(folder))
-    unet = UNet2DModel.from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32
-    )
-    missing = [name for name, weight in unet.named_parameters() if weight.is_meta]
-    if missing:
-        raise ValueError(
-            f"{folder.name} lacks {len(missing)} weights that its config.json asks for, the first "
-            f"of them {missing[0]}"
-        )
-    return unet
 
 
 def _missing_weights(folder: Path) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ddim_core.batches import in_fixed_batches
 from ddim_core.features import require_images
-from ddim_core.images import ImageSet
+from ddim_core.image_set import ImageSet
 from ddim_core.pixels import from_uint8
 from ddim_core.seeding import seeded_weights
 from ddim_core.specs import ClassifierSpec

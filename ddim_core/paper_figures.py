@@ -66,7 +66,8 @@ def table_2_figure(records: Sequence[Row], about: str) -> bytes:
     ordered = sorted(records, key=lambda record: record["steps"])
     steps = [record["steps"] for record in ordered]
     means = [record["mse"] for record in ordered]
-    axes.plot(steps, means, "o-", ms=4, color=OURS, label=f"ours: {about}, 95 % band")
+    named = about.replace("$", r"\$")  # a name, not a formula
+    axes.plot(steps, means, "o-", ms=4, color=OURS, label=f"ours: {named}, 95 % band")
     sure = [record for record in ordered if record["mse_low"] is not None]
     # A lower end at 0 has no place on a logarithmic axis; it lies below the picture.
     low = [max(record["mse_low"], 1e-2 * record["mse"]) for record in sure]

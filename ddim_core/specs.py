@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 Variance = Literal["eta", "sigma_hat"]
 Spacing = Literal["uniform", "quad", "leading", "linspace", "trailing"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
+Weights = Literal["ema", "raw"]
 ScheduleKind = Literal["linear", "quad", "cosine", "constant", "sigmoid", "jsd", "given"]
 
 
@@ -123,12 +124,14 @@ class GridCell:
         seed: Keys every image's random stream together with the image's index; cells of one
             seed share x_T image by image.
         dtype: Number format of the sampling arithmetic.
+        prompts: Digest of the stored list of prompts, for a model that is told of a text.
     """
 
     sampler: SamplerSpec
     noise: NoiseSpec | None = None
     seed: int = 0
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    prompts: str | None = None
 
     def __post_init__(self) -> None:
         require_at_least("seed", self.seed, 0)
@@ -146,6 +149,31 @@ class GridCell:
         line = "sigma-hat" if sigma_hat else f"eta={self.sampler.eta:g}"
         scale = self.sampler.guidance_scale
         return line if scale == 1.0 else f"{line} g={scale:g}"
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """How a data set's images are made ready, besides their size.
+
+    Attributes:
+        max_broken: So many images that cannot be read are left out, and named; more are refused.
+        background: The colour (CSS) under transparent pixels.
+        skin_tones: Emoji only: with the variants of skin tone.
+    """
+
+    max_broken: int = 0
+    background: str = "white"
+    skin_tones: bool = True
+
+    def __post_init__(self) -> None:
+        require_at_least("max_broken", self.max_broken, 0)
+
+    @property
+    def label(self) -> str:
+        """What differs from the usual look, for people; empty where nothing does."""
+        differs = ["neutral"] * (not self.skin_tones)
+        differs += [f"on {self.background}"] * (self.background != "white")
+        return ", ".join(differs)
 
 
 @dataclass(frozen=True)

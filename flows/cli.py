@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli_base import train_base
+from flows.cli_data import data
 from flows.cli_lora import lora
 from flows.cli_options import integers, numbers, one_sentence, option, stop
 from flows.cli_paper import paper
@@ -35,8 +36,13 @@ def _root() -> None:
 
 @app.command()
 def grid(
-    checkpoint: Annotated[str | None, option("Diffusers folder; none: train a toy.")] = None,
-    dataset: Annotated[str | None, option("digits, an image folder or a .parquet file.")] = None,
+    checkpoint: Annotated[
+        str | None,
+        option("Folder, file, hub id or MLflow address; none: train a toy."),
+    ] = None,
+    dataset: Annotated[
+        str | None, option("digits, emoji, a folder, a .parquet file or owner/name.")
+    ] = None,
     split: Annotated[str | None, option("The part that is the reference [train, or all].")] = None,
     resolution: Annotated[int | None, option("Pixels, to train on your own data.")] = None,
     steps: Annotated[str | None, option("Numbers of steps S [5,10,20,50].")] = None,
@@ -59,6 +65,19 @@ def grid(
     device: Annotated[str | None, option("cpu, or cuda (untested) [cpu].")] = None,
     train_steps: Annotated[int | None, option("Training steps of the toy.")] = None,
     class_conditional: Annotated[bool | None, option("Train the toy with labels [off].")] = None,
+    weights: Annotated[str | None, option("ema or raw, where a checkpoint has both [ema].")] = None,
+    noise_schedule: Annotated[
+        str | None, option("linear, quad, cosine, ... [the checkpoint's own].")
+    ] = None,
+    prediction_type: Annotated[
+        str | None, option("epsilon, sample, v_prediction [the checkpoint's own].")
+    ] = None,
+    prompts: Annotated[
+        str | None, option("Prompts, one a line, or .jsonl [the data set's captions].")
+    ] = None,
+    max_broken: Annotated[int | None, option("Broken images to leave out at most [0].")] = None,
+    background: Annotated[str | None, option("Colour under transparency [white].")] = None,
+    skin_tones: Annotated[bool | None, option("Emoji with all skin tones [on].")] = None,
     workers: Annotated[int | None, option("Tasks at once [one per core].")] = None,
 ) -> None:
     """Score every (S, eta) of a grid on one checkpoint, and print the table."""
@@ -113,11 +132,16 @@ def report() -> None:
 
 @app.command()
 def train(
-    dataset: Annotated[str | None, option("digits, an image folder or a .parquet file.")] = None,
+    dataset: Annotated[
+        str | None, option("digits, emoji, a folder, a .parquet file or owner/name.")
+    ] = None,
     resolution: Annotated[int | None, option("Pixels, to train on your own data.")] = None,
     train_steps: Annotated[int | None, option("Optimiser steps.")] = None,
     seed: Annotated[int | None, option("Keys weights, batches and noise [0].")] = None,
     class_conditional: Annotated[bool | None, option("Tell it the classes [off].")] = None,
+    max_broken: Annotated[int | None, option("Broken images to leave out at most [0].")] = None,
+    background: Annotated[str | None, option("Colour under transparency [white].")] = None,
+    skin_tones: Annotated[bool | None, option("Emoji with all skin tones [on].")] = None,
 ) -> None:
     """Train the small U-Net of a data set, as a folder that diffusers opens."""
     asked = {name: value for name, value in dict(locals()).items() if value is not None}
@@ -132,6 +156,7 @@ app.command("swiss-roll")(swiss_roll)
 app.command("paper")(paper)
 app.add_typer(lora, name="lora")
 app.command("train-base")(train_base)
+app.command("data")(data)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from ddim_core.redaction import redacted
 from tasks.store import StoreError
 
 
@@ -25,7 +26,7 @@ def numbers(text: str) -> list[float]:
 
 def stop(message: str, code: int) -> NoReturn:
     """Ends with one clear sentence and an exit code."""
-    typer.echo(f"ddim: {message}", err=True)
+    typer.echo(f"ddim: {redacted(message)}", err=True)
     raise typer.Exit(code)
 
 

@@ -14,16 +14,19 @@ from prefect.futures import PrefectFuture, as_completed
 
 from ddim_core.conditioning import require_guidable
 from ddim_core.digest import digest
-from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec
+from ddim_core.sources import dataset_name
+from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec, Weights
 from flows.progress import GridProgress
 from flows.request import GridRequest
 from flows.runners import ONE_TASK_A_CORE
 from flows.train_toy import submit_training, training_split
+from tasks.captions import prompts_for
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
-from tasks.data import content_of, prepare_data
+from tasks.data import content_of, notes_on, prepare_data
 from tasks.embed import embed_images
 from tasks.extractor import inception_extractor, pixel_extractor, train_extractor
 from tasks.judge import judge_classes
+from tasks.locations import name_of
 from tasks.report import publish_report, render_report
 from tasks.sample import sample_shard
 from tasks.score import score_cell
@@ -46,6 +49,7 @@ class GridInputs:
     reference: ArtifactRef
     extractor: dict[str, Any]
     floor: dict[str, Any] | None
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -87,15 +91,27 @@ def fid_grid(
     device: str = "cpu",
     train_steps: int = TrainSpec.steps,
     class_conditional: bool = False,
+    weights: Weights = "ema",
+    noise_schedule: str = "",
+    prediction_type: str = "",
+    prompts: str = "",
+    max_broken: int = 0,
+    background: str = "white",
+    skin_tones: bool = True,
 ) -> dict[str, Any]:
     """Scores every (S, eta) of a grid on one checkpoint; all of it cached by content and code.
 
     Args:
-        checkpoint: Folder of a diffusers pipeline or UNet2DModel; empty trains the toy model.
-        dataset: `digits`, a folder of images, or a Parquet file with an image column.
+        checkpoint: A diffusers pipeline (DDPM, DDIM, LDM, Stable Diffusion 1.x or 2.x) or
+            UNet2DModel, as a folder or hub id; a .safetensors file with its config.json beside
+            it; a .ckpt of the official DDIM code, of pytorch_diffusion or of KAIST's course; an
+            MLflow address (runs:/, models:/, mlflow-artifacts:/). Empty trains the toy model.
+        dataset: `digits`, `emoji`, a folder of images (flat, a folder per class, or with splits),
+            a Parquet file with an image column, or `owner/name` of a Hugging Face data set.
         split: The part of the data set that is the reference; empty takes `train` where there is
             one, else all.
-        resolution: Size in pixels of a toy model trained on a data set of your own.
+        resolution: Size in pixels of a toy model trained on a data set of your own; images are
+            resized to a checkpoint's own size.
         steps: Numbers of steps S.
         etas: Noise fractions eta in [0, 1]; 0 is deterministic DDIM, 1 is DDPM-like.
         sigma_hat: Also score the larger DDPM variance, the official code's ddpm_noisy.
@@ -114,6 +130,17 @@ def fid_grid(
         device: `cpu`, or a CUDA device.
         train_steps: Training steps of the toy model.
         class_conditional: Train the toy model with the data set's labels.
+        weights: `ema` takes the moving average where a checkpoint has both, `raw` the others.
+        noise_schedule: Instead of the checkpoint's own: linear, quad, cosine, constant, sigmoid
+            or jsd, with the usual ends.
+        prediction_type: Instead of the checkpoint's own: epsilon, sample or v_prediction.
+        prompts: For a checkpoint that is told of a text: a file with one prompt a line, or a
+            .jsonl with captions; empty takes the data set's captions. Image k is drawn for prompt
+            k mod n.
+        max_broken: So many images that cannot be read are left out, and named in the report; more
+            are refused.
+        background: The colour (CSS) under transparent pixels.
+        skin_tones: With the variants of skin tone, of `emoji`.
 
     Returns:
         Where the report is, how many cells landed, and how many images had to be drawn.
@@ -147,30 +174,41 @@ def _prepare(request: GridRequest) -> GridInputs:
 
     The toy model and the extractor are trained side by side.
     """
-    content = content_of(request.dataset)
+    content = content_of(request.dataset, request.images())
     training = None
     if request.checkpoint:
-        name = Path(request.checkpoint).resolve().name
-        checkpoint = open_checkpoint(import_checkpoint(request.checkpoint), name)
+        imported = import_checkpoint(request.checkpoint, request.weights)
+        checkpoint = open_checkpoint(imported, name_of(request.checkpoint))
         resolution: int | None = checkpoint["resolution"]
+        if request.resolution not in (None, resolution):
+            raise ValueError(
+                f"resolution is {request.resolution}, and the checkpoint makes images of "
+                f"{resolution} pixels; leave it out"
+            )
         _cells(request, checkpoint)  # S > T is found here, before anything is trained
     else:
         training = submit_training(
             request.dataset, request.resolution, request.train_steps, request.seed, request.device,
-            request.class_conditional,
+            request.class_conditional, request.images(),
         )  # fmt: skip
         resolution = request.resolution
 
     def data(split: str) -> dict[str, Any]:
-        return prepare_data(content, split, resolution, location=request.dataset)
+        """A split in the channels of the checkpoint, which a toy takes from its training images."""
+        channels = None
+        if request.checkpoint:
+            channels = checkpoint["channels"]
+        elif split != (fitted := training_split(request.dataset)):
+            channels = data(fitted)["channels"]
+        return prepare_data(content, split, resolution, request.dataset, channels, request.images())
 
+    reference_images = data(request.split)
     held_out_split = request.held_out_split()
     held_out = data(held_out_split) if held_out_split else None
-    reference_images = data(request.split)
     extractor_future = _submit_extractor(request, data, held_out)
     if training is not None:
         kind = "-conditional" if request.class_conditional else ""
-        name = f"toy-{Path(request.dataset).stem}{kind}"
+        name = f"toy-{Path(dataset_name(request.dataset)).stem}{kind}"
         checkpoint = open_checkpoint(training.result(), name)
     if checkpoint["channels"] != reference_images["channels"]:
         raise ValueError(
@@ -183,12 +221,20 @@ def _prepare(request: GridRequest) -> GridInputs:
     if held_out:
         floor = score_cell([embed_images(held_out, extractor, execution)], reference)
     cells = _cells(request, checkpoint)
-    return GridInputs(checkpoint, cells, reference_images, reference, extractor, floor)
+    notes = notes_on(reference_images, *([held_out] if held_out else []))
+    return GridInputs(checkpoint, cells, reference_images, reference, extractor, floor, notes)
 
 
 def _cells(request: GridRequest, checkpoint: CheckpointRecord) -> list[GridCell]:
-    cells = request.cells(checkpoint["n_train"], checkpoint["prediction_type"])
+    prompts = None
+    if checkpoint["with_prompts"] or request.prompts:
+        prompts = prompts_for(checkpoint["with_prompts"], request.prompts, request.dataset)
+    cells = request.cells(
+        checkpoint["n_train"], checkpoint["prediction_type"], checkpoint["is_latent"], prompts
+    )
     for cell in cells:
+        if checkpoint["with_prompts"]:
+            continue  # the empty prompt is always there to be guided away from
         require_guidable(
             checkpoint["n_classes"], checkpoint["null_label"], cell.sampler.guidance_scale
         )
@@ -289,9 +335,9 @@ def _protocol(request: GridRequest, inputs: GridInputs) -> dict[str, Any]:
         "extractor_digest": inputs.extractor["artifact"],
         "extractor": inputs.extractor["kind"],
         "reference_digest": inputs.reference_images["artifact"],
-        "dataset": Path(request.dataset).name,
+        "dataset": ", ".join(filter(None, [dataset_name(request.dataset), request.images().label])),
         "split": request.split,
-        "resize": "native" if request.dataset == "digits" else "pillow-bicubic",
+        "resize": inputs.reference_images["resize"],
         "n_images": request.n_images,
         "shard_size": request.shard_size,
     }
@@ -311,12 +357,14 @@ def _report(
     landed = [f for f in work if cell_digest(f.cell, ref, protocol) in in_rows]
     about = {
         "floor": inputs.floor,
+        "notes": inputs.notes,
         "test_accuracy": inputs.extractor.get("test_accuracy"),
-        "findings": lint_schedule(inputs.checkpoint["ref"], [futures.cell for futures in work]),
+        "findings": inputs.checkpoint["assumed"]
+        + lint_schedule(inputs.checkpoint["ref"], [futures.cell for futures in work]),
     }
     report = render_report(rows, [futures.shards[0].result() for futures in landed], about)
     place = publish_report(grid, report, rows)
-    for sentence in report["reading"]:
+    for sentence in [*report["reading"], *inputs.notes]:
         progress.say(sentence)
     complete = len(rows) == len(inputs.cells)
     tracked = track_grid(grid, rows, report, complete, return_state=True)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ddim_core.digest import digest
 from ddim_core.schedule import timesteps
+from ddim_core.sources import dataset_name
 from ddim_core.specs import GridCell, SamplerSpec, Spacing, TrainSpec, require_at_least
 from flows.fid_grid import fid_grid
 from flows.request import GridRequest
@@ -28,6 +29,7 @@ from tasks.explore import (
     require_unconditional,
     x0_sequence,
 )
+from tasks.locations import name_of
 from tasks.paper_report import error_text, publish_paper_report, read_rows, render_paper_report
 from tasks.sample import sample_shard
 from tasks.store import check_writable
@@ -158,14 +160,16 @@ def _prepare(request: PaperRequest, grid: GridRequest) -> tuple[CheckpointRecord
     """
     model = None
     if grid.checkpoint:
-        name = Path(grid.checkpoint).resolve().name
-        model = open_checkpoint(import_checkpoint(grid.checkpoint), name)
-        require_unconditional(model["n_classes"])
+        model = open_checkpoint(import_checkpoint(grid.checkpoint), name_of(grid.checkpoint))
+        require_unconditional(model["n_classes"], model["is_latent"])
         request.require_steps(model["n_train"])
     resolution = model["resolution"] if model else grid.resolution
     held_out = grid.held_out_split()
     split = held_out or grid.split
-    images = prepare_data(content_of(grid.dataset), split, resolution, location=grid.dataset)
+    images = prepare_data(
+        content_of(grid.dataset), split, resolution, grid.dataset,
+        model["channels"] if model else None,
+    )  # fmt: skip
     if request.n_reconstructed > images["n"]:
         raise ValueError(
             f"n_reconstructed is {request.n_reconstructed} and {grid.dataset!r} {split} has "
@@ -180,8 +184,12 @@ def _prepare(request: PaperRequest, grid: GridRequest) -> tuple[CheckpointRecord
         training = submit_training(
             grid.dataset, grid.resolution, grid.train_steps, grid.seed, grid.device
         )
-        model = open_checkpoint(training.result(), f"toy-{Path(grid.dataset).stem}")
-    about = {"dataset": Path(grid.dataset).name, "split": split, "held_out": held_out is not None}
+        model = open_checkpoint(training.result(), f"toy-{Path(dataset_name(grid.dataset)).stem}")
+    about = {
+        "dataset": dataset_name(grid.dataset),
+        "split": split,
+        "held_out": held_out is not None,
+    }
     return model, {"images": images, "about": {**about, "n": request.n_reconstructed}}
 
 

@@ -5,22 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any, get_args
 
+from ddim_core.emoji import rgb_of
 from ddim_core.images import splits_of
 from ddim_core.schedule import timesteps
 from ddim_core.specs import (
     Execution,
     GridCell,
+    ImageSpec,
+    NoiseSpec,
+    PredictionType,
     SamplerSpec,
     Spacing,
     Variance,
+    Weights,
     require_at_least,
     require_choice,
 )
-from flows.train_toy import toy_spec, training_split
+from flows.train_toy import toy_resolution, toy_spec, training_split
 from tasks.extractor import EXTRACTORS
+from tasks.locations import require_location
 from tasks.models import require_device
 
+SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
 LEAST_IMAGES = 2  # one image has no covariance
 
 
@@ -52,6 +60,13 @@ class GridRequest:
     device: str
     train_steps: int
     class_conditional: bool
+    weights: Weights
+    noise_schedule: str
+    prediction_type: str
+    prompts: str
+    max_broken: int
+    background: str
+    skin_tones: bool
 
     def __post_init__(self) -> None:
         require_at_least("n_images", self.n_images, LEAST_IMAGES)
@@ -71,12 +86,15 @@ class GridRequest:
         if not self.split:
             object.__setattr__(self, "split", training_split(self.dataset))
         require_choice("split", self.split, tuple(splits_of(self.dataset)))
-        if self.checkpoint and not Path(self.checkpoint).is_dir():
-            raise ValueError(
-                f"there is no checkpoint folder {self.checkpoint!r}; give a diffusers pipeline "
-                "folder, or leave it empty to train the toy model"
-            )
+        if self.checkpoint:
+            require_location(self.checkpoint)
+        require_choice("weights", self.weights, get_args(Weights))
+        require_choice("noise_schedule", self.noise_schedule, ("", *SCHEDULES))
+        require_choice("prediction_type", self.prediction_type, ("", *get_args(PredictionType)))
+        rgb_of(self.images().background)
         if not self.checkpoint:
+            resolution = toy_resolution(self.dataset, self.resolution)
+            object.__setattr__(self, "resolution", resolution)
             spec = toy_spec(self.dataset, self.resolution, 1, self.train_steps, self.seed)
             for cell in self.cells(spec.noise.n_train, "epsilon"):
                 if not self.class_conditional and cell.sampler.guidance_scale != 1.0:
@@ -88,12 +106,28 @@ class GridRequest:
             self.cells(max(self.steps), "epsilon")  # all but S > T, which the checkpoint tells
         self.execution()
 
-    def cells(self, n_train: int, prediction_type: str) -> list[GridCell]:
+    def cells(
+        self,
+        n_train: int,
+        prediction_type: str,
+        is_latent: bool = False,
+        prompts: str | None = None,
+    ) -> list[GridCell]:
         """Returns the grid's cells, by row and then by S, for a checkpoint with T = n_train.
+
+        Args:
+            n_train: T of the checkpoint.
+            prediction_type: The checkpoint's own, used where the request has no other.
+            is_latent: It draws latents, which have no range to clip to.
+            prompts: Digest of its stored prompts, if it is told of a text.
 
         Raises:
             ValueError: If a setting cannot be, such as S = 0, S > T or eta = 2.
         """
+        if is_latent and self.clip:
+            raise ValueError("clip is on, and the checkpoint draws latents; clipping is for pixels")
+        kind: Any = self.noise_schedule  # checked above
+        noise = NoiseSpec(kind, n_train) if kind else None
         rows: list[tuple[Variance, float]] = [("eta", eta) for eta in dict.fromkeys(self.etas)]
         rows += [("sigma_hat", 1.0)] if self.sigma_hat else []
         cells = []
@@ -104,12 +138,13 @@ class GridRequest:
                     eta=eta,
                     variance=variance,
                     spacing=self.spacing,
-                    prediction_type=prediction_type,  # type: ignore[arg-type]  # checked there
-                    clip=self.clip or variance == "sigma_hat",  # as the official code
+                    prediction_type=self.prediction_type or prediction_type,  # type: ignore[arg-type]  # checked there
+                    # sigma_hat clips as the official code does
+                    clip=self.clip or (variance == "sigma_hat" and not is_latent),
                     guidance_scale=scale,
                 )
                 timesteps(n_train, steps, self.spacing)
-                cells.append(GridCell(sampler, seed=self.seed))
+                cells.append(GridCell(sampler, noise, self.seed, prompts=prompts))
         return cells
 
     def shards(self) -> list[tuple[int, int]]:
@@ -119,6 +154,9 @@ class GridRequest:
 
     def execution(self) -> Execution:
         return Execution(self.device, self.batch_size, self.threads)
+
+    def images(self) -> ImageSpec:
+        return ImageSpec(self.max_broken, self.background, self.skin_tones)
 
     def held_out_split(self) -> str | None:
         """Returns the data set's part that is neither trained on nor, by default, compared to."""

@@ -1,4 +1,8 @@
-"""`make serve`: Prefect, MLflow, a worker and all deployments on this machine; Ctrl-C stops all."""
+"""`make serve`: Prefect, MLflow, a worker and all deployments on this machine; Ctrl-C stops all.
+
+The servers have no passwords, so they listen on loopback; DDIM_HOST names another address, such
+as 0.0.0.0 behind a firewall.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,8 @@ from urllib.error import URLError
 
 from tasks.places import local_dir
 
-HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = ("0.0.0.0", "::")
 POOL = "ddim"
 BIN = Path(sys.executable).parent
 PATIENCE_SECONDS = 180
@@ -23,14 +28,16 @@ PATIENCE_SECONDS = 180
 def main() -> int:
     """Starts everything, says where it is, and waits; returns the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop is a Ctrl-C
+    host = os.environ.get("DDIM_HOST") or LOOPBACK
+    reached_at = LOOPBACK if host in EVERYWHERE else host
     prefect_port = os.environ.get("DDIM_PREFECT_PORT", "4200")
     mlflow_port = os.environ.get("DDIM_MLFLOW_PORT", "5000")
-    api, mlflow = f"http://{HOST}:{prefect_port}/api", f"http://{HOST}:{mlflow_port}"
+    api, mlflow = f"http://{reached_at}:{prefect_port}/api", f"http://{reached_at}:{mlflow_port}"
     database = os.environ["MLFLOW_TRACKING_URI"]
     if database.startswith("http"):  # of a terminal that was pointed at an earlier `make serve`
         database = f"sqlite:///{local_dir('mlflow.db')}"
     for port in (prefect_port, mlflow_port):
-        if _is_taken(int(port)):
+        if _is_taken(reached_at, int(port)):
             print(
                 f"serve: port {port} is taken; choose with DDIM_PREFECT_PORT, DDIM_MLFLOW_PORT",
                 file=sys.stderr,
@@ -40,10 +47,10 @@ def main() -> int:
     local_dir().mkdir(parents=True, exist_ok=True)
     started: list[subprocess.Popen[bytes]] = []
     try:
-        started.append(_start("prefect", "server", "start", "--host", HOST, "--port", prefect_port))
+        started.append(_start("prefect", "server", "start", "--host", host, "--port", prefect_port))
         started.append(
             _start(
-                *("mlflow", "server", "--host", HOST, "--port", mlflow_port),
+                *("mlflow", "server", "--host", host, "--port", mlflow_port),
                 *("--backend-store-uri", database),
                 *("--artifacts-destination", local_dir("mlartifacts").as_uri()),
             )
@@ -55,6 +62,8 @@ def main() -> int:
         _run("prefect", "--no-prompt", "deploy", "--all")
         started.append(_start("prefect", "worker", "start", "--pool", POOL))
         print(_where(api, mlflow), flush=True)
+        if host != LOOPBACK:
+            print(f"serve: anyone who reaches {host} can run flows and read results", flush=True)
         while all(process.poll() is None for process in started):
             time.sleep(0.5)
         print("a server has ended by itself; stopping the others", file=sys.stderr)
@@ -68,9 +77,9 @@ def main() -> int:
         _stop(started)
 
 
-def _is_taken(port: int) -> bool:
+def _is_taken(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def _where(api: str, mlflow: str) -> str:

@@ -29,8 +29,9 @@ def show_table(frame: pd.DataFrame) -> None:
         return
     for protocol, rows in frame.groupby(
         ["checkpoint", "dataset", "split", "extractor", "n_images", "n_reference", "seed",
-         "spacing", "resolution", "checkpoint_digest", "reference_digest", "extractor_digest"],
-        sort=False,
+         "spacing", "resolution", "checkpoint_digest", "reference_digest", "extractor_digest",
+         "overrides"],
+        sort=False, dropna=False,
     ):  # fmt: skip
         checkpoint, dataset, split, extractor, n_images, n_reference, seed, spacing, size, *_ = (
             protocol
@@ -40,7 +41,7 @@ def show_table(frame: pd.DataFrame) -> None:
         typer.echo(
             f"\n{checkpoint}{step} {first['checkpoint_digest'][:8]} against {dataset} {split}, "
             f"{size}x{size}: N = {n_images} a cell, {n_reference} real, {extractor} features, "
-            f"{spacing} spacing, seed {seed}, 95 % intervals"
+            f"{spacing} spacing, seed {seed}, 95 % intervals{_departures(first)}"
         )
         typer.echo(
             f"{'':>16} {'S':>5} {'FID':>9} {'interval':>19} {'FID_inf':>9} {'interval':>19} "
@@ -49,6 +50,13 @@ def show_table(frame: pd.DataFrame) -> None:
         )
         for row in rows.to_dict("records"):
             typer.echo(_line({str(name): value for name, value in row.items()}))
+
+
+def _departures(row: pd.Series) -> str:
+    """What was asked for instead of the checkpoint's own settings, and which of its weights."""
+    found = [row["overrides"]] if pd.notna(row["overrides"]) and row["overrides"] else []
+    found += [f"{row['weights']} weights"] if pd.notna(row["weights"]) else []
+    return "".join(f"; {text}" for text in found)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 from prefect import flow
 
 from ddim_core.images import splits_of
-from ddim_core.specs import Execution, ToyModelSpec, TrainSpec
+from ddim_core.specs import Execution, ImageSpec, ToyModelSpec, TrainSpec
 from tasks.data import content_of, prepare_data
 from tasks.store import check_writable, get_folder
 from tasks.train import train_toy as train_toy_task
 
-DIGITS_RESOLUTION = 8
+TOY_RESOLUTIONS = {"digits": 8, "emoji": 16}  # pixels
 
 
 def toy_spec(
@@ -29,15 +29,24 @@ def toy_spec(
     Raises:
         ValueError: If no resolution is given where the data set has none of its own.
     """
-    if resolution is None:
-        if dataset != "digits":
-            raise ValueError(
-                f"no resolution is given for {dataset!r}; give the size in pixels to train a "
-                "small model at (8, 16 or 32)"
-            )
-        resolution = DIGITS_RESOLUTION
-    model = ToyModelSpec(resolution=resolution, channels=channels, n_classes=n_classes)
+    model = ToyModelSpec(
+        resolution=toy_resolution(dataset, resolution), channels=channels, n_classes=n_classes
+    )
     return TrainSpec(model=model, steps=train_steps, seed=seed)
+
+
+def toy_resolution(dataset: str, resolution: int | None) -> int:
+    """Returns the size in pixels that the toy model of a data set is trained at.
+
+    Raises:
+        ValueError: If no resolution is given where the data set has none of its own.
+    """
+    if resolution is None and dataset not in TOY_RESOLUTIONS:
+        raise ValueError(
+            f"no resolution is given for {dataset!r}; give the size in pixels to train a "
+            "small model at (8, 16 or 32)"
+        )
+    return TOY_RESOLUTIONS[dataset] if resolution is None else resolution
 
 
 def training_split(dataset: str) -> str:
@@ -52,6 +61,7 @@ def submit_training(
     seed: int,
     device: str = "cpu",
     class_conditional: bool = False,
+    spec: ImageSpec = ImageSpec(),  # noqa: B008 (frozen)
 ) -> Any:
     """Submits the training of a data set's toy model; returns the future of its checkpoint.
 
@@ -59,13 +69,17 @@ def submit_training(
     stall it.
     """
     images = prepare_data(
-        content_of(dataset), training_split(dataset), resolution, location=dataset
+        content_of(dataset, spec),
+        training_split(dataset),
+        toy_resolution(dataset, resolution),
+        location=dataset,
+        spec=spec,
     )
     n_classes = images["n_classes"] if class_conditional else None
     if class_conditional and n_classes is None:
         raise ValueError(f"class_conditional is on, but {dataset!r} has no labels to train on")
-    spec = toy_spec(dataset, resolution, images["channels"], train_steps, seed, n_classes)
-    return train_toy_task.submit(spec, images, Execution(device=device))
+    training = toy_spec(dataset, resolution, images["channels"], train_steps, seed, n_classes)
+    return train_toy_task.submit(training, images, Execution(device=device))
 
 
 @flow(name="train-toy", validate_parameters=True)
@@ -75,15 +89,19 @@ def train_toy(
     train_steps: int = TrainSpec.steps,
     seed: int = 0,
     class_conditional: bool = False,
+    max_broken: int = 0,
+    background: str = "white",
+    skin_tones: bool = True,
 ) -> dict[str, Any]:
     """Trains a small U-Net on a data set; goes on where a killed run stopped.
 
     Args:
-        dataset: `digits`, a folder of images, or a Parquet file with an image column.
-        resolution: Size in pixels; digits have their own.
+        dataset: As of `fid-grid`: `digits`, `emoji`, a folder, a Parquet file, `owner/name`.
+        resolution: Size in pixels; digits have 8, emoji 16.
         train_steps: Optimiser steps.
         seed: Keys the initial weights, the batches and the noise.
         class_conditional: Tell the network each image's class, so that it can be guided.
+        max_broken, background, skin_tones: As of `fid-grid`.
 
     Returns:
         The checkpoint's folder, for `DDPMPipeline.from_pretrained`, and its digest.
@@ -93,8 +111,9 @@ def train_toy(
     """
     check_writable()
     toy_spec(dataset, resolution, 1, train_steps, seed)
+    spec = ImageSpec(max_broken, background, skin_tones)
     training = submit_training(
-        dataset, resolution, train_steps, seed, class_conditional=class_conditional
+        dataset, resolution, train_steps, seed, class_conditional=class_conditional, spec=spec
     )
     trained = training.result()
     folder: Path = get_folder(trained)

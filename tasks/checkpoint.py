@@ -1,16 +1,19 @@
-"""A checkpoint's folder in, its content in the store and what is known of it out."""
+"""A checkpoint's location in, its content in the store and what is known of it out."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TypedDict
 
 from prefect import task
 
-from ddim_core.checkpoint import load_checkpoint
+from ddim_core.adopt import source_digest, source_files
+from ddim_core.schedule import NoiseSchedule
 from ddim_core.schedule_lint import lint
-from ddim_core.specs import GridCell
-from tasks import store
+from ddim_core.specs import GridCell, Weights
+from tasks.convert import convert_checkpoint
+from tasks.locations import fetch_checkpoint, is_local, name_of, require_location
 from tasks.models import checkpoint_in_memory
 from tasks.store import ArtifactRef
 
@@ -27,6 +30,10 @@ class CheckpointRecord(TypedDict):
     training_step: int | None
     n_classes: int | None
     null_label: int | None
+    is_latent: bool
+    with_prompts: bool
+    weights: str | None
+    assumed: list[str]
 
 
 @task(name="open-checkpoint")
@@ -43,23 +50,47 @@ def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
         training_step=loaded.training_step,
         n_classes=loaded.n_classes,
         null_label=loaded.null_label,
+        is_latent=loaded.latent is not None,
+        with_prompts=loaded.prompts is not None,
+        weights=loaded.weights,
+        assumed=list(loaded.assumed),
     )
 
 
-@task(name="import-checkpoint")
-def import_checkpoint(location: str) -> ArtifactRef:
-    """Copies a checkpoint folder into the store, once per content."""
-    load_checkpoint(Path(location))  # refuses what is no checkpoint before anything is copied
-    return store.put_folder(Path(location))
+def import_checkpoint(location: str, weights: Weights = "ema") -> ArtifactRef:
+    """Brings a checkpoint of any known form into the store, converted once per content.
+
+    Args:
+        location: A folder or file, a hub id, or an MLflow address; an alias of MLflow is looked
+            up each time.
+        weights: `ema` takes the moving average where there are both, `raw` the others.
+
+    Raises:
+        ValueError: If it is not there, is damaged, asks to run code, or is of no known form.
+        ConnectionError: If the hub or MLflow does not answer.
+    """
+    require_location(location)
+    if is_local(location):
+        return _converted(location, weights)
+    with tempfile.TemporaryDirectory() as folder:
+        inside = Path(folder, name_of(location))
+        return _converted(fetch_checkpoint(location, str(inside)), weights)
+
+
+def _converted(place: str, weights: Weights) -> ArtifactRef:
+    source = source_digest(source_files(Path(place)))
+    return convert_checkpoint(source, weights, location=place)
 
 
 @task(name="lint-schedule")
 def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
     """Says, once each, where the steps taken differ from those asked for or from a peer's."""
-    schedule = checkpoint_in_memory(checkpoint).schedule
+    own = checkpoint_in_memory(checkpoint).schedule
     found = {
         f"S = {cell.sampler.steps}: {finding.message}": None
         for cell in cells
-        for finding in lint(schedule, cell.sampler)
+        for finding in lint(
+            NoiseSchedule.from_spec(cell.noise) if cell.noise else own, cell.sampler
+        )
     }
     return list(found)

@@ -2,53 +2,67 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ddim_core.digest import digest, file_digest
-from ddim_core.images import IMAGE_SUFFIXES, load_images
+from ddim_core.image_set import ImageSet
+from ddim_core.image_table import from_arrow, to_arrow
+from ddim_core.images import load_images, open_source
+from ddim_core.specs import ImageSpec
 from tasks import store
 from tasks.caching import cached_task
+from tasks.store import ArtifactRef
+
+MOST_NAMED = 20
 
 
-def content_of(dataset: str) -> str:
-    """Returns what identifies a data set's raw content: its name where it comes with a package,
-    else a digest over the relative names and the bytes of its files."""
-    path = Path(dataset)
-    if not path.exists():
-        return dataset
-    files = [path] if path.is_file() else _image_files(path)
-    return digest([[f.relative_to(path).as_posix(), file_digest(f)] for f in files])
-
-
-def _image_files(folder: Path) -> list[Path]:
-    """All images below a folder, through links too, since a split may be one."""
-    found = []
-    for root, _, names in os.walk(folder, followlinks=True):
-        found += [Path(root, name) for name in names]
-    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
+def content_of(dataset: str, spec: ImageSpec = ImageSpec()) -> str:  # noqa: B008 (frozen)
+    """Returns what identifies a data set's raw content, wherever it lies."""
+    return open_source(dataset, spec).content()
 
 
 @cached_task
-def prepare_data(content: str, split: str, resolution: int | None, location: str) -> dict[str, Any]:
-    """Loads and resizes one split of a data set; returns a reference to its images and labels.
+def prepare_data(
+    content: str,
+    split: str,
+    resolution: int | None,
+    location: str,
+    channels: int | None = None,
+    spec: ImageSpec = ImageSpec(),  # noqa: B008 (frozen)
+) -> dict[str, Any]:
+    """Loads and resizes one split of a data set; returns a reference to it and what is in it.
 
-    Cached on the content, wherever it lies; the artefact's digest is the data set's fingerprint.
+    Cached on the content, wherever it lies. The artefact is an Arrow stream with the columns
+    `image`, `label` and `caption`, which `datasets` opens; its digest is the fingerprint of the
+    prepared images, and changes with any pixel of the raw ones.
     """
-    data = load_images(location, split, resolution)
-    if content_of(location) != content:
+    data = load_images(location, split, resolution, channels, spec)
+    if content_of(location, spec) != content:
         raise ValueError(f"the files of {location!r} changed while they were read; run it again")
-    arrays: dict[str, np.ndarray] = {"images": data.images}
-    if data.labels is not None:
-        arrays["labels"] = data.labels
-    n_images, height, _, channels = data.images.shape
+    n_images, height, _, n_channels = data.images.shape
     return {
-        **store.put_arrays(arrays, "images"),
+        **store.put(to_arrow(data), "images"),
         "n": n_images,
         "resolution": height,
-        "channels": channels,
-        "n_classes": None if data.labels is None else int(data.labels.max()) + 1,
+        "channels": n_channels,
+        "n_classes": len(data.class_names) or None,
+        "resize": "pillow-bicubic" if data.resized else "native",
+        "fingerprint": data.fingerprint,
+        "licence": data.licence,
+        "broken": list(data.broken),
     }
+
+
+def notes_on(*splits: dict[str, Any]) -> list[str]:
+    """Says, in sentences, what a reader of a report must know of prepared splits."""
+    licences = {split["licence"] for split in splits if split["licence"]}
+    notes = [f"Real images: {licence}." for licence in sorted(licences)]
+    if broken := list(dict.fromkeys(name for split in splits for name in split["broken"])):
+        more = f"; and {len(broken) - MOST_NAMED} more" if len(broken) > MOST_NAMED else ""
+        named = "; ".join(broken[:MOST_NAMED]) + more
+        notes.append(f"Real images left out, because they are broken ({len(broken)}): {named}.")
+    return notes
+
+
+def prepared(ref: ArtifactRef) -> ImageSet:
+    """Reads a prepared split back, with its labels, captions and licence."""
+    return from_arrow(store.get(ref))

@@ -30,12 +30,17 @@ from tasks.store import ArtifactRef
 N_SHOWN = 12
 
 
-def require_unconditional(n_classes: int | None) -> None:
-    """Makes sure that a checkpoint is told of no classes.
+def require_unconditional(n_classes: int | None, is_latent: bool = False) -> None:
+    """Makes sure that a checkpoint is told of no classes and draws pixels.
 
     Raises:
-        ValueError: If it is.
+        ValueError: If it does not.
     """
+    if is_latent:
+        raise ValueError(
+            "the checkpoint draws latents; encoding, interpolation and the paper's figures need "
+            "one that draws pixels"
+        )
     if n_classes is not None:
         raise ValueError(
             f"the checkpoint is conditional on {n_classes} classes; encoding, interpolation and "
@@ -143,7 +148,7 @@ def x0_sequence(
 def _opened(ref: ArtifactRef, execution: Execution) -> Checkpoint:
     torch.set_num_threads(execution.threads)
     loaded = checkpoint_in_memory(ref, execution.device)
-    require_unconditional(loaded.n_classes)
+    require_unconditional(loaded.n_classes, loaded.latent is not None)
     return loaded
 
 

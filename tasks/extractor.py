@@ -9,7 +9,7 @@ import torch
 from prefect import task
 
 from ddim_core.classifier import train_classifier
-from ddim_core.images import ImageSet
+from ddim_core.image_set import ImageSet
 from ddim_core.inception import InceptionFeatures
 from ddim_core.specs import ClassifierSpec, Execution
 from tasks import store

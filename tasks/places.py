@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 DATA_URL = os.environ.get("DDIM_DATA") or "data"
@@ -41,7 +42,7 @@ def set_environment() -> None:
         # is then bit-equal on machines of any number of cores. Read when NumPy is first imported.
         "OPENBLAS_NUM_THREADS": "1",
         "PREFECT_HOME": str(local_dir("prefect-home")),
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -53,3 +54,5 @@ def set_environment() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    with suppress(OSError):  # Prefect makes its home there, without parents; `check_writable` tells
+        local_dir().mkdir(parents=True, exist_ok=True)

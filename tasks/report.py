@@ -30,7 +30,8 @@ def render_report(
     Args:
         rows: The grid's rows, in grid order.
         first_shards: The first shard of each row's images.
-        about: What the cells share: `floor`, `test_accuracy`, `findings` of the schedule linter.
+        about: What the cells share: `floor`, `test_accuracy`, `findings` of the schedule linter,
+            `notes` on the real images (licence, broken ones).
     """
     sheet = {
         cell_name(row): store.get_arrays(shard)["images"][:SHEET_IMAGES]
@@ -137,5 +138,5 @@ def _markdown(rows: list[dict[str, Any]], reading: list[str], place: str) -> str
     protocol = (
         f"\nN = {first['n_images']} images a cell, {first['n_reference']} real images, "
         f"{first['extractor']} features, 95 % jackknife intervals.\n\n"
-    )
+    ) + (f"Overridden: {first['overrides']}.\n\n" if first["overrides"] else "")
     return head + table + protocol + "\n\n".join(reading) + f"\n\nReport: `{place}`\n"

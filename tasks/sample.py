@@ -17,6 +17,7 @@ from ddim_core.specs import Execution, GridCell
 from tasks import store
 from tasks.caching import cached_task
 from tasks.models import checkpoint_in_memory
+from tasks.prompts import stored_prompts
 from tasks.store import ArtifactRef
 
 
@@ -67,13 +68,15 @@ def _draw(
     torch.set_num_threads(execution.threads)
     loaded = checkpoint_in_memory(checkpoint, execution.device, cell.dtype)
     schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else loaded.schedule
-    shape = (loaded.channels, loaded.resolution, loaded.resolution)
+    prompts = stored_prompts(cell.prompts) if cell.prompts else []
     batches = []
     for first in range(0, len(indices), execution.batch_size):
         batch = indices[first : first + execution.batch_size]
-        noise = ImageNoise(cell.seed, list(batch), shape, execution.device)
+        noise = ImageNoise(cell.seed, list(batch), loaded.noise_shape, execution.device)
         with torch.inference_mode():
-            model = conditioned(loaded, batch, cell.sampler.guidance_scale, execution.device)
+            scale = cell.sampler.guidance_scale
+            model = conditioned(loaded, batch, scale, execution.device, prompts)
             *_, last = sample(model, schedule, cell.sampler, noise.x_T(), noise)
-        batches.append(to_uint8(last.x))
+            images = loaded.images(last.x)
+        batches.append(to_uint8(images))
     return np.concatenate(batches)

@@ -19,6 +19,8 @@ import numpy as np
 import safetensors.numpy
 
 from ddim_core.digest import file_digest
+from ddim_core.image_table import from_arrow
+from ddim_core.table_source import ARROW_STREAM
 from tasks import places
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -135,8 +137,13 @@ def put_arrays(arrays: dict[str, np.ndarray], kind: str) -> ArtifactRef:
 
 
 def get_arrays(ref: ArtifactRef) -> dict[str, np.ndarray]:
-    """Returns stored arrays by name."""
-    return dict(safetensors.numpy.load(get(ref)))
+    """Returns stored arrays by name; of a prepared data set, `images` and, if any, `labels`."""
+    data = get(ref)
+    if data.startswith(ARROW_STREAM):
+        prepared = from_arrow(data)
+        labels = {} if prepared.labels is None else {"labels": prepared.labels}
+        return {"images": prepared.images, **labels}
+    return dict(safetensors.numpy.load(data))
 
 
 def bind(name: str, ref: ArtifactRef) -> None:

@@ -15,6 +15,7 @@ from prefect import task
 
 from ddim_core.digest import code_digest, digest
 from ddim_core.schedule import timesteps
+from ddim_core.sources import printable
 from ddim_core.specs import GridCell
 from tasks import places, store
 from tasks.checkpoint import CheckpointRecord
@@ -32,11 +33,15 @@ SCHEMA = pa.schema(
         ("extractor", pa.string()),
         ("resize", pa.string()),
         ("training_step", pa.int64()),
+        ("weights", pa.string()),
         ("steps", pa.int64()),
         ("eta", pa.float64()),
         ("variance", pa.string()),
         ("spacing", pa.string()),
         ("prediction_type", pa.string()),
+        ("noise_schedule", pa.string()),
+        ("overrides", pa.string()),
+        ("prompts_digest", pa.string()),
         ("clip", pa.bool_()),
         ("guidance_scale", pa.float64()),
         ("timesteps", pa.list_(pa.int32())),
@@ -72,6 +77,7 @@ SCHEMA = pa.schema(
 
 # The modules whose code makes a number what it is, from noise to score.
 CODE = ("tasks.sample", "tasks.embed", "tasks.score")
+OWN = "checkpoint"  # the noise schedule that is not overridden
 NO_CLASSES = dict.fromkeys(("class_accuracy", "class_accuracy_low", "class_accuracy_high"))
 PROTOCOL = ("extractor_digest", "reference_digest", "n_images", "shard_size")
 
@@ -99,10 +105,14 @@ def row_of(
         "cell_digest": cell_digest(cell, checkpoint["ref"], protocol),
         "checkpoint_digest": checkpoint["ref"]["artifact"],
         "code_digest": digest([code_digest(module) for module in CODE]),
-        "checkpoint": checkpoint["name"],
+        "checkpoint": printable(checkpoint["name"]),
         "training_step": checkpoint["training_step"],
+        "weights": checkpoint["weights"],
         "resolution": checkpoint["resolution"],
         **asdict(sampler),
+        "noise_schedule": cell.noise.kind if cell.noise else OWN,
+        "overrides": overrides(cell, checkpoint),
+        "prompts_digest": cell.prompts,
         "seed": cell.seed,
         "dtype": cell.dtype,
         "timesteps": visited,
@@ -115,6 +125,19 @@ def row_of(
         **protocol,
         **score,
     }
+
+
+def overrides(cell: GridCell, checkpoint: CheckpointRecord) -> str:
+    """Says in which settings a cell departs from its checkpoint's own; empty if in none."""
+    departures = []
+    if cell.noise:
+        departures.append(f"noise schedule {cell.noise.kind}, not the checkpoint's own")
+    if cell.sampler.prediction_type != checkpoint["prediction_type"]:
+        departures.append(
+            f"prediction type {cell.sampler.prediction_type}, not the checkpoint's "
+            f"{checkpoint['prediction_type']}"
+        )
+    return "; ".join(departures)
 
 
 @task(name="write-row")

@@ -19,7 +19,9 @@ from mlflow.utils.time import get_current_time_millis
 from prefect import task
 
 from ddim_core.reading import cell_name
+from ddim_core.redaction import redacted
 from tasks import places, store
+from tasks.secrets import without_secrets
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
 
@@ -29,15 +31,17 @@ METRICS = (
     "precision", "recall", "class_accuracy", "nfe", "sample_seconds", "images_per_second",
 )  # fmt: skip
 PARAMETERS = (
-    "steps", "eta", "variance", "spacing", "prediction_type", "clip", "guidance_scale", "seed",
+    "steps", "eta", "variance", "spacing", "prediction_type", "noise_schedule", "overrides", "clip",
+    "guidance_scale", "prompts_digest", "seed",
     "n_images", "n_reference", "shard_size", "resolution", "checkpoint", "training_step",
-    "dataset", "split", "extractor", "resize", "dtype",
+    "weights", "dataset", "split", "extractor", "resize", "dtype",
 )  # fmt: skip
 SHARED = ("checkpoint", "training_step", "dataset", "split", "extractor", "resize", "resolution",
           "spacing", "seed", "n_images", "n_reference", "shard_size")  # fmt: skip
 
 
 @task(name="track-grid", retries=2, retry_delay_seconds=2)
+@without_secrets
 def track_grid(
     grid: str, rows: list[dict[str, Any]], report: dict[str, Any], complete: bool = True
 ) -> str:
@@ -72,7 +76,7 @@ def track_grid(
 
 def how_to_open() -> str:
     """Returns the command that shows the runs."""
-    uri = os.environ["MLFLOW_TRACKING_URI"]
+    uri = redacted(os.environ["MLFLOW_TRACKING_URI"])
     return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
 
 
@@ -158,6 +162,7 @@ def _finish(client: MlflowClient, run: Run, status: str = "FINISHED") -> None:
 
 
 @task(name="track-points", retries=2, retry_delay_seconds=2)
+@without_secrets
 def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
     """Logs a run of the points flow like a grid, in its own experiment; returns its run's id."""
     shared = ("dataset", "spacing", "n_points", "training_steps")
@@ -192,6 +197,7 @@ def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) 
 
 
 @task(name="track-paper", retries=2, retry_delay_seconds=2)
+@without_secrets
 def track_paper(
     name: str,
     rows: list[dict[str, Any]],

@@ -1,7 +1,9 @@
 """The environment of all tests, and one real Prefect server for those that ask for it.
 
 Settings are made here, before anything imports Prefect or `tasks`, which read them at import.
-Everything lies in one temporary folder; nothing but loopback is ever spoken to.
+Everything lies in one temporary folder; nothing but loopback is ever spoken to. Under xdist
+(`make test` has one worker a core) the controller makes folder and server for all workers, and
+each worker has data of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ import pytest
 
 SERVER_STARTS_WITHIN = 180.0  # seconds; 17 were seen on a quiet machine, 40 on a busy one
 
-SESSION_DIR = Path(tempfile.mkdtemp(prefix="ddim-flows-tests-"))
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+if not WORKER:  # xdist's workers inherit what the controller chose
+    os.environ["DDIM_TESTS_DIR"] = tempfile.mkdtemp(prefix="ddim-flows-tests-")
+SESSION_DIR = Path(os.environ["DDIM_TESTS_DIR"])
 
 
 def _free_port() -> int:
@@ -30,15 +35,16 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-API_URL = f"http://127.0.0.1:{_free_port()}/api"
+if not WORKER:
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{_free_port()}/api"
+API_URL = os.environ["PREFECT_API_URL"]
 
 for _name in ("MLFLOW_TRACKING_URI", "DDIM_TERMINAL", "PREFECT_PROFILE", "PREFECT_API_KEY"):
     os.environ.pop(_name, None)
 os.environ.update(
     {
-        "DDIM_DATA": str(SESSION_DIR / "data"),
+        "DDIM_DATA": str(SESSION_DIR / WORKER / "data"),
         "PREFECT_HOME": str(SESSION_DIR / "prefect-home"),
-        "PREFECT_API_URL": API_URL,
         "PREFECT_LOGGING_LEVEL": "ERROR",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -55,14 +61,22 @@ os.environ.update(
 _servers: list[subprocess.Popen[bytes]] = []
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Under xdist only the controller starts the server, before it knows who wants it."""
+    if getattr(config.option, "numprocesses", None) and not WORKER:
+        _start_server()
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Starts the server early if any test wants it: it boots while the core tests run."""
     wanted = any("server" in getattr(item, "fixturenames", ()) for item in session.items)
-    if wanted and not session.config.option.collectonly:
+    if wanted and not WORKER and not session.config.option.collectonly:
         _start_server()
 
 
 def pytest_unconfigure() -> None:
+    if WORKER:
+        return
     for process in _servers:
         process.terminate()
         try:
@@ -73,6 +87,8 @@ def pytest_unconfigure() -> None:
 
 
 def _start_server() -> None:
+    if _servers:
+        return
     host, port = API_URL.removeprefix("http://").removesuffix("/api").split(":")
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", port]
     SESSION_DIR.mkdir(exist_ok=True)
@@ -83,12 +99,12 @@ def _start_server() -> None:
 @pytest.fixture(scope="session")
 def server() -> str:
     """The API's address of a running Prefect server with a database of its own."""
-    if not _servers:
+    if not WORKER:
         _start_server()
     deadline = time.monotonic() + SERVER_STARTS_WITHIN
     while not _is_healthy():
         log = (SESSION_DIR / "server.log").read_text(errors="replace")[-2000:]
-        assert _servers[0].poll() is None, f"the Prefect server ended: {log}"
+        assert WORKER or _servers[0].poll() is None, f"the Prefect server ended: {log}"
         assert time.monotonic() < deadline, f"the Prefect server does not answer: {log}"
         time.sleep(0.5)
     return API_URL

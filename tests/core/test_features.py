@@ -14,7 +14,8 @@ from torch_fidelity import feature_extractor_inceptionv3 as inception
 
 from ddim_core.classifier import ClassifierFeatures, _shifted, train_classifier
 from ddim_core.features import PixelFeatures
-from ddim_core.images import ImageSet, load_images
+from ddim_core.image_set import ImageSet
+from ddim_core.images import load_images
 from ddim_core.inception import InceptionFeatures
 from ddim_core.specs import ClassifierSpec
 

@@ -106,7 +106,7 @@ def test_the_centre_is_kept_and_edges_are_antialiased(tmp_path: Path, upright: b
     Image.fromarray(np.ascontiguousarray(native)).save(tmp_path / "stripes.png")
     image = load_images(str(tmp_path), "all", 8).images[0]
     image = image.transpose(1, 0, 2) if upright else image
-    assert image.shape == (8, 8, 3)
+    assert image.shape == (8, 8, 1)  # grey stays grey
     # The bicubic kernel reaches 2 target pixels; inside, the mean of 0 and 255 is 127 or 128.
     assert np.abs(image[:, 2:6].astype(int) - 127).max() <= 1
 
@@ -116,14 +116,14 @@ def test_parquet_of_hugging_face_form_is_read_with_labels(tmp_path: Path) -> Non
     cells = [{"bytes": png(40), "path": None}, {"bytes": png(90), "path": "x.png"}]
     pq.write_table(pa.table({"img": cells, "label": [3, 1]}), path)
     got = load_images(str(path), "test", None)
-    assert got.images.shape == (2, 10, 10, 3)
-    assert got.images[:, 5, 5, 2].tolist() == [40, 90]
+    assert got.images.shape == (2, 10, 10, 1)
+    assert got.images[:, 5, 5, 0].tolist() == [40, 90]
     assert got.labels is not None
     assert got.labels.tolist() == [3, 1]
 
 
 def test_an_unknown_data_set_is_refused_with_what_there_is() -> None:
-    with pytest.raises(ValueError, match=r"'mnist'.*digits, a folder.*parquet"):
+    with pytest.raises(ValueError, match=r"'mnist'.*digits, emoji, a folder.*parquet.*owner/name"):
         load_images("mnist", "train", 8)
 
 

@@ -1,0 +1,89 @@
+"""Bytes of one image file in, pixels out; nothing in the bytes can crash, hang or fill memory."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ddim_core.emoji import composite
+
+# Pillow knows some fifty formats; these are those that people keep images in.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+KNOWN = "PNG, JPEG, WebP, BMP, GIF, TIFF and PPM"
+ANIMATED = frozenset({"PNG", "GIF", "WEBP", "TIFF"})
+DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+MAX_PIXELS = 89_478_485  # Pillow warns above this, and refuses twice as many
+MAX_ASPECT = 64  # a strip of 1x100,000 pixels would have a short side to resize to
+
+
+class BrokenImageError(ValueError):
+    """An image that cannot be used; the message is the reason, without the image's name."""
+
+
+def decode(data: bytes, background: str = "white") -> Image.Image:
+    """Reads one image, turned upright, as opaque RGB with 8 bits a channel.
+
+    Transparency is laid over `background`. Checksums are verified where the format has them
+    (PNG): a flipped bit would otherwise show as another picture.
+
+    Raises:
+        BrokenImageError: If the bytes are no image of a known format, are damaged, have more than
+            8 bits a channel, several frames, or an absurd size.
+        ValueError: If there is no such background colour.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+            _require_sane(header)
+            if header.format == "PNG":
+                header.verify()
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            transparent = upright.has_transparency_data
+            image = upright.convert("RGBA" if transparent else "RGB")
+    except BrokenImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise BrokenImageError(f"cannot be read as an image: it is none of {KNOWN}") from error
+    except Exception as error:  # Pillow's readers raise whatever their format trips over
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BrokenImageError(f"cannot be read as an image: {reason}") from error
+    if transparent:
+        return Image.fromarray(composite(np.asarray(image), background))
+    return image
+
+
+def resized(image: Image.Image, resolution: int) -> Image.Image:
+    """Resizes the short side to `resolution` (Pillow's bicubic, with antialiasing) and crops the
+    centre."""
+    if image.size == (resolution, resolution):
+        return image
+    scale = resolution / min(image.size)
+    width, height = (max(resolution, round(side * scale)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - resolution) // 2, (height - resolution) // 2
+    return image.crop((left, top, left + resolution, top + resolution))
+
+
+def netpbm(pixels: NDArray[np.uint8]) -> bytes:
+    """Writes pixels [height, width, 1 or 3] as they are, behind the header of PGM or PPM."""
+    height, width, channels = pixels.shape
+    return b"P%d\n%d %d\n255\n" % (5 if channels == 1 else 6, width, height) + pixels.tobytes()
+
+
+def _require_sane(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BrokenImageError(
+            f"is {width}x{height}, {width * height} pixels; at most {MAX_PIXELS} are read"
+        )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise BrokenImageError(
+            f"is {width}x{height}; the long side may be at most {MAX_ASPECT} times the short one"
+        )
+    if image.mode in DEEP_MODES:
+        raise BrokenImageError(f"has mode {image.mode}; images must have 8 bits a channel")
+    if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
+        raise BrokenImageError("has several frames; it must be one still image")

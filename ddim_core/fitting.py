@@ -1,0 +1,109 @@
+"""A configuration and weights from elsewhere, held against each other before anything is built.
+
+The network is laid out without memory first, so that a configuration cannot ask for more than its
+weights have; then every weight must have the name and shape that the network gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddim_core.untrusted import first_line
+
+MOST = 2**17  # of any whole number in a network's configuration
+MOST_LAYERS = 128
+MOST_TIMESTEPS = 10**6
+# Names that diffusers gave to attention weights before its version 0.17, and still reads.
+OLD_NAMES = {
+    ".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0.",
+}  # fmt: skip
+
+
+def require_sane(config: Mapping[str, Any], where: str) -> None:
+    """Makes sure that no number of a configuration is absurd.
+
+    Raises:
+        ValueError: If one is, with its name.
+    """
+    for name, value in config.items():
+        most = MOST_LAYERS if "layers" in name else MOST
+        most = MOST_TIMESTEPS if name == "num_train_timesteps" else most
+        for number in _whole_numbers(value):
+            if abs(number) > most:
+                raise ValueError(f"{name} is {number} in {where}; it must be at most {most}")
+        if isinstance(value, list) and name != "trained_betas" and len(value) > MOST_LAYERS:
+            raise ValueError(f"{name} has {len(value)} entries in {where}; that is absurd")
+
+
+def require_fit(
+    network_class: Any, config: Mapping[str, Any], state: Mapping[str, Tensor], where: str
+) -> None:
+    """Makes sure that weights are those of the network that a configuration describes.
+
+    Args:
+        network_class: Of diffusers, with `from_config`.
+        config: What its config.json says.
+        state: Weights by name; diffusers' older names of attention will do.
+        where: What the weights are called in messages.
+
+    Raises:
+        ValueError: If the configuration is absurd or describes no network, or a weight is missing,
+            left over or of another shape.
+    """
+    require_sane(config, where)
+    try:
+        with torch.device("meta"):
+            network = network_class.from_config(dict(config))
+    except Exception as error:  # a configuration can be wrong in every way
+        raise ValueError(
+            f"the configuration of {where} describes no {network_class.__name__}: "
+            f"{first_line(error)}"
+        ) from error
+    require_same_weights(network.state_dict(), state, where)
+
+
+def require_same_weights(
+    expected: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str
+) -> None:
+    """Makes sure that two state dicts have the same names and shapes; see `require_fit`."""
+    shapes = {name: tuple(weight.shape) for name, weight in current_names(state).items()}
+    missing = [name for name in expected if name not in shapes]
+    if missing:
+        raise ValueError(
+            f"{where} lacks {len(missing)} weights that its configuration asks for, the first of "
+            f"them {missing[0]}"
+        )
+    left_over = sorted(set(shapes) - set(expected))
+    if left_over:
+        raise ValueError(
+            f"{where} has {len(left_over)} weights that its configuration knows nothing of, the "
+            f"first of them {left_over[0]}"
+        )
+    for name, weight in expected.items():
+        if shapes[name] != tuple(weight.shape):
+            raise ValueError(
+                f"the weight {name} of {where} has shape {list(shapes[name])}; its configuration "
+                f"makes it {list(weight.shape)}"
+            )
+
+
+def current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns weights by today's names of diffusers."""
+    return {_current(name): weight for name, weight in state.items()}
+
+
+def _current(name: str) -> str:
+    if "attentions." in name:
+        for old, new in OLD_NAMES.items():
+            name = name.replace(old, new)
+    return name
+
+
+def _whole_numbers(value: Any) -> list[int]:
+    if isinstance(value, (list, tuple)):
+        return [n for item in value for n in _whole_numbers(item)]
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else []

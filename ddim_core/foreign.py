@@ -1,0 +1,199 @@
+"""One file of weights: what is in it, whose network it is, and the pipeline it becomes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusers import UNet2DModel
+from torch import Tensor
+
+from ddim_core.checkpoint import RECORD_NAME, save_pipeline
+from ddim_core.course import course_noise, course_unet, is_course
+from ddim_core.fitting import current_names, require_fit, require_same_weights, require_sane
+from ddim_core.official import is_official, official_noise, official_unet
+from ddim_core.settings import read_settings
+from ddim_core.specs import NoiseSpec, Weights
+from ddim_core.untrusted import first_line, read_weights, require_tensors
+from ddim_core.wide_time import CLASS_NAME, wide_time_unet
+
+EMA_KEYS = ("unet_ema", "ema", "ema_state_dict", "model_ema", "ema_model", "state_dict_ema")
+RAW_KEYS = ("state_dict", "model", "model_state_dict", "unet", "network", "net")
+INNER_KEYS = ("shadow", "state_dict", "module")
+STEP_KEYS = ("training_step", "global_step", "step", "global_steps")
+NO_SCHEDULE = (
+    "The checkpoint does not say its noise schedule: linear from 0.0001 to 0.02 with T = 1000 is "
+    "assumed, the default of diffusers."
+)
+N_STATES_WITH_EMA = 5  # the official list: network, optimiser, epoch, step, EMA
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a weights file holds.
+
+    Attributes:
+        state: The chosen weights by name.
+        weights: Which of two they are; None if there was no choice.
+        training_step: Optimiser steps behind them, if it says.
+        hparams: What it has beside weights.
+    """
+
+    state: dict[str, Tensor]
+    weights: Weights | None = None
+    training_step: int | None = None
+    hparams: Any = None
+
+
+def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
+    """Writes a pipeline folder of one weights file; see `adopt`.
+
+    Args:
+        files: `weights`; and, where they are, `settings` (JSON or YAML) and `scheduler` (the
+            config of a diffusers scheduler).
+        out: An empty folder.
+        weights: Which to take where it has both.
+
+    Raises:
+        ValueError: If its network is not known or its settings are of another.
+    """
+    path = files["weights"]
+    found = chosen_weights(read_weights(path), path.name, weights)
+    settings = read_settings(files["settings"]) if "settings" in files else None
+    state = found.state
+    if is_official(state):
+        official = settings if settings and {"data", "diffusion"} <= set(settings) else None
+        config, state, assumed = official_unet(state, official)
+        noise, more = official_noise(official)
+    elif is_course(state):
+        told = found.hparams if found.hparams is not None else settings
+        config, network, assumed = course_unet(state, told)
+        noise, more = course_noise(state, told)
+        state = network
+    else:
+        config, assumed = _diffusers_config(state, settings, path.name), []
+        noise, more = NoiseSpec(), [] if "scheduler" in files else [NO_SCHEDULE]
+    step = found.training_step if found.training_step is not None else step_in_name(path)
+    _write(out, config, state, noise, path.name)
+    assumed += [] if "scheduler" in files else more
+    record = _record(config, step, found.weights, assumed)
+    (out / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
+    if "scheduler" in files:
+        require_sane(read_settings(files["scheduler"]), "scheduler_config.json")
+        shutil.copyfile(files["scheduler"], out / "scheduler" / "scheduler_config.json")
+
+
+def chosen_weights(content: Any, name: str, weights: Weights) -> Found:
+    """Finds the weights in what a file holds: a state dict, a list of states, or named ones.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if isinstance(content, (list, tuple)) and content:  # the official code's `states`
+        has_ema = len(content) >= N_STATES_WITH_EMA
+        ema = content[-1] if has_ema else None
+        step = content[3] if len(content) > 3 and isinstance(content[3], int) else None
+        return _chosen(content[0], ema, step, None, name, weights)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{name} holds a {type(content).__name__}; it must hold a state dict")
+    ema = next((content[key] for key in EMA_KEYS if isinstance(content.get(key), Mapping)), None)
+    raw = next((content[key] for key in RAW_KEYS if isinstance(content.get(key), Mapping)), None)
+    steps = (content[key] for key in STEP_KEYS if isinstance(content.get(key), int))
+    if ema is None and raw is None:
+        return _chosen(content, None, None, None, name, weights)
+    hparams = content.get("hparams", content.get("hyper_parameters"))
+    return _chosen(raw, ema, next(steps, None), hparams, name, weights)
+
+
+def step_in_name(path: Path) -> int | None:
+    """The step in the names that the official code (ckpt_5000.pth) and pytorch_diffusion
+    (model-790000.ckpt) give, which stands nowhere else."""
+    match = re.fullmatch(r"(?:ckpt_|model-)(\d{1,12})", path.stem)
+    return int(match[1]) if match else None
+
+
+def _chosen(
+    raw: Any, ema: Any, step: int | None, hparams: Any, name: str, weights: Weights
+) -> Found:
+    use_ema = ema is not None and (weights == "ema" or raw is None)
+    state = ema if use_ema else raw
+    for key in INNER_KEYS:
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    tensors = require_tensors(state, name)
+    prefix = "module."  # of DataParallel
+    tensors = {key.removeprefix(prefix): weight for key, weight in tensors.items()}
+    which: Weights | None = None
+    if ema is not None and raw is not None:
+        which = "ema" if use_ema else "raw"
+    return Found(tensors, which, step, hparams)
+
+
+def _diffusers_config(
+    state: Mapping[str, Tensor], settings: dict[str, Any] | None, name: str
+) -> dict[str, Any]:
+    if any(key.startswith("model.diffusion_model.") for key in state):
+        raise ValueError(
+            f"{name} is a single file of latent diffusion; convert it once with diffusers' "
+            "StableDiffusionPipeline.from_single_file(file).save_pretrained(folder)"
+        )
+    if "conv_in.weight" not in state:
+        raise ValueError(
+            f"the weights in {name} have names of no known network, such as {next(iter(state))!r}; "
+            "known are diffusers', the official DDIM code's and the course's"
+        )
+    if settings is None:
+        raise ValueError(f"{name} has diffusers' names; its config.json must lie beside it")
+    kind = settings.get("_class_name", "UNet2DModel")
+    if kind not in ("UNet2DModel", CLASS_NAME):
+        raise ValueError(f"the configuration beside {name} is of a {kind}, not a UNet2DModel")
+    return settings
+
+
+def _write(
+    out: Path, config: dict[str, Any], state: dict[str, Tensor], noise: NoiseSpec, name: str
+) -> None:
+    """Saves the network of a config as a pipeline."""
+    if config.get("_class_name") == CLASS_NAME:
+        _write_wide(out, config, state, noise, name)
+        return
+    require_fit(UNet2DModel, config, state, name)
+    unet = UNet2DModel.from_config(config)
+    unet.load_state_dict(current_names(state))
+    save_pipeline(out, unet, noise, None)
+
+
+def _write_wide(
+    out: Path, config: dict[str, Any], state: dict[str, Tensor], noise: NoiseSpec, name: str
+) -> None:
+    """Saves what diffusers cannot open: no index says that it could."""
+    require_sane(config, name)
+    try:
+        unet = wide_time_unet(config)
+    except Exception as error:  # a configuration can be wrong in every way
+        raise ValueError(
+            f"the weights in {name} are of no known network: {first_line(error)}"
+        ) from error
+    require_same_weights(unet.state_dict(), state, name)
+    unet.load_state_dict(state, assign=True)
+    save_pipeline(out, unet, noise, None)
+    (out / "model_index.json").unlink()
+    (out / "unet" / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _record(
+    config: Mapping[str, Any], step: int | None, weights: Weights | None, assumed: list[str]
+) -> dict[str, Any]:
+    record: dict[str, Any] = {"training_step": step}
+    if config.get("_class_name") == CLASS_NAME and config.get("num_class_embeds"):
+        record["null_label"] = config["num_class_embeds"] - 1  # others may have no such label
+    if weights is not None:
+        record["weights"] = weights
+    if assumed:
+        record["assumed"] = assumed
+    return record

@@ -1,0 +1,28 @@
+"""Secrets kept out of whatever is shown or kept: messages, logs, tables, reports."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+HIDDEN = "***"
+SHORTEST = 4  # a shorter value would hide ordinary text
+CREDENTIALS = re.compile(r"(?<=://)[^/@\s'\"]*@")
+QUERY = re.compile(r"(?i)([?&](?:[\w-]*(?:token|password|secret|signature|sig|key))=)[^&\s'\"]+")
+SECRET_NAMES = re.compile(r"(?i)(TOKEN|PASSWORD|PASSWD|SECRET|API_KEY|ACCESS_KEY)")
+
+
+def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Hides `user:password@` in addresses, secret query parameters, and the value of every
+    environment variable whose name says that it is a secret."""
+    text = QUERY.sub(rf"\1{HIDDEN}", CREDENTIALS.sub(f"{HIDDEN}@", text))
+    for name, value in environment.items():
+        if SECRET_NAMES.search(name) and len(value) >= SHORTEST:
+            text = text.replace(value, HIDDEN)
+    return text
+
+
+def has_credentials(address: str) -> bool:
+    """Tells an address that carries a user name or password."""
+    return CREDENTIALS.search(address) is not None

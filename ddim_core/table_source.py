@@ -1,0 +1,284 @@
+"""Tables with an image column: a Parquet file, and data sets of the Hugging Face `datasets`
+library, from the hub or from disk. None of them runs code: the library knows no scripts any more.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ddim_core.digest import digest, file_digest
+from ddim_core.folder_source import read_regular, walk
+from ddim_core.sources import ALL, Row, licence_of, printable
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
+SAVED_TO_DISK = frozenset({"dataset_dict.json", "state.json"})
+TABLES = frozenset({".parquet", ".arrow"})
+LABELS, CAPTIONS = ("label", "labels", "fine_label"), ("text", "caption", "prompt")
+MOST_CLASSES = 10_000
+ROWS_AT_ONCE = 256
+MAX_BYTES = 2**36  # unpacked; a Parquet file of a kilobyte can claim any number of them
+SHARD = re.compile(r"-\d+-of-\d+$")
+ARROW_STREAM = b"\xff\xff\xff\xff"  # how every such stream begins
+
+
+@dataclass(frozen=True, eq=False)
+class TableSource:
+    """A data set whose splits are tables.
+
+    Attributes:
+        name, licence, splits: As of every source.
+        identity: What `content` returns.
+        schema: Of every table, as `datasets` writes it: images are structs of `bytes` and `path`.
+        load: Reads the table of one split.
+        roots: Where image files may lie that a table names instead of holding their bytes.
+    """
+
+    name: str
+    licence: str
+    splits: tuple[str, ...]
+    identity: str
+    schema: pa.Schema
+    load: Callable[[str], pa.Table]
+    roots: tuple[Path, ...] = ()
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the label column's feature, or else its values."""
+        column = self._label_column()
+        if column is None:
+            return ()
+        named = getattr(self._features.get(column), "names", None)
+        if named:
+            return tuple(printable(str(name)) for name in named)
+        values = {v for split in self.splits for v in self.load(split)[column].unique().to_pylist()}
+        values -= {None, -1}  # which the hub writes where a test split hides its labels
+        if all(isinstance(value, int) for value in values):
+            if values and not 0 <= min(values) <= max(values) < MOST_CLASSES:
+                raise ValueError(
+                    f"{self.name} has labels from {min(values)} to {max(values)}; they must lie in "
+                    f"0..{MOST_CLASSES - 1}"
+                )
+            return tuple(str(i) for i in range(max(values, default=-1) + 1))
+        return tuple(sorted(printable(str(value)) for value in values))
+
+    def content(self) -> str:
+        return self.identity
+
+    def rows(self, split: str) -> Iterator[Row]:
+        for name in self.splits if split == ALL else (split,):
+            yield from self._rows(name, self.load(name))
+
+    def _rows(self, split: str, table: pa.Table) -> Iterator[Row]:
+        image, label = self._image_column(), self._label_column()
+        caption = self._column(CAPTIONS, pa.types.is_string, pa.types.is_large_string)
+        wanted = [column for column in (image, label, caption) if column is not None]
+        number = 0
+        for batch in table.select(wanted).to_batches(max_chunksize=ROWS_AT_ONCE):
+            for cells in batch.to_pylist():
+                where = f"row {number} of {self.name} {split}"
+                yield Row(
+                    where,
+                    partial(_bytes_of, cells[image], self.roots),
+                    self._class_of(where, cells[label]) if label else None,
+                    self._caption_of(where, cells[caption]) if caption else None,
+                )
+                number += 1
+
+    def _class_of(self, where: str, value: Any) -> str | None:
+        if value is None or value == -1:
+            return None
+        if isinstance(value, int):
+            if value >= len(self.class_names):
+                raise ValueError(
+                    f"{where} has label {value}; there are {len(self.class_names)} classes"
+                )
+            return self.class_names[value]
+        return printable(str(value))
+
+    def _caption_of(self, where: str, value: str | None) -> str:
+        if value is None:
+            raise ValueError(f"{where} has no caption; give all images one, or none")
+        return value
+
+    @cached_property
+    def _features(self) -> Mapping[str, Any]:
+        from datasets import Features  # slow to import
+
+        features: Mapping[str, Any] = Features.from_arrow_schema(self.schema)
+        return features
+
+    def _image_column(self) -> str:
+        found = [field.name for field in self.schema if _holds_images(field)]
+        named = [name for name in found if name in ("image", "img")]
+        if len(found) != 1 and len(named) != 1:
+            raise ValueError(
+                f"{self.name} has {len(found)} image columns among {', '.join(self.schema.names)};"
+                " it must have one, of bytes or of structs with the field bytes"
+            )
+        return str(named[0] if len(named) == 1 else found[0])
+
+    def _label_column(self) -> str | None:
+        named = [k for k, feature in self._features.items() if hasattr(feature, "names")]
+        return (
+            named[0]
+            if len(named) == 1
+            else self._column(LABELS, pa.types.is_integer, pa.types.is_string)
+        )
+
+    def _column(self, names: tuple[str, ...], *kinds: Any) -> str | None:
+        fields = {field.name: field.type for field in self.schema}
+        for name in names:
+            if name in fields and any(is_kind(fields[name]) for is_kind in kinds):
+                return name
+        return None
+
+
+def file_source(path: Path) -> TableSource:
+    """Opens a Parquet or Arrow file; its splits are `all` and its own stem, less what the hub
+    appends (`train-00000-of-00001` is `train`).
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    return TableSource(
+        name=printable(path.stem),
+        licence="",
+        splits=(SHARD.sub("", printable(path.stem)),),
+        identity=file_digest(path),
+        schema=_sound(path, _schema_of),
+        load=lambda _: _sound(path, _table_of),
+    )
+
+
+def _sound(path: Path, read: Callable[[Path], Any]) -> Any:
+    try:
+        return read(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{printable(path.name)} cannot be read as a table: {reason}") from error
+
+
+def _schema_of(path: Path) -> pa.Schema:
+    return pq.read_schema(path) if path.suffix == ".parquet" else _table_of(path).schema
+
+
+def _table_of(path: Path) -> pa.Table:
+    if path.suffix == ".parquet":
+        claimed = pq.read_metadata(path)
+        size = sum(claimed.row_group(i).total_byte_size for i in range(claimed.num_row_groups))
+        if size > MAX_BYTES:
+            raise ValueError(f"it unpacks to {size} bytes; at most {MAX_BYTES} are read")
+        table = pq.read_table(path, page_checksum_verification=True)
+    else:
+        with path.open("rb") as file:
+            streamed = file.read(len(ARROW_STREAM)) == ARROW_STREAM
+            file.seek(0)
+            table = (pa.ipc.open_stream if streamed else pa.ipc.open_file)(file).read_all()
+    table.validate(full=True)
+    return table
+
+
+def is_saved_dataset(folder: Path) -> bool:
+    """Tells a folder of `datasets` (saved to disk, or of Parquet or Arrow files) from others."""
+    return any((folder / name).is_file() for name in SAVED_TO_DISK) or any(
+        file.suffix in TABLES for file in walk(folder)
+    )
+
+
+def saved_source(folder: Path) -> TableSource:
+    """Opens a local folder that `datasets` reads; nothing is left in its cache.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    return _saved_source(
+        folder, digest([[f.as_posix(), file_digest(folder / f)] for f in walk(folder)])
+    )
+
+
+@lru_cache(maxsize=2)
+def _saved_source(folder: Path, identity: str) -> TableSource:
+    import datasets
+
+    try:
+        if any((folder / name).is_file() for name in SAVED_TO_DISK):
+            loaded = datasets.load_from_disk(folder, keep_in_memory=True)
+        else:
+            with tempfile.TemporaryDirectory() as cache:
+                loaded = datasets.load_dataset(str(folder), cache_dir=cache, keep_in_memory=True)
+    except Exception as error:  # the readers of many formats
+        raise _refusal(printable(folder.name), error) from error
+    name = printable(folder.resolve().name)
+    return _table_source(name, identity, loaded, folder, licence_of(folder))
+
+
+@lru_cache(maxsize=4)
+def hub_source(name: str) -> TableSource:
+    """Downloads a data set of the Hugging Face hub, `owner/name` or `owner/name:configuration`,
+    once, into the library's own cache; a private one by the token in HF_TOKEN.
+
+    Raises:
+        ValueError: If it does not exist, or the hub cannot be reached.
+    """
+    import datasets
+
+    repository, _, configuration = name.partition(":")
+    try:
+        builder = datasets.load_dataset_builder(repository, configuration or None)
+        loaded = datasets.load_dataset(repository, configuration or None)
+        cache = Path(datasets.config.HF_CACHE_HOME)
+    except Exception as error:  # the network, and the readers of many formats
+        raise _refusal(name, error) from error
+    return _table_source(name.rsplit("/", 1)[-1], f"{name}@{builder.hash}", loaded, cache)
+
+
+def _table_source(
+    name: str, identity: str, loaded: Any, root: Path, licence: str = ""
+) -> TableSource:
+    splits = loaded if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
+    first = next(iter(splits.values()))
+    return TableSource(
+        name=name,
+        licence=licence or printable(first.info.license or ""),
+        splits=tuple(splits),
+        identity=identity,
+        schema=first.features.arrow_schema,
+        load=lambda split: splits[split].with_format("arrow")[:],
+        roots=(root,),
+    )
+
+
+def _refusal(name: str, error: Exception) -> ValueError:
+    reason = " ".join(str(error).split())
+    if "scripts are no longer supported" in reason:
+        reason = "it is a script, and code of a data set is never run; ask for it as Parquet"
+    return ValueError(f"the data set {name!r} cannot be opened: {reason}")
+
+
+def _holds_images(field: pa.Field) -> bool:
+    if pa.types.is_struct(field.type):
+        return bool(field.type.get_field_index("bytes") >= 0)
+    return pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
+
+
+def _bytes_of(cell: Any, roots: tuple[Path, ...]) -> bytes:
+    """The bytes of an image cell, or of the file that it names below one of the roots."""
+    if isinstance(cell, bytes):
+        return cell
+    if cell is None or (cell["bytes"] is None and not cell.get("path")):
+        raise OSError("it holds no image bytes")
+    if cell["bytes"] is not None:
+        return bytes(cell["bytes"])
+    path = Path(cell["path"]).resolve()
+    if not any(path.is_relative_to(root.resolve()) for root in roots):
+        raise OSError("it holds no bytes, and names a file outside of the data set")
+    return read_regular(path)

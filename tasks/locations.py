@@ -1,0 +1,115 @@
+"""Where a checkpoint comes from: a local place, the Hugging Face hub, or MLflow."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from prefect import task
+
+from ddim_core.adopt import INDEX, PARTS
+from ddim_core.redaction import has_credentials, redacted
+from ddim_core.untrusted import first_line
+
+MLFLOW = re.compile(r"(runs|models|mlflow-artifacts):/")
+HUB = "hub:"
+HUB_ID = re.compile(r"(hub:)?\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
+HUB_FILES = [
+    INDEX, *PARTS["unet"], *(f"{part}/{name}" for part, names in PARTS.items() for name in names),
+]  # fmt: skip
+SECONDS = 10.0  # for the hub to answer
+KNOWN = (
+    "a folder or file here, a hub id such as google/ddpm-cifar10-32, or an MLflow address "
+    "(runs:/ID/path, models:/name@alias, mlflow-artifacts:/path)"
+)
+
+
+def require_location(location: str) -> None:
+    """Makes sure that a checkpoint's location is one of those known, without asking anybody.
+
+    Raises:
+        ValueError: If it is not, is not there, or carries a password.
+    """
+    if has_credentials(location):
+        raise ValueError(
+            f"the checkpoint {redacted(location)!r} carries credentials, which logs would keep; "
+            "set MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and "
+            "leave them out here"
+        )
+    if is_local(location) or MLFLOW.match(location):
+        return
+    if "://" in location or not HUB_ID.fullmatch(location) or "--" in location:
+        raise ValueError(
+            f"there is no checkpoint folder or file {redacted(location)!r}; give {KNOWN}, or "
+            "leave it empty to train the toy model"
+        )
+
+
+def is_local(location: str) -> bool:
+    """Tells a folder or file that is there."""
+    try:
+        return Path(location).exists()
+    except (OSError, ValueError):  # too long, or no text of a path
+        return False
+
+
+def name_of(location: str) -> str:
+    """What people call a checkpoint: the last part of its place."""
+    if is_local(location):
+        path = Path(location).resolve()
+        return path.name if path.is_dir() else path.stem
+    return redacted(location.rstrip("/").rsplit("/", 1)[-1])
+
+
+def _is_unreachable(_task: object, _run: object, state: object) -> bool:
+    return "ConnectionError" in str(getattr(state, "message", ""))
+
+
+@task(name="fetch-checkpoint", retries=1, retry_delay_seconds=2, retry_condition_fn=_is_unreachable)
+def fetch_checkpoint(location: str, folder: str) -> str:
+    """Brings a checkpoint of a hub or of MLflow to a folder here; returns where it lies.
+
+    Raises:
+        ValueError: If it is not there, or may not be had.
+        ConnectionError: If the other side does not answer.
+    """
+    if MLFLOW.match(location):
+        from tasks.tracking_artifacts import download  # mlflow is slow to import
+
+        return str(download(location, Path(folder)))
+    return str(_from_hub(location, Path(folder)))
+
+
+def _from_hub(repository: str, folder: Path) -> Path:
+    """Downloads the files of a checkpoint that we know by name: safetensors, and pickles only of
+    networks that have no other. Which ones, HF_TOKEN and HF_HUB_OFFLINE decide as usual."""
+    name, _, revision = repository.removeprefix(HUB).partition("@")
+    safe = [file for file in HUB_FILES if not file.endswith(".bin") and ".fp16." not in file]
+    _snapshot(name, revision, folder, safe)
+    if any(not any(c.parent.glob("*.safetensors")) for c in folder.rglob("config.json")):
+        _snapshot(name, revision, folder, HUB_FILES)
+    if not any(folder.rglob("config.json")):
+        raise ValueError(f"the hub's {name!r} holds no diffusers checkpoint: it has no config.json")
+    return folder
+
+
+def _snapshot(name: str, revision: str, folder: Path, files: list[str]) -> None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    missing = f"there is no folder {name!r} here, and as a hub id it"
+    try:
+        snapshot_download(
+            name, revision=revision or None, local_dir=folder, allow_patterns=files,
+            etag_timeout=SECONDS,
+        )  # fmt: skip
+    except HfHubHTTPError as error:
+        said = first_line(error)
+        raise ValueError(
+            f"{missing} was refused by the hub ({redacted(said)}); for a private one set HF_TOKEN"
+        ) from None
+    except (LocalEntryNotFoundError, OSError) as error:
+        raise ConnectionError(
+            f"{missing} cannot be fetched: the hub does not answer, or HF_HUB_OFFLINE is set "
+            f"({redacted(first_line(error))})"
+        ) from None
