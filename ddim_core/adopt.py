@@ -52,6 +52,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "text_encoder": ("config.json", *TEXT_FILES), "tokenizer": TOKENIZER_FILES,
     "scheduler": ("scheduler_config.json",),
 }  # fmt: skip
+ROOT_PARTS = ("unet", "scheduler")
 # What diffusers' EMAModel writes into its network's config.
 EMA_SETTINGS = frozenset(
     {"decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup",
@@ -148,6 +149,10 @@ def _pipeline_files(folder: Path) -> dict[str, Path]:
     names = [INDEX, RECORD_NAME]
     names += [f"{part}/{name}" for part, known in PARTS.items() for name in known]
     found = {name: folder / name for name in names if (folder / name).is_file()}
+    for part in ROOT_PARTS:  # some older repositories of the hub have these without a folder
+        if INDEX in found and not (folder / part).is_dir():
+            flat = {f"{part}/{name}": folder / name for name in PARTS[part]}
+            found |= {name: path for name, path in flat.items() if path.is_file()}
     beside = folder.parent / SCHEDULER  # a training's folder, below the pipeline it ends with
     if INDEX not in found and SCHEDULER not in found and beside.is_file():
         found[SCHEDULER] = beside
@@ -217,15 +222,24 @@ def _write_pipeline_ends(files: Mapping[str, Path], out: Path, record: dict[str,
         scheduler |= {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
         (out / SCHEDULER).write_text(json.dumps(scheduler, indent=2) + "\n")
         record["assumed"] = [NO_SCHEDULE]
-    if INDEX in files:
-        index = read_settings(files[INDEX])
+    index = {
+        "_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"],
+        "unet": ["diffusers", "UNet2DModel"],
+    }  # fmt: skip
+    told = read_settings(files[INDEX]) if INDEX in files else index
+    kept = {name: _without_unused(name, value) for name, value in told.items()}
+    if INDEX in files and kept == told:
         _copy(files, out, INDEX)
     else:
-        index = {
-            "_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"],
-            "unet": ["diffusers", "UNet2DModel"],
-        }  # fmt: skip
-        (out / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        (out / INDEX).write_text(json.dumps(kept, indent=2) + "\n")
+
+
+def _without_unused(name: str, value: Any) -> Any:
+    """An entry of an index; parts that play no role in sampling, such as a safety checker, stay
+    behind."""
+    if name == "requires_safety_checker":
+        return False
+    return [None, None] if isinstance(value, list) and name not in PARTS else value
 
 
 def _adopt_network(

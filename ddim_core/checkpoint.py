@@ -23,7 +23,7 @@ from ddim_core.latent import (
 )
 from ddim_core.models import UNetModel
 from ddim_core.schedule import NoiseSchedule
-from ddim_core.specs import NoiseSpec, PredictionType, require_choice
+from ddim_core.specs import NoiseSpec, PredictionType, Weights, require_choice
 from ddim_core.wide_time import CLASS_NAME as WIDE_TIME
 from ddim_core.wide_time import load_wide_time_unet
 
@@ -158,8 +158,8 @@ def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
         null_label=null_label,
         latent=latent,
         prompts=load_prompt_encoder(folder, device) if with_prompts else None,
-        weights=record.get("weights"),
-        assumed=tuple(record.get("assumed", ())),
+        weights=_which(record),
+        assumed=tuple(str(sentence) for sentence in record.get("assumed", ())),
     )
 
 
@@ -168,6 +168,13 @@ def _step(record: dict[str, Any]) -> int | None:
     if step is not None and not isinstance(step, int):
         raise ValueError(f"training_step is {step!r} in {RECORD_NAME}; it must be a whole number")
     return step
+
+
+def _which(record: dict[str, Any]) -> str | None:
+    which = record.get("weights")
+    if which is not None:
+        require_choice("weights", which, get_args(Weights))
+    return which
 
 
 def _labels(unet: Any, record: dict[str, Any]) -> tuple[int | None, int | None]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddim_core.batches import in_fixed_batches
-from ddim_core.features import require_images
+from ddim_core.features import FeatureRecord, require_images
 from ddim_core.image_set import ImageSet
 from ddim_core.pixels import from_uint8
 from ddim_core.seeding import seeded_weights
@@ -72,13 +72,19 @@ class ClassifierFeatures:
     """
 
     name = "classifier"
+    has_classes = True
 
     def __init__(self, network: ClassifierNet, about: dict[str, Any]) -> None:
         self.network = network.eval().requires_grad_(False).to(memory_format=LAYOUT)
         self.about = about
         self.shape = (about["resolution"], about["resolution"], about["channels"])
+        self.channels = int(about["channels"])
         self.dim = 16 * int(about["width"])
-        self.digest = hashlib.sha256(self.to_bytes()).hexdigest()
+        self.record = FeatureRecord(
+            self.name, hashlib.sha256(self.to_bytes()).hexdigest(), "pooled last convolution",
+            "none", "none", "none", "v / 127.5 - 1", "ddim-flows",
+        )  # fmt: skip
+        self.digest = self.record.digest
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Maps uint8 [n, h, w, c] to float32 [n, d]."""
@@ -89,6 +95,12 @@ class ClassifierFeatures:
         """Maps uint8 [n, h, w, c] to the logits of the classes, float32 [n, n_classes]."""
         require_images(images, self.shape)
         return in_fixed_batches(self.network, BATCH, _floats(images)).numpy()
+
+    def class_scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Maps its features [n, d] to the logits of the classes [n, n_classes], in float64."""
+        head = self.network.head
+        weight, bias = head.weight.double().numpy(), head.bias.double().numpy()
+        return features.astype(np.float64) @ weight.T + bias
 
     def accuracy(self, images: ImageSet) -> float:
         """The share of labelled images that it classifies rightly, in [0, 1]."""

@@ -61,6 +61,8 @@ def course_unet(
     down = _levels(weights, "downblocks")
     widths = [len(weights[f"downblocks.{level[-1]}.block2.3.bias"]) for level in down]
     attends = [f"downblocks.{level[0]}.attn.proj_q.weight" in weights for level in down]
+    if widths[0] != len(weights["head.weight"]):
+        raise ValueError("ch_mult does not start with 1 in this network, as a UNet2DModel needs")
     size, assumed = _image_size(hparams)
     config: dict[str, Any] = {
         "_class_name": CLASS_NAME, "sample_size": size,

@@ -14,6 +14,7 @@ from ddim_core.emoji import composite
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 KNOWN = "PNG, JPEG, WebP, BMP, GIF, TIFF and PPM"
 ANIMATED = frozenset({"PNG", "GIF", "WEBP", "TIFF"})
+GREY_MODES = frozenset({"1", "L"})
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 MAX_PIXELS = 89_478_485  # Pillow warns above this, and refuses twice as many
 MAX_ASPECT = 64  # a strip of 1x100,000 pixels would have a short side to resize to
@@ -24,7 +25,7 @@ class BrokenImageError(ValueError):
 
 
 def decode(data: bytes, background: str = "white") -> Image.Image:
-    """Reads one image, turned upright, as opaque RGB with 8 bits a channel.
+    """Reads one image, turned upright, opaque, with 8 bits a channel: grey (L) or RGB.
 
     Transparency is laid over `background`. Checksums are verified where the format has them
     (PNG): a flipped bit would otherwise show as another picture.
@@ -42,7 +43,8 @@ def decode(data: bytes, background: str = "white") -> Image.Image:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             upright = ImageOps.exif_transpose(opened)
             transparent = upright.has_transparency_data
-            image = upright.convert("RGBA" if transparent else "RGB")
+            opaque = "L" if upright.mode in GREY_MODES else "RGB"
+            image = upright.convert("RGBA" if transparent else opaque)
     except BrokenImageError:
         raise
     except UnidentifiedImageError as error:

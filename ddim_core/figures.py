@@ -44,7 +44,7 @@ def heat_map(rows: Sequence[Row]) -> bytes:
     axes.set_xticks(range(len(steps)), [f"S = {s}" for s in steps])
     axes.set_yticks(range(len(grouped)), list(grouped))
     axes.set_title(_protocol(rows), fontsize=9, parse_math=False)
-    return _png(figure)
+    return png(figure)
 
 
 def curves(rows: Sequence[Row], floor: Row | None) -> bytes:
@@ -74,7 +74,7 @@ def curves(rows: Sequence[Row], floor: Row | None) -> bytes:
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     axes.set_title(_protocol(rows), fontsize=9, parse_math=False)
-    return _png(figure)
+    return png(figure)
 
 
 def contact_sheet(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
@@ -102,7 +102,7 @@ def contact_sheet(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
     middles = [line * step_y + (step_y - gap) / 2 for line in range(len(images))]
     axes.set_yticks(middles, list(images), fontsize=7, parse_math=False)
     axes.tick_params(length=0)
-    return _png(figure)
+    return png(figure)
 
 
 def _cell_text(row: Row) -> str:
@@ -123,7 +123,8 @@ def _cycle(n: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(n)]
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Renders a figure."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")

@@ -94,9 +94,11 @@ def load_images(
         raise ValueError(f"channels is {channels}; it must be 1 or 3")
     rgb_of(spec.background)
     source = open_source(dataset, spec)
-    _require_known(source, split, resolution)
+    require_split(source, split)
+    _require_possible(source, resolution)
     reading = Reading(source, split, spec)
-    sized = (image if resolution is None else resized(image, resolution) for image in reading)
+    coloured = (image.convert("RGB") for image in reading)
+    sized = (image if resolution is None else resized(image, resolution) for image in coloured)
     images = _in_channels(_stacked([np.asarray(image) for image in sized]), channels)
     labels = reading.labels()
     return ImageSet(
@@ -159,7 +161,7 @@ class Reading:
             self.classes.append(row.label)
             self.texts.append(row.caption)
             self.fingerprint.update(repr((image.size, row.label, row.caption)).encode())
-            self.fingerprint.update(image.tobytes())
+            self.fingerprint.update(image.convert("RGB").tobytes())
             yield image
         if not self.classes:
             raise ValueError(f"{self.source.name} {self.split} has no image that can be read")
@@ -202,10 +204,18 @@ def _folder(path: Path) -> Source:
     return saved_source(path)
 
 
-def _require_known(source: Source, split: str, resolution: int | None) -> None:
+def require_split(source: Source, split: str) -> None:
+    """Makes sure that a data set has a split.
+
+    Raises:
+        ValueError: If it has not.
+    """
     if split not in (ALL, *source.splits):
         there_is = ", ".join([ALL, *source.splits])
         raise ValueError(f"{source.name} has no split {split!r}; it has {there_is}")
+
+
+def _require_possible(source: Source, resolution: int | None) -> None:
     if isinstance(source, DigitsSource) and resolution not in (None, DIGITS_SIZE):
         raise ValueError(f"resolution is {resolution}; digits are 8x8, so it must be 8 or None")
     if isinstance(source, EmojiSource) and resolution is not None and resolution > EMOJI_SIZE:

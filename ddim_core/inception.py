@@ -2,100 +2,69 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import pickle
-from functools import cached_property
 from pathlib import Path
-from urllib.parse import urlparse
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from ddim_core.batches import in_fixed_batches
-from ddim_core.features import require_images
+from ddim_core.digest import file_digest
+from ddim_core.network_features import Head, NetworkFeatures, Scaling
+from ddim_core.weights import downloaded, hub_file, read_state
 
+# torch-fidelity's own; written here because importing it takes seconds.
+WEIGHTS_URL = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth"
+)
 INCEPTION_DIM = 2048
+INCEPTION_SIZE = 299
 INCEPTION_BATCH = 4
+# pytorch-fid takes v / 255 to 2 v / 255 - 1; TensorFlow's graph, and clean-fid, have 128.
+SCALINGS = {
+    "tf1": Scaling((128.0,), (128.0,)),
+    "clean": Scaling((128.0,), (128.0,)),
+    "torch": Scaling((127.5,), (127.5,)),
+}
 
 
-class InceptionFeatures:
-    """The 2048 pool features of the Inception of FID, as torch-fidelity 0.4 computes them.
+class InceptionFeatures(NetworkFeatures):
+    """The 2048 pool features of the Inception of FID, the TensorFlow network of 2015-12-05.
 
-    The network is the TensorFlow one of 2015-12-05 with its own bilinear resize to 299x299. It is
-    loaded on first use. Grey images get three equal channels.
+    With resize `tf1` the features are torch-fidelity's, with `torch` pytorch-fid's, with `clean`
+    clean-fid's. Its class scores are the 1008 logits without their bias, as torch-fidelity's
+    Inception score takes them.
 
     Args:
-        weights_path: A local copy of torch-fidelity's weights file; None takes the copy in
-            torch.hub's folder, which is downloaded once if it is not there.
+        weights_path: The weights file of torch-fidelity or of pytorch-fid (the same 566 tensors);
+            None takes torch-fidelity's copy in torch.hub's folder, which is downloaded once.
+        resize: `tf1`, `clean` or `torch`; the scaling follows its owner's.
+
+    Raises:
+        ValueError: If the weights cannot be had or are something else, or the resize is unknown.
     """
 
-    name = "inception-v3"
-    dim = INCEPTION_DIM
-
-    def __init__(self, weights_path: str | None = None) -> None:
-        if weights_path is not None and not Path(weights_path).is_file():
-            raise ValueError(f"there is no weights file {weights_path!r}")
-        self.weights_path = weights_path
-
-    @cached_property
-    def digest(self) -> str:
-        """The sha256 of the weights file and of the version of torch-fidelity."""
-        with self.weights.open("rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()
-        version = importlib.metadata.version("torch-fidelity")
-        return hashlib.sha256(f"{self.name} {version} {weights}".encode()).hexdigest()
-
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Maps uint8 [n, h, w, 1 or 3] to float32 [n, 2048]."""
-        require_images(images, images.shape[1:])
-        if images.shape[-1] == 1:
-            images = images.repeat(3, axis=-1)
-        pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-        return in_fixed_batches(self._pool, INCEPTION_BATCH, pixels).numpy()
-
-    def check(self) -> None:
-        """Opens the weights.
-
-        Raises:
-            ValueError: If they cannot be had, or are something else.
-        """
-        self._network  # noqa: B018
-
-    def _pool(self, pixels: Tensor) -> Tensor:
-        return self._network(pixels)[0]
-
-    @cached_property
-    def weights(self) -> Path:
-        """The weights file, downloaded if it is nowhere yet."""
-        from torch_fidelity import feature_extractor_inceptionv3 as inception
-
-        if self.weights_path is not None:
-            return Path(self.weights_path)
-        name = Path(urlparse(inception.URL_INCEPTION_V3).path).name
-        path = Path(torch.hub.get_dir()) / "checkpoints" / name
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            prefix = path.stem.rsplit("-", 1)[-1]  # of the sha256, as in every torch.hub file
-            try:
-                torch.hub.download_url_to_file(inception.URL_INCEPTION_V3, str(path), prefix, False)
-            except OSError as error:
-                raise ValueError(
-                    f"the weights of {self.name} could not be downloaded ({error}); give a local "
-                    "copy of torch-fidelity's file"
-                ) from error
-        return path
-
-    @cached_property
-    def _network(self) -> nn.Module:
+    def __init__(self, weights_path: str | None = None, resize: str = "tf1") -> None:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-        try:  # torch-fidelity itself would run whatever is pickled
-            torch.load(self.weights, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            raise ValueError(f"{self.weights} holds no plain weights of {self.name}") from error
-        return FeatureExtractorInceptionV3(
-            self.name, [str(INCEPTION_DIM)], feature_extractor_weights_path=str(self.weights)
-        )
+        path = Path(weights_path) if weights_path else downloaded(WEIGHTS_URL, "inception-v3")
+        read_state(path, "inception-v3")  # torch-fidelity itself would run whatever is pickled
+        try:
+            network = FeatureExtractorInceptionV3(
+                "inception-v3", [str(INCEPTION_DIM)], feature_extractor_weights_path=str(path)
+            )
+        except RuntimeError as error:
+            raise ValueError(
+                f"{path.name} holds the weights of another network than inception-v3 (torch-"
+                "fidelity's or pytorch-fid's file has 566 tensors)"
+            ) from error
+        *trunk, classes = network.children()  # in the order in which they run
+        super().__init__(
+            "inception-v3", path, file_digest(path), f"pool, {INCEPTION_DIM}", "torch-fidelity",
+            resize, SCALINGS.get(resize, SCALINGS["tf1"]), nn.Sequential(*trunk, nn.Flatten()),
+            INCEPTION_SIZE, INCEPTION_DIM, INCEPTION_BATCH, Head(classes.weight, None),
+        )  # fmt: skip
+
+
+def local_inception_weights() -> Path | None:
+    """Returns torch.hub's copy of the weights, if it has one."""
+    path = hub_file(WEIGHTS_URL)
+    return path if path.is_file() else None

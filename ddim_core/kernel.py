@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ddim_core.moments import Floats, check_features
+from ddim_core.feature_rows import BLOCK, FeatureRows, check_columns, places
+from ddim_core.moments import Floats
 
-_ROWS_AT_ONCE = 1024  # of a kernel matrix: bounds memory to 8 kB per column
+SUBSETS, SEED = 100, 2020
 
 
 class Kernel(NamedTuple):
@@ -20,14 +23,17 @@ class Kernel(NamedTuple):
     coef0: float = 1.0
 
     def __call__(self, x: Floats, y: Floats) -> Floats:
-        gamma = 1.0 / x.shape[-1] if self.gamma is None else self.gamma
-        base: Floats = (x * gamma) @ y.T
+        base: Floats = x @ y.T  # of a set with itself BLAS computes one half
+        base *= self._scale(x)
         base += self.coef0
         return self._power(base)
 
     def diagonal(self, x: Floats) -> Floats:
-        gamma = 1.0 / x.shape[-1] if self.gamma is None else self.gamma
-        return self._power(np.einsum("id,id->i", x * gamma, x) + self.coef0)
+        """k(x, x) of each row."""
+        return self._power(np.einsum("id,id->i", x, x) * self._scale(x) + self.coef0)
+
+    def _scale(self, x: Floats) -> float:
+        return 1.0 / x.shape[-1] if self.gamma is None else self.gamma
 
     def _power(self, base: Floats) -> Floats:
         """base^degree by multiplication, which NumPy's power does not do; ten times as fast."""
@@ -37,21 +43,29 @@ class Kernel(NamedTuple):
         return values
 
 
+class Subsets(NamedTuple):
+    """Which rows of n and of m features each subset holds, [subsets, size] both."""
+
+    of_x: np.ndarray
+    of_y: np.ndarray
+
+
 def kid(
-    x: ArrayLike,
-    y: ArrayLike,
-    subsets: int = 100,
+    x: ArrayLike | FeatureRows,
+    y: ArrayLike | FeatureRows,
+    subsets: int = SUBSETS,
     subset_size: int = 1000,
     degree: int = 3,
     gamma: float | None = None,
     coef0: float = 1.0,
-    seed: int = 2020,
+    seed: int = SEED,
 ) -> tuple[float, float]:
     """Averages the unbiased MMD^2 over random subsets: (mean, standard deviation over subsets).
 
     Subsets are drawn without replacement, x before y, from a RandomState(seed), and the standard
     deviation divides by the number of subsets: torch-fidelity's numbers and defaults, in float64.
-    The standard deviation describes one subset, not the mean, whose subsets overlap.
+    The standard deviation describes one subset, not the mean, whose subsets overlap; the mean's
+    own standard error is that of `kernel_score`.
 
     Source: Binkowski et al. 2018 (arXiv:1801.01401), section 4.
 
@@ -67,28 +81,19 @@ def kid(
         ValueError: If features are empty, not 2-D or not finite, d differs, or a subset does not
             fit.
     """
-    a, b = _check_pair(x, y)
-    fewest = min(len(a), len(b))
-    if subsets < 1:
-        raise ValueError(f"subsets is {subsets}; it must be at least 1")
-    if not 2 <= subset_size <= fewest:
-        raise ValueError(
-            f"subset_size is {subset_size}; with {len(a)} and {len(b)} features it must lie in "
-            f"2..{fewest}"
-        )
+    a, b = _pair(x, y)
+    drawn = draw_subsets(len(a), len(b), subsets, subset_size, seed)
     kernel = Kernel(degree, gamma, coef0)
-    random = np.random.RandomState(seed)
-    drawn = [
-        [random.choice(len(rows), subset_size, replace=False) for rows in (a, b)]
-        for _ in range(subsets)
-    ]
     if max(len(a), len(b)) ** 2 > subsets * subset_size**2:  # whole matrices would cost more
-        values = np.array([mmd2_unbiased(a[i], b[j], kernel) for i, j in drawn])
+        chosen = zip(*drawn, strict=True)
+        values = np.array([_mmd2(_take(a, i), _take(b, j), kernel) for i, j in chosen])
     else:
-        in_a, in_b = np.zeros((len(a), subsets)), np.zeros((len(b), subsets))
-        for subset, (i, j) in enumerate(drawn):
-            in_a[i, subset] = in_b[j, subset] = 1.0
-        values = _mmd2(a, b, in_a, in_b, kernel)
+        in_a, in_b = indicators(drawn.of_x, len(a)), indicators(drawn.of_y, len(b))
+        values = (
+            within_sums(a, in_a, kernel) / (subset_size * (subset_size - 1))
+            + within_sums(b, in_b, kernel) / (subset_size * (subset_size - 1))
+            - 2.0 * across_sums(a, b, in_a, in_b, kernel) / subset_size**2
+        )
     return float(values.mean()), float(values.std())
 
 
@@ -97,7 +102,33 @@ def usual_subset_size(n: int, m: int) -> int:
     return min(1000, n, m)
 
 
-def mmd2_unbiased(x: ArrayLike, y: ArrayLike, kernel: Kernel | None = None) -> float:
+def draw_subsets(n: int, m: int, subsets: int, size: int, seed: int = SEED) -> Subsets:
+    """Draws which of n and of m features each subset holds, as torch-fidelity does.
+
+    Raises:
+        ValueError: If there is no subset, or it does not fit.
+    """
+    if subsets < 1:
+        raise ValueError(f"subsets is {subsets}; it must be at least 1")
+    if not 2 <= size <= min(n, m):
+        raise ValueError(
+            f"subset_size is {size}; with {n} and {m} features it must lie in 2..{min(n, m)}"
+        )
+    return _drawn(n, m, subsets, size, seed)
+
+
+@lru_cache(maxsize=2)  # cells of a grid share theirs
+def _drawn(n: int, m: int, subsets: int, size: int, seed: int) -> Subsets:
+    random = np.random.RandomState(seed)
+    drawn = [
+        [random.choice(count, size, replace=False) for count in (n, m)] for _ in range(subsets)
+    ]
+    return Subsets(np.array([i for i, _ in drawn]), np.array([j for _, j in drawn]))
+
+
+def mmd2_unbiased(
+    x: ArrayLike | FeatureRows, y: ArrayLike | FeatureRows, kernel: Kernel | None = None
+) -> float:
     """Estimates MMD^2 from all pairs, without bias; it may be negative.
 
         mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
@@ -112,35 +143,87 @@ def mmd2_unbiased(x: ArrayLike, y: ArrayLike, kernel: Kernel | None = None) -> f
     Raises:
         ValueError: If features are too few, not 2-D or not finite, or d differs.
     """
-    a, b = _check_pair(x, y)
+    a, b = _pair(x, y)
     if min(len(a), len(b)) < 2:
         raise ValueError(f"an unbiased MMD needs at least 2 features, not {min(len(a), len(b))}")
-    everything = np.ones((len(a), 1)), np.ones((len(b), 1))
-    return float(_mmd2(a, b, *everything, kernel or Kernel())[0])
+    return _mmd2(a, b, kernel or Kernel())
 
 
-def _mmd2(x: Floats, y: Floats, in_x: Floats, in_y: Floats, kernel: Kernel) -> Floats:
-    """MMD^2 of each subset s, given as columns of ones and zeros, [n, s] and [m, s]."""
-    n, m = in_x.sum(axis=0), in_y.sum(axis=0)
-    within_x = _pair_sums(x, x, in_x, in_x, kernel) - kernel.diagonal(x) @ in_x
-    within_y = _pair_sums(y, y, in_y, in_y, kernel) - kernel.diagonal(y) @ in_y
-    across = _pair_sums(x, y, in_x, in_y, kernel)
-    value: Floats = within_x / (n * (n - 1)) + within_y / (m * (m - 1)) - 2.0 * across / (n * m)
-    return value
+def _mmd2(a: FeatureRows, b: FeatureRows, kernel: Kernel) -> float:
+    n, m = len(a), len(b)
+    one_a, one_b = np.ones((n, 1)), np.ones((m, 1))
+    within_a = within_sums(a, one_a, kernel)[0] / (n * (n - 1))
+    within_b = within_sums(b, one_b, kernel)[0] / (m * (m - 1))
+    across = across_sums(a, b, one_a, one_b, kernel)[0] / (n * m)
+    return float(within_a + within_b - 2.0 * across)
 
 
-def _pair_sums(x: Floats, y: Floats, in_x: Floats, in_y: Floats, kernel: Kernel) -> Floats:
-    """The kernel's sum over each subset's pairs: sum_ij in_x[i, s] k(x_i, y_j) in_y[j, s]."""
+def indicators(chosen: np.ndarray, n: int) -> Floats:
+    """Subsets [s, size] of n rows as columns of ones and zeros, [n, s]."""
+    columns = np.zeros((n, len(chosen)))
+    for s, rows in enumerate(chosen):
+        columns[rows, s] = 1.0
+    return columns
+
+
+def within_sums(x: FeatureRows, in_x: Floats, kernel: Kernel) -> Floats:
+    """The kernel's sum over each subset's pairs of different rows, subsets as `indicators`."""
     total = np.zeros(in_x.shape[1])
-    for start in range(0, len(x), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        total += np.einsum("is,is->s", in_x[rows], kernel(x[rows], y) @ in_y)
+    for i, j, values in kernel_blocks(x, kernel):
+        part = np.einsum("is,is->s", in_x[i], values @ in_x[j])
+        total += part if i == j else 2.0 * part
     return total
 
 
-def _check_pair(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
-    a = check_features(x, "x").astype(np.float64)
-    b = check_features(y, "y").astype(np.float64)
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"features have {a.shape[1]} and {b.shape[1]} columns; they must agree")
+def across_sums(
+    x: FeatureRows, y: FeatureRows, in_x: Floats, in_y: Floats, kernel: Kernel
+) -> Floats:
+    """The kernel's sum over each subset's pairs of a row of x and one of y."""
+    total = np.zeros(in_x.shape[1])
+    for i, rows in x.blocks():
+        left = rows.astype(np.float64)
+        for j, others in y.blocks():
+            values = kernel(left, others.astype(np.float64))
+            total += np.einsum("is,is->s", in_x[i], values @ in_y[j])
+    return total
+
+
+def within_subsets(x: FeatureRows, chosen: np.ndarray, kernel: Kernel) -> Floats:
+    """The same for subsets [s, size] given by their rows, by whichever way is cheaper."""
+    if len(x) ** 2 <= chosen.size * chosen.shape[1]:
+        return within_sums(x, indicators(chosen, len(x)), kernel)
+    one = np.ones((chosen.shape[1], 1))
+    return np.array([within_sums(_take(x, rows), one, kernel)[0] for rows in chosen])
+
+
+def kernel_blocks(x: FeatureRows, kernel: Kernel) -> Iterator[tuple[slice, slice, Floats]]:
+    """Yields the kernel matrix of a set by blocks on and above its diagonal, which is set to 0."""
+    cuts = places(len(x), BLOCK)
+    for a, i in enumerate(cuts):
+        left = x.read(i.start, i.stop).astype(np.float64)
+        for j in cuts[a:]:
+            if i == j:
+                values = kernel(left, left)
+                np.fill_diagonal(values, 0.0)
+            else:
+                values = kernel(left, x.read(j.start, j.stop).astype(np.float64))
+            yield i, j, values
+
+
+def _take(x: FeatureRows, chosen: np.ndarray) -> FeatureRows:
+    rows = np.empty((len(chosen), x.columns))
+    order = np.argsort(chosen, kind="stable")
+    for place, block in x.blocks(4 * BLOCK):
+        first, last = np.searchsorted(chosen[order], (place.start, place.stop))
+        mine = order[first:last]
+        rows[mine] = block[chosen[mine] - place.start]
+    return FeatureRows([rows], (0, len(rows)), x.columns)
+
+
+def _pair(
+    x: ArrayLike | FeatureRows, y: ArrayLike | FeatureRows
+) -> tuple[FeatureRows, FeatureRows]:
+    a = x if isinstance(x, FeatureRows) else FeatureRows.of_array(x, "x")
+    b = y if isinstance(y, FeatureRows) else FeatureRows.of_array(y, "y")
+    check_columns(a, b)
     return a, b

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ddim_core.emoji_judge import EmojiJudge
 from ddim_core.features import FeatureExtractor
 from ddim_core.frechet import Reference
+from ddim_core.likeness_models import ClipModel, DinoModel
 from ddim_core.moments import FeatureMoments
 from ddim_core.scorecard import (
     Measure,
@@ -26,7 +27,6 @@ from ddim_core.scorecard import (
     share_measure,
     spread_within,
 )
-from ddim_core.vision import ClipModel, DinoModel
 
 Images = NDArray[np.uint8]
 Rows = NDArray[np.uint8] | NDArray[np.float32]

@@ -68,6 +68,11 @@ def official_unet(
     attends = [f"down.{i}.attn.0.q.weight" in state for i in range(n_levels)]
     if n_levels > 1 and "down.0.downsample.conv.weight" not in state:
         raise ValueError("resamp_with_conv is off in this network; only its default, on, is read")
+    if widths[0] != len(state["conv_in.weight"]):
+        raise ValueError(
+            f"ch_mult starts with {widths[0] / len(state['conv_in.weight']):g} in this network; a "
+            "UNet2DModel needs 1, as all published models have"
+        )
     size, assumed = _image_size(attends, settings)
     _require_same_network(settings, widths, n_blocks)
     config = {

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ddim_core.reading import LEVEL, difference, line_name, lines
+from ddim_core.compare import LEVEL, difference
+from ddim_core.reading import line_name, lines
 from ddim_core.uncertainty import holm
 
 Row = Mapping[str, Any]

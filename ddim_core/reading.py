@@ -1,19 +1,15 @@
 """What a grid's numbers say, in sentences that are computed from them.
 
-Cells of a grid share x_T image by image, so two cells are compared by the jackknife of their
-paired difference; p-values of one question are corrected together by Holm's procedure.
+Cells of a grid share x_T image by image, so two cells are compared by their paired difference,
+and the tests of one question are corrected together (`compare`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
-from ddim_core.uncertainty import PairedDifference, holm, paired_difference
-
-LEVEL = 0.05
-Row = Mapping[str, Any]
+from ddim_core.compare import LEVEL, Row, compare, difference, tied_with_best
 
 
 def line_name(row: Row) -> str:
@@ -36,23 +32,27 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def why_no_fid_inf(row: Row) -> str:
+    """Says why a row's fid_inf is null; nothing if it is not."""
+    if row.get("fid_inf") is not None:
+        return ""
+    n, d, groups = row["n_images"], row["n_features"], row["group_sizes"]
+    if len(groups) < 2:
+        return f"FID_inf is null: {n} images are too few to leave any out."
+    return (
+        f"FID_inf is null: N = {n} images, less any one group of up to {max(groups)}, do not "
+        f"exceed the d = {d} features by 2. In some directions of feature space the images then "
+        f"show no variance at all, and nothing tells whether they have any; it takes more than "
+        f"{d + 1} images beside each group."
+    )
+
+
 def lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Groups cells into lines of one eta (or sigma-hat), each in order of S."""
     grouped: dict[str, list[Row]] = {}
     for row in rows:
         grouped.setdefault(line_name(row), []).append(row)
     return {name: sorted(line, key=lambda r: r["steps"]) for name, line in grouped.items()}
-
-
-def difference(a: Row, b: Row) -> PairedDifference:
-    """Compares two cells of one grid: FID of a minus FID of b, by their shared groups."""
-    return paired_difference(
-        a["fid_leave_one_out"],
-        b["fid_leave_one_out"],
-        a["fid"],
-        b["fid"],
-        a["group_sizes"],
-    )
 
 
 def read_grid(rows: Sequence[Row]) -> list[str]:
@@ -71,17 +71,6 @@ def read_grid(rows: Sequence[Row]) -> list[str]:
         return ["There are too few images for intervals, so no difference is claimed."]
     said = [_best(rows), *_trend(rows), *_order(rows), *_undertrained(rows), *_guidance(rows)]
     return [sentence for sentence in said if sentence]
-
-
-def tied_with_best(rows: Sequence[Row]) -> list[Row]:
-    """Returns the cells whose FID cannot be told from the lowest one (Holm, level 0.05).
-
-    The best cell itself comes first.
-    """
-    best, *others = sorted(rows, key=lambda row: row["fid"])
-    p_values = holm([difference(other, best).p_value for other in others]) if others else []
-    ties = [o for o, p in zip(others, p_values, strict=True) if p >= LEVEL]
-    return [best, *ties]
 
 
 def _best(rows: Sequence[Row]) -> str:
@@ -116,14 +105,14 @@ def _trend(rows: Sequence[Row]) -> list[str]:
     }
     if not ends:
         return []
-    tests = {name: difference(most, fewest) for name, (fewest, most) in ends.items()}
-    corrected = dict(zip(tests, holm([t.p_value for t in tests.values()]), strict=True))
-    falls = [n for n, t in tests.items() if t.value < 0 and corrected[n] < LEVEL]
-    rises = [n for n, t in tests.items() if t.value > 0 and corrected[n] < LEVEL]
+    found = compare((most, fewest) for fewest, most in ends.values())
+    tests = dict(zip(ends, found, strict=True))
+    falls = [n for n, test in tests.items() if test.verdict == "better"]
+    rises = [n for n, test in tests.items() if test.verdict == "worse"]
     open_ = [n for n in tests if n not in falls and n not in rises]
     parts = []
     if falls:
-        worst = max(corrected[n] for n in falls)
+        worst = max(tests[n].p_adjusted for n in falls)
         everywhere = "on every line of the grid" if len(falls) == len(grouped) else _at(falls)
         parts.append(f"falls {everywhere} (largest corrected p: {worst:.1g})")
     if rises:
@@ -143,11 +132,10 @@ def _order(rows: Sequence[Row]) -> list[str]:
     pairs = list(combinations(ordered, 2))
     if not pairs:
         return []
-    tests = [difference(worse, better) for better, worse in pairs]
-    corrected = holm([test.p_value for test in tests])
+    tests = compare((worse, better) for better, worse in pairs)
     beaten: dict[str, list[str]] = {}
-    for (better, worse), p in zip(pairs, corrected, strict=True):
-        if p < LEVEL:
+    for (better, worse), test in zip(pairs, tests, strict=True):
+        if test.p_adjusted < LEVEL:
             beaten.setdefault(line_name(better), []).append(line_name(worse))
     if not beaten:
         return [f"At S = {steps} no line of the grid can be told from another."]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from ddim_core.feature_rows import FeatureRows
 from ddim_core.frechet import Reference
-from ddim_core.kernel import kid, usual_subset_size
+from ddim_core.kernel_score import kernel_score
 from ddim_core.manifold import Manifold, precision_recall
-from ddim_core.moments import FeatureMoments
-from ddim_core.uncertainty import frechet_interval
+from ddim_core.moments import FeatureMoments, merge
+from ddim_core.uncertainty import frechet_score
 
-LEAST_GROUPS = 20
+# Groups of the jackknife: with few the spread itself is known badly, and paired tests lose power.
+# Each costs an eigen-decomposition, which with many features is most of a score's time.
+LEAST_GROUPS, LEAST_GROUPS_OF_MANY = 20, 15
+MANY_FEATURES = 1024
 NEAREST = 3
 
 
@@ -25,21 +30,25 @@ class CellScore:
     Comparable only at equal image count, extractor, preprocessing and reference.
 
     Attributes:
-        n_images, n_reference: Counts.
+        n_images, n_reference, n_features: Counts.
         fid, fid_low, fid_high: Plug-in Frechet distance and its 95 % interval; None where fewer
             than 4 images leave no groups to compare.
         fid_inf, fid_inf_low, fid_inf_high: Corrected to infinitely many generated images, with
             its 95 % interval; None where the images are too few for the number of features.
-        fid_leave_one_out: The plug-in distance without each group in turn, for paired tests.
+        fid_leave_one_out, fid_inf_leave_one_out: Both without each group in turn, for paired
+            tests; the second, before the jackknife's own correction, None as fid_inf is.
         group_sizes: Images in each of these groups.
-        kid, kid_std: Unbiased kernel distance over 100 subsets of up to 1,000 images, and the
-            spread between them (torch-fidelity's defaults).
+        kid: Unbiased kernel distance over 100 subsets (torch-fidelity's defaults).
+        kid_se, kid_low, kid_high: Its standard error and 95 % interval; None as fid_low is.
+        kid_std: The spread between the subsets; it tells of one subset, not of `kid`.
+        kid_subset_size: Images of each set in a subset, at most 1,000.
         precision, recall: Shares of generated and real images inside the other set's manifold;
             None with fewer than 4 images.
     """
 
     n_images: int
     n_reference: int
+    n_features: int
     fid: float
     fid_low: float | None
     fid_high: float | None
@@ -47,9 +56,14 @@ class CellScore:
     fid_inf_low: float | None
     fid_inf_high: float | None
     fid_leave_one_out: list[float]
+    fid_inf_leave_one_out: list[float] | None
     group_sizes: list[int]
     kid: float
+    kid_se: float | None
+    kid_low: float | None
+    kid_high: float | None
     kid_std: float
+    kid_subset_size: int
     precision: float | None
     recall: float | None
 
@@ -58,30 +72,31 @@ class CellScore:
 class ScoreReference:
     """A reference's features [m, d] with what every score against them needs, taken once."""
 
-    features: NDArray[np.float32]
+    features: FeatureRows
     gaussian: Reference
     manifold: Manifold | None
 
     @classmethod
-    def of(cls, features: NDArray[np.float32]) -> ScoreReference:
+    def of(cls, features: ArrayLike | FeatureRows) -> ScoreReference:
         """Measures a reference.
 
         Raises:
             ValueError: If it has fewer than 2 images, or features are not finite.
         """
-        gaussian = Reference.of(FeatureMoments.from_features(features))
-        manifold = Manifold.of(features, NEAREST) if len(features) > NEAREST else None
-        return cls(features, gaussian, manifold)
+        rows = features if isinstance(features, FeatureRows) else FeatureRows.of_array(features)
+        moments = merge([FeatureMoments.from_features(x) for _, x in rows.blocks(4096)])
+        manifold = Manifold.of(rows, NEAREST) if len(rows) > NEAREST else None
+        return cls(rows, Reference.of(moments), manifold)
 
 
 def score_features(
-    shards: Sequence[NDArray[np.float32]], reference: NDArray[np.float32] | ScoreReference
+    shards: Sequence[NDArray[Any]], reference: ArrayLike | ScoreReference
 ) -> CellScore:
     """Scores a cell's feature shards against the reference's features.
 
-    The jackknife leaves out one shard at a time; fewer than twenty shards are first cut into at
-    least twenty groups (as far as groups of 2 allow): with few groups the spread itself is known
-    badly, and paired tests lose power.
+    The jackknife leaves out one group of images at a time, see `groups_of`. Shards are read one
+    at a time and in order: `shards` may load each when it is asked for, memory does not grow with
+    their number, and the bits do not depend on who made which shard first.
 
     Args:
         shards: Features [n, d] of each shard, in order of image index.
@@ -90,12 +105,13 @@ def score_features(
     Raises:
         ValueError: If there are fewer than 2 images on either side, or features are not finite.
     """
-    generated = np.concatenate(shards)
-    groups = [FeatureMoments.from_features(group) for group in _groups(shards)]
+    generated = FeatureRows.of(shards)
+    if len(generated) < 2:
+        raise ValueError("a covariance of 1 feature vector is undefined; it needs at least 2")
     against = reference if isinstance(reference, ScoreReference) else ScoreReference.of(reference)
-    frechet = frechet_interval(groups, against.gaussian)
-    subset_size = usual_subset_size(len(generated), len(against.features))
-    kid_mean, kid_std = kid(generated, against.features, subset_size=subset_size)
+    groups = groups_of(generated)
+    frechet = frechet_score(generated, groups, against.gaussian)
+    kernel = kernel_score(generated, groups, against.features)
     precision: float | None = None
     recall: float | None = None
     if against.manifold is not None and len(generated) > NEAREST:
@@ -103,6 +119,7 @@ def score_features(
     return CellScore(
         n_images=len(generated),
         n_reference=len(against.features),
+        n_features=generated.columns,
         fid=frechet.fid,
         fid_low=frechet.fid_low,
         fid_high=frechet.fid_high,
@@ -110,20 +127,37 @@ def score_features(
         fid_inf_low=frechet.fid_inf_low,
         fid_inf_high=frechet.fid_inf_high,
         fid_leave_one_out=list(frechet.loo),
+        fid_inf_leave_one_out=None if frechet.loo_inf is None else list(frechet.loo_inf),
         group_sizes=list(frechet.sizes),
-        kid=kid_mean,
-        kid_std=kid_std,
+        **asdict(kernel),
         precision=precision,
         recall=recall,
     )
 
 
-def _groups(shards: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    if len(shards) >= LEAST_GROUPS:
-        return list(shards)
-    pieces = -(-LEAST_GROUPS // len(shards))
-    cut = [np.array_split(shard, max(1, min(pieces, len(shard) // 2))) for shard in shards]
-    groups = [piece for group in cut for piece in group]
-    sizes = [len(group) for group in groups]
+def groups_of(features: FeatureRows) -> list[slice]:
+    """Cuts the images into the jackknife's groups, by their shards.
+
+    There are 20 to 39 of them (15 to 29 with 1,024 features or more). Fewer shards are cut, as far
+    as groups of 2 allow; of more shards, neighbours are put together.
+    """
+    n_shards = len(features.shards)
+    least = LEAST_GROUPS if features.columns < MANY_FEATURES else LEAST_GROUPS_OF_MANY
+    together = max(1, n_shards // least)
+    edges = [*features.starts[:-1:together], features.starts[-1]]
+    if n_shards < least:
+        pieces = -(-least // n_shards)
+        cut = [_cut(start, stop, pieces) for start, stop in pairwise(features.starts)]
+        edges = [edge for part in cut for edge in part] + [len(features)]
+    groups = [slice(start, stop) for start, stop in pairwise(edges)]
+    largest = max(group.stop - group.start for group in groups)
     # Without its largest group a set must still have a covariance.
-    return groups if sum(sizes) - max(sizes) >= 2 else [np.concatenate(shards)]
+    return groups if len(features) - largest >= 2 else [slice(0, len(features))]
+
+
+def _cut(start: int, stop: int, pieces: int) -> list[int]:
+    """Where the pieces of a shard begin: nearly equal, the longer ones first, at least 2 each."""
+    size = stop - start
+    pieces = max(1, min(pieces, size // 2))
+    short, longer = divmod(size, pieces)
+    return [start + short * i + min(i, longer) for i in range(pieces)]

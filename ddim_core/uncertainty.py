@@ -7,47 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtr
 
+from ddim_core.feature_rows import FeatureRows
 from ddim_core.frechet import Reference
-from ddim_core.moments import FeatureMoments, Floats, leave_one_out, merge
-
-LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Jackknife:
-    """An estimate from G groups, its standard error and its bias-corrected twin.
-
-    Attributes:
-        value: theta, on all groups.
-        bias_corrected: theta freed of its bias of order 1/n.
-        se: Standard error, of both.
-        half_width: Of the 95 % interval, Student t at G - 1 degrees of freedom.
-        groups: G.
-    """
-
-    value: float
-    bias_corrected: float
-    se: float
-    half_width: float
-    groups: int
-
-    @property
-    def low(self) -> float:
-        return self.value - self.half_width
-
-    @property
-    def high(self) -> float:
-        return self.value + self.half_width
-
-    @property
-    def bias_corrected_low(self) -> float:
-        return self.bias_corrected - self.half_width
-
-    @property
-    def bias_corrected_high(self) -> float:
-        return self.bias_corrected + self.half_width
+from ddim_core.jackknife import Jackknife, half_width, jackknife
+from ddim_core.moments import FeatureMoments, leave_one_out, merge
+from ddim_core.resampling import Spread, leave_one_out_spreads
 
 
 @dataclass(frozen=True)
@@ -91,46 +57,6 @@ class PairedDifference:
     p_value: float
 
 
-def jackknife(
-    theta: float, leave_one_out: Sequence[float], sizes: Sequence[int] | None = None
-) -> Jackknife:
-    """Judges an estimate by leaving out one group at a time.
-
-        pseudo_j = h_j theta - (h_j - 1) loo_j,    h_j = n / m_j
-        bias_corrected = sum_j pseudo_j / h_j
-        se^2 = (1/G) sum_j (pseudo_j - bias_corrected)^2 / (h_j - 1)
-
-    At equal sizes this is the plain jackknife: bias_corrected = G theta - (G - 1) mean(loo),
-    se^2 = (G - 1)/G sum (loo_j - mean(loo))^2.
-
-    Source: Busing, Meijer and van der Leeden 1999, "Delete-m jackknife for unequal m".
-
-    Args:
-        theta: The estimate from all groups.
-        leave_one_out: [G] estimates, each without one group.
-        sizes: m_j, members per group; equal when None.
-
-    Raises:
-        ValueError: If there are fewer than 2 groups, a size is below 1, the lengths differ, or a
-            value is not finite.
-    """
-    loo = np.asarray(leave_one_out, dtype=np.float64)
-    groups = loo.size
-    if groups < 2:
-        raise ValueError(f"a jackknife needs at least 2 groups, not {groups}")
-    members = np.ones(groups) if sizes is None else np.asarray(sizes, dtype=np.float64)
-    if members.shape != loo.shape or members.min() < 1.0:
-        raise ValueError(f"sizes is {sizes}; it must hold {groups} numbers of at least 1")
-    if not (np.isfinite(theta) and np.isfinite(loo).all()):
-        raise ValueError("an estimate is not finite; the jackknife needs finite estimates")
-    h = members.sum() / members
-    pseudo = h * theta - (h - 1.0) * loo
-    bias_corrected = float((pseudo / h).sum())
-    se = float(np.sqrt(np.mean((pseudo - bias_corrected) ** 2 / (h - 1.0))))
-    half_width = float(stdtrit(groups - 1, 0.5 + LEVEL / 2)) * se
-    return Jackknife(float(theta), bias_corrected, se, half_width, groups)
-
-
 def frechet_interval(shards: Sequence[FeatureMoments], reference: Reference) -> FrechetScore:
     """Scores generated shards against a reference, with intervals over the shards.
 
@@ -143,28 +69,63 @@ def frechet_interval(shards: Sequence[FeatureMoments], reference: Reference) -> 
         ValueError: If there is no shard, or fewer than 2 images are left in any set.
     """
     total = merge(shards)
-    sizes = tuple(shard.count for shard in shards)
-    fid = reference.distance(total)
-    if len(shards) < 2:
-        return FrechetScore(fid, None, None, None, None, None, (), None, None, sizes)
-    seen = total.count - max(sizes) - 1 > total.mean.size
-    loo: list[float] = []
-    loo_inf: list[float] = []
-    for rest in leave_one_out(shards):
-        spectrum = reference.spectrum(rest)
-        loo.append(reference.combine(rest, float(np.sqrt(spectrum).sum())))
-        if seen:
-            loo_inf.append(_infinity(rest, reference, spectrum))
+    sizes = [shard.count for shard in shards]
+    rests = leave_one_out(shards) if len(shards) > 1 else iter(())
+    spreads = [_spread(rest, reference) for rest in rests]
+    return _judge(reference.distance(total), _spread(total, reference), spreads, sizes, reference)
+
+
+def frechet_score(
+    features: FeatureRows, groups: Sequence[slice], reference: Reference
+) -> FrechetScore:
+    """The same from the features themselves, in bounded memory and a fraction of the time.
+
+    Args:
+        features: [n, d], n >= 2.
+        groups: Consecutive slices that cover the rows; fewer than 2 give no interval.
+        reference: What they are compared with.
+    """
+    whole, *rests = leave_one_out_spreads(features, groups, reference)
+    exact = reference.exact_by_spectrum(whole.mean, whole.trace, whole.spectrum)
+    if exact is None:
+        exact = _by_singular_values(features, reference)
+    sizes = [group.stop - group.start for group in groups]
+    return _judge(exact, whole, rests, sizes, reference)
+
+
+def _by_singular_values(features: FeatureRows, reference: Reference) -> float:
+    if len(features) <= features.columns:
+        return reference.distance_of_features(features.read(0, len(features)))
+    return reference.distance(
+        merge([FeatureMoments.from_features(rows) for _, rows in features.blocks(4096)])
+    )
+
+
+def _spread(moments: FeatureMoments, reference: Reference) -> Spread:
+    trace = float(np.trace(moments.covariance))
+    return Spread(moments.count, moments.mean, trace, reference.spectrum(moments))
+
+
+def _judge(
+    fid: float, whole: Spread, rests: Sequence[Spread], sizes: Sequence[int], reference: Reference
+) -> FrechetScore:
+    if len(rests) < 2:
+        return FrechetScore(fid, None, None, None, None, None, (), None, None, tuple(sizes))
+    loo = [
+        reference.combine(rest.mean, rest.trace, float(np.sqrt(rest.spectrum).sum()))
+        for rest in rests
+    ]
     plain = jackknife(fid, loo, sizes)
     low, high = max(plain.low, 0.0), plain.high
-    if not seen:
-        return FrechetScore(fid, low, high, None, None, None, tuple(loo), None, None, sizes)
-    raw = frechet_infinity(total, reference)
+    if min(rest.count for rest in rests) - 1 <= whole.mean.size:
+        return FrechetScore(fid, low, high, None, None, None, tuple(loo), None, None, tuple(sizes))
+    raw = _infinity(whole, reference)
+    loo_inf = [_infinity(rest, reference) for rest in rests]
     inf = jackknife(raw, loo_inf, sizes)
     return FrechetScore(
         fid, low, high,
         inf.bias_corrected, inf.bias_corrected_low, inf.bias_corrected_high,
-        tuple(loo), tuple(loo_inf), raw, sizes,
+        tuple(loo), tuple(loo_inf), raw, tuple(sizes),
     )  # fmt: skip
 
 
@@ -184,7 +145,7 @@ def frechet_infinity(moments: FeatureMoments, reference: Reference) -> float:
             f"{moments.count} images do not identify fid_inf of {moments.mean.size} features; "
             f"it needs at least {moments.mean.size + 2}"
         )
-    return _infinity(moments, reference, reference.spectrum(moments))
+    return _infinity(_spread(moments, reference), reference)
 
 
 def root_trace_infinity(eigenvalues: ArrayLike, dof: int) -> float:
@@ -240,15 +201,50 @@ def paired_difference(
     Raises:
         ValueError: If the lengths differ, or as `jackknife`.
     """
+    found = jackknife(theta_a - theta_b, _loo_difference(loo_a, loo_b), sizes)
+    return _tested(found, found.value)
+
+
+def paired_difference_inf(
+    loo_a: Sequence[float],
+    loo_b: Sequence[float],
+    value_a: float,
+    value_b: float,
+    sizes: Sequence[int],
+) -> PairedDifference:
+    """The same for estimates that the jackknife has freed of their bias, such as fid_inf.
+
+    Args:
+        loo_a, loo_b: [G] the estimates before that correction, without each group.
+        value_a, value_b: The corrected estimates; the difference is centred on theirs.
+        sizes: Members per group.
+
+    Raises:
+        ValueError: As `paired_difference`.
+    """
+    loo = np.asarray(_loo_difference(loo_a, loo_b))
+    if loo.size != len(sizes):
+        raise ValueError(f"sizes is {list(sizes)}; it must hold {loo.size} numbers")
+    # Busing et al.'s correction, solved for the estimate it was made from.
+    share = np.asarray(sizes) / np.sum(sizes)
+    theta = (value_a - value_b + float(((1.0 - share) * loo).sum())) / max(loo.size, 1)
+    found = jackknife(theta, loo.tolist(), sizes)
+    return _tested(found, value_a - value_b)
+
+
+def _loo_difference(loo_a: Sequence[float], loo_b: Sequence[float]) -> list[float]:
     if len(loo_a) != len(loo_b):
         raise ValueError(f"the cells have {len(loo_a)} and {len(loo_b)} groups; pairs need equal")
-    loo = np.subtract(np.asarray(loo_a, dtype=np.float64), np.asarray(loo_b, dtype=np.float64))
-    found = jackknife(theta_a - theta_b, loo.tolist(), sizes)
+    return [a - b for a, b in zip(loo_a, loo_b, strict=True)]
+
+
+def _tested(found: Jackknife, value: float) -> PairedDifference:
     if found.se == 0.0:
-        p_value = 1.0 if found.value == 0.0 else 0.0
+        p_value = 1.0 if value == 0.0 else 0.0
     else:
-        p_value = float(2.0 * stdtr(found.groups - 1, -abs(found.value) / found.se))
-    return PairedDifference(found.value, found.se, found.low, found.high, p_value)
+        p_value = float(2.0 * stdtr(found.groups - 1, -abs(value) / found.se))
+    half = half_width(found.se, found.groups)
+    return PairedDifference(value, found.se, value - half, value + half, p_value)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -271,7 +267,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def _infinity(moments: FeatureMoments, reference: Reference, spectrum: Floats) -> float:
-    root_trace = root_trace_infinity(spectrum, moments.count - 1)
-    mean_bias = float(np.trace(moments.covariance)) / moments.count
-    return reference.combine(moments, root_trace) - mean_bias
+def _infinity(spread: Spread, reference: Reference) -> float:
+    root_trace = root_trace_infinity(spread.spectrum, spread.count - 1)
+    plug_in = reference.combine(spread.mean, spread.trace, root_trace)
+    return plug_in - spread.trace / spread.count

@@ -1,114 +1,132 @@
-"""CLIP and DINO from a folder in Hugging Face's form, and thumbnails where neither is given."""
+"""CLIP and DINOv2 as feature extractors, from transformers model folders."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-BATCH = 32
+from ddim_core.network_features import NetworkFeatures, Scaling
+from ddim_core.weights import folder_digest, model_folder
 
-
-class ThumbnailFeatures:
-    """The colours of an image averaged to 8 x 8: tells layouts and palettes apart, and little else.
-
-    What is left where no trained extractor is given.
-    """
-
-    name = "thumbnail"
-    dim = 3 * 8 * 8
-    digest = hashlib.sha256(b"8 x 8 area averages / 255").hexdigest()
-
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Maps uint8 [n, h, w, 3] to float32 [n, 192] in [0, 1]."""
-        small = [Image.fromarray(x).resize((8, 8), Image.Resampling.BOX) for x in images]
-        return np.stack([np.asarray(x, dtype=np.float32).ravel() / 255.0 for x in small])
+CLIP_HUB_ID = "openai/clip-vit-base-patch32"
+DINOV2_HUB_ID = "facebook/dinov2-base"
+DINOV2_SIZE = 224
+BATCH = 16
+# Of v / 255, as each network was trained.
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+DINOV2_MEAN, DINOV2_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class ClipModel:
-    """A CLIP model: cosines of its vectors are CLIP-T (picture and prompt) and CLIP-I.
+class ClipFeatures(NetworkFeatures):
+    """The image embedding of CLIP (512 numbers of ViT-B/32), after its projection, not normalised.
 
-    Source: Radford et al. 2021 (arXiv:2103.00020); Ruiz et al. 2022 (arXiv:2208.12242).
+    Source: Radford et al. 2021 (arXiv:2103.00020).
 
     Args:
-        folder: With config, weights, image processor and tokenizer.
+        place: A local transformers folder of a CLIP model, or its id on the Hugging Face hub.
+        resize: `clean` (the usual bicubic), `tf1` (torch-fidelity's) or `torch`.
 
     Raises:
-        ValueError: If it is no such folder.
+        ValueError: If the model cannot be had, is no CLIP, or has no safetensors weights.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.model, self.processor = _open(folder, "clip")
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    def __init__(self, place: str = CLIP_HUB_ID, resize: str = "clean") -> None:
+        from transformers import CLIPVisionModelWithProjection
 
-    def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Maps uint8 [n, h, w, 3] to unit vectors, float32 [n, d]."""
-        return _in_batches(
-            images, self.processor, lambda x: self.model.get_image_features(pixel_values=x)
-        )
+        folder = model_folder(place, "clip-vit-b-32")
+        config = _config(folder, "clip-vit-b-32", ("clip", "clip_vision_model"))
+        if config.model_type == "clip":  # a whole CLIP; only this entry of it has the right size
+            config.vision_config.projection_dim = config.projection_dim
+            config = config.vision_config
+        model = _load(CLIPVisionModelWithProjection, config, folder, "clip-vit-b-32")
+        super().__init__(
+            "clip-vit-b-32", folder, folder_digest(folder), "image_embeds", "transformers", resize,
+            _scaling(CLIP_MEAN, CLIP_STD), lambda pixels: model(pixel_values=pixels).image_embeds,
+            int(config.image_size), int(config.projection_dim), BATCH,
+        )  # fmt: skip
 
-    def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Maps texts to unit vectors, float32 [n, d]; words beyond the model's length are cut."""
-        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
-        with torch.inference_mode():
-            return _unit(self.model.get_text_features(**tokens))
 
+class Dinov2Features(NetworkFeatures):
+    """The class token of DINOv2 after the last norm (768 numbers of ViT-B/14), at 224x224 pixels.
 
-class DinoModel:
-    """A DINO or DINOv2 model: the vector of its class token.
-
-    Source: Caron et al. 2021 (arXiv:2104.14294); Oquab et al. 2023 (arXiv:2304.07193).
+    Source: Oquab et al. 2023 (arXiv:2304.07193); as a feature space of Frechet distances, Stein et
+    al. 2023 (arXiv:2306.04675).
 
     Args:
-        folder: With config, weights and image processor.
+        place: A local transformers folder of a DINOv2 model, or its id on the Hugging Face hub.
+        resize: `clean` (the usual bicubic), `tf1` (torch-fidelity's) or `torch`.
 
     Raises:
-        ValueError: If it is no such folder.
+        ValueError: If the model cannot be had, is no DINOv2, or has no safetensors weights.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.model, self.processor = _open(folder, "vit", "dinov2")
+    def __init__(self, place: str = DINOV2_HUB_ID, resize: str = "clean") -> None:
+        from transformers import Dinov2Model
 
-    def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Maps uint8 [n, h, w, 3] to unit vectors, float32 [n, d]."""
-        return _in_batches(
-            images, self.processor, lambda x: self.model(pixel_values=x).last_hidden_state[:, 0]
-        )
+        folder = model_folder(place, "dinov2-vit-b-14")
+        config = _config(folder, "dinov2-vit-b-14", ("dinov2",))
+        if DINOV2_SIZE % int(config.patch_size):
+            raise ValueError(
+                f"{place!r} has patches of {config.patch_size} pixels; they must divide "
+                f"{DINOV2_SIZE}"
+            )
+        model = _load(Dinov2Model, config, folder, "dinov2-vit-b-14")
+
+        def class_token(pixels: Tensor) -> Tensor:
+            return model(pixel_values=pixels).pooler_output
+
+        super().__init__(
+            "dinov2-vit-b-14", folder, folder_digest(folder), "class token", "transformers", resize,
+            _scaling(DINOV2_MEAN, DINOV2_STD), class_token,
+            DINOV2_SIZE, int(config.hidden_size), BATCH,
+        )  # fmt: skip
 
 
-def _open(folder: Path, *kinds: str) -> tuple[Any, Any]:
-    config = folder / "config.json"
-    kind = json.loads(config.read_text("utf-8")).get("model_type") if config.is_file() else None
-    if kind not in kinds:
-        raise ValueError(
-            f"{folder} holds a model of type {kind!r}; it must be a folder of {' or '.join(kinds)}"
-        )
+def _config(folder: Path, what: str, model_types: tuple[str, ...]) -> Any:
+    """Reads a model folder's configuration; refuses that of another kind of network."""
+    from transformers import AutoConfig
+
     try:
-        model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} cannot be opened: {error}") from error
-    return model.eval().requires_grad_(False), processor
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder.name} cannot be opened as {what}: {_first(error)}") from error
+    if config.model_type not in model_types:
+        raise ValueError(
+            f"{folder.name} is a {config.model_type!r}; {what} must be a {model_types[0]!r}"
+        )
+    return config
 
 
-def _in_batches(images: NDArray[np.uint8], processor: Any, model: Any) -> NDArray[np.float32]:
-    parts = []
-    for begin in range(0, len(images), BATCH):
-        batch = [Image.fromarray(image) for image in images[begin : begin + BATCH]]
-        with torch.inference_mode():
-            parts.append(_unit(model(processor(images=batch, return_tensors="pt").pixel_values)))
-    return np.concatenate(parts)
+def _load(kind: Any, config: Any, folder: Path, what: str) -> Any:
+    """Opens a model folder's weights offline; refuses a folder where any are missing."""
+    from transformers.utils import logging
+
+    said = logging.get_verbosity()
+    logging.set_verbosity_error()  # it lists CLIP's text weights, which are left out on purpose
+    try:
+        model, told = kind.from_pretrained(
+            folder, config=config, use_safetensors=True, local_files_only=True,
+            output_loading_info=True, dtype=torch.float32,
+        )  # fmt: skip
+    except (OSError, LookupError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder.name} cannot be opened as {what}: {_first(error)}") from error
+    finally:
+        logging.set_verbosity(said)
+    wrong = sorted(told["missing_keys"]) + sorted(str(key) for key in told["mismatched_keys"])
+    if wrong:
+        raise ValueError(
+            f"{folder.name} lacks {len(wrong)} weights of {what}, among them {wrong[0]}"
+        )
+    return model.eval().requires_grad_(False)
 
 
-def _unit(given: Any) -> NDArray[np.float32]:
-    vectors: Tensor = getattr(given, "pooler_output", given)
-    return torch.nn.functional.normalize(vectors.float(), dim=-1).numpy()
+def _first(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _scaling(mean: tuple[float, ...], std: tuple[float, ...]) -> Scaling:
+    return Scaling(tuple(255.0 * value for value in mean), tuple(255.0 * value for value in std))

@@ -17,6 +17,18 @@ from flows.cli_lora import lora
 from flows.cli_options import integers, numbers, one_sentence, option, stop
 from flows.cli_paper import paper
 from flows.cli_points import swiss_roll
+from flows.cli_score import export, score
+from flows.cli_until import (
+    AskedGoal,
+    Budget,
+    Confidence,
+    UntilDecided,
+    refuse_race_options,
+    run_until_decided,
+)
+from flows.cli_upkeep import guard, track
+from flows.cli_verdict import curve, verdict
+from flows.cli_watch import announce, watch
 from tasks.store import check_writable
 
 app = typer.Typer(
@@ -55,9 +67,19 @@ def grid(
     guidance: Annotated[str | None, option("Guidance scales, with classes [1].")] = None,
     n_images: Annotated[int | None, option("Images per cell [2048].")] = None,
     features: Annotated[
-        str | None, option("classifier, inception-v3, pixels [classifier].")
+        str | None,
+        option(
+            "classifier, pixels, inception-v3, afhq-inception, clip-vit-b-32, dinov2-vit-b-14 "
+            "[classifier]."
+        ),
     ] = None,
-    feature_weights: Annotated[str | None, option("Weights file of inception-v3.")] = None,
+    feature_weights: Annotated[str | None, option("File, folder or hub id of its weights.")] = None,
+    resize: Annotated[
+        str | None, option("Native size to network: tf1, clean, torch [its usual one].")
+    ] = None,
+    matrix_images: Annotated[
+        int | None, option("Images of the best cell that every protocol scores; 0: none [64].")
+    ] = None,
     seed: Annotated[int | None, option("Keys every image's random stream [0].")] = None,
     shard_size: Annotated[int | None, option("Images per unit of work [1024].")] = None,
     batch_size: Annotated[int | None, option("Images per network call [256].")] = None,
@@ -78,42 +100,76 @@ def grid(
     max_broken: Annotated[int | None, option("Broken images to leave out at most [0].")] = None,
     background: Annotated[str | None, option("Colour under transparency [white].")] = None,
     skin_tones: Annotated[bool | None, option("Emoji with all skin tones [on].")] = None,
+    runner: Annotated[
+        str | None, option("threads, processes, dask[:ADDRESS] or ray[:ADDRESS] [threads].")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            "--reference",
+            show_default=False,
+            help="Compare with: a checkpoint, models:/NAME@ALIAS, previous, none [previous].",
+        ),
+    ] = None,
+    at: Annotated[str | None, option("Cell that decides, such as 20,0.5 [the best].")] = None,
+    margin: Annotated[float | None, option("FID difference that does not count [0].")] = None,
+    gate: Annotated[bool | None, option("Fail if proven worse [off].")] = None,
+    promote: Annotated[str | None, option("MLflow model whose champion is to be beaten.")] = None,
     workers: Annotated[int | None, option("Tasks at once [one per core].")] = None,
+    until_decided: UntilDecided = False,
+    confidence: Confidence = None,
+    budget: Budget = None,
+    goal: AskedGoal = None,
 ) -> None:
     """Score every (S, eta) of a grid on one checkpoint, and print the table."""
     asked = dict(locals())
-    asked.pop("workers")
+    race = {name: asked.pop(name) for name in ("confidence", "budget", "goal")}
+    asked.pop("until_decided")
     asked["steps"] = integers(steps) if steps is not None else None
     asked["etas"] = numbers(etas) if etas is not None else None
     asked["guidance"] = numbers(guidance) if guidance is not None else None
-    _run_grid({name: value for name, value in asked.items() if value is not None}, workers)
+    given = {name: value for name, value in asked.items() if value is not None}
+    if until_decided:
+        run_until_decided(given | {k: v for k, v in race.items() if v is not None})
+    else:
+        refuse_race_options(race)
+        _run_grid(given)
 
 
-def _run_grid(asked: dict[str, Any], workers: int | None) -> None:
+def _run_grid(asked: dict[str, Any]) -> None:
     with one_sentence():
         check_writable()  # before Prefect is imported, which makes its home there
         from flows.fid_grid import fid_grid
         from flows.request import GridRequest
-        from flows.runners import with_workers
         from flows.show import show_grid
 
         given = inspect.signature(fid_grid.fn).bind(**asked)
         given.apply_defaults()
         GridRequest(**given.arguments)
-        show_grid(with_workers(fid_grid, workers)(**asked))
+        show_grid(fid_grid(**asked))
 
 
 @app.command()
 def table(
     as_json: Annotated[bool, typer.Option("--json", help="Rows as JSON, all columns.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Which cells differ from the best of their kind.")
+    ] = False,
+    cell: Annotated[
+        list[str] | None, option("Only this cell, by the first letters of its digest; repeatable.")
+    ] = None,
 ) -> None:
-    """Print all rows of the results table."""
+    """Print all rows of the results table, or their paired comparisons."""
     with one_sentence():
         from flows.show import show_table
+        from flows.show_compare import chosen, show_comparisons
         from tasks.table import read_table
 
-        frame = read_table()
-        if as_json:
+        frame = chosen(read_table(), cell or [])
+        if compare:
+            show_comparisons(frame, one_set=bool(cell), as_json=as_json)
+        elif as_json:
             typer.echo(frame.to_json(orient="records", date_format="iso", indent=2))
         else:
             show_table(frame)
@@ -156,7 +212,15 @@ app.command("swiss-roll")(swiss_roll)
 app.command("paper")(paper)
 app.add_typer(lora, name="lora")
 app.command("train-base")(train_base)
+app.command("score")(score)
+app.command("export")(export)
 app.command("data")(data)
+app.command("track")(track)
+app.command("guard")(guard)
+app.command("verdict")(verdict)
+app.command("curve")(curve)
+app.command("watch")(watch)
+app.command("announce")(announce)
 
 
 def main() -> None:

@@ -2,71 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from os import cpu_count
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.futures import PrefectFuture, as_completed
+from prefect.futures import as_completed
 
-from ddim_core.conditioning import require_guidable
 from ddim_core.digest import digest
-from ddim_core.sources import dataset_name
-from ddim_core.specs import ClassifierSpec, GridCell, Spacing, TrainSpec, Weights
+from ddim_core.specs import GridCell, Spacing, TrainSpec, Weights
+from flows.cell_work import (
+    CellFutures,
+    CellsFailedError,
+    landed_row,
+    submit_features,
+    submit_images,
+    submit_score,
+)
+from flows.grid_inputs import GridInputs, prepare, protocol_of
+from flows.matrix import best_cell_matrix
 from flows.progress import GridProgress
-from flows.request import GridRequest
-from flows.runners import ONE_TASK_A_CORE
-from flows.train_toy import submit_training, training_split
-from tasks.captions import prompts_for
-from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
-from tasks.data import content_of, notes_on, prepare_data
-from tasks.embed import embed_images
-from tasks.extractor import inception_extractor, pixel_extractor, train_extractor
-from tasks.judge import judge_classes
-from tasks.locations import name_of
+from flows.request import PREVIOUS, GridRequest
+from flows.runners import ONE_TASK_A_CORE, task_runner
+from flows.verdict import conclude, judge_grid, settle_baseline
 from tasks.report import publish_report, render_report
-from tasks.sample import sample_shard
-from tasks.score import score_cell
-from tasks.store import ArtifactRef, check_writable
-from tasks.table import cell_digest, row_of, write_row
+from tasks.store import check_writable
+from tasks.table import cell_digest, write_row
 from tasks.tracking import track_grid
-
-
-class CellsFailedError(RuntimeError):
-    """Some cells have no score; the message names each with its reason."""
-
-
-@dataclass(frozen=True)
-class GridInputs:
-    """All that the cells of a grid share."""
-
-    checkpoint: CheckpointRecord
-    cells: list[GridCell]
-    reference_images: dict[str, Any]
-    reference: ArtifactRef
-    extractor: dict[str, Any]
-    floor: dict[str, Any] | None
-    notes: list[str]
-
-
-@dataclass(frozen=True)
-class CellFutures:
-    """A cell at work."""
-
-    cell: GridCell
-    shards: list[PrefectFuture[Any]]
-    features: list[PrefectFuture[Any]]
-    classes: PrefectFuture[Any] | None
-    score: PrefectFuture[Any]
-
-    @property
-    def everything(self) -> list[PrefectFuture[Any]]:
-        """All tasks of the cell, in the order in which they need each other."""
-        classes = [self.classes] if self.classes else []
-        return [*self.shards, *self.features, *classes, self.score]
 
 
 @flow(name="fid-grid", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
@@ -84,6 +46,8 @@ def fid_grid(
     n_images: int = 2048,
     features: str = "classifier",
     feature_weights: str = "",
+    resize: str = "",
+    matrix_images: int = 64,
     seed: int = 0,
     shard_size: int = 1024,
     batch_size: int = 256,
@@ -98,6 +62,13 @@ def fid_grid(
     max_broken: int = 0,
     background: str = "white",
     skin_tones: bool = True,
+    runner: str = "threads",
+    workers: int | None = None,
+    against: str = PREVIOUS,
+    at: str = "",
+    margin: float = 0.0,
+    gate: bool = False,
+    promote: str = "",
 ) -> dict[str, Any]:
     """Scores every (S, eta) of a grid on one checkpoint; all of it cached by content and code.
 
@@ -120,9 +91,14 @@ def fid_grid(
         guidance: Scales of classifier-free guidance, for a class-conditional checkpoint: 0 leaves
             the class out, 1 is no guidance. Image k is asked to be of class k mod n_classes.
         n_images: Images per cell. Asking for more later draws only the new ones.
-        features: `classifier` (trained on the data set's labels), `inception-v3` or `pixels`.
-        feature_weights: File with the weights of inception-v3; empty takes torch-fidelity's own,
-            downloaded once.
+        features: `classifier` (trained on the data set's labels), `pixels`, `inception-v3`,
+            `afhq-inception` (any torchvision Inception), `clip-vit-b-32` or `dinov2-vit-b-14`.
+        feature_weights: The weights: a file for the Inceptions, a transformers folder or hub id
+            for the others; empty takes the usual ones, downloaded once.
+        resize: From an image's native size to the network: `tf1`, `clean` or `torch`; empty takes
+            the network's usual one.
+        matrix_images: So many images of the best cell go through every extractor and resize at
+            hand, for the report's protocol matrix; 0 leaves it out.
         seed: Keys every image's random stream (and the toy model's training).
         shard_size: Images per unit of work and of caching.
         batch_size: Images per network call; changes no result on a CPU.
@@ -141,119 +117,56 @@ def fid_grid(
             are refused.
         background: The colour (CSS) under transparent pixels.
         skin_tones: With the variants of skin tone, of `emoji`.
+        runner: Where tasks run: `threads`, `processes`, `dask` or `ray` on this machine, or
+            `dask:ADDRESS`, `ray:ADDRESS` on a cluster; changes no result on CPUs of one kind.
+        workers: Tasks at once; empty is one a core.
+        against: Checkpoint to compare with: `previous`, the last one scored by this protocol; a
+            folder, or an MLflow address such as models:/NAME@champion; `none`.
+        at: Operating point that decides, S and eta, such as `20,0.5`; empty chooses the best.
+        margin: Largest difference of FID that does not count.
+        gate: End Failed if the checkpoint is proven worse.
+        promote: Registered model whose champion is compared with, and becomes this checkpoint
+            where that is better.
 
     Returns:
-        Where the report is, how many cells landed, and how many images had to be drawn.
+        Where the report is, which cells landed, how many images had to be drawn, and the verdict.
 
     Raises:
         ValueError: If the request cannot be; nothing has been computed then.
         CellsFailedError: If cells failed; the others have their rows and are in the report.
+        RegressionError: If a gate was asked for and the checkpoint is proven worse.
     """
     request = GridRequest(**locals())  # the flow's parameters are the request's fields
     check_writable()
-    inputs = _prepare(request)
+    with task_runner(request.runner, request.workers):
+        return _run(request)
+
+
+def _run(request: GridRequest) -> dict[str, Any]:
+    baseline = settle_baseline(request, fid_grid)
+    if baseline and baseline.outcome:
+        return baseline.outcome
+    inputs = prepare(request)
     work = _submit(request, inputs)
     with GridProgress(inputs.cells, request.n_images) as progress:
+        for finding in inputs.findings:
+            progress.logger.info("schedule: %s", finding)
         rows, failures = _collect(request, inputs, work, progress)
-        place = _report(request, inputs, work, rows, progress) if rows else None
+        verdict = judge_grid(request, rows, baseline) if rows and not failures else None
+        place = _report(request, inputs, work, rows, verdict, progress) if rows else None
     if failures:
         raise CellsFailedError(
             f"{len(failures)} of {len(work)} cells failed"
             + (", the others have their rows: " if rows else ": ")
             + "; ".join(failures)
         )
+    conclude(request, rows, inputs.checkpoint, verdict)
     return {
         "report": place,
         "cells": [row["cell_digest"] for row in rows],
         "images_drawn": progress.images_drawn,
+        "verdict": verdict,
     }
-
-
-def _prepare(request: GridRequest) -> GridInputs:
-    """Makes what all cells share: checkpoint, extractor, reference features, floor.
-
-    The toy model and the extractor are trained side by side.
-    """
-    content = content_of(request.dataset, request.images())
-    training = None
-    if request.checkpoint:
-        imported = import_checkpoint(request.checkpoint, request.weights)
-        checkpoint = open_checkpoint(imported, name_of(request.checkpoint))
-        resolution: int | None = checkpoint["resolution"]
-        if request.resolution not in (None, resolution):
-            raise ValueError(
-                f"resolution is {request.resolution}, and the checkpoint makes images of "
-                f"{resolution} pixels; leave it out"
-            )
-        _cells(request, checkpoint)  # S > T is found here, before anything is trained
-    else:
-        training = submit_training(
-            request.dataset, request.resolution, request.train_steps, request.seed, request.device,
-            request.class_conditional, request.images(),
-        )  # fmt: skip
-        resolution = request.resolution
-
-    def data(split: str) -> dict[str, Any]:
-        """A split in the channels of the checkpoint, which a toy takes from its training images."""
-        channels = None
-        if request.checkpoint:
-            channels = checkpoint["channels"]
-        elif split != (fitted := training_split(request.dataset)):
-            channels = data(fitted)["channels"]
-        return prepare_data(content, split, resolution, request.dataset, channels, request.images())
-
-    reference_images = data(request.split)
-    held_out_split = request.held_out_split()
-    held_out = data(held_out_split) if held_out_split else None
-    extractor_future = _submit_extractor(request, data, held_out)
-    if training is not None:
-        kind = "-conditional" if request.class_conditional else ""
-        name = f"toy-{Path(dataset_name(request.dataset)).stem}{kind}"
-        checkpoint = open_checkpoint(training.result(), name)
-    if checkpoint["channels"] != reference_images["channels"]:
-        raise ValueError(
-            f"the checkpoint makes images of {checkpoint['channels']} channels and the data set "
-            f"has {reference_images['channels']}; they must be equal"
-        )
-    extractor, execution = extractor_future.result(), request.execution()
-    reference = embed_images(reference_images, extractor, execution)
-    floor = None
-    if held_out:
-        floor = score_cell([embed_images(held_out, extractor, execution)], reference)
-    cells = _cells(request, checkpoint)
-    notes = notes_on(reference_images, *([held_out] if held_out else []))
-    return GridInputs(checkpoint, cells, reference_images, reference, extractor, floor, notes)
-
-
-def _cells(request: GridRequest, checkpoint: CheckpointRecord) -> list[GridCell]:
-    prompts = None
-    if checkpoint["with_prompts"] or request.prompts:
-        prompts = prompts_for(checkpoint["with_prompts"], request.prompts, request.dataset)
-    cells = request.cells(
-        checkpoint["n_train"], checkpoint["prediction_type"], checkpoint["is_latent"], prompts
-    )
-    for cell in cells:
-        if checkpoint["with_prompts"]:
-            continue  # the empty prompt is always there to be guided away from
-        require_guidable(
-            checkpoint["n_classes"], checkpoint["null_label"], cell.sampler.guidance_scale
-        )
-    return cells
-
-
-def _submit_extractor(
-    request: GridRequest,
-    data: Callable[[str], dict[str, Any]],
-    held_out: dict[str, Any] | None,
-) -> Any:
-    """Submits the making of the feature extractor; returns its future."""
-    if request.features == "pixels":
-        return pixel_extractor.submit()
-    if request.features == "inception-v3":
-        return inception_extractor.submit(request.feature_weights)
-    fitted = data(training_split(request.dataset))
-    unseen = data("test") if request.split == "test" else held_out
-    return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.execution())
 
 
 def _submit(request: GridRequest, inputs: GridInputs) -> list[CellFutures]:
@@ -268,31 +181,12 @@ def _submit(request: GridRequest, inputs: GridInputs) -> list[CellFutures]:
     work: dict[GridCell, CellFutures] = {}
     for i in range(len(cells) + ahead):
         if i < len(cells):
-            images[cells[i]] = _submit_images(request, inputs, cells[i])
+            images[cells[i]] = submit_images(request, inputs, cells[i], request.shards())
         if i >= ahead:
             cell = cells[i - ahead]
-            work[cell] = _submit_score(request, inputs, cell, images[cell])
+            features = submit_features(request, inputs, images[cell])
+            work[cell] = submit_score(request, inputs, cell, images[cell], features)
     return [work[cell] for cell in inputs.cells]
-
-
-def _submit_images(request: GridRequest, inputs: GridInputs, cell: GridCell) -> list[Any]:
-    execution, ref = request.execution(), inputs.checkpoint["ref"]
-    return [
-        sample_shard.submit(cell, ref, start, stop, execution) for start, stop in request.shards()
-    ]
-
-
-def _submit_score(
-    request: GridRequest, inputs: GridInputs, cell: GridCell, shards: list[Any]
-) -> CellFutures:
-    features: list[Any] = [
-        embed_images.submit(shard, inputs.extractor, request.execution()) for shard in shards
-    ]
-    classes = None
-    if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
-        classes = judge_classes.submit(shards, inputs.extractor, request.execution())
-    score = score_cell.submit(features, inputs.reference)
-    return CellFutures(cell, shards, features, classes, score)
 
 
 def _collect(
@@ -307,40 +201,14 @@ def _collect(
             shard.add_done_callback(partial(progress.shard_done, futures.cell))
     for score in as_completed(list(by_score)):
         futures = by_score[score]
-        for future in futures.everything:
-            future.wait()  # only this makes a future know its final state
-        if all(future.state.is_completed() for future in futures.everything):
-            shards = [shard.result() for shard in futures.shards]
-            protocol = _protocol(request, inputs)
-            result = score.result() | (futures.classes.result() if futures.classes else {})
-            rows[futures.cell] = row_of(futures.cell, inputs.checkpoint, protocol, result, shards)
+        if futures.wait():
+            rows[futures.cell] = landed_row(request, inputs, futures)
             write_row(rows[futures.cell])
             progress.cell_landed(rows[futures.cell])
         else:
-            failures.append(f"{futures.cell.label} ({_reason(futures)})")
+            failures.append(f"{futures.cell.label} ({futures.reason})")
             progress.say(f"failed: {failures[-1]}")
     return [rows[futures.cell] for futures in work if futures.cell in rows], failures
-
-
-def _reason(futures: CellFutures) -> str:
-    """The message of what failed first: sampling, features, or else the score itself."""
-    states = [future.state for future in futures.everything]
-    failed = next(state for state in states if not state.is_completed())
-    return str(failed.message).removeprefix("Task run encountered an exception ")
-
-
-def _protocol(request: GridRequest, inputs: GridInputs) -> dict[str, Any]:
-    """What a score has to be compared at, and what people call it."""
-    return {
-        "extractor_digest": inputs.extractor["artifact"],
-        "extractor": inputs.extractor["kind"],
-        "reference_digest": inputs.reference_images["artifact"],
-        "dataset": ", ".join(filter(None, [dataset_name(request.dataset), request.images().label])),
-        "split": request.split,
-        "resize": inputs.reference_images["resize"],
-        "n_images": request.n_images,
-        "shard_size": request.shard_size,
-    }
 
 
 def _report(
@@ -348,10 +216,11 @@ def _report(
     inputs: GridInputs,
     work: list[CellFutures],
     rows: list[dict[str, Any]],
+    verdict: dict[str, Any] | None,
     progress: GridProgress,
 ) -> str:
     """Renders and publishes the report and logs the grid; returns the report's place."""
-    protocol, ref = _protocol(request, inputs), inputs.checkpoint["ref"]
+    protocol, ref = protocol_of(request, inputs), inputs.checkpoint["ref"]
     grid = digest(sorted(cell_digest(cell, ref, protocol) for cell in inputs.cells))
     in_rows = {row["cell_digest"] for row in rows}
     landed = [f for f in work if cell_digest(f.cell, ref, protocol) in in_rows]
@@ -359,12 +228,20 @@ def _report(
         "floor": inputs.floor,
         "notes": inputs.notes,
         "test_accuracy": inputs.extractor.get("test_accuracy"),
-        "findings": inputs.checkpoint["assumed"]
-        + lint_schedule(inputs.checkpoint["ref"], [futures.cell for futures in work]),
+        "findings": inputs.findings,
+        "verdict": verdict,
+        "matrix": best_cell_matrix(
+            request,
+            inputs.extractor,
+            inputs.reference_images,
+            rows,
+            [[shard.result() for shard in futures.shards] for futures in landed],
+        ),
     }
     report = render_report(rows, [futures.shards[0].result() for futures in landed], about)
     place = publish_report(grid, report, rows)
-    for sentence in [*report["reading"], *inputs.notes]:
+    called = verdict["sentences"][:1] if verdict else []
+    for sentence in [*report["reading"], *inputs.notes, *called]:
         progress.say(sentence)
     complete = len(rows) == len(inputs.cells)
     tracked = track_grid(grid, rows, report, complete, return_state=True)

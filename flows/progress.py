@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ddim_core.reading import cell_name, with_interval
 from ddim_core.specs import GridCell
+from tasks.display import if_server_answers
 
 
 class GridProgress:
@@ -36,9 +37,11 @@ class GridProgress:
             disable=None if self.in_terminal else True,
             smoothing=0.05,
         )
-        self.artifact: Any = create_progress_artifact(  # Prefect types it as perhaps a coroutine
-            progress=0.0, key="fid-grid-progress", description=f"0 of {self.n_cells} cells"
-        )
+        self.artifact: Any = None
+        with if_server_answers():
+            self.artifact = create_progress_artifact(
+                progress=0.0, key="fid-grid-progress", description=f"0 of {self.n_cells} cells"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -68,8 +71,13 @@ class GridProgress:
         self.say(
             f"{cell_name(row):<22} FID {fid}  N = {row['n_images']}, {row['extractor']} features"
         )
-        update_progress_artifact(
-            self.artifact,
-            progress=100.0 * self.n_landed / self.n_cells,
-            description=f"{self.n_landed} of {self.n_cells} cells; last: {cell_name(row)}",
-        )
+        if self.artifact is None:
+            return
+        with if_server_answers():
+            update_progress_artifact(
+                self.artifact,
+                progress=100.0 * self.n_landed / self.n_cells,
+                description=f"{self.n_landed} of {self.n_cells} cells; last: {cell_name(row)}",
+            )
+            return
+        self.artifact = None  # to wait a minute for it at each cell would be a shame

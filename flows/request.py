@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
+from ddim_core.digest import digest, file_digest
 from ddim_core.emoji import rgb_of
+from ddim_core.extractors import ExtractorChoice
 from ddim_core.images import splits_of
 from ddim_core.schedule import timesteps
 from ddim_core.specs import (
@@ -23,13 +26,21 @@ from ddim_core.specs import (
     require_at_least,
     require_choice,
 )
+from flows.runners import is_elsewhere, require_runner
 from flows.train_toy import toy_resolution, toy_spec, training_split
-from tasks.extractor import EXTRACTORS
 from tasks.locations import require_location
 from tasks.models import require_device
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
 LEAST_IMAGES = 2  # one image has no covariance
+NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
+IN_MLFLOW = ("models:/", "runs:/")
+# Parameters that say which checkpoint, where it is done, or what it is compared with.
+NOT_OF_THE_GRID = frozenset(
+    {"checkpoint", "dataset", "feature_weights", "batch_size", "threads", "device", "train_steps",
+     "against", "at", "margin", "gate", "promote", "runner", "workers",
+     "matrix_images"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,8 @@ class GridRequest:
     n_images: int
     features: str
     feature_weights: str
+    resize: str
+    matrix_images: int
     seed: int
     shard_size: int
     batch_size: int
@@ -67,16 +80,25 @@ class GridRequest:
     max_broken: int
     background: str
     skin_tones: bool
+    against: str
+    at: str
+    margin: float
+    gate: bool
+    promote: str
+    runner: str
+    workers: int | None
 
     def __post_init__(self) -> None:
         require_at_least("n_images", self.n_images, LEAST_IMAGES)
         require_at_least("shard_size", self.shard_size, LEAST_IMAGES)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}; it must lie in 0..2^63 - 1")
-        require_device(self.device)
-        require_choice("features", self.features, EXTRACTORS)
-        if self.feature_weights and not Path(self.feature_weights).is_file():
-            raise ValueError(f"there is no file of feature_weights {self.feature_weights!r}")
+        require_runner(self.runner, self.workers)
+        if not is_elsewhere(self.runner):
+            require_device(self.device)
+        self.extractor()
+        if self.matrix_images:
+            require_at_least("matrix_images", self.matrix_images, LEAST_IMAGES)
         if not self.steps:
             raise ValueError("steps is empty; give at least one number of steps, such as 10")
         if not self.etas and not self.sigma_hat:
@@ -105,6 +127,33 @@ class GridRequest:
         else:
             self.cells(max(self.steps), "epsilon")  # all but S > T, which the checkpoint tells
         self.execution()
+        self._check_verdict()
+
+    def _check_verdict(self) -> None:
+        if not 0.0 <= self.margin < math.inf:
+            raise ValueError(f"margin is {self.margin}; it must be at least 0")
+        if self.gate and self.against == NONE:
+            raise ValueError("gate is on and against is 'none'; a gate needs a checkpoint to beat")
+        if self.against not in (PREVIOUS, NONE):
+            require_location(self.against)
+        steps, _, line = (part.strip() for part in self.at.partition(","))
+        lines = [f"{float(eta):g}" for eta in self.etas] + ["sigma-hat"] * self.sigma_hat
+        if self.at and (steps not in map(str, self.steps) or line not in lines):
+            raise ValueError(
+                f"at is {self.at!r}, which is no cell of the grid; give S and eta of one, such as "
+                f"{self.steps[0]},{lines[0]}"
+            )
+
+    def identity(self, content: str) -> str:
+        """Returns the digest of what is scored, whatever the checkpoint and wherever it is done.
+
+        Args:
+            content: The data set's content digest (`tasks.data.content_of`).
+        """
+        asked = {k: v for k, v in asdict(self).items() if k not in NOT_OF_THE_GRID}
+        weights = Path(self.feature_weights)  # a file, a folder or a hub id
+        told = file_digest(weights) if weights.is_file() else self.feature_weights
+        return digest(asked, content, told)
 
     def cells(
         self,
@@ -151,6 +200,9 @@ class GridRequest:
         """Returns the image index ranges [start, stop) that cover n_images."""
         starts = range(0, self.n_images, self.shard_size)
         return [(start, min(start + self.shard_size, self.n_images)) for start in starts]
+
+    def extractor(self) -> ExtractorChoice:
+        return ExtractorChoice(self.features, self.feature_weights, self.resize)
 
     def execution(self) -> Execution:
         return Execution(self.device, self.batch_size, self.threads)

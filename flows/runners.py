@@ -1,14 +1,26 @@
-"""How many tasks run at once."""
+"""Where a flow's tasks run, and how many at once: threads, processes, or a Dask or Ray cluster.
+
+Results are the same bits everywhere on CPUs of one kind: a runner only moves the work.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from os import cpu_count
 from typing import Any
 
-from prefect import Flow
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect import Flow, tags
+from prefect.context import FlowRunContext
+from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
-from ddim_core.specs import require_at_least
+from ddim_core.specs import require_at_least, require_choice
+from tasks import places
+from tasks.where import where_results_lie
+
+RUNNERS = ("threads", "processes", "dask", "ray")
+NEEDS = {"dask": "prefect_dask", "ray": "prefect_ray"}  # extras of these names
 
 
 def with_workers(flow: Flow[..., Any], workers: int | None) -> Flow[..., Any]:
@@ -26,3 +38,117 @@ def with_workers(flow: Flow[..., Any], workers: int | None) -> Flow[..., Any]:
 
 # Prefect's own default starts every task at once.
 ONE_TASK_A_CORE: Any = ThreadPoolTaskRunner(max_workers=cpu_count() or 1)
+
+
+def require_runner(runner: str, workers: int | None) -> None:
+    """Makes sure that a runner can be.
+
+    Raises:
+        ValueError: If there is none of this name, its packages are missing, or it has workers of
+            its own and a number was given.
+    """
+    name, address = _parts(runner)
+    require_choice("runner", name, RUNNERS)
+    if address and name not in NEEDS:
+        raise ValueError(f"runner is {runner!r}; only dask and ray take an address")
+    if name in NEEDS and not find_spec(NEEDS[name]):
+        raise ValueError(
+            f"runner is {runner!r}, whose packages are not here; pip install 'ddim-flows[{name}]'"
+        )
+    if workers is not None:
+        require_at_least("workers", workers, 1)
+        if address:
+            raise ValueError(f"workers is {workers}, but the cluster at {address!r} has its own")
+
+
+def is_elsewhere(runner: str) -> bool:
+    """Tells whether tasks run on other machines than the flow, perhaps."""
+    return bool(_parts(runner)[1])
+
+
+@contextmanager
+def task_runner(runner: str, workers: int | None) -> Iterator[None]:
+    """Submits the tasks of the flow run to the named runner; to its own if nothing is named.
+
+    Raises:
+        ValueError: If the runner cannot be, or its workers keep results elsewhere.
+
+    Args:
+        runner: threads, processes, dask or ray; the last two, with `:ADDRESS`, on a cluster that
+            is there (`dask:tcp://host:8786`, `ray:ray://host:10001`), else on one of this
+            machine that ends with the flow.
+        workers: Tasks at once; None is one a core.
+    """
+    require_runner(runner, workers)
+    context = FlowRunContext.get()
+    if context is None or (runner == "threads" and workers is None):
+        yield
+        return
+    with (
+        _made(runner, workers or cpu_count() or 1) as chosen,
+        context.model_copy(update={"task_runner": chosen}),
+    ):
+        if is_elsewhere(runner):
+            _require_our_store(runner)
+        yield
+
+
+@contextmanager
+def on_device(runner: str, device: str) -> Iterator[None]:
+    """Marks the tasks submitted inside as work for a GPU; on a CPU it marks nothing.
+
+    Their tag, `ddim-` and the device, can be given a limit on the Prefect server, which each of
+    them then asks for a slot. On a Dask cluster they need a worker with the resource `GPU`
+    (`dask worker --resources GPU=1`), on Ray a free GPU: one task a GPU. Untested on a GPU.
+    """
+    if device == "cpu":
+        yield
+        return
+    name, _ = _parts(runner)
+    with ExitStack() as marks:
+        marks.enter_context(tags(f"ddim-{device}"))
+        if name == "dask":
+            from dask.base import annotate
+
+            marks.enter_context(annotate(resources={"GPU": 1}))
+        if name == "ray":
+            from prefect_ray.context import remote_options
+
+            marks.enter_context(remote_options(num_gpus=1))
+        yield
+
+
+def _require_our_store(runner: str) -> None:
+    theirs, ours = where_results_lie.submit().result(), places.data_url()
+    if theirs != ours:
+        raise ValueError(
+            f"the workers of runner {runner!r} keep results in {theirs!r} and the flow in "
+            f"{ours!r}; start them with the flow's DDIM_DATA"
+        )
+
+
+def _parts(runner: str) -> tuple[str, str]:
+    """`dask:tcp://host:8786` -> `dask` and `tcp://host:8786`."""
+    name, _, address = runner.partition(":")
+    return name, address
+
+
+def _made(runner: str, workers: int) -> Any:
+    name, address = _parts(runner)
+    if name == "threads":
+        return ThreadPoolTaskRunner(max_workers=workers)
+    if name == "processes":
+        return ProcessPoolTaskRunner(max_workers=workers)
+    if name == "dask":
+        from prefect_dask.task_runners import DaskTaskRunner
+
+        local = {"n_workers": workers, "threads_per_worker": 1, "host": "127.0.0.1",
+                 "dashboard_address": None}  # fmt: skip
+        return DaskTaskRunner(address=address) if address else DaskTaskRunner(cluster_kwargs=local)
+    from prefect_ray.task_runners import RayTaskRunner
+
+    if address:
+        return RayTaskRunner(address=address, init_kwargs={"log_to_driver": False})
+    here = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False,
+            "address": "local", "_node_ip_address": "127.0.0.1"}  # fmt: skip
+    return RayTaskRunner(init_kwargs=here)

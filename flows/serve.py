@@ -44,7 +44,8 @@ def main() -> int:
             )
             return 1
     os.environ["PREFECT_API_URL"] = api
-    local_dir().mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "2")  # a run starts soon after its call
+    local_dir("incoming").mkdir(parents=True, exist_ok=True)
     started: list[subprocess.Popen[bytes]] = []
     try:
         started.append(_start("prefect", "server", "start", "--host", host, "--port", prefect_port))
@@ -61,10 +62,12 @@ def main() -> int:
         _run("prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite")
         _run("prefect", "--no-prompt", "deploy", "--all")
         started.append(_start("prefect", "worker", "start", "--pool", POOL))
+        watched = list(started)
+        started.append(_start("ddim", "guard"))  # ends by itself
         print(_where(api, mlflow), flush=True)
         if host != LOOPBACK:
             print(f"serve: anyone who reaches {host} can run flows and read results", flush=True)
-        while all(process.poll() is None for process in started):
+        while all(process.poll() is None for process in watched):
             time.sleep(0.5)
         print("a server has ended by itself; stopping the others", file=sys.stderr)
         return 1
@@ -90,6 +93,8 @@ MLflow   {mlflow}
 In another terminal:
   export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={mlflow}
   .venv/bin/prefect deployment run fid-grid/fid-grid -p steps='[10,20]' -p n_images=200
+A checkpoint that appears in {os.environ.get("DDIM_WATCH") or local_dir("incoming")} is scored and
+judged by itself within about a minute; `ddim announce PATH` has one scored at once.
 Ctrl-C stops all of it.
 """
 

@@ -15,7 +15,11 @@ from tasks.tracking import how_to_open
 
 def show_grid(result: dict[str, Any]) -> None:
     """Prints the rows of one grid, and where its report, the table and the runs are."""
-    show_table(read_table(result["cells"]))
+    if result["cells"]:
+        show_table(read_table(result["cells"]))
+    if verdict := result.get("verdict"):
+        typer.echo(f"\nagainst {verdict['against']}: {verdict['sentences'][0]}")
+        typer.echo(f"verdict: {verdict['page']}")
     typer.echo(f"\nimages drawn: {result['images_drawn']} (all others came from the store)")
     typer.echo(f"report:  {result['report']}")
     typer.echo(f"table:   {places.data_url('results', 'cells')} (Parquet; `ddim table` prints it)")

@@ -1,9 +1,10 @@
 """When a task's result may be used again: same inputs, same code, nothing missing, nothing planted.
 
-Prefect keeps each result as a small JSON record below DDIM_DATA/prefect, named by its key. The
-key covers the task's inputs and all code of ours that it runs. Before Prefect reads a record we
-look at it ourselves: Prefect lets the record choose how it is deserialised (a record of type
-pickle would run code), and a record is worth nothing when what it points to is damaged.
+Prefect keeps each result as a small JSON record below DDIM_DATA/prefect, named by its key, so that
+all hosts with one DDIM_DATA share it. The key covers the task's inputs and all code of ours that
+it runs. Before Prefect reads a record we look at it ourselves: Prefect lets the record choose how
+it is deserialised (a record of type pickle would run code), and a record is worth nothing when
+what it points to is damaged.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import time
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -21,23 +22,45 @@ from typing import Any, ParamSpec
 from prefect import Task, task
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
+from prefect.filesystems import WritableFileSystem
 from prefect.serializers import JSONSerializer
 
 from ddim_core.digest import code_digest, digest
-from tasks import store
-from tasks.places import local_dir
+from tasks import places, store
 
 CHECKSUM = "checksum"
-WRITING_SECONDS = 0.1
 P = ParamSpec("P")
 
-RESULTS = local_dir("prefect")
+RESULTS = places.local_dir("prefect")  # where DDIM_DATA is a local path
 PLAIN_JSON: JSONSerializer = JSONSerializer(object_encoder=None, object_decoder=None)
 # Inputs that say how and where the work is done, not what comes out: device, batch size, a path
 # whose content is another input.
 NOT_IN_KEY = frozenset({"execution", "location"})
 
 logger = logging.getLogger(__name__)
+
+
+class Records(WritableFileSystem):
+    """Prefect's result records below a local path or any fsspec URL, each written whole."""
+
+    url: str
+
+    def _resolve_path(self, path: str) -> None:
+        """Tells Prefect to name a record by its key alone."""
+
+    def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
+        """Returns a record; both ways of calling, Prefect's flag chooses, are the same here."""
+        return store.read(f"{self.url}/{path}")
+
+    def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
+        store.write_whole(f"{self.url}/{path}", content)
+
+
+RECORDS = Records(url=places.data_url("prefect"))
+
+
+class OtherVersionError(RuntimeError):
+    """A worker on another host has another version of this project than the flow it works for."""
 
 
 @dataclass
@@ -54,8 +77,9 @@ class InputsAndCode(CachePolicy):
         asked = {name: value for name, value in inputs.items() if name not in NOT_IN_KEY}
         function = task_ctx.task.fn
         key = digest(function.__qualname__, code_digest(function.__module__), asked)
-        RESULTS.mkdir(mode=0o700, parents=True, exist_ok=True)
-        refuse_untrusted(RESULTS / key)
+        if places.is_local():
+            RESULTS.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refuse_untrusted(f"{RECORDS.url}/{key}")
         return key
 
 
@@ -65,41 +89,42 @@ def cached_task(function: Callable[P, dict[str, Any]]) -> Task[P, dict[str, Any]
     A checksum goes into the result, so that a record with a flipped bit is not trusted.
     """
 
-    code_digest(function.__module__)  # taken now, and kept: the code that runs is what was imported
+    code = code_digest(function.__module__)  # taken now: the code that runs is what was imported
 
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        if code_digest(function.__module__) != code:  # `code` comes from the flow's host
+            raise OtherVersionError(
+                f"the code of {function.__module__} on {socket.gethostname()} is not the flow's; "
+                "install the same version of ddim-flows and of Python on all hosts"
+            )
         return with_checksum(function(*args, **kwargs))
 
-    return task(
+    made = task(
         name=function.__name__.replace("_", "-"),
         cache_policy=InputsAndCode(),
         persist_result=True,
-        result_storage=RESULTS,
         result_serializer=PLAIN_JSON,
         cache_result_in_memory=False,
     )(checked)
+    # Not above: there Prefect wants a storage that is registered with a server.
+    made.result_storage = RECORDS
+    return made
 
 
-def refuse_untrusted(path: Path) -> None:
+def refuse_untrusted(url: str | Path) -> None:
     """Deletes a result record that is not exactly ours, or whose artefacts are not all intact.
 
     The task then runs again and writes a good one.
     """
-    reason = _reason_against(path)
-    if reason:
-        time.sleep(WRITING_SECONDS)  # another process may be in the middle of writing it
-        reason = _reason_against(path)
-    if reason:
-        logger.warning("result %s is made again: %s", path.name[:12], reason)
-        path.unlink(missing_ok=True)
-
-
-def _reason_against(path: Path) -> str | None:
+    key = str(url).rsplit("/", 1)[-1]
     try:
-        return _distrust(path.read_bytes(), path.name)
+        reason = _distrust(store.read(str(url)), key)
     except FileNotFoundError:
-        return None
+        return
+    if reason:
+        logger.warning("result %s is made again: %s", key[:12], reason)
+        store.remove(str(url))
 
 
 def with_checksum(result: dict[str, Any]) -> dict[str, Any]:

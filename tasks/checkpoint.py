@@ -16,12 +16,14 @@ from tasks.convert import convert_checkpoint
 from tasks.locations import fetch_checkpoint, is_local, name_of, require_location
 from tasks.models import checkpoint_in_memory
 from tasks.store import ArtifactRef
+from tasks.weights import first_of_content, weights_of
 
 
 class CheckpointRecord(TypedDict):
     """A checkpoint in the store, and what the grid needs to know of it."""
 
     ref: ArtifactRef
+    weights_digest: str
     name: str
     resolution: int
     channels: int
@@ -42,6 +44,7 @@ def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
     loaded = checkpoint_in_memory(ref)
     return CheckpointRecord(
         ref=ref,
+        weights_digest=weights_of(ref),
         name=name,
         resolution=loaded.resolution,
         channels=loaded.channels,
@@ -79,7 +82,7 @@ def import_checkpoint(location: str, weights: Weights = "ema") -> ArtifactRef:
 
 def _converted(place: str, weights: Weights) -> ArtifactRef:
     source = source_digest(source_files(Path(place)))
-    return convert_checkpoint(source, weights, location=place)
+    return first_of_content(convert_checkpoint(source, weights, location=place))
 
 
 @task(name="lint-schedule")

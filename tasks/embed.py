@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from ddim_core.specs import Execution
+from ddim_core.versions import network_versions
 from tasks import store
 from tasks.caching import cached_task
-from tasks.models import extractor_in_memory
+from tasks.feature_models import extractor_in_memory
 from tasks.store import ArtifactRef
 
 
@@ -17,9 +19,19 @@ from tasks.store import ArtifactRef
 def embed_images(
     images: ArtifactRef, extractor: ArtifactRef, execution: Execution
 ) -> dict[str, Any]:
-    """Extracts features; returns a reference to float32 [n, d]."""
+    """Extracts features; returns a reference to float32 [n, d], and what makes them what they are:
+    the `record` of the features, the native `size` of the images, `versions` of the libraries.
+    """
     torch.set_num_threads(execution.threads)
     pixels = store.get_arrays(images)["images"]
-    features = extractor_in_memory(extractor, pixels.shape[1:])(pixels)
+    network = extractor_in_memory(extractor, pixels.shape[1:])
+    features = network(pixels)
     n_images, n_features = features.shape
-    return {**store.put_arrays({"features": features}, "features"), "n": n_images, "d": n_features}
+    return {
+        **store.put_arrays({"features": features}, "features"),
+        "n": n_images,
+        "d": n_features,
+        "record": asdict(network.record),
+        "size": f"{pixels.shape[1]}x{pixels.shape[2]}",
+        "versions": network_versions(),
+    }

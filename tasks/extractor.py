@@ -1,4 +1,4 @@
-"""A feature extractor: trained on the data set's labels, or the pixels themselves."""
+"""A feature extractor in the store: trained on the data set's labels, pretrained, or pixels."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import torch
 from prefect import task
 
 from ddim_core.classifier import train_classifier
+from ddim_core.extractors import ExtractorChoice, open_extractor
+from ddim_core.features import FeatureRecord, PixelFeatures
 from ddim_core.image_set import ImageSet
-from ddim_core.inception import InceptionFeatures
 from ddim_core.specs import ClassifierSpec, Execution
+from ddim_core.weights import MODEL_FILES
 from tasks import store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef
 
-EXTRACTORS = ("classifier", "inception-v3", "pixels")
 HELD_OUT_EVERY = 5
 
 
@@ -36,28 +37,39 @@ def train_extractor(
     else:
         unseen, fitted = _every(fitted, HELD_OUT_EVERY)
     extractor = train_classifier(spec, fitted, unseen)
-    ref = store.put(extractor.to_bytes(), "classifier")
+    weights = store.put(extractor.to_bytes(), "weights")
     return {
-        **ref,
+        **_stored(extractor.record, weights),
         "test_accuracy": extractor.accuracy(unseen),
         "n_test": len(unseen.images),
         "n_classes": extractor.about["n_classes"],
     }
 
 
-@task(name="pixel-extractor")
-def pixel_extractor() -> ArtifactRef:
-    """Returns the reference of the extractor that takes the pixels as they are."""
-    return store.put(b"pixels / 255", "pixels")
+@task(name="ready-extractor")
+def ready_extractor(choice: ExtractorChoice) -> ArtifactRef:
+    """Puts an extractor that needs no training into the store, its weights with it.
+
+    Weights that are nowhere on this machine are downloaded from their usual place, where there is
+    a way to it.
+    """
+    if choice.name == "pixels":
+        return _stored(PixelFeatures(1, 1, 1).record, None)
+    extractor = open_extractor(choice)
+    weights = (
+        store.put_files({name: (extractor.weights / name).read_bytes() for name in MODEL_FILES})
+        if extractor.weights.is_dir()
+        else store.put(extractor.weights.read_bytes(), "weights")
+    )
+    return _stored(extractor.record, weights)
 
 
-@task(name="inception-extractor")
-def inception_extractor(location: str) -> ArtifactRef:
-    """Copies the weights of Inception into the store; an empty location is torch-fidelity's own
-    file, downloaded once by torch-fidelity's address where it is not there."""
-    extractor = InceptionFeatures(location or None)
-    extractor.check()
-    return store.put(extractor.weights.read_bytes(), "inception-v3")
+def _stored(record: FeatureRecord, weights: ArtifactRef | None) -> ArtifactRef:
+    """Stores an extractor as the record of its features, with its weights beside."""
+    ref = store.put(record.to_bytes(), "extractor")
+    resize = None if record.resize == "none" else record.resize
+    named = {**ref, "name": record.extractor, "resize": resize}
+    return {**named, "weights": weights} if weights else named
 
 
 def _labelled(ref: ArtifactRef) -> ImageSet:

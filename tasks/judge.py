@@ -12,7 +12,7 @@ from ddim_core.labels import class_accuracy
 from ddim_core.specs import Execution
 from tasks import store
 from tasks.caching import cached_task
-from tasks.models import extractor_in_memory
+from tasks.feature_models import extractor_in_memory
 from tasks.store import ArtifactRef
 
 

@@ -15,13 +15,18 @@ MLFLOW = re.compile(r"(runs|models|mlflow-artifacts):/")
 HUB = "hub:"
 HUB_ID = re.compile(r"(hub:)?\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 HUB_FILES = [
-    INDEX, *PARTS["unet"], *(f"{part}/{name}" for part, names in PARTS.items() for name in names),
+    INDEX, *PARTS["unet"], *PARTS["scheduler"],
+    *(f"{part}/{name}" for part, names in PARTS.items() for name in names),
 ]  # fmt: skip
 SECONDS = 10.0  # for the hub to answer
 KNOWN = (
     "a folder or file here, a hub id such as google/ddpm-cifar10-32, or an MLflow address "
     "(runs:/ID/path, models:/name@alias, mlflow-artifacts:/path)"
 )
+
+
+class NotHereError(ConnectionError, ValueError):
+    """Neither a place here nor, as far as can be told now, on the hub; the name may be wrong."""
 
 
 def require_location(location: str) -> None:
@@ -71,7 +76,7 @@ def fetch_checkpoint(location: str, folder: str) -> str:
 
     Raises:
         ValueError: If it is not there, or may not be had.
-        ConnectionError: If the other side does not answer.
+        ConnectionError: If the other side does not answer; MLflow is asked twice.
     """
     if MLFLOW.match(location):
         from tasks.tracking_artifacts import download  # mlflow is slow to import
@@ -109,7 +114,7 @@ def _snapshot(name: str, revision: str, folder: Path, files: list[str]) -> None:
             f"{missing} was refused by the hub ({redacted(said)}); for a private one set HF_TOKEN"
         ) from None
     except (LocalEntryNotFoundError, OSError) as error:
-        raise ConnectionError(
+        raise NotHereError(
             f"{missing} cannot be fetched: the hub does not answer, or HF_HUB_OFFLINE is set "
             f"({redacted(first_line(error))})"
         ) from None

@@ -43,8 +43,10 @@ def set_environment() -> None:
         "OPENBLAS_NUM_THREADS": "1",
         "PREFECT_HOME": str(local_dir("prefect-home")),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds; `flows.guard` waits for three
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a server that is away must not hold a grid up
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",

@@ -27,6 +27,7 @@ from ddim_core.schedule import CLEAN, NoiseSchedule
 from ddim_core.specs import GridCell
 from tasks import places, store
 from tasks.caching import cached_task
+from tasks.display import if_server_answers
 from tasks.store import ArtifactRef
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -88,7 +89,8 @@ def publish_point_report(name: str, report: dict[str, Any], rows: list[dict[str,
         store.write_whole(places.data_url("reports", folder, f"{figure}.png"), store.get(ref))
     gif = places.data_url("reports", folder, "process.gif")
     store.write_whole(gif, store.get(report["animation"]))
-    create_markdown_artifact(_markdown(rows, report["reading"], place), key="swiss-roll-report")
+    with if_server_answers():
+        create_markdown_artifact(_markdown(rows, report["reading"], place), key="swiss-roll-report")
     return place
 
 

@@ -6,15 +6,22 @@ import base64
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from jinja2 import Environment, StrictUndefined
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from ddim_core.compare import Comparison, compare_with_best
 from ddim_core.figures import contact_sheet, curves, heat_map
-from ddim_core.reading import cell_name, line_name, read_grid, tied_with_best, with_interval
+from ddim_core.reading import (
+    cell_name,
+    line_name,
+    read_grid,
+    why_no_fid_inf,
+    with_interval,
+)
 from tasks import places, store
 from tasks.caching import cached_task
+from tasks.display import if_server_answers
 from tasks.store import ArtifactRef
 
 SHEET_IMAGES = 12
@@ -62,15 +69,16 @@ def publish_report(grid: str, report: dict[str, Any], rows: list[dict[str, Any]]
     for name, ref in report["figures"].items():
         figure = places.data_url("reports", grid[:12], f"{name}.png")
         store.write_whole(figure, store.get(ref))
-    create_table_artifact([_table_line(row) for row in rows], key="fid-grid-table")
-    create_markdown_artifact(_markdown(rows, report["reading"], place), key="fid-grid-report")
+    with if_server_answers():
+        create_table_artifact([_table_line(row) for row in rows], key="fid-grid-table")
+        create_markdown_artifact(_markdown(rows, report["reading"], place), key="fid-grid-report")
     return place
 
 
 def report_places() -> list[str]:
     """Returns the pages of all reports, oldest first."""
     if not places.is_local():
-        filesystem, folder = fsspec.core.url_to_fs(places.data_url("reports"))
+        filesystem, folder = store.located(places.data_url("reports"))
         return sorted(filesystem.glob(f"{folder}/*/index.html"))
     pages = places.local_dir("reports").glob("*/index.html")
     return [str(page) for page in sorted(pages, key=lambda page: page.stat().st_mtime)]
@@ -84,22 +92,28 @@ def _page(
 ) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    tied, against = _comparisons(rows)
     return template.render(
         rows=rows,
         first=rows[0],
         reading=reading,
         line_name=line_name,
         interval=with_interval,
-        tied=[row["cell_digest"] for row in _ties(rows)],
+        tied=tied,
+        against=against,
+        why_no_fid_inf=why_no_fid_inf(rows[0]),
         figures={name: base64.b64encode(png).decode() for name, png in figures.items()},
         **about,
     )
 
 
-def _ties(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _comparisons(rows: list[dict[str, Any]]) -> tuple[list[str], dict[str, Comparison]]:
+    """The cells tied with the lowest, itself first, and each other's difference from it."""
     if any(len(row["fid_leave_one_out"]) < 2 for row in rows):
-        return []
-    return [dict(row) for row in tied_with_best(rows)]
+        return [], {}
+    best, found = compare_with_best(rows)
+    ties = [c.a for c in found.values() if c.verdict == "tied"]
+    return [best["cell_digest"], *ties], {c.a: c for c in found.values()}
 
 
 def _table_line(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from ddim_core.digest import digest
 from ddim_core.emoji_judge import EmojiJudge, asked_in
 from ddim_core.features import FeatureExtractor
 from ddim_core.images import load_images
+from ddim_core.likeness_models import ClipModel, DinoModel, ThumbnailFeatures
 from ddim_core.lora_measures import MEANINGS, Knowledge, take_measures
 from ddim_core.scorecard import Measure, change
 from ddim_core.scorecard_specs import PRIOR, PromptSet
-from ddim_core.vision import ClipModel, DinoModel, ThumbnailFeatures
 from tasks import store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef

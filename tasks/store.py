@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import numpy as np
@@ -24,6 +25,8 @@ from ddim_core.table_source import ARROW_STREAM
 from tasks import places
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+ATTEMPTS, PAUSE_SECONDS = 4, 0.5  # of an object store; the pause doubles
+T = TypeVar("T")
 
 
 # What identifies a stored artefact: `artifact`, its sha256, and `kind`, for people; what a task
@@ -66,11 +69,71 @@ def write_whole(url: str, data: bytes) -> None:
 
 def _write_remote(url: str, data: bytes) -> None:
     """Writes to an object store, which publishes an upload only when it is complete."""
+    filesystem, path = located(url)
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
-        filesystem.pipe_file(path, data)
+        _patiently(url, lambda: filesystem.pipe_file(path, data))
     except Exception as error:  # every store has its own kinds
         raise StoreError(f"cannot write {url}: {error}; DDIM_DATA must be writable") from error
+
+
+def located(url: str) -> tuple[Any, str]:
+    """Returns the filesystem of a URL, which remembers no listing of another moment, and the path
+    there."""
+    filesystem, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    return filesystem, path
+
+
+def read(url: str) -> bytes:
+    """Returns a file's bytes.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        StoreError: If an object store does not answer.
+    """
+    filesystem, path = located(url)
+    try:
+        return bytes(_patiently(url, lambda: filesystem.cat_file(path)))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise FileNotFoundError(f"there is no file {url}") from error
+    except Exception as error:  # every store has its own kinds
+        raise StoreError(f"cannot read {url}: {error}") from error
+
+
+def remove(url: str) -> None:
+    """Deletes a file; one that is not there is no error."""
+    filesystem, path = located(url)
+    try:
+        _patiently(url, lambda: filesystem.rm_file(path))
+    except FileNotFoundError:
+        return
+    except Exception as error:  # every store has its own kinds
+        raise StoreError(f"cannot delete {url}: {error}") from error
+
+
+def names_below(url: str) -> list[str]:
+    """Returns the names of what lies directly in a folder; none if there is no folder."""
+    filesystem, path = located(url)
+    try:
+        entries = _patiently(url, lambda: filesystem.ls(path, detail=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except Exception as error:  # every store has its own kinds
+        raise StoreError(f"cannot list {url}: {error}") from error
+    return [entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries]
+
+
+def _patiently(url: str, work: Callable[[], T]) -> T:
+    """Asks an object store again when it fails; a disk means what it says the first time."""
+    for attempt in range(ATTEMPTS if "://" in url else 1):
+        if attempt:
+            time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
+        try:
+            return work()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise
+        except Exception as error:  # every store has its own kinds
+            failure = error
+    raise failure
 
 
 def check_writable() -> None:
@@ -81,8 +144,7 @@ def check_writable() -> None:
     """
     probe = places.data_url("store", f".probe-{uuid.uuid4().hex}")
     write_whole(probe, bytes(2**20))
-    filesystem, path = fsspec.core.url_to_fs(probe)
-    filesystem.rm(path)
+    remove(probe)
 
 
 def put(data: bytes, kind: str) -> ArtifactRef:
@@ -99,16 +161,17 @@ def get(ref: ArtifactRef) -> bytes:
 
     Raises:
         DamagedArtifactError: If it is missing, or its bytes no longer have its digest.
+        StoreError: If an object store does not answer.
     """
-    filesystem, path = fsspec.core.url_to_fs(_url(ref["artifact"]))
+    url, name = _url(ref["artifact"]), f"{ref['kind']} {ref['artifact'][:12]}"
     try:
-        data = filesystem.cat_file(path)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise DamagedArtifactError(
-            f"the {ref['kind']} {ref['artifact'][:12]} is missing"
-        ) from error
+        data = read(url)
+        if hashlib.sha256(data).hexdigest() != ref["artifact"] and "://" in url:
+            data = read(url)  # the way here may have damaged it, not the store
+    except FileNotFoundError as error:
+        raise DamagedArtifactError(f"the {name} is missing") from error
     if hashlib.sha256(data).hexdigest() != ref["artifact"]:
-        raise DamagedArtifactError(f"the {ref['kind']} at {path} is damaged")
+        raise DamagedArtifactError(f"the {name} at {url} is damaged")
     return data
 
 
@@ -155,14 +218,13 @@ def bind(name: str, ref: ArtifactRef) -> None:
 
 def bound(prefix: str) -> dict[str, ArtifactRef]:
     """Returns the intact artefacts whose names lie directly under a prefix, by last part."""
-    filesystem, path = fsspec.core.url_to_fs(places.data_url("store", "names", prefix))
     found = {}
-    for entry in filesystem.ls(path, detail=False) if filesystem.isdir(path) else []:
-        last = entry.rsplit("/", 1)[-1]
+    for last in names_below(places.data_url("store", "names", prefix)):
         try:
-            check, _, text = filesystem.cat_file(entry).partition(b"\n")
-        except (FileNotFoundError, IsADirectoryError):
-            continue  # another process's draft, which has its name by now
+            entry = read(places.data_url("store", "names", prefix, last))
+        except FileNotFoundError:
+            continue  # a folder, or another process's draft, which has its name by now
+        check, _, text = entry.partition(b"\n")
         if check != _name_check(f"{prefix}/{last}", text).encode():
             continue  # a damaged name, or a killed writer's draft, is a name that is not there
         ref = json.loads(text)
@@ -173,6 +235,12 @@ def bound(prefix: str) -> dict[str, ArtifactRef]:
 
 def _name_check(name: str, text: bytes) -> str:
     return hashlib.sha256(name.encode() + b"\n" + text).hexdigest()
+
+
+def put_files(files: dict[str, bytes]) -> ArtifactRef:
+    """Stores files, {relative path: content}, as `put_folder` stores a folder of them."""
+    manifest = {name: put(data, "file")["artifact"] for name, data in files.items()}
+    return put(json.dumps(manifest, sort_keys=True).encode(), "folder")
 
 
 def put_folder(folder: Path) -> ArtifactRef:
@@ -209,9 +277,8 @@ def references(value: Any) -> Iterator[ArtifactRef]:
     if isinstance(value, dict):
         if "artifact" in value and "kind" in value:
             yield ArtifactRef(artifact=str(value["artifact"]), kind=str(value["kind"]))
-        else:
-            for item in value.values():
-                yield from references(item)
+        for item in value.values():
+            yield from references(item)
     elif isinstance(value, list):
         for item in value:
             yield from references(item)

@@ -7,13 +7,14 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
-import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import task
 
 from ddim_core.digest import code_digest, digest
+from ddim_core.features import FeatureRecord
+from ddim_core.protocol import Protocol
 from ddim_core.schedule import timesteps
 from ddim_core.sources import printable
 from ddim_core.specs import GridCell
@@ -24,6 +25,7 @@ SCHEMA = pa.schema(
     [
         ("cell_digest", pa.string()),
         ("checkpoint_digest", pa.string()),
+        ("weights_digest", pa.string()),
         ("reference_digest", pa.string()),
         ("extractor_digest", pa.string()),
         ("code_digest", pa.string()),
@@ -32,6 +34,12 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
         ("extractor", pa.string()),
         ("resize", pa.string()),
+        ("data_resize", pa.string()),
+        ("extractor_weights_digest", pa.string()),
+        ("layer", pa.string()),
+        ("native_size", pa.string()),
+        ("statistics_digest", pa.string()),
+        ("protocol", pa.string()),
         ("training_step", pa.int64()),
         ("weights", pa.string()),
         ("steps", pa.int64()),
@@ -48,6 +56,7 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("n_images", pa.int64()),
         ("n_reference", pa.int64()),
+        ("n_features", pa.int64()),
         ("shard_size", pa.int64()),
         ("resolution", pa.int64()),
         ("fid", pa.float64()),
@@ -57,11 +66,21 @@ SCHEMA = pa.schema(
         ("fid_inf_low", pa.float64()),
         ("fid_inf_high", pa.float64()),
         ("fid_leave_one_out", pa.list_(pa.float64())),
+        ("fid_inf_leave_one_out", pa.list_(pa.float64())),
         ("group_sizes", pa.list_(pa.int64())),
         ("kid", pa.float64()),
+        ("kid_se", pa.float64()),
+        ("kid_low", pa.float64()),
+        ("kid_high", pa.float64()),
         ("kid_std", pa.float64()),
+        ("kid_subset_size", pa.int64()),
         ("precision", pa.float64()),
         ("recall", pa.float64()),
+        ("inception_score", pa.float64()),
+        ("inception_score_std", pa.float64()),
+        ("cmmd", pa.float64()),
+        ("cmmd_low", pa.float64()),
+        ("cmmd_high", pa.float64()),
         ("class_accuracy", pa.float64()),
         ("class_accuracy_low", pa.float64()),
         ("class_accuracy_high", pa.float64()),
@@ -70,6 +89,7 @@ SCHEMA = pa.schema(
         ("images_per_second", pa.float64()),
         ("device", pa.string()),
         ("dtype", pa.string()),
+        ("image_shards", pa.list_(pa.string())),
         ("created_at", pa.timestamp("us", tz="UTC")),
     ]
 )
@@ -101,9 +121,11 @@ def row_of(
     sampler = cell.sampler
     visited = timesteps(checkpoint["n_train"], sampler.steps, sampler.spacing, sampler.steps_offset)
     seconds = float(sum(shard["seconds"] for shard in shards))
+    record = protocol_record(cell, protocol, score)
     return {
         "cell_digest": cell_digest(cell, checkpoint["ref"], protocol),
         "checkpoint_digest": checkpoint["ref"]["artifact"],
+        "weights_digest": checkpoint["weights_digest"],
         "code_digest": digest([code_digest(module) for module in CODE]),
         "checkpoint": printable(checkpoint["name"]),
         "training_step": checkpoint["training_step"],
@@ -122,9 +144,35 @@ def row_of(
         "sample_seconds": seconds,
         "images_per_second": score["n_images"] / seconds,
         "device": shards[0]["device"],
-        **protocol,
+        "image_shards": [shard["artifact"] for shard in shards],
+        "extractor_weights_digest": (record.features.weights_digest if record.features else None),
+        "layer": record.features.layer if record.features else None,
+        "native_size": record.native_size,
+        "protocol": record.to_json(),
+        **{name: value for name, value in protocol.items() if name != "features"},
         **score,
     }
+
+
+def protocol_record(cell: GridCell, protocol: dict[str, Any], score: dict[str, Any]) -> Protocol:
+    """Returns all that a cell's score has to be compared at."""
+    features = protocol["features"]
+    return Protocol(
+        features=FeatureRecord(**features["record"]),
+        native_size=features["size"],
+        reference_native_size=features["size"],
+        data_resize=protocol["data_resize"],
+        n_images=score["n_images"],
+        n_reference=score["n_reference"],
+        shard_size=protocol["shard_size"],
+        reference_digest=protocol["reference_digest"],
+        reference=protocol["dataset"],
+        split=protocol["split"],
+        statistics_digest=score["statistics_digest"],
+        sampler={**asdict(cell.sampler), "dtype": cell.dtype},
+        seed=cell.seed,
+        versions=features["versions"] | score["versions"],
+    )
 
 
 def overrides(cell: GridCell, checkpoint: CheckpointRecord) -> str:
@@ -164,25 +212,20 @@ def read_table(cells: Collection[str] | None = None) -> pd.DataFrame:
     Raises:
         StoreError: If a row's file is damaged; the next run of its grid writes it again.
     """
-    filesystem, folder = fsspec.core.url_to_fs(places.data_url("results", "cells"))
-    files = filesystem.glob(f"{folder}/*.parquet") if filesystem.isdir(folder) else []
-    wanted = [f for f in sorted(files) if cells is None or _cell_of(f) in cells]
-    tables = [_read_row(filesystem, file) for file in wanted]
+    folder = places.data_url("results", "cells")
+    files = [f for f in sorted(store.names_below(folder)) if f.endswith(".parquet")]
+    wanted = [f for f in files if cells is None or f.removesuffix(".parquet") in cells]
+    tables = [_read_row(f"{folder}/{file}") for file in wanted]
     frame = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()
     order = ["checkpoint", "dataset", "n_images", "variance", "eta", "steps", "created_at"]
     return frame.sort_values(order, ignore_index=True)
 
 
-def _cell_of(file: str) -> str:
-    return file.rsplit("/", 1)[-1].removesuffix(".parquet")
-
-
-def _read_row(filesystem: Any, file: str) -> pa.Table:
+def _read_row(url: str) -> pa.Table:
     try:
-        with filesystem.open(file) as content:
-            return pq.read_table(content, schema=SCHEMA)
+        return pq.read_table(pa.BufferReader(store.read(url)), schema=SCHEMA)
     except (pa.ArrowException, OSError) as error:
         raise store.StoreError(
-            f"the row in {file} is damaged ({error}); delete it, and the next run of its grid "
+            f"the row in {url} is damaged ({error}); delete it, and the next run of its grid "
             "writes it again"
         ) from error

@@ -1,7 +1,8 @@
 """MLflow: one parent run per grid, one child run per cell; the only file that imports mlflow.
 
 Written from records and never read back to decide anything but what is there already. Runs are
-found by digests in their tags, so that logging a grid again updates its runs and adds none.
+found by digests in their tags, so that logging a grid again updates its runs and adds none. What
+is to be logged lies in the outbox until it has arrived.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -20,12 +23,12 @@ from prefect import task
 
 from ddim_core.reading import cell_name
 from ddim_core.redaction import redacted
-from tasks import places, store
+from tasks import outbox, places, store
 from tasks.secrets import without_secrets
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
 
-GRIDS, POINTS = "fid-grid", "swiss-roll"
+GRIDS, POINTS, PAPER = "fid-grid", "swiss-roll", "paper"
 METRICS = (
     "fid", "fid_low", "fid_high", "fid_inf", "fid_inf_low", "fid_inf_high", "kid", "kid_std",
     "precision", "recall", "class_accuracy", "nfe", "sample_seconds", "images_per_second",
@@ -38,6 +41,20 @@ PARAMETERS = (
 )  # fmt: skip
 SHARED = ("checkpoint", "training_step", "dataset", "split", "extractor", "resize", "resolution",
           "spacing", "seed", "n_images", "n_reference", "shard_size")  # fmt: skip
+POINT_METRICS = ("chamfer", "chamfer_low", "chamfer_high", "floor", "nfe", "sample_seconds",
+                 "training_seconds")  # fmt: skip
+POINT_SHARED = ("dataset", "spacing", "n_points", "training_steps")
+POINT_PARAMETERS = (*POINT_SHARED, "steps", "eta", "variance", "training_seed")
+
+
+class Entry(TypedDict):
+    """What one MLflow run says; `identity` is the digest by which it is found again."""
+
+    identity: str
+    name: str
+    tags: dict[str, str]
+    parameters: dict[str, Any]
+    metrics: dict[str, float]
 
 
 @task(name="track-grid", retries=2, retry_delay_seconds=2)
@@ -48,36 +65,128 @@ def track_grid(
     """Logs a grid's rows, figures and report; returns the id of its parent run.
 
     A grid of which cells failed is logged under the same identity, as failed, until it is whole.
-
-    One process at a time: creating the database, and finding or making a run, are not atomic.
     """
-    lock = places.local_dir("work", "mlflow.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        client = MlflowClient()
-        experiment = _experiment(client, GRIDS)
-        known = _known_runs(client, experiment, grid)
-        parent = known.get(grid) or _create(client, experiment, grid, grid, None, rows[0])
-        best = min(rows, key=lambda row: row["fid"])
-        _log(client, parent, {k: rows[0][k] for k in SHARED}, _metrics(best, "best_"))
-        for row in rows:
-            run = known.get(row["cell_digest"])
-            if run is None:
-                cell = row["cell_digest"]
-                run = _create(client, experiment, grid, cell, parent.info.run_id, row)
-            _log(client, run, {k: row[k] for k in PARAMETERS}, _metrics(row))
-            if run.data.tags.get("ddim.code") != row["code_digest"]:
-                client.set_tag(run.info.run_id, "ddim.code", row["code_digest"])
-            _finish(client, run)
-        _log_report(client, parent, report)
-        _finish(client, parent, "FINISHED" if complete else "FAILED")
-    return str(parent.info.run_id)
+    best = min(rows, key=lambda row: row["fid"])
+    parent = _entry(grid, _grid_name(rows[0], grid), rows[0], SHARED, _metrics(best, "best_"))
+    cells = [
+        _entry(row["cell_digest"], cell_name(row), row, PARAMETERS, _metrics(row)) for row in rows
+    ]
+    return _track(GRIDS, parent, cells, report, complete)
+
+
+@task(name="track-points", retries=2, retry_delay_seconds=2)
+@without_secrets
+def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
+    """Logs a run of the points flow like a grid, in its own experiment; returns its run's id."""
+    rows = [
+        row | {"checkpoint": row["dataset"], "checkpoint_digest": row["model_digest"],
+               "reference_digest": row["dataset"]}
+        for row in rows
+    ]  # fmt: skip
+    best = min(rows, key=lambda row: row["chamfer"])
+    title = _grid_name(rows[0], name)
+    parent = _entry(name, title, rows[0], POINT_SHARED, _metrics(best, "best_", POINT_METRICS))
+    cells = [
+        _entry(row["cell_digest"], cell_name(row), row, POINT_PARAMETERS,
+               _metrics(row, "", POINT_METRICS))
+        for row in rows
+    ]  # fmt: skip
+    return _track(POINTS, parent, cells, report)
+
+
+@task(name="track-paper", retries=2, retry_delay_seconds=2)
+@without_secrets
+def track_paper(
+    name: str,
+    rows: list[dict[str, Any]],
+    reconstructions: list[dict[str, Any]],
+    report: dict[str, Any],
+) -> str:
+    """Logs a run of the paper's experiments, its figures and its report; returns its run's id.
+
+    The grid's cells have runs of their own, of `track_grid`.
+    """
+    metrics = {
+        f"reconstruction_{key}_S{record['steps']}": float(record[key])
+        for record in reconstructions
+        for key in ("mse", "mse_low", "mse_high")
+        if record[key] is not None
+    }
+    best = min(rows, key=lambda row: row["fid"])
+    first = rows[0] | {"n_reconstructed": reconstructions[0]["n"]}
+    parent = _entry(
+        name, f"paper {first['checkpoint']} {name[:8]}", first, (*SHARED, "n_reconstructed"),
+        metrics | _metrics(best, "best_"),
+    )  # fmt: skip
+    return _track(PAPER, parent, [], report)
+
+
+@task(name="track-resend")
+def resend() -> tuple[list[str], dict[str, str]]:
+    """Sends what lies in the outbox; returns the ids of the runs it reached, and by the name of
+    each message that could not be sent, why."""
+    sent, unsent = [], {}
+    for name, message in outbox.waiting().items():
+        try:
+            sent.append(_send(name, message))
+        except store.DamagedArtifactError as error:
+            outbox.arrived(name)  # nothing is left that could be sent
+            unsent[name] = f"{error}: it is given up; run its grid again"
+        except Exception as error:  # a server that is away fails in many ways
+            unsent[name] = redacted(str(error))
+    return sent, unsent
 
 
 def how_to_open() -> str:
     """Returns the command that shows the runs."""
     uri = redacted(os.environ["MLFLOW_TRACKING_URI"])
     return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+
+
+def _track(
+    experiment: str,
+    parent: Entry,
+    children: list[Entry],
+    report: dict[str, Any],
+    complete: bool = True,
+) -> str:
+    """Logs one run with its children, and then what an earlier run could not; returns its id."""
+    message = {
+        "experiment": experiment, "parent": parent, "children": children,
+        "report": {key: report[key] for key in ("page", "figures", "reading")},
+        "status": "FINISHED" if complete else "FAILED",
+    }  # fmt: skip
+    name = f"{experiment}-{parent['identity'][:32]}"
+    outbox.keep(name, message)
+    run_id = _send(name, message)
+    resend.fn()  # the server is there: what is left is told of by `ddim track --resend`
+    return run_id
+
+
+def _send(name: str, message: outbox.Message) -> str:
+    """Brings a message to MLflow and takes it from the outbox; returns the parent run's id."""
+    parent, report = message["parent"], message["report"]
+    with _one_at_a_time():
+        client = MlflowClient()
+        experiment = _experiment(client, message["experiment"])
+        known = _known_runs(client, experiment, parent["identity"])
+        top = _say(client, experiment, known, parent, {"ddim.grid": parent["identity"]})
+        below = {"ddim.grid": parent["identity"], "mlflow.parentRunId": top.info.run_id}
+        for child in message["children"]:
+            _finish(client, _say(client, experiment, known, child, below))
+        _log_report(client, top, report)
+        _finish(client, top, message["status"])
+        outbox.arrived(name)
+    return str(top.info.run_id)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Creating the database, and finding or making a run, are not atomic."""
+    lock = places.local_dir("work", "mlflow.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
 
 
 def _experiment(client: MlflowClient, name: str) -> str:
@@ -105,37 +214,60 @@ def _known_runs(client: MlflowClient, experiment: str, grid: str) -> dict[str, R
             return known
 
 
-def _create(
-    client: MlflowClient, experiment: str, grid: str, identity: str, parent: str | None,
+def _entry(
+    identity: str,
+    name: str,
     row: dict[str, Any],
-) -> Run:  # fmt: skip
+    parameters: tuple[str, ...],
+    metrics: dict[str, float],
+) -> Entry:
     tags = {
-        "ddim.grid": grid,
         "ddim.identity": identity,
         "ddim.checkpoint": row["checkpoint_digest"],
         "ddim.reference": row["reference_digest"],
         "ddim.code": row["code_digest"],
     }
-    name = f"grid {row['checkpoint']} {grid[:8]}"
-    if parent:
-        tags |= {"mlflow.parentRunId": parent}
-        name = cell_name(row)
-    return client.create_run(experiment, run_name=name, tags=tags)
+    return Entry(
+        identity=identity,
+        name=name,
+        tags=tags,
+        parameters={key: row[key] for key in parameters},
+        metrics=metrics,
+    )
 
 
-def _metrics(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    return {f"{prefix}{k}": float(row[k]) for k in METRICS if row[k] is not None}
+def _grid_name(row: dict[str, Any], grid: str) -> str:
+    return f"grid {row['checkpoint']} {grid[:8]}"
 
 
-def _log(
-    client: MlflowClient, run: Run, parameters: dict[str, Any], metrics: dict[str, float]
-) -> None:
-    """Logs what the run does not say yet, in one batch."""
-    new_parameters = [Param(k, str(v)) for k, v in parameters.items() if k not in run.data.params]
+def _metrics(
+    row: dict[str, Any], prefix: str = "", names: tuple[str, ...] = METRICS
+) -> dict[str, float]:
+    return {f"{prefix}{k}": float(row[k]) for k in names if row[k] is not None}
+
+
+def _say(
+    client: MlflowClient,
+    experiment: str,
+    known: dict[str, Run],
+    entry: Entry,
+    links: dict[str, str],
+) -> Run:
+    """Finds or makes an entry's run, and logs what it does not say yet, in one batch."""
+    tags = entry["tags"] | links
+    run = known.get(entry["identity"]) or client.create_run(
+        experiment, run_name=entry["name"], tags=tags
+    )
+    said = run.data
     now = get_current_time_millis()
-    changed = [Metric(k, v, now, 0) for k, v in metrics.items() if run.data.metrics.get(k) != v]
-    if new_parameters or changed:
-        client.log_batch(run.info.run_id, metrics=changed, params=new_parameters)
+    params = [Param(k, str(v)) for k, v in entry["parameters"].items() if k not in said.params]
+    metrics = [
+        Metric(k, v, now, 0) for k, v in entry["metrics"].items() if said.metrics.get(k) != v
+    ]
+    changed = [RunTag(k, v) for k, v in tags.items() if said.tags.get(k) != v]
+    if params or metrics or changed:
+        client.log_batch(run.info.run_id, metrics=metrics, params=params, tags=changed)
+    return run
 
 
 def _log_report(client: MlflowClient, parent: Run, report: dict[str, Any]) -> None:
@@ -159,71 +291,3 @@ def _log_report(client: MlflowClient, parent: Run, report: dict[str, Any]) -> No
 def _finish(client: MlflowClient, run: Run, status: str = "FINISHED") -> None:
     if run.info.status != status:
         client.set_terminated(run.info.run_id, status)
-
-
-@task(name="track-points", retries=2, retry_delay_seconds=2)
-@without_secrets
-def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
-    """Logs a run of the points flow like a grid, in its own experiment; returns its run's id."""
-    shared = ("dataset", "spacing", "n_points", "training_steps")
-    own = (*shared, "steps", "eta", "variance", "training_seed")
-    metrics = ("chamfer", "chamfer_low", "chamfer_high", "floor", "nfe", "sample_seconds",
-               "training_seconds")  # fmt: skip
-    lock = places.local_dir("work", "mlflow.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        client = MlflowClient()
-        experiment = _experiment(client, POINTS)
-        known = _known_runs(client, experiment, name)
-        named = [
-            row | {"checkpoint": row["dataset"], "checkpoint_digest": row["model_digest"],
-                   "reference_digest": row["dataset"]}
-            for row in rows
-        ]  # fmt: skip
-        parent = known.get(name) or _create(client, experiment, name, name, None, named[0])
-        best = min(rows, key=lambda row: row["chamfer"])
-        best_score = {f"best_{k}": best[k] for k in metrics if best[k] is not None}
-        _log(client, parent, {k: rows[0][k] for k in shared}, best_score)
-        for row in named:
-            run = known.get(row["cell_digest"]) or _create(
-                client, experiment, name, row["cell_digest"], parent.info.run_id, row
-            )
-            score = {k: float(row[k]) for k in metrics if row[k] is not None}
-            _log(client, run, {k: row[k] for k in own}, score)
-            _finish(client, run)
-        _log_report(client, parent, report)
-        _finish(client, parent)
-    return str(parent.info.run_id)
-
-
-@task(name="track-paper", retries=2, retry_delay_seconds=2)
-@without_secrets
-def track_paper(
-    name: str,
-    rows: list[dict[str, Any]],
-    reconstructions: list[dict[str, Any]],
-    report: dict[str, Any],
-) -> str:
-    """Logs a run of the paper's experiments, its figures and its report; returns its run's id.
-
-    The grid's cells have runs of their own, of `track_grid`.
-    """
-    metrics = {
-        f"reconstruction_{key}_S{record['steps']}": float(record[key])
-        for record in reconstructions
-        for key in ("mse", "mse_low", "mse_high")
-        if record[key] is not None
-    }
-    best = min(rows, key=lambda row: row["fid"])
-    lock = places.local_dir("work", "mlflow.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        client = MlflowClient()
-        experiment = _experiment(client, "paper")
-        known = _known_runs(client, experiment, name)
-        run = known.get(name) or _create(client, experiment, name, name, None, rows[0])
-        parameters = {k: rows[0][k] for k in SHARED} | {"n_reconstructed": reconstructions[0]["n"]}
-        _log(client, run, parameters, metrics | _metrics(best, "best_"))
-        _log_report(client, run, report)
-        _finish(client, run)
-    return str(run.info.run_id)

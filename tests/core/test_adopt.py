@@ -73,6 +73,23 @@ def test_a_pipeline_folder_is_stored_as_it_is(tmp_path: Path, opened: Opener) ->
         assert (tmp_path / "adopted-ema" / name).read_bytes() == (folder / name).read_bytes()
 
 
+def test_a_pipeline_without_folders_is_read_as_older_ones_on_the_hub(
+    tmp_path: Path, opened: Opener
+) -> None:
+    unet = small_unet()
+    folder = pixel_pipeline(tmp_path / "pipeline", unet)
+    for path in [*(folder / "unet").iterdir(), *(folder / "scheduler").iterdir()]:
+        path.rename(folder / path.name)
+    for part in ("unet", "scheduler"):
+        (folder / part).rmdir()
+    got = opened(folder)
+    assert_answers_alike(got, unet)
+    assert np.array_equal(
+        got.schedule.alpha_bar, NoiseSchedule.from_spec(NoiseSpec("cosine")).alpha_bar
+    )
+    DDPMPipeline.from_pretrained(tmp_path / "adopted-ema", local_files_only=True)
+
+
 def test_pickled_pipeline_weights_become_safetensors(tmp_path: Path, opened: Opener) -> None:
     unet = small_unet()
     folder = pixel_pipeline(tmp_path / "pipeline", unet)
@@ -191,6 +208,16 @@ def test_settings_of_another_network_are_refused(tmp_path: Path, opened: Opener)
     (tmp_path / "config.yml").write_text(yaml.safe_dump(other))
     with pytest.raises(ValueError, match=r"of another network: widths \[128, 256\]"):
         opened(path)
+
+
+def test_a_first_level_wider_than_the_first_convolution_is_refused(
+    tmp_path: Path, opened: Opener
+) -> None:
+    state = official_names(official_like())
+    state["conv_in.weight"] = state["conv_in.weight"][:16]
+    torch.save(state, tmp_path / "model-1.ckpt")
+    with pytest.raises(ValueError, match="ch_mult starts with 2"):
+        opened(tmp_path / "model-1.ckpt")
 
 
 def wide(n_classes: int | None = None) -> UNet2DModel:

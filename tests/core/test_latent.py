@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,17 @@ def test_stable_diffusion_draws_what_diffusers_draws(text: Path, tmp_path: Path)
     assert (got - expected).abs().max() < FLOAT32
 
 
+def test_a_safety_checker_stays_behind_and_diffusers_opens_the_rest(
+    text: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(text, tmp_path / "copy")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    opened(folder, tmp_path / "out")
+    StableDiffusionPipeline.from_pretrained(tmp_path / "out", local_files_only=True)
+
+
 def test_an_unconditional_latent_pipeline_draws_what_diffusers_draws(
     latent: Path, tmp_path: Path
 ) -> None:
@@ -112,8 +125,6 @@ def test_a_text_model_needs_prompts_and_no_other_takes_them(
 
 @pytest.mark.parametrize("part", ["text_encoder", "vae", "unet"])
 def test_a_pipeline_that_lacks_a_part_is_refused(part: str, text: Path, tmp_path: Path) -> None:
-    import shutil
-
     folder = shutil.copytree(text, tmp_path / "copy")
     shutil.rmtree(folder / part)
     with pytest.raises(ValueError, match=f"names the part '{part}', which is not there"):

@@ -53,7 +53,7 @@ def test_copies_have_balls_of_radius_zero_that_still_hold_their_own():
 def test_chunks_do_not_change_the_shares(monkeypatch):
     reference, generated = features(120, 6, 0), features(90, 6, 1) * 1.3
     whole = precision_recall(reference, generated)
-    monkeypatch.setattr(manifold, "_DISTANCES_AT_ONCE", 700)
+    monkeypatch.setattr(manifold, "BLOCK", 7)
     assert precision_recall(reference, generated) == whole
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddim_core.reading import cell_name, difference, line_name, lines, read_grid, tied_with_best
+from ddim_core.compare import difference, tied_with_best
+from ddim_core.reading import cell_name, line_name, lines, read_grid
 
 GROUPS, SIZE = 10, 100
 # Leave-one-out values of one noise pattern that all cells of a grid share, as they share x_T,

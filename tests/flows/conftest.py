@@ -55,12 +55,12 @@ def wipe() -> Callable[[], None]:
     """Empties this process's store, results and trained states, as on a machine of its own."""
 
     def empty() -> None:
-        from tasks import models, places
+        from tasks import feature_models, models, places
 
         for folder in ("store", "prefect", "results", "work", "checkpoints"):
             shutil.rmtree(places.local_dir(folder), ignore_errors=True)
         models._checkpoint.cache_clear()
-        models._classifier.cache_clear()
+        feature_models._extractor.cache_clear()
 
     return empty
 

@@ -44,6 +44,15 @@ def test_a_toy_of_own_images_is_trained_and_scored(
     assert "broken (1): train/cat/waste.png" in page
 
 
+def test_a_resolution_that_is_not_the_checkpoints_is_refused(
+    run_grid: Callable[..., GridRun], toy: str
+) -> None:
+    from flows.fid_grid import fid_grid
+
+    with pytest.raises(ValueError, match=r"resolution is 16, and the checkpoint makes .* 8 pixels"):
+        fid_grid(checkpoint=toy, resolution=16, features="pixels", n_images=4)
+
+
 def ddim(*words: str) -> str:
     done = CliRunner().invoke(app, ["data", *words])
     assert done.exit_code == 0, done.output

@@ -172,7 +172,7 @@ def refused(words: str) -> str:
         ("--reconstruction-steps 1001", "1001 steps of 1000"),
         ("--reconstruction-steps []", "reconstruction_steps is empty"),
         ("--n-reconstructed 0", "n_reconstructed is 0; it must be at least 2"),
-        ("--checkpoint nowhere", "there is no checkpoint folder 'nowhere'"),
+        ("--checkpoint nowhere", "there is no checkpoint folder or file 'nowhere'"),
         ("--spacing log", "spacing is 'log'"),
         ("--batch-size 0", "batch_size is 0"),
     ],

@@ -21,13 +21,13 @@ from transformers import (
 )
 
 from ddim_core.emoji_scenes import subject_scenes
+from ddim_core.likeness_models import ClipModel, DinoModel
 from ddim_core.lora_measures import MEANINGS
 from ddim_core.lora_reading import read_scorecard
 from ddim_core.lora_specs import LoraSpec
 from ddim_core.scorecard_specs import PromptSet
 from ddim_core.specs import Execution
 from ddim_core.text2image import BaseSpec, caption_tokenizer, new_pipeline, save_base
-from ddim_core.vision import ClipModel, DinoModel
 from tasks import places, store
 from tasks.embedded import instance_prompt, subject_folder
 from tasks.lora_report import render_lora_report

@@ -9,10 +9,12 @@ import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from tasks import places, store
 from tasks.store import DamagedArtifactError, StoreError
@@ -280,3 +282,77 @@ def test_store_may_lie_behind_any_fsspec_url(monkeypatch: pytest.MonkeyPatch) ->
     assert store.bound("cell") == {"10": ref}
     assert store.bound("nothing") == {}
     assert not store.intact({"artifact": "0" * 64, "kind": "note"})
+
+
+class Unsteady(MemoryFileSystem):
+    """A store that fails a few times before it answers, and once answers with damaged bytes."""
+
+    protocol = "unsteady"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    failures = 0
+    damaged = 0
+
+    def cat_file(self, path: str, *args: Any, **kwargs: Any) -> bytes:
+        self._fail()
+        data = bytes(super().cat_file(path, *args, **kwargs))
+        if Unsteady.damaged:
+            Unsteady.damaged -= 1
+            return data[:-1] + bytes([data[-1] ^ 1])
+        return data
+
+    def pipe_file(self, path: str, *args: Any, **kwargs: Any) -> None:
+        self._fail()
+        super().pipe_file(path, *args, **kwargs)
+
+    def ls(self, path: str, *args: Any, **kwargs: Any) -> list[Any]:
+        self._fail()
+        return list(super().ls(path, *args, **kwargs))
+
+    def _fail(self) -> None:
+        if Unsteady.failures:
+            Unsteady.failures -= 1
+            raise TimeoutError("no answer")
+
+
+@pytest.fixture
+def unsteady(monkeypatch: pytest.MonkeyPatch) -> type[Unsteady]:
+    fsspec.register_implementation("unsteady", Unsteady, clobber=True)
+    monkeypatch.setattr(places, "DATA_URL", "unsteady://bucket/data")
+    monkeypatch.setattr(store, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(Unsteady, "failures", 0)
+    monkeypatch.setattr(Unsteady, "damaged", 0)
+    Unsteady.store.clear()
+    return Unsteady
+
+
+def test_store_that_fails_for_a_moment_is_asked_again(unsteady: type[Unsteady]) -> None:
+    unsteady.failures = store.ATTEMPTS - 1
+    ref = store.put(b"abc", "note")
+    unsteady.failures = store.ATTEMPTS - 1
+    store.bind("cell/10", ref)
+    for ask in (lambda: store.get(ref), lambda: store.bound("cell"), lambda: store.intact(ref)):
+        unsteady.failures = store.ATTEMPTS - 1
+        assert ask()
+
+
+def test_store_that_stays_away_gives_one_sentence_and_is_not_taken_for_empty(
+    unsteady: type[Unsteady],
+) -> None:
+    ref = store.put(b"abc", "note")
+    for ask in (
+        lambda: store.get(ref), lambda: store.intact(ref), lambda: store.put(b"d", "note"),
+        lambda: store.names_below(places.data_url("store")),
+    ):  # fmt: skip
+        unsteady.failures = 10_000
+        with pytest.raises(StoreError, match="no answer"):
+            ask()
+
+
+def test_bytes_damaged_on_the_way_are_asked_for_once_more(unsteady: type[Unsteady]) -> None:
+    ref = store.put(b"abc", "note")
+    unsteady.damaged = 1
+    assert store.get(ref) == b"abc"
+    unsteady.damaged = 2
+    with pytest.raises(DamagedArtifactError, match="damaged"):
+        store.get(ref)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
-from tasks import store
-from tasks.tracking import GRIDS, METRICS, PARAMETERS, track_grid
+from tasks import outbox, places, store
+from tasks.tracking import GRIDS, METRICS, PARAMETERS, resend, track_grid
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -132,3 +137,67 @@ def test_grid_whose_logging_was_cut_short_is_completed(monkeypatch: pytest.Monke
     assert (len(parents), len(children)) == (1, len(ROWS))
     assert sorted(run.data.metrics["fid"] for run in children) == [20.0, 30.0, 80.0]
     assert all(run.info.status == "FINISHED" for run in [*parents, *children])
+
+
+@contextmanager
+def mlflow_away() -> Iterator[None]:
+    """MLflow's address leads nowhere while this holds."""
+    with socket.socket() as probe, pytest.MonkeyPatch.context() as patched:
+        probe.bind(("127.0.0.1", 0))  # nobody listens
+        patched.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        patched.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{probe.getsockname()[1]}")
+        yield
+
+
+def test_grid_that_mlflow_could_not_be_told_is_sent_later() -> None:
+    with mlflow_away():
+        with pytest.raises(MlflowException):
+            track_grid.fn("grid-e", ROWS, report("page"), complete=False)
+        assert list(outbox.waiting()) == ["fid-grid-grid-e"]
+        assert resend.fn()[0] == []
+        assert list(outbox.waiting()) == ["fid-grid-grid-e"]
+    (sent,), unsent = resend.fn()
+    assert unsent == {}
+    assert outbox.waiting() == {}
+    parents, children = runs_of("grid-e")
+    assert [(run.info.run_id, run.info.status) for run in parents] == [(sent, "FAILED")]
+    assert sorted(run.data.metrics["fid"] for run in children) == [20.0, 30.0, 80.0]
+
+
+def test_next_grid_sends_what_an_earlier_one_could_not() -> None:
+    outbox.keep("fid-grid-grid-f", message("grid-f"))
+    track_grid.fn("grid-g", ROWS, report("page"))
+    assert outbox.waiting() == {}
+    assert len(runs_of("grid-f")[1]) == len(ROWS)
+
+
+def test_message_whose_report_is_gone_is_given_up_and_holds_up_no_other() -> None:
+    lost = message("grid-h")
+    lost["report"]["page"]["artifact"] = "0" * 64
+    outbox.keep("fid-grid-grid-h", lost)
+    outbox.keep("fid-grid-grid-i", message("grid-i"))
+    sent, unsent = resend.fn()
+    assert len(sent) == 1
+    assert list(unsent) == ["fid-grid-grid-h"]
+    assert "run its grid again" in unsent["fid-grid-grid-h"]
+    assert outbox.waiting() == {}
+
+
+def test_message_that_cannot_be_read_is_no_message(tmp_path: Path) -> None:
+    outbox.keep("fid-grid-grid-j", message("grid-j"))
+    path = places.local_dir("outbox", "fid-grid-grid-j.json")
+    path.write_bytes(path.read_bytes()[:-9])
+    assert outbox.waiting() == {}
+    assert path.exists()
+    path.unlink()
+
+
+def message(grid: str) -> dict[str, Any]:
+    """What a grid leaves in the outbox when MLflow is away."""
+    kept: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tasks.tracking._send", lambda name, message: kept.update(message) or "id")
+        patched.setattr("tasks.tracking.resend.fn", lambda: ([], {}))
+        track_grid.fn(grid, ROWS, report("page"))
+    outbox.arrived(f"fid-grid-{grid}")
+    return json.loads(json.dumps(kept))

@@ -1,0 +1,110 @@
+"""Weights of other people's networks: read without running code, named by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+from torch import Tensor
+
+from ddim_core.digest import file_digest
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+MODEL_FILES = (CONFIG, WEIGHTS)
+
+
+def read_state(path: Path, what: str) -> dict[str, Tensor]:
+    """Reads a state dict that torch.save wrote, as plain tensors: a pickle that would do more is
+    refused.
+
+    Args:
+        path: The file; a state dict below the key `state_dict` will do too.
+        what: The network, for messages.
+
+    Raises:
+        ValueError: If there is no such file, or it holds something else.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no weights file {str(path)!r} of {what}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError) as error:
+        raise ValueError(f"{path.name} holds no plain weights of {what}") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(f"{path.name} holds no state dict of {what}; it must map names to tensors")
+    return content
+
+
+def downloaded(url: str, what: str) -> Path:
+    """Returns the file of a torch.hub address, downloaded once into torch.hub's folder.
+
+    Raises:
+        ValueError: If it is not there and cannot be downloaded.
+    """
+    path = hub_file(url)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix = path.stem.rsplit("-", 1)[-1]  # of the sha256, as in every torch.hub file
+        try:
+            torch.hub.download_url_to_file(url, str(path), prefix, False)
+        except OSError as error:
+            raise ValueError(
+                f"the weights of {what} could not be downloaded ({error}); give a local copy of "
+                f"{path.name}"
+            ) from error
+    return path
+
+
+def hub_file(url: str) -> Path:
+    """Where torch.hub keeps the file of an address."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+
+
+def model_folder(place: str, what: str, local_only: bool = False) -> Path:
+    """Returns a transformers model folder: a local one, or a hub id's, downloaded once.
+
+    Args:
+        place: A folder, or an id on the Hugging Face hub such as `facebook/dinov2-base`.
+        what: The network, for messages.
+        local_only: Take what is on this machine, and ask no one.
+
+    Raises:
+        ValueError: If it cannot be had, or lacks its configuration or safetensors weights.
+    """
+    folder = Path(place)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download  # slow to import
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            folder = Path(
+                snapshot_download(
+                    place, allow_patterns=list(MODEL_FILES), local_files_only=local_only
+                )
+            )
+        except (OSError, HFValidationError, ValueError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(
+                f"the weights {place!r} of {what} are no local folder, and the Hugging Face hub "
+                f"did not give them ({reason}); give a folder with {CONFIG} and {WEIGHTS}"
+            ) from error
+    missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"{place!r} lacks {' and '.join(missing)}; {what} is read from {CONFIG} and {WEIGHTS} "
+            "(pickled weights are not read: they can run code)"
+        )
+    return folder
+
+
+def folder_digest(folder: Path) -> str:
+    """The sha256 of {name: digest} of what a model folder's network is made of."""
+    manifest = {name: file_digest(folder / name) for name in MODEL_FILES}
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

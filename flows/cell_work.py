@@ -1,0 +1,90 @@
+"""A cell at work: its tasks submitted in the order in which they need each other, and its row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefect.futures import PrefectFuture
+
+from ddim_core.specs import GridCell
+from flows.grid_inputs import GridInputs, protocol_of
+from flows.request import GridRequest
+from flows.runners import on_device
+from tasks.embed import embed_images
+from tasks.judge import judge_classes
+from tasks.sample import sample_shard
+from tasks.score import score_cell
+from tasks.table import row_of
+
+
+class CellsFailedError(RuntimeError):
+    """Some cells have no score; the message names each with its reason."""
+
+
+@dataclass(frozen=True)
+class CellFutures:
+    """A cell at work."""
+
+    cell: GridCell
+    shards: list[PrefectFuture[Any]]
+    features: list[PrefectFuture[Any]]
+    classes: PrefectFuture[Any] | None
+    score: PrefectFuture[Any]
+
+    @property
+    def everything(self) -> list[PrefectFuture[Any]]:
+        """All tasks of the cell, in the order in which they need each other."""
+        classes = [self.classes] if self.classes else []
+        return [*self.shards, *self.features, *classes, self.score]
+
+    def wait(self) -> bool:
+        """Waits for all of it; tells whether all of it completed."""
+        for future in self.everything:
+            future.wait()  # only this makes a future know its final state
+        return all(future.state.is_completed() for future in self.everything)
+
+    @property
+    def reason(self) -> str:
+        """The message of what failed first: sampling, features, or else the score itself."""
+        states = [future.state for future in self.everything]
+        failed = next(state for state in states if not state.is_completed())
+        return str(failed.message).removeprefix("Task run encountered an exception ")
+
+
+def submit_images(
+    request: GridRequest, inputs: GridInputs, cell: GridCell, ranges: Sequence[tuple[int, int]]
+) -> list[Any]:
+    """Submits the drawing of a cell's images, a shard for each [start, stop)."""
+    execution, ref = request.execution(), inputs.checkpoint["ref"]
+    with on_device(request.runner, request.device):
+        return [sample_shard.submit(cell, ref, start, stop, execution) for start, stop in ranges]
+
+
+def submit_features(request: GridRequest, inputs: GridInputs, shards: Sequence[Any]) -> list[Any]:
+    """Submits the embedding of shards of images."""
+    execution = request.execution()
+    return [embed_images.submit(shard, inputs.extractor, execution) for shard in shards]
+
+
+def submit_score(
+    request: GridRequest,
+    inputs: GridInputs,
+    cell: GridCell,
+    shards: list[Any],
+    features: list[Any],
+) -> CellFutures:
+    """Submits a cell's score, and its share of right classes where it has classes."""
+    classes = None
+    if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
+        classes = judge_classes.submit(shards, inputs.extractor, request.execution())
+    score = score_cell.submit(features, inputs.reference, inputs.extractor)
+    return CellFutures(cell, shards, features, classes, score)
+
+
+def landed_row(request: GridRequest, inputs: GridInputs, futures: CellFutures) -> dict[str, Any]:
+    """Puts together the row of a cell all of whose tasks completed."""
+    shards = [shard.result() for shard in futures.shards]
+    result = futures.score.result() | (futures.classes.result() if futures.classes else {})
+    return row_of(futures.cell, inputs.checkpoint, protocol_of(request, inputs), result, shards)

@@ -1,0 +1,244 @@
+"""Looks for checkpoints that a grid has not scored yet, and has each scored once."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_run_logger
+
+from flows.fid_grid import fid_grid
+from flows.request import GridRequest
+from tasks import places
+from tasks.checkpoint import import_checkpoint
+from tasks.data import content_of
+from tasks.sources import (
+    Candidate,
+    candidates,
+    default_source,
+    read_whole,
+    recall,
+    remember,
+    stamp_of,
+)
+from tasks.store import check_writable
+from tasks.weights import is_scored
+
+DEPLOYMENT = "fid-grid/fid-grid"
+ENDED_BADLY = ("FAILED", "CRASHED")
+BY_STATE = {"SCHEDULED": "started", "COMPLETED": "scored", "CANCELLED": "cancelled"}
+# Nothing happened that anyone waits to hear of.
+QUIET = ("scored", "cancelled", "under way", "given up")
+
+
+class WatchError(RuntimeError):
+    """A source does not answer, or a grid failed; the message names each."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of one candidate.
+
+    Attributes:
+        address: Where it is.
+        weights: Its content digest; None while it is not whole.
+        outcome: `started`, `under way`, `scored`, `cancelled`, `given up`, `left` or `failed`.
+        remark: The run, or why it was left.
+    """
+
+    address: str
+    weights: str | None
+    outcome: str
+    remark: str = ""
+
+
+@flow(name="checkpoint-watch", validate_parameters=True)
+def checkpoint_watch(
+    sources: list[str] = [],  # noqa: B006 (Prefect shows it in the form; never changed)
+    grid: dict[str, Any] = {},  # noqa: B006
+    settle_seconds: float = 5.0,
+    attempts: int = 3,
+    here: bool = False,
+) -> list[dict[str, Any]]:
+    """Looks once at all sources, and starts the grid for every checkpoint that it has not scored.
+
+    A checkpoint is known by its weights and settings: copied, touched or saved again it is the same
+    one. However often this runs, restarts or overlaps, a grid is started once for it: the run's
+    idempotency key is made of both digests and an attempt number, which rises when a run failed.
+
+    Args:
+        sources: Folders or patterns of paths, `models:/NAME`, `experiment:NAME`, `hub:OWNER/NAME`
+            (`tasks.sources`); empty watches what DDIM_WATCH lists (commas between), or else
+            DDIM_DATA/incoming.
+        grid: Parameters of the `fid-grid` flow; what is left out has its default.
+        settle_seconds: How long a checkpoint's files must stay as they are before it is read.
+        attempts: How often a grid is started for one checkpoint while its runs fail.
+        here: Run the grids in this process, where there is no deployment and no worker.
+
+    Returns:
+        For each candidate: address, weights, outcome and remark.
+
+    Raises:
+        ValueError: If `grid` holds what the flow does not take, or attempts or seconds cannot be.
+        WatchError: After all work, if a source did not answer or a grid that ran here failed.
+    """
+    _check(grid, settle_seconds, attempts)
+    check_writable()
+    found, silent = _look(sources or default_sources())
+    whole, seen = _whole(found, settle_seconds)
+    for candidate, (path, weights) in whole.items():
+        seen.append(_score(candidate, Path(path), weights, grid, attempts, here))
+    _tell(seen)
+    failed = silent + [f"{one.address}: {one.remark}" for one in seen if one.outcome == "failed"]
+    if failed:
+        raise WatchError("; ".join(failed))
+    return [vars(one) for one in seen]
+
+
+def default_sources() -> list[str]:
+    """The sources that DDIM_WATCH lists, or DDIM_DATA/incoming."""
+    listed = [source.strip() for source in os.environ.get("DDIM_WATCH", "").split(",")]
+    return [source for source in listed if source] or [default_source()]
+
+
+def _check(grid: dict[str, Any], settle_seconds: float, attempts: int) -> None:
+    known = [name for name in inspect.signature(fid_grid.fn).parameters if name != "checkpoint"]
+    unknown = [name for name in grid if name not in known]
+    if unknown:
+        raise ValueError(f"fid-grid takes no {', '.join(unknown)}; it takes {', '.join(known)}")
+    if attempts < 1:
+        raise ValueError(f"attempts is {attempts}; it must be at least 1")
+    if not 0.0 <= settle_seconds <= 3600.0:
+        raise ValueError(f"settle_seconds is {settle_seconds}; it must lie in 0..3600")
+
+
+def _look(sources: list[str]) -> tuple[list[Candidate], list[str]]:
+    """Returns what the sources show, and the words of those that do not answer."""
+    found: dict[str, Candidate] = {}
+    silent = []
+    for source in sources:
+        try:
+            found.update({candidate.address: candidate for candidate in candidates(source)})
+        except ValueError as error:
+            silent.append(str(error))
+    return list(found.values()), silent
+
+
+def _whole(
+    found: list[Candidate], settle_seconds: float
+) -> tuple[dict[Candidate, tuple[str, str]], list[Seen]]:
+    """Returns each whole checkpoint's place and digest, and those that are left for the next look.
+
+    What has its stamp of an earlier look is not read again.
+    """
+    known = {c: recall(c.address, c.stamp) for c in found}
+    whole = {c: (p, w) for c, pair in known.items() if pair for p, w in [pair] if Path(p).exists()}
+    fresh = [candidate for candidate in found if candidate not in whole]
+    if any(candidate.is_local for candidate in fresh):
+        time.sleep(settle_seconds)
+    left = []
+    for candidate in fresh:
+        try:
+            if candidate.is_local and stamp_of(Path(candidate.address)) != candidate.stamp:
+                raise ValueError("it is still being written")
+            path, weights = read_whole(candidate, import_checkpoint)
+        except ValueError as error:
+            left.append(Seen(candidate.address, None, "left", str(error)))
+            continue
+        remember(candidate.address, candidate.stamp, [str(path), weights])
+        whole[candidate] = (str(path), weights)
+    return whole, left
+
+
+def _score(
+    candidate: Candidate, path: Path, weights: str, grid: dict[str, Any], attempts: int, here: bool
+) -> Seen:
+    """Has a checkpoint scored, unless it is or is being."""
+    try:
+        request = _request(path, grid)
+    except ValueError as error:
+        return Seen(candidate.address, weights, "failed", str(error))
+    identity = request.identity(_content(request.dataset))
+    if is_scored(identity, weights):
+        return Seen(candidate.address, weights, "scored")
+    parameters, key = {**grid, "checkpoint": str(path)}, f"{weights[:32]}-{identity[:32]}"
+    if here:
+        return Seen(candidate.address, weights, *_run_here(parameters, key, path.name, attempts))
+    outcome, remark = _start(parameters, key, path.name, attempts)
+    if outcome == "scored" and not is_scored(identity, weights):
+        remark = f"{remark} says so, but its rows are gone; score it with ddim grid --checkpoint"
+    return Seen(candidate.address, weights, outcome, remark)
+
+
+def _request(path: Path, grid: dict[str, Any]) -> GridRequest:
+    given = inspect.signature(fid_grid.fn).bind(**grid, checkpoint=str(path))
+    given.apply_defaults()
+    return GridRequest(**given.arguments)
+
+
+def _content(dataset: str) -> str:
+    """The data set's content digest, read again only when its files look changed."""
+    path = Path(dataset)
+    if not path.exists():
+        return content_of(dataset)
+    stamp = stamp_of(path.resolve())
+    content = recall(f"content of {path.resolve()}", stamp) or content_of(dataset)
+    remember(f"content of {path.resolve()}", stamp, content)
+    return str(content)
+
+
+def _start(parameters: dict[str, Any], key: str, name: str, attempts: int) -> tuple[str, str]:
+    """Starts the deployment, once: a key that is known gives the run that has it."""
+    for attempt in range(1, attempts + 1):
+        try:
+            run: Any = run_deployment(
+                DEPLOYMENT, parameters=parameters, flow_run_name=f"{name} ({attempt})",
+                timeout=0, as_subflow=False, idempotency_key=f"{key}-{attempt}",
+                tags=["checkpoint-watch"],
+            )  # fmt: skip
+        except ObjectNotFound as error:
+            raise WatchError(
+                f"there is no deployment {DEPLOYMENT}; run `make serve` or `prefect deploy --all`, "
+                "or run the grids here (--here)"
+            ) from error
+        kind = run.state.type.name if run.state else "PENDING"
+        if kind not in ENDED_BADLY:
+            return BY_STATE.get(kind, "under way"), f"run {run.id}"
+    return "given up", f"{attempts} runs failed, the last is {run.id}; raise attempts to try again"
+
+
+def _run_here(parameters: dict[str, Any], key: str, name: str, attempts: int) -> tuple[str, str]:
+    """Runs the grid in this process; another watch on this machine that runs it is left to it."""
+    tried = int(recall(f"attempts {key}", "") or 0)
+    if tried >= attempts:
+        return "given up", f"it failed {tried} times; raise attempts to try again"
+    lock = FileLock(places.local_dir("work", "watch", f"{key}.lock"))
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock.acquire(blocking=False):
+            state = fid_grid(**parameters, return_state=True)
+    except Timeout:
+        return "under way", "another watch runs it"
+    if not state.is_completed():
+        remember(f"attempts {key}", "", tried + 1)
+        return "failed", str(state.message)
+    verdict = state.result()["verdict"]
+    return "started", verdict["sentences"][0] if verdict else f"{name} is scored"
+
+
+def _tell(seen: list[Seen]) -> None:
+    """Puts what happened into the log, and into an artifact where anything did."""
+    for one in seen:
+        get_run_logger().info("%s: %s %s", one.address, one.outcome, one.remark)
+    if any(one.outcome not in QUIET for one in seen):
+        table = [{k: v or "-" for k, v in vars(one).items()} for one in seen]
+        create_table_artifact(table, key="checkpoint-watch")

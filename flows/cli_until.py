@@ -1,0 +1,49 @@
+"""The options of `ddim grid --until-decided`, and what they run."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli_options import one_sentence, option, stop
+from tasks.store import check_writable
+
+UntilDecided = Annotated[
+    bool,
+    typer.Option("--until-decided", help="More images only for cells whose rank is open."),
+]
+Confidence = Annotated[float | None, option("Of the decision, with --until-decided [0.95].")]
+Budget = Annotated[
+    int | None, option("Most images of all cells, with --until-decided [the full grid's].")
+]
+AskedGoal = Annotated[
+    str | None, option("With --until-decided: best, or front (of FID against calls) [best].")
+]
+
+
+NOT_OF_A_RACE = ("matrix_images", "against", "at", "margin", "gate", "promote")
+
+
+def refuse_race_options(race: dict[str, Any]) -> None:
+    """Stops a plain grid that was given options of a race: it would not heed them."""
+    given = [f"--{name}" for name, value in race.items() if value is not None]
+    if given:
+        stop(f"{', '.join(given)} needs --until-decided", 2)
+
+
+def run_until_decided(asked: dict[str, Any]) -> None:
+    """Runs the race and prints what it decided."""
+    refused = [f"--{name.replace('_', '-')}" for name in NOT_OF_A_RACE if name in asked]
+    if refused:
+        stop(f"{', '.join(refused)} needs a whole grid; leave out --until-decided", 2)
+    with one_sentence():
+        check_writable()  # before Prefect is imported, which makes its home there
+        from flows.show import show_grid
+        from flows.until_decided import race_request, until_decided
+
+        given = inspect.signature(until_decided.fn).bind(**asked)
+        given.apply_defaults()
+        race_request(dict(given.arguments))
+        show_grid(until_decided(**asked))

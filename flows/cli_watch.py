@@ -1,0 +1,99 @@
+"""The commands `ddim watch` and `ddim announce`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli_options import one_sentence, option, stop
+from tasks.store import check_writable
+
+
+def watch(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folder, pattern of paths, models:/NAME, experiment:NAME or hub:OWNER/NAME "
+            "[$DDIM_WATCH, or DDIM_DATA/incoming]."
+        ),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--param", help="Of the grid, as NAME=JSON: steps='[10,20]'; repeat."),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
+    every: Annotated[float, option("Seconds between looks [60].")] = 60.0,
+    settle: Annotated[float, option("Seconds that files must stay as they are [5].")] = 5.0,
+    attempts: Annotated[int, option("Starts for a checkpoint whose runs fail [3].")] = 3,
+    here: Annotated[
+        bool | None,
+        typer.Option("--here/--deployed", show_default=False,
+                     help="Run grids in this process [only if PREFECT_API_URL is not set]."),
+    ] = None,
+) -> None:  # fmt: skip
+    """Have every new checkpoint scored once, by the fid-grid deployment or in this process."""
+    if here is None:
+        here = not os.environ.get("PREFECT_API_URL")
+    asked: dict[str, Any] = {
+        "sources": sources or [], "grid": _parameters(parameter or []), "settle_seconds": settle,
+        "attempts": attempts, "here": here,
+    }  # fmt: skip
+    if once:
+        with one_sentence():
+            _look(asked)
+        return
+    while True:
+        try:
+            _look(asked)
+        except ValueError as error:
+            stop(str(error), 2)
+        except KeyboardInterrupt:
+            return
+        except Exception as error:  # a server that is away, a grid that failed: look again
+            typer.echo(f"ddim: {error}", err=True)
+        try:
+            time.sleep(every)
+        except KeyboardInterrupt:
+            return
+
+
+def _look(asked: dict[str, Any]) -> None:
+    check_writable()
+    from flows.checkpoint_watch import checkpoint_watch, default_sources
+
+    seen = checkpoint_watch(**asked)
+    if not seen:
+        typer.echo(f"no checkpoint in {', '.join(asked['sources'] or default_sources())}")
+    for one in seen:
+        known = f" {one['weights'][:12]}" if one["weights"] else ""
+        typer.echo(f"{one['address']}{known}: {one['outcome']} {one['remark']}".rstrip())
+
+
+def announce(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that is whole.")],
+) -> None:
+    """Tell Prefect of a new checkpoint; its trigger has the grid started at once."""
+    with one_sentence():
+        from flows.announce import announce as tell
+
+        weights = tell(checkpoint)
+        typer.echo(f"announced {checkpoint} {weights[:12]} to {os.environ['PREFECT_API_URL']}")
+
+
+def _parameters(words: list[str]) -> dict[str, Any]:
+    """Reads NAME=JSON as `prefect deployment run -p` does; what is no JSON is text."""
+    read = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            stop(f"parameter {word!r} is not NAME=VALUE, such as steps='[10,20]'", 2)
+        try:
+            read[name.strip()] = json.loads(text)
+        except ValueError:
+            read[name.strip()] = text
+    return read

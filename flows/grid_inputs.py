@@ -1,0 +1,148 @@
+"""What all cells of a grid share: checkpoint, extractor, reference features, floor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddim_core.conditioning import require_guidable
+from ddim_core.sources import dataset_name
+from ddim_core.specs import ClassifierSpec, GridCell
+from flows.request import GridRequest
+from flows.train_toy import submit_training, training_split
+from tasks.captions import prompts_for
+from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
+from tasks.data import content_of, notes_on, prepare_data
+from tasks.embed import embed_images
+from tasks.extractor import ready_extractor, train_extractor
+from tasks.locations import name_of
+from tasks.score import score_cell
+from tasks.store import ArtifactRef
+
+
+@dataclass(frozen=True)
+class GridInputs:
+    """All that the cells of a grid share.
+
+    Attributes:
+        floor: The score of held-out real images, where there are any.
+        notes: What is to be known of the data set, for people.
+        findings: What the schedule linter says of the cells, and what was assumed.
+    """
+
+    checkpoint: CheckpointRecord
+    cells: list[GridCell]
+    reference_images: dict[str, Any]
+    reference: ArtifactRef
+    extractor: dict[str, Any]
+    floor: dict[str, Any] | None
+    notes: list[str]
+    findings: list[str]
+
+
+def prepare(request: GridRequest) -> GridInputs:
+    """Makes what all cells share: checkpoint, extractor, reference features, floor.
+
+    The toy model and the extractor are trained side by side.
+    """
+    content = content_of(request.dataset, request.images())
+    training = None
+    if request.checkpoint:
+        imported = import_checkpoint(request.checkpoint, request.weights)
+        checkpoint = open_checkpoint(imported, name_of(request.checkpoint))
+        resolution: int | None = checkpoint["resolution"]
+        if request.resolution not in (None, resolution):
+            raise ValueError(
+                f"resolution is {request.resolution}, and the checkpoint makes images of "
+                f"{resolution} pixels; leave it out"
+            )
+        _cells(request, checkpoint)  # S > T is found here, before anything is trained
+    else:
+        training = submit_training(
+            request.dataset, request.resolution, request.train_steps, request.seed, request.device,
+            request.class_conditional, request.images(),
+        )  # fmt: skip
+        resolution = request.resolution
+
+    def data(split: str) -> dict[str, Any]:
+        """A split in the channels of the checkpoint, which a toy takes from its training images."""
+        channels = None
+        if request.checkpoint:
+            channels = checkpoint["channels"]
+        elif split != (fitted := training_split(request.dataset)):
+            channels = data(fitted)["channels"]
+        return prepare_data(content, split, resolution, request.dataset, channels, request.images())
+
+    reference_images = data(request.split)
+    held_out_split = request.held_out_split()
+    held_out = data(held_out_split) if held_out_split else None
+    extractor_future = _submit_extractor(request, data, held_out)
+    if training is not None:
+        kind = "-conditional" if request.class_conditional else ""
+        name = f"toy-{Path(dataset_name(request.dataset)).stem}{kind}"
+        checkpoint = open_checkpoint(training.result(), name)
+    if checkpoint["channels"] != reference_images["channels"]:
+        raise ValueError(
+            f"the checkpoint makes images of {checkpoint['channels']} channels and the data set "
+            f"has {reference_images['channels']}; they must be equal"
+        )
+    extractor, execution = extractor_future.result(), request.execution()
+    reference = embed_images(reference_images, extractor, execution)
+    floor = None
+    if held_out:
+        floor_features = embed_images(held_out, extractor, execution)
+        floor = score_cell([floor_features], reference, extractor)
+    cells = _cells(request, checkpoint)
+    notes = notes_on(reference_images, *([held_out] if held_out else []))
+    findings = [*checkpoint["assumed"], *lint_schedule(checkpoint["ref"], cells)]
+    return GridInputs(
+        checkpoint, cells, reference_images, reference, extractor, floor, notes, findings
+    )
+
+
+def _cells(request: GridRequest, checkpoint: CheckpointRecord) -> list[GridCell]:
+    prompts = None
+    if checkpoint["with_prompts"] or request.prompts:
+        prompts = prompts_for(checkpoint["with_prompts"], request.prompts, request.dataset)
+    cells = request.cells(
+        checkpoint["n_train"], checkpoint["prediction_type"], checkpoint["is_latent"], prompts
+    )
+    for cell in cells:
+        if checkpoint["with_prompts"]:
+            continue  # the empty prompt is always there to be guided away from
+        require_guidable(
+            checkpoint["n_classes"], checkpoint["null_label"], cell.sampler.guidance_scale
+        )
+    return cells
+
+
+def _submit_extractor(
+    request: GridRequest,
+    data: Callable[[str], dict[str, Any]],
+    held_out: dict[str, Any] | None,
+) -> Any:
+    """Submits the making of the feature extractor; returns its future."""
+    choice = request.extractor()
+    if choice.name != "classifier":
+        return ready_extractor.submit(choice)
+    fitted = data(training_split(request.dataset))
+    unseen = data("test") if request.split == "test" else held_out
+    return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.execution())
+
+
+def protocol_of(request: GridRequest, inputs: GridInputs) -> dict[str, Any]:
+    """What a score has to be compared at, and what people call it."""
+    return {
+        "extractor_digest": inputs.extractor["artifact"],
+        "extractor": inputs.extractor["name"],
+        "features": inputs.reference,
+        "reference_digest": inputs.reference_images["artifact"],
+        "dataset": ", ".join(filter(None, [dataset_name(request.dataset), request.images().label])),
+        "split": request.split,
+        "resize": inputs.extractor["resize"] or inputs.reference_images["resize"],
+        "data_resize": inputs.reference_images["resize"],
+        "n_images": request.n_images,
+        "shard_size": request.shard_size,
+    }

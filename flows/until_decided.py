@@ -1,0 +1,228 @@
+"""A grid whose images go to the cells whose rank is still open, until the best is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from inspect import signature
+from typing import Any, get_args
+
+from prefect import flow
+
+from ddim_core.allocation import Goal, Rules, allocate
+from ddim_core.digest import digest
+from ddim_core.specs import GridCell, Spacing, TrainSpec, Weights, require_choice
+from flows.cell_work import (
+    CellFutures,
+    CellsFailedError,
+    landed_row,
+    submit_features,
+    submit_images,
+    submit_score,
+)
+from flows.fid_grid import fid_grid
+from flows.grid_inputs import GridInputs, prepare
+from flows.progress import GridProgress
+from flows.request import NONE, GridRequest
+from flows.runners import ONE_TASK_A_CORE, task_runner
+from tasks.allocation_report import publish_allocation, render_allocation
+from tasks.store import check_writable
+from tasks.table import write_row
+from tasks.tracking import track_grid
+
+LEAST_FIRST = 128  # images of a first round: fewer make groups of the jackknife below six
+
+
+@flow(name="until-decided", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
+def until_decided(
+    confidence: float = 0.95,
+    budget: int | None = None,
+    goal: Goal = "best",
+    checkpoint: str = "",
+    dataset: str = "digits",
+    split: str = "",
+    resolution: int | None = None,
+    steps: list[int] = [5, 10, 20, 50],  # noqa: B006 (Prefect shows it in the form; never changed)
+    etas: list[float] = [0.0, 0.2, 0.5, 1.0],  # noqa: B006
+    sigma_hat: bool = True,
+    spacing: Spacing = "uniform",
+    clip: bool = False,
+    guidance: list[float] = [1.0],  # noqa: B006
+    n_images: int = 2048,
+    features: str = "classifier",
+    feature_weights: str = "",
+    resize: str = "",
+    seed: int = 0,
+    shard_size: int = 128,
+    batch_size: int = 256,
+    threads: int = 1,
+    device: str = "cpu",
+    train_steps: int = TrainSpec.steps,
+    class_conditional: bool = False,
+    weights: Weights = "ema",
+    noise_schedule: str = "",
+    prediction_type: str = "",
+    prompts: str = "",
+    max_broken: int = 0,
+    background: str = "white",
+    skin_tones: bool = True,
+    runner: str = "threads",
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Finds the best cell of a grid, or its Pareto front, with as few images as that takes.
+
+    All cells get a first round of images; then, doubling, only those whose rank is open get more,
+    until it is decided, each has `n_images`, or the budget is spent. See `ddim_core.allocation`.
+
+    Args:
+        confidence: Of the whole decision, however many rounds it takes.
+        budget: Most images of all cells together; none takes what the full grid would draw.
+        goal: `best`, the cell of the lowest FID, or `front`, the Pareto front of FID against
+            network calls.
+        n_images: Most images a cell gets: what each would get in the full grid.
+        shard_size: Images per unit of work; the first round is a multiple of it.
+
+    The others are those of `fid_grid`.
+
+    Returns:
+        What was decided, where the report is, and the images drawn.
+
+    Raises:
+        ValueError: If the request cannot be; nothing has been sampled then.
+        CellsFailedError: If cells failed; the others have their rows and are in the report.
+    """
+    asked = dict(locals())
+    request = race_request(asked)
+    check_writable()
+    with task_runner(request.runner, request.workers):
+        return _run(request, confidence, budget, goal)
+
+
+def _run(request: GridRequest, confidence: float, budget: int | None, goal: Goal) -> dict[str, Any]:
+    inputs = prepare(request)
+    most = len(inputs.cells) * request.n_images
+    first = first_images(inputs.reference["d"], request.shard_size, request.n_images)
+    rules = Rules(
+        goal, confidence, most if budget is None else budget, first, request.n_images,
+        request.shard_size,
+    )  # fmt: skip
+    with GridProgress(inputs.cells, request.n_images) as progress:
+        race = Race(request, inputs, progress)
+        outcome = allocate([race.nfe(cell) for cell in inputs.cells], race.score, rules)
+        rows = [race.rows[i] for i in sorted(race.rows)]
+        for row in rows:
+            write_row(row)
+        if not rows:
+            raise CellsFailedError(f"every cell failed: {'; '.join(race.failures.values())}")
+        about = {"floor": inputs.floor, "rules": asdict(rules), "outcome": asdict(outcome)}
+        report = render_allocation(rows, sorted(race.rows), about)
+        name = digest([row["cell_digest"] for row in rows], asdict(rules))
+        place = publish_allocation(name, report, rows)
+        for sentence in report["reading"]:
+            progress.say(sentence)
+        tracked = track_grid(name, rows, report, not race.failures, return_state=True)
+        if not tracked.is_completed():
+            progress.say(f"MLflow could not be reached, nothing is logged: {tracked.message}")
+    if race.failures:
+        failed = "; ".join(race.failures.values())
+        raise CellsFailedError(
+            f"{len(race.failures)} of {len(inputs.cells)} cells failed: {failed}"
+        )
+    return {
+        "report": place,
+        "reading": report["reading"],
+        "decided": outcome.decided,
+        "leader": None if outcome.leader is None else inputs.cells[outcome.leader].label,
+        "cells": [row["cell_digest"] for row in rows],
+        "images": outcome.images,
+        "images_full": outcome.images_full,
+        "images_drawn": progress.images_drawn,
+    }
+
+
+RACE = ("confidence", "budget", "goal")
+
+
+def race_request(asked: dict[str, Any]) -> GridRequest:
+    """Checks the flow's parameters, and returns those that it shares with a grid.
+
+    Raises:
+        ValueError: For the first parameter that cannot be, with its value.
+    """
+    confidence, budget, goal = (asked[name] for name in RACE)
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
+    require_choice("goal", goal, get_args(Goal))
+    shared = {k: v for k, v in asked.items() if k not in RACE}
+    given = signature(fid_grid.fn).bind(**shared, against=NONE)
+    given.apply_defaults()
+    request = GridRequest(**given.arguments)
+    k = len(request.cells(max(request.steps), "epsilon"))
+    least = k * first_images(1, request.shard_size, request.n_images)
+    if budget is not None and budget < least:
+        raise ValueError(
+            f"budget is {budget} images; the first round of {k} cells takes at least {least}"
+        )
+    return request
+
+
+def first_images(n_features: int, shard_size: int, most: int) -> int:
+    """Images of a first round: whole shards, and enough to correct FID for their number."""
+    wanted = max(LEAST_FIRST, int(1.5 * n_features))
+    return min(-(-wanted // shard_size) * shard_size, most)
+
+
+class Race:
+    """The cells' images and features so far; extended, never drawn again.
+
+    Attributes:
+        rows: The newest row of each cell that has one, by place.
+        failures: What failed, by place.
+    """
+
+    def __init__(self, request: GridRequest, inputs: GridInputs, progress: GridProgress) -> None:
+        self.request, self.inputs, self.progress = request, inputs, progress
+        # Futures by cell and range of images: a range that grew is another one, of which only
+        # the new images are drawn.
+        self.images: dict[tuple[int, int, int], Any] = {}
+        self.features: dict[tuple[int, int, int], Any] = {}
+        self.rows: dict[int, dict[str, Any]] = {}
+        self.failures: dict[int, str] = {}
+
+    def nfe(self, cell: GridCell) -> int:
+        """Network calls an image: guidance asks twice, with the class and without."""
+        return cell.sampler.steps * (1 if cell.sampler.guidance_scale in (0.0, 1.0) else 2)
+
+    def score(self, cells: Sequence[int], n: int) -> dict[int, dict[str, Any]]:
+        """Extends cells to n images each and scores them; failed cells are missing."""
+        self.progress.say(f"{len(cells)} cells at {n} images each")
+        request = replace(self.request, n_images=n)
+        costly_first = sorted(cells, key=lambda i: -self.inputs.cells[i].sampler.steps)
+        for i in costly_first:
+            self._extend(request, i)
+        work = {i: self._submit_score(request, i) for i in costly_first}
+        return {i: row for i in cells if (row := self._landed(request, i, work[i])) is not None}
+
+    def _extend(self, request: GridRequest, i: int) -> None:
+        cell = self.inputs.cells[i]
+        new = [place for place in request.shards() if (i, *place) not in self.images]
+        for place, future in zip(new, submit_images(request, self.inputs, cell, new), strict=True):
+            future.add_done_callback(partial(self.progress.shard_done, cell))
+            self.images[i, *place] = future
+
+    def _submit_score(self, request: GridRequest, i: int) -> CellFutures:
+        places = [(i, *place) for place in request.shards()]
+        new = [place for place in places if place not in self.features]
+        submitted = submit_features(request, self.inputs, [self.images[place] for place in new])
+        self.features |= dict(zip(new, submitted, strict=True))
+        shards, features = ([of[place] for place in places] for of in (self.images, self.features))
+        return submit_score(request, self.inputs, self.inputs.cells[i], shards, features)
+
+    def _landed(self, request: GridRequest, i: int, work: CellFutures) -> dict[str, Any] | None:
+        if not work.wait():
+            self.failures[i] = f"{work.cell.label} ({work.reason})"
+            self.progress.say(f"failed: {self.failures[i]}")
+            return None
+        self.rows[i] = landed_row(request, self.inputs, work)
+        return self.rows[i]

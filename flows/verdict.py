@@ -1,0 +1,158 @@
+"""What a grid does beside scoring: compare its checkpoint with another one, and say so.
+
+The other one, the baseline, is the one scored before by the same protocol, or one that was named:
+its grid is then run first, from the cache where it has been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect.logging import get_run_logger
+
+from ddim_core.digest import digest
+from ddim_core.verdict import IDENTICAL, judge
+from flows.request import IN_MLFLOW, NONE, PREVIOUS, GridRequest
+from tasks.checkpoint import CheckpointRecord, import_checkpoint
+from tasks.data import content_of
+from tasks.store import StoreError, get_folder
+from tasks.table import read_table
+from tasks.tracking_models import champion, download, promote, resolved, track_verdict
+from tasks.verdict import about_one, about_pair, history, plain_rows, previous
+from tasks.verdict_page import publish_verdict
+from tasks.weights import mark_scored, weights_of
+
+Rows = list[dict[str, Any]]
+
+
+class RegressionError(RuntimeError):
+    """The new checkpoint is proven worse, and a gate was asked for; all its results are kept."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The checkpoint that a new one is compared with.
+
+    Attributes:
+        name: For people.
+        rows: Its scored grid.
+        outcome: Of the whole flow, where both checkpoints are the same and nothing is left to do.
+    """
+
+    name: str
+    rows: Rows
+    outcome: dict[str, Any] | None = None
+
+
+def local_checkpoint(location: str) -> Path:
+    """Returns a checkpoint's folder on this machine; an MLflow address is fetched, once.
+
+    Raises:
+        ValueError: If MLflow does not have it.
+    """
+    return download(location) if location.startswith(IN_MLFLOW) else Path(location)
+
+
+def settle_baseline(request: GridRequest, run: Callable[..., dict[str, Any]]) -> Baseline | None:
+    """Finds the baseline that was named and scores it by the same grid; None if none was named.
+
+    Args:
+        request: The grid that was asked for.
+        run: The flow that scores a grid.
+    """
+    named = _named(request)
+    if named is None:
+        return None
+    folder = local_checkpoint(named)
+    name = folder.name if folder.name == Path(named).name else resolved(named)
+    weights = weights_of(import_checkpoint(str(folder)))
+    if request.checkpoint and weights == weights_of(import_checkpoint(request.checkpoint)):
+        get_run_logger().info("identical to %s by content: nothing is sampled", name)
+        return Baseline(
+            name, [], _identical(Path(request.checkpoint).resolve().name, name, weights)
+        )
+    own = {"checkpoint": str(folder), "against": NONE, "gate": False, "promote": "", "at": ""}
+    scored = run(**asdict(request) | own)
+    return Baseline(name, plain_rows(read_table(scored["cells"])))
+
+
+def judge_grid(
+    request: GridRequest, rows: Rows, baseline: Baseline | None
+) -> dict[str, Any] | None:
+    """Compares a finished grid with its baseline and publishes the verdict; None without one."""
+    rows = plain_rows(read_table([row["cell_digest"] for row in rows]))
+    comparable = _comparable(request, rows, baseline)
+    old = baseline.rows if baseline else []
+    if not baseline and request.against == PREVIOUS:
+        old = previous(rows, comparable)
+    if not old:
+        if request.gate:
+            get_run_logger().warning("no other checkpoint was scored before: the gate is open")
+        return None
+    try:
+        verdict = judge(rows, old, request.at, margin=request.margin)
+    except ValueError as error:
+        if request.gate:
+            raise
+        get_run_logger().warning("no verdict: %s", error)
+        return None
+    about = about_pair(rows, old, baseline.name if baseline else "")
+    return publish_verdict(about, verdict, rows, comparable, bool(request.at))
+
+
+def _comparable(request: GridRequest, rows: Rows, baseline: Baseline | None) -> Rows:
+    """What the table has to compare with. A row that some other run left damaged costs a verdict
+    that was not asked for, not the grid."""
+    try:
+        return history(rows)
+    except StoreError as error:
+        if request.gate and baseline is None:
+            raise
+        get_run_logger().warning("the table cannot be read whole: %s", error)
+        return rows
+
+
+def conclude(
+    request: GridRequest, rows: Rows, checkpoint: CheckpointRecord, verdict: dict[str, Any] | None
+) -> None:
+    """Remembers a whole grid as scored, tells MLflow its verdict, promotes, and minds the gate.
+
+    Raises:
+        RegressionError: If a gate was asked for and the checkpoint is proven worse.
+    """
+    cells, weights = [row["cell_digest"] for row in rows], checkpoint["weights_digest"]
+    run_id = None
+    mark_scored(request.identity(content_of(request.dataset)), weights, cells)
+    if verdict:
+        grid = digest(sorted(cells))
+        tags = {
+            "verdict": verdict["call"],
+            "verdict.against": verdict["against"],
+            "verdict.point": verdict["point"],
+            "verdict.reading": verdict["sentences"][0],
+        }
+        told = track_verdict(grid, tags, verdict["difference"], return_state=True)
+        run_id = told.result() if told.is_completed() else None
+    if request.promote and (verdict is None or verdict["call"] == "better"):
+        call = verdict["call"] if verdict else "first"
+        folder = str(get_folder(checkpoint["ref"]))
+        address = promote(request.promote, folder, weights, run_id, call)
+        get_run_logger().info("champion of %s: %s", request.promote, address)
+    if request.gate and verdict and verdict["call"] == "worse":
+        raise RegressionError(f"{verdict['sentences'][0]} See {verdict['page']}")
+
+
+def _named(request: GridRequest) -> str | None:
+    """The baseline's location, if one was named; with a model to promote in, its champion."""
+    if request.against == PREVIOUS:
+        return champion(request.promote) if request.promote else None
+    return None if request.against == NONE else request.against
+
+
+def _identical(name: str, against: str, weights: str) -> dict[str, Any]:
+    """Publishes that a checkpoint is the same as another; returns what a grid would."""
+    verdict = publish_verdict(about_one(name, against, weights), IDENTICAL, [], [])
+    return {"report": verdict["page"], "cells": [], "images_drawn": 0, "verdict": verdict}

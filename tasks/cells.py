@@ -1,0 +1,58 @@
+"""A cell of the table by its digest, and its images."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks import places, store
+from tasks.store import ArtifactRef
+
+CELL = re.compile(r"[0-9a-f]{4,64}")
+
+
+def looks_like_cell(text: str) -> bool:
+    """Tells whether a text could be a cell's digest, or its beginning (four digits or more)."""
+    return CELL.fullmatch(text) is not None
+
+
+def find_cell(prefix: str) -> dict[str, Any]:
+    """Returns the row of the one cell whose digest begins so.
+
+    Raises:
+        ValueError: If there is none, or more than one.
+    """
+    from tasks.table import read_table  # imports Prefect, which takes seconds
+
+    filesystem, folder = fsspec.core.url_to_fs(places.data_url("results", "cells"))
+    files = filesystem.glob(f"{folder}/{prefix}*.parquet") if filesystem.isdir(folder) else []
+    digests = [file.rsplit("/", 1)[-1].removesuffix(".parquet") for file in files]
+    if len(digests) != 1:
+        found = f"{len(digests)} cells begin so" if digests else "no cell of the table begins so"
+        raise ValueError(
+            f"{prefix!r} is no cell: {found}; give a cell_digest of `ddim table --json`, or a "
+            "beginning that is its own"
+        )
+    row: dict[str, Any] = json.loads(read_table(digests).iloc[0].to_json(date_format="iso"))
+    return row
+
+
+def cell_shards(row: dict[str, Any]) -> list[NDArray[np.uint8]]:
+    """Returns a cell's images uint8 [n, h, w, c], shard by shard in order of image index.
+
+    Raises:
+        ValueError: If the row does not say which they are.
+        StoreError: If they are no longer in the store.
+    """
+    if not row.get("image_shards"):
+        raise ValueError(
+            f"the row {row['cell_digest'][:12]} does not say where its images are; run its grid "
+            "again, and it will"
+        )
+    refs = [ArtifactRef(artifact=digest, kind="shard") for digest in row["image_shards"]]
+    return [store.get_arrays(ref)["images"] for ref in refs]

@@ -1,0 +1,198 @@
+"""`make serve` on an empty home, as a person uses it: runs a grid, drops checkpoints, stops it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from grids import PROJECT
+from mlflow import MlflowClient
+from prefect.client.orchestration import SyncPrefectClient
+from safetensors.torch import load_file, save_file
+
+pytestmark = pytest.mark.timeout(400)
+WITHIN = 240.0  # seconds for any one thing to happen; most of it are the imports of a new process
+SERVED_BY = ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI")
+GRID = "{steps: [2], etas: [0.0, 1.0], sigma_hat: false, n_images: 60, features: pixels}"
+WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")
+
+
+@dataclass(frozen=True)
+class Served:
+    """What `make serve` brought up."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    data: Path
+    api: str
+    mlflow: str
+
+    @property
+    def incoming(self) -> Path:
+        return self.data / "incoming"
+
+    def prefect(self, *words: str) -> None:
+        environment = {**os.environ, "PREFECT_API_URL": self.api}
+        subprocess.run(
+            [sys.executable, "-m", "prefect", *words], cwd=self.folder, env=environment,
+            check=True, capture_output=True, timeout=120,
+        )  # fmt: skip
+
+    def runs(self, flow: str) -> list[Any]:
+        """The flow runs of a flow that were started, oldest first."""
+        with SyncPrefectClient(self.api) as client:
+            flow_id = client.read_flow_by_name(flow).id if _known(client, flow) else None
+            runs = [r for r in client.read_flow_runs() if r.flow_id == flow_id]
+        return sorted((r for r in runs if r.start_time), key=lambda r: r.start_time)
+
+    def artifacts(self) -> set[str]:
+        with SyncPrefectClient(self.api) as client:
+            return {artifact.key for artifact in client.read_artifacts()}
+
+
+def _known(client: Any, flow: str) -> bool:
+    return flow in [known.name for known in client.read_flows()]
+
+
+def until(what: str, happened: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + WITHIN
+    while time.monotonic() < deadline:
+        if result := happened():
+            return result
+        time.sleep(0.5)
+    pytest.fail(f"{what} did not happen in {WITHIN:g} s")
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """`make serve` from a copy of the project whose prefect.yaml watches often, by a small grid."""
+    for package in ("ddim_core", "tasks", "flows"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(PROJECT / package, tmp_path / package, ignore=ignored)
+    text = (PROJECT / "prefect.yaml").read_text()
+    edits = {
+        "&watched_grid {}": f"&watched_grid {GRID}",
+        "interval: 60": "interval: 8",
+        "{grid: *watched_grid}": "{grid: *watched_grid, settle_seconds: 0.5}",
+    }
+    for old, new in edits.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (tmp_path / "prefect.yaml").write_text(text)
+    ports = [_free_port(), _free_port()]
+    environment = {k: v for k, v in os.environ.items() if k not in SERVED_BY}
+    environment |= {"DDIM_DATA": str(tmp_path / "data"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"DDIM_PREFECT_PORT": str(ports[0]), "DDIM_MLFLOW_PORT": str(ports[1])}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.serve"], cwd=tmp_path, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    api, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
+    try:
+        yield Served(process, tmp_path, tmp_path / "data", f"{api}/api", mlflow)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_open(url: str) -> bool:
+    host, port = url.split("/")[2].split(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def drop(served: Served, source: str, name: str) -> Path:
+    """Copies a checkpoint into the watched folder, file by file, as a training loop would."""
+    return Path(shutil.copytree(source, served.incoming / name))
+
+
+def noisy(source: str, folder: Path) -> str:
+    """A planted regression: half a standard deviation of noise on every weight."""
+    import torch
+
+    shutil.copytree(source, folder)
+    weights, generator = load_file(folder / WEIGHTS), torch.Generator().manual_seed(0)
+    for name, weight in weights.items():
+        if weight.numel() > 1:
+            weights[name] += 0.5 * weight.std() * torch.randn(weight.shape, generator=generator)
+    save_file(weights, folder / WEIGHTS)
+    return str(folder)
+
+
+def test_served_grids_run_and_dropped_checkpoints_are_scored_and_judged_once(
+    served: Served, toy: str, tmp_path: Path
+) -> None:
+    said = iter(served.process.stdout.readline, "")  # type: ignore[union-attr]
+    assert any("Ctrl-C stops all of it" in line for line in said), "make serve has ended"
+
+    drop(served, toy, "step-1")
+    (first,) = until("a grid", lambda: finished(served.runs("fid-grid"), 1))
+    assert first.state.name == "Completed", first.state.message
+    assert "checkpoint-watch" in first.tags
+
+    words = ["steps=[2]", "etas=[0.0]", "n_images=8", 'features="pixels"', f'checkpoint="{toy}"']
+    parameters = [word for each in words for word in ("-p", each)]
+    served.prefect("deployment", "run", "fid-grid/fid-grid", *parameters)
+    drop(served, noisy(toy, tmp_path / "noisy"), "step-2")
+    runs = until("two more grids", lambda: finished(served.runs("fid-grid"), 3))
+    assert [run.state.name for run in runs] == ["Completed"] * 3, [r.state.message for r in runs]
+
+    cells = pd.read_parquet(served.data / "results" / "cells")
+    scored = cells[cells["n_images"] == 60]
+    assert sorted(scored["checkpoint"]) == ["step-1", "step-1", "step-2", "step-2"]
+    asked = cells[cells["n_images"] == 8]
+    assert asked[["steps", "eta", "checkpoint"]].to_numpy().tolist() == [[2, 0.0, "toy"]]
+    verdicts = pd.read_parquet(served.data / "results" / "verdicts")
+    assert set(verdicts["checkpoint"]) == {"step-2"}
+    assert set(verdicts["against"]) == {"step-1"}
+    assert set(verdicts["verdict"]) == {"worse"}
+    assert {
+        "verdict",
+        "fid-grid-table",
+        "fid-grid-progress",
+        "checkpoint-watch",
+    } <= served.artifacts()
+    logged = MlflowClient(served.mlflow).search_runs(
+        [MlflowClient(served.mlflow).get_experiment_by_name("fid-grid").experiment_id]
+    )
+    parents = [run for run in logged if "mlflow.parentRunId" not in run.data.tags]
+    assert sorted(run.data.tags.get("ddim.verdict", "none") for run in parents) == [
+        "none", "none", "worse",
+    ]  # fmt: skip
+
+    drop(served, toy, "step-1-again")
+    for path in served.incoming.rglob("*"):
+        path.touch()
+    looked = len(finished(served.runs("checkpoint-watch"), 0))
+    # One may be under way that began before; of two more the second has seen it all.
+    until("two looks", lambda: finished(served.runs("checkpoint-watch"), looked + 2))
+    assert len(served.runs("fid-grid")) == 3
+
+    served.process.send_signal(signal.SIGINT)
+    assert served.process.wait(60) == 0
+    assert not _is_open(served.api)
+    assert not _is_open(served.mlflow)
+
+
+def finished(runs: list[Any], n: int) -> list[Any]:
+    """The runs that have ended, once there are n of them; else nothing."""
+    ended = [run for run in runs if run.state and run.state.is_final()]
+    return ended if len(ended) >= n else []
