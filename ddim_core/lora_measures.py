@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddim_core.emoji_judge import EmojiJudge
-from ddim_core.features import FeatureExtractor
 from ddim_core.frechet import Reference
 from ddim_core.likeness_models import ClipModel, DinoModel
 from ddim_core.moments import FeatureMoments
@@ -51,6 +51,17 @@ MEANINGS: dict[str, tuple[str, int]] = {
 }
 
 
+class PictureFeatures(Protocol):
+    """Maps pictures to features; `digest` is the sha256 of all that decides them."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    def __call__(self, images: Images) -> NDArray[np.float32]:
+        """Maps uint8 [n, h, w, 3] to float32 [n, d]."""
+
+
 @dataclass(frozen=True, eq=False)
 class Knowledge:
     """What pictures are compared with; all images uint8 [n, h, w, 3] of the pictures' size.
@@ -68,7 +79,7 @@ class Knowledge:
         clip, dino: For the similarities known by their names.
     """
 
-    extractor: FeatureExtractor
+    extractor: PictureFeatures
     training: Images
     real: Images | None = None
     style: Images | None = None

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from ddim_core.digest import digest
 from ddim_core.emoji_judge import EmojiJudge, asked_in
-from ddim_core.features import FeatureExtractor
 from ddim_core.images import load_images
 from ddim_core.likeness_models import ClipModel, DinoModel, ThumbnailFeatures
-from ddim_core.lora_measures import MEANINGS, Knowledge, take_measures
+from ddim_core.lora_measures import MEANINGS, Knowledge, PictureFeatures, take_measures
 from ddim_core.scorecard import Measure, change
 from ddim_core.scorecard_specs import PRIOR, PromptSet
 from tasks import store
@@ -103,7 +102,7 @@ def _plain(measured: dict[str, Measure], before: dict[str, Measure]) -> dict[str
     return out
 
 
-def _extractor(ref: ArtifactRef) -> FeatureExtractor:
+def _extractor(ref: ArtifactRef) -> PictureFeatures:
     if ref["kind"] == "emoji-judge":
         return EmojiJudge.from_bytes(store.get(ref))
     return ThumbnailFeatures()
