@@ -42,7 +42,7 @@ MEANINGS: dict[str, tuple[str, int]] = {
     "subject_correlation": ("largest correlation of edges with an image of the subject", 1),
     "clip_i": ("mean cosine to the subject's images, by CLIP", 1),
     "dino": ("mean cosine to the subject's images, by DINO", 1),
-    "diversity": ("mean feature distance of pictures of one prompt", 1),
+    "diversity": ("mean feature distance of pictures of one prompt", 0),
     "copy_risk_features": ("share nearer to a training image than 95 % of real ones, features", -1),
     "copy_risk_pixels": ("share nearer to a training image than 95 % of real ones, pixels", -1),
     "nearest_features": ("distance to the nearest training image, real ones' is 1, features", 0),

@@ -10,9 +10,7 @@ from ddim_core.scorecard import COPY_LEVEL
 from ddim_core.scorecard_specs import ROLES
 
 Row = Mapping[str, Any]
-GAINS = ("style_distance", "base_distance", "style_probability",
-         "subject_likeness", "subject_correlation", "clip_i", "dino")  # fmt: skip
-COSTS = ("asked_subject", "asked_background", "clip_t", "diversity", "prior_drift")
+COPYING = ("copy_risk_features", "copy_risk_pixels", "nearest_features", "nearest_pixels")
 SHARES = frozenset(
     {"style_probability", "asked_subject", "asked_background", "copy_risk_features",
      "copy_risk_pixels"}
@@ -64,22 +62,30 @@ def read_scorecard(rows: Sequence[Row]) -> list[str]:
         if row["scale"] == 0.0:
             said.append(f"{where}: only the base was drawn.")
             continue
-        for names, label in ((GAINS, "gain"), (COSTS, "cost")):
-            parts = [_changed(name, row, line[0]) for name in names if row[name] is not None]
-            if parts:
-                said.append(f"{where}: {label}: {'; '.join(parts)}.")
+        said += [f"{where}: {words}" for words in _sorted_changes(row, line[0])]
         said += _copying(role, row) + _range(role, line)
     return said
 
 
-def _changed(name: str, row: Row, base: Row) -> str:
-    meaning = MEANINGS[name][0]
-    moved = f"{meaning} {number(name, base[name])} -> {number(name, row[name])}"
-    low, high = row[f"{name}_change_low"], row[f"{name}_change_high"]
-    if low is None or high is None:
-        return f"{moved} (too few pictures for an interval)"
-    change = f"change {interval(name, row, '_change')}"
-    return f"{moved}, {change}" if low > 0.0 or high < 0.0 else f"{moved}, no change to be told"
+def _sorted_changes(row: Row, base: Row) -> list[str]:
+    """What got better, worse, or other, each in one sentence; and what cannot be told."""
+    sorted_by: dict[str, list[str]] = {"gained": [], "lost": [], "also moved": [], "no change": []}
+    for name, (meaning, better) in MEANINGS.items():
+        if row[name] is None or name in COPYING:
+            continue
+        low, high = row[f"{name}_change_low"], row[f"{name}_change_high"]
+        moved = f"{meaning} {number(name, base[name])} -> {number(name, row[name])}"
+        if low is None or high is None:
+            sorted_by["no change"].append(f"{moved} (too few pictures for an interval)")
+        elif low <= 0.0 <= high:
+            sorted_by["no change"].append(moved)
+        else:
+            grew = better * (1 if low > 0.0 else -1)
+            kind = {1: "gained", -1: "lost", 0: "also moved"}[grew]
+            change = interval(name, row, "_change")
+            sorted_by[kind].append(f"{moved}, change {change}")
+    names = {"no change": "no change to be told"}
+    return [f"{names.get(kind, kind)}: {'; '.join(x)}." for kind, x in sorted_by.items() if x]
 
 
 def _copying(role: str, row: Row) -> list[str]:
