@@ -234,8 +234,12 @@ def _suffix(data: bytes) -> str:
     return ".png" if data.startswith(b"\x89PNG") else ".jpg"
 
 
-def _images(folder: Path) -> list[Path]:
-    """All images below a folder, through links too."""
+def files_below(folder: Path) -> list[Path]:
+    """Returns all files below a folder but hidden ones, through links too, sorted."""
     found = [Path(root, n) for root, _, names in os.walk(folder, followlinks=True) for n in names]
     visible = (p for p in found if not any(x.startswith(".") for x in p.relative_to(folder).parts))
-    return sorted(path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(visible)
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in files_below(folder) if path.suffix.lower() in IMAGE_SUFFIXES]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 from prefect import flow
 from prefect.logging import get_run_logger
+from tqdm import tqdm
 
 from ddim_core.lora_specs import LoraSpec
 from flows.lora_request import LoraPlan, plan
@@ -139,7 +142,7 @@ def lora_subject(
     captions = captions_of(images)
     warnings = check_words(captions, asked.location)
     for warning in warnings:
-        get_run_logger().warning(warning)
+        _warn(warning)
     held_out = held_out_images("subject", validation_data, asked, how)
     classes = _class_prompts(class_prompt, captions, instance_token) if prior else []
     drawn = None
@@ -156,6 +159,13 @@ def lora_subject(
         else embedded_subject_sets(images, how.how)
     )
     return record | score_lora(asked, record, how, sets, held_out) | {"warnings": warnings}
+
+
+def _warn(text: str) -> None:
+    """Into the run's log and, under the CLI, into the terminal, before any work is done."""
+    get_run_logger().warning(text)
+    if os.environ.get("DDIM_TERMINAL"):
+        tqdm.write(f"warning: {text}", file=sys.stderr)
 
 
 def lora_subject_plan(given: dict[str, Any]) -> LoraPlan:
