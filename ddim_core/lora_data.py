@@ -58,6 +58,24 @@ def locate_data(name: str) -> Path:
         ) from error
 
 
+def require_images(place: Path) -> None:
+    """Makes sure, by names alone, that a place holds images.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if place.is_dir() and not any(_images(place)) and not any(place.rglob("*.parquet")):
+        raise ValueError(f"{str(place)!r} holds no image; there must be at least one")
+
+
+def has_captions(place: Path) -> bool:
+    """Tells whether images come with captions."""
+    if not place.is_dir():
+        return True
+    names = {path.name for path in files_below(place)}
+    return METADATA in names or any(n.endswith((*CAPTION_FILES, ".parquet")) for n in names)
+
+
 def read_captioned(place: Path) -> list[Captioned]:
     """Reads captioned images, sorted by file name.
 
