@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from ddim_core.lora import start, train
+from ddim_core.lora import LoraState, start, train
 from ddim_core.lora_base import (
     load_text_encoders,
     load_tokenizers,
@@ -70,7 +70,9 @@ def pictures(side: int) -> list[Captioned]:
     return items
 
 
-def ours(setting: Setting, items: list[Captioned]) -> tuple[Callable[[], object], float]:
+def ours(
+    setting: Setting, state: LoraState, items: list[Captioned]
+) -> tuple[Callable[[], object], float]:
     """One step of our loop, and the seconds spent before it."""
     began = time.process_time()
     prompts = distinct_prompts([CAPTION])
@@ -79,15 +81,15 @@ def ours(setting: Setting, items: list[Captioned]) -> tuple[Callable[[], object]
     embedded = Prompts.from_arrays(embed_prompts(setting.base, prompts))
     once = time.process_time() - began
     images = TrainingImages.from_arrays(latents, [CAPTION] * len(items), prompts)
-    state = start(setting.spec, setting.base, LoraExecution(threads=1))
     loop = train(setting.spec, state, embedded, images)
     return lambda: next(loop), once
 
 
-def as_the_script(setting: Setting, items: list[Captioned]) -> Callable[[], object]:
+def as_the_script(
+    setting: Setting, state: LoraState, items: list[Captioned]
+) -> Callable[[], object]:
     """One step as `train_text_to_image_lora.py` of diffusers does it."""
     base = setting.base
-    state = start(setting.spec, base, LoraExecution(threads=1))
     vae, (encoder,), (tokenizer,) = load_vae(base), load_text_encoders(base), load_tokenizers(base)
     parameters = list(state.parameters.values())
     optimizer = torch.optim.AdamW(parameters, lr=setting.spec.learning_rate, weight_decay=1e-2)
@@ -141,8 +143,9 @@ def compare(setting: Setting) -> dict[str, Any]:
     """Medians of seconds a step, and their ratio."""
     torch.set_num_threads(1)
     items = pictures(setting.resolution)
-    our_step, once = ours(setting, items)
-    their_step = as_the_script(setting, items)
+    state = start(setting.spec, setting.base, LoraExecution(threads=1))
+    our_step, once = ours(setting, state, items)
+    their_step = as_the_script(setting, state, items)
     our_step(), their_step()  # the first call of each allocates
     rounds = [
         (seconds(our_step, setting.steps), seconds(their_step, setting.steps))

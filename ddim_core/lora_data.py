@@ -58,6 +58,24 @@ def locate_data(name: str) -> Path:
         ) from error
 
 
+def require_images(place: Path) -> None:
+    """Makes sure, by names alone, that a place holds images.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if place.is_dir() and not any(_images(place)) and not any(place.rglob("*.parquet")):
+        raise ValueError(f"{str(place)!r} holds no image; there must be at least one")
+
+
+def has_captions(place: Path) -> bool:
+    """Tells whether images come with captions."""
+    if not place.is_dir():
+        return True
+    names = {path.name for path in files_below(place)}
+    return METADATA in names or any(n.endswith((*CAPTION_FILES, ".parquet")) for n in names)
+
+
 def read_captioned(place: Path) -> list[Captioned]:
     """Reads captioned images, sorted by file name.
 
@@ -234,8 +252,12 @@ def _suffix(data: bytes) -> str:
     return ".png" if data.startswith(b"\x89PNG") else ".jpg"
 
 
-def _images(folder: Path) -> list[Path]:
-    """All images below a folder, through links too."""
+def files_below(folder: Path) -> list[Path]:
+    """Returns all files below a folder but hidden ones, through links too, sorted."""
     found = [Path(root, n) for root, _, names in os.walk(folder, followlinks=True) for n in names]
     visible = (p for p in found if not any(x.startswith(".") for x in p.relative_to(folder).parts))
-    return sorted(path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(visible)
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in files_below(folder) if path.suffix.lower() in IMAGE_SUFFIXES]

@@ -220,8 +220,6 @@ def _run(kind: str, asked: dict[str, Any]) -> None:
 
 def _show(result: dict[str, Any]) -> None:
     training = result["training"]
-    for warning in result.get("warnings", []):
-        typer.echo(f"warning: {warning}", err=True)
     typer.echo(
         f"\ntrained: {training['steps']} steps in {training['seconds']:.0f} s, "
         f"peak memory {training['peak_memory_bytes'] / 2**30:.2f} GiB"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ddim_core.digest import digest
 from ddim_core.lora_adapters import require_targets
 from ddim_core.lora_base import locate_base, own_resolution, part_digests, size_step
-from ddim_core.lora_data import locate_data
+from ddim_core.lora_data import locate_data, require_images
 from ddim_core.lora_latents import bucket_sizes
 from ddim_core.lora_specs import LatentSpec, LoraExecution, LoraSpec, PictureSpec
 from tasks.embedded import embedded_base
@@ -20,6 +20,7 @@ from tasks.models import require_device
 Record = TypeVar("Record", LoraSpec, LatentSpec, LoraExecution)
 TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # On the embedded base, which is small and draws at 16 pixels, where nothing else is asked.
+EMBEDDED_NAME = "ddim-flows-base"
 EMBEDDED_GUIDANCE, GUIDANCE = 2.0, 7.5
 EMBEDDED_PICTURE_STEPS, PICTURE_STEPS = 25, 30
 
@@ -31,6 +32,7 @@ class LoraPlan:
     Attributes:
         title: Names the files and the registered model.
         base: The base's folder.
+        base_name: For people: its hub id, or its folder's name.
         digests: Of its parts.
         step: What height and width must be multiples of.
         spec, latents, execution: See there.
@@ -41,6 +43,7 @@ class LoraPlan:
 
     title: str
     base: Path
+    base_name: str
     digests: dict[str, str]
     step: int
     spec: LoraSpec
@@ -92,10 +95,11 @@ def plan(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> LoraPlan:
     bucket_sizes(latents, step)
     require_targets(base, spec.targets)
     if given["data"]:
-        locate_data(given["data"])
+        require_images(locate_data(given["data"]))
     return LoraPlan(
         title=given["title"],
         base=base,
+        base_name=_base_name(given["base"]),
         digests=part_digests(base),
         step=step,
         spec=spec,
@@ -112,6 +116,12 @@ def plan(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> LoraPlan:
         validation_prompts=list(asked.get("validation_prompts", [])),
         data_licence=given["data_licence"],
     )
+
+
+def _base_name(given: str) -> str:
+    if not given:
+        return EMBEDDED_NAME
+    return Path(given).resolve().name if Path(given).is_dir() else given
 
 
 def lora_name(title: str, adapter: str, base: Mapping[str, str]) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.logging import get_run_logger
+from tqdm import tqdm
 
+from ddim_core.lora_data import has_captions
 from ddim_core.lora_specs import LoraSpec
 from flows.lora_request import LoraPlan, plan
 from flows.lora_scored_sets import embedded_subject_sets, subject_sets
@@ -139,7 +144,7 @@ def lora_subject(
     captions = captions_of(images)
     warnings = check_words(captions, asked.location)
     for warning in warnings:
-        get_run_logger().warning(warning)
+        _warn(warning)
     held_out = held_out_images("subject", validation_data, asked, how)
     classes = _class_prompts(class_prompt, captions, instance_token) if prior else []
     drawn = None
@@ -158,6 +163,13 @@ def lora_subject(
     return record | score_lora(asked, record, how, sets, held_out) | {"warnings": warnings}
 
 
+def _warn(text: str) -> None:
+    """Into the run's log and, under the CLI, into the terminal, before any work is done."""
+    get_run_logger().warning(text)
+    if os.environ.get("DDIM_TERMINAL"):
+        tqdm.write(f"warning: {text}", file=sys.stderr)
+
+
 def lora_subject_plan(given: dict[str, Any]) -> LoraPlan:
     """Settles the flow's parameters.
 
@@ -168,6 +180,11 @@ def lora_subject_plan(given: dict[str, Any]) -> LoraPlan:
         if given["base"]:
             raise ValueError("data is empty; give a folder of 3 to 6 images of the subject")
         given = given | {"data_licence": given["data_licence"] or LICENCES["twemoji"]}
+    elif not given["instance_prompt"] and not has_captions(Path(data_place(given["data"]))):
+        raise ValueError(
+            "instance_prompt is empty, and the images have no captions; give one, such as "
+            f"'a photo of {given['instance_token']} cat'"
+        )
     if given["class_images"] is not None and given["class_images"] < 1:
         raise ValueError(f"class_images is {given['class_images']}; it must be at least 1")
     settled = plan(given, RECIPE)

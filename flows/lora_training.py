@@ -54,6 +54,7 @@ def train_and_export(
         "data": data,
         "class_data": class_data,
         "base": plan.location,
+        "base_name": plan.base_name,
         "base_digests": plan.digests,
     }
     folder = write_card(record, plan.spec, plan.latents, plan.pictures, plan.data_licence)

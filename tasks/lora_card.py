@@ -40,32 +40,42 @@ def write_card(
     folder = places.local_dir("loras", record["name"])
     folder.mkdir(parents=True, exist_ok=True)
     files = [_copied(record[layout], folder) for layout in ("lora", "kohya")]
-    captions = captions_of(record["data"])
     _grid([_training_images(record["data"])], folder / "training.png")
     rows = [store.get_arrays(stage["pictures"])["images"] for stage in record["validation"]]
     if rows:
         _grid([list(row) for row in rows], folder / "validation.png")
     settings = {"lora": asdict(spec), "latents": asdict(latents), "pictures": asdict(pictures)}
     (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
-    losses = store.get_arrays(record["training"]["losses"])["loss"]
     defaults = asdict(LoraSpec())
     template = Path(__file__).with_suffix(".md.html").read_text(encoding="utf-8")
     text = jinja2.Template(template, trim_blocks=True, lstrip_blocks=True).render(
+        **_told(record),
         record=record,
         files=files,
         spec=spec,
         latents=latents,
         pictures=pictures,
         changed={k: v for k, v in asdict(spec).items() if v != defaults[k]},
-        n_images=len(captions),
-        captions=list(dict.fromkeys(captions))[:SHOWN],
-        first_loss=float(np.mean(losses[: max(1, len(losses) // 10)])),
-        last_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
         licence=licence or UNKNOWN,
-        base=Path(record["base"]).name,
     )
     (folder / CARD).write_text(text, encoding="utf-8")
     return str(folder)
+
+
+def _told(record: dict[str, Any]) -> dict[str, Any]:
+    """What the card says of data and losses."""
+    captions = captions_of(record["data"])
+    classes = captions_of(record["class_data"]) if record["class_data"] else []
+    losses = store.get_arrays(record["training"]["losses"])["loss"]
+    tenth = max(1, len(losses) // 10)
+    return {
+        "n_images": len(captions),
+        "n_class_images": len(classes),
+        "captions": list(dict.fromkeys(captions))[:SHOWN],
+        "class_captions": list(dict.fromkeys(classes))[:SHOWN],
+        "first_loss": float(np.mean(losses[:tenth])),
+        "last_loss": float(np.mean(losses[-tenth:])),
+    }
 
 
 def _copied(ref: ArtifactRef, folder: Path) -> str:

@@ -11,6 +11,7 @@ from ddim_core.digest import digest, file_digest
 from ddim_core.lora_data import (
     METADATA,
     Captioned,
+    files_below,
     locate_data,
     read_captioned,
     read_photos,
@@ -27,7 +28,7 @@ CONTENT = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".jsonl", ".txt",
 def data_content(place: str) -> str:
     """Returns a digest over the names and bytes of all that captioned images consist of."""
     path = Path(place)
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else files_below(path)
     kept = [f for f in files if f.suffix.lower() in CONTENT]
     return digest([[f.relative_to(path).as_posix(), file_digest(f)] for f in kept])
 

@@ -52,7 +52,7 @@ def _run(client: MlflowClient, experiment: str, record: dict[str, Any]) -> Run:
         IDENTITY: record["name"],
         "ddim.data": record["data"]["artifact"],
         "ddim.adapter": record["training"]["adapter"]["artifact"],
-        "ddim.base": Path(record["base"]).name,
+        "ddim.base": record["base_name"],
     }
     return client.create_run(experiment, run_name=record["name"], tags=tags)
 

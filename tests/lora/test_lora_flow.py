@@ -82,15 +82,33 @@ def test_a_subjects_lora_is_made_once_and_new_validation_prompts_train_nothing(
         (["style", "--resolution", "18"], "resolution is 18; this base needs a multiple of 4"),
         (["subject", "--class-images", "0"], "class_images is 0"),
         (["subject", "--title", "a b"], "title is 'a b'"),
+        (["style", "--data", "{empty}"], "holds no image; there must be at least one"),
+        (["subject", "--data", "{photos}"], "instance_prompt is empty, and the images have no"),
         (["style", "--targets", "to_qq"], "there is no target module 'to_qq'"),
     ],
 )
 def test_bad_input_ends_in_one_sentence_and_exit_code_2(
-    base: Path, words: list[str], said: str
+    base: Path, words: list[str], said: str, tmp_path: Path
 ) -> None:
     from flows.cli_lora import lora
 
-    given = [*words, "--base", str(base), *([] if "--data" in words else ["--data", "."])]
+    photos, empty = tmp_path / "photos", tmp_path / "empty"
+    write_captioned(noise_pictures(1), photos)
+    (photos / "metadata.jsonl").unlink()
+    empty.mkdir()
+    words = [word.format(photos=photos, empty=empty) for word in words]
+    given = [
+        *words,
+        "--base",
+        str(base),
+        *(
+            []
+            if "--data" in words
+            else ["--data", str(photos), "--instance-prompt", "x"][
+                : 2 if words[0] == "style" else 4
+            ]
+        ),
+    ]
     answer = CliRunner().invoke(lora, given)
     assert answer.exit_code == 2, answer.output
     assert said in " ".join(answer.output.split())
