@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli_base import train_base
 from flows.cli_data import data
+from flows.cli_lora import lora
 from flows.cli_options import integers, numbers, one_sentence, option, stop
 from flows.cli_paper import paper
 from flows.cli_points import swiss_roll
@@ -208,6 +210,8 @@ def train(
 
 app.command("swiss-roll")(swiss_roll)
 app.command("paper")(paper)
+app.add_typer(lora, name="lora")
+app.command("train-base")(train_base)
 app.command("score")(score)
 app.command("export")(export)
 app.command("data")(data)

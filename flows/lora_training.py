@@ -1,0 +1,101 @@
+"""The tasks that the LoRA flows share: from captioned images to files that other programs read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.logging import get_run_logger
+
+from ddim_core.lora_text import distinct_prompts
+from flows.lora_request import LoraPlan, lora_name
+from tasks.lora import train_lora
+from tasks.lora_card import write_card
+from tasks.lora_data import captions_of
+from tasks.lora_export import export_lora
+from tasks.lora_inputs import embed_prompts, encode_latents
+from tasks.lora_pictures import validation_pictures
+from tasks.store import ArtifactRef
+from tasks.tracking_lora import track_lora
+
+
+def train_and_export(
+    plan: LoraPlan, data: ArtifactRef, class_data: ArtifactRef | None = None
+) -> dict[str, Any]:
+    """Trains a LoRA on captioned images, draws its validation pictures, and exports it.
+
+    Args:
+        plan: What is trained, on what base, and how.
+        data: A stored folder of captioned images.
+        class_data: One of the subject's class, for prior preservation.
+
+    Returns:
+        References and plain values: `lora` and `kohya` (stored folders), `gate`, `training` (the
+        record of `train_lora`), `validation` (pictures by step; step 0 is the base alone), `data`,
+        `class_data`, `base`, `base_digests`, `folder` (where the files, pictures and the model card
+        lie), `mlflow_run`.
+    """
+    training = _train(plan, data, class_data)
+    prompt = captions_of(data)[0]
+    validation = _validate(plan, training)
+    exported = export_lora(
+        training["adapter"], plan.spec, plan.title, prompt, plan.pictures, plan.digests,
+        location=plan.location, execution=plan.execution,
+    )  # fmt: skip
+    get_run_logger().info("round trip: %s", exported["gate"])
+    record = {
+        "title": plan.title,
+        "name": lora_name(plan.title, training["adapter"]["artifact"], plan.digests),
+        "lora": exported["lora"],
+        "kohya": exported["kohya"],
+        "gate": exported["gate"],
+        "training": training,
+        "validation": validation,
+        "validation_prompts": plan.validation_prompts,
+        "data": data,
+        "class_data": class_data,
+        "base": plan.location,
+        "base_name": plan.base_name,
+        "base_digests": plan.digests,
+    }
+    folder = write_card(record, plan.spec, plan.latents, plan.pictures, plan.data_licence)
+    run = track_lora(record, plan.spec, plan.latents, folder)
+    return record | {"folder": folder, "mlflow_run": run}
+
+
+def _train(plan: LoraPlan, data: ArtifactRef, class_data: ArtifactRef | None) -> dict[str, Any]:
+    captions = captions_of(data)
+    class_captions = captions_of(class_data) if class_data else []
+    latents = _latents(plan, data)
+    class_latents = _latents(plan, class_data) if class_data else None
+    embeddings = embed_prompts(
+        distinct_prompts([*captions, *class_captions]), plan.text_digests,
+        location=plan.location, execution=plan.execution,
+    )  # fmt: skip
+    return train_lora(
+        plan.spec, latents, captions, class_latents, class_captions, embeddings,
+        plan.training_digests, location=plan.location, execution=plan.execution,
+    )  # fmt: skip
+
+
+def _latents(plan: LoraPlan, data: ArtifactRef) -> ArtifactRef:
+    return encode_latents(
+        data, plan.latents, plan.step, plan.digests["vae"],
+        location=plan.location, execution=plan.execution,
+    )  # fmt: skip
+
+
+def _validate(plan: LoraPlan, training: dict[str, Any]) -> list[dict[str, Any]]:
+    """Pictures of the validation prompts by the base (step 0) and at every kept checkpoint."""
+    if not plan.validation_prompts:
+        return []
+    stages = [{"step": 0, "adapter": None}, *training["checkpoints"]]
+    return [
+        {
+            "step": stage["step"],
+            "pictures": validation_pictures(
+                plan.validation_prompts, plan.pictures, plan.spec, stage["adapter"], plan.digests,
+                location=plan.location, execution=plan.execution,
+            ),
+        }
+        for stage in stages
+    ]  # fmt: skip

@@ -1,0 +1,21 @@
+"""A spec in, a trained judge of emoji scenes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ddim_core.emoji_judge import JudgeSpec, train_judge
+from ddim_core.specs import Execution
+from tasks import store
+from tasks.caching import cached_task
+
+
+@cached_task
+def train_emoji_judge(spec: JudgeSpec, execution: Execution) -> dict[str, Any]:
+    """Trains the judge on real drawings; returns a reference to it with its accuracy on others."""
+    torch.set_num_threads(execution.threads)
+    judge = train_judge(spec)
+    ref = store.put(judge.to_bytes(), "emoji-judge")
+    return {**ref, "accuracy": judge.about["accuracy"], "n_test": judge.about["n_test"]}

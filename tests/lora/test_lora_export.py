@@ -1,0 +1,90 @@
+"""Exported files give back the trained weights, exactly, in every kind of LoRA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from material import small_job
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from ddim_core.lora_base import load_pipeline
+from ddim_core.lora_export import DIFFUSERS_NAME, save_diffusers, save_kohya
+from ddim_core.lora_pipeline import PICTURE, encoders_of, pipeline_with, portrait
+from ddim_core.lora_reload import load_file_into, reload_apart
+from ddim_core.lora_run import CHECKPOINT, run
+from ddim_core.lora_specs import LoraSpec, PictureSpec
+
+ALL = ("attention", "feed-forward", "convolutions")
+KINDS = {
+    "plain": {},
+    "alpha": {"alpha": 9.0},
+    "rslora": {"rslora": True, "alpha": 3.0},
+    "everything": {"targets": ALL, "text_encoder": True, "rslora": True},
+    "dora": {"targets": ALL, "text_encoder": True, "dora": True, "alpha": 2.0},
+}
+PROMPT, PICTURES = "a photo of sks cat", PictureSpec(steps=3, guidance=3.0)
+
+
+def exported(base: Path, folder: Path, kind: str) -> tuple[dict[str, torch.Tensor], list[Path]]:
+    """A trained LoRA's portrait, and its files in both layouts."""
+    spec = LoraSpec(steps=2, batch_size=2, learning_rate=1e-2, **KINDS[kind])
+    for _ in run(small_job(base, spec), folder / "work"):
+        pass
+    weights = load_file(folder / "work" / CHECKPOINT.format(2))
+    pipeline = pipeline_with(base, spec, weights)
+    unet, encoders = pipeline.unet, encoders_of(pipeline)
+    files = [save_diffusers(folder / "diffusers", unet, encoders), folder / "k" / "x.safetensors"]
+    save_kohya(files[1], unet, encoders, spec, "x")
+    return portrait(pipeline, PROMPT, PICTURES), files
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_both_layouts_give_back_weights_scaling_and_picture(
+    base: Path, tmp_path: Path, kind: str
+) -> None:
+    trained, files = exported(base, tmp_path, kind)
+    assert any(name.endswith("scaling") for name in trained)
+    for file in files:
+        pipeline = load_pipeline(base)
+        load_file_into(pipeline, file)
+        again = portrait(pipeline, PROMPT, PICTURES)
+        assert set(again) == set(trained)
+        differing = [name for name in trained if not torch.equal(again[name], trained[name])]
+        assert differing == []
+    bare = portrait(load_pipeline(base), PROMPT, PICTURES)
+    assert not torch.equal(bare[PICTURE], trained[PICTURE])  # the LoRA does something
+
+
+def test_a_fresh_process_reads_the_same(base: Path, tmp_path: Path) -> None:
+    trained, files = exported(base, tmp_path, "alpha")
+    again = reload_apart(base, files[0], PROMPT, PICTURES)
+    assert all(torch.equal(again[name], trained[name]) for name in trained)
+
+
+def test_kohyas_names_and_alphas_are_those_that_web_uis_look_for(
+    base: Path, tmp_path: Path
+) -> None:
+    _, files = exported(base, tmp_path, "everything")
+    weights = load_file(files[1])
+    layers = {name.split(".")[0] for name in weights}
+    ends = {name.split(".", 1)[1] for name in weights}
+    assert ends == {"lora_down.weight", "lora_up.weight", "alpha"}
+    assert all(layer.startswith(("lora_unet_", "lora_te_text_model_encoder_")) for layer in layers)
+    assert "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q" in layers
+    alphas = {float(weights[f"{layer}.alpha"]) for layer in layers}
+    assert alphas == {8.0}  # s rank = (4 / sqrt(4)) 4
+
+
+def test_metadata_lets_diffusers_restore_the_scaling(base: Path, tmp_path: Path) -> None:
+    _, files = exported(base, tmp_path, "rslora")
+    assert files[0].name == DIFFUSERS_NAME
+    with safe_open(files[0], "pt") as file:
+        assert "lora_adapter_metadata" in file.metadata()
+    pipeline = StableDiffusionPipeline.from_pretrained(base, safety_checker=None)
+    pipeline.load_lora_weights(files[0].parent)
+    layer = next(m for m in pipeline.unet.modules() if hasattr(m, "lora_A"))
+    assert list(layer.scaling.values()) == [3.0 / 4**0.5]

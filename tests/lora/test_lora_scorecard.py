@@ -1,0 +1,152 @@
+"""The scorecard's tasks on a tiny base with a random LoRA: pictures, measures, rows, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from peft import LoraConfig, get_peft_model_state_dict
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
+    ViTImageProcessor,
+)
+
+from ddim_core.emoji_scenes import subject_scenes
+from ddim_core.likeness_models import ClipModel, DinoModel
+from ddim_core.lora_measures import MEANINGS
+from ddim_core.lora_reading import read_scorecard
+from ddim_core.lora_specs import LoraSpec
+from ddim_core.scorecard_specs import PromptSet
+from ddim_core.specs import Execution
+from ddim_core.text2image import BaseSpec, caption_tokenizer, new_pipeline, save_base
+from tasks import places, store
+from tasks.embedded import instance_prompt, subject_folder
+from tasks.lora_report import render_lora_report
+from tasks.lora_table import lora_rows, read_lora_table, write_lora_rows
+from tasks.scorecard import score_pictures, thumbnails
+from tasks.scored_pictures import draw_prompts
+from tasks.vision_models import model_digest, model_folder
+
+PROMPTS = tuple(instance_prompt(scene.background) for scene in subject_scenes())
+ASKED = PromptSet("instance", PROMPTS, per_prompt=2, steps=2, guidance=2.0)
+SCALES = [0.0, 0.5, 1.0]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(places, "DATA_URL", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def small(data: Path, tmp_path: Path) -> tuple[str, store.ArtifactRef]:
+    """A tiny untrained base of 16 pixels, and a LoRA of random weights in the store."""
+    spec = BaseSpec(widths=(8, 16), text_width=16, text_layers=1, heads=2)
+    pipeline = new_pipeline(spec, PROMPTS)
+    save_base(pipeline, tmp_path / "base")
+    torch.manual_seed(0)
+    pipeline.unet.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_v"]))
+    StableDiffusionPipeline.save_lora_weights(
+        tmp_path / "lora", unet_lora_layers=get_peft_model_state_dict(pipeline.unet)
+    )
+    return str(tmp_path / "base"), store.put_folder(tmp_path / "lora")
+
+
+def drawn(small: tuple[str, store.ArtifactRef], scale: float) -> dict[str, Any]:
+    base, lora = small
+    given = lora if scale else None
+    return draw_prompts.fn(ASKED, {"unet": "x"}, given, scale, base, Execution(batch_size=16))
+
+
+def test_a_scorecard_goes_from_prompts_to_rows_and_a_page(
+    small: tuple[str, store.ArtifactRef],
+) -> None:
+    pictures = [drawn(small, scale) for scale in SCALES]
+    training = subject_folder.fn(16)
+    known = {"training": training, "subject": training, "base": pictures[0]}
+    scores = score_pictures.fn(ASKED, SCALES, pictures, known, {}, thumbnails(), {}, {})
+    record: dict[str, Any] = {
+        "lora": small[1], "data": training, "base": small[0], "base_digests": {"unet": "x"},
+        "title": "subject",
+        "training": {"steps": 3, "seconds": 1.0, "peak_memory_bytes": 1},
+    }  # fmt: skip
+    rows = lora_rows("subject", record, LoraSpec(rank=2), ASKED, pictures, scores, Execution())
+    assert [row["scale"] for row in rows] == SCALES
+    assert len({row["row_digest"] for row in rows}) == 3
+    assert rows[0]["diversity_change"] == 0.0
+    assert rows[2]["subject_likeness_low"] <= rows[2]["subject_likeness"]
+    assert rows[2]["style_distance"] is None  # a subject has no style
+    write_lora_rows.fn(rows)
+    write_lora_rows.fn(rows)  # in place of the first ones
+    frame = read_lora_table()
+    assert list(frame["scale"]) == SCALES
+    files = places.data_url("results", "lora", "*.parquet")
+    query = f"select max(scale), count(base_distance) from '{files}'"
+    assert duckdb.sql(query).fetchall() == [(1.0, 3)]
+    losses = store.put_arrays({"loss": np.array([1.0, 0.8, 0.7])}, "losses")
+    report = render_lora_report.fn(
+        rows, [ASKED], [pictures], training, losses, [[0, 1.0], [3, 0.9]],
+        {"judge": None, "licence": "<b>CC</b>"},
+    )  # fmt: skip
+    page = store.get(report["page"]).decode()
+    assert page.count("data:image/png;base64,") == 4  # beside, sweep, measures, training
+    assert "&lt;b&gt;CC" in page  # names from data are escaped
+    assert "http" not in page  # self-contained
+    assert report["reading"] == read_scorecard(rows)
+
+
+def test_scale_0_is_the_base_and_pictures_are_paired(small: tuple[str, store.ArtifactRef]) -> None:
+    base, full = (store.get_arrays(drawn(small, scale))["images"] for scale in (0.0, 1.0))
+    again = store.get_arrays(drawn(small, 0.0))["images"]
+    np.testing.assert_array_equal(base, again)
+    assert (base != full).any()
+    nearer = np.abs(base.astype(int) - full).mean()
+    assert nearer < np.abs(base.astype(int) - np.roll(full, 1, axis=0)).mean()
+
+
+def test_clip_and_dino_folders_are_measured_by(data: Path, tmp_path: Path) -> None:
+    tokenizer = caption_tokenizer(PROMPTS, 700, 16)
+    text = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32,
+            "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 16,
+            "eos_token_id": tokenizer.eos_token_id}  # fmt: skip
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+              "num_attention_heads": 2, "image_size": 32, "patch_size": 8}  # fmt: skip
+    clip, dino = tmp_path / "clip", tmp_path / "dino"
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(
+        clip
+    )
+    size = {"height": 32, "width": 32}
+    CLIPImageProcessor(size=size, crop_size=size).save_pretrained(clip)
+    tokenizer.save_pretrained(clip)
+    Dinov2Model(
+        Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32,
+                     patch_size=8)
+    ).save_pretrained(dino)  # fmt: skip
+    ViTImageProcessor(size=size).save_pretrained(dino)
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+    for model in (ClipModel(model_folder("clip", str(clip))), DinoModel(dino)):
+        vectors = model.images(images)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
+        np.testing.assert_allclose(model.images(images[1:2])[0], vectors[1], atol=1e-5)
+    assert ClipModel(clip).texts(["panda", "owl"]).shape == (2, 8)
+    assert model_digest(str(clip)) != model_digest(str(dino))
+    with pytest.raises(ValueError, match="type 'dinov2'; it must be a folder of clip"):
+        ClipModel(dino)
+    with pytest.raises(ValueError, match="clip is 'no/such', which is no folder here"):
+        model_folder("clip", "no/such")
+
+
+def test_every_measure_has_columns_of_its_own(data: Path) -> None:
+    names = list(read_lora_table().columns)
+    for name in MEANINGS:
+        for end in ("", "_low", "_high", "_change", "_change_low", "_change_high", "_p_value"):
+            assert name + end in names
