@@ -17,7 +17,7 @@ from ddim_core.specs import ImageSpec, require_at_least
 def native_images(
     place: str, split: str = ALL, resolution: int | None = None
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yields the images of a data set in a fixed order, each uint8 [h, w, 3] of its own size.
+    """Yields the images of a data set in a fixed order, each uint8 [h, w, 1 or 3] of its own size.
 
     No more than one is in memory.
 
@@ -37,7 +37,8 @@ def native_images(
         there_is = ", ".join([ALL, *source.splits])
         raise ValueError(f"{Path(place).name} has no split {split!r}; it has {there_is}")
     for image in Reading(source, split, ImageSpec()):
-        yield np.asarray(image if resolution is None else resized(image, resolution))
+        pixels = np.asarray(image if resolution is None else resized(image, resolution))
+        yield pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
 def is_grey(image: NDArray[np.uint8]) -> bool:
