@@ -146,7 +146,9 @@ def lora_subject(
     for warning in warnings:
         _warn(warning)
     held_out = held_out_images("subject", validation_data, asked, how)
-    classes = _class_prompts(class_prompt, captions, instance_token) if prior else []
+    classes = (
+        _class_prompts(class_prompt, captions, instance_token) if prior or class_prompt else []
+    )
     drawn = None
     if prior:
         n_images = class_images or (CLASS_IMAGES if base else RECIPE["class_images"])
