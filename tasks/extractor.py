@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ddim_core.weights import MODEL_FILES
 from prefect import task
 
 from ddim_core.classifier import train_classifier
@@ -14,6 +13,7 @@ from ddim_core.extractors import ExtractorChoice, open_extractor
 from ddim_core.features import FeatureRecord, PixelFeatures
 from ddim_core.image_set import ImageSet
 from ddim_core.specs import ClassifierSpec, Execution
+from ddim_core.weights import MODEL_FILES
 from tasks import store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef
