@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from networks import pytorch_fid_network, randomise, save_clip, save_dinov2, save_fid_inception
 
 from ddim_core.afhq import AfhqInceptionFeatures
 from ddim_core.extractors import EXTRACTORS, ExtractorChoice, open_extractor
@@ -18,6 +17,13 @@ from ddim_core.network_features import NetworkFeatures
 from ddim_core.resize import resized
 from ddim_core.specs import RESIZES
 from ddim_core.vision import ClipFeatures, Dinov2Features
+from tests.networks import (
+    pytorch_fid_network,
+    randomise,
+    save_clip,
+    save_dinov2,
+    save_fid_inception,
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 20, 28, 3), dtype=np.uint8)
 PIXELS = torch.from_numpy(IMAGES).permute(0, 3, 1, 2)

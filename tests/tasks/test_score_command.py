@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
-from networks import pytorch_fid_network, save_clip, save_fid_inception
 from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
 from flows.cli import app
+from tests.networks import pytorch_fid_network, save_clip, save_fid_inception
 
 RANDOM = np.random.default_rng(0)
 # Two kinds of images that differ, so that the distance is not what rounding leaves of it.
