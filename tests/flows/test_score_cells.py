@@ -43,7 +43,7 @@ def test_a_cell_is_scored_exported_and_read_elsewhere(
         assert found[name] == cell[name], name
     recorded = json.loads(cell["protocol"])
     for name in ("extractor_digest", "statistics_digest", "sampler", "seed", "n_images",
-                 "estimator", "weights_digest"):  # fmt: skip
+                 "estimator", "extractor_weights_digest"):  # fmt: skip
         told = found["protocol"][name]
         wanted = recorded[name]
         assert told == ({k: wanted[k] for k in told} if name == "sampler" else wanted), name

@@ -134,7 +134,10 @@ def test_statistics_are_saved_and_scored_like_the_images(
     assert ddim("score", folders[0], *words, "--save-stats", alone).exit_code == 0
     both = scored(alone, stats)  # needs no network
     assert both["fid"] == pytest.approx(whole["fid"], rel=1e-9)
-    assert both["protocol"]["weights_digest"] == whole["protocol"]["weights_digest"]
+    assert (
+        both["protocol"]["extractor_weights_digest"]
+        == whole["protocol"]["extractor_weights_digest"]
+    )
     assert any("no interval" in note for note in both["notes"])
     refused = ddim("score", folders[0], stats, *words, "--resize", "tf1")
     assert refused.exit_code == 2
