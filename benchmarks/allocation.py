@@ -31,7 +31,7 @@ from ddim_core.specs import ClassifierSpec, SamplerSpec
 from ddim_core.uncertainty import frechet_score
 
 SEEDS = range(10)
-SHARD = 256
+SHARD = 128
 SPECS = [SamplerSpec(s, eta=eta) for eta in ETAS for s in STEPS]
 SPECS += [SamplerSpec(s, variance="sigma_hat", clip=True) for s in STEPS]
 
@@ -85,13 +85,14 @@ def row_of(features: np.ndarray, reference: Reference) -> dict[str, Any]:
 
 def replay(folder: Path, confidence: float = 0.95) -> Iterator[dict[str, Any]]:
     """Races each seed's cells on the images of its full grid."""
-    from flows.until_decided import first_images
+    from flows.until_decided import first_images, usual_budget
 
     features = np.load(folder / "reference.npy")
     reference = Reference.of(FeatureMoments.from_features(features))
     nfe = [spec.steps for spec in SPECS]
     first = first_images(features.shape[1], SHARD, IMAGES)
-    rules = Rules("best", confidence, len(SPECS) * IMAGES, first, IMAGES, SHARD)
+    budget = usual_budget(len(SPECS), first, IMAGES)
+    rules = Rules("best", confidence, budget, first, IMAGES, SHARD)
     for place in sorted(folder.glob("seed*.npz")):
         with np.load(place) as archive:
             cells = [archive[f"cell{k}"] for k in range(len(SPECS))]

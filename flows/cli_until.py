@@ -16,7 +16,7 @@ UntilDecided = Annotated[
 ]
 Confidence = Annotated[float | None, option("Of the decision, with --until-decided [0.95].")]
 Budget = Annotated[
-    int | None, option("Most images of all cells, with --until-decided [the full grid's].")
+    int | None, option("Most images of all cells, with --until-decided [half the full grid's].")
 ]
 AskedGoal = Annotated[
     str | None, option("With --until-decided: best, or front (of FID against calls) [best].")

@@ -77,7 +77,7 @@ def until_decided(
 
     Args:
         confidence: Of the whole decision, however many rounds it takes.
-        budget: Most images of all cells together; none takes what the full grid would draw.
+        budget: Most images of all cells together; none takes half of what the full grid draws.
         goal: `best`, the cell of the lowest FID, or `front`, the Pareto front of FID against
             network calls.
         n_images: Most images a cell gets: what each would get in the full grid.
@@ -101,12 +101,11 @@ def until_decided(
 
 def _run(request: GridRequest, confidence: float, budget: int | None, goal: Goal) -> dict[str, Any]:
     inputs = prepare(request)
-    most = len(inputs.cells) * request.n_images
+    k = len(inputs.cells)
     first = first_images(inputs.reference["d"], request.shard_size, request.n_images)
-    rules = Rules(
-        goal, confidence, most if budget is None else budget, first, request.n_images,
-        request.shard_size,
-    )  # fmt: skip
+    if budget is None:
+        budget = usual_budget(k, first, request.n_images)
+    rules = Rules(goal, confidence, budget, first, request.n_images, request.shard_size)
     with GridProgress(inputs.cells, request.n_images) as progress:
         race = Race(request, inputs, progress)
         outcome = allocate([race.nfe(cell) for cell in inputs.cells], race.score, rules)
@@ -165,6 +164,11 @@ def race_request(asked: dict[str, Any]) -> GridRequest:
             f"budget is {budget} images; the first round of {k} cells takes at least {least}"
         )
     return request
+
+
+def usual_budget(k: int, first: int, most: int) -> int:
+    """Half of what a full grid of k cells draws, or the first round if that takes more."""
+    return max(k * most // 2, k * first)
 
 
 def first_images(n_features: int, shard_size: int, most: int) -> int:
