@@ -1,10 +1,13 @@
 """How often a verdict is wrong, and what it finds; about ten CPU minutes, not part of `make bench`.
 
-    python -m benchmarks.verdict_level PART     # aa, twins or planted; adds to verdict_level.json
+    python -m benchmarks.verdict_level PART     # aa, synthetic, twins or planted
+
+adds its numbers to verdict_level.json.
 
 - `aa`: one model, two disjoint sets of images drawn at random from a large pool, judged as if they
   were two checkpoints. Whatever differs is chance: every verdict but `tied` is a false alarm. The
   sets share no noise; with shared noise the differences and their estimated spread shrink together.
+- `synthetic`: the same with Gaussian features instead of a model's.
 - `twins`: the same training from other seeds, with shared noise. Twins differ a little in truth, so
   being told apart is no error; the share and size of it say what a margin has to forgive.
 - `planted`: noise of a growing share of each tensor's standard deviation on the weights of one.
@@ -116,6 +119,27 @@ def alarms_of(images: Images, size: int, reference: Reference) -> dict[str, floa
     }  # fmt: skip
 
 
+def synthetic(_: Reference) -> dict[str, Any]:
+    """The same without a model: Gaussian features, d = 64, drawn for each trial; one cell."""
+    generator, scale, d, trials = np.random.default_rng(0), np.linspace(1.0, 3.0, 64), 64, 200
+    real = generator.normal(size=(1300, d)) * scale
+    reference = Reference.of(FeatureMoments.from_features(real.astype(np.float32)))
+    shares = {}
+    for size in (500, 2000, 8000):
+        calls = []
+        for _ in range(trials):
+            pair = [
+                {(10, 0.0): (generator.normal(size=(size, d)) * scale * 1.05 + 0.3).astype("f4")}
+                for _ in range(2)
+            ]
+            one, other = (rows(images, np.arange(size), reference) for images in pair)
+            calls.append(judge(one, other).call)
+        shares[str(size)] = sum(call != "tied" for call in calls) / trials
+    error = (0.05 * 0.95 / trials) ** 0.5
+    return {"trials": trials, "level": 0.05, "standard_error_at_level": round(error, 4),
+            "alarms_by_n_images": shares}  # fmt: skip
+
+
 def twins(reference: Reference) -> dict[str, Any]:
     """Judges models of the same training from other seeds against each other."""
     everything = np.arange(2000)
@@ -156,7 +180,7 @@ def planted(reference: Reference) -> dict[str, Any]:
 
 
 def main() -> None:
-    parts = {"aa": alarms, "twins": twins, "planted": planted}
+    parts = {"aa": alarms, "synthetic": synthetic, "twins": twins, "planted": planted}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=parts)
     part = parser.parse_args().part

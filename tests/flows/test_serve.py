@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
 from safetensors.torch import load_file, save_file
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 WITHIN = 240.0  # seconds for any one thing to happen; most of it are the imports of a new process
 SERVED_BY = ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI")
 GRID = "{steps: [2], etas: [0.0, 1.0], sigma_hat: false, n_images: 60, features: pixels}"
