@@ -71,7 +71,7 @@ def assert_refused(exit_code: int, errors: str, wanted: str) -> None:
 def test_what_cannot_be_is_refused_before_anything_runs(
     server: str, monkeypatch: pytest.MonkeyPatch, words: str, wanted: str
 ) -> None:
-    monkeypatch.setattr("flows.fid_grid._prepare", lambda *_: pytest.fail("the flow has run"))
+    monkeypatch.setattr("flows.fid_grid.prepare", lambda *_: pytest.fail("the flow has run"))
     refused = ddim("grid", *words.split())
     assert_refused(refused.exit_code, refused.stderr, wanted)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from grids import GridRun, lasting
 
-import flows.fid_grid
+import flows.grid_inputs
 from ddim_core.checkpoint import load_checkpoint
 from ddim_core.digest import code_digest, digest
 from ddim_core.images import load_images
@@ -49,7 +49,7 @@ def test_unchanged_rerun_computes_nothing(
     run_grid: RunGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = ClassifierSpec(steps=10)
-    monkeypatch.setattr(flows.fid_grid, "ClassifierSpec", lambda: quick)
+    monkeypatch.setattr(flows.grid_inputs, "ClassifierSpec", lambda: quick)
     asked: dict[str, Any] = {
         "checkpoint": "", "train_steps": 3, "seed": 101, "features": "classifier",
     }  # fmt: skip
