@@ -148,7 +148,14 @@ def test_served_grids_run_and_dropped_checkpoints_are_scored_and_judged_once(
     assert first.state.name == "Completed", first.state.message
     assert "checkpoint-watch" in first.tags
 
-    words = ["steps=[2]", "etas=[0.0]", "n_images=8", 'features="pixels"', f'checkpoint="{toy}"']
+    words = [
+        "steps=[2]",
+        "etas=[0.0]",
+        "sigma_hat=false",
+        "n_images=8",
+        'features="pixels"',
+        f'checkpoint="{toy}"',
+    ]
     parameters = [word for each in words for word in ("-p", each)]
     served.prefect("deployment", "run", "fid-grid/fid-grid", *parameters)
     drop(served, noisy(toy, tmp_path / "noisy"), "step-2")
