@@ -23,6 +23,7 @@ EVERYWHERE = ("0.0.0.0", "::")
 POOL = "ddim"
 BIN = Path(sys.executable).parent
 PATIENCE_SECONDS = 180
+STOP_SECONDS = 15  # for all of them together; an idle worker would take half a minute
 
 
 def main() -> int:
@@ -138,9 +139,10 @@ def _stop(started: list[subprocess.Popen[bytes]]) -> None:
     for process in reversed(started):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGINT)
+    deadline = time.monotonic() + STOP_SECONDS
     for process in started:
         try:
-            process.wait(timeout=15)
+            process.wait(timeout=max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
