@@ -28,7 +28,10 @@ STOP_SECONDS = 15  # for all of them together; an idle worker would take half a 
 
 def main() -> int:
     """Starts everything, says where it is, and waits; returns the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop is a Ctrl-C
+    # A supervisor's stop is a Ctrl-C; and what a shell starts in the background ignores SIGINT,
+    # and so would all that is started here.
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, signal.default_int_handler)
     host = os.environ.get("DDIM_HOST") or LOOPBACK
     reached_at = LOOPBACK if host in EVERYWHERE else host
     prefect_port = os.environ.get("DDIM_PREFECT_PORT", "4200")
