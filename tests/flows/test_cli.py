@@ -88,7 +88,7 @@ def test_what_is_no_number_is_refused(words: str) -> None:
     [
         ("unet/diffusion_pytorch_model.safetensors", "holds no weights"),
         ("unet/config.json", "unet/config.json is missing"),
-        ("scheduler/scheduler_config.json", "scheduler_config.json is missing"),
+        ("scheduler/scheduler_config.json", "'scheduler', which is not there"),
     ],
 )
 def test_incomplete_checkpoint_is_refused(

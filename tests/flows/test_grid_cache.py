@@ -60,7 +60,7 @@ def test_unchanged_rerun_computes_nothing(
     assert again.computed == Counter()
     assert again.from_cache == {
         "prepare-data", "train-toy", "train-extractor", "embed-images", "sample-shard",
-        "score-cell", "render-report",
+        "score-cell", "render-report", "protocol-matrix",
     }  # fmt: skip
     assert again.result == {**first.result, "images_drawn": 0}
     assert again.rows == first.rows

@@ -13,7 +13,7 @@ import cloudpickle
 import pytest
 from grids import GridRun, lasting
 
-from tasks import models, places
+from tasks import feature_models, models, places
 from tasks.caching import RESULTS
 
 pytestmark = pytest.mark.timeout(240)
@@ -48,7 +48,7 @@ def flip(path: Path, chance: random.Random) -> None:
 def in_a_new_process() -> None:
     """Forgets the models in memory, so that they are read from the damaged files."""
     models._checkpoint.cache_clear()
-    models._classifier.cache_clear()
+    feature_models._extractor.cache_clear()
 
 
 def damage(paths: list[Path], how: Callable[[Path, random.Random], None], seed: int) -> None:

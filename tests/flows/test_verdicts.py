@@ -131,7 +131,7 @@ def test_the_verdict_command_reads_the_table_and_gates(
         ("verdict nobody", "no rows of 'nobody'"),
         ("curve nobody-*", "no checkpoint in the table is named"),
         ("curve --cell 7,7", "no cell '7,7'"),
-        ("grid --against no/such", "'no/such' to compare with"),
+        ("grid --against no/such", "'no/such'"),
         ("grid --margin -1", "margin is -1.0"),
         ("grid --at 7,0", "at is '7,0'"),
         ("grid --gate --against none", "a gate needs a checkpoint"),

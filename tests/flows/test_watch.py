@@ -35,7 +35,7 @@ def test_each_content_is_scored_once_and_what_is_not_whole_is_left(
     first = look(tmp_path)
     assert first["a"] == ("started", "a is scored")
     assert first["half"][0] == "left"
-    assert "cannot be opened" in first["half"][1]
+    assert "is damaged" in first["half"][1]
 
     shutil.copytree(toy, tmp_path / "copy")
     shutil.copy(Path(toy) / WEIGHTS, half / WEIGHTS)  # the writer has finished
