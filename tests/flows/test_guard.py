@@ -16,7 +16,8 @@ from prefect.states import Running
 
 from flows.guard import FLOWS, HEARTBEAT, NAME, _last_heartbeat, end_lost_runs, install
 
-pytestmark = pytest.mark.timeout(120)
+# One ends all lost runs of its flow: not beside another that has one.
+pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("guard")]
 
 
 @task
