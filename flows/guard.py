@@ -24,30 +24,6 @@ from prefect.states import Crashed
 NAME = "ddim: end runs whose process has gone"
 FLOWS = ("fid-grid", "until-decided", "swiss-roll", "train-toy", "paper", "lora-style",
          "lora-subject", "train-base", "checkpoint-watch")  # fmt: skip
-HEARTBEAT_FREQUENCY).
-While the server runs, an automation ends a run whose heartbeats stop. What died while the server
-was down, the automation never hears of: that is looked for once, at the start of a server.
-"""
-
-from __future__ import annotations
-
-import time
-from collections.abc import Callable, Sequence
-from datetime import timedelta
-from typing import Any
-
-from prefect.automations import Automation
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowFilter, FlowRunFilter, TaskRunFilter
-from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.events.actions import ChangeFlowRunState
-from prefect.events.filters import EventFilter
-from prefect.events.schemas.automations import EventTrigger, Posture
-from prefect.states import Crashed
-
-NAME = "ddim: end runs whose process has gone"
-FLOWS = ("fid-grid", "until-decided", "swiss-roll", "train-toy", "paper", "lora-style", "lora-subject",
-         "checkpoint-watch")  # fmt: skip
 HEARTBEAT = "prefect.flow-run.heartbeat"
 ENDS = tuple(
     f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")
