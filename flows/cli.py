@@ -13,6 +13,7 @@ import typer
 
 from flows.cli_base import train_base
 from flows.cli_data import data
+from flows.cli_deploy import ANY_MORE, deploy_run
 from flows.cli_lora import lora
 from flows.cli_options import integers, numbers, one_sentence, option, stop
 from flows.cli_paper import paper
@@ -215,6 +216,7 @@ app.command("train-base")(train_base)
 app.command("score")(score)
 app.command("export")(export)
 app.command("data")(data)
+app.command("deploy-run", context_settings=ANY_MORE)(deploy_run)
 app.command("track")(track)
 app.command("guard")(guard)
 app.command("verdict")(verdict)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from grids import GridRun, Project
+from grids import PROJECT, GridRun, Project
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -163,3 +163,12 @@ def test_table_and_report_commands_show_what_is_there(run_grid: Callable[..., Gr
     assert {row["cell_digest"] for row in rows} >= set(grid.result["cells"])
     assert "eta = 1" in ddim("table").stdout
     assert ddim("report").stdout.splitlines()[-1] == grid.result["report"]
+
+
+def test_a_deployment_is_started_by_its_short_name(server: str, project: Project) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "deploy-run", "no-such-flow", "-p", "steps=[2]"],
+        cwd=PROJECT, env=project.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "no-such-flow/no-such-flow" in ended.stdout + ended.stderr
