@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.events import Event, Resource
 
 from ddim_core.content import weights_digest
+from ddim_core.redaction import redacted
 
 EVENT = "checkpoint.created"
 
@@ -34,7 +36,9 @@ def announce(checkpoint: Path) -> str:
         try:
             answer = client._client.post("/events", json=[event.model_dump(mode="json")])
             answer.raise_for_status()
-        except Exception as error:
-            where = os.environ["PREFECT_API_URL"]
-            raise ConnectionError(f"the server at {where} takes no event: {error}") from error
+        except httpx.HTTPError as error:
+            said = redacted(
+                f"the server at {os.environ['PREFECT_API_URL']} takes no event: {error}"
+            )
+            raise ConnectionError(said) from None
     return weights

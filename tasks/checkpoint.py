@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from prefect import task
 
@@ -12,6 +13,7 @@ from ddim_core.adopt import source_digest, source_files
 from ddim_core.schedule import NoiseSchedule
 from ddim_core.schedule_lint import lint
 from ddim_core.specs import GridCell, Weights
+from tasks import store
 from tasks.content import first_of_content, weights_of
 from tasks.convert import convert_checkpoint
 from tasks.locations import fetch_checkpoint, is_local, name_of, require_location
@@ -88,12 +90,16 @@ def _converted(place: str, weights: Weights) -> ArtifactRef:
 @task(name="lint-schedule")
 def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
     """Says, once each, where the steps taken differ from those asked for or from a peer's."""
-    own = checkpoint_in_memory(checkpoint).schedule
-    found = {
-        f"S = {cell.sampler.steps}: {finding.message}": None
-        for cell in cells
-        for finding in lint(
-            NoiseSchedule.from_spec(cell.noise) if cell.noise else own, cell.sampler
-        )
-    }
-    return list(found)
+    own, config = checkpoint_in_memory(checkpoint).schedule, _scheduler_config(checkpoint)
+    found: dict[str, dict[int, None]] = {}
+    for cell in cells:
+        schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
+        for finding in lint(schedule, cell.sampler, config):
+            found.setdefault(finding.message, {})[cell.sampler.steps] = None
+    return [f"S = {', '.join(map(str, steps))}: {message}" for message, steps in found.items()]
+
+
+def _scheduler_config(checkpoint: ArtifactRef) -> dict[str, Any] | None:
+    """What diffusers would sample with; None where the checkpoint came without it."""
+    path = store.get_folder(checkpoint) / "scheduler" / "scheduler_config.json"
+    return json.loads(path.read_text()) if path.is_file() else None

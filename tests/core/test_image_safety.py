@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_files import captioned, cifar, encoded, picture
 from PIL import Image
 
 from ddim_core.decode import BrokenImageError, decode
 from ddim_core.images import load_images
 from ddim_core.specs import ImageSpec
 from ddim_core.survey import survey
+from tests.picture_files import captioned, cifar, encoded, picture
 
 WITHIN_SECONDS = 5.0  # an image takes milliseconds; a busy machine is allowed the rest
 ROUNDS = 60

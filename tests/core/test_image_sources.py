@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from picture_files import afhq, captioned, cifar, encoded, picture
 from PIL import Image
 
 from ddim_core.emoji import composite, load_emoji
 from ddim_core.images import load_images, open_source, splits_of
 from ddim_core.specs import ImageSpec
 from ddim_core.survey import survey
+from tests.picture_files import afhq, captioned, cifar, encoded, picture
 
 FORMS = ["afhq", "cifar", "captioned", "saved", "hub folder", "digits"]
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_files import afhq, captioned
 from PIL import Image
 
 from ddim_core.image_export import export_parquet, export_png
 from ddim_core.image_set import ImageSet
 from ddim_core.image_table import from_arrow, to_arrow
 from ddim_core.images import load_images
+from tests.picture_files import afhq, captioned
 
 
 @pytest.fixture(scope="module")

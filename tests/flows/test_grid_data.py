@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from grids import GridRun
-from picture_files import afhq, captioned, cifar, encoded, picture
 from typer.testing import CliRunner
 
 from flows.cli import app
+from tests.picture_files import afhq, captioned, cifar, encoded, picture
 
 pytestmark = pytest.mark.timeout(240)
 PLANTED = "<img src=x onerror=alert(1)> a|b $x"

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from picture_files import afhq, captioned, cifar, encoded, picture
 from PIL import Image
 
 from ddim_core.checkpoint import save_pipeline
@@ -30,6 +29,7 @@ from tasks.embed import embed_images
 from tasks.extractor import ready_extractor, train_extractor
 from tasks.sample import sample_shard
 from tasks.score import score_cell
+from tests.picture_files import afhq, captioned, cifar, encoded, picture
 
 
 def prepare(dataset: str, split: str = "all", resolution: int | None = 8, **more: Any) -> Any:
