@@ -22,7 +22,7 @@ from typing import Any
 
 RESULTS = Path(__file__).with_name("results.json")
 REPEATS = 5
-GRID_REPEATS = 2
+GRID_REPEATS = 5
 IMAGES, BATCH = 2048, 256  # the flow's own batches, which divide the images
 STEPS, ETAS = [5, 10, 20, 50], [0.0, 0.2, 0.5, 1.0]
 
