@@ -82,7 +82,7 @@ def grid(
         int | None, option("Images of the best cell that every protocol scores; 0: none [64].")
     ] = None,
     seed: Annotated[int | None, option("Keys every image's random stream [0].")] = None,
-    shard_size: Annotated[int | None, option("Images per unit of work [1024].")] = None,
+    shard_size: Annotated[int | None, option("Images per unit of work [2048].")] = None,
     batch_size: Annotated[int | None, option("Images per network call [256].")] = None,
     threads: Annotated[int | None, option("Torch threads per task [1].")] = None,
     device: Annotated[str | None, option("cpu, or cuda (untested) [cpu].")] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from os import cpu_count
 from typing import Any
@@ -29,6 +30,7 @@ from tasks.report import publish_report, render_report
 from tasks.store import check_writable
 from tasks.table import cell_digest, write_row
 from tasks.tracking import track_grid
+from tasks.tracking_cells import cells_logged_early
 
 
 @flow(name="fid-grid", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
@@ -49,7 +51,7 @@ def fid_grid(
     resize: str = "",
     matrix_images: int = 64,
     seed: int = 0,
-    shard_size: int = 1024,
+    shard_size: int = 2048,
     batch_size: int = 256,
     threads: int = 1,
     device: str = "cpu",
@@ -151,7 +153,8 @@ def _run(request: GridRequest) -> dict[str, Any]:
     with GridProgress(inputs.cells, request.n_images) as progress:
         for finding in inputs.findings:
             progress.logger.info("schedule: %s", finding)
-        rows, failures = _collect(request, inputs, work, progress)
+        with cells_logged_early(_identity(request, inputs)) as log:
+            rows, failures = _collect(request, inputs, work, progress, log)
         verdict = judge_grid(request, rows, baseline) if rows and not failures else None
         place = _report(request, inputs, work, rows, verdict, progress) if rows else None
     if failures:
@@ -189,8 +192,18 @@ def _submit(request: GridRequest, inputs: GridInputs) -> list[CellFutures]:
     return [work[cell] for cell in inputs.cells]
 
 
+def _identity(request: GridRequest, inputs: GridInputs) -> str:
+    """The digest of all cells of the grid."""
+    protocol, ref = protocol_of(request, inputs), inputs.checkpoint["ref"]
+    return digest(sorted(cell_digest(cell, ref, protocol) for cell in inputs.cells))
+
+
 def _collect(
-    request: GridRequest, inputs: GridInputs, work: list[CellFutures], progress: GridProgress
+    request: GridRequest,
+    inputs: GridInputs,
+    work: list[CellFutures],
+    progress: GridProgress,
+    log: Callable[[dict[str, Any]], None],
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Writes each cell's row as it lands; returns the rows in grid order, and what failed."""
     by_score = {futures.score: futures for futures in work}
@@ -204,6 +217,7 @@ def _collect(
         if futures.wait():
             rows[futures.cell] = landed_row(request, inputs, futures)
             write_row(rows[futures.cell])
+            log(rows[futures.cell])
             progress.cell_landed(rows[futures.cell])
         else:
             failures.append(f"{futures.cell.label} ({futures.reason})")
@@ -220,8 +234,8 @@ def _report(
     progress: GridProgress,
 ) -> str:
     """Renders and publishes the report and logs the grid; returns the report's place."""
+    grid = _identity(request, inputs)
     protocol, ref = protocol_of(request, inputs), inputs.checkpoint["ref"]
-    grid = digest(sorted(cell_digest(cell, ref, protocol) for cell in inputs.cells))
     in_rows = {row["cell_digest"] for row in rows}
     landed = [f for f in work if cell_digest(f.cell, ref, protocol) in in_rows]
     about = {

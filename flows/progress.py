@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any, Self
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -37,6 +38,7 @@ class GridProgress:
             disable=None if self.in_terminal else True,
             smoothing=0.05,
         )
+        self.shown = float("-inf")
         self.artifact: Any = None
         with if_server_answers():
             self.artifact = create_progress_artifact(
@@ -71,7 +73,7 @@ class GridProgress:
         self.say(
             f"{cell_name(row):<22} FID {fid}  N = {row['n_images']}, {row['extractor']} features"
         )
-        if self.artifact is None:
+        if self.artifact is None or not self._is_time():
             return
         with if_server_answers():
             update_progress_artifact(
@@ -81,3 +83,11 @@ class GridProgress:
             )
             return
         self.artifact = None  # to wait a minute for it at each cell would be a shame
+
+    def _is_time(self) -> bool:
+        """At most once a second, and at the end."""
+        now = time.monotonic()
+        if now - self.shown < 1.0 and self.n_landed < self.n_cells:
+            return False
+        self.shown = now
+        return True

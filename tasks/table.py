@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from prefect import task
 
 from ddim_core.digest import code_digest, digest
 from ddim_core.features import FeatureRecord
@@ -190,7 +189,6 @@ def overrides(cell: GridCell, checkpoint: CheckpointRecord) -> str:
     return "; ".join(departures)
 
 
-@task(name="write-row")
 def write_row(row: dict[str, Any]) -> str:
     """Writes one row, whole or not at all, in place of an older one of the same cell.
 

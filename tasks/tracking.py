@@ -68,10 +68,7 @@ def track_grid(
     """
     best = min(rows, key=lambda row: row["fid"])
     parent = _entry(grid, _grid_name(rows[0], grid), rows[0], SHARED, _metrics(best, "best_"))
-    cells = [
-        _entry(row["cell_digest"], cell_name(row), row, PARAMETERS, _metrics(row)) for row in rows
-    ]
-    return _track(GRIDS, parent, cells, report, complete)
+    return _track(GRIDS, parent, [cell_entry(row) for row in rows], report, complete)
 
 
 @task(name="track-points", retries=2, retry_delay_seconds=2)
@@ -137,6 +134,11 @@ def resend() -> tuple[list[str], dict[str, str]]:
     return sent, unsent
 
 
+def cell_entry(row: dict[str, Any]) -> Entry:
+    """What the run of a grid's cell says."""
+    return _entry(row["cell_digest"], cell_name(row), row, PARAMETERS, _metrics(row))
+
+
 def how_to_open() -> str:
     """Returns the command that shows the runs."""
     uri = redacted(os.environ["MLFLOW_TRACKING_URI"])
@@ -166,22 +168,22 @@ def _track(
 def _send(name: str, message: outbox.Message) -> str:
     """Brings a message to MLflow and takes it from the outbox; returns the parent run's id."""
     parent, report = message["parent"], message["report"]
-    with _one_at_a_time():
+    with one_at_a_time():
         client = MlflowClient()
-        experiment = _experiment(client, message["experiment"])
-        known = _known_runs(client, experiment, parent["identity"])
-        top = _say(client, experiment, known, parent, {"ddim.grid": parent["identity"]})
+        experiment = find_experiment(client, message["experiment"])
+        known = known_runs(client, experiment, parent["identity"])
+        top = say(client, experiment, known, parent, {"ddim.grid": parent["identity"]})
         below = {"ddim.grid": parent["identity"], "mlflow.parentRunId": top.info.run_id}
         for child in message["children"]:
-            _finish(client, _say(client, experiment, known, child, below))
+            finish(client, say(client, experiment, known, child, below))
         _log_report(client, top, report)
-        _finish(client, top, message["status"])
+        finish(client, top, message["status"])
         outbox.arrived(name)
     return str(top.info.run_id)
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def one_at_a_time() -> Iterator[None]:
     """Creating the database, and finding or making a run, are not atomic."""
     lock = places.local_dir("work", "mlflow.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +191,8 @@ def _one_at_a_time() -> Iterator[None]:
         yield
 
 
-def _experiment(client: MlflowClient, name: str) -> str:
+def find_experiment(client: MlflowClient, name: str) -> str:
+    """The id of an experiment, which is made where there is none of the name."""
     found = client.get_experiment_by_name(name)
     if found:
         return str(found.experiment_id)
@@ -200,7 +203,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
     return str(client.create_experiment(name, artifact_location=artifacts, tags=kind))
 
 
-def _known_runs(client: MlflowClient, experiment: str, grid: str) -> dict[str, Run]:
+def known_runs(client: MlflowClient, experiment: str, grid: str) -> dict[str, Run]:
     """The grid's runs so far, by the digest of what each one logs."""
     known: dict[str, Run] = {}
     token = None
@@ -246,7 +249,7 @@ def _metrics(
     return {f"{prefix}{k}": float(row[k]) for k in names if row[k] is not None}
 
 
-def _say(
+def say(
     client: MlflowClient,
     experiment: str,
     known: dict[str, Run],
@@ -288,6 +291,7 @@ def _log_report(client: MlflowClient, parent: Run, report: dict[str, Any]) -> No
     )
 
 
-def _finish(client: MlflowClient, run: Run, status: str = "FINISHED") -> None:
+def finish(client: MlflowClient, run: Run, status: str = "FINISHED") -> None:
+    """Ends a run with a status that it does not have yet."""
     if run.info.status != status:
         client.set_terminated(run.info.run_id, status)

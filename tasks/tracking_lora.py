@@ -16,7 +16,7 @@ from prefect import task
 from ddim_core.digest import digest, file_digest
 from ddim_core.lora_specs import LatentSpec, LoraSpec
 from tasks import places, store
-from tasks.tracking import _experiment
+from tasks.tracking import find_experiment
 
 EXPERIMENT, IDENTITY, FILES = "lora", "ddim.identity", "ddim.files"
 POINTS_PER_BATCH = 1000  # MLflow takes no more at once
@@ -32,7 +32,7 @@ def track_lora(record: dict[str, Any], spec: LoraSpec, latents: LatentSpec, fold
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
         client = MlflowClient()
-        experiment = _experiment(client, EXPERIMENT)
+        experiment = find_experiment(client, EXPERIMENT)
         run = _run(client, experiment, record)
         if run.info.status != "FINISHED":
             _log_parameters(client, run, spec, latents)

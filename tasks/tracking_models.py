@@ -19,7 +19,7 @@ from prefect import task
 
 from ddim_core.digest import digest
 from tasks import places
-from tasks.tracking import GRIDS, _experiment, _known_runs
+from tasks.tracking import GRIDS, find_experiment, known_runs
 
 CHAMPION = "champion"
 WEIGHTS_TAG = "ddim.weights"
@@ -127,7 +127,7 @@ def champion(name: str) -> str | None:
 def track_verdict(grid: str, tags: dict[str, str], difference: float | None) -> str | None:
     """Writes a verdict into the tags of its grid's parent run; returns the run's id."""
     client = MlflowClient()
-    run = _known_runs(client, _experiment(client, GRIDS), grid).get(grid)
+    run = known_runs(client, find_experiment(client, GRIDS), grid).get(grid)
     if run is None:
         return None
     run_id = str(run.info.run_id)
@@ -162,7 +162,9 @@ def _registered(
 ) -> str:
     run = (
         run_id
-        or client.create_run(_experiment(client, GRIDS), run_name=f"{name} champion").info.run_id
+        or client.create_run(
+            find_experiment(client, GRIDS), run_name=f"{name} champion"
+        ).info.run_id
     )
     client.log_artifacts(run, folder, FOLDER)
     source = RunsArtifactRepository.get_underlying_uri(f"runs:/{run}/{FOLDER}")

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from tasks.places import local_dir
+from tasks.table import read_table
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("verdicts")]
 SEED = 700  # of this file's cells alone
@@ -63,7 +64,8 @@ def gated(run_grid: Callable[..., GridRun], toy: str, noisy: str) -> GridRun:
 def test_a_planted_regression_ends_a_gated_grid_failed_with_all_its_rows(gated: GridRun) -> None:
     assert gated.state == "Failed"
     assert "RegressionError: Worse at S = 2" in gated.message
-    assert gated.tasks["write-row", "Completed"] == 2
+    rows = read_table()
+    assert sorted(rows[rows["checkpoint"] == "noisy"]["eta"]) == [0.0, 1.0]
     found = verdicts()
     found = found[found["checkpoint"] == "noisy"]
     assert set(found["verdict"]) == {"worse"}

@@ -111,7 +111,7 @@ def test_data_card_shows_a_planted_name_as_text(name: str) -> None:
 def test_rows_with_planted_names_are_read_by_duckdb() -> None:
     rows = [row for name in PLANTED for row in rows_named(name)]
     for row in rows:
-        write_row.fn(row)
+        write_row(row)
     folder = Path(places.data_url("results", "cells").removeprefix("file://"))
     found = duckdb.sql(
         f"select cell_digest, dataset, steps, fid, len(timesteps) from '{folder}/*.parquet' "

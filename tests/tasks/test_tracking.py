@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from tasks import outbox, places, store
 from tasks.tracking import GRIDS, METRICS, PARAMETERS, resend, track_grid
+from tasks.tracking_cells import cells_logged_early
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -147,6 +148,29 @@ def mlflow_away() -> Iterator[None]:
         patched.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         patched.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{probe.getsockname()[1]}")
         yield
+
+
+def test_cells_are_logged_as_they_land_and_then_put_below_their_grid() -> None:
+    with cells_logged_early("early") as log:
+        for landed in ROWS[:2]:
+            log(landed)
+    early, below = runs_of("early")
+    assert sorted(run.data.metrics["fid"] for run in early) == [20.0, 80.0]
+    assert {run.info.status for run in early} == {"FINISHED"}
+    assert below == []
+
+    track_grid.fn("early", ROWS, report("page"))
+    parents, children = runs_of("early")
+    assert len(parents) == 1
+    assert len(children) == len(ROWS)
+    assert {run.info.run_id for run in early} < {run.info.run_id for run in children}
+
+
+def test_mlflow_that_is_away_while_cells_land_holds_nothing_up() -> None:
+    with mlflow_away(), cells_logged_early("away") as log:
+        log(ROWS[0])
+    track_grid.fn("away", ROWS, report("page"))
+    assert len(runs_of("away")[1]) == len(ROWS)
 
 
 def test_grid_that_mlflow_could_not_be_told_is_sent_later() -> None:
