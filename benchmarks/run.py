@@ -24,6 +24,7 @@ RESULTS = Path(__file__).with_name("results.json")
 REPEATS = 5
 GRID_REPEATS = 5
 IMAGES, BATCH = 2048, 256  # the flow's own batches, which divide the images
+PEER_IMAGES = 1024
 STEPS, ETAS = [5, 10, 20, 50], [0.0, 0.2, 0.5, 1.0]
 
 
@@ -62,7 +63,6 @@ def figure(name: str, a: list[float], b: list[float]) -> dict[str, Any]:
 def sampling_figures(checkpoint: Path) -> list[dict[str, Any]]:
     """The sampling loop against its bare network calls, and against diffusers' own loop."""
     import torch
-    from diffusers import DDIMScheduler, UNet2DModel
 
     from ddim_core.checkpoint import load_checkpoint
     from ddim_core.sampling import ImageNoise, sample
@@ -71,40 +71,72 @@ def sampling_figures(checkpoint: Path) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     loaded = load_checkpoint(checkpoint)
     shape = (loaded.channels, loaded.resolution, loaded.resolution)
-    noise = ImageNoise(0, range(100), shape)
-    x = noise.x_T()
-    t = torch.full((100,), 500)
     spec = SamplerSpec(50, eta=1.0)
 
-    def ours() -> None:
+    def draw(start: int, n: int) -> None:
+        noise = ImageNoise(0, range(start, start + n), shape)
         with torch.inference_mode():
-            for _ in sample(loaded.model, loaded.schedule, spec, x, noise):
+            for _ in sample(loaded.model, loaded.schedule, spec, noise.x_T(), noise):
                 pass
 
-    def bare() -> None:
+    visited: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def remember(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        visited.append((x, t))
+        return loaded.model(x, t)
+
+    noise = ImageNoise(0, range(BATCH), shape)
+    with torch.inference_mode():
+        for _ in sample(remember, loaded.schedule, spec, noise.x_T(), noise):
+            pass
+
+    def bare() -> None:  # the same calls
         with torch.inference_mode():
-            for _ in range(50):
+            for x, t in visited:
                 loaded.model(x, t)
 
-    plain = UNet2DModel.from_pretrained(checkpoint / "unet").eval()
+    def everywhere() -> None:  # as the flow does: one thread a core, its own batches
+        with ThreadPoolExecutor(
+            os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            list(pool.map(lambda start: draw(start, BATCH), range(0, PEER_IMAGES, BATCH)))
+
+    few = diffusers_loop(checkpoint, 100, 1)
+    many = diffusers_loop(checkpoint, PEER_IMAGES, os.cpu_count() or 1)
+    for work in (bare, everywhere, few, many):
+        work()  # unmeasured: the first calls choose kernels
+    pairs = [
+        ("sampling loop / its bare U-Net calls, S = 50", lambda: draw(0, BATCH), bare),
+        (f"diffusers' DDIM loop / ours, all cores, N = {PEER_IMAGES}", many, everywhere),
+        ("diffusers' DDIM loop / ours, one thread, N = 100", few, lambda: draw(0, 100)),
+    ]
+    return [figure(name, *in_turn(a, b, REPEATS)) for name, a, b in pairs]
+
+
+def diffusers_loop(checkpoint: Path, n: int, threads: int) -> Callable[[], None]:
+    """The loop of diffusers' DDIMPipeline, without its progress bar, in batches like ours."""
+    import torch
+    from diffusers import DDIMScheduler, UNet2DModel
+
+    unet = UNet2DModel.from_pretrained(checkpoint / "unet").eval()
     scheduler = DDIMScheduler.from_pretrained(checkpoint / "scheduler")
     scheduler.set_timesteps(50)
+    shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
     generator = torch.Generator().manual_seed(0)
 
-    def diffusers() -> None:  # the loop of its DDIMPipeline, without its progress bar
-        image = x
-        with torch.inference_mode():
-            for step in scheduler.timesteps:
-                output = plain(image, step).sample
-                image = scheduler.step(
-                    output, step, image, eta=1.0, generator=generator
-                ).prev_sample
+    def loop() -> None:
+        torch.set_num_threads(threads)
+        for start in range(0, n, BATCH):
+            image = torch.randn((min(BATCH, n - start), *shape), generator=generator)
+            with torch.inference_mode():
+                for step in scheduler.timesteps:
+                    output = unet(image, step).sample
+                    image = scheduler.step(
+                        output, step, image, eta=1.0, generator=generator
+                    ).prev_sample
+        torch.set_num_threads(1)
 
-    ours(), bare(), diffusers()  # unmeasured: the first calls choose kernels
-    return [
-        figure("sampling loop / its bare U-Net calls, S = 50", *in_turn(ours, bare, REPEATS)),
-        figure("diffusers' DDIM loop / ours, S = 50", *in_turn(diffusers, ours, REPEATS)),
-    ]
+    return loop
 
 
 def grid_figures(checkpoint: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,9 @@ the R rounds that there can be (a union bound over the looks), and within a roun
 
 Cells are compared by FID_inf where every cell has it, since the bias of N images differs between
 cells and moves with N; else by FID at the N of the round.
+
+Where the budget ends before the race, what is left of it completes the cells of the lowest
+distances: of these the best is told by rows that a full grid would have.
 """
 
 from __future__ import annotations
@@ -100,8 +103,8 @@ class Outcome:
     Attributes:
         rulings: Of each cell, by place.
         decided: Whether the goal is reached at the asked confidence.
-        leader: Place of the cell with the lowest distance among those not beaten; None if all
-            failed.
+        leader: Place of the cell with the lowest distance among those not beaten (of those completed,
+            where the budget ended the race); None if all failed.
         images, images_full: Drawn in all, and what a full grid draws.
         rounds: Looks taken, of how many there could be.
         by_fid_inf: Whether cells were compared by FID_inf (else by FID, biased at N images).
@@ -138,8 +141,13 @@ def allocate(nfe: Sequence[int], score: Score, rules: Rules) -> Outcome:
         active = race.active()
         if len(active) < 2 and race.looks:
             break
-        affordable = race.n + (rules.budget - sum(race.images)) // max(len(active), 1)
-        n = min(n, affordable)
+        left = rules.budget - sum(race.images)
+        if left < len(active) * (n - race.n):
+            leaders = race.lowest(active)[: left // (rules.most - race.n)]
+            if leaders and rules.goal == "best":
+                race.complete(score(leaders, rules.most))
+                break
+            n = race.n + left // max(len(active), 1)
         if n <= race.n:
             break
         race.look(active, n, score(active, n))
@@ -155,6 +163,7 @@ class _Race:
         self.images = [0] * len(nfe)
         self.rows: dict[int, Row] = {}
         self.failed: set[int] = set()
+        self.completed: list[int] = []
         # beats[j, i]: the test by which i was found worse than j
         self.beats: dict[tuple[int, int], PairedDifference] = {}
 
@@ -175,6 +184,19 @@ class _Race:
                 better, worse = (j, i) if test.value > 0.0 else (i, j)
                 found = test if worse == i else judge(rows[j], rows[i])
                 self.beats.setdefault((better, worse), found)
+
+    def lowest(self, cells: Sequence[int]) -> list[int]:
+        """The unbeaten of some cells, the lowest distance first."""
+        column = "fid_inf" if self.by_fid_inf else "fid"
+        unbeaten = [i for i in cells if i in self.rows and not self.beaten(i)]
+        return sorted(unbeaten, key=lambda i: float(self.rows[i][column]))
+
+    def complete(self, rows: Mapping[int, Row]) -> None:
+        """Takes the final rows of cells that no further look will test."""
+        for i in rows:
+            self.images[i] = self.rules.most
+        self.rows |= rows
+        self.completed = list(rows)
 
     def rivals(self, i: int) -> list[int]:
         """The cells that decide about i: any, or those that cost no more."""
@@ -202,8 +224,9 @@ class _Race:
     def outcome(self) -> Outcome:
         rulings = tuple(self._ruling(i) for i in range(len(self.nfe)))
         left = [i for i in self.rows if rulings[i].status not in ("beaten", "failed")]
-        column = "fid_inf" if self.by_fid_inf else "fid"
-        leader = min(left, key=lambda i: float(self.rows[i][column])) if left else None
+        leader = min(self.completed, key=lambda i: float(self.rows[i]["fid"]), default=None)
+        if leader is None and left:
+            leader = self.lowest(left)[0]
         return Outcome(
             rulings=rulings,
             decided=bool(left) and all(r.status != "open" for r in rulings),

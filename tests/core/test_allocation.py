@@ -95,6 +95,20 @@ def test_the_budget_is_never_exceeded_and_spent_to_its_end(budget: int) -> None:
     assert budget - 4 < outcome.images <= budget
 
 
+def test_what_a_spent_budget_leaves_completes_the_lowest_cells_and_the_best_of_them_leads() -> None:
+    cells = Cells([3.0, 3.0, 3.0, 3.0, 9.0], seed=3)
+    outcome = race(cells, 5, budget=11_000)
+    assert not outcome.decided
+    completed, n = cells.asked[-1]
+    assert (n, len(completed)) == (4096, 1)
+    assert outcome.leader in completed
+    before = cells.asked[-2]
+    lowest = min(before[0], key=lambda i: float(cells.images[: before[1], i].mean()))
+    assert completed == [lowest]
+    assert outcome.images <= 11_000
+    assert sorted(r.n_images for r in outcome.rulings)[-1] == 4096
+
+
 def test_a_budget_below_the_first_round_is_refused() -> None:
     with pytest.raises(ValueError, match=r"budget is 1023 images; .* 4 cells times 256 = 1024"):
         race(Cells([1.0] * 4), 4, budget=1023)
