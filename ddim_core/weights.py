@@ -81,7 +81,7 @@ def model_folder(place: str, what: str, local_only: bool = False) -> Path:
     folder = Path(place)
     if not folder.is_dir():
         folder = _hub_folder(place, WEIGHTS[0], what, local_only)
-        if not (folder / WEIGHTS[0]).is_file():  # such as OpenAI's own CLIP
+        if not (folder / WEIGHTS[0]).is_file():
             folder = _hub_folder(place, WEIGHTS[1], what, local_only)
     if not (folder / CONFIG).is_file() or not any((folder / name).is_file() for name in WEIGHTS):
         raise ValueError(
