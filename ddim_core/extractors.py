@@ -37,6 +37,7 @@ PRETRAINED = {
     "clip-vit-b-32": Pretrained(ClipFeatures, "clean", CLIP_HUB_ID, folder=True),
     "dinov2-vit-b-14": Pretrained(Dinov2Features, "clean", DINOV2_HUB_ID, folder=True),
 }
+FEW_PIXELS = 32 * 32 * 3
 EXTRACTORS = ("classifier", "pixels", *PRETRAINED)
 
 
@@ -113,13 +114,20 @@ def open_extractor(choice: ExtractorChoice) -> NetworkFeatures:
     return known.open(choice.weights or known.hub_id or "", choice.resize)
 
 
-def every_choice(own: ExtractorChoice) -> list[ExtractorChoice]:
-    """Returns every protocol that can be had without a download: the own extractor and the others
-    whose usual weights are on this machine, each with every resize, and pixels."""
+def every_choice(own: ExtractorChoice, n_values: int) -> list[ExtractorChoice]:
+    """Returns every protocol that can be had without a download.
+
+    These are the own extractor and the others whose usual weights are on this machine, each with
+    every resize; and pixels, where an image has at most 32x32x3 values, so that it costs seconds.
+
+    Args:
+        own: The extractor that was asked for, with its weights.
+        n_values: Height x width x channels of an image.
+    """
     others = [ExtractorChoice(name) for name in at_hand() if name != own.name]
     pretrained = [choice for choice in (own, *others) if choice.name in PRETRAINED]
     resized = [replace(choice, resize=how) for choice in pretrained for how in RESIZES]
-    return [*resized, ExtractorChoice("pixels")]
+    return resized + [ExtractorChoice("pixels")] * (n_values <= FEW_PIXELS)
 
 
 def at_hand() -> list[str]:

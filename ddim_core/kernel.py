@@ -7,12 +7,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ddim_core.feature_rows import BLOCK, FeatureRows, check_columns, places
 from ddim_core.moments import Floats
 
 SUBSETS, SEED = 100, 2020
+Bools = NDArray[np.bool_]
 
 
 class Kernel(NamedTuple):
@@ -151,40 +152,46 @@ def mmd2_unbiased(
 
 def _mmd2(a: FeatureRows, b: FeatureRows, kernel: Kernel) -> float:
     n, m = len(a), len(b)
-    one_a, one_b = np.ones((n, 1)), np.ones((m, 1))
+    one_a, one_b = np.ones((n, 1), dtype=np.bool_), np.ones((m, 1), dtype=np.bool_)
     within_a = within_sums(a, one_a, kernel)[0] / (n * (n - 1))
     within_b = within_sums(b, one_b, kernel)[0] / (m * (m - 1))
     across = across_sums(a, b, one_a, one_b, kernel)[0] / (n * m)
     return float(within_a + within_b - 2.0 * across)
 
 
-def indicators(chosen: np.ndarray, n: int) -> Floats:
-    """Subsets [s, size] of n rows as columns of ones and zeros, [n, s]."""
-    columns = np.zeros((n, len(chosen)))
+def indicators(chosen: np.ndarray, n: int) -> Bools:
+    """Subsets [s, size] of n rows as columns, [n, s]: whether a row is in a subset.
+
+    One byte each: as numbers, 100 subsets of 50,000 rows would outweigh all else in memory.
+    """
+    columns = np.zeros((n, len(chosen)), dtype=np.bool_)
     for s, rows in enumerate(chosen):
-        columns[rows, s] = 1.0
+        columns[rows, s] = True
     return columns
 
 
-def within_sums(x: FeatureRows, in_x: Floats, kernel: Kernel) -> Floats:
+def numbers(members: Bools) -> Floats:
+    """Ones and zeros of a block of indicators."""
+    return members.astype(np.float64)
+
+
+def within_sums(x: FeatureRows, in_x: Bools, kernel: Kernel) -> Floats:
     """The kernel's sum over each subset's pairs of different rows, subsets as `indicators`."""
     total = np.zeros(in_x.shape[1])
     for i, j, values in kernel_blocks(x, kernel):
-        part = np.einsum("is,is->s", in_x[i], values @ in_x[j])
+        part = np.einsum("is,is->s", numbers(in_x[i]), values @ numbers(in_x[j]))
         total += part if i == j else 2.0 * part
     return total
 
 
-def across_sums(
-    x: FeatureRows, y: FeatureRows, in_x: Floats, in_y: Floats, kernel: Kernel
-) -> Floats:
+def across_sums(x: FeatureRows, y: FeatureRows, in_x: Bools, in_y: Bools, kernel: Kernel) -> Floats:
     """The kernel's sum over each subset's pairs of a row of x and one of y."""
     total = np.zeros(in_x.shape[1])
     for i, rows in x.blocks():
         left = rows.astype(np.float64)
         for j, others in y.blocks():
             values = kernel(left, others.astype(np.float64))
-            total += np.einsum("is,is->s", in_x[i], values @ in_y[j])
+            total += np.einsum("is,is->s", numbers(in_x[i]), values @ numbers(in_y[j]))
     return total
 
 
@@ -192,7 +199,7 @@ def within_subsets(x: FeatureRows, chosen: np.ndarray, kernel: Kernel) -> Floats
     """The same for subsets [s, size] given by their rows, by whichever way is cheaper."""
     if len(x) ** 2 <= chosen.size * chosen.shape[1]:
         return within_sums(x, indicators(chosen, len(x)), kernel)
-    one = np.ones((chosen.shape[1], 1))
+    one = np.ones((chosen.shape[1], 1), dtype=np.bool_)
     return np.array([within_sums(_take(x, rows), one, kernel)[0] for rows in chosen])
 
 

@@ -12,11 +12,13 @@ from ddim_core.feature_rows import FeatureRows, check_columns
 from ddim_core.jackknife import half_width, jackknife
 from ddim_core.kernel import (
     SUBSETS,
+    Bools,
     Kernel,
     across_sums,
     draw_subsets,
     indicators,
     kernel_blocks,
+    numbers,
     usual_subset_size,
     within_subsets,
 )
@@ -55,7 +57,7 @@ def kernel_score(
     second term is what a mean of so many of them scatters. The first is the delete-one-group
     jackknife of the MMD^2 of all pairs, over the groups of generated images.
 
-    Memory: two blocks of rows, one block of the kernel matrix, and n x 100 indicators.
+    Memory: two blocks of rows, one block of the kernel matrix, and some 240 bytes an image.
 
     Args:
         generated: Features [n, d], n >= 2.
@@ -67,9 +69,9 @@ def kernel_score(
     size = usual_subset_size(n, m)
     drawn = draw_subsets(n, m, SUBSETS, size)
     in_x, in_y = indicators(drawn.of_x, n), indicators(drawn.of_y, m)
-    in_group = np.zeros((n, len(groups)))
+    in_group = np.zeros((n, len(groups)), dtype=np.bool_)
     for g, group in enumerate(groups):
-        in_group[group, g] = 1.0
+        in_group[group, g] = True
 
     subset_within, group_within = _within(generated, in_x, in_group, kernel)
     subset_across, group_across = _across(generated, reference, in_x, in_y, in_group, kernel)
@@ -91,28 +93,26 @@ def kernel_score(
     return KernelScore(kid, se, kid - half, kid + half, std, size)
 
 
-def _within(
-    x: FeatureRows, in_x: Floats, in_group: Floats, kernel: Kernel
-) -> tuple[Floats, Floats]:
+def _within(x: FeatureRows, in_x: Bools, in_group: Bools, kernel: Kernel) -> tuple[Floats, Floats]:
     """Sums over each subset's pairs, and over the pairs of each two groups [G, G]."""
     n_subsets, n_groups = in_x.shape[1], in_group.shape[1]
     subsets, groups = np.zeros(n_subsets), np.zeros((n_groups, n_groups))
     both = np.hstack([in_x, in_group])
     for i, j, values in kernel_blocks(x, kernel):
-        sums = values @ both[j]
-        part = np.einsum("is,is->s", in_x[i], sums[:, :n_subsets])
-        pairs = in_group[i].T @ sums[:, n_subsets:]
+        sums = values @ numbers(both[j])
+        part = np.einsum("is,is->s", numbers(in_x[i]), sums[:, :n_subsets])
+        pairs = numbers(in_group[i]).T @ sums[:, n_subsets:]
         subsets += part if i == j else 2.0 * part
         groups += pairs if i == j else pairs + pairs.T
     return subsets, groups
 
 
 def _across(
-    x: FeatureRows, y: FeatureRows, in_x: Floats, in_y: Floats, in_group: Floats, kernel: Kernel
+    x: FeatureRows, y: FeatureRows, in_x: Bools, in_y: Bools, in_group: Bools, kernel: Kernel
 ) -> tuple[Floats, Floats]:
     """Sums over each subset's pairs, and over the pairs of each group with all of y [G]."""
     left = np.hstack([in_x, in_group])
-    right = np.hstack([in_y, np.ones((len(y), in_group.shape[1]))])
+    right = np.hstack([in_y, np.ones((len(y), in_group.shape[1]), dtype=np.bool_)])
     sums = across_sums(x, y, left, right, kernel)
     return sums[: in_x.shape[1]], sums[in_x.shape[1] :]
 

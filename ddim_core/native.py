@@ -2,33 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from ddim_core.decode import resized
-from ddim_core.images import Reading, open_source
-from ddim_core.sources import ALL
-from ddim_core.specs import ImageSpec, require_at_least
+from ddim_core.decode import FORMATS, BrokenImageError, decode, resized
+from ddim_core.images import open_source
+from ddim_core.sources import ALL, Source, printable
+from ddim_core.specs import require_at_least
+
+ORIENTATION = 0x0112  # EXIF
 
 
-def native_images(
-    place: str, split: str = ALL, resolution: int | None = None
-) -> Iterator[NDArray[np.uint8]]:
-    """Yields the images of a data set in a fixed order, each uint8 [h, w, 1 or 3] of its own size.
+@dataclass
+class NativeImages:
+    """The images of a data set in a fixed order, each uint8 [h, w, 1 or 3] of its own size.
 
     No more than one is in memory.
 
-    Args:
-        place: See `images.open_source`.
+    Attributes:
+        source: Where they are, see `images.open_source`.
         split: A part of it; `all` takes everything.
         resolution: Resize the short side to so many pixels and crop the centre, as a data set is
             prepared for a model of this size; None keeps the native size.
+        read: Makes pixels of a file's bytes: `decode`, or `as_stored`.
+        n_otherwise: Of those read so far, how many the other reader makes other pixels of.
 
     Raises:
-        ValueError: If there is no such set or split, it is empty, or an image cannot be read.
+        ValueError: While iterating, at an image that cannot be read, or if there is none.
+    """
+
+    source: Source
+    split: str
+    resolution: int | None
+    read: Callable[[bytes], Image.Image]
+    n_otherwise: int = 0
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        row = None
+        for row in self.source.rows(self.split):
+            try:
+                data = row.read()
+                image = self.read(data)
+                self.n_otherwise += _is_read_two_ways(data)
+            except (BrokenImageError, OSError) as error:
+                raise ValueError(f"{row.where} {printable(str(error))}") from error
+            pixels = np.asarray(
+                image if self.resolution is None else resized(image, self.resolution)
+            )
+            yield pixels if pixels.ndim == 3 else pixels[:, :, None]
+        if row is None:
+            raise ValueError(f"{self.source.name} {self.split} has no image")
+
+
+def native_images(
+    place: str,
+    split: str = ALL,
+    resolution: int | None = None,
+    read: Callable[[bytes], Image.Image] = decode,
+) -> NativeImages:
+    """Opens a data set to read its images one by one; the arguments are those of `NativeImages`.
+
+    Raises:
+        ValueError: If there is no such set or split.
     """
     if resolution is not None:
         require_at_least("resolution", resolution, 1)
@@ -36,9 +77,32 @@ def native_images(
     if split not in (ALL, *source.splits):
         there_is = ", ".join([ALL, *source.splits])
         raise ValueError(f"{Path(place).name} has no split {split!r}; it has {there_is}")
-    for image in Reading(source, split, ImageSpec()):
-        pixels = np.asarray(image if resolution is None else resized(image, resolution))
-        yield pixels if pixels.ndim == 3 else pixels[:, :, None]
+    return NativeImages(source, split, resolution, read)
+
+
+def as_stored(data: bytes) -> Image.Image:
+    """Reads one image as torch-fidelity, pytorch-fid and clean-fid do: `convert("RGB")`.
+
+    That shows the colours below transparent pixels, and leaves a photograph lying on its side
+    that its EXIF orientation would turn; `decode` does neither.
+
+    Raises:
+        BrokenImageError: As `decode`.
+    """
+    decode(data)  # refuses what is damaged, too large or too deep
+    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        return opened.convert("RGB")
+
+
+def _is_read_two_ways(data: bytes) -> bool:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+        # A PNG would be decoded in search of what is not there.
+        may_turn = "exif" in header.info or header.format == "TIFF"
+        turned = may_turn and header.getexif().get(ORIENTATION, 1) != 1
+        if not (turned or header.has_transparency_data):
+            return False
+    one, other = decode(data).convert("RGB"), as_stored(data)
+    return one.size != other.size or one.tobytes() != other.tobytes()
 
 
 def is_grey(image: NDArray[np.uint8]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class ClipFeatures(NetworkFeatures):
         resize: `clean` (the usual bicubic), `tf1` (torch-fidelity's) or `torch`.
 
     Raises:
-        ValueError: If the model cannot be had, is no CLIP, or has no safetensors weights.
+        ValueError: If the model cannot be had, is no CLIP, or has no plain weights.
     """
 
     def __init__(self, place: str = CLIP_HUB_ID, resize: str = "clean") -> None:
@@ -61,7 +62,7 @@ class Dinov2Features(NetworkFeatures):
         resize: `clean` (the usual bicubic), `tf1` (torch-fidelity's) or `torch`.
 
     Raises:
-        ValueError: If the model cannot be had, is no DINOv2, or has no safetensors weights.
+        ValueError: If the model cannot be had, is no DINOv2, or has no plain weights.
     """
 
     def __init__(self, place: str = DINOV2_HUB_ID, resize: str = "clean") -> None:
@@ -109,10 +110,10 @@ def _load(kind: Any, config: Any, folder: Path, what: str) -> Any:
     logging.set_verbosity_error()  # it lists CLIP's text weights, which are left out on purpose
     try:
         model, told = kind.from_pretrained(
-            folder, config=config, use_safetensors=True, local_files_only=True,
+            folder, config=config, weights_only=True, local_files_only=True,
             output_loading_info=True, dtype=torch.float32,
         )  # fmt: skip
-    except (OSError, LookupError, RuntimeError, SafetensorError) as error:
+    except (OSError, LookupError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise ValueError(f"{folder.name} cannot be opened as {what}: {_first(error)}") from error
     finally:
         logging.set_verbosity(said)

@@ -14,8 +14,8 @@ from torch import Tensor
 from ddim_core.digest import file_digest
 
 CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-MODEL_FILES = (CONFIG, WEIGHTS)
+# The first that is there counts; the second is read as plain tensors only.
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def read_state(path: Path, what: str) -> dict[str, Tensor]:
@@ -76,35 +76,43 @@ def model_folder(place: str, what: str, local_only: bool = False) -> Path:
         local_only: Take what is on this machine, and ask no one.
 
     Raises:
-        ValueError: If it cannot be had, or lacks its configuration or safetensors weights.
+        ValueError: If it cannot be had, or lacks its configuration or weights.
     """
     folder = Path(place)
     if not folder.is_dir():
-        from huggingface_hub import snapshot_download  # slow to import
-        from huggingface_hub.errors import HFValidationError
-
-        try:
-            folder = Path(
-                snapshot_download(
-                    place, allow_patterns=list(MODEL_FILES), local_files_only=local_only
-                )
-            )
-        except (OSError, HFValidationError, ValueError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(
-                f"the weights {place!r} of {what} are no local folder, and the Hugging Face hub "
-                f"did not give them ({reason}); give a folder with {CONFIG} and {WEIGHTS}"
-            ) from error
-    missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
-    if missing:
+        folder = _hub_folder(place, WEIGHTS[0], what, local_only)
+        if not (folder / WEIGHTS[0]).is_file():
+            folder = _hub_folder(place, WEIGHTS[1], what, local_only)
+    if not (folder / CONFIG).is_file() or not any((folder / name).is_file() for name in WEIGHTS):
         raise ValueError(
-            f"{place!r} lacks {' and '.join(missing)}; {what} is read from {CONFIG} and {WEIGHTS} "
-            "(pickled weights are not read: they can run code)"
+            f"{place!r} lacks {CONFIG} or weights; {what} is read from {CONFIG} and "
+            f"{' or '.join(WEIGHTS)}"
         )
     return folder
 
 
+def model_files(folder: Path) -> tuple[str, str]:
+    """Names what a model folder's network is made of: its configuration and its weights."""
+    return CONFIG, next(name for name in WEIGHTS if (folder / name).is_file())
+
+
+def _hub_folder(place: str, weights: str, what: str, local_only: bool) -> Path:
+    from huggingface_hub import snapshot_download  # slow to import
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(
+            snapshot_download(place, allow_patterns=[CONFIG, weights], local_files_only=local_only)
+        )
+    except (OSError, HFValidationError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"the weights {place!r} of {what} are no local folder, and the Hugging Face hub "
+            f"did not give them ({reason}); give a folder with {CONFIG} and {WEIGHTS[0]}"
+        ) from error
+
+
 def folder_digest(folder: Path) -> str:
     """The sha256 of {name: digest} of what a model folder's network is made of."""
-    manifest = {name: file_digest(folder / name) for name in MODEL_FILES}
+    manifest = {name: file_digest(folder / name) for name in model_files(folder)}
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

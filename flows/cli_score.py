@@ -37,6 +37,12 @@ def score(
     save_stats: Annotated[
         Path | None, option("Write the reference's statistics, as pytorch-fid reads them (.npz).")
     ] = None,
+    as_stored: Annotated[
+        bool, typer.Option("--as-stored", help="Drop alpha and orientation, as peers do.")
+    ] = False,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="Also by every other extractor and resize at hand.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Score one set of images against another, with intervals and the protocol.
@@ -48,12 +54,18 @@ def score(
     with one_sentence():
         check_writable()
         from tasks.score_command import ScoreRequest, run_score
+        from tasks.score_matrix import score_matrix
         from tasks.score_text import as_text
 
         request = ScoreRequest(
-            generated, reference, features, feature_weights, resize, split, resolution, save_stats
-        )
+            generated, reference, features, feature_weights, resize, split, resolution, save_stats,
+            as_stored,
+        )  # fmt: skip
+        if matrix and reference is None:
+            raise ValueError("a matrix of protocols needs two sets of images")
         result = run_score(request)
+        if matrix:
+            result["matrix"] = score_matrix(request, result)
         typer.echo(json.dumps(result, indent=2) if as_json else as_text(result))
 
 

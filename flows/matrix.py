@@ -10,8 +10,6 @@ from tasks.extractor import ready_extractor
 from tasks.protocol_matrix import protocol_matrix
 from tasks.store import ArtifactRef
 
-MOST_PIXELS = 32 * 32 * 3  # as features, in a figure that is to cost seconds
-
 
 def best_cell_matrix(
     request: GridRequest,
@@ -37,10 +35,7 @@ def best_cell_matrix(
     best = min(range(len(rows)), key=lambda i: rows[i]["fid"])
     own = request.extractor()
     n_pixels = reference_images["resolution"] ** 2 * reference_images["channels"]
-    choices = [
-        choice for choice in every_choice(own) if choice.name != "pixels" or n_pixels <= MOST_PIXELS
-    ]
-    extractors = [ready_extractor(choice) for choice in choices]
+    extractors = [ready_extractor(choice) for choice in every_choice(own, n_pixels)]
     if own.name == "classifier":
         extractors = [extractor, *extractors]
     n_images, execution = request.matrix_images, request.execution()

@@ -13,7 +13,7 @@ from ddim_core.extractors import ExtractorChoice, open_extractor
 from ddim_core.features import FeatureRecord, PixelFeatures
 from ddim_core.image_set import ImageSet
 from ddim_core.specs import ClassifierSpec, Execution
-from ddim_core.weights import MODEL_FILES
+from ddim_core.weights import model_files
 from tasks import store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef
@@ -56,10 +56,11 @@ def ready_extractor(choice: ExtractorChoice) -> ArtifactRef:
     if choice.name == "pixels":
         return _stored(PixelFeatures(1, 1, 1).record, None)
     extractor = open_extractor(choice)
+    place = extractor.weights
     weights = (
-        store.put_files({name: (extractor.weights / name).read_bytes() for name in MODEL_FILES})
-        if extractor.weights.is_dir()
-        else store.put(extractor.weights.read_bytes(), "weights")
+        store.put_files({name: (place / name).read_bytes() for name in model_files(place)})
+        if place.is_dir()
+        else store.put(place.read_bytes(), "weights")
     )
     return _stored(extractor.record, weights)
 

@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
+from ddim_core.decode import decode
 from ddim_core.digest import code_digest, digest
 from ddim_core.extractors import ExtractorChoice, open_extractor
 from ddim_core.features import FeatureExtractor, PixelFeatures, features_of, in_groups
 from ddim_core.interop import Statistics, read_npz
-from ddim_core.native import in_channels, is_grey, native_images
+from ddim_core.native import NativeImages, in_channels, is_grey, native_images
 from ddim_core.pair_score import FeatureSet
 from ddim_core.sources import ALL
 from tasks import store
@@ -41,20 +43,31 @@ class Place:
         found: Statistics, features [n, d], or shards of images that come one by one.
         row: The table's row, where it is a cell.
         grey: Whether the first image has no colour.
+        files: Where they are read from files, the reading.
     """
 
     name: str
     found: Statistics | NDArray[Any] | list[Images]
     row: dict[str, Any] | None = None
     grey: bool = False
+    files: NativeImages | None = None
 
     @property
     def has_images(self) -> bool:
         return isinstance(self.found, list)
 
 
-def open_place(name: str, split: str = ALL, resolution: int | None = None) -> Place:
+def open_place(
+    name: str,
+    split: str = ALL,
+    resolution: int | None = None,
+    read: Callable[[bytes], Image.Image] = decode,
+) -> Place:
     """Finds out what a name stands for: an .npz, a cell's digest, or a set of images.
+
+    Args:
+        name: Of the place.
+        split, resolution, read: Of a set of images, see `NativeImages`.
 
     Raises:
         ValueError: If it is none of these.
@@ -71,9 +84,10 @@ def open_place(name: str, split: str = ALL, resolution: int | None = None) -> Pl
         row = find_cell(name)
         shards: list[Images] = [list(shard) for shard in cell_shards(row)]
         return Place(name, shards, row, is_grey(next(iter(shards[0]))))
-    coming = native_images(name, split, resolution)
+    files = native_images(name, split, resolution, read)
+    coming = iter(files)
     first = next(coming)  # what cannot be read is said before any network is opened
-    return Place(name, [chain([first], coming)], grey=is_grey(first))
+    return Place(name, [chain([first], coming)], grey=is_grey(first), files=files)
 
 
 def opener(choice: ExtractorChoice | None, places: list[Place]) -> Opener:

@@ -12,7 +12,8 @@ def as_text(result: dict[str, Any]) -> str:
             f"statistics of {result['n_images']} images, {result['n_features']} features: "
             f"{result['saved']}"
         )
-    return "\n".join([*_scores(result), "", *_protocol(result["protocol"]), *_notes(result)])
+    protocol = _protocol(result["protocol"])
+    return "\n".join([*_scores(result), *_matrix(result), "", *protocol, *_notes(result)])
 
 
 def _scores(result: dict[str, Any]) -> list[str]:
@@ -21,9 +22,11 @@ def _scores(result: dict[str, Any]) -> list[str]:
     if result["fid_inf"] is not None:
         lines.append(f"FID_inf      {_with_interval(result, 'fid_inf')}")
     elif result["group_sizes"]:
-        lines.append("FID_inf      not identifiable: too few images for the number of features")
+        lines.append(f"FID_inf      not identifiable: {result['n_images']} images are too few for "
+                     f"{result['n_features']} features")  # fmt: skip
     if result["kid"] is not None:
-        lines.append(f"KID x 1000   {1000 * result['kid']:.5g}   unbiased; spread between subsets "
+        lines.append(f"KID x 1000   {_with_interval(result, 'kid', 1000)}   unbiased, subsets of "
+                     f"{result['kid_subset_size']}, spread between them "
                      f"{1000 * result['kid_std']:.3g}")  # fmt: skip
     if result["precision"] is not None:
         lines.append(f"precision    {result['precision']:.4f}   recall {result['recall']:.4f}")
@@ -35,10 +38,23 @@ def _scores(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _with_interval(result: dict[str, Any], name: str) -> str:
+def _with_interval(result: dict[str, Any], name: str, scale: float = 1.0) -> str:
     low, high = result[f"{name}_low"], result[f"{name}_high"]
-    interval = "no interval" if low is None or high is None else f"[{low:.6g}, {high:.6g}]"
-    return f"{result[name]:.7g} {interval}"
+    interval = "no interval"
+    if low is not None and high is not None:
+        interval = f"[{scale * low:.6g}, {scale * high:.6g}]"
+    return f"{scale * result[name]:.7g} {interval}"
+
+
+def _matrix(result: dict[str, Any]) -> list[str]:
+    """The same images by every protocol, if that was asked for."""
+    lines = [
+        f"  {line['extractor']:>16} {line['resize']:>6} {line['n_features']:>6} features   FID "
+        f"{_with_interval(line, 'fid')}   KID x 1000 {_with_interval(line, 'kid', 1000)}"
+        for line in result.get("matrix", [])
+    ]
+    said = "the same images by every protocol at hand (never compare one line with another):"
+    return ["", said, *lines] if lines else []
 
 
 def _protocol(protocol: dict[str, Any]) -> list[str]:
@@ -50,11 +66,13 @@ def _protocol(protocol: dict[str, Any]) -> list[str]:
     if protocol["resize"] not in (None, "none"):
         lines.append(f"resize       {protocol['resize']}: {protocol['resize_filter']}, by "
                      f"{protocol['resize_library']}; then {protocol['scaling']}")  # fmt: skip
-    lines.append(
-        f"images       {protocol['native_size'] or 'unknown size'} against "
-        f"{protocol['reference_native_size'] or 'unknown size'}, data resize "
-        f"{protocol['data_resize']}, split {protocol['split']}"
-    )
+    sizes = (protocol["native_size"], protocol["reference_native_size"])
+    if any(sizes):
+        prepared = f", data resize {protocol['data_resize']}, split {protocol['split']}"
+        lines.append(
+            f"images       {sizes[0] or 'unknown size'} against {sizes[1] or 'unknown size'}"
+            + (prepared if sizes[1] else "")
+        )
     if protocol["sampler"]:
         settings = ", ".join(f"{name} {value}" for name, value in protocol["sampler"].items())
         lines.append(f"sampler      {settings}, seed {protocol['seed']}")

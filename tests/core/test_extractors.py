@@ -17,6 +17,7 @@ from ddim_core.network_features import NetworkFeatures
 from ddim_core.resize import resized
 from ddim_core.specs import RESIZES
 from ddim_core.vision import ClipFeatures, Dinov2Features
+from ddim_core.weights import model_files, model_folder
 from tests.networks import (
     pytorch_fid_network,
     randomise,
@@ -249,12 +250,11 @@ def test_what_is_no_weights_file_is_refused(clip: Path, dinov2: Path, tmp_path: 
         Dinov2Features(str(clip))
 
 
-def test_model_folders_have_safetensors_and_nothing_missing(dinov2: Path, tmp_path: Path) -> None:
+def test_model_folders_lack_nothing(dinov2: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     (tmp_path / "config.json").write_text((dinov2 / "config.json").read_text())
-    (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle")
-    with pytest.raises(ValueError, match=r"lacks model\.safetensors"):
+    with pytest.raises(ValueError, match=r"lacks config\.json or weights"):
         Dinov2Features(str(tmp_path))
     weights = load_file(dinov2 / "model.safetensors")
     weights.pop("layernorm.weight")
@@ -263,6 +263,56 @@ def test_model_folders_have_safetensors_and_nothing_missing(dinov2: Path, tmp_pa
         ValueError, match=r"lacks 1 weights of dinov2-vit-b-14, among them layernorm"
     ):
         Dinov2Features(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", [ClipFeatures, Dinov2Features])
+def test_pickled_weights_are_read_as_plain_tensors_or_not_at_all(
+    kind: Callable[[str], NetworkFeatures], clip: Path, dinov2: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    whole = clip if kind is ClipFeatures else dinov2
+    (tmp_path / "config.json").write_text((whole / "config.json").read_text())
+    pickled = tmp_path / "pytorch_model.bin"
+    torch.save(load_file(whole / "model.safetensors"), pickled)
+    same = kind(str(tmp_path))
+    assert np.array_equal(same(IMAGES), kind(str(whole))(IMAGES))
+    ran = tmp_path / "ran"
+    torch.save({"weight": Planted(ran)}, pickled)
+    with pytest.raises(ValueError, match="cannot be opened as"):
+        kind(str(tmp_path))
+    pickled.write_bytes(b"no pickle")
+    with pytest.raises(ValueError, match="cannot be opened as"):
+        kind(str(tmp_path))
+    assert not ran.exists()
+
+
+class Planted:
+    """A pickle that makes a file when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_weights_of_the_hub_are_its_safetensors_or_else_its_pickle(
+    dinov2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def snapshot_download(place: str, allow_patterns: list[str], local_files_only: bool) -> str:
+        asked.append(allow_patterns)
+        there = {"config.json", "pytorch_model.bin"} & set(allow_patterns)
+        for name in there:
+            (tmp_path / name).write_bytes(b"{}")
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    folder = model_folder("owner/name", "clip-vit-b-32")
+    assert model_files(folder) == ("config.json", "pytorch_model.bin")
+    assert asked == [["config.json", "model.safetensors"], ["config.json", "pytorch_model.bin"]]
 
 
 def test_a_hub_that_is_out_of_reach_is_said_in_one_sentence() -> None:

@@ -1,9 +1,14 @@
 """The kernel distance: closed forms, unbiasedness, and the two ways to sum."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from ddim_core.feature_rows import FeatureRows
 from ddim_core.kernel import Kernel, kid, mmd2_unbiased, usual_subset_size
+from ddim_core.kernel_score import kernel_score
+from ddim_core.score import groups_of
 
 
 def features(n: int, d: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -96,3 +101,16 @@ def test_the_usual_subset_is_a_thousand_or_all_there_is():
     assert usual_subset_size(5000, 2000) == 1000
     assert usual_subset_size(300, 5000) == 300
     assert usual_subset_size(5000, 64) == 64
+
+
+def test_memory_hardly_grows_with_the_images():
+    peaks = []
+    for n in (2048, 8192):  # whole blocks
+        made = FeatureRows.of_array(np.random.default_rng(0).normal(size=(n, 2)))
+        groups = groups_of(made)
+        tracemalloc.start()
+        kernel_score(made, groups, FeatureRows.of_array(made.shards[0][:1200]))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # 240 bytes an image; with numbers in place of bytes as indicators it was 1,920.
+    assert (peaks[1] - peaks[0]) / (8192 - 2048) < 600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
+from ddim_core.native import as_stored, native_images
 from flows.cli import app
 from tests.networks import pytorch_fid_network, save_clip, save_fid_inception
 
@@ -150,8 +152,9 @@ def test_the_text_shows_value_interval_counts_and_protocol(
     done = ddim("score", *folders, "--features", "clip-vit-b-32", "--feature-weights", str(clip))
     assert done.exit_code == 0, done.output
     for wanted in ("FID", "[", "N = 4 against 4", "clip-vit-b-32 features", "clean: bicubic",
-                   "native sizes differ (24x32 and 20x20)", "CMMD", "KID"):  # fmt: skip
+                   "native sizes differ (24x32 and 20x20)", "CMMD"):  # fmt: skip
         assert wanted in done.stdout
+    assert re.search(r"KID x 1000 +\S+ \[\S+, \S+\] +unbiased, subsets of 4,", done.stdout)
 
 
 def test_a_second_score_takes_its_features_from_the_store(
@@ -179,6 +182,7 @@ def test_a_second_score_takes_its_features_from_the_store(
         (["{dark}", "{bright}", "--features", "pixels", "--resolution", "0"], "resolution is 0"),
         (["{dark}", "{bright}", "--save-stats", "stats"], "its name must end in .npz"),
         (["{dark}", "{bright}", "--features", "clip-vit-b-32"], "'openai/clip-vit-base-patch32'"),
+        (["{dark}", "--matrix", "--save-stats", "a.npz"], "a matrix of protocols needs two sets"),
     ],
 )
 def test_what_cannot_be_scored_is_one_sentence(
@@ -195,3 +199,96 @@ def test_resolution_prepares_both_sets_as_for_a_model(folders: tuple[str, str]) 
     found = scored(*folders, "--features", "pixels", "--resolution", "8")
     assert found["n_features"] == 8 * 8 * 3
     assert found["protocol"]["data_resize"] == "pillow-bicubic to 8x8"
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["--resolution", "8"], "resolution and as-stored are for files of images"),
+        (["--as-stored"], "resolution and as-stored are for files of images"),
+        (["--split", "test"], "y.npz has no splits"),
+        (["--features", "pixels"], "features, weights and resize are for images"),
+        (["--matrix"], "a matrix of protocols needs two sets of images"),
+    ],
+)
+def test_what_would_change_nothing_of_numbers_is_refused(
+    tmp_path: Path, words: list[str], wanted: str
+) -> None:
+    x, y = str(tmp_path / "x.npz"), str(tmp_path / "y.npz")
+    np.savez(x, features=RANDOM.normal(size=(9, 3)))
+    np.savez(y, features=RANDOM.normal(size=(9, 3)))
+    refused = ddim("score", x, y, *words)
+    assert refused.exit_code == 2
+    assert wanted in refused.stderr
+    protocol = scored(x, y)["protocol"]
+    assert protocol["data_resize"] is protocol["split"] is None  # no claim where nothing is known
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [("RGB", "png"), ("L", "png"), ("RGBA", "png"), ("P", "png"), ("LA", "png"), ("RGB", "jpg")],
+)
+def test_files_are_read_as_the_peers_read_them_where_that_is_asked_for(
+    tmp_path: Path, mode: str, suffix: str
+) -> None:
+    from pytorch_fid.fid_score import ImagePathDataset
+    from torch_fidelity.datasets import ImagesPathDataset
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    bands = Image.new(mode, (1, 1)).getbands()
+    shape = (13, 7, len(bands)) if len(bands) > 1 else (13, 7)
+    pixels = RANDOM.integers(0, 256, shape, dtype=np.uint8)
+    image = Image.fromarray(DARK[0]).quantize(9) if mode == "P" else Image.fromarray(pixels, mode)
+    path = tmp_path / f"image.{suffix}"
+    image.save(path, exif=exif)
+    stored = native_images(str(tmp_path), read=as_stored)
+    (ours,) = stored
+    assert np.array_equal(ours.transpose(2, 0, 1), ImagesPathDataset([str(path)])[0])
+    assert np.array_equal(ours, np.asarray(ImagePathDataset([path])[0]))
+    assert stored.n_otherwise == 1
+    upright = native_images(str(tmp_path))
+    (turned,) = upright
+    assert turned.shape[:2] == ours.shape[1::-1]
+    assert upright.n_otherwise == 1
+
+
+def test_opaque_images_are_read_in_one_way_and_transparent_ones_are_told_of(
+    tmp_path: Path,
+) -> None:
+    for name, alpha in (("opaque", 255), ("clear", 9)):
+        (tmp_path / name).mkdir()
+        for i, pixels in enumerate(DARK):
+            image = Image.fromarray(pixels)
+            image.putalpha(alpha)
+            image.save(tmp_path / name / f"{i}.png")
+    clear, opaque = str(tmp_path / "clear"), str(tmp_path / "opaque")
+    laid = scored(clear, opaque, "--features", "pixels", "--resolution", "4")
+    assert laid["fid"] > 0.1
+    assert [n for n in laid["notes"] if "4 images of" in n and "laid over white" in n]
+    stored = scored(clear, opaque, "--features", "pixels", "--resolution", "4", "--as-stored")
+    assert stored["fid"] == pytest.approx(0.0, abs=1e-12)
+    assert len([n for n in stored["notes"] if "read as stored" in n]) == 1
+    assert any("both sets are the same images" in note for note in stored["notes"])
+
+
+def test_the_matrix_shows_the_same_images_by_every_resize_and_by_pixels(
+    tmp_path: Path, inception: Path
+) -> None:
+    for name, images in (("a", DARK), ("b", BRIGHT)):
+        np.savez(tmp_path / f"{name}.npz", np.stack([image[:20, :20] for image in images]))
+    words = (str(tmp_path / "a.npz"), str(tmp_path / "b.npz"), "--features", "inception-v3-clean",
+             "--feature-weights", str(inception))  # fmt: skip
+    whole = scored(*words, "--matrix")
+    lines = {(line["extractor"], line["resize"]): line for line in whole["matrix"]}
+    assert list(lines) == [
+        ("inception-v3", "clean"), ("inception-v3", "tf1"), ("inception-v3", "torch"),
+        ("pixels", "none"),
+    ]  # fmt: skip
+    assert lines["inception-v3", "clean"]["fid"] == whole["fid"]
+    alone = scored(*words[:2], "--features", "inception-v3-tf1", *words[4:])
+    assert lines["inception-v3", "tf1"]["fid"] == alone["fid"] != whole["fid"]
+    assert len({line["fid"] for line in lines.values()}) == 4
+    text = ddim("score", *words, "--matrix").stdout
+    assert "never compare one line with another" in text
+    assert text.count("inception-v3 ") >= 3
