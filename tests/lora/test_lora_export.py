@@ -21,6 +21,7 @@ from ddim_core.lora_specs import LoraSpec, PictureSpec
 ALL = ("attention", "feed-forward", "convolutions")
 KINDS = {
     "plain": {},
+    "dropout": {"dropout": 0.5, "text_encoder": True},  # of training alone
     "alpha": {"alpha": 9.0},
     "rslora": {"rslora": True, "alpha": 3.0},
     "everything": {"targets": ALL, "text_encoder": True, "rslora": True},
