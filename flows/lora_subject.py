@@ -33,6 +33,7 @@ from tasks.store import ArtifactRef, check_writable
 # Suits the embedded base and its five pictures of 16 pixels.
 RECIPE: dict[str, Any] = {
     "rank": 8,
+    "targets": ["attention", "feed-forward", "convolutions"],
     "steps": 190,
     "batch_size": 5,
     "learning_rate": 2e-3,
