@@ -19,6 +19,7 @@ from ddim_core.batches import in_fixed_batches
 from ddim_core.classifier import ClassifierNet
 from ddim_core.emoji_scenes import BACKGROUNDS, NEW_SUBJECT, SUBJECTS, Scene, draw_all
 from ddim_core.features import require_images
+from ddim_core.loading import LOADING
 from ddim_core.pixels import from_uint8
 from ddim_core.seeding import seeded_weights
 from ddim_core.specs import require_at_least, settle_types
@@ -137,7 +138,8 @@ class EmojiJudge:
             about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][HEADER])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{len(data)} bytes are no stored judge of emoji") from error
-        network = JudgeNet(about["resolution"], about["width"], about["n_features"])
+        with LOADING:
+            network = JudgeNet(about["resolution"], about["width"], about["n_features"])
         network.load_state_dict(safetensors.torch.load(data))
         return cls(network, about)
 
@@ -146,7 +148,7 @@ def train_judge(spec: JudgeSpec) -> EmojiJudge:
     """Trains the judge on random views of all drawings; every draw follows from the seed."""
     scenes = random_views(spec.views, np.random.default_rng([spec.seed, 0]))
     unseen = random_views(1, np.random.default_rng([spec.seed, 1]))
-    with seeded_weights(spec.seed):
+    with LOADING, seeded_weights(spec.seed):
         network = JudgeNet(spec.resolution, spec.width, spec.n_features)
     _fit(network.train(), spec, from_uint8(draw_all(scenes, spec.resolution)), _labels(scenes))
     about: dict[str, Any] = asdict(spec)

@@ -15,6 +15,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+from ddim_core.loading import LOADING
+
 BATCH = 32
 
 
@@ -93,8 +95,9 @@ def _open(folder: Path, *kinds: str) -> tuple[Any, Any]:
             f"{folder} holds a model of type {kind!r}; it must be a folder of {' or '.join(kinds)}"
         )
     try:
-        model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        with LOADING:
+            model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} cannot be opened: {error}") from error
     return model.eval().requires_grad_(False), processor

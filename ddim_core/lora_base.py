@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from ddim_core.digest import digest, file_digest
+from ddim_core.loading import LOADING
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
@@ -23,7 +23,6 @@ VARIANTS = ["*fp16*", "*non_ema*"]
 
 transformers_logging.disable_progress_bar()  # a bar for each part that is opened tells nothing
 diffusers_logging.disable_progress_bar()
-LOADING = Lock()  # libraries change global defaults while they build a network
 
 
 def locate_base(name: str) -> Path:

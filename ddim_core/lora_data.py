@@ -140,7 +140,9 @@ def decode(data: bytes, where: str) -> Image.Image:
             layers = upright.convert("RGBA")
             white = Image.new("RGBA", layers.size, "white")
             return Image.alpha_composite(white, layers).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{where} cannot be read as an image: its form is not known") from error
+    except (OSError, SyntaxError) as error:
         raise ValueError(f"{where} cannot be read as an image: {error}") from error
 
 

@@ -34,7 +34,7 @@ Rows = NDArray[np.uint8] | NDArray[np.float32]
 MEANINGS: dict[str, tuple[str, int]] = {
     "style_distance": ("Frechet distance to the style's own images", -1),
     "base_distance": ("Frechet distance to the base's own images", 0),
-    "style_probability": ("probability of the new style, by the judge", 1),
+    "style_probability": ("probability of OpenMoji's style, by the judge", 1),
     "asked_subject": ("share with the subject asked for, by the judge", 1),
     "asked_background": ("share with the background asked for, by the judge", 1),
     "clip_t": ("cosine of picture and prompt, by CLIP", 1),

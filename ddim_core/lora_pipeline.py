@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,14 @@ def pipeline_with(
 ) -> Any:
     """Returns the base's pipeline with trained weights laid over it.
 
+    Without the training's dropout: peft's would be active in every picture drawn, and, by the
+    metadata of an exported file, in those of whoever loads it with diffusers.
+
     Raises:
         ValueError: If the weights are those of another LoRA.
     """
     pipeline = load_pipeline(base)
-    attach(pipeline.unet, encoders_of(pipeline), spec)
+    attach(pipeline.unet, encoders_of(pipeline), replace(spec, dropout=0.0))
     set_weights(trainable(pipeline.unet, encoders_of(pipeline)), weights)
     return pipeline.to(device)
 

@@ -37,7 +37,7 @@ def reload_apart(base: Path, file: Path, prompt: str, spec: PictureSpec) -> dict
     picture, under the name `picture`.
 
     Raises:
-        ValueError: If it fails; the message is the end of what that Python said.
+        RuntimeError: If it fails; the message is the end of what that Python said.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "reloaded.safetensors")
@@ -49,7 +49,7 @@ def reload_apart(base: Path, file: Path, prompt: str, spec: PictureSpec) -> dict
         ]  # fmt: skip
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise ValueError(f"{file.name} cannot be loaded: {done.stderr.strip()[-500:]}")
+            raise RuntimeError(f"{file.name} cannot be loaded: {done.stderr.strip()[-500:]}")
         return load_file(out)
 
 

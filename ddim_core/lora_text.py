@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from string import punctuation
 from typing import Any
 
 import torch
@@ -67,23 +68,27 @@ def encode(encoders: Sequence[Any], ids: Sequence[Tensor]) -> tuple[Tensor, Tens
     return states, outputs[1][0]
 
 
-def unknown_words(tokenizer: Any, prompt: str) -> dict[str, list[str]]:
-    """Returns the words of a prompt that are not one token, each with the tokens it becomes."""
-    words = {word: tokenizer.tokenize(word) for word in prompt.split()}
+def unknown_words(tokenizer: Any, prompts: Sequence[str]) -> dict[str, list[str]]:
+    """Returns the words of prompts that are not one token, each with the tokens it becomes.
+
+    Punctuation around a word is no part of it.
+    """
+    words = dict.fromkeys(w.strip(punctuation) for prompt in prompts for w in prompt.split())
+    pieces = {word: tokenizer.tokenize(word) for word in words if word}
     return {
         word: tokens
-        for word, tokens in words.items()
+        for word, tokens in pieces.items()
         if len(tokens) != 1 or tokens[0] == tokenizer.unk_token
     }
 
 
-def unknown_words_warning(tokenizer: Any, prompt: str) -> str | None:
-    """Says in a sentence which words of a prompt the tokenizer does not know, if any."""
-    unknown = unknown_words(tokenizer, prompt)
+def unknown_words_warning(tokenizer: Any, prompts: Sequence[str]) -> str | None:
+    """Says in a sentence which words of prompts the tokenizer does not know, if any."""
+    unknown = unknown_words(tokenizer, prompts)
     if not unknown:
         return None
     parts = (f"{word!r} becomes {' + '.join(ts) or 'nothing'}" for word, ts in unknown.items())
     return (
-        f"the tokenizer does not know every word of {prompt!r} as one token: {'; '.join(parts)}; "
+        f"the tokenizer does not know every word of the prompts as one token: {'; '.join(parts)}; "
         "training still works, but a rare word that is one token is learnt faster and leaks less"
     )

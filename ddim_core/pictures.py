@@ -12,7 +12,8 @@ import torch
 from diffusers.utils import logging
 from numpy.typing import NDArray
 
-from ddim_core.lora_base import LOADING, load_pipeline
+from ddim_core.loading import LOADING
+from ddim_core.lora_base import load_pipeline
 from ddim_core.noise import ImageNoise
 from ddim_core.pixels import to_uint8
 

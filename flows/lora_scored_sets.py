@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -91,18 +92,31 @@ def embedded_subject_sets(training: ArtifactRef, how: PromptSet) -> list[ScoredS
     ]  # fmt: skip
 
 
+def unnamed_subjects(captions: Sequence[str]) -> list[str]:
+    """Prompts of the embedded base's subjects that no caption names: it is not trained on them."""
+    text = " ".join(captions)
+    return list(_one_each([s for s in SUBJECTS if not re.search(rf"\b{s}\b", text)]))
+
+
 def style_sets(
-    training: ArtifactRef, captions: Sequence[str], held_out: Sequence[str], how: PromptSet
+    training: ArtifactRef,
+    captions: Sequence[str],
+    held_out: Sequence[str],
+    real: ArtifactRef | None,
+    how: PromptSet,
 ) -> list[ScoredSet]:
-    """A user's style: prompts it was not trained on where some are given, and its captions."""
-    known = {"training": training, "style": training}
+    """A user's style: prompts it was not trained on where some are given, and its captions.
+
+    `real` are images that it was not trained on, for the copy risk.
+    """
+    known = {"training": training, "style": training, "real": real}
     asked: tuple[tuple[PromptRole, Sequence[str]], ...] = (
         ("held-out", held_out),
-        ("trained", captions),
+        ("trained", _first(captions)),
     )
     return [
         ScoredSet(
-            replace(how, role=role, prompts=_first(prompts), per_prompt=STYLE_PER_PROMPT), known
+            replace(how, role=role, prompts=_distinct(prompts), per_prompt=STYLE_PER_PROMPT), known
         )
         for role, prompts in asked
         if prompts
@@ -114,18 +128,22 @@ def subject_sets(
     captions: Sequence[str],
     classes: Sequence[str],
     held_out: Sequence[str],
+    real: ArtifactRef | None,
     how: PromptSet,
 ) -> list[ScoredSet]:
-    """A user's subject: its instance prompts, its class's, and others where some are given."""
+    """A user's subject: its instance prompts, its class's, and others where some are given.
+
+    `real` are images of it that it was not trained on, for the copy risk.
+    """
     roles: tuple[tuple[PromptRole, Sequence[str], dict[str, Any]], ...] = (
-        ("instance", captions, {"subject": training}),
-        ("class", classes, {}),
+        ("instance", _first(captions), {"subject": training}),
+        ("class", _first(classes), {}),
         ("other", held_out, {}),
     )
     return [
         ScoredSet(
-            replace(how, role=role, prompts=_first(prompts), per_prompt=SUBJECT_PER_PROMPT),
-            {"training": training, **own},
+            replace(how, role=role, prompts=_distinct(prompts), per_prompt=SUBJECT_PER_PROMPT),
+            {"training": training, "real": real, **own},
         )
         for role, prompts, own in roles
         if prompts
@@ -143,5 +161,9 @@ def _drawings(style: Style, subjects: Sequence[str], how: PromptSet) -> Artifact
     return draw_scenes(scenes, how.resolution)
 
 
+def _distinct(prompts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(prompts))
+
+
 def _first(prompts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(prompts))[:MOST_PROMPTS]
+    return _distinct(prompts)[:MOST_PROMPTS]

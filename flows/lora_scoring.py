@@ -40,7 +40,8 @@ class Scoring:
     Attributes:
         kind: `style` or `subject`.
         scales: 0 first; only it means that nothing is scored.
-        embedded: The data are the embedded ones, which the judge knows.
+        embedded: The data are the embedded ones.
+        judged: The base is the embedded one, whose subjects the judge knows.
         models: Folders of `clip` and `dino`, where they are given.
         how: Sampling settings of all prompt sets.
     """
@@ -48,6 +49,7 @@ class Scoring:
     kind: str
     scales: tuple[float, ...]
     embedded: bool
+    judged: bool
     models: Mapping[str, str]
     how: PromptSet
 
@@ -58,20 +60,21 @@ def scoring(kind: str, given: Mapping[str, Any], plan: LoraPlan) -> Scoring:
     Raises:
         ValueError: For the first that cannot be.
     """
-    embedded = not given["data"]
-    usual = EMBEDDED_SCALES if not given["base"] else SCALES
+    judged = not given["base"]
+    usual = EMBEDDED_SCALES if judged else SCALES
     asked = given["scales"]
     return Scoring(
         kind=kind,
         scales=require_scales(usual if asked is None else tuple(asked)),
-        embedded=embedded,
+        embedded=not given["data"],
+        judged=judged,
         models={
             name: str(model_folder(name, given[name])) for name in ("clip", "dino") if given[name]
         },
         how=PromptSet(
             role="trained",
             prompts=("",),
-            steps=EMBEDDED_STEPS if embedded else plan.pictures.steps,
+            steps=EMBEDDED_STEPS if judged else plan.pictures.steps,
             guidance=plan.pictures.guidance,
             resolution=plan.pictures.resolution,
             seed=plan.pictures.seed,
@@ -114,15 +117,15 @@ def score_lora(
     """
     if len(asked.scales) == 1 or not sets:
         return {"report": None, "table": None, "scorecard": [], "reading": []}
-    batch_size = EMBEDDED_BATCH if asked.embedded else BATCH
+    batch_size = EMBEDDED_BATCH if asked.judged else BATCH
     execution = Execution(device=plan.execution.device, batch_size=batch_size, threads=1)
     extractor: Any = (
         train_emoji_judge.submit(JudgeSpec(resolution=plan.latents.resolution), Execution())
-        if asked.embedded
+        if asked.judged
         else thumbnails()
     )
     drawn = [_submit_sweep(plan, record["lora"], asked, scored, execution) for scored in sets]
-    if asked.embedded:
+    if asked.judged:
         extractor = extractor.result()
     rows: list[dict[str, Any]] = []
     for scored, (sweep, other) in zip(sets, drawn, strict=True):
@@ -166,7 +169,7 @@ def _report(
 ) -> dict[str, Any]:
     table = write_lora_rows(rows)
     curve = _validation(plan, record, held_out) if held_out else []
-    judge = {key: extractor[key] for key in ("accuracy", "n_test")} if asked.embedded else None
+    judge = {key: extractor[key] for key in ("accuracy", "n_test")} if asked.judged else None
     report = render_lora_report(
         rows, [scored.asked for scored in sets],
         [[future.result() for future in sweep] for sweep, _ in drawn],

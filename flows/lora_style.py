@@ -8,7 +8,7 @@ from prefect import flow
 
 from ddim_core.lora_specs import LoraSpec
 from flows.lora_request import LoraPlan, plan
-from flows.lora_scored_sets import embedded_style_sets, style_sets
+from flows.lora_scored_sets import embedded_style_sets, style_sets, unnamed_subjects
 from flows.lora_scoring import held_out_images, score_lora, scoring
 from flows.lora_training import train_and_export
 from flows.runners import ONE_TASK_A_CORE
@@ -117,11 +117,12 @@ def lora_style(
     images = _images(data, asked)
     held_out = held_out_images("style", validation_data, asked, how)
     record = train_and_export(asked, images)
-    sets = (
-        style_sets(images, captions_of(images), score_prompts or [], how.how)
-        if data
-        else embedded_style_sets(images, how.how)
-    )
+    if data:
+        captions = captions_of(images)
+        others = score_prompts or (unnamed_subjects(captions) if how.judged else [])
+        sets = style_sets(images, captions, others, held_out, how.how)
+    else:
+        sets = embedded_style_sets(images, how.how)
     return record | score_lora(asked, record, how, sets, held_out)
 
 

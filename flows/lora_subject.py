@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ddim_core.lora_data import has_captions
 from ddim_core.lora_specs import LoraSpec
 from flows.lora_request import LoraPlan, plan
-from flows.lora_scored_sets import embedded_subject_sets, subject_sets
+from flows.lora_scored_sets import embedded_subject_sets, subject_sets, unnamed_subjects
 from flows.lora_scoring import held_out_images, score_lora, scoring
 from flows.lora_training import train_and_export
 from flows.runners import ONE_TASK_A_CORE
@@ -33,6 +33,7 @@ from tasks.store import ArtifactRef, check_writable
 # Suits the embedded base and its five pictures of 16 pixels.
 RECIPE: dict[str, Any] = {
     "rank": 8,
+    "targets": ["attention", "feed-forward", "convolutions"],
     "steps": 190,
     "batch_size": 5,
     "learning_rate": 2e-3,
@@ -131,7 +132,8 @@ def lora_subject(
         device, threads, processes, gradient_checkpointing: See `LoraExecution`.
 
     Returns:
-        What `train_and_export` and `score_lora` return, and `warnings`, in words.
+        What `train_and_export` and `score_lora` return, and `warning`, of words that the
+        tokenizer does not know, or None.
 
     Raises:
         ValueError: If the request cannot be.
@@ -142,8 +144,8 @@ def lora_subject(
     how = scoring("subject", given, asked)
     images = _images(data, instance_prompt, asked)
     captions = captions_of(images)
-    warnings = check_words(captions, asked.location)
-    for warning in warnings:
+    warning = check_words(captions, asked.location)
+    if warning:
         _warn(warning)
     held_out = held_out_images("subject", validation_data, asked, how)
     classes = (
@@ -157,12 +159,12 @@ def lora_subject(
             asked.digests, location=asked.location, execution=asked.execution,
         )  # fmt: skip
     record = train_and_export(asked, images, drawn)
-    sets = (
-        subject_sets(images, captions, classes, score_prompts or [], how.how)
-        if data
-        else embedded_subject_sets(images, how.how)
-    )
-    return record | score_lora(asked, record, how, sets, held_out) | {"warnings": warnings}
+    if data:
+        others = score_prompts or (unnamed_subjects([*captions, *classes]) if how.judged else [])
+        sets = subject_sets(images, captions, classes, others, held_out, how.how)
+    else:
+        sets = embedded_subject_sets(images, how.how)
+    return record | score_lora(asked, record, how, sets, held_out) | {"warning": warning}
 
 
 def _warn(text: str) -> None:

@@ -39,7 +39,7 @@ def write_card(
     """
     folder = places.local_dir("loras", record["name"])
     folder.mkdir(parents=True, exist_ok=True)
-    files = [_copied(record[layout], folder) for layout in ("lora", "kohya")]
+    files = [_copied(record["lora"], folder, ""), _copied(record["kohya"], folder, "_kohya")]
     _grid([_training_images(record["data"])], folder / "training.png")
     rows = [store.get_arrays(stage["pictures"])["images"] for stage in record["validation"]]
     if rows:
@@ -78,9 +78,9 @@ def _told(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _copied(ref: ArtifactRef, folder: Path) -> str:
+def _copied(ref: ArtifactRef, folder: Path, ending: str) -> str:
     source = next(iter(store.get_folder(ref).glob("*.safetensors")))
-    name = source.name if source.name.startswith("pytorch") else f"{source.stem}_kohya.safetensors"
+    name = f"{source.stem}{ending}.safetensors"
     shutil.copyfile(source, folder / name)
     return name
 

@@ -38,7 +38,7 @@ def export_lora(
         weight and of a pixel (0..255).
 
     Raises:
-        ValueError: If a layout does not give back the weights exactly.
+        RuntimeError: If a layout does not give back the weights exactly.
     """
     torch.set_num_threads(execution.threads)
     place = Path(location)
@@ -65,7 +65,7 @@ def _compared(
 ) -> dict[str, float]:
     odd = sorted(set(trained) ^ set(reloaded))
     if odd:
-        raise ValueError(f"the {layout} file does not give back the LoRA: {odd[0]} is missing")
+        raise RuntimeError(f"the {layout} file does not give back the LoRA: {odd[0]} is missing")
     weights = {
         name: float((trained[name].double() - reloaded[name].double()).abs().max())
         for name in trained
@@ -73,7 +73,7 @@ def _compared(
     }
     worst = max(weights, key=lambda name: weights[name])
     if weights[worst] != 0.0:
-        raise ValueError(
+        raise RuntimeError(
             f"the {layout} file does not give back the LoRA: {worst} differs by {weights[worst]:g}"
         )
     pixels = (trained[PICTURE].int() - reloaded[PICTURE].int()).abs().max()

@@ -75,7 +75,7 @@ def publish_lora_report(name: str, report: dict[str, Any], rows: list[dict[str, 
 
     Returns the page's place.
     """
-    folder = f"lora-{name[:12]}"
+    folder = f"lora-{name}"
     place = places.data_url("reports", folder, "index.html")
     store.write_whole(place, store.get(report["page"]))
     for figure, ref in report["figures"].items():

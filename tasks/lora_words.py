@@ -11,8 +11,7 @@ from ddim_core.lora_text import unknown_words_warning
 
 
 @task(name="check-words")
-def check_words(prompts: list[str], location: str) -> list[str]:
-    """Returns one warning for each prompt with words that are not one token."""
+def check_words(prompts: list[str], location: str) -> str | None:
+    """Returns a warning that names the words that are not one token, or None."""
     tokenizer = load_tokenizers(Path(location))[0]
-    found = (unknown_words_warning(tokenizer, prompt) for prompt in dict.fromkeys(prompts))
-    return [warning for warning in found if warning]
+    return unknown_words_warning(tokenizer, prompts)

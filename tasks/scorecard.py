@@ -15,8 +15,10 @@ from ddim_core.emoji_judge import EmojiJudge, asked_in
 from ddim_core.images import load_images
 from ddim_core.likeness_models import ClipModel, DinoModel, ThumbnailFeatures
 from ddim_core.lora_measures import MEANINGS, Knowledge, PictureFeatures, take_measures
+from ddim_core.lora_reading import SHARES
 from ddim_core.scorecard import Measure, change
 from ddim_core.scorecard_specs import PRIOR, PromptSet
+from ddim_core.uncertainty import PairedDifference
 from tasks import store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef
@@ -62,7 +64,7 @@ def score_pictures(
         style=found.get("style"),
         base=found.get("base"),
         subject=found.get("subject"),
-        asked=asked_in(asked.texts, aliases) if isinstance(space, EmojiJudge) else None,
+        asked=_asked(asked, aliases) if isinstance(space, EmojiJudge) else None,
         prior=asked.role in PRIOR,
         clip=ClipModel(Path(location["clip"])) if "clip" in models else None,
         dino=DinoModel(Path(location["dino"])) if "dino" in models else None,
@@ -97,9 +99,24 @@ def _plain(measured: dict[str, Measure], before: dict[str, Measure]) -> dict[str
             "value": measure.value,
             "low": measure.low,
             "high": measure.high,
-            "change": None if moved is None else asdict(moved),
+            "change": None if moved is None else _change(name, moved),
         }
     return out
+
+
+def _change(name: str, moved: PairedDifference) -> dict[str, float]:
+    """As plain values; a share cannot change by more than 1."""
+    found = asdict(moved)
+    if name in SHARES:
+        found |= {"low": max(moved.low, -1.0), "high": min(moved.high, 1.0)}
+    return found
+
+
+def _asked(asked: PromptSet, aliases: dict[str, str]) -> dict[str, list[str]] | None:
+    """What the judge should find; it does not know a subject of the user's own."""
+    if asked.role == "instance" and not aliases:
+        return None
+    return asked_in(asked.texts, aliases)
 
 
 def _extractor(ref: ArtifactRef) -> PictureFeatures:

@@ -13,6 +13,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.time import get_current_time_millis
 from prefect import task
 
+from ddim_core.digest import digest
 from ddim_core.lora_measures import MEANINGS
 from tasks import places, store
 
@@ -23,7 +24,9 @@ PARAMETERS = ("kind", "base", "data", "rank", "alpha", "training_steps", "steps"
 
 @task(name="track-scorecard", retries=2, retry_delay_seconds=2)
 def track_scorecard(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
-    """Logs a scorecard's rows and report under its identity, once; returns its run's id.
+    """Logs a scorecard's rows and report, once; returns its run's id.
+
+    Known by the LoRA and by what was scored: other scales or prompts make another run.
 
     A measure of a set of prompts is the metric `<prompts>.<measure>`, its step the scale in
     hundredths.
@@ -33,15 +36,17 @@ def track_scorecard(name: str, rows: list[dict[str, Any]], report: dict[str, Any
     with FileLock(lock):
         client = MlflowClient()
         experiment = _experiment(client)
-        found = client.search_runs([experiment], f"tags.`ddim.identity` = '{name}'")
+        scored = [[row["row_digest"], row["code_digest"]] for row in rows]
+        identity = f"{name}-{digest(scored)[:12]}"
+        found = client.search_runs([experiment], f"tags.`ddim.identity` = '{identity}'")
         if found and found[0].info.status == "FINISHED":
             return str(found[0].info.run_id)
         first = rows[0]
         run = found[0] if found else client.create_run(
             experiment,
-            run_name=f"{first['kind']} {first['data']} {name[:8]}",
+            run_name=name,
             tags={
-                "ddim.identity": name,
+                "ddim.identity": identity,
                 "ddim.lora": first["lora_digest"],
                 "ddim.base": first["base_digest"],
                 "ddim.code": first["code_digest"],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 
 import numpy as np
 import pytest
+from accelerate import init_empty_weights
 from numpy.typing import NDArray
 
 from ddim_core.emoji_judge import EmojiJudge, JudgeSpec, asked_in, expected_of, train_judge
@@ -20,6 +22,7 @@ from ddim_core.emoji_scenes import (
     style_scenes,
     subject_scenes,
 )
+from ddim_core.loading import LOADING
 from ddim_core.lora_measures import MEANINGS, Knowledge, take_measures
 from ddim_core.scorecard import (
     Measure,
@@ -218,6 +221,19 @@ def test_a_stored_judge_answers_as_the_trained_one() -> None:
     assert again.digest == judge().digest
     np.testing.assert_array_equal(again(images), judge()(images))
     assert again.answers(images, expected_of(scenes))["subject"].mean() > 0.7
+
+
+def test_a_judge_is_not_built_while_another_thread_opens_a_pipeline() -> None:
+    """accelerate's context is what diffusers opens a part of a pipeline in; it is not of one thread
+    alone, and layers made meanwhile would have no memory."""
+    content = judge().to_bytes()
+    with ThreadPoolExecutor(2) as pool:
+        with LOADING, init_empty_weights():
+            trained = pool.submit(train_judge, JudgeSpec(views=1, steps=1))
+            stored = pool.submit(EmojiJudge.from_bytes, content)
+            assert not wait([stored], timeout=1.0).done
+        for found in (trained.result().network, stored.result().network):
+            assert {p.device.type for p in found.parameters()} == {"cpu"}
 
 
 def test_words_of_prompts_are_understood_and_unknown_ones_give_nothing() -> None:

@@ -17,10 +17,12 @@ from ddim_core.lora_pipeline import PICTURE, encoders_of, pipeline_with, portrai
 from ddim_core.lora_reload import load_file_into, reload_apart
 from ddim_core.lora_run import CHECKPOINT, run
 from ddim_core.lora_specs import LoraSpec, PictureSpec
+from tasks.lora_export import _compared
 
 ALL = ("attention", "feed-forward", "convolutions")
 KINDS = {
     "plain": {},
+    "dropout": {"dropout": 0.5, "text_encoder": True},  # of training alone
     "alpha": {"alpha": 9.0},
     "rslora": {"rslora": True, "alpha": 3.0},
     "everything": {"targets": ALL, "text_encoder": True, "rslora": True},
@@ -88,3 +90,11 @@ def test_metadata_lets_diffusers_restore_the_scaling(base: Path, tmp_path: Path)
     pipeline.load_lora_weights(files[0].parent)
     layer = next(m for m in pipeline.unet.modules() if hasattr(m, "lora_A"))
     assert list(layer.scaling.values()) == [3.0 / 4**0.5]
+
+
+def test_a_file_that_gives_back_other_weights_fails_the_work_and_names_the_worst() -> None:
+    trained = {name: torch.zeros(2) for name in ("a", "b", PICTURE)}
+    with pytest.raises(RuntimeError, match=r"the kohya file .*: b differs by 0.5"):
+        _compared("kohya", trained, trained | {"b": torch.tensor([0.0, 0.5])})
+    with pytest.raises(RuntimeError, match="b is missing"):
+        _compared("kohya", trained, {k: v for k, v in trained.items() if k != "b"})

@@ -11,6 +11,8 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from ddim_core.lora_data import write_captioned
+from tasks import store
+from tasks.lora_table import SCHEMA, read_lora_table
 
 # What each cached task calls to do its work, where that task looks it up.
 WORK = {
@@ -20,6 +22,10 @@ WORK = {
     "training": "tasks.lora.run",
     "export": "tasks.lora_export.save_kohya",
     "round trip": "tasks.lora_export.reload_apart",
+    "scored pictures": "tasks.scored_pictures.pictures",
+    "scores": "tasks.scorecard.take_measures",
+    "validation loss": "tasks.lora_validation.validation_loss",
+    "report": "tasks.lora_report.measure_curves",
 }
 
 
@@ -37,14 +43,16 @@ def test_a_subjects_lora_is_made_once_and_new_validation_prompts_train_nothing(
 ) -> None:
     from flows.lora_subject import lora_subject
 
-    photos = tmp_path / "photos"
+    photos, unseen = tmp_path / "photos", tmp_path / "unseen"
     write_captioned(noise_pictures(3), photos)
     (photos / "metadata.jsonl").unlink()
+    write_captioned(noise_pictures(3, "a photo of sks cat", seed=1), unseen)
     asked: dict[str, Any] = {
         "base": str(base), "data": str(photos), "instance_prompt": "a photo of sks cat",
         "class_images": 4, "resolution": 16, "steps": 4, "batch_size": 2, "text_encoder": True,
         "learning_rate": 1e-2, "checkpoint_every": 2, "validation_prompts": ["a photo of sks cat"],
-        "picture_steps": 2, "scales": [0.0], "threads": 1, "title": "cat",
+        "picture_steps": 2, "scales": [0.0, 1.0], "validation_data": str(unseen),
+        "score_prompts": ["a red dog"], "threads": 1, "title": "cat",
     }  # fmt: skip
     first = lora_subject(**asked)
     assert first["gate"]["diffusers"]["largest_weight_difference"] == 0.0
@@ -60,18 +68,45 @@ def test_a_subjects_lora_is_made_once_and_new_validation_prompts_train_nothing(
     assert "not stated; ask whoever holds the rights" in card
 
     forbid(monkeypatch, **WORK, pictures="tasks.lora_pictures.draw")
-    assert lora_subject(**asked)["training"] == first["training"]
+    assert lora_subject(**asked) == first
     monkeypatch.undo()
     forbid(monkeypatch, **WORK)
     other = lora_subject(**asked | {"validation_prompts": ["a red dog", "a blue cat"]})
     assert other["training"] == first["training"]
     assert other["validation"] != first["validation"]
+    assert other["scorecard"] == first["scorecard"]
 
     client = MlflowClient()
     (version,) = client.search_model_versions("name = 'lora-cat'")
     assert version.run_id == first["mlflow_run"] == other["mlflow_run"]
     history = client.get_metric_history(first["mlflow_run"], "loss")
     assert sorted(point.step for point in history) == [1, 2, 3, 4]
+    rows = read_lora_table().set_index("row_digest").loc[first["scorecard"]]
+    assert list(rows["prompts"].unique()) == ["instance", "class", "other"]
+    assert (rows.groupby("prompts")["scale"].max() == 1.0).all()
+    assert rows["copy_risk_pixels"].notna().sum() == 2  # of the instance prompts alone
+
+
+def test_other_scales_are_another_run_of_mlflow_and_a_report_is_named_by_its_whole_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tasks import lora_report, tracking_scorecard
+
+    row = dict.fromkeys(SCHEMA.names) | {"kind": "style", "row_digest": "a", "code_digest": "c",
+           "lora_digest": "l", "base_digest": "b", "scale": 1.0, "prompts": "trained"}  # fmt: skip
+    report = {"page": store.put(b"page", "report"), "figures": {}, "reading": ["as read"]}
+    one, again, two = (
+        tracking_scorecard.track_scorecard.fn("a-long-title-0123", rows, report)
+        for rows in ([row], [row], [row, row | {"row_digest": "d"}])
+    )
+    assert one == again != two
+    for artifact in ("create_table_artifact", "create_markdown_artifact"):
+        monkeypatch.setattr(lora_report, artifact, lambda *_, **__: None)
+    places = [
+        lora_report.publish_lora_report.fn(f"a-long-title-{digest}", report, [row])
+        for digest in ("0123", "4567")
+    ]
+    assert places[0] != places[1]
 
 
 @pytest.mark.parametrize(

@@ -20,19 +20,21 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from ddim_core.emoji_scenes import subject_scenes
+from ddim_core.emoji_scenes import SUBJECTS, subject_scenes
 from ddim_core.likeness_models import ClipModel, DinoModel
 from ddim_core.lora_measures import MEANINGS
 from ddim_core.lora_reading import read_scorecard
 from ddim_core.lora_specs import LoraSpec
+from ddim_core.scorecard import Measure
 from ddim_core.scorecard_specs import PromptSet
 from ddim_core.specs import Execution
 from ddim_core.text2image import BaseSpec, caption_tokenizer, new_pipeline, save_base
+from flows.lora_scored_sets import style_sets, unnamed_subjects
 from tasks import places, store
-from tasks.embedded import instance_prompt, subject_folder
+from tasks.embedded import INSTANCE_WORDS, instance_prompt, subject_folder
 from tasks.lora_report import render_lora_report
 from tasks.lora_table import lora_rows, read_lora_table, write_lora_rows
-from tasks.scorecard import score_pictures, thumbnails
+from tasks.scorecard import _asked, _plain, score_pictures, thumbnails
 from tasks.scored_pictures import draw_prompts
 from tasks.vision_models import model_digest, model_folder
 
@@ -150,3 +152,30 @@ def test_every_measure_has_columns_of_its_own(data: Path) -> None:
     for name in MEANINGS:
         for end in ("", "_low", "_high", "_change", "_change_low", "_change_high", "_p_value"):
             assert name + end in names
+
+
+def test_a_share_changes_by_at_most_all_of_it() -> None:
+    before = Measure(0.0, 0.0, 0.1, (0.0, 0.0, 0.0), (1, 1, 1))
+    after = Measure(2 / 3, 0.2, 1.0, (0.5, 0.5, 1.0), (1, 1, 1))
+    found = _plain({"asked_subject": after, "diversity": after},
+                   {"asked_subject": before, "diversity": before})  # fmt: skip
+    assert found["asked_subject"]["change"]["high"] == 1.0 < found["diversity"]["change"]["high"]
+
+
+def test_on_the_embedded_base_a_users_own_style_is_scored_on_subjects_it_does_not_name() -> None:
+    captions = ["a cat emoji on a red background", "panda on blue"]
+    unnamed = unnamed_subjects(captions)
+    assert len(unnamed) == len(SUBJECTS) - 2
+    training = store.ArtifactRef(artifact="t", kind="folder")
+    held_out, trained = style_sets(training, captions, unnamed, None, ASKED)
+    assert (held_out.asked.role, trained.asked.role) == ("held-out", "trained")
+    assert held_out.asked.prompts == tuple(unnamed)  # all of them
+    assert trained.asked.prompts == tuple(captions)
+
+
+def test_the_judge_is_not_asked_for_a_subject_it_does_not_know() -> None:
+    assert _asked(ASKED, {}) is None
+    assert _asked(ASKED, {INSTANCE_WORDS: "unicorn"}) == {
+        "subject": ["unicorn"] * 10,
+        "background": [s.background for s in subject_scenes() for _ in range(2)],
+    }
