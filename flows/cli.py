@@ -15,7 +15,7 @@ from flows.cli_base import train_base
 from flows.cli_data import data
 from flows.cli_deploy import ANY_MORE, deploy_run
 from flows.cli_lora import lora
-from flows.cli_options import integers, numbers, one_sentence, option, stop
+from flows.cli_options import integers, numbers, one_sentence, option, require_writable, stop
 from flows.cli_paper import paper
 from flows.cli_points import swiss_roll
 from flows.cli_score import export, score
@@ -30,7 +30,6 @@ from flows.cli_until import (
 from flows.cli_upkeep import guard, track
 from flows.cli_verdict import curve, verdict
 from flows.cli_watch import announce, watch
-from tasks.store import check_writable
 
 app = typer.Typer(
     help="Which sampler setting should this checkpoint ship with, and did the new one get better?",
@@ -140,7 +139,7 @@ def grid(
 
 def _run_grid(asked: dict[str, Any]) -> None:
     with one_sentence():
-        check_writable()  # before Prefect is imported, which makes its home there
+        require_writable()  # before Prefect is imported, which makes its home there
         from flows.fid_grid import fid_grid
         from flows.request import GridRequest
         from flows.show import show_grid
@@ -203,7 +202,7 @@ def train(
     """Train the small U-Net of a data set, as a folder that diffusers opens."""
     asked = {name: value for name, value in dict(locals()).items() if value is not None}
     with one_sentence():
-        check_writable()
+        require_writable()
         from flows.train_toy import train_toy
 
         typer.echo(f"checkpoint: {train_toy(**asked)['checkpoint']}")

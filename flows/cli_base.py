@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_options import one_sentence, option
-from tasks.store import check_writable
+from flows.cli_options import one_sentence, option, require_writable
 
 
 def train_base(
@@ -25,7 +24,7 @@ def train_base(
     """Train the small text-to-image base of the LoRA commands, and judge its pictures."""
     given: dict[str, Any] = {k: v for k, v in dict(locals()).items() if v is not None}
     with one_sentence():
-        check_writable()
+        require_writable()
         from flows.train_base import base_spec
         from flows.train_base import train_base as train_base_flow
 

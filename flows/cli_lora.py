@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_options import numbers, one_sentence, option
-from tasks.store import check_writable
+from flows.cli_options import numbers, one_sentence, option, require_writable
 
 lora = typer.Typer(help="Train a LoRA: a style or a subject.", no_args_is_help=True)
 
@@ -203,7 +202,7 @@ def _run(kind: str, asked: dict[str, Any]) -> None:
     asked["targets"] = [t.strip() for t in targets.split(",") if t.strip()] if targets else None
     given = {name: value for name, value in asked.items() if value is not None}
     with one_sentence():
-        check_writable()  # before Prefect is imported, which makes its home there
+        require_writable()  # before Prefect is imported, which makes its home there
         from flows.lora_style import lora_style, lora_style_plan
         from flows.lora_subject import lora_subject, lora_subject_plan
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import typer
 
 from ddim_core.redaction import redacted
-from tasks.store import StoreError
+from tasks.store import StoreError, check_writable
 
 
 def option(text: str) -> Any:
@@ -32,16 +32,26 @@ def stop(message: str, code: int) -> NoReturn:
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turns what goes wrong inside into one sentence and an exit code: 2 for bad input or a place
-    that cannot be written, 1 for work that failed."""
+    """Turns what goes wrong inside into one sentence and an exit code: 2 for bad input, 1 for work
+    that failed, as by a disk that fills on the way."""
     try:
         yield
-    except (ValueError, StoreError) as error:
+    except ValueError as error:
         stop(str(error), 2)
+    except StoreError as error:
+        stop(str(error), 1)
     except typer.Exit:
         raise
     except Exception as error:  # the end of the line: a user gets no stack trace
         stop(f"{type(error).__name__}: {error}" if not _planned(error) else str(error), 1)
+
+
+def require_writable() -> None:
+    """Stops before any work, with exit code 2, if DDIM_DATA cannot be written."""
+    try:
+        check_writable()
+    except StoreError as error:
+        stop(str(error), 2)
 
 
 def _planned(error: Exception) -> bool:

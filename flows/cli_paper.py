@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_options import integers, numbers, one_sentence, option
-from tasks.store import check_writable
+from flows.cli_options import integers, numbers, one_sentence, option, require_writable
 
 
 def paper(
@@ -49,7 +48,7 @@ def paper(
 
 def _run(asked: dict[str, Any]) -> None:
     with one_sentence():
-        check_writable()  # before Prefect is imported, which makes its home there
+        require_writable()  # before Prefect is imported, which makes its home there
         from flows.paper import paper as paper_flow
         from flows.paper import paper_request
         from flows.show import show_grid

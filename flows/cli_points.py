@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_options import integers, numbers, one_sentence, option
-from tasks.store import check_writable
+from flows.cli_options import integers, numbers, one_sentence, option, require_writable
 
 
 def swiss_roll(
@@ -38,7 +37,7 @@ def swiss_roll(
 
 def _run(asked: dict[str, Any]) -> None:
     with one_sentence():
-        check_writable()
+        require_writable()
         from flows.runners import with_workers
         from flows.swiss_roll import PointRequest
         from flows.swiss_roll import swiss_roll as swiss_roll_flow

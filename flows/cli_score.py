@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_options import one_sentence, option
-from tasks.store import check_writable
+from flows.cli_options import one_sentence, option, require_writable
 
 
 def score(
@@ -52,7 +51,7 @@ def score(
     features. With --save-stats and one set alone, its statistics are written.
     """
     with one_sentence():
-        check_writable()
+        require_writable()
         from tasks.score_command import ScoreRequest, run_score
         from tasks.score_matrix import score_matrix
         from tasks.score_text import as_text

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_options import one_sentence, option, stop
-from tasks.store import check_writable
+from flows.cli_options import one_sentence, option, require_writable, stop
 
 UntilDecided = Annotated[
     bool,
@@ -39,7 +38,7 @@ def run_until_decided(asked: dict[str, Any]) -> None:
     if refused:
         stop(f"{', '.join(refused)} needs a whole grid; leave out --until-decided", 2)
     with one_sentence():
-        check_writable()  # before Prefect is imported, which makes its home there
+        require_writable()  # before Prefect is imported, which makes its home there
         from flows.show import show_grid
         from flows.until_decided import race_request, until_decided
 

@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_options import one_sentence, option, stop
-from tasks.store import check_writable
+from flows.cli_options import one_sentence, option, require_writable, stop
 
 
 def watch(
@@ -37,6 +36,7 @@ def watch(
     ] = None,
 ) -> None:  # fmt: skip
     """Have every new checkpoint scored once, by the fid-grid deployment or in this process."""
+    require_writable()  # before Prefect is imported, which makes its home there
     if here is None:
         here = not os.environ.get("PREFECT_API_URL")
     asked: dict[str, Any] = {
@@ -63,7 +63,6 @@ def watch(
 
 
 def _look(asked: dict[str, Any]) -> None:
-    check_writable()
     from flows.checkpoint_watch import checkpoint_watch, default_sources
 
     seen = checkpoint_watch(**asked)

@@ -11,11 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 from click.testing import Result
 from grids import PROJECT, GridRun, Project
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.cli_options import one_sentence
+from tasks.store import StoreError
 
 pytestmark = pytest.mark.timeout(180)
 QUICK = [
@@ -172,3 +175,9 @@ def test_a_deployment_is_started_by_its_short_name(server: str, project: Project
     )  # fmt: skip
     assert ended.returncode == 1
     assert "no-such-flow/no-such-flow" in ended.stdout + ended.stderr
+
+
+def test_store_that_fails_on_the_way_is_failed_work_and_not_bad_input() -> None:
+    with pytest.raises(typer.Exit) as ended, one_sentence():
+        raise StoreError("cannot write /a: No space left on device")
+    assert ended.value.exit_code == 1
