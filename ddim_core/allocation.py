@@ -103,8 +103,8 @@ class Outcome:
     Attributes:
         rulings: Of each cell, by place.
         decided: Whether the goal is reached at the asked confidence.
-        leader: Place of the cell with the lowest distance among those not beaten (of those completed,
-            where the budget ended the race); None if all failed.
+        leader: Place of the cell with the lowest distance among those not beaten (where the budget
+            ended the race, among those completed); None if all failed.
         images, images_full: Drawn in all, and what a full grid draws.
         rounds: Looks taken, of how many there could be.
         by_fid_inf: Whether cells were compared by FID_inf (else by FID, biased at N images).
