@@ -27,7 +27,7 @@ from flows.request import PREVIOUS, GridRequest
 from flows.runners import ONE_TASK_A_CORE, task_runner
 from flows.verdict import conclude, judge_grid, settle_baseline
 from tasks.report import publish_report, render_report
-from tasks.store import check_writable
+from tasks.store import StoreError, check_writable
 from tasks.table import cell_digest, write_row
 from tasks.tracking import track_grid
 from tasks.tracking_cells import cells_logged_early
@@ -214,15 +214,27 @@ def _collect(
             shard.add_done_callback(partial(progress.shard_done, futures.cell))
     for score in as_completed(list(by_score)):
         futures = by_score[score]
-        if futures.wait():
-            rows[futures.cell] = landed_row(request, inputs, futures)
-            write_row(rows[futures.cell])
-            log(rows[futures.cell])
-            progress.cell_landed(rows[futures.cell])
+        reason = None if futures.wait() else futures.reason
+        if reason is None:
+            row = landed_row(request, inputs, futures)
+            reason = _unwritten(row)
+        if reason is None:
+            rows[futures.cell] = row
+            log(row)
+            progress.cell_landed(row)
         else:
-            failures.append(f"{futures.cell.label} ({futures.reason})")
+            failures.append(f"{futures.cell.label} ({reason})")
             progress.say(f"failed: {failures[-1]}")
     return [rows[futures.cell] for futures in work if futures.cell in rows], failures
+
+
+def _unwritten(row: dict[str, Any]) -> str | None:
+    """Writes a row; says why where it cannot be."""
+    try:
+        write_row(row)
+    except StoreError as error:
+        return str(error)
+    return None
 
 
 def _report(

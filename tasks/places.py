@@ -50,6 +50,8 @@ def set_environment() -> None:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a server that is away must not hold a grid up
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+        # The store's client repeats requests, and we do: five of its own each time are too many.
+        "AWS_MAX_ATTEMPTS": "2",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_TRACKING_URI": f"sqlite:///{local_dir('mlflow.db')}",

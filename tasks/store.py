@@ -28,6 +28,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 ATTEMPTS, PAUSE_SECONDS = 4, 0.5  # of an object store; the pause doubles
 T = TypeVar("T")
 
+_silent: set[str] = set()  # stores whose last answer did not come, however often it was asked for
+
 
 # What identifies a stored artefact: `artifact`, its sha256, and `kind`, for people; what a task
 # knows besides (counts, seconds) may stand beside them.
@@ -123,16 +125,27 @@ def names_below(url: str) -> list[str]:
 
 
 def _patiently(url: str, work: Callable[[], T]) -> T:
-    """Asks an object store again when it fails; a disk means what it says the first time."""
-    for attempt in range(ATTEMPTS if "://" in url else 1):
+    """Asks an object store again when it fails; a disk means what it says the first time.
+
+    A store that has failed to the end is asked once at a time until it answers: of one that is
+    gone for good every task would wait through all attempts else.
+    """
+    scheme, remote, place = url.partition("://")
+    where = f"{scheme}://{place.split('/')[0]}"
+    for attempt in range(ATTEMPTS if remote and where not in _silent else 1):
         if attempt:
             time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
         try:
-            return work()
+            answer = work()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            _silent.discard(where)
             raise
         except Exception as error:  # every store has its own kinds
             failure = error
+        else:
+            _silent.discard(where)
+            return answer
+    _silent.add(where)
     raise failure
 
 

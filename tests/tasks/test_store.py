@@ -320,6 +320,7 @@ def unsteady(monkeypatch: pytest.MonkeyPatch) -> type[Unsteady]:
     fsspec.register_implementation("unsteady", Unsteady, clobber=True)
     monkeypatch.setattr(places, "DATA_URL", "unsteady://bucket/data")
     monkeypatch.setattr(store, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(store, "_silent", set())
     monkeypatch.setattr(Unsteady, "failures", 0)
     monkeypatch.setattr(Unsteady, "damaged", 0)
     Unsteady.store.clear()
@@ -356,3 +357,21 @@ def test_bytes_damaged_on_the_way_are_asked_for_once_more(unsteady: type[Unstead
     unsteady.damaged = 2
     with pytest.raises(DamagedArtifactError, match="damaged"):
         store.get(ref)
+
+
+def test_store_that_is_gone_is_asked_once_at_a_time_until_it_answers(
+    unsteady: type[Unsteady],
+) -> None:
+    ref = store.put(b"abc", "note")
+    unsteady.failures = 1000
+    with pytest.raises(StoreError):
+        store.get(ref)
+    after_first = unsteady.failures
+    with pytest.raises(StoreError):
+        store.get(ref)
+    assert (1000 - after_first, after_first - unsteady.failures) == (store.ATTEMPTS, 1)
+
+    unsteady.failures = 0
+    assert store.get(ref) == b"abc"
+    unsteady.failures = store.ATTEMPTS - 1
+    assert store.get(ref) == b"abc"
