@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from urllib.parse import quote
 
 HIDDEN = "***"
 SHORTEST = 4  # a shorter value would hide ordinary text
-CREDENTIALS = re.compile(r"(?<=://)[^/@\s'\"]*@")
+CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]*@")  # the last @: a password may have others
 QUERY = re.compile(r"(?i)([?&](?:[\w-]*(?:token|password|secret|signature|sig|key))=)[^&\s'\"]+")
 SECRET_NAMES = re.compile(r"(?i)(TOKEN|PASSWORD|PASSWD|SECRET|API_KEY|ACCESS_KEY)")
 
@@ -19,7 +20,8 @@ def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
     text = QUERY.sub(rf"\1{HIDDEN}", CREDENTIALS.sub(f"{HIDDEN}@", text))
     for name, value in environment.items():
         if SECRET_NAMES.search(name) and len(value) >= SHORTEST:
-            text = text.replace(value, HIDDEN)
+            for form in (value, quote(value, safe="")):
+                text = text.replace(form, HIDDEN)
     return text
 
 

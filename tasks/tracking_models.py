@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 from prefect import task
 
 from ddim_core.digest import digest
-from tasks import places
+from ddim_core.redaction import redacted
+from tasks import places, tracking_artifacts
+from tasks.secrets import without_secrets
 from tasks.tracking import GRIDS, find_experiment, known_runs
 
 CHAMPION = "champion"
@@ -37,7 +38,8 @@ def model_versions(name: str) -> list[str]:
     try:
         client.get_registered_model(name)
     except MlflowException as error:
-        raise ValueError(f"there is no registered model {name!r} in MLflow: {error}") from error
+        told = redacted(str(error))
+        raise ValueError(f"there is no registered model {name!r} in MLflow: {told}") from None
     found = client.search_model_versions(f"name = '{_quotable(name)}'")
     return [f"models:/{name}/{v}" for v in sorted(int(version.version) for version in found)]
 
@@ -79,7 +81,8 @@ def resolved(address: str) -> str:
     try:
         version = MlflowClient().get_model_version_by_alias(name, alias)
     except MlflowException as error:
-        raise ValueError(f"there is no {address} in MLflow: {error}") from error
+        told = redacted(str(error))
+        raise ValueError(f"there is no {address} in MLflow: {told}") from None
     return f"models:/{name}/{version.version}"
 
 
@@ -94,12 +97,11 @@ def download(address: str) -> Path:
     folder = places.local_dir("fetched", f"{where.replace('/', '-')}-{digest(fixed)[:8]}")
     if not folder.is_dir():
         draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-        draft.mkdir(parents=True)
         try:
-            download_artifacts(artifact_uri=fixed, dst_path=str(draft))
-        except (MlflowException, OSError) as error:
+            tracking_artifacts.download(fixed, draft)
+        except (ValueError, ConnectionError) as error:
             shutil.rmtree(draft, ignore_errors=True)
-            raise ValueError(f"{address} cannot be fetched from MLflow: {error}") from error
+            raise ValueError(str(error)) from None
         inside = [path for path in draft.iterdir() if not path.name.startswith(".")]
         whole = inside[0] if len(inside) == 1 and inside[0].is_dir() else draft
         if not folder.is_dir():  # another process may have been as quick
@@ -124,6 +126,7 @@ def champion(name: str) -> str | None:
 
 
 @task(name="track-verdict", retries=2, retry_delay_seconds=2)
+@without_secrets
 def track_verdict(grid: str, tags: dict[str, str], difference: float | None) -> str | None:
     """Writes a verdict into the tags of its grid's parent run; returns the run's id."""
     client = MlflowClient()
@@ -138,6 +141,7 @@ def track_verdict(grid: str, tags: dict[str, str], difference: float | None) -> 
 
 
 @task(name="promote", retries=2, retry_delay_seconds=2)
+@without_secrets
 def promote(name: str, folder: str, weights: str, run_id: str | None, call: str) -> str:
     """Makes a checkpoint the champion of a registered model; returns its address.
 

@@ -129,6 +129,12 @@ def test_secrets_are_hidden_wherever_they_stand() -> None:
     assert redacted(text, environment) == hidden
 
 
+def test_a_password_with_signs_in_it_is_hidden_whole() -> None:
+    assert redacted("to postgresql://ann:p@ss@host/db", {}) == "to postgresql://***@host/db"
+    environment = {"MLFLOW_TRACKING_PASSWORD": "p@ss word"}
+    assert redacted("p@ss word or p%40ss%20word", environment) == "*** or ***"
+
+
 def test_an_error_of_a_server_loses_its_password_and_its_cause() -> None:
     @without_secrets
     def fails() -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -109,6 +110,17 @@ def test_what_was_worked_out_is_remembered_until_the_files_change(copy: Path) ->
 def test_a_source_that_is_not_there_is_named(source: str, wanted: str) -> None:
     with pytest.raises(ValueError, match=wanted):
         candidates(source)
+
+
+@pytest.mark.parametrize("source", ["models:/faces", "models:/faces@champion"])
+def test_a_server_out_of_reach_is_said_without_its_password(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:hunter22@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(ValueError, match="in MLflow") as caught:
+        candidates(source)
+    assert "hunter22" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_registered_model_shows_its_versions_and_its_champion(saved: Path) -> None:
