@@ -26,6 +26,8 @@ LABELS, CAPTIONS = ("label", "labels", "fine_label"), ("text", "caption", "promp
 MOST_CLASSES = 10_000
 ROWS_AT_ONCE = 256
 MAX_BYTES = 2**36  # unpacked; a Parquet file of a kilobyte can claim any number of them
+LEAST_LIMIT, MOST_UNPACKED = 2**28, 100  # bytes, and times the length of a file
+PIECE = 2**28  # bytes unpacked at once
 SHARD = re.compile(r"-\d+-of-\d+$")
 ARROW_STREAM = b"\xff\xff\xff\xff"  # how every such stream begins
 
@@ -177,14 +179,49 @@ def _table_of(path: Path) -> pa.Table:
         size = sum(claimed.row_group(i).total_byte_size for i in range(claimed.num_row_groups))
         if size > MAX_BYTES:
             raise ValueError(f"it unpacks to {size} bytes; at most {MAX_BYTES} are read")
+        _within_limit(path, _parquet_pieces(path))
         table = pq.read_table(path, page_checksum_verification=True)
     else:
         with path.open("rb") as file:
             streamed = file.read(len(ARROW_STREAM)) == ARROW_STREAM
             file.seek(0)
-            table = (pa.ipc.open_stream if streamed else pa.ipc.open_file)(file).read_all()
+            reader = (pa.ipc.open_stream if streamed else pa.ipc.open_file)(file)
+            batches = _within_limit(path, _arrow_batches(reader))
+        table = pa.Table.from_batches(batches, reader.schema)
     table.validate(full=True)
     return table
+
+
+def _parquet_pieces(path: Path) -> Iterator[int]:
+    """The sizes of a Parquet file's rows, unpacked piece by piece: one value may stand for any
+    number of rows, a file of 600 bytes for gigabytes, and what it claims counts the value once."""
+    with pq.ParquetFile(path) as file:
+        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        claimed = max((group.total_byte_size for group in groups), default=0)
+        rows = max(1, min(ROWS_AT_ONCE, PIECE // max(1, claimed)))
+        yield from (batch.nbytes for batch in file.iter_batches(batch_size=rows))
+
+
+def _arrow_batches(reader: Any) -> Iterator[pa.RecordBatch]:
+    if isinstance(reader, pa.RecordBatchFileReader):
+        yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
+    else:
+        yield from reader
+
+
+def _within_limit(path: Path, pieces: Iterator[Any]) -> list[Any]:
+    """Takes pieces, or sizes of pieces, until they are too many bytes for the file's length."""
+    most = max(LEAST_LIMIT, MOST_UNPACKED * path.stat().st_size)
+    taken, size = [], 0
+    for piece in pieces:
+        size += piece if isinstance(piece, int) else piece.nbytes
+        if size > most:
+            raise ValueError(
+                f"it unpacks to more than {most} bytes from {path.stat().st_size}; at most "
+                f"{MOST_UNPACKED} times its length are read"
+            )
+        taken.append(piece)
+    return taken
 
 
 def is_saved_dataset(folder: Path) -> bool:
@@ -214,11 +251,23 @@ def _saved_source(folder: Path, identity: str) -> TableSource:
             loaded = datasets.load_from_disk(folder, keep_in_memory=True)
         else:
             with tempfile.TemporaryDirectory() as cache:
+                builder = datasets.load_dataset_builder(str(folder), cache_dir=cache)
+                _require_inside(builder.config.data_files or {}, folder)
+                for file in walk(folder):
+                    if file.suffix in TABLES:
+                        _sound(folder / file, _table_of)
                 loaded = datasets.load_dataset(str(folder), cache_dir=cache, keep_in_memory=True)
     except Exception as error:  # the readers of many formats
         raise _refusal(printable(folder.name), error) from error
     name = printable(folder.resolve().name)
     return _table_source(name, identity, loaded, folder, licence_of(folder))
+
+
+def _require_inside(data_files: Mapping[str, Any], folder: Path) -> None:
+    """A folder's card may name its files; those elsewhere are in no fingerprint of it."""
+    for place in (str(file) for files in data_files.values() for file in files):
+        if not Path(place).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"its card names {printable(place)!r}, a file outside of it")
 
 
 @lru_cache(maxsize=4)
@@ -265,9 +314,11 @@ def _refusal(name: str, error: Exception) -> ValueError:
 
 
 def _holds_images(field: pa.Field) -> bool:
-    if pa.types.is_struct(field.type):
-        return bool(field.type.get_field_index("bytes") >= 0)
-    return pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
+    kind = field.type
+    if pa.types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        kind = kind.field(index).type if index >= 0 else kind
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_null(kind)
 
 
 def _bytes_of(cell: Any, roots: tuple[Path, ...]) -> bytes:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -203,3 +205,46 @@ def test_a_data_set_of_broken_images_only_is_refused(tmp_path: Path) -> None:
 def test_a_limit_below_none_is_refused() -> None:
     with pytest.raises(ValueError, match="max_broken is -1"):
         ImageSpec(max_broken=-1)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_small_table_that_unpacks_to_gigabytes_is_refused(suffix: str, tmp_path: Path) -> None:
+    once = pa.table({"image": pa.array([bytes(5_000_000)] * 20)})
+    many = pa.concat_tables([once] * 10)  # 1 GB, over one memory
+    path = tmp_path / f"bomb.{suffix}"
+    if suffix == "parquet":
+        with pq.ParquetWriter(
+            path, once.schema, compression="zstd", dictionary_pagesize_limit=2**30
+        ) as file:
+            file.write_table(many)
+    else:
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.ipc.new_file(path, once.schema, options=options) as writer:
+            writer.write_table(many)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(ValueError, match="unpacks to more than"):
+        load_images(str(path), "all", 8)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path.rename(folder / f"train.{suffix}")
+    with pytest.raises(ValueError, match="unpacks to more than"):
+        load_images(str(folder), "all", 8)
+
+
+def test_an_image_column_of_numbers_or_text_is_none(tmp_path: Path) -> None:
+    for value in (10**12, "text"):
+        table = pa.table({"image": pa.array([{"bytes": value, "path": "a.png"}])})
+        pq.write_table(table, tmp_path / "a.parquet")
+        with pytest.raises(ValueError, match="has 0 image columns"):
+            load_images(str(tmp_path / "a.parquet"), "all", 8)
+
+
+def test_a_card_names_no_files_outside_of_its_folder(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "other.parquet")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    pq.write_table(pa.table({"image": [b"x"]}), folder / "train.parquet")
+    card = "---\nconfigs:\n- config_name: default\n  data_files: ../other.parquet\n---\n"
+    (folder / "README.md").write_text(card)
+    with pytest.raises(ValueError, match="a file outside of it"):
+        load_images(str(folder), "all", 8)
