@@ -40,7 +40,7 @@ def one_sentence() -> Iterator[None]:
         stop(str(error), 2)
     except StoreError as error:
         stop(str(error), 1)
-    except typer.Exit:
+    except (typer.Exit, BrokenPipeError):  # of `| head`, which typer ends quietly
         raise
     except Exception as error:  # the end of the line: a user gets no stack trace
         stop(f"{type(error).__name__}: {error}" if not _planned(error) else str(error), 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,3 +108,13 @@ def test_data_command_refuses_in_one_sentence(tmp_path: Path, words: str, wanted
     assert len(refused.stderr.splitlines()) == 1
     assert wanted in refused.stderr
     assert not any((tmp_path / "out").rglob("*.p*"))
+
+
+def test_a_reader_that_has_seen_enough_gets_no_error() -> None:
+    command = f"{sys.executable} -m flows.cli data digits | head -1"
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, cwd=Path(__file__).parents[2],
+        timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.startswith("digits: licence")
+    assert done.stderr == ""
