@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,21 +23,27 @@ from torch import Tensor
 
 from ddim_core.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
 from ddim_core.digest import file_digest
-from ddim_core.fitting import require_fit, require_sane
+from ddim_core.fitting import require_fit, require_sane, require_schedule, require_unshifted
 from ddim_core.foreign import NO_SCHEDULE, adopt_file, step_in_name
 from ddim_core.settings import read_settings
+from ddim_core.shards import SHARDS_INDEX, read_shards, shards_in
 from ddim_core.specs import Weights
-from ddim_core.untrusted import read_weights, require_tensors
+from ddim_core.untrusted import first_line, is_safetensors, read_weights, require_tensors
 
 SUFFIXES = frozenset({".safetensors", ".ckpt", ".pth", ".pt", ".bin"})
 SETTINGS_SUFFIXES = (".json", ".yml", ".yaml")
 INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
 NETWORK_FILES = (
-    WEIGHTS_NAME, "diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bin",
-    "diffusion_pytorch_model.fp16.bin",
+    WEIGHTS_NAME, WEIGHTS_NAME + SHARDS_INDEX, "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin",
 )  # fmt: skip
 TEXT_FILES = (
-    "model.safetensors", "model.fp16.safetensors", "pytorch_model.bin", "pytorch_model.fp16.bin",
+    "model.safetensors", "model.safetensors" + SHARDS_INDEX, "model.fp16.safetensors",
+    "pytorch_model.bin", "pytorch_model.fp16.bin",
+)  # fmt: skip
+# What is not averaged, beside what is: Stable Diffusion 1.x has both.
+RAW_FILES = (
+    "diffusion_pytorch_model.non_ema.safetensors", "diffusion_pytorch_model.non_ema.bin",
 )  # fmt: skip
 TOKENIZER_FILES = (
     "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
@@ -47,7 +54,8 @@ NETWORK_CLASSES: dict[str, Any] = {
     "AutoencoderKL": AutoencoderKL, "VQModel": VQModel,
 }  # fmt: skip
 PARTS: dict[str, tuple[str, ...]] = {
-    "unet": ("config.json", *NETWORK_FILES), "unet_ema": ("config.json", *NETWORK_FILES),
+    "unet": ("config.json", *NETWORK_FILES, *RAW_FILES),
+    "unet_ema": ("config.json", *NETWORK_FILES),
     "vae": ("config.json", *NETWORK_FILES), "vqvae": ("config.json", *NETWORK_FILES),
     "text_encoder": ("config.json", *TEXT_FILES), "tokenizer": TOKENIZER_FILES,
     "scheduler": ("scheduler_config.json",),
@@ -91,7 +99,7 @@ def source_files(path: Path) -> dict[str, Path]:
 def source_digest(files: Mapping[str, Path]) -> str:
     """Returns a digest over the content of a checkpoint's files, wherever they lie."""
     parts = [[part, file_digest(path)] for part, path in sorted(files.items())]
-    step = step_in_name(files["weights"]) if "weights" in files else None
+    step = step_in_name(files["weights"]) if "weights" in files else _step_in_folder(files)
     return hashlib.sha256(json.dumps([parts, step]).encode()).hexdigest()
 
 
@@ -109,13 +117,19 @@ def adopt(files: Mapping[str, Path], out: Path, weights: Weights = "ema") -> Non
     Raises:
         ValueError: If a file is damaged, asks to run code, or is of a network that is not known.
     """
-    if "weights" in files:
-        adopt_file(files, out, weights)
-    elif "config.json" in files:
-        _adopt_network(files, "", NETWORK_FILES, out)
-        _copy(files, out, RECORD_NAME)
-    else:
-        _adopt_pipeline(files, out, weights)
+    try:
+        if "weights" in files:
+            adopt_file(files, out, weights)
+        else:
+            _adopt_pipeline(files, out, weights)
+    except ValueError:
+        raise
+    except Exception as error:  # other people's files can be wrong in every way
+        told = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(
+            f"the checkpoint's weights or settings are damaged, or of another kind than their "
+            f"names say ({told})"
+        ) from error
     load_checkpoint(out)
 
 
@@ -125,12 +139,10 @@ def _checkpoint_in(folder: Path) -> dict[str, Path]:
     )
     if has_parts:
         return _pipeline_files(folder)
-    found = {name: folder / name for name in ("config.json", RECORD_NAME, *NETWORK_FILES)}
-    bare = {name: path for name, path in found.items() if path.is_file()}
-    if "config.json" in bare and (
-        any(name in bare for name in NETWORK_FILES) or _is_diffusers(bare["config.json"])
-    ):
-        return bare
+    bare = _present(folder, "unet")
+    if "unet/config.json" in bare and (len(bare) > 1 or _is_diffusers(bare["unet/config.json"])):
+        own = {RECORD_NAME: folder / RECORD_NAME} if (folder / RECORD_NAME).is_file() else {}
+        return bare | own | _scheduler_near(folder, SCHEDULER)
     candidates = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
     if len(candidates) > 1:
         names = ", ".join(path.name for path in candidates[:3])
@@ -146,17 +158,42 @@ def _is_diffusers(config: Path) -> bool:
 
 
 def _pipeline_files(folder: Path) -> dict[str, Path]:
-    names = [INDEX, RECORD_NAME]
-    names += [f"{part}/{name}" for part, known in PARTS.items() for name in known]
+    names = (INDEX, RECORD_NAME)
     found = {name: folder / name for name in names if (folder / name).is_file()}
+    for part in PARTS:
+        found |= _present(folder / part, part)
     for part in ROOT_PARTS:  # some older repositories of the hub have these without a folder
         if INDEX in found and not (folder / part).is_dir():
-            flat = {f"{part}/{name}": folder / name for name in PARTS[part]}
-            found |= {name: path for name, path in flat.items() if path.is_file()}
+            found |= _present(folder, part)
     beside = folder.parent / SCHEDULER  # a training's folder, below the pipeline it ends with
     if INDEX not in found and SCHEDULER not in found and beside.is_file():
         found[SCHEDULER] = beside
     return found
+
+
+def _present(folder: Path, part: str) -> dict[str, Path]:
+    """The files of a pipeline's part that a folder has, shards among them."""
+    there = {f"{part}/{name}": folder / name for name in PARTS[part] if (folder / name).is_file()}
+    indices = [path for path in there.values() if path.name.endswith(SHARDS_INDEX)]
+    return there | {
+        f"{part}/{shard.name}": shard for index in indices for shard in shards_in(index)
+    }
+
+
+def _scheduler_near(folder: Path, name: str) -> dict[str, Path]:
+    """The schedule in a network's folder, below it, or beside it in its pipeline."""
+    for place in (folder / "scheduler_config.json", folder / SCHEDULER, folder.parent / SCHEDULER):
+        if place.is_file():
+            return {name: place}
+    return {}
+
+
+def _step_in_folder(files: Mapping[str, Path]) -> int | None:
+    """The step that diffusers' training scripts give to a folder: checkpoint-700/unet."""
+    network = files.get("unet/config.json", files.get("unet_ema/config.json"))
+    name = network.parent.parent.name if network else ""
+    match = re.fullmatch(r"checkpoint-(\d{1,12})", name) if INDEX not in files else None
+    return int(match[1]) if match else None
 
 
 def _file_and_settings(path: Path) -> dict[str, Path]:
@@ -169,19 +206,17 @@ def _file_and_settings(path: Path) -> dict[str, Path]:
         if candidate.is_file() and candidate != path:
             found["settings"] = candidate
             break
-    for place in (folder / "scheduler_config.json", folder / SCHEDULER, folder.parent / SCHEDULER):
-        if place.is_file():
-            found["scheduler"] = place
-            break
-    return found
+    return found | _scheduler_near(folder, "scheduler")
 
 
 def _adopt_pipeline(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
     _require_parts(files)
-    has_both = "unet_ema/config.json" in files and "unet/config.json" in files
     has_ema = "unet_ema/config.json" in files
-    use_ema = has_ema and (weights == "ema" or not has_both)
-    told = _adopt_network(files, "unet_ema/" if use_ema else "unet/", NETWORK_FILES, out / "unet")
+    has_raw_file = any(f"unet/{name}" in files for name in RAW_FILES)
+    use_ema = weights == "ema" or "unet/config.json" not in files
+    prefix = "unet_ema/" if has_ema and use_ema else "unet/"
+    names = NETWORK_FILES if use_ema else RAW_FILES + NETWORK_FILES
+    told = _adopt_network(files, prefix, names, out / "unet")
     for part in ("vae", "vqvae"):
         if any(name.startswith(f"{part}/") for name in files):
             _adopt_network(files, f"{part}/", NETWORK_FILES, out / part)
@@ -191,11 +226,13 @@ def _adopt_pipeline(files: Mapping[str, Path], out: Path, weights: Weights) -> N
             _copy(files, out, f"tokenizer/{name}")
     record = read_settings(files[RECORD_NAME]) if RECORD_NAME in files else {}
     _write_pipeline_ends(files, out, record)
-    if has_ema:
+    if has_ema or has_raw_file:
         record["weights"] = "ema" if use_ema else "raw"
     if "optimization_step" in told:
         record.setdefault("training_step", int(told["optimization_step"]))
-    if record and (has_ema or RECORD_NAME not in files):
+    if (step := _step_in_folder(files)) is not None:
+        record.setdefault("training_step", step)
+    if record and (has_ema or has_raw_file or RECORD_NAME not in files):
         (out / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
     else:
         _copy(files, out, RECORD_NAME)
@@ -214,7 +251,7 @@ def _require_parts(files: Mapping[str, Path]) -> None:
 def _write_pipeline_ends(files: Mapping[str, Path], out: Path, record: dict[str, Any]) -> None:
     """Copies index and scheduler, or makes those of a DDPM where a training has none yet."""
     if SCHEDULER in files:
-        require_sane(read_settings(files[SCHEDULER]), SCHEDULER)
+        require_schedule(read_settings(files[SCHEDULER]))
         _copy(files, out, SCHEDULER)
     elif INDEX not in files:
         (out / SCHEDULER).parent.mkdir(parents=True)
@@ -246,7 +283,7 @@ def _adopt_network(
     files: Mapping[str, Path], prefix: str, names: tuple[str, ...], out: Path
 ) -> dict[str, Any]:
     """Checks one network and writes it under its usual names; returns its settings as found."""
-    where = prefix.rstrip("/") or "the checkpoint"
+    where = prefix.rstrip("/")
     if f"{prefix}config.json" not in files:
         raise ValueError(f"{prefix}config.json is missing; a checkpoint must have it")
     told = read_settings(files[f"{prefix}config.json"])
@@ -254,10 +291,16 @@ def _adopt_network(
     if source is None:
         raise ValueError(f"{where} holds no weights; {names[0]} is missing")
     config = {k: v for k, v in told.items() if k not in EMA_SETTINGS}
-    state = require_tensors(read_weights(source), f"{where}/{source.name}")
+    size = config.get("sample_size")
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
+        config["sample_size"] = size[0]
+    is_sharded = source.name.endswith(SHARDS_INDEX)
+    held = read_shards(source) if is_sharded else read_weights(source)
+    state = require_tensors(held, f"{where}/{source.name}")
     kind = config.get("_class_name")
     if kind in NETWORK_CLASSES:
         require_fit(NETWORK_CLASSES[kind], config, state, where)
+        require_unshifted(config, where)
     else:  # a text encoder; others are refused when they are opened
         require_sane(config, where)
     out.mkdir(parents=True, exist_ok=True)
@@ -265,10 +308,11 @@ def _adopt_network(
         shutil.copyfile(files[f"{prefix}config.json"], out / "config.json")
     else:
         (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    if source.name.endswith(".safetensors"):
-        shutil.copyfile(source, out / names[0])
+    name = TEXT_FILES[0] if names is TEXT_FILES else WEIGHTS_NAME
+    if not is_sharded and is_safetensors(source):
+        shutil.copyfile(source, out / name)
     else:
-        save_state(state, out / names[0])
+        save_state(state, out / name)
     return told
 
 

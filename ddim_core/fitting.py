@@ -17,6 +17,8 @@ from ddim_core.untrusted import first_line
 MOST = 2**17  # of any whole number in a network's configuration
 MOST_LAYERS = 128
 MOST_TIMESTEPS = 10**6
+# Their configurations need not say a beta_schedule: it has the same default.
+DEFAULT_SCHEDULERS = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler")
 # Names that diffusers gave to attention weights before its version 0.17, and still reads.
 OLD_NAMES = {
     ".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0.",
@@ -37,6 +39,37 @@ def require_sane(config: Mapping[str, Any], where: str) -> None:
                 raise ValueError(f"{name} is {number} in {where}; it must be at most {most}")
         if isinstance(value, list) and name != "trained_betas" and len(value) > MOST_LAYERS:
             raise ValueError(f"{name} has {len(value)} entries in {where}; that is absurd")
+
+
+def require_schedule(config: Mapping[str, Any]) -> None:
+    """Makes sure that a scheduler's configuration is of a noise schedule of betas.
+
+    Those of variance-exploding, flow-matching and consistency models have none: their networks
+    mean other things by a timestep and by what they predict.
+
+    Raises:
+        ValueError: If it is not, or a number in it is absurd.
+    """
+    require_sane(config, "scheduler_config.json")
+    says = config.get("beta_schedule") or config.get("trained_betas")
+    if config.get("_class_name", DEFAULT_SCHEDULERS[0]) not in DEFAULT_SCHEDULERS and not says:
+        raise ValueError(
+            f"the scheduler is a {config['_class_name']} without beta_schedule; its network is no "
+            "DDPM (variance exploding, flow matching and consistency models are not sampled)"
+        )
+    if config.get("use_flow_sigmas"):
+        raise ValueError("use_flow_sigmas is on in scheduler_config.json; a DDPM has it off")
+
+
+def require_unshifted(config: Mapping[str, Any], where: str) -> None:
+    """Makes sure that a decoder's latents are only scaled.
+
+    Raises:
+        ValueError: If they are shifted too, as in newer pipelines than Stable Diffusion 2.x.
+    """
+    for name in ("shift_factor", "latents_mean", "latents_std"):
+        if config.get(name):
+            raise ValueError(f"{name} is {config[name]} in {where}; latents must only be scaled")
 
 
 def require_fit(

@@ -15,7 +15,13 @@ from torch import Tensor
 
 from ddim_core.checkpoint import RECORD_NAME, save_pipeline
 from ddim_core.course import course_noise, course_unet, is_course
-from ddim_core.fitting import current_names, require_fit, require_same_weights, require_sane
+from ddim_core.fitting import (
+    current_names,
+    require_fit,
+    require_same_weights,
+    require_sane,
+    require_schedule,
+)
 from ddim_core.official import is_official, official_noise, official_unet
 from ddim_core.settings import read_settings
 from ddim_core.specs import NoiseSpec, Weights
@@ -78,13 +84,14 @@ def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
     else:
         config, assumed = _diffusers_config(state, settings, path.name), []
         noise, more = NoiseSpec(), [] if "scheduler" in files else [NO_SCHEDULE]
+    require_sane({"num_train_timesteps": noise.n_train}, path.name)
     step = found.training_step if found.training_step is not None else step_in_name(path)
     _write(out, config, state, noise, path.name)
     assumed += [] if "scheduler" in files else more
     record = _record(config, step, found.weights, assumed)
     (out / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
     if "scheduler" in files:
-        require_sane(read_settings(files["scheduler"]), "scheduler_config.json")
+        require_schedule(read_settings(files["scheduler"]))
         shutil.copyfile(files["scheduler"], out / "scheduler" / "scheduler_config.json")
 
 

@@ -59,7 +59,7 @@ def read_weights(path: Path) -> Any:
     with path.open("rb") as file:
         start = file.read(9)
     try:
-        if start[8:9] == b"{":
+        if is_safetensors(path):
             return safetensors.torch.load_file(path)
         if start[:2] == b"PK":
             _check_archive(path)
@@ -82,6 +82,12 @@ def read_weights(path: Path) -> Any:
         raise ValueError(f"{path.name} is damaged: {first_line(error)}") from error
 
 
+def is_safetensors(path: Path) -> bool:
+    """Tells a safetensors file by its first bytes: the length of a header, and the header."""
+    with path.open("rb") as file:
+        return file.read(9)[8:9] == b"{"
+
+
 def require_tensors(state: Any, where: str) -> dict[str, Tensor]:
     """Makes sure that a state dict has names, and finite tensors on the CPU under them.
 
@@ -99,13 +105,20 @@ def require_tensors(state: Any, where: str) -> dict[str, Tensor]:
             raise ValueError(f"{where} holds {name!r}, a {type(value).__name__}, among its weights")
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise ValueError(f"{where} holds {name!r}, which is no plain tensor")
+        if value.nbytes > value.untyped_storage().nbytes():
+            raise ValueError(
+                f"{where} claims {value.nbytes} bytes of {name!r} and holds "
+                f"{value.untyped_storage().nbytes()}; a few numbers stand for many"
+            )
+        if value.is_complex():
+            raise ValueError(f"{where} holds complex numbers in {name!r}")
         if value.is_floating_point():
+            value = value.detach().to(torch.float32)
             if not bool(torch.isfinite(value).all()):
                 raise ValueError(
                     f"the weight {name} in {where} is not finite; training diverged or the file "
                     "is damaged"
                 )
-            value = value.detach().to(torch.float32)
         tensors[name] = value.detach().contiguous()
     return tensors
 

@@ -7,16 +7,18 @@ from pathlib import Path
 
 from prefect import task
 
-from ddim_core.adopt import INDEX, PARTS
+from ddim_core.adopt import INDEX, NETWORK_FILES, PARTS
 from ddim_core.redaction import has_credentials, redacted
 from ddim_core.untrusted import first_line
 
 MLFLOW = re.compile(r"(runs|models|mlflow-artifacts):/")
 HUB = "hub:"
 HUB_ID = re.compile(r"(hub:)?\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
+SHARDED = (("unet", "diffusion_pytorch_model"), ("text_encoder", "model"))
 HUB_FILES = [
-    INDEX, *PARTS["unet"], *PARTS["scheduler"],
-    *(f"{part}/{name}" for part, names in PARTS.items() for name in names),
+    INDEX, "config.json", *NETWORK_FILES, *PARTS["scheduler"],
+    *(f"{part}/{n}" for part, names in PARTS.items() for n in names if ".non_ema." not in n),
+    *(f"{part}/{stem}-*-of-*.safetensors" for part, stem in SHARDED),
 ]  # fmt: skip
 SECONDS = 10.0  # for the hub to answer
 KNOWN = (

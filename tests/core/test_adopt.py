@@ -314,3 +314,85 @@ def test_settings_that_do_not_fit_the_weights_are_refused_before_anything_is_bui
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=message):
         opened(folder)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_weights_in_several_files_are_read_as_one(
+    bare: bool, tmp_path: Path, opened: Opener
+) -> None:
+    unet = small_unet()
+    folder = pixel_pipeline(tmp_path / "pipeline", unet)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    unet.save_pretrained(folder / "unet", max_shard_size="300KB")
+    assert len(list((folder / "unet").glob("*-of-*.safetensors"))) > 2
+    assert_answers_alike(opened(folder / "unet" if bare else folder), unet)
+    DDPMPipeline.from_pretrained(tmp_path / "adopted-ema", local_files_only=True)
+
+
+def test_an_index_of_weights_names_no_file_elsewhere(tmp_path: Path, opened: Opener) -> None:
+    unet = small_unet()
+    unet.save_pretrained(tmp_path / "bare", max_shard_size="300KB")
+    (index,) = (tmp_path / "bare").glob("*.index.json")
+    told = json.loads(index.read_text())
+    told["weight_map"]["conv_in.bias"] = "../other.safetensors"
+    index.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=r"names '\.\./other.safetensors'"):
+        opened(tmp_path / "bare")
+
+
+@pytest.mark.parametrize("place", ["of the pipeline", "beside the config"])
+def test_a_bare_network_takes_the_schedule_that_lies_near(
+    place: str, tmp_path: Path, opened: Opener
+) -> None:
+    folder = pixel_pipeline(tmp_path / "pipeline", small_unet())
+    if place == "beside the config":
+        scheduler = folder / "scheduler" / "scheduler_config.json"
+        scheduler.rename(folder / "unet" / "scheduler_config.json")
+    got = opened(folder / "unet")
+    cosine = NoiseSchedule.from_spec(NoiseSpec("cosine")).alpha_bar
+    assert np.array_equal(got.schedule.alpha_bar, cosine)
+    assert got.assumed == ()
+
+
+def test_a_bare_network_without_a_schedule_says_what_is_assumed(
+    tmp_path: Path, opened: Opener
+) -> None:
+    small_unet(sample_size=(16, 16)).save_pretrained(tmp_path / "bare")
+    got = opened(tmp_path / "bare")
+    assert "T = 1000 is assumed" in got.assumed[0]
+    assert got.resolution == 16
+
+
+@pytest.mark.parametrize(("weights", "seed"), [("ema", 0), ("raw", 1)])
+def test_a_network_with_weights_that_are_not_averaged_beside_it_gives_either(
+    weights: Weights, seed: int, tmp_path: Path, opened: Opener
+) -> None:
+    folder = pixel_pipeline(tmp_path / "pipeline", small_unet())
+    small_unet(1).save_pretrained(folder / "unet", variant="non_ema")
+    got = opened(folder, weights)
+    assert_answers_alike(got, small_unet(seed))
+    assert got.weights == weights
+
+
+def test_the_step_in_the_name_of_a_trainings_folder_is_read(tmp_path: Path, opened: Opener) -> None:
+    small_unet().save_pretrained(tmp_path / "checkpoint-700" / "unet")
+    assert opened(tmp_path / "checkpoint-700").training_step == 700
+    (tmp_path / "checkpoint-700").rename(tmp_path / "checkpoint-800")
+    assert source_digest(source_files(tmp_path / "checkpoint-800"))
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        {"_class_name": "ScoreSdeVeScheduler", "num_train_timesteps": 2000, "sigma_max": 1348.0},
+        {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000},
+        {"_class_name": "CMStochasticIterativeScheduler", "num_train_timesteps": 40},
+    ],
+)
+def test_a_pipeline_without_betas_is_refused_rather_than_given_some(
+    scheduler: dict[str, Any], tmp_path: Path, opened: Opener
+) -> None:
+    folder = pixel_pipeline(tmp_path / "pipeline", small_unet())
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    with pytest.raises(ValueError, match="without beta_schedule"):
+        opened(folder)

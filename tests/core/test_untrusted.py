@@ -259,3 +259,39 @@ def test_the_courses_file_keeps_no_code_of_its_pickle(tmp_path: Path) -> None:
     assert type(network).__name__ == "Inert"
     assert network.image_resolution == 16
     assert not callable(network)
+
+
+def test_a_number_that_stands_for_many_is_no_weight(tmp_path: Path) -> None:
+    torch.save({"conv_in.weight": torch.ones(1).expand(10**5, 10**5)}, tmp_path / "a.ckpt")
+    assert "claims 40000000000 bytes" in refused(tmp_path / "a.ckpt", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"data": 3, "diffusion": "x"},
+        {"data": {"image_size": 16}, "model": {"ch": 32}, "diffusion": {}},
+        {**SETTINGS, "diffusion": {**SETTINGS["diffusion"], "num_diffusion_timesteps": 10**11}},
+    ],
+)
+def test_settings_of_the_wrong_shape_end_in_words(settings: Any, tmp_path: Path) -> None:
+    path = official_file(tmp_path)
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(settings))
+    assert len(refused(path, tmp_path / "out")) > 20
+
+
+def test_weights_of_the_wrong_rank_end_in_words(tmp_path: Path) -> None:
+    state = official_names(official_like()) | {"conv_in.weight": torch.ones(3)}
+    torch.save(state, tmp_path / "model-1.ckpt")
+    assert "IndexError" in refused(tmp_path / "model-1.ckpt", tmp_path / "out")
+
+
+def test_pickles_beside_the_weights_are_never_opened(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint-7"
+    small_unet().save_pretrained(folder / "unet")
+    trap = Trap(tmp_path / "sprung")
+    for name in ("optimizer.bin", "scheduler.bin", "random_states_0.pkl", "unet/more.bin"):
+        torch.save(trap, folder / name)
+    (tmp_path / "out").mkdir()
+    adopt(source_files(folder), tmp_path / "out")
+    assert not trap.path.exists()
