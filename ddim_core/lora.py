@@ -27,6 +27,7 @@ from ddim_core.lora_batches import (
 from ddim_core.lora_engine import FORMATS, Engine, OneProcess
 from ddim_core.lora_loss import Objective, Prompts
 from ddim_core.lora_specs import LoraExecution, LoraSpec
+from ddim_core.packed import pack_frozen_linears
 from ddim_core.seeding import seeded_weights
 
 # What torch says on a CPU, where it has no exception of its own for it.
@@ -97,6 +98,7 @@ def start(
             if not parameter.requires_grad:
                 parameter.data = parameter.data.to(FORMATS[spec.precision])
         module.to(engine.device).train()
+        pack_frozen_linears(module)
     if execution.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
         for encoder in encoders:
