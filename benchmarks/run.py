@@ -164,10 +164,31 @@ def grid_figures(checkpoint: Path) -> list[dict[str, Any]]:
             f"grid flow / bare loop of its cells, N = {IMAGES}", *in_turn(grid, bare, GRID_REPEATS)
         )
     ]
+    tasks = tasks_of_the_last_flow()
+    n_images = IMAGES * len(STEPS) * (len(ETAS) + 1)
+    chosen = {
+        "name": "Prefect tasks per 1,000 images",
+        "ratio": round(1000 * tasks / n_images, 2),
+        "tasks": tasks,
+    }
+    print(json.dumps(chosen), flush=True)
     again = [timed(lambda: flow(**settings, steps=STEPS, etas=ETAS, seed=1)) for _ in range(3)]
     record = {"name": "unchanged grid again, seconds", "seconds": [round(s, 2) for s in again]}
     print(json.dumps(record), flush=True)
-    return [*figures, record]
+    return [*figures, chosen, record]
+
+
+def tasks_of_the_last_flow() -> int:
+    """How many task runs the server knows of the flow run that was started last."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    time.sleep(10)  # the server lags behind a flow
+    with get_client(sync_client=True) as client:
+        (last,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+        only = FlowRunFilter(id=FlowRunFilterId(any_=[last.id]))
+        return len(client.read_task_runs(flow_run_filter=only, limit=200))
 
 
 def bare_grid(checkpoint: Path, seed: int) -> None:
@@ -210,6 +231,29 @@ def demo_checkpoint() -> Path:
     return get_folder(ArtifactRef(artifact=newest, kind="folder"))
 
 
+def script(module: str, *words: str) -> str:
+    """What another benchmark prints, run on one thread in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *words], check=True, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ).stdout  # fmt: skip
+
+
+def lora_figure() -> dict[str, Any]:
+    """LoRA steps/s over a loop in the way of diffusers' script, on the embedded base."""
+    found = json.loads(script("benchmarks.lora", "data/base", "--steps", "10"))
+    record = {
+        "name": "LoRA steps/s, ours / the way of diffusers' script, data/base",
+        "ratio": round(found["steps_per_second_over_the_script"], 3),
+        "seconds": [
+            round(found[f"cpu_seconds_per_step{whose}"], 4) for whose in ("", "_as_the_script")
+        ],
+        "repeats": found["rounds"],
+    }
+    print(json.dumps(record), flush=True)
+    return record
+
+
 def main() -> None:
     """Runs all benchmarks against a server of their own and appends a record of them."""
     checkpoint = demo_checkpoint().resolve()
@@ -222,7 +266,9 @@ def main() -> None:
             [sys.executable, "-m", "benchmarks.run", str(checkpoint)],
             env=environment, check=True, stdout=subprocess.PIPE, text=True,
         ).stdout  # fmt: skip
+    output += script("benchmarks.scores", "peers", str(REPEATS))
     figures = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    figures.append(lora_figure())
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
