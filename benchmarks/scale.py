@@ -128,7 +128,7 @@ class Plan:
     def row(self, shard: int, per_task: dict[str, float]) -> list[str]:
         """One line of the table for a shard size."""
         shards = -(-self.n_images // shard)
-        tasks = self.cells * (2 * shards + 2)  # sample and embed a shard; score, write a row
+        tasks = self.cells * (2 * shards + 1)  # sample and embed a shard; score
         hours = self.cells * self.n_images * self.steps / self.forwards / self.gpus / 3600
         rate = tasks / (hours * 3600)
         return [
