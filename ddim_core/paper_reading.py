@@ -37,11 +37,15 @@ def read_paper(rows: Sequence[Row], errors: Errors) -> list[str]:
 
 
 def _fid_falls(rows: Sequence[Row]) -> list[str]:
-    """Compares the fewest with the most steps on every line."""
-    ends = {name: (line[0], line[-1]) for name, line in lines(rows).items() if len(line) > 1}
+    """Compares the fewest with the most steps on every line that has both."""
+    first, last = (pick(row["steps"] for row in rows) for pick in (min, max))
+    ends = {
+        name: (line[0], line[-1])
+        for name, line in lines(rows).items()
+        if first < last and (line[0]["steps"], line[-1]["steps"]) == (first, last)
+    }
     if not ends:
         return []
-    first, last = (next(iter(ends.values()))[i]["steps"] for i in (0, 1))
     tests = {name: difference(most, fewest) for name, (fewest, most) in ends.items()}
     verdicts = _verdicts({name: (t.value, t.p_value) for name, t in tests.items()})
     return [f"From S = {first} to S = {last}, FID {_in_words(verdicts, 'falls', 'rises')}."]

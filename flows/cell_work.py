@@ -20,7 +20,15 @@ from tasks.table import row_of
 
 
 class CellsFailedError(RuntimeError):
-    """Some cells have no score; the message names each with its reason."""
+    """Some cells have no score; the message names each with its reason.
+
+    Attributes:
+        landed: The digests of the rows of the others.
+    """
+
+    def __init__(self, message: str, landed: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.landed = list(landed)
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,8 @@ def _run(request: GridRequest) -> dict[str, Any]:
         raise CellsFailedError(
             f"{len(failures)} of {len(work)} cells failed"
             + (", the others have their rows: " if rows else ": ")
-            + "; ".join(failures)
+            + "; ".join(failures),
+            [row["cell_digest"] for row in rows],
         )
     conclude(request, rows, inputs.checkpoint, verdict)
     return {

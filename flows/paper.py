@@ -16,6 +16,7 @@ from ddim_core.digest import digest
 from ddim_core.schedule import timesteps
 from ddim_core.sources import dataset_name
 from ddim_core.specs import GridCell, SamplerSpec, Spacing, TrainSpec, require_at_least
+from flows.cell_work import CellsFailedError
 from flows.fid_grid import fid_grid
 from flows.request import GridRequest
 from flows.runners import ONE_TASK_A_CORE
@@ -41,8 +42,23 @@ N_LINES, N_POINTS, N_PREDICTED = 4, 11, 10
 LEAST_RECONSTRUCTED = 2  # one image has no interval
 
 
-class ExplorationFailedError(RuntimeError):
-    """Some experiments besides the grid failed; the message names each with its reason."""
+class ExperimentsFailedError(RuntimeError):
+    """Some experiments, or cells of the grid, failed; the message names each with its reason."""
+
+
+@dataclass(frozen=True)
+class Explored:
+    """What came of all but the grid.
+
+    Attributes:
+        reconstructions: By S.
+        pictures: References by the experiment's name.
+        failures: The experiments that failed, each with its reason.
+    """
+
+    reconstructions: list[dict[str, Any]]
+    pictures: dict[str, Any]
+    failures: list[str]
 
 
 @dataclass(frozen=True)
@@ -128,29 +144,35 @@ def paper(
 
     Raises:
         ValueError: If the request cannot be; nothing has been sampled or trained then.
-        ExplorationFailedError, CellsFailedError: If experiments, or cells of the grid, failed.
+        ExperimentsFailedError: If experiments, or cells of the grid, failed; the others are in
+            the report.
     """
     request = paper_request(dict(locals()))
     check_writable()
     grid = request.checked_grid()
     model, real = _prepare(request, grid)
-    reconstructions, pictures = _explore(request, grid, model, real)
-    scored = fid_grid(**request.grid)
-    rows = read_rows(scored["cells"])
-    report, name = _report(request, grid, model, real, rows, reconstructions, pictures)
-    place = publish_paper_report(name, report, rows, reconstructions)
-    for sentence in report["reading"]:
-        _say(sentence)
-    tracked = track_paper(name, rows, reconstructions, report, return_state=True)
-    if not tracked.is_completed():
-        _say(f"MLflow could not be reached, the run is not logged: {tracked.message}")
+    explored = _explore(request, grid, model, real)
+    scored, failures = _score(request, explored.failures)
+    rows = read_rows(scored["cells"]) if scored["cells"] else []
+    place = _report(request, grid, model, real, rows, explored, failures) if rows else None
+    if failures:
+        where = f"; report of the others: {place}" if place else ""
+        raise ExperimentsFailedError("; ".join(failures) + where)
     keys = ("steps", "n", "mse", "mse_low", "mse_high")
     return {
         "report": place,
         "cells": scored["cells"],
-        "reconstructions": [{key: record[key] for key in keys} for record in reconstructions],
+        "reconstructions": [{key: r[key] for key in keys} for r in explored.reconstructions],
         "images_drawn": scored["images_drawn"],
     }
+
+
+def _score(request: PaperRequest, failures: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Runs the grid; returns its result, of the cells that landed, and all failures so far."""
+    try:
+        return fid_grid(**request.grid), failures
+    except CellsFailedError as error:
+        return {"cells": error.landed}, [*failures, str(error)]
 
 
 def _prepare(request: PaperRequest, grid: GridRequest) -> tuple[CheckpointRecord, dict[str, Any]]:
@@ -195,12 +217,8 @@ def _prepare(request: PaperRequest, grid: GridRequest) -> tuple[CheckpointRecord
 
 def _explore(
     request: PaperRequest, grid: GridRequest, model: CheckpointRecord, real: dict[str, Any]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Runs all but the grid, the costliest first; returns the reconstructions by S, and pictures.
-
-    Raises:
-        ExplorationFailedError: When all have ended, if any failed.
-    """
+) -> Explored:
+    """Runs all but the grid, the costliest first."""
     ref, execution, seed = model["ref"], grid.execution(), grid.seed
     work: dict[str, Any] = {}
     all_steps = sorted(set(request.reconstruction_steps))
@@ -213,15 +231,17 @@ def _explore(
     work["consistency"] = consistency.submit(several, ref, seed, execution)
     work["interpolate"] = interpolate.submit(pictured, ref, seed, N_LINES, N_POINTS, execution)
     work["x0_sequence"] = x0_sequence.submit(pictured, ref, seed, N_PREDICTED, execution)
-    results = _results(work)
-    reconstructions = [results.pop(f"reconstruction S={steps}") for steps in all_steps]
+    results, failures = _results(work)
+    names = [f"reconstruction S={steps}" for steps in all_steps]
+    reconstructions = [results.pop(name) for name in names if name in results]
     for record in reconstructions:
         error = error_text(record["mse"], record["mse_low"], record["mse_high"])
         _say(f"reconstruction S = {record['steps']:<4}  squared error {error}  n = {record['n']}")
-    return reconstructions, results
+    return Explored(reconstructions, results, failures)
 
 
-def _results(work: dict[str, Any]) -> dict[str, Any]:
+def _results(work: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Waits for all; returns the results of those that completed, and what failed."""
     for future in work.values():
         future.wait()
     failures = [
@@ -229,11 +249,10 @@ def _results(work: dict[str, Any]) -> dict[str, Any]:
         for name, f in work.items()
         if not f.state.is_completed()
     ]
-    if failures:
-        raise ExplorationFailedError(
-            f"{len(failures)} of {len(work)} experiments failed: {'; '.join(failures)}"
-        )
-    return {name: future.result() for name, future in work.items()}
+    for failure in failures:
+        _say(f"failed: {failure}")
+    done = {name: f.result() for name, f in work.items() if f.state.is_completed()}
+    return done, failures
 
 
 def _eta_zero(steps: int, grid: GridRequest, model: CheckpointRecord) -> SamplerSpec:
@@ -247,22 +266,31 @@ def _report(
     model: CheckpointRecord,
     real: dict[str, Any],
     rows: list[dict[str, Any]],
-    reconstructions: list[dict[str, Any]],
-    pictures: dict[str, Any],
-) -> tuple[dict[str, Any], str]:
-    """Renders the report; returns it with the run's identity."""
-    shown = _samples_shown(grid, model)
+    explored: Explored,
+    failures: list[str],
+) -> str:
+    """Renders and publishes the report and logs the run; returns the report's place."""
+    digests = {_place_of(row): row["cell_digest"] for row in rows}
+    shown = [cell for cell in _samples_shown(grid, model) if _place_in_grid(cell) in digests]
     start, stop = grid.shards()[0]
     samples = [  # drawn by the grid: these come from the store
         sample_shard(cell, model["ref"], start, stop, grid.execution()) for cell in shown
     ]
-    digests = {_place_of(row): row["cell_digest"] for row in rows}
-    sampled = [digests[c.sampler.variance, c.sampler.eta, c.sampler.steps] for c in shown]
-    about = real["about"]
-    report = render_paper_report(rows, reconstructions, pictures, samples, sampled, about)
+    sampled = [digests[_place_in_grid(cell)] for cell in shown]
+    reconstructions = explored.reconstructions
+    about = {**real["about"], "failures": failures}
+    report = render_paper_report(rows, reconstructions, explored.pictures, samples, sampled, about)
     all_steps = sorted(set(request.reconstruction_steps))
-    name = digest(sorted(row["cell_digest"] for row in rows), all_steps, real["images"], about["n"])
-    return report, name
+    name = digest(sorted(digests.values()), all_steps, real["images"], about["n"])
+    place = publish_paper_report(name, report, rows, reconstructions)
+    for sentence in report["reading"]:
+        _say(sentence)
+    tracked = track_paper(
+        name, rows, reconstructions, report, complete=not failures, return_state=True
+    )
+    if not tracked.is_completed():
+        _say(f"MLflow could not be reached, the run is not logged: {tracked.message}")
+    return str(place)
 
 
 def _samples_shown(grid: GridRequest, model: CheckpointRecord) -> list[GridCell]:
@@ -271,6 +299,10 @@ def _samples_shown(grid: GridRequest, model: CheckpointRecord) -> list[GridCell]
     cells = grid.cells(model["n_train"], model["prediction_type"])
     shown = [cell for cell in cells if cell.sampler.steps in chosen]
     return sorted(shown, key=lambda cell: cell.sampler.steps)
+
+
+def _place_in_grid(cell: GridCell) -> tuple[str, float, int]:
+    return cell.sampler.variance, cell.sampler.eta, cell.sampler.steps
 
 
 def _place_of(row: dict[str, Any]) -> tuple[str, float, int]:

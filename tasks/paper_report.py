@@ -63,48 +63,63 @@ def render_paper_report(
 ) -> dict[str, Any]:
     """Draws the figures, reads the numbers and renders the page; returns references to them.
 
+    What failed has no figure, and is named on the page.
+
     Args:
-        rows: The grid's rows.
+        rows: The grid's rows, at least one.
         reconstructions: Results of `explore.reconstruct`, by S.
         pictures: Results of `consistency`, `interpolate` and `x0_sequence`, so named.
         samples: First shards of some cells.
         sampled: The digests of these cells.
         real: The `dataset` and `split` of the reconstructed images, whether they are `held_out`,
-            and the `n` of them.
+            and the `n` of them; and the `failures`.
     """
     shown = {name: store.get_arrays(ref) for name, ref in pictures.items()}
     returned = {r["steps"]: store.get_arrays(r) for r in reconstructions}
-    steps = [int(s) for s in shown["consistency"]["steps"]]
     by_cell = {row["cell_digest"]: row for row in rows}
     sheet = [
         (by_cell[cell], store.get_arrays(ref)["images"][:SHEET_IMAGES])
         for cell, ref in zip(sampled, samples, strict=True)
     ]
     about = f"{rows[0]['checkpoint']}, {real['n']} images of {real['dataset']} {real['split']}"
-    originals = next(iter(returned.values()))["real"]
-    figures = {
-        "table_1": table_1_figure(rows),
-        "table_2": table_2_figure(reconstructions, about),
-        "figure_3_samples": samples_sheet(sheet),
-        "figure_4_cost": cost_figure(rows),
-        "figure_5_consistency": consistency_sheet(
-            dict(zip(steps, shown["consistency"]["images"], strict=True))
-        ),
-        "figure_6_line": line_sheet(shown["interpolate"]["line"]),
-        "figure_6_grid": grid_sheet(shown["interpolate"]["grid"]),
-        "x0_sequence": x0_sheet(shown["x0_sequence"]["t"].tolist(), shown["x0_sequence"]["x0_hat"]),
-        "reconstructions": reconstruction_sheet(
-            originals, {steps: arrays["decoded"] for steps, arrays in returned.items()}
-        ),
-    }
+    figures = {"table_1": table_1_figure(rows), "figure_4_cost": cost_figure(rows)}
+    if sheet:
+        figures["figure_3_samples"] = samples_sheet(sheet)
+    if returned:
+        figures["table_2"] = table_2_figure(reconstructions, about)
+        figures["reconstructions"] = reconstruction_sheet(
+            next(iter(returned.values()))["real"],
+            {steps: arrays["decoded"] for steps, arrays in returned.items()},
+        )
+    figures |= _pictures(shown)
     reading = read_paper(rows, {steps: arrays["errors"] for steps, arrays in returned.items()})
-    drawn_with = {name: int(shown[name]["steps"][0]) for name in ("interpolate", "x0_sequence")}
+    drawn_with = {
+        name: int(shown[name]["steps"][0])
+        for name in ("interpolate", "x0_sequence")
+        if name in shown
+    }
     page = _page(rows, reconstructions, figures, reading, real, drawn_with)
     return {
         "page": store.put(page.encode(), "report"),
         "figures": {name: store.put(png, "figure") for name, png in figures.items()},
         "reading": reading,
     }
+
+
+def _pictures(shown: dict[str, Any]) -> dict[str, bytes]:
+    """The figures of the experiments that did not fail."""
+    figures = {}
+    if same := shown.get("consistency"):
+        steps = [int(s) for s in same["steps"]]
+        figures["figure_5_consistency"] = consistency_sheet(
+            dict(zip(steps, same["images"], strict=True))
+        )
+    if between := shown.get("interpolate"):
+        figures["figure_6_line"] = line_sheet(between["line"])
+        figures["figure_6_grid"] = grid_sheet(between["grid"])
+    if predicted := shown.get("x0_sequence"):
+        figures["x0_sequence"] = x0_sheet(predicted["t"].tolist(), predicted["x0_hat"])
+    return figures
 
 
 @task(name="publish-paper-report")

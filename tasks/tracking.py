@@ -98,6 +98,7 @@ def track_paper(
     rows: list[dict[str, Any]],
     reconstructions: list[dict[str, Any]],
     report: dict[str, Any],
+    complete: bool = True,
 ) -> str:
     """Logs a run of the paper's experiments, its figures and its report; returns its run's id.
 
@@ -110,12 +111,13 @@ def track_paper(
         if record[key] is not None
     }
     best = min(rows, key=lambda row: row["fid"])
-    first = rows[0] | {"n_reconstructed": reconstructions[0]["n"]}
+    n_reconstructed = reconstructions[0]["n"] if reconstructions else 0
+    first = rows[0] | {"n_reconstructed": n_reconstructed}
     parent = _entry(
         name, f"paper {first['checkpoint']} {name[:8]}", first, (*SHARED, "n_reconstructed"),
         metrics | _metrics(best, "best_"),
     )  # fmt: skip
-    return _track(PAPER, parent, [], report)
+    return _track(PAPER, parent, [], report, complete)
 
 
 @task(name="track-resend")

@@ -157,3 +157,9 @@ def test_no_difference_is_claimed_within_intervals() -> None:
         "The reconstruction error shows no change beyond its interval at S = 10 to 20 "
         "(paired over images).",
     ]
+
+
+def test_a_line_that_lacks_an_end_takes_no_part_in_the_trend() -> None:
+    rows = [row(10, 0.0, 9.0), row(50, 0.0, 5.0), row(10, 1.0, 9.0), row(20, 1.0, 1.0)]
+    assert read_paper(rows, {})[0] == "From S = 10 to S = 50, FID falls at eta = 0."
+    assert not any("From S" in said for said in read_paper(rows[1:3], {}))

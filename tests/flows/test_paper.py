@@ -137,6 +137,72 @@ def test_the_toy_is_trained_once_and_rows_are_those_of_a_grid_run_alone(server: 
     assert alone["images_drawn"] == 0
 
 
+def test_what_fails_is_named_and_all_else_is_in_the_report(
+    server: str, toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tasks.explore
+    import tasks.sample
+    from flows.paper import paper
+
+    whole, reconstructed = tasks.sample.sample, tasks.explore.reconstruct_images
+
+    def one_cell_fails(model: Any, schedule: Any, spec: Any, *noise: Any) -> Any:
+        if spec.variance == "sigma_hat" and spec.steps == 4:
+            raise ValueError("the network burst")
+        return whole(model, schedule, spec, *noise)
+
+    def one_step_count_fails(model: Any, schedule: Any, spec: Any, *images: Any) -> Any:
+        if spec.steps == 8:
+            raise ValueError("<b>the encoder burst")
+        return reconstructed(model, schedule, spec, *images)
+
+    monkeypatch.setattr(tasks.sample, "sample", one_cell_fails)
+    monkeypatch.setattr(tasks.explore, "reconstruct_images", one_step_count_fails)
+    state = paper(
+        **{**SMALL, "checkpoint": toy, "seed": 73, "n_reconstructed": 19}, return_state=True
+    )
+    assert state.is_failed()
+    told = str(state.message)
+    assert "S=4 sigma-hat" in told
+    assert "the network burst" in told
+    assert "reconstruction S=8" in told
+    page = Path(told.rsplit("report of the others: ", 1)[1])
+    text = page.read_text()
+    assert {path.name for path in page.parent.iterdir()} == {"index.html", *FIGURES}
+    assert "&lt;b&gt;the encoder burst" in text
+    assert text.count('<td class="paper">') == 3 + 2  # cells, and S of table 2
+
+    monkeypatch.undo()
+    healed = run(checkpoint=toy, seed=73, n_reconstructed=19)
+    assert healed.result["images_drawn"] == 25
+    assert "These failed" not in Path(healed.result["report"]).read_text()
+
+
+def test_command_ends_with_1_where_an_experiment_failed_and_says_where_the_report_is(
+    server: str, toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tasks.explore
+
+    def fails(*work: Any) -> Any:
+        raise ValueError("the noise burst")
+
+    for name in ("line", "plan", "_noise", "reconstruct_images"):
+        monkeypatch.setattr(tasks.explore, name, fails)
+    app = typer.Typer()
+    app.command()(command)
+    words = f"--checkpoint {toy} --steps 2 --etas 0 --n-images 10 --features pixels --seed 74"
+    ended = CliRunner().invoke(
+        app, [*words.split(), "--reconstruction-steps", "2", "--n-reconstructed", "18"]
+    )
+    assert ended.exit_code == 1, ended.output
+    for experiment in ("reconstruction S=2", "consistency", "interpolate", "x0_sequence"):
+        assert experiment in ended.stderr
+    page = Path(ended.stderr.strip().rsplit("report of the others: ", 1)[1])
+    assert {path.name for path in page.parent.iterdir()} == {
+        "index.html", "table_1.png", "figure_3_samples.png", "figure_4_cost.png",
+    }  # fmt: skip
+
+
 def save_conditional(folder: Path) -> Path:
     """An untrained network that is told of 3 classes."""
     from diffusers import UNet2DModel
