@@ -65,7 +65,7 @@ def sampling_figures(checkpoint: Path) -> list[dict[str, Any]]:
     import torch
 
     from ddim_core.checkpoint import load_checkpoint
-    from ddim_core.sampling import ImageNoise, sample
+    from ddim_core.sampling import Denoiser, ImageNoise, sample
     from ddim_core.specs import SamplerSpec
 
     torch.set_num_threads(1)
@@ -73,27 +73,30 @@ def sampling_figures(checkpoint: Path) -> list[dict[str, Any]]:
     shape = (loaded.channels, loaded.resolution, loaded.resolution)
     spec = SamplerSpec(50, eta=1.0)
 
-    def draw(start: int, n: int) -> None:
+    def draw(start: int, n: int, model: Denoiser = loaded.model) -> None:
         noise = ImageNoise(0, range(start, start + n), shape)
         with torch.inference_mode():
-            for _ in sample(loaded.model, loaded.schedule, spec, noise.x_T(), noise):
+            for _ in sample(model, loaded.schedule, spec, noise.x_T(), noise):
                 pass
 
-    visited: list[tuple[torch.Tensor, torch.Tensor]] = []
+    in_calls = 0.0
 
-    def remember(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        visited.append((x, t))
-        return loaded.model(x, t)
+    def clocked(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        nonlocal in_calls
+        began = time.perf_counter()
+        prediction = loaded.model(x, t)
+        in_calls += time.perf_counter() - began
+        return prediction
 
-    noise = ImageNoise(0, range(BATCH), shape)
-    with torch.inference_mode():
-        for _ in sample(remember, loaded.schedule, spec, noise.x_T(), noise):
-            pass
-
-    def bare() -> None:  # the same calls
-        with torch.inference_mode():
-            for x, t in visited:
-                loaded.model(x, t)
+    def loops() -> tuple[list[float], list[float]]:
+        """Seconds of whole loops, and of the network calls inside each."""
+        nonlocal in_calls
+        whole, inside = [], []
+        for _ in range(REPEATS):
+            in_calls = 0.0
+            whole.append(timed(lambda: draw(0, BATCH, clocked)))
+            inside.append(in_calls)
+        return whole, inside
 
     def everywhere() -> None:  # as the flow does: one thread a core, its own batches
         with ThreadPoolExecutor(
@@ -103,14 +106,16 @@ def sampling_figures(checkpoint: Path) -> list[dict[str, Any]]:
 
     few = diffusers_loop(checkpoint, 100, 1)
     many = diffusers_loop(checkpoint, PEER_IMAGES, os.cpu_count() or 1)
-    for work in (bare, everywhere, few, many):
+    for work in (everywhere, few, many, lambda: draw(0, 100)):
         work()  # unmeasured: the first calls choose kernels
     pairs = [
-        ("sampling loop / its bare U-Net calls, S = 50", lambda: draw(0, BATCH), bare),
         (f"diffusers' DDIM loop / ours, all cores, N = {PEER_IMAGES}", many, everywhere),
         ("diffusers' DDIM loop / ours, one thread, N = 100", few, lambda: draw(0, 100)),
     ]
-    return [figure(name, *in_turn(a, b, REPEATS)) for name, a, b in pairs]
+    return [
+        figure("sampling loop / its own U-Net calls, S = 50", *loops()),
+        *(figure(name, *in_turn(a, b, REPEATS)) for name, a, b in pairs),
+    ]
 
 
 def diffusers_loop(checkpoint: Path, n: int, threads: int) -> Callable[[], None]:
@@ -281,7 +286,7 @@ def main() -> None:
     history = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     RESULTS.write_text(json.dumps([*history, record], indent=1) + "\n")
     for line in figures:
-        print(f"{line['name']}: {line.get('ratio', line['seconds'])}")
+        print(f"{line['name']}: {line['ratio'] if 'ratio' in line else line['seconds']}")
 
 
 if __name__ == "__main__":
