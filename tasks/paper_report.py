@@ -93,7 +93,7 @@ def render_paper_report(
         )
     figures |= _pictures(shown)
     reading = read_paper(rows, {steps: arrays["errors"] for steps, arrays in returned.items()})
-    drawn_with = {
+    drawn_with: dict[str, int] = {
         name: int(shown[name]["steps"][0])
         for name in ("interpolate", "x0_sequence")
         if name in shown
