@@ -37,6 +37,13 @@ def paper(
     threads: Annotated[int | None, option("Torch threads per task [1].")] = None,
     device: Annotated[str | None, option("cpu, or cuda (untested) [cpu].")] = None,
     train_steps: Annotated[int | None, option("Training steps of the toy.")] = None,
+    max_broken: Annotated[int | None, option("Broken images to leave out at most [0].")] = None,
+    background: Annotated[str | None, option("Colour under transparency [white].")] = None,
+    skin_tones: Annotated[bool | None, option("Emoji with all skin tones [on].")] = None,
+    runner: Annotated[
+        str | None, option("threads, processes, dask[:ADDRESS] or ray[:ADDRESS] [threads].")
+    ] = None,
+    workers: Annotated[int | None, option("Tasks at once [one per core].")] = None,
 ) -> None:
     """Run the DDIM paper's tables and figures on one checkpoint, beside the paper's numbers."""
     asked: dict[str, Any] = dict(locals())

@@ -27,6 +27,10 @@ def swiss_roll(
     sampling_seeds: Annotated[int | None, option("Samples per model and setting [5].")] = None,
     train_steps: Annotated[int | None, option("Training steps of a model.")] = None,
     threads: Annotated[int | None, option("Torch threads per task [1].")] = None,
+    runner: Annotated[
+        str | None, option("threads, processes, dask[:ADDRESS] or ray[:ADDRESS] [threads].")
+    ] = None,
+    workers: Annotated[int | None, option("Tasks at once [one per core].")] = None,
 ) -> None:
     """Train a noise model on points in the plane, and score DDIM samples of it over (S, eta)."""
     asked: dict[str, Any] = dict(locals())
@@ -38,14 +42,13 @@ def swiss_roll(
 def _run(asked: dict[str, Any]) -> None:
     with one_sentence():
         require_writable()
-        from flows.runners import with_workers
         from flows.swiss_roll import PointRequest
         from flows.swiss_roll import swiss_roll as swiss_roll_flow
 
         given = inspect.signature(swiss_roll_flow.fn).bind(**asked)
         given.apply_defaults()
         PointRequest(**given.arguments)
-        _show(with_workers(swiss_roll_flow, None)(**asked))
+        _show(swiss_roll_flow(**asked))
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from ddim_core.specs import GridCell, SamplerSpec, Spacing, TrainSpec, require_a
 from flows.cell_work import CellsFailedError
 from flows.fid_grid import fid_grid
 from flows.request import GridRequest
-from flows.runners import ONE_TASK_A_CORE
+from flows.runners import ONE_TASK_A_CORE, on_device, task_runner
 from flows.train_toy import submit_training, toy_spec
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, open_checkpoint
 from tasks.data import content_of, prepare_data
@@ -123,6 +123,11 @@ def paper(
     threads: int = 1,
     device: str = "cpu",
     train_steps: int = TrainSpec.steps,
+    max_broken: int = 0,
+    background: str = "white",
+    skin_tones: bool = True,
+    runner: str = "threads",
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Runs the DDIM paper's experiments on one checkpoint and sets them beside its numbers.
 
@@ -137,6 +142,7 @@ def paper(
         n_reconstructed: Real images that are encoded and decoded: held-out ones where the data
             set has any, else of the reference.
         seed, shard_size, batch_size, threads, device, train_steps: As of `fid-grid`.
+        max_broken, background, skin_tones, runner, workers: As of `fid-grid`.
 
     Returns:
         Where the report is, the digests of the grid's rows, the reconstruction errors, and how
@@ -150,8 +156,9 @@ def paper(
     request = paper_request(dict(locals()))
     check_writable()
     grid = request.checked_grid()
-    model, real = _prepare(request, grid)
-    explored = _explore(request, grid, model, real)
+    with task_runner(grid.runner, grid.workers):  # the grid makes its own
+        model, real = _prepare(request, grid)
+        explored = _explore(request, grid, model, real)
     scored, failures = _score(request, explored.failures)
     rows = read_rows(scored["cells"]) if scored["cells"] else []
     place = _report(request, grid, model, real, rows, explored, failures) if rows else None
@@ -189,8 +196,8 @@ def _prepare(request: PaperRequest, grid: GridRequest) -> tuple[CheckpointRecord
     held_out = grid.held_out_split()
     split = held_out or grid.split
     images = prepare_data(
-        content_of(grid.dataset), split, resolution, grid.dataset,
-        model["channels"] if model else None,
+        content_of(grid.dataset, grid.images()), split, resolution, grid.dataset,
+        model["channels"] if model else None, grid.images(),
     )  # fmt: skip
     if request.n_reconstructed > images["n"]:
         raise ValueError(
@@ -204,8 +211,9 @@ def _prepare(request: PaperRequest, grid: GridRequest) -> tuple[CheckpointRecord
         )
     if model is None:
         training = submit_training(
-            grid.dataset, grid.resolution, grid.train_steps, grid.seed, grid.device
-        )
+            grid.dataset, grid.resolution, grid.train_steps, grid.seed, grid.device,
+            spec=grid.images(),
+        )  # fmt: skip
         model = open_checkpoint(training.result(), f"toy-{Path(dataset_name(grid.dataset)).stem}")
     about = {
         "dataset": dataset_name(grid.dataset),
@@ -222,15 +230,17 @@ def _explore(
     ref, execution, seed = model["ref"], grid.execution(), grid.seed
     work: dict[str, Any] = {}
     all_steps = sorted(set(request.reconstruction_steps))
-    for steps in reversed(all_steps):
-        work[f"reconstruction S={steps}"] = reconstruct.submit(
-            _eta_zero(steps, grid, model), ref, real["images"], request.n_reconstructed, execution
-        )
     several = [_eta_zero(steps, grid, model) for steps in sorted(set(grid.steps))]
     pictured = _eta_zero(min(PICTURE_STEPS, model["n_train"]), grid, model)
-    work["consistency"] = consistency.submit(several, ref, seed, execution)
-    work["interpolate"] = interpolate.submit(pictured, ref, seed, N_LINES, N_POINTS, execution)
-    work["x0_sequence"] = x0_sequence.submit(pictured, ref, seed, N_PREDICTED, execution)
+    with on_device(grid.runner, grid.device):
+        for steps in reversed(all_steps):
+            work[f"reconstruction S={steps}"] = reconstruct.submit(
+                _eta_zero(steps, grid, model), ref, real["images"], request.n_reconstructed,
+                execution,
+            )  # fmt: skip
+        work["consistency"] = consistency.submit(several, ref, seed, execution)
+        work["interpolate"] = interpolate.submit(pictured, ref, seed, N_LINES, N_POINTS, execution)
+        work["x0_sequence"] = x0_sequence.submit(pictured, ref, seed, N_PREDICTED, execution)
     results, failures = _results(work)
     names = [f"reconstruction S={steps}" for steps in all_steps]
     reconstructions = [results.pop(name) for name in names if name in results]

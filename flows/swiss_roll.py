@@ -24,7 +24,7 @@ from ddim_core.specs import (
     require_at_least,
     require_choice,
 )
-from flows.runners import ONE_TASK_A_CORE
+from flows.runners import ONE_TASK_A_CORE, require_runner, task_runner
 from tasks.point_model import train_point_model
 from tasks.point_report import publish_point_report, render_point_report
 from tasks.point_score import score_floor, score_generated
@@ -58,12 +58,15 @@ class PointRequest:
     sampling_seeds: int
     train_steps: int
     threads: int
+    runner: str
+    workers: int | None
 
     def __post_init__(self) -> None:
         require_choice("dataset", self.dataset, get_args(PointSet))
         for name in ("n_points", "train_seeds", "sampling_seeds", "train_steps", "threads"):
             require_at_least(name, getattr(self, name), 1)
         require_at_least("seed", self.seed, 0)
+        require_runner(self.runner, self.workers)
         for name in ("steps", "etas"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; give at least one number")
@@ -112,6 +115,8 @@ def swiss_roll(
     sampling_seeds: int = 5,
     train_steps: int = 5000,
     threads: int = 1,
+    runner: str = "threads",
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Trains a noise model of points, samples it with DDIM, and scores the samples.
 
@@ -128,6 +133,7 @@ def swiss_roll(
         threads: Torch threads per task. The networks are small: one thread each, and several
             trainings or samples at once, is fastest, and the weights then depend on no machine's
             number of cores.
+        runner, workers: As of `fid-grid`.
 
     Returns:
         Where the report is, and the digests of the rows.
@@ -138,11 +144,16 @@ def swiss_roll(
     """
     request = PointRequest(
         dataset, steps, etas, spacing, n_points,
-        seed, train_seeds, sampling_seeds, train_steps, threads,
+        seed, train_seeds, sampling_seeds, train_steps, threads, runner, workers,
     )  # fmt: skip
     check_writable()
-    floor = score_floor(dataset, n_points, FLOOR_PAIRS)
-    execution = Execution(threads=threads)
+    with task_runner(runner, workers):
+        return _run(request)
+
+
+def _run(request: PointRequest) -> dict[str, Any]:
+    floor = score_floor(request.dataset, request.n_points, FLOOR_PAIRS)
+    execution = Execution(threads=request.threads)
     trained = {spec: train_point_model.submit(spec, execution) for spec in request.trainings()}
     models = {spec: future.result() for spec, future in trained.items()}
     work = [

@@ -241,6 +241,10 @@ def refused(words: str) -> str:
         ("--checkpoint nowhere", "there is no checkpoint folder or file 'nowhere'"),
         ("--spacing log", "spacing is 'log'"),
         ("--batch-size 0", "batch_size is 0"),
+        ("--max-broken -1", "max_broken is -1"),
+        ("--background puce", "background is 'puce'"),
+        ("--runner fibres", "runner is 'fibres'"),
+        ("--workers 0", "workers is 0"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(words: str, wanted: str) -> None:

@@ -140,6 +140,8 @@ def test_the_runs_are_in_mlflow_once_each(server: str) -> None:
         ("--train-steps 0", "train_steps is 0"),
         ("--seed -1", "seed is -1"),
         ("--threads 0", "threads is 0"),
+        ("--runner fibres", "runner is 'fibres'"),
+        ("--workers 0", "workers is 0"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(words: str, wanted: str) -> None:
