@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -142,7 +143,9 @@ def chamfer_curves(settings: Sequence[Row], floor: Row, title: str) -> bytes:
     axes.set_ylim(bottom=0.5 * floor["floor"])
     all_steps = sorted({record["steps"] for record in settings})
     axes.set_xticks(all_steps, [str(s) for s in all_steps])
-    axes.minorticks_off()
+    axes.set_xticks([], minor=True)
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2.0, 0.5)))
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     axes.set_title(title, fontsize=9)

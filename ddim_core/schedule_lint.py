@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ddim_core.schedule import CLEAN, NoiseSchedule, listed_by_peers, step_pairs, timesteps
-from ddim_core.specs import SamplerSpec
+from ddim_core.specs import SamplerSpec, Spacing
 
 MISSING_SIGNAL = 0.01
 """Signal power at the first visited timestep above which starting from pure noise is a warning."""
@@ -54,7 +54,20 @@ def lint(
     ]
     if diffusers_config is not None:
         findings += _lint_config(schedule, spec, diffusers_config)
+        findings += _lint_config_steps(schedule.n_train, spec, diffusers_config, chosen)
     return findings
+
+
+def by_steps(found: Iterable[tuple[int, Finding]]) -> list[str]:
+    """Says each finding once, with the S it was found at: "S = 5, 10: ...".
+
+    Args:
+        found: Pairs of S and what was found there.
+    """
+    steps: dict[str, dict[int, None]] = {}
+    for n_steps, finding in found:
+        steps.setdefault(finding.message, {})[n_steps] = None
+    return [f"S = {', '.join(map(str, where))}: {message}" for message, where in steps.items()]
 
 
 def _lint_count(n_train: int, spec: SamplerSpec, chosen: list[int]) -> Iterator[Finding]:
@@ -141,3 +154,27 @@ def _lint_config(
             "info",
             f"The config says clip_sample = {clip} and the sampler clip = {spec.clip}.",
         )
+
+
+def _lint_config_steps(
+    n_train: int, spec: SamplerSpec, config: Mapping[str, Any], chosen: list[int]
+) -> Iterator[Finding]:
+    spacing: Any = config.get("timestep_spacing")
+    if spacing not in get_args(Spacing):
+        return
+    offset = int(config.get("steps_offset", 0))
+    theirs = listed_by_peers(n_train, spec.steps, spacing, offset)
+    if theirs != chosen:
+        yield Finding(
+            "diffusers_timesteps_differ",
+            "info",
+            f"The config says timestep_spacing {spacing!r} with steps_offset {offset}: diffusers "
+            f"visits {_described(theirs)}, and the sampler, spacing {spec.spacing!r} with "
+            f"steps_offset {spec.steps_offset}, {_described(chosen)}.",
+        )
+
+
+def _described(timesteps_: list[int]) -> str:
+    shown = [str(t) for t in timesteps_[:3]]
+    more = ", ..." if len(timesteps_) > len(shown) else ""
+    return f"{len(timesteps_)} timesteps {', '.join(shown)}{more} down to {timesteps_[-1]}"

@@ -21,8 +21,8 @@ from flows.fid_grid import fid_grid
 from flows.request import GridRequest
 from flows.runners import ONE_TASK_A_CORE, on_device, task_runner
 from flows.train_toy import submit_training, toy_spec
-from tasks.checkpoint import CheckpointRecord, import_checkpoint, open_checkpoint
-from tasks.data import content_of, prepare_data
+from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
+from tasks.data import content_of, notes_on, prepare_data
 from tasks.explore import (
     consistency,
     interpolate,
@@ -219,6 +219,7 @@ def _prepare(request: PaperRequest, grid: GridRequest) -> tuple[CheckpointRecord
         "dataset": dataset_name(grid.dataset),
         "split": split,
         "held_out": held_out is not None,
+        "notes": notes_on(images),
     }
     return model, {"images": images, "about": {**about, "n": request.n_reconstructed}}
 
@@ -288,7 +289,8 @@ def _report(
     ]
     sampled = [digests[_place_in_grid(cell)] for cell in shown]
     reconstructions = explored.reconstructions
-    about = {**real["about"], "failures": failures}
+    findings = lint_schedule(model["ref"], _all_cells(request, grid, model))
+    about = {**real["about"], "findings": findings, "failures": failures}
     report = render_paper_report(rows, reconstructions, explored.pictures, samples, sampled, about)
     all_steps = sorted(set(request.reconstruction_steps))
     name = digest(sorted(digests.values()), all_steps, real["images"], about["n"])
@@ -309,6 +311,13 @@ def _samples_shown(grid: GridRequest, model: CheckpointRecord) -> list[GridCell]
     cells = grid.cells(model["n_train"], model["prediction_type"])
     shown = [cell for cell in cells if cell.sampler.steps in chosen]
     return sorted(shown, key=lambda cell: cell.sampler.steps)
+
+
+def _all_cells(request: PaperRequest, grid: GridRequest, model: CheckpointRecord) -> list[GridCell]:
+    """The grid's cells, and those of the reconstructions."""
+    others = [_eta_zero(s, grid, model) for s in sorted(set(request.reconstruction_steps))]
+    cells = grid.cells(model["n_train"], model["prediction_type"])
+    return [*cells, *(GridCell(sampler) for sampler in others)]
 
 
 def _place_in_grid(cell: GridCell) -> tuple[str, float, int]:

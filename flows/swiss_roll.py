@@ -15,7 +15,8 @@ from ddim_core.digest import digest
 from ddim_core.point_score import interval, read_points
 from ddim_core.point_specs import PointSet, PointTrainSpec
 from ddim_core.reading import cell_name
-from ddim_core.schedule import timesteps
+from ddim_core.schedule import NoiseSchedule, timesteps
+from ddim_core.schedule_lint import by_steps, lint
 from ddim_core.specs import (
     Execution,
     GridCell,
@@ -87,6 +88,11 @@ class PointRequest:
             for steps in dict.fromkeys(self.steps)
         ]
 
+    def findings(self) -> list[str]:
+        """Says where the steps taken differ from those asked for."""
+        schedule = NoiseSchedule.from_spec(self.trainings()[0].noise)
+        return by_steps((s.steps, found) for s in self.samplers() for found in lint(schedule, s))
+
 
 @dataclass(frozen=True)
 class SettingFutures:
@@ -152,6 +158,8 @@ def swiss_roll(
 
 
 def _run(request: PointRequest) -> dict[str, Any]:
+    for finding in request.findings():
+        get_run_logger().info("schedule: %s", finding)
     floor = score_floor(request.dataset, request.n_points, FLOOR_PAIRS)
     execution = Execution(threads=request.threads)
     trained = {spec: train_point_model.submit(spec, execution) for spec in request.trainings()}
@@ -232,7 +240,7 @@ def _report(request: PointRequest, landed: list[SettingFutures], rows: list[dict
         cell, first.training, first.model, request.n_points, Execution(threads=request.threads)
     )
     generated = [futures.samples[0].result() for futures in of_first]
-    report = render_point_report(rows, generated, trace, cell, first.training)
+    report = render_point_report(rows, generated, trace, cell, first.training, request.findings())
     name = digest(sorted(row["cell_digest"] for row in rows))
     place = publish_point_report(name, report, rows)
     for sentence in read_points(rows):

@@ -11,7 +11,7 @@ from prefect import task
 
 from ddim_core.adopt import source_digest, source_files
 from ddim_core.schedule import NoiseSchedule
-from ddim_core.schedule_lint import lint
+from ddim_core.schedule_lint import by_steps, lint
 from ddim_core.specs import GridCell, Weights
 from tasks import store
 from tasks.content import first_of_content, weights_of
@@ -91,12 +91,12 @@ def _converted(place: str, weights: Weights) -> ArtifactRef:
 def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
     """Says, once each, where the steps taken differ from those asked for or from a peer's."""
     own, config = checkpoint_in_memory(checkpoint).schedule, _scheduler_config(checkpoint)
-    found: dict[str, dict[int, None]] = {}
+    found = []
     for cell in cells:
         schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
-        for finding in lint(schedule, cell.sampler, config):
-            found.setdefault(finding.message, {})[cell.sampler.steps] = None
-    return [f"S = {', '.join(map(str, steps))}: {message}" for message, steps in found.items()]
+        steps = cell.sampler.steps
+        found += [(steps, finding) for finding in lint(schedule, cell.sampler, config)]
+    return by_steps(found)
 
 
 def _scheduler_config(checkpoint: ArtifactRef) -> dict[str, Any] | None:

@@ -72,7 +72,8 @@ def render_paper_report(
         samples: First shards of some cells.
         sampled: The digests of these cells.
         real: The `dataset` and `split` of the reconstructed images, whether they are `held_out`,
-            and the `n` of them; and the `failures`.
+            and the `n` of them; the `notes` on the data, the `findings` of the schedule linter,
+            and the `failures`.
     """
     shown = {name: store.get_arrays(ref) for name, ref in pictures.items()}
     returned = {r["steps"]: store.get_arrays(r) for r in reconstructions}

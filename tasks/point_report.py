@@ -43,6 +43,7 @@ def render_point_report(
     trace: ArtifactRef,
     traced: GridCell,
     training: PointTrainSpec,
+    findings: list[str],
 ) -> dict[str, Any]:
     """Draws the figures, reads the numbers and renders the page; returns references to them.
 
@@ -52,6 +53,7 @@ def render_point_report(
         trace: Every step of `traced`, on the first model.
         traced: The cell whose reverse process is shown.
         training: How the first model was trained.
+        findings: Of the schedule linter.
     """
     n_points = rows[0]["n_points"]
     truth = fresh_points(training.dataset, n_points, FIRST_SEED)
@@ -67,7 +69,7 @@ def render_point_report(
     kept = _even(len(steps["x"]), GIF_FRAMES)
     gif = animation(list(steps["x"][kept]), steps["t"][kept].tolist(), truth, about)
     reading = read_points(rows)
-    page = _page(rows, settings, {**figures, "process": gif}, reading, about)
+    page = _page(rows, settings, {**figures, "process": gif}, reading, about, findings)
     return {
         "page": store.put(page.encode(), "report"),
         "figures": {name: store.put(png, "figure") for name, png in figures.items()},
@@ -135,6 +137,7 @@ def _page(
     figures: dict[str, bytes],
     reading: list[str],
     about: str,
+    findings: list[str],
 ) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
@@ -145,6 +148,7 @@ def _page(
         reading=reading,
         protocol=_protocol(rows),
         about=about,
+        findings=findings,
         line_name=line_name,
         interval=interval,
         figures={name: base64.b64encode(data).decode() for name, data in figures.items()},

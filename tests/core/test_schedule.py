@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddim_core.schedule import NoiseSchedule, step_pairs, timesteps
-from ddim_core.schedule_lint import Finding, lint
+from ddim_core.schedule_lint import Finding, by_steps, lint
 from ddim_core.specs import NoiseSpec, SamplerSpec
 
 LINEAR = NoiseSchedule.linear(1000, 1e-4, 0.02)
@@ -333,6 +333,25 @@ def test_linter_compares_with_the_config_of_the_checkpoint() -> None:
     assert "0.9999" in message(found, "diffusers_final_alpha")
 
 
+def test_linter_says_where_the_config_of_the_checkpoint_visits_other_timesteps() -> None:
+    config = {"timestep_spacing": "leading", "steps_offset": 1, "clip_sample": False}
+    found = lint(LINEAR, SamplerSpec(steps=50), config)
+    assert codes(found)["diffusers_timesteps_differ"] == "info"
+    assert "50 timesteps 981, 961, 941, ... down to 1" in message(
+        found, "diffusers_timesteps_differ"
+    )
+    same = SamplerSpec(steps=50, spacing="leading", steps_offset=1)
+    assert "diffusers_timesteps_differ" not in codes(lint(LINEAR, same, config))
+    divides = lint(LINEAR, SamplerSpec(steps=50), config | {"steps_offset": 0})
+    assert "diffusers_timesteps_differ" not in codes(divides)
+
+
+def test_findings_are_said_once_with_their_steps() -> None:
+    one, other = Finding("a", "info", "One."), Finding("b", "info", "Other.")
+    told = by_steps([(5, one), (10, other), (10, one), (5, one)])
+    assert told == ["S = 5, 10: One.", "S = 10: Other."]
+
+
 def test_every_finding_is_one_sentence() -> None:
     schedule = LINEAR.zero_terminal_snr()
     specs = [
@@ -340,7 +359,9 @@ def test_every_finding_is_one_sentence() -> None:
         for steps in (1, 30, 61, 1000)
         for spacing in ("uniform", "quad", "leading", "linspace", "trailing")  # type: ignore[arg-type]
     ]
-    config = {"set_alpha_to_one": False, "prediction_type": "sample"}
+    config = {
+        "set_alpha_to_one": False, "prediction_type": "sample", "timestep_spacing": "linspace",
+    }  # fmt: skip
     found = [finding for spec in specs for finding in lint(schedule, spec, config)]
     assert found
     for finding in found:

@@ -137,6 +137,24 @@ def test_the_toy_is_trained_once_and_rows_are_those_of_a_grid_run_alone(server: 
     assert alone["images_drawn"] == 0
 
 
+def test_own_images_with_a_broken_one_and_steps_not_asked_for_are_told_in_the_report(
+    server: str, toy: str, tmp_path: Path
+) -> None:
+    import numpy as np
+    from PIL import Image
+
+    for i, grey in enumerate(np.linspace(0, 255, 20).astype(np.uint8)):
+        Image.fromarray(np.full((8, 8), grey)).save(tmp_path / f"{i:02}.png")
+    (tmp_path / "waste.png").write_bytes(b"waste")
+    done = run(
+        checkpoint=toy, dataset=str(tmp_path), max_broken=1, background="black", runner="threads",
+        workers=1, steps=[2], reconstruction_steps=[30], seed=75,
+    )  # fmt: skip
+    text = Path(done.result["report"]).read_text()
+    assert "broken (1): waste.png" in text
+    assert "S = 30: 30 steps were asked for and 31 are taken" in text
+
+
 def test_what_fails_is_named_and_all_else_is_in_the_report(
     server: str, toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

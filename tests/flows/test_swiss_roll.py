@@ -102,6 +102,11 @@ def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(serv
     pd.testing.assert_frame_equal(rows_of(again), rows)
 
 
+def test_steps_that_are_not_those_asked_for_are_told_in_the_report(server: str) -> None:
+    told = Path(run(seed=41, steps=[30], etas=[0.0]).result["report"]).read_text()
+    assert "S = 30: 30 steps were asked for and 31 are taken" in told
+
+
 def test_a_further_training_seed_and_setting_compute_only_what_is_new(server: str) -> None:
     run(seed=21)
     more = run(seed=21, train_seeds=2, steps=[5, 10, 20])
