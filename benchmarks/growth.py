@@ -158,6 +158,9 @@ def draw(record: dict[str, Any]) -> None:
             axis.set_title(f"{of} against {series}: exponent {slope:.2f}", fontsize=8)
             axis.set_ylim(y.min() / 2, y.max() * 2)
             axis.set_xlabel(series)
+            if series == "workers":
+                axis.set_xticks(x, [f"{value:.0f}" for value in x])
+                axis.xaxis.set_minor_formatter("")
             axis.set_ylabel(unit)
             axis.grid(True, which="both", alpha=0.2)
     figure.tight_layout()
