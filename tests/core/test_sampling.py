@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from analytic import Mixture, MixtureModel, one_thread  # noqa: F401 (a fixture)
@@ -372,6 +373,80 @@ def test_decoding_an_encoding_returns_the_image_the_better_the_more_steps(spacin
     assert errors[1] < errors[0] / 2
     assert errors[2] < errors[1] / 2
     assert errors[2] < 0.02
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> NoiseSchedule:
+    """Schedules of 300 to 1000 steps that begin finely and end in noise.
+
+    The first noise is little beside the data's own variance: no number of steps makes up for a
+    schedule (such as `constant`) that begins coarsely.
+    """
+    n_train = draw(st.integers(300, 1000))
+    end = draw(st.floats(20.0, 30.0)) / n_train  # the sum of the betas stays that of T = 1000
+    kind = draw(st.sampled_from(["linear", "quad", "sigmoid", "cosine", "rough"]))
+    match kind:
+        case "linear":
+            return NoiseSchedule.linear(n_train, end / 200, end)
+        case "quad":
+            return NoiseSchedule.quad(n_train, end / 15, end)
+        case "sigmoid":
+            return NoiseSchedule.sigmoid(n_train, end / 200, end)
+        case "cosine":
+            return NoiseSchedule.cosine(n_train)
+    rough = np.random.default_rng(draw(st.integers(0, 10**6))).uniform(0.1, 1.9, n_train)
+    return NoiseSchedule.from_betas(rough * np.linspace(end / 200, end, n_train))
+
+
+spacings = st.sampled_from(["uniform", "leading", "linspace", "trailing"])
+
+
+def affine_outcome(schedule: NoiseSchedule, spec: SamplerSpec) -> tuple[float, float]:
+    """Mean and sd of what comes out for data N(0.6, 0.3^2), from the exact x_t at the first t."""
+    model = MixtureModel(Mixture.of([[0.6]], [0.3], [1.0]), schedule.alpha_bar)
+    steps = plan(schedule, spec)
+    start = steps[0].alpha_bar_t
+    mean, variance = start**0.5 * 0.6, start * 0.3**2 + 1.0 - start
+    # Each step is affine: a trajectory without noise and one with noise 1 tell its gain.
+    noise = tensor(0.0, 1.0)[:, None]
+    x, distance = noise + mean, 1.0
+    for record, step in zip(sample(model, schedule, spec, x, lambda i: noise), steps, strict=True):
+        _, sigma = direction_and_sigma(step.alpha_bar_t, step.alpha_bar_s, spec.eta)
+        reached = float(record.x[1] - record.x[0])
+        variance = ((reached - sigma) / distance) ** 2 * variance + sigma**2
+        distance = reached
+    return float(record.x[0]), variance**0.5
+
+
+@given(schedules(), etas, spacings)
+@settings(max_examples=15, deadline=None)
+def test_steps_over_any_schedule_compose_to_the_exact_gaussian(
+    schedule: NoiseSchedule, eta: float, spacing: Any
+) -> None:
+    """The mean is exact up to rounding; the sd is off by O(1 / S)."""
+    errors = []
+    for n_steps in (schedule.n_train // 10, schedule.n_train):
+        mean, sd = affine_outcome(schedule, SamplerSpec(n_steps, eta, spacing=spacing))
+        assert mean == pytest.approx(0.6, abs=1e-9)
+        errors.append(abs(sd - 0.3))
+    assert errors[1] < errors[0] / 3  # a tenth of the step; measured least 3.8
+    assert errors[1] < 0.03  # measured worst 0.018
+
+
+@given(schedules(), spacings)
+@settings(max_examples=15, deadline=None)
+def test_decoding_an_encoding_over_any_schedule_errs_by_one_over_the_steps(
+    schedule: NoiseSchedule, spacing: Any
+) -> None:
+    images, model = MIXTURE_3D.draw(16, seed=5), MixtureModel(MIXTURE_3D, schedule.alpha_bar)
+    errors = []
+    for n_steps in (schedule.n_train // 16, schedule.n_train // 4):
+        spec = SamplerSpec(n_steps, spacing=spacing)
+        *_, encoded = encode(model, schedule, spec, images)
+        *_, decoded = sample(model, schedule, spec, encoded.x)
+        errors.append(float((decoded.x - images).abs().mean()))
+    assert errors[1] < errors[0] / 2  # a quarter of the step; measured least 2.8
+    assert errors[1] < 0.05  # measured worst 0.028
 
 
 def test_encoding_takes_the_same_steps_from_clean_to_noisy() -> None:
