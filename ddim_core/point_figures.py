@@ -29,6 +29,13 @@ HALF_WIDTH = 4.6
 FRAME_MILLISECONDS, LAST_FRAME_MILLISECONDS = 80, 2500
 
 
+class PlainNumbers(LogFormatter):
+    """Writes 0.6 instead of 6e-01 up a logarithmic axis."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def forward_noising(noisy: Mapping[int, Points]) -> bytes:
     """Draws true points as they are drowned in noise, by timestep; -1 is clean data."""
     figure = Figure(figsize=(2.0 * len(noisy), 2.3))
@@ -144,8 +151,8 @@ def chamfer_curves(settings: Sequence[Row], floor: Row, title: str) -> bytes:
     all_steps = sorted({record["steps"] for record in settings})
     axes.set_xticks(all_steps, [str(s) for s in all_steps])
     axes.set_xticks([], minor=True)
-    axes.yaxis.set_major_formatter(LogFormatter())
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2.0, 0.5)))
+    axes.yaxis.set_major_formatter(PlainNumbers())
+    axes.yaxis.set_minor_formatter(PlainNumbers(minor_thresholds=(2.0, 0.5)))
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     axes.set_title(title, fontsize=9)
