@@ -89,7 +89,9 @@ def test_markdown_keeps_a_planted_name_in_one_code_span_of_one_line(name: str) -
 def test_page_of_the_paper_shows_a_planted_name_as_text() -> None:
     figures = dict.fromkeys(FIGURES, b"")
     for name in PLANTED:
-        real = {"dataset": printable(name), "split": "train", "held_out": False, "n": 3}
+        shown = printable(name)
+        real = {"dataset": shown, "split": "train", "held_out": False, "n": 3,
+                **dict.fromkeys(("notes", "failures", "findings"), [shown])}  # fmt: skip
         drawn = {"interpolate": 5, "x0_sequence": 5}
         page = paper_report._page(rows_named(name), [], figures, ["A sentence."], real, drawn)
         assert_harmless(page)
