@@ -91,7 +91,7 @@ def test_page_of_the_paper_shows_a_planted_name_as_text() -> None:
     for name in PLANTED:
         shown = printable(name)
         real = {"dataset": shown, "split": "train", "held_out": False, "n": 3,
-                **dict.fromkeys(("notes", "failures", "findings"), [shown])}  # fmt: skip
+                **{key: [shown] for key in ("notes", "failures", "findings")}}  # fmt: skip
         drawn = {"interpolate": 5, "x0_sequence": 5}
         page = paper_report._page(rows_named(name), [], figures, ["A sentence."], real, drawn)
         assert_harmless(page)
