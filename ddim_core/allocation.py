@@ -145,7 +145,7 @@ def allocate(nfe: Sequence[int], score: Score, rules: Rules) -> Outcome:
         if left < len(active) * (n - race.n):
             leaders = race.lowest(active)[: left // (rules.most - race.n)]
             if leaders and rules.goal == "best":
-                race.complete(score(leaders, rules.most))
+                race.complete(leaders, score(leaders, rules.most))
                 break
             n = race.n + left // max(len(active), 1)
         if n <= race.n:
@@ -191,8 +191,9 @@ class _Race:
         unbeaten = [i for i in cells if i in self.rows and not self.beaten(i)]
         return sorted(unbeaten, key=lambda i: float(self.rows[i][column]))
 
-    def complete(self, rows: Mapping[int, Row]) -> None:
+    def complete(self, cells: Sequence[int], rows: Mapping[int, Row]) -> None:
         """Takes the final rows of cells that no further look will test."""
+        self.failed |= set(cells) - set(rows)
         for i in rows:
             self.images[i] = self.rules.most
         self.rows |= rows

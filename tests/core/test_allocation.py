@@ -109,6 +109,19 @@ def test_what_a_spent_budget_leaves_completes_the_lowest_cells_and_the_best_of_t
     assert sorted(r.n_images for r in outcome.rulings)[-1] == 4096
 
 
+def test_a_cell_that_fails_while_it_is_completed_is_told_and_does_not_lead() -> None:
+    class FailsAtTheEnd(Cells):
+        def __call__(self, cells: Sequence[int], n: int) -> Mapping[int, dict[str, Any]]:
+            rows = super().__call__(cells, n)
+            return {} if n == 4096 else rows
+
+    cells = FailsAtTheEnd([3.0, 3.0, 3.0, 3.0, 9.0], seed=3)
+    outcome = race(cells, 5, budget=11_000)
+    (lost,) = cells.asked[-1][0]
+    assert statuses(outcome)[lost] == "failed"
+    assert outcome.leader not in (None, lost)
+
+
 def test_a_budget_below_the_first_round_is_refused() -> None:
     with pytest.raises(ValueError, match=r"budget is 1023 images; .* 4 cells times 256 = 1024"):
         race(Cells([1.0] * 4), 4, budget=1023)
