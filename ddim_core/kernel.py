@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ddim_core.feature_rows import BLOCK, FeatureRows, check_columns, places
+from ddim_core.feature_rows import BLOCK, FeatureRows, check_columns
 from ddim_core.moments import Floats
+from ddim_core.pairs import Pairs, pairs_across, pairs_within
 
 SUBSETS, SEED = 100, 2020
 Bools = NDArray[np.bool_]
@@ -23,24 +23,22 @@ class Kernel(NamedTuple):
     gamma: float | None = None
     coef0: float = 1.0
 
-    def __call__(self, x: Floats, y: Floats) -> Floats:
-        base: Floats = x @ y.T  # of a set with itself BLAS computes one half
-        base *= self._scale(x)
+    def __call__(self, pairs: Pairs) -> Floats:
+        """The kernel of all pairs, [len(a), len(b)]."""
+        base = pairs.products()
+        base *= 1.0 / pairs.a.centred.shape[1] if self.gamma is None else self.gamma
         base += self.coef0
-        return self._power(base)
-
-    def diagonal(self, x: Floats) -> Floats:
-        """k(x, x) of each row."""
-        return self._power(np.einsum("id,id->i", x, x) * self._scale(x) + self.coef0)
-
-    def _scale(self, x: Floats) -> float:
-        return 1.0 / x.shape[-1] if self.gamma is None else self.gamma
-
-    def _power(self, base: Floats) -> Floats:
-        """base^degree by multiplication, which NumPy's power does not do; ten times as fast."""
+        # By multiplication, which NumPy's power does not do; ten times as fast.
         values = base if self.degree == 1 else base * base
         for _ in range(self.degree - 2):
             values *= base
+        return values
+
+    def of_others(self, pairs: Pairs) -> Floats:
+        """The same for pairs of one set, with 0 for a row and itself."""
+        values = self(pairs)
+        if pairs.i == pairs.j:
+            np.fill_diagonal(values, 0.0)
         return values
 
 
@@ -178,20 +176,23 @@ def numbers(members: Bools) -> Floats:
 def within_sums(x: FeatureRows, in_x: Bools, kernel: Kernel) -> Floats:
     """The kernel's sum over each subset's pairs of different rows, subsets as `indicators`."""
     total = np.zeros(in_x.shape[1])
-    for i, j, values in kernel_blocks(x, kernel):
-        part = np.einsum("is,is->s", numbers(in_x[i]), values @ numbers(in_x[j]))
-        total += part if i == j else 2.0 * part
+    for pairs in pairs_within(x):
+        part = subset_sums(in_x[pairs.i], kernel.of_others(pairs) @ numbers(in_x[pairs.j]))
+        total += part if pairs.i == pairs.j else 2.0 * part
     return total
 
 
 def across_sums(x: FeatureRows, y: FeatureRows, in_x: Bools, in_y: Bools, kernel: Kernel) -> Floats:
     """The kernel's sum over each subset's pairs of a row of x and one of y."""
     total = np.zeros(in_x.shape[1])
-    for i, rows in x.blocks():
-        left = rows.astype(np.float64)
-        for j, others in y.blocks():
-            values = kernel(left, others.astype(np.float64))
-            total += np.einsum("is,is->s", numbers(in_x[i]), values @ numbers(in_y[j]))
+    for pairs in pairs_across(x, y):
+        total += subset_sums(in_x[pairs.i], kernel(pairs) @ numbers(in_y[pairs.j]))
+    return total
+
+
+def subset_sums(members: Bools, sums: Floats) -> Floats:
+    """Adds up what each subset's members have in its column of `sums`, both [rows, subsets]."""
+    total: Floats = np.einsum("is,is->s", numbers(members), sums)
     return total
 
 
@@ -201,20 +202,6 @@ def within_subsets(x: FeatureRows, chosen: np.ndarray, kernel: Kernel) -> Floats
         return within_sums(x, indicators(chosen, len(x)), kernel)
     one = np.ones((chosen.shape[1], 1), dtype=np.bool_)
     return np.array([within_sums(_take(x, rows), one, kernel)[0] for rows in chosen])
-
-
-def kernel_blocks(x: FeatureRows, kernel: Kernel) -> Iterator[tuple[slice, slice, Floats]]:
-    """Yields the kernel matrix of a set by blocks on and above its diagonal, which is set to 0."""
-    cuts = places(len(x), BLOCK)
-    for a, i in enumerate(cuts):
-        left = x.read(i.start, i.stop).astype(np.float64)
-        for j in cuts[a:]:
-            if i == j:
-                values = kernel(left, left)
-                np.fill_diagonal(values, 0.0)
-            else:
-                values = kernel(left, x.read(j.start, j.stop).astype(np.float64))
-            yield i, j, values
 
 
 def _take(x: FeatureRows, chosen: np.ndarray) -> FeatureRows:

@@ -12,17 +12,16 @@ from ddim_core.feature_rows import FeatureRows, check_columns
 from ddim_core.jackknife import half_width, jackknife
 from ddim_core.kernel import (
     SUBSETS,
-    Bools,
     Kernel,
-    across_sums,
     draw_subsets,
     indicators,
-    kernel_blocks,
     numbers,
+    subset_sums,
     usual_subset_size,
     within_subsets,
 )
 from ddim_core.moments import Floats
+from ddim_core.pairs import Pairs, look_at_pairs
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def kernel_score(
     second term is what a mean of so many of them scatters. The first is the delete-one-group
     jackknife of the MMD^2 of all pairs, over the groups of generated images.
 
-    Memory: two blocks of rows, one block of the kernel matrix, and some 240 bytes an image.
+    Memory: two blocks of rows, one of the kernel matrix, and some 240 bytes an image.
 
     Args:
         generated: Features [n, d], n >= 2.
@@ -65,56 +64,71 @@ def kernel_score(
         reference: Features [m, d], m >= 2.
     """
     check_columns(generated, reference)
-    n, m, kernel = len(generated), len(reference), Kernel()
-    size = usual_subset_size(n, m)
-    drawn = draw_subsets(n, m, SUBSETS, size)
-    in_x, in_y = indicators(drawn.of_x, n), indicators(drawn.of_y, m)
-    in_group = np.zeros((n, len(groups)), dtype=np.bool_)
-    for g, group in enumerate(groups):
-        in_group[group, g] = True
-
-    subset_within, group_within = _within(generated, in_x, in_group, kernel)
-    subset_across, group_across = _across(generated, reference, in_x, in_y, in_group, kernel)
-    values = (subset_within + _reference_within(reference, n, size)) / (size * (size - 1))
-    values = values - 2.0 * subset_across / size**2
-    kid, std = float(values.mean()), float(values.std())
-    counts = in_group.sum(axis=0)
-    if len(groups) < 2 or n - counts.max() < 2:
-        return KernelScore(kid, None, None, None, std, size)
-    # Without the reference's own term, which no group of generated images changes.
-    whole = group_within.sum() / (n * (n - 1)) - 2.0 * group_across.sum() / (n * m)
-    rest = n - counts
-    within = group_within.sum() - 2.0 * group_within.sum(axis=1) + group_within.diagonal()
-    across = group_across.sum() - group_across
-    loo = within / (rest * (rest - 1)) - 2.0 * across / (rest * m)
-    found = jackknife(float(whole), loo.tolist(), counts.astype(int).tolist())
-    se = float(np.hypot(found.se, std / np.sqrt(SUBSETS)))
-    half = half_width(se, len(groups))
-    return KernelScore(kid, se, kid - half, kid + half, std, size)
+    sums = KernelSums(generated, groups, reference)
+    look_at_pairs(generated, reference, None, [sums])
+    return sums.score()
 
 
-def _within(x: FeatureRows, in_x: Bools, in_group: Bools, kernel: Kernel) -> tuple[Floats, Floats]:
-    """Sums over each subset's pairs, and over the pairs of each two groups [G, G]."""
-    n_subsets, n_groups = in_x.shape[1], in_group.shape[1]
-    subsets, groups = np.zeros(n_subsets), np.zeros((n_groups, n_groups))
-    both = np.hstack([in_x, in_group])
-    for i, j, values in kernel_blocks(x, kernel):
-        sums = values @ numbers(both[j])
-        part = np.einsum("is,is->s", numbers(in_x[i]), sums[:, :n_subsets])
-        pairs = numbers(in_group[i]).T @ sums[:, n_subsets:]
-        subsets += part if i == j else 2.0 * part
-        groups += pairs if i == j else pairs + pairs.T
-    return subsets, groups
+class KernelSums:
+    """`kernel_score` as something that looks at pairs, see `pairs.look_at_pairs`."""
 
+    def __init__(
+        self, generated: FeatureRows, groups: Sequence[slice], reference: FeatureRows
+    ) -> None:
+        self._reference, self._kernel = reference, Kernel()
+        n, m = len(generated), len(reference)
+        self._size = usual_subset_size(n, m)
+        drawn = draw_subsets(n, m, SUBSETS, self._size)
+        self._in_y, self._in_x = indicators(drawn.of_y, m), indicators(drawn.of_x, n)
+        in_group = np.zeros((n, len(groups)), dtype=np.bool_)
+        for g, group in enumerate(groups):
+            in_group[group, g] = True
+        self._in_either = np.hstack([self._in_x, in_group])
+        self._counts = in_group.sum(axis=0)
+        # Over the pairs of each subset, of each two groups, and of each group with the reference.
+        self._within, self._across = np.zeros(SUBSETS), np.zeros(SUBSETS)
+        self._groups_within = np.zeros((len(groups), len(groups)))
+        self._groups_across = np.zeros(len(groups))
 
-def _across(
-    x: FeatureRows, y: FeatureRows, in_x: Bools, in_y: Bools, in_group: Bools, kernel: Kernel
-) -> tuple[Floats, Floats]:
-    """Sums over each subset's pairs, and over the pairs of each group with all of y [G]."""
-    left = np.hstack([in_x, in_group])
-    right = np.hstack([in_y, np.ones((len(y), in_group.shape[1]), dtype=np.bool_)])
-    sums = across_sums(x, y, left, right, kernel)
-    return sums[: in_x.shape[1]], sums[in_x.shape[1] :]
+    def within(self, pairs: Pairs) -> None:
+        """Takes pairs of generated rows."""
+        sums = self._kernel.of_others(pairs) @ numbers(self._in_either[pairs.j])
+        part = subset_sums(self._in_x[pairs.i], sums[:, :SUBSETS])
+        groups = self._groups(pairs).T @ sums[:, SUBSETS:]
+        once = pairs.i == pairs.j
+        self._within += part if once else 2.0 * part
+        self._groups_within += groups if once else groups + groups.T
+
+    def across(self, pairs: Pairs) -> None:
+        """Takes pairs of generated and reference rows."""
+        values = self._kernel(pairs)
+        self._across += subset_sums(self._in_x[pairs.i], values @ numbers(self._in_y[pairs.j]))
+        self._groups_across += values.sum(axis=1) @ self._groups(pairs)
+
+    def _groups(self, pairs: Pairs) -> Floats:
+        return numbers(self._in_either[pairs.i, SUBSETS:])
+
+    def score(self) -> KernelScore:
+        """The score, when all pairs have been seen."""
+        size, n, m = self._size, len(self._in_x), len(self._in_y)
+        of_reference = _reference_within(self._reference, n, size)
+        values = (self._within + of_reference) / (size * (size - 1))
+        values = values - 2.0 * self._across / size**2
+        kid, std = float(values.mean()), float(values.std())
+        counts = self._counts
+        if len(counts) < 2 or n - counts.max() < 2:
+            return KernelScore(kid, None, None, None, std, size)
+        # Without the reference's own term, which no group of generated images changes.
+        group_within, group_across = self._groups_within, self._groups_across
+        whole = group_within.sum() / (n * (n - 1)) - 2.0 * group_across.sum() / (n * m)
+        rest = n - counts
+        within = group_within.sum() - 2.0 * group_within.sum(axis=1) + group_within.diagonal()
+        across = group_across.sum() - group_across
+        loo = within / (rest * (rest - 1)) - 2.0 * across / (rest * m)
+        found = jackknife(float(whole), loo.tolist(), counts.astype(int).tolist())
+        se = float(np.hypot(found.se, std / np.sqrt(SUBSETS)))
+        half = half_width(se, len(counts))
+        return KernelScore(kid, se, kid - half, kid + half, std, size)
 
 
 @lru_cache(maxsize=4)  # cells of a grid share theirs

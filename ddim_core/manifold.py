@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ddim_core.feature_rows import BLOCK, FeatureRows, places
+from ddim_core.feature_rows import FeatureRows
 from ddim_core.moments import Floats
+from ddim_core.pairs import Pairs, look_at_pairs, pairs_within
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def precision_recall(
 
     Source: Kynkaanniemi et al. 2019 (arXiv:1904.06991), eqs. 1 and 2.
 
-    Memory: two blocks of rows and one block of distances, whatever n and m.
+    Memory: two blocks of rows and one of distances, whatever n and m.
 
     Args:
         reference: Features [m, d], or what `Manifold.of` made of them (its k then counts).
@@ -71,75 +71,68 @@ def precision_recall(
             f"reference has {real.columns} columns and generated {made.columns}; they must agree"
         )
     _require_k(manifold.k, len(made))
-    made_radii = _squared_radii(made, manifold.origin, manifold.k)
-    precise, recalled = np.zeros(len(made), dtype=bool), np.zeros(len(real), dtype=bool)
-    for i in places(len(made), BLOCK):
-        points = _Block.of(made, i, manifold.origin)
-        for j in places(len(real), BLOCK):
-            distances = points.squared_distances(_Block.of(real, j, manifold.origin))
-            precise[i] |= (distances <= manifold.squared_radii[j]).any(axis=1)
-            recalled[j] |= (distances <= made_radii[i, None]).any(axis=0)
-    return float(precise.mean()), float(recalled.mean())
+    coverage = Coverage(manifold, len(made))
+    look_at_pairs(made, real, manifold.origin, [coverage])
+    return coverage.shares()
 
 
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """Some rows relative to the origin, with their squared lengths."""
+class Coverage:
+    """`precision_recall` as something that looks at pairs, see `pairs.look_at_pairs`.
 
-    rows: Floats
-    squared: Floats
+    Args:
+        manifold: The reference's side.
+        n: How many generated rows there are, more than its k.
+    """
 
-    @classmethod
-    def of(cls, features: FeatureRows, place: slice, origin: Floats) -> _Block:
-        rows = features.read(place.start, place.stop) - origin
-        return cls(rows, np.einsum("id,id->i", rows, rows))
+    def __init__(self, manifold: Manifold, n: int) -> None:
+        self._radii = manifold.squared_radii
+        self._nearest = _no_neighbours(n, manifold.k)
+        self._precise = np.zeros(n, dtype=np.bool_)
+        self._recalled = np.zeros(len(manifold.members), dtype=np.bool_)
 
-    def squared_distances(self, others: _Block) -> Floats:
-        """|p|^2 - 2 p.m + |m|^2 of all pairs; exactly 0 where the rows are equal."""
-        distances: Floats = self.rows @ others.rows.T
-        distances *= -2.0
-        distances += self.squared[:, None]
-        distances += others.squared
-        # Below this share of |p|^2 + |m|^2 it is rounding. Few are near: look at these alone.
-        rounding = 4.0 * np.finfo(np.float64).eps * np.sqrt(self.rows.shape[1])
-        lowest = distances.min(axis=1)
-        lines = np.flatnonzero(lowest <= rounding * (self.squared + others.squared.max()))
-        if lines.size:
-            some = distances[lines]
-            norms = self.squared[lines, None] + others.squared
-            distances[lines] = np.where(some <= rounding * norms, 0.0, some)
-        return distances
+    def within(self, pairs: Pairs) -> None:
+        """Takes pairs of generated rows."""
+        _keep_neighbours(self._nearest, pairs)
+
+    def across(self, pairs: Pairs) -> None:
+        """Takes pairs of generated and reference rows."""
+        distances = pairs.squared_distances()
+        made_radii = self._nearest[pairs.i].max(axis=1)
+        self._precise[pairs.i] |= (distances <= self._radii[pairs.j]).any(axis=1)
+        self._recalled[pairs.j] |= (distances <= made_radii[:, None]).any(axis=0)
+
+    def shares(self) -> tuple[float, float]:
+        """Precision and recall, when all pairs have been seen."""
+        return float(self._precise.mean()), float(self._recalled.mean())
 
 
 def _squared_radii(members: FeatureRows, origin: Floats, k: int) -> Floats:
     """[m] squared distances to the k-th neighbour, each block of pairs computed once."""
-    # The k-th neighbour is at place k: the member itself comes first, at 0.
-    nearest = np.full((len(members), k + 1), np.inf)
-    cuts = places(len(members), BLOCK)
-    for i, j, distances in _pairs_of_blocks(members, origin, cuts):
-        _keep_nearest(nearest[i], distances)
-        if i != j:
-            _keep_nearest(nearest[j], distances.T)
+    nearest = _no_neighbours(len(members), k)
+    for pairs in pairs_within(members, origin):
+        _keep_neighbours(nearest, pairs)
     return nearest.max(axis=1)
 
 
-def _pairs_of_blocks(
-    members: FeatureRows, origin: Floats, cuts: list[slice]
-) -> Iterator[tuple[slice, slice, Floats]]:
-    for a, i in enumerate(cuts):
-        points = _Block.of(members, i, origin)
-        yield i, i, points.squared_distances(points)
-        for j in cuts[a + 1 :]:
-            yield i, j, points.squared_distances(_Block.of(members, j, origin))
+def _no_neighbours(n: int, k: int) -> Floats:
+    """[n, k + 1] distances: the k-th neighbour is at place k, the member itself comes first."""
+    return np.full((n, k + 1), np.inf)
 
 
-def _keep_nearest(nearest: NDArray[np.float64], distances: Floats) -> None:
+def _keep_neighbours(nearest: Floats, pairs: Pairs) -> None:
+    distances = pairs.squared_distances()
+    _keep_nearest(nearest[pairs.i], distances)
+    if pairs.i != pairs.j:
+        _keep_nearest(nearest[pairs.j], distances.T)
+
+
+def _keep_nearest(nearest: Floats, distances: Floats) -> None:
     """Keeps in `nearest` [rows, k + 1] the smallest of itself and of `distances`, row by row."""
     keep = nearest.shape[1]
-    few = distances
-    if distances.shape[1] > keep:
-        few = np.partition(distances, keep - 1, axis=1)[:, :keep]
-    nearest[:] = np.partition(np.hstack([nearest, few]), keep - 1, axis=1)[:, :keep]
+    few = np.array(distances, order="C")  # a column is read ten times as slowly as a row
+    if few.shape[1] > keep:
+        few.partition(keep - 1, axis=1)
+    nearest[:] = np.partition(np.hstack([nearest, few[:, :keep]]), keep - 1, axis=1)[:, :keep]
 
 
 def _rows(x: ArrayLike | FeatureRows, name: str) -> FeatureRows:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy.linalg import eigvalsh
 
 from ddim_core.feature_rows import FeatureRows
 from ddim_core.frechet import Reference
 from ddim_core.moments import Floats
 
 _ROWS_AT_ONCE = 2048  # bounds the float64 copies: 64 MB at d = 2048
+# Small matrices are kept and decomposed together, 32 MB of them: NumPy lets other threads run
+# meanwhile, which neither it nor SciPy does for small ones one by one.
+_NUMBERS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,19 +93,30 @@ def _by_scatter(
     features: FeatureRows, groups: Sequence[slice], factor: Floats, origin: Floats
 ) -> Iterator[Spread]:
     rank = factor.shape[1]
+    at_once = max(1, _NUMBERS_AT_ONCE // max(rank, 1) ** 2)
+
+    @lru_cache(maxsize=len(groups) if len(groups) <= at_once else 0)
+    def part(g: int) -> tuple[_Sums, Floats]:
+        return _group_sums(features, groups[g], factor, origin)
+
     whole, scatter = _Sums(0, np.zeros(features.columns), 0.0), np.zeros((rank, rank))
-    for group in groups:
-        part, part_scatter = _group_sums(features, group, factor, origin)
-        whole += part
+    for g in range(len(groups)):
+        sums, part_scatter = part(g)
+        whole += sums
         scatter += part_scatter
-    yield whole.spread(origin, _eigenvalues(whole, scatter.copy(), factor), rank)
+    (values,) = _eigenvalues([whole], scatter[None].copy(), factor)
+    yield whole.spread(origin, values, rank)
     if len(groups) < 2:
         return
-    for group in groups:
-        part, part_scatter = _group_sums(features, group, factor, origin)
-        rest = whole - part
-        left = np.subtract(scatter, part_scatter, out=part_scatter)
-        yield rest.spread(origin, _eigenvalues(rest, left, factor), rank)
+    for first in range(0, len(groups), at_once):
+        some = range(first, min(first + at_once, len(groups)))
+        rests, left = [], np.empty((len(some), rank, rank))
+        for i, g in enumerate(some):
+            sums, part_scatter = part(g)
+            rests.append(whole - sums)
+            np.subtract(scatter, part_scatter, out=left[i])
+        for rest, values in zip(rests, _eigenvalues(rests, left, factor), strict=True):
+            yield rest.spread(origin, values, rank)
 
 
 def _group_sums(
@@ -118,14 +132,16 @@ def _group_sums(
     return sums, scatter
 
 
-def _eigenvalues(sums: _Sums, scatter: Floats, factor: Floats) -> Floats:
-    """Of the covariance in the reference's coordinates; overwrites the scatter about the origin."""
-    if not scatter.size:
-        return np.zeros(0)
-    inside = sums.total @ factor
-    scatter -= np.outer(inside / sums.count, inside)
-    scatter /= sums.count - 1
-    values: Floats = eigvalsh(scatter, overwrite_a=True, check_finite=False, driver="evd")
+def _eigenvalues(sums: Sequence[_Sums], scatters: Floats, factor: Floats) -> Floats:
+    """Of covariances [k, r, r] in the reference's coordinates, ascending: [k, r].
+
+    Overwrites the scatters about the origin.
+    """
+    for one, scatter in zip(sums, scatters, strict=True):
+        inside = one.total @ factor
+        scatter -= np.outer(inside / one.count, inside)
+        scatter /= one.count - 1
+    values: Floats = np.linalg.eigvalsh(scatters)
     return values
 
 
@@ -149,5 +165,5 @@ def _by_gram(
 def _gram_eigenvalues(products: Floats) -> Floats:
     means = products.mean(axis=0)
     centred = products - means - means[:, None] + means.mean()
-    values: Floats = eigvalsh(centred / (len(products) - 1), check_finite=False, driver="evd")
+    values: Floats = np.linalg.eigvalsh(centred / (len(products) - 1))
     return values

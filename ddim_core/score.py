@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ddim_core.feature_rows import FeatureRows
 from ddim_core.frechet import Reference
-from ddim_core.kernel_score import kernel_score
-from ddim_core.manifold import Manifold, precision_recall
+from ddim_core.kernel_score import KernelSums
+from ddim_core.manifold import Coverage, Manifold
 from ddim_core.moments import FeatureMoments, merge
+from ddim_core.pairs import look_at_pairs
 from ddim_core.uncertainty import frechet_score
 
 # Groups of the jackknife: with few the spread itself is known badly, and paired tests lose power.
@@ -111,11 +112,13 @@ def score_features(
     against = reference if isinstance(reference, ScoreReference) else ScoreReference.of(reference)
     groups = groups_of(generated)
     frechet = frechet_score(generated, groups, against.gaussian)
-    kernel = kernel_score(generated, groups, against.features)
-    precision: float | None = None
-    recall: float | None = None
+    kernel = KernelSums(generated, groups, against.features)
+    coverage, origin = None, None
     if against.manifold is not None and len(generated) > NEAREST:
-        precision, recall = precision_recall(against.manifold, generated)
+        coverage = Coverage(against.manifold, len(generated))
+        origin = against.manifold.origin
+    look_at_pairs(generated, against.features, origin, [kernel, coverage] if coverage else [kernel])
+    precision, recall = coverage.shares() if coverage else (None, None)
     return CellScore(
         n_images=len(generated),
         n_reference=len(against.features),
@@ -129,7 +132,7 @@ def score_features(
         fid_leave_one_out=list(frechet.loo),
         fid_inf_leave_one_out=None if frechet.loo_inf is None else list(frechet.loo_inf),
         group_sizes=list(frechet.sizes),
-        **asdict(kernel),
+        **asdict(kernel.score()),
         precision=precision,
         recall=recall,
     )

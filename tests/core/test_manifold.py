@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from ddim_core import manifold
+from ddim_core import pairs
 from ddim_core.manifold import precision_recall
 
 
@@ -53,7 +53,8 @@ def test_copies_have_balls_of_radius_zero_that_still_hold_their_own():
 def test_chunks_do_not_change_the_shares(monkeypatch):
     reference, generated = features(120, 6, 0), features(90, 6, 1) * 1.3
     whole = precision_recall(reference, generated)
-    monkeypatch.setattr(manifold, "BLOCK", 7)
+    monkeypatch.setattr(pairs, "BLOCK", 30)
+    monkeypatch.setattr(pairs, "TILE", 7)
     assert precision_recall(reference, generated) == whole
 
 
