@@ -10,14 +10,16 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from ddim_core.reading import lines
 
 Row = Mapping[str, Any]
 DOTS_PER_INCH = 110
-TILE = 48  # pixels of a picture in a contact sheet, about
+TILE = 56  # pixels of a picture in a contact sheet, about
 COLOURS = ("#0b3c5d", "#328cc1", "#3a7d44", "#d9792b", "#b23a48", "#6b4e9b", "#7f7f7f")
 
 
@@ -88,21 +90,21 @@ def contact_sheet(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
     gap = max(1, TILE // 12)
     step_y, step_x = height * zoom + gap, width * zoom + gap
     n_columns = max(len(batch) for batch in images.values())
-    # All pictures in one array: a plot of its own for each takes ten times as long.
     sheet = np.full((step_y * len(images), step_x * n_columns, 3), 255, np.uint8)
     for line, batch in enumerate(images.values()):
         for column, image in enumerate(batch.repeat(zoom, axis=1).repeat(zoom, axis=2)):
             top, left = line * step_y, column * step_x
             sheet[top : top + step_y - gap, left : left + step_x - gap] = image
-    figure = Figure(figsize=(1.6 + sheet.shape[1] / TILE / 2, sheet.shape[0] / TILE / 2))
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.imshow(sheet, interpolation="nearest")
-    axes.set_frame_on(False)
-    axes.set_xticks([])
-    middles = [line * step_y + (step_y - gap) / 2 for line in range(len(images))]
-    axes.set_yticks(middles, list(images), fontsize=7, parse_math=False)
-    axes.tick_params(length=0)
-    return png(figure)
+    font = ImageFont.truetype(findfont("DejaVu Sans"), TILE // 5)
+    margin = round(max(font.getlength(name) for name in images)) + 2 * gap
+    page = Image.new("RGB", (margin + sheet.shape[1], sheet.shape[0]), "white")
+    page.paste(Image.fromarray(sheet), (margin, 0))
+    for line, name in enumerate(images):
+        middle = line * step_y + (step_y - gap) // 2
+        ImageDraw.Draw(page).text((margin - gap, middle), name, "black", font, anchor="rm")
+    buffer = io.BytesIO()
+    page.save(buffer, format="png")
+    return buffer.getvalue()
 
 
 def _cell_text(row: Row) -> str:
