@@ -119,10 +119,11 @@ def draw_subsets(n: int, m: int, subsets: int, size: int, seed: int = SEED) -> S
 @lru_cache(maxsize=2)  # cells of a grid share theirs
 def _drawn(n: int, m: int, subsets: int, size: int, seed: int) -> Subsets:
     random = np.random.RandomState(seed)
-    drawn = [
-        [random.choice(count, size, replace=False) for count in (n, m)] for _ in range(subsets)
-    ]
-    return Subsets(np.array([i for i, _ in drawn]), np.array([j for _, j in drawn]))
+    of_x, of_y = np.empty((subsets, size), dtype=int), np.empty((subsets, size), dtype=int)
+    for s in range(subsets):  # filled one by one: a choice is a view of all numbers below n
+        of_x[s] = random.choice(n, size, replace=False)
+        of_y[s] = random.choice(m, size, replace=False)
+    return Subsets(of_x, of_y)
 
 
 def mmd2_unbiased(

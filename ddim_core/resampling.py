@@ -141,8 +141,7 @@ def _eigenvalues(sums: Sequence[_Sums], scatters: Floats, factor: Floats) -> Flo
         inside = one.total @ factor
         scatter -= np.outer(inside / one.count, inside)
         scatter /= one.count - 1
-    values: Floats = np.linalg.eigvalsh(scatters)
-    return values
+    return np.asarray(np.linalg.eigvalsh(scatters), dtype=np.float64)
 
 
 def _by_gram(
@@ -165,5 +164,4 @@ def _by_gram(
 def _gram_eigenvalues(products: Floats) -> Floats:
     means = products.mean(axis=0)
     centred = products - means - means[:, None] + means.mean()
-    values: Floats = np.linalg.eigvalsh(centred / (len(products) - 1))
-    return values
+    return np.asarray(np.linalg.eigvalsh(centred / (len(products) - 1)), dtype=np.float64)

@@ -177,20 +177,27 @@ def _submit(request: GridRequest, inputs: GridInputs) -> list[CellFutures]:
     """Submits all work, the costliest cells first so that no long one is left for the end.
 
     A cell's features queue behind the images of the cells after it, at least a core's worth of
-    shards: a worker that takes them up finds their images drawn, and does not stand waiting.
+    shards, and its score as far behind its features: a worker that takes one up finds what it
+    needs, and does not stand waiting.
     """
     cells = sorted(inputs.cells, key=lambda cell: -cell.sampler.steps)
-    ahead = -(-(cpu_count() or 1) // len(request.shards()))
+    behind = -(-(cpu_count() or 1) // len(request.shards()))
     images: dict[GridCell, list[Any]] = {}  # futures, which Prefect resolves in a task's inputs
+    features: dict[GridCell, list[Any]] = {}
     work: dict[GridCell, CellFutures] = {}
-    for i in range(len(cells) + ahead):
-        if i < len(cells):
-            images[cells[i]] = submit_images(request, inputs, cells[i], request.shards())
-        if i >= ahead:
-            cell = cells[i - ahead]
-            features = submit_features(request, inputs, images[cell])
-            work[cell] = submit_score(request, inputs, cell, images[cell], features)
+    for i in range(len(cells) + 2 * behind):
+        for cell in _at(cells, i):
+            images[cell] = submit_images(request, inputs, cell, request.shards())
+        for cell in _at(cells, i - behind):
+            features[cell] = submit_features(request, inputs, images[cell])
+        for cell in _at(cells, i - 2 * behind):
+            work[cell] = submit_score(request, inputs, cell, images[cell], features[cell])
     return [work[cell] for cell in inputs.cells]
+
+
+def _at(cells: list[GridCell], i: int) -> list[GridCell]:
+    """The cell at a place of the queue, if there is one."""
+    return cells[i : i + 1] if i >= 0 else []
 
 
 def _identity(request: GridRequest, inputs: GridInputs) -> str:

@@ -82,13 +82,8 @@ def history(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Returns all rows of the table that are comparable with a checkpoint's rows: the same cells by
     the same protocol, of any checkpoint."""
     wanted = {tuple(row[name] for name in SETTING) for row in rows}
-    protocol = {name: rows[0][name] for name in PROTOCOL}
-    return [
-        row
-        for row in plain_rows(read_table())
-        if all(row[name] == value for name, value in protocol.items())
-        and tuple(row[name] for name in SETTING) in wanted
-    ]
+    comparable = plain_rows(read_table(alike={name: rows[0][name] for name in PROTOCOL}))
+    return [row for row in comparable if tuple(row[name] for name in SETTING) in wanted]
 
 
 def previous(rows: Sequence[Row], comparable: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
