@@ -95,11 +95,12 @@ def contact_sheet(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
         for column, image in enumerate(batch.repeat(zoom, axis=1).repeat(zoom, axis=2)):
             top, left = line * step_y, column * step_x
             sheet[top : top + step_y - gap, left : left + step_x - gap] = image
+    names = [" ".join(name.split()) for name in images]
     font = ImageFont.truetype(findfont("DejaVu Sans"), TILE // 5)
-    margin = round(max(font.getlength(name) for name in images)) + 2 * gap
+    margin = round(max(map(font.getlength, names))) + 2 * gap
     page = Image.new("RGB", (margin + sheet.shape[1], sheet.shape[0]), "white")
     page.paste(Image.fromarray(sheet), (margin, 0))
-    for line, name in enumerate(images):
+    for line, name in enumerate(names):
         middle = line * step_y + (step_y - gap) // 2
         ImageDraw.Draw(page).text((margin - gap, middle), name, "black", font, anchor="rm")
     buffer = io.BytesIO()

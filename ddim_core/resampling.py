@@ -17,9 +17,9 @@ from ddim_core.frechet import Reference
 from ddim_core.moments import Floats
 
 _ROWS_AT_ONCE = 2048  # bounds the float64 copies: 64 MB at d = 2048
-# Small matrices are kept and decomposed together, 32 MB of them: NumPy lets other threads run
-# meanwhile, which neither it nor SciPy does for small ones one by one.
-_NUMBERS_AT_ONCE = 2**22
+# Groups whose matrices take less than this together, 16 MB, keep them and are decomposed in one
+# call: NumPy lets other threads run meanwhile, which neither it nor SciPy does for small ones.
+_NUMBERS_AT_ONCE = 2**21
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +48,8 @@ def leave_one_out_spreads(
     which shard first. A group is taken away from the sum of all; what that rounds is below eps
     times the whole, and so far below the scatter between the groups that it serves to judge.
 
-    Memory: with r the reference's rank, four matrices [r, r] and a block of rows; or, with no
-    more rows than r, one [n, r] and three [n, n].
+    Memory: with r the reference's rank, four matrices [r, r] and a block of rows, and 48 MB where
+    all groups are decomposed at once; or, with no more rows than r, one [n, r] and three [n, n].
 
     Args:
         features: [n, d].
@@ -93,9 +93,10 @@ def _by_scatter(
     features: FeatureRows, groups: Sequence[slice], factor: Floats, origin: Floats
 ) -> Iterator[Spread]:
     rank = factor.shape[1]
-    at_once = max(1, _NUMBERS_AT_ONCE // max(rank, 1) ** 2)
+    together = len(groups) * rank**2 <= _NUMBERS_AT_ONCE
+    at_once = len(groups) if together else 1
 
-    @lru_cache(maxsize=len(groups) if len(groups) <= at_once else 0)
+    @lru_cache(maxsize=len(groups) if together else 0)
     def part(g: int) -> tuple[_Sums, Floats]:
         return _group_sums(features, groups[g], factor, origin)
 
@@ -108,11 +109,11 @@ def _by_scatter(
     yield whole.spread(origin, values, rank)
     if len(groups) < 2:
         return
+    left = np.empty((at_once, rank, rank))
     for first in range(0, len(groups), at_once):
-        some = range(first, min(first + at_once, len(groups)))
-        rests, left = [], np.empty((len(some), rank, rank))
-        for i, g in enumerate(some):
-            sums, part_scatter = part(g)
+        rests = []
+        for i in range(at_once):
+            sums, part_scatter = part(first + i)
             rests.append(whole - sums)
             np.subtract(scatter, part_scatter, out=left[i])
         for rest, values in zip(rests, _eigenvalues(rests, left, factor), strict=True):

@@ -210,10 +210,12 @@ def read_table(
 
     Args:
         cells: Digests of the cells wanted; None takes all.
-        alike: Values that a row must have in these columns; others are not read to their end.
+        alike: Values that a row must have in these columns, None for none; of other rows nothing
+            else is read.
 
     Raises:
-        StoreError: If a row's file is damaged; the next run of its grid writes it again.
+        StoreError: If the file of a row, as far as it is read, is damaged; the next run of its
+            grid writes it again.
     """
     folder = places.data_url("results", "cells")
     files = [f for f in sorted(store.names_below(folder)) if f.endswith(".parquet")]
@@ -227,14 +229,18 @@ def read_table(
 
 def _read_row(url: str, alike: Mapping[str, Any]) -> pa.Table | None:
     """Reads a row; None if it is not alike."""
+    content = pa.BufferReader(store.read(url))
     try:
-        file = pq.ParquetFile(pa.BufferReader(store.read(url)))
-        if alike and file.read(columns=list(alike), use_threads=False).to_pylist() != [alike]:
-            return None
+        file = pq.ParquetFile(content)
+        if alike:
+            (found,) = file.read(columns=list(alike), use_threads=False).to_pylist()
+            if any(found.get(name) != value for name, value in alike.items()):
+                return None
         if file.schema_arrow.equals(SCHEMA):  # twice as fast
             return file.read(use_threads=False)
-        return pq.read_table(pa.BufferReader(store.read(url)), schema=SCHEMA)
-    except (pa.ArrowException, OSError) as error:
+        return pq.read_table(content, schema=SCHEMA)
+    # A damaged name is no UTF-8, a file of no row or of two has not one to unpack: ValueErrors.
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise store.StoreError(
             f"the row in {url} is damaged ({error}); delete it, and the next run of its grid "
             "writes it again"
