@@ -177,20 +177,21 @@ def _submit(request: GridRequest, inputs: GridInputs) -> list[CellFutures]:
     """Submits all work, the costliest cells first so that no long one is left for the end.
 
     A cell's features queue behind the images of the cells after it, at least a core's worth of
-    shards, and its score as far behind its features: a worker that takes one up finds what it
-    needs, and does not stand waiting.
+    shards, and its score as far behind its features where these alone are less than that: a worker
+    that takes one up finds what it needs, and does not stand waiting.
     """
     cells = sorted(inputs.cells, key=lambda cell: -cell.sampler.steps)
     behind = -(-(cpu_count() or 1) // len(request.shards()))
+    score_behind = 2 * behind if behind > 1 else behind
     images: dict[GridCell, list[Any]] = {}  # futures, which Prefect resolves in a task's inputs
     features: dict[GridCell, list[Any]] = {}
     work: dict[GridCell, CellFutures] = {}
-    for i in range(len(cells) + 2 * behind):
+    for i in range(len(cells) + score_behind):
         for cell in _at(cells, i):
             images[cell] = submit_images(request, inputs, cell, request.shards())
         for cell in _at(cells, i - behind):
             features[cell] = submit_features(request, inputs, images[cell])
-        for cell in _at(cells, i - 2 * behind):
+        for cell in _at(cells, i - score_behind):
             work[cell] = submit_score(request, inputs, cell, images[cell], features[cell])
     return [work[cell] for cell in inputs.cells]
 
