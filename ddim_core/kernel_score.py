@@ -79,11 +79,12 @@ class KernelSums:
         n, m = len(generated), len(reference)
         self._size = usual_subset_size(n, m)
         drawn = draw_subsets(n, m, SUBSETS, self._size)
-        self._in_y, self._in_x = indicators(drawn.of_y, m), indicators(drawn.of_x, n)
+        self._in_y = indicators(drawn.of_y, m)
         in_group = np.zeros((n, len(groups)), dtype=np.bool_)
         for g, group in enumerate(groups):
             in_group[group, g] = True
-        self._in_either = np.hstack([self._in_x, in_group])
+        self._in_either = np.hstack([indicators(drawn.of_x, n), in_group])
+        self._in_x = self._in_either[:, :SUBSETS]
         self._counts = in_group.sum(axis=0)
         # Over the pairs of each subset, of each two groups, and of each group with the reference.
         self._within, self._across = np.zeros(SUBSETS), np.zeros(SUBSETS)
