@@ -1,0 +1,193 @@
+"""One declaration of a flow's parameters: the fields of frozen records, made flat.
+
+A field says its type, its bounds, its meaning and its default in one place:
+
+    n_images: Annotated[int, Field(ge=2, description="Images per cell. ...")] = 2048
+
+and from it follow the flow's signature with its form in Prefect (`flat`), the command's option
+(`flows.cli.options`), the line of `docs/parameters.md`, and the check of a given value (`build`).
+Records may hold records: the groups of a form and of `--help`. A group's defaults may be changed
+where it is used, by an instance of it: `images: Images = Images(n_images=1000)`.
+
+Prefect wants the parameters flat: `-p steps='[10,20]'` would else replace a whole group.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from functools import cache
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+
+from pydantic.fields import FieldInfo
+
+from ddim_core.declared import checked, nearest
+
+Record = TypeVar("Record")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Without:
+    """Beside a group: these of its fields are no parameters here."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Asked(Generic[Record]):
+    """What was given of a record whose defaults depend on something else: a group whose parameters
+    are empty where nothing is given."""
+
+    values: Mapping[str, Any]
+
+    def on(self, usual: Record) -> Record:
+        """Returns the usual record with what was given in its place."""
+        return replace(usual, **self.values)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a flow.
+
+    Attributes:
+        name: Of the field, the flow's parameter and, with dashes, the option.
+        kind: Its annotation, `Annotated[type, Field(description=...)]`.
+        default: What it is where nothing is given.
+        group: The first line of its record's docstring.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    group: str
+
+    @property
+    def type(self) -> Any:
+        """The type without its bounds and description."""
+        return get_args(self.kind)[0]
+
+    @property
+    def description(self) -> str:
+        """What it means; the first sentence can stand alone."""
+        return next(str(m.description) for m in get_args(self.kind)[1:] if isinstance(m, FieldInfo))
+
+    def mark(self, kind: type[Result]) -> Result | None:
+        """Returns what of a type stands beside the description, if anything does."""
+        return next((m for m in get_args(self.kind)[1:] if isinstance(m, kind)), None)
+
+
+@cache
+def parameters(record: type) -> tuple[Parameter, ...]:
+    """Returns the parameters of a record type and of the records in it, in order.
+
+    What two groups declare alike (a seed, by one alias) is one parameter, which both are given.
+
+    Raises:
+        TypeError: If a field has no description, or one name means two things.
+    """
+    found: dict[str, Parameter] = {}
+    for parameter in _parameters(record, None):
+        known = found.setdefault(parameter.name, parameter)
+        if known.kind != parameter.kind:
+            raise TypeError(f"{record.__name__} has {parameter.name} in two groups, not alike")
+    return tuple(found.values())
+
+
+def build(record: type[Record], given: Mapping[str, Any]) -> Record:
+    """Makes a record of flat values by name; what is not given has its default.
+
+    Raises:
+        ValueError: For the first value that cannot be, with the value and what would be right; of
+            a name that is no parameter, with the nearest that is.
+    """
+    known = {parameter.name: parameter for parameter in parameters(record)}
+    for name in given:
+        if name not in known:
+            raise ValueError(
+                f"there is no parameter {name}{nearest(name, known)}; there are {', '.join(known)}"
+            )
+    values = {name: parameter.default for name, parameter in known.items()}
+    return _built(record, values | {k: checked(k, known[k].kind, v) for k, v in given.items()})
+
+
+def flat(function: Callable[[Record], Result]) -> Callable[..., Result]:
+    """Makes a function of one record a function of its flat parameters, with their `Args:`.
+
+    Prefect makes the form from the signature, and takes the descriptions from the docstring. It
+    is told not to validate: the record does, in our words.
+    """
+    (record,) = (t for n, t in get_type_hints(function).items() if n != "return")
+    found = parameters(record)
+    keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = inspect.Signature(
+        [inspect.Parameter(p.name, keyword, annotation=p.kind, default=p.default) for p in found]
+    )
+
+    def call(*args: Any, **kwargs: Any) -> Result:
+        return function(build(record, signature.bind(*args, **kwargs).arguments))
+
+    for name in ("__module__", "__name__", "__qualname__"):
+        setattr(call, name, getattr(function, name))
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.kind for p in found}
+    summary, _, more = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
+    args = "\n".join(f"    {p.name}: {p.description}" for p in found)
+    call.__doc__ = f"{summary}\n\nArgs:\n{args}\n\n{more}"
+    return call
+
+
+def _parameters(record: type, changed: Any) -> Iterator[Parameter]:
+    kinds = get_type_hints(record, include_extras=True)
+    group = (record.__doc__ or "").split("\n")[0].rstrip(".")
+    for field in fields(record):
+        kind = kinds[field.name]
+        default = getattr(changed, field.name) if changed is not None else _default(field)
+        if of := _asked(kind):
+            yield from (
+                replace(p, kind=_or_none(p.kind), default=None)
+                for p in _parameters(of, None)
+                if p.name not in _left_out(kind)
+            )
+        elif is_dataclass(kind):
+            yield from _parameters(kind, default)  # type: ignore[arg-type]
+        elif get_origin(kind) is Annotated:
+            yield Parameter(field.name, kind, default, group)
+        else:
+            raise TypeError(f"{record.__name__}.{field.name} has no description")
+
+
+def _asked(kind: Any) -> type | None:
+    """The record in `Asked[record]`, if it is that."""
+    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return get_args(plain)[0] if get_origin(plain) is Asked else None
+
+
+def _left_out(kind: Any) -> tuple[str, ...]:
+    marks = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
+    return next((mark.names for mark in marks if isinstance(mark, Without)), ())
+
+
+def _or_none(kind: Any) -> Any:
+    plain, *marks = get_args(kind)
+    return Annotated[(plain | None, *marks)]
+
+
+def _default(field: Any) -> Any:
+    if field.default is not MISSING:
+        return field.default
+    return None if field.default_factory is MISSING else field.default_factory()
+
+
+def _built(record: type[Record], values: Mapping[str, Any]) -> Record:
+    kinds = get_type_hints(record, include_extras=True)
+    made: dict[str, Any] = {}
+    for field in fields(record):  # type: ignore[arg-type]
+        kind = kinds[field.name]
+        if of := _asked(kind):
+            names = {p.name for p in _parameters(of, None)} - set(_left_out(kind))
+            made[field.name] = Asked({n: values[n] for n in names if values[n] is not None})
+        else:
+            made[field.name] = _built(kind, values) if is_dataclass(kind) else values[field.name]
+    return record(**made)
