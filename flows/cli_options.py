@@ -16,6 +16,13 @@ def option(text: str) -> Any:
     return typer.Option(help=text, show_default=False)
 
 
+def listed(text: str, of: type) -> list[Any]:
+    """Reads a list that is given as one text with commas."""
+    if of is str:
+        return [part.strip() for part in text.strip("[] ").split(",") if part.strip()]
+    return integers(text) if of is int else numbers(text)
+
+
 def integers(text: str) -> list[int]:
     return _parsed(text, int, "a list of whole numbers, such as 10,20,50")
 

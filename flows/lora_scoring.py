@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from prefect.logging import get_run_logger
 
 from ddim_core.emoji_judge import JudgeSpec
 from ddim_core.lora_text import distinct_prompts
-from ddim_core.scorecard_specs import PromptSet, require_scales
+from ddim_core.scorecard_specs import PromptSet
 from ddim_core.specs import Execution
-from flows.lora_request import LoraPlan
+from flows.lora_plan import LoraPlan
 from flows.lora_scored_sets import ScoredSet
 from tasks.embedded import held_out_folder
 from tasks.emoji_judge import train_emoji_judge
@@ -25,66 +25,12 @@ from tasks.scorecard import score_pictures, thumbnails
 from tasks.scored_pictures import draw_prompts
 from tasks.store import ArtifactRef
 from tasks.tracking_scorecard import track_scorecard
-from tasks.vision_models import model_digest, model_folder
+from tasks.vision_models import model_digest
 
-EMBEDDED_SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
-SCALES = (0.0, 0.5, 1.0)
 EMBEDDED_BATCH, BATCH = 32, 4
-EMBEDDED_STEPS = 16  # as good to the judge as 25, and a third cheaper
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """How a LoRA is scored.
-
-    Attributes:
-        kind: `style` or `subject`.
-        scales: 0 first; only it means that nothing is scored.
-        embedded: The data are the embedded ones.
-        judged: The base is the embedded one, whose subjects the judge knows.
-        models: Folders of `clip` and `dino`, where they are given.
-        how: Sampling settings of all prompt sets.
-    """
-
-    kind: str
-    scales: tuple[float, ...]
-    embedded: bool
-    judged: bool
-    models: Mapping[str, str]
-    how: PromptSet
-
-
-def scoring(kind: str, given: Mapping[str, Any], plan: LoraPlan) -> Scoring:
-    """Settles a flow's parameters `scales`, `clip` and `dino`.
-
-    Raises:
-        ValueError: For the first that cannot be.
-    """
-    judged = not given["base"]
-    usual = EMBEDDED_SCALES if judged else SCALES
-    asked = given["scales"]
-    return Scoring(
-        kind=kind,
-        scales=require_scales(usual if asked is None else tuple(asked)),
-        embedded=not given["data"],
-        judged=judged,
-        models={
-            name: str(model_folder(name, given[name])) for name in ("clip", "dino") if given[name]
-        },
-        how=PromptSet(
-            role="trained",
-            prompts=("",),
-            steps=EMBEDDED_STEPS if judged else plan.pictures.steps,
-            guidance=plan.pictures.guidance,
-            resolution=plan.pictures.resolution,
-            seed=plan.pictures.seed,
-        ),
-    )
-
-
-def held_out_images(
-    kind: str, validation_data: str, plan: LoraPlan, asked: Scoring
-) -> ArtifactRef | None:
+def held_out_images(kind: str, validation_data: str, plan: LoraPlan) -> ArtifactRef | None:
     """Returns captioned images for the validation loss: those given, or the embedded ones.
 
     Raises:
@@ -93,39 +39,39 @@ def held_out_images(
     if validation_data:
         place = data_place(validation_data)
         return prepare_captioned(data_content(place), location=place)
-    return held_out_folder(kind, plan.latents.resolution) if asked.embedded else None
+    return held_out_folder(kind, plan.latents.resolution) if plan.embedded else None
 
 
 def score_lora(
+    kind: str,
     plan: LoraPlan,
     record: Mapping[str, Any],
-    asked: Scoring,
     sets: Sequence[ScoredSet],
     held_out: ArtifactRef | None,
 ) -> dict[str, Any]:
     """Draws, measures, tabulates and reports a LoRA.
 
     Args:
-        plan: What was trained.
+        kind: `style` or `subject`.
+        plan: What was trained, and how it is scored.
         record: What `train_and_export` returned.
-        asked: How it is scored.
         sets: The prompts; none, or no scale but 0: nothing is scored.
         held_out: A captioned folder it was not trained on, for the validation loss.
 
     Returns:
         `report` and `table` (places), `scorecard` (the rows' digests) and `reading`.
     """
-    if len(asked.scales) == 1 or not sets:
+    if len(plan.scales) == 1 or not sets:
         return {"report": None, "table": None, "scorecard": [], "reading": []}
-    batch_size = EMBEDDED_BATCH if asked.judged else BATCH
+    batch_size = EMBEDDED_BATCH if plan.judged else BATCH
     execution = Execution(device=plan.execution.device, batch_size=batch_size, threads=1)
     extractor: Any = (
         train_emoji_judge.submit(JudgeSpec(resolution=plan.latents.resolution), Execution())
-        if asked.judged
+        if plan.judged
         else thumbnails()
     )
-    drawn = [_submit_sweep(plan, record["lora"], asked, scored, execution) for scored in sets]
-    if asked.judged:
+    drawn = [_submit_sweep(plan, record["lora"], scored, execution) for scored in sets]
+    if plan.judged:
         extractor = extractor.result()
     rows: list[dict[str, Any]] = []
     for scored, (sweep, other) in zip(sets, drawn, strict=True):
@@ -134,16 +80,16 @@ def score_lora(
         if other is not None:
             known["base"] = other.result()
         scores = score_pictures(
-            scored.asked, list(asked.scales), pictures, known, dict(scored.aliases), extractor,
-            {name: model_digest(folder) for name, folder in asked.models.items()},
-            location=dict(asked.models),
+            scored.asked, list(plan.scales), pictures, known, dict(scored.aliases), extractor,
+            {name: model_digest(folder) for name, folder in plan.models.items()},
+            location=dict(plan.models),
         )  # fmt: skip
-        rows += lora_rows(asked.kind, record, plan.spec, scored.asked, pictures, scores, execution)
-    return _report(plan, record, asked, sets, rows, drawn, extractor, held_out)
+        rows += lora_rows(kind, record, plan.spec, scored.asked, pictures, scores, execution)
+    return _report(plan, record, sets, rows, drawn, extractor, held_out)
 
 
 def _submit_sweep(
-    plan: LoraPlan, lora: ArtifactRef, asked: Scoring, scored: ScoredSet, execution: Execution
+    plan: LoraPlan, lora: ArtifactRef, scored: ScoredSet, execution: Execution
 ) -> tuple[list[Any], Any]:
     """Futures of the pictures at every scale, and of the base's other pictures where needed."""
 
@@ -153,14 +99,13 @@ def _submit_sweep(
             location=plan.location, execution=execution,
         )  # fmt: skip
 
-    sweep = [submit(scored.asked, scale) for scale in asked.scales]
+    sweep = [submit(scored.asked, scale) for scale in plan.scales]
     return sweep, None if "base" in scored.known else submit(scored.another_draw, 0.0)
 
 
 def _report(
     plan: LoraPlan,
     record: Mapping[str, Any],
-    asked: Scoring,
     sets: Sequence[ScoredSet],
     rows: list[dict[str, Any]],
     drawn: Sequence[tuple[list[Any], Any]],
@@ -169,7 +114,7 @@ def _report(
 ) -> dict[str, Any]:
     table = write_lora_rows(rows)
     curve = _validation(plan, record, held_out) if held_out else []
-    judge = {key: extractor[key] for key in ("accuracy", "n_test")} if asked.judged else None
+    judge = {key: extractor[key] for key in ("accuracy", "n_test")} if plan.judged else None
     report = render_lora_report(
         rows, [scored.asked for scored in sets],
         [[future.result() for future in sweep] for sweep, _ in drawn],

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.logging import get_run_logger
 from tqdm import tqdm
 
-from ddim_core.lora_data import has_captions
-from ddim_core.lora_specs import LoraSpec
-from flows.lora_request import LoraPlan, plan
+from flows.lora_plan import LoraPlan, n_class_images, subject_plan
 from flows.lora_scored_sets import embedded_subject_sets, subject_sets, unnamed_subjects
-from flows.lora_scoring import held_out_images, score_lora, scoring
+from flows.lora_scoring import held_out_images, score_lora
 from flows.lora_training import train_and_export
+from flows.requests.flat import flat
+from flows.requests.lora import SubjectRequest
 from flows.runners import ONE_TASK_A_CORE
-from tasks.embedded import LICENCES, subject_folder
-from tasks.lora_class_images import class_images as draw_class_images
+from tasks.embedded import subject_folder
+from tasks.lora_class_images import class_images
 from tasks.lora_data import (
     captions_of,
     data_content,
@@ -30,106 +29,11 @@ from tasks.lora_data import (
 from tasks.lora_words import check_words
 from tasks.store import ArtifactRef, check_writable
 
-# Suits the embedded base and its five pictures of 16 pixels.
-RECIPE: dict[str, Any] = {
-    "rank": 8,
-    "targets": ["attention", "feed-forward", "convolutions"],
-    "steps": 190,
-    "batch_size": 5,
-    "learning_rate": 2e-3,
-    "checkpoint_every": 95,
-    "class_images": 40,
-    "validation_prompts": [
-        "a sks horse emoji on a blue background", "a sks horse emoji on a red background",
-        "a horse emoji on a blue background", "a panda emoji on a blue background",
-    ],
-}  # fmt: skip
-CLASS_IMAGES = 100  # as diffusers' script
 
-
-@flow(name="lora-subject", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
-def lora_subject(
-    base: str = "",
-    data: str = "",
-    instance_prompt: str = "",
-    instance_token: str = "sks",
-    class_prompt: str = "",
-    prior: bool = True,
-    class_images: int | None = None,
-    prior_weight: float = LoraSpec.prior_weight,
-    title: str = "subject",
-    data_licence: str = "",
-    resolution: int = 0,
-    buckets: bool = False,
-    flip: bool = False,
-    crops: int = 0,
-    rank: int | None = None,
-    alpha: float | None = None,
-    dropout: float = 0.0,
-    targets: list[str] | None = None,
-    rslora: bool = False,
-    dora: bool = False,
-    text_encoder: bool = False,
-    steps: int | None = None,
-    batch_size: int | None = None,
-    accumulation: int = 1,
-    learning_rate: float | None = None,
-    text_learning_rate: float | None = None,
-    schedule: str | None = None,
-    warmup_steps: int = 0,
-    cycles: int = 1,
-    weight_decay: float = LoraSpec.weight_decay,
-    gradient_clip: float = LoraSpec.gradient_clip,
-    precision: str = "no",
-    snr_gamma: float | None = None,
-    noise_offset: float = 0.0,
-    caption_dropout: float = 0.0,
-    checkpoint_every: int | None = None,
-    checkpoint_limit: int = 0,
-    validation_prompts: list[str] | None = None,
-    picture_steps: int | None = None,
-    guidance: float | None = None,
-    scales: list[float] | None = None,
-    score_prompts: list[str] | None = None,
-    validation_data: str = "",
-    clip: str = "",
-    dino: str = "",
-    seed: int = 0,
-    device: str = "cpu",
-    threads: int = 2,
-    processes: int = 1,
-    gradient_checkpointing: bool = False,
-) -> dict[str, Any]:
+@flow(name="lora-subject", validate_parameters=False, task_runner=ONE_TASK_A_CORE)
+@flat
+def lora_subject(request: SubjectRequest) -> dict[str, Any]:
     """Trains a LoRA on one subject, with prior preservation, and exports and registers it.
-
-    Args:
-        base: A Stable Diffusion folder (1.x, 2.x, XL) or hub id; empty: the embedded small one.
-        data: A folder of 3 to 6 images of the subject; with `metadata.jsonl` and no
-            instance_prompt its captions are used; empty: the embedded subject.
-        instance_prompt: Caption of every image, such as "a photo of sks cat".
-        instance_token: The word in it that stands for the subject.
-        class_prompt: Prompt of the class, such as "a photo of a cat"; empty: the captions without
-            the instance token.
-        prior: Prior preservation: also train on the base's own pictures of the class.
-        class_images: How many of these are drawn, once.
-        prior_weight: Their weight in the loss.
-        title: Names the files and the registered model.
-        data_licence: Of the images, for the model card.
-        resolution: Side in pixels; 0 is the base's own.
-        buckets, flip, crops: See `LatentSpec`.
-        rank, alpha, dropout, targets, rslora, dora, text_encoder: Of the LoRA; see `LoraSpec`.
-        steps, batch_size, accumulation, learning_rate, text_learning_rate, schedule, warmup_steps,
-            cycles, weight_decay, gradient_clip, precision: Of its training; see `LoraSpec`.
-        snr_gamma, noise_offset, caption_dropout: Of its loss; see `LoraSpec`.
-        checkpoint_every, checkpoint_limit: Weights kept on the way; see `LoraSpec`.
-        validation_prompts: Drawn by the base and at every kept checkpoint; they train nothing.
-        picture_steps, guidance: How pictures are drawn.
-        scales: Of the LoRA, to be scored against the base; empty: nothing is scored.
-        score_prompts: Further prompts to score: what it was not trained on.
-        validation_data: Captioned images it is not trained on, for the validation loss.
-        clip, dino: Folders or hub ids, for the similarities known by these names.
-        seed: Keys everything random.
-        device, threads, processes, gradient_checkpointing: See `LoraExecution`.
 
     Returns:
         What `train_and_export` and `score_lora` return, and `warning`, of words that the
@@ -139,32 +43,29 @@ def lora_subject(
         ValueError: If the request cannot be.
     """
     check_writable()
-    given = dict(locals())
-    asked = lora_subject_plan(given)
-    how = scoring("subject", given, asked)
-    images = _images(data, instance_prompt, asked)
+    plan, subject = subject_plan(request), request.subject
+    images = _images(request.data, subject.instance_prompt, plan)
     captions = captions_of(images)
-    warning = check_words(captions, asked.location)
+    warning = check_words(captions, plan.location)
     if warning:
         _warn(warning)
-    held_out = held_out_images("subject", validation_data, asked, how)
-    classes = (
-        _class_prompts(class_prompt, captions, instance_token) if prior or class_prompt else []
-    )
-    drawn = None
-    if prior:
-        n_images = class_images or (CLASS_IMAGES if base else RECIPE["class_images"])
-        drawn = draw_class_images(
-            classes, n_images, asked.pictures,
-            asked.digests, location=asked.location, execution=asked.execution,
+    held_out = held_out_images("subject", request.pictures.validation_data, plan)
+    classes, drawn = [], None
+    if subject.prior or subject.class_prompt:
+        classes = _class_prompts(subject.class_prompt, captions, subject.instance_token)
+    if subject.prior:
+        drawn = class_images(
+            classes, n_class_images(request), plan.pictures, plan.digests,
+            location=plan.location, execution=plan.execution,
         )  # fmt: skip
-    record = train_and_export(asked, images, drawn)
-    if data:
-        others = score_prompts or (unnamed_subjects([*captions, *classes]) if how.judged else [])
-        sets = subject_sets(images, captions, classes, others, held_out, how.how)
+    record = train_and_export(plan, images, drawn)
+    if request.data:
+        others = request.pictures.score_prompts
+        others = others or (unnamed_subjects([*captions, *classes]) if plan.judged else [])
+        sets = subject_sets(images, captions, classes, others, held_out, plan.scored)
     else:
-        sets = embedded_subject_sets(images, how.how)
-    return record | score_lora(asked, record, how, sets, held_out) | {"warning": warning}
+        sets = embedded_subject_sets(images, plan.scored)
+    return record | score_lora("subject", plan, record, sets, held_out) | {"warning": warning}
 
 
 def _warn(text: str) -> None:
@@ -174,31 +75,9 @@ def _warn(text: str) -> None:
         tqdm.write(f"warning: {text}", file=sys.stderr)
 
 
-def lora_subject_plan(given: dict[str, Any]) -> LoraPlan:
-    """Settles the flow's parameters.
-
-    Raises:
-        ValueError: For the first that cannot be.
-    """
-    if not given["data"]:
-        if given["base"]:
-            raise ValueError("data is empty; give a folder of 3 to 6 images of the subject")
-        given = given | {"data_licence": given["data_licence"] or LICENCES["twemoji"]}
-    elif not given["instance_prompt"] and not has_captions(Path(data_place(given["data"]))):
-        raise ValueError(
-            "instance_prompt is empty, and the images have no captions; give one, such as "
-            f"'a photo of {given['instance_token']} cat'"
-        )
-    if given["class_images"] is not None and given["class_images"] < 1:
-        raise ValueError(f"class_images is {given['class_images']}; it must be at least 1")
-    settled = plan(given, RECIPE)
-    scoring("subject", given, settled)
-    return settled
-
-
-def _images(data: str, instance_prompt: str, asked: LoraPlan) -> ArtifactRef:
+def _images(data: str, instance_prompt: str, plan: LoraPlan) -> ArtifactRef:
     if not data:
-        return subject_folder(asked.latents.resolution)
+        return subject_folder(plan.latents.resolution)
     place = data_place(data)
     if instance_prompt:
         return prepare_photos(data_content(place), instance_prompt, location=place)

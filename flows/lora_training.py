@@ -7,7 +7,7 @@ from typing import Any
 from prefect.logging import get_run_logger
 
 from ddim_core.lora_text import distinct_prompts
-from flows.lora_request import LoraPlan, lora_name
+from flows.lora_plan import LoraPlan
 from tasks.lora import train_lora
 from tasks.lora_card import write_card
 from tasks.lora_data import captions_of
@@ -44,7 +44,7 @@ def train_and_export(
     get_run_logger().info("round trip: %s", exported["gate"])
     record = {
         "title": plan.title,
-        "name": lora_name(plan.title, training["adapter"]["artifact"], plan.digests),
+        "name": plan.name_of(training["adapter"]["artifact"]),
         "lora": exported["lora"],
         "kohya": exported["kohya"],
         "gate": exported["gate"],

@@ -15,6 +15,7 @@ Prefect wants the parameters flat: `-p steps='[10,20]'` would else replace a who
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache
@@ -33,6 +34,19 @@ class Without:
     """Beside a group: these of its fields are no parameters here."""
 
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Option:
+    """Beside a description: how a command's option departs from the parameter's name and type.
+
+    Attributes:
+        name: The option, with its dashes; several with spaces between.
+        repeated: A list is given by repeating the option, not with commas.
+    """
+
+    name: str
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,7 @@ class Parameter:
         name: Of the field, the flow's parameter and, with dashes, the option.
         kind: Its annotation, `Annotated[type, Field(description=...)]`.
         default: What it is where nothing is given.
-        group: The first line of its record's docstring.
+        group: The first words of its record's docstring, to a full stop or a semicolon.
     """
 
     name: str
@@ -140,7 +154,7 @@ def flat(function: Callable[[Record], Result]) -> Callable[..., Result]:
 
 def _parameters(record: type, changed: Any) -> Iterator[Parameter]:
     kinds = get_type_hints(record, include_extras=True)
-    group = (record.__doc__ or "").split("\n")[0].rstrip(".")
+    group = re.split(r"[.;\n]", record.__doc__ or "")[0]
     for field in fields(record):
         kind = kinds[field.name]
         default = getattr(changed, field.name) if changed is not None else _default(field)

@@ -1,0 +1,213 @@
+"""A LoRA that was asked for, settled against its base before anything is computed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddim_core.digest import digest
+from ddim_core.lora_adapters import require_targets
+from ddim_core.lora_base import locate_base, own_resolution, part_digests, size_step
+from ddim_core.lora_data import has_captions, locate_data, require_images
+from ddim_core.lora_latents import bucket_sizes
+from ddim_core.lora_specs import LatentSpec, LoraExecution, LoraSpec, PictureSpec
+from ddim_core.scorecard_specs import PromptSet, require_scales
+from flows.requests.lora import StyleRequest, SubjectRequest
+from tasks.embedded import LICENCES, embedded_base
+from tasks.lora_data import data_place
+from tasks.models import require_device
+from tasks.vision_models import model_folder
+
+TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+EMBEDDED_NAME = "ddim-flows-base"
+
+# What suits the embedded base, which draws at 16 pixels, and its 152 pictures of a style,
+STYLE_RECIPE = LoraSpec(
+    rank=8, targets=("attention", "feed-forward", "convolutions"), steps=220, batch_size=16,
+    learning_rate=2e-3, schedule="cosine", caption_dropout=0.1, checkpoint_every=110,
+)  # fmt: skip
+STYLE_PROMPTS = (
+    "a panda emoji on a blue background", "a rocket emoji on a yellow background",
+    "a tulip emoji on a white background", "a burger emoji on a purple background",
+)  # fmt: skip
+# or its five of a subject.
+SUBJECT_RECIPE = LoraSpec(
+    rank=8, targets=("attention", "feed-forward", "convolutions"), steps=190, batch_size=5,
+    learning_rate=2e-3, checkpoint_every=95,
+)  # fmt: skip
+SUBJECT_PROMPTS = (
+    "a sks horse emoji on a blue background", "a sks horse emoji on a red background",
+    "a horse emoji on a blue background", "a panda emoji on a blue background",
+)  # fmt: skip
+EMBEDDED_CLASS_IMAGES, CLASS_IMAGES = 40, 100  # the latter as diffusers' script
+EMBEDDED_GUIDANCE, GUIDANCE = 2.0, 7.5
+EMBEDDED_PICTURE_STEPS, PICTURE_STEPS = 25, 30
+EMBEDDED_SCORED_STEPS = 16  # as good to the judge as 25, and a third cheaper
+EMBEDDED_SCALES, SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25), (0.0, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class LoraPlan:
+    """A LoRA training with its base, ready to run.
+
+    Attributes:
+        title: Names the files and the registered model.
+        base: The base's folder.
+        base_name: For people: its hub id, or its folder's name.
+        digests: Of its parts.
+        step: What height and width must be multiples of.
+        spec, latents, execution: See there.
+        pictures: How validation pictures and class images are drawn.
+        validation_prompts: What is drawn at every kept checkpoint.
+        data_licence: For the model card.
+        scales: Of the LoRA, to be scored, 0 first; only it means that nothing is scored.
+        scored: Sampling settings of all prompt sets.
+        models: Folders of `clip` and `dino`, where they are given.
+        embedded: The data are the embedded ones.
+        judged: The base is the embedded one, whose subjects the judge knows.
+    """
+
+    title: str
+    base: Path
+    base_name: str
+    digests: dict[str, str]
+    step: int
+    spec: LoraSpec
+    latents: LatentSpec
+    execution: LoraExecution
+    pictures: PictureSpec
+    validation_prompts: list[str]
+    data_licence: str
+    scales: tuple[float, ...]
+    scored: PromptSet
+    models: dict[str, str]
+    embedded: bool
+    judged: bool
+
+    @property
+    def location(self) -> str:
+        return str(self.base)
+
+    @property
+    def text_digests(self) -> dict[str, str]:
+        """Of the parts that embeddings depend on."""
+        return {k: v for k, v in self.digests.items() if k.startswith(("text", "tokenizer"))}
+
+    @property
+    def training_digests(self) -> dict[str, str]:
+        """Of the parts that training itself runs."""
+        text = self.text_digests if self.spec.text_encoder else {}
+        return {k: self.digests[k] for k in ("unet", "scheduler")} | text
+
+    def name_of(self, adapter: str) -> str:
+        """Returns the folder name of a LoRA: its title, and a digest of weights and base."""
+        return f"{self.title}-{digest(adapter, self.digests)[:12]}"
+
+
+def style_plan(asked: StyleRequest) -> LoraPlan:
+    """Settles what a style's LoRA was asked to be.
+
+    Raises:
+        ValueError: For the first parameter that cannot be, with its value.
+    """
+    if not asked.data and asked.base.base:
+        raise ValueError("data is empty; give the captioned images for your base")
+    usual = LoraSpec() if asked.base.base else STYLE_RECIPE
+    licence = asked.images.data_licence or ("" if asked.data else LICENCES["openmoji"])
+    return _plan(asked, asked.lora.on(usual), licence, STYLE_PROMPTS)
+
+
+def subject_plan(asked: SubjectRequest) -> LoraPlan:
+    """Settles what a subject's LoRA was asked to be.
+
+    Raises:
+        ValueError: For the first parameter that cannot be, with its value.
+    """
+    if not asked.data and asked.base.base:
+        raise ValueError("data is empty; give a folder of 3 to 6 images of the subject")
+    captioned = not asked.data or has_captions(Path(data_place(asked.data)))
+    if not captioned and not asked.subject.instance_prompt:
+        raise ValueError(
+            "instance_prompt is empty, and the images have no captions; give one, such as "
+            f"'a photo of {asked.subject.instance_token} cat'"
+        )
+    usual = LoraSpec() if asked.base.base else SUBJECT_RECIPE
+    licence = asked.images.data_licence or ("" if asked.data else LICENCES["twemoji"])
+    return _plan(asked, asked.lora.on(usual), licence, SUBJECT_PROMPTS)
+
+
+def n_class_images(asked: SubjectRequest) -> int:
+    """How many images of the class are drawn."""
+    usual = CLASS_IMAGES if asked.base.base else EMBEDDED_CLASS_IMAGES
+    return asked.subject.class_images or usual
+
+
+def _plan(
+    asked: StyleRequest | SubjectRequest, spec: LoraSpec, licence: str, prompts: tuple[str, ...]
+) -> LoraPlan:
+    """Settles what both flows share.
+
+    Raises:
+        ValueError: For the first parameter that cannot be, with its value.
+    """
+    given, is_embedded = asked.base.base, not asked.base.base
+    if not TITLE.fullmatch(asked.title):
+        raise ValueError(f"title is {asked.title!r}; take letters, digits, '.', '_' and '-'")
+    require_device(asked.machine.device)
+    base = embedded_base() if is_embedded else locate_base(given)
+    step, images, told = size_step(base), asked.images, asked.pictures
+    latents = LatentSpec(
+        images.resolution or own_resolution(base), images.buckets, images.flip, images.crops,
+        spec.seed,
+    )  # fmt: skip
+    bucket_sizes(latents, step)
+    require_targets(base, spec.targets)
+    if asked.data:
+        require_images(locate_data(asked.data))
+    usual_steps = EMBEDDED_PICTURE_STEPS if is_embedded else PICTURE_STEPS
+    usual_guidance = EMBEDDED_GUIDANCE if is_embedded else GUIDANCE
+    pictures = PictureSpec(
+        told.picture_steps or usual_steps,
+        usual_guidance if told.guidance is None else told.guidance,
+        latents.resolution,
+        spec.seed,
+    )
+    usual_scales = EMBEDDED_SCALES if is_embedded else SCALES
+    if told.validation_prompts is not None or not is_embedded:
+        prompts = tuple(told.validation_prompts or ())
+    return LoraPlan(
+        title=asked.title,
+        base=base,
+        base_name=_base_name(given),
+        digests=part_digests(base),
+        step=step,
+        spec=spec,
+        latents=latents,
+        execution=asked.machine,
+        pictures=pictures,
+        validation_prompts=list(prompts),
+        data_licence=licence,
+        scales=require_scales(usual_scales if told.scales is None else tuple(told.scales)),
+        scored=PromptSet(
+            role="trained",
+            prompts=("",),
+            steps=EMBEDDED_SCORED_STEPS if is_embedded else pictures.steps,
+            guidance=pictures.guidance,
+            resolution=pictures.resolution,
+            seed=pictures.seed,
+        ),
+        models={
+            name: str(model_folder(name, place))
+            for name, place in (("clip", told.clip), ("dino", told.dino))
+            if place
+        },
+        embedded=not asked.data,
+        judged=is_embedded,
+    )
+
+
+def _base_name(given: str) -> str:
+    if not given:
+        return EMBEDDED_NAME
+    return Path(given).resolve().name if Path(given).is_dir() else given

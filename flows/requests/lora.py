@@ -1,0 +1,143 @@
+"""What the LoRA flows can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from ddim_core.lora_specs import LoraExecution, LoraSpec
+from flows.requests.flat import Asked, Option, Without
+
+Title = Annotated[str, Field(description="Names the files and the registered model.")]
+
+
+@dataclass(frozen=True)
+class BaseChoice:
+    """The base."""
+
+    base: Annotated[
+        str,
+        Field(
+            description="A Stable Diffusion folder (1.x, 2.x, XL) or hub id; empty is the small "
+            "embedded one."
+        ),
+    ] = ""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images and their sizes."""
+
+    data_licence: Annotated[str, Field(description="Of the images, for the model card.")] = ""
+    resolution: Annotated[int, Field(ge=0, description="Side in pixels; 0 is the base's own.")] = 0
+    buckets: Annotated[
+        bool, Field(description="Keep images' shapes: cut to the nearest of sizes of equal area.")
+    ] = False
+    flip: Annotated[
+        bool, Field(description="Mirror half of the images; wrong for letters and faces.")
+    ] = False
+    crops: Annotated[
+        int, Field(ge=0, description="Random cuts of each image; 0 cuts out the centre.")
+    ] = 0
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures and scores."""
+
+    validation_prompts: Annotated[
+        list[str] | None,
+        Field(description="Drawn by the base and at every kept step; they train nothing."),
+        Option("--validation-prompt", repeated=True),
+    ] = None
+    picture_steps: Annotated[
+        int | None,
+        Field(ge=1, description="Sampling steps of pictures; empty is 30, embedded base 25."),
+    ] = None
+    guidance: Annotated[
+        float | None,
+        Field(ge=0, description="Guidance of pictures; empty is 7.5, embedded base 2."),
+    ] = None
+    scales: Annotated[
+        list[float] | None,
+        Field(
+            description="Scales of the LoRA to score against the base; 0 alone: none. Empty is "
+            "0, 0.5, 1, on the embedded base 0 to 1.25 by 0.25."
+        ),
+    ] = None
+    score_prompts: Annotated[
+        list[str] | None,
+        Field(description="Further prompts to score: what it was not trained on."),
+        Option("--score-prompt", repeated=True),
+    ] = None
+    validation_data: Annotated[
+        str, Field(description="Captioned images that are not trained on, for a validation loss.")
+    ] = ""
+    clip: Annotated[str, Field(description="CLIP folder or hub id, for CLIP-T and CLIP-I.")] = ""
+    dino: Annotated[str, Field(description="DINO or DINOv2 folder or hub id.")] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleRequest:
+    """The style."""
+
+    base: BaseChoice
+    data: Annotated[
+        str,
+        Field(
+            description="Captioned images: a folder with captions, a Parquet file or a hub id; "
+            "empty is the embedded style."
+        ),
+    ] = ""
+    title: Title = "style"
+    images: Images
+    lora: Annotated[Asked[LoraSpec], Without(("prior_weight",))]
+    pictures: Pictures
+    machine: LoraExecution
+
+
+@dataclass(frozen=True)
+class SubjectChoice:
+    """The subject and its class."""
+
+    instance_prompt: Annotated[
+        str,
+        Field(
+            description="Caption of every image, such as 'a photo of sks cat'; empty takes the "
+            "captions beside them."
+        ),
+    ] = ""
+    instance_token: Annotated[str, Field(description="Its word for the subject.")] = "sks"
+    class_prompt: Annotated[
+        str,
+        Field(
+            description="Of the class, such as 'a photo of a cat'; empty is the captions without "
+            "the token."
+        ),
+    ] = ""
+    prior: Annotated[
+        bool, Field(description="Prior preservation: also train on the base's own of the class.")
+    ] = True
+    class_images: Annotated[
+        int | None,
+        Field(ge=1, description="How many of these are drawn; empty is 100, embedded base 40."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectRequest:
+    """The subject's images."""
+
+    base: BaseChoice
+    data: Annotated[
+        str,
+        Field(description="Folder of 3 to 6 images of the subject; empty is the embedded one."),
+    ] = ""
+    subject: SubjectChoice
+    title: Title = "subject"
+    images: Images
+    lora: Asked[LoraSpec]
+    pictures: Pictures
+    machine: LoraExecution
