@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import types
 from collections.abc import Callable
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -84,7 +85,7 @@ def _element(kind: Any) -> Any:
 
 
 def _first_sentence(text: str) -> str:
-    return text.split(". ")[0].rstrip(".") + "."
+    return re.split(r"\.\s+(?=[A-Z])", text)[0].rstrip(".") + "."
 
 
 def _default(value: Any) -> str:

@@ -85,7 +85,8 @@ class Parameter:
     @property
     def description(self) -> str:
         """What it means; the first sentence can stand alone."""
-        return next(str(m.description) for m in get_args(self.kind)[1:] if isinstance(m, FieldInfo))
+        marks = (m for m in get_args(self.kind)[1:] if isinstance(m, FieldInfo))
+        return next(str(m.description) for m in marks if m.description)
 
     def mark(self, kind: type[Result]) -> Result | None:
         """Returns what of a type stands beside the description, if anything does."""
