@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
+from rich.markup import escape
 
 from flows.cli_options import listed, one_sentence, require_writable
-from flows.requests.flat import Option, Parameter, Record, build, parameters
+from flows.requests.flat import Option, Parameter, Record, build, in_words, parameters
 
 
 def command(
@@ -54,7 +55,7 @@ def _option(parameter: Parameter) -> Any:
         kind = list[str] if marked and marked.repeated else str
     option = typer.Option(
         *names,
-        help=f"{_first_sentence(parameter.description)}{_default(parameter.default)}",
+        help=f"{_first_sentence(parameter.description)}{_default(parameter)}",
         show_default=False,
         rich_help_panel=parameter.group,
     )
@@ -88,12 +89,7 @@ def _first_sentence(text: str) -> str:
     return re.split(r"\.\s+(?=[A-Z])", text)[0].rstrip(".") + "."
 
 
-def _default(value: Any) -> str:
+def _default(parameter: Parameter) -> str:
     """The default in brackets, where it is not told by the description."""
-    if value is None or value == "":
-        return ""
-    if isinstance(value, bool):
-        return f" [{'on' if value else 'off'}]"
-    if isinstance(value, (list, tuple)):
-        return f" [{','.join(f'{v:g}' if isinstance(v, float) else str(v) for v in value)}]"
-    return f" [{value:g}]" if isinstance(value, float) else f" [{value}]"
+    told = parameter.usual or in_words(parameter.default)
+    return escape(f" [{told}]") if told else ""  # else `[off]` would be markup

@@ -13,7 +13,14 @@ from ddim_core.lora_data import has_captions, locate_data, require_images
 from ddim_core.lora_latents import bucket_sizes
 from ddim_core.lora_specs import LatentSpec, LoraExecution, LoraSpec, PictureSpec
 from ddim_core.scorecard_specs import PromptSet, require_scales
-from flows.requests.lora import StyleRequest, SubjectRequest
+from flows.requests.lora import (
+    STYLE_PROMPTS,
+    STYLE_RECIPE,
+    SUBJECT_PROMPTS,
+    SUBJECT_RECIPE,
+    StyleRequest,
+    SubjectRequest,
+)
 from tasks.embedded import LICENCES, embedded_base
 from tasks.lora_data import data_place
 from tasks.models import require_device
@@ -22,24 +29,6 @@ from tasks.vision_models import model_folder
 TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 EMBEDDED_NAME = "ddim-flows-base"
 
-# What suits the embedded base, which draws at 16 pixels, and its 152 pictures of a style,
-STYLE_RECIPE = LoraSpec(
-    rank=8, targets=("attention", "feed-forward", "convolutions"), steps=220, batch_size=16,
-    learning_rate=2e-3, schedule="cosine", caption_dropout=0.1, checkpoint_every=110,
-)  # fmt: skip
-STYLE_PROMPTS = (
-    "a panda emoji on a blue background", "a rocket emoji on a yellow background",
-    "a tulip emoji on a white background", "a burger emoji on a purple background",
-)  # fmt: skip
-# or its five of a subject.
-SUBJECT_RECIPE = LoraSpec(
-    rank=8, targets=("attention", "feed-forward", "convolutions"), steps=190, batch_size=5,
-    learning_rate=2e-3, checkpoint_every=95,
-)  # fmt: skip
-SUBJECT_PROMPTS = (
-    "a sks horse emoji on a blue background", "a sks horse emoji on a red background",
-    "a horse emoji on a blue background", "a panda emoji on a blue background",
-)  # fmt: skip
 EMBEDDED_CLASS_IMAGES, CLASS_IMAGES = 40, 100  # the latter as diffusers' script
 EMBEDDED_GUIDANCE, GUIDANCE = 2.0, 7.5
 EMBEDDED_PICTURE_STEPS, PICTURE_STEPS = 25, 30

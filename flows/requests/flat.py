@@ -50,6 +50,19 @@ class Option:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """Beside a group that is `Asked`: where its usual values are others, such as on another base.
+
+    Attributes:
+        where: For people: `embedded base`.
+        usual: The record there.
+    """
+
+    where: str
+    usual: Any
+
+
+@dataclass(frozen=True)
 class Asked(Generic[Record]):
     """What was given of a record whose defaults depend on something else: a group whose parameters
     are empty where nothing is given."""
@@ -69,6 +82,7 @@ class Parameter:
         name: Of the field, the flow's parameter and, with dashes, the option.
         kind: Its annotation, `Annotated[type, Field(description=...)]`.
         default: What it is where nothing is given.
+        usual: What an empty value stands for, where that is not said by the description.
         group: The first words of its record's docstring, to a full stop or a semicolon.
     """
 
@@ -76,6 +90,7 @@ class Parameter:
     kind: Any
     default: Any
     group: str
+    usual: str = ""
 
     @property
     def type(self) -> Any:
@@ -105,7 +120,7 @@ def parameters(record: type) -> tuple[Parameter, ...]:
     found: dict[str, Parameter] = {}
     for parameter in _parameters(record, None):
         known = found.setdefault(parameter.name, parameter)
-        if known.kind != parameter.kind:
+        if known.description != parameter.description:
             raise TypeError(f"{record.__name__} has {parameter.name} in two groups, not alike")
     return tuple(found.values())
 
@@ -160,11 +175,9 @@ def _parameters(record: type, changed: Any) -> Iterator[Parameter]:
         kind = kinds[field.name]
         default = getattr(changed, field.name) if changed is not None else _default(field)
         if of := _asked(kind):
-            yield from (
-                replace(p, kind=_or_none(p.kind), default=None)
-                for p in _parameters(of, None)
-                if p.name not in _left_out(kind)
-            )
+            for p in _parameters(of, None):
+                if p.name not in _left_out(kind):
+                    yield replace(p, kind=_or_none(p.kind), default=None, usual=_usual(p, kind))
         elif is_dataclass(kind):
             yield from _parameters(kind, default)  # type: ignore[arg-type]
         elif get_origin(kind) is Annotated:
@@ -179,9 +192,35 @@ def _asked(kind: Any) -> type | None:
     return get_args(plain)[0] if get_origin(plain) is Asked else None
 
 
+def _marks(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind)[1:] if get_origin(kind) is Annotated else ()
+
+
 def _left_out(kind: Any) -> tuple[str, ...]:
-    marks = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
-    return next((mark.names for mark in marks if isinstance(mark, Without)), ())
+    return next((mark.names for mark in _marks(kind) if isinstance(mark, Without)), ())
+
+
+def _usual(parameter: Parameter, kind: Any) -> str:
+    """`4; embedded base 8`: what an empty value of a group that is `Asked` stands for."""
+    others = [mark for mark in _marks(kind) if isinstance(mark, Elsewhere)]
+    values = {"": parameter.default} | {o.where: getattr(o.usual, parameter.name) for o in others}
+    told = [
+        f"{where} {in_words(value)}".strip()
+        for where, value in values.items()
+        if not where or value != parameter.default
+    ]
+    return "; ".join(text for text in told if text)
+
+
+def in_words(value: Any) -> str:
+    """A default as people write it; nothing of an empty one."""
+    if value is None or value == "":
+        return ""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, (list, tuple)):
+        return ",".join(in_words(part) for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _or_none(kind: Any) -> Any:

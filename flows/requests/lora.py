@@ -8,7 +8,26 @@ from typing import Annotated
 from pydantic import Field
 
 from ddim_core.lora_specs import LoraExecution, LoraSpec
-from flows.requests.flat import Asked, Option, Without
+from flows.requests.flat import Asked, Elsewhere, Option, Without
+
+# What suits the embedded base, which draws at 16 pixels, and its 152 pictures of a style,
+STYLE_RECIPE = LoraSpec(
+    rank=8, targets=("attention", "feed-forward", "convolutions"), steps=220, batch_size=16,
+    learning_rate=2e-3, schedule="cosine", caption_dropout=0.1, checkpoint_every=110,
+)  # fmt: skip
+STYLE_PROMPTS = (
+    "a panda emoji on a blue background", "a rocket emoji on a yellow background",
+    "a tulip emoji on a white background", "a burger emoji on a purple background",
+)  # fmt: skip
+# or its five of a subject.
+SUBJECT_RECIPE = LoraSpec(
+    rank=8, targets=("attention", "feed-forward", "convolutions"), steps=190, batch_size=5,
+    learning_rate=2e-3, checkpoint_every=95,
+)  # fmt: skip
+SUBJECT_PROMPTS = (
+    "a sks horse emoji on a blue background", "a sks horse emoji on a red background",
+    "a horse emoji on a blue background", "a panda emoji on a blue background",
+)  # fmt: skip
 
 Title = Annotated[str, Field(description="Names the files and the registered model.")]
 
@@ -93,7 +112,9 @@ class StyleRequest:
     ] = ""
     title: Title = "style"
     images: Images
-    lora: Annotated[Asked[LoraSpec], Without(("prior_weight",))]
+    lora: Annotated[
+        Asked[LoraSpec], Without(("prior_weight",)), Elsewhere("embedded base", STYLE_RECIPE)
+    ]
     pictures: Pictures
     machine: LoraExecution
 
@@ -138,6 +159,6 @@ class SubjectRequest:
     subject: SubjectChoice
     title: Title = "subject"
     images: Images
-    lora: Asked[LoraSpec]
+    lora: Annotated[Asked[LoraSpec], Elsewhere("embedded base", SUBJECT_RECIPE)]
     pictures: Pictures
     machine: LoraExecution
