@@ -7,7 +7,10 @@ setting (0 and 0.0) have one digest.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 Variance = Literal["eta", "sigma_hat"]
@@ -20,7 +23,16 @@ ScheduleKind = Literal["linear", "quad", "cosine", "constant", "sigmoid", "jsd",
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+        meant = nearest(value, choices)
+        raise ValueError(f"{name} is {value!r}{meant}; it must be one of {', '.join(choices)}")
+
+
+def nearest(value: str, choices: Sequence[str]) -> str:
+    """Returns the question whether the choice nearest to a wrong value was meant; "" if none is."""
+    folded = {re.sub(r"[\W_]", "", choice.lower()): choice for choice in choices if choice}
+    wanted = re.sub(r"[\W_]", "", str(value).lower())
+    found = get_close_matches(wanted, folded, n=1, cutoff=0.6)
+    return f" (did you mean {folded[found[0]]}?)" if found else ""
 
 
 def require_at_least(name: str, value: int, least: int) -> None:

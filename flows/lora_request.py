@@ -14,8 +14,8 @@ from ddim_core.lora_base import locate_base, own_resolution, part_digests, size_
 from ddim_core.lora_data import locate_data, require_images
 from ddim_core.lora_latents import bucket_sizes
 from ddim_core.lora_specs import LatentSpec, LoraExecution, LoraSpec, PictureSpec
+from tasks.device import require_device
 from tasks.embedded import embedded_base
-from tasks.models import require_device
 
 Record = TypeVar("Record", LoraSpec, LatentSpec, LoraExecution)
 TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -26,10 +26,10 @@ from ddim_core.specs import (
     require_at_least,
     require_choice,
 )
-from flows.runners import is_elsewhere, require_runner
-from flows.train_toy import toy_resolution, toy_spec, training_split
-from tasks.locations import require_location
-from tasks.models import require_device
+from flows.runner_names import is_elsewhere, require_runner
+from flows.toy import toy_resolution, toy_spec, training_split
+from tasks.addresses import require_location
+from tasks.device import require_device
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
 LEAST_IMAGES = 2  # one image has no covariance

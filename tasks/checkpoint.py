@@ -14,9 +14,10 @@ from ddim_core.schedule import NoiseSchedule
 from ddim_core.schedule_lint import by_steps, lint
 from ddim_core.specs import GridCell, Weights
 from tasks import store
+from tasks.addresses import is_local, name_of, require_location
 from tasks.content import first_of_content, weights_of
 from tasks.convert import convert_checkpoint
-from tasks.locations import fetch_checkpoint, is_local, name_of, require_location
+from tasks.locations import fetch_checkpoint
 from tasks.models import checkpoint_in_memory
 from tasks.store import ArtifactRef
 

@@ -23,8 +23,9 @@ from ddim_core.adopt import source_digest, source_files
 from ddim_core.checkpoint import load_checkpoint
 from ddim_core.redaction import redacted
 from tasks import store
+from tasks.addresses import name_of, require_location
 from tasks.convert import convert_checkpoint
-from tasks.locations import fetch_checkpoint, name_of, require_location
+from tasks.locations import fetch_checkpoint
 from tasks.secrets import OutsideError, without_secrets
 
 FLOAT32 = 2e-6  # as in tests/core/test_adopt.py
