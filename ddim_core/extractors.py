@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddim_core.specs import RESIZES, require_choice
+from ddim_core.weights import local_inception_weights, model_folder
 
 if TYPE_CHECKING:
     from ddim_core.network_features import NetworkFeatures
@@ -161,9 +162,6 @@ def every_choice(own: ExtractorChoice, n_values: int) -> list[ExtractorChoice]:
 
 def at_hand() -> list[str]:
     """Names the pretrained extractors whose usual weights are on this machine already."""
-    from ddim_core.inception import local_inception_weights
-    from ddim_core.weights import model_folder
-
     found = ["inception-v3"] if local_inception_weights() else []
     for name, known in PRETRAINED.items():
         if known.hub_id:

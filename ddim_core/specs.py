@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
@@ -23,16 +23,24 @@ ScheduleKind = Literal["linear", "quad", "cosine", "constant", "sigmoid", "jsd",
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        meant = nearest(value, choices)
-        raise ValueError(f"{name} is {value!r}{meant}; it must be one of {', '.join(choices)}")
+        there_is = ", ".join(choice for choice in choices if choice)
+        raise ValueError(
+            f"{name} is {value!r}{nearest(value, choices)}; it must be one of {there_is}"
+        )
 
 
-def nearest(value: str, choices: Sequence[str]) -> str:
+def nearest(value: str, choices: Iterable[str]) -> str:
     """Returns the question whether the choice nearest to a wrong value was meant; "" if none is."""
-    folded = {re.sub(r"[\W_]", "", choice.lower()): choice for choice in choices if choice}
-    wanted = re.sub(r"[\W_]", "", str(value).lower())
-    found = get_close_matches(wanted, folded, n=1, cutoff=0.6)
+    folded = {_folded(choice): choice for choice in choices if choice}
+    wanted = _folded(str(value))
+    begin_so = [name for name in folded if len(wanted) > 1 and name.startswith(wanted)]
+    found = begin_so or get_close_matches(wanted, folded, n=1, cutoff=0.6)
     return f" (did you mean {folded[found[0]]}?)" if found else ""
+
+
+def _folded(word: str) -> str:
+    """A word without what people write differently: case, hyphens, underscores."""
+    return re.sub(r"[\W_]", "", word.lower())
 
 
 def require_at_least(name: str, value: int, least: int) -> None:

@@ -5,11 +5,12 @@ Flows are imported inside the commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import inspect
 import os
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from flows.cli_base import train_base
 from flows.cli_data import data
@@ -31,7 +32,23 @@ from flows.cli_upkeep import guard, track
 from flows.cli_verdict import curve, verdict
 from flows.cli_watch import announce, watch
 
+
+class Suggesting(TyperGroup):
+    """Asks of an option that there is none of which one was meant, as typer does of commands."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:  # typer's own class for it is private
+            if near := getattr(error, "possibilities", None):
+                (meant,) = get_close_matches(error.option_name, near, n=1, cutoff=0.0)  # type: ignore[attr-defined]
+                error.message += f". Did you mean {meant}?"  # type: ignore[attr-defined]
+                error.possibilities = []  # type: ignore[attr-defined]
+            raise
+
+
 app = typer.Typer(
+    cls=Suggesting,
     help="Which sampler setting should this checkpoint ship with, and did the new one get better?",
     no_args_is_help=True,
     add_completion=False,
@@ -121,11 +138,14 @@ def grid(
     confidence: Confidence = None,
     budget: Budget = None,
     goal: AskedGoal = None,
+    in_prefect: Annotated[
+        bool, typer.Option("--in-prefect", help="Run it there even if nothing has changed.")
+    ] = False,
 ) -> None:
     """Score every (S, eta) of a grid on one checkpoint, and print the table."""
     asked = dict(locals())
     race = {name: asked.pop(name) for name in ("confidence", "budget", "goal")}
-    asked.pop("until_decided")
+    asked.pop("until_decided"), asked.pop("in_prefect")
     asked["steps"] = integers(steps) if steps is not None else None
     asked["etas"] = numbers(etas) if etas is not None else None
     asked["guidance"] = numbers(guidance) if guidance is not None else None
@@ -134,20 +154,32 @@ def grid(
         run_until_decided(given | {k: v for k, v in race.items() if v is not None})
     else:
         refuse_race_options(race)
-        _run_grid(given)
+        _run_grid(given, in_prefect)
 
 
-def _run_grid(asked: dict[str, Any]) -> None:
+def _run_grid(asked: dict[str, Any], in_prefect: bool) -> None:
     with one_sentence():
         require_writable()  # before Prefect is imported, which makes its home there
-        from flows.fid_grid import fid_grid
+        from flows.asked import with_defaults
         from flows.request import GridRequest
+
+        request = GridRequest(**with_defaults("fid_grid", asked))
+        from flows import waiting
+        from flows.running import run
+        from flows.unchanged import keep_result, kept_result, state_of
+
+        with waiting.shown(request.line):
+            state = state_of(request)
+            result = None if in_prefect else kept_result(state)
+            known = result is not None
+            if result is None:
+                result = run("fid_grid", asked)
+                keep_result(state, state_of(request), result)
+        if known:
+            typer.echo("unchanged: all rows and the report are there (--in-prefect runs it again)")
         from flows.show import show_grid
 
-        given = inspect.signature(fid_grid.fn).bind(**asked)
-        given.apply_defaults()
-        GridRequest(**given.arguments)
-        show_grid(fid_grid(**asked))
+        show_grid(result)
 
 
 @app.command()
@@ -203,9 +235,15 @@ def train(
     asked = {name: value for name, value in dict(locals()).items() if value is not None}
     with one_sentence():
         require_writable()
-        from flows.train_toy import train_toy
+        from flows.asked import with_defaults
+        from flows.running import run
+        from flows.toy import toy_request
 
-        typer.echo(f"checkpoint: {train_toy(**asked)['checkpoint']}")
+        toy_request(with_defaults("train_toy", asked))
+        trained = run(
+            "train_toy", asked, "train: the small model of " + asked.get("dataset", "digits")
+        )
+        typer.echo(f"checkpoint: {trained['checkpoint']}")
 
 
 app.command("swiss-roll")(swiss_roll)
@@ -225,8 +263,10 @@ app.command("announce")(announce)
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    app()
+    """What the console script of an earlier installation calls; see `flows.entry`."""
+    from flows.entry import main as enter
+
+    enter()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 import typer
 
 from ddim_core.redaction import redacted
-from tasks.store import StoreError, check_writable
 
 
 def option(text: str) -> Any:
@@ -34,6 +33,8 @@ def stop(message: str, code: int) -> NoReturn:
 def one_sentence() -> Iterator[None]:
     """Turns what goes wrong inside into one sentence and an exit code: 2 for bad input, 1 for work
     that failed, as by a disk that fills on the way."""
+    from tasks.store import StoreError
+
     try:
         yield
     except ValueError as error:
@@ -48,6 +49,8 @@ def one_sentence() -> Iterator[None]:
 
 def require_writable() -> None:
     """Stops before any work, with exit code 2, if DDIM_DATA cannot be written."""
+    from tasks.store import StoreError, check_writable
+
     try:
         check_writable()
     except StoreError as error:

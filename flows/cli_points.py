@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Annotated, Any
 
@@ -42,21 +41,24 @@ def swiss_roll(
 def _run(asked: dict[str, Any]) -> None:
     with one_sentence():
         require_writable()
-        from flows.swiss_roll import PointRequest
-        from flows.swiss_roll import swiss_roll as swiss_roll_flow
+        from flows.asked import with_defaults
+        from flows.point_request import PointRequest
 
-        given = inspect.signature(swiss_roll_flow.fn).bind(**asked)
-        given.apply_defaults()
-        PointRequest(**given.arguments)
-        _show(swiss_roll_flow(**asked))
+        request = PointRequest(**with_defaults("swiss_roll", asked))
+        from flows import waiting
+        from flows.running import run
+
+        with waiting.shown(request.line):
+            result = run("swiss_roll", asked)
+        _show(result)
 
 
 def _show(result: dict[str, Any]) -> None:
     """Prints the rows of one run, and where its report, the table and the runs are."""
     from ddim_core.point_score import interval
     from tasks import places
+    from tasks.mlflow_address import how_to_open
     from tasks.point_table import read_point_table
-    from tasks.tracking import how_to_open
 
     frame = read_point_table()
     frame = frame[frame["cell_digest"].isin(result["cells"])]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from flows import stopping
+from flows import stopping, waiting
+
+# Those that work for more than a moment.
+LONG = ("grid", "swiss-roll", "paper", "lora", "train", "train-base", "score", "watch", "data")
 
 
 def main() -> None:
@@ -12,6 +15,9 @@ def main() -> None:
     stopping.install()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in a pipe as well
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    if command in LONG and "--help" not in sys.argv:
+        waiting.first_line_of(command)
     try:
         from flows.cli import app
 

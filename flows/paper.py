@@ -9,11 +9,11 @@ from typing import Any
 
 from prefect import flow
 from prefect.logging import get_run_logger
-from tqdm import tqdm
 
 from ddim_core.digest import digest
 from ddim_core.sources import dataset_name
 from ddim_core.specs import GridCell, SamplerSpec, Spacing, TrainSpec
+from flows import waiting
 from flows.cell_work import CellsFailedError
 from flows.fid_grid import fid_grid
 from flows.paper_request import PaperRequest, paper_request
@@ -288,4 +288,4 @@ def _say(line: str) -> None:
     """Puts a line into the run's log and, under the CLI, into the terminal."""
     get_run_logger().info(line)
     if os.environ.get("DDIM_TERMINAL"):
-        tqdm.write(line)
+        waiting.say(line)

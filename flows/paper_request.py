@@ -41,6 +41,12 @@ class PaperRequest:
         """Returns the grid's request; what is not given here is as the flow has it."""
         return GridRequest(**with_defaults("fid_grid", self.grid))
 
+    @property
+    def line(self) -> str:
+        """What is about to be done, for people."""
+        n, s = self.n_reconstructed, ", ".join(map(str, self.reconstruction_steps))
+        return f"paper: {n} images encoded and decoded with S = {s}; {self.checked_grid().line}"
+
     def require_steps(self, n_train: int) -> None:
         """Makes sure that every S is one of a checkpoint with T = n_train."""
         for steps in [*self.grid["steps"], *self.reconstruction_steps]:

@@ -63,3 +63,11 @@ class PointRequest:
         """Says where the steps taken differ from those asked for."""
         schedule = NoiseSchedule.from_spec(self.trainings()[0].noise)
         return by_steps((s.steps, found) for s in self.samplers() for found in lint(schedule, s))
+
+    @property
+    def line(self) -> str:
+        """What is about to be done, for people."""
+        return (
+            f"swiss-roll: {self.train_seeds} models of {self.dataset}, {self.train_steps} steps "
+            f"each, and {len(self.samplers())} settings with {self.sampling_seeds} samples each"
+        )

@@ -12,6 +12,7 @@ from ddim_core.digest import digest, file_digest
 from ddim_core.emoji import rgb_of
 from ddim_core.extractors import ExtractorChoice
 from ddim_core.images import splits_of
+from ddim_core.redaction import redacted
 from ddim_core.schedule import timesteps
 from ddim_core.specs import (
     Execution,
@@ -202,6 +203,17 @@ class GridRequest:
         """Returns the image index ranges [start, stop) that cover n_images."""
         starts = range(0, self.n_images, self.shard_size)
         return [(start, min(start + self.shard_size, self.n_images)) for start in starts]
+
+    @property
+    def line(self) -> str:
+        """What is about to be done, for people."""
+        n_lines = len(dict.fromkeys(self.etas)) + bool(self.sigma_hat)
+        n_cells = n_lines * len(dict.fromkeys(self.guidance)) * len(dict.fromkeys(self.steps))
+        of = redacted(self.checkpoint) or "the toy model that is trained first"
+        return (
+            f"grid: {n_cells} cells of {self.n_images} images, by {of}, against "
+            f"{self.dataset} {self.split}, {self.extractor().label} features"
+        )
 
     def extractor(self) -> ExtractorChoice:
         return ExtractorChoice(self.features, self.feature_weights, self.resize)

@@ -10,8 +10,8 @@ import typer
 from ddim_core.reading import line_name
 from ddim_core.specs import RESIZES
 from tasks import places
+from tasks.mlflow_address import how_to_open
 from tasks.table import read_table
-from tasks.tracking import how_to_open
 
 
 def show_grid(result: dict[str, Any]) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from tqdm import tqdm
 
 from ddim_core.digest import digest
 from ddim_core.point_score import interval, read_points
 from ddim_core.point_specs import PointSet, PointTrainSpec
 from ddim_core.reading import cell_name
 from ddim_core.specs import Execution, GridCell, SamplerSpec, Spacing
+from flows import waiting
 from flows.point_request import PointRequest
 from flows.runners import ONE_TASK_A_CORE, task_runner
 from tasks.point_model import train_point_model
@@ -194,4 +194,4 @@ def _say(line: str) -> None:
     """Puts a line into the run's log and, under the CLI, into the terminal."""
     get_run_logger().info(line)
     if os.environ.get("DDIM_TERMINAL"):
-        tqdm.write(line)
+        waiting.say(line)

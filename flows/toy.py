@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from ddim_core.emoji import rgb_of
 from ddim_core.images import splits_of
-from ddim_core.specs import ToyModelSpec, TrainSpec
+from ddim_core.specs import ImageSpec, ToyModelSpec, TrainSpec
 
 TOY_RESOLUTIONS = {"digits": 8, "emoji": 16}  # pixels
 
@@ -44,3 +48,15 @@ def toy_resolution(dataset: str, resolution: int | None) -> int:
 def training_split(dataset: str) -> str:
     """Returns the part of a data set that models are trained on."""
     return "train" if "train" in splits_of(dataset) else "all"
+
+
+def toy_request(asked: Mapping[str, Any]) -> TrainSpec:
+    """Checks the parameters of `train_toy`; returns how it is trained.
+
+    Raises:
+        ValueError: For the first parameter that cannot be, with its value.
+    """
+    splits_of(asked["dataset"])
+    ImageSpec(asked["max_broken"], asked["background"], asked["skin_tones"])
+    rgb_of(asked["background"])
+    return toy_spec(asked["dataset"], asked["resolution"], 1, asked["train_steps"], asked["seed"])
