@@ -28,6 +28,11 @@ def local_dir(*parts: str) -> Path:
     return cache_home.joinpath("ddim-flows", *parts)
 
 
+def default_tracking_uri() -> str:
+    """Returns MLflow's address where none is set: a database of SQLite below DDIM_DATA."""
+    return f"sqlite:///{local_dir('mlflow.db')}"
+
+
 def set_environment() -> None:
     """Points Prefect and MLflow at DDIM_DATA and switches their telemetry off.
 
@@ -54,7 +59,7 @@ def set_environment() -> None:
         "AWS_MAX_ATTEMPTS": "2",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{local_dir('mlflow.db')}",
+        "MLFLOW_TRACKING_URI": default_tracking_uri(),
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
