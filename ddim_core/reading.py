@@ -11,7 +11,6 @@ from itertools import combinations
 
 from ddim_core.compare import LEVEL, Row, compare, difference, tied_with_best
 
-
 CLIPS = (
     "Lines marked (clips) clip each predicted x0 to [-1, 1], as the official DDIM code does for "
     "sigma-hat, and the others do not: what lies between the two is also the clipping."

@@ -19,6 +19,7 @@ PER_WORKER = (
     "included; workers draw side by side"
 )
 
+
 def show_grid(result: dict[str, Any]) -> None:
     """Prints the rows of one grid, and where its report, the table and the runs are."""
     if result["cells"]:
