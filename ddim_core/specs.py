@@ -134,6 +134,14 @@ class SamplerSpec:
         if not 0.0 <= self.guidance_scale < math.inf:
             raise ValueError(f"guidance_scale is {self.guidance_scale}; it must be at least 0")
 
+    @property
+    def line(self) -> str:
+        """Its line of a grid, for people: all that is not S."""
+        line = "sigma-hat" if self.variance == "sigma_hat" else f"eta={self.eta:g}"
+        notes = ["clips"] * self.clip
+        notes += [f"g={self.guidance_scale:g}"] * (self.guidance_scale != 1.0)
+        return f"{line} ({', '.join(notes)})" if notes else line
+
 
 @dataclass(frozen=True)
 class GridCell:
@@ -161,15 +169,7 @@ class GridCell:
     @property
     def label(self) -> str:
         """The cell's short name for people: its coordinates in the grid."""
-        return f"S={self.sampler.steps} {self.row}"
-
-    @property
-    def row(self) -> str:
-        """The cell's line of the grid: all that is not S."""
-        sigma_hat = self.sampler.variance == "sigma_hat"
-        line = "sigma-hat" if sigma_hat else f"eta={self.sampler.eta:g}"
-        scale = self.sampler.guidance_scale
-        return line if scale == 1.0 else f"{line} g={scale:g}"
+        return f"S={self.sampler.steps} {self.sampler.line}"
 
 
 @dataclass(frozen=True)

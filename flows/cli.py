@@ -76,7 +76,9 @@ def grid(
     resolution: Annotated[int | None, option("Pixels, to train on your own data.")] = None,
     steps: Annotated[str | None, option("Numbers of steps S [5,10,20,50].")] = None,
     etas: Annotated[str | None, option("Values of eta in [0, 1] [0,0.2,0.5,1].")] = None,
-    sigma_hat: Annotated[bool | None, option("Also the larger DDPM variance [on].")] = None,
+    sigma_hat: Annotated[
+        bool | None, option("Larger DDPM variance; it clips [if no --etas].")
+    ] = None,
     spacing: Annotated[
         str | None, option("uniform, quad, leading, linspace or trailing [uniform].")
     ] = None,
@@ -149,6 +151,8 @@ def grid(
     asked["steps"] = integers(steps) if steps is not None else None
     asked["etas"] = numbers(etas) if etas is not None else None
     asked["guidance"] = numbers(guidance) if guidance is not None else None
+    if etas is not None and sigma_hat is None:  # whoever names the lines gets these
+        asked["sigma_hat"] = False
     given = {name: value for name, value in asked.items() if value is not None}
     if until_decided:
         run_until_decided(given | {k: v for k, v in race.items() if v is not None})

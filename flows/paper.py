@@ -91,7 +91,9 @@ def paper(
         checkpoint: Folder of an unconditional diffusers pipeline or UNet2DModel; empty trains
             the toy model, as `fid-grid` does.
         dataset, split, resolution, features, feature_weights: As of `fid-grid`.
-        steps, etas: The grid of table 1; sigma-hat is always a line of it.
+        steps: The S of table 1.
+        etas: The lines of table 1; sigma-hat is always one more, and clips each predicted x0 to
+            [-1, 1], as the official code does, where these do not.
         spacing: How S timesteps are chosen; the paper has `quad` for CIFAR10, else `uniform`.
         n_images: Images per cell.
         reconstruction_steps: The S of table 2.

@@ -33,6 +33,7 @@ from tasks.addresses import require_location
 from tasks.device import require_device
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
+USUAL_ETAS = [0.0, 0.2, 0.5, 1.0]  # the default of the flows; never changed
 LEAST_IMAGES = 2  # one image has no covariance
 NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
 IN_MLFLOW = ("models:/", "runs:/")
@@ -48,6 +49,8 @@ NOT_OF_THE_GRID = frozenset(
 class GridRequest:
     """The parameters of `fid_grid`, as they were given; see there for their meaning.
 
+    Where sigma_hat is None it is settled here: on with the usual etas, off with others.
+
     Raises:
         ValueError: On construction, for the first parameter that cannot be, with its value.
     """
@@ -58,7 +61,7 @@ class GridRequest:
     resolution: int | None
     steps: list[int]
     etas: list[float]
-    sigma_hat: bool
+    sigma_hat: bool | None
     spacing: Spacing
     clip: bool
     guidance: list[float]
@@ -102,6 +105,8 @@ class GridRequest:
             require_at_least("matrix_images", self.matrix_images, LEAST_IMAGES)
         if not self.steps:
             raise ValueError("steps is empty; give at least one number of steps, such as 10")
+        if self.sigma_hat is None:
+            object.__setattr__(self, "sigma_hat", list(map(float, self.etas)) == USUAL_ETAS)
         if not self.etas and not self.sigma_hat:
             raise ValueError("etas is empty and sigma_hat is off; give at least one eta in [0, 1]")
         if not self.guidance:
@@ -140,7 +145,8 @@ class GridRequest:
         if self.against not in (PREVIOUS, NONE):
             require_location(self.against)
         steps, _, line = (part.strip() for part in self.at.partition(","))
-        lines = [f"{float(eta):g}" for eta in self.etas] + ["sigma-hat"] * self.sigma_hat
+        lines = [f"{float(eta):g}" for eta in self.etas]
+        lines += ["sigma-hat"] if self.sigma_hat else []
         if self.at and (steps not in map(str, self.steps) or line not in lines):
             raise ValueError(
                 f"at is {self.at!r}, which is no cell of the grid; give S and eta of one, such as "

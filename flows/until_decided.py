@@ -23,7 +23,7 @@ from flows.cell_work import (
 from flows.grid_inputs import GridInputs, prepare
 from flows.progress import GridProgress
 from flows.race_request import first_images, race_request, usual_budget
-from flows.request import GridRequest
+from flows.request import USUAL_ETAS, GridRequest
 from flows.runners import ONE_TASK_A_CORE, task_runner
 from tasks.allocation_report import publish_allocation, render_allocation
 from tasks.store import check_writable
@@ -41,8 +41,8 @@ def until_decided(
     split: str = "",
     resolution: int | None = None,
     steps: list[int] = [5, 10, 20, 50],  # noqa: B006 (Prefect shows it in the form; never changed)
-    etas: list[float] = [0.0, 0.2, 0.5, 1.0],  # noqa: B006
-    sigma_hat: bool = True,
+    etas: list[float] = USUAL_ETAS,
+    sigma_hat: bool | None = None,
     spacing: Spacing = "uniform",
     clip: bool = False,
     guidance: list[float] = [1.0],  # noqa: B006
@@ -77,6 +77,9 @@ def until_decided(
         budget: Most images of all cells together; none takes half of what the full grid draws.
         goal: `best`, the cell of the lowest FID, or `front`, the Pareto front of FID against
             network calls.
+        sigma_hat: Also the larger DDPM variance, which clips each predicted x0 to [-1, 1] (but for
+            latents) where the other lines do not. Empty: only where etas are the usual ones.
+        clip: Clip each predicted x0 on every line; off, sigma-hat alone still does.
         n_images: Most images a cell gets: what each would get in the full grid.
         shard_size: Images per unit of work; the first round is a multiple of it.
 

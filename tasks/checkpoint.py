@@ -90,13 +90,12 @@ def _converted(place: str, weights: Weights) -> ArtifactRef:
 
 @task(name="lint-schedule")
 def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
-    """Says, once each, where the steps taken differ from those asked for or from a peer's."""
+    """Says, once each, where what is done differs from what was asked for or from a peer's."""
     own, config = checkpoint_in_memory(checkpoint).schedule, _scheduler_config(checkpoint)
     found = []
     for cell in cells:
         schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
-        steps = cell.sampler.steps
-        found += [(steps, finding) for finding in lint(schedule, cell.sampler, config)]
+        found.append((cell.sampler, lint(schedule, cell.sampler, config)))
     return by_steps(found)
 
 
