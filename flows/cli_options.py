@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -11,8 +12,13 @@ import typer
 from ddim_core.redaction import redacted
 
 
-def option(text: str) -> Any:
-    return typer.Option(help=text, show_default=False)
+def option(text: str, panel: str | None = None) -> Any:
+    return typer.Option(help=plain(text), show_default=False, rich_help_panel=panel)
+
+
+def plain(text: str) -> str:
+    """Keeps typer from taking a default in brackets, such as [on], for markup."""
+    return re.sub(r"\[(?=[a-z$])", r"\\[", text)
 
 
 def integers(text: str) -> list[int]:

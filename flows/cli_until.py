@@ -8,16 +8,22 @@ import typer
 
 from flows.cli_options import one_sentence, option, require_writable, stop
 
+RACE = "Until decided"
 UntilDecided = Annotated[
     bool,
-    typer.Option("--until-decided", help="More images only for cells whose rank is open."),
+    typer.Option(
+        "--until-decided",
+        rich_help_panel=RACE,
+        help="More images only for cells whose rank is open.",
+    ),
 ]
-Confidence = Annotated[float | None, option("Of the decision, with --until-decided [0.95].")]
+Confidence = Annotated[float | None, option("Of the decision, with --until-decided [0.95].", RACE)]
 Budget = Annotated[
-    int | None, option("Most images of all cells, with --until-decided [half the full grid's].")
+    int | None,
+    option("Most images of all cells, with --until-decided [half the full grid's].", RACE),
 ]
 AskedGoal = Annotated[
-    str | None, option("With --until-decided: best, or front (of FID against calls) [best].")
+    str | None, option("With --until-decided: best, or front (of FID against calls) [best].", RACE)
 ]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_options import one_sentence, option, stop
+from flows.cli_options import one_sentence, option, plain, stop
 
 
 def verdict(
@@ -14,7 +14,7 @@ def verdict(
     against: Annotated[
         str | None,
         typer.Option("--against", "--reference", show_default=False,
-                     help="The other one: likewise, or models:/NAME@ALIAS [scored before it]."),
+                     help=plain("The other one: likewise, or models:/NAME@ALIAS [scored before it].")),
     ] = None,
     at: Annotated[str, option("Cell that decides, such as 20,0.5 [the best].")] = "",
     margin: Annotated[float, option("FID difference that does not count [0].")] = 0.0,
@@ -40,7 +40,7 @@ def curve(
     names: Annotated[str, typer.Argument(help="Pattern of checkpoint names [*].")] = "*",
     cells: Annotated[
         list[str] | None,
-        typer.Option("--cell", help="S and eta, such as 20,0.5; several times [best five]."),
+        typer.Option("--cell", help=plain("S and eta, such as 20,0.5; several times [best five].")),
     ] = None,
 ) -> None:
     """Draw FID with intervals over training steps, for the cells of the last scored grid."""

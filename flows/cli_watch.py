@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_options import one_sentence, option, require_writable, stop
+from flows.cli_options import one_sentence, option, plain, require_writable, stop
 
 
 def watch(
@@ -32,7 +32,7 @@ def watch(
     here: Annotated[
         bool | None,
         typer.Option("--here/--deployed", show_default=False,
-                     help="Run grids in this process [only if PREFECT_API_URL is not set]."),
+                     help=plain("Run grids in this process [only if PREFECT_API_URL is not set].")),
     ] = None,
 ) -> None:  # fmt: skip
     """Have every new checkpoint scored once, by the fid-grid deployment or in this process."""

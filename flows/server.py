@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from tasks import places
 from tasks.same_origin import EVERYWHERE, names_of
 
