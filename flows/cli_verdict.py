@@ -14,7 +14,7 @@ def verdict(
     against: Annotated[
         str | None,
         typer.Option("--against", "--reference", show_default=False,
-                     help=plain("The other one: likewise, or models:/NAME@ALIAS [scored before it].")),
+                     help=plain("The other: likewise, or models:/NAME@ALIAS [scored before it].")),
     ] = None,
     at: Annotated[str, option("Cell that decides, such as 20,0.5 [the best].")] = "",
     margin: Annotated[float, option("FID difference that does not count [0].")] = 0.0,

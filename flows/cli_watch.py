@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,22 +45,24 @@ def watch(
         "attempts": attempts, "here": here,
     }  # fmt: skip
     if once:
-        with one_sentence():
+        with one_sentence(), _shown(asked):
             _look(asked)
         return
     while True:
         try:
-            _look(asked)
+            with _shown(asked):
+                _look(asked)
         except ValueError as error:
             stop(str(error), 2)
-        except KeyboardInterrupt:
-            return
         except Exception as error:  # a server that is away, a grid that failed: look again
             typer.echo(f"ddim: {error}", err=True)
-        try:
-            time.sleep(every)
-        except KeyboardInterrupt:
-            return
+        time.sleep(every)
+
+
+def _shown(asked: dict[str, Any]) -> AbstractContextManager[None]:
+    from flows import waiting
+
+    return waiting.shown(f"watch: looking at {', '.join(asked['sources']) or 'the usual places'}")
 
 
 def _look(asked: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -24,14 +25,12 @@ def run(flow: str, given: Mapping[str, Any], settle: str = "") -> Any:
     """
     stages.begin("starting Prefect's server and importing")
     server = begin_server()
-    try:
-        module = importlib.import_module(f"flows.{flow}")
-        if settle:
-            getattr(module, settle)(with_defaults(flow, given))
-        stages.begin("waiting for Prefect's server")
-        server.wait()
-        stages.begin(f"{flow.replace('_', ' ')} at work")
-        return stopping.remember(getattr(module, flow))(**given)
-    finally:
-        stages.begin("ending Prefect's server")
-        server.stop()
+    # Before Prefect is imported, so that it runs after Prefect's own: that sends the last logs.
+    atexit.register(server.stop)
+    module = importlib.import_module(f"flows.{flow}")
+    if settle:
+        getattr(module, settle)(with_defaults(flow, given))
+    stages.begin("waiting for Prefect's server")
+    server.wait()
+    stages.begin(f"{flow.replace('_', ' ')} at work")
+    return stopping.remember(getattr(module, flow))(**given)
