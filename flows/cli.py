@@ -15,7 +15,15 @@ from flows.cli_base import train_base
 from flows.cli_data import data
 from flows.cli_deploy import ANY_MORE, deploy_run
 from flows.cli_lora import lora
-from flows.cli_options import integers, numbers, one_sentence, option, require_writable, stop
+from flows.cli_options import (
+    Commands,
+    integers,
+    numbers,
+    one_sentence,
+    option,
+    require_writable,
+    stop,
+)
 from flows.cli_paper import paper
 from flows.cli_points import swiss_roll
 from flows.cli_score import export, score
@@ -32,6 +40,7 @@ from flows.cli_verdict import curve, verdict
 from flows.cli_watch import announce, watch
 
 app = typer.Typer(
+    cls=Commands,
     help="Which sampler setting should this checkpoint ship with, and did the new one get better?",
     no_args_is_help=True,
     add_completion=False,

@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect import task
 
 from ddim_core.adopt import INDEX, NETWORK_FILES, PARTS
-from ddim_core.redaction import has_credentials, redacted
+from ddim_core.redaction import has_credentials, has_password, redacted
 from ddim_core.untrusted import first_line
 
 MLFLOW = re.compile(r"(runs|models|mlflow-artifacts):/")
@@ -37,7 +37,7 @@ def require_location(location: str) -> None:
     Raises:
         ValueError: If it is not, is not there, or carries a password.
     """
-    if has_credentials(location):
+    if has_credentials(location) or has_password(location):
         raise ValueError(
             f"the checkpoint {redacted(location)!r} carries credentials, which logs would keep; "
             "set MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and "
