@@ -18,7 +18,7 @@ class Commands(TyperGroup):
     """The commands, none of which takes a password in an address: Prefect, logs and the shell's
     history would keep it. None but `--help` goes on with a DDIM_DATA that cannot be."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Ends with exit code 2 before anything is started."""
         for word in args:
             if has_credentials(word) or has_password(word):
