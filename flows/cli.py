@@ -5,8 +5,8 @@ Flows are imported inside the commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import inspect
 import os
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
@@ -39,8 +39,23 @@ from flows.cli_upkeep import guard, track
 from flows.cli_verdict import curve, verdict
 from flows.cli_watch import announce, watch
 
+
+class Suggesting(Commands):
+    """Asks of an option that there is none of which one was meant, as typer does of commands."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:  # typer's own class for it is private
+            if near := getattr(error, "possibilities", None):
+                (meant,) = get_close_matches(error.option_name, near, n=1, cutoff=0.0)  # type: ignore[attr-defined]
+                error.message += f". Did you mean {meant}?"  # type: ignore[attr-defined]
+                error.possibilities = []  # type: ignore[attr-defined]
+            raise
+
+
 app = typer.Typer(
-    cls=Commands,
+    cls=Suggesting,
     help="Which sampler setting should this checkpoint ship with, and did the new one get better?",
     no_args_is_help=True,
     add_completion=False,
@@ -68,7 +83,9 @@ def grid(
     resolution: Annotated[int | None, option("Pixels, to train on your own data.")] = None,
     steps: Annotated[str | None, option("Numbers of steps S [5,10,20,50].")] = None,
     etas: Annotated[str | None, option("Values of eta in [0, 1] [0,0.2,0.5,1].")] = None,
-    sigma_hat: Annotated[bool | None, option("Also the larger DDPM variance [on].")] = None,
+    sigma_hat: Annotated[
+        bool | None, option("Larger DDPM variance; it clips [if no --etas].")
+    ] = None,
     spacing: Annotated[
         str | None, option("uniform, quad, leading, linspace or trailing [uniform].")
     ] = None,
@@ -130,33 +147,50 @@ def grid(
     confidence: Confidence = None,
     budget: Budget = None,
     goal: AskedGoal = None,
+    in_prefect: Annotated[
+        bool, typer.Option("--in-prefect", help="Run it there even if nothing has changed.")
+    ] = False,
 ) -> None:
     """Score every (S, eta) of a grid on one checkpoint, and print the table."""
     asked = dict(locals())
     race = {name: asked.pop(name) for name in ("confidence", "budget", "goal")}
-    asked.pop("until_decided")
+    asked.pop("until_decided"), asked.pop("in_prefect")
     asked["steps"] = integers(steps) if steps is not None else None
     asked["etas"] = numbers(etas) if etas is not None else None
     asked["guidance"] = numbers(guidance) if guidance is not None else None
+    if etas is not None and sigma_hat is None:  # whoever names the lines gets these
+        asked["sigma_hat"] = False
     given = {name: value for name, value in asked.items() if value is not None}
     if until_decided:
         run_until_decided(given | {k: v for k, v in race.items() if v is not None})
     else:
         refuse_race_options(race)
-        _run_grid(given)
+        _run_grid(given, in_prefect)
 
 
-def _run_grid(asked: dict[str, Any]) -> None:
+def _run_grid(asked: dict[str, Any], in_prefect: bool) -> None:
     with one_sentence():
         require_writable()  # before Prefect is imported, which makes its home there
-        from flows.fid_grid import fid_grid
+        from flows.asked import with_defaults
         from flows.request import GridRequest
+
+        request = GridRequest(**with_defaults("fid_grid", asked))
+        from flows import waiting
+        from flows.running import run
+        from flows.unchanged import keep_result, kept_result, state_of
+
+        with waiting.shown(request.line):
+            state = state_of(request)
+            result = None if in_prefect else kept_result(state)
+            known = result is not None
+            if result is None:
+                result = run("fid_grid", asked)
+                keep_result(state, state_of(request), result)
+        if known:
+            typer.echo("unchanged: all rows and the report are there (--in-prefect runs it again)")
         from flows.show import show_grid
 
-        given = inspect.signature(fid_grid.fn).bind(**asked)
-        given.apply_defaults()
-        GridRequest(**given.arguments)
-        show_grid(fid_grid(**asked))
+        show_grid(result)
 
 
 @app.command()
@@ -173,15 +207,18 @@ def table(
     with one_sentence():
         from flows.show import show_table
         from flows.show_compare import chosen, show_comparisons
-        from tasks.table import read_table
+        from flows.show_damage import told_of
+        from tasks.cell_rows import read_rows
 
-        frame = chosen(read_table(), cell or [])
-        if compare:
-            show_comparisons(frame, one_set=bool(cell), as_json=as_json)
-        elif as_json:
-            typer.echo(frame.to_json(orient="records", date_format="iso", indent=2))
-        else:
-            show_table(frame)
+        found = read_rows()
+        with told_of(found):
+            frame = chosen(found.frame, cell or [])
+            if compare:
+                show_comparisons(frame, one_set=bool(cell), as_json=as_json)
+            elif as_json:
+                typer.echo(frame.to_json(orient="records", date_format="iso", indent=2))
+            else:
+                show_table(frame)
 
 
 @app.command()
@@ -212,9 +249,15 @@ def train(
     asked = {name: value for name, value in dict(locals()).items() if value is not None}
     with one_sentence():
         require_writable()
-        from flows.train_toy import train_toy
+        from flows.asked import with_defaults
+        from flows.running import run
+        from flows.toy import toy_request
 
-        typer.echo(f"checkpoint: {train_toy(**asked)['checkpoint']}")
+        toy_request(with_defaults("train_toy", asked))
+        trained = run(
+            "train_toy", asked, "train: the small model of " + asked.get("dataset", "digits")
+        )
+        typer.echo(f"checkpoint: {trained['checkpoint']}")
 
 
 app.command("swiss-roll")(swiss_roll)
@@ -234,8 +277,10 @@ app.command("announce")(announce)
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    app()
+    """What the console script of an earlier installation calls; see `flows.entry`."""
+    from flows.entry import main as enter
+
+    enter()
 
 
 if __name__ == "__main__":

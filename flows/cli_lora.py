@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Annotated, Any
 
 import typer
@@ -203,18 +202,20 @@ def _run(kind: str, asked: dict[str, Any]) -> None:
     given = {name: value for name, value in asked.items() if value is not None}
     with one_sentence():
         require_writable()  # before Prefect is imported, which makes its home there
-        from flows.lora_style import lora_style, lora_style_plan
-        from flows.lora_subject import lora_subject, lora_subject_plan
+        from flows.asked import with_defaults
+        from flows.lora_asked import RECIPES, require_plain
 
-        doors: dict[str, tuple[Any, Any]] = {
-            "style": (lora_style, lora_style_plan),
-            "subject": (lora_subject, lora_subject_plan),
-        }
-        flow, settle = doors[kind]
-        bound = inspect.signature(flow.fn).bind(**given)
-        bound.apply_defaults()
-        settle(dict(bound.arguments))
-        _show(flow(**given))
+        flow = f"lora_{kind}"
+        asked = with_defaults(flow, given)
+        spec, _ = require_plain(asked, RECIPES[kind])
+        from flows import waiting
+        from flows.running import run
+
+        of, base = asked["data"] or "the embedded images", asked["base"] or "the embedded base"
+        line = f"lora {kind}: {spec.steps} steps on {of}, {base}; then its scorecard"
+        with waiting.shown(line):
+            result = run(flow, given, f"{flow}_plan")
+        _show(result)
 
 
 def _show(result: dict[str, Any]) -> None:

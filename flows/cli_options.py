@@ -11,7 +11,6 @@ from typer.core import TyperGroup
 
 from ddim_core.redaction import has_credentials, has_password, redacted
 from tasks.places import require_usable
-from tasks.store import StoreError, check_writable
 
 
 class Commands(TyperGroup):
@@ -57,6 +56,8 @@ def stop(message: str, code: int) -> NoReturn:
 def one_sentence() -> Iterator[None]:
     """Turns what goes wrong inside into one sentence and an exit code: 2 for bad input, 1 for work
     that failed, as by a disk that fills on the way."""
+    from tasks.store import StoreError
+
     try:
         yield
     except ValueError as error:
@@ -71,6 +72,8 @@ def one_sentence() -> Iterator[None]:
 
 def require_writable() -> None:
     """Stops before any work, with exit code 2, if DDIM_DATA cannot be written."""
+    from tasks.store import StoreError, check_writable
+
     try:
         check_writable()
     except StoreError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Annotated, Any
 
 import typer
@@ -39,10 +38,15 @@ def run_until_decided(asked: dict[str, Any]) -> None:
         stop(f"{', '.join(refused)} needs a whole grid; leave out --until-decided", 2)
     with one_sentence():
         require_writable()  # before Prefect is imported, which makes its home there
-        from flows.show import show_grid
-        from flows.until_decided import race_request, until_decided
+        from flows.asked import with_defaults
+        from flows.race_request import race_request
 
-        given = inspect.signature(until_decided.fn).bind(**asked)
-        given.apply_defaults()
-        race_request(dict(given.arguments))
-        show_grid(until_decided(**asked))
+        request = race_request(with_defaults("until_decided", asked))
+        from flows import waiting
+        from flows.running import run
+
+        with waiting.shown(f"until decided, {request.line}"):
+            result = run("until_decided", asked)
+        from flows.show import show_grid
+
+        show_grid(result)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ddim_core.digest import digest
 from ddim_core.lora_adapters import require_targets
@@ -14,11 +13,9 @@ from ddim_core.lora_base import locate_base, own_resolution, part_digests, size_
 from ddim_core.lora_data import locate_data, require_images
 from ddim_core.lora_latents import bucket_sizes
 from ddim_core.lora_specs import LatentSpec, LoraExecution, LoraSpec, PictureSpec
+from flows.lora_asked import record, require_plain, with_recipe
 from tasks.embedded import embedded_base
-from tasks.models import require_device
 
-Record = TypeVar("Record", LoraSpec, LatentSpec, LoraExecution)
-TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # On the embedded base, which is small and draws at 16 pixels, where nothing else is asked.
 EMBEDDED_NAME = "ddim-flows-base"
 EMBEDDED_GUIDANCE, GUIDANCE = 2.0, 7.5
@@ -81,15 +78,11 @@ def plan(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> LoraPlan:
         ValueError: For the first parameter that cannot be, with its value.
     """
     is_embedded = not given["base"]
-    asked = {name: value for name, value in given.items() if value is not None}
-    asked = (dict(recipe) | asked) if is_embedded else asked
-    if not TITLE.fullmatch(given["title"]):
-        raise ValueError(f"title is {given['title']!r}; take letters, digits, '.', '_' and '-'")
-    require_device(given["device"])
-    spec, execution = _record(LoraSpec, asked), _record(LoraExecution, asked)
+    asked = with_recipe(given, recipe)
+    spec, execution = require_plain(given, recipe)
     base = embedded_base() if is_embedded else locate_base(given["base"])
     step = size_step(base)
-    latents = _record(
+    latents = record(
         LatentSpec, asked | {"resolution": given["resolution"] or own_resolution(base)}
     )
     bucket_sizes(latents, step)
@@ -127,11 +120,3 @@ def _base_name(given: str) -> str:
 def lora_name(title: str, adapter: str, base: Mapping[str, str]) -> str:
     """Returns the folder name of a LoRA: its title, and a digest of weights and base."""
     return f"{title}-{digest(adapter, dict(base))[:12]}"
-
-
-def _record(kind: type[Record], asked: Mapping[str, Any]) -> Record:
-    names = [field.name for field in fields(kind)]
-    values = {name: asked[name] for name in names if name in asked}
-    if "targets" in values:
-        values["targets"] = tuple(values["targets"])
-    return kind(**values)

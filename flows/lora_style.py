@@ -7,6 +7,7 @@ from typing import Any
 from prefect import flow
 
 from ddim_core.lora_specs import LoraSpec
+from flows.lora_asked import STYLE_RECIPE
 from flows.lora_request import LoraPlan, plan
 from flows.lora_scored_sets import embedded_style_sets, style_sets, unnamed_subjects
 from flows.lora_scoring import held_out_images, score_lora, scoring
@@ -15,22 +16,6 @@ from flows.runners import ONE_TASK_A_CORE
 from tasks.embedded import LICENCES, style_folder
 from tasks.lora_data import captions_of, data_content, data_place, prepare_captioned
 from tasks.store import ArtifactRef, check_writable
-
-# Suits the embedded base and its 152 pictures of 16 pixels.
-RECIPE = {
-    "rank": 8,
-    "targets": ["attention", "feed-forward", "convolutions"],
-    "steps": 220,
-    "batch_size": 16,
-    "learning_rate": 2e-3,
-    "schedule": "cosine",
-    "caption_dropout": 0.1,
-    "checkpoint_every": 110,
-    "validation_prompts": [
-        "a panda emoji on a blue background", "a rocket emoji on a yellow background",
-        "a tulip emoji on a white background", "a burger emoji on a purple background",
-    ],
-}  # fmt: skip
 
 
 @flow(name="lora-style", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
@@ -136,7 +121,7 @@ def lora_style_plan(given: dict[str, Any]) -> LoraPlan:
         if given["base"]:
             raise ValueError("data is empty; give the captioned images for your base")
         given = given | {"data_licence": given["data_licence"] or LICENCES["openmoji"]}
-    settled = plan(given, RECIPE)
+    settled = plan(given, STYLE_RECIPE)
     scoring("style", given, settled)
     return settled
 

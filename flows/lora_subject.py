@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ddim_core.lora_data import has_captions
 from ddim_core.lora_specs import LoraSpec
+from flows.lora_asked import SUBJECT_RECIPE
 from flows.lora_request import LoraPlan, plan
 from flows.lora_scored_sets import embedded_subject_sets, subject_sets, unnamed_subjects
 from flows.lora_scoring import held_out_images, score_lora, scoring
@@ -30,20 +31,6 @@ from tasks.lora_data import (
 from tasks.lora_words import check_words
 from tasks.store import ArtifactRef, check_writable
 
-# Suits the embedded base and its five pictures of 16 pixels.
-RECIPE: dict[str, Any] = {
-    "rank": 8,
-    "targets": ["attention", "feed-forward", "convolutions"],
-    "steps": 190,
-    "batch_size": 5,
-    "learning_rate": 2e-3,
-    "checkpoint_every": 95,
-    "class_images": 40,
-    "validation_prompts": [
-        "a sks horse emoji on a blue background", "a sks horse emoji on a red background",
-        "a horse emoji on a blue background", "a panda emoji on a blue background",
-    ],
-}  # fmt: skip
 CLASS_IMAGES = 100  # as diffusers' script
 
 
@@ -153,7 +140,7 @@ def lora_subject(
     )
     drawn = None
     if prior:
-        n_images = class_images or (CLASS_IMAGES if base else RECIPE["class_images"])
+        n_images = class_images or (CLASS_IMAGES if base else SUBJECT_RECIPE["class_images"])
         drawn = draw_class_images(
             classes, n_images, asked.pictures,
             asked.digests, location=asked.location, execution=asked.execution,
@@ -191,7 +178,7 @@ def lora_subject_plan(given: dict[str, Any]) -> LoraPlan:
         )
     if given["class_images"] is not None and given["class_images"] < 1:
         raise ValueError(f"class_images is {given['class_images']}; it must be at least 1")
-    settled = plan(given, RECIPE)
+    settled = plan(given, SUBJECT_RECIPE)
     scoring("subject", given, settled)
     return settled
 
