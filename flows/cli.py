@@ -10,13 +10,21 @@ from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from flows.cli_base import train_base
 from flows.cli_data import data
 from flows.cli_deploy import ANY_MORE, deploy_run
 from flows.cli_lora import lora
-from flows.cli_options import integers, numbers, one_sentence, option, plain, require_writable, stop
+from flows.cli_options import (
+    Commands,
+    integers,
+    numbers,
+    one_sentence,
+    option,
+    plain,
+    require_writable,
+    stop,
+)
 from flows.cli_paper import paper
 from flows.cli_points import swiss_roll
 from flows.cli_score import export, score
@@ -38,7 +46,7 @@ CELLS, VERDICT = "Cells", "Verdict"
 WORK = "How it is worked through"
 
 
-class Suggesting(TyperGroup):
+class Suggesting(Commands):
     """Asks of an option that there is none of which one was meant, as typer does of commands."""
 
     def invoke(self, ctx: Any) -> Any:

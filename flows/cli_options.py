@@ -8,8 +8,31 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from ddim_core.redaction import redacted
+from ddim_core.redaction import has_credentials, has_password, redacted
+from tasks.places import require_usable
+
+
+class Commands(TyperGroup):
+    """The commands, none of which takes a password in an address: Prefect, logs and the shell's
+    history would keep it. None but `--help` goes on with a DDIM_DATA that cannot be."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Ends with exit code 2 before anything is started."""
+        for word in args:
+            if has_credentials(word) or has_password(word):
+                stop(
+                    f"{redacted(word)!r} carries credentials, which would be printed and kept; "
+                    "leave them out, and give them by the environment",
+                    2,
+                )
+        if "--help" not in args:
+            try:
+                require_usable()
+            except ValueError as error:
+                stop(str(error), 2)
+        return super().parse_args(ctx, args)
 
 
 def option(text: str, panel: str | None = None) -> Any:

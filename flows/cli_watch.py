@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ddim_core.redaction import redacted
 from flows.cli_options import one_sentence, option, plain, require_writable, stop
 
 
@@ -38,6 +39,8 @@ def watch(
 ) -> None:  # fmt: skip
     """Have every new checkpoint scored once, by the fid-grid deployment or in this process."""
     require_writable()  # before Prefect is imported, which makes its home there
+    with one_sentence():
+        _require_sources(sources or [])
     if here is None:
         here = not os.environ.get("PREFECT_API_URL")
     asked: dict[str, Any] = {
@@ -55,7 +58,7 @@ def watch(
         except ValueError as error:
             stop(str(error), 2)
         except Exception as error:  # a server that is away, a grid that failed: look again
-            typer.echo(f"ddim: {error}", err=True)
+            typer.echo(f"ddim: {redacted(str(error))}", err=True)
         time.sleep(every)
 
 
@@ -65,12 +68,21 @@ def _shown(asked: dict[str, Any]) -> AbstractContextManager[None]:
     return waiting.shown(f"watch: looking at {', '.join(asked['sources']) or 'the usual places'}")
 
 
+def _require_sources(sources: list[str]) -> None:
+    """Refuses what could never be a source before Prefect is told of it, again and again."""
+    from tasks.sources import listed_sources, require_source
+
+    for source in sources or listed_sources():
+        require_source(source)
+
+
 def _look(asked: dict[str, Any]) -> None:
-    from flows.checkpoint_watch import checkpoint_watch, default_sources
+    from flows.checkpoint_watch import checkpoint_watch
+    from tasks.sources import listed_sources
 
     seen = checkpoint_watch(**asked)
     if not seen:
-        typer.echo(f"no checkpoint in {', '.join(asked['sources'] or default_sources())}")
+        typer.echo(f"no checkpoint in {', '.join(asked['sources'] or listed_sources())}")
     for one in seen:
         known = f" {one['weights'][:12]}" if one["weights"] else ""
         typer.echo(f"{one['address']}{known}: {one['outcome']} {one['remark']}".rstrip())
@@ -84,7 +96,8 @@ def announce(
         from flows.announce import announce as tell
 
         weights = tell(checkpoint)
-        typer.echo(f"announced {checkpoint} {weights[:12]} to {os.environ['PREFECT_API_URL']}")
+        server = redacted(os.environ["PREFECT_API_URL"])
+        typer.echo(f"announced {checkpoint} {weights[:12]} to {server}")
 
 
 def _parameters(words: list[str]) -> dict[str, Any]:

@@ -12,12 +12,14 @@ import json
 import os
 import secrets
 import socket
+import stat
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ ANSWER_SECONDS = 2.0
 STOP_SECONDS = 5.0
 NOTE = "serve.json"  # where a running `make serve` says its addresses
 USER = "ddim"
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 class ServerError(RuntimeError):
@@ -52,7 +55,7 @@ class Server:
     log: Path | None = None
 
     def wait(self, tell: Callable[[float], None] = lambda seconds: None) -> None:
-        """Waits until the server answers; calls `tell` about twice a second with the seconds waited.
+        """Waits until the server answers; calls `tell` twice a second with how long.
 
         Raises:
             ServerError: If it ends, or does not answer.
@@ -203,6 +206,39 @@ def require_answer(api: str) -> None:
             f"the Prefect server at PREFECT_API_URL={shown} does not answer ({why}); start it "
             "(`make serve`), or unset PREFECT_API_URL: a run then starts a server of its own"
         ) from None
+
+
+def kept_password() -> str:
+    """Returns `user:password` of `make serve`: PREFECT_SERVER_API_AUTH_STRING where that is set,
+    else what was made at the first start and lies below DDIM_DATA, for its owner alone."""
+    if given := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+        return given
+    path = places.local_dir("prefect-password")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError), os.fdopen(os.open(path, CREATE, 0o600), "w") as made:
+        made.write(f"{USER}:{secrets.token_urlsafe(24)}")
+    about = path.lstat()
+    if not stat.S_ISREG(about.st_mode) or about.st_uid != os.getuid():
+        raise ServerError(f"{path} is not a file of yours; delete it, and a password is made anew")
+    path.chmod(0o600)
+    kept = path.read_text(encoding="utf-8").strip()
+    if ":" not in kept:
+        raise ServerError(f"{path} holds no user:password; delete it, and one is made anew")
+    return kept
+
+
+@contextmanager
+def noted(api: str, auth: str, mlflow: str) -> Iterator[None]:
+    """Lets `running_serve` find these servers while this holds."""
+    path = places.local_dir(NOTE)
+    path.unlink(missing_ok=True)
+    note = {"api": api, "auth": auth, "mlflow": mlflow, "pid": os.getpid()}
+    with os.fdopen(os.open(path, CREATE, 0o600), "w", encoding="utf-8") as file:
+        json.dump(note, file)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def running_serve() -> dict[str, Any] | None:

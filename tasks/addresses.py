@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ddim_core.redaction import has_credentials, redacted
+from ddim_core.redaction import has_credentials, has_password, redacted
 
 MLFLOW = re.compile(r"(runs|models|mlflow-artifacts):/")
 HUB = "hub:"
@@ -22,7 +22,7 @@ def require_location(location: str) -> None:
     Raises:
         ValueError: If it is not, is not there, or carries a password.
     """
-    if has_credentials(location):
+    if has_credentials(location) or has_password(location):
         raise ValueError(
             f"the checkpoint {redacted(location)!r} carries credentials, which logs would keep; "
             "set MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and "

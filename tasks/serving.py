@@ -35,7 +35,7 @@ def serve(made: Callable[[], ASGIApp], closed: Sequence[str] = ()) -> None:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--names", required=True)
     asked = parser.parse_args()
-    threading.Thread(target=_end_with, args=(asked.parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(asked.parent,), daemon=True).start()
     guarded = SameOrigin(made(), asked.names.split(","), closed)
     config = uvicorn.Config(
         guarded, lifespan="on", log_level="warning", timeout_graceful_shutdown=int(GRACE_SECONDS)
@@ -43,11 +43,14 @@ def serve(made: Callable[[], ASGIApp], closed: Sequence[str] = ()) -> None:
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=asked.fd)])
 
 
-def _end_with(parent: int) -> None:
-    """Ends this process when its parent has; polled, since the kernel's own signal for it
-    (PR_SET_PDEATHSIG) is Linux's alone and comes when the parent's thread ends."""
+def end_with(parent: int) -> None:
+    """Ends this process, and its group, when its parent has.
+
+    Polled: the kernel's own signal for it (PR_SET_PDEATHSIG) is Linux's alone, and comes when the
+    thread ends that started us, not its process.
+    """
     while os.getppid() == parent:
         time.sleep(LOOK_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.killpg(0, signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp
 
 from tasks.serving import serve
 
-CLOSED = ("/ajax-api/3.0/mlflow/assistant", "/api/3.0/mlflow/assistant", "/ajax-api/3.0/jobs",
-          "/gateway", "/ajax-api/3.0/mlflow/gateway-proxy", "/ajax-api/2.0/mlflow/gateway-proxy")  # fmt: skip
+# What runs something or reaches out: nothing of it is needed to keep experiments.
+CLOSED = ("/ajax-api/3.0/mlflow/assistant", "/ajax-api/3.0/jobs", "/gateway")
 
 
 def app() -> ASGIApp:
