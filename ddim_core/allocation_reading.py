@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from ddim_core.compare import Row
 from ddim_core.figures import COLOURS, png
-from ddim_core.reading import cell_name, with_interval
+from ddim_core.reading import cell_name, mixed_clipping, with_interval
 
 Outcome = Mapping[str, Any]  # of `allocation.Outcome`, as plain data
 LOOKS = {"best": COLOURS[2], "front": COLOURS[2], "open": COLOURS[3], "beaten": COLOURS[6]}
@@ -28,7 +28,10 @@ def read_outcome(rows: Mapping[int, Row], outcome: Outcome, rules: Mapping[str, 
     for i in rows:
         by_status.setdefault(outcome["rulings"][i]["status"], []).append(i)
     said = _front if rules["goal"] == "front" else _best
-    return [said(rows, outcome, by_status, sure), _cost(rows, outcome, rules), _basis(outcome)]
+    return [
+        said(rows, outcome, by_status, sure), _cost(rows, outcome, rules), _basis(outcome),
+        *mixed_clipping(rows.values()),
+    ]  # fmt: skip
 
 
 def ruling_text(ruling: Mapping[str, Any], rows: Mapping[int, Row]) -> str:

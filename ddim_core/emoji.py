@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
+from ddim_core.specs import nearest
+
 LICENCE = "Twemoji, (c) Twitter, Inc. and other contributors, CC-BY 4.0"
 LICENCE_URL = "https://creativecommons.org/licenses/by/4.0/"
 EMOJI_SIZE = 72
@@ -176,7 +178,8 @@ def rgb_of(colour: str) -> tuple[int, int, int]:
     except ValueError:
         pass
     raise ValueError(
-        f"background is {colour!r}; it must be a CSS colour, such as skyblue or #87ceeb"
+        f"background is {colour!r}{nearest(colour, ImageColor.colormap)}; it must be a CSS colour, "
+        "such as skyblue or #87ceeb"
     )
 
 

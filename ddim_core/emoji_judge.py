@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from ddim_core.features import require_images
 from ddim_core.loading import LOADING
 from ddim_core.pixels import from_uint8
 from ddim_core.seeding import seeded_weights
-from ddim_core.specs import require_at_least, settle_types
+from ddim_core.text2image_specs import JudgeSpec
 
 BATCH = 64
 HEADER = "emoji-judge"
@@ -31,41 +31,6 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "background": tuple(BACKGROUNDS),
     "style": ("twemoji", "openmoji"),
 }
-
-
-@dataclass(frozen=True)
-class JudgeSpec:
-    """How the judge is trained.
-
-    Attributes:
-        resolution: Of the images, in pixels.
-        views: Random views of each subject, background and style that it is trained on.
-        steps: Optimiser steps.
-        batch_size: Images per step.
-        learning_rate: Of the first step; it falls linearly to 0.
-        width: Channels of the first convolution, a multiple of 8.
-        n_features: d of the feature space that all three questions share.
-        noise: Largest standard deviation of the noise added to a training image, pixels in
-            [-1, 1]: what is generated is not as clean as what is drawn.
-        seed: Keys the views, the weights, the batches and the noise.
-    """
-
-    resolution: int = 16
-    views: int = 2
-    steps: int = 700
-    batch_size: int = 128
-    learning_rate: float = 3e-3
-    width: int = 16
-    n_features: int = 64
-    noise: float = 0.15
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        settle_types(self)
-        for name in ("resolution", "views", "steps", "batch_size", "n_features"):
-            require_at_least(name, getattr(self, name), 1)
-        if self.width % 8 or self.width < 8:
-            raise ValueError(f"width is {self.width}; it must be a multiple of 8 (group norms)")
 
 
 class JudgeNet(nn.Module):

@@ -1,17 +1,23 @@
-"""Feature extractors by name: the resize is part of it."""
+"""Feature extractors by name: the resize is part of it.
+
+A network is imported when it is opened, so that a wrong name is refused without torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ddim_core.afhq import AfhqInceptionFeatures
-from ddim_core.inception import InceptionFeatures, local_inception_weights
-from ddim_core.network_features import NetworkFeatures
 from ddim_core.specs import RESIZES, require_choice
-from ddim_core.vision import CLIP_HUB_ID, DINOV2_HUB_ID, ClipFeatures, Dinov2Features
-from ddim_core.weights import model_folder
+from ddim_core.weights import local_inception_weights, model_folder
+
+if TYPE_CHECKING:
+    from ddim_core.network_features import NetworkFeatures
+
+CLIP_HUB_ID = "openai/clip-vit-base-patch32"
+DINOV2_HUB_ID = "facebook/dinov2-base"
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,35 @@ class Pretrained:
     folder: bool = False
 
 
+def _inception(place: str, resize: str) -> NetworkFeatures:
+    from ddim_core.inception import InceptionFeatures
+
+    return InceptionFeatures(place, resize)
+
+
+def _afhq(place: str, resize: str) -> NetworkFeatures:
+    from ddim_core.afhq import AfhqInceptionFeatures
+
+    return AfhqInceptionFeatures(place, resize)
+
+
+def _clip(place: str, resize: str) -> NetworkFeatures:
+    from ddim_core.vision import ClipFeatures
+
+    return ClipFeatures(place, resize)
+
+
+def _dinov2(place: str, resize: str) -> NetworkFeatures:
+    from ddim_core.vision import Dinov2Features
+
+    return Dinov2Features(place, resize)
+
+
 PRETRAINED = {
-    "inception-v3": Pretrained(InceptionFeatures, "tf1"),
-    "afhq-inception": Pretrained(AfhqInceptionFeatures, "torch"),
-    "clip-vit-b-32": Pretrained(ClipFeatures, "clean", CLIP_HUB_ID, folder=True),
-    "dinov2-vit-b-14": Pretrained(Dinov2Features, "clean", DINOV2_HUB_ID, folder=True),
+    "inception-v3": Pretrained(_inception, "tf1"),
+    "afhq-inception": Pretrained(_afhq, "torch"),
+    "clip-vit-b-32": Pretrained(_clip, "clean", CLIP_HUB_ID, folder=True),
+    "dinov2-vit-b-14": Pretrained(_dinov2, "clean", DINOV2_HUB_ID, folder=True),
 }
 FEW_PIXELS = 32 * 32 * 3
 EXTRACTORS = ("classifier", "pixels", *PRETRAINED)

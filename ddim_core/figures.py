@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, StrMethodFormatter
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ddim_core.reading import lines
+from ddim_core.reading import lines, mixed_clipping
 
 Row = Mapping[str, Any]
 DOTS_PER_INCH = 110
@@ -119,7 +119,14 @@ def _protocol(rows: Sequence[Row]) -> str:
     return (
         f"FID of {row['checkpoint']} against {row['dataset']} {row['split']}; N = {row['n_images']}"
         f" a cell, {row['n_reference']} real, {row['extractor']} features, 95 % intervals"
+        + clipping_key(rows)
     )
+
+
+def clipping_key(rows: Sequence[Row]) -> str:
+    """A line below a figure's title that says what (clips) means, where some lines do it."""
+    said = "\n(clips): each predicted x0 is clipped to [-1, 1]; on the other lines it is not"
+    return said if mixed_clipping(rows) else ""
 
 
 def _cycle(n: int) -> list[str]:

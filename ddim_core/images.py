@@ -18,7 +18,7 @@ from ddim_core.emoji import EMOJI_SIZE, rgb_of
 from ddim_core.folder_source import IMAGE_SUFFIXES, FolderSource, walk
 from ddim_core.image_set import ImageSet
 from ddim_core.sources import ALL, Row, Source, printable
-from ddim_core.specs import ImageSpec, require_at_least
+from ddim_core.specs import ImageSpec, nearest, require_at_least
 from ddim_core.table_source import (
     HUB_ID,
     TABLES,
@@ -30,6 +30,7 @@ from ddim_core.table_source import (
 
 DIGITS_SIZE = 8
 MOST_NAMED = 3
+EMBEDDED = ("digits", "emoji")
 PLACES = (
     "digits, emoji, a folder of images, a .parquet or .arrow file with an image column, or "
     "owner/name of a Hugging Face data set"
@@ -61,7 +62,8 @@ def open_source(dataset: str, spec: ImageSpec = ImageSpec()) -> Source:  # noqa:
         return file_source(path)
     if not path.exists() and HUB_ID.fullmatch(dataset):
         return hub_source(dataset)
-    raise ValueError(f"there is no data set {dataset!r}; it must be {PLACES}")
+    meant = nearest(dataset, EMBEDDED)
+    raise ValueError(f"there is no data set {dataset!r}{meant}; it must be {PLACES}")
 
 
 def load_images(

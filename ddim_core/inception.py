@@ -8,13 +8,8 @@ from torch import nn
 
 from ddim_core.digest import file_digest
 from ddim_core.network_features import Head, NetworkFeatures, Scaling
-from ddim_core.weights import downloaded, hub_file, read_state
+from ddim_core.weights import INCEPTION_URL, downloaded, read_state
 
-# torch-fidelity's own; written here because importing it takes seconds.
-WEIGHTS_URL = (
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
-    "weights-inception-2015-12-05-6726825d.pth"
-)
 INCEPTION_DIM = 2048
 INCEPTION_SIZE = 299
 INCEPTION_BATCH = 4
@@ -45,7 +40,7 @@ class InceptionFeatures(NetworkFeatures):
     def __init__(self, weights_path: str | None = None, resize: str = "tf1") -> None:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-        path = Path(weights_path) if weights_path else downloaded(WEIGHTS_URL, "inception-v3")
+        path = Path(weights_path) if weights_path else downloaded(INCEPTION_URL, "inception-v3")
         read_state(path, "inception-v3")  # torch-fidelity itself would run whatever is pickled
         try:
             network = FeatureExtractorInceptionV3(
@@ -62,9 +57,3 @@ class InceptionFeatures(NetworkFeatures):
             resize, SCALINGS.get(resize, SCALINGS["tf1"]), nn.Sequential(*trunk, nn.Flatten()),
             INCEPTION_SIZE, INCEPTION_DIM, INCEPTION_BATCH, Head(classes.weight, None),
         )  # fmt: skip
-
-
-def local_inception_weights() -> Path | None:
-    """Returns torch.hub's copy of the weights, if it has one."""
-    path = hub_file(WEIGHTS_URL)
-    return path if path.is_file() else None

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
-from ddim_core.figures import COLOURS, DOTS_PER_INCH, contact_sheet
+from ddim_core.figures import COLOURS, DOTS_PER_INCH, clipping_key, contact_sheet
 from ddim_core.published import (
     RECONSTRUCTION,
     SOURCE,
@@ -45,12 +45,13 @@ def table_1_figure(rows: Sequence[Row]) -> bytes:
     ours.set_title(
         f"ours: {first['checkpoint']} on {first['dataset']} {first['resolution']}x"
         f"{first['resolution']},\n{first['extractor']} features, N = {first['n_images']}, "
-        "95 % bands",
+        "95 % bands" + clipping_key(rows),
         fontsize=9, parse_math=False,
     )  # fmt: skip
     papers.set_title(f"another model and data: {SOURCE},\n{TABLE_1_SETTING}", fontsize=9)
     ours.set_ylabel("FID")
-    ours.legend(fontsize=8)
+    for panel in (ours, papers):  # the lines of one need not be those of the other
+        panel.legend(fontsize=8)
     return _png(figure)
 
 
@@ -85,7 +86,7 @@ def table_2_figure(records: Sequence[Row], about: str) -> bytes:
 
 
 def cost_figure(rows: Sequence[Row]) -> bytes:
-    """Draws the seconds that 1000 images took against S, with the line of equal cost a step."""
+    """Draws a worker's seconds for 1000 images against S, with the line of equal cost a step."""
     figure = Figure(figsize=(7.2, 4.3), layout="constrained")
     axes = figure.subplots()
     for i, (name, line) in enumerate(lines(rows).items()):
@@ -98,13 +99,16 @@ def cost_figure(rows: Sequence[Row]) -> bytes:
     all_steps = sorted({row["steps"] for row in rows})
     axes.plot(
         all_steps, [per_step * s for s in all_steps], color="black", lw=1, ls=":",
-        label=f"{per_step:.2g} s a step, the median",
+        label=f"{per_step:.2g} s a step of 1000 images, the median",
     )  # fmt: skip
     _log_axes(axes, all_steps)
     _plain_numbers(axes)
-    axes.set_ylabel("seconds for 1000 images")
+    axes.set_ylabel("seconds of a busy worker for 1000 images")
     axes.legend(fontsize=8)
-    axes.set_title(f"Cost of sampling on {rows[0]['device']}, tasks side by side", fontsize=9)
+    axes.set_title(
+        f"Cost of sampling on {rows[0]['device']}, by the clock of one worker among others",
+        fontsize=9,
+    )
     return _png(figure)
 
 

@@ -6,7 +6,7 @@ question corrected by Holm's procedure); else the numbers leave it open.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ddim_core.compare import LEVEL, difference
-from ddim_core.reading import line_name, lines
+from ddim_core.reading import line_name, lines, mixed_clipping
 from ddim_core.uncertainty import holm
 
 Row = Mapping[str, Any]
@@ -33,7 +33,7 @@ def read_paper(rows: Sequence[Row], errors: Errors) -> list[str]:
         said = ["There are too few images for intervals of FID, so no difference is claimed."]
     else:
         said = [*_fid_falls(rows), *_eta_zero_first(rows), *_sigma_hat_last(rows)]
-    return [*said, *_errors_fall(errors)]
+    return [*said, *_errors_fall(errors), *mixed_clipping(rows)]
 
 
 def _fid_falls(rows: Sequence[Row]) -> list[str]:
@@ -52,29 +52,25 @@ def _fid_falls(rows: Sequence[Row]) -> list[str]:
 
 
 def _eta_zero_first(rows: Sequence[Row]) -> list[str]:
-    steps, at_s = _fewest_steps(rows)
-    if "eta = 0" not in at_s or len(at_s) < 2:
+    steps, zero, others = _one_and_others(rows, lambda row: row["eta"] == 0.0)
+    if zero is None or not others:
         return []
-    zero = at_s["eta = 0"]
-    others = {name: row for name, row in at_s.items() if name != "eta = 0"}
     tests = {name: difference(zero, row) for name, row in others.items()}
     verdicts = _verdicts({name: (t.value, t.p_value) for name, t in tests.items()})
     words = _in_words(verdicts, "is lower than", "is higher than", "cannot be told from that")
     best = " It is the best line there, as in the paper." if set(verdicts.values()) == {-1} else ""
-    return [f"At S = {steps}, the FID of eta = 0 {words}.{best}"]
+    return [f"At S = {steps}, the FID of {line_name(zero)} {words}.{best}"]
 
 
 def _sigma_hat_last(rows: Sequence[Row]) -> list[str]:
-    steps, at_s = _fewest_steps(rows)
-    if "sigma-hat" not in at_s or len(at_s) < 2:
+    steps, worst, others = _one_and_others(rows, lambda row: row["variance"] == "sigma_hat")
+    if worst is None or not others:
         return []
-    worst = at_s["sigma-hat"]
-    others = {name: row for name, row in at_s.items() if name != "sigma-hat"}
     tests = {name: difference(worst, row) for name, row in others.items()}
     verdicts = _verdicts({name: (t.value, t.p_value) for name, t in tests.items()})
     words = _in_words(verdicts, "is lower than", "is higher than", "cannot be told from that")
     last = " It is the worst line there, as in the paper." if set(verdicts.values()) == {1} else ""
-    return [f"At S = {steps}, the FID of sigma-hat {words}.{last}"]
+    return [f"At S = {steps}, the FID of {line_name(worst)} {words}.{last}"]
 
 
 def _errors_fall(errors: Errors) -> list[str]:
@@ -106,9 +102,14 @@ def _paired(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, floa
     return mean, float(stats.ttest_1samp(gap, 0.0).pvalue)
 
 
-def _fewest_steps(rows: Sequence[Row]) -> tuple[int, dict[str, Row]]:
+def _one_and_others(
+    rows: Sequence[Row], is_one: Callable[[Row], bool]
+) -> tuple[int, Row | None, dict[str, Row]]:
+    """The fewest steps, and there one line's row, if there is one, and the others' by name."""
     steps = min(row["steps"] for row in rows)
-    return steps, {line_name(row): row for row in rows if row["steps"] == steps}
+    there = [row for row in rows if row["steps"] == steps]
+    one = next((row for row in there if is_one(row)), None)
+    return steps, one, {line_name(row): row for row in there if row is not one}
 
 
 def _verdicts(tests: Mapping[str, tuple[float, float]]) -> dict[str, int]:

@@ -29,12 +29,16 @@ RECONSTRUCTION: dict[int, float] = {
 
 
 def table_1() -> list[dict[str, Any]]:
-    """Returns table 1 as rows with steps, eta, variance and fid, named as in our table."""
+    """Returns table 1 as rows with steps, eta, variance, clip and fid, named as in our table.
+
+    Of sigma-hat, clip is what the official code does (its `ddpm_noisy`); the paper does not say.
+    """
     return [
         {
             "steps": steps,
             "eta": 1.0 if eta is None else eta,
             "variance": "sigma_hat" if eta is None else "eta",
+            "clip": eta is None,
             "fid": fid,
         }
         for eta, line in _FID.items()

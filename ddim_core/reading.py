@@ -6,17 +6,29 @@ and the tests of one question are corrected together (`compare`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 from ddim_core.compare import LEVEL, Row, compare, difference, tied_with_best
 
+CLIPS = (
+    "Lines marked (clips) clip each predicted x0 to [-1, 1], as the official DDIM code does for "
+    "sigma-hat, and the others do not: what lies between the two is also the clipping."
+)
+
 
 def line_name(row: Row) -> str:
-    """Names a row's line in the grid: its eta, or sigma-hat, and its guidance if there is any."""
+    """Names a row's line in the grid: its eta, or sigma-hat; whether it clips; its guidance."""
     line = "sigma-hat" if row["variance"] == "sigma_hat" else f"eta = {row['eta']:g}"
+    notes = ["clips"] if row.get("clip") else []
     scale = row.get("guidance_scale", 1.0)
-    return line if scale == 1.0 else f"{line} (g = {scale:g})"
+    notes += [f"g = {scale:g}"] if scale != 1.0 else []
+    return f"{line} ({', '.join(notes)})" if notes else line
+
+
+def mixed_clipping(rows: Iterable[Row]) -> list[str]:
+    """Says that some rows clip and others do not, where that is so."""
+    return [CLIPS] if len({bool(row.get("clip")) for row in rows}) > 1 else []
 
 
 def cell_name(row: Row) -> str:
@@ -68,9 +80,10 @@ def read_grid(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return ["No cell has a score."]
     if any(len(row["fid_leave_one_out"]) < 2 for row in rows):
-        return ["There are too few images for intervals, so no difference is claimed."]
+        too_few = "There are too few images for intervals, so no difference is claimed."
+        return [too_few, *mixed_clipping(rows)]
     said = [_best(rows), *_trend(rows), *_order(rows), *_undertrained(rows), *_guidance(rows)]
-    return [sentence for sentence in said if sentence]
+    return [*(sentence for sentence in said if sentence), *mixed_clipping(rows)]
 
 
 def _best(rows: Sequence[Row]) -> str:
@@ -150,8 +163,7 @@ def _undertrained(rows: Sequence[Row]) -> list[str]:
 
     Errors of the score add up along the deterministic path, and noise repairs some of them.
     """
-    grouped = lines(rows)
-    zero, one = grouped.get("eta = 0", []), grouped.get("eta = 1", [])
+    zero, one = _unguided(rows, 0.0), _unguided(rows, 1.0)
     if len(zero) < 2 or not one:
         return []
     rise = difference(zero[-1], zero[0])
@@ -164,6 +176,16 @@ def _undertrained(rows: Sequence[Row]) -> list[str]:
         "undertrained or is not the one the schedule was made for, or the steps are taken in a "
         "wrong order (the timesteps in the table tell of that)."
     ]
+
+
+def _unguided(rows: Sequence[Row], eta: float) -> list[Row]:
+    """The line of an eta without guidance, in order of S."""
+    found = [
+        row
+        for row in rows
+        if (row["variance"], row["eta"], row.get("guidance_scale", 1.0)) == ("eta", eta, 1.0)
+    ]
+    return sorted(found, key=lambda row: row["steps"])
 
 
 def _guidance(rows: Sequence[Row]) -> list[str]:

@@ -11,7 +11,8 @@ HIDDEN = "***"
 SHORTEST = 4  # a shorter value would hide ordinary text
 CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]*@")  # the last @: a password may have others
 QUERY = re.compile(r"(?i)([?&](?:[\w-]*(?:token|password|secret|signature|sig|key))=)[^&\s'\"]+")
-SECRET_NAMES = re.compile(r"(?i)(TOKEN|PASSWORD|PASSWD|SECRET|API_KEY|ACCESS_KEY)")
+PASSWORD = re.compile(r"://[^/\s'\"@:]*:[^/\s'\"]*@")
+SECRET_NAMES = re.compile(r"(?i)(TOKEN|PASSWORD|PASSWD|SECRET|API_KEY|ACCESS_KEY|AUTH_STRING)")
 
 
 def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
@@ -28,3 +29,9 @@ def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
 def has_credentials(address: str) -> bool:
     """Tells an address that carries a user name or password."""
     return CREDENTIALS.search(address) is not None
+
+
+def has_password(address: str) -> bool:
+    """Tells an address that carries a password, or another secret as a query parameter; a name
+    before the @ alone is none (`abfs://container@account/`)."""
+    return PASSWORD.search(address) is not None or QUERY.search(address) is not None

@@ -58,16 +58,30 @@ def lint(
     return findings
 
 
-def by_steps(found: Iterable[tuple[int, Finding]]) -> list[str]:
-    """Says each finding once, with the S it was found at: "S = 5, 10: ...".
+def by_steps(found: Iterable[tuple[SamplerSpec, list[Finding]]]) -> list[str]:
+    """Says each finding once, with the S it was found at: "S = 5, 10: ..."; and with the lines,
+    where others of the same S do not have it: "S = 5, 10, sigma-hat (clips): ...".
 
     Args:
-        found: Pairs of S and what was found there.
+        found: All sampler settings, each with what was found there.
     """
-    steps: dict[str, dict[int, None]] = {}
-    for n_steps, finding in found:
-        steps.setdefault(finding.message, {})[n_steps] = None
-    return [f"S = {', '.join(map(str, where))}: {message}" for message, where in steps.items()]
+    settings = list(found)
+    where: dict[str, list[SamplerSpec]] = {}
+    for spec, findings in settings:
+        for finding in findings:
+            where.setdefault(finding.message, []).append(spec)
+    return [
+        f"{_named(told, [spec for spec, _ in settings])}: {message}"
+        for message, told in where.items()
+    ]
+
+
+def _named(told: list[SamplerSpec], settings: list[SamplerSpec]) -> str:
+    steps = list(dict.fromkeys(spec.steps for spec in told))
+    names = [f"S = {', '.join(map(str, steps))}"]
+    if any(spec.steps in steps and spec not in told for spec in settings):
+        names += dict.fromkeys(spec.line.replace("=", " = ") for spec in told)
+    return ", ".join(names)
 
 
 def _lint_count(n_train: int, spec: SamplerSpec, chosen: list[int]) -> Iterator[Finding]:

@@ -7,7 +7,10 @@ setting (0 and 0.0) have one digest.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 Variance = Literal["eta", "sigma_hat"]
@@ -20,7 +23,24 @@ ScheduleKind = Literal["linear", "quad", "cosine", "constant", "sigmoid", "jsd",
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+        there_is = ", ".join(choice for choice in choices if choice)
+        raise ValueError(
+            f"{name} is {value!r}{nearest(value, choices)}; it must be one of {there_is}"
+        )
+
+
+def nearest(value: str, choices: Iterable[str]) -> str:
+    """Returns the question whether the choice nearest to a wrong value was meant; "" if none is."""
+    folded = {_folded(choice): choice for choice in choices if choice}
+    wanted = _folded(str(value))
+    begin_so = [name for name in folded if len(wanted) > 1 and name.startswith(wanted)]
+    found = begin_so or get_close_matches(wanted, folded, n=1, cutoff=0.6)
+    return f" (did you mean {folded[found[0]]}?)" if found else ""
+
+
+def _folded(word: str) -> str:
+    """A word without what people write differently: case, hyphens, underscores."""
+    return re.sub(r"[\W_]", "", word.lower())
 
 
 def require_at_least(name: str, value: int, least: int) -> None:
@@ -114,6 +134,14 @@ class SamplerSpec:
         if not 0.0 <= self.guidance_scale < math.inf:
             raise ValueError(f"guidance_scale is {self.guidance_scale}; it must be at least 0")
 
+    @property
+    def line(self) -> str:
+        """Its line of a grid, for people: all that is not S."""
+        line = "sigma-hat" if self.variance == "sigma_hat" else f"eta={self.eta:g}"
+        notes = ["clips"] * self.clip
+        notes += [f"g={self.guidance_scale:g}"] * (self.guidance_scale != 1.0)
+        return f"{line} ({', '.join(notes)})" if notes else line
+
 
 @dataclass(frozen=True)
 class GridCell:
@@ -141,15 +169,7 @@ class GridCell:
     @property
     def label(self) -> str:
         """The cell's short name for people: its coordinates in the grid."""
-        return f"S={self.sampler.steps} {self.row}"
-
-    @property
-    def row(self) -> str:
-        """The cell's line of the grid: all that is not S."""
-        sigma_hat = self.sampler.variance == "sigma_hat"
-        line = "sigma-hat" if sigma_hat else f"eta={self.sampler.eta:g}"
-        scale = self.sampler.guidance_scale
-        return line if scale == 1.0 else f"{line} g={scale:g}"
+        return f"S={self.sampler.steps} {self.sampler.line}"
 
 
 @dataclass(frozen=True)

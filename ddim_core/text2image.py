@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,48 +13,11 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ddim_core.seeding import seeded_weights
-from ddim_core.specs import require_at_least
+from ddim_core.text2image_specs import BaseSpec
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 LATENT_SCALE = 1.5  # brings pixels in [-1, 1] to about unit variance
 PAIR_CONSTANT = 256.0
-
-
-@dataclass(frozen=True)
-class BaseSpec:
-    """A small text-to-image model.
-
-    Attributes:
-        resolution: Height and width of the images, in pixels; a multiple of 8.
-        widths: Channels of the U-Net's levels; all but the first attend to the text.
-        layers_per_block: Residual blocks per level.
-        text_width: Channels of the text model.
-        text_layers: Its layers.
-        heads: Attention heads of both.
-        vocabulary: Tokens at most, the 512 single bytes counted.
-        max_tokens: Tokens of a caption, start and end counted; longer ones are cut.
-        seed: Keys the initial weights.
-    """
-
-    resolution: int = 16
-    widths: tuple[int, ...] = (32, 64, 80)
-    layers_per_block: int = 1
-    text_width: int = 64
-    text_layers: int = 2
-    heads: int = 4
-    vocabulary: int = 1024
-    max_tokens: int = 16
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require_at_least("vocabulary", self.vocabulary, 600)
-        require_at_least("max_tokens", self.max_tokens, 3)
-        if self.resolution % 8 or self.resolution < 8:
-            raise ValueError(f"resolution is {self.resolution}; it must be a multiple of 8")
-        if any(width % 8 for width in (*self.widths, self.text_width)):
-            raise ValueError(
-                f"widths are {self.widths} and {self.text_width}; each must be a multiple of 8"
-            )
 
 
 def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> StableDiffusionPipeline:

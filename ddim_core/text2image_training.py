@@ -7,7 +7,7 @@ import io
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,57 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddim_core.pixels import from_uint8
-from ddim_core.specs import require_at_least, settle_types
-from ddim_core.text2image import BaseSpec, new_pipeline
+from ddim_core.text2image import new_pipeline
+from ddim_core.text2image_specs import BaseTrainSpec
 
 DIGEST_SIZE = 32
-
-
-@dataclass(frozen=True)
-class BaseTrainSpec:
-    """How the base is trained. Its learning rate does not know the last step, so that a longer
-    run goes on from a shorter one.
-
-    Attributes:
-        model: The pipeline's parts.
-        steps: Optimiser steps in all.
-        batch_size: Images per step.
-        learning_rate: Largest rate of Adam.
-        warmup_steps: Steps of linear rise.
-        constant_steps: Steps from which the rate falls as 1 / sqrt(step).
-        ema_decay: Largest decay of the moving average, in [0, 1).
-        gradient_clip: Largest norm of the gradient.
-        caption_drop: Share of captions that are emptied: the unconditional half of guidance.
-        seed: Keys the initial weights, the batches, the timesteps and the noise.
-    """
-
-    model: BaseSpec = field(default_factory=BaseSpec)
-    steps: int = 9900
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    warmup_steps: int = 200
-    constant_steps: int = 2000
-    ema_decay: float = 0.9995
-    gradient_clip: float = 1.0
-    caption_drop: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        settle_types(self)
-        for name in ("steps", "batch_size", "constant_steps"):
-            require_at_least(name, getattr(self, name), 1)
-        require_at_least("warmup_steps", self.warmup_steps, 0)
-        if not 0.0 <= self.ema_decay < 1.0:
-            raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
-        if not 0.0 <= self.caption_drop < 1.0:
-            raise ValueError(f"caption_drop is {self.caption_drop}; it must lie in [0, 1)")
-        if not 0.0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
-
-    @property
-    def but_for_steps(self) -> str:
-        """What must agree for one run to go on from another: all but the number of steps."""
-        return repr({name: value for name, value in asdict(self).items() if name != "steps"})
 
 
 @dataclass(frozen=True)

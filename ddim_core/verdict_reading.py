@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ddim_core.compare import difference, tied_with_best
-from ddim_core.reading import cell_name, with_interval
+from ddim_core.reading import cell_name, mixed_clipping, with_interval
 from ddim_core.verdict import CellVerdict, Row, Verdict, pareto, proven_steps
 
 
@@ -37,7 +37,7 @@ def read_verdict(
         return ["Identical: the two checkpoints hold the same weights and settings; nothing had "
                 "to be sampled to tell."]  # fmt: skip
     said = [headline(verdict), *_cells(verdict), *_best(rows), *_front(rows), *_drift(history)]
-    return [sentence for sentence in said if sentence]
+    return [*(sentence for sentence in said if sentence), *mixed_clipping(rows)]
 
 
 def headline(verdict: Verdict) -> str:

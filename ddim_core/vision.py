@@ -10,11 +10,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ddim_core.extractors import CLIP_HUB_ID, DINOV2_HUB_ID
 from ddim_core.network_features import NetworkFeatures, Scaling
 from ddim_core.weights import folder_digest, model_folder
 
-CLIP_HUB_ID = "openai/clip-vit-base-patch32"
-DINOV2_HUB_ID = "facebook/dinov2-base"
 DINOV2_SIZE = 224
 BATCH = 16
 # Of v / 255, as each network was trained.

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlparse
-
-import torch
-from torch import Tensor
 
 from ddim_core.digest import file_digest
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# torch-fidelity's own; written here because importing it takes seconds.
+INCEPTION_URL = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth"
+)
 CONFIG = "config.json"
 # The first that is there counts; the second is read as plain tensors only.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -29,6 +36,9 @@ def read_state(path: Path, what: str) -> dict[str, Tensor]:
     Raises:
         ValueError: If there is no such file, or it holds something else.
     """
+    import torch
+    from torch import Tensor
+
     if not path.is_file():
         raise ValueError(f"there is no weights file {str(path)!r} of {what}")
     try:
@@ -50,6 +60,8 @@ def downloaded(url: str, what: str) -> Path:
     """
     path = hub_file(url)
     if not path.is_file():
+        import torch
+
         path.parent.mkdir(parents=True, exist_ok=True)
         prefix = path.stem.rsplit("-", 1)[-1]  # of the sha256, as in every torch.hub file
         try:
@@ -63,8 +75,16 @@ def downloaded(url: str, what: str) -> Path:
 
 
 def hub_file(url: str) -> Path:
-    """Where torch.hub keeps the file of an address."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    """Where torch.hub keeps the file of an address; said here as well, to spare importing it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    home = Path(os.environ.get("TORCH_HOME") or cache / "torch").expanduser()
+    return home / "hub" / "checkpoints" / Path(urlparse(url).path).name
+
+
+def local_inception_weights() -> Path | None:
+    """Returns torch.hub's copy of the Inception of FID, if it has one."""
+    path = hub_file(INCEPTION_URL)
+    return path if path.is_file() else None
 
 
 def model_folder(place: str, what: str, local_only: bool = False) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,11 @@ from tasks.data import content_of
 from tasks.sources import (
     Candidate,
     candidates,
-    default_source,
+    listed_sources,
     read_whole,
     recall,
     remember,
+    require_source,
     stamp_of,
 )
 from tasks.store import check_writable
@@ -92,8 +92,10 @@ def checkpoint_watch(
         WatchError: After all work, if a source did not answer or a grid that ran here failed.
     """
     _check(grid, settle_seconds, attempts)
+    for source in sources:
+        require_source(source)
     check_writable()
-    found, silent = _look(sources or default_sources())
+    found, silent = _look(sources or listed_sources())
     whole, seen = _whole(found, settle_seconds)
     for candidate, (path, weights) in whole.items():
         seen.append(_score(candidate, Path(path), weights, grid, attempts, here))
@@ -102,12 +104,6 @@ def checkpoint_watch(
     if failed:
         raise WatchError("; ".join(failed))
     return [vars(one) for one in seen]
-
-
-def default_sources() -> list[str]:
-    """The sources that DDIM_WATCH lists, or DDIM_DATA/incoming."""
-    listed = [source.strip() for source in os.environ.get("DDIM_WATCH", "").split(",")]
-    return [source for source in listed if source] or [default_source()]
 
 
 def _check(grid: dict[str, Any], settle_seconds: float, attempts: int) -> None:

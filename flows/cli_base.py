@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Annotated, Any
 
 import typer
@@ -25,14 +24,17 @@ def train_base(
     given: dict[str, Any] = {k: v for k, v in dict(locals()).items() if v is not None}
     with one_sentence():
         require_writable()
-        from flows.train_base import base_spec
-        from flows.train_base import train_base as train_base_flow
+        from flows.asked import with_defaults
+        from flows.base_request import base_request
 
-        bound = inspect.signature(train_base_flow.fn).bind(**given)
-        bound.apply_defaults()
-        names = inspect.signature(base_spec).parameters
-        base_spec(**{name: bound.arguments[name] for name in names})
-        _show(train_base_flow(**given))
+        spec = base_request(with_defaults("train_base", given))
+        from flows import waiting
+        from flows.running import run
+
+        line = f"train-base: {spec.steps} steps at {spec.model.resolution} pixels, then its judge"
+        with waiting.shown(line):
+            result = run("train_base", given)
+        _show(result)
 
 
 def _show(result: dict[str, Any]) -> None:

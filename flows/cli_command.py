@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
-from rich.markup import escape
 
-from flows.cli_options import listed, one_sentence, require_writable
+from flows.cli_options import listed, one_sentence, plain, require_writable
 from flows.requests.flat import Option, Parameter, Record, build, in_words, parameters
 
 
@@ -45,6 +44,18 @@ def command(
     return door
 
 
+def run_shown(
+    line: str, flow: str, asked: Mapping[str, Any], settle: Callable[[], None] = lambda: None
+) -> Any:
+    """Runs the flow `flows.NAME.NAME` and returns what it returns; says what is about to be done,
+    and shows that it goes on. See `flows.running.run`."""
+    from flows import waiting
+    from flows.running import run
+
+    with waiting.shown(line):
+        return run(flow, asked, settle)
+
+
 def _option(parameter: Parameter) -> Any:
     """The parameter as typer has it: empty where nothing is given, a list as one text."""
     marked = parameter.mark(Option)
@@ -55,7 +66,7 @@ def _option(parameter: Parameter) -> Any:
         kind = list[str] if marked and marked.repeated else str
     option = typer.Option(
         *names,
-        help=f"{_first_sentence(parameter.description)}{_default(parameter)}",
+        help=plain(f"{_first_sentence(parameter.description)}{_default(parameter)}"),
         show_default=False,
         rich_help_panel=parameter.group,
     )
@@ -92,4 +103,4 @@ def _first_sentence(text: str) -> str:
 def _default(parameter: Parameter) -> str:
     """The default in brackets, where it is not told by the description."""
     told = parameter.usual or in_words(parameter.default)
-    return escape(f" [{told}]") if told else ""  # else `[off]` would be markup
+    return f" [{told}]" if told else ""

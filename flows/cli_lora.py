@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from flows.cli_command import command
+from flows.cli_command import command, run_shown
 from flows.requests.lora import StyleRequest, SubjectRequest
 
 lora = typer.Typer(help="Train a LoRA: a style or a subject.", no_args_is_help=True)
@@ -14,20 +14,24 @@ lora = typer.Typer(help="Train a LoRA: a style or a subject.", no_args_is_help=T
 
 def _style(request: StyleRequest, asked: dict[str, Any]) -> None:
     """Train a style on captioned images, check it, and export it for diffusers and web UIs."""
-    from flows.lora_plan import style_plan
-    from flows.lora_style import lora_style
 
-    style_plan(request)
-    _show(lora_style(**asked))
+    def settle() -> None:
+        from flows.lora_plan import style_plan
+
+        style_plan(request)
+
+    _show(run_shown(request.line, "lora_style", asked, settle))
 
 
 def _subject(request: SubjectRequest, asked: dict[str, Any]) -> None:
     """Train a LoRA on a few images of one subject (DreamBooth), check it, and export it."""
-    from flows.lora_plan import subject_plan
-    from flows.lora_subject import lora_subject
 
-    subject_plan(request)
-    _show(lora_subject(**asked))
+    def settle() -> None:
+        from flows.lora_plan import subject_plan
+
+        subject_plan(request)
+
+    _show(run_shown(request.line, "lora_subject", asked, settle))
 
 
 lora.command("style")(command(StyleRequest, _style))

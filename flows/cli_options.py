@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from ddim_core.redaction import redacted
-from tasks.store import StoreError, check_writable
+from ddim_core.redaction import has_credentials, has_password, redacted
+from tasks.places import require_usable
 
 
-def option(text: str) -> Any:
-    return typer.Option(help=text, show_default=False)
+class Commands(TyperGroup):
+    """The commands, none of which takes a password in an address: Prefect, logs and the shell's
+    history would keep it. None but `--help` goes on with a DDIM_DATA that cannot be."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Ends with exit code 2 before anything is started."""
+        for word in args:
+            if has_credentials(word) or has_password(word):
+                stop(
+                    f"{redacted(word)!r} carries credentials, which would be printed and kept; "
+                    "leave them out, and give them by the environment",
+                    2,
+                )
+        if "--help" not in args:
+            try:
+                require_usable()
+            except ValueError as error:
+                stop(str(error), 2)
+        return super().parse_args(ctx, args)
+
+
+def option(text: str, panel: str | None = None) -> Any:
+    return typer.Option(help=plain(text), show_default=False, rich_help_panel=panel)
+
+
+def plain(text: str) -> str:
+    """Keeps typer from taking a default in brackets, such as [on], for markup."""
+    return re.sub(r"\[(?=[a-z$])", r"\\[", text)
 
 
 def listed(text: str, of: type) -> list[Any]:
@@ -41,6 +69,8 @@ def stop(message: str, code: int) -> NoReturn:
 def one_sentence() -> Iterator[None]:
     """Turns what goes wrong inside into one sentence and an exit code: 2 for bad input, 1 for work
     that failed, as by a disk that fills on the way."""
+    from tasks.store import StoreError
+
     try:
         yield
     except ValueError as error:
@@ -55,6 +85,8 @@ def one_sentence() -> Iterator[None]:
 
 def require_writable() -> None:
     """Stops before any work, with exit code 2, if DDIM_DATA cannot be written."""
+    from tasks.store import StoreError, check_writable
+
     try:
         check_writable()
     except StoreError as error:

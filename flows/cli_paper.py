@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Annotated, Any
 
 import typer
@@ -56,15 +55,18 @@ def paper(
 def _run(asked: dict[str, Any]) -> None:
     with one_sentence():
         require_writable()  # before Prefect is imported, which makes its home there
-        from flows.paper import paper as paper_flow
-        from flows.paper import paper_request
+        from flows.asked import with_defaults
+        from flows.paper_request import paper_request
+
+        request = paper_request(with_defaults("paper", asked))
+        from flows import waiting
+        from flows.running import run
+
+        with waiting.shown(request.line):
+            result = run("paper", asked)
         from flows.show import show_grid
         from tasks.paper_report import error_text
 
-        given = inspect.signature(paper_flow.fn).bind(**asked)
-        given.apply_defaults()
-        paper_request(dict(given.arguments))
-        result = paper_flow(**asked)
         typer.echo("\nSquared error per dimension after encoding and decoding, pixels in [0, 1]:")
         for record in result["reconstructions"]:
             error = error_text(record["mse"], record["mse_low"], record["mse_high"])

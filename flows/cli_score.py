@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli_options import one_sentence, option, require_writable
+
+if TYPE_CHECKING:
+    from tasks.score_request import ScoreRequest
 
 
 def score(
@@ -52,9 +55,7 @@ def score(
     """
     with one_sentence():
         require_writable()
-        from tasks.score_command import ScoreRequest, run_score
-        from tasks.score_matrix import score_matrix
-        from tasks.score_text import as_text
+        from tasks.score_request import ScoreRequest
 
         request = ScoreRequest(
             generated, reference, features, feature_weights, resize, split, resolution, save_stats,
@@ -62,10 +63,30 @@ def score(
         )  # fmt: skip
         if matrix and reference is None:
             raise ValueError("a matrix of protocols needs two sets of images")
-        result = run_score(request)
-        if matrix:
-            result["matrix"] = score_matrix(request, result)
+        request.check()
+        from flows import waiting
+
+        against = f" against {reference}" if reference else ""
+        with waiting.shown(f"score: {generated}{against}"):
+            result = _scored(request, matrix)
+        from tasks.score_text import as_text
+
         typer.echo(json.dumps(result, indent=2) if as_json else as_text(result))
+
+
+def _scored(request: ScoreRequest, matrix: bool) -> dict[str, Any]:
+    from tasks import stages
+
+    stages.begin("importing the networks")
+    from tasks.score_command import run_score
+    from tasks.score_matrix import score_matrix
+
+    stages.begin("reading, taking features and scoring")
+    result = run_score(request)
+    if matrix:
+        stages.begin("scoring by every other protocol")
+        result["matrix"] = score_matrix(request, result)
+    return result
 
 
 def export(

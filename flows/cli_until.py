@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Annotated, Any
 
 import typer
 
 from flows.cli_options import one_sentence, option, require_writable, stop
 
+RACE = "Until decided"
 UntilDecided = Annotated[
     bool,
-    typer.Option("--until-decided", help="More images only for cells whose rank is open."),
+    typer.Option(
+        "--until-decided",
+        rich_help_panel=RACE,
+        help="More images only for cells whose rank is open.",
+    ),
 ]
-Confidence = Annotated[float | None, option("Of the decision, with --until-decided [0.95].")]
+Confidence = Annotated[float | None, option("Of the decision, with --until-decided [0.95].", RACE)]
 Budget = Annotated[
-    int | None, option("Most images of all cells, with --until-decided [half the full grid's].")
+    int | None,
+    option("Most images of all cells, with --until-decided [half the full grid's].", RACE),
 ]
 AskedGoal = Annotated[
-    str | None, option("With --until-decided: best, or front (of FID against calls) [best].")
+    str | None, option("With --until-decided: best, or front (of FID against calls) [best].", RACE)
 ]
 
 
@@ -39,10 +44,15 @@ def run_until_decided(asked: dict[str, Any]) -> None:
         stop(f"{', '.join(refused)} needs a whole grid; leave out --until-decided", 2)
     with one_sentence():
         require_writable()  # before Prefect is imported, which makes its home there
-        from flows.show import show_grid
-        from flows.until_decided import race_request, until_decided
+        from flows.asked import with_defaults
+        from flows.race_request import race_request
 
-        given = inspect.signature(until_decided.fn).bind(**asked)
-        given.apply_defaults()
-        race_request(dict(given.arguments))
-        show_grid(until_decided(**asked))
+        request = race_request(with_defaults("until_decided", asked))
+        from flows import waiting
+        from flows.running import run
+
+        with waiting.shown(f"until decided, {request.line}"):
+            result = run("until_decided", asked)
+        from flows.show import show_grid
+
+        show_grid(result)

@@ -21,7 +21,7 @@ def track(
         if not resend:
             typer.echo("\n".join([f"{len(waiting)} runs wait to be sent to MLflow", *waiting]))
             return
-        from tasks.tracking import how_to_open
+        from tasks.mlflow_address import how_to_open
         from tasks.tracking import resend as send_again
 
         sent, unsent = send_again.fn()

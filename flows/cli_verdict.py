@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_options import one_sentence, option, stop
+from flows.cli_options import one_sentence, option, plain, stop
 
 
 def verdict(
@@ -14,7 +14,7 @@ def verdict(
     against: Annotated[
         str | None,
         typer.Option("--against", "--reference", show_default=False,
-                     help="The other one: likewise, or models:/NAME@ALIAS [scored before it]."),
+                     help=plain("The other: likewise, or models:/NAME@ALIAS [scored before it].")),
     ] = None,
     at: Annotated[str, option("Cell that decides, such as 20,0.5 [the best].")] = "",
     margin: Annotated[float, option("FID difference that does not count [0].")] = 0.0,
@@ -22,24 +22,34 @@ def verdict(
 ) -> None:  # fmt: skip
     """Say whether a scored checkpoint is better, worse or tied with another scored one."""
     with one_sentence():
+        from flows.show_damage import told_of
         from flows.verdict_of import verdict_of
+        from tasks.cell_rows import read_rows
+        from tasks.verdict import plain_rows
 
-        found = verdict_of(new, against or "", at, margin)
-        typer.echo("\n".join(found["sentences"]))
-        typer.echo(f"verdict: {found['page']}")
-        if gate and found["call"] == "worse":
-            stop(f"{new} is proven worse than {found['against']}", 1)
+        table = read_rows()
+        with told_of(table):
+            found = verdict_of(plain_rows(table.frame), new, against or "", at, margin)
+            typer.echo("\n".join(found["sentences"]))
+            typer.echo(f"verdict: {found['page']}")
+            if gate and found["call"] == "worse":
+                stop(f"{new} is proven worse than {found['against']}", 1)
 
 
 def curve(
     names: Annotated[str, typer.Argument(help="Pattern of checkpoint names [*].")] = "*",
     cells: Annotated[
         list[str] | None,
-        typer.Option("--cell", help="S and eta, such as 20,0.5; several times [best five]."),
+        typer.Option("--cell", help=plain("S and eta, such as 20,0.5; several times [best five].")),
     ] = None,
 ) -> None:
     """Draw FID with intervals over training steps, for the cells of the last scored grid."""
     with one_sentence():
+        from flows.show_damage import told_of
         from flows.verdict_of import curve_of
+        from tasks.cell_rows import read_rows
+        from tasks.verdict import plain_rows
 
-        typer.echo(f"curve: {curve_of(names, cells or [])}")
+        table = read_rows()
+        with told_of(table):
+            typer.echo(f"curve: {curve_of(plain_rows(table.frame), names, cells or [])}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flows.cli_options import one_sentence, option, require_writable, stop
+from ddim_core.redaction import redacted
+from flows.cli_options import one_sentence, option, plain, require_writable, stop
 
 
 def watch(
@@ -32,11 +34,13 @@ def watch(
     here: Annotated[
         bool | None,
         typer.Option("--here/--deployed", show_default=False,
-                     help="Run grids in this process [only if PREFECT_API_URL is not set]."),
+                     help=plain("Run grids in this process [only if PREFECT_API_URL is not set].")),
     ] = None,
 ) -> None:  # fmt: skip
     """Have every new checkpoint scored once, by the fid-grid deployment or in this process."""
     require_writable()  # before Prefect is imported, which makes its home there
+    with one_sentence():
+        _require_sources(sources or [])
     if here is None:
         here = not os.environ.get("PREFECT_API_URL")
     asked: dict[str, Any] = {
@@ -44,30 +48,41 @@ def watch(
         "attempts": attempts, "here": here,
     }  # fmt: skip
     if once:
-        with one_sentence():
+        with one_sentence(), _shown(asked):
             _look(asked)
         return
     while True:
         try:
-            _look(asked)
+            with _shown(asked):
+                _look(asked)
         except ValueError as error:
             stop(str(error), 2)
-        except KeyboardInterrupt:
-            return
         except Exception as error:  # a server that is away, a grid that failed: look again
-            typer.echo(f"ddim: {error}", err=True)
-        try:
-            time.sleep(every)
-        except KeyboardInterrupt:
-            return
+            typer.echo(f"ddim: {redacted(str(error))}", err=True)
+        time.sleep(every)
+
+
+def _shown(asked: dict[str, Any]) -> AbstractContextManager[None]:
+    from flows import waiting
+
+    return waiting.shown(f"watch: looking at {', '.join(asked['sources']) or 'the usual places'}")
+
+
+def _require_sources(sources: list[str]) -> None:
+    """Refuses what could never be a source before Prefect is told of it, again and again."""
+    from tasks.sources import listed_sources, require_source
+
+    for source in sources or listed_sources():
+        require_source(source)
 
 
 def _look(asked: dict[str, Any]) -> None:
-    from flows.checkpoint_watch import checkpoint_watch, default_sources
+    from flows.checkpoint_watch import checkpoint_watch
+    from tasks.sources import listed_sources
 
     seen = checkpoint_watch(**asked)
     if not seen:
-        typer.echo(f"no checkpoint in {', '.join(asked['sources'] or default_sources())}")
+        typer.echo(f"no checkpoint in {', '.join(asked['sources'] or listed_sources())}")
     for one in seen:
         known = f" {one['weights'][:12]}" if one["weights"] else ""
         typer.echo(f"{one['address']}{known}: {one['outcome']} {one['remark']}".rstrip())
@@ -81,7 +96,8 @@ def announce(
         from flows.announce import announce as tell
 
         weights = tell(checkpoint)
-        typer.echo(f"announced {checkpoint} {weights[:12]} to {os.environ['PREFECT_API_URL']}")
+        server = redacted(os.environ["PREFECT_API_URL"])
+        typer.echo(f"announced {checkpoint} {weights[:12]} to {server}")
 
 
 def _parameters(words: list[str]) -> dict[str, Any]:

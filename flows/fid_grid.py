@@ -23,7 +23,7 @@ from flows.cell_work import (
 from flows.grid_inputs import GridInputs, prepare, protocol_of
 from flows.matrix import best_cell_matrix
 from flows.progress import GridProgress
-from flows.request import PREVIOUS, GridRequest
+from flows.request import PREVIOUS, USUAL_ETAS, GridRequest
 from flows.runners import ONE_TASK_A_CORE, task_runner
 from flows.verdict import conclude, judge_grid, settle_baseline
 from tasks.report import publish_report, render_report
@@ -40,8 +40,8 @@ def fid_grid(
     split: str = "",
     resolution: int | None = None,
     steps: list[int] = [5, 10, 20, 50],  # noqa: B006 (Prefect shows it in the form; never changed)
-    etas: list[float] = [0.0, 0.2, 0.5, 1.0],  # noqa: B006
-    sigma_hat: bool = True,
+    etas: list[float] = USUAL_ETAS,
+    sigma_hat: bool | None = None,
     spacing: Spacing = "uniform",
     clip: bool = False,
     guidance: list[float] = [1.0],  # noqa: B006
@@ -87,9 +87,12 @@ def fid_grid(
             resized to a checkpoint's own size.
         steps: Numbers of steps S.
         etas: Noise fractions eta in [0, 1]; 0 is deterministic DDIM, 1 is DDPM-like.
-        sigma_hat: Also score the larger DDPM variance, the official code's ddpm_noisy.
+        sigma_hat: Also score the larger DDPM variance, the official code's ddpm_noisy, which
+            clips each predicted x0 to [-1, 1] (but for latents) where the other lines do not.
+            Empty: only where etas are the usual ones, 0, 0.2, 0.5, 1.
         spacing: How S timesteps are chosen: uniform, quad, leading, linspace or trailing.
-        clip: Clip each predicted x0 to [-1, 1] (sigma-hat always does, as the official code).
+        clip: Clip each predicted x0 to [-1, 1] on every line. Off, sigma-hat alone still does, as
+            the official code; latents are never clipped.
         guidance: Scales of classifier-free guidance, for a class-conditional checkpoint: 0 leaves
             the class out, 1 is no guidance. Image k is asked to be of class k mod n_classes.
         n_images: Images per cell. Asking for more later draws only the new ones.
@@ -131,7 +134,8 @@ def fid_grid(
             where that is better.
 
     Returns:
-        Where the report is, which cells landed, how many images had to be drawn, and the verdict.
+        Where the report is, which cells landed, how many images had to be drawn, the verdict, and
+        a sentence for each row of the table that is damaged.
 
     Raises:
         ValueError: If the request cannot be; nothing has been computed then.
@@ -155,7 +159,10 @@ def _run(request: GridRequest) -> dict[str, Any]:
             progress.logger.info("schedule: %s", finding)
         with cells_logged_early(_identity(request, inputs)) as log:
             rows, failures = _collect(request, inputs, work, progress, log)
-        verdict = judge_grid(request, rows, baseline) if rows and not failures else None
+        verdict: dict[str, Any] | None = None
+        damaged: list[str] = []
+        if rows and not failures:
+            verdict, damaged = judge_grid(request, rows, baseline)
         place = _report(request, inputs, work, rows, verdict, progress) if rows else None
     if failures:
         raise CellsFailedError(
@@ -170,6 +177,7 @@ def _run(request: GridRequest) -> dict[str, Any]:
         "cells": [row["cell_digest"] for row in rows],
         "images_drawn": progress.images_drawn,
         "verdict": verdict,
+        "damaged": damaged,
     }
 
 

@@ -11,13 +11,14 @@ from ddim_core.conditioning import require_guidable
 from ddim_core.sources import dataset_name
 from ddim_core.specs import ClassifierSpec, GridCell
 from flows.request import GridRequest
-from flows.train_toy import submit_training, training_split
+from flows.toy import training_split
+from flows.train_toy import submit_training
+from tasks.addresses import name_of
 from tasks.captions import prompts_for
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
 from tasks.data import content_of, notes_on, prepare_data
 from tasks.embed import embed_images
 from tasks.extractor import ready_extractor, train_extractor
-from tasks.locations import name_of
 from tasks.score import score_cell
 from tasks.store import ArtifactRef
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,18 +14,14 @@ from ddim_core.lora_specs import LatentSpec, LoraExecution, LoraSpec, PictureSpe
 from ddim_core.scorecard_specs import PromptSet, require_scales
 from flows.requests.lora import (
     STYLE_PROMPTS,
-    STYLE_RECIPE,
     SUBJECT_PROMPTS,
-    SUBJECT_RECIPE,
     StyleRequest,
     SubjectRequest,
 )
 from tasks.embedded import LICENCES, embedded_base
 from tasks.lora_data import data_place
-from tasks.models import require_device
 from tasks.vision_models import model_folder
 
-TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 EMBEDDED_NAME = "ddim-flows-base"
 
 EMBEDDED_CLASS_IMAGES, CLASS_IMAGES = 40, 100  # the latter as diffusers' script
@@ -100,11 +95,8 @@ def style_plan(asked: StyleRequest) -> LoraPlan:
     Raises:
         ValueError: For the first parameter that cannot be, with its value.
     """
-    if not asked.data and asked.base.base:
-        raise ValueError("data is empty; give the captioned images for your base")
-    usual = LoraSpec() if asked.base.base else STYLE_RECIPE
     licence = asked.images.data_licence or ("" if asked.data else LICENCES["openmoji"])
-    return _plan(asked, asked.lora.on(usual), licence, STYLE_PROMPTS)
+    return _plan(asked, licence, STYLE_PROMPTS)
 
 
 def subject_plan(asked: SubjectRequest) -> LoraPlan:
@@ -113,17 +105,14 @@ def subject_plan(asked: SubjectRequest) -> LoraPlan:
     Raises:
         ValueError: For the first parameter that cannot be, with its value.
     """
-    if not asked.data and asked.base.base:
-        raise ValueError("data is empty; give a folder of 3 to 6 images of the subject")
     captioned = not asked.data or has_captions(Path(data_place(asked.data)))
     if not captioned and not asked.subject.instance_prompt:
         raise ValueError(
             "instance_prompt is empty, and the images have no captions; give one, such as "
             f"'a photo of {asked.subject.instance_token} cat'"
         )
-    usual = LoraSpec() if asked.base.base else SUBJECT_RECIPE
     licence = asked.images.data_licence or ("" if asked.data else LICENCES["twemoji"])
-    return _plan(asked, asked.lora.on(usual), licence, SUBJECT_PROMPTS)
+    return _plan(asked, licence, SUBJECT_PROMPTS)
 
 
 def n_class_images(asked: SubjectRequest) -> int:
@@ -132,18 +121,13 @@ def n_class_images(asked: SubjectRequest) -> int:
     return asked.subject.class_images or usual
 
 
-def _plan(
-    asked: StyleRequest | SubjectRequest, spec: LoraSpec, licence: str, prompts: tuple[str, ...]
-) -> LoraPlan:
+def _plan(asked: StyleRequest | SubjectRequest, licence: str, prompts: tuple[str, ...]) -> LoraPlan:
     """Settles what both flows share.
 
     Raises:
         ValueError: For the first parameter that cannot be, with its value.
     """
-    given, is_embedded = asked.base.base, not asked.base.base
-    if not TITLE.fullmatch(asked.title):
-        raise ValueError(f"title is {asked.title!r}; take letters, digits, '.', '_' and '-'")
-    require_device(asked.machine.device)
+    given, is_embedded, spec = asked.base.base, not asked.base.base, asked.spec
     base = embedded_base() if is_embedded else locate_base(given)
     step, images, told = size_step(base), asked.images, asked.pictures
     latents = LatentSpec(

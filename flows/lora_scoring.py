@@ -8,10 +8,10 @@ from typing import Any
 
 from prefect.logging import get_run_logger
 
-from ddim_core.emoji_judge import JudgeSpec
 from ddim_core.lora_text import distinct_prompts
 from ddim_core.scorecard_specs import PromptSet
 from ddim_core.specs import Execution
+from ddim_core.text2image_specs import JudgeSpec
 from flows.lora_plan import LoraPlan
 from flows.lora_scored_sets import ScoredSet
 from tasks.embedded import held_out_folder

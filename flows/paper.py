@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +9,18 @@ from typing import Any
 
 from prefect import flow
 from prefect.logging import get_run_logger
-from tqdm import tqdm
 
 from ddim_core.digest import digest
-from ddim_core.schedule import timesteps
 from ddim_core.sources import dataset_name
-from ddim_core.specs import GridCell, SamplerSpec, Spacing, TrainSpec, require_at_least
+from ddim_core.specs import GridCell, SamplerSpec, Spacing, TrainSpec
+from flows import waiting
 from flows.cell_work import CellsFailedError
 from flows.fid_grid import fid_grid
+from flows.paper_request import PaperRequest, paper_request
 from flows.request import GridRequest
 from flows.runners import ONE_TASK_A_CORE, on_device, task_runner
-from flows.train_toy import submit_training, toy_spec
+from flows.train_toy import submit_training
+from tasks.addresses import name_of
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
 from tasks.data import content_of, notes_on, prepare_data
 from tasks.explore import (
@@ -30,7 +30,6 @@ from tasks.explore import (
     require_unconditional,
     x0_sequence,
 )
-from tasks.locations import name_of
 from tasks.paper_report import error_text, publish_paper_report, read_rows, render_paper_report
 from tasks.sample import sample_shard
 from tasks.store import check_writable
@@ -39,7 +38,6 @@ from tasks.tracking import track_paper
 FEW_STEPS, MANY_STEPS = 10, 100  # of figure 3
 PICTURE_STEPS = 50  # of figure 6, and of the predicted x0
 N_LINES, N_POINTS, N_PREDICTED = 4, 11, 10
-LEAST_RECONSTRUCTED = 2  # one image has no interval
 
 
 class ExperimentsFailedError(RuntimeError):
@@ -59,48 +57,6 @@ class Explored:
     reconstructions: list[dict[str, Any]]
     pictures: dict[str, Any]
     failures: list[str]
-
-
-@dataclass(frozen=True)
-class PaperRequest:
-    """The parameters of `paper`: those of its grid, and those of its reconstruction.
-
-    Raises:
-        ValueError: On construction, for the first parameter that cannot be, with its value.
-    """
-
-    grid: dict[str, Any]
-    reconstruction_steps: list[int]
-    n_reconstructed: int
-
-    def __post_init__(self) -> None:
-        require_at_least("n_reconstructed", self.n_reconstructed, LEAST_RECONSTRUCTED)
-        if not self.reconstruction_steps:
-            raise ValueError("reconstruction_steps is empty; give at least one, such as 10")
-        for steps in self.reconstruction_steps:
-            require_at_least("reconstruction_steps", steps, 1)
-        request = self.checked_grid()
-        if not request.checkpoint:
-            spec = toy_spec(request.dataset, request.resolution, 1, request.train_steps, 0)
-            self.require_steps(spec.noise.n_train)
-
-    def checked_grid(self) -> GridRequest:
-        """Returns the grid's request; what is not given here is as the flow has it."""
-        given = inspect.signature(fid_grid.fn).bind(**self.grid)
-        given.apply_defaults()
-        return GridRequest(**given.arguments)
-
-    def require_steps(self, n_train: int) -> None:
-        """Makes sure that every S is one of a checkpoint with T = n_train."""
-        for steps in [*self.grid["steps"], *self.reconstruction_steps]:
-            timesteps(n_train, steps, self.grid["spacing"])
-
-
-def paper_request(parameters: dict[str, Any]) -> PaperRequest:
-    """Splits the flow's parameters into the grid's and the others, and checks them."""
-    own = ("reconstruction_steps", "n_reconstructed")
-    grid = {name: value for name, value in parameters.items() if name not in own}
-    return PaperRequest({**grid, "sigma_hat": True}, *(parameters[name] for name in own))
 
 
 @flow(name="paper", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
@@ -135,7 +91,9 @@ def paper(
         checkpoint: Folder of an unconditional diffusers pipeline or UNet2DModel; empty trains
             the toy model, as `fid-grid` does.
         dataset, split, resolution, features, feature_weights: As of `fid-grid`.
-        steps, etas: The grid of table 1; sigma-hat is always a line of it.
+        steps: The S of table 1.
+        etas: The lines of table 1; sigma-hat is always one more, and clips each predicted x0 to
+            [-1, 1], as the official code does, where these do not.
         spacing: How S timesteps are chosen; the paper has `quad` for CIFAR10, else `uniform`.
         n_images: Images per cell.
         reconstruction_steps: The S of table 2.
@@ -332,4 +290,4 @@ def _say(line: str) -> None:
     """Puts a line into the run's log and, under the CLI, into the terminal."""
     get_run_logger().info(line)
     if os.environ.get("DDIM_TERMINAL"):
-        tqdm.write(line)
+        waiting.say(line)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ddim_core.reading import cell_name, with_interval
 from ddim_core.specs import GridCell
+from flows import waiting
 from tasks.display import if_server_answers
 
 
@@ -55,7 +56,7 @@ class GridProgress:
         """Puts a line into the run's log and, under the CLI, into the terminal."""
         self.logger.info(line)
         if self.in_terminal:
-            tqdm.write(line)
+            waiting.say(line)
 
     def shard_done(self, cell: GridCell, shard: PrefectFuture[Any]) -> None:
         """Counts a finished shard's images, and those that had to be drawn."""

@@ -12,6 +12,7 @@ from ddim_core.digest import digest, file_digest
 from ddim_core.emoji import rgb_of
 from ddim_core.extractors import ExtractorChoice
 from ddim_core.images import splits_of
+from ddim_core.redaction import redacted
 from ddim_core.schedule import timesteps
 from ddim_core.specs import (
     Execution,
@@ -26,12 +27,13 @@ from ddim_core.specs import (
     require_at_least,
     require_choice,
 )
-from flows.runners import is_elsewhere, require_runner
-from flows.train_toy import toy_resolution, toy_spec, training_split
-from tasks.locations import require_location
-from tasks.models import require_device
+from flows.runner_names import is_elsewhere, require_runner
+from flows.toy import toy_resolution, toy_spec, training_split
+from tasks.addresses import require_location
+from tasks.device import require_device
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
+USUAL_ETAS = [0.0, 0.2, 0.5, 1.0]  # the default of the flows; never changed
 LEAST_IMAGES = 2  # one image has no covariance
 NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
 IN_MLFLOW = ("models:/", "runs:/")
@@ -47,6 +49,8 @@ NOT_OF_THE_GRID = frozenset(
 class GridRequest:
     """The parameters of `fid_grid`, as they were given; see there for their meaning.
 
+    Where sigma_hat is None it is settled here: on with the usual etas, off with others.
+
     Raises:
         ValueError: On construction, for the first parameter that cannot be, with its value.
     """
@@ -57,7 +61,7 @@ class GridRequest:
     resolution: int | None
     steps: list[int]
     etas: list[float]
-    sigma_hat: bool
+    sigma_hat: bool | None
     spacing: Spacing
     clip: bool
     guidance: list[float]
@@ -101,6 +105,8 @@ class GridRequest:
             require_at_least("matrix_images", self.matrix_images, LEAST_IMAGES)
         if not self.steps:
             raise ValueError("steps is empty; give at least one number of steps, such as 10")
+        if self.sigma_hat is None:
+            object.__setattr__(self, "sigma_hat", list(map(float, self.etas)) == USUAL_ETAS)
         if not self.etas and not self.sigma_hat:
             raise ValueError("etas is empty and sigma_hat is off; give at least one eta in [0, 1]")
         if not self.guidance:
@@ -139,7 +145,8 @@ class GridRequest:
         if self.against not in (PREVIOUS, NONE):
             require_location(self.against)
         steps, _, line = (part.strip() for part in self.at.partition(","))
-        lines = [f"{float(eta):g}" for eta in self.etas] + ["sigma-hat"] * self.sigma_hat
+        lines = [f"{float(eta):g}" for eta in self.etas]
+        lines += ["sigma-hat"] if self.sigma_hat else []
         if self.at and (steps not in map(str, self.steps) or line not in lines):
             raise ValueError(
                 f"at is {self.at!r}, which is no cell of the grid; give S and eta of one, such as "
@@ -202,6 +209,17 @@ class GridRequest:
         """Returns the image index ranges [start, stop) that cover n_images."""
         starts = range(0, self.n_images, self.shard_size)
         return [(start, min(start + self.shard_size, self.n_images)) for start in starts]
+
+    @property
+    def line(self) -> str:
+        """What is about to be done, for people."""
+        n_lines = len(dict.fromkeys(self.etas)) + bool(self.sigma_hat)
+        n_cells = n_lines * len(dict.fromkeys(self.guidance)) * len(dict.fromkeys(self.steps))
+        of = redacted(self.checkpoint) or "the toy model that is trained first"
+        return (
+            f"grid: {n_cells} cells of {self.n_images} images, by {of}, against "
+            f"{self.dataset} {self.split}, {self.extractor().label} features"
+        )
 
     def extractor(self) -> ExtractorChoice:
         return ExtractorChoice(self.features, self.feature_weights, self.resize)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from os import cpu_count
 from typing import Any
 
@@ -15,12 +14,10 @@ from prefect import Flow, tags
 from prefect.context import FlowRunContext
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
-from ddim_core.specs import require_at_least, require_choice
+from ddim_core.specs import require_at_least
+from flows.runner_names import is_elsewhere, parts_of, require_runner
 from tasks import places
 from tasks.where import where_results_lie
-
-RUNNERS = ("threads", "processes", "dask", "ray")
-NEEDS = {"dask": "prefect_dask", "ray": "prefect_ray"}  # extras of these names
 
 
 def with_workers(flow: Flow[..., Any], workers: int | None) -> Flow[..., Any]:
@@ -38,32 +35,6 @@ def with_workers(flow: Flow[..., Any], workers: int | None) -> Flow[..., Any]:
 
 # Prefect's own default starts every task at once.
 ONE_TASK_A_CORE: Any = ThreadPoolTaskRunner(max_workers=cpu_count() or 1)
-
-
-def require_runner(runner: str, workers: int | None) -> None:
-    """Makes sure that a runner can be.
-
-    Raises:
-        ValueError: If there is none of this name, its packages are missing, or it has workers of
-            its own and a number was given.
-    """
-    name, address = _parts(runner)
-    require_choice("runner", name, RUNNERS)
-    if address and name not in NEEDS:
-        raise ValueError(f"runner is {runner!r}; only dask and ray take an address")
-    if name in NEEDS and not find_spec(NEEDS[name]):
-        raise ValueError(
-            f"runner is {runner!r}, whose packages are not here; pip install 'ddim-flows[{name}]'"
-        )
-    if workers is not None:
-        require_at_least("workers", workers, 1)
-        if address:
-            raise ValueError(f"workers is {workers}, but the cluster at {address!r} has its own")
-
-
-def is_elsewhere(runner: str) -> bool:
-    """Tells whether tasks run on other machines than the flow, perhaps."""
-    return bool(_parts(runner)[1])
 
 
 @contextmanager
@@ -104,7 +75,7 @@ def on_device(runner: str, device: str) -> Iterator[None]:
     if device == "cpu":
         yield
         return
-    name, _ = _parts(runner)
+    name, _ = parts_of(runner)
     with ExitStack() as marks:
         marks.enter_context(tags(f"ddim-{device}"))
         if name == "dask":
@@ -127,14 +98,8 @@ def _require_our_store(runner: str) -> None:
         )
 
 
-def _parts(runner: str) -> tuple[str, str]:
-    """`dask:tcp://host:8786` -> `dask` and `tcp://host:8786`."""
-    name, _, address = runner.partition(":")
-    return name, address
-
-
 def _made(runner: str, workers: int) -> Any:
-    name, address = _parts(runner)
+    name, address = parts_of(runner)
     if name == "threads":
         return ThreadPoolTaskRunner(max_workers=workers)
     if name == "processes":

@@ -18,7 +18,7 @@ from ddim_core.compare import (
     require_paired,
     unpaired_fields,
 )
-from ddim_core.reading import line_name
+from ddim_core.reading import line_name, mixed_clipping
 
 
 def chosen(frame: pd.DataFrame, prefixes: Sequence[str]) -> pd.DataFrame:
@@ -79,15 +79,16 @@ def _show(rows: list[Row]) -> None:
         typer.echo("There are too few images for intervals, so nothing is compared.")
         return
     best, found = compare_with_best(rows)
+    width = max(len(line_name(row)) for row in rows)
     typer.echo(
-        f"{'cell':>10} {'checkpoint':>24} {'':>16} {'S':>5} {'FID':>9} {'difference':>11} "
+        f"{'cell':>10} {'checkpoint':>24} {'':>{width}} {'S':>5} {'FID':>9} {'difference':>11} "
         f"{'95 % interval':>19} {'p':>8} {'p corrected':>12}"
     )
     for i in sorted(range(len(rows)), key=lambda i: float(rows[i]["fid"])):
         row = rows[i]
         name = f"{row['checkpoint']} {row['checkpoint_digest'][:8]}"
         head = (
-            f"{row['cell_digest'][:10]:>10} {name[-24:]:>24} {line_name(row):>16} "
+            f"{row['cell_digest'][:10]:>10} {name[-24:]:>24} {line_name(row):>{width}} "
             f"{row['steps']:>5} {row['fid']:>9.2f}"
         )
         if row is best:
@@ -100,6 +101,8 @@ def _show(rows: list[Row]) -> None:
             f"{head} {test.value:>+11.3f} {interval:>19} {test.p_value:>8.2g} "
             f"{test.p_adjusted:>12.2g}{mark}"
         )
+    for note in mixed_clipping(rows):
+        typer.echo(note)
 
 
 def _as_data(rows: list[Row]) -> dict[str, Any]:

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from tqdm import tqdm
 
 from ddim_core.digest import digest
 from ddim_core.point_score import interval, read_points
 from ddim_core.point_specs import PointSet, PointTrainSpec
 from ddim_core.reading import cell_name
-from ddim_core.schedule import NoiseSchedule, timesteps
-from ddim_core.schedule_lint import by_steps, lint
-from ddim_core.specs import (
-    Execution,
-    GridCell,
-    SamplerSpec,
-    Spacing,
-    require_at_least,
-    require_choice,
-)
-from flows.runners import ONE_TASK_A_CORE, require_runner, task_runner
+from ddim_core.specs import Execution, GridCell, SamplerSpec, Spacing
+from flows import waiting
+from flows.point_request import PointRequest
+from flows.runners import ONE_TASK_A_CORE, task_runner
 from tasks.point_model import train_point_model
 from tasks.point_report import publish_point_report, render_point_report
 from tasks.point_score import score_floor, score_generated
@@ -39,59 +31,6 @@ FLOOR_PAIRS = 20
 
 class SettingsFailedError(RuntimeError):
     """Some settings have no score; the message names each with its reason."""
-
-
-@dataclass(frozen=True)
-class PointRequest:
-    """The parameters of `swiss_roll`, as they were given; see there for their meaning.
-
-    Raises:
-        ValueError: On construction, for the first parameter that cannot be, with its value.
-    """
-
-    dataset: PointSet
-    steps: list[int]
-    etas: list[float]
-    spacing: Spacing
-    n_points: int
-    seed: int
-    train_seeds: int
-    sampling_seeds: int
-    train_steps: int
-    threads: int
-    runner: str
-    workers: int | None
-
-    def __post_init__(self) -> None:
-        require_choice("dataset", self.dataset, get_args(PointSet))
-        for name in ("n_points", "train_seeds", "sampling_seeds", "train_steps", "threads"):
-            require_at_least(name, getattr(self, name), 1)
-        require_at_least("seed", self.seed, 0)
-        require_runner(self.runner, self.workers)
-        for name in ("steps", "etas"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} is empty; give at least one number")
-        n_train = self.trainings()[0].noise.n_train
-        for sampler in self.samplers():
-            timesteps(n_train, sampler.steps, sampler.spacing)
-
-    def trainings(self) -> list[PointTrainSpec]:
-        """Returns how each model is trained; they differ in their seed."""
-        seeds = range(self.seed, self.seed + self.train_seeds)
-        return [PointTrainSpec(self.dataset, steps=self.train_steps, seed=s) for s in seeds]
-
-    def samplers(self) -> list[SamplerSpec]:
-        """Returns the sampler settings, by eta and then by S."""
-        return [
-            SamplerSpec(steps=steps, eta=eta, spacing=self.spacing)
-            for eta in dict.fromkeys(map(float, self.etas))
-            for steps in dict.fromkeys(self.steps)
-        ]
-
-    def findings(self) -> list[str]:
-        """Says where the steps taken differ from those asked for."""
-        schedule = NoiseSchedule.from_spec(self.trainings()[0].noise)
-        return by_steps((s.steps, found) for s in self.samplers() for found in lint(schedule, s))
 
 
 @dataclass(frozen=True)
@@ -255,4 +194,4 @@ def _say(line: str) -> None:
     """Puts a line into the run's log and, under the CLI, into the terminal."""
     get_run_logger().info(line)
     if os.environ.get("DDIM_TERMINAL"):
-        tqdm.write(line)
+        waiting.say(line)

@@ -6,30 +6,16 @@ from typing import Any
 
 from prefect import flow
 
-from ddim_core.emoji_judge import JudgeSpec
 from ddim_core.lora_base import part_digests
 from ddim_core.specs import Execution
-from ddim_core.text2image import BaseSpec
-from ddim_core.text2image_training import BaseTrainSpec
+from ddim_core.text2image_specs import BaseTrainSpec, JudgeSpec
+from flows.base_request import base_spec
 from tasks import places
 from tasks.base_card import base_prompts, judge_base, write_base_card
 from tasks.emoji_judge import train_emoji_judge
 from tasks.scored_pictures import draw_prompts
 from tasks.store import check_writable, get_folder
 from tasks.train_base import train_text2image
-
-
-def base_spec(
-    steps: int, resolution: int, batch_size: int, learning_rate: float, seed: int
-) -> BaseTrainSpec:
-    """Returns how the base is trained; ValueError for what cannot be."""
-    return BaseTrainSpec(
-        model=BaseSpec(resolution=resolution, seed=seed),
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-    )
 
 
 @flow(name="train-base", validate_parameters=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from inspect import signature
-from typing import Any, get_args
+from typing import Any
 
 from prefect import flow
 
 from ddim_core.allocation import Goal, Rules, allocate
 from ddim_core.digest import digest
-from ddim_core.specs import GridCell, Spacing, TrainSpec, Weights, require_choice
+from ddim_core.specs import GridCell, Spacing, TrainSpec, Weights
 from flows.cell_work import (
     CellFutures,
     CellsFailedError,
@@ -21,17 +20,15 @@ from flows.cell_work import (
     submit_images,
     submit_score,
 )
-from flows.fid_grid import fid_grid
 from flows.grid_inputs import GridInputs, prepare
 from flows.progress import GridProgress
-from flows.request import NONE, GridRequest
+from flows.race_request import first_images, race_request, usual_budget
+from flows.request import USUAL_ETAS, GridRequest
 from flows.runners import ONE_TASK_A_CORE, task_runner
 from tasks.allocation_report import publish_allocation, render_allocation
 from tasks.store import check_writable
 from tasks.table import write_row
 from tasks.tracking import track_grid
-
-LEAST_FIRST = 128  # images of a first round: fewer make groups of the jackknife below six
 
 
 @flow(name="until-decided", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
@@ -44,8 +41,8 @@ def until_decided(
     split: str = "",
     resolution: int | None = None,
     steps: list[int] = [5, 10, 20, 50],  # noqa: B006 (Prefect shows it in the form; never changed)
-    etas: list[float] = [0.0, 0.2, 0.5, 1.0],  # noqa: B006
-    sigma_hat: bool = True,
+    etas: list[float] = USUAL_ETAS,
+    sigma_hat: bool | None = None,
     spacing: Spacing = "uniform",
     clip: bool = False,
     guidance: list[float] = [1.0],  # noqa: B006
@@ -80,6 +77,9 @@ def until_decided(
         budget: Most images of all cells together; none takes half of what the full grid draws.
         goal: `best`, the cell of the lowest FID, or `front`, the Pareto front of FID against
             network calls.
+        sigma_hat: Also the larger DDPM variance, which clips each predicted x0 to [-1, 1] (but for
+            latents) where the other lines do not. Empty: only where etas are the usual ones.
+        clip: Clip each predicted x0 on every line; off, sigma-hat alone still does.
         n_images: Most images a cell gets: what each would get in the full grid.
         shard_size: Images per unit of work; the first round is a multiple of it.
 
@@ -138,43 +138,6 @@ def _run(request: GridRequest, confidence: float, budget: int | None, goal: Goal
         "images_full": outcome.images_full,
         "images_drawn": progress.images_drawn,
     }
-
-
-RACE = ("confidence", "budget", "goal")
-
-
-def race_request(asked: dict[str, Any]) -> GridRequest:
-    """Checks the flow's parameters, and returns those that it shares with a grid.
-
-    Raises:
-        ValueError: For the first parameter that cannot be, with its value.
-    """
-    confidence, budget, goal = (asked[name] for name in RACE)
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
-    require_choice("goal", goal, get_args(Goal))
-    shared = {k: v for k, v in asked.items() if k not in RACE}
-    given = signature(fid_grid.fn).bind(**shared, against=NONE)
-    given.apply_defaults()
-    request = GridRequest(**given.arguments)
-    k = len(request.cells(max(request.steps), "epsilon"))
-    least = k * first_images(1, request.shard_size, request.n_images)
-    if budget is not None and budget < least:
-        raise ValueError(
-            f"budget is {budget} images; the first round of {k} cells takes at least {least}"
-        )
-    return request
-
-
-def usual_budget(k: int, first: int, most: int) -> int:
-    """Half of what a full grid of k cells draws, or the first round if that takes more."""
-    return max(k * most // 2, k * first)
-
-
-def first_images(n_features: int, shard_size: int, most: int) -> int:
-    """Images of a first round: whole shards, and enough to correct FID for their number."""
-    wanted = max(LEAST_FIRST, int(1.5 * n_features))
-    return min(-(-wanted // shard_size) * shard_size, most)
 
 
 class Race:

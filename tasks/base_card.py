@@ -15,7 +15,7 @@ from ddim_core.emoji_scenes import SUBJECTS, TEMPLATES, Scene, base_scenes, unse
 from ddim_core.lora_figures import picture_rows
 from ddim_core.scorecard import groups_of, share_measure
 from ddim_core.scorecard_specs import PromptSet
-from ddim_core.text2image_training import BaseTrainSpec
+from ddim_core.text2image_specs import BaseTrainSpec
 from tasks import store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef

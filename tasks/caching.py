@@ -26,7 +26,7 @@ from prefect.filesystems import WritableFileSystem
 from prefect.serializers import JSONSerializer
 
 from ddim_core.digest import code_digest, digest
-from tasks import places, store
+from tasks import places, stages, store
 
 CHECKSUM = "checksum"
 P = ParamSpec("P")
@@ -98,7 +98,8 @@ def cached_task(function: Callable[P, dict[str, Any]]) -> Task[P, dict[str, Any]
                 f"the code of {function.__module__} on {socket.gethostname()} is not the flow's; "
                 "install the same version of ddim-flows and of Python on all hosts"
             )
-        return with_checksum(function(*args, **kwargs))
+        with stages.running(function.__name__.replace("_", " ")):
+            return with_checksum(function(*args, **kwargs))
 
     made = task(
         name=function.__name__.replace("_", "-"),

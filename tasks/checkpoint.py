@@ -14,9 +14,10 @@ from ddim_core.schedule import NoiseSchedule
 from ddim_core.schedule_lint import by_steps, lint
 from ddim_core.specs import GridCell, Weights
 from tasks import store
+from tasks.addresses import is_local, name_of, require_location
 from tasks.content import first_of_content, weights_of
 from tasks.convert import convert_checkpoint
-from tasks.locations import fetch_checkpoint, is_local, name_of, require_location
+from tasks.locations import fetch_checkpoint
 from tasks.models import checkpoint_in_memory
 from tasks.store import ArtifactRef
 
@@ -89,13 +90,12 @@ def _converted(place: str, weights: Weights) -> ArtifactRef:
 
 @task(name="lint-schedule")
 def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
-    """Says, once each, where the steps taken differ from those asked for or from a peer's."""
+    """Says, once each, where what is done differs from what was asked for or from a peer's."""
     own, config = checkpoint_in_memory(checkpoint).schedule, _scheduler_config(checkpoint)
     found = []
     for cell in cells:
         schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
-        steps = cell.sampler.steps
-        found += [(steps, finding) for finding in lint(schedule, cell.sampler, config)]
+        found.append((cell.sampler, lint(schedule, cell.sampler, config)))
     return by_steps(found)
 
 

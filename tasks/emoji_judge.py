@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from ddim_core.emoji_judge import JudgeSpec, train_judge
+from ddim_core.emoji_judge import train_judge
 from ddim_core.specs import Execution
+from ddim_core.text2image_specs import JudgeSpec
 from tasks import store
 from tasks.caching import cached_task
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from prefect import task
 
 from ddim_core.adopt import INDEX, NETWORK_FILES, PARTS
-from ddim_core.redaction import has_credentials, redacted
+from ddim_core.redaction import redacted
 from ddim_core.untrusted import first_line
+from tasks.addresses import HUB, MLFLOW
 
-MLFLOW = re.compile(r"(runs|models|mlflow-artifacts):/")
-HUB = "hub:"
-HUB_ID = re.compile(r"(hub:)?\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 SHARDED = (("unet", "diffusion_pytorch_model"), ("text_encoder", "model"))
 HUB_FILES = [
     INDEX, "config.json", *NETWORK_FILES, *PARTS["scheduler"],
@@ -21,51 +18,10 @@ HUB_FILES = [
     *(f"{part}/{stem}-*-of-*.safetensors" for part, stem in SHARDED),
 ]  # fmt: skip
 SECONDS = 10.0  # for the hub to answer
-KNOWN = (
-    "a folder or file here, a hub id such as google/ddpm-cifar10-32, or an MLflow address "
-    "(runs:/ID/path, models:/name@alias, mlflow-artifacts:/path)"
-)
 
 
 class NotHereError(ConnectionError, ValueError):
     """Neither a place here nor, as far as can be told now, on the hub; the name may be wrong."""
-
-
-def require_location(location: str) -> None:
-    """Makes sure that a checkpoint's location is one of those known, without asking anybody.
-
-    Raises:
-        ValueError: If it is not, is not there, or carries a password.
-    """
-    if has_credentials(location):
-        raise ValueError(
-            f"the checkpoint {redacted(location)!r} carries credentials, which logs would keep; "
-            "set MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and "
-            "leave them out here"
-        )
-    if is_local(location) or MLFLOW.match(location):
-        return
-    if "://" in location or not HUB_ID.fullmatch(location) or "--" in location:
-        raise ValueError(
-            f"there is no checkpoint folder or file {redacted(location)!r}; give {KNOWN}, or "
-            "leave it empty to train the toy model"
-        )
-
-
-def is_local(location: str) -> bool:
-    """Tells a folder or file that is there."""
-    try:
-        return Path(location).exists()
-    except (OSError, ValueError):  # too long, or no text of a path
-        return False
-
-
-def name_of(location: str) -> str:
-    """What people call a checkpoint: the last part of its place."""
-    if is_local(location):
-        path = Path(location).resolve()
-        return path.name if path.is_dir() else path.stem
-    return redacted(location.rstrip("/").rsplit("/", 1)[-1])
 
 
 def _is_unreachable(_task: object, _run: object, state: object) -> bool:

@@ -20,18 +20,6 @@ def checkpoint_in_memory(
         return _checkpoint(ref["artifact"], device, dtype)
 
 
-def require_device(name: str) -> None:
-    """Makes sure that a torch device is there.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device is {name!r}, which is not here; try cpu or cuda") from error
-
-
 @lru_cache(maxsize=1)
 def _checkpoint(digest: str, device: str, dtype: str) -> Checkpoint:
     folder = store.get_folder(ArtifactRef(artifact=digest, kind="folder"))

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 from contextlib import suppress
 from pathlib import Path
 
+from ddim_core.redaction import has_password, redacted
+
 DATA_URL = os.environ.get("DDIM_DATA") or "data"
+# In a path: what SQLite's addresses take for options, what fsspec takes for a chain of places.
+NO_PATH = re.compile(r"\?|::|[\x00-\x1f\x7f]")
+PRIVATE, OF_A_GROUP = 0o077, 0o007  # umasks
 
 
 def is_local() -> bool:
@@ -28,6 +35,51 @@ def local_dir(*parts: str) -> Path:
     return cache_home.joinpath("ddim-flows", *parts)
 
 
+def default_tracking_uri() -> str:
+    """Returns MLflow's address where none is set: a database of SQLite below DDIM_DATA."""
+    return f"sqlite:///{local_dir('mlflow.db')}"
+
+
+def require_usable() -> None:
+    """Makes sure that DDIM_DATA can be, making its folder if there is none yet.
+
+    Raises:
+        ValueError: If it holds a password or characters that would put things elsewhere, or its
+            folder is none and cannot be made.
+    """
+    if has_password(DATA_URL):
+        raise ValueError(
+            f"DDIM_DATA={redacted(DATA_URL)!r} carries a password, which logs would keep; give it "
+            "to fsspec by its environment (FSSPEC_<PROTOCOL>_PASSWORD, AWS_...) and leave it out"
+        )
+    if not is_local():
+        return
+    if found := NO_PATH.search(data_url()):
+        raise ValueError(
+            f"DDIM_DATA={DATA_URL!r} has {found[0]!r} in its path, which databases and stores "
+            "read as something else; name a folder without ?, :: and control characters"
+        )
+    folder = local_dir()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        next(folder.iterdir(), None)
+    except OSError as error:
+        raise ValueError(
+            f"DDIM_DATA={DATA_URL!r} is no folder and cannot be made one, or cannot be read "
+            f"({error.strerror or error}); name a folder that can"
+        ) from None
+
+
+def keep_private() -> None:
+    """What we make below DDIM_DATA, and elsewhere, is its owner's alone; of a folder that has the
+    set-group-ID bit (`chmod 2770`, as for a team) also its group's."""
+    shared = False
+    if is_local():
+        with suppress(OSError):
+            shared = bool(local_dir().stat().st_mode & stat.S_ISGID)
+    os.umask(OF_A_GROUP if shared else PRIVATE)
+
+
 def set_environment() -> None:
     """Points Prefect and MLflow at DDIM_DATA and switches their telemetry off.
 
@@ -45,6 +97,9 @@ def set_environment() -> None:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds; `flows.guard` waits for three
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Of the server that Prefect itself starts where flows are called without `ddim`: no page
+        # of another origin may read its answers. `flows.server` does more.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1",
         "DO_NOT_TRACK": "true",
         "RAY_USAGE_STATS_ENABLED": "0",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -54,9 +109,10 @@ def set_environment() -> None:
         "AWS_MAX_ATTEMPTS": "2",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{local_dir('mlflow.db')}",
+        "MLFLOW_TRACKING_URI": default_tracking_uri(),
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    with suppress(OSError):  # Prefect makes its home there, without parents; `check_writable` tells
-        local_dir().mkdir(parents=True, exist_ok=True)
+    keep_private()
+    with suppress(ValueError):  # Prefect makes its home there, without parents; commands tell
+        require_usable()

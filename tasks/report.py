@@ -15,6 +15,7 @@ from ddim_core.figures import contact_sheet, curves, heat_map
 from ddim_core.reading import (
     cell_name,
     line_name,
+    mixed_clipping,
     read_grid,
     why_no_fid_inf,
     with_interval,
@@ -25,6 +26,7 @@ from tasks.display import if_server_answers
 from tasks.store import ArtifactRef
 
 SHEET_IMAGES = 12
+CELL_DIGITS = 10  # of a cell's digest, by which `ddim score` and `ddim export` find it
 TEMPLATE = Path(__file__).with_suffix(".html")
 
 
@@ -102,6 +104,8 @@ def _page(
         tied=tied,
         against=against,
         why_no_fid_inf=why_no_fid_inf(rows[0]),
+        clipping=mixed_clipping(rows),
+        cell_digits=CELL_DIGITS,
         figures={name: base64.b64encode(png).decode() for name, png in figures.items()},
         **about,
     )
@@ -124,14 +128,17 @@ def _table_line(row: dict[str, Any]) -> dict[str, Any]:
         "FID": round(row["fid"], 3),
         "95 % interval": _interval(row["fid_low"], row["fid_high"]),
         "FID_inf": None if row["fid_inf"] is None else round(row["fid_inf"], 3),
+        "95 % interval of FID_inf": _interval(row["fid_inf_low"], row["fid_inf_high"]),
         "KID": round(row["kid"], 5),
+        "95 % interval of KID": _interval(row["kid_low"], row["kid_high"], 5),
         "N": row["n_images"],
-        "seconds": round(row["sample_seconds"], 1),
+        "seconds of a busy worker": round(row["sample_seconds"], 1),
+        "cell": row["cell_digest"][:CELL_DIGITS],
     }
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{low:.2f} to {high:.2f}"
+def _interval(low: float | None, high: float | None, digits: int = 2) -> str:
+    return "-" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def _markdown(rows: list[dict[str, Any]], reading: list[str], place: str) -> str:

@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ddim_core.decode import decode
-from ddim_core.extractors import ExtractorChoice
 from ddim_core.interop import Statistics, save_statistics
 from ddim_core.native import NativeImages, as_stored
 from ddim_core.pair_score import FeatureSet, score_pair
 from ddim_core.protocol import Protocol
 from ddim_core.sources import ALL
 from ddim_core.versions import network_versions, score_versions
+from tasks.score_request import ScoreRequest
 from tasks.score_sets import Place, feature_set, open_place, opener
 
 SAMPLER = (
     "steps", "eta", "variance", "spacing", "prediction_type", "clip", "guidance_scale", "dtype",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ScoreRequest:
-    """What was asked; see `ddim score --help`."""
-
-    generated: str
-    reference: str | None
-    features: str | None
-    feature_weights: str
-    resize: str
-    split: str
-    resolution: int | None
-    save_stats: Path | None
-    as_stored: bool = False
-
-    def choice(self) -> ExtractorChoice | None:
-        """The extractor asked for; None leaves it to what is compared.
-
-        Raises:
-            ValueError: If it cannot be.
-        """
-        if self.features is None and not (self.feature_weights or self.resize):
-            return None
-        return ExtractorChoice(self.features or "inception-v3", self.feature_weights, self.resize)
 
 
 def run_score(request: ScoreRequest) -> dict[str, Any]:
@@ -56,10 +30,7 @@ def run_score(request: ScoreRequest) -> dict[str, Any]:
     Raises:
         ValueError: If a place or an extractor cannot be, or the two do not go together.
     """
-    if request.reference is None and request.save_stats is None:
-        raise ValueError("one set alone has no distance; give a second one, or --save-stats FILE")
-    if request.save_stats is not None and request.save_stats.suffix != ".npz":
-        raise ValueError(f"save_stats is {str(request.save_stats)!r}; its name must end in .npz")
+    request.check()
     choice = request.choice()
     alone = request.reference is None
     split, read = request.split if alone else ALL, as_stored if request.as_stored else decode

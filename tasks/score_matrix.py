@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from ddim_core.extractors import PRETRAINED, ExtractorChoice, every_choice
-from tasks.score_command import ScoreRequest, run_score
+from tasks.score_command import run_score
+from tasks.score_request import ScoreRequest
 
 SHOWN = ("n_features", "fid", "fid_low", "fid_high", "kid", "kid_low", "kid_high", "n_images",
          "n_reference")  # fmt: skip

@@ -9,6 +9,7 @@ A source is a path or a pattern of paths (a folder means all that lies directly 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from ddim_core.content import PICKLES, TENSORS
 from ddim_core.digest import digest
+from ddim_core.redaction import has_credentials, has_password, redacted
 from tasks import places, store
 from tasks.content import weights_of
 from tasks.hub import hub_download, hub_heads
@@ -45,9 +47,27 @@ class Candidate:
         return self.stamp != "fixed"
 
 
-def default_source() -> str:
-    """The folder that is watched where no source is given: DDIM_DATA/incoming."""
-    return str(places.local_dir("incoming"))
+def listed_sources() -> list[str]:
+    """The sources that DDIM_WATCH lists, or DDIM_DATA/incoming."""
+    listed = [source.strip() for source in os.environ.get("DDIM_WATCH", "").split(",")]
+    return [source for source in listed if source] or [str(places.local_dir("incoming"))]
+
+
+def require_source(source: str) -> None:
+    """Makes sure that there can be such a source, without asking anybody.
+
+    Raises:
+        ValueError: If there is none of its kind, or it carries a password.
+    """
+    if has_credentials(source) or has_password(source):
+        raise ValueError(
+            f"the source {redacted(source)!r} carries credentials, which would be printed and "
+            "kept; leave them out"
+        )
+    if "://" in source:
+        raise ValueError(
+            f"{redacted(source)!r} is no source; give a path, models:/, experiment: or hub:"
+        )
 
 
 def candidates(source: str) -> list[Candidate]:
@@ -56,6 +76,7 @@ def candidates(source: str) -> list[Candidate]:
     Raises:
         ValueError: If the source cannot be, or does not answer.
     """
+    require_source(source)
     kind, colon, rest = source.partition(":")
     if source.startswith("models:/"):
         name = rest.removeprefix("/")
@@ -68,8 +89,6 @@ def candidates(source: str) -> list[Candidate]:
         return [Candidate(a, "fixed") for a in run_checkpoints(name, path or FOLDER)]
     if kind == "hub" and colon:
         return [Candidate(address, "fixed") for address in hub_heads(rest)]
-    if "://" in source:
-        raise ValueError(f"{source!r} is no source; give a path, models:/, experiment: or hub:")
     return [Candidate(str(path), stamp_of(path)) for path in _paths(source)]
 
 

@@ -141,12 +141,6 @@ def cell_entry(row: dict[str, Any]) -> Entry:
     return _entry(row["cell_digest"], cell_name(row), row, PARAMETERS, _metrics(row))
 
 
-def how_to_open() -> str:
-    """Returns the command that shows the runs."""
-    uri = redacted(os.environ["MLFLOW_TRACKING_URI"])
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
-
-
 def _track(
     experiment: str,
     parent: Entry,

@@ -16,9 +16,9 @@ from ddim_core.digest import code_digest, digest
 from ddim_core.emoji_scenes import TEMPLATES, base_scenes, draw_all
 from ddim_core.specs import Execution
 from ddim_core.text2image import save_base
+from ddim_core.text2image_specs import BaseTrainSpec
 from ddim_core.text2image_training import (
     BaseState,
-    BaseTrainSpec,
     averaged,
     load_base_state,
     save_base_state,

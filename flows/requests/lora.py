@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
 from ddim_core.lora_specs import LoraExecution, LoraSpec
+from ddim_core.scorecard_specs import require_scales
 from flows.requests.flat import Asked, Elsewhere, Option, Without
+from tasks.device import require_device
+
+TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 # What suits the embedded base, which draws at 16 pixels, and its 152 pictures of a style,
 STYLE_RECIPE = LoraSpec(
@@ -100,7 +105,11 @@ class Pictures:
 
 @dataclass(frozen=True, kw_only=True)
 class StyleRequest:
-    """The style."""
+    """The style.
+
+    Raises:
+        ValueError: For the first parameter that cannot be, as far as that is told without the base.
+    """
 
     base: BaseChoice
     data: Annotated[
@@ -117,6 +126,19 @@ class StyleRequest:
     ]
     pictures: Pictures
     machine: LoraExecution
+
+    def __post_init__(self) -> None:
+        _require(self)
+
+    @property
+    def spec(self) -> LoraSpec:
+        """The LoRA and its training, with what suits the base where nothing is asked."""
+        return self.lora.on(LoraSpec() if self.base.base else STYLE_RECIPE)
+
+    @property
+    def line(self) -> str:
+        """What is about to be done, for people."""
+        return _line("style", self)
 
 
 @dataclass(frozen=True)
@@ -149,7 +171,11 @@ class SubjectChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectRequest:
-    """The subject's images."""
+    """The subject's images.
+
+    Raises:
+        ValueError: For the first parameter that cannot be, as far as that is told without the base.
+    """
 
     base: BaseChoice
     data: Annotated[
@@ -162,3 +188,30 @@ class SubjectRequest:
     lora: Annotated[Asked[LoraSpec], Elsewhere("embedded base", SUBJECT_RECIPE)]
     pictures: Pictures
     machine: LoraExecution
+
+    def __post_init__(self) -> None:
+        _require(self)
+
+    @property
+    def spec(self) -> LoraSpec:
+        """The LoRA and its training, with what suits the base where nothing is asked."""
+        return self.lora.on(LoraSpec() if self.base.base else SUBJECT_RECIPE)
+
+    @property
+    def line(self) -> str:
+        """What is about to be done, for people."""
+        return _line("subject", self)
+
+
+def _require(asked: StyleRequest | SubjectRequest) -> None:
+    if not TITLE.fullmatch(asked.title):
+        raise ValueError(f"title is {asked.title!r}; take letters, digits, '.', '_' and '-'")
+    if not asked.data and asked.base.base:
+        raise ValueError("data is empty; give the images for your base")
+    require_device(asked.machine.device)
+    require_scales(tuple(asked.pictures.scales or ()))
+
+
+def _line(kind: str, asked: StyleRequest | SubjectRequest) -> str:
+    images, base = asked.data or "the embedded images", asked.base.base or "the embedded base"
+    return f"lora {kind}: {asked.spec.steps} steps on {images}, {base}; then its scorecard"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ddim_core.compare import difference, tied_with_best
-from ddim_core.reading import cell_name, line_name, lines, read_grid
+from ddim_core.reading import CLIPS, cell_name, line_name, lines, read_grid
 
 GROUPS, SIZE = 10, 100
 # Leave-one-out values of one noise pattern that all cells of a grid share, as they share x_T,
@@ -56,6 +56,17 @@ def test_shape_of_the_paper_is_read_as_such() -> None:
     assert trend.startswith("From S = 5 to S = 50 FID falls on every line of the grid")
     assert "eta = 0 beats eta = 1, sigma-hat; eta = 1 beats sigma-hat" in order
     assert "At S = 10" in order
+
+
+def test_a_line_that_clips_says_so_and_so_does_what_is_compared_with_it() -> None:
+    clipped = [r | {"clip": r["variance"] == "sigma_hat"} for r in PAPER]
+    assert line_name(clipped[-1]) == "sigma-hat (clips)"
+    assert line_name(clipped[-1] | {"guidance_scale": 3.0}) == "sigma-hat (clips, g = 3)"
+    assert line_name(row(5, 0.2, 1.0) | {"clip": True}) == "eta = 0.2 (clips)"
+    assert read_grid(clipped)[-1] == CLIPS
+    few = [r | {"fid_leave_one_out": []} for r in clipped]
+    assert read_grid(few)[-1] == CLIPS
+    assert CLIPS not in read_grid([r | {"clip": True} for r in PAPER])
 
 
 def test_ties_are_named_and_the_cheapest_of_them_told() -> None:

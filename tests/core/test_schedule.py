@@ -348,8 +348,18 @@ def test_linter_says_where_the_config_of_the_checkpoint_visits_other_timesteps()
 
 def test_findings_are_said_once_with_their_steps() -> None:
     one, other = Finding("a", "info", "One."), Finding("b", "info", "Other.")
-    told = by_steps([(5, one), (10, other), (10, one), (5, one)])
+    five, ten = SamplerSpec(steps=5), SamplerSpec(steps=10)
+    told = by_steps([(five, [one]), (ten, [other, one]), (five, [one])])
     assert told == ["S = 5, 10: One.", "S = 10: Other."]
+
+
+def test_a_finding_of_some_lines_names_them() -> None:
+    config = {"clip_sample": True}
+    specs = [SamplerSpec(steps=steps, eta=eta) for eta in (0.0, 1.0) for steps in (5, 10)]
+    specs += [SamplerSpec(steps=steps, variance="sigma_hat", clip=True) for steps in (5, 10)]
+    told = by_steps((spec, lint(LINEAR, spec, config)) for spec in specs)
+    (clipping,) = [line for line in told if "clip_sample" in line]
+    assert clipping.startswith("S = 5, 10, eta = 0, eta = 1: ")
 
 
 def test_every_finding_is_one_sentence() -> None:

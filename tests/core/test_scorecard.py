@@ -11,7 +11,7 @@ import pytest
 from accelerate import init_empty_weights
 from numpy.typing import NDArray
 
-from ddim_core.emoji_judge import EmojiJudge, JudgeSpec, asked_in, expected_of, train_judge
+from ddim_core.emoji_judge import EmojiJudge, asked_in, expected_of, train_judge
 from ddim_core.emoji_scenes import (
     BACKGROUNDS,
     SUBJECTS,
@@ -40,6 +40,7 @@ from ddim_core.scorecard import (
     spread_within,
 )
 from ddim_core.scorecard_specs import PromptSet, require_scales
+from ddim_core.text2image_specs import JudgeSpec
 
 SIDE = 16
 PER_PROMPT = 2

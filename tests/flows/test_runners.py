@@ -15,7 +15,8 @@ from prefect.context import FlowRunContext, TagsContext
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.runners import RUNNERS, on_device, require_runner, task_runner
+from flows.runner_names import RUNNERS, require_runner
+from flows.runners import on_device, task_runner
 from tasks import places
 
 

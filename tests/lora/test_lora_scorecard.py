@@ -28,7 +28,8 @@ from ddim_core.lora_specs import LoraSpec
 from ddim_core.scorecard import Measure
 from ddim_core.scorecard_specs import PromptSet
 from ddim_core.specs import Execution
-from ddim_core.text2image import BaseSpec, caption_tokenizer, new_pipeline, save_base
+from ddim_core.text2image import caption_tokenizer, new_pipeline, save_base
+from ddim_core.text2image_specs import BaseSpec
 from flows.lora_scored_sets import style_sets, unnamed_subjects
 from tasks import places, store
 from tasks.embedded import INSTANCE_WORDS, instance_prompt, subject_folder

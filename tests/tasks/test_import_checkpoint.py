@@ -23,8 +23,9 @@ from ddim_core.adopt import source_digest, source_files
 from ddim_core.checkpoint import load_checkpoint
 from ddim_core.redaction import redacted
 from tasks import store
+from tasks.addresses import name_of, require_location
 from tasks.convert import convert_checkpoint
-from tasks.locations import fetch_checkpoint, name_of, require_location
+from tasks.locations import fetch_checkpoint
 from tasks.secrets import OutsideError, without_secrets
 
 FLOAT32 = 2e-6  # as in tests/core/test_adopt.py
@@ -150,7 +151,7 @@ def test_an_error_of_a_server_loses_its_password_and_its_cause() -> None:
 def test_the_address_of_mlflow_is_shown_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tasks.tracking import how_to_open
+    from tasks.mlflow_address import how_to_open
 
     monkeypatch.setitem(os.environ, "MLFLOW_TRACKING_URI", "http://ann:hunter22@host:5000")
     assert how_to_open() == "http://***@host:5000"

@@ -1,0 +1,228 @@
+"""Opens what a stranger may have put there: regular files of bounded size, folders without circles.
+
+A pipe waits for ever, a device never ends, a link may lead back to itself, and a thousand nested
+folders are more than a path can name. Each is refused here in words, before a byte is read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MOST_DEPTH = 64  # folders below one
+MOST_FILES = 2_000_000  # below a folder; ImageNet has 1.3 million
+MOST_AGAIN = 1_000  # folders that links lead to once more: a few links doubled make 2^n of them
+MOST_BYTES = 2**36  # of one file
+MOST_TEXT = 2**28  # bytes of a text that is read line by line
+MOST_LINE = 2**20  # bytes of one of its lines
+MOST_JSON = 2**24  # bytes; a schedule of a million given betas is no longer
+MOST_VALUES = 2**21  # in one JSON text
+MOST_NESTED = 100
+LARGEST_INT = 2**63
+KINDS = (
+    (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
+)  # fmt: skip
+
+
+class PlainFileError(OSError, ValueError):
+    """A file or folder that cannot be read safely; the message says which and why."""
+
+
+def is_regular(path: Path) -> bool:
+    """Tells a file that can be opened and ends; through links, and whatever its name."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):  # not there, a circle of links, or no name of a file
+        return False
+
+
+def open_regular(path: Path, most: int = MOST_BYTES) -> BinaryIO:
+    """Opens a regular file to read its bytes.
+
+    Raises:
+        PlainFileError: If it is anything else (what a folder has as `is_file` may be replaced
+            meanwhile, so the open file counts), or longer than `most` bytes.
+        OSError: If it is not there or cannot be read.
+    """
+    shown = shown_name(path)
+    try:
+        _require_regular(path.stat(), shown, most)  # opening a device may already do something
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:
+        raise error if isinstance(error, OSError) else PlainFileError(f"{shown}: {error}") from None
+    opened = os.fdopen(file, "rb")
+    try:
+        _require_regular(os.fstat(file), shown, most)
+    except PlainFileError:
+        opened.close()
+        raise
+    return opened
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Returns the bytes of a regular file of at most `most`; raises as `open_regular`."""
+    with open_regular(path, most) as file:
+        data = file.read(most + 1)
+    if len(data) > most:  # it has grown
+        raise PlainFileError(f"{shown_name(path)} is longer than {most} bytes")
+    return data
+
+
+def byte_lines(path: Path, most: int = MOST_TEXT, longest: int = MOST_LINE) -> Iterator[bytes]:
+    r"""Yields a regular file's lines, split at `\n` alone and without it, one at a time in memory.
+
+    Raises:
+        PlainFileError: As `open_regular`; or if a line is longer than `longest` bytes.
+    """
+    with open_regular(path, most) as file:
+        number = 0
+        while line := file.readline(longest + 1):
+            number += 1
+            if len(line) > longest:
+                raise PlainFileError(
+                    f"line {number} of {shown_name(path)} is longer than {longest} bytes"
+                )
+            yield line.removesuffix(b"\n")
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """Returns what a JSON text holds; no NaN, no number that is absurd, nothing nested too deep.
+
+    Raises:
+        ValueError: If it is no such JSON.
+    """
+    text = text.decode("utf-8") if isinstance(text, bytes) else text
+    n_values = text.count(",") + text.count("[") + text.count("{")
+    if len(text) > MOST_JSON or n_values > MOST_VALUES:
+        raise ValueError(f"{where} has {len(text)} characters, some {n_values} values; too many")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{where} is not JSON: {reason}") from error
+    require_plain(found, where)
+    return found
+
+
+def read_json(path: Path) -> Any:
+    """Returns what a JSON file holds.
+
+    Raises:
+        PlainFileError, OSError: As `open_regular`.
+        ValueError: As `parse_json`.
+    """
+    return parse_json(read_bytes(path, MOST_JSON), shown_name(path))
+
+
+def require_plain(value: Any, where: str) -> None:
+    """Makes sure of plain settings: whole numbers of 64 bits, no NaN, not nested absurdly.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    waiting = [(value, 0)]
+    while waiting:
+        item, depth = waiting.pop()
+        if depth > MOST_NESTED:
+            raise ValueError(f"{where} is nested more than {MOST_NESTED} deep")
+        if isinstance(item, dict):
+            waiting += [(x, depth + 1) for x in item.values()]
+        elif isinstance(item, (list, tuple)):
+            waiting += [(x, depth + 1) for x in item]
+        elif isinstance(item, int) and abs(item) >= LARGEST_INT:
+            raise ValueError(f"{where} has a whole number of {item.bit_length()} bits; at most 63")
+        elif isinstance(item, float) and item != item:
+            raise ValueError(f"{where} has a NaN; every number must be one")
+
+
+def walk(folder: Path, most_depth: int = MOST_DEPTH) -> list[Path]:
+    """Returns all that is no folder below a folder, relative, by name; through links, but never in
+    circles. What is hidden does not count.
+
+    Pipes and links that lead nowhere are among it: what reads them says so.
+
+    Raises:
+        PlainFileError: If a folder cannot be read, or there are too many, or too deep ones.
+    """
+    found: list[str] = []
+    top = _stat_of(folder)
+    seen, again = {top}, 0
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", (top,))]
+    while waiting:
+        here, above = waiting.pop()
+        if len(above) > most_depth:
+            raise PlainFileError(
+                f"{shown_name(folder)} has folders more than {most_depth} deep; it must have less"
+            )
+        for entry in _entries(folder, here):
+            name = f"{here}/{entry.name}" if here else entry.name
+            identity = _folder_identity(entry)
+            if identity is None:
+                found.append(name)
+            elif identity not in above:
+                again += identity in seen
+                seen.add(identity)
+                waiting.append((name, (*above, identity)))
+        if len(found) > MOST_FILES or again > MOST_AGAIN:
+            what = (
+                f"{MOST_FILES} files" if again <= MOST_AGAIN else f"{MOST_AGAIN} links to folders"
+            )
+            raise PlainFileError(f"{shown_name(folder)} has over {what}; name a part of it")
+    return sorted(Path(name) for name in found)
+
+
+def walk_regular(folder: Path, most_depth: int = MOST_DEPTH) -> list[Path]:
+    """Returns the regular files below a folder, as `walk` does."""
+    return [name for name in walk(folder, most_depth) if is_regular(folder / name)]
+
+
+def shown_name(path: Path) -> str:
+    """A file's name on one line, for messages."""
+    name = path.name or str(path)
+    short = name if len(name) <= 100 else f"{name[:100]}..."
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in short)
+
+
+def _require_regular(status: os.stat_result, shown: str, most: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for is_it, name in KINDS if is_it(status.st_mode)), "something else")
+        raise PlainFileError(f"{shown} is {kind}; it must be a regular file")
+    if status.st_size > most:
+        raise PlainFileError(f"{shown} is {status.st_size} bytes long; at most {most} are read")
+
+
+def _stat_of(folder: Path) -> tuple[int, int]:
+    try:
+        status = folder.stat()
+    except (OSError, ValueError) as error:
+        raise PlainFileError(f"{shown_name(folder)} cannot be read: {_reason(error)}") from error
+    return status.st_dev, status.st_ino
+
+
+def _entries(folder: Path, below: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder / below) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        where = shown_name(folder / below)
+        raise PlainFileError(f"{where} cannot be read: {_reason(error)}") from error
+
+
+def _folder_identity(entry: os.DirEntry[str]) -> tuple[int, int] | None:
+    """What tells a folder from others, through links; None for all else."""
+    try:
+        if not entry.is_dir():
+            return None
+        status = entry.stat()
+    except OSError:  # a circle of links
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

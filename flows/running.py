@@ -1,0 +1,35 @@
+"""How a command runs a flow: on a server, seen to go on, and stopped whole."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flows import stopping
+from flows.server import begin_server
+from tasks import stages
+
+
+def run(flow: str, given: Mapping[str, Any], settle: Callable[[], None] = lambda: None) -> Any:
+    """Runs the flow `flows.NAME.NAME` and returns what it returns; shown inside `waiting.shown`.
+
+    Prefect's server, where none is there, starts while the flow is imported.
+
+    Args:
+        flow: NAME.
+        given: Its parameters; checked before, since from here on it takes seconds.
+        settle: Checks, before it runs, what takes long to import.
+    """
+    stages.begin("starting Prefect's server and importing")
+    server = begin_server()
+    # Before Prefect is imported, so that it runs after Prefect's own: that sends the last logs.
+    atexit.register(server.stop)
+    module = importlib.import_module(f"flows.{flow}")
+    if settle:
+        getattr(module, settle)(with_defaults(flow, given))
+    stages.begin("waiting for Prefect's server")
+    server.wait()
+    stages.begin(f"{flow.replace('_', ' ')} at work")
+    return stopping.remember(getattr(module, flow))(**given)
