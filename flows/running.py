@@ -27,8 +27,7 @@ def run(flow: str, given: Mapping[str, Any], settle: Callable[[], None] = lambda
     # Before Prefect is imported, so that it runs after Prefect's own: that sends the last logs.
     atexit.register(server.stop)
     module = importlib.import_module(f"flows.{flow}")
-    if settle:
-        getattr(module, settle)(with_defaults(flow, given))
+    settle()
     stages.begin("waiting for Prefect's server")
     server.wait()
     stages.begin(f"{flow.replace('_', ' ')} at work")
