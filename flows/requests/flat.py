@@ -142,6 +142,21 @@ def build(record: type[Record], given: Mapping[str, Any]) -> Record:
     return _built(record, values | {k: checked(k, known[k].kind, v) for k, v in given.items()})
 
 
+def values(record: Any) -> dict[str, Any]:
+    """Returns the flat values of a record by name: what `build` would make it of again."""
+    found: dict[str, Any] = {}
+    kinds = get_type_hints(type(record), include_extras=True)
+    for field in fields(record):
+        value, kind = getattr(record, field.name), kinds[field.name]
+        if isinstance(value, Asked):
+            found |= value.values
+        elif _group(kind):
+            found |= {n: v for n, v in values(value).items() if n not in _left_out(kind)}
+        else:
+            found[field.name] = value
+    return found
+
+
 def flat(function: Callable[[Record], Result]) -> Callable[..., Result]:
     """Makes a function of one record a function of its flat parameters, with their `Args:`.
 
@@ -178,12 +193,18 @@ def _parameters(record: type, changed: Any) -> Iterator[Parameter]:
             for p in _parameters(of, None):
                 if p.name not in _left_out(kind):
                     yield replace(p, kind=_or_none(p.kind), default=None, usual=_usual(p, kind))
-        elif is_dataclass(kind):
-            yield from _parameters(kind, default)  # type: ignore[arg-type]
+        elif group_of := _group(kind):
+            yield from (p for p in _parameters(group_of, default) if p.name not in _left_out(kind))
         elif get_origin(kind) is Annotated:
             yield Parameter(field.name, kind, default, group)
         else:
             raise TypeError(f"{record.__name__}.{field.name} has no description")
+
+
+def _group(kind: Any) -> type | None:
+    """The record that a field holds, if it holds one."""
+    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return plain if isinstance(plain, type) and is_dataclass(plain) else None
 
 
 def _asked(kind: Any) -> type | None:
@@ -234,14 +255,18 @@ def _default(field: Any) -> Any:
     return None if field.default_factory is MISSING else field.default_factory()
 
 
-def _built(record: type[Record], values: Mapping[str, Any]) -> Record:
+def _built(record: type[Record], values: Mapping[str, Any], changed: Any = None) -> Record:
     kinds = get_type_hints(record, include_extras=True)
     made: dict[str, Any] = {}
     for field in fields(record):  # type: ignore[arg-type]
         kind = kinds[field.name]
+        default = getattr(changed, field.name) if changed is not None else _default(field)
         if of := _asked(kind):
             names = {p.name for p in _parameters(of, None)} - set(_left_out(kind))
             made[field.name] = Asked({n: values[n] for n in names if values[n] is not None})
+        elif group := _group(kind):
+            without = {n: v for n, v in values.items() if n not in _left_out(kind)}
+            made[field.name] = _built(group, without, default)
         else:
-            made[field.name] = _built(kind, values) if is_dataclass(kind) else values[field.name]
+            made[field.name] = values.get(field.name, default)
     return record(**made)

@@ -1,24 +1,41 @@
-"""What a grid, the race over its cells, and the paper's experiments can be asked for."""
+"""What a grid can be asked for, the race over its cells, and the paper's experiments."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
-from ddim_core.specs import Spacing, TrainSpec, Weights
-from flows.requests.flat import Option
+from ddim_core.digest import digest, file_digest
+from ddim_core.extractors import ExtractorChoice
+from ddim_core.images import splits_of
+from ddim_core.redaction import redacted
+from ddim_core.schedule import timesteps
+from ddim_core.specs import (
+    USUAL_ETAS,
+    GridCell,
+    NoiseSpec,
+    PredictionType,
+    SamplerSpec,
+    Variance,
+    Weights,
+    require_at_least,
+    require_choice,
+)
+from flows.requests.flat import Option, values
+from flows.requests.images import Etas, ImageChoice, Machine, Seed, SpacingChoice, Steps
+from flows.requests.toy import Toy, toy_resolution, toy_spec, training_split
+from tasks.addresses import require_location
 
-USUAL_ETAS = (0.0, 0.2, 0.5, 1.0)
+SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
+IN_MLFLOW = ("models:/", "runs:/")
 LEAST_IMAGES = 2  # one image has no covariance
+# Parameters that say which checkpoint and data set, by their names and not their content.
+NOT_SCORED = ("checkpoint", "dataset", "feature_weights", "train_steps", "matrix_images")
 NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
-
-Steps = Annotated[tuple[int, ...], Field(min_length=1, description="Numbers of steps S.")]
-Etas = Annotated[
-    tuple[float, ...],
-    Field(description="Noise fractions eta in [0, 1]; 0 is deterministic DDIM, 1 is DDPM-like."),
-]
 
 
 @dataclass(frozen=True)
@@ -58,53 +75,6 @@ class CheckpointChoice:
             "prompt k mod n."
         ),
     ] = ""
-    train_steps: Annotated[int, Field(ge=1, description="Training steps of the toy model.")] = (
-        TrainSpec.steps
-    )
-    class_conditional: Annotated[
-        bool, Field(description="Train the toy model with the data set's labels.")
-    ] = False
-
-
-@dataclass(frozen=True)
-class ImageChoice:
-    """Real images."""
-
-    dataset: Annotated[
-        str,
-        Field(
-            description="digits, emoji, a folder, a file with images, or owner/name on the Hugging "
-            "Face hub. A folder is flat, a folder per class, or with splits; docs/data-sets.md has "
-            "all forms."
-        ),
-    ] = "digits"
-    split: Annotated[
-        str,
-        Field(
-            description="The part that is the reference; empty is `train` where there is one, else "
-            "all."
-        ),
-    ] = ""
-    resolution: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            description="Pixels, to train on your own data. Images are resized to a checkpoint's "
-            "own size.",
-        ),
-    ] = None
-    max_broken: Annotated[
-        int,
-        Field(
-            ge=0,
-            description="Broken images to leave out at most. They are named in the report; more "
-            "are refused.",
-        ),
-    ] = 0
-    background: Annotated[str, Field(description="The colour (CSS) under transparent pixels.")] = (
-        "white"
-    )
-    skin_tones: Annotated[bool, Field(description="Emoji with all skin tones.")] = True
 
 
 @dataclass(frozen=True)
@@ -112,7 +82,7 @@ class SamplerChoice:
     """The cells."""
 
     steps: Steps = (5, 10, 20, 50)
-    etas: Etas = USUAL_ETAS
+    etas: Etas = tuple(USUAL_ETAS)
     sigma_hat: Annotated[
         bool | None,
         Field(
@@ -121,12 +91,7 @@ class SamplerChoice:
             "for latents) where the other lines do not."
         ),
     ] = None
-    spacing: Annotated[
-        Spacing,
-        Field(
-            description="How S timesteps are chosen: uniform, quad, leading, linspace, trailing."
-        ),
-    ] = "uniform"
+    spacing: SpacingChoice = "uniform"
     clip: Annotated[
         bool,
         Field(
@@ -149,14 +114,7 @@ class SamplerChoice:
             description="Images per cell. Asking for more later draws only the new ones.",
         ),
     ] = 2048
-    seed: Annotated[
-        int,
-        Field(
-            ge=0,
-            lt=2**63,
-            description="Keys every image's random stream, and the toy model's training.",
-        ),
-    ] = 0
+    seed: Seed = 0
     shard_size: Annotated[
         int, Field(ge=LEAST_IMAGES, description="Images per unit of work and of caching.")
     ] = 2048
@@ -200,29 +158,6 @@ class ScoreChoice:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """The machine."""
-
-    batch_size: Annotated[
-        int, Field(ge=1, description="Images per network call; changes no result on a CPU.")
-    ] = 256
-    threads: Annotated[
-        int, Field(ge=1, description="Torch threads per task; changes no result on a CPU.")
-    ] = 1
-    device: Annotated[str, Field(description="cpu, or a CUDA device (untested).")] = "cpu"
-    runner: Annotated[
-        str,
-        Field(
-            description="threads, processes, dask[:ADDRESS] or ray[:ADDRESS]. Where tasks run: on "
-            "this machine or on a cluster; changes no result on CPUs of one kind."
-        ),
-    ] = "threads"
-    workers: Annotated[
-        int | None, Field(ge=1, description="Tasks at once; empty is one a core.")
-    ] = None
-
-
-@dataclass(frozen=True)
 class VerdictChoice:
     """The verdict."""
 
@@ -249,3 +184,165 @@ class VerdictChoice:
             "becomes it where it is better."
         ),
     ] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridRequest:
+    """A grid. Where sigma_hat is empty it is settled here: on with the usual etas, off with others.
+
+    Raises:
+        ValueError: On construction, for the first parameter that cannot be, with its value.
+    """
+
+    model: CheckpointChoice
+    toy: Toy
+    real: ImageChoice
+    grid: SamplerChoice
+    scores: ScoreChoice
+    machine: Machine
+    verdict: VerdictChoice
+
+    def __post_init__(self) -> None:
+        self.extractor()
+        self._settle()
+        require_choice("split", self.real.split, tuple(splits_of(self.real.dataset)))
+        model, scores, grid = self.model, self.scores, self.grid
+        if scores.matrix_images:
+            require_at_least("matrix_images", scores.matrix_images, LEAST_IMAGES)
+        if not grid.etas and not grid.sigma_hat:
+            raise ValueError("etas is empty and sigma_hat is off; give at least one eta in [0, 1]")
+        if model.checkpoint:
+            require_location(model.checkpoint)
+        elif model.prompts:
+            raise ValueError(f"prompts is {model.prompts!r}; the toy model is told of no text")
+        require_choice("noise_schedule", model.noise_schedule, ("", *SCHEDULES))
+        require_choice("prediction_type", model.prediction_type, ("", *get_args(PredictionType)))
+        if model.checkpoint:
+            self.cells(max(grid.steps), "epsilon")  # all but S > T, which the checkpoint tells
+        else:
+            self._check_toy()
+        self._check_verdict()
+
+    def _settle(self) -> None:
+        real, grid = self.real, self.grid
+        if not real.split:
+            real = replace(real, split=training_split(real.dataset))
+        if not self.model.checkpoint:
+            real = replace(real, resolution=toy_resolution(real.dataset, real.resolution))
+        if grid.sigma_hat is None:
+            grid = replace(grid, sigma_hat=list(grid.etas) == list(USUAL_ETAS))
+        object.__setattr__(self, "real", real)
+        object.__setattr__(self, "grid", grid)
+
+    def _check_toy(self) -> None:
+        real = self.real
+        spec = toy_spec(real.dataset, real.resolution, 1, self.toy.train_steps, self.grid.seed)
+        for cell in self.cells(spec.noise.n_train, "epsilon"):
+            if not self.toy.class_conditional and cell.sampler.guidance_scale != 1.0:
+                raise ValueError(
+                    f"guidance is {cell.sampler.guidance_scale:g}, which needs a model that "
+                    "knows classes; turn class_conditional on"
+                )
+
+    def _check_verdict(self) -> None:
+        asked, grid = self.verdict, self.grid
+        if asked.gate and asked.against == NONE:
+            raise ValueError("gate is on and against is 'none'; a gate needs a checkpoint to beat")
+        if asked.against not in (PREVIOUS, NONE):
+            require_location(asked.against)
+        steps, _, line = (part.strip() for part in asked.at.partition(","))
+        lines = [f"{eta:g}" for eta in grid.etas]
+        lines += ["sigma-hat"] if grid.sigma_hat else []
+        if asked.at and (steps not in map(str, grid.steps) or line not in lines):
+            raise ValueError(
+                f"at is {asked.at!r}, which is no cell of the grid; give S and eta of one, such as "
+                f"{grid.steps[0]},{lines[0]}"
+            )
+
+    def identity(self, content: str) -> str:
+        """Returns the digest of what is scored, whatever the checkpoint and wherever it is done.
+
+        Args:
+            content: The data set's content digest (`tasks.data.content_of`).
+        """
+        elsewhere = {*values(self.machine), *values(self.verdict), *NOT_SCORED}
+        asked = {name: value for name, value in values(self).items() if name not in elsewhere}
+        place = self.scores.feature_weights  # a file, a folder or a hub id
+        told = file_digest(Path(place)) if Path(place).is_file() else place
+        return digest(asked, content, told)
+
+    def cells(
+        self,
+        n_train: int,
+        prediction_type: str,
+        is_latent: bool = False,
+        prompts: str | None = None,
+    ) -> list[GridCell]:
+        """Returns the grid's cells, by row and then by S, for a checkpoint with T = n_train.
+
+        Args:
+            n_train: T of the checkpoint.
+            prediction_type: The checkpoint's own, used where the request has no other.
+            is_latent: It draws latents, which have no range to clip to.
+            prompts: Digest of its stored prompts, if it is told of a text.
+
+        Raises:
+            ValueError: If a setting cannot be, such as S = 0, S > T or eta = 2.
+        """
+        grid, model = self.grid, self.model
+        if is_latent and grid.clip:
+            raise ValueError("clip is on, and the checkpoint draws latents; clipping is for pixels")
+        kind: Any = model.noise_schedule  # checked above
+        noise = NoiseSpec(kind, n_train) if kind else None
+        rows: list[tuple[Variance, float]] = [("eta", eta) for eta in dict.fromkeys(grid.etas)]
+        rows += [("sigma_hat", 1.0)] if grid.sigma_hat else []
+        cells = []
+        for (variance, eta), scale in product(rows, dict.fromkeys(grid.guidance)):
+            for steps in dict.fromkeys(grid.steps):
+                sampler = SamplerSpec(
+                    steps=steps,
+                    eta=eta,
+                    variance=variance,
+                    spacing=grid.spacing,
+                    prediction_type=model.prediction_type or prediction_type,  # type: ignore[arg-type]  # checked there
+                    # sigma_hat clips as the official code does
+                    clip=grid.clip or (variance == "sigma_hat" and not is_latent),
+                    guidance_scale=scale,
+                )
+                timesteps(n_train, steps, grid.spacing)
+                cells.append(GridCell(sampler, noise, grid.seed, prompts=prompts))
+        return cells
+
+    def shards(self) -> list[tuple[int, int]]:
+        """Returns the image index ranges [start, stop) that cover n_images."""
+        n, size = self.grid.n_images, self.grid.shard_size
+        return [(start, min(start + size, n)) for start in range(0, n, size)]
+
+    def with_images(self, n_images: int) -> GridRequest:
+        """Returns the same grid with another number of images a cell."""
+        return replace(self, grid=replace(self.grid, n_images=n_images))
+
+    @property
+    def line(self) -> str:
+        """What is about to be done, for people."""
+        grid, real = self.grid, self.real
+        n_lines = len(dict.fromkeys(grid.etas)) + bool(grid.sigma_hat)
+        n_cells = n_lines * len(dict.fromkeys(grid.guidance)) * len(dict.fromkeys(grid.steps))
+        of = redacted(self.model.checkpoint) or "the toy model that is trained first"
+        return (
+            f"grid: {n_cells} cells of {grid.n_images} images, by {of}, against "
+            f"{real.dataset} {real.split}, {self.extractor().label} features"
+        )
+
+    def extractor(self) -> ExtractorChoice:
+        scores = self.scores
+        return ExtractorChoice(scores.features, scores.feature_weights, scores.resize)
+
+    def held_out_split(self) -> str | None:
+        """Returns the data set's part that is neither trained on nor, by default, compared to."""
+        real = self.real
+        if real.split == "all":
+            return None
+        there_is = splits_of(real.dataset)
+        others = (s for s in ("test", "val", "validation") if s in there_is and s != real.split)
+        return next(others, None)

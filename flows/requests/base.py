@@ -1,0 +1,63 @@
+"""What the training of the small text-to-image base can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from ddim_core.scorecard_specs import PromptSet
+from ddim_core.text2image_specs import BaseSpec, BaseTrainSpec, JudgeSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseRequest:
+    """The base.
+
+    Raises:
+        ValueError: On construction, for the first parameter that cannot be, with its value.
+    """
+
+    steps: Annotated[int, Field(ge=1, description="Optimiser steps in all.")] = BaseTrainSpec.steps
+    resolution: Annotated[
+        int, Field(ge=8, description="Height and width in pixels, a multiple of 8.")
+    ] = BaseSpec.resolution
+    batch_size: Annotated[int, Field(ge=1, description="Pictures per step.")] = (
+        BaseTrainSpec.batch_size
+    )
+    learning_rate: Annotated[float, Field(gt=0, description="Largest rate.")] = (
+        BaseTrainSpec.learning_rate
+    )
+    guidance: Annotated[float, Field(ge=0, description="Of the pictures that are judged.")] = 2.0
+    picture_steps: Annotated[int, Field(ge=1, description="Their sampling steps.")] = 25
+    judge_steps: Annotated[int, Field(ge=1, description="Training steps of the judge.")] = (
+        JudgeSpec.steps
+    )
+    output: Annotated[
+        str, Field(description="Folder that it is copied to; empty: below DDIM_DATA.")
+    ] = ""
+    seed: Annotated[int, Field(ge=0, description="Keys weights, batches and noise.")] = 0
+
+    def __post_init__(self) -> None:
+        self.training()
+        JudgeSpec(resolution=self.resolution, steps=self.judge_steps)
+        PromptSet(
+            role="held-out", prompts=("",), steps=self.picture_steps, guidance=self.guidance,
+            resolution=self.resolution, seed=0,
+        )  # fmt: skip
+
+    def training(self) -> BaseTrainSpec:
+        """Returns how the base is trained."""
+        return BaseTrainSpec(
+            model=BaseSpec(resolution=self.resolution, seed=self.seed),
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+        )
+
+    @property
+    def line(self) -> str:
+        """What is about to be done, for people."""
+        return f"train-base: {self.steps} steps at {self.resolution} pixels, then its judge"

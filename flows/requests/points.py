@@ -1,0 +1,85 @@
+"""What the flow of points in the plane can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from ddim_core.point_specs import PointSet, PointTrainSpec
+from ddim_core.schedule import NoiseSchedule, timesteps
+from ddim_core.schedule_lint import by_steps, lint
+from ddim_core.specs import SamplerSpec
+from flows.requests.flat import Without
+from flows.requests.images import Etas, Machine, SpacingChoice, Steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointRequest:
+    """The points.
+
+    Raises:
+        ValueError: On construction, for the first parameter that cannot be, with its value.
+    """
+
+    dataset: Annotated[
+        PointSet,
+        Field(description="swiss-roll, moons, circles, s-curve, checkerboard or gaussians."),
+    ] = "swiss-roll"
+    steps: Steps = (10, 20, 50, 100)
+    etas: Etas = (0.0, 0.5, 1.0)
+    spacing: SpacingChoice = "uniform"
+    n_points: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Points per sample; Chamfer distances compare only at one number of them.",
+        ),
+    ] = 2048
+    seed: Annotated[int, Field(ge=0, description="Of the first training.")] = 0
+    train_seeds: Annotated[
+        int, Field(ge=1, description="Models to train, with seeds `seed`, `seed` + 1, ...")
+    ] = 1
+    sampling_seeds: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Samples per model and setting, each compared to its own fresh points.",
+        ),
+    ] = 5
+    train_steps: Annotated[int, Field(ge=1, description="Training steps of a model.")] = 5000
+    machine: Annotated[Machine, Without(("batch_size", "device"))]
+
+    def __post_init__(self) -> None:
+        if not self.etas:
+            raise ValueError("etas is empty; give at least one number")
+        n_train = self.trainings()[0].noise.n_train
+        for sampler in self.samplers():
+            timesteps(n_train, sampler.steps, sampler.spacing)
+
+    def trainings(self) -> list[PointTrainSpec]:
+        """Returns how each model is trained; they differ in their seed."""
+        seeds = range(self.seed, self.seed + self.train_seeds)
+        return [PointTrainSpec(self.dataset, steps=self.train_steps, seed=s) for s in seeds]
+
+    def samplers(self) -> list[SamplerSpec]:
+        """Returns the sampler settings, by eta and then by S."""
+        return [
+            SamplerSpec(steps=steps, eta=eta, spacing=self.spacing)
+            for eta in dict.fromkeys(self.etas)
+            for steps in dict.fromkeys(self.steps)
+        ]
+
+    def findings(self) -> list[str]:
+        """Says where the steps taken differ from those asked for."""
+        schedule = NoiseSchedule.from_spec(self.trainings()[0].noise)
+        return by_steps((s.steps, found) for s in self.samplers() for found in lint(schedule, s))
+
+    @property
+    def line(self) -> str:
+        """What is about to be done, for people."""
+        return (
+            f"swiss-roll: {self.train_seeds} models of {self.dataset}, {self.train_steps} steps "
+            f"each, and {len(self.samplers())} settings with {self.sampling_seeds} samples each"
+        )
