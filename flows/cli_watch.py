@@ -77,10 +77,10 @@ def _require_sources(sources: list[str]) -> None:
 
 
 def _look(asked: dict[str, Any]) -> None:
-    from flows.checkpoint_watch import checkpoint_watch
+    from flows.running import run
     from tasks.sources import listed_sources
 
-    seen = checkpoint_watch(**asked)
+    seen = run("checkpoint_watch", asked)
     if not seen:
         typer.echo(f"no checkpoint in {', '.join(asked['sources'] or listed_sources())}")
     for one in seen:
