@@ -213,7 +213,7 @@ WING = {
         "from . import frechet\n\ny = frechet.distance(1)\n",
         "from ..inner.frechet import distance as d\n\ny = d(1)\n",
         "from .. import inner\n\ny = inner.frechet.distance(1)\n",
-        "def f():\n    from ddim_core.made_wing.inner import frechet\n    return frechet.distance\n",
+        "def f():\n    from ddim_core.made_wing.inner import frechet\n    return frechet\n",
     ],
 )
 def test_every_way_of_importing_is_followed_into_sub_packages(write: Write, text: str) -> None:
