@@ -26,6 +26,7 @@ from flows.progress import GridProgress
 from flows.request import PREVIOUS, USUAL_ETAS, GridRequest
 from flows.runners import ONE_TASK_A_CORE, task_runner
 from flows.verdict import conclude, judge_grid, settle_baseline
+from tasks.mlflow_address import why_not_logged
 from tasks.report import publish_report, render_report
 from tasks.store import StoreError, check_writable
 from tasks.table import cell_digest, write_row
@@ -289,5 +290,5 @@ def _report(
     complete = len(rows) == len(inputs.cells)
     tracked = track_grid(grid, rows, report, complete, return_state=True)
     if not tracked.is_completed():
-        progress.say(f"MLflow could not be reached, the grid is not logged: {tracked.message}")
+        progress.say(f"{why_not_logged()}, the grid is not logged: {tracked.message}")
     return place

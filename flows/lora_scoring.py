@@ -21,6 +21,7 @@ from tasks.lora_inputs import embed_prompts, encode_latents
 from tasks.lora_report import publish_lora_report, render_lora_report
 from tasks.lora_table import lora_rows, write_lora_rows
 from tasks.lora_validation import validation_curve
+from tasks.mlflow_address import why_not_logged
 from tasks.scorecard import score_pictures, thumbnails
 from tasks.scored_pictures import draw_prompts
 from tasks.store import ArtifactRef
@@ -179,7 +180,7 @@ def _report(
     place = publish_lora_report(record["name"], report, rows)
     tracked = track_scorecard(record["name"], rows, report, return_state=True)
     if not tracked.is_completed():
-        get_run_logger().warning("MLflow could not be reached: %s", tracked.message)
+        get_run_logger().warning("%s: %s", why_not_logged(), tracked.message)
     return {
         "report": place,
         "table": table,

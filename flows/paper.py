@@ -30,6 +30,7 @@ from tasks.explore import (
     require_unconditional,
     x0_sequence,
 )
+from tasks.mlflow_address import why_not_logged
 from tasks.paper_report import error_text, publish_paper_report, read_rows, render_paper_report
 from tasks.sample import sample_shard
 from tasks.store import check_writable
@@ -259,7 +260,7 @@ def _report(
         name, rows, reconstructions, report, complete=not failures, return_state=True
     )
     if not tracked.is_completed():
-        _say(f"MLflow could not be reached, the run is not logged: {tracked.message}")
+        _say(f"{why_not_logged()}, the run is not logged: {tracked.message}")
     return str(place)
 
 

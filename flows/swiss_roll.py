@@ -18,6 +18,7 @@ from ddim_core.specs import Execution, GridCell, SamplerSpec, Spacing
 from flows import waiting
 from flows.point_request import PointRequest
 from flows.runners import ONE_TASK_A_CORE, task_runner
+from tasks.mlflow_address import why_not_logged
 from tasks.point_model import train_point_model
 from tasks.point_report import publish_point_report, render_point_report
 from tasks.point_score import score_floor, score_generated
@@ -186,7 +187,7 @@ def _report(request: PointRequest, landed: list[SettingFutures], rows: list[dict
         _say(sentence)
     tracked = track_points(name, rows, report, return_state=True)
     if not tracked.is_completed():
-        _say(f"MLflow could not be reached, the run is not logged: {tracked.message}")
+        _say(f"{why_not_logged()}, the run is not logged: {tracked.message}")
     return str(place)
 
 

@@ -100,7 +100,6 @@ def _name(state: str) -> str:
 def _comparable(cells: list[str]) -> str:
     """The digest of the rows, of whatever checkpoint, that the verdict and its page are made of."""
     from tasks.cell_rows import read_rows
-
     from tasks.verdict import history, plain_rows
 
     found, damaged = history(plain_rows(read_rows(cells).frame))

@@ -26,6 +26,7 @@ from flows.race_request import first_images, race_request, usual_budget
 from flows.request import USUAL_ETAS, GridRequest
 from flows.runners import ONE_TASK_A_CORE, task_runner
 from tasks.allocation_report import publish_allocation, render_allocation
+from tasks.mlflow_address import why_not_logged
 from tasks.store import check_writable
 from tasks.table import write_row
 from tasks.tracking import track_grid
@@ -122,7 +123,7 @@ def _run(request: GridRequest, confidence: float, budget: int | None, goal: Goal
             progress.say(sentence)
         tracked = track_grid(name, rows, report, not race.failures, return_state=True)
         if not tracked.is_completed():
-            progress.say(f"MLflow could not be reached, nothing is logged: {tracked.message}")
+            progress.say(f"{why_not_logged()}, nothing is logged: {tracked.message}")
     if race.failures:
         failed = "; ".join(race.failures.values())
         raise CellsFailedError(

@@ -19,11 +19,14 @@ import pytest
 from grids import PROJECT
 from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.exceptions import PrefectHTTPStatusError
 from safetensors.torch import load_file, save_file
+from strangers import assert_closed_to_strangers, tried_by_a_page
 
 pytestmark = pytest.mark.timeout(600)
 WITHIN = 240.0  # seconds for any one thing to happen; most of it are the imports of a new process
-SERVED_BY = ("PREFECT_API_URL", "PREFECT_HOME", "MLFLOW_TRACKING_URI")
+SERVED_BY = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_HOME", "MLFLOW_TRACKING_URI",
+             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS")  # fmt: skip
 GRID = "{steps: [2], etas: [0.0, 1.0], sigma_hat: false, n_images: 60, features: pixels}"
 WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")
 
@@ -42,8 +45,16 @@ class Served:
     def incoming(self) -> Path:
         return self.data / "incoming"
 
+    @property
+    def auth(self) -> str:
+        return (self.data / "prefect-password").read_text()
+
+    def client(self) -> SyncPrefectClient:
+        return SyncPrefectClient(self.api, auth_string=self.auth)
+
     def prefect(self, *words: str) -> None:
-        environment = {**os.environ, "PREFECT_API_URL": self.api}
+        told = {"PREFECT_API_URL": self.api, "PREFECT_API_AUTH_STRING": self.auth}
+        environment = {**os.environ, **told}
         subprocess.run(
             [sys.executable, "-m", "prefect", *words], cwd=self.folder, env=environment,
             check=True, capture_output=True, timeout=120,
@@ -51,13 +62,13 @@ class Served:
 
     def runs(self, flow: str) -> list[Any]:
         """The flow runs of a flow that were started, oldest first."""
-        with SyncPrefectClient(self.api) as client:
+        with self.client() as client:
             flow_id = client.read_flow_by_name(flow).id if _known(client, flow) else None
             runs = [r for r in client.read_flow_runs() if r.flow_id == flow_id]
         return sorted((r for r in runs if r.start_time), key=lambda r: r.start_time)
 
     def artifacts(self) -> set[str]:
-        with SyncPrefectClient(self.api) as client:
+        with self.client() as client:
             return {artifact.key for artifact in client.read_artifacts()}
 
 
@@ -141,7 +152,13 @@ def test_served_grids_run_and_dropped_checkpoints_are_scored_and_judged_once(
     served: Served, toy: str, tmp_path: Path
 ) -> None:
     said = iter(served.process.stdout.readline, "")  # type: ignore[union-attr]
-    assert any("Ctrl-C stops all of it" in line for line in said), "make serve has ended"
+    told = list(iter(lambda: next(said, "it has ended"), "Ctrl-C stops all of it.\n"))
+    assert any(f"PREFECT_API_AUTH_STRING={served.auth}" in line for line in told), told
+    assert_closed_to_strangers(served.api, served.mlflow, served.auth)
+    assert_a_run_can_be_given_no_command(served)
+    assert_found_by_ddim_alone(served)
+    if shutil.which("chromium"):  # which .ci/run installs
+        assert_closed_to_a_page_of_another_origin(served)
 
     drop(served, toy, "step-1")
     (first,) = until("a grid", lambda: finished(served.runs("fid-grid"), 1))
@@ -193,10 +210,49 @@ def test_served_grids_run_and_dropped_checkpoints_are_scored_and_judged_once(
     until("two looks", lambda: finished(served.runs("checkpoint-watch"), looked + 2))
     assert len(served.runs("fid-grid")) == 3
 
+    assert open_to_others(served.data) == []
     served.process.send_signal(signal.SIGINT)
     assert served.process.wait(60) == 0
+    assert not (served.data / "serve.json").exists()
     assert not _is_open(served.api)
     assert not _is_open(served.mlflow)
+
+
+def assert_a_run_can_be_given_no_command(served: Served) -> None:
+    with served.client() as client:
+        deployment = client.read_deployment_by_name("fid-grid/fid-grid")
+        for planted in ({"command": "id"}, {"env": {"PYTHONSTARTUP": "/x"}}, {"env.PATH": "/x"},
+                        {"working_dir": "/"}):  # fmt: skip
+            with pytest.raises(PrefectHTTPStatusError, match=r"4\d\d"):
+                client.create_flow_run_from_deployment(deployment.id, job_variables=planted)
+
+
+def assert_found_by_ddim_alone(served: Served) -> None:
+    """A command in another terminal uses these servers with no export, and no stale note."""
+    look = "import os; from flows.server import begin_server; print(begin_server().process)"
+    look += "; print(os.environ['PREFECT_API_URL'], os.environ['MLFLOW_TRACKING_URI'])"
+    environment = {k: v for k, v in os.environ.items() if k not in SERVED_BY}
+    found = subprocess.run(
+        [sys.executable, "-c", look], cwd=served.folder, check=True, text=True,
+        env={**environment, "DDIM_DATA": str(served.data)}, capture_output=True,
+    ).stdout.split()  # fmt: skip
+    assert found == ["None", served.api, served.mlflow]
+
+
+def open_to_others(data: Path) -> list[str]:
+    """What of our making others than its owner may read or enter."""
+    return [str(p) for p in [data, *data.rglob("*")] if p.lstat().st_mode & 0o077]
+
+
+def assert_closed_to_a_page_of_another_origin(served: Served) -> None:
+    tried = tried_by_a_page(served.api, served.mlflow, served.auth)
+    assert len(tried) >= 12
+    assert {name: told for name, told in tried.items() if told != "refused"} == {}
+    with served.client() as client:
+        assert [run for run in client.read_flow_runs() if run.name == "planted"] == []
+        assert client.read_automations_by_name("planted") == []
+    experiments = MlflowClient(served.mlflow).search_experiments()
+    assert "planted" not in {experiment.name for experiment in experiments}
 
 
 def finished(runs: list[Any], n: int) -> list[Any]:
