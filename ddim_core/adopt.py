@@ -25,6 +25,7 @@ from ddim_core.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
 from ddim_core.digest import file_digest
 from ddim_core.fitting import require_fit, require_sane, require_schedule, require_unshifted
 from ddim_core.foreign import NO_SCHEDULE, adopt_file, step_in_name
+from ddim_core.scheduler_config import require_undistilled, with_class
 from ddim_core.settings import read_settings
 from ddim_core.shards import SHARDS_INDEX, read_shards, shards_in
 from ddim_core.specs import Weights
@@ -251,8 +252,7 @@ def _require_parts(files: Mapping[str, Path]) -> None:
 def _write_pipeline_ends(files: Mapping[str, Path], out: Path, record: dict[str, Any]) -> None:
     """Copies index and scheduler, or makes those of a DDPM where a training has none yet."""
     if SCHEDULER in files:
-        require_schedule(read_settings(files[SCHEDULER]))
-        _copy(files, out, SCHEDULER)
+        _write_scheduler(files, out)
     elif INDEX not in files:
         (out / SCHEDULER).parent.mkdir(parents=True)
         scheduler = {"_class_name": "DDPMScheduler", "num_train_timesteps": 1000}
@@ -269,6 +269,21 @@ def _write_pipeline_ends(files: Mapping[str, Path], out: Path, record: dict[str,
         _copy(files, out, INDEX)
     else:
         (out / INDEX).write_text(json.dumps(kept, indent=2) + "\n")
+
+
+def _write_scheduler(files: Mapping[str, Path], out: Path) -> None:
+    """Copies the scheduler; the class that diffusers would open it with is named where it tells."""
+    told = read_settings(files[SCHEDULER])
+    require_schedule(told)
+    index = read_settings(files[INDEX]) if INDEX in files else {}
+    network = next(files[n] for n in ("unet/config.json", "unet_ema/config.json") if n in files)
+    require_undistilled(index, read_settings(network))
+    opened = with_class(told, index)
+    if "_class_name" not in told or opened == told:  # the index, which stays, says it too
+        _copy(files, out, SCHEDULER)
+    else:
+        (out / SCHEDULER).parent.mkdir(parents=True)
+        (out / SCHEDULER).write_text(json.dumps(opened, indent=2) + "\n")
 
 
 def _without_unused(name: str, value: Any) -> Any:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import HeunDiscreteScheduler, StableDiffusionPipeline
 from material import STEP, noise_pictures, small_job
 
-from ddim_core.lora_base import load_tokenizers, locate_base, own_resolution, size_step
+from ddim_core.lora_base import (
+    load_noise_scheduler,
+    load_tokenizers,
+    locate_base,
+    own_resolution,
+    size_step,
+)
 from ddim_core.lora_batches import EMPTY_PROMPT, Group, draws
 from ddim_core.lora_latents import bucket_sizes, encode_latents, nearest_size
 from ddim_core.lora_specs import LatentSpec, LoraSpec
@@ -156,3 +164,19 @@ def test_a_folder_that_is_no_stable_diffusion_is_refused(tmp_path: Path) -> None
     (tmp_path / "model_index.json").write_text('{"_class_name": "DDPMPipeline"}')
     with pytest.raises(ValueError, match="is a DDPMPipeline; a base must be one of"):
         locate_base(str(tmp_path))
+
+
+def test_a_base_whose_scheduler_is_silent_on_its_betas_is_trained_on_its_classs(
+    base: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(base, tmp_path / "base")
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "scheduler" / "scheduler_config.json").write_text("{}")
+    index["scheduler"] = ["diffusers", "HeunDiscreteScheduler"]
+    (copy / "model_index.json").write_text(json.dumps(index))
+    expected = HeunDiscreteScheduler().alphas_cumprod
+    assert torch.equal(load_noise_scheduler(copy).alphas_cumprod, expected)
+    index["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+    (copy / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler, has no betas"):
+        load_noise_scheduler(copy)

@@ -26,9 +26,13 @@ DETERMINISTIC = ("DDIMScheduler", "EulerDiscreteScheduler", "HeunDiscreteSchedul
                  "KDPM2DiscreteScheduler", "LMSDiscreteScheduler", "PNDMScheduler",
                  "DEISMultistepScheduler", "DPMSolverMultistepScheduler",
                  "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler")  # fmt: skip
+END = {"final_sigmas_type": "sigma_min"}
 SDE = [
     ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
-    ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver", "solver_order": 1}),
+    (
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "sde-dpmsolver", **END},
+    ),
     ("DPMSolverSinglestepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
 ]
 
