@@ -81,16 +81,20 @@ def require_fit(
         ValueError: If the configuration is absurd or describes no network, or a weight is missing,
             left over or of another shape.
     """
+    require_same_weights(laid_out(network_class, config, where).state_dict(), state, where)
+
+
+def laid_out(network_class: Any, config: Mapping[str, Any], where: str) -> Any:
+    """Returns the network of a configuration, without memory; see `require_fit`."""
     require_sane(config, where)
     try:
         with torch.device("meta"):
-            network = network_class.from_config(dict(config))
+            return network_class.from_config(dict(config))
     except Exception as error:  # a configuration can be wrong in every way
         raise ValueError(
             f"the configuration of {where} describes no {network_class.__name__}: "
             f"{first_line(error)}"
         ) from error
-    require_same_weights(network.state_dict(), state, where)
 
 
 def require_same_weights(
