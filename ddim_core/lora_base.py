@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 from ddim_core.digest import digest, file_digest
 from ddim_core.loading import LOADING
 from ddim_core.scheduler_config import BETAS, class_defaults
+from ddim_core.text_length import fit_length
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
@@ -103,11 +104,14 @@ def load_text_encoders(folder: Path) -> list[Any]:
 
 
 def load_tokenizers(folder: Path) -> list[Any]:
-    """Returns the tokenizers that belong to the text encoders."""
+    """Returns the tokenizers that belong to the text encoders, each as long as its encoder."""
     with LOADING:
         return [
-            _class_of(folder, part).from_pretrained(folder / part, local_files_only=True)
-            for part in ("tokenizer", "tokenizer_2")
+            fit_length(
+                _class_of(folder, part).from_pretrained(folder / part, local_files_only=True),
+                int(_config(folder, encoder)["max_position_embeddings"]),
+            )
+            for part, encoder in (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
             if (folder / part).is_dir()
         ]
 
@@ -139,6 +143,10 @@ def load_pipeline(folder: Path, device: str = "cpu") -> Any:
         pipeline = DiffusionPipeline.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **given
         )
+    for part, encoder in (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")):
+        if getattr(pipeline, part, None) is not None:
+            longest = getattr(pipeline, encoder).config.max_position_embeddings
+            fit_length(getattr(pipeline, part), longest)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
