@@ -15,6 +15,7 @@ from tiny_base import MAX_TOKENS
 
 from ddim_core.lora_base import (
     load_noise_scheduler,
+    load_pipeline,
     load_tokenizers,
     locate_base,
     own_resolution,
