@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddim_core.scheduler_config import settled
 from ddim_core.untrusted import first_line
 
 MOST = 2**17  # of any whole number in a network's configuration
 MOST_LAYERS = 128
 MOST_TIMESTEPS = 10**6
-# Their configurations need not say a beta_schedule: it has the same default.
-DEFAULT_SCHEDULERS = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler")
 # Names that diffusers gave to attention weights before its version 0.17, and still reads.
 OLD_NAMES = {
     ".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0.",
@@ -51,12 +50,7 @@ def require_schedule(config: Mapping[str, Any]) -> None:
         ValueError: If it is not, or a number in it is absurd.
     """
     require_sane(config, "scheduler_config.json")
-    says = config.get("beta_schedule") or config.get("trained_betas")
-    if config.get("_class_name", DEFAULT_SCHEDULERS[0]) not in DEFAULT_SCHEDULERS and not says:
-        raise ValueError(
-            f"the scheduler is a {config['_class_name']} without beta_schedule; its network is no "
-            "DDPM (variance exploding, flow matching and consistency models are not sampled)"
-        )
+    settled(config)
     if config.get("use_flow_sigmas"):
         raise ValueError("use_flow_sigmas is on in scheduler_config.json; a DDPM has it off")
 
@@ -87,16 +81,20 @@ def require_fit(
         ValueError: If the configuration is absurd or describes no network, or a weight is missing,
             left over or of another shape.
     """
+    require_same_weights(laid_out(network_class, config, where).state_dict(), state, where)
+
+
+def laid_out(network_class: Any, config: Mapping[str, Any], where: str) -> Any:
+    """Returns the network of a configuration, without memory; see `require_fit`."""
     require_sane(config, where)
     try:
         with torch.device("meta"):
-            network = network_class.from_config(dict(config))
+            return network_class.from_config(dict(config))
     except Exception as error:  # a configuration can be wrong in every way
         raise ValueError(
             f"the configuration of {where} describes no {network_class.__name__}: "
             f"{first_line(error)}"
         ) from error
-    require_same_weights(network.state_dict(), state, where)
 
 
 def require_same_weights(

@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, VQModel
 from torch import Tensor
 
 from ddim_core.batches import in_fixed_batches
+from ddim_core.text_length import fit_length
 
 DECODERS: dict[str, Any] = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
 FOLDERS = ("vae", "vqvae")
@@ -125,8 +126,7 @@ def load_prompt_encoder(folder: Path, device: str) -> PromptEncoder:
         folder / "tokenizer", local_files_only=True, trust_remote_code=False
     )
     longest = text_encoder.config.max_position_embeddings
-    if tokenizer.model_max_length > longest:  # what is not set is 1e30
-        tokenizer.model_max_length = longest
+    fit_length(tokenizer, longest)
     return PromptEncoder(tokenizer, text_encoder.eval().requires_grad_(False).to(device))
 
 

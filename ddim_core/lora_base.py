@@ -14,6 +14,8 @@ from transformers.utils import logging as transformers_logging
 
 from ddim_core.digest import digest, file_digest
 from ddim_core.loading import LOADING
+from ddim_core.scheduler_config import BETAS, class_defaults
+from ddim_core.text_length import fit_length
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
@@ -102,11 +104,14 @@ def load_text_encoders(folder: Path) -> list[Any]:
 
 
 def load_tokenizers(folder: Path) -> list[Any]:
-    """Returns the tokenizers that belong to the text encoders."""
+    """Returns the tokenizers that belong to the text encoders, each as long as its encoder."""
     with LOADING:
         return [
-            _class_of(folder, part).from_pretrained(folder / part, local_files_only=True)
-            for part in ("tokenizer", "tokenizer_2")
+            fit_length(
+                _class_of(folder, part).from_pretrained(folder / part, local_files_only=True),
+                int(_config(folder, encoder)["max_position_embeddings"]),
+            )
+            for part, encoder in (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
             if (folder / part).is_dir()
         ]
 
@@ -115,9 +120,16 @@ def load_noise_scheduler(folder: Path) -> DDPMScheduler:
     """Returns the schedule that the base was trained on.
 
     Raises:
-        ValueError: If it predicts neither the noise nor v.
+        ValueError: If it has no betas, or the base predicts neither the noise nor v.
     """
-    scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
+    told = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    named = json.loads((folder / "model_index.json").read_text())["scheduler"][1]
+    defaults = class_defaults(named)
+    if defaults is not None and "beta_schedule" not in defaults:
+        raise ValueError(f"the base's scheduler, {named}, has no betas; a LoRA is trained on these")
+    # DDPMScheduler has defaults of its own: what is not told is what the base's class takes.
+    betas = {name: value for name, value in (defaults or {}).items() if name in BETAS}
+    scheduler = DDPMScheduler.from_config({**betas, **told})
     kind = scheduler.config.prediction_type
     if kind not in ("epsilon", "v_prediction"):
         raise ValueError(f"the base predicts {kind!r}; it must predict epsilon or v_prediction")
@@ -131,6 +143,10 @@ def load_pipeline(folder: Path, device: str = "cpu") -> Any:
         pipeline = DiffusionPipeline.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **given
         )
+    for part, encoder in (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")):
+        if getattr(pipeline, part, None) is not None:
+            longest = getattr(pipeline, encoder).config.max_position_embeddings
+            fit_length(getattr(pipeline, part), longest)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,12 @@ from ddim_core.settings import read_settings
 from ddim_core.untrusted import read_weights
 
 SHARDS_INDEX = ".index.json"
+OF_INDEX = re.compile(r"\.index(\.[\w-]+)?\.json$")  # diffusers puts a variant before .json
+
+
+def is_index(path: Path) -> bool:
+    """Tells an index by its name."""
+    return OF_INDEX.search(path.name) is not None
 
 
 def shards_in(index: Path) -> list[Path]:

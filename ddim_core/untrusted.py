@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -38,6 +39,13 @@ TORCH_CLASSES = (
 )  # fmt: skip
 
 
+# Numbers of NumPy, such as a step or a loss beside the weights, by the names of its versions.
+SCALARS = frozenset(
+    {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
+)  # fmt: skip
+NUMPY_NAMES = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+
+
 class Inert:
     """What stands for a pickled module: its attributes as plain data."""
 
@@ -45,6 +53,27 @@ class Inert:
         if not isinstance(state, dict):
             raise pickle.UnpicklingError(f"the state of a module is a {type(state).__name__}")
         self.__dict__.update({str(name): value for name, value in state.items()})
+
+
+class ScalarType:
+    """What stands for numpy.dtype in a pickle: the name of a plain number's format."""
+
+    def __init__(self, code: str, *_flags: Any) -> None:
+        if code not in SCALARS:
+            raise pickle.UnpicklingError(f"a number beside the weights is of type {code!r}")
+        self.code = code
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1] if isinstance(state, tuple) and len(state) > 1 else "|"
+
+
+def plain_number(kind: Any, data: Any) -> float:
+    """What stands for numpy's scalar in a pickle: Python's own number of those bytes."""
+    size = int(kind.code[1:]) if isinstance(kind, ScalarType) else -1
+    if not isinstance(data, bytes) or len(data) != size or kind.order not in ("<", "|", "="):
+        raise pickle.UnpicklingError("a number beside the weights is not whole")
+    number: float = np.frombuffer(data, dtype=f"<{kind.code}")[0].item()
+    return number
 
 
 def read_weights(path: Path) -> Any:
@@ -168,6 +197,7 @@ def _check_archive(path: Path) -> None:
 def _load_pickle(path: Path) -> Any:
     inert: list[Any] = [(Inert, f"{m}.{name}") for m in COURSE_MODULES for name in COURSE_CLASSES]
     inert += [(Inert, f"torch.nn.modules.{name}") for name in TORCH_CLASSES]
+    inert += [(plain_number, name) for name in NUMPY_NAMES] + [(ScalarType, "numpy.dtype")]
     # An open file, since torch goes by the name of a path.
     with (
         path.open("rb") as file,

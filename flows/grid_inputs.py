@@ -14,7 +14,7 @@ from flows.request import GridRequest
 from flows.toy import training_split
 from flows.train_toy import submit_training
 from tasks.addresses import name_of
-from tasks.captions import prompts_for
+from tasks.captions import cut_prompts, prompts_for
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
 from tasks.data import content_of, notes_on, prepare_data
 from tasks.embed import embed_images
@@ -101,6 +101,8 @@ def prepare(request: GridRequest) -> GridInputs:
     cells = _cells(request, checkpoint, prompts)
     notes = notes_on(reference_images, *([held_out] if held_out else []))
     findings = [*checkpoint["assumed"], *lint_schedule(checkpoint["ref"], cells)]
+    if prompts and (cut := cut_prompts(checkpoint["ref"], prompts)):
+        findings.append(cut)
     return GridInputs(
         checkpoint, cells, reference_images, reference, extractor, floor, notes, findings
     )

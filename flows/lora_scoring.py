@@ -14,6 +14,7 @@ from ddim_core.specs import Execution
 from ddim_core.text2image_specs import JudgeSpec
 from flows.lora_request import LoraPlan
 from flows.lora_scored_sets import ScoredSet
+from flows.lora_training import warn_of_length
 from tasks.embedded import held_out_folder
 from tasks.emoji_judge import train_emoji_judge
 from tasks.lora_data import captions_of, data_content, data_place, prepare_captioned
@@ -118,6 +119,7 @@ def score_lora(
     """
     if len(asked.scales) == 1 or not sets:
         return {"report": None, "table": None, "scorecard": [], "reading": []}
+    warn_of_length([text for scored in sets for text in scored.asked.prompts], plan)
     batch_size = EMBEDDED_BATCH if asked.judged else BATCH
     execution = Execution(device=plan.execution.device, batch_size=batch_size, threads=1)
     extractor: Any = (

@@ -14,6 +14,7 @@ from tasks.lora_data import captions_of
 from tasks.lora_export import export_lora
 from tasks.lora_inputs import embed_prompts, encode_latents
 from tasks.lora_pictures import validation_pictures
+from tasks.lora_words import check_length
 from tasks.store import ArtifactRef
 from tasks.tracking_lora import track_lora
 
@@ -34,6 +35,8 @@ def train_and_export(
         `class_data`, `base`, `base_digests`, `folder` (where the files, pictures and the model card
         lie), `mlflow_run`.
     """
+    captions = captions_of(data) + (captions_of(class_data) if class_data else [])
+    warn_of_length([*captions, *plan.validation_prompts], plan)
     training = _train(plan, data, class_data)
     prompt = captions_of(data)[0]
     validation = _validate(plan, training)
@@ -60,6 +63,12 @@ def train_and_export(
     folder = write_card(record, plan.spec, plan.latents, plan.pictures, plan.data_licence)
     run = track_lora(record, plan.spec, plan.latents, folder)
     return record | {"folder": folder, "mlflow_run": run}
+
+
+def warn_of_length(prompts: list[str], plan: LoraPlan) -> None:
+    """Says, once, how many prompts are longer than the base's text encoder reads."""
+    if warning := check_length(prompts, plan.location):
+        get_run_logger().warning(warning)
 
 
 def _train(plan: LoraPlan, data: ArtifactRef, class_data: ArtifactRef | None) -> dict[str, Any]:

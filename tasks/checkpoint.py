@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any, TypedDict
@@ -10,6 +9,7 @@ from typing import Any, TypedDict
 from prefect import task
 
 from ddim_core.adopt import source_digest, source_files
+from ddim_core.checkpoint import scheduler_config
 from ddim_core.schedule import NoiseSchedule
 from ddim_core.schedule_lint import by_steps, lint
 from ddim_core.specs import GridCell, Weights
@@ -101,5 +101,6 @@ def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
 
 def _scheduler_config(checkpoint: ArtifactRef) -> dict[str, Any] | None:
     """What diffusers would sample with; None where the checkpoint came without it."""
-    path = store.get_folder(checkpoint) / "scheduler" / "scheduler_config.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    folder = store.get_folder(checkpoint)
+    there = (folder / "scheduler" / "scheduler_config.json").is_file()
+    return scheduler_config(folder) if there else None
