@@ -161,8 +161,8 @@ def array_source(path: Path) -> ArraySource:
     if not images:
         there_is = ", ".join(f"{k} {h.dtype} {list(h.shape)}".strip() for k, h in headers.items())
         raise ValueError(
-            f"{printable(path.name)} holds {printable(there_is) or 'nothing'}; it must hold images: "
-            "uint8, or floats in [0, 1] or [-1, 1], of shape [n, h, w, c], [n, c, h, w] or [n, h, w]"
+            f"{printable(path.name)} holds {printable(there_is) or 'nothing'}; it must hold images "
+            "[n, h, w, c], [n, c, h, w] or [n, h, w]: uint8, or floats in [0, 1] or [-1, 1]"
         )
     by_split = {ALL: images[0]} if len(images) == 1 else _by_split(images)
     if len(by_split) < len(images):

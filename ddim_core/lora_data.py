@@ -130,9 +130,11 @@ def read_captioned(place: Path) -> list[Captioned]:
         if bare := [where for where, _, _, caption in rows if caption is None]:
             beside = getattr(source, "sidecars", {})
             without = [w for w in bare if PurePosixPath(w) not in beside] or bare
+            listed = [listing.as_posix() for listing in getattr(source, "listings", ())]
+            lacks = "no text in " + named(listed) if listed else "no .txt file beside it"
             raise ValueError(
-                f"{source.name} has no {METADATA}, and {named(without)} has no .txt file beside "
-                "it; every image needs a caption"
+                f"{source.name} has {'no text' if listed else 'no ' + METADATA}, and "
+                f"{named(without)} has {lacks}; every image needs a caption"
             )
         items += [_item(where, name, read, caption or "") for where, name, read, caption in rows]
     if not items:

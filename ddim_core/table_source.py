@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ddim_core.captions import CAPTION_KEYS, METADATA, caption_of
 from ddim_core.digest import digest, file_digest
@@ -21,6 +20,7 @@ from ddim_core.file_tree import FolderTree, licence_of, read_regular
 from ddim_core.folder_source import is_image
 from ddim_core.plain_files import walk
 from ddim_core.sources import ALL, Row, named, printable
+from ddim_core.table_file import ROWS_AT_ONCE, schema_of, sound, table_of
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 SAVED_TO_DISK = frozenset({"dataset_dict.json", "state.json"})
@@ -29,12 +29,7 @@ KNOWN_SUFFIXES = TABLES | {".json", ".md"}  # of a folder that `datasets` wrote
 LABELS = ("label", "labels", "fine_label")
 TEXTS = (pa.types.is_string, pa.types.is_large_string)
 MOST_CLASSES = 10_000
-ROWS_AT_ONCE = 256
-MAX_BYTES = 2**36  # unpacked; a Parquet file of a kilobyte can claim any number of them
-LEAST_LIMIT, MOST_UNPACKED = 2**28, 100  # bytes, and times the length of a file
-PIECE = 2**28  # bytes unpacked at once
 SHARD = re.compile(r"-\d+-of-\d+$")
-ARROW_STREAM = b"\xff\xff\xff\xff"  # how every such stream begins
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,72 +161,9 @@ def file_source(path: Path) -> TableSource:
         licence="",
         splits=(SHARD.sub("", printable(path.stem)),),
         identity=file_digest(path),
-        schema=_sound(path, _schema_of),
-        load=lambda _: _sound(path, _table_of),
+        schema=sound(path, schema_of),
+        load=lambda _: sound(path, table_of),
     )
-
-
-def _sound(path: Path, read: Callable[[Path], Any]) -> Any:
-    try:
-        return read(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{printable(path.name)} cannot be read as a table: {reason}") from error
-
-
-def _schema_of(path: Path) -> pa.Schema:
-    return pq.read_schema(path) if path.suffix.lower() == ".parquet" else _table_of(path).schema
-
-
-def _table_of(path: Path) -> pa.Table:
-    if path.suffix.lower() == ".parquet":
-        claimed = pq.read_metadata(path)
-        size = sum(claimed.row_group(i).total_byte_size for i in range(claimed.num_row_groups))
-        if size > MAX_BYTES:
-            raise ValueError(f"it unpacks to {size} bytes; at most {MAX_BYTES} are read")
-        _within_limit(path, _parquet_pieces(path))
-        table = pq.read_table(path, page_checksum_verification=True)
-    else:
-        with path.open("rb") as file:
-            streamed = file.read(len(ARROW_STREAM)) == ARROW_STREAM
-            file.seek(0)
-            reader = (pa.ipc.open_stream if streamed else pa.ipc.open_file)(file)
-            batches = _within_limit(path, _arrow_batches(reader))
-        table = pa.Table.from_batches(batches, reader.schema)
-    table.validate(full=True)
-    return table
-
-
-def _parquet_pieces(path: Path) -> Iterator[int]:
-    """The sizes of a Parquet file's rows, unpacked piece by piece: one value may stand for any
-    number of rows, a file of 600 bytes for gigabytes, and what it claims counts the value once."""
-    with pq.ParquetFile(path) as file:
-        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-        claimed = max((group.total_byte_size for group in groups), default=0)
-        rows = max(1, min(ROWS_AT_ONCE, PIECE // max(1, claimed)))
-        yield from (batch.nbytes for batch in file.iter_batches(batch_size=rows))
-
-
-def _arrow_batches(reader: Any) -> Iterator[pa.RecordBatch]:
-    if isinstance(reader, pa.RecordBatchFileReader):
-        yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
-    else:
-        yield from reader
-
-
-def _within_limit(path: Path, pieces: Iterator[Any]) -> list[Any]:
-    """Takes pieces, or sizes of pieces, until they are too many bytes for the file's length."""
-    most = max(LEAST_LIMIT, MOST_UNPACKED * path.stat().st_size)
-    taken, size = [], 0
-    for piece in pieces:
-        size += piece if isinstance(piece, int) else piece.nbytes
-        if size > most:
-            raise ValueError(
-                f"it unpacks to more than {most} bytes from {path.stat().st_size}; at most "
-                f"{MOST_UNPACKED} times its length are read"
-            )
-        taken.append(piece)
-    return taken
 
 
 def is_saved_dataset(folder: Path) -> bool:
@@ -275,7 +207,7 @@ def _saved_source(folder: Path, identity: str) -> TableSource:
                 builder = datasets.load_dataset_builder(str(folder), cache_dir=cache)
                 _require_inside(builder.config.data_files or {}, folder)
                 for file in tables_below(folder):
-                    _sound(folder / file, _table_of)
+                    sound(folder / file, table_of)
                 loaded = datasets.load_dataset(str(folder), cache_dir=cache, keep_in_memory=True)
     except Exception as error:  # the readers of many formats
         raise _refusal(printable(folder.name), error) from error
