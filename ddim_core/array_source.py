@@ -81,7 +81,7 @@ class ArraySource:
     def notes(self) -> tuple[str, ...]:
         told = [form.told for form in self._forms.values() if form.told]
         if self.unused:
-            told.append(f"arrays that are no images left out: {named(self.unused)}")
+            told.append(f"left out because no images ({len(self.unused)}): {named(self.unused)}")
         return tuple(told)
 
     def content(self) -> str:

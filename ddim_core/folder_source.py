@@ -72,9 +72,9 @@ class FolderSource:
     def notes(self) -> tuple[str, ...]:
         used = {CARD, *self.files, *self._captioning}
         others = [f.as_posix() for f in self.tree.files if f not in used]
-        kinds = {"that are no images": others, "that are hidden": list(self.tree.hidden)}
+        kinds = {"no images": others, "hidden": list(self.tree.hidden)}
         return tuple(
-            f"{len(names)} file{'s' * (len(names) > 1)} {kind} left out: {named(names)}"
+            f"left out because {kind} ({len(names)}): {named(names)}"
             for kind, names in kinds.items()
             if names
         )

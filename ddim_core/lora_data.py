@@ -84,7 +84,9 @@ def captioned_sources(place: Path) -> list[Source]:
     tables = tables_below(place) if place.is_dir() else []
     if not tables:
         return [FolderSource.of(tree)]
-    beside = [f"images beside tables left out: {named([i.as_posix() for i in images])}"]
+    beside = [
+        f"left out because beside tables ({len(images)}): {named([i.as_posix() for i in images])}"
+    ]
     opened = [file_source(place / table) for table in tables]
     return [replace(opened[0], notes=tuple(beside if images else ())), *opened[1:]]
 

@@ -220,7 +220,7 @@ def _saved_source(folder: Path, identity: str) -> TableSource:
 
 def _notes_on(folder: Path) -> tuple[str, ...]:
     others = [f.as_posix() for f in walk(folder) if f.suffix.lower() not in KNOWN_SUFFIXES]
-    return (f"files that are no tables left out: {named(others)}",) if others else ()
+    return (f"left out because no tables ({len(others)}): {named(others)}",) if others else ()
 
 
 def _require_inside(data_files: Mapping[str, Any], folder: Path) -> None:
