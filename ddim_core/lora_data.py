@@ -84,11 +84,12 @@ def captioned_sources(place: Path) -> list[Source]:
     tables = tables_below(place) if place.is_dir() else []
     if not tables:
         return [FolderSource.of(tree)]
-    beside = [
-        f"left out because beside tables ({len(images)}): {named([i.as_posix() for i in images])}"
-    ]
     opened = [file_source(place / table) for table in tables]
-    return [replace(opened[0], notes=tuple(beside if images else ())), *opened[1:]]
+    if images:
+        names = named([image.as_posix() for image in images])
+        note = f"left out because beside tables ({len(images)}): {names}"
+        opened[0] = replace(opened[0], notes=(note,))
+    return list(opened)
 
 
 def photo_sources(place: Path) -> list[Source]:
