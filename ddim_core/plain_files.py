@@ -11,7 +11,8 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from io import BufferedReader
+from typing import Any
 
 MOST_DEPTH = 64  # folders below one
 MOST_FILES = 2_000_000  # below a folder; ImageNet has 1.3 million
@@ -41,7 +42,7 @@ def is_regular(path: Path) -> bool:
         return False
 
 
-def open_regular(path: Path, most: int = MOST_BYTES) -> BinaryIO:
+def open_regular(path: Path, most: int = MOST_BYTES) -> BufferedReader:
     """Opens a regular file to read its bytes.
 
     Raises:
@@ -169,7 +170,8 @@ def walk(folder: Path, most_depth: int = MOST_DEPTH) -> list[Path]:
                 seen.add(identity)
                 waiting.append((name, (*above, identity)))
         if len(found) > MOST_FILES or again > MOST_AGAIN:
-            what = f"{MOST_FILES} files" if again <= MOST_AGAIN else f"{MOST_AGAIN} links to folders"
+            many = MOST_AGAIN if again > MOST_AGAIN else MOST_FILES
+            what = f"{many} links to folders" if again > MOST_AGAIN else f"{many} files"
             raise PlainFileError(f"{shown_name(folder)} has over {what}; name a part of it")
     return sorted(Path(name) for name in found)
 
