@@ -28,7 +28,7 @@ from ddim_core.foreign import NO_SCHEDULE, adopt_file, step_in_name
 from ddim_core.settings import read_settings
 from ddim_core.shards import SHARDS_INDEX, read_shards, shards_in
 from ddim_core.specs import Weights
-from ddim_core.understood import understood_config, understood_index
+from ddim_core.understood import keep_understood, understood_config, understood_index
 from ddim_core.untrusted import first_line, is_safetensors, read_weights, require_tensors
 
 SUFFIXES = frozenset({".safetensors", ".ckpt", ".pth", ".pt", ".bin"})
@@ -126,6 +126,7 @@ def adopt(files: Mapping[str, Path], out: Path, weights: Weights = "ema") -> Non
             f"the checkpoint's weights or settings are damaged, or of another kind than their "
             f"names say ({told})"
         ) from error
+    keep_understood(out)
     load_checkpoint(out)
 
 

@@ -51,9 +51,8 @@ def page_claims(path: Path) -> Claims:
             for i in range(metadata.num_columns):
                 column = metadata.row_group(group).column(i)
                 starts = [column.data_page_offset]
-                starts += [column.dictionary_page_offset] * bool(
-                    column.has_dictionary_page and column.dictionary_page_offset
-                )
+                if column.has_dictionary_page and column.dictionary_page_offset:
+                    starts.append(column.dictionary_page_offset)
                 place, end = min(starts), min(starts) + column.total_compressed_size
                 while place < end and n_pages <= MOST_PAGES:
                     file.seek(place)

@@ -8,10 +8,14 @@ class takes, go into a converted folder.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import diffusers
+
+from ddim_core.settings import read_settings
 
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
 TEXT_MODELS = ("CLIPTextModel", "CLIPTextModelWithProjection")
@@ -33,6 +37,8 @@ TEXT_ENTRIES = frozenset(
      "max_position_embeddings", "layer_norm_eps", "attention_dropout", "initializer_range",
      "initializer_factor", "pad_token_id", "bos_token_id", "eos_token_id"}
 )  # fmt: skip
+RECORD_NAME = "ddim_flows.json"
+RECORD_ENTRIES = frozenset({"training_step", "null_label", "weights", "assumed"})
 LONGEST_TEXT = 500  # characters of an entry that only people read
 
 
@@ -46,13 +52,17 @@ def understood_index(told: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in told.items():
         if name == "_class_name":
             kept[name] = _pipeline(value)
-        elif name in ABOUT and isinstance(value, str) and len(value) <= LONGEST_TEXT:
-            kept[name] = value
-        elif name in FLAGS and isinstance(value, bool):
+        elif _is_remark(name, value):
             kept[name] = value
         elif isinstance(value, list) and name.isidentifier() and not name.startswith("_"):
             kept[name] = _part(name, value)
     return kept
+
+
+def _is_remark(name: str, value: Any) -> bool:
+    if name in FLAGS:
+        return isinstance(value, bool)
+    return name in ABOUT and isinstance(value, str) and len(value) <= LONGEST_TEXT
 
 
 def _pipeline(name: Any) -> str:
@@ -98,3 +108,26 @@ def understood_config(kind: Any, told: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in told.items() if name in TEXT_ENTRIES}
     taken = inspect.signature(kind.__init__).parameters
     return {name: value for name, value in told.items() if name in taken or name in ABOUT}
+
+
+def keep_understood(folder: Path) -> None:
+    """Leaves in a converted folder's scheduler and record only what is known; a file in which
+    nothing else stands keeps its bytes."""
+    scheduler, record = folder / "scheduler" / "scheduler_config.json", folder / RECORD_NAME
+    if scheduler.is_file():
+        told = read_settings(scheduler)
+        name = told.get("_class_name", "DDIMScheduler")
+        if not is_scheduler(name):
+            raise ValueError(
+                f"scheduler_config.json is of a {str(name)[:80]!r}; it must be of a scheduler of "
+                "diffusers"
+            )
+        _rewrite(scheduler, told, understood_config(getattr(diffusers, name), told))
+    if record.is_file():
+        told = read_settings(record)
+        _rewrite(record, told, {k: v for k, v in told.items() if k in RECORD_ENTRIES})
+
+
+def _rewrite(path: Path, told: dict[str, Any], kept: dict[str, Any]) -> None:
+    if kept != told:
+        path.write_text(json.dumps(kept, indent=2) + "\n")
