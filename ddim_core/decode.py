@@ -16,6 +16,8 @@ KNOWN = "PNG, JPEG, WebP, BMP, GIF, TIFF and PPM"
 ANIMATED = frozenset({"PNG", "GIF", "WEBP", "TIFF"})
 GREY_MODES = frozenset({"1", "L"})
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+DEEP_RAW = ";16"  # how Pillow names pixels of more than 8 bits that it would cut to 8
+BITS_PER_SAMPLE = 258  # a TIFF's tag
 MAX_PIXELS = 89_478_485  # Pillow warns above this, and refuses twice as many
 MAX_ASPECT = 64  # a strip of 1x100,000 pixels would have a short side to resize to
 
@@ -87,5 +89,18 @@ def _require_sane(image: Image.Image) -> None:
         )
     if image.mode in DEEP_MODES:
         raise BrokenImageError(f"has mode {image.mode}; images must have 8 bits a channel")
+    if _is_cut(image):
+        raise BrokenImageError("has 16 bits a channel; images must have 8 bits a channel")
     if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
         raise BrokenImageError("has several frames; it must be one still image")
+
+
+def _is_cut(image: Image.Image) -> bool:
+    """Tells an image of more than 8 bits a channel that Pillow would cut to 8 without a word."""
+    tiles = getattr(image, "tile", ())
+    if image.format == "PPM":
+        # The second argument is the largest value, where it is not 255.
+        arguments = [tile[3] for tile in tiles if isinstance(tile[3], tuple)]
+        return any(isinstance(a[-1], int) and a[-1] > 255 for a in arguments)
+    bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
+    return any(DEEP_RAW in str(tile[3]) for tile in tiles) or max(bits) > 8

@@ -20,7 +20,6 @@ MOST_AGAIN = 1_000  # folders that links lead to once more: a few links doubled 
 MOST_BYTES = 2**36  # of one file
 MOST_TEXT = 2**28  # bytes of a text that is read line by line
 MOST_LINE = 2**20  # bytes of one of its lines
-MOST_IMAGE = 2**29  # bytes of one image's file
 MOST_JSON = 2**24  # bytes; a schedule of a million given betas is no longer
 MOST_VALUES = 2**21  # in one JSON text
 MOST_NESTED = 100

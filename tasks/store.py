@@ -21,7 +21,7 @@ import safetensors.numpy
 
 from ddim_core.digest import file_digest
 from ddim_core.image_table import from_arrow
-from ddim_core.table_source import ARROW_STREAM
+from ddim_core.table_file import ARROW_STREAM
 from tasks import places
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
