@@ -8,16 +8,18 @@ https://github.com/apache/parquet-format (PageHeader).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
-
-import pyarrow.parquet as pq
 
 from ddim_core.plain_files import open_regular
 
 HEADER = 2**16  # bytes; with statistics of long values
 MOST_PAGES = 10**6
 MOST_DEPTH = 16
+MAGIC, MOST_FOOTER = b"PAR1", 2**24
+ROW_GROUPS, COLUMNS, ABOUT = 4, 1, 3
+PACKED_SIZE, DATA_OFFSET, DICTIONARY_OFFSET = 7, 9, 11
 PAGE_SIZE, COMPRESSED_SIZE, N_VALUES = 2, 3, 1
 DATA_PAGE, DICTIONARY_PAGE, DATA_PAGE_V2 = 5, 7, 8
 TRUE, FALSE, BYTE, I64, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 6, 7, 8, 9, 10, 12
@@ -44,25 +46,43 @@ def page_claims(path: Path) -> Claims:
     Raises:
         ValueError: If a header is damaged, or there are absurdly many.
     """
-    metadata = pq.read_metadata(path)
     n_bytes = largest = n_values = n_pages = 0
     with open_regular(path) as file:
-        for group in range(metadata.num_row_groups):
-            for i in range(metadata.num_columns):
-                column = metadata.row_group(group).column(i)
-                starts = [column.data_page_offset]
-                if column.has_dictionary_page and column.dictionary_page_offset:
-                    starts.append(column.dictionary_page_offset)
-                place, end = min(starts), min(starts) + column.total_compressed_size
-                while place < end and n_pages <= MOST_PAGES:
-                    file.seek(place)
-                    size, packed, values, length = _page(file.read(HEADER))
-                    place += length + packed
-                    n_bytes, n_values, n_pages = n_bytes + size, n_values + values, n_pages + 1
-                    largest = max(largest, size)
+        for place, end in _columns(file):
+            while place < end and n_pages <= MOST_PAGES:
+                file.seek(place)
+                size, packed, values, length = _page(file.read(HEADER))
+                place += length + packed
+                n_bytes, n_values, n_pages = n_bytes + size, n_values + values, n_pages + 1
+                largest = max(largest, size)
     if n_pages > MOST_PAGES:
         raise ValueError(f"it has more than {MOST_PAGES} pages")
     return Claims(n_bytes, largest, n_values)
+
+
+def _columns(file: BufferedReader) -> list[tuple[int, int]]:
+    """Where each column of each group of rows begins and ends. Read here, since Arrow ends the
+    process at some damaged footers."""
+    end = file.seek(0, 2)
+    file.seek(max(0, end - len(MAGIC) - 4))
+    tail = file.read(len(MAGIC) + 4)
+    length = int.from_bytes(tail[:4], "little")
+    if tail[4:] != MAGIC or not 0 < length <= min(MOST_FOOTER, end - len(tail)):
+        raise ValueError("it has no footer of a Parquet file, or an absurd one")
+    file.seek(end - len(tail) - length)
+    found = []
+    try:
+        for group in _Compact(file.read(length)).struct(0)[ROW_GROUPS]:
+            for column in group[COLUMNS]:
+                about = column[ABOUT]
+                starts = [about[DATA_OFFSET], about.get(DICTIONARY_OFFSET) or about[DATA_OFFSET]]
+                begin, size = min(starts), about[PACKED_SIZE]
+                if not 0 < begin <= begin + size <= end:
+                    raise ValueError("a column lies outside of the file")
+                found.append((begin, begin + size))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError("its footer is damaged") from error
+    return found
 
 
 def _page(data: bytes) -> tuple[int, int, int, int]:
@@ -106,7 +126,8 @@ class _Compact:
         if kind in (LIST, SET):
             head = self._byte()
             count = head >> 4 if head >> 4 != 15 else self._varint()
-            return [self._value(head & 15, depth + 1) for _ in range(min(count, len(self.data)))]
+            kind = BYTE if head & 15 in (TRUE, FALSE) else head & 15
+            return [self._value(kind, depth + 1) for _ in range(min(count, len(self.data)))]
         lengths = {BYTE: lambda: 1, DOUBLE: lambda: 8, BINARY: self._varint}
         if kind not in lengths:
             raise ValueError(f"the header of a page has a field of kind {kind}")
