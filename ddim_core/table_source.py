@@ -19,6 +19,7 @@ from ddim_core.digest import digest, file_digest
 from ddim_core.file_tree import FolderTree, licence_of, read_regular
 from ddim_core.folder_source import is_image
 from ddim_core.plain_files import walk
+from ddim_core.saved_folder import require_plain_folder
 from ddim_core.sources import ALL, Row, named, printable
 from ddim_core.table_file import ROWS_AT_ONCE, schema_of, sound, table_of
 
@@ -200,14 +201,13 @@ def _saved_source(folder: Path, identity: str) -> TableSource:
     import datasets
 
     try:
+        require_plain_folder(folder, lambda file: sound(file, table_of))
         if is_saved_to_disk(folder):
             loaded = datasets.load_from_disk(folder, keep_in_memory=True)
         else:
             with tempfile.TemporaryDirectory() as cache:
                 builder = datasets.load_dataset_builder(str(folder), cache_dir=cache)
                 _require_inside(builder.config.data_files or {}, folder)
-                for file in tables_below(folder):
-                    sound(folder / file, table_of)
                 loaded = datasets.load_dataset(str(folder), cache_dir=cache, keep_in_memory=True)
     except Exception as error:  # the readers of many formats
         raise _refusal(printable(folder.name), error) from error
