@@ -169,7 +169,9 @@ def walk(folder: Path, most_depth: int = MOST_DEPTH) -> list[Path]:
                 seen.add(identity)
                 waiting.append((name, (*above, identity)))
         if len(found) > MOST_FILES or again > MOST_AGAIN:
-            what = f"{MOST_FILES} files" if again <= MOST_AGAIN else f"{MOST_AGAIN} links to folders"
+            what = (
+                f"{MOST_FILES} files" if again <= MOST_AGAIN else f"{MOST_AGAIN} links to folders"
+            )
             raise PlainFileError(f"{shown_name(folder)} has over {what}; name a part of it")
     return sorted(Path(name) for name in found)
 
