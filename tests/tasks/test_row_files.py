@@ -60,7 +60,7 @@ def test_a_flip_that_no_seal_is_asked_about_is_found_to_be_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(row_files, "is_sealed", lambda content: True)
-    assert sum(counts["silent"] for counts in flip_all(2_000).values()) > 20
+    assert sum(counts["silent"] for counts in flip_all(500).values()) > 5
 
 
 def test_every_bit_of_a_seal_and_what_is_next_to_it_is_minded() -> None:
@@ -98,7 +98,7 @@ def test_a_damaged_row_without_a_seal_is_read_or_named_and_nothing_else(data: Pa
     older = unsealed(first.read_bytes())
     draw = random.Random(2)
     n_named = 0
-    for bit in draw.sample(range(8 * len(older)), 1_500):
+    for bit in draw.sample(range(8 * len(older)), 300):
         flipped = bytearray(older)
         flipped[bit // 8] ^= 1 << bit % 8
         first.write_bytes(flipped)
@@ -110,7 +110,7 @@ def test_a_damaged_row_without_a_seal_is_read_or_named_and_nothing_else(data: Pa
         assert not sealed
         assert table is not None
         table.to_pandas().to_dict("records")
-    assert n_named > 100
+    assert n_named > 20
 
 
 def spoilt_files(folder: Path, sound: bytes) -> dict[str, str]:
@@ -123,7 +123,9 @@ def spoilt_files(folder: Path, sound: bytes) -> dict[str, str]:
     }
     for name, table in files.items():
         pq.write_table(table, folder / f"{name}.parquet")
-    pq.write_table(pa.table({"cell_digest": ["long"], "x": [[0] * 2**21]}), folder / "long.parquet")
+    pq.write_table(
+        pa.table({"cell_digest": ["other"], "x": [[0] * 2**21]}), folder / "long.parquet"
+    )
     (folder / "empty.parquet").write_bytes(b"")
     (folder / "text.parquet").write_text("PAR1 is how it begins" * 9)
     (folder / "copy of it.parquet").write_bytes(sound)
@@ -135,7 +137,7 @@ def spoilt_files(folder: Path, sound: bytes) -> dict[str, str]:
         file.truncate(2**40)
     (folder / ".hidden.parquet").write_bytes(b"")
     return {
-        "foreign": "no column cell_digest", "two": "2 rows", "none": "0 rows", "long": "claims",
+        "foreign": "no column cell_digest", "two": "2 rows", "none": "0 rows", "long": "its name does not say",
         "empty": "", "text": "", "copy of it": "its name does not say", "folder": "a folder",
         "pipe": "a pipe", "loop": "", "gone": "", "huge": "bytes",
     }  # fmt: skip
@@ -258,7 +260,7 @@ def test_the_store_knows_no_names_that_lead_out_of_it(tmp_path: Path) -> None:
             store.bind(f"{part}", {"artifact": "0" * 64, "kind": "file"})
     for name in ("../x", "/tmp/x", "a/../../x", "a\0b"):
         ref = store.put(json.dumps({name: "0" * 64}).encode(), "folder")
-        with pytest.raises(store.DamagedArtifactError, match="the name"):
+        with pytest.raises(store.DamagedArtifactError, match="a file whose name|the name"):
             store.get_folder(ref)
 
 
