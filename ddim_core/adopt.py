@@ -28,6 +28,7 @@ from ddim_core.foreign import NO_SCHEDULE, adopt_file, step_in_name
 from ddim_core.settings import read_settings
 from ddim_core.shards import SHARDS_INDEX, read_shards, shards_in
 from ddim_core.specs import Weights
+from ddim_core.understood import keep_understood, understood_config, understood_index
 from ddim_core.untrusted import first_line, is_safetensors, read_weights, require_tensors
 
 SUFFIXES = frozenset({".safetensors", ".ckpt", ".pth", ".pt", ".bin"})
@@ -61,11 +62,6 @@ PARTS: dict[str, tuple[str, ...]] = {
     "scheduler": ("scheduler_config.json",),
 }  # fmt: skip
 ROOT_PARTS = ("unet", "scheduler")
-# What diffusers' EMAModel writes into its network's config.
-EMA_SETTINGS = frozenset(
-    {"decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup",
-     "inv_gamma", "power"}
-)  # fmt: skip
 DEPTH = 3  # folders below an MLflow artefact in which a checkpoint is looked for
 
 
@@ -130,6 +126,7 @@ def adopt(files: Mapping[str, Path], out: Path, weights: Weights = "ema") -> Non
             f"the checkpoint's weights or settings are damaged, or of another kind than their "
             f"names say ({told})"
         ) from error
+    keep_understood(out)
     load_checkpoint(out)
 
 
@@ -264,7 +261,8 @@ def _write_pipeline_ends(files: Mapping[str, Path], out: Path, record: dict[str,
         "unet": ["diffusers", "UNet2DModel"],
     }  # fmt: skip
     told = read_settings(files[INDEX]) if INDEX in files else index
-    kept = {name: _without_unused(name, value) for name, value in told.items()}
+    known = understood_index(told)
+    kept = {name: _without_unused(name, value) for name, value in known.items()}
     if INDEX in files and kept == told:
         _copy(files, out, INDEX)
     else:
@@ -290,16 +288,16 @@ def _adopt_network(
     source = next((files[prefix + name] for name in names if prefix + name in files), None)
     if source is None:
         raise ValueError(f"{where} holds no weights; {names[0]} is missing")
-    config = {k: v for k, v in told.items() if k not in EMA_SETTINGS}
+    kind = NETWORK_CLASSES.get(str(told.get("_class_name")))
+    config = understood_config(kind, told)
     size = config.get("sample_size")
     if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
         config["sample_size"] = size[0]
     is_sharded = source.name.endswith(SHARDS_INDEX)
     held = read_shards(source) if is_sharded else read_weights(source)
     state = require_tensors(held, f"{where}/{source.name}")
-    kind = config.get("_class_name")
-    if kind in NETWORK_CLASSES:
-        require_fit(NETWORK_CLASSES[kind], config, state, where)
+    if kind is not None:
+        require_fit(kind, config, state, where)
         require_unshifted(config, where)
     else:  # a text encoder; others are refused when they are opened
         require_sane(config, where)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ddim_core import plain_files
 from ddim_core.digest import digest, file_digest
 from ddim_core.sources import ALL, Row, licence_of, printable
 
@@ -131,20 +132,7 @@ def walk(folder: Path) -> list[Path]:
     Raises:
         ValueError: If a folder cannot be read.
     """
-    found: list[Path] = []
-    waiting: list[tuple[Path, tuple[Path, ...]]] = [(folder, (folder.resolve(),))]
-    while waiting:
-        here, ancestors = waiting.pop()
-        try:
-            entries = [path for path in here.iterdir() if not path.name.startswith(".")]
-        except OSError as error:
-            raise ValueError(f"{printable(str(here))} cannot be read: {error.strerror}") from error
-        for path in entries:
-            if not path.is_dir():
-                found.append(path.relative_to(folder))
-            elif (target := path.resolve()) not in ancestors:
-                waiting.append((path, (*ancestors, target)))
-    return sorted(found)
+    return plain_files.walk(folder)
 
 
 def read_regular(path: Path) -> bytes:
@@ -153,13 +141,11 @@ def read_regular(path: Path) -> bytes:
     Raises:
         OSError: If it cannot be read.
     """
-    if path.exists() and not path.is_file():
-        raise OSError("it is no regular file")
-    return path.read_bytes()
+    return plain_files.read_bytes(path, plain_files.MOST_IMAGE)
 
 
 def _content(path: Path) -> str:
     try:
-        return file_digest(path) if path.is_file() else "unreadable"
+        return file_digest(path) if plain_files.is_regular(path) else "unreadable"
     except OSError:
         return "unreadable"

@@ -17,6 +17,9 @@ import pyarrow.parquet as pq
 
 from ddim_core.digest import digest, file_digest
 from ddim_core.folder_source import read_regular, walk
+from ddim_core.parquet_pages import page_claims
+from ddim_core.plain_files import open_regular
+from ddim_core.saved_folder import require_plain_folder
 from ddim_core.sources import ALL, Row, licence_of, printable
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
@@ -27,6 +30,7 @@ MOST_CLASSES = 10_000
 ROWS_AT_ONCE = 256
 MAX_BYTES = 2**36  # unpacked; a Parquet file of a kilobyte can claim any number of them
 LEAST_LIMIT, MOST_UNPACKED = 2**28, 100  # bytes, and times the length of a file
+LEAST_VALUE = 4  # bytes that one value takes at least, where it is not a truth
 PIECE = 2**28  # bytes unpacked at once
 SHARD = re.compile(r"-\d+-of-\d+$")
 ARROW_STREAM = b"\xff\xff\xff\xff"  # how every such stream begins
@@ -164,7 +168,7 @@ def file_source(path: Path) -> TableSource:
 def _sound(path: Path, read: Callable[[Path], Any]) -> Any:
     try:
         return read(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{printable(path.name)} cannot be read as a table: {reason}") from error
 
@@ -179,10 +183,12 @@ def _table_of(path: Path) -> pa.Table:
         size = sum(claimed.row_group(i).total_byte_size for i in range(claimed.num_row_groups))
         if size > MAX_BYTES:
             raise ValueError(f"it unpacks to {size} bytes; at most {MAX_BYTES} are read")
-        _within_limit(path, _parquet_pieces(path))
+        claims = page_claims(path)
+        _within_limit(path, iter([max(claims.n_bytes, LEAST_VALUE * claims.n_values)]))
+        _within_limit(path, _parquet_pieces(path, claims.largest))
         table = pq.read_table(path, page_checksum_verification=True)
     else:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             streamed = file.read(len(ARROW_STREAM)) == ARROW_STREAM
             file.seek(0)
             reader = (pa.ipc.open_stream if streamed else pa.ipc.open_file)(file)
@@ -192,13 +198,11 @@ def _table_of(path: Path) -> pa.Table:
     return table
 
 
-def _parquet_pieces(path: Path) -> Iterator[int]:
+def _parquet_pieces(path: Path, largest: int) -> Iterator[int]:
     """The sizes of a Parquet file's rows, unpacked piece by piece: one value may stand for any
     number of rows, a file of 600 bytes for gigabytes, and what it claims counts the value once."""
     with pq.ParquetFile(path) as file:
-        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-        claimed = max((group.total_byte_size for group in groups), default=0)
-        rows = max(1, min(ROWS_AT_ONCE, PIECE // max(1, claimed)))
+        rows = max(1, min(ROWS_AT_ONCE, PIECE // max(1, largest)))
         yield from (batch.nbytes for batch in file.iter_batches(batch_size=rows))
 
 
@@ -247,15 +251,13 @@ def _saved_source(folder: Path, identity: str) -> TableSource:
     import datasets
 
     try:
+        require_plain_folder(folder, lambda file: _sound(file, _table_of))
         if any((folder / name).is_file() for name in SAVED_TO_DISK):
             loaded = datasets.load_from_disk(folder, keep_in_memory=True)
         else:
             with tempfile.TemporaryDirectory() as cache:
                 builder = datasets.load_dataset_builder(str(folder), cache_dir=cache)
                 _require_inside(builder.config.data_files or {}, folder)
-                for file in walk(folder):
-                    if file.suffix in TABLES:
-                        _sound(folder / file, _table_of)
                 loaded = datasets.load_dataset(str(folder), cache_dir=cache, keep_in_memory=True)
     except Exception as error:  # the readers of many formats
         raise _refusal(printable(folder.name), error) from error
