@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from ddim_core.contained import contained, require_plain_name, require_plain_path
 from ddim_core.plain_files import MOST_JSON, parse_json, read_bytes, require_plain_tree, walk
 from ddim_core.settings import parse_yaml
 from ddim_core.sources import printable
@@ -13,7 +15,10 @@ TABLES = frozenset({".parquet", ".arrow"})
 DESCRIPTIONS = frozenset(
     {"dataset_dict.json", "state.json", "dataset_info.json", "dataset_infos.json"}
 )
+SPLITS, STATE = "dataset_dict.json", "state.json"
 CARD = "README.md"
+CARD_OF_OLD = ".huggingface.yaml"  # read in its place, and hidden from every fingerprint
+NAMING = ("data_files", "data_dir")  # of a card's configurations
 # What `datasets` would unpack, without an end that its length tells.
 PACKED = frozenset({".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z", ".rar", ".tar", ".tgz"})
 
@@ -30,14 +35,79 @@ def require_plain_folder(folder: Path, check_table: Callable[[Path], object]) ->
         ValueError: With what is wrong.
     """
     require_plain_tree(folder)
+    if (folder / CARD_OF_OLD).exists():
+        raise ValueError(f"it holds {CARD_OF_OLD}, which no fingerprint sees; use {CARD}")
     for file in walk(folder):
         if file.name == CARD:
-            text = read_bytes(folder / file).decode("utf-8", "replace")
-            if text.startswith("---"):
-                parse_yaml(text[3:].split("\n---", 1)[0], printable(file.as_posix()))
+            card = front_matter(folder / file)
+            if file.parent == Path():
+                require_own_files(card)
         elif file.name in DESCRIPTIONS:
-            parse_json(read_bytes(folder / file, MOST_JSON), printable(file.as_posix()))
+            told = parse_json(read_bytes(folder / file, MOST_JSON), printable(file.as_posix()))
+            _require_own_parts(folder / file, told)
         elif file.suffix in TABLES:
             check_table(folder / file)
         elif file.suffix.lower() in PACKED:
             raise ValueError(f"it holds {printable(file.as_posix())!r}; unpack it first")
+
+
+def front_matter(card: Path) -> Any:
+    """Returns what a data card says before its text; None if it says nothing there.
+
+    Raises:
+        ValueError: If that is no plain YAML.
+    """
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK  # what `datasets` goes by
+
+    found = REGEX_YAML_BLOCK.search(read_bytes(card).decode("utf-8", "replace"))
+    return parse_yaml(found[2], printable(card.name)) if found else None
+
+
+def require_own_files(card: Any) -> None:
+    """Makes sure that a card names files of its own folder alone: of an address, a request would
+    be made before anything is refused, and files elsewhere are in no fingerprint.
+
+    Raises:
+        ValueError: If it names anything else.
+    """
+    for key, name in _texts(card):
+        if key in NAMING:
+            _require_seen(name, f"in {CARD} the {key} entry")
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """The texts in nested settings, each with the outermost key of `NAMING` that it stands under,
+    or else its own."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            below = key if key in NAMING else str(name)
+            # A part of a list of files is {split, path}: the name of a split is no path.
+            yield from _texts(item, "split" if name == "split" and key in NAMING else below)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item, key)
+
+
+def _require_own_parts(description: Path, told: Any) -> None:
+    """The parts that `save_to_disk` names: splits in folders, tables beside what describes them."""
+    if not isinstance(told, dict):
+        return
+    where = f"in {description.name} the name"
+    if description.name == SPLITS:
+        for name in told.get("splits") or []:
+            _require_seen(require_plain_name(name, where), where)
+            contained(description.parent, name, where)
+    if description.name == STATE:
+        for entry in told.get("_data_files") or []:
+            name = entry.get("filename") if isinstance(entry, dict) else entry
+            _require_seen(name, where)
+            contained(description.parent, name, where)
+
+
+def _require_seen(name: Any, what: str) -> None:
+    """A plain path, and no hidden one, which a fingerprint passes over."""
+    parts = require_plain_path(name, what).split("/")
+    if any(part.startswith(".") and part != "." for part in parts):
+        raise ValueError(f"{what} {printable(name)!r} is hidden, and no fingerprint sees it")

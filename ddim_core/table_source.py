@@ -332,6 +332,9 @@ def _bytes_of(cell: Any, roots: tuple[Path, ...]) -> bytes:
     if cell["bytes"] is not None:
         return bytes(cell["bytes"])
     path = Path(cell["path"]).resolve()
-    if not any(path.is_relative_to(root.resolve()) for root in roots):
-        raise OSError("it holds no bytes, and names a file outside of the data set")
+    inside = [path.relative_to(r) for root in roots if path.is_relative_to(r := root.resolve())]
+    if not inside or any(part.startswith(".") for part in inside[0].parts):
+        raise OSError(
+            "it holds no bytes, and names a file outside of the data set, or a hidden one"
+        )
     return read_regular(path)

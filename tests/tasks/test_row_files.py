@@ -137,7 +137,8 @@ def spoilt_files(folder: Path, sound: bytes) -> dict[str, str]:
         file.truncate(2**40)
     (folder / ".hidden.parquet").write_bytes(b"")
     return {
-        "foreign": "no column cell_digest", "two": "2 rows", "none": "0 rows", "long": "its name does not say",
+        "foreign": "no column cell_digest", "two": "2 rows", "none": "0 rows",
+        "long": "its name does not say",
         "empty": "", "text": "", "copy of it": "its name does not say", "folder": "a folder",
         "pipe": "a pipe", "loop": "", "gone": "", "huge": "bytes",
     }  # fmt: skip
@@ -260,7 +261,7 @@ def test_the_store_knows_no_names_that_lead_out_of_it(tmp_path: Path) -> None:
             store.bind(f"{part}", {"artifact": "0" * 64, "kind": "file"})
     for name in ("../x", "/tmp/x", "a/../../x", "a\0b"):
         ref = store.put(json.dumps({name: "0" * 64}).encode(), "folder")
-        with pytest.raises(store.DamagedArtifactError, match="a file whose name|the name"):
+        with pytest.raises(store.DamagedArtifactError, match=r"a file whose name|the name"):
             store.get_folder(ref)
 
 
