@@ -59,7 +59,7 @@ def front_matter(card: Path) -> Any:
     """
     from huggingface_hub.repocard import REGEX_YAML_BLOCK  # what `datasets` goes by
 
-    found = REGEX_YAML_BLOCK.search(read_bytes(card).decode("utf-8", "replace"))
+    found = REGEX_YAML_BLOCK.search(read_bytes(card, MOST_JSON).decode("utf-8", "replace"))
     return parse_yaml(found[2], printable(card.name)) if found else None
 
 
