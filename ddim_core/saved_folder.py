@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ddim_core.contained import contained, require_plain_name, require_plain_path
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ddim_core.contained import ADDRESS, contained, require_plain_name, require_plain_path
 from ddim_core.plain_files import MOST_JSON, parse_json, read_bytes, require_plain_tree, walk
 from ddim_core.settings import parse_yaml
 from ddim_core.sources import printable
@@ -23,13 +26,13 @@ NAMING = ("data_files", "data_dir")  # of a card's configurations
 PACKED = frozenset({".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z", ".rar", ".tar", ".tgz"})
 
 
-def require_plain_folder(folder: Path, check_table: Callable[[Path], object]) -> None:
+def require_plain_folder(folder: Path, check_table: Callable[[Path], pa.Table]) -> None:
     """Makes sure of all that `datasets` would open in a folder before it does: the card and the
     JSON files that it parses, and every table; nothing else may be unpacked.
 
     Args:
         folder: Of the data set.
-        check_table: Raises ValueError for a table that lies or is damaged.
+        check_table: Reads a table; raises ValueError for one that lies or is damaged.
 
     Raises:
         ValueError: With what is wrong.
@@ -46,7 +49,7 @@ def require_plain_folder(folder: Path, check_table: Callable[[Path], object]) ->
             told = parse_json(read_bytes(folder / file, MOST_JSON), printable(file.as_posix()))
             _require_own_parts(folder / file, told)
         elif file.suffix in TABLES:
-            check_table(folder / file)
+            _require_own_images(check_table(folder / file), folder, printable(file.as_posix()))
         elif file.suffix.lower() in PACKED:
             raise ValueError(f"it holds {printable(file.as_posix())!r}; unpack it first")
 
@@ -111,3 +114,70 @@ def _require_seen(name: Any, what: str) -> None:
     parts = require_plain_path(name, what).split("/")
     if any(part.startswith(".") and part != "." for part in parts):
         raise ValueError(f"{what} {printable(name)!r} is hidden, and no fingerprint sees it")
+
+
+def require_tables(builder: Any, schema_of: Callable[[Path], pa.Schema]) -> None:
+    """Makes sure that `datasets` takes a folder for tables, and none of their texts for places of
+    images: it would read these wherever they are, on the network too.
+
+    Raises:
+        ValueError: If it does not, and with the column.
+    """
+    from datasets import Features  # slow to import
+
+    kind = type(builder).__module__.rsplit(".", 1)[-1]
+    if kind not in ("parquet", "arrow"):
+        raise ValueError(f"it holds more {kind} files than tables; only .parquet and .arrow count")
+    for place in (Path(str(f)) for files in builder.config.data_files.values() for f in files):
+        schema = schema_of(place)
+        read = builder.info.features or Features.from_arrow_schema(schema)
+        for name, feature in read.items():
+            held = schema.field(name).type if name in schema.names else pa.null()
+            texts = pa.types.is_string(held) or pa.types.is_large_string(held)
+            if texts and hasattr(feature, "embed_storage"):
+                raise ValueError(
+                    f"the column {printable(name)!r} of {printable(place.name)} is said to be "
+                    "images and holds texts; it must hold their bytes"
+                )
+
+
+def _require_own_images(table: pa.Table, folder: Path, where: str) -> None:
+    """`datasets` reads what a cell without bytes names, before anybody sees it."""
+    for column in table.columns:
+        for paths in _paths(column.combine_chunks()):
+            for path in paths.unique().to_pylist():
+                if path is not None:
+                    _require_own_image(path, folder, where)
+
+
+def _require_own_image(path: str, folder: Path, where: str) -> None:
+    root = folder.resolve()
+    try:
+        place = Path(path).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{where} names an image {printable(path)[:100]!r}: {error}") from error
+    inside = place.is_relative_to(root) and not ADDRESS.search(path)
+    if not inside or any(part.startswith(".") for part in place.relative_to(root).parts):
+        raise ValueError(
+            f"{where} names an image {printable(path)[:100]!r}, a hidden file, or one outside of "
+            "the data set"
+        )
+
+
+def _paths(array: Any) -> Iterator[Any]:
+    """The places in structs of `bytes` and `path` that have no bytes, however deep."""
+    kind = array.type
+    if isinstance(array, pa.ChunkedArray):
+        for chunk in array.chunks:
+            yield from _paths(chunk)
+    elif pa.types.is_struct(kind):
+        names = [field.name for field in kind]
+        if {"bytes", "path"} <= set(names):
+            yield array.field("path").filter(pc.is_null(array.field("bytes")))
+        else:
+            for i in range(kind.num_fields):
+                yield from _paths(array.field(i))
+    elif (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    ):
+        yield from _paths(array.flatten())

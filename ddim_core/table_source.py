@@ -19,7 +19,7 @@ from ddim_core.digest import digest, file_digest
 from ddim_core.folder_source import read_regular, walk
 from ddim_core.parquet_pages import page_claims
 from ddim_core.plain_files import open_regular
-from ddim_core.saved_folder import require_plain_folder
+from ddim_core.saved_folder import require_plain_folder, require_tables
 from ddim_core.sources import ALL, Row, licence_of, printable
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
@@ -258,6 +258,7 @@ def _saved_source(folder: Path, identity: str) -> TableSource:
             with tempfile.TemporaryDirectory() as cache:
                 builder = datasets.load_dataset_builder(str(folder), cache_dir=cache)
                 _require_inside(builder.config.data_files or {}, folder)
+                require_tables(builder, _schema_of)
                 loaded = datasets.load_dataset(str(folder), cache_dir=cache, keep_in_memory=True)
     except Exception as error:  # the readers of many formats
         raise _refusal(printable(folder.name), error) from error

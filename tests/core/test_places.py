@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ddim_core.contained import contained, require_plain_name, require_plain_path
@@ -111,6 +114,8 @@ def test_a_saved_data_set_reads_nothing_outside_of_it(tmp_path: Path) -> None:
     assert len(load_images(str(good), "train", None).images) == 3
 
 
+IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+IMAGES = "---\ndataset_info:\n  features:\n  - name: image\n    dtype: image\n---\n"
 CARDS = [
     "configs:\n- config_name: default\n  data_files: {place}",
     "configs:\n- config_name: default\n  data_files: [{place}]",
@@ -161,9 +166,11 @@ def test_a_card_that_no_fingerprint_sees_is_refused_and_a_good_one_is_heeded(
     )
     (tmp_path / "README.md").write_text(f"{good}---\n")
     assert open_source(str(tmp_path)).splits == ("mine",)
-    (tmp_path / ".huggingface.yaml").write_text("configs: []\n")
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "data", copy / "data")
+    (copy / ".huggingface.yaml").write_text("configs: []\n")
     with pytest.raises(ValueError, match="no fingerprint"):
-        open_source(str(tmp_path))
+        open_source(str(copy))
     assert no_network == []
 
 
@@ -174,13 +181,37 @@ def test_a_table_reads_no_image_file_that_is_hidden_or_elsewhere(
     folder.mkdir()
     for place in ("http://127.0.0.1:9/a.png", "../x.png", str(tmp_path / "x.png"),
                   str(folder / ".x.png"), "file:///etc/passwd"):  # fmt: skip
-        datasets.Dataset.from_dict(
-            {"image": [{"bytes": None, "path": place}]},
-            features=datasets.Features({"image": datasets.Image(decode=False)}),
-        ).to_parquet(folder / "a.parquet")
+        cell = pa.array([{"bytes": None, "path": place}], IMAGE)
+        pq.write_table(pa.table({"image": cell}), folder / "a.parquet")
         (folder / ".x.png").write_bytes(b"x")
-        with pytest.raises(ValueError, match=r"hidden file, or one outside|cannot be opened"):
+        with pytest.raises(ValueError, match=r"hidden file, or one outside"):
             load_images(str(folder), "all", None)
+        for said in (None, IMAGES):
+            other = tmp_path / f"texts-{said is None}"
+            shutil.rmtree(other, ignore_errors=True)
+            other.mkdir()
+            texts = pa.table({"image": [place]})
+            if said is None:
+                schema = datasets.Features({"image": datasets.Image()}).arrow_schema
+                texts = texts.replace_schema_metadata(schema.metadata)
+            else:
+                (other / "README.md").write_text(said)
+            pq.write_table(texts, other / "a.parquet")
+            with pytest.raises(ValueError, match="it must hold their bytes"):
+                load_images(str(other), "all", None)
+    assert no_network == []
+
+
+def test_a_folder_that_is_read_as_no_table_is_refused(
+    tmp_path: Path, no_network: list[object]
+) -> None:
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "a.parquet")
+    for i in range(3):
+        line = json.dumps({"image": "http://127.0.0.1:9/a.png"})
+        (tmp_path / f"{i}.jsonl").write_text(f"{line}\n")
+    (tmp_path / "README.md").write_text(IMAGES)
+    with pytest.raises(ValueError, match="more json files than tables"):
+        open_source(str(tmp_path))
     assert no_network == []
 
 
