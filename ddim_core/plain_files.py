@@ -20,7 +20,6 @@ MOST_AGAIN = 1_000  # folders that links lead to once more: a few links doubled 
 MOST_BYTES = 2**36  # of one file
 MOST_TEXT = 2**28  # bytes of a text that is read line by line
 MOST_LINE = 2**20  # bytes of one of its lines
-MOST_IMAGE = 2**29  # bytes of one image's file
 MOST_JSON = 2**24  # bytes; a schedule of a million given betas is no longer
 MOST_VALUES = 2**21  # in one JSON text
 MOST_NESTED = 100
@@ -69,9 +68,10 @@ def open_regular(path: Path, most: int = MOST_BYTES) -> BufferedReader:
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """Returns the bytes of a regular file of at most `most`; raises as `open_regular`."""
     with open_regular(path, most) as file:
-        data = file.read(most + 1)
-    if len(data) > most:  # it has grown
-        raise PlainFileError(f"{shown_name(path)} is longer than {most} bytes")
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(size + 1)  # room is made for all that is asked for
+    if len(data) > size:
+        raise PlainFileError(f"{shown_name(path)} grows while it is read; give a file that is done")
     return data
 
 

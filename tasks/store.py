@@ -23,7 +23,7 @@ from ddim_core.contained import contained
 from ddim_core.digest import file_digest
 from ddim_core.image_table import from_arrow
 from ddim_core.plain_files import read_bytes
-from ddim_core.table_source import ARROW_STREAM
+from ddim_core.table_file import ARROW_STREAM
 from tasks import places
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
