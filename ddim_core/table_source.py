@@ -19,7 +19,7 @@ from ddim_core.digest import digest, file_digest
 from ddim_core.file_tree import FolderTree, licence_of, read_regular
 from ddim_core.folder_source import is_image
 from ddim_core.plain_files import walk
-from ddim_core.saved_folder import require_plain_folder
+from ddim_core.saved_folder import require_plain_folder, require_tables
 from ddim_core.sources import ALL, Row, named, printable
 from ddim_core.table_file import ROWS_AT_ONCE, schema_of, sound, table_of
 
@@ -208,6 +208,7 @@ def _saved_source(folder: Path, identity: str) -> TableSource:
             with tempfile.TemporaryDirectory() as cache:
                 builder = datasets.load_dataset_builder(str(folder), cache_dir=cache)
                 _require_inside(builder.config.data_files or {}, folder)
+                require_tables(builder, schema_of)
                 loaded = datasets.load_dataset(str(folder), cache_dir=cache, keep_in_memory=True)
     except Exception as error:  # the readers of many formats
         raise _refusal(printable(folder.name), error) from error
@@ -296,6 +297,9 @@ def _bytes_of(cell: Any, roots: tuple[Path, ...]) -> bytes:
     if cell["bytes"] is not None:
         return bytes(cell["bytes"])
     path = Path(cell["path"]).resolve()
-    if not any(path.is_relative_to(root.resolve()) for root in roots):
-        raise OSError("it holds no bytes, and names a file outside of the data set")
+    inside = [path.relative_to(r) for root in roots if path.is_relative_to(r := root.resolve())]
+    if not inside or any(part.startswith(".") for part in inside[0].parts):
+        raise OSError(
+            "it holds no bytes, and names a file outside of the data set, or a hidden one"
+        )
     return read_regular(path)

@@ -164,15 +164,18 @@ def table(
     with one_sentence():
         from flows.show import show_table
         from flows.show_compare import chosen, show_comparisons
-        from tasks.table import read_table
+        from flows.show_damage import told_of
+        from tasks.cell_rows import read_rows
 
-        frame = chosen(read_table(), cell or [])
-        if compare:
-            show_comparisons(frame, one_set=bool(cell), as_json=as_json)
-        elif as_json:
-            typer.echo(frame.to_json(orient="records", date_format="iso", indent=2))
-        else:
-            show_table(frame)
+        found = read_rows()
+        with told_of(found):
+            frame = chosen(found.frame, cell or [])
+            if compare:
+                show_comparisons(frame, one_set=bool(cell), as_json=as_json)
+            elif as_json:
+                typer.echo(frame.to_json(orient="records", date_format="iso", indent=2))
+            else:
+                show_table(frame)
 
 
 @app.command()

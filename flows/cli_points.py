@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli_options import integers, numbers, one_sentence, option, require_writable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def swiss_roll(
@@ -53,13 +56,19 @@ def _run(asked: dict[str, Any]) -> None:
 
 def _show(result: dict[str, Any]) -> None:
     """Prints the rows of one run, and where its report, the table and the runs are."""
+    from flows.show_damage import told_of
+    from tasks.point_table import read_point_rows
+
+    found = read_point_rows(result["cells"])
+    with told_of(found):
+        _show_rows(result, found.frame)
+
+
+def _show_rows(result: dict[str, Any], frame: pd.DataFrame) -> None:
     from ddim_core.point_score import interval
     from tasks import places
-    from tasks.point_table import read_point_table
     from tasks.tracking import how_to_open
 
-    frame = read_point_table()
-    frame = frame[frame["cell_digest"].isin(result["cells"])]
     for training, rows in frame.groupby(["training_seed", "training_steps", "training_seconds"]):
         seed, n_steps, seconds = training
         first = rows.iloc[0]

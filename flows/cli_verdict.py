@@ -22,13 +22,18 @@ def verdict(
 ) -> None:  # fmt: skip
     """Say whether a scored checkpoint is better, worse or tied with another scored one."""
     with one_sentence():
+        from flows.show_damage import told_of
         from flows.verdict_of import verdict_of
+        from tasks.cell_rows import read_rows
+        from tasks.verdict import plain_rows
 
-        found = verdict_of(new, against or "", at, margin)
-        typer.echo("\n".join(found["sentences"]))
-        typer.echo(f"verdict: {found['page']}")
-        if gate and found["call"] == "worse":
-            stop(f"{new} is proven worse than {found['against']}", 1)
+        table = read_rows()
+        with told_of(table):
+            found = verdict_of(plain_rows(table.frame), new, against or "", at, margin)
+            typer.echo("\n".join(found["sentences"]))
+            typer.echo(f"verdict: {found['page']}")
+            if gate and found["call"] == "worse":
+                stop(f"{new} is proven worse than {found['against']}", 1)
 
 
 def curve(
@@ -40,6 +45,11 @@ def curve(
 ) -> None:
     """Draw FID with intervals over training steps, for the cells of the last scored grid."""
     with one_sentence():
+        from flows.show_damage import told_of
         from flows.verdict_of import curve_of
+        from tasks.cell_rows import read_rows
+        from tasks.verdict import plain_rows
 
-        typer.echo(f"curve: {curve_of(names, cells or [])}")
+        table = read_rows()
+        with told_of(table):
+            typer.echo(f"curve: {curve_of(plain_rows(table.frame), names, cells or [])}")

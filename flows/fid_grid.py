@@ -131,7 +131,8 @@ def fid_grid(
             where that is better.
 
     Returns:
-        Where the report is, which cells landed, how many images had to be drawn, and the verdict.
+        Where the report is, which cells landed, how many images had to be drawn, the verdict, and
+        a sentence for each row of the table that is damaged.
 
     Raises:
         ValueError: If the request cannot be; nothing has been computed then.
@@ -155,7 +156,10 @@ def _run(request: GridRequest) -> dict[str, Any]:
             progress.logger.info("schedule: %s", finding)
         with cells_logged_early(_identity(request, inputs)) as log:
             rows, failures = _collect(request, inputs, work, progress, log)
-        verdict = judge_grid(request, rows, baseline) if rows and not failures else None
+        verdict: dict[str, Any] | None = None
+        damaged: list[str] = []
+        if rows and not failures:
+            verdict, damaged = judge_grid(request, rows, baseline)
         place = _report(request, inputs, work, rows, verdict, progress) if rows else None
     if failures:
         raise CellsFailedError(
@@ -170,6 +174,7 @@ def _run(request: GridRequest) -> dict[str, Any]:
         "cells": [row["cell_digest"] for row in rows],
         "images_drawn": progress.images_drawn,
         "verdict": verdict,
+        "damaged": damaged,
     }
 
 

@@ -9,15 +9,23 @@ import typer
 
 from ddim_core.reading import line_name
 from ddim_core.specs import RESIZES
+from flows.show_damage import end_with, told_of
 from tasks import places
-from tasks.table import read_table
+from tasks.cell_rows import read_rows
 from tasks.tracking import how_to_open
 
 
 def show_grid(result: dict[str, Any]) -> None:
     """Prints the rows of one grid, and where its report, the table and the runs are."""
+    found = read_rows(result["cells"])
+    with told_of(found):
+        _show_grid(result, found.frame)
+    end_with(result.get("damaged", []))
+
+
+def _show_grid(result: dict[str, Any], frame: pd.DataFrame) -> None:
     if result["cells"]:
-        show_table(read_table(result["cells"]))
+        show_table(frame)
     if verdict := result.get("verdict"):
         typer.echo(f"\nagainst {verdict['against']}: {verdict['sentences'][0]}")
         typer.echo(f"verdict: {verdict['page']}")

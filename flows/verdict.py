@@ -16,11 +16,12 @@ from prefect.logging import get_run_logger
 from ddim_core.digest import digest
 from ddim_core.verdict import IDENTICAL, judge
 from flows.request import IN_MLFLOW, NONE, PREVIOUS, GridRequest
+from tasks.cell_rows import read_table
 from tasks.checkpoint import CheckpointRecord, import_checkpoint
 from tasks.content import mark_scored, weights_of
 from tasks.data import content_of
-from tasks.store import StoreError, get_folder
-from tasks.table import read_table
+from tasks.row_files import DamagedRowError
+from tasks.store import get_folder
 from tasks.tracking_models import champion, download, promote, resolved, track_verdict
 from tasks.verdict import about_one, about_pair, history, plain_rows, previous
 from tasks.verdict_page import publish_verdict
@@ -81,10 +82,20 @@ def settle_baseline(request: GridRequest, run: Callable[..., dict[str, Any]]) ->
 
 def judge_grid(
     request: GridRequest, rows: Rows, baseline: Baseline | None
-) -> dict[str, Any] | None:
-    """Compares a finished grid with its baseline and publishes the verdict; None without one."""
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Compares a finished grid with its baseline and publishes the verdict.
+
+    Returns:
+        The verdict, None without a baseline, and a sentence for each damaged row of the table.
+    """
     rows = plain_rows(read_table([row["cell_digest"] for row in rows]))
-    comparable = _comparable(request, rows, baseline)
+    comparable, damaged = _comparable(request, rows, baseline)
+    return _judged(request, rows, baseline, comparable), damaged
+
+
+def _judged(
+    request: GridRequest, rows: Rows, baseline: Baseline | None, comparable: Rows
+) -> dict[str, Any] | None:
     old = baseline.rows if baseline else []
     if not baseline and request.against == PREVIOUS:
         old = previous(rows, comparable)
@@ -103,16 +114,17 @@ def judge_grid(
     return publish_verdict(about, verdict, rows, comparable, bool(request.at))
 
 
-def _comparable(request: GridRequest, rows: Rows, baseline: Baseline | None) -> Rows:
-    """What the table has to compare with. A row that some other run left damaged costs a verdict
-    that was not asked for, not the grid."""
-    try:
-        return history(rows)
-    except StoreError as error:
-        if request.gate and baseline is None:
-            raise
-        get_run_logger().warning("the table cannot be read whole: %s", error)
-        return rows
+def _comparable(
+    request: GridRequest, rows: Rows, baseline: Baseline | None
+) -> tuple[Rows, list[str]]:
+    """What the table has to compare with, without the rows that are damaged, and these. A gate
+    whose baseline may be one of them stays shut."""
+    comparable, damaged = history(rows)
+    if damaged and request.gate and baseline is None:
+        raise DamagedRowError("; ".join(damaged))
+    for sentence in damaged:
+        get_run_logger().warning("%s", sentence)
+    return comparable, list(damaged)
 
 
 def conclude(

@@ -13,18 +13,20 @@ from ddim_core.verdict_reading import by_checkpoint, first_scored
 from flows.request import IN_MLFLOW
 from flows.verdict import local_checkpoint
 from tasks.curve_page import write_curve
-from tasks.table import read_table
-from tasks.verdict import about_one, about_pair, plain_rows, previous
+from tasks.verdict import about_one, about_pair, previous
 from tasks.verdict_page import file_verdict
 
 LEAST_DIGITS = 6  # of a digest, to name a checkpoint
 Rows = list[dict[str, Any]]
 
 
-def verdict_of(new: str, against: str = "", at: str = "", margin: float = 0.0) -> dict[str, Any]:
+def verdict_of(
+    table: Rows, new: str, against: str = "", at: str = "", margin: float = 0.0
+) -> dict[str, Any]:
     """Judges a checkpoint by the rows that it and another one have in the table.
 
     Args:
+        table: Its rows.
         new: A checkpoint's folder, its name in the table, or the start of a digest.
         against: The other one, or an MLflow address; empty takes the one scored before it.
         at: Operating point that decides, S and eta, such as `20,0.5`; empty chooses the best.
@@ -36,7 +38,6 @@ def verdict_of(new: str, against: str = "", at: str = "", margin: float = 0.0) -
     Raises:
         ValueError: If either checkpoint has no rows, or none that can be compared.
     """
-    table = plain_rows(read_table())
     weights = _weights(new, table)
     if against and weights == _weights(against, table):
         about = about_one(_called(new), _called(against), weights)
@@ -57,17 +58,18 @@ def verdict_of(new: str, against: str = "", at: str = "", margin: float = 0.0) -
     return file_verdict(about_pair(ours, theirs), verdict, ours, alike, bool(at))
 
 
-def curve_of(names: str, cells: Sequence[str]) -> str:
+def curve_of(table: Rows, names: str, cells: Sequence[str]) -> str:
     """Draws FID with its intervals over checkpoints; returns the page's place.
 
     Args:
+        table: Its rows.
         names: Pattern of the checkpoints' names in the table.
         cells: Cells to draw, S and eta, such as `20,0.5`; empty takes the five best.
 
     Raises:
         ValueError: If no row matches.
     """
-    rows = [row for row in plain_rows(read_table()) if fnmatch(row["checkpoint"], names)]
+    rows = [row for row in table if fnmatch(row["checkpoint"], names)]
     if not rows:
         raise ValueError(f"no checkpoint in the table is named {names!r}; `ddim table` lists them")
     newest = max(by_checkpoint(rows), key=first_scored)[0]["weights_digest"]

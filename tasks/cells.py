@@ -6,14 +6,15 @@ import json
 import re
 from typing import Any
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import places, store
+from tasks import store
+from tasks.cell_rows import CELLS
 from tasks.store import ArtifactRef
 
 CELL = re.compile(r"[0-9a-f]{4,64}")
+WHOLE = re.compile(r"[0-9a-f]{64}")
 
 
 def looks_like_cell(text: str) -> bool:
@@ -26,19 +27,17 @@ def find_cell(prefix: str) -> dict[str, Any]:
 
     Raises:
         ValueError: If there is none, or more than one.
+        DamagedRowError: If its file is damaged.
     """
-    filesystem, folder = fsspec.core.url_to_fs(places.data_url("results", "cells"))
-    files = filesystem.glob(f"{folder}/{prefix}*.parquet") if filesystem.isdir(folder) else []
-    digests = [file.rsplit("/", 1)[-1].removesuffix(".parquet") for file in files]
+    digests = [n for n in CELLS.names() if n.startswith(prefix) and WHOLE.fullmatch(n)]
     if len(digests) != 1:
         found = f"{len(digests)} cells begin so" if digests else "no cell of the table begins so"
         raise ValueError(
             f"{prefix!r} is no cell: {found}; give a cell_digest of `ddim table --json`, or a "
             "beginning that is its own"
         )
-    from tasks.table import read_table  # imports Prefect, which takes seconds
-
-    row: dict[str, Any] = json.loads(read_table(digests).iloc[0].to_json(date_format="iso"))
+    whole = CELLS.read(digests).whole()
+    row: dict[str, Any] = json.loads(whole.iloc[0].to_json(date_format="iso"))
     return row
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 
-import fsspec
-
 from ddim_core.content import weights_digest
-from tasks import places, store
+from tasks import store
+from tasks.cell_rows import CELLS as ROWS
+from tasks.row_files import DamagedRowError
 from tasks.store import ArtifactRef
 
 NAME = "checkpoint"
@@ -47,10 +47,16 @@ def mark_scored(grid: str, weights: str, cells: list[str]) -> None:
 
 
 def is_scored(grid: str, weights: str) -> bool:
-    """Tells whether a grid was finished for a checkpoint, and its rows are still there."""
+    """Tells whether a grid was finished for a checkpoint, and all its rows are sound."""
     ref = store.bound(f"scored/{grid}/{weights}").get(CELLS)
     if ref is None:
         return False
-    filesystem, folder = fsspec.core.url_to_fs(places.data_url("results", "cells"))
-    cells = json.loads(store.get(ref))
-    return all(filesystem.exists(f"{folder}/{cell}.parquet") for cell in cells)
+    return all(_has_row(cell) for cell in json.loads(store.get(ref)))
+
+
+def _has_row(cell: str) -> bool:
+    try:
+        ROWS.row(cell)
+    except DamagedRowError:
+        return False
+    return True

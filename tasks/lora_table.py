@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import fsspec
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from prefect import task
 
 from ddim_core.digest import code_digest, digest
@@ -19,7 +14,10 @@ from ddim_core.lora_measures import MEANINGS
 from ddim_core.lora_specs import LoraSpec
 from ddim_core.scorecard_specs import PromptSet
 from ddim_core.specs import Execution
-from tasks import places, store
+from tasks.row_files import RowFiles
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The modules whose code makes a number what it is.
 CODE = ("tasks.scored_pictures", "tasks.scorecard")
@@ -57,6 +55,14 @@ SCHEMA = pa.schema(
         ("device", pa.string()),
         ("created_at", pa.timestamp("us", tz="UTC")),
     ]
+)
+
+LORAS = RowFiles(
+    "lora",
+    "row_digest",
+    SCHEMA,
+    ("kind", "lora_digest", "prompts", "scale", "created_at"),
+    "the next run of its `ddim lora` writes it again",
 )
 
 
@@ -139,20 +145,14 @@ def lora_rows(
 def write_lora_rows(rows: list[dict[str, Any]]) -> str:
     """Writes the rows, each whole or not at all, in place of older ones; returns their folder."""
     for row in rows:
-        created_at = datetime.fromisoformat(row["created_at"])
-        table = pa.Table.from_pylist([{**row, "created_at": created_at}], schema=SCHEMA)
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer)
-        url = places.data_url("results", "lora", f"{row['row_digest']}.parquet")
-        store.write_whole(url, buffer.getvalue())
-    return places.data_url("results", "lora")
+        LORAS.write(row)
+    return LORAS.folder
 
 
 def read_lora_table() -> pd.DataFrame:
-    """Returns all rows written so far."""
-    filesystem, folder = fsspec.core.url_to_fs(places.data_url("results", "lora"))
-    files = filesystem.glob(f"{folder}/*.parquet") if filesystem.isdir(folder) else []
-    tables = [pq.read_table(filesystem.open(file), schema=SCHEMA) for file in sorted(files)]
-    frame = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()
-    order = ["kind", "lora_digest", "prompts", "scale", "created_at"]
-    return frame.sort_values(order, ignore_index=True)
+    """Returns all rows written so far.
+
+    Raises:
+        DamagedRowError: If a row is damaged.
+    """
+    return LORAS.read().whole()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from prefect import task
 
 from ddim_core.digest import code_digest, digest
 from ddim_core.point_specs import PointTrainSpec
 from ddim_core.schedule import timesteps
 from ddim_core.specs import SamplerSpec
-from tasks import places, store
+from tasks.row_files import Found, RowFiles
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = pa.schema(
     [
@@ -43,6 +43,14 @@ SCHEMA = pa.schema(
         ("sample_seconds", pa.float64()),
         ("created_at", pa.timestamp("us", tz="UTC")),
     ]
+)
+
+POINTS = RowFiles(
+    "points",
+    "cell_digest",
+    SCHEMA,
+    ("dataset", "n_points", "training_seed", "eta", "steps", "created_at"),
+    "the next run of its `ddim swiss-roll` writes it again",
 )
 
 # The modules whose code makes a number what it is, from noise to score.
@@ -86,21 +94,18 @@ def point_row(
 @task(name="write-point-row")
 def write_point_row(row: dict[str, Any]) -> str:
     """Writes one row, whole or not at all, in place of an older one; returns the file's place."""
-    created_at = pd.Timestamp(row["created_at"]).to_pydatetime()
-    table = pa.Table.from_pylist([{**row, "created_at": created_at}], schema=SCHEMA)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    url = places.data_url("results", "points", f"{row['cell_digest']}.parquet")
-    store.write_whole(url, buffer.getvalue())
-    return url
+    return POINTS.write(row)
+
+
+def read_point_rows(cells: list[str] | None = None) -> Found:
+    """Returns the rows written so far, of some cells or of all, and which had to be left out."""
+    return POINTS.read(cells)
 
 
 def read_point_table() -> pd.DataFrame:
-    """Returns all rows written so far."""
-    folder = places.data_url("results", "points")
-    files = [f for f in sorted(store.names_below(folder)) if f.endswith(".parquet")]
-    rows = [pa.BufferReader(store.read(f"{folder}/{file}")) for file in files]
-    tables = [pq.read_table(row, schema=SCHEMA) for row in rows]
-    frame = pa.concat_tables(tables).to_pandas() if tables else SCHEMA.empty_table().to_pandas()
-    order = ["dataset", "n_points", "training_seed", "eta", "steps", "created_at"]
-    return frame.sort_values(order, ignore_index=True)
+    """Returns all rows written so far.
+
+    Raises:
+        DamagedRowError: If a row is damaged.
+    """
+    return POINTS.read().whole()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ddim_core.digest import digest
 from ddim_core.verdict import PROTOCOL, SETTING, CellVerdict, Row, Verdict, pareto
 from ddim_core.verdict_reading import best_of, first_scored
-from tasks import places, store
-from tasks.table import read_table
+from tasks import places
+from tasks.cell_rows import read_rows
+from tasks.row_files import write_sealed
 
 SCHEMA = pa.schema(
     [
@@ -78,12 +77,14 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def history(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Returns all rows of the table that are comparable with a checkpoint's rows: the same cells by
-    the same protocol, of any checkpoint."""
+def history(rows: Sequence[Row]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Returns all rows of the table that are comparable with a checkpoint's rows (the same cells by
+    the same protocol, of any checkpoint), and a sentence for each row that is damaged."""
     wanted = {tuple(row[name] for name in SETTING) for row in rows}
-    comparable = plain_rows(read_table(alike={name: rows[0][name] for name in PROTOCOL}))
-    return [row for row in comparable if tuple(row[name] for name in SETTING) in wanted]
+    found = read_rows(alike={name: rows[0][name] for name in PROTOCOL})
+    comparable = plain_rows(found.frame)
+    alike = [row for row in comparable if tuple(row[name] for name in SETTING) in wanted]
+    return alike, found.damaged
 
 
 def previous(rows: Sequence[Row], comparable: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -147,11 +148,7 @@ def write_verdict(about: dict[str, Any], verdict: Verdict, rows: Sequence[Row]) 
         "margin": verdict.margin, "created_at": datetime.now(UTC), **about,
     }  # fmt: skip
     lines = [shared | _line(cell, verdict, rows) for cell in verdict.cells] or [shared]
-    table = pa.Table.from_pylist(lines, schema=SCHEMA)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    url = places.data_url("results", "verdicts", f"{identity}.parquet")
-    store.write_whole(url, buffer.getvalue())
+    write_sealed(places.data_url("results", "verdicts", f"{identity}.parquet"), lines, SCHEMA)
     return identity
 
 
