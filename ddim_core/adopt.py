@@ -28,6 +28,7 @@ from ddim_core.settings import read_settings
 from ddim_core.shards import SHARDS_INDEX, is_index, read_shards, shards_in
 from ddim_core.specs import Weights
 from ddim_core.state_names import unwrapped
+from ddim_core.understood import keep_understood, understood_config, understood_index
 from ddim_core.untrusted import first_line, is_safetensors, read_weights, require_tensors
 from ddim_core.weight_files import (
     STEMS,
@@ -71,11 +72,6 @@ PARTS: dict[str, tuple[str, ...]] = {
     "scheduler": ("scheduler_config.json",),
 }  # fmt: skip
 ROOT_PARTS = ("unet", "scheduler")
-# What diffusers' EMAModel writes into its network's config.
-EMA_SETTINGS = frozenset(
-    {"decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup",
-     "inv_gamma", "power"}
-)  # fmt: skip
 DEPTH = 3  # folders below an MLflow artefact in which a checkpoint is looked for
 
 
@@ -140,6 +136,7 @@ def adopt(files: Mapping[str, Path], out: Path, weights: Weights = "ema") -> Non
             f"the checkpoint's weights or settings are damaged, or of another kind than their "
             f"names say ({told})"
         ) from error
+    keep_understood(out)
     load_checkpoint(out)
 
 
@@ -275,7 +272,8 @@ def _write_pipeline_ends(files: Mapping[str, Path], out: Path, record: dict[str,
         "unet": ["diffusers", "UNet2DModel"],
     }  # fmt: skip
     told = read_settings(files[INDEX]) if INDEX in files else index
-    kept = {name: _without_unused(name, value) for name, value in told.items()}
+    known = understood_index(told)
+    kept = {name: _without_unused(name, value) for name, value in known.items()}
     if INDEX in files and kept == told:
         _copy(files, out, INDEX)
     else:
@@ -316,17 +314,16 @@ def _adopt_network(
     source = weights_in(files, prefix, names)
     if source is None:
         raise ValueError(f"{where} holds no weights; {names[0]} is missing")
-    config = {k: v for k, v in told.items() if k not in EMA_SETTINGS}
+    kind = NETWORK_CLASSES.get(str(told.get("_class_name")))
+    config = understood_config(kind, told)
     size = config.get("sample_size")
     if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
         config["sample_size"] = size[0]
     is_sharded = is_index(source)
     held = read_shards(source) if is_sharded else read_weights(source)
-    found = require_tensors(held, f"{where}/{source.name}")
-    state = unwrapped(found)
-    kind = config.get("_class_name")
-    if kind in NETWORK_CLASSES:
-        require_fit(NETWORK_CLASSES[kind], config, state, where)
+    state = unwrapped(require_tensors(held, f"{where}/{source.name}"))
+    if kind is not None:
+        require_fit(kind, config, state, where)
         require_unshifted(config, where)
     else:  # a text encoder; others are refused when they are opened
         require_sane(config, where)

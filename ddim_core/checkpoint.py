@@ -14,6 +14,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DConditionModel, UNet2DModel
 from torch import Tensor
 
+from ddim_core.fitting import require_justified, require_sane
 from ddim_core.latent import (
     LatentSpace,
     PromptEncoder,
@@ -24,6 +25,7 @@ from ddim_core.latent import (
 from ddim_core.models import UNetModel
 from ddim_core.schedule import NoiseSchedule
 from ddim_core.scheduler_config import require_undistilled, with_class
+from ddim_core.settings import read_settings
 from ddim_core.specs import NoiseSpec, PredictionType, Weights, require_choice
 from ddim_core.wide_time import CLASS_NAME as WIDE_TIME
 from ddim_core.wide_time import load_wide_time_unet
@@ -205,6 +207,9 @@ def _load_unet(folder: Path) -> Any:
     _require_known(config, folder)
     if not (folder / WEIGHTS_NAME).is_file():
         raise ValueError(_missing_weights(folder))
+    if config["_class_name"] == "UNet2DModel":
+        require_justified(UNet2DModel, folder, folder.name)
+    require_sane(config, folder.name)
     if config["_class_name"] == WIDE_TIME:
         return load_wide_time_unet(config, folder / WEIGHTS_NAME)
     with_prompts = config["_class_name"] == "UNet2DConditionModel"
@@ -237,7 +242,7 @@ def _require_known(config: dict[str, Any], folder: Path) -> None:
             )
     if with_prompts and config.get("num_class_embeds"):
         raise ValueError("the network is told of prompts and of classes; only one is supported")
-    if not isinstance(config.get("sample_size"), int):
+    if type(config.get("sample_size")) is not int:
         raise ValueError(f"sample_size is {config.get('sample_size')}; it must be one whole number")
 
 
@@ -252,12 +257,9 @@ def _missing_weights(folder: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"{path.parent.name}/{path.name} is missing; a checkpoint must have it")
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path.parent.name}/{path.name} is not JSON: {error}") from error
+    return read_settings(path)
 
 
 def _scheduler(noise: NoiseSpec) -> DDPMScheduler:

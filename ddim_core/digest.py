@@ -19,12 +19,22 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from ddim_core.plain_files import open_regular
+
 PACKAGES = ("ddim_core.", "tasks.")
 COMPANIONS = frozenset({".html"})
 # Modules whose text is in no key. Specs reach a task as inputs, so their values are in its key
 # already. The others move bytes that are verified by digest, and change none.
 APART = frozenset(
-    {"ddim_core.specs", "ddim_core.point_specs", "tasks.caching", "tasks.places", "tasks.store"}
+    {
+        "ddim_core.specs",
+        "ddim_core.point_specs",
+        "tasks.caching",
+        "tasks.places",
+        "tasks.store",
+        "ddim_core.plain_files",
+        "ddim_core.pickle_scan",
+    }
 )
 
 
@@ -64,8 +74,12 @@ def digest(*values: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Returns the sha256 hex digest of a file's bytes, read in blocks."""
-    with path.open("rb") as file:
+    """Returns the sha256 hex digest of a regular file's bytes, read in blocks.
+
+    Raises:
+        OSError: If it cannot be read, or is a pipe or a device.
+    """
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -210,7 +210,7 @@ def _parameters(
     """The parameters of a list of weights, by name: of the configuration, or, without one, of the
     network that it is an average of."""
     if settings is not None and "block_out_channels" in settings:
-        return dict(laid_out(UNet2DModel, settings, name).named_parameters())
+        return dict(laid_out(UNet2DModel, settings, len(listed), name).named_parameters())
     weights, _ = split_networks(raw, name)
     if isinstance(weights, Mapping) and len(weights) == len(listed):
         return weights

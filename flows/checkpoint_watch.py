@@ -136,12 +136,17 @@ def _whole(
 
     What has its stamp of an earlier look is not read again.
     """
+    left = [
+        Seen(ascii(c.address), None, "left", "its name is no UTF-8 text; rename it")
+        for c in found
+        if not _is_text(c.address)
+    ]
+    found = [c for c in found if _is_text(c.address)]
     known = {c: recall(c.address, c.stamp) for c in found}
     whole = {c: (p, w) for c, pair in known.items() if pair for p, w in [pair] if Path(p).exists()}
     fresh = [candidate for candidate in found if candidate not in whole]
     if any(candidate.is_local for candidate in fresh):
         time.sleep(settle_seconds)
-    left = []
     for candidate in fresh:
         try:
             if candidate.is_local and stamp_of(Path(candidate.address)) != candidate.stamp:
@@ -153,6 +158,15 @@ def _whole(
         remember(candidate.address, candidate.stamp, [str(path), weights])
         whole[candidate] = (str(path), weights)
     return whole, left
+
+
+def _is_text(name: str) -> bool:
+    """Tells what a server and a terminal can be told: a file's name may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _score(

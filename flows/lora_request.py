@@ -10,7 +10,7 @@ from typing import Any
 from ddim_core.digest import digest
 from ddim_core.lora_adapters import require_targets
 from ddim_core.lora_base import locate_base, own_resolution, part_digests, size_step
-from ddim_core.lora_data import locate_data, require_images
+from ddim_core.lora_data import locate_data, photo_sources
 from ddim_core.lora_latents import bucket_sizes
 from ddim_core.lora_specs import LatentSpec, LoraExecution, LoraSpec, PictureSpec
 from flows.lora_asked import record, require_plain, with_recipe
@@ -88,7 +88,7 @@ def plan(given: Mapping[str, Any], recipe: Mapping[str, Any]) -> LoraPlan:
     bucket_sizes(latents, step)
     require_targets(base, spec.targets)
     if given["data"]:
-        require_images(locate_data(given["data"]))
+        photo_sources(locate_data(given["data"]))  # at least one image, by names alone
     return LoraPlan(
         title=given["title"],
         base=base,

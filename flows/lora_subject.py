@@ -25,6 +25,7 @@ from tasks.lora_data import (
     captions_of,
     data_content,
     data_place,
+    photos_content,
     prepare_captioned,
     prepare_photos,
 )
@@ -188,7 +189,7 @@ def _images(data: str, instance_prompt: str, asked: LoraPlan) -> ArtifactRef:
         return subject_folder(asked.latents.resolution)
     place = data_place(data)
     if instance_prompt:
-        return prepare_photos(data_content(place), instance_prompt, location=place)
+        return prepare_photos(photos_content(place), instance_prompt, location=place)
     return prepare_captioned(data_content(place), location=place)
 
 

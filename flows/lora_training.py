@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 from prefect.logging import get_run_logger
+from tqdm import tqdm
 
 from ddim_core.lora_text import distinct_prompts
 from flows.lora_request import LoraPlan, lora_name
@@ -35,6 +39,7 @@ def train_and_export(
         `class_data`, `base`, `base_digests`, `folder` (where the files, pictures and the model card
         lie), `mlflow_run`.
     """
+    _tell_notes(data)
     captions = captions_of(data) + (captions_of(class_data) if class_data else [])
     warn_of_length([*captions, *plan.validation_prompts], plan)
     training = _train(plan, data, class_data)
@@ -63,6 +68,14 @@ def train_and_export(
     folder = write_card(record, plan.spec, plan.latents, plan.pictures, plan.data_licence)
     run = track_lora(record, plan.spec, plan.latents, folder)
     return record | {"folder": folder, "mlflow_run": run}
+
+
+def _tell_notes(data: Mapping[str, Any]) -> None:
+    """What was left out of the data: into the run's log and, under the CLI, the terminal."""
+    for note in data.get("notes", ()):
+        get_run_logger().info("training images: %s", note)
+        if os.environ.get("DDIM_TERMINAL"):
+            tqdm.write(f"training images: {note}", file=sys.stderr)
 
 
 def warn_of_length(prompts: list[str], plan: LoraPlan) -> None:

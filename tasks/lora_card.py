@@ -87,7 +87,7 @@ def _copied(ref: ArtifactRef, folder: Path, ending: str) -> str:
 
 def _training_images(data: ArtifactRef) -> list[np.ndarray]:
     folder = store.get_folder(data)
-    lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").split("\n")
     names = sorted(json.loads(line)["file_name"] for line in lines if line)
     chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(SHOWN, len(names)), dtype=int)]
     opened = [Image.open(folder / name).convert("RGB") for name in chosen]

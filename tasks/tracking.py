@@ -21,6 +21,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.time import get_current_time_millis
 from prefect import task
 
+from ddim_core.contained import require_plain_name
 from ddim_core.reading import cell_name
 from ddim_core.redaction import redacted
 from tasks import outbox, places, store
@@ -276,7 +277,8 @@ def _log_report(client: MlflowClient, parent: Run, report: dict[str, Any]) -> No
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "report.html").write_bytes(store.get(report["page"]))
         for name, ref in report["figures"].items():
-            Path(folder, f"{name}.png").write_bytes(store.get(ref))
+            file = require_plain_name(f"{name}.png", "the figure")
+            Path(folder, file).write_bytes(store.get(ref))
         client.log_artifacts(parent.info.run_id, folder)
     client.log_batch(
         parent.info.run_id,
