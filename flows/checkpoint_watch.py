@@ -17,6 +17,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
 from flows.fid_grid import fid_grid
+from flows.naming import flow_name
 from flows.request import GridRequest
 from tasks import places
 from tasks.checkpoint import import_checkpoint
@@ -61,7 +62,7 @@ class Seen:
     remark: str = ""
 
 
-@flow(name="checkpoint-watch", validate_parameters=True)
+@flow(name="checkpoint-watch", flow_run_name=flow_name, validate_parameters=True)
 def checkpoint_watch(
     sources: list[str] = [],  # noqa: B006 (Prefect shows it in the form; never changed)
     grid: dict[str, Any] = {},  # noqa: B006

@@ -18,6 +18,7 @@ from tasks.data import content_of, notes_on, prepare_data
 from tasks.embed import embed_images
 from tasks.extractor import ready_extractor, train_extractor
 from tasks.locations import name_of
+from tasks.naming import named
 from tasks.score import score_cell
 from tasks.store import ArtifactRef
 
@@ -92,11 +93,14 @@ def prepare(request: GridRequest) -> GridInputs:
             f"has {reference_images['channels']}; they must be equal"
         )
     extractor, execution = extractor_future.result(), request.execution()
-    reference = embed_images(reference_images, extractor, execution)
+    real = name_of(request.dataset)
+    embed_real = named(embed_images, f"features of real images {real} {request.split}")
+    reference = embed_real(reference_images, extractor, execution)
     floor = None
     if held_out:
-        floor_features = embed_images(held_out, extractor, execution)
-        floor = score_cell([floor_features], reference, extractor)
+        embed_real = named(embed_images, f"features of real images {real} {held_out_split}")
+        score_real = named(score_cell, f"score of real images {real} {held_out_split}")
+        floor = score_real([embed_real(held_out, extractor, execution)], reference, extractor)
     cells = _cells(request, checkpoint, prompts)
     notes = notes_on(reference_images, *([held_out] if held_out else []))
     findings = [*checkpoint["assumed"], *lint_schedule(checkpoint["ref"], cells)]
@@ -127,7 +131,7 @@ def _submit_extractor(
     """Submits the making of the feature extractor; returns its future."""
     choice = request.extractor()
     if choice.name != "classifier":
-        return ready_extractor.submit(choice)
+        return named(ready_extractor, f"extractor {choice.label}").submit(choice)
     fitted = data(training_split(request.dataset))
     unseen = data("test") if request.split == "test" else held_out
     return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.execution())

@@ -18,6 +18,7 @@ from ddim_core.sources import dataset_name
 from ddim_core.specs import GridCell, SamplerSpec, Spacing, TrainSpec, require_at_least
 from flows.cell_work import CellsFailedError
 from flows.fid_grid import fid_grid
+from flows.naming import flow_name
 from flows.request import GridRequest
 from flows.runners import ONE_TASK_A_CORE, on_device, task_runner
 from flows.train_toy import submit_training, toy_spec
@@ -31,6 +32,7 @@ from tasks.explore import (
     x0_sequence,
 )
 from tasks.locations import name_of
+from tasks.naming import named
 from tasks.paper_report import error_text, publish_paper_report, read_rows, render_paper_report
 from tasks.sample import sample_shard
 from tasks.store import check_writable
@@ -103,7 +105,12 @@ def paper_request(parameters: dict[str, Any]) -> PaperRequest:
     return PaperRequest({**grid, "sigma_hat": True}, *(parameters[name] for name in own))
 
 
-@flow(name="paper", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
+@flow(
+    name="paper",
+    flow_run_name=flow_name,
+    validate_parameters=True,
+    task_runner=ONE_TASK_A_CORE,
+)
 def paper(
     checkpoint: str = "",
     dataset: str = "digits",
@@ -287,7 +294,10 @@ def _report(
     shown = [cell for cell in _samples_shown(grid, model) if _place_in_grid(cell) in digests]
     start, stop = grid.shards()[0]
     samples = [  # drawn by the grid: these come from the store
-        sample_shard(cell, model["ref"], start, stop, grid.execution()) for cell in shown
+        named(sample_shard, f"{cell.label} shard 0")(
+            cell, model["ref"], start, stop, grid.execution()
+        )
+        for cell in shown
     ]
     sampled = [digests[_place_in_grid(cell)] for cell in shown]
     reconstructions = explored.reconstructions

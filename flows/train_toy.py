@@ -9,6 +9,7 @@ from prefect import flow
 
 from ddim_core.images import splits_of
 from ddim_core.specs import Execution, ImageSpec, ToyModelSpec, TrainSpec
+from flows.naming import flow_name
 from tasks.data import content_of, prepare_data
 from tasks.store import check_writable, get_folder
 from tasks.train import train_toy as train_toy_task
@@ -82,7 +83,7 @@ def submit_training(
     return train_toy_task.submit(training, images, Execution(device=device))
 
 
-@flow(name="train-toy", validate_parameters=True)
+@flow(name="train-toy", flow_run_name=flow_name, validate_parameters=True)
 def train_toy(
     dataset: str = "digits",
     resolution: int | None = None,

@@ -15,6 +15,7 @@ from ddim_core.point_specs import PointTrainSpec
 from ddim_core.schedule import timesteps
 from ddim_core.specs import SamplerSpec
 from tasks import places, store
+from tasks.naming import run_name
 
 SCHEMA = pa.schema(
     [
@@ -83,7 +84,7 @@ def point_row(
     }
 
 
-@task(name="write-point-row")
+@task(name="write-point-row", task_run_name=run_name("write-point-row"))
 def write_point_row(row: dict[str, Any]) -> str:
     """Writes one row, whole or not at all, in place of an older one; returns the file's place."""
     created_at = pd.Timestamp(row["created_at"]).to_pydatetime()

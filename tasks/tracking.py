@@ -24,6 +24,7 @@ from prefect import task
 from ddim_core.reading import cell_name
 from ddim_core.redaction import redacted
 from tasks import outbox, places, store
+from tasks.naming import run_name
 from tasks.secrets import without_secrets
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
@@ -57,7 +58,7 @@ class Entry(TypedDict):
     metrics: dict[str, float]
 
 
-@task(name="track-grid", retries=2, retry_delay_seconds=2)
+@task(name="track-grid", task_run_name=run_name("track-grid"), retries=2, retry_delay_seconds=2)
 @without_secrets
 def track_grid(
     grid: str, rows: list[dict[str, Any]], report: dict[str, Any], complete: bool = True
@@ -71,7 +72,7 @@ def track_grid(
     return _track(GRIDS, parent, [cell_entry(row) for row in rows], report, complete)
 
 
-@task(name="track-points", retries=2, retry_delay_seconds=2)
+@task(name="track-points", task_run_name=run_name("track-points"), retries=2, retry_delay_seconds=2)
 @without_secrets
 def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
     """Logs a run of the points flow like a grid, in its own experiment; returns its run's id."""
@@ -91,7 +92,7 @@ def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) 
     return _track(POINTS, parent, cells, report)
 
 
-@task(name="track-paper", retries=2, retry_delay_seconds=2)
+@task(name="track-paper", task_run_name=run_name("track-paper"), retries=2, retry_delay_seconds=2)
 @without_secrets
 def track_paper(
     name: str,
@@ -120,7 +121,7 @@ def track_paper(
     return _track(PAPER, parent, [], report, complete)
 
 
-@task(name="track-resend")
+@task(name="track-resend", task_run_name=run_name("track-resend"))
 def resend() -> tuple[list[str], dict[str, str]]:
     """Sends what lies in the outbox; returns the ids of the runs it reached, and by the name of
     each message that could not be sent, why."""
