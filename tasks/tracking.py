@@ -69,7 +69,7 @@ def track_grid(
     """
     best = min(rows, key=lambda row: row["fid"])
     parent = _entry(grid, _grid_name(rows[0], grid), rows[0], SHARED, _metrics(best, "best_"))
-    return _track(GRIDS, parent, [cell_entry(row) for row in rows], report, complete)
+    return _track(GRIDS, parent, [cell_entry(row, grid) for row in rows], report, complete)
 
 
 @task(name="track-points", task_run_name=run_name("track-points"), retries=2, retry_delay_seconds=2)
@@ -85,8 +85,8 @@ def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) 
     title = _grid_name(rows[0], name)
     parent = _entry(name, title, rows[0], POINT_SHARED, _metrics(best, "best_", POINT_METRICS))
     cells = [
-        _entry(row["cell_digest"], cell_name(row), row, POINT_PARAMETERS,
-               _metrics(row, "", POINT_METRICS))
+        _entry(row["cell_digest"], f"{_cell_name(row, name)} seed {row['training_seed']}", row,
+               POINT_PARAMETERS, _metrics(row, "", POINT_METRICS))
         for row in rows
     ]  # fmt: skip
     return _track(POINTS, parent, cells, report)
@@ -137,9 +137,11 @@ def resend() -> tuple[list[str], dict[str, str]]:
     return sent, unsent
 
 
-def cell_entry(row: dict[str, Any]) -> Entry:
-    """What the run of a grid's cell says."""
-    return _entry(row["cell_digest"], cell_name(row), row, PARAMETERS, _metrics(row))
+def cell_entry(row: dict[str, Any], grid: str) -> Entry:
+    """What the run of a grid's cell says; its name ends in the grid's own."""
+    entry = _entry(row["cell_digest"], _cell_name(row, grid), row, PARAMETERS, _metrics(row))
+    entry["tags"] |= {"ddim.cell": cell_name(row), "ddim.checkpoint_name": row["checkpoint"]}
+    return entry
 
 
 def how_to_open() -> str:
@@ -244,6 +246,10 @@ def _entry(
 
 def _grid_name(row: dict[str, Any], grid: str) -> str:
     return f"grid {row['checkpoint']} {grid[:8]}"
+
+
+def _cell_name(row: dict[str, Any], grid: str) -> str:
+    return f"{cell_name(row)} of {row['checkpoint']} {grid[:8]}"
 
 
 def _metrics(
