@@ -92,9 +92,9 @@ def checkpoint_watch(
         ValueError: If `grid` holds what the flow does not take, or attempts or seconds cannot be.
         WatchError: After all work, if a source did not answer or a grid that ran here failed.
     """
-    _check(grid, settle_seconds, attempts)
+    check_watch(grid, settle_seconds, attempts)
     check_writable()
-    found, silent = _look(sources or default_sources())
+    found, silent = look_at(sources or default_sources())
     whole, seen = _whole(found, settle_seconds)
     for candidate, (path, weights) in whole.items():
         seen.append(_score(candidate, Path(path), weights, grid, attempts, here))
@@ -111,7 +111,7 @@ def default_sources() -> list[str]:
     return [source for source in listed if source] or [default_source()]
 
 
-def _check(grid: dict[str, Any], settle_seconds: float, attempts: int) -> None:
+def check_watch(grid: dict[str, Any], settle_seconds: float, attempts: int) -> None:
     known = [name for name in inspect.signature(fid_grid.fn).parameters if name != "checkpoint"]
     unknown = [name for name in grid if name not in known]
     if unknown:
@@ -122,7 +122,7 @@ def _check(grid: dict[str, Any], settle_seconds: float, attempts: int) -> None:
         raise ValueError(f"settle_seconds is {settle_seconds}; it must lie in 0..3600")
 
 
-def _look(sources: list[str]) -> tuple[list[Candidate], list[str]]:
+def look_at(sources: list[str]) -> tuple[list[Candidate], list[str]]:
     """Returns what the sources show, and the words of those that do not answer."""
     found: dict[str, Candidate] = {}
     silent = []
@@ -165,10 +165,10 @@ def _score(
 ) -> Seen:
     """Has a checkpoint scored, unless it is or is being."""
     try:
-        request = _request(path, grid)
+        request = asked_grid(path, grid)
     except ValueError as error:
         return Seen(candidate.address, weights, "failed", str(error))
-    identity = request.identity(_content(request.dataset))
+    identity = request.identity(data_content(request.dataset))
     if is_scored(identity, weights):
         return Seen(candidate.address, weights, "scored")
     parameters, key = {**grid, "checkpoint": str(path)}, f"{weights[:32]}-{identity[:32]}"
@@ -180,13 +180,13 @@ def _score(
     return Seen(candidate.address, weights, outcome, remark)
 
 
-def _request(path: Path, grid: dict[str, Any]) -> GridRequest:
+def asked_grid(path: Path, grid: dict[str, Any]) -> GridRequest:
     given = inspect.signature(fid_grid.fn).bind(**grid, checkpoint=str(path))
     given.apply_defaults()
     return GridRequest(**given.arguments)
 
 
-def _content(dataset: str) -> str:
+def data_content(dataset: str) -> str:
     """The data set's content digest, read again only when its files look changed."""
     path = Path(dataset)
     if not path.exists():

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ddim_core.redaction import redacted
 from flows.cli_options import one_sentence, option, require_writable, stop
 
 
@@ -34,22 +35,31 @@ def watch(
         typer.Option("--here/--deployed", show_default=False,
                      help="Run grids in this process [only if PREFECT_API_URL is not set]."),
     ] = None,
+    as_deployed: Annotated[
+        bool, typer.Option("--as-deployed", help="As the deployment checkpoint-watch has it.")
+    ] = False,
 ) -> None:  # fmt: skip
-    """Have every new checkpoint scored once, by the fid-grid deployment or in this process."""
+    """Have every new checkpoint scored once, by the fid-grid deployment or in this process.
+
+    Looks that find nothing new leave no run in Prefect.
+    """
     require_writable()  # before Prefect is imported, which makes its home there
     if here is None:
         here = not os.environ.get("PREFECT_API_URL")
+    if as_deployed and (sources or parameter):
+        stop("--as-deployed takes sources and grid from the deployment; leave out the others", 2)
     asked: dict[str, Any] = {
         "sources": sources or [], "grid": _parameters(parameter or []), "settle_seconds": settle,
         "attempts": attempts, "here": here,
     }  # fmt: skip
+    told: dict[str, str] = {}
     if once:
         with one_sentence():
-            _look(asked)
+            _look(_settled(asked, as_deployed), told)
         return
     while True:
         try:
-            _look(asked)
+            _look(_settled(asked, as_deployed), told)
         except ValueError as error:
             stop(str(error), 2)
         except KeyboardInterrupt:
@@ -62,9 +72,27 @@ def watch(
             return
 
 
-def _look(asked: dict[str, Any]) -> None:
-    from flows.checkpoint_watch import checkpoint_watch, default_sources
+def _settled(asked: dict[str, Any], as_deployed: bool) -> dict[str, Any]:
+    """What was asked for, or what the deployment has now."""
+    if not as_deployed:
+        return asked
+    from flows.quiet_look import deployed_watch
 
+    return deployed_watch()
+
+
+def _look(asked: dict[str, Any], told: dict[str, str]) -> None:
+    """Runs the flow if there is anything new."""
+    from flows.checkpoint_watch import checkpoint_watch, default_sources
+    from flows.quiet_look import is_news
+
+    first = not told
+    if not is_news(asked, told):
+        if first:
+            told["a first look"] = ""
+            places = ", ".join(asked["sources"] or default_sources())
+            typer.echo(redacted(f"nothing new in {places}"))
+        return
     seen = checkpoint_watch(**asked)
     if not seen:
         typer.echo(f"no checkpoint in {', '.join(asked['sources'] or default_sources())}")

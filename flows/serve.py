@@ -66,6 +66,8 @@ def main() -> int:
         _run("prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite")
         _run("prefect", "--no-prompt", "deploy", "--all")
         started.append(_start("prefect", "worker", "start", "--pool", POOL))
+        every = os.environ.get("DDIM_WATCH_SECONDS", "60")
+        started.append(_start("ddim", "watch", "--as-deployed", "--every", every))
         watched = list(started)
         started.append(_start("ddim", "guard"))  # ends by itself
         print(_where(api, mlflow), flush=True)
