@@ -10,7 +10,7 @@ from typing import Any
 from ddim_core.conditioning import require_guidable
 from ddim_core.sources import dataset_name
 from ddim_core.specs import ClassifierSpec, GridCell
-from flows.request import GridRequest
+from flows.request import LEAST_IMAGES, GridRequest
 from flows.train_toy import submit_training, training_split
 from tasks.captions import prompts_for
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
@@ -77,11 +77,18 @@ def prepare(request: GridRequest) -> GridInputs:
         return prepare_data(content, split, resolution, request.dataset, channels, request.images())
 
     reference_images = data(request.split)
+    if reference_images["n"] < LEAST_IMAGES:
+        raise ValueError(
+            f"{name_of(request.dataset)} {request.split} holds {reference_images['n']} image; a "
+            f"reference needs at least {LEAST_IMAGES}"
+        )
     prompts = None
     if request.checkpoint:
         prompts = prompts_for(checkpoint["with_prompts"], request.prompts, reference_images)
     held_out_split = request.held_out_split()
     held_out = data(held_out_split) if held_out_split else None
+    if held_out and held_out["n"] < LEAST_IMAGES:  # no floor can be told from it
+        held_out = None
     extractor_future = _submit_extractor(request, data, held_out)
     if training is not None:
         kind = "-conditional" if request.class_conditional else ""
