@@ -321,7 +321,8 @@ def _adopt_network(
         config["sample_size"] = size[0]
     is_sharded = is_index(source)
     held = read_shards(source) if is_sharded else read_weights(source)
-    state = unwrapped(require_tensors(held, f"{where}/{source.name}"))
+    found = require_tensors(held, f"{where}/{source.name}")
+    state = unwrapped(found)
     if kind is not None:
         require_fit(kind, config, state, where)
         require_unshifted(config, where)

@@ -142,8 +142,8 @@ def load_noise_scheduler(folder: Path) -> DDPMScheduler:
     Raises:
         ValueError: If it has no betas, or the base predicts neither the noise nor v.
     """
-    told = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-    named = json.loads((folder / "model_index.json").read_text())["scheduler"][1]
+    told = read_settings(folder / "scheduler" / "scheduler_config.json")
+    named = read_settings(folder / "model_index.json")["scheduler"][1]
     defaults = class_defaults(named)
     if defaults is not None and "beta_schedule" not in defaults:
         raise ValueError(f"the base's scheduler, {named}, has no betas; a LoRA is trained on these")

@@ -16,6 +16,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
 from flows.fid_grid import fid_grid
+from flows.naming import flow_name
 from flows.request import GridRequest
 from tasks import places
 from tasks.checkpoint import import_checkpoint
@@ -61,7 +62,7 @@ class Seen:
     remark: str = ""
 
 
-@flow(name="checkpoint-watch", validate_parameters=True)
+@flow(name="checkpoint-watch", flow_run_name=flow_name, validate_parameters=True)
 def checkpoint_watch(
     sources: list[str] = [],  # noqa: B006 (Prefect shows it in the form; never changed)
     grid: dict[str, Any] = {},  # noqa: B006
@@ -91,11 +92,11 @@ def checkpoint_watch(
         ValueError: If `grid` holds what the flow does not take, or attempts or seconds cannot be.
         WatchError: After all work, if a source did not answer or a grid that ran here failed.
     """
-    _check(grid, settle_seconds, attempts)
+    check_watch(grid, settle_seconds, attempts)
     for source in sources:
         require_source(source)
     check_writable()
-    found, silent = _look(sources or listed_sources())
+    found, silent = look_at(sources or listed_sources())
     whole, seen = _whole(found, settle_seconds)
     for candidate, (path, weights) in whole.items():
         seen.append(_score(candidate, Path(path), weights, grid, attempts, here))
@@ -106,7 +107,7 @@ def checkpoint_watch(
     return [vars(one) for one in seen]
 
 
-def _check(grid: dict[str, Any], settle_seconds: float, attempts: int) -> None:
+def check_watch(grid: dict[str, Any], settle_seconds: float, attempts: int) -> None:
     known = [name for name in inspect.signature(fid_grid.fn).parameters if name != "checkpoint"]
     unknown = [name for name in grid if name not in known]
     if unknown:
@@ -117,7 +118,7 @@ def _check(grid: dict[str, Any], settle_seconds: float, attempts: int) -> None:
         raise ValueError(f"settle_seconds is {settle_seconds}; it must lie in 0..3600")
 
 
-def _look(sources: list[str]) -> tuple[list[Candidate], list[str]]:
+def look_at(sources: list[str]) -> tuple[list[Candidate], list[str]]:
     """Returns what the sources show, and the words of those that do not answer."""
     found: dict[str, Candidate] = {}
     silent = []
@@ -174,10 +175,10 @@ def _score(
 ) -> Seen:
     """Has a checkpoint scored, unless it is or is being."""
     try:
-        request = _request(path, grid)
+        request = asked_grid(path, grid)
     except ValueError as error:
         return Seen(candidate.address, weights, "failed", str(error))
-    identity = request.identity(_content(request.dataset))
+    identity = request.identity(data_content(request.dataset))
     if is_scored(identity, weights):
         return Seen(candidate.address, weights, "scored")
     parameters, key = {**grid, "checkpoint": str(path)}, f"{weights[:32]}-{identity[:32]}"
@@ -189,13 +190,13 @@ def _score(
     return Seen(candidate.address, weights, outcome, remark)
 
 
-def _request(path: Path, grid: dict[str, Any]) -> GridRequest:
+def asked_grid(path: Path, grid: dict[str, Any]) -> GridRequest:
     given = inspect.signature(fid_grid.fn).bind(**grid, checkpoint=str(path))
     given.apply_defaults()
     return GridRequest(**given.arguments)
 
 
-def _content(dataset: str) -> str:
+def data_content(dataset: str) -> str:
     """The data set's content digest, read again only when its files look changed."""
     path = Path(dataset)
     if not path.exists():

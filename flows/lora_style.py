@@ -12,13 +12,19 @@ from flows.lora_request import LoraPlan, plan
 from flows.lora_scored_sets import embedded_style_sets, style_sets, unnamed_subjects
 from flows.lora_scoring import held_out_images, score_lora, scoring
 from flows.lora_training import train_and_export
+from flows.naming import flow_name
 from flows.runners import ONE_TASK_A_CORE
 from tasks.embedded import LICENCES, style_folder
 from tasks.lora_data import captions_of, data_content, data_place, prepare_captioned
 from tasks.store import ArtifactRef, check_writable
 
 
-@flow(name="lora-style", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
+@flow(
+    name="lora-style",
+    flow_run_name=flow_name,
+    validate_parameters=True,
+    task_runner=ONE_TASK_A_CORE,
+)
 def lora_style(
     base: str = "",
     data: str = "",

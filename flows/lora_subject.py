@@ -18,6 +18,7 @@ from flows.lora_request import LoraPlan, plan
 from flows.lora_scored_sets import embedded_subject_sets, subject_sets, unnamed_subjects
 from flows.lora_scoring import held_out_images, score_lora, scoring
 from flows.lora_training import train_and_export
+from flows.naming import flow_name
 from flows.runners import ONE_TASK_A_CORE
 from tasks.embedded import LICENCES, subject_folder
 from tasks.lora_class_images import class_images as draw_class_images
@@ -35,7 +36,12 @@ from tasks.store import ArtifactRef, check_writable
 CLASS_IMAGES = 100  # as diffusers' script
 
 
-@flow(name="lora-subject", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
+@flow(
+    name="lora-subject",
+    flow_run_name=flow_name,
+    validate_parameters=True,
+    task_runner=ONE_TASK_A_CORE,
+)
 def lora_subject(
     base: str = "",
     data: str = "",

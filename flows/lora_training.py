@@ -19,6 +19,7 @@ from tasks.lora_export import export_lora
 from tasks.lora_inputs import embed_prompts, encode_latents
 from tasks.lora_pictures import validation_pictures
 from tasks.lora_words import check_length
+from tasks.naming import named
 from tasks.store import ArtifactRef
 from tasks.tracking_lora import track_lora
 
@@ -114,7 +115,7 @@ def _validate(plan: LoraPlan, training: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "step": stage["step"],
-            "pictures": validation_pictures(
+            "pictures": named(validation_pictures, f"pictures at step {stage['step']}")(
                 plan.validation_prompts, plan.pictures, plan.spec, stage["adapter"], plan.digests,
                 location=plan.location, execution=plan.execution,
             ),

@@ -28,6 +28,7 @@ from prefect.serializers import JSONSerializer
 from ddim_core.contained import require_plain_path
 from ddim_core.digest import code_digest, digest
 from tasks import places, stages, store
+from tasks.naming import run_name
 
 CHECKSUM = "checksum"
 P = ParamSpec("P")
@@ -102,8 +103,10 @@ def cached_task(function: Callable[P, dict[str, Any]]) -> Task[P, dict[str, Any]
         with stages.running(function.__name__.replace("_", " ")):
             return with_checksum(function(*args, **kwargs))
 
+    name = function.__name__.replace("_", "-")
     made = task(
-        name=function.__name__.replace("_", "-"),
+        name=name,
+        task_run_name=run_name(name),
         cache_policy=InputsAndCode(),
         persist_result=True,
         result_serializer=PLAIN_JSON,

@@ -19,6 +19,7 @@ from tasks.content import first_of_content, weights_of
 from tasks.convert import convert_checkpoint
 from tasks.locations import fetch_checkpoint
 from tasks.models import checkpoint_in_memory
+from tasks.naming import run_name
 from tasks.store import ArtifactRef
 
 
@@ -41,7 +42,7 @@ class CheckpointRecord(TypedDict):
     assumed: list[str]
 
 
-@task(name="open-checkpoint")
+@task(name="open-checkpoint", task_run_name=run_name("open-checkpoint"))
 def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
     """Looks a stored checkpoint over: what it is follows from its content, so nothing is cached."""
     loaded = checkpoint_in_memory(ref)
@@ -88,7 +89,7 @@ def _converted(place: str, weights: Weights) -> ArtifactRef:
     return first_of_content(convert_checkpoint(source, weights, location=place))
 
 
-@task(name="lint-schedule")
+@task(name="lint-schedule", task_run_name=run_name("lint-schedule"))
 def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
     """Says, once each, where what is done differs from what was asked for or from a peer's."""
     own, config = checkpoint_in_memory(checkpoint).schedule, _scheduler_config(checkpoint)

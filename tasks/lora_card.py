@@ -16,6 +16,7 @@ from prefect import task
 from ddim_core.lora_specs import LatentSpec, LoraSpec, PictureSpec
 from tasks import places, store
 from tasks.lora_data import captions_of
+from tasks.naming import run_name
 from tasks.store import ArtifactRef
 
 CARD = "README.md"
@@ -24,7 +25,7 @@ LEAST_SIDE = 96  # pixels that a small picture is enlarged to
 UNKNOWN = "not stated; ask whoever holds the rights before you publish this LoRA"
 
 
-@task(name="write-card")
+@task(name="write-card", task_run_name=run_name("write-card"))
 def write_card(
     record: dict[str, Any],
     spec: LoraSpec,

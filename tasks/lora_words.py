@@ -9,9 +9,10 @@ from prefect import task
 from ddim_core.lora_base import load_tokenizers
 from ddim_core.lora_text import unknown_words_warning
 from ddim_core.text_length import length_warning
+from tasks.naming import run_name
 
 
-@task(name="check-words")
+@task(name="check-words", task_run_name=run_name("check-words"))
 def check_words(prompts: list[str], location: str) -> str | None:
     """Returns a warning that names the words that are not one token, or None."""
     tokenizer = load_tokenizers(Path(location))[0]

@@ -33,6 +33,7 @@ Images = Iterable[NDArray[np.uint8]]
 # What turns images of a first image's shape [h, w, c] into features.
 Opener = Callable[[tuple[int, ...]], FeatureExtractor]
 DEFAULT_FEATURES = "inception-v3"
+LEAST_IMAGES = 2  # one image has no covariance
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,10 +170,15 @@ def _opener(choice: ExtractorChoice) -> Opener:
 
 
 def feature_set(place: Place, open_for: Opener) -> FeatureSet:
-    """Takes a place's features; what was taken before comes from the store."""
+    """Takes a place's features; what was taken before comes from the store.
+
+    Raises:
+        ValueError: If it holds a single image, which has no covariance.
+    """
     if isinstance(place.found, Statistics):
         return FeatureSet(place.name, given=place.found, record=place.found.record)
     if not isinstance(place.found, list):
+        _require_images(place.name, *place.found.shape)
         return FeatureSet(place.name, [place.found])
     extractor: FeatureExtractor | None = None
     content, shards = hashlib.sha256(), []
@@ -189,10 +195,19 @@ def feature_set(place: Place, open_for: Opener) -> FeatureSet:
                 bar.update(len(group))
             shards.append(np.concatenate(rows))
     assert extractor is not None
+    _require_images(place.name, sum(map(len, shards)), shards[0].shape[1])
     size = "{}x{}".format(*sizes.pop()) if len(sizes) == 1 else "mixed"
     return FeatureSet(
         place.name, shards, None, extractor.record, size, content.hexdigest(), extractor
     )
+
+
+def _require_images(name: str, n_images: int, n_features: int) -> None:
+    if n_images < LEAST_IMAGES:
+        raise ValueError(
+            f"{name} holds {n_images} image; a distance needs at least {LEAST_IMAGES}, and FID_inf "
+            f"more than its {n_features} features"
+        )
 
 
 def _features(

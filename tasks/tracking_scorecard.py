@@ -17,13 +17,19 @@ from ddim_core.contained import require_plain_name
 from ddim_core.digest import digest
 from ddim_core.lora_measures import MEANINGS
 from tasks import places, store
+from tasks.naming import run_name
 
 EXPERIMENT = "lora-scorecard"
 PARAMETERS = ("kind", "base", "data", "rank", "alpha", "training_steps", "steps", "guidance_scale",
               "resolution", "seed", "extractor")  # fmt: skip
 
 
-@task(name="track-scorecard", retries=2, retry_delay_seconds=2)
+@task(
+    name="track-scorecard",
+    task_run_name=run_name("track-scorecard"),
+    retries=2,
+    retry_delay_seconds=2,
+)
 def track_scorecard(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
     """Logs a scorecard's rows and report, once; returns its run's id.
 

@@ -9,9 +9,10 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 from typer.testing import CliRunner
 
+from ddim_core.specs import USUAL_ETAS
 from flows import cli
 from flows.fid_grid import fid_grid
-from flows.request import USUAL_ETAS, GridRequest
+from flows.request import GridRequest
 from flows.until_decided import race_request, until_decided
 
 CONTENT = "c" * 64  # of a data set

@@ -195,6 +195,24 @@ def test_what_cannot_be_scored_is_one_sentence(
     assert len(refused.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("form", ["folder", "npz"])
+def test_a_set_of_one_image_is_named_with_the_number_that_is_needed(
+    folders: tuple[str, str], tmp_path: Path, form: str
+) -> None:
+    lonely = tmp_path / "lonely"
+    lonely.mkdir()
+    Image.fromarray(DARK[0]).save(lonely / "a.png")
+    if form == "npz":
+        lonely = tmp_path / "lonely.npz"
+        np.savez(lonely, DARK[0][None])
+    for places in ((str(lonely), folders[0]), (folders[0], str(lonely))):
+        refused = ddim("score", *places, "--features", "pixels", "--resolution", "8")
+        if form == "npz":
+            refused = ddim("score", *places, "--features", "pixels")
+        assert refused.exit_code == 2
+        assert f"{lonely} holds 1 image; a distance needs at least 2" in refused.stderr
+
+
 def test_resolution_prepares_both_sets_as_for_a_model(folders: tuple[str, str]) -> None:
     found = scored(*folders, "--features", "pixels", "--resolution", "8")
     assert found["n_features"] == 8 * 8 * 3
