@@ -32,7 +32,10 @@ from prefect import tags
 for package in (ddim_core, tasks, flows):
     assert pathlib.Path(package.__file__).parents[1] == pathlib.Path.cwd(), package.__file__
 from flows.cli import main
-with tags(sys.argv.pop(1)):
+tag = sys.argv.pop(1)
+if sys.argv[1] == "grid":
+    sys.argv.append("--in-prefect")  # the run is what is looked at, also where nothing changed
+with tags(tag):
     main()
 """
 
