@@ -39,7 +39,7 @@ def networks_by_key(content: Mapping[str, Any]) -> dict[str, Any]:
 def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns a state dict without the prefixes of DataParallel and torch.compile."""
     names = dict(state)
-    while any(all(name.startswith(wrapper) for name in names) for wrapper in WRAPPERS):
+    while names and any(all(n.startswith(w) for n in names) for w in WRAPPERS):
         names = {name.partition(".")[2]: weight for name, weight in names.items()}
     return names
 
