@@ -18,17 +18,16 @@ from prefect.logging import get_run_logger
 from flows.fid_grid import fid_grid
 from flows.request import GridRequest
 from tasks import places
+from tasks.addresses import listed_sources, require_source
 from tasks.checkpoint import import_checkpoint
 from tasks.content import is_scored
 from tasks.data import content_of
 from tasks.sources import (
     Candidate,
     candidates,
-    listed_sources,
     read_whole,
     recall,
     remember,
-    require_source,
     stamp_of,
 )
 from tasks.store import check_writable

@@ -67,7 +67,7 @@ def watch(
 
 def _require_sources(sources: list[str]) -> None:
     """Refuses what could never be a source before Prefect is told of it, again and again."""
-    from tasks.sources import listed_sources, require_source
+    from tasks.addresses import listed_sources, require_source
 
     for source in sources or listed_sources():
         require_source(source)
@@ -75,7 +75,7 @@ def _require_sources(sources: list[str]) -> None:
 
 def _look(asked: dict[str, Any]) -> None:
     from flows.checkpoint_watch import checkpoint_watch
-    from tasks.sources import listed_sources
+    from tasks.addresses import listed_sources
 
     seen = checkpoint_watch(**asked)
     if not seen:
