@@ -19,17 +19,16 @@ from flows.fid_grid import fid_grid
 from flows.naming import flow_name
 from flows.request import GridRequest
 from tasks import places
+from tasks.addresses import listed_sources, require_source
 from tasks.checkpoint import import_checkpoint
 from tasks.content import is_scored
 from tasks.data import content_of
 from tasks.sources import (
     Candidate,
     candidates,
-    listed_sources,
     read_whole,
     recall,
     remember,
-    require_source,
     stamp_of,
 )
 from tasks.store import check_writable

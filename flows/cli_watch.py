@@ -78,7 +78,7 @@ def _shown(asked: dict[str, Any]) -> AbstractContextManager[None]:
 
 def _require_sources(sources: list[str]) -> None:
     """Refuses what could never be a source before Prefect is told of it, again and again."""
-    from tasks.sources import listed_sources, require_source
+    from tasks.addresses import listed_sources, require_source
 
     for source in sources or listed_sources():
         require_source(source)
@@ -97,7 +97,7 @@ def _look(asked: dict[str, Any], told: dict[str, str]) -> None:
     """Runs the flow if there is anything new."""
     from flows.quiet_look import is_news
     from flows.running import run
-    from tasks.sources import listed_sources
+    from tasks.addresses import listed_sources
 
     first = not told
     with _shown(asked) if first else nullcontext():

@@ -20,8 +20,9 @@ from flows.checkpoint_watch import (
     data_content,
     look_at,
 )
+from tasks.addresses import listed_sources
 from tasks.content import is_scored
-from tasks.sources import Candidate, listed_sources, recall, stamp_of
+from tasks.sources import Candidate, recall, stamp_of
 
 WATCH = "checkpoint-watch/checkpoint-watch"
 

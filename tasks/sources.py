@@ -9,7 +9,6 @@ A source is a path or a pattern of paths (a folder means all that lies directly 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Any
 from ddim_core.content import PICKLES, TENSORS
 from ddim_core.digest import digest
 from ddim_core.plain_files import PlainFileError, require_plain_tree, walk
-from ddim_core.redaction import has_credentials, has_password, redacted
 from tasks import places, store
+from tasks.addresses import require_source
 from tasks.content import weights_of
 from tasks.hub import hub_download, hub_heads
 from tasks.store import ArtifactRef
@@ -46,29 +45,6 @@ class Candidate:
     @property
     def is_local(self) -> bool:
         return self.stamp != "fixed"
-
-
-def listed_sources() -> list[str]:
-    """The sources that DDIM_WATCH lists, or DDIM_DATA/incoming."""
-    listed = [source.strip() for source in os.environ.get("DDIM_WATCH", "").split(",")]
-    return [source for source in listed if source] or [str(places.local_dir("incoming"))]
-
-
-def require_source(source: str) -> None:
-    """Makes sure that there can be such a source, without asking anybody.
-
-    Raises:
-        ValueError: If there is none of its kind, or it carries a password.
-    """
-    if has_credentials(source) or has_password(source):
-        raise ValueError(
-            f"the source {redacted(source)!r} carries credentials, which would be printed and "
-            "kept; leave them out"
-        )
-    if "://" in source:
-        raise ValueError(
-            f"{redacted(source)!r} is no source; give a path, models:/, experiment: or hub:"
-        )
 
 
 def candidates(source: str) -> list[Candidate]:

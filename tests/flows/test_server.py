@@ -1,4 +1,4 @@
-"""The temporary server goes with its parent; a DDIM_DATA that cannot be is refused."""
+"""The temporary server goes with its parent; places and addresses that cannot be are refused."""
 
 from __future__ import annotations
 
