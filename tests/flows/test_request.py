@@ -90,7 +90,7 @@ def test_the_command_draws_the_lines_that_were_named(
     monkeypatch: pytest.MonkeyPatch, words: str, sigma_hat: bool | None
 ) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(cli, "_run_grid", asked.append)
+    monkeypatch.setattr(cli, "_run_grid", lambda given, _in_prefect: asked.append(given))
     monkeypatch.setattr(cli, "run_until_decided", asked.append)
     assert CliRunner().invoke(cli.app, ["grid", *words.split()]).exit_code == 0
     assert asked[0].get("sigma_hat") == sigma_hat
