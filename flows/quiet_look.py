@@ -28,9 +28,15 @@ WATCH = "checkpoint-watch/checkpoint-watch"
 
 
 def deployed_watch() -> dict[str, Any]:
-    """Returns the parameters of the deployment `checkpoint-watch`, as `is_news` takes them."""
+    """Returns the parameters of the deployment `checkpoint-watch`, as `is_news` takes them.
+
+    The schedule that earlier versions gave it, and that a new deploying keeps, is taken away.
+    """
     with get_client(sync_client=True) as client:
-        parameters = client.read_deployment_by_name(WATCH).parameters
+        deployment = client.read_deployment_by_name(WATCH)
+        for schedule in deployment.schedules:
+            client.delete_deployment_schedule(deployment.id, schedule.id)
+        parameters = deployment.parameters
     usual = {"sources": [], "grid": {}, "settle_seconds": 5.0, "attempts": 3, "here": False}
     return usual | parameters
 
