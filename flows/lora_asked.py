@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ddim_core.lora_data import locate_data, require_images
+from ddim_core.lora_data import locate_data, photo_sources
 from ddim_core.lora_specs import LatentSpec, LoraExecution, LoraSpec
 from ddim_core.scorecard_specs import require_scales
 from tasks.device import require_device
@@ -72,7 +72,7 @@ def require_plain(
         record(LatentSpec, asked)
     require_scales(tuple(asked.get("scales", ())))
     if given["data"] and Path(given["data"]).exists():
-        require_images(locate_data(given["data"]))
+        photo_sources(locate_data(given["data"]))  # at least one image, by names alone
     if not given["data"] and given["base"]:
         raise ValueError("data is empty; give the images for your base")
     return spec, execution
