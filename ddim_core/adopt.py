@@ -17,28 +17,39 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
-from torch import Tensor
 
 from ddim_core.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
 from ddim_core.digest import file_digest
 from ddim_core.fitting import require_fit, require_sane, require_schedule, require_unshifted
 from ddim_core.foreign import NO_SCHEDULE, adopt_file, step_in_name
+from ddim_core.scheduler_config import require_undistilled, with_class
 from ddim_core.settings import read_settings
-from ddim_core.shards import SHARDS_INDEX, read_shards, shards_in
+from ddim_core.shards import SHARDS_INDEX, is_index, read_shards, shards_in
 from ddim_core.specs import Weights
+from ddim_core.state_names import unwrapped
+from ddim_core.understood import keep_understood, understood_config, understood_index
 from ddim_core.untrusted import first_line, is_safetensors, read_weights, require_tensors
+from ddim_core.weight_files import (
+    STEMS,
+    SUFFIXES,
+    flat_weights,
+    save_state,
+    variants_in,
+    weights_in,
+)
 
-SUFFIXES = frozenset({".safetensors", ".ckpt", ".pth", ".pt", ".bin"})
 SETTINGS_SUFFIXES = (".json", ".yml", ".yaml")
 INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
 NETWORK_FILES = (
-    WEIGHTS_NAME, WEIGHTS_NAME + SHARDS_INDEX, "diffusion_pytorch_model.fp16.safetensors",
-    "diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin",
+    WEIGHTS_NAME + SHARDS_INDEX, WEIGHTS_NAME,
+    WEIGHTS_NAME + ".index.fp16.json", WEIGHTS_NAME + ".fp16.index.json",
+    "diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.fp16.bin",
 )  # fmt: skip
 TEXT_FILES = (
-    "model.safetensors", "model.safetensors" + SHARDS_INDEX, "model.fp16.safetensors",
+    "model.safetensors" + SHARDS_INDEX, "model.safetensors",
+    "model.safetensors.index.fp16.json", "model.fp16.safetensors",
     "pytorch_model.bin", "pytorch_model.fp16.bin",
 )  # fmt: skip
 # What is not averaged, beside what is: Stable Diffusion 1.x has both.
@@ -61,11 +72,6 @@ PARTS: dict[str, tuple[str, ...]] = {
     "scheduler": ("scheduler_config.json",),
 }  # fmt: skip
 ROOT_PARTS = ("unet", "scheduler")
-# What diffusers' EMAModel writes into its network's config.
-EMA_SETTINGS = frozenset(
-    {"decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup",
-     "inv_gamma", "power"}
-)  # fmt: skip
 DEPTH = 3  # folders below an MLflow artefact in which a checkpoint is looked for
 
 
@@ -130,6 +136,7 @@ def adopt(files: Mapping[str, Path], out: Path, weights: Weights = "ema") -> Non
             f"the checkpoint's weights or settings are damaged, or of another kind than their "
             f"names say ({told})"
         ) from error
+    keep_understood(out)
     load_checkpoint(out)
 
 
@@ -140,14 +147,12 @@ def _checkpoint_in(folder: Path) -> dict[str, Path]:
     if has_parts:
         return _pipeline_files(folder)
     bare = _present(folder, "unet")
-    if "unet/config.json" in bare and (len(bare) > 1 or _is_diffusers(bare["unet/config.json"])):
+    flat = {} if len(bare) > 1 else flat_weights(folder)
+    config = bare.get("unet/config.json")
+    if config and (len(bare) > 1 or (not flat and _is_diffusers(config))):
         own = {RECORD_NAME: folder / RECORD_NAME} if (folder / RECORD_NAME).is_file() else {}
         return bare | own | _scheduler_near(folder, SCHEDULER)
-    candidates = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
-    if len(candidates) > 1:
-        names = ", ".join(path.name for path in candidates[:3])
-        raise ValueError(f"{folder.name} holds {len(candidates)} weights files ({names}); name one")
-    return _file_and_settings(candidates[0]) if candidates else {}
+    return _file_and_settings(flat["weights"]) | flat if flat else {}
 
 
 def _is_diffusers(config: Path) -> bool:
@@ -174,7 +179,11 @@ def _pipeline_files(folder: Path) -> dict[str, Path]:
 def _present(folder: Path, part: str) -> dict[str, Path]:
     """The files of a pipeline's part that a folder has, shards among them."""
     there = {f"{part}/{name}": folder / name for name in PARTS[part] if (folder / name).is_file()}
-    indices = [path for path in there.values() if path.name.endswith(SHARDS_INDEX)]
+    if f"{part}/config.json" in there and not weights_in(there, f"{part}/", PARTS[part][1:]):
+        stems = STEMS[1:] if part == "text_encoder" else STEMS[:1]
+        for stem in stems:
+            there |= {f"{part}/{name}": file for name, file in variants_in(folder, stem).items()}
+    indices = [path for path in there.values() if is_index(path)]
     return there | {
         f"{part}/{shard.name}": shard for index in indices for shard in shards_in(index)
     }
@@ -251,8 +260,7 @@ def _require_parts(files: Mapping[str, Path]) -> None:
 def _write_pipeline_ends(files: Mapping[str, Path], out: Path, record: dict[str, Any]) -> None:
     """Copies index and scheduler, or makes those of a DDPM where a training has none yet."""
     if SCHEDULER in files:
-        require_schedule(read_settings(files[SCHEDULER]))
-        _copy(files, out, SCHEDULER)
+        _write_scheduler(files, out)
     elif INDEX not in files:
         (out / SCHEDULER).parent.mkdir(parents=True)
         scheduler = {"_class_name": "DDPMScheduler", "num_train_timesteps": 1000}
@@ -264,11 +272,27 @@ def _write_pipeline_ends(files: Mapping[str, Path], out: Path, record: dict[str,
         "unet": ["diffusers", "UNet2DModel"],
     }  # fmt: skip
     told = read_settings(files[INDEX]) if INDEX in files else index
-    kept = {name: _without_unused(name, value) for name, value in told.items()}
+    known = understood_index(told)
+    kept = {name: _without_unused(name, value) for name, value in known.items()}
     if INDEX in files and kept == told:
         _copy(files, out, INDEX)
     else:
         (out / INDEX).write_text(json.dumps(kept, indent=2) + "\n")
+
+
+def _write_scheduler(files: Mapping[str, Path], out: Path) -> None:
+    """Copies the scheduler; the class that diffusers would open it with is named where it tells."""
+    told = read_settings(files[SCHEDULER])
+    require_schedule(told)
+    index = read_settings(files[INDEX]) if INDEX in files else {}
+    network = next(files[n] for n in ("unet/config.json", "unet_ema/config.json") if n in files)
+    require_undistilled(index, read_settings(network))
+    opened = with_class(told, index)
+    if "_class_name" not in told or opened == told:  # the index, which stays, says it too
+        _copy(files, out, SCHEDULER)
+    else:
+        (out / SCHEDULER).parent.mkdir(parents=True)
+        (out / SCHEDULER).write_text(json.dumps(opened, indent=2) + "\n")
 
 
 def _without_unused(name: str, value: Any) -> Any:
@@ -287,19 +311,20 @@ def _adopt_network(
     if f"{prefix}config.json" not in files:
         raise ValueError(f"{prefix}config.json is missing; a checkpoint must have it")
     told = read_settings(files[f"{prefix}config.json"])
-    source = next((files[prefix + name] for name in names if prefix + name in files), None)
+    source = weights_in(files, prefix, names)
     if source is None:
         raise ValueError(f"{where} holds no weights; {names[0]} is missing")
-    config = {k: v for k, v in told.items() if k not in EMA_SETTINGS}
+    kind = NETWORK_CLASSES.get(str(told.get("_class_name")))
+    config = understood_config(kind, told)
     size = config.get("sample_size")
     if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
         config["sample_size"] = size[0]
-    is_sharded = source.name.endswith(SHARDS_INDEX)
+    is_sharded = is_index(source)
     held = read_shards(source) if is_sharded else read_weights(source)
-    state = require_tensors(held, f"{where}/{source.name}")
-    kind = config.get("_class_name")
-    if kind in NETWORK_CLASSES:
-        require_fit(NETWORK_CLASSES[kind], config, state, where)
+    found = require_tensors(held, f"{where}/{source.name}")
+    state = unwrapped(found)
+    if kind is not None:
+        require_fit(kind, config, state, where)
         require_unshifted(config, where)
     else:  # a text encoder; others are refused when they are opened
         require_sane(config, where)
@@ -309,17 +334,11 @@ def _adopt_network(
     else:
         (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     name = TEXT_FILES[0] if names is TEXT_FILES else WEIGHTS_NAME
-    if not is_sharded and is_safetensors(source):
+    if not is_sharded and is_safetensors(source) and state.keys() == found.keys():
         shutil.copyfile(source, out / name)
     else:
         save_state(state, out / name)
     return told
-
-
-def save_state(state: dict[str, Tensor], path: Path) -> None:
-    """Writes weights as safetensors; weights that share memory are written each."""
-    own = {name: weight.clone() for name, weight in state.items()}
-    safetensors.torch.save_file(own, path, metadata={"format": "pt"})
 
 
 def _copy(files: Mapping[str, Path], out: Path, name: str) -> None:

@@ -14,6 +14,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DConditionModel, UNet2DModel
 from torch import Tensor
 
+from ddim_core.fitting import require_justified, require_sane
 from ddim_core.latent import (
     LatentSpace,
     PromptEncoder,
@@ -23,6 +24,8 @@ from ddim_core.latent import (
 )
 from ddim_core.models import UNetModel
 from ddim_core.schedule import NoiseSchedule
+from ddim_core.scheduler_config import require_undistilled, with_class
+from ddim_core.settings import read_settings
 from ddim_core.specs import NoiseSpec, PredictionType, Weights, require_choice
 from ddim_core.wide_time import CLASS_NAME as WIDE_TIME
 from ddim_core.wide_time import load_wide_time_unet
@@ -30,6 +33,7 @@ from ddim_core.wide_time import load_wide_time_unet
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 PICKLE_NAME = "diffusion_pytorch_model.bin"
 RECORD_NAME = "ddim_flows.json"
+INDEX = "model_index.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +135,11 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
 def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}; a checkpoint is a local folder")
-    is_pipeline = (folder / "unet").is_dir() or (folder / "model_index.json").is_file()
+    is_pipeline = (folder / "unet").is_dir() or (folder / INDEX).is_file()
     unet = _load_unet(folder / "unet" if is_pipeline else folder).to(device)
     schedule, prediction_type = NoiseSchedule.linear(1000, 1e-4, 0.02), "epsilon"
     if is_pipeline:
-        config = _read_json(folder / "scheduler" / "scheduler_config.json")
+        config = scheduler_config(folder)
         schedule = NoiseSchedule.from_diffusers(config)
         prediction_type = config.get("prediction_type", "epsilon")
         require_choice("prediction_type", prediction_type, get_args(PredictionType))
@@ -161,6 +165,17 @@ def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
         weights=_which(record),
         assumed=tuple(str(sentence) for sentence in record.get("assumed", ())),
     )
+
+
+def scheduler_config(folder: Path) -> dict[str, Any]:
+    """Returns what a pipeline folder's scheduler_config.json says, with its class.
+
+    Raises:
+        ValueError: If it is not there or no JSON, or of a network that is not sampled.
+    """
+    index = _read_json(folder / INDEX) if (folder / INDEX).is_file() else {}
+    require_undistilled(index, _read_json(folder / "unet" / "config.json"))
+    return with_class(_read_json(folder / "scheduler" / "scheduler_config.json"), index)
 
 
 def _step(record: dict[str, Any]) -> int | None:
@@ -192,6 +207,9 @@ def _load_unet(folder: Path) -> Any:
     _require_known(config, folder)
     if not (folder / WEIGHTS_NAME).is_file():
         raise ValueError(_missing_weights(folder))
+    if config["_class_name"] == "UNet2DModel":
+        require_justified(UNet2DModel, folder, folder.name)
+    require_sane(config, folder.name)
     if config["_class_name"] == WIDE_TIME:
         return load_wide_time_unet(config, folder / WEIGHTS_NAME)
     with_prompts = config["_class_name"] == "UNet2DConditionModel"
@@ -224,7 +242,7 @@ def _require_known(config: dict[str, Any], folder: Path) -> None:
             )
     if with_prompts and config.get("num_class_embeds"):
         raise ValueError("the network is told of prompts and of classes; only one is supported")
-    if not isinstance(config.get("sample_size"), int):
+    if type(config.get("sample_size")) is not int:
         raise ValueError(f"sample_size is {config.get('sample_size')}; it must be one whole number")
 
 
@@ -239,12 +257,9 @@ def _missing_weights(folder: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"{path.parent.name}/{path.name} is missing; a checkpoint must have it")
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path.parent.name}/{path.name} is not JSON: {error}") from error
+    return read_settings(path)
 
 
 def _scheduler(noise: NoiseSpec) -> DDPMScheduler:

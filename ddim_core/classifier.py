@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ddim_core.batches import in_fixed_batches
 from ddim_core.features import FeatureRecord, require_images
 from ddim_core.image_set import ImageSet
+from ddim_core.loading import LOADING
 from ddim_core.pixels import from_uint8
 from ddim_core.seeding import seeded_weights
 from ddim_core.specs import ClassifierSpec
@@ -122,7 +123,8 @@ class ClassifierFeatures:
             ValueError: If it is something else.
         """
         about = _about(data)
-        network = _network(about)
+        with LOADING:
+            network = _network(about)
         network.load_state_dict(safetensors.torch.load(data))
         return cls(network, about)
 

@@ -16,7 +16,12 @@ KNOWN = "PNG, JPEG, WebP, BMP, GIF, TIFF and PPM"
 ANIMATED = frozenset({"PNG", "GIF", "WEBP", "TIFF"})
 GREY_MODES = frozenset({"1", "L"})
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+DEEP_RAW = ";16"  # how Pillow names pixels of more than 8 bits that it would cut to 8
+BITS_PER_SAMPLE = 258  # a TIFF's tag
 MAX_PIXELS = 89_478_485  # Pillow warns above this, and refuses twice as many
+LEAST_PIXELS, MOST_PER_BYTE = 2**24, 100
+STRIP = 2**20  # pixels laid over a colour at once
+SCAN, MOST_SCANS = b"\xff\xda", 100  # of a JPEG: each goes over the whole picture
 MAX_ASPECT = 64  # a strip of 1x100,000 pixels would have a short side to resize to
 
 
@@ -38,13 +43,16 @@ def decode(data: bytes, background: str = "white") -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as header:
             _require_sane(header)
+            _require_whole(header, data)
             if header.format == "PNG":
                 header.verify()
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            transparent = upright.has_transparency_data
-            opaque = "L" if upright.mode in GREY_MODES else "RGB"
-            image = upright.convert("RGBA" if transparent else opaque)
+            opened.load()
+            ImageOps.exif_transpose(opened, in_place=True)  # a copy may be 300 MB
+            transparent = opened.has_transparency_data
+            opaque = "L" if opened.mode in GREY_MODES else "RGB"
+            wanted = "RGBA" if transparent else opaque
+            image = opened if opened.mode == wanted else opened.convert(wanted)
     except BrokenImageError:
         raise
     except UnidentifiedImageError as error:
@@ -53,8 +61,19 @@ def decode(data: bytes, background: str = "white") -> Image.Image:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BrokenImageError(f"cannot be read as an image: {reason}") from error
     if transparent:
-        return Image.fromarray(composite(np.asarray(image), background))
+        return Image.fromarray(_composited(image, background))
     return image
+
+
+def _composited(image: Image.Image, background: str) -> NDArray[np.uint8]:
+    """Lays an image over a colour strip by strip: the sums take sixteen bytes a pixel."""
+    width, height = image.size
+    opaque = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(height, top + rows)))
+        opaque[top : top + rows] = composite(np.asarray(strip), background)
+    return opaque
 
 
 def resized(image: Image.Image, resolution: int) -> Image.Image:
@@ -87,5 +106,40 @@ def _require_sane(image: Image.Image) -> None:
         )
     if image.mode in DEEP_MODES:
         raise BrokenImageError(f"has mode {image.mode}; images must have 8 bits a channel")
-    if image.format in ANIMATED and getattr(image, "n_frames", 1) > 1:
+    if _is_cut(image):
+        raise BrokenImageError("has 16 bits a channel; images must have 8 bits a channel")
+    if image.format in ANIMATED and _has_more(image):
         raise BrokenImageError("has several frames; it must be one still image")
+
+
+def _has_more(image: Image.Image) -> bool:
+    if image.format not in ("GIF", "TIFF"):
+        return bool(getattr(image, "n_frames", 1) > 1)
+    try:
+        image.seek(1)  # to count them all may take minutes
+    except EOFError:
+        return False
+    return True
+
+
+def _require_whole(image: Image.Image, data: bytes) -> None:
+    """Refuses what a few bytes stand for: a picture of one colour has some 100 pixels a byte."""
+    pixels = image.size[0] * image.size[1]
+    if pixels > max(LEAST_PIXELS, MOST_PER_BYTE * len(data)):
+        raise BrokenImageError(
+            f"unpacks to {pixels} pixels from {len(data)} bytes; at most {LEAST_PIXELS}, or "
+            f"{MOST_PER_BYTE} a byte, are read"
+        )
+    if image.format == "JPEG" and (n_scans := data.count(SCAN)) > MOST_SCANS:
+        raise BrokenImageError(f"has {n_scans} scans; at most {MOST_SCANS} are read")
+
+
+def _is_cut(image: Image.Image) -> bool:
+    """Tells an image of more than 8 bits a channel that Pillow would cut to 8 without a word."""
+    tiles = getattr(image, "tile", ())
+    if image.format == "PPM":
+        # The second argument is the largest value, where it is not 255.
+        arguments = [tile[3] for tile in tiles if isinstance(tile[3], tuple)]
+        return any(isinstance(a[-1], int) and a[-1] > 255 for a in arguments)
+    bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
+    return any(DEEP_RAW in str(tile[3]) for tile in tiles) or max(bits) > 8

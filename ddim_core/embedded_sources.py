@@ -26,6 +26,7 @@ class DigitsSource:
     splits: tuple[str, ...] = ("train", "test")
     class_names: tuple[str, ...] = tuple("0123456789")
     licence: str = DIGITS_LICENCE
+    notes: tuple[str, ...] = ()
 
     def content(self) -> str:
         return self.name
@@ -55,6 +56,7 @@ class EmojiSource:
     name: str = "emoji"
     splits: tuple[str, ...] = ("train", "test")
     licence: str = LICENCE
+    notes: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:

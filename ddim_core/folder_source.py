@@ -1,52 +1,62 @@
-"""Folders of image files: flat, a folder per class, splits, captions in `metadata.jsonl`."""
+"""Image files in a folder or archive: flat, a folder per class, splits, captions beside them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import PurePath, PurePosixPath
 
-from ddim_core.digest import digest, file_digest
-from ddim_core.sources import ALL, Row, licence_of, printable
+from ddim_core.captions import METADATA, SIDECARS, listed_captions, sidecar_text
+from ddim_core.digest import digest
+from ddim_core.file_tree import CARD, Tree, licence_of
+from ddim_core.plain_files import MOST_LINE, MOST_TEXT
+from ddim_core.sources import ALL, Row, named, printable
 
 IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-)
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".webp", ".bmp", ".gif",
+     ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
+)  # fmt: skip
 SPLIT_NAMES = ("test", "train", "val", "validation")
-CAPTIONS = "metadata.jsonl"
-CAPTION_KEYS = ("text", "caption", "prompt")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FolderSource:
-    """A folder of image files: flat, with a folder per class, or with splits (as AFHQ has them).
+    """Image files: flat, with a folder per class, or with splits (as AFHQ has them).
 
     Attributes:
-        files: All image files below it, relative, in the order of their names.
+        tree: All files.
+        files: The image files among them, in the order of their names.
+        listings: The files of metadata that are read.
+        sidecars: The text file beside each image that has one.
     """
 
-    folder: Path
-    files: tuple[Path, ...]
-    licence: str = ""
+    tree: Tree
+    files: tuple[PurePosixPath, ...]
+    listings: tuple[PurePosixPath, ...]
+    sidecars: Mapping[PurePosixPath, PurePosixPath]
 
     @classmethod
-    def of(cls, folder: Path) -> FolderSource:
-        """Looks for images through links too; hidden files and folders do not count.
+    def of(cls, tree: Tree) -> FolderSource:
+        """Finds the images of a folder or archive.
 
         Raises:
-            ValueError: If there is no image.
+            ValueError: If there is none.
         """
-        files = [f for f in walk(folder) if f.suffix.lower() in IMAGE_SUFFIXES]
-        if not files:
+        images = tuple(f for f in tree.files if is_image(f))
+        if not images:
             kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise ValueError(f"{printable(folder.name)} holds no image file ({kinds})")
-        return cls(folder, tuple(files), licence_of(folder))
+            there_is = f"; it holds {named([f.as_posix() for f in tree.files])}" * bool(tree.files)
+            raise ValueError(f"{tree.name} holds no image file ({kinds}){there_is}")
+        return cls(tree, images, _listings(tree), _sidecars(tree, images))
 
     @property
     def name(self) -> str:
-        return printable(self.folder.resolve().name)
+        return self.tree.name
+
+    @cached_property
+    def licence(self) -> str:
+        return licence_of(self.tree)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -58,10 +68,22 @@ class FolderSource:
         names = {name for file in self.files if (name := self._class_of(file)) is not None}
         return tuple(sorted(names)) if len(names) > 1 else ()  # one class tells nothing apart
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        used = {CARD, *self.files, *self._captioning}
+        others = [f.as_posix() for f in self.tree.files if f not in used]
+        kinds = {"no images": others, "hidden": list(self.tree.hidden)}
+        return tuple(
+            f"left out because {kind} ({len(names)}): {named(names)}"
+            for kind, names in kinds.items()
+            if names
+        )
+
     def content(self) -> str:
-        images = set(self.files)
-        read = [f for f in walk(self.folder) if f in images or f.name == CAPTIONS]
-        return digest([[printable(f.as_posix()), _content(self.folder / f)] for f in read])
+        read = {*self.files, *self._captioning}
+        return digest(
+            [[printable(f.as_posix()), self._content(f)] for f in self.tree.files if f in read]
+        )
 
     def rows(self, split: str) -> Iterator[Row]:
         chosen = [f for f in self.files if split == ALL or f.parts[0] == split]
@@ -70,96 +92,99 @@ class FolderSource:
         for file in chosen:
             yield Row(
                 printable(file.as_posix()),
-                partial(read_regular, self.folder / file),
+                partial(self.tree.read, file),
                 self._class_of(file) if labelled else None,
                 captions.get(file),
+                file.as_posix(),
             )
 
-    def _class_of(self, file: Path) -> str | None:
+    def without_captions(self) -> FolderSource:
+        """The same images alone."""
+        return replace(self, listings=(), sidecars={})
+
+    @property
+    def has_all_sidecars(self) -> bool:
+        return len(self.sidecars) == len(self.files)
+
+    def _class_of(self, file: PurePosixPath) -> str | None:
         parents = file.parts[:-1]
         if parents and parents[0] in SPLIT_NAMES:
             parents = parents[1:]
         return printable(parents[-1]) if parents else None
 
-    def _captions(self, files: list[Path]) -> dict[Path, str]:
-        """Texts of `metadata.jsonl` files by image; all images of a split have one, or none."""
-        found: dict[Path, str] = {}
-        for where in dict.fromkeys(parent for file in files for parent in file.parents):
-            listing = self.folder / where / CAPTIONS
-            if listing.is_file():
-                found |= {where / name: text for name, text in captions_of(listing).items()}
-        known = {file: found[file] for file in files if file in found}
+    def _content(self, file: PurePosixPath) -> str:
+        try:
+            return self.tree.digest(file)
+        except OSError:
+            return "unreadable"
+
+    @property
+    def _captioning(self) -> tuple[PurePosixPath, ...]:
+        """The files that captions come from: all metadata; where it has none, text files."""
+        beside = self.sidecars.values() if not self._listed and self.has_all_sidecars else ()
+        return (*self.listings, *beside)
+
+    @cached_property
+    def _listed(self) -> dict[PurePosixPath, str]:
+        """The captions that metadata give."""
+        found: dict[PurePosixPath, str | None] = {}
+        images = frozenset(self.files)
+        for listing in self.listings:
+            here = listed_captions(listing, self._text(listing, MOST_TEXT), images)
+            for image in here.keys() & found.keys():
+                raise ValueError(
+                    f"{printable(listing.as_posix())} names {printable(image.as_posix())} a second "
+                    "time, after another file of metadata; every image has one caption"
+                )
+            found |= here
+        return {image: text for image, text in found.items() if text is not None}
+
+    def _captions(self, files: list[PurePosixPath]) -> dict[PurePosixPath, str]:
+        """Captions by image; all images of a split have one, or none."""
+        known = {file: self._listed[file] for file in files if file in self._listed}
         without = [file for file in files if file not in known]
         if known and without:
+            listing = self.listings[0].name
             raise ValueError(
-                f"{len(without)} of {len(files)} images have no caption in {CAPTIONS}, the first "
+                f"{len(without)} of {len(files)} images have no caption in {listing}, the first "
                 f"is {printable(without[0].as_posix())}; give all of them one, or none"
             )
-        return known
+        if self._listed or not self.has_all_sidecars:
+            return known
+        texts = {file: self.sidecars[file] for file in files}
+        return {
+            file: sidecar_text(self._text(text, MOST_LINE), printable(text.as_posix()))
+            for file, text in texts.items()
+        }
 
-
-def captions_of(listing: Path) -> dict[str, str]:
-    """Reads a `metadata.jsonl`: one object a line with `file_name`, and `text` (or `caption`,
-    `prompt`); file names are relative to its folder.
-
-    Raises:
-        ValueError: If a line is no such object, or it names a file that is not there.
-    """
-    found: dict[str, str] = {}
-    for number, line in enumerate(listing.read_bytes().splitlines(), start=1):
-        where = f"line {number} of {listing.parent.name}/{CAPTIONS}"
-        if not line.strip():
-            continue
+    def _text(self, file: PurePosixPath, most: int) -> bytes:
         try:
-            entry = json.loads(line)
-            name = entry["file_name"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{where} is no JSON object with a file_name") from error
-        text = next((entry[key] for key in CAPTION_KEYS if key in entry), None)
-        if not isinstance(name, str) or not isinstance(text, str | None):
-            raise ValueError(f"{where} must have texts as file_name and caption")
-        if not (listing.parent / name).is_file():
-            raise ValueError(f"{where} names {printable(name)!r}, which is not there")
-        if text is not None:
-            found[name] = text
-    return found
-
-
-def walk(folder: Path) -> list[Path]:
-    """Returns all files below a folder, relative, by name; through links, but never in circles.
-
-    Raises:
-        ValueError: If a folder cannot be read.
-    """
-    found: list[Path] = []
-    waiting: list[tuple[Path, tuple[Path, ...]]] = [(folder, (folder.resolve(),))]
-    while waiting:
-        here, ancestors = waiting.pop()
-        try:
-            entries = [path for path in here.iterdir() if not path.name.startswith(".")]
+            return self.tree.read(file, most)
         except OSError as error:
-            raise ValueError(f"{printable(str(here))} cannot be read: {error.strerror}") from error
-        for path in entries:
-            if not path.is_dir():
-                found.append(path.relative_to(folder))
-            elif (target := path.resolve()) not in ancestors:
-                waiting.append((path, (*ancestors, target)))
-    return sorted(found)
+            reason = error.strerror or str(error)
+            raise ValueError(f"{printable(file.as_posix())} cannot be read: {reason}") from error
 
 
-def read_regular(path: Path) -> bytes:
-    """Reads a file; a pipe or a device, which may never end, is refused.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    if path.exists() and not path.is_file():
-        raise OSError("it is no regular file")
-    return path.read_bytes()
+def is_image(file: PurePath) -> bool:
+    """Tells by its name whether a file is an image of a format that is read."""
+    return file.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _content(path: Path) -> str:
-    try:
-        return file_digest(path) if path.is_file() else "unreadable"
-    except OSError:
-        return "unreadable"
+def _listings(tree: Tree) -> tuple[PurePosixPath, ...]:
+    """The metadata of each folder; of several forms the first of `METADATA`."""
+    chosen: dict[PurePosixPath, PurePosixPath] = {}
+    for name in METADATA:
+        for file in tree.files:
+            if file.name == name:
+                chosen.setdefault(file.parent, file)
+    return tuple(sorted(chosen.values()))
+
+
+def _sidecars(tree: Tree, images: tuple[PurePosixPath, ...]) -> dict[PurePosixPath, PurePosixPath]:
+    there = frozenset(tree.files)
+    found = {}
+    for image in images:
+        beside = (image.with_suffix(suffix) for suffix in SIDECARS)
+        if (text := next((path for path in beside if path in there), None)) is not None:
+            found[image] = text
+    return found

@@ -17,6 +17,7 @@ from ddim_core.checkpoint import RECORD_NAME, save_pipeline
 from ddim_core.course import course_noise, course_unet, is_course
 from ddim_core.fitting import (
     current_names,
+    laid_out,
     require_fit,
     require_same_weights,
     require_sane,
@@ -24,7 +25,16 @@ from ddim_core.fitting import (
 )
 from ddim_core.official import is_official, official_noise, official_unet
 from ddim_core.settings import read_settings
+from ddim_core.shards import is_index, read_shards
 from ddim_core.specs import NoiseSpec, Weights
+from ddim_core.state_names import (
+    EMA,
+    average_list,
+    named,
+    networks_by_key,
+    prefixes_of,
+    split_networks,
+)
 from ddim_core.untrusted import first_line, read_weights, require_tensors
 from ddim_core.wide_time import CLASS_NAME, wide_time_unet
 
@@ -69,8 +79,8 @@ def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
         ValueError: If its network is not known or its settings are of another.
     """
     path = files["weights"]
-    found = chosen_weights(read_weights(path), path.name, weights)
     settings = read_settings(files["settings"]) if "settings" in files else None
+    found = chosen_weights(_content(files), path.name, weights, settings)
     state = found.state
     if is_official(state):
         official = settings if settings and {"data", "diffusion"} <= set(settings) else None
@@ -95,26 +105,69 @@ def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
         shutil.copyfile(files["scheduler"], out / "scheduler" / "scheduler_config.json")
 
 
-def chosen_weights(content: Any, name: str, weights: Weights) -> Found:
+def _content(files: Mapping[str, Path]) -> Any:
+    """What the weights file holds, or those that its index names; and an average's file beside."""
+    path = files["weights"]
+    content = read_shards(path) if is_index(path) else read_weights(path)
+    if "average" not in files:
+        return content
+    both = [content, read_weights(files["average"])]
+    keys = (*EMA_KEYS, *RAW_KEYS)
+    for i, held in enumerate(both):
+        if isinstance(held, Mapping):
+            both[i] = next((held[k] for k in keys if isinstance(held.get(k), Mapping)), held)
+    return {RAW_KEYS[0]: both[0], EMA_KEYS[0]: both[1]}
+
+
+def chosen_weights(
+    content: Any, name: str, weights: Weights, settings: Mapping[str, Any] | None = None
+) -> Found:
     """Finds the weights in what a file holds: a state dict, a list of states, or named ones.
 
+    Args:
+        content: What it holds.
+        name: Of the file.
+        weights: Which to take where it has both.
+        settings: The configuration beside it, which names the weights of a list.
+
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are none, or of several networks.
     """
+    if average_list(content):
+        return _chosen(None, content, None, None, name, weights, settings)
     if isinstance(content, (list, tuple)) and content:  # the official code's `states`
         has_ema = len(content) >= N_STATES_WITH_EMA
         ema = content[-1] if has_ema else None
         step = content[3] if len(content) > 3 and isinstance(content[3], int) else None
-        return _chosen(content[0], ema, step, None, name, weights)
+        return _chosen(content[0], ema, step, None, name, weights, settings)
     if not isinstance(content, Mapping):
         raise ValueError(f"{name} holds a {type(content).__name__}; it must hold a state dict")
-    ema = next((content[key] for key in EMA_KEYS if isinstance(content.get(key), Mapping)), None)
-    raw = next((content[key] for key in RAW_KEYS if isinstance(content.get(key), Mapping)), None)
+    ema, raw = _under_keys(content, EMA_KEYS, name), _under_keys(content, RAW_KEYS, name)
+    if ema is None and raw is None:  # keys of somebody's own
+        others = networks_by_key(content)
+        ema = _under_keys(content, tuple(k for k in others if EMA.search(k)), name)
+        raw = _under_keys(content, tuple(k for k in others if not EMA.search(k)), name)
     steps = (content[key] for key in STEP_KEYS if isinstance(content.get(key), int))
     if ema is None and raw is None:
-        return _chosen(content, None, None, None, name, weights)
+        return _chosen(content, None, None, None, name, weights, settings)
     hparams = content.get("hparams", content.get("hyper_parameters"))
-    return _chosen(raw, ema, next(steps, None), hparams, name, weights)
+    return _chosen(raw, ema, next(steps, None), hparams, name, weights, settings)
+
+
+def _under_keys(content: Mapping[str, Any], keys: tuple[str, ...], name: str) -> Any:
+    """The first of some keys that holds weights; of two U-Nets none is the right one."""
+    held = [content[k] for k in keys if isinstance(content.get(k), Mapping)]
+    held += [
+        content[k] for k in keys if k in EMA_KEYS and isinstance(content.get(k), (list, tuple))
+    ]
+    networks = [key for key in keys if prefixes_of(content.get(key))]
+    if len(networks) > 1:
+        shown = ", ".join(map(repr, networks))
+        raise ValueError(
+            f"{name} holds {len(networks)} networks, under {shown}; write the one that is meant "
+            "into a file of its own"
+        )
+    return content[networks[0]] if networks else next(iter(held), None)
 
 
 def step_in_name(path: Path) -> int | None:
@@ -125,20 +178,46 @@ def step_in_name(path: Path) -> int | None:
 
 
 def _chosen(
-    raw: Any, ema: Any, step: int | None, hparams: Any, name: str, weights: Weights
-) -> Found:
+    raw: Any, ema: Any, step: int | None, hparams: Any, name: str, weights: Weights,
+    settings: Mapping[str, Any] | None,
+) -> Found:  # fmt: skip
+    raw, ema = _inner(raw), _inner(ema)
+    if ema is None:  # Lightning keeps both under one key
+        raw, ema = split_networks(raw, name)
     use_ema = ema is not None and (weights == "ema" or raw is None)
-    state = ema if use_ema else raw
-    for key in INNER_KEYS:
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
+    listed = average_list(ema) if use_ema else None
+    if listed is not None:
+        state = named(listed, _parameters(raw, listed, settings, name), name)
+    else:
+        state, _ = split_networks(ema if use_ema else raw, name)
     tensors = require_tensors(state, name)
-    prefix = "module."  # of DataParallel
-    tensors = {key.removeprefix(prefix): weight for key, weight in tensors.items()}
     which: Weights | None = None
     if ema is not None and raw is not None:
         which = "ema" if use_ema else "raw"
     return Found(tensors, which, step, hparams)
+
+
+def _inner(state: Any) -> Any:
+    for key in INNER_KEYS:
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    return state
+
+
+def _parameters(
+    raw: Any, listed: list[Tensor], settings: Mapping[str, Any] | None, name: str
+) -> Mapping[str, Tensor]:
+    """The parameters of a list of weights, by name: of the configuration, or, without one, of the
+    network that it is an average of."""
+    if settings is not None and "block_out_channels" in settings:
+        return dict(laid_out(UNet2DModel, settings, len(listed), name).named_parameters())
+    weights, _ = split_networks(raw, name)
+    if isinstance(weights, Mapping) and len(weights) == len(listed):
+        return weights
+    raise ValueError(
+        f"{name} holds averaged weights as a list, without names; the config.json of its network "
+        "must lie beside it"
+    )
 
 
 def _diffusers_config(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ddim_core.folder_source import CAPTIONS
+from ddim_core.captions import METADATA
 from ddim_core.image_set import ImageSet
 from ddim_core.image_table import write_parquet
 
@@ -53,7 +53,7 @@ def export_png(splits: Iterable[ImageSet], folder: Path) -> list[Path]:
             Image.fromarray(picture).save(place / f"{row:06}.png")
         if images.captions or images.class_names:
             lines = (json.dumps(_entry(images, row)) for row in range(len(images)))
-            (place / CAPTIONS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            (place / METADATA[0]).write_text("\n".join(lines) + "\n", encoding="utf-8")
         written.append(place)
         seen.append(images)
     (folder / CARD).write_text(card(seen), encoding="utf-8")

@@ -23,6 +23,7 @@ class ImageSet:
         broken: The images that were left out, each with the reason.
         resized: Whether any image had another size before.
         licence: Under which the images are, where that is known.
+        notes: What was left out of its place, and how the rest was understood, in sentences.
     """
 
     images: NDArray[np.uint8]
@@ -35,6 +36,7 @@ class ImageSet:
     broken: tuple[str, ...] = ()
     resized: bool = False
     licence: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)

@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddim_core.archive_source import archive_tree, is_archive
+from ddim_core.array_source import array_source, is_array_file
 from ddim_core.decode import BrokenImageError, decode, resized
 from ddim_core.embedded_sources import DigitsSource, EmojiSource
 from ddim_core.emoji import EMOJI_SIZE, rgb_of
-from ddim_core.folder_source import IMAGE_SUFFIXES, FolderSource, walk
+from ddim_core.file_tree import FolderTree
+from ddim_core.folder_source import FolderSource, is_image
 from ddim_core.image_set import ImageSet
 from ddim_core.sources import ALL, Row, Source, printable
 from ddim_core.specs import ImageSpec, nearest, require_at_least
@@ -32,8 +35,8 @@ DIGITS_SIZE = 8
 MOST_NAMED = 3
 EMBEDDED = ("digits", "emoji")
 PLACES = (
-    "digits, emoji, a folder of images, a .parquet or .arrow file with an image column, or "
-    "owner/name of a Hugging Face data set"
+    "digits, emoji, a folder of images, a .parquet or .arrow file with an image column, a .zip or "
+    ".tar of images, an .npz or .npy of them, or owner/name of a Hugging Face data set"
 )
 
 
@@ -43,7 +46,9 @@ def open_source(dataset: str, spec: ImageSpec = ImageSpec()) -> Source:  # noqa:
     - `digits` and `emoji` come with packages;
     - a folder of image files, flat or with a folder per class (sorted names give 0, 1, ...);
       folders `train`, `val`, `validation` or `test` are its splits (the layout of AFHQ);
-      `metadata.jsonl` beside the images has their captions;
+      `metadata.jsonl` (or `.csv`, `.parquet`) beside the images has their captions, or else a
+      `.txt` beside each;
+    - a `.zip`, `.tar`, `.tar.gz` or `.tgz` of such a folder; an `.npz` or `.npy` of pixels;
     - a `.parquet` or `.arrow` file with one image column, and `label` and `text` if there are any;
     - a folder that `datasets` wrote or reads, or `owner/name` (`owner/name:configuration`) on
       the Hugging Face hub. A place on this machine comes before a name on the hub.
@@ -58,8 +63,12 @@ def open_source(dataset: str, spec: ImageSpec = ImageSpec()) -> Source:  # noqa:
     path = Path(dataset)
     if path.is_dir():
         return _folder(path)
-    if path.is_file() and path.suffix in TABLES:
+    if path.is_file() and path.suffix.lower() in TABLES:
         return file_source(path)
+    if path.is_file() and is_archive(path):
+        return FolderSource.of(archive_tree(path))
+    if path.is_file() and is_array_file(path):
+        return array_source(path)
     if not path.exists() and HUB_ID.fullmatch(dataset):
         return hub_source(dataset)
     meant = nearest(dataset, EMBEDDED)
@@ -114,6 +123,7 @@ def load_images(
         broken=tuple(reading.broken),
         resized=any(size != images.shape[2:0:-1] for size in reading.sizes),
         licence=source.licence,
+        notes=source.notes,
     )
 
 
@@ -196,10 +206,9 @@ def _reason(error: Exception) -> str:
 
 
 def _folder(path: Path) -> Source:
-    images = any(file.suffix.lower() in IMAGE_SUFFIXES for file in walk(path))
     if not is_saved_dataset(path):
-        return FolderSource.of(path)
-    if images:
+        return FolderSource.of(FolderTree(path))
+    if any(is_image(file) for file in FolderTree(path).files):
         raise ValueError(
             f"{printable(path.name)} holds both image files and tables; name the folder of one kind"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddim_core.array_source import array_headers, image_keys, read_arrays
 from ddim_core.features import FeatureRecord
 from ddim_core.moments import FeatureMoments, Floats, check_features
 
-FEATURE_KEYS = ("features", "feats", "reps", "arr_0")
+FEATURE_KEYS = ("features", "feats", "reps", "arr_0", "")  # the last is that of an .npy
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,34 +73,46 @@ def save_statistics(path: Path, statistics: Statistics) -> None:
     np.savez_compressed(path, mu=statistics.mu, sigma=statistics.sigma, **more)
 
 
+def holds_images(path: Path) -> bool:
+    """Tells an .npz or .npy of images from one of statistics or features.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    headers = array_headers(path)
+    if {"mu", "sigma"} <= set(headers) or any(len(headers[k].shape) == 2 for k in _keys(headers)):
+        return False
+    return bool(image_keys(headers))
+
+
 def read_npz(path: Path) -> Statistics | NDArray[Any]:
     """Reads an .npz: statistics, features float [n, d], or images uint8 [n, h, w, c].
 
     Statistics are `mu` and `sigma` (pytorch-fid, clean-fid, and ours with `count` and `record`);
     features are `features` (ours), `feats` (clean-fid's KID) or `reps` (dgm-eval); the one array
-    `arr_0` is features or images by its form. Nothing pickled is read.
+    `arr_0`, or of an .npy, is features or images by its form. Nothing pickled is read.
 
     Raises:
         ValueError: If it is none of these, or a number is not finite.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name in
-                      {"mu", "sigma", "count", "record", *FEATURE_KEYS}}  # fmt: skip
-            names = archive.files
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, AttributeError) as error:
-        raise ValueError(f"{path.name} is no .npz of plain arrays: {error}") from error
+    headers = array_headers(path)
+    wanted = [k for k in headers if k in {"mu", "sigma", "count", "record", *FEATURE_KEYS}]
+    arrays = read_arrays(path, wanted)
     if {"mu", "sigma"} <= set(arrays):
         return _statistics(path.name, arrays)
-    found = [arrays[name] for name in FEATURE_KEYS if name in arrays]
+    found = [arrays[name] for name in _keys(headers)]
     if len(found) == 1 and found[0].ndim == 2:
         return check_features(found[0], f"{path.name}:features")
     if len(found) == 1 and found[0].ndim == 4 and found[0].dtype == np.uint8:
         return found[0]
     raise ValueError(
-        f"{path.name} holds {', '.join(names) or 'nothing'}; it must hold mu and sigma, features "
-        "[n, d], or images uint8 [n, h, w, c]"
+        f"{path.name} holds {', '.join(headers) or 'nothing'}; it must hold mu and sigma, features "
+        "[n, d], or images [n, h, w, c]"
     )
+
+
+def _keys(names: Iterable[str]) -> list[str]:
+    return [name for name in FEATURE_KEYS if name in names]
 
 
 def _statistics(name: str, arrays: dict[str, NDArray[Any]]) -> Statistics:

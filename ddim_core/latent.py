@@ -12,6 +12,9 @@ from diffusers import AutoencoderKL, VQModel
 from torch import Tensor
 
 from ddim_core.batches import in_fixed_batches
+from ddim_core.fitting import require_justified
+from ddim_core.text_length import fit_length
+from ddim_core.tokenizer_files import require_plain_tokenizer
 
 DECODERS: dict[str, Any] = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
 FOLDERS = ("vae", "vqvae")
@@ -92,6 +95,7 @@ def load_latent_space(folder: Path, device: str) -> LatentSpace | None:
         kind = AutoencoderKL.load_config(path, local_files_only=True).get("_class_name")
         if kind not in DECODERS:
             raise ValueError(f"{name} is a {kind}; it must be one of {', '.join(DECODERS)}")
+        require_justified(DECODERS[kind], path, name)
         decoder = DECODERS[kind].from_pretrained(
             path, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32
         )
@@ -113,6 +117,8 @@ def load_prompt_encoder(folder: Path, device: str) -> PromptEncoder:
     """
     from transformers import CLIPTextModel, CLIPTokenizer  # slow, and needed for prompts only
 
+    require_justified(CLIPTextModel, folder / "text_encoder", "text_encoder")
+    require_plain_tokenizer(folder / "tokenizer")
     loaded: Any = CLIPTextModel.from_pretrained(
         folder / "text_encoder", use_safetensors=True, local_files_only=True,
         trust_remote_code=False, dtype=torch.float32, output_loading_info=True,
@@ -125,8 +131,7 @@ def load_prompt_encoder(folder: Path, device: str) -> PromptEncoder:
         folder / "tokenizer", local_files_only=True, trust_remote_code=False
     )
     longest = text_encoder.config.max_position_embeddings
-    if tokenizer.model_max_length > longest:  # what is not set is 1e30
-        tokenizer.model_max_length = longest
+    fit_length(tokenizer, longest)
     return PromptEncoder(tokenizer, text_encoder.eval().requires_grad_(False).to(device))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,14 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from ddim_core.digest import digest, file_digest
+from ddim_core.fitting import require_justified, require_schedule
 from ddim_core.loading import LOADING
+from ddim_core.plain_files import require_plain_tree
+from ddim_core.scheduler_config import BETAS, class_defaults
+from ddim_core.settings import read_settings
+from ddim_core.text_length import fit_length
+from ddim_core.tokenizer_files import require_plain_tokenizer
+from ddim_core.understood import understood_index
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
@@ -37,14 +43,30 @@ def locate_base(name: str) -> Path:
     index = folder / "model_index.json"
     if not index.is_file():
         raise ValueError(f"{name!r} has no model_index.json; a base is a diffusers pipeline folder")
-    kind = json.loads(index.read_text()).get("_class_name")
+    kind = understood_index(read_settings(index)).get("_class_name")
     if kind not in PIPELINES:
         raise ValueError(f"{name!r} is a {kind}; a base must be one of {', '.join(PIPELINES)}")
     needed = (*NEEDED, "text_encoder_2", "tokenizer_2") if kind == PIPELINES[1] else NEEDED
     missing = [part for part in needed if not (folder / part).is_dir()]
     if missing:
         raise ValueError(f"{name!r} lacks its {', '.join(missing)}")
+    _require_plain(folder)
     return folder
+
+
+def _require_plain(folder: Path) -> None:
+    """Makes sure of a base's files before a library opens them: that nothing in them is absurd,
+    and that its weights justify what its configurations ask for."""
+    require_plain_tree(folder)
+    for part, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
+        require_justified(kind, folder / part, part)
+    for part in ("text_encoder", "text_encoder_2"):
+        if (folder / part).is_dir():
+            require_justified(_class_of(folder, part), folder / part, part)
+    for part in ("tokenizer", "tokenizer_2"):
+        if (folder / part).is_dir():
+            require_plain_tokenizer(folder / part)
+    require_schedule(read_settings(folder / "scheduler" / "scheduler_config.json"))
 
 
 def _from_hub(name: str) -> Path:
@@ -102,11 +124,14 @@ def load_text_encoders(folder: Path) -> list[Any]:
 
 
 def load_tokenizers(folder: Path) -> list[Any]:
-    """Returns the tokenizers that belong to the text encoders."""
+    """Returns the tokenizers that belong to the text encoders, each as long as its encoder."""
     with LOADING:
         return [
-            _class_of(folder, part).from_pretrained(folder / part, local_files_only=True)
-            for part in ("tokenizer", "tokenizer_2")
+            fit_length(
+                _class_of(folder, part).from_pretrained(folder / part, local_files_only=True),
+                int(_config(folder, encoder)["max_position_embeddings"]),
+            )
+            for part, encoder in (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
             if (folder / part).is_dir()
         ]
 
@@ -115,9 +140,16 @@ def load_noise_scheduler(folder: Path) -> DDPMScheduler:
     """Returns the schedule that the base was trained on.
 
     Raises:
-        ValueError: If it predicts neither the noise nor v.
+        ValueError: If it has no betas, or the base predicts neither the noise nor v.
     """
-    scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
+    told = read_settings(folder / "scheduler" / "scheduler_config.json")
+    named = read_settings(folder / "model_index.json")["scheduler"][1]
+    defaults = class_defaults(named)
+    if defaults is not None and "beta_schedule" not in defaults:
+        raise ValueError(f"the base's scheduler, {named}, has no betas; a LoRA is trained on these")
+    # DDPMScheduler has defaults of its own: what is not told is what the base's class takes.
+    betas = {name: value for name, value in (defaults or {}).items() if name in BETAS}
+    scheduler = DDPMScheduler.from_config({**betas, **told})
     kind = scheduler.config.prediction_type
     if kind not in ("epsilon", "v_prediction"):
         raise ValueError(f"the base predicts {kind!r}; it must predict epsilon or v_prediction")
@@ -131,6 +163,10 @@ def load_pipeline(folder: Path, device: str = "cpu") -> Any:
         pipeline = DiffusionPipeline.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **given
         )
+    for part, encoder in (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")):
+        if getattr(pipeline, part, None) is not None:
+            longest = getattr(pipeline, encoder).config.max_position_embeddings
+            fit_length(getattr(pipeline, part), longest)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
@@ -158,13 +194,11 @@ def unet_config(folder: Path) -> dict[str, Any]:
 
 
 def _config(folder: Path, part: str) -> dict[str, Any]:
-    return dict(json.loads((folder / part / "config.json").read_text()))
+    return read_settings(folder / part / "config.json")
 
 
 def _class_of(folder: Path, part: str) -> Any:
-    library, name = json.loads((folder / "model_index.json").read_text())[part]
-    if library != "transformers":
-        raise ValueError(f"{part} is of {library}; it must be a class of transformers")
+    _, name = understood_index(read_settings(folder / "model_index.json"))[part]
     return getattr(importlib.import_module("transformers"), name)
 
 

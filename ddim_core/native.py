@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +108,11 @@ def _is_read_two_ways(data: bytes) -> bool:
 def is_grey(image: NDArray[np.uint8]) -> bool:
     """Tells whether an image [h, w, 1 or 3] has no colour."""
     return bool((image == image[:, :, :1]).all())
+
+
+def all_grey(images: NativeImages) -> bool:
+    """Tells whether no image of a set has a colour, by reading it up to the first that has one."""
+    return all(is_grey(image) for image in replace(images, n_otherwise=0))
 
 
 def in_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from ddim_core.loading import LOADING
 from ddim_core.lora_base import load_pipeline
 from ddim_core.noise import ImageNoise
 from ddim_core.pixels import to_uint8
+from ddim_core.scheduler_noise import require_own_noise, step_noise
 
 ADAPTER = "scored"
 BATCH = 32
@@ -34,7 +35,7 @@ def open_pipeline(base: Path, lora: Path | None = None, device: str = "cpu") -> 
         raise ValueError(f"{base} is no diffusers pipeline; it must hold a model_index.json")
     try:
         pipeline = load_pipeline(base, device)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, ImportError) as error:  # a scheduler may need torchsde
         raise ValueError(f"{base} cannot be opened as a pipeline: {error}") from error
     if lora is not None:
         try:
@@ -76,9 +77,10 @@ def pictures(
 ) -> NDArray[np.uint8]:
     """Samples one picture per prompt with the pipeline's own scheduler.
 
-    Every picture starts from noise that is a function of its own seed alone, so that two models
-    given the same prompts and seeds are compared picture by picture. The last batch is filled up:
-    a picture does not depend on its neighbours.
+    Every picture starts from noise that is a function of its own seed alone, and so does the noise
+    that a stochastic scheduler adds on the way: two models given the same prompts and seeds are
+    compared picture by picture. The last batch is filled up: a picture does not depend on its
+    neighbours.
 
     Args:
         pipeline: A text-to-image pipeline.
@@ -94,7 +96,8 @@ def pictures(
 
     Raises:
         ValueError: If prompts and seeds differ in number, the resolution is no multiple of the
-            autoencoder's factor, or a pixel is not finite.
+            autoencoder's factor, the scheduler draws noise that belongs to no picture, or a pixel
+            is not finite.
     """
     if len(prompts) != len(seeds) or not prompts:
         raise ValueError(f"{len(prompts)} prompts have {len(seeds)} seeds; each needs one")
@@ -104,6 +107,7 @@ def pictures(
     if side % factor or side < factor:
         raise ValueError(f"resolution is {resolution}; it must be a multiple of {factor}")
     shape = (pipeline.unet.config.in_channels, side // factor, side // factor)
+    require_own_noise(pipeline.scheduler, steps)
     for begin in range(0, len(prompts), batch_size):
         texts = list(prompts[begin : begin + batch_size])
         keys = list(seeds[begin : begin + batch_size])
@@ -117,6 +121,7 @@ def pictures(
                 height=side,
                 width=side,
                 latents=noise.to(pipeline.device),
+                generator=step_noise(keys),
                 num_inference_steps=steps,
                 guidance_scale=guidance,
                 output_type="pt",

@@ -10,8 +10,9 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 MOST_DEPTH = 64  # folders below one
 MOST_FILES = 2_000_000  # below a folder; ImageNet has 1.3 million
@@ -22,7 +23,7 @@ MOST_LINE = 2**20  # bytes of one of its lines
 MOST_JSON = 2**24  # bytes; a schedule of a million given betas is no longer
 MOST_VALUES = 2**21  # in one JSON text
 MOST_NESTED = 100
-LARGEST_INT = 2**63
+LARGEST_INT = 2**128  # a tokenizer without a length has one of 1e30
 KINDS = (
     (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
@@ -41,7 +42,7 @@ def is_regular(path: Path) -> bool:
         return False
 
 
-def open_regular(path: Path, most: int = MOST_BYTES) -> BinaryIO:
+def open_regular(path: Path, most: int = MOST_BYTES) -> BufferedReader:
     """Opens a regular file to read its bytes.
 
     Raises:
@@ -67,9 +68,10 @@ def open_regular(path: Path, most: int = MOST_BYTES) -> BinaryIO:
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """Returns the bytes of a regular file of at most `most`; raises as `open_regular`."""
     with open_regular(path, most) as file:
-        data = file.read(most + 1)
-    if len(data) > most:  # it has grown
-        raise PlainFileError(f"{shown_name(path)} is longer than {most} bytes")
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(size + 1)  # room is made for all that is asked for
+    if len(data) > size:
+        raise PlainFileError(f"{shown_name(path)} grows while it is read; give a file that is done")
     return data
 
 
@@ -120,7 +122,7 @@ def read_json(path: Path) -> Any:
 
 
 def require_plain(value: Any, where: str) -> None:
-    """Makes sure of plain settings: whole numbers of 64 bits, no NaN, not nested absurdly.
+    """Makes sure of plain settings: whole numbers of 128 bits, no NaN, not nested absurdly.
 
     Raises:
         ValueError: If they are not.
@@ -135,14 +137,14 @@ def require_plain(value: Any, where: str) -> None:
         elif isinstance(item, (list, tuple)):
             waiting += [(x, depth + 1) for x in item]
         elif isinstance(item, int) and abs(item) >= LARGEST_INT:
-            raise ValueError(f"{where} has a whole number of {item.bit_length()} bits; at most 63")
+            raise ValueError(f"{where} has a whole number of {item.bit_length()} bits; at most 128")
         elif isinstance(item, float) and item != item:
             raise ValueError(f"{where} has a NaN; every number must be one")
 
 
-def walk(folder: Path, most_depth: int = MOST_DEPTH) -> list[Path]:
+def walk(folder: Path, most_depth: int = MOST_DEPTH, hidden: bool = False) -> list[Path]:
     """Returns all that is no folder below a folder, relative, by name; through links, but never in
-    circles. What is hidden does not count.
+    circles. What is hidden counts only where that is asked for.
 
     Pipes and links that lead nowhere are among it: what reads them says so.
 
@@ -160,6 +162,8 @@ def walk(folder: Path, most_depth: int = MOST_DEPTH) -> list[Path]:
                 f"{shown_name(folder)} has folders more than {most_depth} deep; it must have less"
             )
         for entry in _entries(folder, here):
+            if entry.name.startswith(".") and not hidden:
+                continue
             name = f"{here}/{entry.name}" if here else entry.name
             identity = _folder_identity(entry)
             if identity is None:
@@ -169,9 +173,8 @@ def walk(folder: Path, most_depth: int = MOST_DEPTH) -> list[Path]:
                 seen.add(identity)
                 waiting.append((name, (*above, identity)))
         if len(found) > MOST_FILES or again > MOST_AGAIN:
-            what = (
-                f"{MOST_FILES} files" if again <= MOST_AGAIN else f"{MOST_AGAIN} links to folders"
-            )
+            many = MOST_AGAIN if again > MOST_AGAIN else MOST_FILES
+            what = f"{many} links to folders" if again > MOST_AGAIN else f"{many} files"
             raise PlainFileError(f"{shown_name(folder)} has over {what}; name a part of it")
     return sorted(Path(name) for name in found)
 
@@ -179,6 +182,29 @@ def walk(folder: Path, most_depth: int = MOST_DEPTH) -> list[Path]:
 def walk_regular(folder: Path, most_depth: int = MOST_DEPTH) -> list[Path]:
     """Returns the regular files below a folder, as `walk` does."""
     return [name for name in walk(folder, most_depth) if is_regular(folder / name)]
+
+
+def require_plain_tree(place: Path) -> None:
+    """Makes sure that a place is a regular file, or a folder of such and of folders alone.
+
+    Raises:
+        PlainFileError: If it is not, with the first that is something else.
+    """
+    try:
+        status = place.stat()
+    except (OSError, ValueError) as error:
+        raise PlainFileError(f"{shown_name(place)} cannot be read: {_reason(error)}") from error
+    if not stat.S_ISDIR(status.st_mode):
+        _require_regular(status, shown_name(place), MOST_BYTES)
+        return
+    for name in walk(place):
+        try:
+            _require_regular((place / name).stat(), shown_name(name), MOST_BYTES)
+        except FileNotFoundError:
+            continue  # a link that leads nowhere is as good as no file
+        except OSError as error:
+            where = f"{shown_name(name)} in {shown_name(place)}"
+            raise PlainFileError(f"{where} cannot be read: {_reason(error)}") from error
 
 
 def shown_name(path: Path) -> str:
@@ -207,7 +233,7 @@ def _stat_of(folder: Path) -> tuple[int, int]:
 def _entries(folder: Path, below: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder / below) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+            return list(entries)
     except OSError as error:
         where = shown_name(folder / below)
         raise PlainFileError(f"{where} cannot be read: {_reason(error)}") from error

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ddim_core.loading import LOADING
 from ddim_core.point_specs import PointModelSpec, PointTrainSpec
 from ddim_core.points import STANDARD_DEVIATION, TRAINING, stream, true_points
 from ddim_core.schedule import NoiseSchedule
@@ -121,8 +122,9 @@ class PointTrainState:
 
 def start(spec: PointTrainSpec) -> PointTrainState:
     """The state before the first step; the average starts as a copy of the network."""
-    model = PointModel(spec.model, spec.noise, spec.seed)
-    ema = PointModel(spec.model, spec.noise, spec.seed).requires_grad_(False)
+    with LOADING:
+        model = PointModel(spec.model, spec.noise, spec.seed)
+        ema = PointModel(spec.model, spec.noise, spec.seed).requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters(), lr=spec.learning_rate, fused=True)
     return PointTrainState(model, ema, optimizer, step=0)
 
@@ -205,6 +207,7 @@ def from_bytes(data: bytes, spec: PointModelSpec, noise: NoiseSpec) -> PointMode
     Raises:
         RuntimeError: If the weights do not fit the specs.
     """
-    model = PointModel(spec, noise)
+    with LOADING:
+        model = PointModel(spec, noise)
     model.load_state_dict(safetensors.torch.load(data))
     return model.requires_grad_(False).eval()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-CAPTION_KEYS = ("text", "caption", "prompt")
+from ddim_core.captions import CAPTION_KEYS, caption_of
+from ddim_core.plain_files import MOST_TEXT, read_bytes
+from ddim_core.texts import lines_of, text_of
 
 
 def read_prompts(location: str) -> list[str]:
     """Reads prompts in their order.
 
     Args:
-        location: A text file with one a line (empty lines do not count), or a `.jsonl` file with
-            an object a line that has a `text`, `caption` or `prompt`.
+        location: A UTF-8 text file with one a line (empty lines do not count), or a `.jsonl` file
+            with an object a line that has a `text`, `caption` or `prompt`.
 
     Raises:
         ValueError: If it is neither, or holds no prompt.
@@ -29,13 +31,14 @@ def read_prompts(location: str) -> list[str]:
 
 def _read(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{path.name} is no UTF-8 text: {error}") from error
-    lines = [line for line in lines if line]
-    if path.suffix != ".jsonl":
-        return lines
-    return [_caption(line, f"line {i + 1} of {path.name}") for i, line in enumerate(lines)]
+        data = read_bytes(path, MOST_TEXT)
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read: {error.strerror or error}") from error
+    lines = [line.strip() for line in lines_of(text_of(data, path.name), path.name)]
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line]
+    if path.suffix.lower() != ".jsonl":
+        return [line for _, line in numbered]
+    return [_caption(line, f"line {number} of {path.name}") for number, line in numbered]
 
 
 def _caption(line: str, where: str) -> str:
@@ -43,7 +46,7 @@ def _caption(line: str, where: str) -> str:
         entry = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON: {error}") from error
-    texts = [entry[key] for key in CAPTION_KEYS if key in entry] if isinstance(entry, dict) else []
-    if not texts or not isinstance(texts[0], str):
+    text = caption_of(entry, where) if isinstance(entry, dict) else None
+    if text is None:
         raise ValueError(f"{where} has no text among {', '.join(CAPTION_KEYS)}")
-    return texts[0]
+    return text

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ddim_core.scheduler_config import settled
 from ddim_core.specs import NoiseSpec, Spacing, require_choice
 
 CLEAN = -1
@@ -156,12 +157,15 @@ class NoiseSchedule:
     def from_diffusers(cls, config: Mapping[str, Any]) -> NoiseSchedule:
         """Builds the schedule of a diffusers scheduler config, in float64.
 
-        Missing entries take DDIMScheduler's defaults. Diffusers' own table is float32 and differs
-        by its rounding. `set_alpha_to_one` plays no part: see `lint`.
+        Missing entries take the defaults of diffusers' class of that name (`settled`). Diffusers'
+        own table is float32 and differs by its rounding. `set_alpha_to_one` plays no part: see
+        `lint`.
 
         Raises:
-            ValueError: If beta_schedule is unknown, or trained_betas are not T many.
+            ValueError: If beta_schedule is unknown, trained_betas are not T many, or the class has
+                no schedule of betas.
         """
+        config = settled(config)
         n_train = int(config.get("num_train_timesteps", 1000))
         trained = config.get("trained_betas")
         name = config.get("beta_schedule", "linear")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ddim_core.schedule import CLEAN, NoiseSchedule, listed_by_peers, step_pairs, timesteps
+from ddim_core.scheduler_config import USUAL, class_defaults, class_of, silent_on
 from ddim_core.specs import SamplerSpec, Spacing
 
 MISSING_SIGNAL = 0.01
@@ -26,6 +27,37 @@ class Finding:
     code: str
     severity: Literal["info", "warning", "error"]
     message: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A scheduler's configuration, where it is silent with the defaults of diffusers' class."""
+
+    config: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """The class that the configuration is of."""
+        return class_of(self.config)
+
+    def value(self, name: str) -> Any:
+        """What diffusers goes by; None where neither the config nor its class has such an entry."""
+        if name in self.config:
+            return self.config[name]
+        return (class_defaults(self.kind) or {}).get(name)
+
+    def said(self, name: str) -> str:
+        """The beginning of a sentence that says who asks for an entry's value."""
+        value = self.value(name)
+        if name not in self.config:
+            return f"The config leaves {name} to diffusers' default of {self.kind} ({value!r})"
+        ignored = f" (which {self.kind} of diffusers ignores)" if self.ignores(name) else ""
+        return f"The config says {name} = {value!r}{ignored}"
+
+    def ignores(self, name: str) -> bool:
+        """Whether diffusers' class of the configuration has no such entry."""
+        defaults = class_defaults(self.kind)
+        return defaults is not None and name not in defaults
 
 
 def lint(
@@ -146,11 +178,12 @@ def _lint_diffusers_steps(n_train: int, spec: SamplerSpec, chosen: list[int]) ->
 def _lint_config(
     schedule: NoiseSchedule, spec: SamplerSpec, config: Mapping[str, Any]
 ) -> Iterator[Finding]:
-    if config.get("set_alpha_to_one") is False:
+    asked = Asked(config)
+    if asked.value("set_alpha_to_one") is False:
         yield Finding(
             "diffusers_final_alpha",
             "info",
-            f"The config sets set_alpha_to_one = False: diffusers ends at alpha_bar = "
+            f"{asked.said('set_alpha_to_one')}: diffusers ends at alpha_bar = "
             f"{schedule.at(0):.6g} of timestep 0, and the last step here at 1, clean data.",
         )
     prediction_type = config.get("prediction_type", "epsilon")
@@ -161,12 +194,60 @@ def _lint_config(
             f"The config says prediction_type {prediction_type!r} and the sampler reads the "
             f"model's output as {spec.prediction_type!r}.",
         )
-    clip = bool(config.get("clip_sample", True))
-    if clip != spec.clip:
+    yield from _lint_clipping(spec, asked)
+    yield from _lint_betas(asked)
+
+
+def _lint_clipping(spec: SamplerSpec, asked: Asked) -> Iterator[Finding]:
+    clip, widest = asked.value("clip_sample"), asked.value("clip_sample_range")
+    if asked.value("thresholding"):  # which diffusers then does in place of clipping
+        more = [
+            f"{name} = {asked.value(name)!r}"
+            for name in ("dynamic_thresholding_ratio", "sample_max_value")
+            if asked.value(name) is not None
+        ]
+        yield Finding(
+            "thresholding_differs",
+            "warning",
+            f"{asked.said('thresholding')} ({', '.join(more)}): diffusers scales every image's x0 "
+            f"by a quantile of its own, which the sampler never does (clip = {spec.clip}).",
+        )
+    if clip is not None and bool(clip) != spec.clip:
         yield Finding(
             "clip_differs",
             "info",
-            f"The config says clip_sample = {clip} and the sampler clip = {spec.clip}.",
+            f"{asked.said('clip_sample')} and the sampler clip = {spec.clip}.",
+        )
+    if clip and isinstance(widest, (int, float)) and float(widest) != 1.0:
+        ours = "clips it to [-1, 1]" if spec.clip else "does not clip it"
+        yield Finding(
+            "clip_range_differs",
+            "warning" if spec.clip else "info",
+            f"{asked.said('clip_sample_range')}: diffusers clips x0 to [-{widest:g}, {widest:g}], "
+            f"and the sampler {ours}.",
+        )
+
+
+def _lint_betas(asked: Asked) -> Iterator[Finding]:
+    """What of the noise schedule is not in a scheduler's configuration, and what it ignores."""
+    if "_class_name" not in asked.config:  # no whole configuration
+        return
+    if missing := silent_on(asked.config):
+        taken = ", ".join(f"{name} = {value!r}" for name, value in missing.items())
+        known = class_defaults(asked.kind) is not None
+        whose = asked.kind if known else f"{USUAL} (it has no {asked.kind})"
+        yield Finding(
+            "default_betas",
+            "info",
+            f"The config does not say {', '.join(missing)}: diffusers' default of {whose} is "
+            f"taken, {taken}.",
+        )
+    if asked.config.get("rescale_betas_zero_snr") and asked.ignores("rescale_betas_zero_snr"):
+        yield Finding(
+            "zero_snr_ignored",
+            "warning",
+            f"The config says rescale_betas_zero_snr = True, which {asked.kind} of diffusers "
+            "ignores; here the schedule ends at zero SNR.",
         )
 
 

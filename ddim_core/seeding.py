@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
 
 import torch
 
-_building = Lock()
+from ddim_core.loading import LOADING
 
 
 @contextmanager
@@ -18,6 +17,6 @@ def seeded_weights(seed: int) -> Iterator[None]:
     Torch's layers know only the global stream, which all threads share: one network is built at a
     time, and the stream is left as it was.
     """
-    with _building, torch.random.fork_rng(devices=[]):
+    with LOADING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

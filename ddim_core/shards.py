@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+from ddim_core.contained import require_plain_name
 from ddim_core.settings import read_settings
 from ddim_core.untrusted import read_weights
 
 SHARDS_INDEX = ".index.json"
+OF_INDEX = re.compile(r"\.index(\.[\w-]+)?\.json$")  # diffusers puts a variant before .json
+
+
+def is_index(path: Path) -> bool:
+    """Tells an index by its name."""
+    return OF_INDEX.search(path.name) is not None
 
 
 def shards_in(index: Path) -> list[Path]:
@@ -22,7 +30,7 @@ def shards_in(index: Path) -> list[Path]:
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{index.name} must have a weight_map of weights to file names")
     for name in sorted(names):
-        if Path(name).name != name or not (index.parent / name).is_file():
+        if not (index.parent / require_plain_name(name, f"in {index.name} the name")).is_file():
             raise ValueError(f"{index.name} names {name!r}, which is no file beside it")
     return [index.parent / name for name in sorted(names)]
 

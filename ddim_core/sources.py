@@ -1,19 +1,20 @@
 """What a data set is before its images are read: names, splits, classes, and rows of bytes.
 
-The forms are in `embedded_sources`, `folder_source` and `table_source`; `decode` makes pixels of
-the bytes.
+The forms are in `embedded_sources`, `folder_source` (also of archives, `archive_source`),
+`table_source` and `array_source`; `decode` makes pixels of the bytes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 ALL = "all"
-CARD_HEAD = 10_000  # characters
+CARD_HEAD = 40_000  # bytes
+MOST_NAMED = 3  # names in a message
 
 
 def printable(name: str) -> str:
@@ -21,13 +22,16 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
-def licence_of(folder: Path) -> str:
-    """Returns the licence that a folder's data card states (`license:` in README.md), or ""."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return ""
-    with card.open(encoding="utf-8", errors="replace") as text:
-        head = text.read(CARD_HEAD)
+def named(names: Sequence[str]) -> str:
+    """Lists the first names of many, each made printable."""
+    more = len(names) - MOST_NAMED
+    shown = ", ".join(printable(name) for name in names[:MOST_NAMED])
+    return shown + (f" and {more} more" if more > 0 else "")
+
+
+def licence_in(card: bytes) -> str:
+    """Returns the licence that a data card (README.md) states (`license:`), or ""."""
+    head = card[:CARD_HEAD].decode("utf-8-sig", errors="replace").replace("\r\n", "\n")
     stated = re.search(r"\A---\n(?:.*\n)*?license: *(.+)\n", head)
     return printable(stated[1].strip("\"' ")) if stated else ""
 
@@ -47,12 +51,14 @@ class Row:
         read: Returns its bytes; raises OSError or ValueError where there are none.
         label: The name of its class, where the data set has classes.
         caption: Its text, where the data set has captions.
+        name: What a file of it is called, relative; without a suffix where only its bytes tell.
     """
 
     where: str
     read: Callable[[], bytes]
     label: str | None = None
     caption: str | None = None
+    name: str = ""
 
 
 class Source(Protocol):
@@ -63,6 +69,7 @@ class Source(Protocol):
         splits: Its parts, besides `all`.
         class_names: Over all splits, in the order of their labels; empty where there are none.
         licence: Under which the images are, where that is known.
+        notes: What is left out, and how what is read is understood, in sentences.
     """
 
     @property
@@ -73,6 +80,8 @@ class Source(Protocol):
     def class_names(self) -> tuple[str, ...]: ...
     @property
     def licence(self) -> str: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
     def content(self) -> str:
         """Identifies the raw content wherever it lies, without decoding it."""

@@ -17,6 +17,7 @@ Variance = Literal["eta", "sigma_hat"]
 Spacing = Literal["uniform", "quad", "leading", "linspace", "trailing"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
 Weights = Literal["ema", "raw"]
+USUAL_ETAS = [0.0, 0.2, 0.5, 1.0]  # the lines of a grid where none are named; never changed
 RESIZES = ("tf1", "clean", "torch")  # from native size to a feature network, see `resize`
 ScheduleKind = Literal["linear", "quad", "cosine", "constant", "sigmoid", "jsd", "given"]
 

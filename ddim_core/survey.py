@@ -36,11 +36,13 @@ class SplitSurvey:
 
 @dataclass(frozen=True)
 class Survey:
-    """A data set, split by split; `licence` is empty where none is known."""
+    """A data set, split by split; `licence` is empty where none is known, and `notes` say what was
+    left out and how the rest was understood."""
 
     name: str
     licence: str
     splits: tuple[SplitSurvey, ...]
+    notes: tuple[str, ...] = ()
 
 
 def survey(dataset: str, spec: ImageSpec = ImageSpec()) -> Survey:  # noqa: B008 (frozen)
@@ -52,7 +54,8 @@ def survey(dataset: str, spec: ImageSpec = ImageSpec()) -> Survey:  # noqa: B008
     source = open_source(dataset, spec)
     patient = replace(spec, max_broken=sys.maxsize)
     readings = [Reading(source, split, patient) for split in source.splits or (ALL,)]
-    return Survey(source.name, source.licence, tuple(_seen(reading) for reading in readings))
+    seen = tuple(_seen(reading) for reading in readings)
+    return Survey(source.name, source.licence, seen, source.notes)
 
 
 def _seen(reading: Reading) -> SplitSurvey:

@@ -7,29 +7,30 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from ddim_core.captions import CAPTION_KEYS, METADATA, caption_of
 from ddim_core.digest import digest, file_digest
-from ddim_core.folder_source import read_regular, walk
-from ddim_core.sources import ALL, Row, licence_of, printable
+from ddim_core.file_tree import FolderTree, licence_of, read_regular
+from ddim_core.folder_source import is_image
+from ddim_core.plain_files import walk
+from ddim_core.saved_folder import require_plain_folder, require_tables
+from ddim_core.sources import ALL, Row, named, printable
+from ddim_core.table_file import ROWS_AT_ONCE, schema_of, sound, table_of
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 SAVED_TO_DISK = frozenset({"dataset_dict.json", "state.json"})
 TABLES = frozenset({".parquet", ".arrow"})
-LABELS, CAPTIONS = ("label", "labels", "fine_label"), ("text", "caption", "prompt")
+KNOWN_SUFFIXES = TABLES | {".json", ".md"}  # of a folder that `datasets` wrote
+LABELS = ("label", "labels", "fine_label")
+TEXTS = (pa.types.is_string, pa.types.is_large_string)
 MOST_CLASSES = 10_000
-ROWS_AT_ONCE = 256
-MAX_BYTES = 2**36  # unpacked; a Parquet file of a kilobyte can claim any number of them
-LEAST_LIMIT, MOST_UNPACKED = 2**28, 100  # bytes, and times the length of a file
-PIECE = 2**28  # bytes unpacked at once
 SHARD = re.compile(r"-\d+-of-\d+$")
-ARROW_STREAM = b"\xff\xff\xff\xff"  # how every such stream begins
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,7 @@ class TableSource:
         schema: Of every table, as `datasets` writes it: images are structs of `bytes` and `path`.
         load: Reads the table of one split.
         roots: Where image files may lie that a table names instead of holding their bytes.
+        notes: What lies beside the tables and is left out.
     """
 
     name: str
@@ -51,6 +53,7 @@ class TableSource:
     schema: pa.Schema
     load: Callable[[str], pa.Table]
     roots: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -81,8 +84,9 @@ class TableSource:
 
     def _rows(self, split: str, table: pa.Table) -> Iterator[Row]:
         image, label = self._image_column(), self._label_column()
-        caption = self._column(CAPTIONS, pa.types.is_string, pa.types.is_large_string)
-        wanted = [column for column in (image, label, caption) if column is not None]
+        captions = [c for key in CAPTION_KEYS if (c := self._column((key,), *TEXTS)) is not None]
+        wanted = [image, *([label] if label else []), *captions]
+        stem = self.name if len(self.splits) == 1 else f"{self.name}-{split}"
         number = 0
         for batch in table.select(wanted).to_batches(max_chunksize=ROWS_AT_ONCE):
             for cells in batch.to_pylist():
@@ -91,7 +95,8 @@ class TableSource:
                     where,
                     partial(_bytes_of, cells[image], self.roots),
                     self._class_of(where, cells[label]) if label else None,
-                    self._caption_of(where, cells[caption]) if caption else None,
+                    self._caption_of(where, cells) if captions else None,
+                    f"{stem}-{number:06d}",
                 )
                 number += 1
 
@@ -106,7 +111,8 @@ class TableSource:
             return self.class_names[value]
         return printable(str(value))
 
-    def _caption_of(self, where: str, value: str | None) -> str:
+    def _caption_of(self, where: str, cells: Mapping[str, Any]) -> str:
+        value = caption_of(cells, where)
         if value is None:
             raise ValueError(f"{where} has no caption; give all images one, or none")
         return value
@@ -156,79 +162,27 @@ def file_source(path: Path) -> TableSource:
         licence="",
         splits=(SHARD.sub("", printable(path.stem)),),
         identity=file_digest(path),
-        schema=_sound(path, _schema_of),
-        load=lambda _: _sound(path, _table_of),
+        schema=sound(path, schema_of),
+        load=lambda _: sound(path, table_of),
     )
-
-
-def _sound(path: Path, read: Callable[[Path], Any]) -> Any:
-    try:
-        return read(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{printable(path.name)} cannot be read as a table: {reason}") from error
-
-
-def _schema_of(path: Path) -> pa.Schema:
-    return pq.read_schema(path) if path.suffix == ".parquet" else _table_of(path).schema
-
-
-def _table_of(path: Path) -> pa.Table:
-    if path.suffix == ".parquet":
-        claimed = pq.read_metadata(path)
-        size = sum(claimed.row_group(i).total_byte_size for i in range(claimed.num_row_groups))
-        if size > MAX_BYTES:
-            raise ValueError(f"it unpacks to {size} bytes; at most {MAX_BYTES} are read")
-        _within_limit(path, _parquet_pieces(path))
-        table = pq.read_table(path, page_checksum_verification=True)
-    else:
-        with path.open("rb") as file:
-            streamed = file.read(len(ARROW_STREAM)) == ARROW_STREAM
-            file.seek(0)
-            reader = (pa.ipc.open_stream if streamed else pa.ipc.open_file)(file)
-            batches = _within_limit(path, _arrow_batches(reader))
-        table = pa.Table.from_batches(batches, reader.schema)
-    table.validate(full=True)
-    return table
-
-
-def _parquet_pieces(path: Path) -> Iterator[int]:
-    """The sizes of a Parquet file's rows, unpacked piece by piece: one value may stand for any
-    number of rows, a file of 600 bytes for gigabytes, and what it claims counts the value once."""
-    with pq.ParquetFile(path) as file:
-        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-        claimed = max((group.total_byte_size for group in groups), default=0)
-        rows = max(1, min(ROWS_AT_ONCE, PIECE // max(1, claimed)))
-        yield from (batch.nbytes for batch in file.iter_batches(batch_size=rows))
-
-
-def _arrow_batches(reader: Any) -> Iterator[pa.RecordBatch]:
-    if isinstance(reader, pa.RecordBatchFileReader):
-        yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
-    else:
-        yield from reader
-
-
-def _within_limit(path: Path, pieces: Iterator[Any]) -> list[Any]:
-    """Takes pieces, or sizes of pieces, until they are too many bytes for the file's length."""
-    most = max(LEAST_LIMIT, MOST_UNPACKED * path.stat().st_size)
-    taken, size = [], 0
-    for piece in pieces:
-        size += piece if isinstance(piece, int) else piece.nbytes
-        if size > most:
-            raise ValueError(
-                f"it unpacks to more than {most} bytes from {path.stat().st_size}; at most "
-                f"{MOST_UNPACKED} times its length are read"
-            )
-        taken.append(piece)
-    return taken
 
 
 def is_saved_dataset(folder: Path) -> bool:
     """Tells a folder of `datasets` (saved to disk, or of Parquet or Arrow files) from others."""
-    return any((folder / name).is_file() for name in SAVED_TO_DISK) or any(
-        file.suffix in TABLES for file in walk(folder)
-    )
+    return is_saved_to_disk(folder) or bool(tables_below(folder))
+
+
+def is_saved_to_disk(folder: Path) -> bool:
+    """Tells a folder that `save_to_disk` wrote."""
+    return any((folder / name).is_file() for name in SAVED_TO_DISK)
+
+
+def tables_below(folder: Path) -> list[Path]:
+    """Returns the tables of a folder, relative, by name; what `metadata.parquet` has beside images
+    are captions, and no table of images."""
+    files = walk(folder)
+    metadata = METADATA if any(is_image(file) for file in files) else ()
+    return [f for f in files if f.suffix.lower() in TABLES and f.name not in metadata]
 
 
 def saved_source(folder: Path) -> TableSource:
@@ -247,20 +201,27 @@ def _saved_source(folder: Path, identity: str) -> TableSource:
     import datasets
 
     try:
-        if any((folder / name).is_file() for name in SAVED_TO_DISK):
+        require_plain_folder(folder, lambda file: sound(file, table_of))
+        if is_saved_to_disk(folder):
             loaded = datasets.load_from_disk(folder, keep_in_memory=True)
         else:
             with tempfile.TemporaryDirectory() as cache:
                 builder = datasets.load_dataset_builder(str(folder), cache_dir=cache)
                 _require_inside(builder.config.data_files or {}, folder)
-                for file in walk(folder):
-                    if file.suffix in TABLES:
-                        _sound(folder / file, _table_of)
+                require_tables(builder, schema_of)
                 loaded = datasets.load_dataset(str(folder), cache_dir=cache, keep_in_memory=True)
     except Exception as error:  # the readers of many formats
         raise _refusal(printable(folder.name), error) from error
     name = printable(folder.resolve().name)
-    return _table_source(name, identity, loaded, folder, licence_of(folder))
+    return replace(
+        _table_source(name, identity, loaded, folder, licence_of(FolderTree(folder))),
+        notes=_notes_on(folder),
+    )
+
+
+def _notes_on(folder: Path) -> tuple[str, ...]:
+    others = [f.as_posix() for f in walk(folder) if f.suffix.lower() not in KNOWN_SUFFIXES]
+    return (f"left out because no tables ({len(others)}): {named(others)}",) if others else ()
 
 
 def _require_inside(data_files: Mapping[str, Any], folder: Path) -> None:
@@ -295,6 +256,12 @@ def _table_source(
 ) -> TableSource:
     splits = loaded if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
     first = next(iter(splits.values()))
+    for split, table in splits.items():
+        if set(table.features) != set(first.features):
+            raise ValueError(
+                f"{name} has the columns {', '.join(table.features)} in {split}, and others in "
+                f"{next(iter(splits))}; all splits must have the same"
+            )
     return TableSource(
         name=name,
         licence=licence or printable(first.info.license or ""),
@@ -330,6 +297,9 @@ def _bytes_of(cell: Any, roots: tuple[Path, ...]) -> bytes:
     if cell["bytes"] is not None:
         return bytes(cell["bytes"])
     path = Path(cell["path"]).resolve()
-    if not any(path.is_relative_to(root.resolve()) for root in roots):
-        raise OSError("it holds no bytes, and names a file outside of the data set")
+    inside = [path.relative_to(r) for root in roots if path.is_relative_to(r := root.resolve())]
+    if not inside or any(part.startswith(".") for part in inside[0].parts):
+        raise OSError(
+            "it holds no bytes, and names a file outside of the data set, or a hidden one"
+        )
     return read_regular(path)

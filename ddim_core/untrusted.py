@@ -7,6 +7,7 @@ every other name; nothing here falls back to a full unpickling.
 
 from __future__ import annotations
 
+import io
 import pickle
 import warnings
 import zipfile
@@ -14,16 +15,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+
+from ddim_core.pickle_scan import scan
+from ddim_core.plain_files import PlainFileError, open_regular
 
 HOW_TO_CONVERT = (
     "If you trust it, convert it once, where it was made: load it there with its own code and "
     "write safetensors.torch.save_file(network.state_dict(), 'model.safetensors'), or "
     "torch.save(network.state_dict(), 'model.ckpt')"
 )
+MOST_HEADER = 2**24  # bytes of a safetensors header, or of a pickle beside its storages
+N_OLD_PICKLES = 5
+MOST_TIED = 4  # names of one weight
 # What the course's DiffusionModule.save pickles beside its weights: whole modules. Their names
 # are read as inert records, which keep attributes and run nothing.
 COURSE_CLASSES = (
@@ -38,6 +46,13 @@ TORCH_CLASSES = (
 )  # fmt: skip
 
 
+# Numbers of NumPy, such as a step or a loss beside the weights, by the names of its versions.
+SCALARS = frozenset(
+    {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
+)  # fmt: skip
+NUMPY_NAMES = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+
+
 class Inert:
     """What stands for a pickled module: its attributes as plain data."""
 
@@ -45,6 +60,27 @@ class Inert:
         if not isinstance(state, dict):
             raise pickle.UnpicklingError(f"the state of a module is a {type(state).__name__}")
         self.__dict__.update({str(name): value for name, value in state.items()})
+
+
+class ScalarType:
+    """What stands for numpy.dtype in a pickle: the name of a plain number's format."""
+
+    def __init__(self, code: str, *_flags: Any) -> None:
+        if code not in SCALARS:
+            raise pickle.UnpicklingError(f"a number beside the weights is of type {code!r}")
+        self.code = code
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1] if isinstance(state, tuple) and len(state) > 1 else "|"
+
+
+def plain_number(kind: Any, data: Any) -> float:
+    """What stands for numpy's scalar in a pickle: Python's own number of those bytes."""
+    size = int(kind.code[1:]) if isinstance(kind, ScalarType) else -1
+    if not isinstance(data, bytes) or len(data) != size or kind.order not in ("<", "|", "="):
+        raise pickle.UnpicklingError("a number beside the weights is not whole")
+    number: float = np.frombuffer(data, dtype=f"<{kind.code}")[0].item()
+    return number
 
 
 def read_weights(path: Path) -> Any:
@@ -56,10 +92,11 @@ def read_weights(path: Path) -> Any:
     Raises:
         ValueError: If it is neither, is damaged, or is a pickle that asks for more than weights.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(9)
     try:
         if is_safetensors(path):
+            _check_header(path, int.from_bytes(start[:8], "little"))
             return safetensors.torch.load_file(path)
         if start[:2] == b"PK":
             _check_archive(path)
@@ -75,6 +112,8 @@ def read_weights(path: Path) -> Any:
         raise ValueError(f"{path.name} is damaged: {error}") from error
     except MemoryError as error:
         raise ValueError(f"{path.name} asks for more memory than there is") from error
+    except PlainFileError:
+        raise
     except (
         OSError, EOFError, LookupError, TypeError, AttributeError, RuntimeError, AssertionError,
         RecursionError, OverflowError, ArithmeticError, NotImplementedError,
@@ -84,7 +123,7 @@ def read_weights(path: Path) -> Any:
 
 def is_safetensors(path: Path) -> bool:
     """Tells a safetensors file by its first bytes: the length of a header, and the header."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(9)[8:9] == b"{"
 
 
@@ -100,6 +139,7 @@ def require_tensors(state: Any, where: str) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not state:
         raise ValueError(f"{where} is no state dict; it must map names to tensors")
     tensors = {}
+    _require_own_memory(state, where)
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(f"{where} holds {name!r}, a {type(value).__name__}, among its weights")
@@ -121,6 +161,19 @@ def require_tensors(state: Any, where: str) -> dict[str, Tensor]:
                 )
         tensors[name] = value.detach().contiguous()
     return tensors
+
+
+def _require_own_memory(state: Mapping[Any, Any], where: str) -> None:
+    """Makes sure that weights are not a few numbers many times over; two may be tied, or four."""
+    tensors = [value for value in state.values() if isinstance(value, Tensor)]
+    plain = [t for t in tensors if t.layout == torch.strided and not t.is_meta]
+    held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in plain}
+    claimed, has = sum(t.nbytes for t in plain), sum(held.values())
+    if claimed > MOST_TIED * has + MOST_HEADER:
+        raise ValueError(
+            f"{where} claims {claimed} bytes of weights and holds {has}; a few numbers stand for "
+            "many"
+        )
 
 
 def plain_values(value: Any) -> Iterator[tuple[str, Any]]:
@@ -165,12 +218,53 @@ def _check_archive(path: Path) -> None:
         raise ValueError(f"{path.name} is damaged: {damaged} does not have its checksum")
 
 
+def _check_header(path: Path, length: int) -> None:
+    """Refuses a header that is larger than its tensors could need; it would be parsed whole."""
+    if not length <= min(MOST_HEADER, path.stat().st_size - 8):
+        raise ValueError(
+            f"{path.name} is damaged: its header claims {length} bytes; at most {MOST_HEADER}, "
+            "and no more than the file has"
+        )
+
+
+def _scan_pickles(path: Path, extra: set[str]) -> None:
+    """Goes through the opcodes of a file's pickle; see `pickle_scan`."""
+    with open_regular(path) as file:
+        if file.read(2) == b"PK":
+            with zipfile.ZipFile(file) as archive:
+                sizes = {member.filename: member.file_size for member in archive.infolist()}
+                name = next(n for n in sizes if n.endswith("/data.pkl") or n == "data.pkl")
+                if sizes[name] > MOST_HEADER:
+                    raise ValueError(f"{path.name} has a pickle of {sizes[name]} bytes; absurd")
+                prefix = name.removesuffix("data.pkl") + "data/"
+                scan(
+                    io.BytesIO(archive.read(name)),
+                    lambda key: sizes.get(prefix + _text(key), -1),
+                    extra,
+                )
+            return
+        # The older form: a magic number, a version, the machine, the object, the storages' keys.
+        file.seek(0)
+        length = path.stat().st_size
+        for _ in range(N_OLD_PICKLES):
+            scan(file, lambda _key: length, extra)
+
+
+def _text(key: Any) -> str:
+    return key.decode("latin-1") if isinstance(key, bytes) else str(key)
+
+
 def _load_pickle(path: Path) -> Any:
     inert: list[Any] = [(Inert, f"{m}.{name}") for m in COURSE_MODULES for name in COURSE_CLASSES]
     inert += [(Inert, f"torch.nn.modules.{name}") for name in TORCH_CLASSES]
+    inert += [(plain_number, name) for name in NUMPY_NAMES] + [(ScalarType, "numpy.dtype")]
+    try:
+        _scan_pickles(path, {name for _, name in inert})
+    except ValueError as error:  # of an opcode whose argument is not whole
+        raise ValueError(f"{path.name} is damaged: {first_line(error)}") from error
     # An open file, since torch goes by the name of a path.
     with (
-        path.open("rb") as file,
+        open_regular(path) as file,
         torch.serialization.safe_globals(inert),
         warnings.catch_warnings(),
     ):
@@ -181,7 +275,10 @@ def _load_pickle(path: Path) -> Any:
 def _refusal(path: Path, error: BaseException) -> str:
     asked = [line for line in str(error).splitlines() if "GLOBAL" in line]
     if not asked:
-        return f"{path.name} is damaged, or a pickle of more than weights. {HOW_TO_CONVERT}"
+        reason = first_line(error)[:200]
+        return (
+            f"{path.name} is damaged, or a pickle of more than weights ({reason}). {HOW_TO_CONVERT}"
+        )
     name = asked[0].partition("GLOBAL ")[2].split(" ")[0]
     return (
         f"{path.name} is a pickle that asks for {name!r}, more than weights, and could run code: "

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from ddim_core.digest import file_digest
+from ddim_core.plain_files import is_regular, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,15 +36,16 @@ def read_state(path: Path, what: str) -> dict[str, Tensor]:
     Raises:
         ValueError: If there is no such file, or it holds something else.
     """
-    import torch
     from torch import Tensor
 
-    if not path.is_file():
+    from ddim_core.untrusted import read_weights
+
+    if not path.exists():
         raise ValueError(f"there is no weights file {str(path)!r} of {what}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError) as error:
-        raise ValueError(f"{path.name} holds no plain weights of {what}") from error
+        content = read_weights(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path.name} holds no plain weights of {what}: {error}") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
@@ -103,11 +104,14 @@ def model_folder(place: str, what: str, local_only: bool = False) -> Path:
         folder = _hub_folder(place, WEIGHTS[0], what, local_only)
         if not (folder / WEIGHTS[0]).is_file():
             folder = _hub_folder(place, WEIGHTS[1], what, local_only)
-    if not (folder / CONFIG).is_file() or not any((folder / name).is_file() for name in WEIGHTS):
+    if not (folder / CONFIG).exists() or not any(is_regular(folder / name) for name in WEIGHTS):
         raise ValueError(
             f"{place!r} lacks {CONFIG} or weights; {what} is read from {CONFIG} and "
             f"{' or '.join(WEIGHTS)}"
         )
+    from ddim_core.fitting import require_sane  # imports torch
+
+    require_sane(read_json(folder / CONFIG), f"{place}/{CONFIG}")
     return folder
 
 

@@ -14,6 +14,7 @@ from flows.request import GridRequest
 from flows.runners import on_device
 from tasks.embed import embed_images
 from tasks.judge import judge_classes
+from tasks.naming import named
 from tasks.sample import sample_shard
 from tasks.score import score_cell
 from tasks.table import row_of
@@ -67,13 +68,33 @@ def submit_images(
     """Submits the drawing of a cell's images, a shard for each [start, stop)."""
     execution, ref = request.execution(), inputs.checkpoint["ref"]
     with on_device(request.runner, request.device):
-        return [sample_shard.submit(cell, ref, start, stop, execution) for start, stop in ranges]
+        return [
+            named(sample_shard, _shard(request, cell, start)).submit(
+                cell, ref, start, stop, execution
+            )
+            for start, stop in ranges
+        ]
 
 
-def submit_features(request: GridRequest, inputs: GridInputs, shards: Sequence[Any]) -> list[Any]:
-    """Submits the embedding of shards of images."""
+def submit_features(
+    request: GridRequest,
+    inputs: GridInputs,
+    cell: GridCell,
+    shards: Sequence[tuple[int, Any]],
+) -> list[Any]:
+    """Submits the embedding of shards of a cell's images, each with the first image's index."""
     execution = request.execution()
-    return [embed_images.submit(shard, inputs.extractor, execution) for shard in shards]
+    return [
+        named(embed_images, f"features {_shard(request, cell, start)}").submit(
+            shard, inputs.extractor, execution
+        )
+        for start, shard in shards
+    ]
+
+
+def _shard(request: GridRequest, cell: GridCell, start: int) -> str:
+    """A shard's name for people."""
+    return f"{cell.label} shard {start // request.shard_size}"
 
 
 def submit_score(
@@ -86,8 +107,12 @@ def submit_score(
     """Submits a cell's score, and its share of right classes where it has classes."""
     classes = None
     if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
-        classes = judge_classes.submit(shards, inputs.extractor, request.execution())
-    score = score_cell.submit(features, inputs.reference, inputs.extractor)
+        classes = named(judge_classes, f"classes {cell.label}").submit(
+            shards, inputs.extractor, request.execution()
+        )
+    score = named(score_cell, f"score {cell.label}").submit(
+        features, inputs.reference, inputs.extractor
+    )
     return CellFutures(cell, shards, features, classes, score)
 
 

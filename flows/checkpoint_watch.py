@@ -16,19 +16,19 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
 from flows.fid_grid import fid_grid
+from flows.naming import flow_name
 from flows.request import GridRequest
 from tasks import places
+from tasks.addresses import listed_sources, require_source
 from tasks.checkpoint import import_checkpoint
 from tasks.content import is_scored
 from tasks.data import content_of
 from tasks.sources import (
     Candidate,
     candidates,
-    listed_sources,
     read_whole,
     recall,
     remember,
-    require_source,
     stamp_of,
 )
 from tasks.store import check_writable
@@ -61,7 +61,7 @@ class Seen:
     remark: str = ""
 
 
-@flow(name="checkpoint-watch", validate_parameters=True)
+@flow(name="checkpoint-watch", flow_run_name=flow_name, validate_parameters=True)
 def checkpoint_watch(
     sources: list[str] = [],  # noqa: B006 (Prefect shows it in the form; never changed)
     grid: dict[str, Any] = {},  # noqa: B006
@@ -91,11 +91,11 @@ def checkpoint_watch(
         ValueError: If `grid` holds what the flow does not take, or attempts or seconds cannot be.
         WatchError: After all work, if a source did not answer or a grid that ran here failed.
     """
-    _check(grid, settle_seconds, attempts)
+    check_watch(grid, settle_seconds, attempts)
     for source in sources:
         require_source(source)
     check_writable()
-    found, silent = _look(sources or listed_sources())
+    found, silent = look_at(sources or listed_sources())
     whole, seen = _whole(found, settle_seconds)
     for candidate, (path, weights) in whole.items():
         seen.append(_score(candidate, Path(path), weights, grid, attempts, here))
@@ -106,7 +106,7 @@ def checkpoint_watch(
     return [vars(one) for one in seen]
 
 
-def _check(grid: dict[str, Any], settle_seconds: float, attempts: int) -> None:
+def check_watch(grid: dict[str, Any], settle_seconds: float, attempts: int) -> None:
     known = [name for name in inspect.signature(fid_grid.fn).parameters if name != "checkpoint"]
     unknown = [name for name in grid if name not in known]
     if unknown:
@@ -117,7 +117,7 @@ def _check(grid: dict[str, Any], settle_seconds: float, attempts: int) -> None:
         raise ValueError(f"settle_seconds is {settle_seconds}; it must lie in 0..3600")
 
 
-def _look(sources: list[str]) -> tuple[list[Candidate], list[str]]:
+def look_at(sources: list[str]) -> tuple[list[Candidate], list[str]]:
     """Returns what the sources show, and the words of those that do not answer."""
     found: dict[str, Candidate] = {}
     silent = []
@@ -136,12 +136,17 @@ def _whole(
 
     What has its stamp of an earlier look is not read again.
     """
+    left = [
+        Seen(ascii(c.address), None, "left", "its name is no UTF-8 text; rename it")
+        for c in found
+        if not _is_text(c.address)
+    ]
+    found = [c for c in found if _is_text(c.address)]
     known = {c: recall(c.address, c.stamp) for c in found}
     whole = {c: (p, w) for c, pair in known.items() if pair for p, w in [pair] if Path(p).exists()}
     fresh = [candidate for candidate in found if candidate not in whole]
     if any(candidate.is_local for candidate in fresh):
         time.sleep(settle_seconds)
-    left = []
     for candidate in fresh:
         try:
             if candidate.is_local and stamp_of(Path(candidate.address)) != candidate.stamp:
@@ -155,15 +160,24 @@ def _whole(
     return whole, left
 
 
+def _is_text(name: str) -> bool:
+    """Tells what a server and a terminal can be told: a file's name may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _score(
     candidate: Candidate, path: Path, weights: str, grid: dict[str, Any], attempts: int, here: bool
 ) -> Seen:
     """Has a checkpoint scored, unless it is or is being."""
     try:
-        request = _request(path, grid)
+        request = asked_grid(path, grid)
     except ValueError as error:
         return Seen(candidate.address, weights, "failed", str(error))
-    identity = request.identity(_content(request.dataset))
+    identity = request.identity(data_content(request.dataset))
     if is_scored(identity, weights):
         return Seen(candidate.address, weights, "scored")
     parameters, key = {**grid, "checkpoint": str(path)}, f"{weights[:32]}-{identity[:32]}"
@@ -175,13 +189,13 @@ def _score(
     return Seen(candidate.address, weights, outcome, remark)
 
 
-def _request(path: Path, grid: dict[str, Any]) -> GridRequest:
+def asked_grid(path: Path, grid: dict[str, Any]) -> GridRequest:
     given = inspect.signature(fid_grid.fn).bind(**grid, checkpoint=str(path))
     given.apply_defaults()
     return GridRequest(**given.arguments)
 
 
-def _content(dataset: str) -> str:
+def data_content(dataset: str) -> str:
     """The data set's content digest, read again only when its files look changed."""
     path = Path(dataset)
     if not path.exists():

@@ -57,7 +57,8 @@ def _show(dataset: str, spec: ImageSpec, as_json: bool) -> None:
             {**asdict(split), "sizes": [[*size, n] for size, n in split.sizes.items()]}
             for split in found.splits
         ]
-        about = {"name": found.name, "licence": found.licence, "splits": splits}
+        about = {"name": found.name, "licence": found.licence, "splits": splits,
+                 "notes": found.notes}  # fmt: skip
         typer.echo(json.dumps(about, indent=2))
         return
     typer.echo(f"{found.name}: licence {found.licence or 'not known'}")
@@ -67,6 +68,8 @@ def _show(dataset: str, spec: ImageSpec, as_json: bool) -> None:
             f"{split.split:>12} {split.n:>8} {len(split.broken):>7}  {_sizes(split.sizes):<24} "
             f"{split.fingerprint[:16]}"
         )
+    for note in found.notes:
+        typer.echo(f"note: {note}")
     _show_classes([(split.split, split.classes) for split in found.splits])
     for split in found.splits:
         if split.captions:

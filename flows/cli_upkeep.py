@@ -17,15 +17,16 @@ def track(
     with one_sentence():
         from tasks import outbox
 
-        waiting = outbox.waiting()
+        waiting, unsent = outbox.look()
         if not resend:
             typer.echo("\n".join([f"{len(waiting)} runs wait to be sent to MLflow", *waiting]))
-            return
-        from tasks.mlflow_address import how_to_open
-        from tasks.tracking import resend as send_again
+        else:
+            from tasks.mlflow_address import how_to_open
+            from tasks.tracking import resend as send_again
 
-        sent, unsent = send_again.fn()
-        typer.echo(f"{len(sent)} of {len(waiting)} runs sent to MLflow: {how_to_open()}")
+            sent, failed = send_again.fn()
+            unsent |= failed
+            typer.echo(f"{len(sent)} of {len(waiting)} runs sent to MLflow: {how_to_open()}")
     if unsent:
         stop("; ".join(f"{name} was not sent ({why})" for name, why in unsent.items()), 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,25 +36,33 @@ def watch(
         typer.Option("--here/--deployed", show_default=False,
                      help=plain("Run grids in this process [only if PREFECT_API_URL is not set].")),
     ] = None,
+    as_deployed: Annotated[
+        bool, typer.Option("--as-deployed", help="As the deployment checkpoint-watch has it.")
+    ] = False,
 ) -> None:  # fmt: skip
-    """Have every new checkpoint scored once, by the fid-grid deployment or in this process."""
+    """Have every new checkpoint scored once, by the fid-grid deployment or in this process.
+
+    Looks that find nothing new leave no run in Prefect.
+    """
     require_writable()  # before Prefect is imported, which makes its home there
     with one_sentence():
         _require_sources(sources or [])
     if here is None:
         here = not os.environ.get("PREFECT_API_URL")
+    if as_deployed and (sources or parameter):
+        stop("--as-deployed takes sources and grid from the deployment; leave out the others", 2)
     asked: dict[str, Any] = {
         "sources": sources or [], "grid": _parameters(parameter or []), "settle_seconds": settle,
         "attempts": attempts, "here": here,
     }  # fmt: skip
+    told: dict[str, str] = {}
     if once:
-        with one_sentence(), _shown(asked):
-            _look(asked)
+        with one_sentence():
+            _look(_settled(asked, as_deployed), told)
         return
     while True:
         try:
-            with _shown(asked):
-                _look(asked)
+            _look(_settled(asked, as_deployed), told)
         except ValueError as error:
             stop(str(error), 2)
         except Exception as error:  # a server that is away, a grid that failed: look again
@@ -70,17 +78,38 @@ def _shown(asked: dict[str, Any]) -> AbstractContextManager[None]:
 
 def _require_sources(sources: list[str]) -> None:
     """Refuses what could never be a source before Prefect is told of it, again and again."""
-    from tasks.sources import listed_sources, require_source
+    from tasks.addresses import listed_sources, require_source
 
     for source in sources or listed_sources():
         require_source(source)
 
 
-def _look(asked: dict[str, Any]) -> None:
-    from flows.checkpoint_watch import checkpoint_watch
-    from tasks.sources import listed_sources
+def _settled(asked: dict[str, Any], as_deployed: bool) -> dict[str, Any]:
+    """What was asked for, or what the deployment has now."""
+    if not as_deployed:
+        return asked
+    from flows.quiet_look import deployed_watch
 
-    seen = checkpoint_watch(**asked)
+    return deployed_watch()
+
+
+def _look(asked: dict[str, Any], told: dict[str, str]) -> None:
+    """Runs the flow if there is anything new."""
+    from flows.quiet_look import is_news
+    from flows.running import run
+    from tasks.addresses import listed_sources
+
+    first = not told
+    with _shown(asked) if first else nullcontext():
+        news = is_news(asked, told)
+    if not news:
+        if first:
+            told["a first look"] = ""
+            places = ", ".join(asked["sources"] or listed_sources())
+            typer.echo(redacted(f"nothing new in {places}"))
+        return
+    with _shown(asked):
+        seen = run("checkpoint_watch", asked)
     if not seen:
         typer.echo(f"no checkpoint in {', '.join(asked['sources'] or listed_sources())}")
     for one in seen:

@@ -11,7 +11,7 @@ from prefect import flow
 from prefect.futures import as_completed
 
 from ddim_core.digest import digest
-from ddim_core.specs import GridCell, Spacing, TrainSpec, Weights
+from ddim_core.specs import USUAL_ETAS, GridCell, Spacing, TrainSpec, Weights
 from flows.cell_work import (
     CellFutures,
     CellsFailedError,
@@ -22,10 +22,12 @@ from flows.cell_work import (
 )
 from flows.grid_inputs import GridInputs, prepare, protocol_of
 from flows.matrix import best_cell_matrix
+from flows.naming import flow_name
 from flows.progress import GridProgress
-from flows.request import PREVIOUS, USUAL_ETAS, GridRequest
+from flows.request import PREVIOUS, GridRequest
 from flows.runners import ONE_TASK_A_CORE, task_runner
 from flows.verdict import conclude, judge_grid, settle_baseline
+from tasks.mlflow_address import why_not_logged
 from tasks.report import publish_report, render_report
 from tasks.store import StoreError, check_writable
 from tasks.table import cell_digest, write_row
@@ -33,7 +35,12 @@ from tasks.tracking import track_grid
 from tasks.tracking_cells import cells_logged_early
 
 
-@flow(name="fid-grid", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
+@flow(
+    name="fid-grid",
+    flow_run_name=flow_name,
+    validate_parameters=True,
+    task_runner=ONE_TASK_A_CORE,
+)
 def fid_grid(
     checkpoint: str = "",
     dataset: str = "digits",
@@ -198,7 +205,9 @@ def _submit(request: GridRequest, inputs: GridInputs) -> list[CellFutures]:
         for cell in _at(cells, i):
             images[cell] = submit_images(request, inputs, cell, request.shards())
         for cell in _at(cells, i - behind):
-            features[cell] = submit_features(request, inputs, images[cell])
+            starts = [start for start, _ in request.shards()]
+            shards = list(zip(starts, images[cell], strict=True))
+            features[cell] = submit_features(request, inputs, cell, shards)
         for cell in _at(cells, i - score_behind):
             work[cell] = submit_score(request, inputs, cell, images[cell], features[cell])
     return [work[cell] for cell in inputs.cells]
@@ -289,5 +298,5 @@ def _report(
     complete = len(rows) == len(inputs.cells)
     tracked = track_grid(grid, rows, report, complete, return_state=True)
     if not tracked.is_completed():
-        progress.say(f"MLflow could not be reached, the grid is not logged: {tracked.message}")
+        progress.say(f"{why_not_logged()}, the grid is not logged: {tracked.message}")
     return place

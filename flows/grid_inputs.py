@@ -10,15 +10,16 @@ from typing import Any
 from ddim_core.conditioning import require_guidable
 from ddim_core.sources import dataset_name
 from ddim_core.specs import ClassifierSpec, GridCell
-from flows.request import GridRequest
+from flows.request import LEAST_IMAGES, GridRequest
 from flows.toy import training_split
 from flows.train_toy import submit_training
 from tasks.addresses import name_of
-from tasks.captions import prompts_for
+from tasks.captions import cut_prompts, prompts_for
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
 from tasks.data import content_of, notes_on, prepare_data
 from tasks.embed import embed_images
 from tasks.extractor import ready_extractor, train_extractor
+from tasks.naming import named
 from tasks.score import score_cell
 from tasks.store import ArtifactRef
 
@@ -77,11 +78,18 @@ def prepare(request: GridRequest) -> GridInputs:
         return prepare_data(content, split, resolution, request.dataset, channels, request.images())
 
     reference_images = data(request.split)
+    if reference_images["n"] < LEAST_IMAGES:
+        raise ValueError(
+            f"{name_of(request.dataset)} {request.split} holds {reference_images['n']} image; a "
+            f"reference needs at least {LEAST_IMAGES}"
+        )
     prompts = None
     if request.checkpoint:
         prompts = prompts_for(checkpoint["with_prompts"], request.prompts, reference_images)
     held_out_split = request.held_out_split()
     held_out = data(held_out_split) if held_out_split else None
+    if held_out and held_out["n"] < LEAST_IMAGES:  # no floor can be told from it
+        held_out = None
     extractor_future = _submit_extractor(request, data, held_out)
     if training is not None:
         kind = "-conditional" if request.class_conditional else ""
@@ -93,14 +101,19 @@ def prepare(request: GridRequest) -> GridInputs:
             f"has {reference_images['channels']}; they must be equal"
         )
     extractor, execution = extractor_future.result(), request.execution()
-    reference = embed_images(reference_images, extractor, execution)
+    real = name_of(request.dataset)
+    embed_real = named(embed_images, f"features of real images {real} {request.split}")
+    reference = embed_real(reference_images, extractor, execution)
     floor = None
     if held_out:
-        floor_features = embed_images(held_out, extractor, execution)
-        floor = score_cell([floor_features], reference, extractor)
+        embed_real = named(embed_images, f"features of real images {real} {held_out_split}")
+        score_real = named(score_cell, f"score of real images {real} {held_out_split}")
+        floor = score_real([embed_real(held_out, extractor, execution)], reference, extractor)
     cells = _cells(request, checkpoint, prompts)
     notes = notes_on(reference_images, *([held_out] if held_out else []))
     findings = [*checkpoint["assumed"], *lint_schedule(checkpoint["ref"], cells)]
+    if prompts and (cut := cut_prompts(checkpoint["ref"], prompts)):
+        findings.append(cut)
     return GridInputs(
         checkpoint, cells, reference_images, reference, extractor, floor, notes, findings
     )
@@ -128,7 +141,7 @@ def _submit_extractor(
     """Submits the making of the feature extractor; returns its future."""
     choice = request.extractor()
     if choice.name != "classifier":
-        return ready_extractor.submit(choice)
+        return named(ready_extractor, f"extractor {choice.label}").submit(choice)
     fitted = data(training_split(request.dataset))
     unseen = data("test") if request.split == "test" else held_out
     return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.execution())

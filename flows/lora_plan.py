@@ -8,7 +8,7 @@ from pathlib import Path
 from ddim_core.digest import digest
 from ddim_core.lora_adapters import require_targets
 from ddim_core.lora_base import locate_base, own_resolution, part_digests, size_step
-from ddim_core.lora_data import has_captions, locate_data, require_images
+from ddim_core.lora_data import has_captions, locate_data, photo_sources
 from ddim_core.lora_latents import bucket_sizes
 from ddim_core.lora_specs import LatentSpec, LoraExecution, LoraSpec, PictureSpec
 from ddim_core.scorecard_specs import PromptSet, require_scales
@@ -137,7 +137,7 @@ def _plan(asked: StyleRequest | SubjectRequest, licence: str, prompts: tuple[str
     bucket_sizes(latents, step)
     require_targets(base, spec.targets)
     if asked.data:
-        require_images(locate_data(asked.data))
+        photo_sources(locate_data(asked.data))  # at least one image, by names alone
     usual_steps = EMBEDDED_PICTURE_STEPS if is_embedded else PICTURE_STEPS
     usual_guidance = EMBEDDED_GUIDANCE if is_embedded else GUIDANCE
     pictures = PictureSpec(

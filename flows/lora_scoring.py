@@ -14,6 +14,7 @@ from ddim_core.specs import Execution
 from ddim_core.text2image_specs import JudgeSpec
 from flows.lora_plan import LoraPlan
 from flows.lora_scored_sets import ScoredSet
+from flows.lora_training import warn_of_length
 from tasks.embedded import held_out_folder
 from tasks.emoji_judge import train_emoji_judge
 from tasks.lora_data import captions_of, data_content, data_place, prepare_captioned
@@ -21,6 +22,7 @@ from tasks.lora_inputs import embed_prompts, encode_latents
 from tasks.lora_report import publish_lora_report, render_lora_report
 from tasks.lora_table import lora_rows, write_lora_rows
 from tasks.lora_validation import validation_curve
+from tasks.mlflow_address import why_not_logged
 from tasks.scorecard import score_pictures, thumbnails
 from tasks.scored_pictures import draw_prompts
 from tasks.store import ArtifactRef
@@ -63,6 +65,7 @@ def score_lora(
     """
     if len(plan.scales) == 1 or not sets:
         return {"report": None, "table": None, "scorecard": [], "reading": []}
+    warn_of_length([text for scored in sets for text in scored.asked.prompts], plan)
     batch_size = EMBEDDED_BATCH if plan.judged else BATCH
     execution = Execution(device=plan.execution.device, batch_size=batch_size, threads=1)
     extractor: Any = (
@@ -124,7 +127,7 @@ def _report(
     place = publish_lora_report(record["name"], report, rows)
     tracked = track_scorecard(record["name"], rows, report, return_state=True)
     if not tracked.is_completed():
-        get_run_logger().warning("MLflow could not be reached: %s", tracked.message)
+        get_run_logger().warning("%s: %s", why_not_logged(), tracked.message)
     return {
         "report": place,
         "table": table,

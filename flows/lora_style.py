@@ -10,6 +10,7 @@ from flows.lora_plan import LoraPlan, style_plan
 from flows.lora_scored_sets import embedded_style_sets, style_sets, unnamed_subjects
 from flows.lora_scoring import held_out_images, score_lora
 from flows.lora_training import train_and_export
+from flows.naming import flow_name
 from flows.requests.flat import flat
 from flows.requests.lora import StyleRequest
 from flows.runners import ONE_TASK_A_CORE
@@ -18,7 +19,12 @@ from tasks.lora_data import captions_of, data_content, data_place, prepare_capti
 from tasks.store import ArtifactRef, check_writable
 
 
-@flow(name="lora-style", validate_parameters=False, task_runner=ONE_TASK_A_CORE)
+@flow(
+    name="lora-style",
+    flow_run_name=flow_name,
+    validate_parameters=False,
+    task_runner=ONE_TASK_A_CORE,
+)
 @flat
 def lora_style(request: StyleRequest) -> dict[str, Any]:
     """Trains a style on captioned images, draws validation pictures, exports and registers it.

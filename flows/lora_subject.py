@@ -14,6 +14,7 @@ from flows.lora_plan import LoraPlan, n_class_images, subject_plan
 from flows.lora_scored_sets import embedded_subject_sets, subject_sets, unnamed_subjects
 from flows.lora_scoring import held_out_images, score_lora
 from flows.lora_training import train_and_export
+from flows.naming import flow_name
 from flows.requests.flat import flat
 from flows.requests.lora import SubjectRequest
 from flows.runners import ONE_TASK_A_CORE
@@ -23,6 +24,7 @@ from tasks.lora_data import (
     captions_of,
     data_content,
     data_place,
+    photos_content,
     prepare_captioned,
     prepare_photos,
 )
@@ -30,7 +32,12 @@ from tasks.lora_words import check_words
 from tasks.store import ArtifactRef, check_writable
 
 
-@flow(name="lora-subject", validate_parameters=False, task_runner=ONE_TASK_A_CORE)
+@flow(
+    name="lora-subject",
+    flow_run_name=flow_name,
+    validate_parameters=False,
+    task_runner=ONE_TASK_A_CORE,
+)
 @flat
 def lora_subject(request: SubjectRequest) -> dict[str, Any]:
     """Trains a LoRA on one subject, with prior preservation, and exports and registers it.
@@ -80,7 +87,7 @@ def _images(data: str, instance_prompt: str, plan: LoraPlan) -> ArtifactRef:
         return subject_folder(plan.latents.resolution)
     place = data_place(data)
     if instance_prompt:
-        return prepare_photos(data_content(place), instance_prompt, location=place)
+        return prepare_photos(photos_content(place), instance_prompt, location=place)
     return prepare_captioned(data_content(place), location=place)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 from prefect.logging import get_run_logger
+from tqdm import tqdm
 
 from ddim_core.lora_text import distinct_prompts
 from flows.lora_plan import LoraPlan
@@ -14,6 +18,8 @@ from tasks.lora_data import captions_of
 from tasks.lora_export import export_lora
 from tasks.lora_inputs import embed_prompts, encode_latents
 from tasks.lora_pictures import validation_pictures
+from tasks.lora_words import check_length
+from tasks.naming import named
 from tasks.store import ArtifactRef
 from tasks.tracking_lora import track_lora
 
@@ -34,6 +40,9 @@ def train_and_export(
         `class_data`, `base`, `base_digests`, `folder` (where the files, pictures and the model card
         lie), `mlflow_run`.
     """
+    _tell_notes(data)
+    captions = captions_of(data) + (captions_of(class_data) if class_data else [])
+    warn_of_length([*captions, *plan.validation_prompts], plan)
     training = _train(plan, data, class_data)
     prompt = captions_of(data)[0]
     validation = _validate(plan, training)
@@ -60,6 +69,20 @@ def train_and_export(
     folder = write_card(record, plan.spec, plan.latents, plan.pictures, plan.data_licence)
     run = track_lora(record, plan.spec, plan.latents, folder)
     return record | {"folder": folder, "mlflow_run": run}
+
+
+def _tell_notes(data: Mapping[str, Any]) -> None:
+    """What was left out of the data: into the run's log and, under the CLI, the terminal."""
+    for note in data.get("notes", ()):
+        get_run_logger().info("training images: %s", note)
+        if os.environ.get("DDIM_TERMINAL"):
+            tqdm.write(f"training images: {note}", file=sys.stderr)
+
+
+def warn_of_length(prompts: list[str], plan: LoraPlan) -> None:
+    """Says, once, how many prompts are longer than the base's text encoder reads."""
+    if warning := check_length(prompts, plan.location):
+        get_run_logger().warning(warning)
 
 
 def _train(plan: LoraPlan, data: ArtifactRef, class_data: ArtifactRef | None) -> dict[str, Any]:
@@ -92,7 +115,7 @@ def _validate(plan: LoraPlan, training: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "step": stage["step"],
-            "pictures": validation_pictures(
+            "pictures": named(validation_pictures, f"pictures at step {stage['step']}")(
                 plan.validation_prompts, plan.pictures, plan.spec, stage["adapter"], plan.digests,
                 location=plan.location, execution=plan.execution,
             ),

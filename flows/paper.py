@@ -16,6 +16,7 @@ from ddim_core.specs import GridCell, SamplerSpec, Spacing, TrainSpec
 from flows import waiting
 from flows.cell_work import CellsFailedError
 from flows.fid_grid import fid_grid
+from flows.naming import flow_name
 from flows.paper_request import PaperRequest, paper_request
 from flows.request import GridRequest
 from flows.runners import ONE_TASK_A_CORE, on_device, task_runner
@@ -30,6 +31,8 @@ from tasks.explore import (
     require_unconditional,
     x0_sequence,
 )
+from tasks.mlflow_address import why_not_logged
+from tasks.naming import named
 from tasks.paper_report import error_text, publish_paper_report, read_rows, render_paper_report
 from tasks.sample import sample_shard
 from tasks.store import check_writable
@@ -59,7 +62,12 @@ class Explored:
     failures: list[str]
 
 
-@flow(name="paper", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
+@flow(
+    name="paper",
+    flow_run_name=flow_name,
+    validate_parameters=True,
+    task_runner=ONE_TASK_A_CORE,
+)
 def paper(
     checkpoint: str = "",
     dataset: str = "digits",
@@ -243,7 +251,10 @@ def _report(
     shown = [cell for cell in _samples_shown(grid, model) if _place_in_grid(cell) in digests]
     start, stop = grid.shards()[0]
     samples = [  # drawn by the grid: these come from the store
-        sample_shard(cell, model["ref"], start, stop, grid.execution()) for cell in shown
+        named(sample_shard, f"{cell.label} shard 0")(
+            cell, model["ref"], start, stop, grid.execution()
+        )
+        for cell in shown
     ]
     sampled = [digests[_place_in_grid(cell)] for cell in shown]
     reconstructions = explored.reconstructions
@@ -259,7 +270,7 @@ def _report(
         name, rows, reconstructions, report, complete=not failures, return_state=True
     )
     if not tracked.is_completed():
-        _say(f"MLflow could not be reached, the run is not logged: {tracked.message}")
+        _say(f"{why_not_logged()}, the run is not logged: {tracked.message}")
     return str(place)
 
 

@@ -15,6 +15,7 @@ from ddim_core.images import splits_of
 from ddim_core.redaction import redacted
 from ddim_core.schedule import timesteps
 from ddim_core.specs import (
+    USUAL_ETAS,
     Execution,
     GridCell,
     ImageSpec,
@@ -33,7 +34,6 @@ from tasks.addresses import require_location
 from tasks.device import require_device
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
-USUAL_ETAS = [0.0, 0.2, 0.5, 1.0]  # the default of the flows; never changed
 LEAST_IMAGES = 2  # one image has no covariance
 NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
 IN_MLFLOW = ("models:/", "runs:/")

@@ -31,4 +31,7 @@ def run(flow: str, given: Mapping[str, Any], settle: Callable[[], None] = lambda
     stages.begin("waiting for Prefect's server")
     server.wait()
     stages.begin(f"{flow.replace('_', ' ')} at work")
-    return stopping.remember(getattr(module, flow))(**given)
+    try:
+        return stopping.remember(getattr(module, flow))(**given)
+    finally:
+        stopping.forget()

@@ -107,6 +107,9 @@ def _serve(
     _run("prefect", "--no-prompt", "deploy", "--all")
     worker = [sys.executable, "-m", "flows.worker", POOL, str(os.getpid())]
     started.append(_start("prefect-worker", worker))
+    every = os.environ.get("DDIM_WATCH_SECONDS", "60")
+    look = [str(BIN / "ddim"), "watch", "--as-deployed", "--every", every]
+    started.append(_start("ddim-watch", look))
     watched = list(started)
     started.append(_start("ddim-guard", [str(BIN / "ddim"), "guard"]))  # ends by itself
     with noted(api, auth, mlflow):

@@ -58,6 +58,11 @@ def remember(flow: Any) -> Any:
     return flow.with_options(on_running=[*(flow.on_running_hooks or []), note])
 
 
+def forget() -> None:
+    """From here on no run is under way that a server would have to be told of."""
+    _flow_runs.clear()
+
+
 def wait_if_stopping() -> None:
     """Keeps the main thread from ending the process with another exit code."""
     while _begun.is_set():
@@ -113,7 +118,7 @@ def _tell_prefect() -> None:
     from prefect.states import Cancelled
 
     with get_client(sync_client=True) as client:
-        for flow_run in _flow_runs:
+        for flow_run in list(_flow_runs):
             client.set_flow_run_state(flow_run, Cancelled(message=_words), force=True)
 
 

@@ -16,8 +16,11 @@ from ddim_core.point_specs import PointSet, PointTrainSpec
 from ddim_core.reading import cell_name
 from ddim_core.specs import Execution, GridCell, SamplerSpec, Spacing
 from flows import waiting
+from flows.naming import flow_name
 from flows.point_request import PointRequest
 from flows.runners import ONE_TASK_A_CORE, task_runner
+from tasks.mlflow_address import why_not_logged
+from tasks.naming import named
 from tasks.point_model import train_point_model
 from tasks.point_report import publish_point_report, render_point_report
 from tasks.point_score import score_floor, score_generated
@@ -48,7 +51,12 @@ class SettingFutures:
         return f"S={self.sampler.steps} eta={self.sampler.eta:g} training seed {self.training.seed}"
 
 
-@flow(name="swiss-roll", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
+@flow(
+    name="swiss-roll",
+    flow_run_name=flow_name,
+    validate_parameters=True,
+    task_runner=ONE_TASK_A_CORE,
+)
 def swiss_roll(
     dataset: PointSet = "swiss-roll",
     steps: list[int] = [10, 20, 50, 100],  # noqa: B006 (Prefect shows it in the form; never changed)
@@ -129,7 +137,8 @@ def _submit(
         )
         for seed in seeds
     ]
-    score = score_generated.submit(samples, seeds, request.dataset)
+    label = f"score S={sampler.steps} {sampler.line} training seed {training.seed}"
+    score = named(score_generated, label).submit(samples, seeds, request.dataset)
     return SettingFutures(training, model, sampler, samples, score)
 
 
@@ -186,7 +195,7 @@ def _report(request: PointRequest, landed: list[SettingFutures], rows: list[dict
         _say(sentence)
     tracked = track_points(name, rows, report, return_state=True)
     if not tracked.is_completed():
-        _say(f"MLflow could not be reached, the run is not logged: {tracked.message}")
+        _say(f"{why_not_logged()}, the run is not logged: {tracked.message}")
     return str(place)
 
 

@@ -10,15 +10,17 @@ from ddim_core.lora_base import part_digests
 from ddim_core.specs import Execution
 from ddim_core.text2image_specs import BaseTrainSpec, JudgeSpec
 from flows.base_request import base_spec
+from flows.naming import flow_name
 from tasks import places
 from tasks.base_card import base_prompts, judge_base, write_base_card
 from tasks.emoji_judge import train_emoji_judge
+from tasks.naming import named
 from tasks.scored_pictures import draw_prompts
 from tasks.store import check_writable, get_folder
 from tasks.train_base import train_text2image
 
 
-@flow(name="train-base", validate_parameters=True)
+@flow(name="train-base", flow_run_name=flow_name, validate_parameters=True)
 def train_base(
     steps: int = BaseTrainSpec.steps,
     resolution: int = 16,
@@ -62,7 +64,7 @@ def train_base(
             location=str(folder), execution=execution,
         )  # fmt: skip
         found[unseen] = judge_base(unseen, drawn[unseen], judge)
-    place = write_base_card(
+    place = named(write_base_card, "write base card")(
         trained, spec, asked[True], found[False], found[True], drawn[True],
         {key: judge[key] for key in ("accuracy", "n_test")},
         output or str(places.local_dir("bases", trained["artifact"][:12])),

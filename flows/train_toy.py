@@ -8,6 +8,7 @@ from typing import Any
 from prefect import flow
 
 from ddim_core.specs import Execution, ImageSpec, TrainSpec
+from flows.naming import flow_name
 from flows.toy import toy_resolution, toy_spec, training_split
 from tasks.data import content_of, prepare_data
 from tasks.store import check_writable, get_folder
@@ -42,7 +43,7 @@ def submit_training(
     return train_toy_task.submit(training, images, Execution(device=device))
 
 
-@flow(name="train-toy", validate_parameters=True)
+@flow(name="train-toy", flow_run_name=flow_name, validate_parameters=True)
 def train_toy(
     dataset: str = "digits",
     resolution: int | None = None,

@@ -11,7 +11,7 @@ from prefect import flow
 
 from ddim_core.allocation import Goal, Rules, allocate
 from ddim_core.digest import digest
-from ddim_core.specs import GridCell, Spacing, TrainSpec, Weights
+from ddim_core.specs import USUAL_ETAS, GridCell, Spacing, TrainSpec, Weights
 from flows.cell_work import (
     CellFutures,
     CellsFailedError,
@@ -21,17 +21,24 @@ from flows.cell_work import (
     submit_score,
 )
 from flows.grid_inputs import GridInputs, prepare
+from flows.naming import flow_name
 from flows.progress import GridProgress
 from flows.race_request import first_images, race_request, usual_budget
-from flows.request import USUAL_ETAS, GridRequest
+from flows.request import GridRequest
 from flows.runners import ONE_TASK_A_CORE, task_runner
 from tasks.allocation_report import publish_allocation, render_allocation
+from tasks.mlflow_address import why_not_logged
 from tasks.store import check_writable
 from tasks.table import write_row
 from tasks.tracking import track_grid
 
 
-@flow(name="until-decided", validate_parameters=True, task_runner=ONE_TASK_A_CORE)
+@flow(
+    name="until-decided",
+    flow_run_name=flow_name,
+    validate_parameters=True,
+    task_runner=ONE_TASK_A_CORE,
+)
 def until_decided(
     confidence: float = 0.95,
     budget: int | None = None,
@@ -122,7 +129,7 @@ def _run(request: GridRequest, confidence: float, budget: int | None, goal: Goal
             progress.say(sentence)
         tracked = track_grid(name, rows, report, not race.failures, return_state=True)
         if not tracked.is_completed():
-            progress.say(f"MLflow could not be reached, nothing is logged: {tracked.message}")
+            progress.say(f"{why_not_logged()}, nothing is logged: {tracked.message}")
     if race.failures:
         failed = "; ".join(race.failures.values())
         raise CellsFailedError(
@@ -181,7 +188,8 @@ class Race:
     def _submit_score(self, request: GridRequest, i: int) -> CellFutures:
         places = [(i, *place) for place in request.shards()]
         new = [place for place in places if place not in self.features]
-        submitted = submit_features(request, self.inputs, [self.images[place] for place in new])
+        shards = [(start, self.images[i, start, stop]) for _, start, stop in new]
+        submitted = submit_features(request, self.inputs, self.inputs.cells[i], shards)
         self.features |= dict(zip(new, submitted, strict=True))
         shards, features = ([of[place] for place in places] for of in (self.images, self.features))
         return submit_score(request, self.inputs, self.inputs.cells[i], shards, features)

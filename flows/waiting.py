@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tasks import stages
 
 FIRST_SECONDS = 0.7  # a command that has said nothing by then says its name
-SILENT_SECONDS = 8.0
+SILENT_SECONDS = 6.0  # well within ten, also on a busy machine
 TICK_SECONDS = 0.5
 
 _said = threading.Event()
@@ -55,7 +56,10 @@ def shown(line: str) -> Iterator[None]:
     _to_stderr(line)
     stages.begin("starting")
     over = threading.Event()
-    show = _bars if sys.stderr.isatty() else _lines
+    show = _lines
+    if sys.stderr.isatty():
+        show = _bars
+        _give_columns()
     thread = threading.Thread(target=show, args=(over,), name="waiting", daemon=True)
     thread.start()
     try:
@@ -90,6 +94,13 @@ def _bars(over: threading.Event) -> None:
             own.set_description_str(words)
     if own is not None:
         own.close()
+
+
+def _give_columns() -> None:
+    """A terminal that says it has no columns (a pseudo-terminal does) would show empty bars."""
+    with suppress(OSError):
+        if os.get_terminal_size(2).columns == 0:
+            termios.tcsetwinsize(2, (24, 80))
 
 
 def _to_stderr(line: str) -> None:

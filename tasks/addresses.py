@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from ddim_core.redaction import has_credentials, has_password, redacted
+from tasks import places
 
 MLFLOW = re.compile(r"(runs|models|mlflow-artifacts):/")
 HUB = "hub:"
@@ -51,3 +53,26 @@ def name_of(location: str) -> str:
         path = Path(location).resolve()
         return path.name if path.is_dir() else path.stem
     return redacted(location.rstrip("/").rsplit("/", 1)[-1])
+
+
+def listed_sources() -> list[str]:
+    """The sources that DDIM_WATCH lists, or DDIM_DATA/incoming."""
+    listed = [source.strip() for source in os.environ.get("DDIM_WATCH", "").split(",")]
+    return [source for source in listed if source] or [str(places.local_dir("incoming"))]
+
+
+def require_source(source: str) -> None:
+    """Makes sure that there can be such a source, without asking anybody.
+
+    Raises:
+        ValueError: If there is none of its kind, or it carries a password.
+    """
+    if has_credentials(source) or has_password(source):
+        raise ValueError(
+            f"the source {redacted(source)!r} carries credentials, which would be printed and "
+            "kept; leave them out"
+        )
+    if "://" in source:
+        raise ValueError(
+            f"{redacted(source)!r} is no source; give a path, models:/, experiment: or hub:"
+        )

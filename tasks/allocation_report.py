@@ -14,6 +14,7 @@ from ddim_core.allocation_reading import race_figure, read_outcome, ruling_text
 from ddim_core.reading import cell_name, with_interval
 from tasks import places, store
 from tasks.caching import cached_task
+from tasks.naming import run_name
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 
@@ -51,7 +52,7 @@ def render_allocation(
     }
 
 
-@task(name="publish-allocation")
+@task(name="publish-allocation", task_run_name=run_name("publish-allocation"))
 def publish_allocation(name: str, report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """Puts a rendered report where people look: reports/<name>/, and a Prefect artifact.
 

@@ -25,8 +25,10 @@ from prefect.context import TaskRunContext
 from prefect.filesystems import WritableFileSystem
 from prefect.serializers import JSONSerializer
 
+from ddim_core.contained import require_plain_path
 from ddim_core.digest import code_digest, digest
 from tasks import places, stages, store
+from tasks.naming import run_name
 
 CHECKSUM = "checksum"
 P = ParamSpec("P")
@@ -50,10 +52,10 @@ class Records(WritableFileSystem):
 
     def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
         """Returns a record; both ways of calling, Prefect's flag chooses, are the same here."""
-        return store.read(f"{self.url}/{path}")
+        return store.read(f"{self.url}/{require_plain_path(path, 'the record')}")
 
     def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
-        store.write_whole(f"{self.url}/{path}", content)
+        store.write_whole(f"{self.url}/{require_plain_path(path, 'the record')}", content)
 
 
 RECORDS = Records(url=places.data_url("prefect"))
@@ -101,8 +103,10 @@ def cached_task(function: Callable[P, dict[str, Any]]) -> Task[P, dict[str, Any]
         with stages.running(function.__name__.replace("_", " ")):
             return with_checksum(function(*args, **kwargs))
 
+    name = function.__name__.replace("_", "-")
     made = task(
-        name=function.__name__.replace("_", "-"),
+        name=name,
+        task_run_name=run_name(name),
         cache_policy=InputsAndCode(),
         persist_result=True,
         result_serializer=PLAIN_JSON,
@@ -140,7 +144,7 @@ def _distrust(content: bytes, key: str) -> str | None:
     try:
         record = json.loads(content)
         metadata, result = record["metadata"], json.loads(record["result"])
-        serializer, stored_as = metadata["serializer"], Path(metadata["storage_key"]).name
+        serializer, stored_as = metadata["serializer"], metadata["storage_key"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return "its record is not readable"
     if set(record) != {"metadata", "result"} or serializer != PLAIN_JSON.model_dump():

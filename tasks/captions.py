@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ddim_core.conditioning import require_prompts
 from ddim_core.prompts import read_prompts
+from ddim_core.text_length import length_warning
 from tasks.data import prepared
-from tasks.prompts import store_prompts
+from tasks.models import checkpoint_in_memory
+from tasks.prompts import store_prompts, stored_prompts
 from tasks.store import ArtifactRef
 
 
@@ -27,3 +29,9 @@ def prompts_for(with_prompts: bool, location: str, reference: ArtifactRef) -> st
         prompts = list(prepared(reference).captions or ())
     require_prompts(with_prompts, len(prompts))
     return store_prompts(prompts) if prompts else None
+
+
+def cut_prompts(checkpoint: ArtifactRef, prompts: str) -> str | None:
+    """Says how many of a stored list of prompts a checkpoint's text encoder does not read whole."""
+    encoder = checkpoint_in_memory(checkpoint).prompts
+    return length_warning([encoder.tokenizer], stored_prompts(prompts)) if encoder else None

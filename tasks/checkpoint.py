@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any, TypedDict
@@ -10,6 +9,7 @@ from typing import Any, TypedDict
 from prefect import task
 
 from ddim_core.adopt import source_digest, source_files
+from ddim_core.checkpoint import scheduler_config
 from ddim_core.schedule import NoiseSchedule
 from ddim_core.schedule_lint import by_steps, lint
 from ddim_core.specs import GridCell, Weights
@@ -19,6 +19,7 @@ from tasks.content import first_of_content, weights_of
 from tasks.convert import convert_checkpoint
 from tasks.locations import fetch_checkpoint
 from tasks.models import checkpoint_in_memory
+from tasks.naming import run_name
 from tasks.store import ArtifactRef
 
 
@@ -41,7 +42,7 @@ class CheckpointRecord(TypedDict):
     assumed: list[str]
 
 
-@task(name="open-checkpoint")
+@task(name="open-checkpoint", task_run_name=run_name("open-checkpoint"))
 def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
     """Looks a stored checkpoint over: what it is follows from its content, so nothing is cached."""
     loaded = checkpoint_in_memory(ref)
@@ -88,7 +89,7 @@ def _converted(place: str, weights: Weights) -> ArtifactRef:
     return first_of_content(convert_checkpoint(source, weights, location=place))
 
 
-@task(name="lint-schedule")
+@task(name="lint-schedule", task_run_name=run_name("lint-schedule"))
 def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
     """Says, once each, where what is done differs from what was asked for or from a peer's."""
     own, config = checkpoint_in_memory(checkpoint).schedule, _scheduler_config(checkpoint)
@@ -101,5 +102,6 @@ def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
 
 def _scheduler_config(checkpoint: ArtifactRef) -> dict[str, Any] | None:
     """What diffusers would sample with; None where the checkpoint came without it."""
-    path = store.get_folder(checkpoint) / "scheduler" / "scheduler_config.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    folder = store.get_folder(checkpoint)
+    there = (folder / "scheduler" / "scheduler_config.json").is_file()
+    return scheduler_config(folder) if there else None

@@ -49,6 +49,7 @@ def prepare_data(
         "fingerprint": data.fingerprint,
         "licence": data.licence,
         "broken": list(data.broken),
+        "notes": list(data.notes),
     }
 
 
@@ -56,6 +57,8 @@ def notes_on(*splits: dict[str, Any]) -> list[str]:
     """Says, in sentences, what a reader of a report must know of prepared splits."""
     licences = {split["licence"] for split in splits if split["licence"]}
     notes = [f"Real images: {licence}." for licence in sorted(licences)]
+    told = dict.fromkeys(note for split in splits for note in split["notes"])
+    notes += [f"Real images: {note}." for note in told]
     if broken := list(dict.fromkeys(name for split in splits for name in split["broken"])):
         more = f"; and {len(broken) - MOST_NAMED} more" if len(broken) > MOST_NAMED else ""
         named = "; ".join(broken[:MOST_NAMED]) + more

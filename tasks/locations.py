@@ -10,6 +10,7 @@ from ddim_core.adopt import INDEX, NETWORK_FILES, PARTS
 from ddim_core.redaction import redacted
 from ddim_core.untrusted import first_line
 from tasks.addresses import HUB, MLFLOW
+from tasks.naming import run_name
 
 SHARDED = (("unet", "diffusion_pytorch_model"), ("text_encoder", "model"))
 HUB_FILES = [
@@ -28,7 +29,13 @@ def _is_unreachable(_task: object, _run: object, state: object) -> bool:
     return "ConnectionError" in str(getattr(state, "message", ""))
 
 
-@task(name="fetch-checkpoint", retries=1, retry_delay_seconds=2, retry_condition_fn=_is_unreachable)
+@task(
+    name="fetch-checkpoint",
+    task_run_name=run_name("fetch-checkpoint"),
+    retries=1,
+    retry_delay_seconds=2,
+    retry_condition_fn=_is_unreachable,
+)
 def fetch_checkpoint(location: str, folder: str) -> str:
     """Brings a checkpoint of a hub or of MLflow to a folder here; returns where it lies.
 

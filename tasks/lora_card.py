@@ -16,6 +16,7 @@ from prefect import task
 from ddim_core.lora_specs import LatentSpec, LoraSpec, PictureSpec
 from tasks import places, store
 from tasks.lora_data import captions_of
+from tasks.naming import run_name
 from tasks.store import ArtifactRef
 
 CARD = "README.md"
@@ -24,7 +25,7 @@ LEAST_SIDE = 96  # pixels that a small picture is enlarged to
 UNKNOWN = "not stated; ask whoever holds the rights before you publish this LoRA"
 
 
-@task(name="write-card")
+@task(name="write-card", task_run_name=run_name("write-card"))
 def write_card(
     record: dict[str, Any],
     spec: LoraSpec,
@@ -87,7 +88,7 @@ def _copied(ref: ArtifactRef, folder: Path, ending: str) -> str:
 
 def _training_images(data: ArtifactRef) -> list[np.ndarray]:
     folder = store.get_folder(data)
-    lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").split("\n")
     names = sorted(json.loads(line)["file_name"] for line in lines if line)
     chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(SHOWN, len(names)), dtype=int)]
     opened = [Image.open(folder / name).convert("RGB") for name in chosen]

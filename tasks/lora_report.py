@@ -18,6 +18,7 @@ from ddim_core.lora_reading import by_role, full_scale, interval, number, read_s
 from ddim_core.scorecard_specs import ROLES, PromptSet
 from tasks import places, store
 from tasks.caching import cached_task
+from tasks.naming import run_name
 from tasks.store import ArtifactRef
 
 BESIDE, SWEPT = 12, 8  # pictures
@@ -69,7 +70,7 @@ def render_lora_report(
     }
 
 
-@task(name="publish-lora-report")
+@task(name="publish-lora-report", task_run_name=run_name("publish-lora-report"))
 def publish_lora_report(name: str, report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """Puts a rendered report where people look: reports/lora-<name>/, and Prefect artifacts.
 

@@ -14,6 +14,7 @@ from ddim_core.lora_measures import MEANINGS
 from ddim_core.lora_specs import LoraSpec
 from ddim_core.scorecard_specs import PromptSet
 from ddim_core.specs import Execution
+from tasks.naming import run_name
 from tasks.row_files import RowFiles
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def lora_rows(
     ]
 
 
-@task(name="write-lora-rows")
+@task(name="write-lora-rows", task_run_name=run_name("write-lora-rows"))
 def write_lora_rows(rows: list[dict[str, Any]]) -> str:
     """Writes the rows, each whole or not at all, in place of older ones; returns their folder."""
     for row in rows:

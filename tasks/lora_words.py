@@ -1,4 +1,4 @@
-"""Words of a prompt that the base's tokenizer does not know, said before training starts."""
+"""What the base's tokenizer does not know or cuts off, said before the work starts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from prefect import task
 
 from ddim_core.lora_base import load_tokenizers
 from ddim_core.lora_text import unknown_words_warning
+from ddim_core.text_length import length_warning
+from tasks.naming import run_name
 
 
-@task(name="check-words")
+@task(name="check-words", task_run_name=run_name("check-words"))
 def check_words(prompts: list[str], location: str) -> str | None:
     """Returns a warning that names the words that are not one token, or None."""
     tokenizer = load_tokenizers(Path(location))[0]
     return unknown_words_warning(tokenizer, prompts)
+
+
+@task(name="check-length")
+def check_length(prompts: list[str], location: str) -> str | None:
+    """Returns a warning that says how many prompts are cut, or None."""
+    return length_warning(load_tokenizers(Path(location)), prompts)

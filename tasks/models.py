@@ -7,8 +7,8 @@ from functools import lru_cache
 import torch
 
 from ddim_core.checkpoint import Checkpoint, load_checkpoint
+from ddim_core.loading import LOADING
 from tasks import store
-from tasks.loading import LOADING
 from tasks.store import ArtifactRef
 
 

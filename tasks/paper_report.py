@@ -34,6 +34,7 @@ from ddim_core.reading import line_name, lines, with_interval
 from tasks import places, store
 from tasks.caching import cached_task
 from tasks.display import if_server_answers
+from tasks.naming import run_name
 from tasks.store import ArtifactRef
 from tasks.table import read_table
 
@@ -41,7 +42,7 @@ TEMPLATE = Path(__file__).with_suffix(".html")
 SHEET_IMAGES = 12
 
 
-@task(name="read-rows")
+@task(name="read-rows", task_run_name=run_name("read-rows"))
 def read_rows(cells: list[str]) -> list[dict[str, Any]]:
     """Returns rows of the table as plain values, line by line and then by S."""
     frame = read_table(cells)
@@ -123,7 +124,7 @@ def _pictures(shown: dict[str, Any]) -> dict[str, bytes]:
     return figures
 
 
-@task(name="publish-paper-report")
+@task(name="publish-paper-report", task_run_name=run_name("publish-paper-report"))
 def publish_paper_report(
     name: str,
     report: dict[str, Any],

@@ -8,6 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from ddim_core.contained import require_plain_path
 from ddim_core.redaction import has_password, redacted
 
 DATA_URL = os.environ.get("DDIM_DATA") or "data"
@@ -21,7 +22,13 @@ def is_local() -> bool:
 
 
 def data_url(*parts: str) -> str:
-    """Returns the fsspec URL or absolute path of a place below DDIM_DATA."""
+    """Returns the fsspec URL or absolute path of a place below DDIM_DATA.
+
+    Raises:
+        ValueError: If a part is no plain path, and would lead elsewhere.
+    """
+    for part in parts:
+        require_plain_path(part, "below DDIM_DATA the name")
     root = str(Path(DATA_URL.removeprefix("file://")).absolute()) if is_local() else DATA_URL
     return "/".join([root.rstrip("/"), *parts])
 
@@ -31,6 +38,8 @@ def local_dir(*parts: str) -> Path:
     unpacked checkpoints, half-done training); below DDIM_DATA where that is a local path."""
     if is_local():
         return Path(data_url(*parts))
+    for part in parts:
+        require_plain_path(part, "below DDIM_DATA the name")
     cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache_home.joinpath("ddim-flows", *parts)
 

@@ -28,6 +28,7 @@ from ddim_core.specs import GridCell
 from tasks import places, store
 from tasks.caching import cached_task
 from tasks.display import if_server_answers
+from tasks.naming import run_name
 from tasks.store import ArtifactRef
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -78,7 +79,7 @@ def render_point_report(
     }
 
 
-@task(name="publish-point-report")
+@task(name="publish-point-report", task_run_name=run_name("publish-point-report"))
 def publish_point_report(name: str, report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """Puts a rendered report where people look: reports/points-<name>/, and a Prefect artifact.
 

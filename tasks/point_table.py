@@ -11,6 +11,7 @@ from ddim_core.digest import code_digest, digest
 from ddim_core.point_specs import PointTrainSpec
 from ddim_core.schedule import timesteps
 from ddim_core.specs import SamplerSpec
+from tasks.naming import run_name
 from tasks.row_files import Found, RowFiles
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def point_row(
     }
 
 
-@task(name="write-point-row")
+@task(name="write-point-row", task_run_name=run_name("write-point-row"))
 def write_point_row(row: dict[str, Any]) -> str:
     """Writes one row, whole or not at all, in place of an older one; returns the file's place."""
     return POINTS.write(row)

@@ -23,6 +23,7 @@ from ddim_core.reading import (
 from tasks import places, store
 from tasks.caching import cached_task
 from tasks.display import if_server_answers
+from tasks.naming import run_name
 from tasks.store import ArtifactRef
 
 SHEET_IMAGES = 12
@@ -60,7 +61,7 @@ def render_report(
     }
 
 
-@task(name="publish-report")
+@task(name="publish-report", task_run_name=run_name("publish-report"))
 def publish_report(grid: str, report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """Puts a rendered report where people look: reports/<grid>/, and Prefect artifacts.
 

@@ -116,6 +116,8 @@ def _notes(
         if features.record is None:
             notes.append(f"{place.name} does not say which features it holds; they are taken to "
                          "be those of the other set")  # fmt: skip
+        if place.files is not None:
+            notes += [f"{place.name}: {note}" for note in place.files.source.notes]
         if place.files is not None and place.files.n_otherwise:
             notes.append(_read_two_ways(place.name, place.files))
     if generated.digest is not None and generated.digest == reference.digest:

@@ -15,23 +15,25 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from ddim_core.array_source import is_array_file
 from ddim_core.decode import decode
 from ddim_core.digest import code_digest, digest
 from ddim_core.extractors import ExtractorChoice, open_extractor
 from ddim_core.features import FeatureExtractor, PixelFeatures, features_of, in_groups
-from ddim_core.interop import Statistics, read_npz
-from ddim_core.native import NativeImages, in_channels, is_grey, native_images
+from ddim_core.interop import Statistics, holds_images, read_npz
+from ddim_core.native import NativeImages, all_grey, in_channels, native_images
 from ddim_core.pair_score import FeatureSet
 from ddim_core.sources import ALL
 from tasks import store
 from tasks.cells import cell_shards, find_cell, looks_like_cell
-from tasks.feature_models import extractor_in_memory
+from tasks.feature_models import extractor_in_memory, record_of
 from tasks.store import ArtifactRef
 
 Images = Iterable[NDArray[np.uint8]]
 # What turns images of a first image's shape [h, w, c] into features.
 Opener = Callable[[tuple[int, ...]], FeatureExtractor]
 DEFAULT_FEATURES = "inception-v3"
+LEAST_IMAGES = 2  # one image has no covariance
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +44,12 @@ class Place:
         name: What the user called it.
         found: Statistics, features [n, d], or shards of images that come one by one.
         row: The table's row, where it is a cell.
-        grey: Whether the first image has no colour.
         files: Where they are read from files, the reading.
     """
 
     name: str
     found: Statistics | NDArray[Any] | list[Images]
     row: dict[str, Any] | None = None
-    grey: bool = False
     files: NativeImages | None = None
 
     @property
@@ -73,21 +73,18 @@ def open_place(
         ValueError: If it is none of these.
     """
     path = Path(name)
-    if path.suffix == ".npz":
+    if is_array_file(path):
         if not path.is_file():
             raise ValueError(f"there is no file {name!r}")
-        found = read_npz(path)
-        if isinstance(found, np.ndarray) and found.ndim == 4:  # images, as guided-diffusion's
-            return Place(name, [list(found)], grey=is_grey(found[0]))
-        return Place(name, found)
+        if not holds_images(path):
+            return Place(name, read_npz(path))
     if not path.exists() and looks_like_cell(name):
         row = find_cell(name)
-        shards: list[Images] = [list(shard) for shard in cell_shards(row)]
-        return Place(name, shards, row, is_grey(next(iter(shards[0]))))
+        return Place(name, [list(shard) for shard in cell_shards(row)], row)
     files = native_images(name, split, resolution, read)
     coming = iter(files)
     first = next(coming)  # what cannot be read is said before any network is opened
-    return Place(name, [chain([first], coming)], grey=is_grey(first), files=files)
+    return Place(name, [chain([first], coming)], files=files)
 
 
 def opener(choice: ExtractorChoice | None, places: list[Place]) -> Opener:
@@ -96,23 +93,31 @@ def opener(choice: ExtractorChoice | None, places: list[Place]) -> Opener:
 
     The function raises ValueError where the extractor cannot be had.
     """
-    rows = [place.row for place in places if place.row]
-    for row in rows:
-        if choice is None or _is_of(choice, row):
-            ref = ArtifactRef(artifact=row["extractor_digest"], kind="extractor")
-            return lambda shape: extractor_in_memory(ref, shape)
-    if choice is None:
+    stored = _stored_extractor(choice, places)
+    if stored and record_of(stored).extractor != "pixels":
+        return lambda shape: extractor_in_memory(stored, shape)
+    if choice is None and not stored:
         records = [p.found.record for p in places if isinstance(p.found, Statistics)]
         known = next((record for record in records if record), None)
-        stored = ArtifactRef(artifact=known.digest, kind="extractor") if known else None
-        if stored and store.intact(stored):
-            return lambda shape: extractor_in_memory(stored, shape)
         choice = (
             ExtractorChoice(known.extractor, resize=known.resize)
             if known
             else ExtractorChoice(DEFAULT_FEATURES)
         )
-    return _opener(choice, all(place.grey for place in places if place.has_images))
+    if stored or choice is None or choice.name == "pixels":
+        return _pixel_opener(places)
+    return _opener(choice)
+
+
+def _stored_extractor(choice: ExtractorChoice | None, places: list[Place]) -> ArtifactRef | None:
+    """What a cell's features were taken by, or statistics of ours, where that is what is wanted."""
+    for row in [place.row for place in places if place.row]:
+        if choice is None or _is_of(choice, row):
+            return ArtifactRef(artifact=row["extractor_digest"], kind="extractor")
+    records = [p.found.record for p in places if isinstance(p.found, Statistics)]
+    known = next((record for record in records if record), None)
+    stored = ArtifactRef(artifact=known.digest, kind="extractor") if known else None
+    return stored if choice is None and stored and store.intact(stored) else None
 
 
 def _is_of(choice: ExtractorChoice, row: dict[str, Any]) -> bool:
@@ -122,7 +127,35 @@ def _is_of(choice: ExtractorChoice, row: dict[str, Any]) -> bool:
     return choice.name == "classifier" or choice.resize == row["resize"]
 
 
-def _opener(choice: ExtractorChoice, grey: bool) -> Opener:
+def _pixel_opener(places: list[Place]) -> Opener:
+    @cache
+    def open_for(shape: tuple[int, ...]) -> FeatureExtractor:
+        height, width = shape[:2]
+        return PixelFeatures(height, width, _channels_of(places, height, width))
+
+    return open_for
+
+
+def _channels_of(places: list[Place], height: int, width: int) -> int:
+    """The channels that pixels are compared in: those of a cell's images or of given numbers; else
+    one, if no image of any set has a colour, or three."""
+    cells = [
+        np.shape(next(iter(p.found[0])))[2]
+        for p in places
+        if p.row is not None and isinstance(p.found, list)
+    ]
+    if cells:
+        return int(max(cells))
+    given = [p.found for p in places]
+    sizes = [f.mu.size if isinstance(f, Statistics) else np.shape(f)[1] for f in given
+             if not isinstance(f, list)]  # fmt: skip
+    if height * width * 3 in sizes:
+        return 3
+    files = (place.files for place in places if place.files is not None)
+    return 1 if all(all_grey(images) for images in files) else 3
+
+
+def _opener(choice: ExtractorChoice) -> Opener:
     opened = cache(open_extractor)
 
     def open_for(shape: tuple[int, ...]) -> FeatureExtractor:
@@ -131,18 +164,21 @@ def _opener(choice: ExtractorChoice, grey: bool) -> Opener:
                 "classifier features belong to a grid: score one of its cells (`ddim table "
                 "--json` has their digests)"
             )
-        if choice.name == "pixels":
-            return PixelFeatures(shape[0], shape[1], 1 if grey else 3)
         return opened(choice)
 
     return open_for
 
 
 def feature_set(place: Place, open_for: Opener) -> FeatureSet:
-    """Takes a place's features; what was taken before comes from the store."""
+    """Takes a place's features; what was taken before comes from the store.
+
+    Raises:
+        ValueError: If it holds a single image, which has no covariance.
+    """
     if isinstance(place.found, Statistics):
         return FeatureSet(place.name, given=place.found, record=place.found.record)
     if not isinstance(place.found, list):
+        _require_images(place.name, *place.found.shape)
         return FeatureSet(place.name, [place.found])
     extractor: FeatureExtractor | None = None
     content, shards = hashlib.sha256(), []
@@ -159,10 +195,19 @@ def feature_set(place: Place, open_for: Opener) -> FeatureSet:
                 bar.update(len(group))
             shards.append(np.concatenate(rows))
     assert extractor is not None
+    _require_images(place.name, sum(map(len, shards)), shards[0].shape[1])
     size = "{}x{}".format(*sizes.pop()) if len(sizes) == 1 else "mixed"
     return FeatureSet(
         place.name, shards, None, extractor.record, size, content.hexdigest(), extractor
     )
+
+
+def _require_images(name: str, n_images: int, n_features: int) -> None:
+    if n_images < LEAST_IMAGES:
+        raise ValueError(
+            f"{name} holds {n_images} image; a distance needs at least {LEAST_IMAGES}, and FID_inf "
+            f"more than its {n_features} features"
+        )
 
 
 def _features(

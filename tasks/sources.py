@@ -9,7 +9,6 @@ A source is a path or a pattern of paths (a folder means all that lies directly 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import Any
 
 from ddim_core.content import PICKLES, TENSORS
 from ddim_core.digest import digest
-from ddim_core.redaction import has_credentials, has_password, redacted
+from ddim_core.plain_files import PlainFileError, require_plain_tree, walk
 from tasks import places, store
+from tasks.addresses import require_source
 from tasks.content import weights_of
 from tasks.hub import hub_download, hub_heads
 from tasks.store import ArtifactRef
@@ -45,29 +45,6 @@ class Candidate:
     @property
     def is_local(self) -> bool:
         return self.stamp != "fixed"
-
-
-def listed_sources() -> list[str]:
-    """The sources that DDIM_WATCH lists, or DDIM_DATA/incoming."""
-    listed = [source.strip() for source in os.environ.get("DDIM_WATCH", "").split(",")]
-    return [source for source in listed if source] or [str(places.local_dir("incoming"))]
-
-
-def require_source(source: str) -> None:
-    """Makes sure that there can be such a source, without asking anybody.
-
-    Raises:
-        ValueError: If there is none of its kind, or it carries a password.
-    """
-    if has_credentials(source) or has_password(source):
-        raise ValueError(
-            f"the source {redacted(source)!r} carries credentials, which would be printed and "
-            "kept; leave them out"
-        )
-    if "://" in source:
-        raise ValueError(
-            f"{redacted(source)!r} is no source; give a path, models:/, experiment: or hub:"
-        )
 
 
 def candidates(source: str) -> list[Candidate]:
@@ -119,6 +96,7 @@ def read_whole(candidate: Candidate, bring_in: Callable[[str], ArtifactRef]) -> 
         ValueError: If it is not whole, or cannot be opened; the message says what is wrong.
     """
     path = brought(candidate)
+    require_plain_tree(path)
     weights = weights_of(bring_in(str(path)))
     if candidate.is_local and stamp_of(path) != candidate.stamp:
         raise ValueError(f"{path.name} is still being written")
@@ -126,14 +104,25 @@ def read_whole(candidate: Candidate, bring_in: Callable[[str], ArtifactRef]) -> 
 
 
 def stamp_of(path: Path) -> str:
-    """Returns the digest of the names, sizes and times of all files of a path; hidden ones too."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    """Returns the digest of the names, sizes and times of all files of a path; hidden ones too.
+
+    What cannot be looked at (a circle of links, a thousand nested folders) has a stamp that says
+    so: it is told when it is read, and the others go on.
+    """
+    try:
+        inside = walk(path, hidden=True) if path.is_dir() else []
+    except PlainFileError as error:
+        return digest(str(error))
+    files = [path / name for name in inside] if path.is_dir() else [path]
     seen = []
     for file in files:
         try:
             status = file.stat()
         except FileNotFoundError:
             continue  # renamed meanwhile: the next stamp differs
+        except OSError as error:
+            seen.append([str(file.relative_to(path)), -1, str(error.errno)])
+            continue
         seen.append([file.relative_to(path).as_posix(), status.st_size, str(status.st_mtime_ns)])
     return digest(seen)
 
@@ -165,11 +154,17 @@ def _paths(source: str) -> list[Path]:
     elif given.exists():
         found = [given]
     else:
-        found = list(Path(given.anchor).glob(str(given.relative_to(given.anchor))))
+        try:
+            found = list(Path(given.anchor).glob(str(given.relative_to(given.anchor))))
+        except (OSError, ValueError, RecursionError, NotImplementedError) as error:
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"{source!r} is no pattern of paths here: {reason}") from error
     return sorted(path for path in found if _may_be(path))
 
 
 def _may_be(path: Path) -> bool:
     if path.name.startswith((".", "_")) or path.name.endswith(UNFINISHED):
         return False
+    if path.is_symlink() and not path.exists():
+        return True  # it leads nowhere, or in a circle: the look tells so, and goes on
     return path.is_dir() or path.suffix in PICKLES | {TENSORS}

@@ -19,9 +19,11 @@ import fsspec
 import numpy as np
 import safetensors.numpy
 
+from ddim_core.contained import contained
 from ddim_core.digest import file_digest
 from ddim_core.image_table import from_arrow
-from ddim_core.table_source import ARROW_STREAM
+from ddim_core.plain_files import read_bytes
+from ddim_core.table_file import ARROW_STREAM
 from tasks import places
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -101,6 +103,19 @@ def read(url: str) -> bytes:
         raise StoreError(f"cannot read {url}: {error}") from error
 
 
+def read_regular(url: str, most: int) -> bytes:
+    """Returns a file's bytes, if it is a regular one of at most so many.
+
+    Raises:
+        ValueError: If it is a pipe, a device or a folder, or longer.
+        FileNotFoundError, StoreError: As `read`; OSError where a local one cannot be read.
+    """
+    data = read(url) if "://" in url else read_bytes(Path(url), most)
+    if len(data) > most:
+        raise ValueError(f"it has {len(data)} bytes; at most {most} are read")
+    return data
+
+
 def remove(url: str) -> None:
     """Deletes a file; one that is not there is no error."""
     filesystem, path = located(url)
@@ -176,6 +191,8 @@ def get(ref: ArtifactRef) -> bytes:
         DamagedArtifactError: If it is missing, or its bytes no longer have its digest.
         StoreError: If an object store does not answer.
     """
+    if not SHA256.fullmatch(ref["artifact"]):  # planted: it would be a path to anywhere
+        raise DamagedArtifactError(f"{ref['artifact'][:80]!r} is no digest of an artefact")
     url, name = _url(ref["artifact"]), f"{ref['kind']} {ref['artifact'][:12]}"
     try:
         data = read(url)
@@ -235,8 +252,8 @@ def bound(prefix: str) -> dict[str, ArtifactRef]:
     for last in names_below(places.data_url("store", "names", prefix)):
         try:
             entry = read(places.data_url("store", "names", prefix, last))
-        except FileNotFoundError:
-            continue  # a folder, or another process's draft, which has its name by now
+        except (FileNotFoundError, ValueError):
+            continue  # a folder, no name of ours, or another process's draft, which is gone
         check, _, text = entry.partition(b"\n")
         if check != _name_check(f"{prefix}/{last}", text).encode():
             continue  # a damaged name, or a killed writer's draft, is a name that is not there
@@ -275,11 +292,12 @@ def get_folder(ref: ArtifactRef) -> Path:
     manifest: dict[str, str] = json.loads(get(ref))
     folder = places.local_dir("checkpoints", ref["artifact"][:16])
     for name, digest in manifest.items():
-        path = folder / name
-        if folder.resolve() not in path.resolve().parents:
-            raise DamagedArtifactError(
-                f"the folder {ref['artifact'][:12]} names {name!r} outside it"
+        try:
+            path = contained(
+                folder, name, f"the folder {ref['artifact'][:12]} has a file whose name"
             )
+        except ValueError as error:
+            raise DamagedArtifactError(str(error)) from error
         if not path.is_file() or file_digest(path) != digest:
             write_whole(str(path), get(ArtifactRef(artifact=digest, kind="file")))
     return folder

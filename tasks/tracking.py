@@ -21,9 +21,11 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.time import get_current_time_millis
 from prefect import task
 
+from ddim_core.contained import require_plain_name
 from ddim_core.reading import cell_name
 from ddim_core.redaction import redacted
 from tasks import outbox, places, store
+from tasks.naming import run_name
 from tasks.secrets import without_secrets
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
@@ -57,7 +59,7 @@ class Entry(TypedDict):
     metrics: dict[str, float]
 
 
-@task(name="track-grid", retries=2, retry_delay_seconds=2)
+@task(name="track-grid", task_run_name=run_name("track-grid"), retries=2, retry_delay_seconds=2)
 @without_secrets
 def track_grid(
     grid: str, rows: list[dict[str, Any]], report: dict[str, Any], complete: bool = True
@@ -68,10 +70,10 @@ def track_grid(
     """
     best = min(rows, key=lambda row: row["fid"])
     parent = _entry(grid, _grid_name(rows[0], grid), rows[0], SHARED, _metrics(best, "best_"))
-    return _track(GRIDS, parent, [cell_entry(row) for row in rows], report, complete)
+    return _track(GRIDS, parent, [cell_entry(row, grid) for row in rows], report, complete)
 
 
-@task(name="track-points", retries=2, retry_delay_seconds=2)
+@task(name="track-points", task_run_name=run_name("track-points"), retries=2, retry_delay_seconds=2)
 @without_secrets
 def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
     """Logs a run of the points flow like a grid, in its own experiment; returns its run's id."""
@@ -84,14 +86,14 @@ def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) 
     title = _grid_name(rows[0], name)
     parent = _entry(name, title, rows[0], POINT_SHARED, _metrics(best, "best_", POINT_METRICS))
     cells = [
-        _entry(row["cell_digest"], cell_name(row), row, POINT_PARAMETERS,
-               _metrics(row, "", POINT_METRICS))
+        _entry(row["cell_digest"], f"{_cell_name(row, name)} seed {row['training_seed']}", row,
+               POINT_PARAMETERS, _metrics(row, "", POINT_METRICS))
         for row in rows
     ]  # fmt: skip
     return _track(POINTS, parent, cells, report)
 
 
-@task(name="track-paper", retries=2, retry_delay_seconds=2)
+@task(name="track-paper", task_run_name=run_name("track-paper"), retries=2, retry_delay_seconds=2)
 @without_secrets
 def track_paper(
     name: str,
@@ -120,7 +122,7 @@ def track_paper(
     return _track(PAPER, parent, [], report, complete)
 
 
-@task(name="track-resend")
+@task(name="track-resend", task_run_name=run_name("track-resend"))
 def resend() -> tuple[list[str], dict[str, str]]:
     """Sends what lies in the outbox; returns the ids of the runs it reached, and by the name of
     each message that could not be sent, why."""
@@ -136,9 +138,11 @@ def resend() -> tuple[list[str], dict[str, str]]:
     return sent, unsent
 
 
-def cell_entry(row: dict[str, Any]) -> Entry:
-    """What the run of a grid's cell says."""
-    return _entry(row["cell_digest"], cell_name(row), row, PARAMETERS, _metrics(row))
+def cell_entry(row: dict[str, Any], grid: str) -> Entry:
+    """What the run of a grid's cell says; its name ends in the grid's own."""
+    entry = _entry(row["cell_digest"], _cell_name(row, grid), row, PARAMETERS, _metrics(row))
+    entry["tags"] |= {"ddim.cell": cell_name(row), "ddim.checkpoint_name": row["checkpoint"]}
+    return entry
 
 
 def _track(
@@ -239,6 +243,10 @@ def _grid_name(row: dict[str, Any], grid: str) -> str:
     return f"grid {row['checkpoint']} {grid[:8]}"
 
 
+def _cell_name(row: dict[str, Any], grid: str) -> str:
+    return f"{cell_name(row)} of {row['checkpoint']} {grid[:8]}"
+
+
 def _metrics(
     row: dict[str, Any], prefix: str = "", names: tuple[str, ...] = METRICS
 ) -> dict[str, float]:
@@ -276,7 +284,8 @@ def _log_report(client: MlflowClient, parent: Run, report: dict[str, Any]) -> No
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "report.html").write_bytes(store.get(report["page"]))
         for name, ref in report["figures"].items():
-            Path(folder, f"{name}.png").write_bytes(store.get(ref))
+            file = require_plain_name(f"{name}.png", "the figure")
+            Path(folder, file).write_bytes(store.get(ref))
         client.log_artifacts(parent.info.run_id, folder)
     client.log_batch(
         parent.info.run_id,

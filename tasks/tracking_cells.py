@@ -56,6 +56,7 @@ def _log(grid: str, landed: SimpleQueue[Row | None]) -> None:
                 experiment = find_experiment(client, GRIDS)
                 if known is None:
                     known = known_runs(client, experiment, grid)
-                finish(client, say(client, experiment, known, cell_entry(row), {"ddim.grid": grid}))
+                entry = cell_entry(row, grid)
+                finish(client, say(client, experiment, known, entry, {"ddim.grid": grid}))
     except Exception as error:  # a server that is away fails in many ways
         logger.info("MLflow is told of the cells at the end of the grid: %s", redacted(str(error)))

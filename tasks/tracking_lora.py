@@ -16,13 +16,14 @@ from prefect import task
 from ddim_core.digest import digest, file_digest
 from ddim_core.lora_specs import LatentSpec, LoraSpec
 from tasks import places, store
+from tasks.naming import run_name
 from tasks.tracking import find_experiment
 
 EXPERIMENT, IDENTITY, FILES = "lora", "ddim.identity", "ddim.files"
 POINTS_PER_BATCH = 1000  # MLflow takes no more at once
 
 
-@task(name="track-lora", retries=2, retry_delay_seconds=2)
+@task(name="track-lora", task_run_name=run_name("track-lora"), retries=2, retry_delay_seconds=2)
 def track_lora(record: dict[str, Any], spec: LoraSpec, latents: LatentSpec, folder: str) -> str:
     """Logs a LoRA and registers it under its title; returns its run's id.
 

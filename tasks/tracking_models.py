@@ -19,6 +19,7 @@ from prefect import task
 from ddim_core.digest import digest
 from ddim_core.redaction import redacted
 from tasks import places, tracking_artifacts
+from tasks.naming import run_name
 from tasks.secrets import without_secrets
 from tasks.tracking import GRIDS, find_experiment, known_runs
 
@@ -125,7 +126,9 @@ def champion(name: str) -> str | None:
     return f"models:/{name}/{version.version}"
 
 
-@task(name="track-verdict", retries=2, retry_delay_seconds=2)
+@task(
+    name="track-verdict", task_run_name=run_name("track-verdict"), retries=2, retry_delay_seconds=2
+)
 @without_secrets
 def track_verdict(grid: str, tags: dict[str, str], difference: float | None) -> str | None:
     """Writes a verdict into the tags of its grid's parent run; returns the run's id."""
@@ -140,7 +143,7 @@ def track_verdict(grid: str, tags: dict[str, str], difference: float | None) -> 
     return run_id
 
 
-@task(name="promote", retries=2, retry_delay_seconds=2)
+@task(name="promote", task_run_name=run_name("promote"), retries=2, retry_delay_seconds=2)
 @without_secrets
 def promote(name: str, folder: str, weights: str, run_id: str | None, call: str) -> str:
     """Makes a checkpoint the champion of a registered model; returns its address.

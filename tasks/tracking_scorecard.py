@@ -13,16 +13,23 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.time import get_current_time_millis
 from prefect import task
 
+from ddim_core.contained import require_plain_name
 from ddim_core.digest import digest
 from ddim_core.lora_measures import MEANINGS
 from tasks import places, store
+from tasks.naming import run_name
 
 EXPERIMENT = "lora-scorecard"
 PARAMETERS = ("kind", "base", "data", "rank", "alpha", "training_steps", "steps", "guidance_scale",
               "resolution", "seed", "extractor")  # fmt: skip
 
 
-@task(name="track-scorecard", retries=2, retry_delay_seconds=2)
+@task(
+    name="track-scorecard",
+    task_run_name=run_name("track-scorecard"),
+    retries=2,
+    retry_delay_seconds=2,
+)
 def track_scorecard(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
     """Logs a scorecard's rows and report, once; returns its run's id.
 
@@ -58,7 +65,8 @@ def track_scorecard(name: str, rows: list[dict[str, Any]], report: dict[str, Any
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "report.html").write_bytes(store.get(report["page"]))
             for figure, ref in report["figures"].items():
-                Path(folder, f"{figure}.png").write_bytes(store.get(ref))
+                file = require_plain_name(f"{figure}.png", "the figure")
+                Path(folder, file).write_bytes(store.get(ref))
             client.log_artifacts(run_id, folder)
         note = RunTag("mlflow.note.content", "\n\n".join(report["reading"]))
         client.log_batch(run_id, tags=[note])

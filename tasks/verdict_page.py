@@ -16,13 +16,14 @@ from ddim_core.verdict import Row, Verdict
 from ddim_core.verdict_figures import checkpoint_curve, difference_plot, pareto_plot
 from ddim_core.verdict_reading import best_of, by_checkpoint, read_verdict, signed
 from tasks import places, store
+from tasks.naming import run_name
 from tasks.verdict import write_verdict
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 MOST_CURVES = 5
 
 
-@task(name="publish-verdict")
+@task(name="publish-verdict", task_run_name=run_name("publish-verdict"))
 def publish_verdict(
     about: dict[str, Any],
     verdict: Verdict,

@@ -102,15 +102,18 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """Writes modules into a folder that is part of the package `ddim_core` for one test."""
     monkeypatch.setattr(ddim_core, "__path__", [*ddim_core.__path__, str(tmp_path)])
 
-    def put(name: str, text: str) -> None:
-        (tmp_path / name).write_text(text)
+    def forget() -> None:
         importlib.invalidate_caches()
-        code_digest.cache_clear()
-        module._tree.cache_clear()
+        for cached in (code_digest, module._tree, module._find):
+            cached.cache_clear()
+
+    def put(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+        forget()
 
     yield put
-    code_digest.cache_clear()
-    module._tree.cache_clear()
+    forget()
 
 
 TOP = (
@@ -179,10 +182,81 @@ def test_imports_inside_functions_and_in_circles_are_followed(write: Write) -> N
     assert code_digest("ddim_core.made_a") != before
 
 
-def test_relative_import_is_refused_since_it_would_be_missed(write: Write) -> None:
-    write("made_a.py", "from .sampling import sample\n")
-    with pytest.raises(ValueError, match="relative import"):
+WING = {
+    "made_wing/__init__.py": '"""What lives here."""\n',
+    "made_wing/inner/__init__.py": '"""What lives here."""\nfrom ddim_core.made_wing import door\n',
+    "made_wing/inner/frechet.py": "def distance(x):\n    return 2 * x\n",
+    "made_wing/door.py": "from ddim_core.made_wing.inner.frechet import distance\n",
+    "made_wing/inner/asking.py": "",
+    "made_wing/kernel.py": "def kid(x):\n    return 3 * x\n",
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from ddim_core.made_wing.inner import frechet\n\ny = frechet.distance(1)\n",
+        "from ddim_core.made_wing.inner import frechet as f\n\ny = f.distance(1)\n",
+        "from ddim_core.made_wing.inner.frechet import distance\n\ny = distance(1)\n",
+        "from ddim_core.made_wing.inner.frechet import distance as d\n\ny = d(1)\n",
+        "from ddim_core.made_wing.inner.frechet import *\n\ny = distance(1)\n",
+        "import ddim_core.made_wing.inner.frechet\n\ny = ddim_core.made_wing.inner.frechet\n",
+        "import ddim_core.made_wing.inner.frechet as f\n\ny = f.distance(1)\n",
+        "import ddim_core.made_wing.inner\n\ny = ddim_core.made_wing.inner.frechet.distance(1)\n",
+        "import ddim_core.made_wing as w\n\ny = w.inner.frechet.distance(1)\n",
+        "import ddim_core\n\ny = ddim_core.made_wing.inner.frechet.distance(1)\n",
+        "from ddim_core import made_wing\n\ny = made_wing.inner.frechet.distance(1)\n",
+        "from ddim_core.made_wing import inner as i\n\ny = i.frechet.distance(1)\n",
+        "from ddim_core.made_wing.inner import door\n\ny = door.distance(1)\n",
+        "import ddim_core.made_wing.inner.asking\n",
+        "from .frechet import distance\n\ny = distance(1)\n",
+        "from . import frechet\n\ny = frechet.distance(1)\n",
+        "from ..inner.frechet import distance as d\n\ny = d(1)\n",
+        "from .. import inner\n\ny = inner.frechet.distance(1)\n",
+        "def f():\n    from ddim_core.made_wing.inner import frechet\n    return frechet\n",
+    ],
+)
+def test_every_way_of_importing_is_followed_into_sub_packages(write: Write, text: str) -> None:
+    for name, content in WING.items():
+        write(name, content)
+    write("made_wing/inner/using.py", text)
+    write("made_user.py", "from ddim_core.made_wing.inner.using import y\n")
+    for user in ("ddim_core.made_wing.inner.using", "ddim_core.made_user"):
+        before = code_digest(user)
+        write("made_wing/inner/frechet.py", "def distance(x):\n    return 2 + x\n")
+        changed = code_digest(user)
+        write("made_wing/kernel.py", "def kid(x):\n    return 4 * x\n")
+        assert before != changed == code_digest(user)  # the bystander counts nowhere
+        for name, content in WING.items():
+            write(name, content)
+
+
+def test_a_package_that_is_passed_through_counts_and_so_does_what_it_imports(write: Write) -> None:
+    write("made_wing/__init__.py", "from ddim_core.made_top import FACTOR\n")
+    write("made_top.py", "FACTOR = 1\n")
+    write("made_wing/frechet.py", "from ddim_core import made_wing\n\ny = made_wing.FACTOR\n")
+    write("made_user.py", "from ddim_core.made_wing import FACTOR\n")
+    users = ("ddim_core.made_user", "ddim_core.made_wing.frechet")
+    before = [code_digest(user) for user in users]
+    write("made_top.py", "FACTOR = 2\n")
+    assert all(code_digest(u) != b for u, b in zip(users, before, strict=True))
+
+
+def test_star_import_of_a_package_is_refused_since_it_hides_what_is_meant(write: Write) -> None:
+    write("made_wing/__init__.py", "")
+    write("made_a.py", "from ddim_core.made_wing import *\n")
+    with pytest.raises(ValueError, match="name them"):
         code_digest("ddim_core.made_a")
+
+
+def test_name_of_the_outermost_package_that_is_no_module_is_refused(write: Write) -> None:
+    write("made_a.py", "from ddim_core import frechet_distance\n")
+    with pytest.raises(ValueError, match=r"no source for the module 'ddim_core\.frechet_distance'"):
+        code_digest("ddim_core.made_a")
+
+
+def test_modules_that_are_left_out_exist() -> None:
+    assert all(module._find(name) for name in module.APART)
 
 
 def test_unknown_module_is_refused() -> None:
@@ -198,8 +272,6 @@ def test_code_digest_runs_nothing_that_it_reads(write: Write) -> None:
 
 def test_many_threads_may_take_digests_at_once() -> None:
     from concurrent.futures import ThreadPoolExecutor
-
-    from ddim_core import digest as module
 
     expected = module.code_digest("tasks.report")
     for _ in range(5):

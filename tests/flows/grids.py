@@ -32,7 +32,10 @@ from prefect import tags
 for package in (ddim_core, tasks, flows):
     assert pathlib.Path(package.__file__).parents[1] == pathlib.Path.cwd(), package.__file__
 from flows.cli import main
-with tags(sys.argv.pop(1)):
+tag = sys.argv.pop(1)
+if sys.argv[1] == "grid":
+    sys.argv.append("--in-prefect")  # the run is what is looked at, also where nothing changed
+with tags(tag):
     main()
 """
 
@@ -45,12 +48,14 @@ class GridRun:
         state, message: Of the flow run's final state.
         tasks: How many task runs of each name ended in a state of each name.
         result: What the flow returned, where it ran in this process and completed.
+        names: What its run and its task runs are called.
     """
 
     state: str
     message: str
     tasks: Counter[tuple[str, str]]
     result: dict[str, Any]
+    names: frozenset[str] = frozenset()
 
     @property
     def computed(self) -> Counter[str]:
@@ -102,14 +107,17 @@ def told(flow_run_id: UUID, result: dict[str, Any]) -> GridRun:
     with get_client(sync_client=True) as client:
         while True:
             flow_run = client.read_flow_run(flow_run_id)
-            seen.append(_task_states(client, flow_run_id))
+            runs = _task_runs(client, flow_run_id)
+            seen.append(Counter((_task_of(run), run.state_name or "none") for run in runs))
             final = all(state in FINAL for _, state in seen[-1]) and flow_run.state.is_final()
             ended = any(name == "track-grid" for name, _ in seen[-1])
             settled = (
                 len(seen) >= SETTLED_AFTER and seen[-SETTLED_AFTER:] == SETTLED_AFTER * seen[-1:]
             )
             if final and ended and settled:
-                return GridRun(flow_run.state.name, flow_run.state.message or "", seen[-1], result)
+                names = frozenset([flow_run.name, *(run.name for run in runs)])
+                message = flow_run.state.message or ""
+                return GridRun(flow_run.state.name, message, seen[-1], result, names)
             assert time.monotonic() < deadline, f"{flow_run.state}, not final: {seen[-1]}"
             time.sleep(0.2)
 
@@ -118,14 +126,19 @@ def told(flow_run_id: UUID, result: dict[str, Any]) -> GridRun:
 FINAL = {"Completed", "Cached", "Failed", "Crashed", "NotReady"}
 
 
-def _task_states(client: Any, flow_run_id: UUID) -> Counter[tuple[str, str]]:
+def _task_runs(client: Any, flow_run_id: UUID) -> list[Any]:
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
     only = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
     runs: list[Any] = []
     while page := client.read_task_runs(flow_run_filter=only, offset=len(runs), limit=200):
         runs += page
-    return Counter((run.name.rsplit("-", 1)[0], run.state_name or "none") for run in runs)
+    return runs
+
+
+def _task_of(run: Any) -> str:
+    """The task's name, by the function that a run's key begins with: `sample-shard`."""
+    return str(run.task_key).rsplit("-", 1)[0].replace("_", "-")
 
 
 def told_of(tag: str) -> GridRun:

@@ -58,6 +58,13 @@ def test_unchanged_rerun_computes_nothing(
     assert first.computed["train-toy"] == first.computed["train-extractor"] == 1
     assert first.computed["sample-shard"] == 6
     assert again.computed == Counter()
+    named = {
+        "fid-grid toy-digits 1 S x 2 lines",
+        "S=2 eta=0 shard 1",
+        "train toy 8x8 3 steps",
+    }
+    for run in (first, again):
+        assert all(any(name.startswith(one) for name in run.names) for one in named)
     assert again.from_cache == {
         "prepare-data", "train-toy", "train-extractor", "embed-images", "sample-shard",
         "score-cell", "render-report", "protocol-matrix",

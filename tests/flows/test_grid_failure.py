@@ -42,6 +42,9 @@ def test_failed_cell_fails_alone_and_is_named(
     assert sorted(frame[frame["seed"] == ASKED["seed"]]["eta"]) == [0.0, 1.0]
     assert failed.tasks["sample-shard", "Failed"] == 3
     assert failed.tasks["render-report", "Completed"] == 1
+    shards = [f"S=2 eta={eta} shard {k}" for eta in ("0", "0.5", "1") for k in range(3)]
+    assert failed.names >= {*shards, "score S=2 eta=0", "features S=2 eta=1 shard 2"}
+    assert any(name.startswith("features S=2 eta=0.5 shard 2-") for name in failed.names)
 
     monkeypatch.undo()
     healed = run_grid(**ASKED)

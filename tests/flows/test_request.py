@@ -9,9 +9,10 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 from typer.testing import CliRunner
 
+from ddim_core.specs import USUAL_ETAS
 from flows import cli
 from flows.fid_grid import fid_grid
-from flows.request import USUAL_ETAS, GridRequest
+from flows.request import GridRequest
 from flows.until_decided import race_request, until_decided
 
 CONTENT = "c" * 64  # of a data set
@@ -89,7 +90,7 @@ def test_the_command_draws_the_lines_that_were_named(
     monkeypatch: pytest.MonkeyPatch, words: str, sigma_hat: bool | None
 ) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(cli, "_run_grid", asked.append)
+    monkeypatch.setattr(cli, "_run_grid", lambda given, _in_prefect: asked.append(given))
     monkeypatch.setattr(cli, "run_until_decided", asked.append)
     assert CliRunner().invoke(cli.app, ["grid", *words.split()]).exit_code == 0
     assert asked[0].get("sigma_hat") == sigma_hat

@@ -67,6 +67,17 @@ class Served:
             runs = [r for r in client.read_flow_runs() if r.flow_id == flow_id]
         return sorted((r for r in runs if r.start_time), key=lambda r: r.start_time)
 
+    def is_quiet(self) -> bool:
+        """Tells whether ten seconds, two looks, left no run of the watch, nor planned one."""
+        before = self.looks()
+        time.sleep(10.0)
+        return self.looks() == before
+
+    def looks(self) -> int:
+        with SyncPrefectClient(self.api) as client:
+            flow_id = client.read_flow_by_name("checkpoint-watch").id
+            return sum(run.flow_id == flow_id for run in client.read_flow_runs())
+
     def artifacts(self) -> set[str]:
         with self.client() as client:
             return {artifact.key for artifact in client.read_artifacts()}
@@ -94,7 +105,6 @@ def served(tmp_path: Path) -> Iterator[Served]:
     text = (PROJECT / "prefect.yaml").read_text()
     edits = {
         "&watched_grid {}": f"&watched_grid {GRID}",
-        "interval: 60": "interval: 8",
         "{grid: *watched_grid}": "{grid: *watched_grid, settle_seconds: 0.5}",
     }
     for old, new in edits.items():
@@ -104,6 +114,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     ports = [_free_port(), _free_port()]
     environment = {k: v for k, v in os.environ.items() if k not in SERVED_BY}
     environment |= {"DDIM_DATA": str(tmp_path / "data"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"DDIM_WATCH_SECONDS": "4"}
     environment |= {"DDIM_PREFECT_PORT": str(ports[0]), "DDIM_MLFLOW_PORT": str(ports[1])}
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.serve"], cwd=tmp_path, env=environment, text=True,
@@ -205,9 +216,12 @@ def test_served_grids_run_and_dropped_checkpoints_are_scored_and_judged_once(
     drop(served, toy, "step-1-again")
     for path in served.incoming.rglob("*"):
         path.touch()
-    looked = len(finished(served.runs("checkpoint-watch"), 0))
-    # One may be under way that began before; of two more the second has seen it all.
-    until("two looks", lambda: finished(served.runs("checkpoint-watch"), looked + 2))
+    # All of it is looked at once more; after that there is nothing new, and no run of a look.
+    until("a quiet watch", lambda: served.is_quiet())
+    assert len(served.runs("fid-grid")) == 3
+    served.prefect("deployment", "run", "checkpoint-watch/checkpoint-watch")
+    looked = len(served.runs("checkpoint-watch"))
+    until("a look by hand", lambda: finished(served.runs("checkpoint-watch"), looked + 1))
     assert len(served.runs("fid-grid")) == 3
 
     assert open_to_others(served.data) == []

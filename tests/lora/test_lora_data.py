@@ -55,13 +55,13 @@ def test_a_parquet_file_of_the_hub_is_read(tmp_path: Path) -> None:
 
 def test_a_caption_without_its_image_is_named(folder: Path) -> None:
     (folder / "1.png").unlink()
-    with pytest.raises(ValueError, match=r"metadata.jsonl of data names 1\.png, which is not"):
+    with pytest.raises(ValueError, match=r"line 2 of metadata.jsonl names '1\.png', which is not"):
         read_captioned(folder)
 
 
 def test_an_image_without_its_caption_is_named(folder: Path) -> None:
     (folder / "stray.png").write_bytes((folder / "0.png").read_bytes())
-    with pytest.raises(ValueError, match=r"has no caption for stray\.png"):
+    with pytest.raises(ValueError, match=r"1 of 4 images have no caption.*stray\.png"):
         read_captioned(folder)
 
 
@@ -72,7 +72,7 @@ def test_an_image_with_two_captions_is_named(folder: Path) -> None:
         read_captioned(folder)
 
 
-@pytest.mark.parametrize("line", ["{not json", '{"text": "no name"}', '{"file_name": "0.png"}'])
+@pytest.mark.parametrize("line", ["{not json", '{"text": "no name"}', '{"file_name": 3}'])
 def test_a_bad_line_of_metadata_is_named_by_its_number(folder: Path, line: str) -> None:
     (folder / "metadata.jsonl").write_text(line + "\n")
     with pytest.raises(ValueError, match=r"line 1 of metadata\.jsonl"):
@@ -95,7 +95,7 @@ def test_a_truncated_image_is_named(folder: Path) -> None:
 def test_empty_and_missing_places_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no image"):
         read_captioned(tmp_path)
-    with pytest.raises(ValueError, match="holds no image; give 3 to 6"):
+    with pytest.raises(ValueError, match="holds no image"):
         read_photos(tmp_path, "a photo of sks cat")
     with pytest.raises(ValueError, match="there is no data '/nowhere/at/all'"):
         locate_data("/nowhere/at/all")

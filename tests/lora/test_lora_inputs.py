@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import HeunDiscreteScheduler, StableDiffusionPipeline
 from material import STEP, noise_pictures, small_job
+from tiny_base import MAX_TOKENS
 
-from ddim_core.lora_base import load_tokenizers, locate_base, own_resolution, size_step
+from ddim_core.lora_base import (
+    load_noise_scheduler,
+    load_pipeline,
+    load_tokenizers,
+    locate_base,
+    own_resolution,
+    size_step,
+)
 from ddim_core.lora_batches import EMPTY_PROMPT, Group, draws
 from ddim_core.lora_latents import bucket_sizes, encode_latents, nearest_size
 from ddim_core.lora_specs import LatentSpec, LoraSpec
 from ddim_core.lora_text import embed_prompts, unknown_words, unknown_words_warning
+from ddim_core.pictures import pictures
+from ddim_core.text_length import length_warning
 
 
 def test_buckets_have_at_most_the_squares_area_and_sides_that_fit() -> None:
@@ -156,3 +168,41 @@ def test_a_folder_that_is_no_stable_diffusion_is_refused(tmp_path: Path) -> None
     (tmp_path / "model_index.json").write_text('{"_class_name": "DDPMPipeline"}')
     with pytest.raises(ValueError, match="is a DDPMPipeline; a base must be one of"):
         locate_base(str(tmp_path))
+
+
+def test_a_base_whose_scheduler_is_silent_on_its_betas_is_trained_on_its_classs(
+    base: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(base, tmp_path / "base")
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "scheduler" / "scheduler_config.json").write_text("{}")
+    index["scheduler"] = ["diffusers", "HeunDiscreteScheduler"]
+    (copy / "model_index.json").write_text(json.dumps(index))
+    expected = HeunDiscreteScheduler().alphas_cumprod
+    assert torch.equal(load_noise_scheduler(copy).alphas_cumprod, expected)
+    index["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+    (copy / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler, has no betas"):
+        load_noise_scheduler(copy)
+
+
+@pytest.mark.parametrize("length", [None, 0, 10**30, 77])
+def test_a_tokenizer_without_a_length_takes_its_encoders(
+    length: int | None, base: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(base, tmp_path / "base")
+    place = copy / "tokenizer" / "tokenizer_config.json"
+    told = json.loads(place.read_text())
+    told.pop("model_max_length")
+    place.write_text(json.dumps(told if length == 10**30 else told | {"model_max_length": length}))
+    (tokenizer,) = load_tokenizers(copy)
+    assert tokenizer.model_max_length == MAX_TOKENS
+    long = "a photo of sks cat " * 9
+    for name, numbers in embed_prompts(copy, [long]).items():
+        assert np.array_equal(numbers, embed_prompts(base, [long])[name])
+    drawn = pictures(load_pipeline(copy), [long], [0], 2, batch_size=1)
+    assert np.array_equal(drawn, pictures(load_pipeline(base), [long], [0], 2, batch_size=1))
+    warning = length_warning([tokenizer], [long, long, "cat", long + "dog"])
+    assert warning is not None
+    assert warning.startswith("2 of 3 captions or prompts are longer than the 8 tokens")
+    assert length_warning([tokenizer], ["a cat"]) is None

@@ -195,6 +195,24 @@ def test_what_cannot_be_scored_is_one_sentence(
     assert len(refused.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("form", ["folder", "npz"])
+def test_a_set_of_one_image_is_named_with_the_number_that_is_needed(
+    folders: tuple[str, str], tmp_path: Path, form: str
+) -> None:
+    lonely = tmp_path / "lonely"
+    lonely.mkdir()
+    Image.fromarray(DARK[0]).save(lonely / "a.png")
+    if form == "npz":
+        lonely = tmp_path / "lonely.npz"
+        np.savez(lonely, DARK[0][None])
+    for places in ((str(lonely), folders[0]), (folders[0], str(lonely))):
+        refused = ddim("score", *places, "--features", "pixels", "--resolution", "8")
+        if form == "npz":
+            refused = ddim("score", *places, "--features", "pixels")
+        assert refused.exit_code == 2
+        assert f"{lonely} holds 1 image; a distance needs at least 2" in refused.stderr
+
+
 def test_resolution_prepares_both_sets_as_for_a_model(folders: tuple[str, str]) -> None:
     found = scored(*folders, "--features", "pixels", "--resolution", "8")
     assert found["n_features"] == 8 * 8 * 3
@@ -292,3 +310,40 @@ def test_the_matrix_shows_the_same_images_by_every_resize_and_by_pixels(
     text = ddim("score", *words, "--matrix").stdout
     assert "never compare one line with another" in text
     assert text.count("inception-v3 ") >= 3
+
+
+def test_colour_belongs_to_a_set_and_not_to_its_first_image(tmp_path: Path) -> None:
+    grey = np.repeat(RANDOM.integers(0, 256, (3, 8, 8, 1), dtype=np.uint8), 3, axis=3)
+    colour = RANDOM.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    sets = {"mixed": [*grey, *colour], "also": [grey[0], colour[0], *grey], "plain": [*grey]}
+    for name, images in sets.items():
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(images):
+            pixels = image if i else image[..., 0]  # mode L comes first
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+        np.savez(tmp_path / "x.npz", images=np.stack(images))
+        (tmp_path / "x.npz").rename(tmp_path / f"{name}.NPZ")
+    words = ("--features", "pixels")
+    for one, other, features in (
+        ("mixed", "also", 192), ("plain", "mixed", 192), ("plain", "plain", 64),
+    ):  # fmt: skip
+        found = scored(str(tmp_path / one), str(tmp_path / other), *words)
+        assert found["n_features"] == features
+        arrays = scored(str(tmp_path / f"{one}.NPZ"), str(tmp_path / f"{other}.NPZ"), *words)
+        assert arrays["fid"] == found["fid"]
+    stats = str(tmp_path / "stats.npz")
+    assert ddim("score", str(tmp_path / "mixed"), *words, "--save-stats", stats).exit_code == 0
+    assert scored(str(tmp_path / "plain"), stats, *words)["n_features"] == 192
+    (tmp_path / "mixed" / "notes.txt").write_text("no image")
+    told = scored(str(tmp_path / "mixed"), str(tmp_path / "also"), *words)["notes"]
+    assert any("left out because no images (1): notes.txt" in note for note in told)
+
+
+def test_features_of_an_npy_are_scored_like_those_of_an_npz(tmp_path: Path) -> None:
+    x, y = RANDOM.normal(size=(9, 3)), RANDOM.normal(size=(9, 3))
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", features=x)
+    np.savez(tmp_path / "y.npz", features=y)
+    y_name = str(tmp_path / "y.npz")
+    one, other = (scored(str(tmp_path / name), y_name) for name in ("x.npy", "x.npz"))
+    assert one["fid"] == other["fid"]

@@ -89,6 +89,19 @@ def test_children_hold_the_rows(logged: str) -> None:
         assert run.data.tags["ddim.checkpoint"] == one["checkpoint_digest"]
 
 
+def test_children_of_two_grids_are_told_apart_by_their_names(logged: str) -> None:
+    other = [one | {"cell_digest": one["cell_digest"][:-1] + "f"} for one in ROWS]
+    track_grid.fn("other-grid", other, report("<p>other</p>"))
+    names = [{run.info.run_name for run in runs_of(grid)[1]} for grid in ("grid-a", "other-grid")]
+    assert names[0] == {
+        "S = 5, eta = 0 of toy grid-a", "S = 10, eta = 0 of toy grid-a",
+        "S = 10, eta = 0.5 of toy grid-a",
+    }  # fmt: skip
+    assert not names[0] & names[1]
+    tags = {run.data.tags["ddim.cell"] for run in runs_of("grid-a")[1]}
+    assert tags == {"S = 5, eta = 0", "S = 10, eta = 0", "S = 10, eta = 0.5"}
+
+
 def test_metrics_that_are_not_known_are_left_out_rather_than_zero(logged: str) -> None:
     for run in runs_of("grid-a")[1]:
         assert not {"fid_inf", "fid_inf_low", "recall"} & set(run.data.metrics)

@@ -1,0 +1,139 @@
+"""What a diffusers scheduler's configuration says, and what its class takes where it is silent."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+USUAL = "DDIMScheduler"  # of a configuration that names no class
+BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
+# Diffusers shows these classes only where another library is installed: its defaults by hand.
+ELSEWHERE: dict[str, dict[str, Any]] = {
+    "DPMSolverSDEScheduler": {
+        "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012,
+        "beta_schedule": "linear", "trained_betas": None, "prediction_type": "epsilon",
+        "timestep_spacing": "linspace", "steps_offset": 0,
+    },
+    "CosineDPMSolverMultistepScheduler": {"prediction_type": "v_prediction"},
+}  # fmt: skip
+DISTILLED = ("LCMScheduler", "TCDScheduler")
+DISTILLED_PIPELINES = ("LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline")
+
+
+def class_of(config: Mapping[str, Any]) -> str:
+    """Returns the class that a scheduler_config.json is of."""
+    named = config.get("_class_name")
+    return _today(named) if isinstance(named, str) else USUAL
+
+
+def with_class(config: Mapping[str, Any], index: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a configuration with the class that diffusers opens it with, where that matters.
+
+    Diffusers goes by the index of a pipeline. Where the configuration names another class and the
+    schedule is the same by both, it stays as it is.
+
+    Args:
+        config: A scheduler_config.json.
+        index: The model_index.json of its pipeline; empty where there is none.
+
+    Raises:
+        ValueError: As `settled`, for the class of either.
+    """
+    named = index.get("scheduler")
+    if not (isinstance(named, list) and len(named) == 2 and isinstance(named[1], str)):
+        return dict(config)
+    opened = {**config, "_class_name": named[1]}
+    settled(opened)
+    if "_class_name" in config and silent_on(opened) == silent_on(config):
+        return dict(config)
+    return opened
+
+
+def class_defaults(name: str) -> dict[str, Any] | None:
+    """Returns what a scheduler class of diffusers takes where its configuration is silent, by name;
+    None if diffusers has no such class."""
+    if name in ELSEWHERE:
+        return dict(ELSEWHERE[name])
+    import diffusers.schedulers  # slow, and needed where a configuration is read only
+
+    kind = getattr(diffusers.schedulers, name, None)
+    if not (inspect.isclass(kind) and hasattr(kind, "from_config")):
+        return None
+    parameters = inspect.signature(kind.__init__).parameters
+    return {n: p.default for n, p in parameters.items() if p.default is not inspect.Parameter.empty}
+
+
+def settled(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a configuration with its class's own defaults where it is silent.
+
+    A class that diffusers does not have takes DDIMScheduler's.
+
+    Raises:
+        ValueError: If its class has no schedule of betas, shifts it, or samples distilled networks.
+    """
+    name = class_of(config)
+    defaults = class_defaults(name)
+    _require_betas(name, defaults, config)
+    return {**(defaults or class_defaults(USUAL) or {}), **config}
+
+
+def silent_on(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those settings of the noise schedule that are defaults of the class, by name."""
+    if config.get("trained_betas") is not None:
+        return {}
+    taken = settled(config)
+    cosine = taken["beta_schedule"] == "squaredcos_cap_v2"  # which has no ends to set
+    names = [n for n in BETAS if not (cosine and n in ("beta_start", "beta_end"))]
+    return {n: taken[n] for n in names if n not in config and n in taken}
+
+
+def require_undistilled(index: Mapping[str, Any], network: Mapping[str, Any]) -> None:
+    """Makes sure that a pipeline's network is not distilled to a consistency model.
+
+    Args:
+        index: Its model_index.json.
+        network: The config.json of its U-Net.
+
+    Raises:
+        ValueError: If it is.
+    """
+    kind = index.get("_class_name")
+    if kind in DISTILLED_PIPELINES:
+        raise ValueError(_distilled(f"the pipeline is a {kind}"))
+    if network.get("time_cond_proj_dim") is not None:
+        told = f"time_cond_proj_dim is {network['time_cond_proj_dim']!r} in unet/config.json"
+        raise ValueError(_distilled(f"{told} (the guidance is told to the network)"))
+
+
+def _require_betas(name: str, defaults: dict[str, Any] | None, config: Mapping[str, Any]) -> None:
+    if name in DISTILLED:
+        raise ValueError(_distilled(f"the scheduler is a {name}"))
+    if defaults is None:  # not of diffusers
+        if config.get("beta_schedule") or config.get("trained_betas"):
+            return
+    elif "beta_schedule" in defaults:
+        shift = config.get("snr_shift_scale", defaults.get("snr_shift_scale", 1.0))
+        if "snr_shift_scale" in defaults and shift != 1.0:
+            raise ValueError(
+                f"the scheduler is a {name} with snr_shift_scale {shift}, which bends its schedule "
+                "of betas; only plain schedules are sampled"
+            )
+        return
+    raise ValueError(
+        f"the scheduler is a {name} without beta_schedule; its network is no DDPM (variance "
+        "exploding, flow matching and consistency models are not sampled)"
+    )
+
+
+def _distilled(why: str) -> str:
+    return (
+        f"{why}: its network is distilled to a consistency model (LCM, TCD), which no step of DDIM "
+        "samples rightly; give the checkpoint it was distilled from, or, if the network is not "
+        "distilled, put that checkpoint's own scheduler in place of this one"
+    )
+
+
+def _today(name: str) -> str:
+    """Today's name: the Flax classes, which diffusers has given up, had the same settings."""
+    return name.removeprefix("Flax")
