@@ -10,7 +10,7 @@ from prefect.futures import PrefectFuture
 
 from ddim_core.specs import GridCell
 from flows.grid_inputs import GridInputs, protocol_of
-from flows.request import GridRequest
+from flows.requests.grid import GridRequest
 from flows.runners import on_device
 from tasks.embed import embed_images
 from tasks.judge import judge_classes
@@ -66,8 +66,8 @@ def submit_images(
     request: GridRequest, inputs: GridInputs, cell: GridCell, ranges: Sequence[tuple[int, int]]
 ) -> list[Any]:
     """Submits the drawing of a cell's images, a shard for each [start, stop)."""
-    execution, ref = request.execution(), inputs.checkpoint["ref"]
-    with on_device(request.runner, request.device):
+    execution, ref = request.machine.execution, inputs.checkpoint["ref"]
+    with on_device(request.machine.runner, request.machine.device):
         return [
             named(sample_shard, _shard(request, cell, start)).submit(
                 cell, ref, start, stop, execution
@@ -83,7 +83,7 @@ def submit_features(
     shards: Sequence[tuple[int, Any]],
 ) -> list[Any]:
     """Submits the embedding of shards of a cell's images, each with the first image's index."""
-    execution = request.execution()
+    execution = request.machine.execution
     return [
         named(embed_images, f"features {_shard(request, cell, start)}").submit(
             shard, inputs.extractor, execution
@@ -94,7 +94,7 @@ def submit_features(
 
 def _shard(request: GridRequest, cell: GridCell, start: int) -> str:
     """A shard's name for people."""
-    return f"{cell.label} shard {start // request.shard_size}"
+    return f"{cell.label} shard {start // request.grid.shard_size}"
 
 
 def submit_score(
@@ -108,7 +108,7 @@ def submit_score(
     classes = None
     if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
         classes = named(judge_classes, f"classes {cell.label}").submit(
-            shards, inputs.extractor, request.execution()
+            shards, inputs.extractor, request.machine.execution
         )
     score = named(score_cell, f"score {cell.label}").submit(
         features, inputs.reference, inputs.extractor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from prefect.logging import get_run_logger
 
 from flows.fid_grid import fid_grid
 from flows.naming import flow_name
-from flows.request import GridRequest
+from flows.requests.flat import build, parameters
+from flows.requests.grid import GridRequest
 from tasks import places
 from tasks.addresses import listed_sources, require_source
 from tasks.checkpoint import import_checkpoint
@@ -107,7 +107,7 @@ def checkpoint_watch(
 
 
 def check_watch(grid: dict[str, Any], settle_seconds: float, attempts: int) -> None:
-    known = [name for name in inspect.signature(fid_grid.fn).parameters if name != "checkpoint"]
+    known = [p.name for p in parameters(GridRequest) if p.name != "checkpoint"]
     unknown = [name for name in grid if name not in known]
     if unknown:
         raise ValueError(f"fid-grid takes no {', '.join(unknown)}; it takes {', '.join(known)}")
@@ -177,7 +177,7 @@ def _score(
         request = asked_grid(path, grid)
     except ValueError as error:
         return Seen(candidate.address, weights, "failed", str(error))
-    identity = request.identity(data_content(request.dataset))
+    identity = request.identity(data_content(request.real.dataset))
     if is_scored(identity, weights):
         return Seen(candidate.address, weights, "scored")
     parameters, key = {**grid, "checkpoint": str(path)}, f"{weights[:32]}-{identity[:32]}"
@@ -190,9 +190,7 @@ def _score(
 
 
 def asked_grid(path: Path, grid: dict[str, Any]) -> GridRequest:
-    given = inspect.signature(fid_grid.fn).bind(**grid, checkpoint=str(path))
-    given.apply_defaults()
-    return GridRequest(**given.arguments)
+    return build(GridRequest, {**grid, "checkpoint": str(path)})
 
 
 def data_content(dataset: str) -> str:

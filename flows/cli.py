@@ -11,39 +11,20 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_base import train_base
 from flows.cli_data import data
 from flows.cli_deploy import ANY_MORE, deploy_run
+from flows.cli_flows import grid, paper, swiss_roll, train, train_base
 from flows.cli_lora import lora
 from flows.cli_options import (
     Commands,
-    integers,
-    numbers,
     one_sentence,
     option,
-    plain,
-    require_writable,
     stop,
 )
-from flows.cli_paper import paper
-from flows.cli_points import swiss_roll
 from flows.cli_score import export, score
-from flows.cli_until import (
-    AskedGoal,
-    Budget,
-    Confidence,
-    UntilDecided,
-    refuse_race_options,
-    run_until_decided,
-)
 from flows.cli_upkeep import guard, track
 from flows.cli_verdict import curve, verdict
 from flows.cli_watch import announce, watch
-
-MODEL, TOY = "The checkpoint", "The toy model, where there is no checkpoint"
-DATA, FEATURES = "Real images", "Features"
-CELLS, VERDICT = "Cells", "Verdict"
-WORK = "How it is worked through"
 
 
 class Suggesting(Commands):
@@ -76,151 +57,7 @@ def _root() -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 
 
-@app.command()
-def grid(
-    checkpoint: Annotated[
-        str | None,
-        option("Folder, file, hub id or MLflow address; none: train a toy.", MODEL),
-    ] = None,
-    dataset: Annotated[
-        str | None, option("digits, emoji, a folder, a .parquet file or owner/name.", DATA)
-    ] = None,
-    split: Annotated[
-        str | None, option("The part that is the reference [train, or all].", DATA)
-    ] = None,
-    resolution: Annotated[int | None, option("Pixels, to train on your own data.", TOY)] = None,
-    steps: Annotated[str | None, option("Numbers of steps S [5,10,20,50].", CELLS)] = None,
-    etas: Annotated[str | None, option("Values of eta in [0, 1] [0,0.2,0.5,1].", CELLS)] = None,
-    sigma_hat: Annotated[
-        bool | None, option("Larger DDPM variance; it clips [if no --etas].", CELLS)
-    ] = None,
-    spacing: Annotated[
-        str | None, option("uniform, quad, leading, linspace or trailing [uniform].", CELLS)
-    ] = None,
-    clip: Annotated[bool | None, option("Clip each predicted x0 to [-1, 1] [off].", CELLS)] = None,
-    guidance: Annotated[str | None, option("Guidance scales, with classes [1].", CELLS)] = None,
-    n_images: Annotated[int | None, option("Images per cell [2048].", CELLS)] = None,
-    features: Annotated[
-        str | None,
-        option(
-            "classifier, pixels, inception-v3, afhq-inception, clip-vit-b-32, dinov2-vit-b-14 "
-            "[classifier].",
-            FEATURES,
-        ),
-    ] = None,
-    feature_weights: Annotated[
-        str | None, option("File, folder or hub id of its weights.", FEATURES)
-    ] = None,
-    resize: Annotated[
-        str | None, option("Native size to network: tf1, clean, torch [its usual one].", FEATURES)
-    ] = None,
-    matrix_images: Annotated[
-        int | None,
-        option("Images of the best cell that every protocol scores; 0: none [64].", FEATURES),
-    ] = None,
-    seed: Annotated[int | None, option("Keys every image's random stream [0].", CELLS)] = None,
-    shard_size: Annotated[int | None, option("Images per unit of work [2048].", WORK)] = None,
-    batch_size: Annotated[int | None, option("Images per network call [256].", WORK)] = None,
-    threads: Annotated[int | None, option("Torch threads per task [1].", WORK)] = None,
-    device: Annotated[str | None, option("cpu, or cuda (untested) [cpu].", WORK)] = None,
-    train_steps: Annotated[int | None, option("Training steps of the toy.", TOY)] = None,
-    class_conditional: Annotated[
-        bool | None, option("Train the toy with labels [off].", TOY)
-    ] = None,
-    weights: Annotated[
-        str | None, option("ema or raw, where a checkpoint has both [ema].", MODEL)
-    ] = None,
-    noise_schedule: Annotated[
-        str | None, option("linear, quad, cosine, ... [the checkpoint's own].", MODEL)
-    ] = None,
-    prediction_type: Annotated[
-        str | None, option("epsilon, sample, v_prediction [the checkpoint's own].", MODEL)
-    ] = None,
-    prompts: Annotated[
-        str | None, option("Prompts, one a line, or .jsonl [the data set's captions].", MODEL)
-    ] = None,
-    max_broken: Annotated[
-        int | None, option("Broken images to leave out at most [0].", DATA)
-    ] = None,
-    background: Annotated[str | None, option("Colour under transparency [white].", DATA)] = None,
-    skin_tones: Annotated[bool | None, option("Emoji with all skin tones [on].", DATA)] = None,
-    runner: Annotated[
-        str | None, option("threads, processes, dask[:ADDRESS] or ray[:ADDRESS] [threads].", WORK)
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            "--against",
-            "--reference",
-            show_default=False,
-            rich_help_panel=VERDICT,
-            help=plain(
-                "Compare with: a checkpoint, models:/NAME@ALIAS, previous, none [previous]."
-            ),
-        ),
-    ] = None,
-    at: Annotated[
-        str | None, option("Cell that decides, such as 20,0.5 [the best].", VERDICT)
-    ] = None,
-    margin: Annotated[
-        float | None, option("FID difference that does not count [0].", VERDICT)
-    ] = None,
-    gate: Annotated[bool | None, option("Fail if proven worse [off].", VERDICT)] = None,
-    promote: Annotated[
-        str | None, option("MLflow model whose champion is to be beaten.", VERDICT)
-    ] = None,
-    workers: Annotated[int | None, option("Tasks at once [one per core].", WORK)] = None,
-    until_decided: UntilDecided = False,
-    confidence: Confidence = None,
-    budget: Budget = None,
-    goal: AskedGoal = None,
-    in_prefect: Annotated[
-        bool,
-        typer.Option(
-            "--in-prefect", rich_help_panel=WORK, help="Run it there even if nothing has changed."
-        ),
-    ] = False,
-) -> None:
-    """Score every (S, eta) of a grid on one checkpoint, and print the table."""
-    asked = dict(locals())
-    race = {name: asked.pop(name) for name in ("confidence", "budget", "goal")}
-    asked.pop("until_decided"), asked.pop("in_prefect")
-    asked["steps"] = integers(steps) if steps is not None else None
-    asked["etas"] = numbers(etas) if etas is not None else None
-    asked["guidance"] = numbers(guidance) if guidance is not None else None
-    if etas is not None and sigma_hat is None:  # whoever names the lines gets these
-        asked["sigma_hat"] = False
-    given = {name: value for name, value in asked.items() if value is not None}
-    if until_decided:
-        run_until_decided(given | {k: v for k, v in race.items() if v is not None})
-    else:
-        refuse_race_options(race)
-        _run_grid(given, in_prefect)
-
-
-def _run_grid(asked: dict[str, Any], in_prefect: bool) -> None:
-    with one_sentence():
-        require_writable()  # before Prefect is imported, which makes its home there
-        from flows.asked import with_defaults
-        from flows.request import GridRequest
-
-        request = GridRequest(**with_defaults("fid_grid", asked))
-        from flows import waiting
-        from flows.running import run
-        from flows.unchanged import keep_result, kept_result, state_of
-
-        with waiting.shown(request.line):
-            state = state_of(request)
-            result = None if in_prefect else kept_result(state)
-            known = result is not None
-            if result is None:
-                result = run("fid_grid", asked)
-                keep_result(state, state_of(request), result)
-        if known:
-            typer.echo("unchanged: all rows and the report are there (--in-prefect runs it again)")
-        from flows.show import show_grid
-
-        show_grid(result)
+app.command("grid")(grid)
 
 
 @app.command()
@@ -262,34 +99,7 @@ def report() -> None:
     typer.echo("\n".join(found))
 
 
-@app.command()
-def train(
-    dataset: Annotated[
-        str | None, option("digits, emoji, a folder, a .parquet file or owner/name.")
-    ] = None,
-    resolution: Annotated[int | None, option("Pixels, to train on your own data.")] = None,
-    train_steps: Annotated[int | None, option("Optimiser steps.")] = None,
-    seed: Annotated[int | None, option("Keys weights, batches and noise [0].")] = None,
-    class_conditional: Annotated[bool | None, option("Tell it the classes [off].")] = None,
-    max_broken: Annotated[int | None, option("Broken images to leave out at most [0].")] = None,
-    background: Annotated[str | None, option("Colour under transparency [white].")] = None,
-    skin_tones: Annotated[bool | None, option("Emoji with all skin tones [on].")] = None,
-) -> None:
-    """Train the small U-Net of a data set, as a folder that diffusers opens."""
-    asked = {name: value for name, value in dict(locals()).items() if value is not None}
-    with one_sentence():
-        require_writable()
-        from flows.asked import with_defaults
-        from flows.running import run
-        from flows.toy import toy_request
-
-        toy_request(with_defaults("train_toy", asked))
-        trained = run(
-            "train_toy", asked, "train: the small model of " + asked.get("dataset", "digits")
-        )
-        typer.echo(f"checkpoint: {trained['checkpoint']}")
-
-
+app.command("train")(train)
 app.command("swiss-roll")(swiss_roll)
 app.command("paper")(paper)
 app.add_typer(lora, name="lora")

@@ -11,7 +11,7 @@ from prefect import flow
 from prefect.futures import as_completed
 
 from ddim_core.digest import digest
-from ddim_core.specs import USUAL_ETAS, GridCell, Spacing, TrainSpec, Weights
+from ddim_core.specs import GridCell
 from flows.cell_work import (
     CellFutures,
     CellsFailedError,
@@ -24,7 +24,8 @@ from flows.grid_inputs import GridInputs, prepare, protocol_of
 from flows.matrix import best_cell_matrix
 from flows.naming import flow_name
 from flows.progress import GridProgress
-from flows.request import PREVIOUS, GridRequest
+from flows.requests.flat import flat
+from flows.requests.grid import GridRequest
 from flows.runners import ONE_TASK_A_CORE, task_runner
 from flows.verdict import conclude, judge_grid, settle_baseline
 from tasks.mlflow_address import why_not_logged
@@ -38,107 +39,12 @@ from tasks.tracking_cells import cells_logged_early
 @flow(
     name="fid-grid",
     flow_run_name=flow_name,
-    validate_parameters=True,
+    validate_parameters=False,
     task_runner=ONE_TASK_A_CORE,
 )
-def fid_grid(
-    checkpoint: str = "",
-    dataset: str = "digits",
-    split: str = "",
-    resolution: int | None = None,
-    steps: list[int] = [5, 10, 20, 50],  # noqa: B006 (Prefect shows it in the form; never changed)
-    etas: list[float] = USUAL_ETAS,
-    sigma_hat: bool | None = None,
-    spacing: Spacing = "uniform",
-    clip: bool = False,
-    guidance: list[float] = [1.0],  # noqa: B006
-    n_images: int = 2048,
-    features: str = "classifier",
-    feature_weights: str = "",
-    resize: str = "",
-    matrix_images: int = 64,
-    seed: int = 0,
-    shard_size: int = 2048,
-    batch_size: int = 256,
-    threads: int = 1,
-    device: str = "cpu",
-    train_steps: int = TrainSpec.steps,
-    class_conditional: bool = False,
-    weights: Weights = "ema",
-    noise_schedule: str = "",
-    prediction_type: str = "",
-    prompts: str = "",
-    max_broken: int = 0,
-    background: str = "white",
-    skin_tones: bool = True,
-    runner: str = "threads",
-    workers: int | None = None,
-    against: str = PREVIOUS,
-    at: str = "",
-    margin: float = 0.0,
-    gate: bool = False,
-    promote: str = "",
-) -> dict[str, Any]:
+@flat
+def fid_grid(request: GridRequest) -> dict[str, Any]:
     """Scores every (S, eta) of a grid on one checkpoint; all of it cached by content and code.
-
-    Args:
-        checkpoint: A diffusers pipeline (DDPM, DDIM, LDM, Stable Diffusion 1.x or 2.x) or
-            UNet2DModel, as a folder or hub id; a .safetensors file with its config.json beside
-            it; a .ckpt of the official DDIM code, of pytorch_diffusion or of KAIST's course; an
-            MLflow address (runs:/, models:/, mlflow-artifacts:/). Empty trains the toy model.
-        dataset: `digits`, `emoji`, a folder of images (flat, a folder per class, or with splits),
-            a Parquet file with an image column, or `owner/name` of a Hugging Face data set.
-        split: The part of the data set that is the reference; empty takes `train` where there is
-            one, else all.
-        resolution: Size in pixels of a toy model trained on a data set of your own; images are
-            resized to a checkpoint's own size.
-        steps: Numbers of steps S.
-        etas: Noise fractions eta in [0, 1]; 0 is deterministic DDIM, 1 is DDPM-like.
-        sigma_hat: Also score the larger DDPM variance, the official code's ddpm_noisy, which
-            clips each predicted x0 to [-1, 1] (but for latents) where the other lines do not.
-            Empty: only where etas are the usual ones, 0, 0.2, 0.5, 1.
-        spacing: How S timesteps are chosen: uniform, quad, leading, linspace or trailing.
-        clip: Clip each predicted x0 to [-1, 1] on every line. Off, sigma-hat alone still does, as
-            the official code; latents are never clipped.
-        guidance: Scales of classifier-free guidance, for a class-conditional checkpoint: 0 leaves
-            the class out, 1 is no guidance. Image k is asked to be of class k mod n_classes.
-        n_images: Images per cell. Asking for more later draws only the new ones.
-        features: `classifier` (trained on the data set's labels), `pixels`, `inception-v3`,
-            `afhq-inception` (any torchvision Inception), `clip-vit-b-32` or `dinov2-vit-b-14`.
-        feature_weights: The weights: a file for the Inceptions, a transformers folder or hub id
-            for the others; empty takes the usual ones, downloaded once.
-        resize: From an image's native size to the network: `tf1`, `clean` or `torch`; empty takes
-            the network's usual one.
-        matrix_images: So many images of the best cell go through every extractor and resize at
-            hand, for the report's protocol matrix; 0 leaves it out.
-        seed: Keys every image's random stream (and the toy model's training).
-        shard_size: Images per unit of work and of caching.
-        batch_size: Images per network call; changes no result on a CPU.
-        threads: Torch threads per task; changes no result on a CPU.
-        device: `cpu`, or a CUDA device.
-        train_steps: Training steps of the toy model.
-        class_conditional: Train the toy model with the data set's labels.
-        weights: `ema` takes the moving average where a checkpoint has both, `raw` the others.
-        noise_schedule: Instead of the checkpoint's own: linear, quad, cosine, constant, sigmoid
-            or jsd, with the usual ends.
-        prediction_type: Instead of the checkpoint's own: epsilon, sample or v_prediction.
-        prompts: For a checkpoint that is told of a text: a file with one prompt a line, or a
-            .jsonl with captions; empty takes the data set's captions. Image k is drawn for prompt
-            k mod n.
-        max_broken: So many images that cannot be read are left out, and named in the report; more
-            are refused.
-        background: The colour (CSS) under transparent pixels.
-        skin_tones: With the variants of skin tone, of `emoji`.
-        runner: Where tasks run: `threads`, `processes`, `dask` or `ray` on this machine, or
-            `dask:ADDRESS`, `ray:ADDRESS` on a cluster; changes no result on CPUs of one kind.
-        workers: Tasks at once; empty is one a core.
-        against: Checkpoint to compare with: `previous`, the last one scored by this protocol; a
-            folder, or an MLflow address such as models:/NAME@champion; `none`.
-        at: Operating point that decides, S and eta, such as `20,0.5`; empty chooses the best.
-        margin: Largest difference of FID that does not count.
-        gate: End Failed if the checkpoint is proven worse.
-        promote: Registered model whose champion is compared with, and becomes this checkpoint
-            where that is better.
 
     Returns:
         Where the report is, which cells landed, how many images had to be drawn, the verdict, and
@@ -149,9 +55,8 @@ def fid_grid(
         CellsFailedError: If cells failed; the others have their rows and are in the report.
         RegressionError: If a gate was asked for and the checkpoint is proven worse.
     """
-    request = GridRequest(**locals())  # the flow's parameters are the request's fields
     check_writable()
-    with task_runner(request.runner, request.workers):
+    with task_runner(request.machine.runner, request.machine.workers):
         return _run(request)
 
 
@@ -161,7 +66,7 @@ def _run(request: GridRequest) -> dict[str, Any]:
         return baseline.outcome
     inputs = prepare(request)
     work = _submit(request, inputs)
-    with GridProgress(inputs.cells, request.n_images) as progress:
+    with GridProgress(inputs.cells, request.grid.n_images) as progress:
         for finding in inputs.findings:
             progress.logger.info("schedule: %s", finding)
         with cells_logged_early(_identity(request, inputs)) as log:

@@ -10,8 +10,8 @@ from typing import Any
 from ddim_core.conditioning import require_guidable
 from ddim_core.sources import dataset_name
 from ddim_core.specs import ClassifierSpec, GridCell
-from flows.request import LEAST_IMAGES, GridRequest
-from flows.toy import training_split
+from flows.requests.grid import LEAST_IMAGES, GridRequest
+from flows.requests.toy import training_split
 from flows.train_toy import submit_training
 from tasks.addresses import name_of
 from tasks.captions import cut_prompts, prompts_for
@@ -49,60 +49,58 @@ def prepare(request: GridRequest) -> GridInputs:
 
     The toy model and the extractor are trained side by side.
     """
-    content = content_of(request.dataset, request.images())
+    real = request.real
+    content = content_of(real.dataset, real.spec)
     training = None
-    if request.checkpoint:
-        imported = import_checkpoint(request.checkpoint, request.weights)
-        checkpoint = open_checkpoint(imported, name_of(request.checkpoint))
+    if request.model.checkpoint:
+        imported = import_checkpoint(request.model.checkpoint, request.model.weights)
+        checkpoint = open_checkpoint(imported, name_of(request.model.checkpoint))
         resolution: int | None = checkpoint["resolution"]
-        if request.resolution not in (None, resolution):
+        if real.resolution not in (None, resolution):
             raise ValueError(
-                f"resolution is {request.resolution}, and the checkpoint makes images of "
+                f"resolution is {real.resolution}, and the checkpoint makes images of "
                 f"{resolution} pixels; leave it out"
             )
         _cells(request, checkpoint)  # S > T is found here, before anything is trained
     else:
-        training = submit_training(
-            request.dataset, request.resolution, request.train_steps, request.seed, request.device,
-            request.class_conditional, request.images(),
-        )  # fmt: skip
-        resolution = request.resolution
+        training = submit_training(request.training, request.machine.device)
+        resolution = real.resolution
 
     def data(split: str) -> dict[str, Any]:
         """A split in the channels of the checkpoint, which a toy takes from its training images."""
         channels = None
-        if request.checkpoint:
+        if request.model.checkpoint:
             channels = checkpoint["channels"]
-        elif split != (fitted := training_split(request.dataset)):
+        elif split != (fitted := training_split(real.dataset)):
             channels = data(fitted)["channels"]
-        return prepare_data(content, split, resolution, request.dataset, channels, request.images())
+        return prepare_data(content, split, resolution, real.dataset, channels, real.spec)
 
-    reference_images = data(request.split)
+    reference_images = data(real.split)
     if reference_images["n"] < LEAST_IMAGES:
         raise ValueError(
-            f"{name_of(request.dataset)} {request.split} holds {reference_images['n']} image; a "
+            f"{name_of(real.dataset)} {real.split} holds {reference_images['n']} image; a "
             f"reference needs at least {LEAST_IMAGES}"
         )
     prompts = None
-    if request.checkpoint:
-        prompts = prompts_for(checkpoint["with_prompts"], request.prompts, reference_images)
+    if request.model.checkpoint:
+        prompts = prompts_for(checkpoint["with_prompts"], request.model.prompts, reference_images)
     held_out_split = request.held_out_split()
     held_out = data(held_out_split) if held_out_split else None
     if held_out and held_out["n"] < LEAST_IMAGES:  # no floor can be told from it
         held_out = None
     extractor_future = _submit_extractor(request, data, held_out)
     if training is not None:
-        kind = "-conditional" if request.class_conditional else ""
-        name = f"toy-{Path(dataset_name(request.dataset)).stem}{kind}"
+        kind = "-conditional" if request.toy.class_conditional else ""
+        name = f"toy-{Path(dataset_name(real.dataset)).stem}{kind}"
         checkpoint = open_checkpoint(training.result(), name)
     if checkpoint["channels"] != reference_images["channels"]:
         raise ValueError(
             f"the checkpoint makes images of {checkpoint['channels']} channels and the data set "
             f"has {reference_images['channels']}; they must be equal"
         )
-    extractor, execution = extractor_future.result(), request.execution()
-    real = name_of(request.dataset)
-    embed_real = named(embed_images, f"features of real images {real} {request.split}")
+    extractor, execution = extractor_future.result(), request.machine.execution
+    real = name_of(real.dataset)
+    embed_real = named(embed_images, f"features of real images {real} {real.split}")
     reference = embed_real(reference_images, extractor, execution)
     floor = None
     if held_out:
@@ -142,9 +140,9 @@ def _submit_extractor(
     choice = request.extractor()
     if choice.name != "classifier":
         return named(ready_extractor, f"extractor {choice.label}").submit(choice)
-    fitted = data(training_split(request.dataset))
-    unseen = data("test") if request.split == "test" else held_out
-    return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.execution())
+    fitted = data(training_split(request.real.dataset))
+    unseen = data("test") if request.real.split == "test" else held_out
+    return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.machine.execution)
 
 
 def protocol_of(request: GridRequest, inputs: GridInputs) -> dict[str, Any]:
@@ -154,10 +152,12 @@ def protocol_of(request: GridRequest, inputs: GridInputs) -> dict[str, Any]:
         "extractor": inputs.extractor["name"],
         "features": inputs.reference,
         "reference_digest": inputs.reference_images["artifact"],
-        "dataset": ", ".join(filter(None, [dataset_name(request.dataset), request.images().label])),
-        "split": request.split,
+        "dataset": ", ".join(
+            filter(None, [dataset_name(request.real.dataset), request.real.spec.label])
+        ),
+        "split": request.real.split,
         "resize": inputs.extractor["resize"] or inputs.reference_images["resize"],
         "data_resize": inputs.reference_images["resize"],
-        "n_images": request.n_images,
-        "shard_size": request.shard_size,
+        "n_images": request.grid.n_images,
+        "shard_size": request.grid.shard_size,
     }

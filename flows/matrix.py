@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ddim_core.extractors import every_choice
-from flows.request import GridRequest
+from flows.requests.grid import GridRequest
 from tasks.extractor import ready_extractor
 from tasks.protocol_matrix import protocol_matrix
 from tasks.store import ArtifactRef
@@ -30,7 +30,7 @@ def best_cell_matrix(
     Returns:
         One line a protocol, see `tasks.protocol_matrix`.
     """
-    if not request.matrix_images:
+    if not request.scores.matrix_images:
         return []
     best = min(range(len(rows)), key=lambda i: rows[i]["fid"])
     own = request.extractor()
@@ -38,5 +38,5 @@ def best_cell_matrix(
     extractors = [ready_extractor(choice) for choice in every_choice(own, n_pixels)]
     if own.name == "classifier":
         extractors = [extractor, *extractors]
-    n_images, execution = request.matrix_images, request.execution()
+    n_images, execution = request.scores.matrix_images, request.machine.execution
     return protocol_matrix(shards[best], reference_images, extractors, n_images, execution)["lines"]

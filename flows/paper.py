@@ -12,13 +12,14 @@ from prefect.logging import get_run_logger
 
 from ddim_core.digest import digest
 from ddim_core.sources import dataset_name
-from ddim_core.specs import GridCell, SamplerSpec, Spacing, TrainSpec
+from ddim_core.specs import GridCell, SamplerSpec
 from flows import waiting
 from flows.cell_work import CellsFailedError
 from flows.fid_grid import fid_grid
 from flows.naming import flow_name
-from flows.paper_request import PaperRequest, paper_request
-from flows.request import GridRequest
+from flows.requests.flat import flat, values
+from flows.requests.grid import GridRequest
+from flows.requests.paper import PaperRequest
 from flows.runners import ONE_TASK_A_CORE, on_device, task_runner
 from flows.train_toy import submit_training
 from tasks.addresses import name_of
@@ -65,50 +66,12 @@ class Explored:
 @flow(
     name="paper",
     flow_run_name=flow_name,
-    validate_parameters=True,
+    validate_parameters=False,
     task_runner=ONE_TASK_A_CORE,
 )
-def paper(
-    checkpoint: str = "",
-    dataset: str = "digits",
-    split: str = "",
-    resolution: int | None = None,
-    steps: list[int] = [10, 20, 50, 100, 1000],  # noqa: B006 (Prefect shows it in the form)
-    etas: list[float] = [0.0, 0.2, 0.5, 1.0],  # noqa: B006
-    spacing: Spacing = "uniform",
-    n_images: int = 1000,
-    reconstruction_steps: list[int] = [10, 20, 50, 100, 200, 500, 1000],  # noqa: B006
-    n_reconstructed: int = 256,
-    features: str = "classifier",
-    feature_weights: str = "",
-    seed: int = 0,
-    shard_size: int = 250,
-    batch_size: int = 256,
-    threads: int = 1,
-    device: str = "cpu",
-    train_steps: int = TrainSpec.steps,
-    max_broken: int = 0,
-    background: str = "white",
-    skin_tones: bool = True,
-    runner: str = "threads",
-    workers: int | None = None,
-) -> dict[str, Any]:
+@flat
+def paper(request: PaperRequest) -> dict[str, Any]:
     """Runs the DDIM paper's experiments on one checkpoint and sets them beside its numbers.
-
-    Args:
-        checkpoint: Folder of an unconditional diffusers pipeline or UNet2DModel; empty trains
-            the toy model, as `fid-grid` does.
-        dataset, split, resolution, features, feature_weights: As of `fid-grid`.
-        steps: The S of table 1.
-        etas: The lines of table 1; sigma-hat is always one more, and clips each predicted x0 to
-            [-1, 1], as the official code does, where these do not.
-        spacing: How S timesteps are chosen; the paper has `quad` for CIFAR10, else `uniform`.
-        n_images: Images per cell.
-        reconstruction_steps: The S of table 2.
-        n_reconstructed: Real images that are encoded and decoded: held-out ones where the data
-            set has any, else of the reference.
-        seed, shard_size, batch_size, threads, device, train_steps: As of `fid-grid`.
-        max_broken, background, skin_tones, runner, workers: As of `fid-grid`.
 
     Returns:
         Where the report is, the digests of the grid's rows, the reconstruction errors, and how
@@ -119,10 +82,9 @@ def paper(
         ExperimentsFailedError: If experiments, or cells of the grid, failed; the others are in
             the report.
     """
-    request = paper_request(dict(locals()))
     check_writable()
-    grid = request.checked_grid()
-    with task_runner(grid.runner, grid.workers):  # the grid makes its own
+    grid = request.table1
+    with task_runner(grid.machine.runner, grid.machine.workers):  # the grid makes its own
         model, real = _prepare(request, grid)
         explored = _explore(request, grid, model, real)
     scored, failures = _score(request, explored.failures)
@@ -143,7 +105,7 @@ def paper(
 def _score(request: PaperRequest, failures: list[str]) -> tuple[dict[str, Any], list[str]]:
     """Runs the grid; returns its result, of the cells that landed, and all failures so far."""
     try:
-        return fid_grid(**request.grid), failures
+        return fid_grid(**values(request.table1)), failures
     except CellsFailedError as error:
         return {"cells": error.landed}, [*failures, str(error)]
 
@@ -154,21 +116,24 @@ def _prepare(request: PaperRequest, grid: GridRequest) -> tuple[CheckpointRecord
     The toy's training is the grid's: it is found in the cache there.
     """
     model = None
-    if grid.checkpoint:
-        model = open_checkpoint(import_checkpoint(grid.checkpoint), name_of(grid.checkpoint))
+    if grid.model.checkpoint:
+        model = open_checkpoint(
+            import_checkpoint(grid.model.checkpoint), name_of(grid.model.checkpoint)
+        )
         require_unconditional(model["n_classes"], model["is_latent"])
         request.require_steps(model["n_train"])
-    resolution = model["resolution"] if model else grid.resolution
+    resolution = model["resolution"] if model else grid.real.resolution
     held_out = grid.held_out_split()
-    split = held_out or grid.split
+    split = held_out or grid.real.split
     images = prepare_data(
-        content_of(grid.dataset, grid.images()), split, resolution, grid.dataset,
-        model["channels"] if model else None, grid.images(),
+        content_of(grid.real.dataset, grid.real.spec), split, resolution, grid.real.dataset,
+        model["channels"] if model else None, grid.real.spec,
     )  # fmt: skip
-    if request.n_reconstructed > images["n"]:
+    n = request.reconstruction.n_reconstructed
+    if n > images["n"]:
         raise ValueError(
-            f"n_reconstructed is {request.n_reconstructed} and {grid.dataset!r} {split} has "
-            f"{images['n']} images; ask for at most these"
+            f"n_reconstructed is {n} and {grid.real.dataset!r} {split} has {images['n']} images; "
+            "ask for at most these"
         )
     if model and model["channels"] != images["channels"]:
         raise ValueError(
@@ -176,34 +141,36 @@ def _prepare(request: PaperRequest, grid: GridRequest) -> tuple[CheckpointRecord
             f"{images['channels']}; they must be equal"
         )
     if model is None:
-        training = submit_training(
-            grid.dataset, grid.resolution, grid.train_steps, grid.seed, grid.device,
-            spec=grid.images(),
-        )  # fmt: skip
-        model = open_checkpoint(training.result(), f"toy-{Path(dataset_name(grid.dataset)).stem}")
+        training = submit_training(grid.training, grid.machine.device)
+        model = open_checkpoint(
+            training.result(), f"toy-{Path(dataset_name(grid.real.dataset)).stem}"
+        )
     about = {
-        "dataset": dataset_name(grid.dataset),
+        "dataset": dataset_name(grid.real.dataset),
         "split": split,
         "held_out": held_out is not None,
         "notes": notes_on(images),
     }
-    return model, {"images": images, "about": {**about, "n": request.n_reconstructed}}
+    return model, {
+        "images": images,
+        "about": {**about, "n": request.reconstruction.n_reconstructed},
+    }
 
 
 def _explore(
     request: PaperRequest, grid: GridRequest, model: CheckpointRecord, real: dict[str, Any]
 ) -> Explored:
     """Runs all but the grid, the costliest first."""
-    ref, execution, seed = model["ref"], grid.execution(), grid.seed
+    ref, execution, seed = model["ref"], grid.machine.execution, grid.grid.seed
     work: dict[str, Any] = {}
-    all_steps = sorted(set(request.reconstruction_steps))
-    several = [_eta_zero(steps, grid, model) for steps in sorted(set(grid.steps))]
+    all_steps = sorted(set(request.reconstruction.reconstruction_steps))
+    several = [_eta_zero(steps, grid, model) for steps in sorted(set(grid.grid.steps))]
     pictured = _eta_zero(min(PICTURE_STEPS, model["n_train"]), grid, model)
-    with on_device(grid.runner, grid.device):
+    with on_device(grid.machine.runner, grid.machine.device):
         for steps in reversed(all_steps):
             work[f"reconstruction S={steps}"] = reconstruct.submit(
-                _eta_zero(steps, grid, model), ref, real["images"], request.n_reconstructed,
-                execution,
+                _eta_zero(steps, grid, model), ref, real["images"],
+                request.reconstruction.n_reconstructed, execution,
             )  # fmt: skip
         work["consistency"] = consistency.submit(several, ref, seed, execution)
         work["interpolate"] = interpolate.submit(pictured, ref, seed, N_LINES, N_POINTS, execution)
@@ -234,7 +201,7 @@ def _results(work: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _eta_zero(steps: int, grid: GridRequest, model: CheckpointRecord) -> SamplerSpec:
     kind: Any = model["prediction_type"]  # the spec checks it
-    return SamplerSpec(steps=steps, spacing=grid.spacing, prediction_type=kind)
+    return SamplerSpec(steps=steps, spacing=grid.grid.spacing, prediction_type=kind)
 
 
 def _report(
@@ -252,7 +219,7 @@ def _report(
     start, stop = grid.shards()[0]
     samples = [  # drawn by the grid: these come from the store
         named(sample_shard, f"{cell.label} shard 0")(
-            cell, model["ref"], start, stop, grid.execution()
+            cell, model["ref"], start, stop, grid.machine.execution
         )
         for cell in shown
     ]
@@ -261,7 +228,7 @@ def _report(
     findings = lint_schedule(model["ref"], _all_cells(request, grid, model))
     about = {**real["about"], "findings": findings, "failures": failures}
     report = render_paper_report(rows, reconstructions, explored.pictures, samples, sampled, about)
-    all_steps = sorted(set(request.reconstruction_steps))
+    all_steps = sorted(set(request.reconstruction.reconstruction_steps))
     name = digest(sorted(digests.values()), all_steps, real["images"], about["n"])
     place = publish_paper_report(name, report, rows, reconstructions)
     for sentence in report["reading"]:
@@ -276,7 +243,9 @@ def _report(
 
 def _samples_shown(grid: GridRequest, model: CheckpointRecord) -> list[GridCell]:
     """The cells of figure 3: few and many steps of every line, as near to the paper's as asked."""
-    chosen = {min(grid.steps, key=lambda s: abs(s - wanted)) for wanted in (FEW_STEPS, MANY_STEPS)}
+    chosen = {
+        min(grid.grid.steps, key=lambda s: abs(s - wanted)) for wanted in (FEW_STEPS, MANY_STEPS)
+    }
     cells = grid.cells(model["n_train"], model["prediction_type"])
     shown = [cell for cell in cells if cell.sampler.steps in chosen]
     return sorted(shown, key=lambda cell: cell.sampler.steps)
@@ -284,7 +253,9 @@ def _samples_shown(grid: GridRequest, model: CheckpointRecord) -> list[GridCell]
 
 def _all_cells(request: PaperRequest, grid: GridRequest, model: CheckpointRecord) -> list[GridCell]:
     """The grid's cells, and those of the reconstructions."""
-    others = [_eta_zero(s, grid, model) for s in sorted(set(request.reconstruction_steps))]
+    others = [
+        _eta_zero(s, grid, model) for s in sorted(set(request.reconstruction.reconstruction_steps))
+    ]
     cells = grid.cells(model["n_train"], model["prediction_type"])
     return [*cells, *(GridCell(sampler) for sampler in others)]
 

@@ -85,7 +85,7 @@ def _is_open(
         first = told.get(candidate.address) != candidate.stamp
         told[candidate.address] = candidate.stamp
         return first
-    identity = request.identity(data_content(request.dataset))
+    identity = request.identity(data_content(request.real.dataset))
     if is_scored(identity, weights):
         return False
     key, attempts = f"{weights[:32]}-{identity[:32]}", asked["attempts"]

@@ -12,12 +12,13 @@ from prefect.logging import get_run_logger
 
 from ddim_core.digest import digest
 from ddim_core.point_score import interval, read_points
-from ddim_core.point_specs import PointSet, PointTrainSpec
+from ddim_core.point_specs import PointTrainSpec
 from ddim_core.reading import cell_name
-from ddim_core.specs import Execution, GridCell, SamplerSpec, Spacing
+from ddim_core.specs import Execution, GridCell, SamplerSpec
 from flows import waiting
 from flows.naming import flow_name
-from flows.point_request import PointRequest
+from flows.requests.flat import flat
+from flows.requests.points import PointRequest
 from flows.runners import ONE_TASK_A_CORE, task_runner
 from tasks.mlflow_address import why_not_logged
 from tasks.naming import named
@@ -54,39 +55,12 @@ class SettingFutures:
 @flow(
     name="swiss-roll",
     flow_run_name=flow_name,
-    validate_parameters=True,
+    validate_parameters=False,
     task_runner=ONE_TASK_A_CORE,
 )
-def swiss_roll(
-    dataset: PointSet = "swiss-roll",
-    steps: list[int] = [10, 20, 50, 100],  # noqa: B006 (Prefect shows it in the form; never changed)
-    etas: list[float] = [0.0, 0.5, 1.0],  # noqa: B006
-    spacing: Spacing = "uniform",
-    n_points: int = 2048,
-    seed: int = 0,
-    train_seeds: int = 1,
-    sampling_seeds: int = 5,
-    train_steps: int = 5000,
-    threads: int = 1,
-    runner: str = "threads",
-    workers: int | None = None,
-) -> dict[str, Any]:
+@flat
+def swiss_roll(request: PointRequest) -> dict[str, Any]:
     """Trains a noise model of points, samples it with DDIM, and scores the samples.
-
-    Args:
-        dataset: swiss-roll, moons, circles, s-curve, checkerboard or gaussians.
-        steps: Numbers of steps S.
-        etas: Noise fractions eta in [0, 1]; 0 is deterministic DDIM, 1 is DDPM-like.
-        spacing: How S of the 1000 timesteps are chosen.
-        n_points: Points per sample; Chamfer distances compare only at one number of points.
-        seed: Of the first training.
-        train_seeds: Models to train, with seeds `seed`, `seed` + 1, ...
-        sampling_seeds: Samples per model and setting, each compared to its own fresh true points.
-        train_steps: Training steps of a model.
-        threads: Torch threads per task. The networks are small: one thread each, and several
-            trainings or samples at once, is fastest, and the weights then depend on no machine's
-            number of cores.
-        runner, workers: As of `fid-grid`.
 
     Returns:
         Where the report is, and the digests of the rows.
@@ -95,12 +69,8 @@ def swiss_roll(
         ValueError: If the request cannot be; nothing has been computed then.
         SettingsFailedError: If settings failed; the others have their rows and are in the report.
     """
-    request = PointRequest(
-        dataset, steps, etas, spacing, n_points,
-        seed, train_seeds, sampling_seeds, train_steps, threads, runner, workers,
-    )  # fmt: skip
     check_writable()
-    with task_runner(runner, workers):
+    with task_runner(request.machine.runner, request.machine.workers):
         return _run(request)
 
 
@@ -108,7 +78,7 @@ def _run(request: PointRequest) -> dict[str, Any]:
     for finding in request.findings():
         get_run_logger().info("schedule: %s", finding)
     floor = score_floor(request.dataset, request.n_points, FLOOR_PAIRS)
-    execution = Execution(threads=request.threads)
+    execution = Execution(threads=request.machine.threads)
     trained = {spec: train_point_model.submit(spec, execution) for spec in request.trainings()}
     models = {spec: future.result() for spec, future in trained.items()}
     work = [
@@ -129,7 +99,7 @@ def _run(request: PointRequest) -> dict[str, Any]:
 def _submit(
     request: PointRequest, training: PointTrainSpec, model: dict[str, Any], sampler: SamplerSpec
 ) -> SettingFutures:
-    execution = Execution(threads=request.threads)
+    execution = Execution(threads=request.machine.threads)
     seeds = list(range(request.sampling_seeds))
     samples: list[Any] = [  # futures: Prefect puts their results in their place
         sample_points.submit(
@@ -185,7 +155,11 @@ def _report(request: PointRequest, landed: list[SettingFutures], rows: list[dict
     shown = min(of_first, key=lambda f: (f.sampler.eta, -f.sampler.steps))
     cell = GridCell(shown.sampler)
     trace = trace_points(
-        cell, first.training, first.model, request.n_points, Execution(threads=request.threads)
+        cell,
+        first.training,
+        first.model,
+        request.n_points,
+        Execution(threads=request.machine.threads),
     )
     generated = [futures.samples[0].result() for futures in of_first]
     report = render_point_report(rows, generated, trace, cell, first.training, request.findings())

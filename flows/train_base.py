@@ -8,9 +8,10 @@ from prefect import flow
 
 from ddim_core.lora_base import part_digests
 from ddim_core.specs import Execution
-from ddim_core.text2image_specs import BaseTrainSpec, JudgeSpec
-from flows.base_request import base_spec
+from ddim_core.text2image_specs import JudgeSpec
 from flows.naming import flow_name
+from flows.requests.base import BaseRequest
+from flows.requests.flat import flat
 from tasks import places
 from tasks.base_card import base_prompts, judge_base, write_base_card
 from tasks.emoji_judge import train_emoji_judge
@@ -20,29 +21,10 @@ from tasks.store import check_writable, get_folder
 from tasks.train_base import train_text2image
 
 
-@flow(name="train-base", flow_run_name=flow_name, validate_parameters=True)
-def train_base(
-    steps: int = BaseTrainSpec.steps,
-    resolution: int = 16,
-    batch_size: int = BaseTrainSpec.batch_size,
-    learning_rate: float = BaseTrainSpec.learning_rate,
-    guidance: float = 2.0,
-    picture_steps: int = 25,
-    judge_steps: int = JudgeSpec.steps,
-    output: str = "",
-    seed: int = 0,
-) -> dict[str, Any]:
+@flow(name="train-base", flow_run_name=flow_name, validate_parameters=False)
+@flat
+def train_base(request: BaseRequest) -> dict[str, Any]:
     """Trains the small base on Twemoji scenes; goes on where a killed or a shorter run stopped.
-
-    Args:
-        steps: Optimiser steps in all.
-        resolution: Height and width in pixels, a multiple of 8.
-        batch_size: Pictures per step.
-        learning_rate: Largest rate.
-        guidance, picture_steps: How the pictures that are judged are drawn.
-        judge_steps: Training steps of the judge.
-        output: Folder that it is copied to; empty: below DDIM_DATA.
-        seed: Keys weights, batches and noise.
 
     Returns:
         `folder`, `digest`, and what the judge found of pairs that were `seen` and `unseen`.
@@ -51,14 +33,16 @@ def train_base(
         ValueError: If the request cannot be.
     """
     check_writable()
-    spec = base_spec(steps, resolution, batch_size, learning_rate, seed)
+    spec, resolution = request.training(), request.resolution
     execution = Execution(batch_size=32)
     trained = train_text2image(spec, execution)
-    judge = train_emoji_judge(JudgeSpec(resolution=resolution, steps=judge_steps), execution)
+    judge = train_emoji_judge(
+        JudgeSpec(resolution=resolution, steps=request.judge_steps), execution
+    )
     folder = get_folder(trained)
     asked, drawn, found = {}, {}, {}
     for unseen in (False, True):
-        asked[unseen] = base_prompts(unseen, picture_steps, guidance, resolution)
+        asked[unseen] = base_prompts(unseen, request.picture_steps, request.guidance, resolution)
         drawn[unseen] = draw_prompts(
             asked[unseen], part_digests(folder), None, 0.0,
             location=str(folder), execution=execution,
@@ -67,7 +51,7 @@ def train_base(
     place = named(write_base_card, "write base card")(
         trained, spec, asked[True], found[False], found[True], drawn[True],
         {key: judge[key] for key in ("accuracy", "n_test")},
-        output or str(places.local_dir("bases", trained["artifact"][:12])),
+        request.output or str(places.local_dir("bases", trained["artifact"][:12])),
     )  # fmt: skip
     return {
         "folder": place,

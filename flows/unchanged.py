@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from ddim_core.digest import digest, file_digest
 from ddim_core.extractors import PRETRAINED, at_hand
 from ddim_core.images import EMBEDDED, open_source
 from ddim_core.weights import local_inception_weights
-from flows.request import NONE, PREVIOUS, GridRequest
+from flows.requests.flat import values
+from flows.requests.grid import NONE, PREVIOUS, GridRequest
 from tasks import places, store
 from tasks.addresses import is_local
 
@@ -34,23 +34,27 @@ def state_of(request: GridRequest) -> str | None:
     None where another place has to be asked (a hub, MLflow), or more is wanted than the table and
     its report: a gate, a promotion, a comparison with a checkpoint that is scored first.
     """
-    if request.gate or request.promote or request.against not in (PREVIOUS, NONE):
+    if (
+        request.verdict.gate
+        or request.verdict.promote
+        or request.verdict.against not in (PREVIOUS, NONE)
+    ):
         return None
-    if request.checkpoint and not is_local(request.checkpoint):
+    if request.model.checkpoint and not is_local(request.model.checkpoint):
         return None
-    if request.dataset not in EMBEDDED and not is_local(request.dataset):
+    if request.real.dataset not in EMBEDDED and not is_local(request.real.dataset):
         return None
     weights = _feature_weights(request)
     if weights is None:
         return None
     return digest(
-        asdict(request),
-        open_source(request.dataset, request.images()).content(),
-        _content(request.checkpoint),
-        _content(request.prompts),
+        values(request),
+        open_source(request.real.dataset, request.real.spec).content(),
+        _content(request.model.checkpoint),
+        _content(request.model.prompts),
         weights,
-        at_hand() if request.matrix_images else [],
-        [str(Path(p).resolve()) for p in (request.checkpoint, request.dataset) if p],
+        at_hand() if request.scores.matrix_images else [],
+        [str(Path(p).resolve()) for p in (request.model.checkpoint, request.real.dataset) if p],
         os.environ["MLFLOW_TRACKING_URI"],
         _code(),
         sys.version,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from prefect import flow
 
-from ddim_core.allocation import Goal, Rules, allocate
+from ddim_core.allocation import Rules, allocate
 from ddim_core.digest import digest
-from ddim_core.specs import USUAL_ETAS, GridCell, Spacing, TrainSpec, Weights
+from ddim_core.specs import GridCell
 from flows.cell_work import (
     CellFutures,
     CellsFailedError,
@@ -23,8 +23,9 @@ from flows.cell_work import (
 from flows.grid_inputs import GridInputs, prepare
 from flows.naming import flow_name
 from flows.progress import GridProgress
-from flows.race_request import first_images, race_request, usual_budget
-from flows.request import GridRequest
+from flows.requests.flat import flat
+from flows.requests.grid import GridRequest
+from flows.requests.race import RaceChoice, RaceRequest, first_images, usual_budget
 from flows.runners import ONE_TASK_A_CORE, task_runner
 from tasks.allocation_report import publish_allocation, render_allocation
 from tasks.mlflow_address import why_not_logged
@@ -36,61 +37,15 @@ from tasks.tracking import track_grid
 @flow(
     name="until-decided",
     flow_run_name=flow_name,
-    validate_parameters=True,
+    validate_parameters=False,
     task_runner=ONE_TASK_A_CORE,
 )
-def until_decided(
-    confidence: float = 0.95,
-    budget: int | None = None,
-    goal: Goal = "best",
-    checkpoint: str = "",
-    dataset: str = "digits",
-    split: str = "",
-    resolution: int | None = None,
-    steps: list[int] = [5, 10, 20, 50],  # noqa: B006 (Prefect shows it in the form; never changed)
-    etas: list[float] = USUAL_ETAS,
-    sigma_hat: bool | None = None,
-    spacing: Spacing = "uniform",
-    clip: bool = False,
-    guidance: list[float] = [1.0],  # noqa: B006
-    n_images: int = 2048,
-    features: str = "classifier",
-    feature_weights: str = "",
-    resize: str = "",
-    seed: int = 0,
-    shard_size: int = 128,
-    batch_size: int = 256,
-    threads: int = 1,
-    device: str = "cpu",
-    train_steps: int = TrainSpec.steps,
-    class_conditional: bool = False,
-    weights: Weights = "ema",
-    noise_schedule: str = "",
-    prediction_type: str = "",
-    prompts: str = "",
-    max_broken: int = 0,
-    background: str = "white",
-    skin_tones: bool = True,
-    runner: str = "threads",
-    workers: int | None = None,
-) -> dict[str, Any]:
+@flat
+def until_decided(asked: RaceRequest) -> dict[str, Any]:
     """Finds the best cell of a grid, or its Pareto front, with as few images as that takes.
 
     All cells get a first round of images; then only those whose rank is open get more, until it
     is decided, each has `n_images`, or the budget is spent. See `ddim_core.allocation`.
-
-    Args:
-        confidence: Of the whole decision, however many rounds it takes.
-        budget: Most images of all cells together; none takes half of what the full grid draws.
-        goal: `best`, the cell of the lowest FID, or `front`, the Pareto front of FID against
-            network calls.
-        sigma_hat: Also the larger DDPM variance, which clips each predicted x0 to [-1, 1] (but for
-            latents) where the other lines do not. Empty: only where etas are the usual ones.
-        clip: Clip each predicted x0 on every line; off, sigma-hat alone still does.
-        n_images: Most images a cell gets: what each would get in the full grid.
-        shard_size: Images per unit of work; the first round is a multiple of it.
-
-    The others are those of `fid_grid`.
 
     Returns:
         What was decided, where the report is, and the images drawn.
@@ -99,21 +54,19 @@ def until_decided(
         ValueError: If the request cannot be; nothing has been sampled then.
         CellsFailedError: If cells failed; the others have their rows and are in the report.
     """
-    asked = dict(locals())
-    request = race_request(asked)
     check_writable()
-    with task_runner(request.runner, request.workers):
-        return _run(request, confidence, budget, goal)
+    with task_runner(asked.machine.runner, asked.machine.workers):
+        return _run(asked.whole, asked.race)
 
 
-def _run(request: GridRequest, confidence: float, budget: int | None, goal: Goal) -> dict[str, Any]:
+def _run(request: GridRequest, how: RaceChoice) -> dict[str, Any]:
     inputs = prepare(request)
     k = len(inputs.cells)
-    first = first_images(inputs.reference["d"], request.shard_size, request.n_images)
-    if budget is None:
-        budget = usual_budget(k, first, request.n_images)
-    rules = Rules(goal, confidence, budget, first, request.n_images, request.shard_size)
-    with GridProgress(inputs.cells, request.n_images) as progress:
+    first = first_images(inputs.reference["d"], request.grid.shard_size, request.grid.n_images)
+    most, shard_size = request.grid.n_images, request.grid.shard_size
+    budget = how.budget or usual_budget(k, first, most)
+    rules = Rules(how.goal, how.confidence, budget, first, most, shard_size)
+    with GridProgress(inputs.cells, request.grid.n_images) as progress:
         race = Race(request, inputs, progress)
         outcome = allocate([race.nfe(cell) for cell in inputs.cells], race.score, rules)
         rows = [race.rows[i] for i in sorted(race.rows)]
@@ -171,7 +124,7 @@ class Race:
     def score(self, cells: Sequence[int], n: int) -> dict[int, dict[str, Any]]:
         """Extends cells to n images each and scores them; failed cells are missing."""
         self.progress.say(f"{len(cells)} cells at {n} images each")
-        request = replace(self.request, n_images=n)
+        request = self.request.with_images(n)
         costly_first = sorted(cells, key=lambda i: -self.inputs.cells[i].sampler.steps)
         for i in costly_first:
             self._extend(request, i)

@@ -7,7 +7,7 @@ its grid is then run first, from the cache where it has been.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from prefect.logging import get_run_logger
 
 from ddim_core.digest import digest
 from ddim_core.verdict import IDENTICAL, judge
-from flows.request import IN_MLFLOW, NONE, PREVIOUS, GridRequest
+from flows.requests.flat import values
+from flows.requests.grid import IN_MLFLOW, NONE, PREVIOUS, GridRequest
 from tasks.cell_rows import read_table
 from tasks.checkpoint import CheckpointRecord, import_checkpoint
 from tasks.content import mark_scored, weights_of
@@ -70,13 +71,12 @@ def settle_baseline(request: GridRequest, run: Callable[..., dict[str, Any]]) ->
     folder = local_checkpoint(named)
     name = folder.name if folder.name == Path(named).name else resolved(named)
     weights = weights_of(import_checkpoint(str(folder)))
-    if request.checkpoint and weights == weights_of(import_checkpoint(request.checkpoint)):
+    own = request.model.checkpoint
+    if own and weights == weights_of(import_checkpoint(own)):
         get_run_logger().info("identical to %s by content: nothing is sampled", name)
-        return Baseline(
-            name, [], _identical(Path(request.checkpoint).resolve().name, name, weights)
-        )
-    own = {"checkpoint": str(folder), "against": NONE, "gate": False, "promote": "", "at": ""}
-    scored = run(**asdict(request) | own)
+        return Baseline(name, [], _identical(Path(own).resolve().name, name, weights))
+    other = {"checkpoint": str(folder), "against": NONE, "gate": False, "promote": "", "at": ""}
+    scored = run(**values(request) | other)
     return Baseline(name, plain_rows(read_table(scored["cells"])))
 
 
@@ -97,21 +97,21 @@ def _judged(
     request: GridRequest, rows: Rows, baseline: Baseline | None, comparable: Rows
 ) -> dict[str, Any] | None:
     old = baseline.rows if baseline else []
-    if not baseline and request.against == PREVIOUS:
+    if not baseline and request.verdict.against == PREVIOUS:
         old = previous(rows, comparable)
     if not old:
-        if request.gate:
+        if request.verdict.gate:
             get_run_logger().warning("no other checkpoint was scored before: the gate is open")
         return None
     try:
-        verdict = judge(rows, old, request.at, margin=request.margin)
+        verdict = judge(rows, old, request.verdict.at, margin=request.verdict.margin)
     except ValueError as error:
-        if request.gate:
+        if request.verdict.gate:
             raise
         get_run_logger().warning("no verdict: %s", error)
         return None
     about = about_pair(rows, old, baseline.name if baseline else "")
-    return publish_verdict(about, verdict, rows, comparable, bool(request.at))
+    return publish_verdict(about, verdict, rows, comparable, bool(request.verdict.at))
 
 
 def _comparable(
@@ -120,7 +120,7 @@ def _comparable(
     """What the table has to compare with, without the rows that are damaged, and these. A gate
     whose baseline may be one of them stays shut."""
     comparable, damaged = history(rows)
-    if damaged and request.gate and baseline is None:
+    if damaged and request.verdict.gate and baseline is None:
         raise DamagedRowError("; ".join(damaged))
     for sentence in damaged:
         get_run_logger().warning("%s", sentence)
@@ -137,7 +137,7 @@ def conclude(
     """
     cells, weights = [row["cell_digest"] for row in rows], checkpoint["weights_digest"]
     run_id = None
-    mark_scored(request.identity(content_of(request.dataset)), weights, cells)
+    mark_scored(request.identity(content_of(request.real.dataset)), weights, cells)
     if verdict:
         grid = digest(sorted(cells))
         tags = {
@@ -148,20 +148,20 @@ def conclude(
         }
         told = track_verdict(grid, tags, verdict["difference"], return_state=True)
         run_id = told.result() if told.is_completed() else None
-    if request.promote and (verdict is None or verdict["call"] == "better"):
+    if request.verdict.promote and (verdict is None or verdict["call"] == "better"):
         call = verdict["call"] if verdict else "first"
         folder = str(get_folder(checkpoint["ref"]))
-        address = promote(request.promote, folder, weights, run_id, call)
-        get_run_logger().info("champion of %s: %s", request.promote, address)
-    if request.gate and verdict and verdict["call"] == "worse":
+        address = promote(request.verdict.promote, folder, weights, run_id, call)
+        get_run_logger().info("champion of %s: %s", request.verdict.promote, address)
+    if request.verdict.gate and verdict and verdict["call"] == "worse":
         raise RegressionError(f"{verdict['sentences'][0]} See {verdict['page']}")
 
 
 def _named(request: GridRequest) -> str | None:
     """The baseline's location, if one was named; with a model to promote in, its champion."""
-    if request.against == PREVIOUS:
-        return champion(request.promote) if request.promote else None
-    return None if request.against == NONE else request.against
+    if request.verdict.against == PREVIOUS:
+        return champion(request.verdict.promote) if request.verdict.promote else None
+    return None if request.verdict.against == NONE else request.verdict.against
 
 
 def _identical(name: str, against: str, weights: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from ddim_core.specs import (
 )
 from flows.requests.flat import Option, values
 from flows.requests.images import Etas, ImageChoice, Machine, Seed, SpacingChoice, Steps
-from flows.requests.toy import Toy, toy_resolution, toy_spec, training_split
+from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
 from tasks.addresses import require_location
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
@@ -235,9 +235,7 @@ class GridRequest:
         object.__setattr__(self, "grid", grid)
 
     def _check_toy(self) -> None:
-        real = self.real
-        spec = toy_spec(real.dataset, real.resolution, 1, self.toy.train_steps, self.grid.seed)
-        for cell in self.cells(spec.noise.n_train, "epsilon"):
+        for cell in self.cells(self.training.training(1).noise.n_train, "epsilon"):
             if not self.toy.class_conditional and cell.sampler.guidance_scale != 1.0:
                 raise ValueError(
                     f"guidance is {cell.sampler.guidance_scale:g}, which needs a model that "
@@ -317,6 +315,11 @@ class GridRequest:
         """Returns the image index ranges [start, stop) that cover n_images."""
         n, size = self.grid.n_images, self.grid.shard_size
         return [(start, min(start + size, n)) for start in range(0, n, size)]
+
+    @property
+    def training(self) -> ToyRequest:
+        """How the toy model is trained, where there is no checkpoint."""
+        return ToyRequest(real=self.real, toy=self.toy, seed=self.grid.seed)
 
     def with_images(self, n_images: int) -> GridRequest:
         """Returns the same grid with another number of images a cell."""
