@@ -85,7 +85,7 @@ def row_of(features: np.ndarray, reference: Reference) -> dict[str, Any]:
 
 def replay(folder: Path, confidence: float = 0.95) -> Iterator[dict[str, Any]]:
     """Races each seed's cells on the images of its full grid."""
-    from flows.race_request import first_images, usual_budget
+    from flows.requests.race import first_images, usual_budget
 
     features = np.load(folder / "reference.npy")
     reference = Reference.of(FeatureMoments.from_features(features))

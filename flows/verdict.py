@@ -16,7 +16,7 @@ from prefect.logging import get_run_logger
 from ddim_core.digest import digest
 from ddim_core.verdict import IDENTICAL, judge
 from flows.requests.flat import values
-from flows.requests.grid import IN_MLFLOW, NONE, PREVIOUS, GridRequest
+from flows.requests.grid import NONE, PREVIOUS, GridRequest
 from tasks.cell_rows import read_table
 from tasks.checkpoint import CheckpointRecord, import_checkpoint
 from tasks.content import mark_scored, weights_of
@@ -28,6 +28,7 @@ from tasks.verdict import about_one, about_pair, history, plain_rows, previous
 from tasks.verdict_page import publish_verdict
 
 Rows = list[dict[str, Any]]
+IN_MLFLOW = ("models:/", "runs:/")
 
 
 class RegressionError(RuntimeError):

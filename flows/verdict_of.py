@@ -10,8 +10,7 @@ from typing import Any
 from ddim_core.content import weights_digest
 from ddim_core.verdict import IDENTICAL, PROTOCOL, judge, names_cell
 from ddim_core.verdict_reading import by_checkpoint, first_scored
-from flows.request import IN_MLFLOW
-from flows.verdict import local_checkpoint
+from flows.verdict import IN_MLFLOW, local_checkpoint
 from tasks.curve_page import write_curve
 from tasks.verdict import about_one, about_pair, previous
 from tasks.verdict_page import file_verdict

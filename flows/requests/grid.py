@@ -31,7 +31,6 @@ from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
 from tasks.addresses import require_location
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
-IN_MLFLOW = ("models:/", "runs:/")
 LEAST_IMAGES = 2  # one image has no covariance
 # Parameters that say which checkpoint and data set, by their names and not their content.
 NOT_SCORED = ("checkpoint", "dataset", "feature_weights", "train_steps", "matrix_images")

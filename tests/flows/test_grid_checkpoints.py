@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +73,12 @@ def test_overrides_stand_in_rows_of_their_own(run_grid: RunGrid, tmp_path: Path)
 
 
 def test_sigma_hat_clips_pixels_and_never_latents() -> None:
-    from flows.fid_grid import fid_grid
-    from flows.request import GridRequest
+    from flows.requests.flat import build, values
+    from flows.requests.grid import GridRequest
 
-    given = inspect.signature(fid_grid.fn).bind(checkpoint="ann/model", steps=[2], etas=[])
-    given.apply_defaults()
-    request = GridRequest(**given.arguments)
+    asked = {"checkpoint": "ann/model", "steps": [2], "etas": [], "sigma_hat": True}
+    request = build(GridRequest, asked)
     (pixels,), (latents,) = (request.cells(1000, "epsilon", is_latent) for is_latent in (0, 1))
     assert (pixels.sampler.clip, latents.sampler.clip) == (True, False)
     with pytest.raises(ValueError, match="clipping is for pixels"):
-        replace(request, clip=True).cells(1000, "epsilon", is_latent=True)
+        build(GridRequest, values(request) | {"clip": True}).cells(1000, "epsilon", is_latent=True)

@@ -13,7 +13,7 @@ import typer
 from grids import _task_states as task_states
 from typer.testing import CliRunner
 
-from flows.cli_paper import paper as command
+from flows.cli_flows import paper as command
 
 pytestmark = pytest.mark.timeout(240)
 SMALL: dict[str, Any] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import pytest
@@ -10,10 +9,12 @@ from prefect.utilities.callables import parameter_schema
 from typer.testing import CliRunner
 
 from ddim_core.specs import USUAL_ETAS
-from flows import cli
+from flows import cli, cli_flows
 from flows.fid_grid import fid_grid
-from flows.request import GridRequest
-from flows.until_decided import race_request, until_decided
+from flows.requests.flat import build, values
+from flows.requests.grid import GridRequest
+from flows.requests.race import RaceRequest
+from flows.until_decided import until_decided
 
 CONTENT = "c" * 64  # of a data set
 # Of the version that drew sigma-hat wherever it was not switched off.
@@ -25,9 +26,7 @@ EARLIER = {
 
 
 def request(**asked: Any) -> GridRequest:
-    given = inspect.signature(fid_grid.fn).bind(**asked)
-    given.apply_defaults()
-    return GridRequest(**given.arguments)
+    return build(GridRequest, asked)
 
 
 def lines(asked: GridRequest) -> list[str]:
@@ -50,10 +49,8 @@ def test_sigma_hat_is_drawn_by_default_and_where_it_is_asked_for(
     asked: dict[str, Any], drawn: bool
 ) -> None:
     assert ("sigma-hat (clips)" in lines(request(**asked))) == drawn
-    given = inspect.signature(until_decided.fn).bind(**asked)
-    given.apply_defaults()
-    race = race_request(dict(given.arguments))
-    assert ("sigma-hat (clips)" in lines(race)) == drawn
+    race = build(RaceRequest, asked)
+    assert ("sigma-hat (clips)" in lines(race.whole)) == drawn
 
 
 def test_the_usual_grid_has_20_cells_and_unchanged_requests_their_identity() -> None:
@@ -65,7 +62,7 @@ def test_the_usual_grid_has_20_cells_and_unchanged_requests_their_identity() -> 
     }
     assert {name: asked.identity(CONTENT) for name, asked in found.items()} == EARLIER
     assert request(sigma_hat=True).identity(CONTENT) == EARLIER["usual"]
-    assert request(**vars(request())) == request()  # as a baseline's grid is asked for
+    assert request(**values(request())) == request()  # as a baseline's grid is asked for
 
 
 def test_without_lines_of_its_own_a_grid_is_refused_and_sigma_hat_is_no_point_of_it() -> None:
@@ -90,8 +87,8 @@ def test_the_command_draws_the_lines_that_were_named(
     monkeypatch: pytest.MonkeyPatch, words: str, sigma_hat: bool | None
 ) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(cli, "_run_grid", lambda given, _in_prefect: asked.append(given))
-    monkeypatch.setattr(cli, "run_until_decided", asked.append)
+    monkeypatch.setattr(cli_flows, "run_grid", lambda given, _in_prefect: asked.append(given))
+    monkeypatch.setattr(cli_flows, "run_race", asked.append)
     assert CliRunner().invoke(cli.app, ["grid", *words.split()]).exit_code == 0
     assert asked[0].get("sigma_hat") == sigma_hat
 
@@ -99,7 +96,7 @@ def test_the_command_draws_the_lines_that_were_named(
 @pytest.mark.parametrize("flow", [fid_grid, until_decided])
 def test_the_form_of_a_deployment_says_when_sigma_hat_is_drawn_and_that_it_clips(flow: Any) -> None:
     fields = parameter_schema(flow).properties
-    assert fields["etas"]["default"] == USUAL_ETAS
+    assert list(fields["etas"]["default"]) == USUAL_ETAS
     assert fields["sigma_hat"].get("default") is None
     said = " ".join(fields["sigma_hat"]["description"].split())
     assert "clips each predicted x0" in said

@@ -14,7 +14,7 @@ import typer
 from grids import _task_states as task_states
 from typer.testing import CliRunner
 
-from flows.cli_points import swiss_roll as command
+from flows.cli_flows import swiss_roll as command
 
 pytestmark = pytest.mark.timeout(240)
 SMALL: dict[str, Any] = {

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from flows import unchanged
-from flows.asked import with_defaults
-from flows.request import GridRequest
+from flows.requests.flat import build
+from flows.requests.grid import GridRequest
 from tasks import places, store
 
 
@@ -22,7 +22,7 @@ def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def state(**asked: Any) -> str | None:
-    return unchanged.state_of(GridRequest(**with_defaults("fid_grid", asked)))
+    return unchanged.state_of(build(GridRequest, asked))
 
 
 def test_whatever_decides_a_grid_changes_its_name(

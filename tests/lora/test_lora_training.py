@@ -99,9 +99,9 @@ def test_an_unknown_target_is_named_with_the_layers_there_are(base: Path) -> Non
     ("option", "said"),
     [
         ({"rank": 0}, "rank is 0; it must be at least 1"),
-        ({"dropout": 1.0}, r"dropout is 1\.0; it must lie in \[0, 1\)"),
-        ({"learning_rate": 0.0}, r"learning_rate is 0\.0; it must be positive"),
-        ({"alpha": -1.0}, r"alpha is -1\.0; it must be positive"),
+        ({"dropout": 1.0}, r"dropout is 1\.0; it must be below 1"),
+        ({"learning_rate": 0.0}, r"learning_rate is 0\.0; it must be above 0"),
+        ({"alpha": -1.0}, r"alpha is -1\.0; it must be above 0"),
         ({"schedule": "step"}, "schedule is 'step'; it must be one of"),
         ({"warmup_steps": 5}, "schedule constant has no warm-up"),
         ({"precision": "fp8"}, "precision is 'fp8'"),
