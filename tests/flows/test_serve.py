@@ -254,8 +254,9 @@ def assert_found_by_ddim_alone(served: Served) -> None:
 
 
 def open_to_others(data: Path) -> list[str]:
-    """What of our making others than its owner may read or enter."""
-    return [str(p) for p in [data, *data.rglob("*")] if p.lstat().st_mode & 0o077]
+    """What others than its owner may read or enter, but for what people dropped."""
+    made = [p for p in data.rglob("*") if data / "incoming" not in p.parents]
+    return [str(p) for p in [data, *made] if not p.is_symlink() and p.stat().st_mode & 0o077]
 
 
 def assert_closed_to_a_page_of_another_origin(served: Served) -> None:
