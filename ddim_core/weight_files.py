@@ -25,6 +25,7 @@ OF_WEIGHTS = re.compile(
     r"|"
     rf"({'|'.join(STEMS)})\.(safetensors|bin)(\.([\w-]+))?\.index(\.([\w-]+))?\.json"
 )
+OF_SHARDS = re.compile(r"-\d+-of-\d+\.")
 NOT_AVERAGED = "non_ema"
 # What Accelerate and the trainer of transformers write beside a network's weights.
 OF_TRAINING = re.compile(
@@ -46,7 +47,7 @@ def variants_in(folder: Path, stem: str) -> dict[str, Path]:
     found: dict[str, dict[str, Path]] = {}
     names = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in names:
-        match = OF_WEIGHTS.fullmatch(path.name)
+        match = None if OF_SHARDS.search(path.name) else OF_WEIGHTS.fullmatch(path.name)
         if match and path.name.split(".")[0] == stem and path.is_file():
             variant = match[3] or match[8] or match[10] or ""
             if variant != NOT_AVERAGED:
@@ -56,7 +57,7 @@ def variants_in(folder: Path, stem: str) -> dict[str, Path]:
         raise ValueError(
             f"{folder.name} holds weights in {len(found)} variants ({shown}); keep one"
         )
-    lone = [path.name for path in names if re.match(rf"{stem}(\.[\w-]+)?-\d+-of-\d+\.", path.name)]
+    lone = [p.name for p in names if OF_SHARDS.search(p.name) and re.match(rf"{stem}[.-]", p.name)]
     if lone and not any(is_index(path) for files in found.values() for path in files.values()):
         raise ValueError(
             f"{folder.name} holds {lone[0]}, a part of a network's weights, and no index "
@@ -77,7 +78,8 @@ def weights_in(files: Mapping[str, Path], prefix: str, names: tuple[str, ...]) -
     chosen = next((files[prefix + name] for name in names if prefix + name in files), None)
     others = (files[key] for key in files if key.startswith(prefix))
     fitting = (path for path in others if OF_WEIGHTS.fullmatch(path.name))
-    return chosen or next((p for p in fitting if NOT_AVERAGED not in p.name), None)
+    whole = (p for p in fitting if NOT_AVERAGED not in p.name and not OF_SHARDS.search(p.name))
+    return chosen or next(whole, None)
 
 
 def flat_weights(folder: Path) -> dict[str, Path]:
