@@ -224,8 +224,7 @@ class GridRequest:
 
     def _settle(self) -> None:
         real, grid = self.real, self.grid
-        if not real.split:
-            real = replace(real, split=training_split(real.dataset))
+        real = replace(real, split=real.split or training_split(real.dataset))
         if not self.model.checkpoint:
             real = replace(real, resolution=toy_resolution(real.dataset, real.resolution))
         if grid.sigma_hat is None:
@@ -262,10 +261,10 @@ class GridRequest:
         Args:
             content: The data set's content digest (`tasks.data.content_of`).
         """
-        elsewhere = {*values(self.machine), *values(self.verdict), *NOT_SCORED}
-        asked = {name: value for name, value in values(self).items() if name not in elsewhere}
-        place = self.scores.feature_weights  # a file, a folder or a hub id
-        told = file_digest(Path(place)) if Path(place).is_file() else place
+        left_out = {*values(self.machine), *values(self.verdict), *NOT_SCORED}
+        asked = {name: value for name, value in values(self).items() if name not in left_out}
+        place = Path(self.scores.feature_weights)  # a file, a folder or a hub id
+        told = file_digest(place) if place.is_file() else self.scores.feature_weights
         return digest(asked, content, told)
 
     def cells(
