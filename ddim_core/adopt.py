@@ -42,13 +42,13 @@ from ddim_core.weight_files import (
 SETTINGS_SUFFIXES = (".json", ".yml", ".yaml")
 INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
 NETWORK_FILES = (
-    WEIGHTS_NAME + SHARDS_INDEX, WEIGHTS_NAME,
-    WEIGHTS_NAME + ".index.fp16.json", WEIGHTS_NAME + ".fp16.index.json",
-    "diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bin",
-    "diffusion_pytorch_model.fp16.bin",
+    WEIGHTS_NAME + SHARDS_INDEX, WEIGHTS_NAME, WEIGHTS_NAME + ".index.fp16.json",
+    WEIGHTS_NAME + ".fp16.index.json", "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin",
 )  # fmt: skip
+TEXT_WEIGHTS = "model.safetensors"
 TEXT_FILES = (
-    "model.safetensors" + SHARDS_INDEX, "model.safetensors",
+    TEXT_WEIGHTS + SHARDS_INDEX, TEXT_WEIGHTS,
     "model.safetensors.index.fp16.json", "model.fp16.safetensors",
     "pytorch_model.bin", "pytorch_model.fp16.bin",
 )  # fmt: skip
@@ -313,9 +313,14 @@ def _adopt_network(
     told = read_settings(files[f"{prefix}config.json"])
     source = weights_in(files, prefix, names)
     if source is None:
+<<<<<<< HEAD
         raise ValueError(f"{where} holds no weights; {names[0]} is missing")
     kind = NETWORK_CLASSES.get(str(told.get("_class_name")))
     config = understood_config(kind, told)
+=======
+        raise ValueError(f"{where} holds no weights; {names[1]} is missing")
+    config = {k: v for k, v in told.items() if k not in EMA_SETTINGS}
+>>>>>>> a18db769f1daa4f8ba4a1421820e0a226b01432f
     size = config.get("sample_size")
     if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
         config["sample_size"] = size[0]
@@ -333,7 +338,7 @@ def _adopt_network(
         shutil.copyfile(files[f"{prefix}config.json"], out / "config.json")
     else:
         (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    name = TEXT_FILES[0] if names is TEXT_FILES else WEIGHTS_NAME
+    name = TEXT_WEIGHTS if names is TEXT_FILES else WEIGHTS_NAME
     if not is_sharded and is_safetensors(source) and state.keys() == found.keys():
         shutil.copyfile(source, out / name)
     else:

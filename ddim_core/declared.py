@@ -50,7 +50,7 @@ def nearest(word: str, known: Any) -> str:
 
 
 @cache
-def _kinds(record: type) -> dict[str, Any]:
+def _kinds(record: Any) -> dict[str, Any]:
     hints = get_type_hints(record, include_extras=True)
     return {name: kind for name, kind in hints.items() if get_origin(kind) is Annotated}
 

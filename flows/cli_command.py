@@ -60,8 +60,8 @@ def _option(parameter: Parameter) -> Any:
     """The parameter as typer has it: empty where nothing is given, a list as one text."""
     marked = parameter.mark(Option)
     names = marked.name.split() if marked else []
-    of = _element(parameter.type)
-    kind: Any = _plain(parameter.type)
+    of = _element(parameter.plain)
+    kind: Any = _plain(parameter.plain)
     if of is not None:
         kind = list[str] if marked and marked.repeated else str
     option = typer.Option(
@@ -75,7 +75,7 @@ def _option(parameter: Parameter) -> Any:
 
 def _read(parameter: Parameter, given: Any) -> Any:
     """A given value; of a list that is one text, its parts."""
-    of = _element(parameter.type)
+    of = _element(parameter.plain)
     if of is None or given is None or isinstance(given, list):
         return given or None if isinstance(given, list) else given
     return listed(given, of)

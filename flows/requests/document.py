@@ -40,7 +40,7 @@ def _section(flow: str, record: type) -> str:
         if parameter.group != group:
             group = parameter.group
             lines += [f"\n**{group}**\n\n| name | type | default | meaning |\n|---|---|---|---|\n"]
-        cells = (f"`{parameter.name}`", _type(parameter.type), _default(parameter))
+        cells = (f"`{parameter.name}`", _type(parameter.plain), _default(parameter))
         lines.append(
             f"| {' | '.join(cells)} | {parameter.description.replace('|', chr(92) + '|')} |\n"
         )

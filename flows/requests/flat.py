@@ -93,7 +93,7 @@ class Parameter:
     usual: str = ""
 
     @property
-    def type(self) -> Any:
+    def plain(self) -> Any:
         """The type without its bounds and description."""
         return get_args(self.kind)[0]
 
@@ -109,7 +109,7 @@ class Parameter:
 
 
 @cache
-def parameters(record: type) -> tuple[Parameter, ...]:
+def parameters(record: Any) -> tuple[Parameter, ...]:
     """Returns the parameters of a record type and of the records in it, in order.
 
     What two groups declare alike (a seed, by one alias) is one parameter, which both are given.
