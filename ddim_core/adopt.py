@@ -313,14 +313,9 @@ def _adopt_network(
     told = read_settings(files[f"{prefix}config.json"])
     source = weights_in(files, prefix, names)
     if source is None:
-<<<<<<< HEAD
-        raise ValueError(f"{where} holds no weights; {names[0]} is missing")
+        raise ValueError(f"{where} holds no weights; {names[1]} is missing")
     kind = NETWORK_CLASSES.get(str(told.get("_class_name")))
     config = understood_config(kind, told)
-=======
-        raise ValueError(f"{where} holds no weights; {names[1]} is missing")
-    config = {k: v for k, v in told.items() if k not in EMA_SETTINGS}
->>>>>>> a18db769f1daa4f8ba4a1421820e0a226b01432f
     size = config.get("sample_size")
     if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
         config["sample_size"] = size[0]
