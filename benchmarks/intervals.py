@@ -16,10 +16,10 @@ from scipy.special import stdtr
 
 from benchmarks.worlds import World
 from ddim_core.compare import tied_with_best
-from ddim_core.extrapolation import chong_forsyth
 from ddim_core.feature_rows import FeatureRows, places
 from ddim_core.moments import Floats
-from ddim_core.uncertainty import FrechetScore, frechet_score, paired_difference
+from ddim_core.paired import paired_difference
+from ddim_core.uncertainty import FrechetScore, chong_forsyth, frechet_score
 
 GROUPS = 20
 

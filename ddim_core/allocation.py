@@ -26,7 +26,7 @@ from itertools import combinations
 from typing import Literal
 
 from ddim_core.compare import Row, difference, difference_inf
-from ddim_core.uncertainty import PairedDifference
+from ddim_core.paired import PairedDifference
 
 GROWTH = 1.5  # of a round: fewer looks would stop cells later, more would cost confidence
 Goal = Literal["best", "front"]

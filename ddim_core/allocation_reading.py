@@ -10,7 +10,8 @@ from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from ddim_core.compare import Row
 from ddim_core.figures import COLOURS, png
-from ddim_core.reading import cell_name, mixed_clipping, with_interval
+from ddim_core.reading import mixed_clipping
+from ddim_core.row_words import cell_name, with_interval
 
 Outcome = Mapping[str, Any]  # of `allocation.Outcome`, as plain data
 LOOKS = {"best": COLOURS[2], "front": COLOURS[2], "open": COLOURS[3], "beaten": COLOURS[6]}

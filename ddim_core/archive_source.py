@@ -21,7 +21,7 @@ from typing import IO
 
 from ddim_core.file_tree import MOST_IMAGE
 from ddim_core.plain_files import MOST_DEPTH, MOST_FILES, open_regular
-from ddim_core.sources import printable
+from ddim_core.printable import printable
 
 ZIP, TARS, PACKED_TARS = ".zip", (".tar",), (".tar.gz", ".tgz")
 ARCHIVES = (ZIP, *TARS, *PACKED_TARS)

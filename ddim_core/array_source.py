@@ -19,7 +19,8 @@ from PIL import Image
 from ddim_core.decode import netpbm
 from ddim_core.digest import file_digest
 from ddim_core.plain_files import open_regular
-from ddim_core.sources import ALL, Row, named, printable
+from ddim_core.printable import printable
+from ddim_core.sources import ALL, Row, named
 
 ARRAYS = (".npz", ".npy")
 CHANNELS = (1, 3, 4)

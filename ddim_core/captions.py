@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ddim_core.plain_files import MOST_FILES, MOST_TEXT
-from ddim_core.sources import printable
+from ddim_core.printable import printable
 from ddim_core.texts import lines_of, text_of
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")  # the first in a folder is read

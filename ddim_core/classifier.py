@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from ddim_core.batches import in_fixed_batches
 from ddim_core.features import FeatureRecord, require_images
 from ddim_core.image_set import ImageSet
-from ddim_core.loading import LOADING
 from ddim_core.pixels import from_uint8
-from ddim_core.seeding import seeded_weights
+from ddim_core.seeding import LOADING, seeded_weights
 from ddim_core.specs import ClassifierSpec
 
 BATCH = 64

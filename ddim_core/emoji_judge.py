@@ -19,9 +19,8 @@ from ddim_core.batches import in_fixed_batches
 from ddim_core.classifier import ClassifierNet
 from ddim_core.emoji_scenes import BACKGROUNDS, NEW_SUBJECT, SUBJECTS, Scene, draw_all
 from ddim_core.features import require_images
-from ddim_core.loading import LOADING
 from ddim_core.pixels import from_uint8
-from ddim_core.seeding import seeded_weights
+from ddim_core.seeding import LOADING, seeded_weights
 from ddim_core.text2image_specs import JudgeSpec
 
 BATCH = 64

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from ddim_core.digest import file_digest
 from ddim_core.plain_files import is_regular, open_regular, read_bytes, walk
-from ddim_core.sources import licence_in, printable
+from ddim_core.printable import printable
+from ddim_core.sources import licence_in
 
 MOST_IMAGE = 2**30  # bytes of one file
 CARD = PurePosixPath("README.md")

@@ -11,7 +11,8 @@ from ddim_core.captions import METADATA, SIDECARS, listed_captions, sidecar_text
 from ddim_core.digest import digest
 from ddim_core.file_tree import CARD, Tree, licence_of
 from ddim_core.plain_files import MOST_LINE, MOST_TEXT
-from ddim_core.sources import ALL, Row, named, printable
+from ddim_core.printable import printable
+from ddim_core.sources import ALL, Row, named
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".webp", ".bmp", ".gif",

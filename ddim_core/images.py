@@ -14,13 +14,15 @@ from PIL import Image
 
 from ddim_core.archive_source import archive_tree, is_archive
 from ddim_core.array_source import array_source, is_array_file
+from ddim_core.colour import rgb_of
 from ddim_core.decode import BrokenImageError, decode, resized
 from ddim_core.embedded_sources import DigitsSource, EmojiSource
-from ddim_core.emoji import EMOJI_SIZE, rgb_of
+from ddim_core.emoji import EMOJI_SIZE
 from ddim_core.file_tree import FolderTree
 from ddim_core.folder_source import FolderSource, is_image
 from ddim_core.image_set import ImageSet
-from ddim_core.sources import ALL, Row, Source, printable
+from ddim_core.printable import printable
+from ddim_core.sources import ALL, Row, Source
 from ddim_core.specs import ImageSpec, nearest, require_at_least
 from ddim_core.table_source import (
     HUB_ID,

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.stats import binomtest
 from torch import Tensor
 
 
@@ -18,18 +15,3 @@ def asked_labels(indices: Sequence[int], n_classes: int) -> Tensor:
     other classes of the first ones.
     """
     return torch.tensor([index % n_classes for index in indices], dtype=torch.int64)
-
-
-def class_accuracy(
-    logits: NDArray[np.float32], indices: Sequence[int]
-) -> tuple[float, float, float]:
-    """The share of images of the class asked of them, with its 95 % Wilson interval.
-
-    Args:
-        logits: A classifier's, float [n, n_classes].
-        indices: The image indices k, which tell the classes asked for.
-    """
-    asked = asked_labels(indices, logits.shape[1]).numpy()
-    right = int((logits.argmax(axis=1) == asked).sum())
-    interval = binomtest(right, len(asked)).proportion_ci(0.95, method="wilson")
-    return right / len(asked), float(interval.low), float(interval.high)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-from ddim_core.loading import LOADING
+from ddim_core.seeding import LOADING
 
 BATCH = 32
 

@@ -13,9 +13,9 @@ from transformers.utils import logging as transformers_logging
 
 from ddim_core.digest import digest, file_digest
 from ddim_core.fitting import require_justified, require_schedule
-from ddim_core.loading import LOADING
 from ddim_core.plain_files import require_plain_tree
 from ddim_core.scheduler_config import BETAS, class_defaults
+from ddim_core.seeding import LOADING
 from ddim_core.settings import read_settings
 from ddim_core.text_length import fit_length
 from ddim_core.tokenizer_files import require_plain_tokenizer

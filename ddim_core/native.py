@@ -13,7 +13,8 @@ from PIL import Image
 
 from ddim_core.decode import FORMATS, BrokenImageError, decode, resized
 from ddim_core.images import open_source
-from ddim_core.sources import ALL, Source, printable
+from ddim_core.printable import printable
+from ddim_core.sources import ALL, Source
 from ddim_core.specs import require_at_least
 
 ORIENTATION = 0x0112  # EXIF

@@ -22,7 +22,8 @@ from ddim_core.published import (
     TABLE_2_SETTING,
     table_1,
 )
-from ddim_core.reading import line_name, lines
+from ddim_core.reading import lines
+from ddim_core.row_words import line_name
 
 Row = Mapping[str, Any]
 Images = NDArray[np.uint8]

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ddim_core.compare import LEVEL, difference
-from ddim_core.reading import line_name, lines, mixed_clipping
-from ddim_core.uncertainty import holm
+from ddim_core.paired import holm
+from ddim_core.reading import lines, mixed_clipping
+from ddim_core.row_words import line_name
 
 Row = Mapping[str, Any]
 Errors = Mapping[int, NDArray[np.float64]]

@@ -12,11 +12,11 @@ import torch
 from diffusers.utils import logging
 from numpy.typing import NDArray
 
-from ddim_core.loading import LOADING
 from ddim_core.lora_base import load_pipeline
 from ddim_core.noise import ImageNoise
 from ddim_core.pixels import to_uint8
 from ddim_core.scheduler_noise import require_own_noise, step_noise
+from ddim_core.seeding import LOADING
 
 ADAPTER = "scored"
 BATCH = 32

@@ -14,7 +14,8 @@ from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddim_core.reading import line_name, lines
+from ddim_core.reading import lines
+from ddim_core.row_words import line_name
 from ddim_core.schedule import CLEAN
 
 Row = Mapping[str, Any]

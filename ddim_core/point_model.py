@@ -13,10 +13,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ddim_core.loading import LOADING
 from ddim_core.point_specs import PointModelSpec, PointTrainSpec
 from ddim_core.points import STANDARD_DEVIATION, TRAINING, stream, true_points
 from ddim_core.schedule import NoiseSchedule
+from ddim_core.seeding import LOADING
 from ddim_core.specs import NoiseSpec
 
 RARE = 3.0

@@ -14,7 +14,7 @@ from scipy import stats
 from ddim_core.chamfer import chamfer_distance
 from ddim_core.point_specs import PointSet
 from ddim_core.points import EVALUATION, stream, true_points
-from ddim_core.reading import line_name
+from ddim_core.row_words import line_name
 
 Row = Mapping[str, Any]
 

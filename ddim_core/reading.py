@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 from ddim_core.compare import LEVEL, Row, compare, difference, tied_with_best
+from ddim_core.row_words import cell_name, line_name, with_interval
 
 CLIPS = (
     "Lines marked (clips) clip each predicted x0 to [-1, 1], as the official DDIM code does for "
@@ -17,31 +18,9 @@ CLIPS = (
 )
 
 
-def line_name(row: Row) -> str:
-    """Names a row's line in the grid: its eta, or sigma-hat; whether it clips; its guidance."""
-    line = "sigma-hat" if row["variance"] == "sigma_hat" else f"eta = {row['eta']:g}"
-    notes = ["clips"] if row.get("clip") else []
-    scale = row.get("guidance_scale", 1.0)
-    notes += [f"g = {scale:g}"] if scale != 1.0 else []
-    return f"{line} ({', '.join(notes)})" if notes else line
-
-
 def mixed_clipping(rows: Iterable[Row]) -> list[str]:
     """Says that some rows clip and others do not, where that is so."""
     return [CLIPS] if len({bool(row.get("clip")) for row in rows}) > 1 else []
-
-
-def cell_name(row: Row) -> str:
-    return f"S = {row['steps']}, {line_name(row)}"
-
-
-def with_interval(value: float | None, low: float | None, high: float | None) -> str:
-    """Writes a score with its 95 % interval."""
-    if value is None:
-        return "not identifiable"
-    if low is None or high is None:
-        return f"{value:.2f} [too few images for an interval]"
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def why_no_fid_inf(row: Row) -> str:

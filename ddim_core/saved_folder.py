@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from ddim_core.contained import ADDRESS, contained, require_plain_name, require_plain_path
 from ddim_core.plain_files import MOST_JSON, parse_json, read_bytes, require_plain_tree, walk
+from ddim_core.printable import printable
 from ddim_core.settings import parse_yaml
-from ddim_core.sources import printable
 
 TABLES = frozenset({".parquet", ".arrow"})
 DESCRIPTIONS = frozenset(

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from ddim_core.frechet import Reference
 from ddim_core.jackknife import jackknife
 from ddim_core.moments import FeatureMoments, leave_one_out, merge
-from ddim_core.uncertainty import PairedDifference, paired_difference
+from ddim_core.paired import PairedDifference, paired_difference
 
 Floats = NDArray[np.float64]
 MOST_GROUPS = 24

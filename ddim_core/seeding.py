@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
 
 import torch
 
-from ddim_core.loading import LOADING
+LOADING = RLock()
+"""The one lock of all packages, held while a network is built or opened, weights drawn included.
+
+Who holds it may build another network meanwhile, as a part of the first.
+"""
 
 
 @contextmanager

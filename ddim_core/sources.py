@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ddim_core.printable import printable
+
 ALL = "all"
+
+
 CARD_HEAD = 40_000  # bytes
+
+
 MOST_NAMED = 3  # names in a message
-
-
-def printable(name: str) -> str:
-    """Makes a name of any bytes one line that every terminal, table and page can hold."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 def named(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ddim_core.parquet_pages import page_claims
 from ddim_core.plain_files import open_regular
-from ddim_core.sources import printable
+from ddim_core.printable import printable
 
 ROWS_AT_ONCE = 256
 MAX_BYTES = 2**36  # unpacked; a Parquet file of a kilobyte can claim any number of them

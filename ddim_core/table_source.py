@@ -19,8 +19,9 @@ from ddim_core.digest import digest, file_digest
 from ddim_core.file_tree import FolderTree, licence_of, read_regular
 from ddim_core.folder_source import is_image
 from ddim_core.plain_files import walk
+from ddim_core.printable import printable
 from ddim_core.saved_folder import require_plain_folder, require_tables
-from ddim_core.sources import ALL, Row, named, printable
+from ddim_core.sources import ALL, Row, named
 from ddim_core.table_file import ROWS_AT_ONCE, schema_of, sound, table_of
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")

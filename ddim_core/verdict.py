@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ddim_core.compare import difference
-from ddim_core.reading import cell_name
-from ddim_core.uncertainty import holm, paired_difference
+from ddim_core.paired import holm, paired_difference
+from ddim_core.row_words import cell_name
 
 LEVEL = 0.05
 Row = Mapping[str, Any]

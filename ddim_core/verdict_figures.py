@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from ddim_core.figures import COLOURS, png
-from ddim_core.reading import cell_name, lines
+from ddim_core.reading import lines
+from ddim_core.row_words import cell_name
 from ddim_core.verdict import Row, Verdict, pareto
 
 BY_CALL = {"better": "#3a7d44", "worse": "#b23a48", "tied": "#51606f", "untested": "#51606f"}

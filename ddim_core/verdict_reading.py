@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ddim_core.compare import difference, tied_with_best
-from ddim_core.reading import cell_name, mixed_clipping, with_interval
+from ddim_core.reading import mixed_clipping
+from ddim_core.row_words import cell_name, with_interval
 from ddim_core.verdict import CellVerdict, Row, Verdict, pareto, proven_steps
 
 

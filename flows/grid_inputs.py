@@ -12,7 +12,7 @@ from ddim_core.sources import dataset_name
 from ddim_core.specs import ClassifierSpec, GridCell
 from flows.requests.grid import LEAST_IMAGES, GridRequest
 from flows.requests.toy import training_split
-from flows.train_toy import submit_training
+from flows.toy_training import submit_training
 from tasks.addresses import name_of
 from tasks.captions import cut_prompts, prompts_for
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint

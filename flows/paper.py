@@ -21,7 +21,7 @@ from flows.requests.flat import flat, values
 from flows.requests.grid import GridRequest
 from flows.requests.paper import PaperRequest
 from flows.runners import ONE_TASK_A_CORE, on_device, task_runner
-from flows.train_toy import submit_training
+from flows.toy_training import submit_training
 from tasks.addresses import name_of
 from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
 from tasks.data import content_of, notes_on, prepare_data

@@ -11,7 +11,7 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from tqdm import tqdm
 
-from ddim_core.reading import cell_name, with_interval
+from ddim_core.row_words import cell_name, with_interval
 from ddim_core.specs import GridCell
 from flows import waiting
 from tasks.display import if_server_answers

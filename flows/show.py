@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 import typer
 
-from ddim_core.reading import line_name, mixed_clipping
+from ddim_core.reading import mixed_clipping
+from ddim_core.row_words import line_name
 from ddim_core.specs import RESIZES
 from flows.show_damage import end_with, told_of
 from tasks import places

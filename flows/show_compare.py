@@ -18,7 +18,8 @@ from ddim_core.compare import (
     require_paired,
     unpaired_fields,
 )
-from ddim_core.reading import line_name, mixed_clipping
+from ddim_core.reading import mixed_clipping
+from ddim_core.row_words import line_name
 
 
 def chosen(frame: pd.DataFrame, prefixes: Sequence[str]) -> pd.DataFrame:

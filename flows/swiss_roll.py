@@ -13,7 +13,7 @@ from prefect.logging import get_run_logger
 from ddim_core.digest import digest
 from ddim_core.point_score import interval, read_points
 from ddim_core.point_specs import PointTrainSpec
-from ddim_core.reading import cell_name
+from ddim_core.row_words import cell_name
 from ddim_core.specs import Execution, GridCell, SamplerSpec
 from flows import waiting
 from flows.naming import flow_name

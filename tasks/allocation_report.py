@@ -11,7 +11,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from ddim_core.allocation_reading import race_figure, read_outcome, ruling_text
-from ddim_core.reading import cell_name, with_interval
+from ddim_core.row_words import cell_name, with_interval
 from tasks import places, store
 from tasks.caching import cached_task
 from tasks.naming import run_name

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ddim_core.adopt import adopt, source_digest, source_files
-from ddim_core.loading import LOADING
+from ddim_core.seeding import LOADING
 from ddim_core.specs import Weights
 from tasks import store
 from tasks.caching import cached_task

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jinja2 import Environment, StrictUndefined
 
 from ddim_core.digest import digest
-from ddim_core.reading import cell_name
+from ddim_core.row_words import cell_name
 from ddim_core.verdict import Row, names_cell
 from ddim_core.verdict_figures import checkpoint_curve
 from ddim_core.verdict_reading import best_of, by_checkpoint

@@ -9,7 +9,7 @@ from ddim_core.classifier import ClassifierFeatures
 from ddim_core.digest import file_digest
 from ddim_core.extractors import PRETRAINED, ExtractorChoice, open_extractor
 from ddim_core.features import FeatureExtractor, FeatureRecord, PixelFeatures
-from ddim_core.loading import LOADING
+from ddim_core.seeding import LOADING
 from tasks import store
 from tasks.places import local_dir
 from tasks.store import ArtifactRef

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddim_core.class_accuracy import class_accuracy
 from ddim_core.classifier import ClassifierFeatures
-from ddim_core.labels import class_accuracy
 from ddim_core.specs import Execution
 from tasks import store
 from tasks.caching import cached_task

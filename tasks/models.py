@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 
 from ddim_core.checkpoint import Checkpoint, load_checkpoint
-from ddim_core.loading import LOADING
+from ddim_core.seeding import LOADING
 from tasks import store
 from tasks.store import ArtifactRef
 

@@ -14,8 +14,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
 
+from ddim_core.printable import printable
 from ddim_core.redaction import redacted
-from ddim_core.sources import printable
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -30,7 +30,8 @@ from ddim_core.published import (
     TABLE_2_SETTING,
     fid_of,
 )
-from ddim_core.reading import line_name, lines, with_interval
+from ddim_core.reading import lines
+from ddim_core.row_words import line_name, with_interval
 from tasks import places, store
 from tasks.caching import cached_task
 from tasks.display import if_server_answers

@@ -21,7 +21,7 @@ from ddim_core.point_figures import (
 )
 from ddim_core.point_score import fresh_points, interval, read_points, summary
 from ddim_core.point_specs import PointTrainSpec
-from ddim_core.reading import line_name
+from ddim_core.row_words import line_name
 from ddim_core.sampling import ImageNoise
 from ddim_core.schedule import CLEAN, NoiseSchedule
 from ddim_core.specs import GridCell

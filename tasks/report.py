@@ -12,14 +12,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from ddim_core.compare import Comparison, compare_with_best
 from ddim_core.figures import contact_sheet, curves, heat_map
-from ddim_core.reading import (
-    cell_name,
-    line_name,
-    mixed_clipping,
-    read_grid,
-    why_no_fid_inf,
-    with_interval,
-)
+from ddim_core.reading import mixed_clipping, read_grid, why_no_fid_inf
+from ddim_core.row_words import cell_name, line_name, with_interval
 from tasks import places, store
 from tasks.caching import cached_task
 from tasks.display import if_server_answers

@@ -16,9 +16,9 @@ from ddim_core.images import load_images
 from ddim_core.likeness_models import ClipModel, DinoModel, ThumbnailFeatures
 from ddim_core.lora_measures import MEANINGS, Knowledge, PictureFeatures, take_measures
 from ddim_core.lora_reading import SHARES
+from ddim_core.paired import PairedDifference
 from ddim_core.scorecard import Measure, change
 from ddim_core.scorecard_specs import PRIOR, PromptSet
-from ddim_core.uncertainty import PairedDifference
 from tasks import store
 from tasks.caching import cached_task
 from tasks.store import ArtifactRef

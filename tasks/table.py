@@ -7,9 +7,9 @@ from typing import Any
 
 from ddim_core.digest import code_digest, digest
 from ddim_core.features import FeatureRecord
+from ddim_core.printable import printable
 from ddim_core.protocol import Protocol
 from ddim_core.schedule import timesteps
-from ddim_core.sources import printable
 from ddim_core.specs import GridCell
 from tasks import store
 from tasks.cell_rows import SCHEMA, read_rows, read_table, write_row

@@ -22,8 +22,8 @@ from mlflow.utils.time import get_current_time_millis
 from prefect import task
 
 from ddim_core.contained import require_plain_name
-from ddim_core.reading import cell_name
 from ddim_core.redaction import redacted
+from ddim_core.row_words import cell_name
 from tasks import outbox, places, store
 from tasks.naming import run_name
 from tasks.secrets import without_secrets

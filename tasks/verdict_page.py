@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from ddim_core.reading import cell_name
+from ddim_core.row_words import cell_name
 from ddim_core.verdict import Row, Verdict
 from ddim_core.verdict_figures import checkpoint_curve, difference_plot, pareto_plot
 from ddim_core.verdict_reading import best_of, by_checkpoint, read_verdict, signed

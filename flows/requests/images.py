@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.emoji import rgb_of
+from ddim_core.colour import rgb_of
 from ddim_core.specs import Execution, ImageSpec, Spacing
 from flows.runner_names import is_elsewhere, require_runner
 from tasks.device import require_device

@@ -11,8 +11,9 @@ import torch
 from diffusers import DDPMPipeline, UNet2DModel
 
 from ddim_core.checkpoint import RECORD_NAME, Checkpoint, load_checkpoint, save_pipeline
+from ddim_core.class_accuracy import class_accuracy
 from ddim_core.conditioning import conditioned
-from ddim_core.labels import asked_labels, class_accuracy
+from ddim_core.labels import asked_labels
 from ddim_core.models import UNetModel, toy_unet
 from ddim_core.specs import NoiseSpec, SamplerSpec, ToyModelSpec
 

@@ -7,10 +7,9 @@ import pytest
 from worlds import World
 
 from ddim_core.compare import difference
-from ddim_core.extrapolation import chong_forsyth
 from ddim_core.feature_rows import FeatureRows, places
 from ddim_core.kernel_score import kernel_score
-from ddim_core.uncertainty import FrechetScore, frechet_score
+from ddim_core.uncertainty import FrechetScore, chong_forsyth, frechet_score
 
 GROUPS, DRAWS = 20, 250
 # 95 %, with a standard error of 1.4 % over 250 draws: four below. Above, 100 % is 3.6 of them off,

@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ddim_core.emoji import EMOJI_SIZE, EmojiImages, composite, load_emoji, rgb_of
+from ddim_core.colour import composite, rgb_of
+from ddim_core.emoji import EMOJI_SIZE, EmojiImages, load_emoji
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ddim_core.emoji import composite, load_emoji
+from ddim_core.colour import composite
+from ddim_core.emoji import load_emoji
 from ddim_core.images import load_images, open_source, splits_of
 from ddim_core.specs import ImageSpec
 from ddim_core.survey import survey

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ddim_core.compare import difference, tied_with_best
-from ddim_core.reading import CLIPS, cell_name, line_name, lines, read_grid
+from ddim_core.reading import CLIPS, lines, read_grid
+from ddim_core.row_words import cell_name, line_name
 
 GROUPS, SIZE = 10, 100
 # Leave-one-out values of one noise pattern that all cells of a grid share, as they share x_T,

@@ -22,7 +22,6 @@ from ddim_core.emoji_scenes import (
     style_scenes,
     subject_scenes,
 )
-from ddim_core.loading import LOADING
 from ddim_core.lora_measures import MEANINGS, Knowledge, take_measures
 from ddim_core.scorecard import (
     Measure,
@@ -40,6 +39,7 @@ from ddim_core.scorecard import (
     spread_within,
 )
 from ddim_core.scorecard_specs import PromptSet, require_scales
+from ddim_core.seeding import LOADING
 from ddim_core.text2image_specs import JudgeSpec
 
 SIDE = 16

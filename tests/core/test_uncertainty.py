@@ -7,14 +7,8 @@ from worlds import World
 
 from ddim_core.frechet import Reference, frechet_distance
 from ddim_core.moments import FeatureMoments
-from ddim_core.uncertainty import (
-    frechet_infinity,
-    frechet_interval,
-    holm,
-    jackknife,
-    paired_difference,
-    root_trace_infinity,
-)
+from ddim_core.paired import holm, paired_difference
+from ddim_core.uncertainty import frechet_infinity, frechet_interval, jackknife, root_trace_infinity
 
 
 def leave_out(values: np.ndarray, sizes: list[int], statistic) -> list[float]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from foreign_files import official_like, official_names, text_pipeline
 from grids import GridRun
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
-from foreign_files import official_like, official_names, text_pipeline
 
 RunGrid = Callable[..., GridRun]
 

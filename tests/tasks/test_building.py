@@ -11,9 +11,9 @@ import pytest
 from ddim_core import point_model
 from ddim_core.classifier import ClassifierFeatures, train_classifier
 from ddim_core.images import load_images
-from ddim_core.loading import LOADING
 from ddim_core.models import toy_unet
 from ddim_core.point_specs import PointModelSpec
+from ddim_core.seeding import LOADING
 from ddim_core.specs import ClassifierSpec, NoiseSpec, ToyModelSpec
 from tasks import feature_models, models
 from tasks.store import ArtifactRef

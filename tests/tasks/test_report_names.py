@@ -14,7 +14,7 @@ from PIL import Image
 from ddim_core.digest import digest
 from ddim_core.image_export import card
 from ddim_core.image_set import ImageSet
-from ddim_core.sources import printable
+from ddim_core.printable import printable
 from tasks import paper_report, places, store
 from tasks.report import _markdown, render_report
 from tasks.table import SCHEMA, write_row
