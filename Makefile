@@ -22,7 +22,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.run
 
 serve: setup
-	$(BIN)/python -m flows.serve
+	$(BIN)/python -m flows.servers.serve
 
 lint: setup
 	$(BIN)/ruff check .

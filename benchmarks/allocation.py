@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.run import BATCH, ETAS, IMAGES, STEPS
-from ddim_core.allocation import Rules, allocate
-from ddim_core.compare import Row, tied_with_best
-from ddim_core.feature_rows import FeatureRows
-from ddim_core.frechet import Reference
-from ddim_core.moments import FeatureMoments
-from ddim_core.score import groups_of
-from ddim_core.specs import ClassifierSpec, SamplerSpec
-from ddim_core.uncertainty import frechet_score
+from ddim_core.decisions.allocation import Rules, allocate
+from ddim_core.decisions.compare import Row, tied_with_best
+from ddim_core.diffusion.specs import ClassifierSpec, SamplerSpec
+from ddim_core.scores.cell_score import groups_of
+from ddim_core.scores.frechet import Reference
+from ddim_core.scores.frechet_infinity import frechet_score
+from ddim_core.statistics.moments import FeatureMoments
+from ddim_core.statistics.rows import FeatureRows
 
 SEEDS = range(10)
 SHARD = 128
@@ -40,11 +40,11 @@ def draw(checkpoint: Path, folder: Path, seeds: Sequence[int]) -> None:
     """Draws the full grid's images for each seed, as features; what is there stays."""
     import torch
 
-    from ddim_core.checkpoint import load_checkpoint
-    from ddim_core.classifier import train_classifier
-    from ddim_core.images import load_images
-    from ddim_core.pixels import to_uint8
-    from ddim_core.sampling import ImageNoise, sample
+    from ddim_core.checkpoints.checkpoint import load_checkpoint
+    from ddim_core.diffusion.sampling import ImageNoise, sample
+    from ddim_core.features.classifier import train_classifier
+    from ddim_core.images.load import load_images
+    from ddim_core.images.pixels import to_uint8
 
     torch.set_num_threads(1)
     loaded = load_checkpoint(checkpoint)

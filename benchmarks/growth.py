@@ -55,7 +55,7 @@ print(json.dumps({"seconds": round(seconds, 2), "megabytes": round(peak)}))
 SCORE = """
 import json, resource, sys, time
 import numpy as np
-from ddim_core.score import ScoreReference, score_features
+from ddim_core.scores.cell_score import ScoreReference, score_features
 d = int(sys.argv[1])
 def shards(seed):
     stream = np.random.default_rng(seed)

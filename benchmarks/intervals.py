@@ -15,11 +15,11 @@ import numpy as np
 from scipy.special import stdtr
 
 from benchmarks.worlds import World
-from ddim_core.compare import tied_with_best
-from ddim_core.feature_rows import FeatureRows, places
-from ddim_core.moments import Floats
-from ddim_core.paired import paired_difference
-from ddim_core.uncertainty import FrechetScore, chong_forsyth, frechet_score
+from ddim_core.decisions.compare import tied_with_best
+from ddim_core.scores.frechet_infinity import FrechetScore, chong_forsyth, frechet_score
+from ddim_core.statistics.moments import Floats
+from ddim_core.statistics.paired import paired_difference
+from ddim_core.statistics.rows import FeatureRows, places
 
 GROUPS = 20
 

@@ -25,9 +25,15 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from ddim_core.lora import LoraState, start, train
-from ddim_core.lora_adapters import attach, trainable
-from ddim_core.lora_base import (
+from ddim_core.lora.adapters import attach, trainable
+from ddim_core.lora.data import Captioned
+from ddim_core.lora.latents import encode_latents
+from ddim_core.lora.specs import LatentSpec, LoraExecution, LoraSpec
+from ddim_core.lora.texts import distinct_prompts, embed_prompts, token_ids
+from ddim_core.lora.training.batches import TrainingImages
+from ddim_core.lora.training.loop import LoraState, start, train
+from ddim_core.lora.training.loss import Prompts
+from ddim_core.text2image.base_folder import (
     load_text_encoders,
     load_tokenizers,
     load_unet,
@@ -35,12 +41,6 @@ from ddim_core.lora_base import (
     own_resolution,
     size_step,
 )
-from ddim_core.lora_batches import TrainingImages
-from ddim_core.lora_data import Captioned
-from ddim_core.lora_latents import encode_latents
-from ddim_core.lora_loss import Prompts
-from ddim_core.lora_specs import LatentSpec, LoraExecution, LoraSpec
-from ddim_core.lora_text import distinct_prompts, embed_prompts, token_ids
 
 CAPTION = "a photo of a cat"
 N_IMAGES = 8

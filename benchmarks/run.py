@@ -64,9 +64,9 @@ def sampling_figures(checkpoint: Path) -> list[dict[str, Any]]:
     """The sampling loop against its bare network calls, and against diffusers' own loop."""
     import torch
 
-    from ddim_core.checkpoint import load_checkpoint
-    from ddim_core.sampling import Denoiser, ImageNoise, sample
-    from ddim_core.specs import SamplerSpec
+    from ddim_core.checkpoints.checkpoint import load_checkpoint
+    from ddim_core.diffusion.sampling import Denoiser, ImageNoise, sample
+    from ddim_core.diffusion.specs import SamplerSpec
 
     torch.set_num_threads(1)
     loaded = load_checkpoint(checkpoint)
@@ -151,7 +151,7 @@ def grid_figures(checkpoint: Path) -> list[dict[str, Any]]:
     the extractor are.
     """
     from flows.fid_grid import fid_grid
-    from flows.runners import with_workers
+    from flows.run.runners import with_workers
 
     flow = with_workers(fid_grid, None)
     settings = {"checkpoint": str(checkpoint), "n_images": IMAGES}
@@ -200,10 +200,10 @@ def bare_grid(checkpoint: Path, seed: int) -> None:
     """The sampling of the demo grid and nothing else: one thread a core, the flow's batches."""
     import torch
 
-    from ddim_core.checkpoint import load_checkpoint
-    from ddim_core.pixels import to_uint8
-    from ddim_core.sampling import ImageNoise, sample
-    from ddim_core.specs import SamplerSpec
+    from ddim_core.checkpoints.checkpoint import load_checkpoint
+    from ddim_core.diffusion.sampling import ImageNoise, sample
+    from ddim_core.diffusion.specs import SamplerSpec
+    from ddim_core.images.pixels import to_uint8
 
     torch.set_num_threads(1)
     loaded = load_checkpoint(checkpoint)
@@ -225,8 +225,8 @@ def bare_grid(checkpoint: Path, seed: int) -> None:
 
 def demo_checkpoint() -> Path:
     """The demo's own model, trained if it is not there yet."""
-    from tasks.store import ArtifactRef, get_folder
-    from tasks.table import read_table
+    from tasks.cells.table import read_table
+    from tasks.storage.store import ArtifactRef, get_folder
 
     rows = read_table()
     rows = rows[(rows["checkpoint"] == "toy-digits") & (rows["n_images"] >= 1000)]

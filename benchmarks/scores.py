@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.run import REPEATS, figure
-from ddim_core.feature_rows import FeatureRows
-from ddim_core.frechet import Reference
-from ddim_core.moments import FeatureMoments
-from ddim_core.score import ScoreReference, groups_of, score_features
-from ddim_core.uncertainty import frechet_score
+from ddim_core.scores.cell_score import ScoreReference, groups_of, score_features
+from ddim_core.scores.frechet import Reference
+from ddim_core.scores.frechet_infinity import frechet_score
+from ddim_core.statistics.moments import FeatureMoments
+from ddim_core.statistics.rows import FeatureRows
 
 D, N, SHARD = 2048, 5000, 1000
 

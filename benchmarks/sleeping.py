@@ -13,9 +13,9 @@ import numpy as np
 from prefect import flow
 from prefect.futures import wait
 
-from flows.runners import with_workers
-from tasks import store
-from tasks.caching import cached_task
+from flows.run.runners import with_workers
+from tasks.storage import store
+from tasks.storage.caching import cached_task
 
 
 @cached_task

@@ -26,18 +26,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddim_core.features import PixelFeatures
-from ddim_core.frechet import Reference
-from ddim_core.images import load_images
-from ddim_core.models import UNetModel
-from ddim_core.moments import FeatureMoments
-from ddim_core.pixels import to_uint8
-from ddim_core.sampling import ImageNoise, sample
-from ddim_core.schedule import NoiseSchedule
-from ddim_core.specs import SamplerSpec, TrainSpec
-from ddim_core.training import start, train
-from ddim_core.uncertainty import frechet_interval
-from ddim_core.verdict import judge
+from ddim_core.decisions.verdict import judge
+from ddim_core.diffusion.sampling import ImageNoise, sample
+from ddim_core.diffusion.schedule import NoiseSchedule
+from ddim_core.diffusion.specs import SamplerSpec, TrainSpec
+from ddim_core.features.extractor import PixelFeatures
+from ddim_core.images.load import load_images
+from ddim_core.images.pixels import to_uint8
+from ddim_core.networks.denoisers import UNetModel
+from ddim_core.networks.training import start, train
+from ddim_core.scores.frechet import Reference
+from ddim_core.scores.frechet_infinity import frechet_interval
+from ddim_core.statistics.moments import FeatureMoments
 
 RESULTS = Path(__file__).with_name("verdict_level.json")
 GROUPS, POOL, BATCH = 20, 8000, 250

@@ -37,7 +37,7 @@ def run(words: str, data: str, stop_after: float | None = None) -> dict[str, Any
     longest without one. With `stop_after` it gets SIGINT then, and `stop` is how long it took."""
     environment = {**os.environ, "DDIM_DATA": data}
     environment.pop("PREFECT_API_URL", None)
-    command = [sys.executable, "-m", "flows.entry", *words.split()]
+    command = [sys.executable, "-m", "flows.cli.entry", *words.split()]
     began = last = time.monotonic()
     first, silence, asked = None, 0.0, None
     with subprocess.Popen(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddim_core.frechet import Reference
-from ddim_core.moments import FeatureMoments, Floats
+from ddim_core.scores.frechet import Reference
+from ddim_core.statistics.moments import FeatureMoments, Floats
 
 
 @dataclass(frozen=True)

@@ -15,23 +15,16 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
 from flows.fid_grid import fid_grid
-from flows.naming import flow_name
 from flows.requests.flat import build, parameters
 from flows.requests.grid import GridRequest
-from tasks import places
-from tasks.addresses import listed_sources, require_source
-from tasks.checkpoint import import_checkpoint
-from tasks.content import is_scored
-from tasks.data import content_of
-from tasks.sources import (
-    Candidate,
-    candidates,
-    read_whole,
-    recall,
-    remember,
-    stamp_of,
-)
-from tasks.store import check_writable
+from flows.run.naming import flow_name
+from tasks.checkpoints.addresses import listed_sources, require_source
+from tasks.checkpoints.arrivals import Candidate, candidates, read_whole, recall, remember, stamp_of
+from tasks.checkpoints.identity import is_scored
+from tasks.checkpoints.open import import_checkpoint
+from tasks.images.prepare import content_of
+from tasks.storage import places
+from tasks.storage.store import check_writable
 
 DEPLOYMENT = "fid-grid/fid-grid"
 ENDED_BADLY = ("FAILED", "CRASHED")
@@ -77,8 +70,8 @@ def checkpoint_watch(
 
     Args:
         sources: Folders or patterns of paths, `models:/NAME`, `experiment:NAME`, `hub:OWNER/NAME`
-            (`tasks.sources`); empty watches what DDIM_WATCH lists (commas between), or else
-            DDIM_DATA/incoming.
+            (`tasks.checkpoints.arrivals`); empty watches what DDIM_WATCH lists (commas between),
+            or else DDIM_DATA/incoming.
         grid: Parameters of the `fid-grid` flow; what is left out has its default.
         settle_seconds: How long a checkpoint's files must stay as they are before it is read.
         attempts: How often a grid is started for one checkpoint while its runs fail.

@@ -10,9 +10,10 @@ from typing import Any
 from prefect import flow
 from prefect.futures import as_completed
 
-from ddim_core.digest import digest
-from ddim_core.specs import GridCell
-from flows.cell_work import (
+from ddim_core.common.digest import digest
+from ddim_core.diffusion.specs import GridCell
+from flows.grid.baseline import conclude, judge_grid, settle_baseline
+from flows.grid.cells import (
     CellFutures,
     CellsFailedError,
     landed_row,
@@ -20,20 +21,19 @@ from flows.cell_work import (
     submit_images,
     submit_score,
 )
-from flows.grid_inputs import GridInputs, prepare, protocol_of
-from flows.matrix import best_cell_matrix
-from flows.naming import flow_name
-from flows.progress import GridProgress
+from flows.grid.inputs import GridInputs, prepare, protocol_of
+from flows.grid.matrix import best_cell_matrix
+from flows.grid.progress import GridProgress
 from flows.requests.flat import flat
 from flows.requests.grid import GridRequest
-from flows.runners import ONE_TASK_A_CORE, task_runner
-from flows.verdict import conclude, judge_grid, settle_baseline
-from tasks.mlflow_address import why_not_logged
-from tasks.report import publish_report, render_report
-from tasks.store import StoreError, check_writable
-from tasks.table import cell_digest, write_row
-from tasks.tracking import track_grid
-from tasks.tracking_cells import cells_logged_early
+from flows.run.naming import flow_name
+from flows.run.runners import ONE_TASK_A_CORE, task_runner
+from tasks.cells.table import cell_digest, write_row
+from tasks.reports.grid import publish_report, render_report
+from tasks.storage.store import StoreError, check_writable
+from tasks.tracking.address import why_not_logged
+from tasks.tracking.cells import cells_logged_early
+from tasks.tracking.client import track_grid
 
 
 @flow(

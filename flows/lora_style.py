@@ -6,17 +6,17 @@ from typing import Any
 
 from prefect import flow
 
-from flows.lora_plan import LoraPlan, style_plan
-from flows.lora_scored_sets import embedded_style_sets, style_sets, unnamed_subjects
-from flows.lora_scoring import held_out_images, score_lora
-from flows.lora_training import train_and_export
-from flows.naming import flow_name
+from flows.lora.plan import LoraPlan, style_plan
+from flows.lora.prompt_sets import embedded_style_sets, style_sets, unnamed_subjects
+from flows.lora.scoring import held_out_images, score_lora
+from flows.lora.training import train_and_export
 from flows.requests.flat import flat
 from flows.requests.lora import StyleRequest
-from flows.runners import ONE_TASK_A_CORE
-from tasks.embedded import style_folder
-from tasks.lora_data import captions_of, data_content, data_place, prepare_captioned
-from tasks.store import ArtifactRef, check_writable
+from flows.run.naming import flow_name
+from flows.run.runners import ONE_TASK_A_CORE
+from tasks.lora.data import captions_of, data_content, data_place, prepare_captioned
+from tasks.storage.store import ArtifactRef, check_writable
+from tasks.text2image.embedded import style_folder
 
 
 @flow(

@@ -10,17 +10,16 @@ from prefect import flow
 from prefect.logging import get_run_logger
 from tqdm import tqdm
 
-from flows.lora_plan import LoraPlan, n_class_images, subject_plan
-from flows.lora_scored_sets import embedded_subject_sets, subject_sets, unnamed_subjects
-from flows.lora_scoring import held_out_images, score_lora
-from flows.lora_training import train_and_export
-from flows.naming import flow_name
+from flows.lora.plan import LoraPlan, n_class_images, subject_plan
+from flows.lora.prompt_sets import embedded_subject_sets, subject_sets, unnamed_subjects
+from flows.lora.scoring import held_out_images, score_lora
+from flows.lora.training import train_and_export
 from flows.requests.flat import flat
 from flows.requests.lora import SubjectRequest
-from flows.runners import ONE_TASK_A_CORE
-from tasks.embedded import subject_folder
-from tasks.lora_class_images import class_images
-from tasks.lora_data import (
+from flows.run.naming import flow_name
+from flows.run.runners import ONE_TASK_A_CORE
+from tasks.lora.class_images import class_images
+from tasks.lora.data import (
     captions_of,
     data_content,
     data_place,
@@ -28,8 +27,9 @@ from tasks.lora_data import (
     prepare_captioned,
     prepare_photos,
 )
-from tasks.lora_words import check_words
-from tasks.store import ArtifactRef, check_writable
+from tasks.lora.words import check_words
+from tasks.storage.store import ArtifactRef, check_writable
+from tasks.text2image.embedded import subject_folder
 
 
 @flow(

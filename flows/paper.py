@@ -10,34 +10,39 @@ from typing import Any
 from prefect import flow
 from prefect.logging import get_run_logger
 
-from ddim_core.digest import digest
-from ddim_core.sources import dataset_name
-from ddim_core.specs import GridCell, SamplerSpec
-from flows import waiting
-from flows.cell_work import CellsFailedError
+from ddim_core.common.digest import digest
+from ddim_core.diffusion.specs import GridCell, SamplerSpec
+from ddim_core.images.sources.source import dataset_name
 from flows.fid_grid import fid_grid
-from flows.naming import flow_name
+from flows.grid.cells import CellsFailedError
+from flows.grid.toy_training import submit_training
 from flows.requests.flat import flat, values
 from flows.requests.grid import GridRequest
 from flows.requests.paper import PaperRequest
-from flows.runners import ONE_TASK_A_CORE, on_device, task_runner
-from flows.toy_training import submit_training
-from tasks.addresses import name_of
-from tasks.checkpoint import CheckpointRecord, import_checkpoint, lint_schedule, open_checkpoint
-from tasks.data import content_of, notes_on, prepare_data
-from tasks.explore import (
+from flows.run import waiting
+from flows.run.naming import flow_name
+from flows.run.runners import ONE_TASK_A_CORE, on_device, task_runner
+from tasks.cells.beyond_sampling import (
     consistency,
     interpolate,
     reconstruct,
     require_unconditional,
     x0_sequence,
 )
-from tasks.mlflow_address import why_not_logged
-from tasks.naming import named
-from tasks.paper_report import error_text, publish_paper_report, read_rows, render_paper_report
-from tasks.sample import sample_shard
-from tasks.store import check_writable
-from tasks.tracking import track_paper
+from tasks.cells.sample import sample_shard
+from tasks.checkpoints.addresses import name_of
+from tasks.checkpoints.open import (
+    CheckpointRecord,
+    import_checkpoint,
+    lint_schedule,
+    open_checkpoint,
+)
+from tasks.images.prepare import content_of, notes_on, prepare_data
+from tasks.reports.paper import error_text, publish_paper_report, read_rows, render_paper_report
+from tasks.storage.naming import named
+from tasks.storage.store import check_writable
+from tasks.tracking.address import why_not_logged
+from tasks.tracking.client import track_paper
 
 FEW_STEPS, MANY_STEPS = 10, 100  # of figure 3
 PICTURE_STEPS = 50  # of figure 6, and of the predicted x0

@@ -20,9 +20,9 @@ from flows.checkpoint_watch import (
     data_content,
     look_at,
 )
-from tasks.addresses import listed_sources
-from tasks.content import is_scored
-from tasks.sources import Candidate, recall, stamp_of
+from tasks.checkpoints.addresses import listed_sources
+from tasks.checkpoints.arrivals import Candidate, recall, stamp_of
+from tasks.checkpoints.identity import is_scored
 
 WATCH = "checkpoint-watch/checkpoint-watch"
 

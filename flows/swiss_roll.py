@@ -10,25 +10,25 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 
-from ddim_core.digest import digest
-from ddim_core.point_score import interval, read_points
-from ddim_core.point_specs import PointTrainSpec
-from ddim_core.row_words import cell_name
-from ddim_core.specs import Execution, GridCell, SamplerSpec
-from flows import waiting
-from flows.naming import flow_name
+from ddim_core.common.digest import digest
+from ddim_core.decisions.row import cell_name
+from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec
+from ddim_core.points.score import interval, read_points
+from ddim_core.points.specs import PointTrainSpec
 from flows.requests.flat import flat
 from flows.requests.points import PointRequest
-from flows.runners import ONE_TASK_A_CORE, task_runner
-from tasks.mlflow_address import why_not_logged
-from tasks.naming import named
-from tasks.point_model import train_point_model
-from tasks.point_report import publish_point_report, render_point_report
-from tasks.point_score import score_floor, score_generated
-from tasks.point_table import point_row, write_point_row
-from tasks.points import sample_points, trace_points
-from tasks.store import check_writable
-from tasks.tracking import track_points
+from flows.run import waiting
+from flows.run.naming import flow_name
+from flows.run.runners import ONE_TASK_A_CORE, task_runner
+from tasks.points.model import train_point_model
+from tasks.points.sample import sample_points, trace_points
+from tasks.points.score import score_floor, score_generated
+from tasks.points.table import point_row, write_point_row
+from tasks.reports.points import publish_point_report, render_point_report
+from tasks.storage.naming import named
+from tasks.storage.store import check_writable
+from tasks.tracking.address import why_not_logged
+from tasks.tracking.client import track_points
 
 FLOOR_PAIRS = 20
 

@@ -6,19 +6,19 @@ from typing import Any
 
 from prefect import flow
 
-from ddim_core.lora_base import part_digests
-from ddim_core.specs import Execution
-from ddim_core.text2image_specs import JudgeSpec
-from flows.naming import flow_name
+from ddim_core.diffusion.specs import Execution
+from ddim_core.text2image.base_folder import part_digests
+from ddim_core.text2image.specs import JudgeSpec
 from flows.requests.base import BaseRequest
 from flows.requests.flat import flat
-from tasks import places
-from tasks.base_card import base_prompts, judge_base, write_base_card
-from tasks.emoji_judge import train_emoji_judge
-from tasks.naming import named
-from tasks.scored_pictures import draw_prompts
-from tasks.store import check_writable, get_folder
-from tasks.train_base import train_text2image
+from flows.run.naming import flow_name
+from tasks.lora.scoring.pictures import draw_prompts
+from tasks.storage import places
+from tasks.storage.naming import named
+from tasks.storage.store import check_writable, get_folder
+from tasks.text2image.base_card import base_prompts, judge_base, write_base_card
+from tasks.text2image.judge import train_emoji_judge
+from tasks.text2image.train_base import train_text2image
 
 
 @flow(name="train-base", flow_run_name=flow_name, validate_parameters=False)

@@ -7,11 +7,11 @@ from typing import Any
 
 from prefect import flow
 
-from flows.naming import flow_name
+from flows.grid.toy_training import submit_training
 from flows.requests.flat import flat
 from flows.requests.toy import ToyRequest
-from flows.toy_training import submit_training
-from tasks.store import check_writable, get_folder
+from flows.run.naming import flow_name
+from tasks.storage.store import check_writable, get_folder
 
 
 @flow(name="train-toy", flow_run_name=flow_name, validate_parameters=False)

@@ -9,10 +9,10 @@ from typing import Any
 
 from prefect import flow
 
-from ddim_core.allocation import Rules, allocate
-from ddim_core.digest import digest
-from ddim_core.specs import GridCell
-from flows.cell_work import (
+from ddim_core.common.digest import digest
+from ddim_core.decisions.allocation import Rules, allocate
+from ddim_core.diffusion.specs import GridCell
+from flows.grid.cells import (
     CellFutures,
     CellsFailedError,
     landed_row,
@@ -20,18 +20,18 @@ from flows.cell_work import (
     submit_images,
     submit_score,
 )
-from flows.grid_inputs import GridInputs, prepare
-from flows.naming import flow_name
-from flows.progress import GridProgress
+from flows.grid.inputs import GridInputs, prepare
+from flows.grid.progress import GridProgress
 from flows.requests.flat import flat
 from flows.requests.grid import GridRequest
 from flows.requests.race import RaceChoice, RaceRequest, first_images, usual_budget
-from flows.runners import ONE_TASK_A_CORE, task_runner
-from tasks.allocation_report import publish_allocation, render_allocation
-from tasks.mlflow_address import why_not_logged
-from tasks.store import check_writable
-from tasks.table import write_row
-from tasks.tracking import track_grid
+from flows.run.naming import flow_name
+from flows.run.runners import ONE_TASK_A_CORE, task_runner
+from tasks.cells.table import write_row
+from tasks.reports.race import publish_allocation, render_allocation
+from tasks.storage.store import check_writable
+from tasks.tracking.address import why_not_logged
+from tasks.tracking.client import track_grid
 
 
 @flow(
@@ -45,7 +45,7 @@ def until_decided(asked: RaceRequest) -> dict[str, Any]:
     """Finds the best cell of a grid, or its Pareto front, with as few images as that takes.
 
     All cells get a first round of images; then only those whose rank is open get more, until it
-    is decided, each has `n_images`, or the budget is spent. See `ddim_core.allocation`.
+    is decided, each has `n_images`, or the budget is spent. See `ddim_core.decisions.allocation`.
 
     Returns:
         What was decided, where the report is, and the images drawn.

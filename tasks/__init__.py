@@ -1,5 +1,5 @@
 """One Prefect task per arrow of the pipeline; importing this settles the environment first."""
 
-from tasks.places import set_environment
+from tasks.storage.places import set_environment
 
 set_environment()

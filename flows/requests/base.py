@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.scorecard_specs import PromptSet
-from ddim_core.text2image_specs import BaseSpec, BaseTrainSpec, JudgeSpec
+from ddim_core.lora.scoring.specs import PromptSet
+from ddim_core.text2image.specs import BaseSpec, BaseTrainSpec, JudgeSpec
 
 
 @dataclass(frozen=True, kw_only=True)

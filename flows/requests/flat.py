@@ -5,7 +5,8 @@ A field says its type, its bounds, its meaning and its default in one place:
     n_images: Annotated[int, Field(ge=2, description="Images per cell. ...")] = 2048
 
 and from it follow the flow's signature with its form in Prefect (`flat`), the command's option
-(`flows.cli.options`), the line of `docs/parameters.md`, and the check of a given value (`build`).
+(`flows.cli.app.options`), the line of `docs/parameters.md`, and the check of a given value
+(`build`).
 Records may hold records: the groups of a form and of `--help`. A group's defaults may be changed
 where it is used, by an instance of it: `images: Images = Images(n_images=1000)`.
 
@@ -23,7 +24,7 @@ from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_t
 
 from pydantic.fields import FieldInfo
 
-from ddim_core.declared import checked, nearest
+from ddim_core.common.declared import checked, nearest
 
 Record = TypeVar("Record")
 Result = TypeVar("Result")

@@ -9,12 +9,10 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
-from ddim_core.digest import digest, file_digest
-from ddim_core.extractors import ExtractorChoice
-from ddim_core.images import splits_of
-from ddim_core.redaction import redacted
-from ddim_core.schedule import timesteps
-from ddim_core.specs import (
+from ddim_core.common.digest import digest, file_digest
+from ddim_core.common.redaction import redacted
+from ddim_core.diffusion.schedule import timesteps
+from ddim_core.diffusion.specs import (
     USUAL_ETAS,
     GridCell,
     NoiseSpec,
@@ -25,10 +23,12 @@ from ddim_core.specs import (
     require_at_least,
     require_choice,
 )
+from ddim_core.features.registry import ExtractorChoice
+from ddim_core.images.load import splits_of
 from flows.requests.flat import Option, values
 from flows.requests.images import Etas, ImageChoice, Machine, Seed, SpacingChoice, Steps
 from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
-from tasks.addresses import require_location
+from tasks.checkpoints.addresses import require_location
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
 LEAST_IMAGES = 2  # one image has no covariance
@@ -259,7 +259,7 @@ class GridRequest:
         """Returns the digest of what is scored, whatever the checkpoint and wherever it is done.
 
         Args:
-            content: The data set's content digest (`tasks.data.content_of`).
+            content: The data set's content digest (`tasks.images.prepare.content_of`).
         """
         left_out = {*values(self.machine), *values(self.verdict), *NOT_SCORED}
         asked = {name: value for name, value in values(self).items() if name not in left_out}

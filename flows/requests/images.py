@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.colour import rgb_of
-from ddim_core.specs import Execution, ImageSpec, Spacing
-from flows.runner_names import is_elsewhere, require_runner
-from tasks.device import require_device
+from ddim_core.diffusion.specs import Execution, ImageSpec, Spacing
+from ddim_core.images.sources.colour import rgb_of
+from flows.run.runner_names import is_elsewhere, require_runner
+from tasks.machine.device import require_device
 
 Steps = Annotated[tuple[int, ...], Field(min_length=1, description="Numbers of steps S.")]
 Etas = Annotated[

@@ -8,10 +8,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.lora_specs import LoraExecution, LoraSpec
-from ddim_core.scorecard_specs import require_scales
+from ddim_core.lora.scoring.specs import require_scales
+from ddim_core.lora.specs import LoraExecution, LoraSpec
 from flows.requests.flat import Asked, Elsewhere, Option, Without
-from tasks.device import require_device
+from tasks.machine.device import require_device
 
 TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

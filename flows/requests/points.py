@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.point_specs import PointSet, PointTrainSpec
-from ddim_core.schedule import NoiseSchedule, timesteps
-from ddim_core.schedule_lint import by_steps, lint
-from ddim_core.specs import SamplerSpec
+from ddim_core.diffusion.lint import by_steps, lint
+from ddim_core.diffusion.schedule import NoiseSchedule, timesteps
+from ddim_core.diffusion.specs import SamplerSpec
+from ddim_core.points.specs import PointSet, PointTrainSpec
 from flows.requests.flat import Without
 from flows.requests.images import Etas, Machine, SpacingChoice, Steps
 

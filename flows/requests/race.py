@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.allocation import Goal
+from ddim_core.decisions.allocation import Goal
 from flows.requests.flat import Without
 from flows.requests.grid import (
     NONE,

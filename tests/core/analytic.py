@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ddim_core.specs import PredictionType
+from ddim_core.diffusion.specs import PredictionType
 
 
 @pytest.fixture(autouse=True, scope="module")

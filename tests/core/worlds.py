@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddim_core.frechet import Reference
-from ddim_core.moments import FeatureMoments
+from ddim_core.scores.frechet import Reference
+from ddim_core.statistics.moments import FeatureMoments
 
 
 class World:

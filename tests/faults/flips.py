@@ -22,11 +22,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import outbox, row_files, verdict
-from tasks.cell_rows import CELLS
-from tasks.lora_table import LORAS
-from tasks.point_table import POINTS
-from tasks.row_files import UNREADABLE, RowFiles
+from tasks.lora.scoring.table import LORAS
+from tasks.points.table import POINTS
+from tasks.reports import verdict
+from tasks.storage import row_files
+from tasks.storage.cell_rows import CELLS
+from tasks.storage.row_files import UNREADABLE, RowFiles
+from tasks.tracking import outbox
 
 TABLES = (CELLS, POINTS, LORAS)
 ROWS_OF_EACH = 4

@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.servers import PROJECT, environment, prefect_server, start
-from ddim_core.digest import code_digest, digest
+from ddim_core.common.digest import code_digest, digest
 
 N_CELLS, N_IMAGES, SHARD = 8, 64, 16
 # About ten seconds of drawing on one core: time enough for something to go wrong in.
@@ -31,10 +31,10 @@ CHANGES_EACH_TIME = ["sample_seconds", "images_per_second", "created_at"]
 MAKE_TOY = """
 import sys
 from pathlib import Path
-from ddim_core.checkpoint import save_pipeline
-from ddim_core.images import load_images
-from ddim_core.specs import TrainSpec
-from ddim_core.training import start, train
+from ddim_core.checkpoints.checkpoint import save_pipeline
+from ddim_core.images.load import load_images
+from ddim_core.diffusion.specs import TrainSpec
+from ddim_core.networks.training import start, train
 spec = TrainSpec(steps=20, batch_size=32, warmup_steps=5)
 state = start(spec)
 for _ in train(spec, load_images("digits", "train").images, state):
@@ -68,7 +68,7 @@ class Place:
         return replace(self, more=self.more | more)
 
     def ddim(self, *words: str) -> subprocess.Popen[bytes]:
-        return start(self.log, self.env, "-m", "flows.cli", *words)
+        return start(self.log, self.env, "-m", "flows.cli.app", *words)
 
     def grid(self) -> subprocess.Popen[bytes]:
         """Starts the small grid."""
@@ -107,7 +107,7 @@ def places(name: str) -> Iterator[tuple[Place, pd.DataFrame]]:
 
 def undisturbed() -> Place:
     """The grid left in peace; kept for the next script, while the code stays the same."""
-    code = digest([code_digest(f"tasks.{name}") for name in ("sample", "embed", "score")])
+    code = digest([code_digest(f"tasks.cells.{name}") for name in ("sample", "embed", "score")])
     root = Path(tempfile.gettempdir(), f"ddim-undisturbed-{code[:16]}")
     quiet = Place(root, root / "toy")
     if quiet.n_rows < N_CELLS:

@@ -17,11 +17,10 @@ from safetensors.torch import load_file
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS / "lora"), str(TESTS.parent)]
-from material import small_job  # noqa: E402 (after the path)
-from tiny_base import write_tiny_base  # noqa: E402
-
-from ddim_core.lora_run import CHECKPOINT, history_of, run, run_apart  # noqa: E402
-from ddim_core.lora_specs import LoraExecution, LoraSpec  # noqa: E402
+from ddim_core.lora.specs import LoraExecution, LoraSpec  # noqa: E402
+from ddim_core.lora.training.run import CHECKPOINT, history_of, run, run_apart  # noqa: E402
+from tests.lora.material import small_job  # noqa: E402 (after the path)
+from tests.lora.tiny_base import write_tiny_base  # noqa: E402
 
 SPEC = LoraSpec(
     steps=6, batch_size=3, accumulation=2, learning_rate=1e-2, text_encoder=True, snr_gamma=5.0

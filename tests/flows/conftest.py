@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grids import PROJECT, GridRun, Project, told
+
+from tests.flows.grids import PROJECT, GridRun, Project, told
 
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A checkpoint folder of a U-Net after 20 steps: bad, but quick and ours."""
-    from ddim_core.checkpoint import save_pipeline
-    from ddim_core.images import load_images
-    from ddim_core.specs import TrainSpec
-    from ddim_core.training import start, train
+    from ddim_core.checkpoints.checkpoint import save_pipeline
+    from ddim_core.diffusion.specs import TrainSpec
+    from ddim_core.images.load import load_images
+    from ddim_core.networks.training import start, train
 
     spec = TrainSpec(steps=20, batch_size=32, warmup_steps=5)
     state = start(spec)
@@ -37,7 +38,7 @@ def run_grid(server: str, toy: str) -> Callable[..., GridRun]:
 
     def run(workers: int = 2, **asked: Any) -> GridRun:
         from flows.fid_grid import fid_grid
-        from flows.runners import with_workers
+        from flows.run.runners import with_workers
 
         small: dict[str, Any] = {
             "checkpoint": toy, "steps": [2], "etas": [0.0, 1.0], "sigma_hat": False,
@@ -55,12 +56,14 @@ def wipe() -> Callable[[], None]:
     """Empties this process's store, results and trained states, as on a machine of its own."""
 
     def empty() -> None:
-        from tasks import feature_models, models, places
+        from tasks.cells import extractor_memory
+        from tasks.checkpoints import memory
+        from tasks.storage import places
 
         for folder in ("store", "prefect", "results", "work", "checkpoints"):
             shutil.rmtree(places.local_dir(folder), ignore_errors=True)
-        models._checkpoint.cache_clear()
-        feature_models._extractor.cache_clear()
+        memory._checkpoint.cache_clear()
+        extractor_memory._extractor.cache_clear()
 
     return empty
 

@@ -31,7 +31,7 @@ import ddim_core, tasks, flows
 from prefect import tags
 for package in (ddim_core, tasks, flows):
     assert pathlib.Path(package.__file__).parents[1] == pathlib.Path.cwd(), package.__file__
-from flows.cli import main
+from flows.cli.app import main
 tag = sys.argv.pop(1)
 if sys.argv[1] == "grid":
     sys.argv.append("--in-prefect")  # the run is what is looked at, also where nothing changed
@@ -75,7 +75,7 @@ class GridRun:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The grid's rows in the table of this process, whole."""
-        from tasks.table import read_table
+        from tasks.cells.table import read_table
 
         frame = read_table()
         return plain(frame[frame["cell_digest"].isin(self.result["cells"])])

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import typer
-from grids import _task_states as task_states
 from typer.testing import CliRunner
 
-from flows.cli_flows import paper as command
+from flows.cli.commands.flows import paper as command
+from tests.flows.grids import _task_states as task_states
 
 pytestmark = pytest.mark.timeout(240)
 SMALL: dict[str, Any] = {
@@ -81,7 +81,7 @@ def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(
     from mlflow import MlflowClient
     from prefect.client.orchestration import get_client
 
-    from tasks.table import read_table
+    from tasks.cells.table import read_table
 
     first = run(checkpoint=toy, seed=71)
     assert first.computed == {
@@ -158,11 +158,11 @@ def test_own_images_with_a_broken_one_and_steps_not_asked_for_are_told_in_the_re
 def test_what_fails_is_named_and_all_else_is_in_the_report(
     server: str, toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import tasks.explore
-    import tasks.sample
+    import tasks.cells.beyond_sampling
+    import tasks.cells.sample
     from flows.paper import paper
 
-    whole, reconstructed = tasks.sample.sample, tasks.explore.reconstruct_images
+    whole, reconstructed = tasks.cells.sample.sample, tasks.cells.beyond_sampling.reconstruct_images
 
     def one_cell_fails(model: Any, schedule: Any, spec: Any, *noise: Any) -> Any:
         if spec.variance == "sigma_hat" and spec.steps == 4:
@@ -174,8 +174,8 @@ def test_what_fails_is_named_and_all_else_is_in_the_report(
             raise ValueError("<b>the encoder burst")
         return reconstructed(model, schedule, spec, *images)
 
-    monkeypatch.setattr(tasks.sample, "sample", one_cell_fails)
-    monkeypatch.setattr(tasks.explore, "reconstruct_images", one_step_count_fails)
+    monkeypatch.setattr(tasks.cells.sample, "sample", one_cell_fails)
+    monkeypatch.setattr(tasks.cells.beyond_sampling, "reconstruct_images", one_step_count_fails)
     state = paper(
         **{**SMALL, "checkpoint": toy, "seed": 73, "n_reconstructed": 19}, return_state=True
     )
@@ -199,13 +199,13 @@ def test_what_fails_is_named_and_all_else_is_in_the_report(
 def test_command_ends_with_1_where_an_experiment_failed_and_says_where_the_report_is(
     server: str, toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import tasks.explore
+    import tasks.cells.beyond_sampling
 
     def fails(*work: Any) -> Any:
         raise ValueError("the noise burst")
 
     for name in ("line", "plan", "_noise", "reconstruct_images"):
-        monkeypatch.setattr(tasks.explore, name, fails)
+        monkeypatch.setattr(tasks.cells.beyond_sampling, name, fails)
     app = typer.Typer()
     app.command()(command)
     words = f"--checkpoint {toy} --steps 2 --etas 0 --n-images 10 --features pixels --seed 74"

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 import flows.checkpoint_watch
 from flows import quiet_look
-from flows.cli import app
+from flows.cli.app import app
 from flows.quiet_look import is_news
-from tasks.sources import remember, stamp_of
+from tasks.checkpoints.arrivals import remember, stamp_of
 
 ASKED: dict[str, Any] = {"grid": {}, "settle_seconds": 0.0, "attempts": 2, "here": False}
 

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 import typer
-from grids import _task_states as task_states
 from typer.testing import CliRunner
 
-from flows.cli_flows import swiss_roll as command
+from flows.cli.commands.flows import swiss_roll as command
+from tests.flows.grids import _task_states as task_states
 
 pytestmark = pytest.mark.timeout(240)
 SMALL: dict[str, Any] = {
@@ -50,7 +50,7 @@ def run(**asked: Any) -> Run:
     """Runs the flow, small where nothing is asked, and waits until the API knows of all of it."""
     from prefect.client.orchestration import get_client
 
-    from flows.runners import with_workers
+    from flows.run.runners import with_workers
     from flows.swiss_roll import swiss_roll
 
     state = with_workers(swiss_roll, 2)(**{**SMALL, **asked}, return_state=True)
@@ -72,7 +72,7 @@ def _ended(tasks: Counter[tuple[str, str]]) -> bool:
 
 
 def rows_of(done: Run) -> pd.DataFrame:
-    from tasks.point_table import read_point_table
+    from tasks.points.table import read_point_table
 
     frame = read_point_table()
     return frame[frame["cell_digest"].isin(done.result["cells"])]

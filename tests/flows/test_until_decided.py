@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 from click.testing import Result
-from grids import GridRun
 from typer.testing import CliRunner
 
-from flows.cli import app
-from tasks.table import read_table
+from flows.cli.app import app
+from tasks.cells.table import read_table
+from tests.flows.grids import GridRun
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.app import app
 
 pytestmark = pytest.mark.timeout(180)
 GRID: dict[str, Any] = {"steps": [2], "etas": [0.0], "sigma_hat": False, "n_images": 10,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_base import write_tiny_base
+
+from tests.lora.tiny_base import write_tiny_base
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddim_core.lora_data import Captioned
-from ddim_core.lora_latents import encode_latents
-from ddim_core.lora_run import LoraJob
-from ddim_core.lora_specs import LatentSpec, LoraExecution, LoraSpec
-from ddim_core.lora_text import distinct_prompts, embed_prompts
+from ddim_core.lora.data import Captioned
+from ddim_core.lora.latents import encode_latents
+from ddim_core.lora.specs import LatentSpec, LoraExecution, LoraSpec
+from ddim_core.lora.texts import distinct_prompts, embed_prompts
+from ddim_core.lora.training.run import LoraJob
 
 STEP = 4  # pixels per cell of the tiny base's deepest level
 ONE_THREAD = LoraExecution(threads=1)

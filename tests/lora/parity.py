@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddim_core.lora_specs import LoraSpec
+from ddim_core.lora.specs import LoraSpec
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "lora_scripts.npz"
 RESOLUTION, STEPS, RATE = 16, 20, 1e-3

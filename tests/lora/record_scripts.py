@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-from parity import (  # noqa: E402 (after the path)
+from tests.lora.parity import (  # noqa: E402 (after the path)
     CASES,
     CLASS_PROMPT,
     GOLDEN,
@@ -30,7 +30,7 @@ from parity import (  # noqa: E402 (after the path)
     STEPS,
     write_data,
 )
-from tiny_base import write_tiny_base  # noqa: E402
+from tests.lora.tiny_base import write_tiny_base  # noqa: E402
 
 PLACES = {
     "train_text_to_image_lora.py": "examples/text_to_image",

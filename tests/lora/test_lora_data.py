@@ -9,16 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from material import noise_pictures
 from PIL import Image
 
-from ddim_core.lora_data import (
-    decode,
-    locate_data,
-    read_captioned,
-    read_photos,
-    write_captioned,
-)
+from ddim_core.lora.data import decode, locate_data, read_captioned, read_photos, write_captioned
+from tests.lora.material import noise_pictures
 
 
 @pytest.fixture

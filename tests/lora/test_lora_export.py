@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from material import small_job
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ddim_core.lora_base import load_pipeline
-from ddim_core.lora_export import DIFFUSERS_NAME, save_diffusers, save_kohya
-from ddim_core.lora_pipeline import PICTURE, encoders_of, pipeline_with, portrait
-from ddim_core.lora_reload import load_file_into, reload_apart
-from ddim_core.lora_run import CHECKPOINT, run
-from ddim_core.lora_specs import LoraSpec, PictureSpec
-from tasks.lora_export import _compared
+from ddim_core.lora.export import DIFFUSERS_NAME, save_diffusers, save_kohya
+from ddim_core.lora.pipeline import PICTURE, encoders_of, pipeline_with, portrait
+from ddim_core.lora.reload import load_file_into, reload_apart
+from ddim_core.lora.specs import LoraSpec, PictureSpec
+from ddim_core.lora.training.run import CHECKPOINT, run
+from ddim_core.text2image.base_folder import load_pipeline
+from tasks.lora.export import _compared
+from tests.lora.material import small_job
 
 ALL = ("attention", "feed-forward", "convolutions")
 KINDS = {

@@ -6,26 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from material import noise_pictures
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from ddim_core.lora_data import write_captioned
-from tasks import store
-from tasks.lora_table import SCHEMA, read_lora_table
+from ddim_core.lora.data import write_captioned
+from tasks.lora.scoring.table import SCHEMA, read_lora_table
+from tasks.storage import store
+from tests.lora.material import noise_pictures
 
 # What each cached task calls to do its work, where that task looks it up.
 WORK = {
-    "latents": "tasks.lora_inputs.latents_of",
-    "embeddings": "tasks.lora_inputs.embeddings_of",
-    "class images": "tasks.lora_class_images.draw",
-    "training": "tasks.lora.run",
-    "export": "tasks.lora_export.save_kohya",
-    "round trip": "tasks.lora_export.reload_apart",
-    "scored pictures": "tasks.scored_pictures.pictures",
-    "scores": "tasks.scorecard.take_measures",
-    "validation loss": "tasks.lora_validation.validation_loss",
-    "report": "tasks.lora_report.measure_curves",
+    "latents": "tasks.lora.inputs.latents_of",
+    "embeddings": "tasks.lora.inputs.embeddings_of",
+    "class images": "tasks.lora.class_images.draw",
+    "training": "tasks.lora.train.run",
+    "export": "tasks.lora.export.save_kohya",
+    "round trip": "tasks.lora.export.reload_apart",
+    "scored pictures": "tasks.lora.scoring.pictures.pictures",
+    "scores": "tasks.lora.scoring.measure.take_measures",
+    "validation loss": "tasks.lora.validation.validation_loss",
+    "report": "tasks.reports.lora.measure_curves",
 }
 
 
@@ -67,7 +67,7 @@ def test_a_subjects_lora_is_made_once_and_new_validation_prompts_train_nothing(
     assert "4 images of the class" in card
     assert "not stated; ask whoever holds the rights" in card
 
-    forbid(monkeypatch, **WORK, pictures="tasks.lora_pictures.draw")
+    forbid(monkeypatch, **WORK, pictures="tasks.lora.pictures.draw")
     assert lora_subject(**asked) == first
     monkeypatch.undo()
     forbid(monkeypatch, **WORK)
@@ -90,13 +90,14 @@ def test_a_subjects_lora_is_made_once_and_new_validation_prompts_train_nothing(
 def test_other_scales_are_another_run_of_mlflow_and_a_report_is_named_by_its_whole_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from tasks import lora_report, tracking_scorecard
+    from tasks.reports import lora as lora_report
+    from tasks.tracking import scorecard
 
     row = dict.fromkeys(SCHEMA.names) | {"kind": "style", "row_digest": "a", "code_digest": "c",
            "lora_digest": "l", "base_digest": "b", "scale": 1.0, "prompts": "trained"}  # fmt: skip
     report = {"page": store.put(b"page", "report"), "figures": {}, "reading": ["as read"]}
     one, again, two = (
-        tracking_scorecard.track_scorecard.fn("a-long-title-0123", rows, report)
+        scorecard.track_scorecard.fn("a-long-title-0123", rows, report)
         for rows in ([row], [row], [row, row | {"row_digest": "d"}])
     )
     assert one == again != two
@@ -125,7 +126,7 @@ def test_other_scales_are_another_run_of_mlflow_and_a_report_is_named_by_its_who
 def test_bad_input_ends_in_one_sentence_and_exit_code_2(
     base: Path, words: list[str], said: str, tmp_path: Path
 ) -> None:
-    from flows.cli_lora import lora
+    from flows.cli.commands.lora import lora
 
     photos, empty = tmp_path / "photos", tmp_path / "empty"
     write_captioned(noise_pictures(1), photos)

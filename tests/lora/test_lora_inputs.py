@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import HeunDiscreteScheduler, StableDiffusionPipeline
-from material import STEP, noise_pictures, small_job
-from tiny_base import MAX_TOKENS
 
-from ddim_core.lora_base import (
+from ddim_core.lora.latents import bucket_sizes, encode_latents, nearest_size
+from ddim_core.lora.specs import LatentSpec, LoraSpec
+from ddim_core.lora.texts import embed_prompts, unknown_words, unknown_words_warning
+from ddim_core.lora.training.batches import EMPTY_PROMPT, Group, draws
+from ddim_core.networks.text_length import length_warning
+from ddim_core.text2image.base_folder import (
     load_noise_scheduler,
     load_pipeline,
     load_tokenizers,
@@ -21,12 +24,9 @@ from ddim_core.lora_base import (
     own_resolution,
     size_step,
 )
-from ddim_core.lora_batches import EMPTY_PROMPT, Group, draws
-from ddim_core.lora_latents import bucket_sizes, encode_latents, nearest_size
-from ddim_core.lora_specs import LatentSpec, LoraSpec
-from ddim_core.lora_text import embed_prompts, unknown_words, unknown_words_warning
-from ddim_core.pictures import pictures
-from ddim_core.text_length import length_warning
+from ddim_core.text2image.pictures import pictures
+from tests.lora.material import STEP, noise_pictures, small_job
+from tests.lora.tiny_base import MAX_TOKENS
 
 
 def test_buckets_have_at_most_the_squares_area_and_sides_that_fit() -> None:

@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity import (
+
+from ddim_core.lora.adapters import set_weights
+from ddim_core.lora.data import read_captioned, read_photos
+from ddim_core.lora.latents import encode_latents
+from ddim_core.lora.specs import LatentSpec, LoraExecution, LoraSpec
+from ddim_core.lora.texts import distinct_prompts, embed_prompts
+from ddim_core.lora.training.batches import Group, TrainingImages
+from ddim_core.lora.training.loop import start, train
+from ddim_core.lora.training.loss import Prompts
+from tests.lora.parity import (
     CASES,
     CLASS_PROMPT,
     GOLDEN,
@@ -18,16 +27,7 @@ from parity import (
     STEPS,
     write_data,
 )
-from tiny_base import write_tiny_base
-
-from ddim_core.lora import start, train
-from ddim_core.lora_adapters import set_weights
-from ddim_core.lora_batches import Group, TrainingImages
-from ddim_core.lora_data import read_captioned, read_photos
-from ddim_core.lora_latents import encode_latents
-from ddim_core.lora_loss import Prompts
-from ddim_core.lora_specs import LatentSpec, LoraExecution, LoraSpec
-from ddim_core.lora_text import distinct_prompts, embed_prompts
+from tests.lora.tiny_base import write_tiny_base
 
 # Asked for by the project; 2e-7 were seen, which is sums of float32 in another order.
 RELATIVE = 1e-4

@@ -8,11 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from material import small_job
 from safetensors.torch import load_file
 
-from ddim_core.lora_run import CHECKPOINT, STATE, LoraJob, _write_job, checkpoints, history_of, run
-from ddim_core.lora_specs import LoraSpec
+from ddim_core.lora.specs import LoraSpec
+from ddim_core.lora.training.run import (
+    CHECKPOINT,
+    STATE,
+    LoraJob,
+    _write_job,
+    checkpoints,
+    history_of,
+    run,
+)
+from tests.lora.material import small_job
 
 PROJECT = Path(__file__).parents[2]
 # All that draws numbers or has a memory: dropouts, accumulation, schedule, text encoder, prior.
@@ -25,7 +33,7 @@ SPEC = LoraSpec(
 CHILD = """
 import sys, time
 from pathlib import Path
-import ddim_core.lora_run as lora_run
+import ddim_core.lora.training.run as lora_run
 lora_run.SECONDS_PER_SAVE = -1.0
 folder = Path(sys.argv[1])
 for record in lora_run.run(lora_run._read_job(folder), folder):

@@ -20,24 +20,24 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from ddim_core.emoji_scenes import SUBJECTS, subject_scenes
-from ddim_core.likeness_models import ClipModel, DinoModel
-from ddim_core.lora_measures import MEANINGS
-from ddim_core.lora_reading import read_scorecard
-from ddim_core.lora_specs import LoraSpec
-from ddim_core.scorecard import Measure
-from ddim_core.scorecard_specs import PromptSet
-from ddim_core.specs import Execution
-from ddim_core.text2image import caption_tokenizer, new_pipeline, save_base
-from ddim_core.text2image_specs import BaseSpec
-from flows.lora_scored_sets import style_sets, unnamed_subjects
-from tasks import places, store
-from tasks.embedded import INSTANCE_WORDS, instance_prompt, subject_folder
-from tasks.lora_report import render_lora_report
-from tasks.lora_table import lora_rows, read_lora_table, write_lora_rows
-from tasks.scorecard import _asked, _plain, score_pictures, thumbnails
-from tasks.scored_pictures import draw_prompts
-from tasks.vision_models import model_digest, model_folder
+from ddim_core.diffusion.specs import Execution
+from ddim_core.lora.scoring.likeness import ClipModel, DinoModel
+from ddim_core.lora.scoring.measures import MEANINGS
+from ddim_core.lora.scoring.scorecard import Measure
+from ddim_core.lora.scoring.specs import PromptSet
+from ddim_core.lora.specs import LoraSpec
+from ddim_core.reports.lora_sentences import read_scorecard
+from ddim_core.text2image.scenes import SUBJECTS, subject_scenes
+from ddim_core.text2image.small_base import caption_tokenizer, new_pipeline, save_base
+from ddim_core.text2image.specs import BaseSpec
+from flows.lora.prompt_sets import style_sets, unnamed_subjects
+from tasks.lora.scoring.measure import _asked, _plain, score_pictures, thumbnails
+from tasks.lora.scoring.pictures import draw_prompts
+from tasks.lora.scoring.table import lora_rows, read_lora_table, write_lora_rows
+from tasks.lora.scoring.vision_models import model_digest, model_folder
+from tasks.reports.lora import render_lora_report
+from tasks.storage import places, store
+from tasks.text2image.embedded import INSTANCE_WORDS, instance_prompt, subject_folder
 
 PROMPTS = tuple(instance_prompt(scene.background) for scene in subject_scenes())
 ASKED = PromptSet("instance", PROMPTS, per_prompt=2, steps=2, guidance=2.0)

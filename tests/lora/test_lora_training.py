@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from material import ONE_THREAD, small_job
-from tiny_base import write_tiny_base
 
-from ddim_core.lora import LoraStep, memory_words, start, train
-from ddim_core.lora_loss import Prompts
-from ddim_core.lora_run import LoraJob
-from ddim_core.lora_specs import LoraExecution, LoraSpec
+from ddim_core.lora.specs import LoraExecution, LoraSpec
+from ddim_core.lora.training.loop import LoraStep, memory_words, start, train
+from ddim_core.lora.training.loss import Prompts
+from ddim_core.lora.training.run import LoraJob
+from tests.lora.material import ONE_THREAD, small_job
+from tests.lora.tiny_base import write_tiny_base
 
 BASIC = LoraSpec(steps=3, batch_size=2, learning_rate=1e-2)
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from material import small_job
 from safetensors.torch import load_file
-from tiny_base import write_tiny_xl_base
 
-from ddim_core.lora_base import is_xl, load_pipeline, locate_base
-from ddim_core.lora_export import save_diffusers, save_kohya
-from ddim_core.lora_pipeline import encoders_of, pipeline_with, portrait
-from ddim_core.lora_reload import load_file_into
-from ddim_core.lora_run import CHECKPOINT, history_of, run
-from ddim_core.lora_specs import LoraSpec, PictureSpec
-from ddim_core.lora_text import embed_prompts
+from ddim_core.lora.export import save_diffusers, save_kohya
+from ddim_core.lora.pipeline import encoders_of, pipeline_with, portrait
+from ddim_core.lora.reload import load_file_into
+from ddim_core.lora.specs import LoraSpec, PictureSpec
+from ddim_core.lora.texts import embed_prompts
+from ddim_core.lora.training.run import CHECKPOINT, history_of, run
+from ddim_core.text2image.base_folder import is_xl, load_pipeline, locate_base
+from tests.lora.material import small_job
+from tests.lora.tiny_base import write_tiny_xl_base
 
 PROMPT, PICTURES = "a photo of sks cat", PictureSpec(steps=2, guidance=2.0)
 SPEC = LoraSpec(steps=3, batch_size=2, learning_rate=1e-2, text_encoder=True)

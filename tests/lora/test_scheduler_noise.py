@@ -12,10 +12,10 @@ import pytest
 import torch
 from diffusers import EulerAncestralDiscreteScheduler
 
-from ddim_core.noise import ImageNoise
-from ddim_core.pictures import open_pipeline, pictures
-from ddim_core.pixels import to_uint8
-from ddim_core.scheduler_noise import require_own_noise, step_noise
+from ddim_core.diffusion.noise import ImageNoise
+from ddim_core.images.pixels import to_uint8
+from ddim_core.text2image.pictures import open_pipeline, pictures
+from ddim_core.text2image.scheduler_noise import require_own_noise, step_noise
 
 PROMPTS, KEYS = ["a red cat", "a blue dog", "sks"], [5, 6, 7]
 STEPS = 4  # the fewest of PNDM's

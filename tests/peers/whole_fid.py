@@ -55,7 +55,7 @@ def by_pytorch_fid(a: str, b: str, weights: Path) -> float:
 
 
 def by_us(a: str, b: str, weights: Path, resize: str) -> float:
-    command = [sys.executable, "-m", "flows.cli", "score", a, b, "--json", "--resize", resize,
+    command = [sys.executable, "-m", "flows.cli.app", "score", a, b, "--json", "--resize", resize,
                "--features", "inception-v3", "--feature-weights", str(weights)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)["fid"]

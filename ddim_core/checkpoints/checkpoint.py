@@ -1,0 +1,278 @@
+"""Checkpoints on disk: diffusers pipeline folders, written byte for byte alike, read offline.
+
+This is the one layout that sampling knows; `adopt` brings other people's files into it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DConditionModel, UNet2DModel
+from torch import Tensor
+
+from ddim_core.checkpoints.formats.wide_time import CLASS_NAME as WIDE_TIME
+from ddim_core.checkpoints.formats.wide_time import load_wide_time_unet
+from ddim_core.checkpoints.latent import (
+    LatentSpace,
+    PromptEncoder,
+    load_latent_space,
+    load_prompt_encoder,
+    require_complete,
+)
+from ddim_core.diffusion.schedule import NoiseSchedule
+from ddim_core.diffusion.scheduler_config import require_undistilled, with_class
+from ddim_core.diffusion.specs import NoiseSpec, PredictionType, Weights, require_choice
+from ddim_core.networks.checks import require_justified, require_sane
+from ddim_core.networks.denoisers import UNetModel
+from ddim_core.safe_files.settings import read_settings
+
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+PICKLE_NAME = "diffusion_pytorch_model.bin"
+RECORD_NAME = "ddim_flows.json"
+INDEX = "model_index.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A noise model and what has to be known to sample from it.
+
+    Attributes:
+        model: The network, ready to be called.
+        schedule: The schedule it was trained on. A bare network folder has none and gets that of
+            DDPM (linear, 1e-4 to 0.02, T = 1000), the default of diffusers' schedulers.
+        prediction_type: `epsilon`, `sample` or `v_prediction`; `epsilon` for a bare network.
+        resolution: Height and width of its images, in pixels.
+        channels: 1 for grey images, 3 for RGB.
+        training_step: Optimiser steps behind it; None if the folder does not say.
+        name: The folder's name, for people.
+        n_classes: Classes that the network is told of; None for an unconditional one.
+        null_label: Its label for "no class", which guidance needs; None if it has none.
+        latent: Where it draws latents: what makes pixels of them.
+        prompts: Where it is told of a text: what makes embeddings of it.
+        weights: `ema` or `raw`, where its source had both; else None.
+        assumed: Sentences on what its source did not say.
+    """
+
+    model: UNetModel
+    schedule: NoiseSchedule
+    prediction_type: str
+    resolution: int
+    channels: int
+    training_step: int | None
+    name: str
+    n_classes: int | None = None
+    null_label: int | None = None
+    latent: LatentSpace | None = None
+    prompts: PromptEncoder | None = None
+    weights: str | None = None
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what is sampled: pixels, or latents."""
+        if self.latent is None:
+            return self.channels, self.resolution, self.resolution
+        size = self.resolution // self.latent.factor
+        return int(self.latent.decoder.config["latent_channels"]), size, size
+
+    def images(self, x: Tensor) -> Tensor:
+        """Makes pixels, about [-1, 1], of what was sampled."""
+        return x if self.latent is None else self.latent.decode(x)
+
+
+def save_pipeline(
+    folder: Path, unet: UNet2DModel, noise: NoiseSpec, training_step: int | None
+) -> None:
+    """Writes a folder that `diffusers.DDPMPipeline.from_pretrained` opens.
+
+    The same weights, schedule and step give the same bytes. `training_step`, and which label of a
+    class-conditional network is "no class", go to a file of our own, which diffusers does not look
+    at. Files of these names are overwritten.
+
+    Args:
+        folder: Made if it is not there.
+        unet: The network to save, usually the moving average of the trained one.
+        noise: The schedule it was trained on.
+        training_step: Optimiser steps behind the weights, where they are known.
+    """
+    pipeline = DDPMPipeline(unet=unet, scheduler=_scheduler(noise))
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    record: dict[str, Any] = {"training_step": training_step}
+    n_embeddings = unet.config["num_class_embeds"]
+    if n_embeddings:  # the last one is "no class", as `toy_unet` has it
+        record["null_label"] = n_embeddings - 1
+    (folder / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
+    """Opens a diffusers pipeline folder, or the folder of a bare `UNet2DModel`; never a network.
+
+    A pipeline draws pixels (DDPM, DDIM), latents (LDM), or latents for a prompt (Stable
+    Diffusion 1.x and 2.x).
+
+    Args:
+        folder: The local folder; weights must be safetensors.
+        device: Where the network is put.
+
+    Raises:
+        ValueError: If the folder is not there, lacks weights or a configuration, holds pickled
+            weights only, or holds a network that learns its variance or takes labels that are not
+            class numbers.
+    """
+    try:
+        return _load_checkpoint(folder, device)
+    except ValueError:
+        raise
+    except Exception as error:  # other people's files can be wrong in every way
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{folder.name} cannot be opened as a checkpoint: {reason}") from error
+
+
+def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {str(folder)!r}; a checkpoint is a local folder")
+    is_pipeline = (folder / "unet").is_dir() or (folder / INDEX).is_file()
+    unet = _load_unet(folder / "unet" if is_pipeline else folder).to(device)
+    schedule, prediction_type = NoiseSchedule.linear(1000, 1e-4, 0.02), "epsilon"
+    if is_pipeline:
+        config = scheduler_config(folder)
+        schedule = NoiseSchedule.from_diffusers(config)
+        prediction_type = config.get("prediction_type", "epsilon")
+        require_choice("prediction_type", prediction_type, get_args(PredictionType))
+    latent = load_latent_space(folder, device) if is_pipeline else None
+    with_prompts = isinstance(unet, UNet2DConditionModel)
+    if with_prompts and latent is None:
+        raise ValueError("the network is told of a text and has no vae beside it")
+    record_path = folder / RECORD_NAME
+    record = _read_json(record_path) if record_path.is_file() else {}
+    n_embeddings, null_label = _labels(unet, record)
+    return Checkpoint(
+        model=UNetModel(unet),
+        schedule=schedule,
+        prediction_type=prediction_type,
+        resolution=int(unet.config["sample_size"]) * (latent.factor if latent else 1),
+        channels=latent.channels if latent else int(unet.config["in_channels"]),
+        training_step=_step(record),
+        name=folder.name,
+        n_classes=n_embeddings if null_label is None else null_label,
+        null_label=null_label,
+        latent=latent,
+        prompts=load_prompt_encoder(folder, device) if with_prompts else None,
+        weights=_which(record),
+        assumed=tuple(str(sentence) for sentence in record.get("assumed", ())),
+    )
+
+
+def scheduler_config(folder: Path) -> dict[str, Any]:
+    """Returns what a pipeline folder's scheduler_config.json says, with its class.
+
+    Raises:
+        ValueError: If it is not there or no JSON, or of a network that is not sampled.
+    """
+    index = _read_json(folder / INDEX) if (folder / INDEX).is_file() else {}
+    require_undistilled(index, _read_json(folder / "unet" / "config.json"))
+    return with_class(_read_json(folder / "scheduler" / "scheduler_config.json"), index)
+
+
+def _step(record: dict[str, Any]) -> int | None:
+    step = record.get("training_step")
+    if step is not None and not isinstance(step, int):
+        raise ValueError(f"training_step is {step!r} in {RECORD_NAME}; it must be a whole number")
+    return step
+
+
+def _which(record: dict[str, Any]) -> str | None:
+    which = record.get("weights")
+    if which is not None:
+        require_choice("weights", which, get_args(Weights))
+    return which
+
+
+def _labels(unet: Any, record: dict[str, Any]) -> tuple[int | None, int | None]:
+    n_embeddings, null_label = unet.config.get("num_class_embeds"), record.get("null_label")
+    if null_label is not None and null_label != (n_embeddings or 0) - 1:
+        raise ValueError(
+            f"null_label is {null_label} in {RECORD_NAME}; of {n_embeddings} class embeddings it "
+            "must be the last"
+        )
+    return n_embeddings, null_label
+
+
+def _load_unet(folder: Path) -> Any:
+    config = _read_json(folder / "config.json")
+    _require_known(config, folder)
+    if not (folder / WEIGHTS_NAME).is_file():
+        raise ValueError(_missing_weights(folder))
+    if config["_class_name"] == "UNet2DModel":
+        require_justified(UNet2DModel, folder, folder.name)
+    require_sane(config, folder.name)
+    if config["_class_name"] == WIDE_TIME:
+        return load_wide_time_unet(config, folder / WEIGHTS_NAME)
+    with_prompts = config["_class_name"] == "UNet2DConditionModel"
+    unet = (UNet2DConditionModel if with_prompts else UNet2DModel).from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32
+    )
+    require_complete(unet, folder.name)
+    return unet
+
+
+def _require_known(config: dict[str, Any], folder: Path) -> None:
+    kind = config.get("_class_name")
+    with_text = folder.name == "unet" and (folder.parent / "text_encoder").is_dir()
+    with_prompts = kind == "UNet2DConditionModel" and with_text
+    if kind not in ("UNet2DModel", WIDE_TIME) and not with_prompts:
+        raise ValueError(
+            f"{folder.name}/config.json describes a {kind}; it must be a UNet2DModel, or the "
+            "UNet2DConditionModel of a whole pipeline"
+        )
+    if config["in_channels"] != config["out_channels"]:
+        raise ValueError(
+            f"the network has {config['in_channels']} input and {config['out_channels']} output "
+            "channels; they must be equal (networks that learn the variance are not supported)"
+        )
+    for name in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type"):
+        if config.get(name):
+            raise ValueError(
+                f"{name} is {config[name]!r}; class labels must be numbers (num_class_embeds), or "
+                "the network unconditional, or told of one CLIP text (Stable Diffusion 1.x, 2.x)"
+            )
+    if with_prompts and config.get("num_class_embeds"):
+        raise ValueError("the network is told of prompts and of classes; only one is supported")
+    if type(config.get("sample_size")) is not int:
+        raise ValueError(f"sample_size is {config.get('sample_size')}; it must be one whole number")
+
+
+def _missing_weights(folder: Path) -> str:
+    if (folder / PICKLE_NAME).is_file():
+        return (
+            f"{folder.name} holds its weights as a pickle, {PICKLE_NAME}, which can run code when "
+            "it is read. If you trust it, convert it once: UNet2DModel.from_pretrained(folder, "
+            "use_safetensors=False).save_pretrained(folder)"
+        )
+    return f"{folder.name} holds no weights; {WEIGHTS_NAME} is missing"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise ValueError(f"{path.parent.name}/{path.name} is missing; a checkpoint must have it")
+    return read_settings(path)
+
+
+def _scheduler(noise: NoiseSpec) -> DDPMScheduler:
+    shapes = {"linear": "linear", "quad": "scaled_linear", "cosine": "squaredcos_cap_v2"}
+    if noise.kind in shapes:
+        return DDPMScheduler(
+            num_train_timesteps=noise.n_train,
+            beta_schedule=shapes[noise.kind],
+            beta_start=noise.beta_start,
+            beta_end=noise.beta_end,
+            rescale_betas_zero_snr=noise.zero_snr,
+        )
+    alpha_bar = NoiseSchedule.from_spec(noise).alpha_bar
+    previous = [1.0, *alpha_bar[:-1]]
+    betas = [float(1.0 - now / before) for now, before in zip(alpha_bar, previous, strict=True)]
+    return DDPMScheduler(num_train_timesteps=noise.n_train, trained_betas=betas)

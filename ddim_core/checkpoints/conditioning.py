@@ -1,0 +1,65 @@
+"""A checkpoint as a sampler needs it: told the classes of the images, and guided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ddim_core.checkpoints.checkpoint import Checkpoint
+from ddim_core.diffusion.labels import asked_labels
+from ddim_core.diffusion.sampling import Denoiser, guided
+
+
+def conditioned(
+    checkpoint: Checkpoint,
+    indices: Sequence[int],
+    guidance_scale: float,
+    device: str = "cpu",
+    prompts: Sequence[str] = (),
+) -> Denoiser:
+    """The checkpoint's network as a sampler needs it for these images: with labels and guidance.
+
+    A network that is told of a text draws image k for prompt k mod n; guidance compares with the
+    empty prompt.
+
+    Raises:
+        ValueError: If guidance is asked of a network that has no class to leave out, or prompts
+            are missing or not wanted.
+    """
+    require_prompts(checkpoint.prompts is not None, len(prompts))
+    if checkpoint.prompts is not None:
+        asked = checkpoint.prompts([prompts[index % len(prompts)] for index in indices])
+        return guided(checkpoint.model, asked, checkpoint.prompts([""])[0], guidance_scale)
+    require_guidable(checkpoint.n_classes, checkpoint.null_label, guidance_scale)
+    if checkpoint.n_classes is None:
+        return checkpoint.model
+    labels = asked_labels(indices, checkpoint.n_classes).to(device)
+    # Without a null label the scale is 1, which never looks at it.
+    null_label = 0 if checkpoint.null_label is None else checkpoint.null_label
+    return guided(checkpoint.model, labels, null_label, guidance_scale)
+
+
+def require_guidable(n_classes: int | None, null_label: int | None, scale: float) -> None:
+    """Makes sure that a checkpoint can be guided by so much.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if scale == 1.0 or null_label is not None:
+        return
+    why = "is unconditional" if n_classes is None else "has no label for an unknown class"
+    raise ValueError(f"guidance is {scale:g}; the checkpoint {why}, so it must be 1 (none)")
+
+
+def require_prompts(with_prompts: bool, n_prompts: int) -> None:
+    """Makes sure that a checkpoint that is told of a text has prompts, and that no other has.
+
+    Raises:
+        ValueError: If not.
+    """
+    if with_prompts and not n_prompts:
+        raise ValueError(
+            "the checkpoint draws images of a text and there are no prompts; give a file with one "
+            "a line, or a data set with captions"
+        )
+    if n_prompts and not with_prompts:
+        raise ValueError(f"{n_prompts} prompts are given; the checkpoint is told of no text")

@@ -1,0 +1,347 @@
+"""Other people's checkpoints, brought into the one layout that sampling knows.
+
+`source_files` says which files make up a checkpoint, without reading weights; `adopt` converts
+them. Known are: a diffusers pipeline folder (DDPM, DDIM, LDM, Stable Diffusion 1.x and 2.x), a
+folder of a training with `unet_ema`, the folder of a bare UNet2DModel, one file of its weights
+with a configuration beside it, and the files of the official DDIM code, of pytorch_diffusion and
+of KAIST's course.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
+
+from ddim_core.checkpoints.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
+from ddim_core.checkpoints.single_file import NO_SCHEDULE, adopt_file, step_in_name
+from ddim_core.checkpoints.state_names import unwrapped
+from ddim_core.checkpoints.weight_files import (
+    STEMS,
+    SUFFIXES,
+    flat_weights,
+    save_state,
+    variants_in,
+    weights_in,
+)
+from ddim_core.common.digest import file_digest
+from ddim_core.diffusion.scheduler_config import require_undistilled, with_class
+from ddim_core.diffusion.specs import Weights
+from ddim_core.networks.checks import require_fit, require_sane, require_schedule, require_unshifted
+from ddim_core.safe_files.safe_load import first_line, is_safetensors, read_weights, require_tensors
+from ddim_core.safe_files.settings import read_settings
+from ddim_core.safe_files.shards import SHARDS_INDEX, is_index, read_shards, shards_in
+from ddim_core.safe_files.understood import keep_understood, understood_config, understood_index
+
+SETTINGS_SUFFIXES = (".json", ".yml", ".yaml")
+INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
+NETWORK_FILES = (
+    WEIGHTS_NAME + SHARDS_INDEX, WEIGHTS_NAME, WEIGHTS_NAME + ".index.fp16.json",
+    WEIGHTS_NAME + ".fp16.index.json", "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin",
+)  # fmt: skip
+TEXT_WEIGHTS = "model.safetensors"
+TEXT_FILES = (
+    TEXT_WEIGHTS + SHARDS_INDEX, TEXT_WEIGHTS,
+    "model.safetensors.index.fp16.json", "model.fp16.safetensors",
+    "pytorch_model.bin", "pytorch_model.fp16.bin",
+)  # fmt: skip
+# What is not averaged, beside what is: Stable Diffusion 1.x has both.
+RAW_FILES = (
+    "diffusion_pytorch_model.non_ema.safetensors", "diffusion_pytorch_model.non_ema.bin",
+)  # fmt: skip
+TOKENIZER_FILES = (
+    "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+NETWORK_CLASSES: dict[str, Any] = {
+    "UNet2DModel": UNet2DModel, "UNet2DConditionModel": UNet2DConditionModel,
+    "AutoencoderKL": AutoencoderKL, "VQModel": VQModel,
+}  # fmt: skip
+PARTS: dict[str, tuple[str, ...]] = {
+    "unet": ("config.json", *NETWORK_FILES, *RAW_FILES),
+    "unet_ema": ("config.json", *NETWORK_FILES),
+    "vae": ("config.json", *NETWORK_FILES), "vqvae": ("config.json", *NETWORK_FILES),
+    "text_encoder": ("config.json", *TEXT_FILES), "tokenizer": TOKENIZER_FILES,
+    "scheduler": ("scheduler_config.json",),
+}  # fmt: skip
+ROOT_PARTS = ("unet", "scheduler")
+DEPTH = 3  # folders below an MLflow artefact in which a checkpoint is looked for
+
+
+def source_files(path: Path) -> dict[str, Path]:
+    """Returns the files that make up a checkpoint, by their part in it.
+
+    Args:
+        path: A weights file, or a folder that is, or holds, exactly one checkpoint.
+
+    Raises:
+        ValueError: If there is nothing there, no checkpoint, or several.
+    """
+    if path.is_file():
+        return _file_and_settings(path)
+    if not path.is_dir():
+        raise ValueError(f"there is no checkpoint {str(path)!r}, neither a folder nor a file")
+    level = [path]
+    for _ in range(DEPTH):
+        found = [files for folder in level if (files := _checkpoint_in(folder))]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"{path.name} holds {len(found)} checkpoints; name one of them")
+        level = [child for folder in level for child in sorted(folder.iterdir()) if child.is_dir()]
+    raise ValueError(
+        f"{path.name} holds no checkpoint: neither model_index.json, nor a config.json with "
+        f"weights, nor one weights file ({', '.join(sorted(SUFFIXES))})"
+    )
+
+
+def source_digest(files: Mapping[str, Path]) -> str:
+    """Returns a digest over the content of a checkpoint's files, wherever they lie."""
+    parts = [[part, file_digest(path)] for part, path in sorted(files.items())]
+    step = step_in_name(files["weights"]) if "weights" in files else _step_in_folder(files)
+    return hashlib.sha256(json.dumps([parts, step]).encode()).hexdigest()
+
+
+def adopt(files: Mapping[str, Path], out: Path, weights: Weights = "ema") -> None:
+    """Writes a checkpoint's files as a folder that `load_checkpoint` opens, and opens it.
+
+    Pipelines of pixels are then also what `DDPMPipeline.from_pretrained` opens. Weights that are
+    safetensors of diffusers already are copied byte for byte.
+
+    Args:
+        files: As of `source_files`.
+        out: An empty folder.
+        weights: `ema` takes the moving average where the source has both, `raw` the others.
+
+    Raises:
+        ValueError: If a file is damaged, asks to run code, or is of a network that is not known.
+    """
+    try:
+        if "weights" in files:
+            adopt_file(files, out, weights)
+        else:
+            _adopt_pipeline(files, out, weights)
+    except ValueError:
+        raise
+    except Exception as error:  # other people's files can be wrong in every way
+        told = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(
+            f"the checkpoint's weights or settings are damaged, or of another kind than their "
+            f"names say ({told})"
+        ) from error
+    keep_understood(out)
+    load_checkpoint(out)
+
+
+def _checkpoint_in(folder: Path) -> dict[str, Path]:
+    has_parts = (folder / INDEX).is_file() or any(
+        (folder / part / "config.json").is_file() for part in ("unet", "unet_ema")
+    )
+    if has_parts:
+        return _pipeline_files(folder)
+    bare = _present(folder, "unet")
+    flat = {} if len(bare) > 1 else flat_weights(folder)
+    config = bare.get("unet/config.json")
+    if config and (len(bare) > 1 or (not flat and _is_diffusers(config))):
+        own = {RECORD_NAME: folder / RECORD_NAME} if (folder / RECORD_NAME).is_file() else {}
+        return bare | own | _scheduler_near(folder, SCHEDULER)
+    return _file_and_settings(flat["weights"]) | flat if flat else {}
+
+
+def _is_diffusers(config: Path) -> bool:
+    try:
+        return "_class_name" in read_settings(config)
+    except ValueError:
+        return True  # damaged, which is told when it is read
+
+
+def _pipeline_files(folder: Path) -> dict[str, Path]:
+    names = (INDEX, RECORD_NAME)
+    found = {name: folder / name for name in names if (folder / name).is_file()}
+    for part in PARTS:
+        found |= _present(folder / part, part)
+    for part in ROOT_PARTS:  # some older repositories of the hub have these without a folder
+        if INDEX in found and not (folder / part).is_dir():
+            found |= _present(folder, part)
+    beside = folder.parent / SCHEDULER  # a training's folder, below the pipeline it ends with
+    if INDEX not in found and SCHEDULER not in found and beside.is_file():
+        found[SCHEDULER] = beside
+    return found
+
+
+def _present(folder: Path, part: str) -> dict[str, Path]:
+    """The files of a pipeline's part that a folder has, shards among them."""
+    there = {f"{part}/{name}": folder / name for name in PARTS[part] if (folder / name).is_file()}
+    if f"{part}/config.json" in there and not weights_in(there, f"{part}/", PARTS[part][1:]):
+        stems = STEMS[1:] if part == "text_encoder" else STEMS[:1]
+        for stem in stems:
+            there |= {f"{part}/{name}": file for name, file in variants_in(folder, stem).items()}
+    indices = [path for path in there.values() if is_index(path)]
+    return there | {
+        f"{part}/{shard.name}": shard for index in indices for shard in shards_in(index)
+    }
+
+
+def _scheduler_near(folder: Path, name: str) -> dict[str, Path]:
+    """The schedule in a network's folder, below it, or beside it in its pipeline."""
+    for place in (folder / "scheduler_config.json", folder / SCHEDULER, folder.parent / SCHEDULER):
+        if place.is_file():
+            return {name: place}
+    return {}
+
+
+def _step_in_folder(files: Mapping[str, Path]) -> int | None:
+    """The step that diffusers' training scripts give to a folder: checkpoint-700/unet."""
+    network = files.get("unet/config.json", files.get("unet_ema/config.json"))
+    name = network.parent.parent.name if network else ""
+    match = re.fullmatch(r"checkpoint-(\d{1,12})", name) if INDEX not in files else None
+    return int(match[1]) if match else None
+
+
+def _file_and_settings(path: Path) -> dict[str, Path]:
+    folder = path.parent
+    found = {"weights": path}
+    names = [f"{stem}{suffix}" for stem in (path.stem, "config") for suffix in SETTINGS_SUFFIXES]
+    yaml = [p for p in sorted(folder.iterdir()) if p.suffix in (".yml", ".yaml") and p.is_file()]
+    candidates = [folder / name for name in names] + (yaml if len(yaml) == 1 else [])
+    for candidate in candidates:
+        if candidate.is_file() and candidate != path:
+            found["settings"] = candidate
+            break
+    return found | _scheduler_near(folder, "scheduler")
+
+
+def _adopt_pipeline(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
+    _require_parts(files)
+    has_ema = "unet_ema/config.json" in files
+    has_raw_file = any(f"unet/{name}" in files for name in RAW_FILES)
+    use_ema = weights == "ema" or "unet/config.json" not in files
+    prefix = "unet_ema/" if has_ema and use_ema else "unet/"
+    names = NETWORK_FILES if use_ema else RAW_FILES + NETWORK_FILES
+    told = _adopt_network(files, prefix, names, out / "unet")
+    for part in ("vae", "vqvae"):
+        if any(name.startswith(f"{part}/") for name in files):
+            _adopt_network(files, f"{part}/", NETWORK_FILES, out / part)
+    if any(name.startswith("text_encoder/") for name in files):
+        _adopt_network(files, "text_encoder/", TEXT_FILES, out / "text_encoder")
+        for name in TOKENIZER_FILES:
+            _copy(files, out, f"tokenizer/{name}")
+    record = read_settings(files[RECORD_NAME]) if RECORD_NAME in files else {}
+    _write_pipeline_ends(files, out, record)
+    if has_ema or has_raw_file:
+        record["weights"] = "ema" if use_ema else "raw"
+    if "optimization_step" in told:
+        record.setdefault("training_step", int(told["optimization_step"]))
+    if (step := _step_in_folder(files)) is not None:
+        record.setdefault("training_step", step)
+    if record and (has_ema or has_raw_file or RECORD_NAME not in files):
+        (out / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
+    else:
+        _copy(files, out, RECORD_NAME)
+
+
+def _require_parts(files: Mapping[str, Path]) -> None:
+    """Makes sure that every part that a pipeline's index names is there."""
+    index = read_settings(files[INDEX]) if INDEX in files else {}
+    there = {name.partition("/")[0].replace("unet_ema", "unet") for name in files}
+    for part in PARTS:
+        named = index.get(part)
+        if isinstance(named, list) and named and named[0] and part not in there:
+            raise ValueError(f"{INDEX} names the part {part!r}, which is not there")
+
+
+def _write_pipeline_ends(files: Mapping[str, Path], out: Path, record: dict[str, Any]) -> None:
+    """Copies index and scheduler, or makes those of a DDPM where a training has none yet."""
+    if SCHEDULER in files:
+        _write_scheduler(files, out)
+    elif INDEX not in files:
+        (out / SCHEDULER).parent.mkdir(parents=True)
+        scheduler = {"_class_name": "DDPMScheduler", "num_train_timesteps": 1000}
+        scheduler |= {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
+        (out / SCHEDULER).write_text(json.dumps(scheduler, indent=2) + "\n")
+        record["assumed"] = [NO_SCHEDULE]
+    index = {
+        "_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"],
+        "unet": ["diffusers", "UNet2DModel"],
+    }  # fmt: skip
+    told = read_settings(files[INDEX]) if INDEX in files else index
+    known = understood_index(told)
+    kept = {name: _without_unused(name, value) for name, value in known.items()}
+    if INDEX in files and kept == told:
+        _copy(files, out, INDEX)
+    else:
+        (out / INDEX).write_text(json.dumps(kept, indent=2) + "\n")
+
+
+def _write_scheduler(files: Mapping[str, Path], out: Path) -> None:
+    """Copies the scheduler; the class that diffusers would open it with is named where it tells."""
+    told = read_settings(files[SCHEDULER])
+    require_schedule(told)
+    index = read_settings(files[INDEX]) if INDEX in files else {}
+    network = next(files[n] for n in ("unet/config.json", "unet_ema/config.json") if n in files)
+    require_undistilled(index, read_settings(network))
+    opened = with_class(told, index)
+    if "_class_name" not in told or opened == told:  # the index, which stays, says it too
+        _copy(files, out, SCHEDULER)
+    else:
+        (out / SCHEDULER).parent.mkdir(parents=True)
+        (out / SCHEDULER).write_text(json.dumps(opened, indent=2) + "\n")
+
+
+def _without_unused(name: str, value: Any) -> Any:
+    """An entry of an index; parts that play no role in sampling, such as a safety checker, stay
+    behind."""
+    if name == "requires_safety_checker":
+        return False
+    return [None, None] if isinstance(value, list) and name not in PARTS else value
+
+
+def _adopt_network(
+    files: Mapping[str, Path], prefix: str, names: tuple[str, ...], out: Path
+) -> dict[str, Any]:
+    """Checks one network and writes it under its usual names; returns its settings as found."""
+    where = prefix.rstrip("/")
+    if f"{prefix}config.json" not in files:
+        raise ValueError(f"{prefix}config.json is missing; a checkpoint must have it")
+    told = read_settings(files[f"{prefix}config.json"])
+    source = weights_in(files, prefix, names)
+    if source is None:
+        raise ValueError(f"{where} holds no weights; {names[1]} is missing")
+    kind = NETWORK_CLASSES.get(str(told.get("_class_name")))
+    config = understood_config(kind, told)
+    size = config.get("sample_size")
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
+        config["sample_size"] = size[0]
+    is_sharded = is_index(source)
+    held = read_shards(source) if is_sharded else read_weights(source)
+    found = require_tensors(held, f"{where}/{source.name}")
+    state = unwrapped(found)
+    if kind is not None:
+        require_fit(kind, config, state, where)
+        require_unshifted(config, where)
+    else:  # a text encoder; others are refused when they are opened
+        require_sane(config, where)
+    out.mkdir(parents=True, exist_ok=True)
+    if config == told:
+        shutil.copyfile(files[f"{prefix}config.json"], out / "config.json")
+    else:
+        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    name = TEXT_WEIGHTS if names is TEXT_FILES else WEIGHTS_NAME
+    if not is_sharded and is_safetensors(source) and state.keys() == found.keys():
+        shutil.copyfile(source, out / name)
+    else:
+        save_state(state, out / name)
+    return told
+
+
+def _copy(files: Mapping[str, Path], out: Path, name: str) -> None:
+    if name in files:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(files[name], out / name)

@@ -1,0 +1,287 @@
+"""One file of weights: what is in it, whose network it is, and the pipeline it becomes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusers import UNet2DModel
+from torch import Tensor
+
+from ddim_core.checkpoints.checkpoint import RECORD_NAME, save_pipeline
+from ddim_core.checkpoints.formats.course import course_noise, course_unet, is_course
+from ddim_core.checkpoints.formats.official import is_official, official_noise, official_unet
+from ddim_core.checkpoints.formats.wide_time import CLASS_NAME, wide_time_unet
+from ddim_core.checkpoints.state_names import (
+    EMA,
+    average_list,
+    named,
+    networks_by_key,
+    prefixes_of,
+    split_networks,
+)
+from ddim_core.diffusion.specs import NoiseSpec, Weights
+from ddim_core.networks.checks import (
+    current_names,
+    laid_out,
+    require_fit,
+    require_same_weights,
+    require_sane,
+    require_schedule,
+)
+from ddim_core.safe_files.safe_load import first_line, read_weights, require_tensors
+from ddim_core.safe_files.settings import read_settings
+from ddim_core.safe_files.shards import is_index, read_shards
+
+EMA_KEYS = ("unet_ema", "ema", "ema_state_dict", "model_ema", "ema_model", "state_dict_ema")
+RAW_KEYS = ("state_dict", "model", "model_state_dict", "unet", "network", "net")
+INNER_KEYS = ("shadow", "state_dict", "module")
+STEP_KEYS = ("training_step", "global_step", "step", "global_steps")
+NO_SCHEDULE = (
+    "The checkpoint does not say its noise schedule: linear from 0.0001 to 0.02 with T = 1000 is "
+    "assumed, the default of diffusers."
+)
+N_STATES_WITH_EMA = 5  # the official list: network, optimiser, epoch, step, EMA
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a weights file holds.
+
+    Attributes:
+        state: The chosen weights by name.
+        weights: Which of two they are; None if there was no choice.
+        training_step: Optimiser steps behind them, if it says.
+        hparams: What it has beside weights.
+    """
+
+    state: dict[str, Tensor]
+    weights: Weights | None = None
+    training_step: int | None = None
+    hparams: Any = None
+
+
+def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
+    """Writes a pipeline folder of one weights file; see `adopt`.
+
+    Args:
+        files: `weights`; and, where they are, `settings` (JSON or YAML) and `scheduler` (the
+            config of a diffusers scheduler).
+        out: An empty folder.
+        weights: Which to take where it has both.
+
+    Raises:
+        ValueError: If its network is not known or its settings are of another.
+    """
+    path = files["weights"]
+    settings = read_settings(files["settings"]) if "settings" in files else None
+    found = chosen_weights(_content(files), path.name, weights, settings)
+    state = found.state
+    if is_official(state):
+        official = settings if settings and {"data", "diffusion"} <= set(settings) else None
+        config, state, assumed = official_unet(state, official)
+        noise, more = official_noise(official)
+    elif is_course(state):
+        told = found.hparams if found.hparams is not None else settings
+        config, network, assumed = course_unet(state, told)
+        noise, more = course_noise(state, told)
+        state = network
+    else:
+        config, assumed = _diffusers_config(state, settings, path.name), []
+        noise, more = NoiseSpec(), [] if "scheduler" in files else [NO_SCHEDULE]
+    require_sane({"num_train_timesteps": noise.n_train}, path.name)
+    step = found.training_step if found.training_step is not None else step_in_name(path)
+    _write(out, config, state, noise, path.name)
+    assumed += [] if "scheduler" in files else more
+    record = _record(config, step, found.weights, assumed)
+    (out / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
+    if "scheduler" in files:
+        require_schedule(read_settings(files["scheduler"]))
+        shutil.copyfile(files["scheduler"], out / "scheduler" / "scheduler_config.json")
+
+
+def _content(files: Mapping[str, Path]) -> Any:
+    """What the weights file holds, or those that its index names; and an average's file beside."""
+    path = files["weights"]
+    content = read_shards(path) if is_index(path) else read_weights(path)
+    if "average" not in files:
+        return content
+    both = [content, read_weights(files["average"])]
+    keys = (*EMA_KEYS, *RAW_KEYS)
+    for i, held in enumerate(both):
+        if isinstance(held, Mapping):
+            both[i] = next((held[k] for k in keys if isinstance(held.get(k), Mapping)), held)
+    return {RAW_KEYS[0]: both[0], EMA_KEYS[0]: both[1]}
+
+
+def chosen_weights(
+    content: Any, name: str, weights: Weights, settings: Mapping[str, Any] | None = None
+) -> Found:
+    """Finds the weights in what a file holds: a state dict, a list of states, or named ones.
+
+    Args:
+        content: What it holds.
+        name: Of the file.
+        weights: Which to take where it has both.
+        settings: The configuration beside it, which names the weights of a list.
+
+    Raises:
+        ValueError: If there are none, or of several networks.
+    """
+    if not isinstance(content, Mapping) and average_list(content):
+        return _chosen(None, content, None, None, name, weights, settings)
+    if isinstance(content, (list, tuple)) and content:  # the official code's `states`
+        has_ema = len(content) >= N_STATES_WITH_EMA
+        ema = content[-1] if has_ema else None
+        step = content[3] if len(content) > 3 and isinstance(content[3], int) else None
+        return _chosen(content[0], ema, step, None, name, weights, settings)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{name} holds a {type(content).__name__}; it must hold a state dict")
+    ema, raw = _under_keys(content, EMA_KEYS, name), _under_keys(content, RAW_KEYS, name)
+    if ema is None and average_list(content):  # torch_ema's own state
+        ema = content
+    if ema is None and raw is None:  # keys of somebody's own
+        others = networks_by_key(content)
+        ema = _under_keys(content, tuple(k for k in others if EMA.search(k)), name)
+        raw = _under_keys(content, tuple(k for k in others if not EMA.search(k)), name)
+    steps = (content[key] for key in STEP_KEYS if isinstance(content.get(key), int))
+    if ema is None and raw is None:
+        return _chosen(content, None, None, None, name, weights, settings)
+    hparams = content.get("hparams", content.get("hyper_parameters"))
+    return _chosen(raw, ema, next(steps, None), hparams, name, weights, settings)
+
+
+def _under_keys(content: Mapping[str, Any], keys: tuple[str, ...], name: str) -> Any:
+    """The first of some keys that holds weights; of two U-Nets none is the right one."""
+    held = [content[k] for k in keys if isinstance(content.get(k), Mapping)]
+    held += [
+        content[k] for k in keys if k in EMA_KEYS and isinstance(content.get(k), (list, tuple))
+    ]
+    networks = [key for key in keys if prefixes_of(content.get(key))]
+    if len(networks) > 1:
+        shown = ", ".join(map(repr, networks))
+        raise ValueError(
+            f"{name} holds {len(networks)} networks, under {shown}; write the one that is meant "
+            "into a file of its own"
+        )
+    return content[networks[0]] if networks else next(iter(held), None)
+
+
+def step_in_name(path: Path) -> int | None:
+    """The step in the names that the official code (ckpt_5000.pth) and pytorch_diffusion
+    (model-790000.ckpt) give, which stands nowhere else."""
+    match = re.fullmatch(r"(?:ckpt_|model-)(\d{1,12})", path.stem)
+    return int(match[1]) if match else None
+
+
+def _chosen(
+    raw: Any, ema: Any, step: int | None, hparams: Any, name: str, weights: Weights,
+    settings: Mapping[str, Any] | None,
+) -> Found:  # fmt: skip
+    raw, ema = _inner(raw), _inner(ema)
+    if ema is None:  # Lightning keeps both under one key
+        raw, ema = split_networks(raw, name)
+    use_ema = ema is not None and (weights == "ema" or raw is None)
+    listed = average_list(ema) if use_ema else None
+    if listed is not None:
+        state = named(listed, _parameters(raw, listed, settings, name), name)
+    else:
+        state, _ = split_networks(ema if use_ema else raw, name)
+    tensors = require_tensors(state, name)
+    which: Weights | None = None
+    if ema is not None and raw is not None:
+        which = "ema" if use_ema else "raw"
+    return Found(tensors, which, step, hparams)
+
+
+def _inner(state: Any) -> Any:
+    for key in INNER_KEYS:
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    return state
+
+
+def _parameters(
+    raw: Any, listed: list[Tensor], settings: Mapping[str, Any] | None, name: str
+) -> Mapping[str, Tensor]:
+    """The parameters of a list of weights, by name: of the configuration, or, without one, of the
+    network that it is an average of."""
+    if settings is not None and "block_out_channels" in settings:
+        return dict(laid_out(UNet2DModel, settings, len(listed), name).named_parameters())
+    weights, _ = split_networks(raw, name)
+    if isinstance(weights, Mapping) and len(weights) == len(listed):
+        return weights
+    raise ValueError(
+        f"{name} holds averaged weights as a list, without names; the config.json of its network "
+        "must lie beside it"
+    )
+
+
+def _diffusers_config(
+    state: Mapping[str, Tensor], settings: dict[str, Any] | None, name: str
+) -> dict[str, Any]:
+    if any(key.startswith("model.diffusion_model.") for key in state):
+        raise ValueError(
+            f"{name} is a single file of latent diffusion; convert it once with diffusers' "
+            "StableDiffusionPipeline.from_single_file(file).save_pretrained(folder)"
+        )
+    if "conv_in.weight" not in state:
+        raise ValueError(
+            f"the weights in {name} have names of no known network, such as {next(iter(state))!r}; "
+            "known are diffusers', the official DDIM code's and the course's"
+        )
+    if settings is None:
+        raise ValueError(f"{name} has diffusers' names; its config.json must lie beside it")
+    kind = settings.get("_class_name", "UNet2DModel")
+    if kind not in ("UNet2DModel", CLASS_NAME):
+        raise ValueError(f"the configuration beside {name} is of a {kind}, not a UNet2DModel")
+    return settings
+
+
+def _write(
+    out: Path, config: dict[str, Any], state: dict[str, Tensor], noise: NoiseSpec, name: str
+) -> None:
+    """Saves the network of a config as a pipeline."""
+    if config.get("_class_name") == CLASS_NAME:
+        _write_wide(out, config, state, noise, name)
+        return
+    require_fit(UNet2DModel, config, state, name)
+    unet = UNet2DModel.from_config(config)
+    unet.load_state_dict(current_names(state))
+    save_pipeline(out, unet, noise, None)
+
+
+def _write_wide(
+    out: Path, config: dict[str, Any], state: dict[str, Tensor], noise: NoiseSpec, name: str
+) -> None:
+    """Saves what diffusers cannot open: no index says that it could."""
+    require_sane(config, name)
+    try:
+        unet = wide_time_unet(config)
+    except Exception as error:  # a configuration can be wrong in every way
+        raise ValueError(
+            f"the weights in {name} are of no known network: {first_line(error)}"
+        ) from error
+    require_same_weights(unet.state_dict(), state, name)
+    unet.load_state_dict(state, assign=True)
+    save_pipeline(out, unet, noise, None)
+    (out / "model_index.json").unlink()
+    (out / "unet" / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _record(
+    config: Mapping[str, Any], step: int | None, weights: Weights | None, assumed: list[str]
+) -> dict[str, Any]:
+    record: dict[str, Any] = {"training_step": step}
+    if config.get("_class_name") == CLASS_NAME and config.get("num_class_embeds"):
+        record["null_label"] = config["num_class_embeds"] - 1  # others may have no such label
+    if weights is not None:
+        record["weights"] = weights
+    if assumed:
+        record["assumed"] = assumed
+    return record

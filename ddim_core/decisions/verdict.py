@@ -1,0 +1,212 @@
+"""Did the new checkpoint get better: its grid against another checkpoint's, cell by cell.
+
+Both grids were drawn from the same seed in the same shards, so cell meets cell with the same x_T
+and the same noise, and their difference is tested as a paired one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ddim_core.decisions.compare import difference
+from ddim_core.decisions.row import cell_name
+from ddim_core.statistics.paired import holm, paired_difference
+
+LEVEL = 0.05
+Row = Mapping[str, Any]
+Call = Literal["better", "worse", "tied", "identical", "untested"]
+# What two rows must share for their distances to be comparable, and their noise to be shared.
+PROTOCOL = (
+    "extractor_digest", "reference_digest", "resize", "resolution", "n_images", "shard_size",
+    "seed", "dtype",
+)  # fmt: skip
+SETTING = ("steps", "variance", "eta", "spacing", "clip", "guidance_scale")
+
+
+@dataclass(frozen=True)
+class CellVerdict:
+    """One cell of two checkpoints.
+
+    Attributes:
+        new, baseline: The cell's row of either checkpoint, as in the table.
+        difference, low, high: FID of new minus FID of baseline with its 95 % interval; below 0 is
+            better. None where there are too few images for intervals.
+        p_value: Two-sided, of the paired difference lying within the margin; alone.
+        p_corrected: The same after Holm's correction over the grid's cells.
+        call: From p_corrected.
+    """
+
+    new: Row
+    baseline: Row
+    difference: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    p_corrected: float | None
+    call: Call
+
+    @property
+    def name(self) -> str:
+        return cell_name(self.new)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A checkpoint judged against another.
+
+    Attributes:
+        call: At the operating point: one test, its p-value uncorrected. `identical` by content.
+        point: The operating point; None if identical.
+        cells: Every cell that both grids have, in the new grid's order.
+        level: Of the tests.
+        margin: The largest difference of FID that does not count.
+    """
+
+    call: Call
+    point: CellVerdict | None
+    cells: tuple[CellVerdict, ...]
+    level: float = LEVEL
+    margin: float = 0.0
+
+
+IDENTICAL = Verdict("identical", None, ())
+
+
+def judge(
+    new: Sequence[Row],
+    baseline: Sequence[Row],
+    at: str = "",
+    level: float = LEVEL,
+    margin: float = 0.0,
+) -> Verdict:
+    """Judges a checkpoint's grid against another checkpoint's.
+
+    The operating point is the cell where both checkpoints together have the lowest FID: chosen by
+    the sum, the choice favours neither (the best cell of one of them alone was lucky there, and the
+    other would look worse than it is). Its test decides the verdict. The other cells' tests are
+    corrected for their number by Holm's procedure.
+
+    Args:
+        new, baseline: Rows of the table, each of one checkpoint; cells that only one has are left
+            out.
+        at: The operating point, `S` and eta, such as `20,0.5` or `20,sigma-hat`; empty chooses.
+        level: Probability of calling equal checkpoints different at the operating point.
+        margin: The largest difference of FID, either way, that counts as none.
+
+    Raises:
+        ValueError: If the protocols differ (which fields, is said), no cell is in both, the
+            operating point is not in the grids, or level or margin cannot be.
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level is {level}; it must lie between 0 and 1")
+    if not 0.0 <= margin < math.inf:
+        raise ValueError(f"margin is {margin}; it must be at least 0")
+    others = {_setting(row): row for row in baseline}
+    pairs = [(row, others[_setting(row)]) for row in new if _setting(row) in others]
+    if new and baseline:
+        require_same_protocol(new[0], baseline[0])
+    if not pairs:
+        raise ValueError("the two checkpoints have no cell in common; score both with one grid")
+    for ours, theirs in pairs:
+        require_same_protocol(ours, theirs)
+    cells = _cells(pairs, level, margin)
+    point = _chosen(cells, at)
+    p = point.p_value
+    return Verdict(_call(point.difference, p, level), point, tuple(cells), level, margin)
+
+
+def require_same_protocol(a: Row, b: Row) -> None:
+    """Makes sure that two rows' distances may be compared, and share their noise.
+
+    Raises:
+        ValueError: If they may not; it names every field that differs, with both values.
+    """
+    unlike = [f"{name} ({a.get(name)} and {b.get(name)})" for name in PROTOCOL
+              if a.get(name) != b.get(name)]  # fmt: skip
+    if list(a["group_sizes"]) != list(b["group_sizes"]):
+        unlike.append("group_sizes")
+    if unlike:
+        raise ValueError(
+            f"rows of different protocol cannot be compared: they differ in {', '.join(unlike)}"
+        )
+
+
+def names_cell(row: Row, text: str) -> bool:
+    """Tells whether `S` and eta, such as `20,0.5` or `20,sigma-hat`, name a row's cell."""
+    steps, _, line = (part.strip() for part in text.partition(","))
+    name = "sigma-hat" if row["variance"] == "sigma_hat" else f"{row['eta']:g}"
+    return steps == str(row["steps"]) and line == name
+
+
+def pareto(rows: Sequence[Row]) -> list[Row]:
+    """Returns the cells that no other beats at once in FID and in cost, the cheapest first.
+
+    Cost is network calls per image (column `nfe`); FID falls strictly along the front.
+    """
+    front: list[Row] = []
+    for row in sorted(rows, key=lambda row: (row["nfe"], row["fid"])):
+        if not front or row["fid"] < front[-1]["fid"]:
+            front.append(row)
+    return front
+
+
+def proven_steps(front: Sequence[Row], level: float = LEVEL) -> list[bool]:
+    """Tells for each cell of a front whether it beats the cheaper one before it, beyond chance.
+
+    Paired tests along the front, Holm over its steps; the first has nothing before it: True.
+    """
+    steps = list(zip(front[1:], front[:-1], strict=True))
+    if any(len(row["fid_leave_one_out"]) < 2 for row in front):
+        return [True] + [False] * len(steps) if front else []
+    p_values = holm([difference(dear, cheap).p_value for dear, cheap in steps]) if steps else []
+    return [True, *(p < level for p in p_values)] if front else []
+
+
+def _cells(pairs: Sequence[tuple[Row, Row]], level: float, margin: float) -> list[CellVerdict]:
+    if any(len(row["fid_leave_one_out"]) < 2 for pair in pairs for row in pair):
+        return [
+            CellVerdict(new, old, None, None, None, None, None, "untested") for new, old in pairs
+        ]
+    tests = [difference(new, old) for new, old in pairs]
+    p_values = [_beyond(new, old, margin) for new, old in pairs]
+    return [
+        CellVerdict(new, old, t.value, t.low, t.high, p, q, _call(t.value, q, level))
+        for (new, old), t, p, q in zip(pairs, tests, p_values, holm(p_values), strict=True)
+    ]
+
+
+def _beyond(new: Row, old: Row, margin: float) -> float:
+    """The p-value of a difference no larger than the margin."""
+    value = new["fid"] - old["fid"]
+    if margin and abs(value) <= margin:
+        return 1.0
+    shift = math.copysign(margin, value)
+    shifted = [loo - shift for loo in new["fid_leave_one_out"]]
+    return paired_difference(
+        shifted, old["fid_leave_one_out"], new["fid"] - shift, old["fid"], new["group_sizes"]
+    ).p_value
+
+
+def _call(value: float | None, p_value: float | None, level: float) -> Call:
+    if value is None or p_value is None:
+        return "untested"
+    if p_value >= level:
+        return "tied"
+    return "worse" if value > 0 else "better"
+
+
+def _chosen(cells: Sequence[CellVerdict], at: str) -> CellVerdict:
+    if not at:
+        return min(cells, key=lambda cell: cell.new["fid"] + cell.baseline["fid"])
+    for cell in cells:
+        if names_cell(cell.new, at):
+            return cell
+    there = "; ".join(f"{cell.new['steps']},{cell.new['eta']:g}" for cell in cells)
+    raise ValueError(f"there is no cell {at!r} (S and eta) in both grids; there are {there}")
+
+
+def _setting(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in SETTING)

@@ -1,0 +1,229 @@
+"""A small classifier of the data set's own labels; its last convolution is a feature space."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ddim_core.diffusion.specs import ClassifierSpec
+from ddim_core.features.extractor import FeatureRecord, require_images
+from ddim_core.images.image_set import ImageSet
+from ddim_core.images.pixels import from_uint8
+from ddim_core.networks.batches import in_fixed_batches
+from ddim_core.networks.building import LOADING, seeded_weights
+
+BATCH = 64
+DROPOUT = 0.2
+WEIGHT_DECAY = 0.01
+LABEL_SMOOTHING = 0.05
+HEADER = "classifier"
+LAYOUT = torch.channels_last
+
+
+class ClassifierNet(nn.Module):
+    """A small convolutional classifier for square images of any size.
+
+    Images are halved until they are at most 8 pixels wide; group norms keep an image's result
+    free of its batch. As in the Inception of FID, the features are the pooled output of the last
+    convolution, before the linear layer: here the means over the four quarters of the image.
+
+    Args:
+        resolution, channels: Shape of the images.
+        width: Channels of the first convolution, a multiple of 8; there are 16 times as many
+            features.
+        n_classes: Number of logits.
+    """
+
+    def __init__(self, resolution: int, channels: int, width: int, n_classes: int) -> None:
+        super().__init__()
+        layers = _convolution(channels, width)
+        for _ in range(max(0, math.ceil(math.log2(resolution / 8)))):
+            layers += [nn.MaxPool2d(2, ceil_mode=True), *_convolution(width, width)]
+        layers += [*_convolution(width, 2 * width), nn.MaxPool2d(2, ceil_mode=True)]
+        layers += [*_convolution(2 * width, 4 * width), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(16 * width, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps float images [n, c, h, w] in [-1, 1] to logits [n, n_classes]."""
+        return self.head(self.features(x))
+
+
+def _convolution(n_in: int, n_out: int) -> list[nn.Module]:
+    return [nn.Conv2d(n_in, n_out, 3, padding=1), nn.GroupNorm(8, n_out), nn.SiLU()]
+
+
+class ClassifierFeatures:
+    """The pooled last convolution of a small classifier trained on the data set's own labels.
+
+    Args:
+        network: The trained network.
+        about: What was trained on what, and how well: `resolution`, `channels`, `n_classes`, the
+            fields of its spec, and `test_accuracy` (share of held-out images it gets right).
+    """
+
+    name = "classifier"
+    has_classes = True
+
+    def __init__(self, network: ClassifierNet, about: dict[str, Any]) -> None:
+        self.network = network.eval().requires_grad_(False).to(memory_format=LAYOUT)
+        self.about = about
+        self.shape = (about["resolution"], about["resolution"], about["channels"])
+        self.channels = int(about["channels"])
+        self.dim = 16 * int(about["width"])
+        self.record = FeatureRecord(
+            self.name, hashlib.sha256(self.to_bytes()).hexdigest(), "pooled last convolution",
+            "none", "none", "none", "v / 127.5 - 1", "ddim-flows",
+        )  # fmt: skip
+        self.digest = self.record.digest
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Maps uint8 [n, h, w, c] to float32 [n, d]."""
+        require_images(images, self.shape)
+        return in_fixed_batches(self.network.features, BATCH, _floats(images)).numpy()
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Maps uint8 [n, h, w, c] to the logits of the classes, float32 [n, n_classes]."""
+        require_images(images, self.shape)
+        return in_fixed_batches(self.network, BATCH, _floats(images)).numpy()
+
+    def class_scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Maps its features [n, d] to the logits of the classes [n, n_classes], in float64."""
+        head = self.network.head
+        weight, bias = head.weight.double().numpy(), head.bias.double().numpy()
+        return features.astype(np.float64) @ weight.T + bias
+
+    def accuracy(self, images: ImageSet) -> float:
+        """The share of labelled images that it classifies rightly, in [0, 1]."""
+        return float((self.logits(images.images).argmax(axis=1) == _labels(images)).mean())
+
+    def to_bytes(self) -> bytes:
+        """The content of a safetensors file; what it is about is JSON in the file's header.
+
+        The header holds one entry only, because safetensors does not order several.
+        """
+        tensors = {k: v.contiguous() for k, v in self.network.state_dict().items()}
+        return safetensors.torch.save(tensors, {HEADER: json.dumps(self.about, sort_keys=True)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ClassifierFeatures:
+        """Reads what `to_bytes` made.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        about = _about(data)
+        with LOADING:
+            network = _network(about)
+        network.load_state_dict(safetensors.torch.load(data))
+        return cls(network, about)
+
+
+def train_classifier(spec: ClassifierSpec, train: ImageSet, test: ImageSet) -> ClassifierFeatures:
+    """Trains the classifier on labelled images; every draw follows from the spec's seed.
+
+    Adam with a linear fall of the learning rate; images are shifted at random by up to
+    `spec.shift` pixels, edges repeated.
+
+    Args:
+        spec: How it is trained.
+        train: Labelled images to train on.
+        test: Held-out labelled images, for the recorded accuracy alone.
+
+    Raises:
+        ValueError: If a set has no labels, or the sets differ in shape.
+    """
+    labels = torch.from_numpy(_labels(train))
+    _labels(test)
+    require_images(test.images, train.images.shape[1:])
+    resolution, channels = train.images.shape[2:]
+    about: dict[str, Any] = asdict(spec) | {
+        "resolution": resolution,
+        "channels": channels,
+        "n_classes": int(labels.max()) + 1,
+    }
+    stream = torch.Generator().manual_seed(spec.seed)
+    with seeded_weights(spec.seed):
+        network = _network(about).train()
+    _fit(network, spec, from_uint8(train.images), labels, stream)
+    about["test_accuracy"] = ClassifierFeatures(network, about).accuracy(test)
+    return ClassifierFeatures(network, about)
+
+
+def _fit(
+    network: ClassifierNet,
+    spec: ClassifierSpec,
+    pixels: Tensor,
+    labels: Tensor,
+    stream: torch.Generator,
+) -> None:
+    network.to(memory_format=LAYOUT)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=spec.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
+    )
+    for step in range(spec.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = spec.learning_rate * (1.0 - step / spec.steps)
+        rows = torch.randint(0, len(pixels), (spec.batch_size,), generator=stream)
+        x = _shifted(pixels[rows], spec.shift, stream)
+        features = network.features(x.contiguous(memory_format=LAYOUT))
+        # Dropout by hand: torch's own draws from the global stream, which threads share.
+        kept = torch.rand(features.shape, generator=stream) >= DROPOUT
+        loss = nn.functional.cross_entropy(
+            network.head(features * kept / (1.0 - DROPOUT)),
+            labels[rows],
+            label_smoothing=LABEL_SMOOTHING,
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def _shifted(x: Tensor, shift: int, stream: torch.Generator) -> Tensor:
+    """Moves every image [n, c, h, w] by its own whole number of pixels, edges repeated."""
+    n, _, height, width = x.shape
+    padded = nn.functional.pad(x, (shift,) * 4, mode="replicate")
+    offsets = torch.randint(0, 2 * shift + 1, (2, n, 1), generator=stream)
+    rows = (torch.arange(height) + offsets[0])[:, :, None]
+    columns = (torch.arange(width) + offsets[1])[:, None, :]
+    return padded.permute(0, 2, 3, 1)[torch.arange(n)[:, None, None], rows, columns].permute(
+        0, 3, 1, 2
+    )
+
+
+def _network(about: dict[str, Any]) -> ClassifierNet:
+    keys = ("resolution", "channels", "width", "n_classes")
+    return ClassifierNet(*(about[key] for key in keys))
+
+
+def _about(data: bytes) -> dict[str, Any]:
+    """Reads our entry of a safetensors header: 8 bytes of length, then JSON."""
+    length = int.from_bytes(data[:8], "little")
+    try:
+        return json.loads(json.loads(data[8 : 8 + length])["__metadata__"][HEADER])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{len(data)} bytes are no stored classifier; they must come from to_bytes"
+        ) from error
+
+
+def _floats(images: NDArray[np.uint8]) -> Tensor:
+    return from_uint8(images).contiguous(memory_format=LAYOUT)
+
+
+def _labels(images: ImageSet) -> NDArray[np.int64]:
+    if images.labels is None:
+        raise ValueError(
+            f"{images.name} {images.split} has no labels, which a classifier needs; choose other "
+            "features"
+        )
+    return images.labels

@@ -1,0 +1,173 @@
+"""Feature extractors by name: the resize is part of it.
+
+A network is imported when it is opened, so that a wrong name is refused without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddim_core.diffusion.specs import RESIZES, require_choice
+from ddim_core.features.model_folder import local_inception_weights, model_folder
+
+if TYPE_CHECKING:
+    from ddim_core.features.network import NetworkFeatures
+
+CLIP_HUB_ID = "openai/clip-vit-base-patch32"
+DINOV2_HUB_ID = "facebook/dinov2-base"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A pretrained extractor: how it is opened, its usual resize, and its weights' usual place.
+
+    Attributes:
+        open: Takes the weights' place (a file, a folder or a hub id) and the resize.
+        resize: The usual one.
+        hub_id: Where its weights are when none are given; None if torch-fidelity knows, or nobody.
+        folder: Whether its weights are a transformers folder rather than a file.
+    """
+
+    open: Callable[[str, str], NetworkFeatures]
+    resize: str
+    hub_id: str | None = None
+    folder: bool = False
+
+
+def _inception(place: str, resize: str) -> NetworkFeatures:
+    from ddim_core.features.inception import InceptionFeatures
+
+    return InceptionFeatures(place, resize)
+
+
+def _afhq(place: str, resize: str) -> NetworkFeatures:
+    from ddim_core.features.torchvision_inception import AfhqInceptionFeatures
+
+    return AfhqInceptionFeatures(place, resize)
+
+
+def _clip(place: str, resize: str) -> NetworkFeatures:
+    from ddim_core.features.clip_dino import ClipFeatures
+
+    return ClipFeatures(place, resize)
+
+
+def _dinov2(place: str, resize: str) -> NetworkFeatures:
+    from ddim_core.features.clip_dino import Dinov2Features
+
+    return Dinov2Features(place, resize)
+
+
+PRETRAINED = {
+    "inception-v3": Pretrained(_inception, "tf1"),
+    "afhq-inception": Pretrained(_afhq, "torch"),
+    "clip-vit-b-32": Pretrained(_clip, "clean", CLIP_HUB_ID, folder=True),
+    "dinov2-vit-b-14": Pretrained(_dinov2, "clean", DINOV2_HUB_ID, folder=True),
+}
+FEW_PIXELS = 32 * 32 * 3
+EXTRACTORS = ("classifier", "pixels", *PRETRAINED)
+
+
+@dataclass(frozen=True)
+class ExtractorChoice:
+    """An extractor as a user names it.
+
+    Attributes:
+        name: One of `EXTRACTORS`, on construction also with the resize behind it, such as
+            `inception-v3-clean`.
+        weights: File, folder or hub id of a pretrained one; empty takes the usual place.
+        resize: `tf1`, `clean` or `torch` for a pretrained one, empty for its usual one; `none` for
+            the others, which see images as they are.
+
+    Raises:
+        ValueError: If there is no such extractor, it has no such resize, or its weights are
+            nowhere.
+    """
+
+    name: str
+    weights: str = ""
+    resize: str = ""
+
+    def __post_init__(self) -> None:
+        for resize in RESIZES:
+            if self.name.removesuffix(f"-{resize}") in PRETRAINED and self.name not in PRETRAINED:
+                if self.resize not in ("", resize):
+                    raise ValueError(f"features is {self.name!r}, but resize is {self.resize!r}")
+                object.__setattr__(self, "name", self.name.removesuffix(f"-{resize}"))
+                object.__setattr__(self, "resize", resize)
+        require_choice("features", self.name, EXTRACTORS)
+        if self.name not in PRETRAINED:
+            if self.resize not in ("", "none"):
+                raise ValueError(
+                    f"resize is {self.resize!r}, but {self.name} features see images as they are; "
+                    f"it is for {', '.join(PRETRAINED)}"
+                )
+            object.__setattr__(self, "resize", "none")
+            return
+        object.__setattr__(self, "resize", self.resize or PRETRAINED[self.name].resize)
+        require_choice("resize", self.resize, RESIZES)
+        self._check_weights()
+
+    @property
+    def label(self) -> str:
+        """The name with its resize."""
+        return self.name if self.resize == "none" else f"{self.name}-{self.resize}"
+
+    def _check_weights(self) -> None:
+        known = PRETRAINED[self.name]
+        if self.name == "afhq-inception" and not self.weights:
+            raise ValueError(
+                "afhq-inception needs feature_weights: a file with the state dict of a "
+                "torchvision Inception"
+            )
+        if self.weights and not known.folder and not Path(self.weights).is_file():
+            raise ValueError(f"there is no file of feature_weights {self.weights!r}")
+        if known.folder and Path(self.weights).is_file():
+            raise ValueError(
+                f"feature_weights {self.weights!r} is a file; {self.name} takes a transformers "
+                "folder or a hub id"
+            )
+
+
+def open_extractor(choice: ExtractorChoice) -> NetworkFeatures:
+    """Opens a pretrained extractor.
+
+    Raises:
+        ValueError: If its weights cannot be had or are something else, or it is not pretrained.
+    """
+    if choice.name not in PRETRAINED:
+        raise ValueError(f"{choice.name} features are not pretrained; they come from the images")
+    known = PRETRAINED[choice.name]
+    return known.open(choice.weights or known.hub_id or "", choice.resize)
+
+
+def every_choice(own: ExtractorChoice, n_values: int) -> list[ExtractorChoice]:
+    """Returns every protocol that can be had without a download.
+
+    These are the own extractor and the others whose usual weights are on this machine, each with
+    every resize; and pixels, where an image has at most 32x32x3 values, so that it costs seconds.
+
+    Args:
+        own: The extractor that was asked for, with its weights.
+        n_values: Height x width x channels of an image.
+    """
+    others = [ExtractorChoice(name) for name in at_hand() if name != own.name]
+    pretrained = [choice for choice in (own, *others) if choice.name in PRETRAINED]
+    resized = [replace(choice, resize=how) for choice in pretrained for how in RESIZES]
+    return resized + [ExtractorChoice("pixels")] * (n_values <= FEW_PIXELS)
+
+
+def at_hand() -> list[str]:
+    """Names the pretrained extractors whose usual weights are on this machine already."""
+    found = ["inception-v3"] if local_inception_weights() else []
+    for name, known in PRETRAINED.items():
+        if known.hub_id:
+            try:
+                model_folder(known.hub_id, name, local_only=True)
+            except ValueError:
+                continue
+            found.append(name)
+    return found

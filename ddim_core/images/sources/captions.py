@@ -1,0 +1,159 @@
+"""Captions beside images: `metadata.jsonl`, `.csv` or `.parquet`, as `datasets` reads them in its
+imagefolder, and text files with an image's own name, as sd-scripts has them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ddim_core.common.plain_files import MOST_FILES, MOST_TEXT
+from ddim_core.common.printable import printable
+from ddim_core.safe_files.texts import lines_of, text_of
+
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")  # the first in a folder is read
+CAPTION_KEYS = ("text", "caption", "prompt")
+SIDECARS = (".txt", ".caption")
+FILE_NAME = "file_name"
+ROWS_AT_ONCE, PIECE = 4096, 2**26  # of a table: rows, and bytes claimed for them
+
+
+def caption_of(entry: Mapping[str, Any], where: str) -> str | None:
+    """Returns the first of `text`, `caption` and `prompt` that is there and not null.
+
+    Raises:
+        ValueError: If it is no text.
+    """
+    text = next((entry[key] for key in CAPTION_KEYS if entry.get(key) is not None), None)
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise ValueError(f"{where} must have texts as file_name and caption, not {text!r:.50}")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"{where} has a caption with half of a surrogate pair; it must be text")
+    return text
+
+
+def listed_captions(
+    listing: PurePosixPath, data: bytes, images: Collection[PurePosixPath]
+) -> dict[PurePosixPath, str | None]:
+    """Reads one file of metadata: the caption of each image that it names, None where it has none.
+
+    Args:
+        listing: Its name; the file names in it are relative to its folder.
+        data: Its bytes.
+        images: All images that there are.
+
+    Raises:
+        ValueError: If it cannot be read, or names an image that is not there or one twice.
+    """
+    shown = printable(listing.as_posix())
+    found: dict[PurePosixPath, str | None] = {}
+    for where, entry in _entries(listing.suffix, data, shown):
+        name = _file_name(entry)
+        if name is None or name not in entry:
+            columns = ", ".join(printable(str(key)) for key in entry)
+            raise ValueError(f"{where} has no file_name; it has {columns or 'nothing'}")
+        if not isinstance(entry[name], str):
+            raise ValueError(f"{where} must have texts as file_name and caption")
+        image = _found(listing.parent, entry[name], images)
+        if image is None:
+            raise ValueError(
+                f"{where} names {printable(entry[name])!r}, which is not there as an image; every "
+                "caption needs its image"
+            )
+        if image in found:
+            raise ValueError(
+                f"{where} names {printable(entry[name])} a second time; every image has one caption"
+            )
+        found[image] = caption_of(entry, where)
+    return found
+
+
+def sidecar_text(data: bytes, name: str) -> str:
+    r"""Returns the caption that a text file holds, without white space around it; `\r\n` in it is
+    `\n`."""
+    return text_of(data, name).replace("\r\n", "\n").replace("\r", "\n").strip()
+
+
+def _found(
+    folder: PurePosixPath, name: str, images: Collection[PurePosixPath]
+) -> PurePosixPath | None:
+    """The image of a name, which may be written with Windows' separators."""
+    places = (folder / name, folder / name.replace("\\", "/"))
+    return next((place for place in places if place in images), None)
+
+
+def _file_name(entry: Mapping[str, Any]) -> str | None:
+    """The column of file names: `file_name`, or the only one that ends so, or the image's."""
+    ending = [key for key in entry if isinstance(key, str) and key.endswith(f"_{FILE_NAME}")]
+    for name in (FILE_NAME, f"image_{FILE_NAME}"):
+        if name in entry:
+            return name
+    return ending[0] if len(ending) == 1 else None
+
+
+def _entries(suffix: str, data: bytes, shown: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if suffix == ".jsonl":
+        return _json_entries(data, shown)
+    return _csv_entries(data, shown) if suffix == ".csv" else _parquet_entries(data, shown)
+
+
+def _json_entries(data: bytes, shown: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for number, line in enumerate(lines_of(text_of(data, shown), shown), start=1):
+        if not line.strip():
+            continue
+        where = f"line {number} of {shown}"
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{where} is no JSON object with a file_name") from error
+        if not isinstance(entry, dict) or _file_name(entry) is None:
+            raise ValueError(f"{where} is no JSON object with a file_name")
+        yield where, entry
+
+
+def _csv_entries(data: bytes, shown: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All values are text as they stand (`NA` and `007` too); an empty one is null."""
+    reader = csv.DictReader(io.StringIO(text_of(data, shown), newline=""), strict=True)
+    try:
+        for row in reader:
+            where = f"line {reader.line_num} of {shown}"
+            if None in row:
+                raise ValueError(
+                    f"{where} has more fields than the first line; text with commas needs quotes"
+                )
+            yield where, {key: value or None for key, value in row.items()}
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num} of {shown} is no CSV: {error}") from error
+
+
+def _parquet_entries(data: bytes, shown: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            names = file.schema_arrow.names
+            wanted = [n for n in names if n in CAPTION_KEYS or n.endswith(FILE_NAME)]
+            groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+            claimed = max((group.total_byte_size for group in groups), default=0)
+            rows = max(1, min(ROWS_AT_ONCE, PIECE // max(1, claimed)))
+            if file.metadata.num_rows > MOST_FILES:
+                raise ValueError(f"it has over {MOST_FILES} rows")
+            number = size = 0
+            for batch in file.iter_batches(batch_size=rows, columns=wanted):
+                size += batch.nbytes
+                if size > MOST_TEXT:
+                    raise ValueError(f"it unpacks to over {MOST_TEXT} bytes")
+                batch.validate(full=True)
+                for entry in batch.to_pylist():
+                    yield f"row {number} of {shown}", entry
+                    number += 1
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{shown} cannot be read as a table: {reason}") from error

@@ -1,0 +1,87 @@
+"""One Parquet or Arrow file read whole, unless it unpacks to more than its length justifies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ddim_core.common.plain_files import open_regular
+from ddim_core.common.printable import printable
+from ddim_core.safe_files.parquet_pages import page_claims
+
+ROWS_AT_ONCE = 256
+MAX_BYTES = 2**36  # unpacked; a Parquet file of a kilobyte can claim any number of them
+LEAST_LIMIT, MOST_UNPACKED = 2**28, 100  # bytes, and times the length of a file
+LEAST_VALUE = 4  # bytes that one value takes at least, where it is not a truth
+PIECE = 2**28  # bytes unpacked at once
+ARROW_STREAM = b"\xff\xff\xff\xff"  # how every such stream begins
+
+
+def sound(path: Path, read: Callable[[Path], Any]) -> Any:
+    """Reads a table; raises ValueError, with the file's name, if it is damaged or lies."""
+    try:
+        return read(path)
+    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{printable(path.name)} cannot be read as a table: {reason}") from error
+
+
+def schema_of(path: Path) -> pa.Schema:
+    """Returns the columns of a Parquet or Arrow file."""
+    return pq.read_schema(path) if path.suffix.lower() == ".parquet" else table_of(path).schema
+
+
+def table_of(path: Path) -> pa.Table:
+    """Returns the whole table of a Parquet or Arrow file, once its claims fit its length."""
+    if path.suffix.lower() == ".parquet":
+        claimed = pq.read_metadata(path)
+        size = sum(claimed.row_group(i).total_byte_size for i in range(claimed.num_row_groups))
+        if size > MAX_BYTES:
+            raise ValueError(f"it unpacks to {size} bytes; at most {MAX_BYTES} are read")
+        claims = page_claims(path)
+        _within_limit(path, iter([max(claims.n_bytes, LEAST_VALUE * claims.n_values)]))
+        _within_limit(path, _parquet_pieces(path, claims.largest))
+        table = pq.read_table(path, page_checksum_verification=True)
+    else:
+        with open_regular(path) as file:
+            streamed = file.read(len(ARROW_STREAM)) == ARROW_STREAM
+            file.seek(0)
+            reader = (pa.ipc.open_stream if streamed else pa.ipc.open_file)(file)
+            batches = _within_limit(path, _arrow_batches(reader))
+        table = pa.Table.from_batches(batches, reader.schema)
+    table.validate(full=True)
+    return table
+
+
+def _parquet_pieces(path: Path, largest: int) -> Iterator[int]:
+    """The sizes of a Parquet file's rows, unpacked piece by piece: one value may stand for any
+    number of rows, a file of 600 bytes for gigabytes, and what it claims counts the value once."""
+    with pq.ParquetFile(path) as file:
+        rows = max(1, min(ROWS_AT_ONCE, PIECE // max(1, largest)))
+        yield from (batch.nbytes for batch in file.iter_batches(batch_size=rows))
+
+
+def _arrow_batches(reader: Any) -> Iterator[pa.RecordBatch]:
+    if isinstance(reader, pa.RecordBatchFileReader):
+        yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
+    else:
+        yield from reader
+
+
+def _within_limit(path: Path, pieces: Iterator[Any]) -> list[Any]:
+    """Takes pieces, or sizes of pieces, until they are too many bytes for the file's length."""
+    most = max(LEAST_LIMIT, MOST_UNPACKED * path.stat().st_size)
+    taken, size = [], 0
+    for piece in pieces:
+        size += piece if isinstance(piece, int) else piece.nbytes
+        if size > most:
+            raise ValueError(
+                f"it unpacks to more than {most} bytes from {path.stat().st_size}; at most "
+                f"{MOST_UNPACKED} times its length are read"
+            )
+        taken.append(piece)
+    return taken

@@ -1,0 +1,126 @@
+"""Training images to latents, once: sizes, cuts, mirrors, and the autoencoder's moments."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as images
+
+from ddim_core.lora.data import Captioned, decode
+from ddim_core.lora.specs import LatentSpec
+from ddim_core.text2image.base_folder import load_vae
+
+LARGEST_ASPECT = 2.0
+Size = tuple[int, int]
+
+
+def encode_latents(
+    base: Path, items: list[Captioned], spec: LatentSpec, step: int
+) -> dict[str, NDArray[np.float32]]:
+    """Encodes every image in each of its variants (cuts, each plain and mirrored).
+
+    Moments are kept, not samples: training draws z = (mean + std n) scaling_factor anew at each
+    visit, as diffusers' scripts do.
+
+    Args:
+        base: The base's folder; its autoencoder is used.
+        items: The images.
+        spec: How they are cut.
+        step: What height and width must be multiples of, from `lora_base.size_step`.
+
+    Returns:
+        `moments/<i>` float32 [variants, 2 c, h, w]: mean and log variance of image i; `sizes/<i>`
+        float32 [variants, 6]: height and width of the original, top and left of the cut, height
+        and width of the cut, in pixels, which SDXL is told; `scaling_factor` [1].
+
+    Raises:
+        ValueError: If the resolution does not fit the base, or an image cannot be read.
+    """
+    sizes = bucket_sizes(spec, step)
+    vae = load_vae(base)
+    arrays = {"scaling_factor": np.array([vae.config.scaling_factor], dtype=np.float32)}
+    for index, item in enumerate(items):
+        image = decode(item.data, item.name)
+        size = nearest_size(image.size, sizes)
+        variants = _variants(image, size, spec, index)
+        arrays[f"moments/{index:06d}"] = np.stack([_moments(vae, cut) for cut, _ in variants])
+        arrays[f"sizes/{index:06d}"] = np.array([told for _, told in variants], dtype=np.float32)
+    return arrays
+
+
+def bucket_sizes(spec: LatentSpec, step: int) -> list[Size]:
+    """Returns the sizes (width, height) that images may be cut to, the square first.
+
+    With buckets these are all multiples of `step` whose area is at most resolution^2, as large as
+    they can be, and whose sides differ at most by a factor of 2 (the rule of sd-scripts).
+
+    Raises:
+        ValueError: If the resolution is no multiple of `step`.
+    """
+    side = spec.resolution
+    if side % step:
+        low = side // step * step
+        near = " or ".join(str(x) for x in (low, low + step) if x)
+        raise ValueError(f"resolution is {side}; this base needs a multiple of {step}: {near}")
+    if not spec.buckets:
+        return [(side, side)]
+    widths = range(step, int(side * math.sqrt(LARGEST_ASPECT)) + 1, step)
+    pairs = ((width, side * side // width // step * step) for width in widths)
+    wide = [(w, h) for w, h in pairs if h and max(w / h, h / w) <= LARGEST_ASPECT]
+    return list(dict.fromkeys([(side, side), *wide, *((h, w) for w, h in wide)]))
+
+
+def nearest_size(size: Size, sizes: list[Size]) -> Size:
+    """Returns the bucket whose aspect ratio is nearest to an image's; of equals the first."""
+    aspect = math.log(size[0] / size[1])
+    return min(sizes, key=lambda bucket: abs(math.log(bucket[0] / bucket[1]) - aspect))
+
+
+def _variants(
+    image: Image.Image, size: Size, spec: LatentSpec, index: int
+) -> list[tuple[Image.Image, list[int]]]:
+    """The cuts of an image, each followed by its mirror image where asked; what SDXL is told."""
+    resized = _cover(image, size)
+    width, height = size
+    stream = np.random.default_rng([spec.seed, index])
+    found = []
+    for _ in range(max(1, spec.crops)):
+        if spec.crops:
+            top = int(stream.integers(0, resized.height - height + 1))
+            left = int(stream.integers(0, resized.width - width + 1))
+        else:
+            top = int(round((resized.height - height) / 2.0))
+            left = int(round((resized.width - width) / 2.0))
+        part = images.crop(resized, top, left, height, width)
+        told = [image.height, image.width, top, left, height, width]
+        found.append((part, told))
+        if spec.flip:
+            mirrored_left = resized.width - width - left
+            found.append((images.hflip(part), [*told[:3], mirrored_left, *told[4:]]))
+    return found
+
+
+def _cover(image: Image.Image, size: Size) -> Image.Image:
+    """Resizes the image to cover the size, one side exactly (Lanczos, as diffusers' scripts)."""
+    width, height = size
+    if width / image.width >= height / image.height:
+        new = (width, max(height, int(width * image.height / image.width)))
+    else:
+        new = (max(width, int(height * image.width / image.height)), height)
+    if new == image.size:
+        return image
+    return images.resize(image, [new[1], new[0]], InterpolationMode.LANCZOS)
+
+
+def _moments(vae: AutoencoderKL, image: Image.Image) -> NDArray[np.float32]:
+    pixels = images.normalize(images.to_tensor(image), [0.5], [0.5])[None]
+    with torch.inference_mode():
+        moments = vae.encode(pixels).latent_dist.parameters[0]
+    return moments.float().numpy()

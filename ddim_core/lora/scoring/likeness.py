@@ -1,0 +1,117 @@
+"""Similarities known by name, CLIP-T, CLIP-I and DINO, and thumbnails where neither is given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+from ddim_core.networks.building import LOADING
+
+BATCH = 32
+
+
+class ThumbnailFeatures:
+    """The colours of an image averaged to 8 x 8: tells layouts and palettes apart, and little else.
+
+    What is left where no trained extractor is given.
+    """
+
+    name = "thumbnail"
+    dim = 3 * 8 * 8
+    digest = hashlib.sha256(b"8 x 8 area averages / 255").hexdigest()
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Maps uint8 [n, h, w, 3] to float32 [n, 192] in [0, 1]."""
+        small = [Image.fromarray(x).resize((8, 8), Image.Resampling.BOX) for x in images]
+        return np.stack([np.asarray(x, dtype=np.float32).ravel() / 255.0 for x in small])
+
+
+class ClipModel:
+    """A CLIP model: cosines of its vectors are CLIP-T (picture and prompt) and CLIP-I.
+
+    Source: Radford et al. 2021 (arXiv:2103.00020); Ruiz et al. 2022 (arXiv:2208.12242).
+
+    Args:
+        folder: With config, weights, image processor and tokenizer.
+
+    Raises:
+        ValueError: If it is no such folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.model, self.processor = _open(folder, "clip")
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+    def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Maps uint8 [n, h, w, 3] to unit vectors, float32 [n, d]."""
+        return _in_batches(
+            images, self.processor, lambda x: self.model.get_image_features(pixel_values=x)
+        )
+
+    def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Maps texts to unit vectors, float32 [n, d]; words beyond the model's length are cut."""
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        with torch.inference_mode():
+            return _unit(self.model.get_text_features(**tokens))
+
+
+class DinoModel:
+    """A DINO or DINOv2 model: the vector of its class token.
+
+    Source: Caron et al. 2021 (arXiv:2104.14294); Oquab et al. 2023 (arXiv:2304.07193).
+
+    Args:
+        folder: With config, weights and image processor.
+
+    Raises:
+        ValueError: If it is no such folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.model, self.processor = _open(folder, "vit", "dinov2")
+
+    def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Maps uint8 [n, h, w, 3] to unit vectors, float32 [n, d]."""
+        return _in_batches(
+            images, self.processor, lambda x: self.model(pixel_values=x).last_hidden_state[:, 0]
+        )
+
+
+def _open(folder: Path, *kinds: str) -> tuple[Any, Any]:
+    config = folder / "config.json"
+    kind = json.loads(config.read_text("utf-8")).get("model_type") if config.is_file() else None
+    if kind not in kinds:
+        raise ValueError(
+            f"{folder} holds a model of type {kind!r}; it must be a folder of {' or '.join(kinds)}"
+        )
+    try:
+        with LOADING:
+            model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} cannot be opened: {error}") from error
+    return model.eval().requires_grad_(False), processor
+
+
+def _in_batches(images: NDArray[np.uint8], processor: Any, model: Any) -> NDArray[np.float32]:
+    parts = []
+    for begin in range(0, len(images), BATCH):
+        batch = [Image.fromarray(image) for image in images[begin : begin + BATCH]]
+        with torch.inference_mode():
+            parts.append(_unit(model(processor(images=batch, return_tensors="pt").pixel_values)))
+    return np.concatenate(parts)
+
+
+def _unit(given: Any) -> NDArray[np.float32]:
+    vectors: Tensor = getattr(given, "pooler_output", given)
+    return torch.nn.functional.normalize(vectors.float(), dim=-1).numpy()

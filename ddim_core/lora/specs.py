@@ -1,0 +1,208 @@
+"""Frozen records that say how a LoRA is trained; one record for each thing that is cached apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ddim_core.common.declared import settle
+from ddim_core.diffusion.specs import require_at_least, settle_types
+
+RateSchedule = Literal[
+    "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
+]
+Precision = Literal["no", "fp16", "bf16"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """How training images become latents.
+
+    Attributes:
+        resolution: Side in pixels of the square, or of the square of equal area, that images are
+            cut to.
+        buckets: Keep each image's shape: cut it to the nearest of the sizes of about
+            resolution^2 pixels, instead of to a square.
+        flip: Half of the time an image is mirrored; wrong for letters and faces.
+        crops: 0 cuts out the centre; k > 0 makes k random cuts of each image, of which training
+            takes one at each visit.
+        seed: Keys the random cuts.
+    """
+
+    resolution: int = 512
+    buckets: bool = False
+    flip: bool = False
+    crops: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_at_least("resolution", self.resolution, 1)
+        require_at_least("crops", self.crops, 0)
+        require_at_least("seed", self.seed, 0)
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    """The LoRA and its training; with base and data it decides the weights.
+
+        W' = W + s B A,  s = alpha / rank, or alpha / sqrt(rank) with rslora
+
+    Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1; defaults as in diffusers' scripts.
+
+    Raises:
+        ValueError: For the first setting that cannot be, with its value.
+    """
+
+    rank: Annotated[int, Field(ge=1, description="Rows of A and columns of B.")] = 4
+    alpha: Annotated[
+        Positive | None, Field(description="The scaling is alpha / rank; empty is the rank.")
+    ] = None
+    dropout: Annotated[Share, Field(description="Share of A's inputs set to 0 in training.")] = 0.0
+    targets: Annotated[
+        tuple[str, ...],
+        Field(
+            min_length=1,
+            description="Layers that get a LoRA: attention, feed-forward, convolutions, or ends "
+            "of names of layers of the U-Net.",
+        ),
+    ] = ("attention",)
+    rslora: Annotated[
+        bool,
+        Field(description="Scaling alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732)."),
+    ] = False
+    dora: Annotated[
+        bool,
+        Field(
+            description="Learn direction and length of the columns apart (Liu et al. 2024, "
+            "arXiv:2402.09353)."
+        ),
+    ] = False
+    text_encoder: Annotated[
+        bool, Field(description="Train a LoRA of the text encoder's attention too.")
+    ] = False
+    steps: Annotated[int, Field(ge=1, description="Optimiser steps in all.")] = 500
+    batch_size: Annotated[
+        int,
+        Field(ge=1, description="Images per forward; a step sees `accumulation` times as many."),
+    ] = 4
+    accumulation: Annotated[int, Field(ge=1, description="Forwards per step.")] = 1
+    learning_rate: Annotated[Positive, Field(description="Peak of its schedule.")] = 1e-4
+    text_learning_rate: Annotated[
+        Positive | None,
+        Field(description="Of the text encoder's LoRA; empty is the learning rate."),
+    ] = None
+    schedule: Annotated[
+        RateSchedule, Field(description="Of the learning rate, by diffusers' names.")
+    ] = "constant"
+    warmup_steps: Annotated[
+        int,
+        Field(ge=0, description="Steps over which the rate rises, in all schedules but constant."),
+    ] = 0
+    cycles: Annotated[int, Field(ge=1, description="Restarts of cosine_with_restarts.")] = 1
+    weight_decay: Annotated[NotNegative, Field(description="Of AdamW.")] = 1e-2
+    gradient_clip: Annotated[
+        NotNegative, Field(description="Largest norm of the gradient; 0 is no limit.")
+    ] = 1.0
+    precision: Annotated[
+        Precision,
+        Field(
+            description="Format of the forward; `no` is float32. Weights of the LoRA stay float32."
+        ),
+    ] = "no"
+    snr_gamma: Annotated[
+        Positive | None,
+        Field(
+            description="Min-SNR weighting, such as 5; empty is none (Hang et al. 2023, "
+            "arXiv:2303.09556, section 3.4)."
+        ),
+    ] = None
+    noise_offset: Annotated[
+        NotNegative,
+        Field(description="Share of a noise that is constant over a channel, such as 0.05."),
+    ] = 0.0
+    prior_weight: Annotated[
+        NotNegative,
+        Field(
+            description="Weight of the class images' loss (Ruiz et al. 2022, arXiv:2208.12242, "
+            "eq. 2)."
+        ),
+    ] = 1.0
+    caption_dropout: Annotated[
+        Share, Field(description="Share of captions replaced by the empty one.")
+    ] = 0.0
+    checkpoint_every: Annotated[
+        int, Field(ge=0, description="Steps between weights that are kept; 0 keeps only the last.")
+    ] = 0
+    checkpoint_limit: Annotated[
+        int, Field(ge=0, description="How many of these are kept, the newest; 0 is all.")
+    ] = 0
+    seed: Annotated[
+        int,
+        Field(ge=0, description="Keys all that is random: weights, order, timesteps, noise, cuts."),
+    ] = 0
+
+    def __post_init__(self) -> None:
+        settle(self)
+        if self.schedule == "constant" and self.warmup_steps:
+            raise ValueError(
+                f"warmup_steps is {self.warmup_steps}, but the schedule constant has no warm-up; "
+                "take constant_with_warmup"
+            )
+
+    @property
+    def scaling(self) -> float:
+        """s, the factor in front of B A."""
+        alpha = float(self.rank) if self.alpha is None else self.alpha
+        return alpha / (self.rank**0.5 if self.rslora else self.rank)
+
+
+@dataclass(frozen=True)
+class PictureSpec:
+    """How a pipeline draws pictures.
+
+    Attributes:
+        steps: Denoising steps, of the base's own scheduler.
+        guidance: Scale g of classifier-free guidance; 1 is none.
+        resolution: Height and width in pixels; 0 is the base's own.
+        seed: The i-th picture of a prompt has a stream of its own, keyed by (seed, i).
+    """
+
+    steps: int = 30
+    guidance: float = 7.5
+    resolution: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        settle_types(self)
+        require_at_least("steps", self.steps, 1)
+        require_at_least("seed", self.seed, 0)
+        require_at_least("resolution", self.resolution, 0)
+        if not 0.0 <= self.guidance < float("inf"):
+            raise ValueError(f"guidance is {self.guidance}; it must be at least 0")
+
+
+@dataclass(frozen=True)
+class LoraExecution:
+    """The machine; no part of any cache key.
+
+    Raises:
+        ValueError: For the first setting that cannot be, with its value.
+    """
+
+    device: Annotated[str, Field(description="A torch device; cpu, or cuda (untested).")] = "cpu"
+    threads: Annotated[int, Field(ge=1, description="Torch threads.")] = 2
+    processes: Annotated[
+        int,
+        Field(ge=1, description="Processes that share each batch, by accelerate; 1 needs none."),
+    ] = 1
+    gradient_checkpointing: Annotated[
+        bool, Field(description="Compute activations twice instead of keeping them: less memory.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        settle(self)

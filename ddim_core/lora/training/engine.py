@@ -1,0 +1,145 @@
+"""Where the arithmetic of a LoRA training runs: in this process, or in several by accelerate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ddim_core.lora.specs import Precision
+
+FORMATS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Engine(Protocol):
+    """How a training loop computes, whichever the machine.
+
+    Attributes:
+        device: Where tensors go.
+        rank: This process among `n_processes`, 0 being the one that saves.
+        n_processes: They share each batch; gradients are averaged over them.
+    """
+
+    device: torch.device
+    rank: int
+    n_processes: int
+
+    def wrap(self, module: nn.Module) -> Any:
+        """Returns the module in the form that forwards go through."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Inside, the forward runs in the training's number format."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradients of a loss."""
+
+    def step(self, optimizer: torch.optim.Optimizer, clip: float) -> float:
+        """Limits the gradient's norm (0: no limit), steps, and returns the norm before."""
+
+    def total(self, value: Tensor) -> float:
+        """Returns a number's sum over the processes."""
+
+    def state(self) -> dict[str, Any]:
+        """What has to be saved to go on."""
+
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+class OneProcess:
+    """Plain torch on one device; `cuda` is written as torch documents it and untested."""
+
+    rank = 0
+    n_processes = 1
+
+    def __init__(self, device: str, precision: Precision) -> None:
+        self.device = torch.device(device)
+        self.dtype = FORMATS[precision]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+
+    def wrap(self, module: nn.Module) -> Any:
+        return module
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()
+
+    def step(self, optimizer: torch.optim.Optimizer, clip: float) -> float:
+        self.scaler.unscale_(optimizer)
+        norm = clipped(_parameters(optimizer), clip)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return norm
+
+    def total(self, value: Tensor) -> float:
+        return float(value)
+
+    def state(self) -> dict[str, Any]:
+        return self.scaler.state_dict()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.scaler.load_state_dict(state)
+
+
+class Accelerated:
+    """Several processes, by accelerate: tried on CPUs (gloo), untested on GPUs."""
+
+    def __init__(self, device: str, precision: Precision) -> None:
+        from accelerate import Accelerator
+
+        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+        self.device = self.accelerator.device
+        self.rank = self.accelerator.process_index
+        self.n_processes = self.accelerator.num_processes
+
+    def wrap(self, module: nn.Module) -> Any:
+        return self.accelerator.prepare_model(module)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return self.accelerator.autocast()
+
+    def backward(self, loss: Tensor) -> None:
+        scaler = self.accelerator.scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()
+
+    def step(self, optimizer: torch.optim.Optimizer, clip: float) -> float:
+        scaler = self.accelerator.scaler
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        norm = clipped(_parameters(optimizer), clip)
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+        return norm
+
+    def total(self, value: Tensor) -> float:
+        return float(self.accelerator.reduce(value, "sum"))
+
+    def state(self) -> dict[str, Any]:
+        scaler = self.accelerator.scaler
+        return {} if scaler is None else scaler.state_dict()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state)
+
+
+def clipped(parameters: Sequence[nn.Parameter], clip: float) -> float:
+    """Scales gradients down to the norm `clip` where theirs is larger; returns their norm."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if clip:
+        torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+    return float(norm)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]]

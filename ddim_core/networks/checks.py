@@ -1,0 +1,229 @@
+"""A configuration and weights from elsewhere, held against each other before anything is built.
+
+The network is laid out without memory first, so that a configuration cannot ask for more than its
+weights have; then every weight must have the name and shape that the network gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddim_core.common.plain_files import is_regular, read_json
+from ddim_core.diffusion.scheduler_config import settled
+from ddim_core.safe_files.safe_load import first_line
+
+MOST = 2**17  # of any whole number in a network's configuration
+MOST_LAYERS = 128
+MOST_TIMESTEPS = 10**6
+MOST_SIZE = 1024  # pixels or latents along a side
+MOST_PLACES = 2**16  # that attend to each other
+COUNTS = frozenset(
+    {"in_channels", "out_channels", "latent_channels", "block_out_channels", "layers_per_block",
+     "num_train_timesteps", "sample_size", "norm_num_groups", "hidden_size", "intermediate_size",
+     "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "vocab_size",
+     "image_size", "patch_size", "cross_attention_dim", "attention_head_dim"}
+)  # fmt: skip
+# What makes diffusers or transformers fetch or import what the network is not made of.
+CODE_NAMES = ("auto_map", "quantization_config", "custom_pipelines", "attn_implementation")
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+# Names that diffusers gave to attention weights before its version 0.17, and still reads.
+OLD_NAMES = {
+    ".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0.",
+}  # fmt: skip
+
+
+def require_sane(config: Mapping[str, Any], where: str) -> None:
+    """Makes sure that no number of a configuration is absurd.
+
+    Raises:
+        ValueError: If one is, with its name.
+    """
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            require_sane(value, f"{name} in {where}")
+        if any(part in name for part in CODE_NAMES) and value not in (None, "eager", "sdpa"):
+            raise ValueError(f"{name} is set in {where}; no other code is fetched or run")
+        _require_counts(name, value, where)
+        most = MOST_LAYERS if "layers" in name else MOST
+        most = MOST_TIMESTEPS if name == "num_train_timesteps" else most
+        most = MOST_SIZE if name == "sample_size" else most
+        for number in _whole_numbers(value):
+            if abs(number) > most:
+                raise ValueError(f"{name} is {number} in {where}; it must be at most {most}")
+        if isinstance(value, list) and name != "trained_betas" and len(value) > MOST_LAYERS:
+            raise ValueError(f"{name} has {len(value)} entries in {where}; that is absurd")
+
+
+def require_schedule(config: Mapping[str, Any]) -> None:
+    """Makes sure that a scheduler's configuration is of a noise schedule of betas.
+
+    Those of variance-exploding, flow-matching and consistency models have none: their networks
+    mean other things by a timestep and by what they predict.
+
+    Raises:
+        ValueError: If it is not, or a number in it is absurd.
+    """
+    require_sane(config, "scheduler_config.json")
+    settled(config)
+    if config.get("use_flow_sigmas"):
+        raise ValueError("use_flow_sigmas is on in scheduler_config.json; a DDPM has it off")
+
+
+def _require_counts(name: str, value: Any, where: str) -> None:
+    if name not in COUNTS:
+        return
+    for number in value if isinstance(value, (list, tuple)) else [value]:
+        is_count = type(number) is int and number >= 1
+        if not (is_count or number is None or isinstance(number, (list, tuple))):
+            raise ValueError(
+                f"{name} is {number!r} in {where}; it must be a whole number of at least 1"
+            )
+
+
+def require_justified(kind: Any, folder: Path, where: str) -> None:
+    """Makes sure that a folder's configuration asks for no more numbers than its weights' files
+    have bytes: what is missing would be made up, at the configuration's size.
+
+    Args:
+        kind: A network's class of diffusers or transformers.
+        folder: With a config.json and weights.
+        where: What it is called in messages.
+
+    Raises:
+        ValueError: If it does, or describes no such network.
+    """
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise ValueError(f"the config.json of {where} is no mapping of names")
+    require_sane(config, where)
+    files = [path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES]
+    held = sum(path.stat().st_size for path in files if is_regular(path))
+    try:
+        with torch.device("meta"):
+            network = (
+                kind.from_config(config)
+                if hasattr(kind, "from_config")
+                else kind(kind.config_class.from_dict(config))
+            )
+    except Exception as error:  # a configuration can be wrong in every way
+        raise ValueError(
+            f"the configuration of {where} describes no {kind.__name__}: {first_line(error)}"
+        ) from error
+    asked = sum(weight.numel() for weight in network.parameters())
+    if asked > held:
+        raise ValueError(
+            f"the configuration of {where} asks for {asked} numbers, where its weights have "
+            f"{held} bytes; they must belong together"
+        )
+
+
+def _require_buildable(config: Mapping[str, Any], n_weights: int, where: str) -> None:
+    """Makes sure that a U-Net or autoencoder has no more layers than weights, and attends to no
+    more places than memory has."""
+    widths = config.get("block_out_channels", ())
+    layers = [*_whole_numbers(config.get("layers_per_block", 1))]
+    deep = [*_whole_numbers(config.get("transformer_layers_per_block", 1))]
+    blocks = len(widths) if isinstance(widths, (list, tuple)) else 1
+    if blocks * max(layers, default=1) * max(deep, default=1) > max(n_weights, MOST_LAYERS):
+        raise ValueError(f"the configuration of {where} asks for more layers than it has weights")
+    size = max(_whole_numbers(config.get("sample_size", 1)), default=1)
+    kinds = config.get("down_block_types", ())
+    for level, kind in enumerate(kinds if isinstance(kinds, (list, tuple)) else ()):
+        places = max(1, size >> level) ** 2
+        if "Attn" in str(kind) and places > MOST_PLACES:
+            raise ValueError(
+                f"sample_size is {size} in {where}, where {places} places would attend to each "
+                f"other; at most {MOST_PLACES} may"
+            )
+
+
+def require_unshifted(config: Mapping[str, Any], where: str) -> None:
+    """Makes sure that a decoder's latents are only scaled.
+
+    Raises:
+        ValueError: If they are shifted too, as in newer pipelines than Stable Diffusion 2.x.
+    """
+    for name in ("shift_factor", "latents_mean", "latents_std"):
+        if config.get(name):
+            raise ValueError(f"{name} is {config[name]} in {where}; latents must only be scaled")
+
+
+def require_fit(
+    network_class: Any, config: Mapping[str, Any], state: Mapping[str, Tensor], where: str
+) -> None:
+    """Makes sure that weights are those of the network that a configuration describes.
+
+    Args:
+        network_class: Of diffusers, with `from_config`.
+        config: What its config.json says.
+        state: Weights by name; diffusers' older names of attention will do.
+        where: What the weights are called in messages.
+
+    Raises:
+        ValueError: If the configuration is absurd or describes no network, or a weight is missing,
+            left over or of another shape.
+    """
+    network = laid_out(network_class, config, len(state), where)
+    require_same_weights(network.state_dict(), state, where)
+
+
+def laid_out(network_class: Any, config: Mapping[str, Any], n_weights: int, where: str) -> Any:
+    """Returns the network of a configuration, without memory; see `require_fit`."""
+    require_sane(config, where)
+    _require_buildable(config, n_weights, where)
+    try:
+        with torch.device("meta"):
+            return network_class.from_config(dict(config))
+    except Exception as error:  # a configuration can be wrong in every way
+        raise ValueError(
+            f"the configuration of {where} describes no {network_class.__name__}: "
+            f"{first_line(error)}"
+        ) from error
+
+
+def require_same_weights(
+    expected: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str
+) -> None:
+    """Makes sure that two state dicts have the same names and shapes; see `require_fit`."""
+    shapes = {name: tuple(weight.shape) for name, weight in current_names(state).items()}
+    missing = [name for name in expected if name not in shapes]
+    if missing:
+        raise ValueError(
+            f"{where} lacks {len(missing)} weights that its configuration asks for, the first of "
+            f"them {missing[0]}"
+        )
+    left_over = sorted(set(shapes) - set(expected))
+    if left_over:
+        raise ValueError(
+            f"{where} has {len(left_over)} weights that its configuration knows nothing of, the "
+            f"first of them {left_over[0]}"
+        )
+    for name, weight in expected.items():
+        if shapes[name] != tuple(weight.shape):
+            raise ValueError(
+                f"the weight {name} of {where} has shape {list(shapes[name])}; its configuration "
+                f"makes it {list(weight.shape)}"
+            )
+
+
+def current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns weights by today's names of diffusers."""
+    return {_current(name): weight for name, weight in state.items()}
+
+
+def _current(name: str) -> str:
+    if "attentions." in name:
+        for old, new in OLD_NAMES.items():
+            name = name.replace(old, new)
+    return name
+
+
+def _whole_numbers(value: Any) -> list[int]:
+    if isinstance(value, (list, tuple)):
+        return [n for item in value for n in _whole_numbers(item)]
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else []

@@ -1,0 +1,131 @@
+"""Noise models: what the sampler calls, and the small U-Nets that this project trains."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from threading import Lock
+from typing import Protocol
+
+import torch
+from diffusers import UNet2DConditionModel, UNet2DModel
+from torch import Tensor
+
+from ddim_core.diffusion.specs import ToyModelSpec
+from ddim_core.networks.batches import in_fixed_batches
+from ddim_core.networks.building import seeded_weights
+
+PIXELS_PER_BATCH = 8192
+MAX_BATCH = 128
+
+_tracing = Lock()
+
+
+class EpsModel(Protocol):
+    """Predicts the noise (or x0, or v) in images; a plain function will do."""
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Maps noisy images [n, ...] and their timesteps int64 [n] to a prediction [n, ...]."""
+
+
+class UNetModel:
+    """Makes a diffusers U-Net an EpsModel whose answer for an image never changes.
+
+    On a CPU the network always runs on batches of one size, given by the image size alone (128 at
+    8x8, 32 at 16x16, 8 at 32x32), so a prediction is bit-equal for every caller's batch size,
+    place in the batch and number of threads. It runs there as a TorchScript trace with frozen
+    weights: the same kernels and bits without Python between them, which is faster and lets
+    threads run side by side. On other devices the caller's batch is used as it is.
+
+    Args:
+        unet: A `UNet2DModel` or `UNet2DConditionModel`; it is put into evaluation mode and
+            contiguous layout. Its weights must not change after the first call.
+    """
+
+    def __init__(self, unet: UNet2DModel | UNet2DConditionModel) -> None:
+        # One memory layout, whatever the network came in: kernels and their rounding depend on it.
+        self.unet = unet.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
+        self._weight = next(self.unet.parameters())  # diffusers' own `dtype` takes milliseconds
+        self._traces: dict[tuple[object, ...], Callable[..., Tensor]] = {}
+
+    def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Predicts for images [n, c, h, w] at timesteps [n]; the result has the images' dtype.
+
+        Args:
+            x_t: Noisy images.
+            t: Their timesteps, int64.
+            labels: Their classes, int64 [n], for a class-conditional network; the embeddings of
+                their prompts, [n, tokens, width], for one that is told of a text; else None.
+        """
+        x = x_t.to(self._weight.dtype)
+        if labels is not None and labels.is_floating_point():
+            labels = labels.to(x.dtype)
+        inputs = (x, t) if labels is None else (x, t, labels)
+        if x_t.device.type != "cpu":
+            with torch.inference_mode():
+                return _predict(self.unet, *inputs).to(x_t.dtype)
+        size = max(1, min(MAX_BATCH, PIXELS_PER_BATCH // (x_t.shape[-2] * x_t.shape[-1])))
+        return in_fixed_batches(self._traced, size, *inputs).to(x_t.dtype)
+
+    def _traced(self, *inputs: Tensor) -> Tensor:
+        key = (*(tuple(x.shape) for x in inputs), inputs[0].dtype)
+        if key not in self._traces:
+            with _tracing:  # tracing takes a second: threads wait for the one that does it
+                if key not in self._traces:
+                    self._traces[key] = self._trace(inputs)
+        return self._traces[key](*inputs)
+
+    def _trace(self, inputs: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+        # TorchScript is kept by torch but marked as replaced by torch.compile, which needs a C++
+        # compiler and half a minute; the pinned version has both.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trace = torch.jit.trace(_AsModule(self.unet).eval(), inputs, check_trace=False)
+            return torch.jit.freeze(trace)
+
+
+class _AsModule(torch.nn.Module):
+    """The network with plain tensors in and out, as tracing needs it."""
+
+    def __init__(self, unet: UNet2DModel | UNet2DConditionModel) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        return _predict(self.unet, x, t, labels)
+
+
+def _predict(
+    unet: UNet2DModel | UNet2DConditionModel, x: Tensor, t: Tensor, labels: Tensor | None = None
+) -> Tensor:
+    if labels is not None and labels.is_floating_point():
+        return unet(x, t, encoder_hidden_states=labels, return_dict=False)[0]
+    return unet(x, t, class_labels=labels, return_dict=False)[0]
+
+
+def toy_unet(spec: ToyModelSpec, seed: int) -> UNet2DModel:
+    """Builds an untrained U-Net; its weights follow from the seed, the global stream is left alone.
+
+    Args:
+        spec: Shape of the network. With classes it takes labels 0..n_classes - 1, and n_classes
+            for "no label".
+        seed: Keys the initial weights.
+    """
+    levels = range(len(spec.widths))
+    with seeded_weights(seed):
+        return UNet2DModel(
+            sample_size=spec.resolution,
+            num_class_embeds=spec.n_classes + 1 if spec.n_classes else None,
+            in_channels=spec.channels,
+            out_channels=spec.channels,
+            block_out_channels=spec.widths,
+            layers_per_block=spec.layers_per_block,
+            norm_num_groups=spec.norm_groups,
+            down_block_types=tuple(_block("Down", i in spec.attention) for i in levels),
+            up_block_types=tuple(_block("Up", i in spec.attention) for i in reversed(levels)),
+            add_attention=bool(spec.attention),
+        )
+
+
+def _block(direction: str, attention: bool) -> str:
+    return f"{'Attn' if attention else ''}{direction}Block2D"

@@ -1,0 +1,270 @@
+"""Training of a noise model: the epsilon loss, a moving average, and a loop that can be resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import UNet2DModel
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddim_core.diffusion.schedule import NoiseSchedule
+from ddim_core.diffusion.specs import TrainSpec
+from ddim_core.images.pixels import from_uint8
+from ddim_core.networks.denoisers import toy_unet
+
+BATCH_STREAM, ORDER_STREAM = 0, 1
+DIGEST_SIZE = 32
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """What one optimiser step did.
+
+    Attributes:
+        step: Steps done so far, this one included; 1 to the spec's `steps`.
+        loss: Mean squared error of the predicted noise over the batch; 1 for a zero prediction.
+        learning_rate: Used in this step.
+        images_per_second: Of this step alone, by the wall clock.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    images_per_second: float
+
+
+@dataclass
+class TrainState:
+    """All that a training run needs to go on exactly as if it had never stopped."""
+
+    unet: UNet2DModel
+    ema: UNet2DModel
+    optimizer: torch.optim.AdamW
+    step: int
+
+
+def start(spec: TrainSpec) -> TrainState:
+    """The state before the first step; the average starts as a copy of the network."""
+    unet = toy_unet(spec.model, spec.seed).to(memory_format=torch.channels_last).train()
+    ema = (
+        toy_unet(spec.model, spec.seed).to(memory_format=torch.channels_last).requires_grad_(False)
+    )
+    optimizer = torch.optim.AdamW(
+        unet.parameters(), lr=spec.learning_rate, weight_decay=0.0, fused=True
+    )
+    return TrainState(unet, ema, optimizer, step=0)
+
+
+def train(
+    spec: TrainSpec,
+    images: NDArray[np.uint8],
+    state: TrainState,
+    labels: NDArray[np.int64] | None = None,
+) -> Iterator[TrainStep]:
+    """Trains from `state` to the spec's last step, changing `state` in place before each record.
+
+        L_simple = E || eps - eps_theta(sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, t) ||^2
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), eq. 14 and algorithm 1. The batch, the timesteps
+    and the noise of a step are functions of (seed, step) alone, so a run stopped after any step
+    and taken up from its saved state ends with bit-equal weights (at one number of threads).
+
+    Args:
+        spec: What is trained and how.
+        images: Training images uint8 [n, resolution, resolution, channels].
+        state: From `start` or `load_state`.
+        labels: Classes int64 [n] for a class-conditional network; each is left out of a step
+            with probability spec.label_drop (Ho and Salimans 2022, arXiv:2207.12598, algorithm 1).
+
+    Raises:
+        ValueError: If images or labels do not fit the network, or the loss is not finite.
+    """
+    shape = (spec.model.resolution, spec.model.resolution, spec.model.channels)
+    if images.shape[1:] != shape or len(images) == 0:
+        raise ValueError(f"images have shape {images.shape}; the network needs [n >= 1, *{shape}]")
+    classes = _checked_labels(spec, len(images), labels)
+    alpha_bar = torch.tensor(NoiseSchedule.from_spec(spec.noise).alpha_bar)
+    pixels = from_uint8(images)
+    with ThreadPoolExecutor(2) as pool:
+        while state.step < spec.steps:
+            began = time.perf_counter()
+            inputs, eps = _batch(spec, pixels, classes, alpha_bar, state.step)
+            rate = learning_rate(spec, state.step)
+            loss = _update(spec, state, pool, inputs, eps, rate)
+            if not math.isfinite(loss):
+                where = f"at step {state.step}"
+                raise ValueError(f"the loss is {loss} {where}; lower the learning_rate")
+            seconds = time.perf_counter() - began
+            yield TrainStep(state.step, loss, rate, spec.batch_size / seconds)
+
+
+def learning_rate(spec: TrainSpec, step: int) -> float:
+    """The rate of step 0, 1, ...: a linear rise over the warm-up, then half a cosine down to 0."""
+    if step < spec.warmup_steps:
+        return spec.learning_rate * (step + 1) / spec.warmup_steps
+    done = (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps)
+    return spec.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def ema_decay(spec: TrainSpec, step: int) -> float:
+    """The decay of step 0, 1, ...: min(ema_decay, (1 + step) / (10 + step)), as in TensorFlow's
+    `ExponentialMovingAverage`, so that the first weights are soon forgotten."""
+    return min(spec.ema_decay, (1 + step) / (10 + step))
+
+
+def _update(
+    spec: TrainSpec,
+    state: TrainState,
+    pool: ThreadPoolExecutor,
+    inputs: tuple[Tensor, ...],
+    eps: Tensor,
+    rate: float,
+) -> float:
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    parameters = list(state.unet.parameters())
+    loss = _set_gradients(state.unet, parameters, pool, inputs, eps)
+    torch.nn.utils.clip_grad_norm_(parameters, spec.gradient_clip)
+    state.optimizer.step()
+    with torch.no_grad():
+        weight = 1.0 - ema_decay(spec, state.step)
+        torch._foreach_lerp_(list(state.ema.parameters()), parameters, weight)
+    state.step += 1
+    return loss
+
+
+def _set_gradients(
+    unet: UNet2DModel,
+    parameters: list[torch.nn.Parameter],
+    pool: ThreadPoolExecutor,
+    inputs: tuple[Tensor, ...],
+    eps: Tensor,
+) -> float:
+    """Sets the gradients of the batch's mean loss, and returns that.
+
+    The batch is cut in halves that are worked on side by side and added up in a fixed order: two
+    cores are used, and the sum is the same with one.
+    """
+
+    def half(rows: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
+        predicted = unet(*(given[rows] for given in inputs), return_dict=False)[0]
+        loss = (predicted - eps[rows]).square().sum() / eps.numel()
+        return loss.detach(), torch.autograd.grad(loss, parameters)
+
+    middle = (len(eps) + 1) // 2
+    halves = [slice(0, middle), slice(middle, None)] if len(eps) > 1 else [slice(None)]
+    losses, gradients = zip(*pool.map(half, halves), strict=True)
+    for parameter, *parts in zip(parameters, *gradients, strict=True):
+        # Laid out as the parameter is: the fused optimiser walks both by memory, not by index.
+        parameter.grad = torch.zeros_like(parameter)
+        for part in parts:
+            parameter.grad.add_(part)
+    return float(torch.stack(losses).sum())
+
+
+def _checked_labels(
+    spec: TrainSpec, n_images: int, labels: NDArray[np.int64] | None
+) -> Tensor | None:
+    n_classes = spec.model.n_classes
+    if n_classes is None:
+        return None
+    if labels is None or labels.shape != (n_images,):
+        given = "no labels" if labels is None else f"labels of shape {labels.shape}"
+        raise ValueError(f"there are {given}; a class-conditional network needs [{n_images}]")
+    if not 0 <= labels.min() <= labels.max() < n_classes:
+        raise ValueError(
+            f"labels lie in {labels.min()}..{labels.max()}; they must lie in 0..{n_classes - 1}"
+        )
+    return torch.from_numpy(labels)
+
+
+def _batch(
+    spec: TrainSpec, pixels: Tensor, classes: Tensor | None, alpha_bar: Tensor, step: int
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The network's inputs and the noise of one step: a function of (seed, step) alone."""
+    stream = _generator(spec.seed, step, BATCH_STREAM)
+    rows = _rows(spec, len(pixels), step)
+    x_0 = pixels[rows]
+    if spec.flip:
+        mirrored = torch.rand(len(x_0), generator=stream) < 0.5
+        x_0 = torch.where(mirrored[:, None, None, None], x_0.flip(-1), x_0)
+    t = torch.randint(0, len(alpha_bar), (len(x_0),), generator=stream)
+    eps = torch.randn(x_0.shape, generator=stream)
+    signal = alpha_bar[t].sqrt().float()[:, None, None, None]
+    noise = (1.0 - alpha_bar[t]).sqrt().float()[:, None, None, None]
+    x_t = signal * x_0 + noise * eps
+    x_t = x_t.contiguous(memory_format=torch.channels_last)
+    if classes is None:
+        return (x_t, t), eps
+    labels = classes[rows]
+    labels[torch.rand(len(x_0), generator=stream) < spec.label_drop] = int(
+        spec.model.n_classes or 0
+    )
+    return (x_t, t, labels), eps
+
+
+def _rows(spec: TrainSpec, n_images: int, step: int) -> Tensor:
+    """Rows of the step's images: the data set is gone through again and again, each time in a
+    new order that is keyed by (seed, epoch)."""
+    places = torch.arange(step * spec.batch_size, (step + 1) * spec.batch_size)
+    rows = torch.empty_like(places)
+    for epoch in range(int(places[0]) // n_images, int(places[-1]) // n_images + 1):
+        order = torch.randperm(n_images, generator=_generator(spec.seed, epoch, ORDER_STREAM))
+        here = places // n_images == epoch
+        rows[here] = order[places[here] % n_images]
+    return rows
+
+
+def _generator(seed: int, index: int, stream: int) -> torch.Generator:
+    key = np.random.SeedSequence([seed, index, stream]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(key >> np.uint64(1)))
+
+
+def save_state(spec: TrainSpec, state: TrainState, path: Path) -> None:
+    """Writes the state to a file, whole or not at all."""
+    record: dict[str, Any] = {
+        "spec": repr(asdict(spec)),
+        "step": state.step,
+        "unet": state.unet.state_dict(),
+        "ema": state.ema.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+    }
+    buffer = io.BytesIO()
+    torch.save(record, buffer)
+    content = buffer.getvalue()
+    partial = path.with_name(path.name + ".partial")
+    # torch does not notice a flipped bit, and other weights would come out.
+    partial.write_bytes(hashlib.sha256(content).digest() + content)
+    partial.replace(path)
+
+
+def load_state(spec: TrainSpec, path: Path) -> TrainState:
+    """Reads a state that `save_state` wrote; nothing but tensors and plain values is unpickled.
+
+    Raises:
+        ValueError: If it is damaged, or belongs to another spec, since going on would give
+            neither's weights.
+    """
+    data = path.read_bytes()
+    if hashlib.sha256(data[DIGEST_SIZE:]).digest() != data[:DIGEST_SIZE]:
+        raise ValueError(f"{path.name} is damaged: its bytes do not have their digest")
+    record = torch.load(io.BytesIO(data[DIGEST_SIZE:]), weights_only=True)
+    if record["spec"] != repr(asdict(spec)):
+        raise ValueError(f"{path.name} was saved by a run of {record['spec']}, not of {spec}")
+    state = start(spec)
+    state.unet.load_state_dict(record["unet"])
+    state.ema.load_state_dict(record["ema"])
+    state.optimizer.load_state_dict(record["optimizer"])
+    state.step = record["step"]
+    return state

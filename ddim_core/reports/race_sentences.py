@@ -1,0 +1,145 @@
+"""What a race of cells has shown, in sentences and in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
+
+from ddim_core.decisions.compare import Row
+from ddim_core.decisions.row import cell_name, with_interval
+from ddim_core.reports.grid_figures import COLOURS, png
+from ddim_core.reports.grid_sentences import mixed_clipping
+
+Outcome = Mapping[str, Any]  # of `allocation.Outcome`, as plain data
+LOOKS = {"best": COLOURS[2], "front": COLOURS[2], "open": COLOURS[3], "beaten": COLOURS[6]}
+
+
+def read_outcome(rows: Mapping[int, Row], outcome: Outcome, rules: Mapping[str, Any]) -> list[str]:
+    """Says what was decided, how surely, and what it cost.
+
+    Args:
+        rows: The newest row of each cell, by place.
+        outcome, rules: `allocation.Outcome` and `Rules` as plain data.
+    """
+    sure = f"{100 * rules['confidence']:g} % confidence over all {outcome['rounds'][1]} rounds"
+    by_status: dict[str, list[int]] = {}
+    for i in rows:
+        by_status.setdefault(outcome["rulings"][i]["status"], []).append(i)
+    said = _front if rules["goal"] == "front" else _best
+    return [
+        said(rows, outcome, by_status, sure), _cost(rows, outcome, rules), _basis(outcome),
+        *mixed_clipping(rows.values()),
+    ]  # fmt: skip
+
+
+def ruling_text(ruling: Mapping[str, Any], rows: Mapping[int, Row]) -> str:
+    """Says how one cell came out, for its line of the table."""
+    if ruling["status"] == "beaten":
+        test, by = ruling["test"], rows[ruling["beaten_by"]]
+        return (
+            f"beaten by {cell_name(by)}: +{test['value']:.2f} "
+            f"[{test['low']:.2f}, {test['high']:.2f}]"
+        )
+    return {
+        "best": "best", "front": "on the front", "open": "open: not told apart", "failed": "failed",
+    }[ruling["status"]]  # fmt: skip
+
+
+def race_figure(rows: Mapping[int, Row], outcome: Outcome) -> bytes:
+    """Draws each cell's distance with its interval, and beside it the images it got."""
+    column = "fid_inf" if outcome["by_fid_inf"] else "fid"
+    order = sorted(rows, key=lambda i: -(rows[i][column] or rows[i]["fid"]))
+    figure = Figure(figsize=(9.0, 1.0 + 0.28 * len(order)))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+    for y, i in enumerate(order):
+        row, colour = rows[i], LOOKS[outcome["rulings"][i]["status"]]
+        value = row[column] if row[column] is not None else row["fid"]
+        left.plot([value], [y], "o", color=colour, ms=4)
+        if row[f"{column}_low"] is not None:
+            left.plot([row[f"{column}_low"], row[f"{column}_high"]], [y, y], color=colour)
+        right.barh(y, row["n_images"], color=colour)
+    left.set_yticks(range(len(order)), [cell_name(rows[i]) for i in order], fontsize=8)
+    ends = [rows[i][f"{column}_low"] or rows[i]["fid"] for i in order]
+    if min(ends) > 0.0 and max(ends) > 10.0 * min(ends):
+        left.set_xscale("log")
+        left.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        left.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        left.minorticks_off()
+    left.set(xlabel=f"{'FID_inf' if column == 'fid_inf' else 'FID'} (95 % interval)")
+    right.set(xlabel="images")
+    for axes in (left, right):
+        axes.grid(alpha=0.25, axis="x")
+    left.set_title("green: decided; orange: open; grey: beaten", fontsize=9)
+    return png(figure)
+
+
+def _best(
+    rows: Mapping[int, Row], outcome: Outcome, by_status: Mapping[str, list[int]], sure: str
+) -> str:
+    leader = outcome["leader"]
+    if leader is None:
+        return "No cell has a score."
+    lowest = f"{cell_name(rows[leader])} ({_score(rows[leader], outcome)})"
+    if outcome["decided"]:
+        return f"The best cell is {lowest}, of {len(rows)}, with {sure}."
+    open_ = [i for i in by_status.get("open", []) if i != leader]
+    others = "1 other cell" if len(open_) == 1 else f"{len(open_)} other cells"
+    return (
+        f"Not decided: {lowest} has the lowest distance, and {others} cannot be told from it: "
+        f"{_names(rows, open_)}. Beaten, with {sure}: {len(by_status.get('beaten', []))}."
+    )
+
+
+def _front(
+    rows: Mapping[int, Row], outcome: Outcome, by_status: Mapping[str, list[int]], sure: str
+) -> str:
+    front, open_ = by_status.get("front", []), by_status.get("open", [])
+    said = (
+        f"On the Pareto front of distance against network calls, with {sure}: "
+        f"{_names(rows, front) if front else 'no cell'}."
+    )
+    if not open_:
+        return f"{said} Every other cell is beaten by one that costs no more."
+    return f"{said} Not decided: {_names(rows, open_)}."
+
+
+def _cost(rows: Mapping[int, Row], outcome: Outcome, rules: Mapping[str, Any]) -> str:
+    calls = sum(row["n_images"] * row["nfe"] for row in rows.values())
+    full = sum(rules["most"] * row["nfe"] for row in rows.values())
+    share = 100 * outcome["images"] / outcome["images_full"]
+    looks, all_looks = outcome["rounds"]
+    why = "" if outcome["decided"] else (
+        " The budget is spent." if looks < all_looks or outcome["images"] >= rules["budget"]
+        else f" Each open cell has its {rules['most']} images; more n_images may decide."
+    )  # fmt: skip
+    return (
+        f"It took {outcome['images']:,} images in {looks} of {all_looks} rounds, {share:.0f} % of "
+        f"the {outcome['images_full']:,} of the full grid, and {100 * calls / full:.0f} % of its "
+        f"network calls; {outcome['images_full'] - outcome['images']:,} images were saved.{why}"
+    )
+
+
+def _basis(outcome: Outcome) -> str:
+    if outcome["by_fid_inf"]:
+        return (
+            "Cells were compared by FID_inf, at equal N in every round. FID at N is shown beside "
+            "it; cells of different N do not compare by FID."
+        )
+    return (
+        "Cells were compared by FID at equal N in every round, since there are too few images for "
+        "FID_inf: an order that changes with N would not be seen."
+    )
+
+
+def _score(row: Row, outcome: Outcome) -> str:
+    name = "FID_inf" if outcome["by_fid_inf"] else "FID"
+    column = name.lower()
+    value = with_interval(row[column], row[f"{column}_low"], row[f"{column}_high"])
+    return f"{name} {value}, N = {row['n_images']}"
+
+
+def _names(rows: Mapping[int, Row], places: Sequence[int]) -> str:
+    return "; ".join(cell_name(rows[i]) for i in places)

@@ -1,0 +1,149 @@
+"""What a verdict says, in sentences that are computed from it; and the course of checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ddim_core.decisions.compare import difference, tied_with_best
+from ddim_core.decisions.row import cell_name, with_interval
+from ddim_core.decisions.verdict import CellVerdict, Row, Verdict, pareto, proven_steps
+from ddim_core.reports.grid_sentences import mixed_clipping
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """The best cell of one checkpoint.
+
+    Attributes:
+        best: Its row with the lowest FID.
+        ties: The rows that cannot be told from it (Holm); empty with too few images for a test.
+    """
+
+    best: Row
+    ties: tuple[Row, ...]
+
+
+def read_verdict(
+    verdict: Verdict, rows: Sequence[Row], history: Sequence[Sequence[Row]]
+) -> list[str]:
+    """Says what was found: the verdict, the other cells, the best cell, the front, the drift.
+
+    Args:
+        verdict: Of the new checkpoint against its baseline.
+        rows: The new checkpoint's rows.
+        history: Each checkpoint's rows in order of age, the new one's last (`by_checkpoint`).
+    """  # fmt: skip
+    if verdict.point is None:
+        return ["Identical: the two checkpoints hold the same weights and settings; nothing had "
+                "to be sampled to tell."]  # fmt: skip
+    said = [headline(verdict), *_cells(verdict), *_best(rows), *_front(rows), *_drift(history)]
+    return [*(sentence for sentence in said if sentence), *mixed_clipping(rows)]
+
+
+def headline(verdict: Verdict) -> str:
+    """The verdict in one sentence, with the difference, its interval and its p-value."""
+    point = verdict.point
+    if point is None:
+        return "Identical: the same weights and settings."
+    fids = f"FID {_fid(point.new)} against {_fid(point.baseline)}"
+    if point.call == "untested" or point.p_value is None:
+        return f"Untested at {point.name}: {fids}; there are too few images for intervals."
+    margin = f", margin {verdict.margin:g}" if verdict.margin else ""
+    return (
+        f"{verdict.call.capitalize()} at {point.name}: {fids}; paired difference "
+        f"{signed(point)}, p = {point.p_value:.2g}{margin}."
+    )
+
+
+def signed(cell: CellVerdict) -> str:
+    """A cell's difference of FID with its 95 % interval; below 0 is better."""
+    if cell.difference is None:
+        return f"{cell.new['fid'] - cell.baseline['fid']:+.3f} [too few images for an interval]"
+    return f"{cell.difference:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]"
+
+
+def by_checkpoint(rows: Sequence[Row]) -> list[list[Row]]:
+    """Groups rows by checkpoint content, in order of training step where all have one, else of
+    when they were first scored."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.get("weights_digest") or row["checkpoint_digest"], []).append(row)
+    series = list(groups.values())
+    if all(row["training_step"] is not None for row in rows):
+        return sorted(series, key=lambda rows: (rows[0]["training_step"], first_scored(rows)))
+    return sorted(series, key=first_scored)
+
+
+def first_scored(rows: Sequence[Row]) -> str:
+    """When the first of the rows was scored, as ISO text."""
+    return min(str(row["created_at"]) for row in rows)
+
+
+def best_of(rows: Sequence[Row]) -> BestOf:
+    """Finds a checkpoint's best cell and its ties."""
+    if any(len(row["fid_leave_one_out"]) < 2 for row in rows):
+        return BestOf(min(rows, key=lambda row: row["fid"]), ())
+    best, *ties = tied_with_best(rows)
+    return BestOf(best, tuple(ties))
+
+
+def _cells(verdict: Verdict) -> list[str]:
+    """Counts the cells by their corrected calls and names those that changed."""
+    n = len(verdict.cells)
+    if n < 2 or verdict.call == "untested":
+        return []
+    calls = {c: [x.name for x in verdict.cells if x.call == c] for c in ("better", "worse")}
+    parts = [f"{len(names)} {call} ({'; '.join(names)})" for call, names in calls.items() if names]
+    tied = n - sum(map(len, calls.values()))
+    parts += [f"{tied} tied"] if tied else []
+    return [f"Of {n} cells, corrected for {n} comparisons (Holm): {', '.join(parts)}."]
+
+
+def _best(rows: Sequence[Row]) -> list[str]:
+    found = best_of(rows)
+    best = found.best
+    sentence = f"Its lowest FID is {_fid(best)} at {cell_name(best)}"
+    if not found.ties:
+        return [f"{sentence}."]
+    cheapest = min([best, *found.ties], key=lambda row: row["nfe"])
+    others = f"{len(found.ties)} other cells" if len(found.ties) > 1 else "one other cell"
+    return [
+        f"{sentence}; {others} cannot be told from it; the cheapest of them all is "
+        f"{cell_name(cheapest)}, {cheapest['nfe']} network calls an image."
+    ]
+
+
+def _front(rows: Sequence[Row]) -> list[str]:
+    front = pareto(rows)
+    if len(front) < 2:
+        return []
+    named = [
+        f"{row['nfe']} calls: {row['fid']:.2f} ({cell_name(row)}"
+        + ("" if proven else "; not told from the cheaper one")
+        + ")"
+        for row, proven in zip(front, proven_steps(front), strict=True)
+    ]
+    return [f"Pareto front of FID against network calls an image: {', '.join(named)}."]
+
+
+def _drift(history: Sequence[Sequence[Row]]) -> list[str]:
+    """Says whether the best cell moved since the checkpoint before, and whether that is proven."""
+    if len(history) < 2:
+        return []
+    before, now = best_of(history[-2]), best_of(history[-1])
+    if cell_name(before.best) == cell_name(now.best):
+        return [f"The best cell is where it was: {cell_name(now.best)}."]
+    where = f"from {cell_name(before.best)} to {cell_name(now.best)}"
+    old = [row for row in history[-1] if cell_name(row) == cell_name(before.best)]
+    if not old or len(old[0]["fid_leave_one_out"]) < 2:
+        return [f"The best cell moved {where}."]
+    cost = difference(old[0], now.best)
+    gain = f"{cost.value:.2f} [{cost.low:.2f}, {cost.high:.2f}]"
+    if any(cell_name(row) == cell_name(before.best) for row in now.ties):
+        return [f"The best cell moved {where}, within chance: the two are tied here."]
+    return [f"The best cell moved {where}; keeping the old one would cost {gain} of FID."]
+
+
+def _fid(row: Row) -> str:
+    return with_interval(row["fid"], row["fid_low"], row["fid_high"])

@@ -1,0 +1,133 @@
+"""What is written of other people's settings: what was understood, never what was found.
+
+A model_index.json may name any class of any library, and a config.json any entry; libraries import
+and fetch what some of them say. So only known parts with known classes, and the entries that a
+class takes, go into a converted folder.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+
+from ddim_core.safe_files.settings import read_settings
+
+UNETS = ("UNet2DModel", "UNet2DConditionModel")
+TEXT_MODELS = ("CLIPTextModel", "CLIPTextModelWithProjection")
+TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
+PART_CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "unet": ("diffusers", UNETS), "vae": ("diffusers", ("AutoencoderKL",)),
+    "vqvae": ("diffusers", ("VQModel",)), "text_encoder": ("transformers", TEXT_MODELS),
+    "text_encoder_2": ("transformers", TEXT_MODELS), "tokenizer": ("transformers", TOKENIZERS),
+    "tokenizer_2": ("transformers", TOKENIZERS),
+}  # fmt: skip
+# Parts that play no role in sampling stay behind; these may be named, and are written as none.
+LIBRARIES = frozenset({"diffusers", "transformers", "stable_diffusion", "latent_diffusion"})
+ABOUT = frozenset({"_class_name", "_diffusers_version", "_name_or_path"})
+FLAGS = frozenset({"requires_safety_checker", "force_zeros_for_empty_prompt", "add_watermarker"})
+TEXT_ENTRIES = frozenset(
+    {"_name_or_path", "architectures", "model_type", "torch_dtype", "dtype", "dropout",
+     "transformers_version", "use_attention_mask", "vocab_size", "hidden_size", "hidden_act",
+     "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads",
+     "max_position_embeddings", "layer_norm_eps", "attention_dropout", "initializer_range",
+     "initializer_factor", "pad_token_id", "bos_token_id", "eos_token_id"}
+)  # fmt: skip
+RECORD_NAME = "ddim_flows.json"
+RECORD_ENTRIES = frozenset({"training_step", "null_label", "weights", "assumed"})
+LONGEST_TEXT = 500  # characters of an entry that only people read
+
+
+def understood_index(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entries of a model_index.json that are known.
+
+    Raises:
+        ValueError: If a part is of a class that is not known, with what would be right.
+    """
+    kept: dict[str, Any] = {}
+    for name, value in told.items():
+        if name == "_class_name":
+            kept[name] = _pipeline(value)
+        elif _is_remark(name, value):
+            kept[name] = value
+        elif isinstance(value, list) and name.isidentifier() and not name.startswith("_"):
+            kept[name] = _part(name, value)
+    return kept
+
+
+def _is_remark(name: str, value: Any) -> bool:
+    if name in FLAGS:
+        return isinstance(value, bool)
+    return name in ABOUT and isinstance(value, str) and len(value) <= LONGEST_TEXT
+
+
+def _pipeline(name: Any) -> str:
+    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not (inspect.isclass(kind) and name.endswith("Pipeline")):
+        raise ValueError(
+            f"model_index.json is of a {str(name)[:80]!r}; it must be a pipeline of diffusers"
+        )
+    return str(name)
+
+
+def _part(name: str, value: list[Any]) -> list[Any]:
+    if value == [None, None]:
+        return value
+    library, kind = value if len(value) == 2 else (None, None)
+    if name == "scheduler":
+        known = library == "diffusers" and is_scheduler(kind)
+        wanted = "a scheduler of diffusers"
+    elif name in PART_CLASSES:
+        wanted = " or ".join(PART_CLASSES[name][1])
+        known = library == PART_CLASSES[name][0] and kind in PART_CLASSES[name][1]
+    else:
+        known = library in LIBRARIES and isinstance(kind, str) and kind.isidentifier()
+        wanted = "a class of diffusers or transformers"
+    if not known:
+        raise ValueError(
+            f"model_index.json names {str(value)[:80]} as its {name}; it must be {wanted}"
+        )
+    return value
+
+
+def is_scheduler(name: Any) -> bool:
+    """Tells the name of a scheduler's class in diffusers."""
+    if not (isinstance(name, str) and name.endswith("Scheduler") and name.isidentifier()):
+        return False
+    return inspect.isclass(getattr(diffusers, name, None))
+
+
+def understood_config(kind: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entries of a config.json that a class of diffusers takes, or a text encoder
+    (where the class is None), and what it says of itself."""
+    if kind is None:
+        return {name: value for name, value in told.items() if name in TEXT_ENTRIES}
+    taken = inspect.signature(kind.__init__).parameters
+    return {name: value for name, value in told.items() if name in taken or name in ABOUT}
+
+
+def keep_understood(folder: Path) -> None:
+    """Leaves in a converted folder's scheduler and record only what is known; a file in which
+    nothing else stands keeps its bytes."""
+    scheduler, record = folder / "scheduler" / "scheduler_config.json", folder / RECORD_NAME
+    if scheduler.is_file():
+        told = read_settings(scheduler)
+        name = told.get("_class_name", "DDIMScheduler")
+        if not is_scheduler(name):
+            raise ValueError(
+                f"scheduler_config.json is of a {str(name)[:80]!r}; it must be of a scheduler of "
+                "diffusers"
+            )
+        _rewrite(scheduler, told, understood_config(getattr(diffusers, name), told))
+    if record.is_file():
+        told = read_settings(record)
+        _rewrite(record, told, {k: v for k, v in told.items() if k in RECORD_ENTRIES})
+
+
+def _rewrite(path: Path, told: dict[str, Any], kept: dict[str, Any]) -> None:
+    if kept != told:
+        path.write_text(json.dumps(kept, indent=2) + "\n")

@@ -1,0 +1,179 @@
+"""All scores of one cell from its features, each with what makes it a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from ddim_core.scores.frechet import Reference
+from ddim_core.scores.frechet_infinity import frechet_score
+from ddim_core.scores.kernel_score import KernelSums
+from ddim_core.scores.precision_recall import Coverage, Manifold
+from ddim_core.statistics.moments import FeatureMoments, merge
+from ddim_core.statistics.pairs import look_at_pairs
+from ddim_core.statistics.rows import FeatureRows
+
+# Groups of the jackknife: with few the spread itself is known badly, and paired tests lose power.
+# Each costs an eigen-decomposition, which with many features is most of a score's time.
+LEAST_GROUPS, LEAST_GROUPS_OF_MANY = 20, 15
+MANY_FEATURES = 1024
+NEAREST = 3
+
+
+@dataclass(frozen=True)
+class CellScore:
+    """What a set of generated images scores against a reference.
+
+    Comparable only at equal image count, extractor, preprocessing and reference.
+
+    Attributes:
+        n_images, n_reference, n_features: Counts.
+        fid, fid_low, fid_high: Plug-in Frechet distance and its 95 % interval; None where fewer
+            than 4 images leave no groups to compare.
+        fid_inf, fid_inf_low, fid_inf_high: Corrected to infinitely many generated images, with
+            its 95 % interval; None where the images are too few for the number of features.
+        fid_leave_one_out, fid_inf_leave_one_out: Both without each group in turn, for paired
+            tests; the second, before the jackknife's own correction, None as fid_inf is.
+        group_sizes: Images in each of these groups.
+        kid: Unbiased kernel distance over 100 subsets (torch-fidelity's defaults).
+        kid_se, kid_low, kid_high: Its standard error and 95 % interval; None as fid_low is.
+        kid_std: The spread between the subsets; it tells of one subset, not of `kid`.
+        kid_subset_size: Images of each set in a subset, at most 1,000.
+        precision, recall: Shares of generated and real images inside the other set's manifold;
+            None with fewer than 4 images.
+    """
+
+    n_images: int
+    n_reference: int
+    n_features: int
+    fid: float
+    fid_low: float | None
+    fid_high: float | None
+    fid_inf: float | None
+    fid_inf_low: float | None
+    fid_inf_high: float | None
+    fid_leave_one_out: list[float]
+    fid_inf_leave_one_out: list[float] | None
+    group_sizes: list[int]
+    kid: float
+    kid_se: float | None
+    kid_low: float | None
+    kid_high: float | None
+    kid_std: float
+    kid_subset_size: int
+    precision: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreReference:
+    """A reference's features [m, d] with what every score against them needs, taken once."""
+
+    features: FeatureRows
+    gaussian: Reference
+    manifold: Manifold | None
+
+    @classmethod
+    def of(cls, features: ArrayLike | FeatureRows) -> ScoreReference:
+        """Measures a reference.
+
+        Raises:
+            ValueError: If it has fewer than 2 images, or features are not finite.
+        """
+        rows = features if isinstance(features, FeatureRows) else FeatureRows.of_array(features)
+        moments = merge([FeatureMoments.from_features(x) for _, x in rows.blocks(4096)])
+        manifold = Manifold.of(rows, NEAREST) if len(rows) > NEAREST else None
+        return cls(rows, Reference.of(moments), manifold)
+
+
+def score_features(
+    shards: Sequence[NDArray[Any]], reference: ArrayLike | ScoreReference
+) -> CellScore:
+    """Scores a cell's feature shards against the reference's features.
+
+    The jackknife leaves out one group of images at a time, see `groups_of`. Shards are read one
+    at a time and in order: `shards` may load each when it is asked for, memory does not grow with
+    their number, and the bits do not depend on who made which shard first.
+
+    Args:
+        shards: Features [n, d] of each shard, in order of image index.
+        reference: Features [m, d] of the real images, or what `ScoreReference.of` made of them.
+
+    Raises:
+        ValueError: If there are fewer than 2 images on either side, or features are not finite.
+    """
+    generated = FeatureRows.of(shards)
+    if len(generated) < 2:
+        raise ValueError("a covariance of 1 feature vector is undefined; it needs at least 2")
+    against = reference if isinstance(reference, ScoreReference) else ScoreReference.of(reference)
+    groups = groups_of(generated)
+    frechet = frechet_score(generated, groups, against.gaussian)
+    kernel = KernelSums(generated, groups, against.features)
+    coverage, origin = None, None
+    if against.manifold is not None and len(generated) > NEAREST:
+        coverage = Coverage(against.manifold, len(generated))
+        origin = against.manifold.origin
+    look_at_pairs(generated, against.features, origin, [kernel, coverage] if coverage else [kernel])
+    precision, recall = coverage.shares() if coverage else (None, None)
+    return CellScore(
+        n_images=len(generated),
+        n_reference=len(against.features),
+        n_features=generated.columns,
+        fid=frechet.fid,
+        fid_low=frechet.fid_low,
+        fid_high=frechet.fid_high,
+        fid_inf=frechet.fid_inf,
+        fid_inf_low=frechet.fid_inf_low,
+        fid_inf_high=frechet.fid_inf_high,
+        fid_leave_one_out=list(frechet.loo),
+        fid_inf_leave_one_out=None if frechet.loo_inf is None else list(frechet.loo_inf),
+        group_sizes=list(frechet.sizes),
+        **asdict(kernel.score()),
+        precision=precision,
+        recall=recall,
+    )
+
+
+def score(generated: NDArray[Any], reference: NDArray[Any]) -> CellScore:
+    """Scores features [n, d] of generated images against those of real ones, with intervals.
+
+    Args:
+        generated: In order of image index, one row an image.
+        reference: Of the same extractor, one row an image.
+
+    Raises:
+        ValueError: As `score_features`.
+    """
+    return score_features([generated], reference)
+
+
+def groups_of(features: FeatureRows) -> list[slice]:
+    """Cuts the images into the jackknife's groups, by their shards.
+
+    There are 20 to 39 of them (15 to 29 with 1,024 features or more). Fewer shards are cut, as far
+    as groups of 2 allow; of more shards, neighbours are put together.
+    """
+    n_shards = len(features.shards)
+    least = LEAST_GROUPS if features.columns < MANY_FEATURES else LEAST_GROUPS_OF_MANY
+    together = max(1, n_shards // least)
+    edges = [*features.starts[:-1:together], features.starts[-1]]
+    if n_shards < least:
+        pieces = -(-least // n_shards)
+        cut = [_cut(start, stop, pieces) for start, stop in pairwise(features.starts)]
+        edges = [edge for part in cut for edge in part] + [len(features)]
+    groups = [slice(start, stop) for start, stop in pairwise(edges)]
+    largest = max(group.stop - group.start for group in groups)
+    # Without its largest group a set must still have a covariance.
+    return groups if len(features) - largest >= 2 else [slice(0, len(features))]
+
+
+def _cut(start: int, stop: int, pieces: int) -> list[int]:
+    """Where the pieces of a shard begin: nearly equal, the longer ones first, at least 2 each."""
+    size = stop - start
+    pieces = max(1, min(pieces, size // 2))
+    short, longer = divmod(size, pieces)
+    return [start + short * i + min(i, longer) for i in range(pieces)]

@@ -1,0 +1,137 @@
+"""KID with its standard error: what another draw of as many images would make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ddim_core.scores.kernel import (
+    SUBSETS,
+    Kernel,
+    draw_subsets,
+    indicators,
+    numbers,
+    subset_sums,
+    usual_subset_size,
+    within_subsets,
+)
+from ddim_core.statistics.jackknife import half_width, jackknife
+from ddim_core.statistics.moments import Floats
+from ddim_core.statistics.pairs import Pairs, look_at_pairs
+from ddim_core.statistics.rows import FeatureRows, check_columns
+
+
+@dataclass(frozen=True)
+class KernelScore:
+    """A kernel distance and two spreads that are not to be confused.
+
+    Attributes:
+        kid: Mean of the unbiased MMD^2 over `subsets` random subsets (torch-fidelity's number).
+        kid_se: Its standard error over other draws of as many generated images, the reference
+            as given; see `kernel_score`. None with fewer than 2 groups.
+        kid_low, kid_high: Its 95 % interval, Student t at G - 1 degrees of freedom.
+        kid_std: Standard deviation between the subsets: of one subset of this size, not of `kid`.
+        kid_subset_size: Images of each set in a subset.
+    """
+
+    kid: float
+    kid_se: float | None
+    kid_low: float | None
+    kid_high: float | None
+    kid_std: float
+    kid_subset_size: int
+
+
+def kernel_score(
+    generated: FeatureRows, groups: Sequence[slice], reference: FeatureRows
+) -> KernelScore:
+    """Scores generated features against a reference by KID, with its interval.
+
+        kid_se^2 = se_jackknife^2 + kid_std^2 / subsets
+
+    Given the images, the subsets are independent draws whose mean is the MMD^2 of all pairs: the
+    second term is what a mean of so many of them scatters. The first is the delete-one-group
+    jackknife of the MMD^2 of all pairs, over the groups of generated images.
+
+    Memory: two blocks of rows, one of the kernel matrix, and some 240 bytes an image.
+
+    Args:
+        generated: Features [n, d], n >= 2.
+        groups: Consecutive slices that cover the rows.
+        reference: Features [m, d], m >= 2.
+    """
+    check_columns(generated, reference)
+    sums = KernelSums(generated, groups, reference)
+    look_at_pairs(generated, reference, None, [sums])
+    return sums.score()
+
+
+class KernelSums:
+    """`kernel_score` as something that looks at pairs, see `pairs.look_at_pairs`."""
+
+    def __init__(
+        self, generated: FeatureRows, groups: Sequence[slice], reference: FeatureRows
+    ) -> None:
+        self._reference, self._kernel = reference, Kernel()
+        n, m = len(generated), len(reference)
+        self._size = usual_subset_size(n, m)
+        drawn = draw_subsets(n, m, SUBSETS, self._size)
+        self._in_y = indicators(drawn.of_y, m)
+        in_group = np.zeros((n, len(groups)), dtype=np.bool_)
+        for g, group in enumerate(groups):
+            in_group[group, g] = True
+        self._in_either = np.hstack([indicators(drawn.of_x, n), in_group])
+        self._in_x = self._in_either[:, :SUBSETS]
+        self._counts = in_group.sum(axis=0)
+        # Over the pairs of each subset, of each two groups, and of each group with the reference.
+        self._within, self._across = np.zeros(SUBSETS), np.zeros(SUBSETS)
+        self._groups_within = np.zeros((len(groups), len(groups)))
+        self._groups_across = np.zeros(len(groups))
+
+    def within(self, pairs: Pairs) -> None:
+        """Takes pairs of generated rows."""
+        sums = self._kernel.of_others(pairs) @ numbers(self._in_either[pairs.j])
+        part = subset_sums(self._in_x[pairs.i], sums[:, :SUBSETS])
+        groups = self._groups(pairs).T @ sums[:, SUBSETS:]
+        once = pairs.i == pairs.j
+        self._within += part if once else 2.0 * part
+        self._groups_within += groups if once else groups + groups.T
+
+    def across(self, pairs: Pairs) -> None:
+        """Takes pairs of generated and reference rows."""
+        values = self._kernel(pairs)
+        self._across += subset_sums(self._in_x[pairs.i], values @ numbers(self._in_y[pairs.j]))
+        self._groups_across += values.sum(axis=1) @ self._groups(pairs)
+
+    def _groups(self, pairs: Pairs) -> Floats:
+        return numbers(self._in_either[pairs.i, SUBSETS:])
+
+    def score(self) -> KernelScore:
+        """The score, when all pairs have been seen."""
+        size, n, m = self._size, len(self._in_x), len(self._in_y)
+        of_reference = _reference_within(self._reference, n, size)
+        values = (self._within + of_reference) / (size * (size - 1))
+        values = values - 2.0 * self._across / size**2
+        kid, std = float(values.mean()), float(values.std())
+        counts = self._counts
+        if len(counts) < 2 or n - counts.max() < 2:
+            return KernelScore(kid, None, None, None, std, size)
+        # Without the reference's own term, which no group of generated images changes.
+        group_within, group_across = self._groups_within, self._groups_across
+        whole = group_within.sum() / (n * (n - 1)) - 2.0 * group_across.sum() / (n * m)
+        rest = n - counts
+        within = group_within.sum() - 2.0 * group_within.sum(axis=1) + group_within.diagonal()
+        across = group_across.sum() - group_across
+        loo = within / (rest * (rest - 1)) - 2.0 * across / (rest * m)
+        found = jackknife(float(whole), loo.tolist(), counts.astype(int).tolist())
+        se = float(np.hypot(found.se, std / np.sqrt(SUBSETS)))
+        half = half_width(se, len(counts))
+        return KernelScore(kid, se, kid - half, kid + half, std, size)
+
+
+@lru_cache(maxsize=4)  # cells of a grid share theirs
+def _reference_within(reference: FeatureRows, n: int, size: int) -> Floats:
+    return within_subsets(reference, draw_subsets(n, len(reference), SUBSETS, size).of_y, Kernel())

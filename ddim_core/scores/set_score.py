@@ -1,0 +1,131 @@
+"""Two sets of features or statistics in, every score that they allow out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddim_core.features.extractor import FeatureExtractor, FeatureRecord
+from ddim_core.scores.cell_score import CellScore, ScoreReference, groups_of, score_features
+from ddim_core.scores.frechet import Reference
+from ddim_core.scores.frechet_infinity import frechet_score
+from ddim_core.scores.further_scores import FurtherScores, further_scores
+from ddim_core.statistics.npz import Statistics, statistics_of
+from ddim_core.statistics.rows import FeatureRows
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """One side of a comparison.
+
+    Attributes:
+        name: For people.
+        shards: Features [n, d] in order of image index; None where only statistics are known.
+        given: The statistics, where only they are known.
+        record: What made the features; None where the file does not say.
+        native_size: Height x width of the images, `mixed` if several, None if unknown.
+        digest: The sha256 of the images; None where there are none.
+        extractor: What made the features here; None where they were given.
+    """
+
+    name: str
+    shards: Sequence[NDArray[np.float32]] | None = None
+    given: Statistics | None = None
+    record: FeatureRecord | None = None
+    native_size: str | None = None
+    digest: str | None = None
+    extractor: FeatureExtractor | None = None
+
+    def __post_init__(self) -> None:
+        if self.record is None and self.given is not None:
+            object.__setattr__(self, "record", self.given.record)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Mean and covariance."""
+        if self.given is not None:
+            return self.given
+        assert self.shards is not None
+        return statistics_of(np.concatenate(self.shards), self.record)
+
+    @property
+    def count(self) -> int | None:
+        """Images; None where the file of statistics does not say."""
+        return self.statistics.count
+
+    @property
+    def dim(self) -> int:
+        """d, the number of features."""
+        return self.shards[0].shape[1] if self.shards else self.statistics.mu.size
+
+
+def score_pair(generated: FeatureSet, reference: FeatureSet) -> dict[str, Any]:
+    """Scores one set against another.
+
+    Both with features: all of `CellScore` and `FurtherScores`. A reference of statistics only: the
+    Frechet distances with their intervals. Generated statistics only: the distance alone, since
+    its spread cannot be told from moments. What cannot be told is None.
+
+    Args:
+        generated, reference: The sets.
+
+    Returns:
+        The fields of `CellScore` and `FurtherScores`, and `statistics_digest` of the reference.
+
+    Raises:
+        ValueError: If the features of the two are known to differ, d differs, a set has fewer
+            than 2 images, or a number is not finite.
+    """
+    if generated.record and reference.record and generated.record != reference.record:
+        raise ValueError(
+            f"{generated.name} and {reference.name} have features of different protocols: "
+            + "; ".join(_differences(generated.record, reference.record))
+        )
+    if generated.dim != reference.dim:
+        raise ValueError(
+            f"{generated.name} has {generated.dim} features and {reference.name} {reference.dim}; "
+            "both must come from one extractor, and for pixels from one size and colour"
+        )
+    rows = FeatureRows.of(generated.shards, generated.name) if generated.shards else None
+    real = FeatureRows.of(reference.shards, reference.name) if reference.shards else None
+    if rows and real and generated.shards:
+        score = asdict(score_features(generated.shards, ScoreReference.of(real)))
+    else:
+        score = _by_statistics(rows, generated, reference)
+    more = FurtherScores()
+    if rows and generated.extractor is not None:
+        more = further_scores(generated.extractor, rows, real)
+    return {**score, **asdict(more), "statistics_digest": reference.statistics.digest}
+
+
+def _differences(a: FeatureRecord, b: FeatureRecord) -> list[str]:
+    pairs = {f.name: (getattr(a, f.name), getattr(b, f.name)) for f in fields(FeatureRecord)}
+    return [f"{name} is {x!r} and {y!r}" for name, (x, y) in pairs.items() if x != y]
+
+
+def _by_statistics(
+    rows: FeatureRows | None, generated: FeatureSet, reference: FeatureSet
+) -> dict[str, Any]:
+    against = Reference.of(reference.statistics.moments())
+    known: dict[str, Any] = dict.fromkeys(f.name for f in fields(CellScore))
+    known |= {"n_images": generated.count, "n_reference": reference.count}
+    known["n_features"] = generated.dim
+    if rows is None:
+        return {**known, "fid": against.distance(generated.statistics.moments())}
+    found = frechet_score(rows, groups_of(rows), against)
+    return {
+        **known,
+        "fid": found.fid,
+        "fid_low": found.fid_low,
+        "fid_high": found.fid_high,
+        "fid_inf": found.fid_inf,
+        "fid_inf_low": found.fid_inf_low,
+        "fid_inf_high": found.fid_inf_high,
+        "fid_leave_one_out": list(found.loo),
+        "group_sizes": list(found.sizes),
+    }

@@ -1,0 +1,134 @@
+"""Files of statistics and features, other people's and ours: what is in an .npz."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddim_core.features.extractor import FeatureRecord
+from ddim_core.images.sources.arrays import array_headers, image_keys, read_arrays
+from ddim_core.statistics.moments import FeatureMoments, Floats, check_features
+
+FEATURE_KEYS = ("features", "feats", "reps", "arr_0", "")  # the last is that of an .npy
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Mean and covariance of features, as pytorch-fid and clean-fid keep them.
+
+    Attributes:
+        mu: [d].
+        sigma: [d, d], divided by n - 1.
+        count: n; None where the file does not say.
+        record: What made the features; None where the file does not say.
+    """
+
+    mu: Floats
+    sigma: Floats
+    count: int | None = None
+    record: FeatureRecord | None = None
+
+    def moments(self) -> FeatureMoments:
+        """The same as moments; where n is unknown, one that is large enough for full rank.
+
+        Then n - 1 is a power of two, so that the covariance keeps its bits.
+        """
+        dof = (self.count - 1) if self.count else 2 ** (self.mu.size.bit_length() + 1)
+        return FeatureMoments(dof + 1, self.mu, self.sigma * dof)
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of mean and covariance."""
+        content = np.ascontiguousarray(self.mu).tobytes()
+        return hashlib.sha256(content + np.ascontiguousarray(self.sigma).tobytes()).hexdigest()
+
+
+def statistics_of(features: NDArray[np.float32], record: FeatureRecord | None) -> Statistics:
+    """Takes the statistics of features [n, d], n >= 2."""
+    moments = FeatureMoments.from_features(features)
+    return Statistics(moments.mean, moments.covariance, moments.count, record)
+
+
+def save_statistics(path: Path, statistics: Statistics) -> None:
+    """Writes an .npz that pytorch-fid reads (`mu`, `sigma`), with our `count` and `record` beside.
+
+    Raises:
+        ValueError: If the name does not end in .npz, without which pytorch-fid reads no statistics.
+    """
+    if path.suffix != ".npz":
+        raise ValueError(f"the statistics file is {path.name!r}; its name must end in .npz")
+    more: dict[str, Any] = {}
+    if statistics.count:
+        more["count"] = np.int64(statistics.count)
+    if statistics.record:
+        more["record"] = np.array(json.dumps(asdict(statistics.record), sort_keys=True))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, mu=statistics.mu, sigma=statistics.sigma, **more)
+
+
+def holds_images(path: Path) -> bool:
+    """Tells an .npz or .npy of images from one of statistics or features.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    headers = array_headers(path)
+    if {"mu", "sigma"} <= set(headers) or any(len(headers[k].shape) == 2 for k in _keys(headers)):
+        return False
+    return bool(image_keys(headers))
+
+
+def read_npz(path: Path) -> Statistics | NDArray[Any]:
+    """Reads an .npz: statistics, features float [n, d], or images uint8 [n, h, w, c].
+
+    Statistics are `mu` and `sigma` (pytorch-fid, clean-fid, and ours with `count` and `record`);
+    features are `features` (ours), `feats` (clean-fid's KID) or `reps` (dgm-eval); the one array
+    `arr_0`, or of an .npy, is features or images by its form. Nothing pickled is read.
+
+    Raises:
+        ValueError: If it is none of these, or a number is not finite.
+    """
+    headers = array_headers(path)
+    wanted = [k for k in headers if k in {"mu", "sigma", "count", "record", *FEATURE_KEYS}]
+    arrays = read_arrays(path, wanted)
+    if {"mu", "sigma"} <= set(arrays):
+        return _statistics(path.name, arrays)
+    found = [arrays[name] for name in _keys(headers)]
+    if len(found) == 1 and found[0].ndim == 2:
+        return check_features(found[0], f"{path.name}:features")
+    if len(found) == 1 and found[0].ndim == 4 and found[0].dtype == np.uint8:
+        return found[0]
+    raise ValueError(
+        f"{path.name} holds {', '.join(headers) or 'nothing'}; it must hold mu and sigma, features "
+        "[n, d], or images [n, h, w, c]"
+    )
+
+
+def _keys(names: Iterable[str]) -> list[str]:
+    return [name for name in FEATURE_KEYS if name in names]
+
+
+def _statistics(name: str, arrays: dict[str, NDArray[Any]]) -> Statistics:
+    mu = np.atleast_1d(np.asarray(arrays["mu"], dtype=np.float64))
+    sigma = np.atleast_2d(np.asarray(arrays["sigma"], dtype=np.float64))
+    if mu.ndim != 1 or sigma.shape != (mu.size, mu.size):
+        raise ValueError(
+            f"{name} has mu {mu.shape} and sigma {sigma.shape}; they must be [d] and [d, d]"
+        )
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise ValueError(f"{name} holds a number that is not finite; every statistic must be")
+    # FID is defined by the symmetric part; saved covariances differ from it by rounding.
+    if np.abs(sigma - sigma.T).max() > 1e-6 * max(np.abs(sigma).max(), 1e-300):
+        raise ValueError(f"{name} has a sigma that is not symmetric; a covariance is")
+    count = int(arrays["count"]) if "count" in arrays else None
+    record = None
+    if "record" in arrays:
+        record = FeatureRecord.from_bytes(str(arrays["record"]).encode())
+    return Statistics(mu, (sigma + sigma.T) / 2.0, count, record)

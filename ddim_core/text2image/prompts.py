@@ -1,0 +1,52 @@
+"""Prompts by place: a text file with one a line, or captions in JSON lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ddim_core.common.plain_files import MOST_TEXT, read_bytes
+from ddim_core.images.sources.captions import CAPTION_KEYS, caption_of
+from ddim_core.safe_files.texts import lines_of, text_of
+
+
+def read_prompts(location: str) -> list[str]:
+    """Reads prompts in their order.
+
+    Args:
+        location: A UTF-8 text file with one a line (empty lines do not count), or a `.jsonl` file
+            with an object a line that has a `text`, `caption` or `prompt`.
+
+    Raises:
+        ValueError: If it is neither, or holds no prompt.
+    """
+    path = Path(location)
+    if not path.is_file():
+        raise ValueError(f"there is no file of prompts {location!r}")
+    found = _read(path)
+    if not found:
+        raise ValueError(f"{path.name} holds no prompt; there must be at least one")
+    return found
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        data = read_bytes(path, MOST_TEXT)
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read: {error.strerror or error}") from error
+    lines = [line.strip() for line in lines_of(text_of(data, path.name), path.name)]
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line]
+    if path.suffix.lower() != ".jsonl":
+        return [line for _, line in numbered]
+    return [_caption(line, f"line {number} of {path.name}") for number, line in numbered]
+
+
+def _caption(line: str, where: str) -> str:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON: {error}") from error
+    text = caption_of(entry, where) if isinstance(entry, dict) else None
+    if text is None:
+        raise ValueError(f"{where} has no text among {', '.join(CAPTION_KEYS)}")
+    return text

@@ -1,0 +1,165 @@
+"""A complete Stable Diffusion pipeline made small: text model, U-Net, autoencoder, tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from ddim_core.networks.building import seeded_weights
+from ddim_core.text2image.specs import BaseSpec
+
+START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
+LATENT_SCALE = 1.5  # brings pixels in [-1, 1] to about unit variance
+PAIR_CONSTANT = 256.0
+
+
+def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> StableDiffusionPipeline:
+    """Returns an untrained pipeline; its vocabulary is learnt from the captions."""
+    tokenizer = caption_tokenizer(captions, spec.vocabulary, spec.max_tokens)
+    with seeded_weights(spec.seed):
+        text_encoder = CLIPTextModel(_text_config(spec, tokenizer))
+        unet = UNet2DConditionModel(
+            sample_size=spec.resolution,
+            in_channels=3,
+            out_channels=3,
+            block_out_channels=spec.widths,
+            layers_per_block=spec.layers_per_block,
+            down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * (len(spec.widths) - 1)),
+            up_block_types=(*["CrossAttnUpBlock2D"] * (len(spec.widths) - 1), "UpBlock2D"),
+            cross_attention_dim=spec.text_width,
+            attention_head_dim=spec.heads,  # diffusers' name for the number of heads
+            norm_num_groups=8,
+        )
+    return StableDiffusionPipeline(
+        vae=identity_autoencoder(spec.resolution),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=v_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def v_scheduler() -> DDIMScheduler:
+    """The cosine schedule of a network that predicts v (Salimans and Ho, arXiv:2202.00512)."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,  # what the pipeline asks for; trailing spacing does not use it
+        timestep_spacing="trailing",
+    )
+
+
+def caption_tokenizer(captions: Sequence[str], vocabulary: int, max_tokens: int) -> CLIPTokenizer:
+    """Learns a byte-pair vocabulary in CLIP's form.
+
+    As in CLIP, the single bytes come first, then the bytes that end a word, then what was merged:
+    every text has tokens, and the words of the captions have one each where `vocabulary` allows.
+    """
+    learner = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
+    learner.normalizer = normalizers.Lowercase()
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
+    )
+    learner.train_from_iterator(
+        captions,
+        trainers.BpeTrainer(
+            vocab_size=vocabulary - 514, end_of_word_suffix=WORD_END, show_progress=False
+        ),
+    )
+    singles = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*singles, *(letter + WORD_END for letter in singles)]
+    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    tokens += [a + b for a, b in merges]
+    vocab = {token: i for i, token in enumerate([*tokens, START, END])}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=max_tokens)  # type: ignore[arg-type]
+
+
+def _text_config(spec: BaseSpec, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=spec.text_width,
+        intermediate_size=4 * spec.text_width,
+        projection_dim=spec.text_width,
+        num_hidden_layers=spec.text_layers,
+        num_attention_heads=spec.heads,
+        max_position_embeddings=spec.max_tokens,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def identity_autoencoder(resolution: int) -> AutoencoderKL:
+    """An AutoencoderKL whose latents are the pixels, in closed form: nothing is trained or lost.
+
+        silu(x) - silu(-x) = x
+
+    Every channel goes in as the pair (x, -x), the residual blocks add nothing, and the pair's
+    difference comes out. A pair of large constants K in the same group makes the group norm a
+    known scale: the mean is 0 and the variance K^2 / 4 up to x^2 / K^2, about 1e-5. The latents'
+    variance is e^-30, so that sampling them changes nothing.
+    """
+    vae = AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=3,
+        block_out_channels=(8,),
+        down_block_types=("DownEncoderBlock2D",),
+        up_block_types=("UpDecoderBlock2D",),
+        layers_per_block=1,
+        norm_num_groups=1,
+        mid_block_add_attention=False,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        sample_size=resolution,
+        scaling_factor=LATENT_SCALE,
+    )
+    with torch.no_grad():
+        for name, parameter in vae.named_parameters():
+            if ".conv2." in name:  # the end of a residual branch
+                parameter.zero_()
+        for half in (vae.encoder, vae.decoder):
+            _set_pairs(half.conv_in, half.conv_norm_out, half.conv_out)
+        if vae.encoder.conv_out.bias is not None:
+            vae.encoder.conv_out.bias[3:] = -30.0
+    return vae.eval().requires_grad_(False)
+
+
+def _set_pairs(conv_in: nn.Conv2d, norm: nn.GroupNorm, conv_out: nn.Conv2d) -> None:
+    for parameter in (*conv_in.parameters(), *norm.parameters(), *conv_out.parameters()):
+        parameter.zero_()
+    assert conv_in.bias is not None
+    conv_in.bias[6], conv_in.bias[7] = PAIR_CONSTANT, -PAIR_CONSTANT
+    norm.weight.fill_(PAIR_CONSTANT / 2.0)
+    for channel in range(3):
+        for place, sign in ((2 * channel, 1.0), (2 * channel + 1, -1.0)):
+            conv_in.weight[place, channel, 1, 1] = sign
+            conv_out.weight[channel, place, 1, 1] = sign
+
+
+def save_base(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Writes the pipeline as a folder that `StableDiffusionPipeline.from_pretrained` opens.
+
+    The vocabulary is also written in CLIP's own two files, which older versions read.
+
+    Raises:
+        ValueError: If a weight is not finite.
+    """
+    for name in ("unet", "text_encoder"):
+        if not all(bool(p.isfinite().all()) for p in getattr(pipeline, name).parameters()):
+            raise ValueError(f"the {name} has weights that are not finite; lower the learning_rate")
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    pipeline.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))

@@ -1,0 +1,106 @@
+"""A command made from a record of parameters: its options, their help in groups, its list texts."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import typer
+
+from flows.cli.commands.options import listed, one_sentence, plain, require_writable
+from flows.requests.flat import Option, Parameter, Record, build, in_words, parameters
+
+
+def command(
+    record: type[Record], run: Callable[[Record, dict[str, Any]], None]
+) -> Callable[..., None]:
+    """Returns a function whose options are the parameters of a record.
+
+    Args:
+        record: What can be asked for.
+        run: Does it; is told the record, and by name what was given. The command's help is the
+            docstring of this function.
+    """
+    found = parameters(record)
+
+    def door(**given: Any) -> None:
+        asked = {p.name: _read(p, given[p.name]) for p in found}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        with one_sentence():
+            request = build(record, asked)
+            require_writable()
+            run(request, asked)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    options = [
+        inspect.Parameter(p.name, keyword, annotation=_option(p), default=None) for p in found
+    ]
+    door.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    door.__annotations__ = {p.name: _option(p) for p in found}
+    door.__doc__ = run.__doc__
+    return door
+
+
+def run_shown(
+    line: str, flow: str, asked: Mapping[str, Any], settle: Callable[[], None] = lambda: None
+) -> Any:
+    """Runs the flow `flows.NAME.NAME` and returns what it returns; says what is about to be done,
+    and shows that it goes on. See `flows.run.running.run`."""
+    from flows.run import waiting
+    from flows.run.running import run
+
+    with waiting.shown(line):
+        return run(flow, asked, settle)
+
+
+def _option(parameter: Parameter) -> Any:
+    """The parameter as typer has it: empty where nothing is given, a list as one text."""
+    marked = parameter.mark(Option)
+    names = marked.name.split() if marked else []
+    of = _element(parameter.plain)
+    kind: Any = _plain(parameter.plain)
+    if of is not None:
+        kind = list[str] if marked and marked.repeated else str
+    option = typer.Option(
+        *names,
+        help=plain(f"{_first_sentence(parameter.description)}{_default(parameter)}"),
+        show_default=False,
+        rich_help_panel=parameter.group,
+    )
+    return Annotated[kind | None, option]
+
+
+def _read(parameter: Parameter, given: Any) -> Any:
+    """A given value; of a list that is one text, its parts."""
+    of = _element(parameter.plain)
+    if of is None or given is None or isinstance(given, list):
+        return given or None if isinstance(given, list) else given
+    return listed(given, of)
+
+
+def _plain(kind: Any) -> Any:
+    """`int` of `int | None` and of `Annotated[int, ...]`; words of a choice are text."""
+    if get_origin(kind) in (Union, types.UnionType):
+        (kind,) = (k for k in get_args(kind) if k is not type(None))
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return kind if kind in (int, float, bool, str) else str
+
+
+def _element(kind: Any) -> Any:
+    """`int` of `list[int]` or `tuple[int, ...] | None`; None of what is no list."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    return next((_plain(get_args(k)[0]) for k in kinds if get_origin(k) in (list, tuple)), None)
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"\.\s+(?=[A-Z])", text)[0].rstrip(".") + "."
+
+
+def _default(parameter: Parameter) -> str:
+    """The default in brackets, where it is not told by the description."""
+    told = parameter.usual or in_words(parameter.default)
+    return f" [{told}]" if told else ""

@@ -1,0 +1,188 @@
+"""The commands that run one flow each, but for the LoRAs': what is asked, what is shown."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import Field
+
+from flows.cli.commands.command import command, run_shown
+from flows.cli.commands.options import stop
+from flows.requests.base import BaseRequest
+from flows.requests.flat import build, parameters
+from flows.requests.grid import (
+    CheckpointChoice,
+    GridRequest,
+    SamplerChoice,
+    ScoreChoice,
+    VerdictChoice,
+)
+from flows.requests.images import ImageChoice, Machine
+from flows.requests.paper import PaperRequest
+from flows.requests.points import PointRequest
+from flows.requests.race import RaceChoice, RaceRequest
+from flows.requests.toy import Toy, ToyRequest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class HowToRun:
+    """The command."""
+
+    until_decided: Annotated[
+        bool, Field(description="More images only for cells whose rank is open.")
+    ] = False
+    in_prefect: Annotated[
+        bool, Field(description="Run it in Prefect even if nothing has changed.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridCommand:
+    """A grid or a race over its cells."""
+
+    model: CheckpointChoice
+    toy: Toy
+    real: ImageChoice
+    grid: SamplerChoice
+    scores: ScoreChoice
+    verdict: VerdictChoice
+    race: RaceChoice
+    machine: Machine
+    how: HowToRun
+
+
+def _grid(_: GridCommand, asked: dict[str, Any]) -> None:
+    """Score every (S, eta) of a grid on one checkpoint, and print the table."""
+    until_decided, in_prefect = asked.pop("until_decided", False), asked.pop("in_prefect", False)
+    if "etas" in asked:  # whoever names the lines gets these
+        asked.setdefault("sigma_hat", False)
+    record = RaceRequest if until_decided else GridRequest
+    known = {parameter.name for parameter in parameters(record)}
+    unheeded = [f"--{name.replace('_', '-')}" for name in asked if name not in known]
+    if unheeded and until_decided:
+        stop(f"{', '.join(unheeded)} needs a whole grid; leave out --until-decided", 2)
+    if unheeded:
+        stop(f"{', '.join(unheeded)} needs --until-decided", 2)
+    if until_decided:
+        run_race(asked)
+    else:
+        run_grid(asked, in_prefect)
+
+
+def run_race(asked: dict[str, Any]) -> None:
+    """Runs the race and prints what it decided."""
+    request = build(RaceRequest, asked)
+    result = run_shown(request.line, "until_decided", asked)
+    from flows.cli.text.table import show_grid
+
+    show_grid(result)
+
+
+def run_grid(asked: dict[str, Any], in_prefect: bool) -> None:
+    """Runs the grid, or takes what is kept of it where nothing has changed, and prints it."""
+    request = build(GridRequest, asked)
+    from flows.grid.unchanged import keep_result, kept_result, state_of
+    from flows.run import waiting
+    from flows.run.running import run
+
+    with waiting.shown(request.line):
+        state = state_of(request)
+        result = None if in_prefect else kept_result(state)
+        known = result is not None
+        if result is None:
+            result = run("fid_grid", asked)
+            keep_result(state, state_of(request), result)
+    if known:
+        typer.echo("unchanged: all rows and the report are there (--in-prefect runs it again)")
+    from flows.cli.text.table import show_grid
+
+    show_grid(result)
+
+
+def _paper(request: PaperRequest, asked: dict[str, Any]) -> None:
+    """Run the DDIM paper's tables and figures on one checkpoint, beside the paper's numbers."""
+    result = run_shown(request.line, "paper", asked)
+    from flows.cli.text.table import show_grid
+    from tasks.reports.paper import error_text
+
+    typer.echo("\nSquared error per dimension after encoding and decoding, pixels in [0, 1]:")
+    for record in result["reconstructions"]:
+        error = error_text(record["mse"], record["mse_low"], record["mse_high"])
+        typer.echo(f"  S = {record['steps']:>4}  {error}  n = {record['n']}")
+    show_grid(result)
+
+
+def _train(request: ToyRequest, asked: dict[str, Any]) -> None:
+    """Train the small U-Net of a data set, as a folder that diffusers opens."""
+    typer.echo(f"checkpoint: {run_shown(request.line, 'train_toy', asked)['checkpoint']}")
+
+
+def _train_base(request: BaseRequest, asked: dict[str, Any]) -> None:
+    """Train the small text-to-image base of the LoRA commands, and judge its pictures."""
+    result = run_shown(request.line, "train_base", asked)
+    for name in ("seen", "unseen"):
+        found = result[name]
+        shares = ", ".join(
+            f"{q} {100 * found[q]['share']:.1f} % "
+            f"({100 * found[q]['low']:.1f} to {100 * found[q]['high']:.1f})"
+            for q in ("subject", "background", "style")
+        )
+        typer.echo(f"{name} pairs, N = {found['n_images']}: {shares}")
+    typer.echo(f"base: {result['folder']}")
+
+
+def _swiss_roll(request: PointRequest, asked: dict[str, Any]) -> None:
+    """Train a noise model on points in the plane, and score DDIM samples of it over (S, eta)."""
+    _show_points(run_shown(request.line, "swiss_roll", asked))
+
+
+def _show_points(result: dict[str, Any]) -> None:
+    """Prints the rows of one run, and where its report, the table and the runs are."""
+    from flows.cli.text.damage import told_of
+    from tasks.points.table import read_point_rows
+
+    found = read_point_rows(result["cells"])
+    with told_of(found):
+        _show_rows(result, found.frame)
+
+
+def _show_rows(result: dict[str, Any], frame: pd.DataFrame) -> None:
+    from ddim_core.points.score import interval
+    from tasks.storage import places
+    from tasks.tracking.address import how_to_open
+
+    for training, rows in frame.groupby(["training_seed", "training_steps", "training_seconds"]):
+        seed, n_steps, seconds = training
+        first = rows.iloc[0]
+        floor = interval(first["floor"], first["floor_low"], first["floor_high"])
+        typer.echo(
+            f"\n{first['dataset']}, model of training seed {seed} "
+            f"({n_steps} steps in {seconds:.0f} s): Chamfer distance of "
+            f"{first['n_points']} points, mean of {len(first['sampling_seeds'])} samples with "
+            f"95 % interval; floor {floor}"
+        )
+        for row in rows.to_dict("records"):
+            score = interval(
+                row["chamfer"], _known(row["chamfer_low"]), _known(row["chamfer_high"])
+            )
+            typer.echo(f"  eta = {row['eta']:<4g} S = {row['steps']:>4}  {score}")
+    typer.echo(f"\nreport:  {result['report']}")
+    typer.echo(f"table:   {places.data_url('results', 'points')} (Parquet)")
+    typer.echo(f"MLflow:  {how_to_open()}")
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+grid = command(GridCommand, _grid)
+paper = command(PaperRequest, _paper)
+train = command(ToyRequest, _train)
+train_base = command(BaseRequest, _train_base)
+swiss_roll = command(PointRequest, _swiss_roll)

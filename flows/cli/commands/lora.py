@@ -1,0 +1,59 @@
+"""The commands `ddim lora style` and `ddim lora subject`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from flows.cli.commands.command import command, run_shown
+from flows.requests.lora import StyleRequest, SubjectRequest
+
+lora = typer.Typer(help="Train a LoRA: a style or a subject.", no_args_is_help=True)
+
+
+def _style(request: StyleRequest, asked: dict[str, Any]) -> None:
+    """Train a style on captioned images, check it, and export it for diffusers and web UIs."""
+
+    def settle() -> None:
+        from flows.lora.plan import style_plan
+
+        style_plan(request)
+
+    _show(run_shown(request.line, "lora_style", asked, settle))
+
+
+def _subject(request: SubjectRequest, asked: dict[str, Any]) -> None:
+    """Train a LoRA on a few images of one subject (DreamBooth), check it, and export it."""
+
+    def settle() -> None:
+        from flows.lora.plan import subject_plan
+
+        subject_plan(request)
+
+    _show(run_shown(request.line, "lora_subject", asked, settle))
+
+
+lora.command("style")(command(StyleRequest, _style))
+lora.command("subject")(command(SubjectRequest, _subject))
+
+
+def _show(result: dict[str, Any]) -> None:
+    training = result["training"]
+    typer.echo(
+        f"\ntrained: {training['steps']} steps in {training['seconds']:.0f} s, "
+        f"peak memory {training['peak_memory_bytes'] / 2**30:.2f} GiB"
+    )
+    for layout, gate in result["gate"].items():
+        typer.echo(
+            f"reloaded as {layout}: largest difference of a weight "
+            f"{gate['largest_weight_difference']:g}, of a pixel "
+            f"{gate['largest_pixel_difference']:g} of 255"
+        )
+    typer.echo(f"LoRA:     {result['folder']} (files, pictures, model card)")
+    if result["report"]:
+        typer.echo("")
+        for sentence in result["reading"]:
+            typer.echo(sentence)
+        typer.echo(f"\nreport:   {result['report']}")
+        typer.echo(f"table:    {result['table']} (Parquet)")

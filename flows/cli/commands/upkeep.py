@@ -1,0 +1,47 @@
+"""The commands `ddim track` and `ddim guard`: what keeps servers and results in step."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from flows.cli.commands.options import one_sentence, option, stop
+
+
+def track(
+    resend: Annotated[bool, option("Send what MLflow could not be told.")] = False,
+) -> None:
+    """Say what MLflow has not been told yet; with --resend, tell it."""
+    with one_sentence():
+        from tasks.tracking import outbox
+
+        waiting, unsent = outbox.look()
+        if not resend:
+            typer.echo("\n".join([f"{len(waiting)} runs wait to be sent to MLflow", *waiting]))
+        else:
+            from tasks.tracking.address import how_to_open
+            from tasks.tracking.client import resend as send_again
+
+            sent, failed = send_again.fn()
+            unsent |= failed
+            typer.echo(f"{len(sent)} of {len(waiting)} runs sent to MLflow: {how_to_open()}")
+    if unsent:
+        stop("; ".join(f"{name} was not sent ({why})" for name, why in unsent.items()), 1)
+
+
+def guard() -> None:
+    """End the runs that a crash left Running, and have the Prefect server do so from now on."""
+    with one_sentence():
+        if not os.environ.get("PREFECT_API_URL"):
+            raise ValueError(
+                "PREFECT_API_URL is not set; give the address of a Prefect server that stays, "
+                "such as http://127.0.0.1:4200/api"
+            )
+        from flows.servers.guard import SILENCE_SECONDS, end_lost_runs, install
+
+        install()
+        typer.echo(f"runs without a heartbeat for {SILENCE_SECONDS} s will end as Crashed")
+        ended = end_lost_runs()
+        typer.echo("\n".join([f"{len(ended)} lost runs ended", *ended]))

@@ -1,0 +1,55 @@
+"""The commands `ddim verdict` and `ddim curve`: read the table, sample nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.cli.commands.options import one_sentence, option, plain, stop
+
+
+def verdict(
+    new: Annotated[str, typer.Argument(help="Checkpoint: folder, name or digest in the table.")],
+    against: Annotated[
+        str | None,
+        typer.Option("--against", "--reference", show_default=False,
+                     help=plain("The other: likewise, or models:/NAME@ALIAS [scored before it].")),
+    ] = None,
+    at: Annotated[str, option("Cell that decides, such as 20,0.5 [the best].")] = "",
+    margin: Annotated[float, option("FID difference that does not count [0].")] = 0.0,
+    gate: Annotated[bool, option("Exit 1 if proven worse [off].")] = False,
+) -> None:  # fmt: skip
+    """Say whether a scored checkpoint is better, worse or tied with another scored one."""
+    with one_sentence():
+        from flows.cli.text.damage import told_of
+        from flows.grid.past_verdicts import verdict_of
+        from tasks.reports.verdict import plain_rows
+        from tasks.storage.cell_rows import read_rows
+
+        table = read_rows()
+        with told_of(table):
+            found = verdict_of(plain_rows(table.frame), new, against or "", at, margin)
+            typer.echo("\n".join(found["sentences"]))
+            typer.echo(f"verdict: {found['page']}")
+            if gate and found["call"] == "worse":
+                stop(f"{new} is proven worse than {found['against']}", 1)
+
+
+def curve(
+    names: Annotated[str, typer.Argument(help="Pattern of checkpoint names [*].")] = "*",
+    cells: Annotated[
+        list[str] | None,
+        typer.Option("--cell", help=plain("S and eta, such as 20,0.5; several times [best five].")),
+    ] = None,
+) -> None:
+    """Draw FID with intervals over training steps, for the cells of the last scored grid."""
+    with one_sentence():
+        from flows.cli.text.damage import told_of
+        from flows.grid.past_verdicts import curve_of
+        from tasks.reports.verdict import plain_rows
+        from tasks.storage.cell_rows import read_rows
+
+        table = read_rows()
+        with told_of(table):
+            typer.echo(f"curve: {curve_of(plain_rows(table.frame), names, cells or [])}")

@@ -1,0 +1,30 @@
+"""The console script: Ctrl-C is minded before anything else is imported, and lines come as said."""
+
+from __future__ import annotations
+
+import sys
+
+from flows.run import stopping, waiting
+
+# Those that work for more than a moment.
+LONG = ("grid", "swiss-roll", "paper", "lora", "train", "train-base", "score", "watch", "data")
+
+
+def main() -> None:
+    """Runs the `ddim` command."""
+    stopping.install()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in a pipe as well
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    if command in LONG and "--help" not in sys.argv:
+        waiting.first_line_of(command)
+    try:
+        from flows.cli.app import app
+
+        app()
+    finally:
+        stopping.wait_if_stopping()
+
+
+if __name__ == "__main__":
+    main()

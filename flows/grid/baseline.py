@@ -1,0 +1,171 @@
+"""What a grid does beside scoring: compare its checkpoint with another one, and say so.
+
+The other one, the baseline, is the one scored before by the same protocol, or one that was named:
+its grid is then run first, from the cache where it has been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect.logging import get_run_logger
+
+from ddim_core.common.digest import digest
+from ddim_core.decisions.verdict import IDENTICAL, judge
+from flows.requests.flat import values
+from flows.requests.grid import NONE, PREVIOUS, GridRequest
+from tasks.checkpoints.identity import mark_scored, weights_of
+from tasks.checkpoints.open import CheckpointRecord, import_checkpoint
+from tasks.images.prepare import content_of
+from tasks.reports.verdict import about_one, about_pair, history, plain_rows, previous
+from tasks.reports.verdict_page import publish_verdict
+from tasks.storage.cell_rows import read_table
+from tasks.storage.row_files import DamagedRowError
+from tasks.storage.store import get_folder
+from tasks.tracking.models import champion, download, promote, resolved, track_verdict
+
+Rows = list[dict[str, Any]]
+IN_MLFLOW = ("models:/", "runs:/")
+
+
+class RegressionError(RuntimeError):
+    """The new checkpoint is proven worse, and a gate was asked for; all its results are kept."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The checkpoint that a new one is compared with.
+
+    Attributes:
+        name: For people.
+        rows: Its scored grid.
+        outcome: Of the whole flow, where both checkpoints are the same and nothing is left to do.
+    """
+
+    name: str
+    rows: Rows
+    outcome: dict[str, Any] | None = None
+
+
+def local_checkpoint(location: str) -> Path:
+    """Returns a checkpoint's folder on this machine; an MLflow address is fetched, once.
+
+    Raises:
+        ValueError: If MLflow does not have it.
+    """
+    return download(location) if location.startswith(IN_MLFLOW) else Path(location)
+
+
+def settle_baseline(request: GridRequest, run: Callable[..., dict[str, Any]]) -> Baseline | None:
+    """Finds the baseline that was named and scores it by the same grid; None if none was named.
+
+    Args:
+        request: The grid that was asked for.
+        run: The flow that scores a grid.
+    """
+    named = _named(request)
+    if named is None:
+        return None
+    folder = local_checkpoint(named)
+    name = folder.name if folder.name == Path(named).name else resolved(named)
+    weights = weights_of(import_checkpoint(str(folder)))
+    own = request.model.checkpoint
+    if own and weights == weights_of(import_checkpoint(own)):
+        get_run_logger().info("identical to %s by content: nothing is sampled", name)
+        return Baseline(name, [], _identical(Path(own).resolve().name, name, weights))
+    other = {"checkpoint": str(folder), "against": NONE, "gate": False, "promote": "", "at": ""}
+    scored = run(**values(request) | other)
+    return Baseline(name, plain_rows(read_table(scored["cells"])))
+
+
+def judge_grid(
+    request: GridRequest, rows: Rows, baseline: Baseline | None
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Compares a finished grid with its baseline and publishes the verdict.
+
+    Returns:
+        The verdict, None without a baseline, and a sentence for each damaged row of the table.
+    """
+    rows = plain_rows(read_table([row["cell_digest"] for row in rows]))
+    comparable, damaged = _comparable(request, rows, baseline)
+    return _judged(request, rows, baseline, comparable), damaged
+
+
+def _judged(
+    request: GridRequest, rows: Rows, baseline: Baseline | None, comparable: Rows
+) -> dict[str, Any] | None:
+    old = baseline.rows if baseline else []
+    if not baseline and request.verdict.against == PREVIOUS:
+        old = previous(rows, comparable)
+    if not old:
+        if request.verdict.gate:
+            get_run_logger().warning("no other checkpoint was scored before: the gate is open")
+        return None
+    try:
+        verdict = judge(rows, old, request.verdict.at, margin=request.verdict.margin)
+    except ValueError as error:
+        if request.verdict.gate:
+            raise
+        get_run_logger().warning("no verdict: %s", error)
+        return None
+    about = about_pair(rows, old, baseline.name if baseline else "")
+    return publish_verdict(about, verdict, rows, comparable, bool(request.verdict.at))
+
+
+def _comparable(
+    request: GridRequest, rows: Rows, baseline: Baseline | None
+) -> tuple[Rows, list[str]]:
+    """What the table has to compare with, without the rows that are damaged, and these. A gate
+    whose baseline may be one of them stays shut."""
+    comparable, damaged = history(rows)
+    if damaged and request.verdict.gate and baseline is None:
+        raise DamagedRowError("; ".join(damaged))
+    for sentence in damaged:
+        get_run_logger().warning("%s", sentence)
+    return comparable, list(damaged)
+
+
+def conclude(
+    request: GridRequest, rows: Rows, checkpoint: CheckpointRecord, verdict: dict[str, Any] | None
+) -> None:
+    """Remembers a whole grid as scored, tells MLflow its verdict, promotes, and minds the gate.
+
+    Raises:
+        RegressionError: If a gate was asked for and the checkpoint is proven worse.
+    """
+    cells, weights = [row["cell_digest"] for row in rows], checkpoint["weights_digest"]
+    run_id = None
+    mark_scored(request.identity(content_of(request.real.dataset)), weights, cells)
+    if verdict:
+        grid = digest(sorted(cells))
+        tags = {
+            "verdict": verdict["call"],
+            "verdict.against": verdict["against"],
+            "verdict.point": verdict["point"],
+            "verdict.reading": verdict["sentences"][0],
+        }
+        told = track_verdict(grid, tags, verdict["difference"], return_state=True)
+        run_id = told.result() if told.is_completed() else None
+    if request.verdict.promote and (verdict is None or verdict["call"] == "better"):
+        call = verdict["call"] if verdict else "first"
+        folder = str(get_folder(checkpoint["ref"]))
+        address = promote(request.verdict.promote, folder, weights, run_id, call)
+        get_run_logger().info("champion of %s: %s", request.verdict.promote, address)
+    if request.verdict.gate and verdict and verdict["call"] == "worse":
+        raise RegressionError(f"{verdict['sentences'][0]} See {verdict['page']}")
+
+
+def _named(request: GridRequest) -> str | None:
+    """The baseline's location, if one was named; with a model to promote in, its champion."""
+    if request.verdict.against == PREVIOUS:
+        return champion(request.verdict.promote) if request.verdict.promote else None
+    return None if request.verdict.against == NONE else request.verdict.against
+
+
+def _identical(name: str, against: str, weights: str) -> dict[str, Any]:
+    """Publishes that a checkpoint is the same as another; returns what a grid would."""
+    verdict = publish_verdict(about_one(name, against, weights), IDENTICAL, [], [])
+    return {"report": verdict["page"], "cells": [], "images_drawn": 0, "verdict": verdict}

@@ -1,0 +1,123 @@
+"""A cell at work: its tasks submitted in the order in which they need each other, and its row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefect.futures import PrefectFuture
+
+from ddim_core.diffusion.specs import GridCell
+from flows.grid.inputs import GridInputs, protocol_of
+from flows.requests.grid import GridRequest
+from flows.run.runners import on_device
+from tasks.cells.classes import judge_classes
+from tasks.cells.embed import embed_images
+from tasks.cells.sample import sample_shard
+from tasks.cells.score import score_cell
+from tasks.cells.table import row_of
+from tasks.storage.naming import named
+
+
+class CellsFailedError(RuntimeError):
+    """Some cells have no score; the message names each with its reason.
+
+    Attributes:
+        landed: The digests of the rows of the others.
+    """
+
+    def __init__(self, message: str, landed: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.landed = list(landed)
+
+
+@dataclass(frozen=True)
+class CellFutures:
+    """A cell at work."""
+
+    cell: GridCell
+    shards: list[PrefectFuture[Any]]
+    features: list[PrefectFuture[Any]]
+    classes: PrefectFuture[Any] | None
+    score: PrefectFuture[Any]
+
+    @property
+    def everything(self) -> list[PrefectFuture[Any]]:
+        """All tasks of the cell, in the order in which they need each other."""
+        classes = [self.classes] if self.classes else []
+        return [*self.shards, *self.features, *classes, self.score]
+
+    def wait(self) -> bool:
+        """Waits for all of it; tells whether all of it completed."""
+        for future in self.everything:
+            future.wait()  # only this makes a future know its final state
+        return all(future.state.is_completed() for future in self.everything)
+
+    @property
+    def reason(self) -> str:
+        """The message of what failed first: sampling, features, or else the score itself."""
+        states = [future.state for future in self.everything]
+        failed = next(state for state in states if not state.is_completed())
+        return str(failed.message).removeprefix("Task run encountered an exception ")
+
+
+def submit_images(
+    request: GridRequest, inputs: GridInputs, cell: GridCell, ranges: Sequence[tuple[int, int]]
+) -> list[Any]:
+    """Submits the drawing of a cell's images, a shard for each [start, stop)."""
+    execution, ref = request.machine.execution, inputs.checkpoint["ref"]
+    with on_device(request.machine.runner, request.machine.device):
+        return [
+            named(sample_shard, _shard(request, cell, start)).submit(
+                cell, ref, start, stop, execution
+            )
+            for start, stop in ranges
+        ]
+
+
+def submit_features(
+    request: GridRequest,
+    inputs: GridInputs,
+    cell: GridCell,
+    shards: Sequence[tuple[int, Any]],
+) -> list[Any]:
+    """Submits the embedding of shards of a cell's images, each with the first image's index."""
+    execution = request.machine.execution
+    return [
+        named(embed_images, f"features {_shard(request, cell, start)}").submit(
+            shard, inputs.extractor, execution
+        )
+        for start, shard in shards
+    ]
+
+
+def _shard(request: GridRequest, cell: GridCell, start: int) -> str:
+    """A shard's name for people."""
+    return f"{cell.label} shard {start // request.grid.shard_size}"
+
+
+def submit_score(
+    request: GridRequest,
+    inputs: GridInputs,
+    cell: GridCell,
+    shards: list[Any],
+    features: list[Any],
+) -> CellFutures:
+    """Submits a cell's score, and its share of right classes where it has classes."""
+    classes = None
+    if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
+        classes = named(judge_classes, f"classes {cell.label}").submit(
+            shards, inputs.extractor, request.machine.execution
+        )
+    score = named(score_cell, f"score {cell.label}").submit(
+        features, inputs.reference, inputs.extractor
+    )
+    return CellFutures(cell, shards, features, classes, score)
+
+
+def landed_row(request: GridRequest, inputs: GridInputs, futures: CellFutures) -> dict[str, Any]:
+    """Puts together the row of a cell all of whose tasks completed."""
+    shards = [shard.result() for shard in futures.shards]
+    result = futures.score.result() | (futures.classes.result() if futures.classes else {})
+    return row_of(futures.cell, inputs.checkpoint, protocol_of(request, inputs), result, shards)

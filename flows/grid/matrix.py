@@ -1,0 +1,42 @@
+"""The protocol matrix of a grid's report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ddim_core.features.registry import every_choice
+from flows.requests.grid import GridRequest
+from tasks.cells.extractor import ready_extractor
+from tasks.cells.protocol_matrix import protocol_matrix
+from tasks.storage.store import ArtifactRef
+
+
+def best_cell_matrix(
+    request: GridRequest,
+    extractor: ArtifactRef,
+    reference_images: ArtifactRef,
+    rows: list[dict[str, Any]],
+    shards: list[list[ArtifactRef]],
+) -> list[dict[str, Any]]:
+    """Scores the images of the cell with the lowest FID by every protocol at hand.
+
+    Args:
+        request: Says of how many images; 0 leaves the matrix out.
+        extractor: The grid's own.
+        reference_images: The real images.
+        rows: The grid's rows.
+        shards: The shards of images of each row's cell.
+
+    Returns:
+        One line a protocol, see `tasks.cells.protocol_matrix`.
+    """
+    if not request.scores.matrix_images:
+        return []
+    best = min(range(len(rows)), key=lambda i: rows[i]["fid"])
+    own = request.extractor()
+    n_pixels = reference_images["resolution"] ** 2 * reference_images["channels"]
+    extractors = [ready_extractor(choice) for choice in every_choice(own, n_pixels)]
+    if own.name == "classifier":
+        extractors = [extractor, *extractors]
+    n_images, execution = request.scores.matrix_images, request.machine.execution
+    return protocol_matrix(shards[best], reference_images, extractors, n_images, execution)["lines"]

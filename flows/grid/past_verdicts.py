@@ -1,0 +1,134 @@
+"""Verdicts and curves of what is scored already; nothing is sampled here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from ddim_core.checkpoints.identity import weights_digest
+from ddim_core.decisions.verdict import IDENTICAL, PROTOCOL, judge, names_cell
+from ddim_core.reports.verdict_sentences import by_checkpoint, first_scored
+from flows.grid.baseline import IN_MLFLOW, local_checkpoint
+from tasks.reports.curve import write_curve
+from tasks.reports.verdict import about_one, about_pair, previous
+from tasks.reports.verdict_page import file_verdict
+
+LEAST_DIGITS = 6  # of a digest, to name a checkpoint
+Rows = list[dict[str, Any]]
+
+
+def verdict_of(
+    table: Rows, new: str, against: str = "", at: str = "", margin: float = 0.0
+) -> dict[str, Any]:
+    """Judges a checkpoint by the rows that it and another one have in the table.
+
+    Args:
+        table: Its rows.
+        new: A checkpoint's folder, its name in the table, or the start of a digest.
+        against: The other one, or an MLflow address; empty takes the one scored before it.
+        at: Operating point that decides, S and eta, such as `20,0.5`; empty chooses the best.
+        margin: Largest difference of FID that does not count.
+
+    Returns:
+        The verdict's sentences, its call, and where its page is.
+
+    Raises:
+        ValueError: If either checkpoint has no rows, or none that can be compared.
+    """
+    weights = _weights(new, table)
+    if against and weights == _weights(against, table):
+        about = about_one(_called(new), _called(against), weights)
+        return file_verdict(about, IDENTICAL, [], [])
+    theirs = _rows_of(against, table) if against else []
+    ours = _protocol_of(_rows_of(new, table), at, theirs)
+    alike = [row for row in table if _protocol(row) == _protocol(ours[0])]
+    if against:
+        theirs = [row for row in theirs if row in alike] or theirs  # judge names what differs
+    else:
+        theirs = previous(ours, alike)
+        if not theirs:
+            raise ValueError(
+                f"no checkpoint was scored before {new!r} by its grid and protocol; say which with "
+                "--against"
+            )
+    verdict = judge(ours, theirs, at, margin=margin)
+    return file_verdict(about_pair(ours, theirs), verdict, ours, alike, bool(at))
+
+
+def curve_of(table: Rows, names: str, cells: Sequence[str]) -> str:
+    """Draws FID with its intervals over checkpoints; returns the page's place.
+
+    Args:
+        table: Its rows.
+        names: Pattern of the checkpoints' names in the table.
+        cells: Cells to draw, S and eta, such as `20,0.5`; empty takes the five best.
+
+    Raises:
+        ValueError: If no row matches.
+    """
+    rows = [row for row in table if fnmatch(row["checkpoint"], names)]
+    if not rows:
+        raise ValueError(f"no checkpoint in the table is named {names!r}; `ddim table` lists them")
+    newest = max(by_checkpoint(rows), key=first_scored)[0]["weights_digest"]
+    of_newest = [row for row in rows if row["weights_digest"] == newest]
+    last = _protocol_of(of_newest, cells[0] if cells else "", [])
+    for cell in cells:
+        if not any(names_cell(row, cell) for row in last):
+            raise ValueError(f"the last checkpoint has no cell {cell!r}; give S and eta, as 20,0.5")
+    alike = [row for row in rows if _protocol(row) == _protocol(last[0])]
+    return write_curve(last, alike, cells)
+
+
+def _is_location(name: str) -> bool:
+    return name.startswith(IN_MLFLOW) or Path(name).exists()
+
+
+def _called(name: str) -> str:
+    return Path(name).resolve().name if Path(name).exists() else name
+
+
+def _weights(name: str, table: Rows) -> str:
+    """The content digest of a checkpoint given by its place, its name or a digest's start."""
+    if _is_location(name):
+        return weights_digest(local_checkpoint(name))
+    found = {str(row["weights_digest"]) for row in table if row["checkpoint"] == name} or {
+        str(row["weights_digest"])
+        for row in table
+        if len(name) >= LEAST_DIGITS
+        and any(str(row[d]).startswith(name) for d in ("weights_digest", "checkpoint_digest"))
+    }
+    if len(found) > 1:
+        several = ", ".join(sorted(weights[:12] for weights in found))
+        raise ValueError(f"{name!r} names several checkpoints; give the digest of one: {several}")
+    if not found:
+        raise ValueError(f"the table has no rows of {name!r}; `ddim grid --checkpoint` scores it")
+    return found.pop()
+
+
+def _rows_of(name: str, table: Rows) -> Rows:
+    weights = _weights(name, table)
+    found = [row for row in table if row["weights_digest"] == weights]
+    if not found:
+        raise ValueError(f"the table has no rows of {name!r}; `ddim grid --checkpoint` scores it")
+    return found
+
+
+def _protocol(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in PROTOCOL)
+
+
+def _protocol_of(rows: Rows, at: str, others: Rows) -> Rows:
+    """A checkpoint's rows of one protocol: the one scored last, of those by which the other
+    checkpoint was scored too, and that have the asked cell, where there are such."""
+    groups: dict[tuple[Any, ...], Rows] = {}
+    for row in rows:
+        groups.setdefault(_protocol(row), []).append(row)
+    shared = {_protocol(row) for row in others}
+
+    def rank(group: Rows) -> tuple[bool, bool, str]:
+        has_cell = not at or any(names_cell(row, at) for row in group)
+        return _protocol(group[0]) in shared, has_cell, max(row["created_at"] for row in group)
+
+    return max(groups.values(), key=rank)

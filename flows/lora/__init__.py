@@ -1,0 +1,1 @@
+"""The parts that the two LoRA flows share: training, prompts to score on, scoring."""

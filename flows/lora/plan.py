@@ -1,0 +1,186 @@
+"""A LoRA that was asked for, settled against its base before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddim_core.common.digest import digest
+from ddim_core.lora.adapters import require_targets
+from ddim_core.lora.data import has_captions, locate_data, photo_sources
+from ddim_core.lora.latents import bucket_sizes
+from ddim_core.lora.scoring.specs import PromptSet, require_scales
+from ddim_core.lora.specs import LatentSpec, LoraExecution, LoraSpec, PictureSpec
+from ddim_core.text2image.base_folder import locate_base, own_resolution, part_digests, size_step
+from flows.requests.lora import (
+    STYLE_PROMPTS,
+    SUBJECT_PROMPTS,
+    StyleRequest,
+    SubjectRequest,
+)
+from tasks.lora.data import data_place
+from tasks.lora.scoring.vision_models import model_folder
+from tasks.text2image.embedded import LICENCES, embedded_base
+
+EMBEDDED_NAME = "ddim-flows-base"
+
+EMBEDDED_CLASS_IMAGES, CLASS_IMAGES = 40, 100  # the latter as diffusers' script
+EMBEDDED_GUIDANCE, GUIDANCE = 2.0, 7.5
+EMBEDDED_PICTURE_STEPS, PICTURE_STEPS = 25, 30
+EMBEDDED_SCORED_STEPS = 16  # as good to the judge as 25, and a third cheaper
+EMBEDDED_SCALES, SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25), (0.0, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class LoraPlan:
+    """A LoRA training with its base, ready to run.
+
+    Attributes:
+        title: Names the files and the registered model.
+        base: The base's folder.
+        base_name: For people: its hub id, or its folder's name.
+        digests: Of its parts.
+        step: What height and width must be multiples of.
+        spec, latents, execution: See there.
+        pictures: How validation pictures and class images are drawn.
+        validation_prompts: What is drawn at every kept checkpoint.
+        data_licence: For the model card.
+        scales: Of the LoRA, to be scored, 0 first; only it means that nothing is scored.
+        scored: Sampling settings of all prompt sets.
+        models: Folders of `clip` and `dino`, where they are given.
+        embedded: The data are the embedded ones.
+        judged: The base is the embedded one, whose subjects the judge knows.
+    """
+
+    title: str
+    base: Path
+    base_name: str
+    digests: dict[str, str]
+    step: int
+    spec: LoraSpec
+    latents: LatentSpec
+    execution: LoraExecution
+    pictures: PictureSpec
+    validation_prompts: list[str]
+    data_licence: str
+    scales: tuple[float, ...]
+    scored: PromptSet
+    models: dict[str, str]
+    embedded: bool
+    judged: bool
+
+    @property
+    def location(self) -> str:
+        return str(self.base)
+
+    @property
+    def text_digests(self) -> dict[str, str]:
+        """Of the parts that embeddings depend on."""
+        return {k: v for k, v in self.digests.items() if k.startswith(("text", "tokenizer"))}
+
+    @property
+    def training_digests(self) -> dict[str, str]:
+        """Of the parts that training itself runs."""
+        text = self.text_digests if self.spec.text_encoder else {}
+        return {k: self.digests[k] for k in ("unet", "scheduler")} | text
+
+    def name_of(self, adapter: str) -> str:
+        """Returns the folder name of a LoRA: its title, and a digest of weights and base."""
+        return f"{self.title}-{digest(adapter, self.digests)[:12]}"
+
+
+def style_plan(asked: StyleRequest) -> LoraPlan:
+    """Settles what a style's LoRA was asked to be.
+
+    Raises:
+        ValueError: For the first parameter that cannot be, with its value.
+    """
+    licence = asked.images.data_licence or ("" if asked.data else LICENCES["openmoji"])
+    return _plan(asked, licence, STYLE_PROMPTS)
+
+
+def subject_plan(asked: SubjectRequest) -> LoraPlan:
+    """Settles what a subject's LoRA was asked to be.
+
+    Raises:
+        ValueError: For the first parameter that cannot be, with its value.
+    """
+    captioned = not asked.data or has_captions(Path(data_place(asked.data)))
+    if not captioned and not asked.subject.instance_prompt:
+        raise ValueError(
+            "instance_prompt is empty, and the images have no captions; give one, such as "
+            f"'a photo of {asked.subject.instance_token} cat'"
+        )
+    licence = asked.images.data_licence or ("" if asked.data else LICENCES["twemoji"])
+    return _plan(asked, licence, SUBJECT_PROMPTS)
+
+
+def n_class_images(asked: SubjectRequest) -> int:
+    """How many images of the class are drawn."""
+    usual = CLASS_IMAGES if asked.base.base else EMBEDDED_CLASS_IMAGES
+    return asked.subject.class_images or usual
+
+
+def _plan(asked: StyleRequest | SubjectRequest, licence: str, prompts: tuple[str, ...]) -> LoraPlan:
+    """Settles what both flows share.
+
+    Raises:
+        ValueError: For the first parameter that cannot be, with its value.
+    """
+    given, is_embedded, spec = asked.base.base, not asked.base.base, asked.spec
+    base = embedded_base() if is_embedded else locate_base(given)
+    step, images, told = size_step(base), asked.images, asked.pictures
+    latents = LatentSpec(
+        images.resolution or own_resolution(base), images.buckets, images.flip, images.crops,
+        spec.seed,
+    )  # fmt: skip
+    bucket_sizes(latents, step)
+    require_targets(base, spec.targets)
+    if asked.data:
+        photo_sources(locate_data(asked.data))  # at least one image, by names alone
+    usual_steps = EMBEDDED_PICTURE_STEPS if is_embedded else PICTURE_STEPS
+    usual_guidance = EMBEDDED_GUIDANCE if is_embedded else GUIDANCE
+    pictures = PictureSpec(
+        told.picture_steps or usual_steps,
+        usual_guidance if told.guidance is None else told.guidance,
+        latents.resolution,
+        spec.seed,
+    )
+    usual_scales = EMBEDDED_SCALES if is_embedded else SCALES
+    if told.validation_prompts is not None or not is_embedded:
+        prompts = tuple(told.validation_prompts or ())
+    return LoraPlan(
+        title=asked.title,
+        base=base,
+        base_name=_base_name(given),
+        digests=part_digests(base),
+        step=step,
+        spec=spec,
+        latents=latents,
+        execution=asked.machine,
+        pictures=pictures,
+        validation_prompts=list(prompts),
+        data_licence=licence,
+        scales=require_scales(usual_scales if told.scales is None else tuple(told.scales)),
+        scored=PromptSet(
+            role="trained",
+            prompts=("",),
+            steps=EMBEDDED_SCORED_STEPS if is_embedded else pictures.steps,
+            guidance=pictures.guidance,
+            resolution=pictures.resolution,
+            seed=pictures.seed,
+        ),
+        models={
+            name: str(model_folder(name, place))
+            for name, place in (("clip", told.clip), ("dino", told.dino))
+            if place
+        },
+        embedded=not asked.data,
+        judged=is_embedded,
+    )
+
+
+def _base_name(given: str) -> str:
+    if not given:
+        return EMBEDDED_NAME
+    return Path(given).resolve().name if Path(given).is_dir() else given

@@ -1,0 +1,154 @@
+"""From an exported LoRA to its scorecard: pictures at every scale, measures, rows, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from prefect.logging import get_run_logger
+
+from ddim_core.diffusion.specs import Execution
+from ddim_core.lora.scoring.specs import PromptSet
+from ddim_core.lora.texts import distinct_prompts
+from ddim_core.text2image.specs import JudgeSpec
+from flows.lora.plan import LoraPlan
+from flows.lora.prompt_sets import ScoredSet
+from flows.lora.training import warn_of_length
+from tasks.lora.data import captions_of, data_content, data_place, prepare_captioned
+from tasks.lora.inputs import embed_prompts, encode_latents
+from tasks.lora.scoring.measure import score_pictures, thumbnails
+from tasks.lora.scoring.pictures import draw_prompts
+from tasks.lora.scoring.table import lora_rows, write_lora_rows
+from tasks.lora.scoring.vision_models import model_digest
+from tasks.lora.validation import validation_curve
+from tasks.reports.lora import publish_lora_report, render_lora_report
+from tasks.storage.store import ArtifactRef
+from tasks.text2image.embedded import held_out_folder
+from tasks.text2image.judge import train_emoji_judge
+from tasks.tracking.address import why_not_logged
+from tasks.tracking.scorecard import track_scorecard
+
+EMBEDDED_BATCH, BATCH = 32, 4
+
+
+def held_out_images(kind: str, validation_data: str, plan: LoraPlan) -> ArtifactRef | None:
+    """Returns captioned images for the validation loss: those given, or the embedded ones.
+
+    Raises:
+        ValueError: If they cannot be read.
+    """
+    if validation_data:
+        place = data_place(validation_data)
+        return prepare_captioned(data_content(place), location=place)
+    return held_out_folder(kind, plan.latents.resolution) if plan.embedded else None
+
+
+def score_lora(
+    kind: str,
+    plan: LoraPlan,
+    record: Mapping[str, Any],
+    sets: Sequence[ScoredSet],
+    held_out: ArtifactRef | None,
+) -> dict[str, Any]:
+    """Draws, measures, tabulates and reports a LoRA.
+
+    Args:
+        kind: `style` or `subject`.
+        plan: What was trained, and how it is scored.
+        record: What `train_and_export` returned.
+        sets: The prompts; none, or no scale but 0: nothing is scored.
+        held_out: A captioned folder it was not trained on, for the validation loss.
+
+    Returns:
+        `report` and `table` (places), `scorecard` (the rows' digests) and `reading`.
+    """
+    if len(plan.scales) == 1 or not sets:
+        return {"report": None, "table": None, "scorecard": [], "reading": []}
+    warn_of_length([text for scored in sets for text in scored.asked.prompts], plan)
+    batch_size = EMBEDDED_BATCH if plan.judged else BATCH
+    execution = Execution(device=plan.execution.device, batch_size=batch_size, threads=1)
+    extractor: Any = (
+        train_emoji_judge.submit(JudgeSpec(resolution=plan.latents.resolution), Execution())
+        if plan.judged
+        else thumbnails()
+    )
+    drawn = [_submit_sweep(plan, record["lora"], scored, execution) for scored in sets]
+    if plan.judged:
+        extractor = extractor.result()
+    rows: list[dict[str, Any]] = []
+    for scored, (sweep, other) in zip(sets, drawn, strict=True):
+        pictures = [future.result() for future in sweep]
+        known = dict(scored.known)
+        if other is not None:
+            known["base"] = other.result()
+        scores = score_pictures(
+            scored.asked, list(plan.scales), pictures, known, dict(scored.aliases), extractor,
+            {name: model_digest(folder) for name, folder in plan.models.items()},
+            location=dict(plan.models),
+        )  # fmt: skip
+        rows += lora_rows(kind, record, plan.spec, scored.asked, pictures, scores, execution)
+    return _report(plan, record, sets, rows, drawn, extractor, held_out)
+
+
+def _submit_sweep(
+    plan: LoraPlan, lora: ArtifactRef, scored: ScoredSet, execution: Execution
+) -> tuple[list[Any], Any]:
+    """Futures of the pictures at every scale, and of the base's other pictures where needed."""
+
+    def submit(prompts: PromptSet, scale: float) -> Any:
+        return draw_prompts.submit(
+            prompts, plan.digests, lora if scale else None, scale,
+            location=plan.location, execution=execution,
+        )  # fmt: skip
+
+    sweep = [submit(scored.asked, scale) for scale in plan.scales]
+    return sweep, None if "base" in scored.known else submit(scored.another_draw, 0.0)
+
+
+def _report(
+    plan: LoraPlan,
+    record: Mapping[str, Any],
+    sets: Sequence[ScoredSet],
+    rows: list[dict[str, Any]],
+    drawn: Sequence[tuple[list[Any], Any]],
+    extractor: Mapping[str, Any],
+    held_out: ArtifactRef | None,
+) -> dict[str, Any]:
+    table = write_lora_rows(rows)
+    curve = _validation(plan, record, held_out) if held_out else []
+    judge = {key: extractor[key] for key in ("accuracy", "n_test")} if plan.judged else None
+    report = render_lora_report(
+        rows, [scored.asked for scored in sets],
+        [[future.result() for future in sweep] for sweep, _ in drawn],
+        record["data"], record["training"]["losses"], curve,
+        {"judge": judge, "licence": plan.data_licence},
+    )  # fmt: skip
+    place = publish_lora_report(record["name"], report, rows)
+    tracked = track_scorecard(record["name"], rows, report, return_state=True)
+    if not tracked.is_completed():
+        get_run_logger().warning("%s: %s", why_not_logged(), tracked.message)
+    return {
+        "report": place,
+        "table": table,
+        "scorecard": [row["row_digest"] for row in rows],
+        "reading": report["reading"],
+    }
+
+
+def _validation(plan: LoraPlan, record: Mapping[str, Any], held_out: ArtifactRef) -> list[Any]:
+    """Pairs of a step and the loss on images that were held out."""
+    captions = captions_of(held_out)
+    latents = encode_latents(
+        held_out, replace(plan.latents, flip=False, crops=0), plan.step, plan.digests["vae"],
+        location=plan.location, execution=plan.execution,
+    )  # fmt: skip
+    embeddings = embed_prompts(
+        distinct_prompts(captions), plan.text_digests,
+        location=plan.location, execution=plan.execution,
+    )  # fmt: skip
+    found = validation_curve(
+        plan.spec, record["training"]["checkpoints"], latents, captions, embeddings, plan.digests,
+        location=plan.location, execution=plan.execution,
+    )  # fmt: skip
+    return list(found["curve"])

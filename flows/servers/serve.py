@@ -1,0 +1,167 @@
+"""`make serve`: Prefect, MLflow, a worker and all deployments on this machine; Ctrl-C stops all.
+
+They listen on loopback; DDIM_HOST names another address, such as 0.0.0.0 behind a firewall, and
+DDIM_HOSTS the names it is called by there. Prefect asks for a password, MLflow has none. Neither
+answers to pages of other origins, nor to other names (`tasks.machine.same_origin`).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from flows.servers.server import (
+    LOOPBACK,
+    ServerError,
+    bound,
+    bracketed,
+    kept_password,
+    noted,
+    start_prefect,
+    start_server,
+    wait_for,
+)
+from tasks.machine.same_origin import EVERYWHERE
+from tasks.storage.places import default_tracking_uri, local_dir, require_usable
+
+POOL = "ddim"
+# Without variables: no run can be made to execute something else than its flow.
+TEMPLATE = Path(__file__).with_name("pool.json")
+BIN = Path(sys.executable).parent
+STOP_SECONDS = 15  # for all of them together; an idle worker would take half a minute
+
+
+def main() -> int:
+    """Starts everything, says where it is, and waits; returns the exit code."""
+    # A supervisor's stop is a Ctrl-C; and what a shell starts in the background ignores SIGINT,
+    # and so would all that is started here.
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, signal.default_int_handler)
+    try:
+        require_usable()
+    except ValueError as error:
+        print(f"serve: {error}", file=sys.stderr)
+        return 2
+    host = os.environ.get("DDIM_HOST") or LOOPBACK
+    reached_at = bracketed(LOOPBACK if host in EVERYWHERE else host)
+    sockets = []
+    for variable, default in (("DDIM_PREFECT_PORT", "4200"), ("DDIM_MLFLOW_PORT", "5000")):
+        port = os.environ.get(variable) or default
+        try:
+            sockets.append(bound(host, int(port)))
+        except (OSError, ValueError, OverflowError) as error:
+            print(
+                f"serve: port {port} of {host} is taken or cannot be had ({error}); choose with "
+                "DDIM_PREFECT_PORT, DDIM_MLFLOW_PORT, DDIM_HOST",
+                file=sys.stderr,
+            )
+            return 1
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        return _serve(host, reached_at, sockets, started)
+    except KeyboardInterrupt:
+        return 0
+    except (ServerError, subprocess.CalledProcessError) as error:
+        print(f"serve: {error}", file=sys.stderr)
+        return 1
+    finally:
+        _stop(started)
+
+
+def _serve(
+    host: str,
+    reached_at: str,
+    sockets: list[socket.socket],
+    started: list[subprocess.Popen[bytes]],
+) -> int:
+    for_prefect, for_mlflow = sockets
+    api = f"http://{reached_at}:{for_prefect.getsockname()[1]}/api"
+    mlflow = f"http://{reached_at}:{for_mlflow.getsockname()[1]}"
+    auth = kept_password()
+    os.environ |= {"PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": auth}
+    os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "2")  # a run starts soon after its call
+    database = os.environ["MLFLOW_TRACKING_URI"]
+    if database.startswith("http"):  # of a terminal that was pointed at an earlier `make serve`
+        database = default_tracking_uri()
+    local_dir("incoming").mkdir(parents=True, exist_ok=True)
+    process, log = start_prefect(for_prefect, host, auth)
+    started.append(process)
+    kept = {
+        "DDIM_MLFLOW_DATABASE": database,
+        "DDIM_MLFLOW_ARTIFACTS": local_dir("mlartifacts").as_uri(),
+    }
+    started.append(start_server("tasks.tracking.server", for_mlflow, host, kept)[0])
+    wait_for(f"{api}/health", started, log)
+    wait_for(f"{mlflow}/health", started, log)
+    os.environ["MLFLOW_TRACKING_URI"] = mlflow
+    _run(
+        *("prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite"),
+        *("--base-job-template", str(TEMPLATE)),
+    )
+    _run("prefect", "--no-prompt", "deploy", "--all")
+    worker = [sys.executable, "-m", "flows.servers.worker", POOL, str(os.getpid())]
+    started.append(_start("prefect-worker", worker))
+    every = os.environ.get("DDIM_WATCH_SECONDS", "60")
+    look = [str(BIN / "ddim"), "watch", "--as-deployed", "--every", every]
+    started.append(_start("ddim-watch", look))
+    watched = list(started)
+    started.append(_start("ddim-guard", [str(BIN / "ddim"), "guard"]))  # ends by itself
+    with noted(api, auth, mlflow):
+        print(_where(api, mlflow, auth), flush=True)
+        if host != LOOPBACK:
+            print(f"serve: anyone who reaches {host} can read and write in MLflow", flush=True)
+        while all(process.poll() is None for process in watched):
+            time.sleep(0.5)
+    print("a server has ended by itself; stopping the others", file=sys.stderr)
+    return 1
+
+
+def _where(api: str, mlflow: str, auth: str) -> str:
+    ui = api.removesuffix("/api")
+    return f"""
+Prefect  {ui}   (it asks for: {auth})
+MLflow   {mlflow}
+`ddim` finds them by itself. For Prefect's own commands, in another terminal:
+  export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={mlflow}
+  export PREFECT_API_AUTH_STRING={shlex.quote(auth)}
+  .venv/bin/prefect deployment run fid-grid/fid-grid -p steps='[10,20]' -p n_images=200
+A checkpoint that appears in {os.environ.get("DDIM_WATCH") or local_dir("incoming")} is scored and
+judged by itself within about a minute; `ddim announce PATH` has one scored at once.
+Ctrl-C stops all of it.
+"""
+
+
+def _start(name: str, command: list[str]) -> subprocess.Popen[bytes]:
+    """Starts a process in a session of its own, so that Ctrl-C reaches us first; logs to a file."""
+    with (local_dir("logs") / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def _run(*command: str) -> None:
+    subprocess.run([str(BIN / command[0]), *command[1:]], check=True, stdout=subprocess.DEVNULL)
+
+
+def _stop(started: list[subprocess.Popen[bytes]]) -> None:
+    """Ends the processes, the worker first, each with all it has started."""
+    for process in reversed(started):
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in started:
+        try:
+            process.wait(timeout=max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

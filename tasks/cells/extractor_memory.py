@@ -1,0 +1,53 @@
+"""Feature extractors in memory: read from the store once per process."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from ddim_core.common.digest import file_digest
+from ddim_core.features.classifier import ClassifierFeatures
+from ddim_core.features.extractor import FeatureExtractor, FeatureRecord, PixelFeatures
+from ddim_core.features.registry import PRETRAINED, ExtractorChoice, open_extractor
+from ddim_core.networks.building import LOADING
+from tasks.storage import store
+from tasks.storage.places import local_dir
+from tasks.storage.store import ArtifactRef
+
+
+def extractor_in_memory(ref: ArtifactRef, image_shape: tuple[int, ...]) -> FeatureExtractor:
+    """Returns a stored extractor for images of shape [h, w, c]."""
+    record = record_of(ref)
+    if record.extractor == "pixels":
+        return PixelFeatures(*image_shape)
+    with LOADING:
+        return _extractor(record)
+
+
+def record_of(ref: ArtifactRef) -> FeatureRecord:
+    """Reads what a stored extractor is: its artefact is the record of its features."""
+    return FeatureRecord.from_bytes(store.get(ref))
+
+
+def weights_ref(record: FeatureRecord) -> ArtifactRef:
+    """Where the store has an extractor's weights."""
+    folder = record.extractor in PRETRAINED and PRETRAINED[record.extractor].folder
+    return ArtifactRef(
+        artifact=record.extractor_weights_digest, kind="folder" if folder else "weights"
+    )
+
+
+@lru_cache(maxsize=1)
+def _extractor(record: FeatureRecord) -> FeatureExtractor:
+    ref = weights_ref(record)
+    if record.extractor == "classifier":
+        return ClassifierFeatures.from_bytes(store.get(ref))
+    place = store.get_folder(ref) if ref["kind"] == "folder" else _unpacked(ref)
+    return open_extractor(ExtractorChoice(record.extractor, str(place), record.resize))
+
+
+def _unpacked(ref: ArtifactRef) -> Path:
+    path = local_dir("work", f"weights-{ref['artifact'][:16]}.pth")
+    if not path.is_file() or file_digest(path) != ref["artifact"]:
+        store.write_whole(str(path), store.get(ref))
+    return path

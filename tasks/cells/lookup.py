@@ -1,0 +1,57 @@
+"""A cell of the table by its digest, and its images."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.storage import store
+from tasks.storage.cell_rows import CELLS
+from tasks.storage.store import ArtifactRef
+
+CELL = re.compile(r"[0-9a-f]{4,64}")
+WHOLE = re.compile(r"[0-9a-f]{64}")
+
+
+def looks_like_cell(text: str) -> bool:
+    """Tells whether a text could be a cell's digest, or its beginning (four digits or more)."""
+    return CELL.fullmatch(text) is not None
+
+
+def find_cell(prefix: str) -> dict[str, Any]:
+    """Returns the row of the one cell whose digest begins so.
+
+    Raises:
+        ValueError: If there is none, or more than one.
+        DamagedRowError: If its file is damaged.
+    """
+    digests = [n for n in CELLS.names() if n.startswith(prefix) and WHOLE.fullmatch(n)]
+    if len(digests) != 1:
+        found = f"{len(digests)} cells begin so" if digests else "no cell of the table begins so"
+        raise ValueError(
+            f"{prefix!r} is no cell: {found}; give a cell_digest of `ddim table --json`, or a "
+            "beginning that is its own"
+        )
+    whole = CELLS.read(digests).whole()
+    row: dict[str, Any] = json.loads(whole.iloc[0].to_json(date_format="iso"))
+    return row
+
+
+def cell_shards(row: dict[str, Any]) -> list[NDArray[np.uint8]]:
+    """Returns a cell's images uint8 [n, h, w, c], shard by shard in order of image index.
+
+    Raises:
+        ValueError: If the row does not say which they are.
+        StoreError: If they are no longer in the store.
+    """
+    if not row.get("image_shards"):
+        raise ValueError(
+            f"the row {row['cell_digest'][:12]} does not say where its images are; run its grid "
+            "again, and it will"
+        )
+    refs = [ArtifactRef(artifact=digest, kind="shard") for digest in row["image_shards"]]
+    return [store.get_arrays(ref)["images"] for ref in refs]

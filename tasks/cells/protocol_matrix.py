@@ -1,0 +1,55 @@
+"""One cell's images through every extractor and resize at hand: how much the protocol moves FID."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ddim_core.diffusion.specs import Execution
+from ddim_core.scores.cell_score import score_features
+from tasks.cells.extractor_memory import extractor_in_memory
+from tasks.storage import store
+from tasks.storage.caching import cached_task
+from tasks.storage.store import ArtifactRef
+
+
+@cached_task
+def protocol_matrix(
+    shards: list[ArtifactRef],
+    reference: ArtifactRef,
+    extractors: list[ArtifactRef],
+    n_images: int,
+    execution: Execution,
+) -> dict[str, Any]:
+    """Scores the same images, at most `n_images` a side, by each extractor.
+
+    Returns:
+        `lines`, one an extractor: `extractor`, `resize`, `n_features`, `fid` with its interval,
+        and the counts, which are the same in all.
+    """
+    torch.set_num_threads(execution.threads)
+    generated = _first([store.get_arrays(shard)["images"] for shard in shards], n_images)
+    real = _first([store.get_arrays(reference)["images"]], n_images)
+    lines = []
+    for ref in extractors:
+        extractor = extractor_in_memory(ref, real.shape[1:])
+        score = score_features([extractor(generated)], extractor(real))
+        lines.append(
+            {
+                "extractor": extractor.record.extractor,
+                "resize": extractor.record.resize,
+                "n_features": score.n_features,
+                "fid": score.fid,
+                "fid_low": score.fid_low,
+                "fid_high": score.fid_high,
+                "n_images": score.n_images,
+                "n_reference": score.n_reference,
+            }
+        )
+    return {"lines": lines}
+
+
+def _first(shards: list[np.ndarray], n: int) -> np.ndarray:
+    return np.concatenate(shards)[:n]

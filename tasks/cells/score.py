@@ -1,0 +1,71 @@
+"""Features of a cell and of the reference in, scores with intervals out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ddim_core.common.versions import score_versions
+from ddim_core.scores.cell_score import ScoreReference, score_features
+from ddim_core.scores.further_scores import FurtherScores, further_scores
+from ddim_core.statistics.npz import statistics_of
+from ddim_core.statistics.rows import FeatureRows
+from tasks.cells.extractor_memory import extractor_in_memory
+from tasks.storage import store
+from tasks.storage.caching import cached_task
+from tasks.storage.store import ArtifactRef
+
+SHARDS_IN_MEMORY = 8  # 64 MB of 1,024 images at d = 2048
+
+
+@cached_task
+def score_cell(
+    features: list[ArtifactRef], reference: ArtifactRef, extractor: ArtifactRef
+) -> dict[str, Any]:
+    """Scores one cell; its shards are folded in order of image index, whoever made them first."""
+    shards = StoredShards(features)
+    against, statistics_digest = _reference(reference["artifact"])
+    score = score_features(shards, against)
+    more = FurtherScores()
+    if extractor["name"] != "pixels":
+        network = extractor_in_memory(extractor, ())
+        more = further_scores(network, FeatureRows.of(shards), against.features)
+    return {
+        **asdict(score),
+        **asdict(more),
+        "statistics_digest": statistics_digest,
+        "versions": score_versions(),
+        "created_at": datetime.now(UTC).isoformat(),
+    }
+
+
+class StoredShards(Sequence[np.ndarray]):
+    """Stored feature shards, each read when it is asked for; the newest few stay in memory."""
+
+    def __init__(self, refs: list[ArtifactRef]) -> None:
+        self.refs = refs
+        self.read = lru_cache(maxsize=SHARDS_IN_MEMORY)(self._read)
+
+    def __len__(self) -> int:
+        return len(self.refs)
+
+    def __getitem__(self, index: Any) -> Any:
+        return (
+            [self.read(i) for i in range(len(self))[index]]
+            if isinstance(index, slice)
+            else (self.read(range(len(self))[index]))
+        )
+
+    def _read(self, index: int) -> np.ndarray:
+        return store.get_arrays(self.refs[index])["features"]
+
+
+@lru_cache(maxsize=2)  # a grid's cells share theirs
+def _reference(artifact: str) -> tuple[ScoreReference, str]:
+    features = store.get_arrays(ArtifactRef(artifact=artifact, kind="features"))["features"]
+    return ScoreReference.of(features), statistics_of(features, None).digest

@@ -1,0 +1,78 @@
+"""How a checkpoint's place is written: a place here, a hub id, or an address of MLflow."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from ddim_core.common.redaction import has_credentials, has_password, redacted
+from tasks.storage import places
+
+MLFLOW = re.compile(r"(runs|models|mlflow-artifacts):/")
+HUB = "hub:"
+HUB_ID = re.compile(r"(hub:)?\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
+KNOWN = (
+    "a folder or file here, a hub id such as google/ddpm-cifar10-32, or an MLflow address "
+    "(runs:/ID/path, models:/name@alias, mlflow-artifacts:/path)"
+)
+
+
+def require_location(location: str) -> None:
+    """Makes sure that a checkpoint's location is one of those known, without asking anybody.
+
+    Raises:
+        ValueError: If it is not, is not there, or carries a password.
+    """
+    if has_credentials(location) or has_password(location):
+        raise ValueError(
+            f"the checkpoint {redacted(location)!r} carries credentials, which logs would keep; "
+            "set MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and "
+            "leave them out here"
+        )
+    if is_local(location) or MLFLOW.match(location):
+        return
+    if "://" in location or not HUB_ID.fullmatch(location) or "--" in location:
+        raise ValueError(
+            f"there is no checkpoint folder or file {redacted(location)!r}; give {KNOWN}, or "
+            "leave it empty to train the toy model"
+        )
+
+
+def is_local(location: str) -> bool:
+    """Tells a folder or file that is there."""
+    try:
+        return Path(location).exists()
+    except (OSError, ValueError):  # too long, or no text of a path
+        return False
+
+
+def name_of(location: str) -> str:
+    """What people call a checkpoint: the last part of its place."""
+    if is_local(location):
+        path = Path(location).resolve()
+        return path.name if path.is_dir() else path.stem
+    return redacted(location.rstrip("/").rsplit("/", 1)[-1])
+
+
+def listed_sources() -> list[str]:
+    """The sources that DDIM_WATCH lists, or DDIM_DATA/incoming."""
+    listed = [source.strip() for source in os.environ.get("DDIM_WATCH", "").split(",")]
+    return [source for source in listed if source] or [str(places.local_dir("incoming"))]
+
+
+def require_source(source: str) -> None:
+    """Makes sure that there can be such a source, without asking anybody.
+
+    Raises:
+        ValueError: If there is none of its kind, or it carries a password.
+    """
+    if has_credentials(source) or has_password(source):
+        raise ValueError(
+            f"the source {redacted(source)!r} carries credentials, which would be printed and "
+            "kept; leave them out"
+        )
+    if "://" in source:
+        raise ValueError(
+            f"{redacted(source)!r} is no source; give a path, models:/, experiment: or hub:"
+        )

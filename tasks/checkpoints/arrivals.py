@@ -1,0 +1,170 @@
+"""Where checkpoints appear: folders, MLflow, the hub; and when one of them is whole.
+
+A source is a path or a pattern of paths (a folder means all that lies directly in it),
+`models:/NAME` (all versions of a registered model), `experiment:NAME` (the artefact folder
+`checkpoint` of an experiment's finished runs; `experiment:NAME#PATH` names another), or
+`hub:OWNER/NAME` (the heads of a repository's branches and tags; `hub:OWNER/NAME@REVISION` one).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddim_core.checkpoints.identity import PICKLES, TENSORS
+from ddim_core.common.digest import digest
+from ddim_core.common.plain_files import PlainFileError, require_plain_tree, walk
+from tasks.checkpoints.addresses import require_source
+from tasks.checkpoints.hub import hub_download, hub_heads
+from tasks.checkpoints.identity import weights_of
+from tasks.storage import places, store
+from tasks.storage.store import ArtifactRef
+from tasks.tracking.models import download, model_versions, resolved, run_checkpoints
+
+MARKS = frozenset({"model_index.json", "config.json"})  # files of a checkpoint's folder
+UNFINISHED = (".tmp", ".part", ".partial", ".incomplete", ".crdownload")
+FOLDER = "checkpoint"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something that may be a checkpoint.
+
+    Attributes:
+        address: An absolute path, or where MLflow or the hub have it.
+        stamp: Changes whenever its content may have changed; of a path made of the names, sizes
+            and times of its files. What has a version or a commit never changes.
+    """
+
+    address: str
+    stamp: str
+
+    @property
+    def is_local(self) -> bool:
+        return self.stamp != "fixed"
+
+
+def candidates(source: str) -> list[Candidate]:
+    """Returns what a source shows now, in order of name or age.
+
+    Raises:
+        ValueError: If the source cannot be, or does not answer.
+    """
+    require_source(source)
+    kind, colon, rest = source.partition(":")
+    if source.startswith("models:/"):
+        name = rest.removeprefix("/")
+        one = "@" in name or "/" in name
+        return [
+            Candidate(a, "fixed") for a in ([resolved(source)] if one else model_versions(name))
+        ]
+    if kind == "experiment" and colon:
+        name, _, path = rest.partition("#")
+        return [Candidate(a, "fixed") for a in run_checkpoints(name, path or FOLDER)]
+    if kind == "hub" and colon:
+        return [Candidate(address, "fixed") for address in hub_heads(rest)]
+    return [Candidate(str(path), stamp_of(path)) for path in _paths(source)]
+
+
+def brought(candidate: Candidate) -> Path:
+    """Returns where a candidate lies on this machine; what is elsewhere is fetched, once.
+
+    Raises:
+        ValueError: If it cannot be fetched.
+    """
+    if candidate.address.startswith("hub:"):
+        return hub_download(candidate.address)
+    return Path(candidate.address) if candidate.is_local else download(candidate.address)
+
+
+def read_whole(candidate: Candidate, bring_in: Callable[[str], ArtifactRef]) -> tuple[Path, str]:
+    """Returns a checkpoint's place and its content digest, once it is whole.
+
+    Whole means: it opens as a checkpoint (all files are there, and weights have the length that
+    their header promises), and nothing in it changed while it was read. The caller has seen the
+    same stamp some seconds before. A writer that pauses for longer with all files complete in form
+    is not recognised; one that renames the finished folder into place always is.
+
+    Args:
+        candidate: What a source showed.
+        bring_in: Puts a checkpoint into the store (`tasks.checkpoints.open.import_checkpoint`).
+
+    Raises:
+        ValueError: If it is not whole, or cannot be opened; the message says what is wrong.
+    """
+    path = brought(candidate)
+    require_plain_tree(path)
+    weights = weights_of(bring_in(str(path)))
+    if candidate.is_local and stamp_of(path) != candidate.stamp:
+        raise ValueError(f"{path.name} is still being written")
+    return path, weights
+
+
+def stamp_of(path: Path) -> str:
+    """Returns the digest of the names, sizes and times of all files of a path; hidden ones too.
+
+    What cannot be looked at (a circle of links, a thousand nested folders) has a stamp that says
+    so: it is told when it is read, and the others go on.
+    """
+    try:
+        inside = walk(path, hidden=True) if path.is_dir() else []
+    except PlainFileError as error:
+        return digest(str(error))
+    files = [path / name for name in inside] if path.is_dir() else [path]
+    seen = []
+    for file in files:
+        try:
+            status = file.stat()
+        except FileNotFoundError:
+            continue  # renamed meanwhile: the next stamp differs
+        except OSError as error:
+            seen.append([str(file.relative_to(path)), -1, str(error.errno)])
+            continue
+        seen.append([file.relative_to(path).as_posix(), status.st_size, str(status.st_mtime_ns)])
+    return digest(seen)
+
+
+def recall(subject: str, stamp: str) -> Any:
+    """Returns what was remembered of a subject at this stamp; None if nothing was."""
+    try:
+        record = json.loads(_memory(subject).read_text(encoding="utf-8"))
+        return record["value"] if record["stamp"] == stamp else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remember(subject: str, stamp: str, value: Any) -> None:
+    """Notes something of a subject on this machine, so that it need not be worked out again."""
+    text = json.dumps({"subject": subject, "stamp": stamp, "value": value})
+    store.write_whole(str(_memory(subject)), text.encode())
+
+
+def _memory(subject: str) -> Path:
+    return places.local_dir("work", "watch", f"{digest(subject)[:32]}.json")
+
+
+def _paths(source: str) -> list[Path]:
+    """The paths that a pattern names now, without what is hidden or named as unfinished."""
+    given = Path(source).expanduser().absolute()
+    if given.is_dir() and not any((given / mark).is_file() for mark in MARKS):
+        found = list(given.iterdir())
+    elif given.exists():
+        found = [given]
+    else:
+        try:
+            found = list(Path(given.anchor).glob(str(given.relative_to(given.anchor))))
+        except (OSError, ValueError, RecursionError, NotImplementedError) as error:
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"{source!r} is no pattern of paths here: {reason}") from error
+    return sorted(path for path in found if _may_be(path))
+
+
+def _may_be(path: Path) -> bool:
+    if path.name.startswith((".", "_")) or path.name.endswith(UNFINISHED):
+        return False
+    if path.is_symlink() and not path.exists():
+        return True  # it leads nowhere, or in a circle: the look tells so, and goes on
+    return path.is_dir() or path.suffix in PICKLES | {TENSORS}

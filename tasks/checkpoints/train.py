@@ -1,0 +1,71 @@
+"""Images in, a trained checkpoint out."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from tqdm import tqdm
+
+from ddim_core.checkpoints.checkpoint import save_pipeline
+from ddim_core.common.digest import code_digest, digest
+from ddim_core.diffusion.specs import Execution, TrainSpec
+from ddim_core.networks.training import TrainState, load_state, save_state, start, train
+from tasks.storage import places, store
+from tasks.storage.caching import cached_task
+from tasks.storage.store import ArtifactRef
+
+STEPS_PER_SAVE = 100
+
+logger = logging.getLogger(__name__)
+
+
+@cached_task
+def train_toy(spec: TrainSpec, images: ArtifactRef, execution: Execution) -> dict[str, Any]:
+    """Trains a small U-Net; returns a reference to a diffusers pipeline folder of its EMA weights.
+
+    A run that was killed goes on from its last saved state and ends with the same weights. The
+    lock lets one process at a time train one model; another waits and finds the work done.
+    """
+    torch.set_num_threads(execution.threads)
+    work = places.local_dir("work")
+    work.mkdir(parents=True, exist_ok=True)
+    state_path = work / f"{digest(code_digest(__name__), spec, images)}.pt"
+    with FileLock(state_path.with_suffix(".lock")):
+        state = _resume(spec, state_path)
+        data = store.get_arrays(images)
+        losses = [float("nan")]
+        with tqdm(
+            total=spec.steps, initial=state.step, desc="training", unit="step", disable=None
+        ) as bar:
+            for record in train(spec, data["images"], state, data.get("labels")):
+                losses = [*losses[-99:], record.loss]
+                bar.update()
+                if record.step % STEPS_PER_SAVE == 0 or record.step == spec.steps:
+                    _save(spec, state, state_path)
+                    bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.4f}")
+    with tempfile.TemporaryDirectory() as folder:
+        save_pipeline(Path(folder), state.ema, spec.noise, training_step=spec.steps)
+        ref = store.put_folder(Path(folder))
+    return {**ref, "training_step": spec.steps}
+
+
+def _save(spec: TrainSpec, state: TrainState, path: Path) -> None:
+    try:
+        save_state(spec, state, path)
+    except OSError as error:
+        raise store.StoreError(f"cannot write {path}: {error.strerror}; free the disk") from error
+
+
+def _resume(spec: TrainSpec, path: Path) -> TrainState:
+    if path.exists():
+        try:
+            return load_state(spec, path)
+        except (ValueError, OSError, pickle.UnpicklingError) as error:
+            logger.warning("training starts again; its saved state cannot be used: %s", error)
+    return start(spec)

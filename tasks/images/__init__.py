@@ -1,0 +1,4 @@
+"""Data sets and prompts in, images and lists of prompts in the store out.
+
+Captioned images of LoRAs are in `lora`.
+"""

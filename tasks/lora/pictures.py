@@ -1,0 +1,37 @@
+"""Pictures of prompts by the base, or by it with a LoRA: validation, which trains nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load
+
+from ddim_core.lora.pipeline import draw, pipeline_with
+from ddim_core.lora.specs import LoraExecution, LoraSpec, PictureSpec
+from ddim_core.text2image.base_folder import load_pipeline
+from tasks.storage import store
+from tasks.storage.caching import cached_task
+from tasks.storage.store import ArtifactRef
+
+
+@cached_task
+def validation_pictures(
+    prompts: list[str],
+    pictures: PictureSpec,
+    spec: LoraSpec,
+    adapter: ArtifactRef | None,
+    base: dict[str, str],
+    location: str,
+    execution: LoraExecution,
+) -> dict[str, Any]:
+    """Draws each prompt once, all from one seed; without an adapter by the base alone."""
+    torch.set_num_threads(execution.threads)
+    if adapter is None:
+        pipeline = load_pipeline(Path(location), execution.device)
+    else:
+        weights = load(store.get(adapter))
+        pipeline = pipeline_with(Path(location), spec, weights, execution.device)
+    drawn = draw(pipeline, prompts, [pictures.seed] * len(prompts), pictures)
+    return {**store.put_arrays({"images": drawn}, "images"), "n": len(prompts)}

@@ -1,0 +1,1 @@
+"""Pictures with and without a LoRA in, a scorecard's rows out."""

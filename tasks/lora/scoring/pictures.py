@@ -1,0 +1,57 @@
+"""Prompts, a base and a LoRA in, pictures out."""
+
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddim_core.diffusion.specs import Execution
+from ddim_core.lora.scoring.specs import PromptSet
+from ddim_core.text2image.pictures import open_pipeline, pictures, set_scale
+from tasks.storage import store
+from tasks.storage.caching import cached_task
+from tasks.storage.store import ArtifactRef
+
+
+@cached_task
+def draw_prompts(
+    asked: PromptSet,
+    base: dict[str, str],
+    lora: ArtifactRef | None,
+    scale: float,
+    location: str,
+    execution: Execution,
+) -> dict[str, Any]:
+    """Draws the pictures of a prompt set with a LoRA at a scale; without one, the base's own.
+
+    Args:
+        asked: What is drawn, from which noise.
+        base: Digests of the base's parts; they stand in the key for `location`.
+        lora: A folder with `pytorch_lora_weights.safetensors`; None is the base alone.
+        scale: Of the LoRA; of no meaning without one.
+        location: The base's folder.
+        execution: Device, threads and pictures at once.
+
+    Returns:
+        A reference to the `images`, with seconds and the process's peak memory in bytes.
+    """
+    torch.set_num_threads(execution.threads)
+    began = time.perf_counter()
+    folder = store.get_folder(lora) if lora else None
+    pipeline = open_pipeline(Path(location), folder, execution.device)
+    if lora:
+        set_scale(pipeline, scale)
+    drawn = pictures(
+        pipeline, asked.texts, asked.seeds, asked.steps, asked.guidance,
+        min(execution.batch_size, len(asked.texts)), asked.resolution,
+    )  # fmt: skip
+    return {
+        **store.put_arrays({"images": drawn}, "pictures"),
+        "n_images": len(drawn),
+        "seconds": time.perf_counter() - began,
+        "peak_memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }

@@ -1,0 +1,38 @@
+"""CLIP and DINO by folder or hub id: found, and known by their content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from ddim_core.common.digest import digest, file_digest
+
+FILES = ["*.json", "*.safetensors", "*.txt"]  # no pickles, no code
+
+
+def model_folder(name: str, given: str) -> Path:
+    """Returns the folder of a model; one of the hub is fetched once.
+
+    Raises:
+        ValueError: If there is no such folder, and the hub does not give it.
+    """
+    path = Path(given)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(f"{name} is {given!r}, which holds no config.json of a model")
+        return path
+    try:
+        return Path(snapshot_download(given, allow_patterns=FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"{name} is {given!r}, which is no folder here, and the hub could not be asked for it: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def model_digest(folder: str) -> str:
+    """Returns the sha256 over the names and contents of a model's files."""
+    files = [path for path in sorted(Path(folder).iterdir()) if path.is_file()]
+    return digest([[path.name, file_digest(path)] for path in files])

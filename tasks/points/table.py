@@ -1,0 +1,112 @@
+"""The table of point scores: one Parquet file a row, named by the cell's digest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from prefect import task
+
+from ddim_core.common.digest import code_digest, digest
+from ddim_core.diffusion.schedule import timesteps
+from ddim_core.diffusion.specs import SamplerSpec
+from ddim_core.points.specs import PointTrainSpec
+from tasks.storage.naming import run_name
+from tasks.storage.row_files import Found, RowFiles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = pa.schema(
+    [
+        ("cell_digest", pa.string()),
+        ("model_digest", pa.string()),
+        ("code_digest", pa.string()),
+        ("dataset", pa.string()),
+        ("training_seed", pa.int64()),
+        ("training_steps", pa.int64()),
+        ("training_seconds", pa.float64()),
+        ("steps", pa.int64()),
+        ("eta", pa.float64()),
+        ("variance", pa.string()),
+        ("spacing", pa.string()),
+        ("timesteps", pa.list_(pa.int32())),
+        ("n_points", pa.int64()),
+        ("sampling_seeds", pa.list_(pa.int64())),
+        ("chamfer", pa.float64()),
+        ("chamfer_low", pa.float64()),
+        ("chamfer_high", pa.float64()),
+        ("chamfer_each", pa.list_(pa.float64())),
+        ("floor", pa.float64()),
+        ("floor_low", pa.float64()),
+        ("floor_high", pa.float64()),
+        ("nfe", pa.int64()),
+        ("sample_seconds", pa.float64()),
+        ("created_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+POINTS = RowFiles(
+    "points",
+    "cell_digest",
+    SCHEMA,
+    ("dataset", "n_points", "training_seed", "eta", "steps", "created_at"),
+    "the next run of its `ddim swiss-roll` writes it again",
+)
+
+# The modules whose code makes a number what it is, from noise to score.
+CODE = ("tasks.points.sample", "tasks.points.score")
+
+
+def point_row(
+    training: PointTrainSpec,
+    model: dict[str, Any],
+    sampler: SamplerSpec,
+    n_points: int,
+    generated: list[dict[str, Any]],
+    score: dict[str, Any],
+    floor: dict[str, Any],
+) -> dict[str, Any]:
+    """Puts together the row of one sampler setting on one model from the records of its tasks."""
+    seeds = [record["seed"] for record in generated]
+    visited = timesteps(training.noise.n_train, sampler.steps, sampler.spacing)
+    return {
+        "cell_digest": digest(sampler, training, model, n_points, seeds),
+        "model_digest": model["artifact"],
+        "code_digest": digest([code_digest(module) for module in CODE]),
+        "dataset": training.dataset,
+        "training_seed": training.seed,
+        "training_steps": training.steps,
+        "training_seconds": model["seconds"],
+        "steps": sampler.steps,
+        "eta": sampler.eta,
+        "variance": sampler.variance,
+        "spacing": sampler.spacing,
+        "timesteps": visited,
+        "n_points": n_points,
+        "sampling_seeds": seeds,
+        **score,
+        **floor,
+        "nfe": len(visited),
+        "sample_seconds": float(sum(record["seconds"] for record in generated)),
+    }
+
+
+@task(name="write-point-row", task_run_name=run_name("write-point-row"))
+def write_point_row(row: dict[str, Any]) -> str:
+    """Writes one row, whole or not at all, in place of an older one; returns the file's place."""
+    return POINTS.write(row)
+
+
+def read_point_rows(cells: list[str] | None = None) -> Found:
+    """Returns the rows written so far, of some cells or of all, and which had to be left out."""
+    return POINTS.read(cells)
+
+
+def read_point_table() -> pd.DataFrame:
+    """Returns all rows written so far.
+
+    Raises:
+        DamagedRowError: If a row is damaged.
+    """
+    return POINTS.read().whole()

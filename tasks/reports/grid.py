@@ -1,0 +1,158 @@
+"""Rows in, a report out: one HTML file that opens from disk, and Markdown for Prefect's UI."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from ddim_core.decisions.compare import Comparison, compare_with_best
+from ddim_core.decisions.row import cell_name, line_name, with_interval
+from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
+from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_fid_inf
+from tasks.machine.pages import if_server_answers
+from tasks.storage import places, store
+from tasks.storage.caching import cached_task
+from tasks.storage.naming import run_name
+from tasks.storage.store import ArtifactRef
+
+SHEET_IMAGES = 12
+CELL_DIGITS = 10  # of a cell's digest, by which `ddim score` and `ddim export` find it
+TEMPLATE = Path(__file__).with_suffix(".html")
+
+
+@cached_task
+def render_report(
+    rows: list[dict[str, Any]], first_shards: list[ArtifactRef], about: dict[str, Any]
+) -> dict[str, Any]:
+    """Draws the figures, reads the numbers and renders the page; returns references to them.
+
+    Args:
+        rows: The grid's rows, in grid order.
+        first_shards: The first shard of each row's images.
+        about: What the cells share: `floor`, `test_accuracy`, `findings` of the schedule linter,
+            `notes` on the real images (licence, broken ones).
+    """
+    sheet = {
+        cell_name(row): store.get_arrays(shard)["images"][:SHEET_IMAGES]
+        for row, shard in zip(rows, first_shards, strict=True)
+    }
+    figures = {
+        "heat_map": heat_map(rows),
+        "curves": curves(rows, about["floor"]),
+        "samples": contact_sheet(sheet),
+    }
+    reading = read_grid(rows)
+    page = _page(rows, figures, reading, about)
+    return {
+        "page": store.put(page.encode(), "report"),
+        "figures": {name: store.put(png, "figure") for name, png in figures.items()},
+        "reading": reading,
+    }
+
+
+@task(name="publish-report", task_run_name=run_name("publish-report"))
+def publish_report(grid: str, report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Puts a rendered report where people look: reports/<grid>/, and Prefect artifacts.
+
+    Returns the page's place.
+    """
+    place = places.data_url("reports", grid[:12], "index.html")
+    store.write_whole(place, store.get(report["page"]))
+    for name, ref in report["figures"].items():
+        figure = places.data_url("reports", grid[:12], f"{name}.png")
+        store.write_whole(figure, store.get(ref))
+    with if_server_answers():
+        create_table_artifact([_table_line(row) for row in rows], key="fid-grid-table")
+        create_markdown_artifact(_markdown(rows, report["reading"], place), key="fid-grid-report")
+    return place
+
+
+def report_places() -> list[str]:
+    """Returns the pages of all reports, oldest first."""
+    if not places.is_local():
+        filesystem, folder = store.located(places.data_url("reports"))
+        return sorted(filesystem.glob(f"{folder}/*/index.html"))
+    pages = places.local_dir("reports").glob("*/index.html")
+    return [str(page) for page in sorted(pages, key=lambda page: page.stat().st_mtime)]
+
+
+def _page(
+    rows: list[dict[str, Any]],
+    figures: dict[str, bytes],
+    reading: list[str],
+    about: dict[str, Any],
+) -> str:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    tied, against = _comparisons(rows)
+    return template.render(
+        rows=rows,
+        first=rows[0],
+        reading=reading,
+        line_name=line_name,
+        interval=with_interval,
+        tied=tied,
+        against=against,
+        why_no_fid_inf=why_no_fid_inf(rows[0]),
+        clipping=mixed_clipping(rows),
+        cell_digits=CELL_DIGITS,
+        figures={name: base64.b64encode(png).decode() for name, png in figures.items()},
+        **about,
+    )
+
+
+def _comparisons(rows: list[dict[str, Any]]) -> tuple[list[str], dict[str, Comparison]]:
+    """The cells tied with the lowest, itself first, and each other's difference from it."""
+    if any(len(row["fid_leave_one_out"]) < 2 for row in rows):
+        return [], {}
+    best, found = compare_with_best(rows)
+    ties = [c.a for c in found.values() if c.verdict == "tied"]
+    return [best["cell_digest"], *ties], {c.a: c for c in found.values()}
+
+
+def _table_line(row: dict[str, Any]) -> dict[str, Any]:
+    """One line of Prefect's table: plain numbers and text."""
+    return {
+        "S": row["steps"],
+        "line": line_name(row),
+        "FID": round(row["fid"], 3),
+        "95 % interval": _interval(row["fid_low"], row["fid_high"]),
+        "FID_inf": None if row["fid_inf"] is None else round(row["fid_inf"], 3),
+        "95 % interval of FID_inf": _interval(row["fid_inf_low"], row["fid_inf_high"]),
+        "KID": round(row["kid"], 5),
+        "95 % interval of KID": _interval(row["kid_low"], row["kid_high"], 5),
+        "N": row["n_images"],
+        "seconds of a busy worker": round(row["sample_seconds"], 1),
+        "cell": row["cell_digest"][:CELL_DIGITS],
+    }
+
+
+def _interval(low: float | None, high: float | None, digits: int = 2) -> str:
+    return "-" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def _markdown(rows: list[dict[str, Any]], reading: list[str], place: str) -> str:
+    """The report's core; names from data stand in code spans, where Markdown is not read."""
+    first = rows[0]
+    names = [first["checkpoint"], first["dataset"], first["split"]]
+    checkpoint, dataset, split = (f"`{name.replace('`', '')}`" for name in names)
+    head = f"# FID of {checkpoint} against {dataset} {split}\n\n"
+    steps = sorted({row["steps"] for row in rows})
+    fids = {(line_name(r), r["steps"]): r for r in rows}
+    table = "| | " + " | ".join(f"S = {s}" for s in steps) + " |\n|---" * 1 + "|---" * len(steps)
+    table += "|\n"
+    for line in dict.fromkeys(line_name(row) for row in rows):
+        cells = [fids.get((line, s)) for s in steps]
+        texts = [f"{c['fid']:.2f} ({_interval(c['fid_low'], c['fid_high'])})" if c else "failed"
+                 for c in cells]  # fmt: skip
+        table += f"| {line} | " + " | ".join(texts) + " |\n"
+    protocol = (
+        f"\nN = {first['n_images']} images a cell, {first['n_reference']} real images, "
+        f"{first['extractor']} features, 95 % jackknife intervals.\n\n"
+    ) + (f"Overridden: {first['overrides']}.\n\n" if first["overrides"] else "")
+    return head + table + protocol + "\n\n".join(reading) + f"\n\nReport: `{place}`\n"

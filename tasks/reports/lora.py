@@ -1,0 +1,141 @@
+"""A scorecard's rows in, a report out: one HTML file, Parquet rows apart, and Prefect artifacts."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from ddim_core.images.load import load_images
+from ddim_core.lora.scoring.measures import MEANINGS
+from ddim_core.lora.scoring.specs import ROLES, PromptSet
+from ddim_core.reports.lora_figures import measure_curves, picture_rows, sweep_grid, training_curves
+from ddim_core.reports.lora_sentences import by_role, full_scale, interval, number, read_scorecard
+from tasks.storage import places, store
+from tasks.storage.caching import cached_task
+from tasks.storage.naming import run_name
+from tasks.storage.store import ArtifactRef
+
+BESIDE, SWEPT = 12, 8  # pictures
+TEMPLATE = Path(__file__).with_suffix(".html")
+
+
+@cached_task
+def render_lora_report(
+    rows: list[dict[str, Any]],
+    asked: list[PromptSet],
+    drawn: list[list[ArtifactRef]],
+    training: ArtifactRef,
+    losses: ArtifactRef | None,
+    validation: list[list[float]],
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Draws the figures, reads the rows and renders the page; returns references to them.
+
+    Args:
+        rows: The scorecard's, of all prompt sets.
+        asked: The prompt sets.
+        drawn: The pictures of each, by scale.
+        training: The training images' folder.
+        losses: Arrays with the `loss` of every step.
+        validation: Pairs of a step and its validation loss.
+        about: `judge` (its accuracy, or None) and `licence` of the training data (or "").
+    """
+    scales = sorted({row["scale"] for row in rows})
+    shown = full_scale(rows)["scale"]
+    images = [[store.get_arrays(ref)["images"] for ref in refs] for refs in drawn]
+    figures = {"measures": measure_curves(rows)}
+    figures["beside"] = _beside(asked[0], images[0], training, scales.index(shown), shown)
+    for prompts, by_scale in zip(asked, images, strict=True):
+        rows_shown = _spread(len(prompts.prompts), SWEPT)
+        first = [i * prompts.per_prompt for i in rows_shown]
+        figures[f"sweep_{_key(prompts.role)}"] = sweep_grid(
+            [prompts.prompts[i] for i in rows_shown],
+            {scale: x[first] for scale, x in zip(scales, by_scale, strict=True)},
+        )
+    if losses is not None:
+        loss = store.get_arrays(losses)["loss"].astype(np.float64)
+        figures["training"] = training_curves(loss, [(int(s), v) for s, v in validation])
+    reading = read_scorecard(rows)
+    page = _page(rows, figures, reading, {**about, "shown_scale": shown})
+    return {
+        "page": store.put(page.encode(), "report"),
+        "figures": {name: store.put(png, "figure") for name, png in figures.items()},
+        "reading": reading,
+    }
+
+
+@task(name="publish-lora-report", task_run_name=run_name("publish-lora-report"))
+def publish_lora_report(name: str, report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Puts a rendered report where people look: reports/lora-<name>/, and Prefect artifacts.
+
+    Returns the page's place.
+    """
+    folder = f"lora-{name}"
+    place = places.data_url("reports", folder, "index.html")
+    store.write_whole(place, store.get(report["page"]))
+    for figure, ref in report["figures"].items():
+        store.write_whole(places.data_url("reports", folder, f"{figure}.png"), store.get(ref))
+    kind = rows[0]["kind"]
+    create_table_artifact([_table_line(row) for row in rows], key=f"lora-{kind}-scorecard")
+    text = "\n\n".join([*report["reading"], f"Report: `{place}`"])
+    create_markdown_artifact(text, key=f"lora-{kind}-report")
+    return place
+
+
+def _beside(
+    asked: PromptSet, by_scale: list[Any], training: ArtifactRef, at: int, scale: float
+) -> bytes:
+    """Training images above pictures of the same noise without and with the LoRA."""
+    side = by_scale[0].shape[1]
+    real = load_images(str(store.get_folder(training)), resolution=side).images
+    chosen = _spread(len(by_scale[0]), BESIDE)
+    return picture_rows(
+        {
+            "training images": real[_spread(len(real), BESIDE)],
+            "base": by_scale[0][chosen],
+            f"LoRA, scale {scale:g}": by_scale[at][chosen],
+        }
+    )
+
+
+def _spread(n: int, most: int) -> list[int]:
+    """Indices of at most `most` of n things, evenly spread."""
+    return sorted({int(i) for i in np.linspace(0, n - 1, min(n, most)).round()})
+
+
+def _page(
+    rows: list[dict[str, Any]], figures: dict[str, bytes], reading: list[str], about: dict[str, Any]
+) -> str:
+    grouped = by_role(rows)
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
+        TEMPLATE.read_text(encoding="utf-8")
+    )
+    inlined = {name: base64.b64encode(png).decode() for name, png in figures.items()}
+    return template.render(
+        first=rows[0],
+        grouped=grouped,
+        figures={"training": "", **inlined},
+        sweeps=[(role, f"sweep_{_key(role)}") for role in grouped],
+        roles=ROLES,
+        meanings=MEANINGS,
+        reading=reading,
+        about=about,
+        number=number,
+        taken=lambda line: [n for n in MEANINGS if any(row[n] is not None for row in line)],
+    )
+
+
+def _table_line(row: dict[str, Any]) -> dict[str, str]:
+    taken = [name for name in MEANINGS if row[name] is not None]
+    measures = {name.replace("_", " "): interval(name, row) for name in taken}
+    return {"prompts": row["prompts"], "scale": f"{row['scale']:g}", **measures}
+
+
+def _key(role: str) -> str:
+    return role.replace("-", "_")

@@ -1,0 +1,165 @@
+"""Scores and points in, a report out: one HTML file that opens from disk, figures, and a GIF."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from numpy.typing import NDArray
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+
+from ddim_core.decisions.row import line_name
+from ddim_core.diffusion.sampling import ImageNoise
+from ddim_core.diffusion.schedule import CLEAN, NoiseSchedule
+from ddim_core.diffusion.specs import GridCell
+from ddim_core.points.score import fresh_points, interval, read_points, summary
+from ddim_core.points.specs import PointTrainSpec
+from ddim_core.reports.point_figures import (
+    animation,
+    chamfer_curves,
+    forward_noising,
+    over_truth,
+    reverse_process,
+)
+from tasks.machine.pages import if_server_answers
+from tasks.storage import places, store
+from tasks.storage.caching import cached_task
+from tasks.storage.naming import run_name
+from tasks.storage.store import ArtifactRef
+
+TEMPLATE = Path(__file__).with_suffix(".html")
+FORWARD_FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
+PANELS, GIF_FRAMES = 7, 60
+FIRST_SEED = 0
+
+
+@cached_task
+def render_point_report(
+    rows: list[dict[str, Any]],
+    generated: list[ArtifactRef],
+    trace: ArtifactRef,
+    traced: GridCell,
+    training: PointTrainSpec,
+    findings: list[str],
+) -> dict[str, Any]:
+    """Draws the figures, reads the numbers and renders the page; returns references to them.
+
+    Args:
+        rows: All rows, those of the first trained model first.
+        generated: Points of the first sampling seed for the first rows, in their order.
+        trace: Every step of `traced`, on the first model.
+        traced: The cell whose reverse process is shown.
+        training: How the first model was trained.
+        findings: Of the schedule linter.
+    """
+    n_points = rows[0]["n_points"]
+    truth = fresh_points(training.dataset, n_points, FIRST_SEED)
+    clouds = [store.get_arrays(ref)["points"] for ref in generated]
+    settings, about = summary(rows), traced.label.replace("=", " = ")
+    steps = store.get_arrays(trace)
+    figures = {
+        "forward": forward_noising(_noised(training, truth)),
+        "reverse": _reverse(steps, about),
+        "generated": over_truth(list(zip(rows, clouds, strict=False)), truth),
+        "chamfer": chamfer_curves(settings, rows[0], _protocol(rows)),
+    }
+    kept = _even(len(steps["x"]), GIF_FRAMES)
+    gif = animation(list(steps["x"][kept]), steps["t"][kept].tolist(), truth, about)
+    reading = read_points(rows)
+    page = _page(rows, settings, {**figures, "process": gif}, reading, about, findings)
+    return {
+        "page": store.put(page.encode(), "report"),
+        "figures": {name: store.put(png, "figure") for name, png in figures.items()},
+        "animation": store.put(gif, "animation"),
+        "reading": reading,
+    }
+
+
+@task(name="publish-point-report", task_run_name=run_name("publish-point-report"))
+def publish_point_report(name: str, report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Puts a rendered report where people look: reports/points-<name>/, and a Prefect artifact.
+
+    Returns the page's place.
+    """
+    folder = f"points-{name[:12]}"
+    place = places.data_url("reports", folder, "index.html")
+    store.write_whole(place, store.get(report["page"]))
+    for figure, ref in report["figures"].items():
+        store.write_whole(places.data_url("reports", folder, f"{figure}.png"), store.get(ref))
+    gif = places.data_url("reports", folder, "process.gif")
+    store.write_whole(gif, store.get(report["animation"]))
+    with if_server_answers():
+        create_markdown_artifact(_markdown(rows, report["reading"], place), key="swiss-roll-report")
+    return place
+
+
+def _noised(training: PointTrainSpec, truth: NDArray[np.float32]) -> dict[int, Any]:
+    """True points at several timesteps of the forward process, with one draw of noise."""
+    schedule = NoiseSchedule.from_spec(training.noise)
+    noise = ImageNoise(FIRST_SEED, range(len(truth)), (2,)).x_T().numpy()
+    noisy: dict[int, NDArray[np.float32]] = {CLEAN: truth}
+    for fraction in FORWARD_FRACTIONS:
+        t = round(fraction * schedule.n_train) - 1
+        signal = schedule.at(t)
+        noisy[t] = (signal**0.5 * truth + (1.0 - signal) ** 0.5 * noise).astype(np.float32)
+    return noisy
+
+
+def _reverse(steps: dict[str, Any], about: str) -> bytes:
+    n_steps = len(steps["x0_hat"])
+    chosen = _even(n_steps, PANELS - 1)
+    x = {int(steps["t"][i]): steps["x"][i] for i in [*chosen, n_steps]}
+    x0_hat = {int(steps["t"][i]): steps["x0_hat"][min(i, n_steps - 1)] for i in [*chosen, n_steps]}
+    return reverse_process(x, x0_hat, about)
+
+
+def _even(n: int, most: int) -> list[int]:
+    """Up to `most` indices of 0..n-1, even, with both ends."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)).tolist()
+
+
+def _protocol(rows: list[dict[str, Any]]) -> str:
+    first, n_models = rows[0], len({row["training_seed"] for row in rows})
+    seeds = f"{len(first['sampling_seeds'])} sampling seeds"
+    over = seeds if n_models == 1 else f"{n_models} trained models, {seeds} each"
+    return (
+        f"Chamfer distance of {first['n_points']} points to as many fresh ones of the "
+        f"{first['dataset']}; {first['spacing']} spacing, {over}"
+    )
+
+
+def _page(
+    rows: list[dict[str, Any]],
+    settings: list[dict[str, Any]],
+    figures: dict[str, bytes],
+    reading: list[str],
+    about: str,
+    findings: list[str],
+) -> str:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        rows=rows,
+        settings=settings,
+        first=rows[0],
+        reading=reading,
+        protocol=_protocol(rows),
+        about=about,
+        findings=findings,
+        line_name=line_name,
+        interval=interval,
+        figures={name: base64.b64encode(data).decode() for name, data in figures.items()},
+    )
+
+
+def _markdown(rows: list[dict[str, Any]], reading: list[str], place: str) -> str:
+    lines = ["| S | eta | Chamfer distance |", "|---|---|---|"]
+    for record in summary(rows):
+        score = interval(record["chamfer"], record["chamfer_low"], record["chamfer_high"])
+        lines.append(f"| {record['steps']} | {record['eta']:g} | {score} |")
+    table = "\n".join(lines)
+    return f"{_protocol(rows)}.\n\n{table}\n\n" + "\n\n".join(reading) + f"\n\nReport: `{place}`\n"

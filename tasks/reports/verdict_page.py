@@ -1,0 +1,128 @@
+"""A verdict as people meet it: one HTML file that opens from disk, and Markdown in Prefect's UI."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+
+from ddim_core.decisions.row import cell_name
+from ddim_core.decisions.verdict import Row, Verdict
+from ddim_core.reports.verdict_figures import checkpoint_curve, difference_plot, pareto_plot
+from ddim_core.reports.verdict_sentences import best_of, by_checkpoint, read_verdict, signed
+from tasks.reports.verdict import write_verdict
+from tasks.storage import places, store
+from tasks.storage.naming import run_name
+
+TEMPLATE = Path(__file__).with_suffix(".html")
+MOST_CURVES = 5
+
+
+@task(name="publish-verdict", task_run_name=run_name("publish-verdict"))
+def publish_verdict(
+    about: dict[str, Any],
+    verdict: Verdict,
+    rows: Sequence[Row],
+    comparable: Sequence[Row],
+    given: bool = False,
+) -> dict[str, Any]:
+    """Files a verdict, as `file_verdict`, and shows it as a Prefect artifact."""
+    filed = file_verdict(about, verdict, rows, comparable, given)
+    text = _markdown(about, verdict, filed["sentences"], filed["page"])
+    create_markdown_artifact(text, key="verdict")
+    return filed
+
+
+def file_verdict(
+    about: dict[str, Any],
+    verdict: Verdict,
+    rows: Sequence[Row],
+    comparable: Sequence[Row],
+    given: bool = False,
+) -> dict[str, Any]:
+    """Writes a verdict's rows, and its page to reports/verdict-<digest>/.
+
+    Args:
+        about: Names, weights digests and training steps of both checkpoints.
+        verdict: What was found.
+        rows: The new checkpoint's rows.
+        comparable: Rows of all checkpoints with the same cells and protocol, for the curve.
+        given: Whether the operating point was asked for.
+
+    Returns:
+        `digest`, `page`, `call`, `sentences`, `against`, and the operating `point`'s name with its
+        `difference`.
+    """
+    identity = write_verdict(about, verdict, rows)
+    against = [cell.baseline for cell in verdict.cells]
+    sentences = read_verdict(verdict, rows, [against, rows] if rows else [])
+    place = places.data_url("reports", f"verdict-{identity[:12]}", "index.html")
+    page = _page(about, identity, verdict, rows, comparable, given, sentences)
+    store.write_whole(place, page.encode())
+    point = verdict.point
+    return {
+        "digest": identity,
+        "page": place,
+        "call": verdict.call,
+        "sentences": sentences,
+        "against": about["against"],
+        "point": point.name if point else "",
+        "difference": point.difference if point else None,
+    }
+
+
+def _page(
+    about: dict[str, Any],
+    identity: str,
+    verdict: Verdict,
+    rows: Sequence[Row],
+    comparable: Sequence[Row],
+    given: bool,
+    sentences: list[str],
+) -> str:
+    history = by_checkpoint(comparable)
+    figures: dict[str, bytes] = {}
+    if rows:
+        figures = {"differences": difference_plot(verdict), "pareto": pareto_plot(rows)}
+        if len(history) > 1:
+            figures["curve"] = checkpoint_curve(history, chosen_cells(verdict, rows))
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        about=about,
+        identity=identity,
+        verdict=verdict,
+        rows=rows,
+        given=given,
+        reading=sentences,
+        trail=[best_of(rows) for rows in history],
+        cell_name=cell_name,
+        figures={"curve": None} | {k: base64.b64encode(v).decode() for k, v in figures.items()},
+    )
+
+
+def chosen_cells(verdict: Verdict, rows: Sequence[Row]) -> list[str]:
+    """The cells whose course is drawn: the operating point, then the best ones of the new grid."""
+    first = [verdict.point.name] if verdict.point else []
+    ranked = [cell_name(row) for row in sorted(rows, key=lambda row: row["fid"])]
+    return list(dict.fromkeys([*first, *ranked]))[:MOST_CURVES]
+
+
+def _markdown(about: dict[str, Any], verdict: Verdict, sentences: list[str], place: str) -> str:
+    """Names from data stand in code spans, where Markdown is not read."""
+    new, against = (f"`{about[name].replace('`', '')}`" for name in ("checkpoint", "against"))
+    head = f"# {new} against {against}: {verdict.call}\n\n" + "\n\n".join(sentences)
+    if not verdict.cells:
+        return f"{head}\n\nVerdict: `{place}`\n"
+    table = "| cell | FID | other | difference | p corrected | call |\n|---|---|---|---|---|---|\n"
+    for cell in verdict.cells:
+        p = "-" if cell.p_corrected is None else f"{cell.p_corrected:.2g}"
+        table += (
+            f"| {cell.name} | {cell.new['fid']:.2f} | {cell.baseline['fid']:.2f} | {signed(cell)} "
+            f"| {p} | {cell.call} |\n"
+        )
+    return f"{head}\n\n{table}\nVerdict: `{place}`\n"

@@ -1,0 +1,1 @@
+"""`ddim score`: two places in, a score with its whole protocol out as text or JSON."""

@@ -1,0 +1,146 @@
+"""`ddim score`: two places in, a score with its whole protocol out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ddim_core.common.versions import network_versions, score_versions
+from ddim_core.features.protocol import Protocol
+from ddim_core.images.one_by_one import NativeImages, as_stored
+from ddim_core.images.sources.decode import decode
+from ddim_core.images.sources.source import ALL
+from ddim_core.scores.set_score import FeatureSet, score_pair
+from ddim_core.statistics.npz import Statistics, save_statistics
+from tasks.score_command.request import ScoreRequest
+from tasks.score_command.sets import Place, feature_set, open_place, opener
+
+SAMPLER = (
+    "steps", "eta", "variance", "spacing", "prediction_type", "clip", "guidance_scale", "dtype",
+)  # fmt: skip
+
+
+def run_score(request: ScoreRequest) -> dict[str, Any]:
+    """Scores what was asked for.
+
+    Returns:
+        The scores (fields of `CellScore` and `FurtherScores`), `generated` and `reference` as
+        named, `protocol` flat, and `notes`; with one set alone, what was saved of it.
+
+    Raises:
+        ValueError: If a place or an extractor cannot be, or the two do not go together.
+    """
+    request.check()
+    choice = request.choice()
+    alone = request.reference is None
+    split, read = request.split if alone else ALL, as_stored if request.as_stored else decode
+    judged = open_place(request.generated, split, request.resolution, read)
+    if request.reference is None:
+        _require_effect(request, [judged], judged)
+        return _saved(feature_set(judged, opener(choice, [judged])), request.save_stats)
+    against = open_place(request.reference, request.split, request.resolution, read)
+    _require_effect(request, [judged, against], against)
+    open_for = opener(choice, [judged, against])  # asked only where there are images
+    generated, reference = feature_set(judged, open_for), feature_set(against, open_for)
+    score = score_pair(generated, reference)
+    if request.save_stats is not None:
+        _saved(reference, request.save_stats)
+    protocol = _protocol(request, judged, generated, reference, score["statistics_digest"])
+    return {
+        "generated": request.generated,
+        "reference": request.reference,
+        **score,
+        "protocol": protocol.flat(),
+        "notes": _notes(judged, against, generated, reference),
+    }
+
+
+def _require_effect(request: ScoreRequest, places: list[Place], with_split: Place) -> None:
+    """Refuses options that would change nothing: they would stand for what was not done."""
+    names = " and ".join(place.name for place in places)
+    if request.split != ALL and with_split.files is None:
+        raise ValueError(f"split is {request.split!r}, but {with_split.name} has no splits")
+    if not any(place.has_images for place in places) and request.choice() is not None:
+        raise ValueError(f"features, weights and resize are for images; {names} has none")
+    files = [place for place in places if place.files is not None]
+    if not files and (request.resolution is not None or request.as_stored):
+        raise ValueError(f"resolution and as-stored are for files of images; {names} has none")
+
+
+def _saved(features: FeatureSet, path: Path | None) -> dict[str, Any]:
+    assert path is not None
+    save_statistics(path, features.statistics)
+    return {
+        "generated": features.name,
+        "saved": str(path),
+        "n_images": features.count,
+        "n_features": features.dim,
+        "statistics_digest": features.statistics.digest,
+    }
+
+
+def _protocol(
+    request: ScoreRequest,
+    judged: Place,
+    generated: FeatureSet,
+    reference: FeatureSet,
+    statistics_digest: str,
+) -> Protocol:
+    row = judged.row or {}
+    size = request.resolution
+    prepared = f"pillow-bicubic to {size}x{size}" if size else "native"
+    return Protocol(
+        features=generated.record or reference.record,
+        native_size=generated.native_size,
+        reference_native_size=reference.native_size,
+        data_resize=prepared if reference.native_size else None,
+        n_images=generated.count,
+        n_reference=reference.count,
+        shard_size=row.get("shard_size"),
+        reference_digest=reference.digest,
+        reference=Path(reference.name).name,
+        split=request.split if reference.native_size else None,
+        statistics_digest=statistics_digest,
+        sampler={name: row[name] for name in SAMPLER if name in row},
+        seed=row.get("seed"),
+        versions=network_versions() | score_versions(),
+    )
+
+
+def _notes(
+    judged: Place, against: Place, generated: FeatureSet, reference: FeatureSet
+) -> list[str]:
+    """What a reader should know before trusting the number."""
+    notes = []
+    for place, features in ((judged, generated), (against, reference)):
+        if features.record is None:
+            notes.append(f"{place.name} does not say which features it holds; they are taken to "
+                         "be those of the other set")  # fmt: skip
+        if place.files is not None:
+            notes += [f"{place.name}: {note}" for note in place.files.source.notes]
+        if place.files is not None and place.files.n_otherwise:
+            notes.append(_read_two_ways(place.name, place.files))
+    if generated.digest is not None and generated.digest == reference.digest:
+        notes.append("both sets are the same images: FID_inf, which takes them to be independent, "
+                     "falls below 0")  # fmt: skip
+    if generated.native_size and reference.native_size:
+        if "mixed" in (generated.native_size, reference.native_size):
+            notes.append("images of several native sizes are in it: the resize counts")
+        elif generated.native_size != reference.native_size:
+            notes.append(
+                f"native sizes differ ({generated.native_size} and {reference.native_size}): the "
+                "resize is part of the distance; --resolution brings both to one size first"
+            )
+    if isinstance(judged.found, Statistics):
+        notes.append("statistics alone do not tell their spread: the distance has no interval")
+    return notes
+
+
+def _read_two_ways(name: str, files: NativeImages) -> str:
+    about = f"{files.n_otherwise} images of {name} are transparent or carry an orientation: "
+    if files.read is as_stored:
+        return about + "read as stored, as torch-fidelity and pytorch-fid do"
+    return about + (
+        "laid over white and turned upright; torch-fidelity and pytorch-fid do neither "
+        "(--as-stored does as they do)"
+    )

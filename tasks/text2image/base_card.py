@@ -1,0 +1,88 @@
+"""A trained base in, what the judge finds in its pictures out, and its model card."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from prefect import task
+
+from ddim_core.lora.scoring.scorecard import groups_of, share_measure
+from ddim_core.lora.scoring.specs import PromptSet
+from ddim_core.reports.lora_figures import picture_rows
+from ddim_core.text2image.judge import CLASSES, EmojiJudge, expected_of
+from ddim_core.text2image.scenes import SUBJECTS, TEMPLATES, Scene, base_scenes, unseen_scenes
+from ddim_core.text2image.specs import BaseTrainSpec
+from tasks.storage import store
+from tasks.storage.caching import cached_task
+from tasks.storage.store import ArtifactRef
+
+SHOWN = 12
+
+
+def base_prompts(unseen: bool, steps: int, guidance: float, resolution: int) -> PromptSet:
+    """One scene of each subject in every template, of pairs with a background that the base was
+    trained on, or was not."""
+    texts = [scene.caption(template) for scene in _scenes(unseen) for template in TEMPLATES]
+    return PromptSet(
+        "held-out" if unseen else "trained", tuple(texts), 1, steps, guidance, resolution
+    )
+
+
+@cached_task
+def judge_base(unseen: bool, drawn: ArtifactRef, judge: ArtifactRef) -> dict[str, Any]:
+    """Says in which share of the pictures of `base_prompts` the judge finds what was asked.
+
+    Intervals are 95 %, over subjects; the judge's own errors are in the share.
+    """
+    scenes = [scene for scene in _scenes(unseen) for _ in TEMPLATES]
+    images = store.get_arrays(drawn)["images"]
+    answers = EmojiJudge.from_bytes(store.get(judge)).answers(images, expected_of(scenes))
+    groups = groups_of([scene.subject for scene in scenes])
+    found: dict[str, Any] = {"n_images": len(images)}
+    for question in CLASSES:
+        share = share_measure(answers[question], groups)
+        found[question] = {"share": share.value, "low": share.low, "high": share.high}
+    return found
+
+
+@task(name="write-base-card")
+def write_base_card(
+    base: ArtifactRef,
+    spec: BaseTrainSpec,
+    asked: PromptSet,
+    seen: dict[str, Any],
+    unseen: dict[str, Any],
+    pictures: ArtifactRef,
+    judge: dict[str, Any],
+    output: str,
+) -> str:
+    """Copies the base to a folder, with a model card and a picture; returns the folder."""
+    source, folder = store.get_folder(base), Path(output)
+    for path in (path for path in source.rglob("*") if path.is_file()):
+        # Never in place: whoever has the old weights mapped into memory would crash.
+        store.write_whole(str(folder / path.relative_to(source)), path.read_bytes())
+    images = store.get_arrays(pictures)["images"][:: len(TEMPLATES)]
+    rows = [images[i * SHOWN : (i + 1) * SHOWN] for i in range(len(images) // SHOWN)]
+    (folder / "samples.png").write_bytes(picture_rows({" " * i: x for i, x in enumerate(rows)}))
+    template = Path(__file__).with_suffix(".md.html").read_text(encoding="utf-8")
+    text = jinja2.Template(template, trim_blocks=True, lstrip_blocks=True).render(
+        spec=spec, asked=asked, seen=seen, unseen=unseen, judge=judge,
+        n_scenes=len(base_scenes()), n_unseen=len(unseen_scenes()), templates=TEMPLATES,
+    )  # fmt: skip
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    record = {"training": asdict(spec), "sampling": asdict(asked) | {"prompts": None},
+              "seen": seen, "unseen": unseen, "judge": judge}  # fmt: skip
+    (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return str(folder)
+
+
+def _scenes(unseen: bool) -> list[Scene]:
+    if unseen:
+        return unseen_scenes()
+    scenes = base_scenes()
+    each = len(scenes) // len(SUBJECTS)
+    return [scenes[i * each + i % each] for i in range(len(SUBJECTS))]

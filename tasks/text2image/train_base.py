@@ -1,0 +1,73 @@
+"""A spec in, a trained text-to-image base out, and the judge's verdict on it."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from tqdm import tqdm
+
+from ddim_core.common.digest import code_digest, digest
+from ddim_core.diffusion.specs import Execution
+from ddim_core.text2image.scenes import TEMPLATES, base_scenes, draw_all
+from ddim_core.text2image.small_base import save_base
+from ddim_core.text2image.specs import BaseTrainSpec
+from ddim_core.text2image.training import (
+    BaseState,
+    averaged,
+    load_base_state,
+    save_base_state,
+    start_base,
+    train_base,
+)
+from tasks.storage import places, store
+from tasks.storage.caching import cached_task
+
+STEPS_PER_SAVE = 100
+
+logger = logging.getLogger(__name__)
+
+
+@cached_task
+def train_text2image(spec: BaseTrainSpec, execution: Execution) -> dict[str, Any]:
+    """Trains the base on Twemoji scenes; returns a StableDiffusionPipeline folder of its averages.
+
+    A run that was killed goes on from its last saved state and ends with the same weights; so
+    does a longer run from a shorter one's.
+    """
+    torch.set_num_threads(execution.threads)
+    scenes = base_scenes()
+    images = draw_all(scenes, spec.model.resolution)
+    captions = [[scene.caption(template) for template in TEMPLATES] for scene in scenes]
+    work = places.local_dir("work")
+    work.mkdir(parents=True, exist_ok=True)
+    resumable = digest(code_digest(__name__), spec.but_for_steps)
+    path = work / f"base-{resumable[:32]}.pt"
+    with FileLock(path.with_suffix(".lock")):
+        state = _resume(spec, captions, path)
+        with tqdm(
+            total=spec.steps, initial=state.step, desc="training", unit="step", disable=None
+        ) as bar:
+            for record in train_base(spec, images, captions, state):
+                bar.update()
+                if record.step % STEPS_PER_SAVE == 0 or record.step == spec.steps:
+                    save_base_state(spec, state, path)
+                    bar.set_postfix(loss=f"{record.loss:.4f}")
+    with tempfile.TemporaryDirectory() as folder:
+        save_base(averaged(state), Path(folder))
+        ref = store.put_folder(Path(folder))
+    return {**ref, "training_step": spec.steps, "n_images": len(images)}
+
+
+def _resume(spec: BaseTrainSpec, captions: list[list[str]], path: Path) -> BaseState:
+    if path.exists():
+        try:
+            return load_base_state(spec, captions, path)
+        except (ValueError, OSError, pickle.UnpicklingError) as error:
+            logger.warning("training starts again; its saved state cannot be used: %s", error)
+    return start_base(spec, captions)

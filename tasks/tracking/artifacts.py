@@ -1,0 +1,45 @@
+"""Checkpoints out of MLflow: artefacts of runs, and registered models by version or alias."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException, RestException
+
+from ddim_core.common.redaction import redacted
+
+NOT_REACHED = ("Connection", "timed out", "Max retries", "API request to")
+
+
+def download(address: str, folder: Path) -> Path:
+    """Downloads what an MLflow address names, below a folder; returns where it lies.
+
+    Args:
+        address: `runs:/<run id>/<path>`, `models:/<name>@<alias>`, `models:/<name>/<version>` or
+            `mlflow-artifacts:/<path>`, at the server of MLFLOW_TRACKING_URI.
+        folder: Where it goes; nothing is written beside it.
+
+    Raises:
+        ValueError: If there is no such thing, or it would leave the folder.
+        ConnectionError: If the server does not answer.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        place = Path(download_artifacts(artifact_uri=address, dst_path=str(folder)))
+    except (MlflowException, OSError) as error:
+        # Never chained: the original names the server, with its password where one is in it.
+        message = redacted(f"{address!r} cannot be fetched from MLflow: {error}")
+        lost = isinstance(error, OSError) or any(word in str(error) for word in NOT_REACHED)
+        if lost and not isinstance(error, RestException):
+            raise ConnectionError(message) from None
+        raise ValueError(message) from None
+    _require_inside(place, folder)
+    return place
+
+
+def _require_inside(place: Path, folder: Path) -> None:
+    root = folder.resolve()
+    for path in [place, *place.rglob("*")]:
+        if path.is_symlink() or root not in [path.resolve(), *path.resolve().parents]:
+            raise ValueError(f"the MLflow artefact {path.name!r} leads out of its folder")

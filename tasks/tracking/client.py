@@ -1,0 +1,303 @@
+"""MLflow: one parent run per grid, one child run per cell.
+
+Written from records and never read back to decide anything but what is there already. Runs are
+found by digests in their tags, so that logging a grid again updates its runs and adds none. What
+is to be logged lies in the outbox until it has arrived.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypedDict
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.utils.time import get_current_time_millis
+from prefect import task
+
+from ddim_core.common.redaction import redacted
+from ddim_core.decisions.row import cell_name
+from ddim_core.safe_files.contained import require_plain_name
+from tasks.machine.secrets import without_secrets
+from tasks.storage import places, store
+from tasks.storage.naming import run_name
+from tasks.tracking import outbox
+
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
+
+GRIDS, POINTS, PAPER = "fid-grid", "swiss-roll", "paper"
+METRICS = (
+    "fid", "fid_low", "fid_high", "fid_inf", "fid_inf_low", "fid_inf_high", "kid", "kid_std",
+    "precision", "recall", "class_accuracy", "nfe", "sample_seconds", "images_per_second",
+)  # fmt: skip
+PARAMETERS = (
+    "steps", "eta", "variance", "spacing", "prediction_type", "noise_schedule", "overrides", "clip",
+    "guidance_scale", "prompts_digest", "seed",
+    "n_images", "n_reference", "shard_size", "resolution", "checkpoint", "training_step",
+    "weights", "dataset", "split", "extractor", "resize", "dtype",
+)  # fmt: skip
+SHARED = ("checkpoint", "training_step", "dataset", "split", "extractor", "resize", "resolution",
+          "spacing", "seed", "n_images", "n_reference", "shard_size")  # fmt: skip
+POINT_METRICS = ("chamfer", "chamfer_low", "chamfer_high", "floor", "nfe", "sample_seconds",
+                 "training_seconds")  # fmt: skip
+POINT_SHARED = ("dataset", "spacing", "n_points", "training_steps")
+POINT_PARAMETERS = (*POINT_SHARED, "steps", "eta", "variance", "training_seed")
+
+
+class Entry(TypedDict):
+    """What one MLflow run says; `identity` is the digest by which it is found again."""
+
+    identity: str
+    name: str
+    tags: dict[str, str]
+    parameters: dict[str, Any]
+    metrics: dict[str, float]
+
+
+@task(name="track-grid", task_run_name=run_name("track-grid"), retries=2, retry_delay_seconds=2)
+@without_secrets
+def track_grid(
+    grid: str, rows: list[dict[str, Any]], report: dict[str, Any], complete: bool = True
+) -> str:
+    """Logs a grid's rows, figures and report; returns the id of its parent run.
+
+    A grid of which cells failed is logged under the same identity, as failed, until it is whole.
+    """
+    best = min(rows, key=lambda row: row["fid"])
+    parent = _entry(grid, _grid_name(rows[0], grid), rows[0], SHARED, _metrics(best, "best_"))
+    return _track(GRIDS, parent, [cell_entry(row, grid) for row in rows], report, complete)
+
+
+@task(name="track-points", task_run_name=run_name("track-points"), retries=2, retry_delay_seconds=2)
+@without_secrets
+def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
+    """Logs a run of the points flow like a grid, in its own experiment; returns its run's id."""
+    rows = [
+        row | {"checkpoint": row["dataset"], "checkpoint_digest": row["model_digest"],
+               "reference_digest": row["dataset"]}
+        for row in rows
+    ]  # fmt: skip
+    best = min(rows, key=lambda row: row["chamfer"])
+    title = _grid_name(rows[0], name)
+    parent = _entry(name, title, rows[0], POINT_SHARED, _metrics(best, "best_", POINT_METRICS))
+    cells = [
+        _entry(row["cell_digest"], f"{_cell_name(row, name)} seed {row['training_seed']}", row,
+               POINT_PARAMETERS, _metrics(row, "", POINT_METRICS))
+        for row in rows
+    ]  # fmt: skip
+    return _track(POINTS, parent, cells, report)
+
+
+@task(name="track-paper", task_run_name=run_name("track-paper"), retries=2, retry_delay_seconds=2)
+@without_secrets
+def track_paper(
+    name: str,
+    rows: list[dict[str, Any]],
+    reconstructions: list[dict[str, Any]],
+    report: dict[str, Any],
+    complete: bool = True,
+) -> str:
+    """Logs a run of the paper's experiments, its figures and its report; returns its run's id.
+
+    The grid's cells have runs of their own, of `track_grid`.
+    """
+    metrics = {
+        f"reconstruction_{key}_S{record['steps']}": float(record[key])
+        for record in reconstructions
+        for key in ("mse", "mse_low", "mse_high")
+        if record[key] is not None
+    }
+    best = min(rows, key=lambda row: row["fid"])
+    n_reconstructed = reconstructions[0]["n"] if reconstructions else 0
+    first = rows[0] | {"n_reconstructed": n_reconstructed}
+    parent = _entry(
+        name, f"paper {first['checkpoint']} {name[:8]}", first, (*SHARED, "n_reconstructed"),
+        metrics | _metrics(best, "best_"),
+    )  # fmt: skip
+    return _track(PAPER, parent, [], report, complete)
+
+
+@task(name="track-resend", task_run_name=run_name("track-resend"))
+def resend() -> tuple[list[str], dict[str, str]]:
+    """Sends what lies in the outbox; returns the ids of the runs it reached, and by the name of
+    each message that could not be sent, why."""
+    sent, unsent = [], {}
+    for name, message in outbox.waiting().items():
+        try:
+            sent.append(_send(name, message))
+        except store.DamagedArtifactError as error:
+            outbox.arrived(name)  # nothing is left that could be sent
+            unsent[name] = f"{error}: it is given up; run its grid again"
+        except Exception as error:  # a server that is away fails in many ways
+            unsent[name] = redacted(str(error))
+    return sent, unsent
+
+
+def cell_entry(row: dict[str, Any], grid: str) -> Entry:
+    """What the run of a grid's cell says; its name ends in the grid's own."""
+    entry = _entry(row["cell_digest"], _cell_name(row, grid), row, PARAMETERS, _metrics(row))
+    entry["tags"] |= {"ddim.cell": cell_name(row), "ddim.checkpoint_name": row["checkpoint"]}
+    return entry
+
+
+def _track(
+    experiment: str,
+    parent: Entry,
+    children: list[Entry],
+    report: dict[str, Any],
+    complete: bool = True,
+) -> str:
+    """Logs one run with its children, and then what an earlier run could not; returns its id."""
+    message = {
+        "experiment": experiment, "parent": parent, "children": children,
+        "report": {key: report[key] for key in ("page", "figures", "reading")},
+        "status": "FINISHED" if complete else "FAILED",
+    }  # fmt: skip
+    name = f"{experiment}-{parent['identity'][:32]}"
+    outbox.keep(name, message)
+    run_id = _send(name, message)
+    resend.fn()  # the server is there: what is left is told of by `ddim track --resend`
+    return run_id
+
+
+def _send(name: str, message: outbox.Message) -> str:
+    """Brings a message to MLflow and takes it from the outbox; returns the parent run's id."""
+    parent, report = message["parent"], message["report"]
+    with one_at_a_time():
+        client = MlflowClient()
+        experiment = find_experiment(client, message["experiment"])
+        known = known_runs(client, experiment, parent["identity"])
+        top = say(client, experiment, known, parent, {"ddim.grid": parent["identity"]})
+        below = {"ddim.grid": parent["identity"], "mlflow.parentRunId": top.info.run_id}
+        for child in message["children"]:
+            finish(client, say(client, experiment, known, child, below))
+        _log_report(client, top, report)
+        finish(client, top, message["status"])
+        outbox.arrived(name)
+    return str(top.info.run_id)
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Creating the database, and finding or making a run, are not atomic."""
+    lock = places.local_dir("work", "mlflow.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
+
+
+def find_experiment(client: MlflowClient, name: str) -> str:
+    """The id of an experiment, which is made where there is none of the name."""
+    found = client.get_experiment_by_name(name)
+    if found:
+        return str(found.experiment_id)
+    local = not os.environ["MLFLOW_TRACKING_URI"].startswith("http")
+    artifacts = places.local_dir("mlartifacts").as_uri() if local else None
+    # Without a kind MLflow's UI opens on its pages for language models, not on the runs.
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    return str(client.create_experiment(name, artifact_location=artifacts, tags=kind))
+
+
+def known_runs(client: MlflowClient, experiment: str, grid: str) -> dict[str, Run]:
+    """The grid's runs so far, by the digest of what each one logs."""
+    known: dict[str, Run] = {}
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment], f"tags.`ddim.grid` = '{grid}'", max_results=1000, page_token=token
+        )
+        known.update({run.data.tags["ddim.identity"]: run for run in page})
+        token = page.token
+        if not token:
+            return known
+
+
+def _entry(
+    identity: str,
+    name: str,
+    row: dict[str, Any],
+    parameters: tuple[str, ...],
+    metrics: dict[str, float],
+) -> Entry:
+    tags = {
+        "ddim.identity": identity,
+        "ddim.checkpoint": row["checkpoint_digest"],
+        "ddim.reference": row["reference_digest"],
+        "ddim.code": row["code_digest"],
+    }
+    return Entry(
+        identity=identity,
+        name=name,
+        tags=tags,
+        parameters={key: row[key] for key in parameters},
+        metrics=metrics,
+    )
+
+
+def _grid_name(row: dict[str, Any], grid: str) -> str:
+    return f"grid {row['checkpoint']} {grid[:8]}"
+
+
+def _cell_name(row: dict[str, Any], grid: str) -> str:
+    return f"{cell_name(row)} of {row['checkpoint']} {grid[:8]}"
+
+
+def _metrics(
+    row: dict[str, Any], prefix: str = "", names: tuple[str, ...] = METRICS
+) -> dict[str, float]:
+    return {f"{prefix}{k}": float(row[k]) for k in names if row[k] is not None}
+
+
+def say(
+    client: MlflowClient,
+    experiment: str,
+    known: dict[str, Run],
+    entry: Entry,
+    links: dict[str, str],
+) -> Run:
+    """Finds or makes an entry's run, and logs what it does not say yet, in one batch."""
+    tags = entry["tags"] | links
+    run = known.get(entry["identity"]) or client.create_run(
+        experiment, run_name=entry["name"], tags=tags
+    )
+    said = run.data
+    now = get_current_time_millis()
+    params = [Param(k, str(v)) for k, v in entry["parameters"].items() if k not in said.params]
+    metrics = [
+        Metric(k, v, now, 0) for k, v in entry["metrics"].items() if said.metrics.get(k) != v
+    ]
+    changed = [RunTag(k, v) for k, v in tags.items() if said.tags.get(k) != v]
+    if params or metrics or changed:
+        client.log_batch(run.info.run_id, metrics=metrics, params=params, tags=changed)
+    return run
+
+
+def _log_report(client: MlflowClient, parent: Run, report: dict[str, Any]) -> None:
+    page = report["page"]["artifact"]
+    if parent.data.tags.get("ddim.report") == page:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "report.html").write_bytes(store.get(report["page"]))
+        for name, ref in report["figures"].items():
+            file = require_plain_name(f"{name}.png", "the figure")
+            Path(folder, file).write_bytes(store.get(ref))
+        client.log_artifacts(parent.info.run_id, folder)
+    client.log_batch(
+        parent.info.run_id,
+        tags=[
+            RunTag("ddim.report", page),
+            RunTag("mlflow.note.content", "\n\n".join(report["reading"])),
+        ],
+    )
+
+
+def finish(client: MlflowClient, run: Run, status: str = "FINISHED") -> None:
+    """Ends a run with a status that it does not have yet."""
+    if run.info.status != status:
+        client.set_terminated(run.info.run_id, status)

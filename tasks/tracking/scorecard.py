@@ -1,0 +1,95 @@
+"""MLflow: one run for each LoRA's scorecard; its measures by scale, as steps of metrics."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.utils.time import get_current_time_millis
+from prefect import task
+
+from ddim_core.common.digest import digest
+from ddim_core.lora.scoring.measures import MEANINGS
+from ddim_core.safe_files.contained import require_plain_name
+from tasks.storage import places, store
+from tasks.storage.naming import run_name
+
+EXPERIMENT = "lora-scorecard"
+PARAMETERS = ("kind", "base", "data", "rank", "alpha", "training_steps", "steps", "guidance_scale",
+              "resolution", "seed", "extractor")  # fmt: skip
+
+
+@task(
+    name="track-scorecard",
+    task_run_name=run_name("track-scorecard"),
+    retries=2,
+    retry_delay_seconds=2,
+)
+def track_scorecard(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
+    """Logs a scorecard's rows and report, once; returns its run's id.
+
+    Known by the LoRA and by what was scored: other scales or prompts make another run.
+
+    A measure of a set of prompts is the metric `<prompts>.<measure>`, its step the scale in
+    hundredths.
+    """
+    lock = places.local_dir("work", "mlflow.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        client = MlflowClient()
+        experiment = _experiment(client)
+        scored = [[row["row_digest"], row["code_digest"]] for row in rows]
+        identity = f"{name}-{digest(scored)[:12]}"
+        found = client.search_runs([experiment], f"tags.`ddim.identity` = '{identity}'")
+        if found and found[0].info.status == "FINISHED":
+            return str(found[0].info.run_id)
+        first = rows[0]
+        run = found[0] if found else client.create_run(
+            experiment,
+            run_name=name,
+            tags={
+                "ddim.identity": identity,
+                "ddim.lora": first["lora_digest"],
+                "ddim.base": first["base_digest"],
+                "ddim.code": first["code_digest"],
+            },
+        )  # fmt: skip
+        run_id = run.info.run_id
+        parameters = [Param(k, str(first[k])) for k in PARAMETERS if first[k] is not None]
+        client.log_batch(run_id, metrics=_metrics(rows), params=parameters)
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "report.html").write_bytes(store.get(report["page"]))
+            for figure, ref in report["figures"].items():
+                file = require_plain_name(f"{figure}.png", "the figure")
+                Path(folder, file).write_bytes(store.get(ref))
+            client.log_artifacts(run_id, folder)
+        note = RunTag("mlflow.note.content", "\n\n".join(report["reading"]))
+        client.log_batch(run_id, tags=[note])
+        client.set_terminated(run_id)
+    return str(run_id)
+
+
+def _metrics(rows: list[dict[str, Any]]) -> list[Metric]:
+    now = get_current_time_millis()
+    return [
+        Metric(f"{row['prompts']}.{name}{end}", row[name + end], now, round(100 * row["scale"]))
+        for row in rows
+        for name in MEANINGS
+        for end in ("", "_low", "_high")
+        if row[name + end] is not None
+    ]
+
+
+def _experiment(client: MlflowClient) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found:
+        return str(found.experiment_id)
+    local = not os.environ["MLFLOW_TRACKING_URI"].startswith("http")
+    artifacts = places.local_dir("mlartifacts").as_uri() if local else None
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=kind))

@@ -1,0 +1,58 @@
+"""A class-conditional checkpoint in the grid: guidance raises the share of the class asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.flows.grids import GridRun
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A conditional U-Net after 200 steps: about 10 s, and it follows its labels."""
+    from ddim_core.checkpoints.checkpoint import save_pipeline
+    from ddim_core.diffusion.specs import ToyModelSpec, TrainSpec
+    from ddim_core.images.load import load_images
+    from ddim_core.networks.training import start, train
+
+    model = ToyModelSpec(n_classes=10)
+    spec = TrainSpec(model, steps=200, batch_size=64, warmup_steps=20, ema_decay=0.98)
+    digits = load_images("digits", "train")
+    state = start(spec)
+    for _ in train(spec, digits.images, state, digits.labels):
+        pass
+    folder = tmp_path_factory.mktemp("checkpoints") / "conditional"
+    save_pipeline(folder, state.ema, spec.noise, training_step=spec.steps)
+    return str(folder)
+
+
+def test_guidance_raises_the_share_of_images_of_the_class_asked_for(
+    run_grid: Callable[..., GridRun], conditional: str
+) -> None:
+    from tasks.cells.table import read_table
+
+    run = run_grid(
+        checkpoint=conditional, features="classifier", steps=[10], etas=[0.0],
+        guidance=[0, 1, 3], n_images=100, shard_size=50,
+    )  # fmt: skip
+    rows = read_table(run.result["cells"]).set_index("guidance_scale")
+    assert rows.loc[3.0, "class_accuracy_low"] > rows.loc[0.0, "class_accuracy_high"]
+    assert rows.loc[0.0, "class_accuracy"] < 0.3  # ten classes, and it is not told which
+    assert rows["nfe"].to_dict() == {0.0: 10, 1.0: 10, 3.0: 20}
+    page = Path(run.result["report"]).read_text()
+    assert "asked class" in page
+    assert "From guidance 0 to 3" in page
+
+
+def test_guidance_of_an_unconditional_checkpoint_is_refused_before_anything_is_drawn(
+    run_grid: Callable[..., GridRun], toy: str
+) -> None:
+    from flows.fid_grid import fid_grid
+
+    with pytest.raises(ValueError, match="guidance is 3; the checkpoint is unconditional"):
+        fid_grid(checkpoint=toy, guidance=[3.0], features="pixels", n_images=4)
+    with pytest.raises(ValueError, match="turn class_conditional on"):
+        fid_grid(guidance=[3.0], n_images=4)

@@ -1,0 +1,148 @@
+"""A grid judges its checkpoint: regressions are found and gated, re-saved weights are identical."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from click.testing import Result
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from tasks.cells.table import read_table
+from tasks.storage.places import local_dir
+from tests.flows.grids import GridRun
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("verdicts")]
+SEED = 700  # of this file's cells alone
+SMALL: dict[str, Any] = {"n_images": 60, "shard_size": 60, "seed": SEED}
+WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")
+
+
+def ddim(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
+
+
+def verdicts() -> pd.DataFrame:
+    return pd.read_parquet(local_dir("results", "verdicts"))
+
+
+@pytest.fixture(scope="module")
+def noisy(toy: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The toy with half a standard deviation of noise on every weight."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("planted") / "noisy"
+    shutil.copytree(toy, folder)
+    weights, generator = load_file(folder / WEIGHTS), torch.Generator().manual_seed(0)
+    for name, weight in weights.items():
+        if weight.numel() > 1:
+            weights[name] += 0.5 * weight.std() * torch.randn(weight.shape, generator=generator)
+    save_file(weights, folder / WEIGHTS)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def resaved(toy: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("resaved") / "resaved"
+    shutil.copytree(toy, folder)
+    save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, metadata={"saved": "once more"})
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def gated(run_grid: Callable[..., GridRun], toy: str, noisy: str) -> GridRun:
+    """The planted regression against the toy, which no grid has scored before."""
+    return run_grid(checkpoint=noisy, against=toy, gate=True, **SMALL)
+
+
+def test_a_planted_regression_ends_a_gated_grid_failed_with_all_its_rows(gated: GridRun) -> None:
+    assert gated.state == "Failed"
+    assert "RegressionError: Worse at S = 2" in gated.message
+    rows = read_table()
+    assert sorted(rows[rows["checkpoint"] == "noisy"]["eta"]) == [0.0, 1.0]
+    found = verdicts()
+    found = found[found["checkpoint"] == "noisy"]
+    assert set(found["verdict"]) == {"worse"}
+    assert set(found["against"]) == {"toy"}
+    assert sorted(found["eta"]) == [0.0, 1.0]
+    assert found["operating_point"].sum() == 1
+    page = local_dir("reports", f"verdict-{found['verdict_digest'].iloc[0][:12]}", "index.html")
+    text = page.read_text()
+    assert "noisy (step 20) against toy (step 20): worse" in text
+    assert 'src="http' not in text
+    assert "http://" not in text
+
+
+def test_an_ungated_grid_is_judged_against_the_one_scored_before(
+    run_grid: Callable[..., GridRun], gated: GridRun, noisy: str
+) -> None:
+    run = run_grid(checkpoint=noisy, **SMALL)
+    assert run.state == "Completed"
+    assert run.computed["sample-shard"] == 0
+    assert run.result["verdict"]["call"] == "worse"
+    assert run.result["verdict"]["against"] == "toy"
+    report = Path(run.result["report"]).read_text()
+    link = f"../verdict-{run.result['verdict']['digest'][:12]}/index.html"
+    assert link in report
+    assert (Path(run.result["report"]).parent / link).resolve().is_file()
+
+
+def test_resaved_weights_are_identical_without_sampling(
+    run_grid: Callable[..., GridRun], gated: GridRun, toy: str, resaved: str
+) -> None:
+    from flows.fid_grid import fid_grid
+
+    asked = {"steps": [3], "etas": [0.0], "sigma_hat": False, "features": "pixels", **SMALL}
+    result = fid_grid(checkpoint=resaved, against=toy, gate=True, **asked)
+    assert result["verdict"]["call"] == "identical"
+    assert result["cells"] == []
+    rows = pd.read_parquet(local_dir("results", "cells"))
+    assert rows[(rows["steps"] == 3) & (rows["seed"] == SEED)].empty  # S = 3 was never drawn
+    again = run_grid(checkpoint=resaved, against="none", **SMALL)
+    assert again.computed["sample-shard"] == 0  # the toy's own cells stand for it
+    assert again.state == "Completed"
+
+
+def test_the_verdict_command_reads_the_table_and_gates(
+    gated: GridRun, toy: str, noisy: str
+) -> None:
+    worse = ddim("verdict", noisy, "--against", toy, "--gate")
+    assert worse.exit_code == 1
+    assert "Worse at S = 2" in worse.stdout
+    assert "proven worse" in worse.stderr
+    better = ddim("verdict", toy, "--against", noisy, "--gate", "--at", "2,1")
+    assert better.exit_code == 0
+    assert "Better at S = 2, eta = 1" in better.stdout
+    same = ddim("verdict", toy, "--against", toy)
+    assert same.exit_code == 0
+    assert "Identical" in same.stdout
+    curve = ddim("curve", "--cell", "2,0")
+    assert curve.exit_code == 0
+    assert "S = 2, eta = 0" in Path(curve.stdout.split("curve: ")[1].strip()).read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("verdict nobody", "no rows of 'nobody'"),
+        ("curve nobody-*", "no checkpoint in the table is named"),
+        ("curve --cell 7,7", "no cell '7,7'"),
+        ("grid --against no/such", "'no/such'"),
+        ("grid --margin -1", "margin is -1.0"),
+        ("grid --at 7,0", "at is '7,0'"),
+        ("grid --gate --against none", "a gate needs a checkpoint"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_in_one_sentence(
+    gated: GridRun, words: str, wanted: str
+) -> None:
+    refused = ddim(*words.split())
+    assert refused.exit_code == 2, refused.stderr
+    assert wanted in refused.stderr
+    assert refused.stderr.startswith("ddim: ")

@@ -1,0 +1,105 @@
+"""A grid's request: what is drawn where nothing is said, and what keeps its identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prefect.utilities.callables import parameter_schema
+from typer.testing import CliRunner
+
+from ddim_core.diffusion.specs import USUAL_ETAS
+from flows.cli import app
+from flows.cli.commands import flows
+from flows.fid_grid import fid_grid
+from flows.requests.flat import build, values
+from flows.requests.grid import GridRequest
+from flows.requests.race import RaceRequest
+from flows.until_decided import until_decided
+
+CONTENT = "c" * 64  # of a data set
+# Of the version that drew sigma-hat wherever it was not switched off.
+EARLIER = {
+    "usual": "9c5b7ede50e908295607455226986087182d832cf65a06ff01b9a1407e64ecb2",
+    "two lines and sigma-hat": "9c0deaa0816e1a8b54c2dcbdd5466ef019f81ae61e4c04321d480443fcc84585",
+    "without": "cd6c574d0a3bbcbbe6e92c38c74e2b15f258dfd2d9ee4bc47e58927377bf7709",
+}
+
+
+def request(**asked: Any) -> GridRequest:
+    return build(GridRequest, asked)
+
+
+def lines(asked: GridRequest) -> list[str]:
+    return list(dict.fromkeys(cell.sampler.line for cell in asked.cells(1000, "epsilon")))
+
+
+@pytest.mark.parametrize(
+    ("asked", "drawn"),
+    [
+        ({}, True),
+        ({"etas": [0, 0.2, 0.5, 1]}, True),  # what Prefect's form has
+        ({"etas": [0.0, 1.0]}, False),
+        ({"etas": [1.0]}, False),
+        ({"etas": [0.0, 1.0], "sigma_hat": True}, True),
+        ({"etas": [], "sigma_hat": True}, True),
+        ({"sigma_hat": False}, False),
+    ],
+)
+def test_sigma_hat_is_drawn_by_default_and_where_it_is_asked_for(
+    asked: dict[str, Any], drawn: bool
+) -> None:
+    assert ("sigma-hat (clips)" in lines(request(**asked))) == drawn
+    race = build(RaceRequest, asked)
+    assert ("sigma-hat (clips)" in lines(race.whole)) == drawn
+
+
+def test_the_usual_grid_has_20_cells_and_unchanged_requests_their_identity() -> None:
+    assert len(request().cells(1000, "epsilon")) == 20
+    found = {
+        "usual": request(),
+        "two lines and sigma-hat": request(etas=[0.0, 1.0], sigma_hat=True),
+        "without": request(sigma_hat=False),
+    }
+    assert {name: asked.identity(CONTENT) for name, asked in found.items()} == EARLIER
+    assert request(sigma_hat=True).identity(CONTENT) == EARLIER["usual"]
+    assert request(**values(request())) == request()  # as a baseline's grid is asked for
+
+
+def test_without_lines_of_its_own_a_grid_is_refused_and_sigma_hat_is_no_point_of_it() -> None:
+    with pytest.raises(ValueError, match="etas is empty and sigma_hat is off"):
+        request(etas=[])
+    with pytest.raises(ValueError, match="which is no cell of the grid"):
+        request(etas=[0.0], at="5,sigma-hat")
+
+
+@pytest.mark.parametrize(
+    ("words", "sigma_hat"),
+    [
+        ("", None),
+        ("--etas 0,1", False),
+        ("--etas 0,0.2,0.5,1", False),
+        ("--etas 0,1 --sigma-hat", True),
+        ("--no-sigma-hat", False),
+        ("--until-decided --etas 0,1", False),
+    ],
+)
+def test_the_command_draws_the_lines_that_were_named(
+    monkeypatch: pytest.MonkeyPatch, words: str, sigma_hat: bool | None
+) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(flows, "run_grid", lambda given, _in_prefect: asked.append(given))
+    monkeypatch.setattr(flows, "run_race", asked.append)
+    assert CliRunner().invoke(app.app, ["grid", *words.split()]).exit_code == 0
+    assert asked[0].get("sigma_hat") == sigma_hat
+
+
+@pytest.mark.parametrize("flow", [fid_grid, until_decided])
+def test_the_form_of_a_deployment_says_when_sigma_hat_is_drawn_and_that_it_clips(flow: Any) -> None:
+    fields = parameter_schema(flow).properties
+    assert list(fields["etas"]["default"]) == USUAL_ETAS
+    assert fields["sigma_hat"].get("default") is None
+    said = " ".join(fields["sigma_hat"]["description"].split())
+    assert "clips each predicted x0" in said
+    assert "only where etas are the usual ones" in said
+    assert "sigma-hat alone still does" in fields["clip"]["description"]

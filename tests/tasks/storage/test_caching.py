@@ -1,0 +1,244 @@
+"""Which results are used again: keys from inputs and code, and records that are exactly ours."""
+
+from __future__ import annotations
+
+import base64
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+from prefect.results import ResultRecord
+from prefect.serializers import JSONSerializer
+
+from ddim_core.common.digest import code_digest
+from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec
+from tasks.cells.embed import embed_images
+from tasks.cells.sample import sample_shard
+from tasks.cells.score import score_cell
+from tasks.checkpoints.train import train_toy
+from tasks.reports.grid import render_report
+from tasks.storage import places, store
+from tasks.storage.caching import (
+    NOT_IN_KEY,
+    PLAIN_JSON,
+    RESULTS,
+    InputsAndCode,
+    refuse_untrusted,
+    with_checksum,
+)
+
+KEY = "0123456789abcdef" * 4
+
+
+class Context:
+    """As much of Prefect's TaskRunContext as a policy may look at."""
+
+    def __init__(self, task: Any) -> None:
+        self.task = task
+
+
+def key(task: Any, **inputs: Any) -> str:
+    return InputsAndCode().compute_key(Context(task), inputs, {})  # type: ignore[arg-type]
+
+
+SHARD: dict[str, Any] = {
+    "cell": GridCell(SamplerSpec(10)), "checkpoint": {"artifact": "a" * 64, "kind": "folder"},
+    "start": 0, "stop": 10, "execution": Execution(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cell": GridCell(SamplerSpec(11))}, {"cell": GridCell(SamplerSpec(10), seed=1)},
+        {"checkpoint": {"artifact": "b" * 64, "kind": "folder"}}, {"start": 1}, {"stop": 11},
+    ],
+)  # fmt: skip
+def test_key_covers_every_input_that_changes_the_result(change: dict[str, Any]) -> None:
+    assert key(sample_shard, **SHARD) != key(sample_shard, **{**SHARD, **change})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"execution": Execution("cuda", 7, 2)},
+        {"checkpoint": {"artifact": "a" * 64, "kind": "folder", "training_step": 3}},
+        {"cell": GridCell(SamplerSpec(10, eta=0, clip_range=1))},
+    ],
+)
+def test_key_leaves_out_how_and_where_the_work_is_done(change: dict[str, Any]) -> None:
+    assert key(sample_shard, **SHARD) == key(sample_shard, **{**SHARD, **change})
+
+
+def test_inputs_left_out_are_the_two_that_change_no_result() -> None:
+    assert frozenset({"execution", "location"}) == NOT_IN_KEY
+
+
+def test_key_covers_the_task_and_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert key(sample_shard, x=1) != key(embed_images, x=1)
+    before = key(sample_shard, x=1)
+    monkeypatch.setattr("tasks.storage.caching.code_digest", lambda name: code_digest(name)[::-1])
+    assert key(sample_shard, x=1) != before
+
+
+def test_key_is_a_file_name_everywhere() -> None:
+    assert len(key(sample_shard, **SHARD)) == 64
+    assert set(key(sample_shard, **SHARD)) <= set("0123456789abcdef")
+
+
+def reached(module: str) -> set[str]:
+    """The modules of `ddim_core` whose code is in the keys of a task's module."""
+    from ddim_core.common.digest import _closure
+
+    return {name.rpartition(".")[2] for name in _closure(module) if "ddim_core" in name}
+
+
+def test_sampling_code_is_in_the_keys_of_samples_but_of_neither_data_nor_training() -> None:
+    assert {"sampling", "noise", "prediction", "schedule", "denoisers"} <= reached(
+        "tasks.cells.sample"
+    )
+    for module in (
+        "tasks.images.prepare",
+        "tasks.checkpoints.train",
+        "tasks.cells.extractor",
+        "tasks.cells.embed",
+        "tasks.cells.score",
+    ):
+        assert "sampling" not in reached(module), module
+
+
+def test_report_code_is_in_the_key_of_the_report_alone() -> None:
+    assert {"grid_figures", "grid_sentences"} <= reached("tasks.reports.grid")
+    for task in (sample_shard, embed_images, score_cell, train_toy):
+        assert not {"grid_figures", "grid_sentences"} & reached(task.fn.__module__)
+    assert render_report.fn.__module__ == "tasks.reports.grid"
+
+
+def record(result: Any, stored_as: str = KEY, serializer: Any = None) -> bytes:
+    """A result record as Prefect writes it, with another serializer if that is wanted."""
+    metadata = {
+        "storage_key": stored_as, "expiration": None, "prefect_version": "3.8.8",
+        "serializer": serializer or PLAIN_JSON.model_dump(), "storage_block_id": None,
+    }  # fmt: skip
+    text = result if isinstance(result, str) else json.dumps(with_checksum(result))
+    return json.dumps({"metadata": metadata, "result": text}).encode()
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.path, "the planted code has run")
+
+
+def planted_pickle(path: Path) -> bytes:
+    pickled = base64.encodebytes(cloudpickle.dumps(Payload(path))).decode()
+    return record(pickled, serializer={"type": "pickle", "picklelib": "cloudpickle"})
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(places, "DATA_URL", str(tmp_path / "data"))
+    return tmp_path / KEY
+
+
+def test_sound_record_is_kept(path: Path) -> None:
+    path.write_bytes(record({**store.put(b"abc", "note"), "n": 3}))
+    refuse_untrusted(path)
+    assert path.exists()
+
+
+def test_record_form_is_the_one_prefect_writes(path: Path) -> None:
+    ours = json.loads(record({"a": 1}))
+    metadata = {"storage_key": KEY, "serializer": PLAIN_JSON}
+    theirs = json.loads(ResultRecord(result=with_checksum({"a": 1}), metadata=metadata).serialize())
+    assert theirs == ours
+
+
+def test_missing_record_is_no_error(path: Path) -> None:
+    refuse_untrusted(path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"\x00\xff", b"null", b"[]", b"3", b"{}", b'{"metadata": null, "result": "1"}',
+        record({"a": 1})[:-10], record("no JSON"), record({"a": 1}, stored_as="f" * 64),
+        b'{"metadata": {"storage_key": 3, "serializer": {}}, "result": "1"}',
+        record({"a": 1}).replace(b'"result"', b'"more": 1, "result"'), b"[" * 100_000,
+        record({"a": 1}, serializer={"type": "pickle", "picklelib": "cloudpickle"}),
+        record({"a": 1}, serializer=JSONSerializer().model_dump()),  # Prefect's own decoder
+        record({"a": 1}, serializer={**PLAIN_JSON.model_dump(), "object_decoder": "os.system"}),
+        record({"a": 1}, serializer={"type": "compressed/pickle"}),
+        record({"artifact": "0" * 64, "kind": "note"}),  # there is no such artefact
+        record({"artifact": "../../x", "kind": "note"}),
+        record({"a": [{"artifact": 1, "kind": 2}]}),
+        record({"fid": 1.25}).replace(b"1.25", b"1.24"),  # a flipped bit
+        record(json.dumps({"fid": 1.25})),
+    ],
+    ids=range(23),
+)  # fmt: skip
+def test_record_that_is_not_exactly_ours_is_deleted(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    refuse_untrusted(path)
+    assert not path.exists()
+
+
+def test_record_of_a_folder_that_is_no_manifest_is_deleted(path: Path) -> None:
+    for content in (b"no JSON", b"[1]", b'{"a": 1}', b"3"):
+        path.write_bytes(record({**store.put(content, "note"), "kind": "folder"}))
+        refuse_untrusted(path)
+        assert not path.exists(), content
+
+
+def test_planted_pickle_would_run_under_prefect_and_never_does_here(
+    path: Path, tmp_path: Path
+) -> None:
+    proof = tmp_path / "proof"
+    content = planted_pickle(proof)
+    ResultRecord.deserialize(content)  # the danger is real: this is how Prefect reads a record
+    assert proof.read_text() == "the planted code has run"
+    proof.unlink()
+    path.write_bytes(content)
+    refuse_untrusted(path)
+    assert not path.exists()
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "flip"])
+def test_record_is_deleted_when_anything_it_points_to_is_damaged(
+    path: Path, tmp_path: Path, damage: str
+) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "weights").write_bytes(b"weights")
+    result = {
+        "page": store.put(b"page", "report"),
+        "figures": {"map": store.put(b"figure", "figure")},
+        "more": [store.put_folder(tmp_path / "checkpoint")],
+    }
+    written = sorted(p for p in (tmp_path / "data").rglob("*") if p.is_file())
+    assert len(written) == 4
+    for victim in written:
+        sound = victim.read_bytes()
+        path.write_bytes(record(result))
+        refuse_untrusted(path)
+        assert path.exists()
+        if damage == "delete":
+            victim.unlink()
+        else:
+            victim.write_bytes(sound[:-1] if damage == "truncate" else sound[:-1] + b"!")
+        refuse_untrusted(path)
+        assert not path.exists(), victim
+        victim.write_bytes(sound)
+
+
+def test_results_are_private() -> None:
+    key(sample_shard, **SHARD)
+    assert stat.S_IMODE(RESULTS.stat().st_mode) == 0o700
