@@ -226,7 +226,7 @@ def _run_here(parameters: dict[str, Any], key: str, name: str, attempts: int) ->
     Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
     try:
         with lock.acquire(blocking=False):
-            state = fid_grid(**parameters, return_state=True)
+            state: Any = fid_grid(**parameters, return_state=True)
     except Timeout:
         return "under way", "another watch runs it"
     if not state.is_completed():

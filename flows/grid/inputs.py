@@ -104,12 +104,12 @@ def prepare(request: GridRequest) -> GridInputs:
             f"has {reference_images['channels']}; they must be equal"
         )
     extractor, execution = extractor_future.result(), request.machine.execution
-    real = name_of(real.dataset)
-    embed_real = named(embed_images, f"features of real images {real} {real.split}")
+    name = name_of(real.dataset)
+    embed_real = named(embed_images, f"features of real images {name} {real.split}")
     reference = embed_real(reference_images, extractor, execution)
     floor = None
     if held_out:
-        embed_real = named(embed_images, f"features of real images {real} {held_out_split}")
+        embed_real = named(embed_images, f"features of real images {name} {held_out_split}")
         score_real = named(score_cell, f"score of real images {real} {held_out_split}")
         floor = score_real([embed_real(held_out, extractor, execution)], reference, extractor)
     cells = _cells(request, checkpoint, prompts)

@@ -109,7 +109,6 @@ class Parameter:
         return next((m for m in get_args(self.kind)[1:] if isinstance(m, kind)), None)
 
 
-@cache
 def parameters(record: Any) -> tuple[Parameter, ...]:
     """Returns the parameters of a record type and of the records in it, in order.
 
@@ -118,6 +117,11 @@ def parameters(record: Any) -> tuple[Parameter, ...]:
     Raises:
         TypeError: If a field has no description, or one name means two things.
     """
+    return _found(record)
+
+
+@cache
+def _found(record: Any) -> tuple[Parameter, ...]:
     found: dict[str, Parameter] = {}
     for parameter in _parameters(record, None):
         known = found.setdefault(parameter.name, parameter)

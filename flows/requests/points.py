@@ -74,7 +74,7 @@ class PointRequest:
     def findings(self) -> list[str]:
         """Says where the steps taken differ from those asked for."""
         schedule = NoiseSchedule.from_spec(self.trainings()[0].noise)
-        return by_steps((s.steps, found) for s in self.samplers() for found in lint(schedule, s))
+        return by_steps((sampler, lint(schedule, sampler)) for sampler in self.samplers())
 
     @property
     def line(self) -> str:
