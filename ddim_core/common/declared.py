@@ -26,7 +26,8 @@ def settle(record: Any) -> None:
     Raises:
         ValueError: For the first value that cannot be, with what would be right.
     """
-    for name, kind in _kinds(type(record)).items():
+    kind_of_record: Any = type(record)
+    for name, kind in _kinds(kind_of_record).items():
         value = checked(name, kind, getattr(record, name))
         object.__setattr__(record, name, value + 0.0 if isinstance(value, float) else value)
 
