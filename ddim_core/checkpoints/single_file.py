@@ -143,8 +143,8 @@ def chosen_weights(
     if not isinstance(content, Mapping):
         raise ValueError(f"{name} holds a {type(content).__name__}; it must hold a state dict")
     ema, raw = _under_keys(content, EMA_KEYS, name), _under_keys(content, RAW_KEYS, name)
-    if ema is None and average_list(content):  # torch_ema's own state
-        ema = content
+    if ema is None:  # torch_ema's own state, perhaps with its network beside it
+        ema = average_list(content)
     if ema is None and raw is None:  # keys of somebody's own
         others = networks_by_key(content)
         ema = _under_keys(content, tuple(k for k in others if EMA.search(k)), name)

@@ -242,7 +242,7 @@ def test_what_is_no_weights_file_is_refused(clip: Path, dinov2: Path, tmp_path: 
         AfhqInceptionFeatures(str(other))
     torch.save(torch.nn.Linear(2, 2), other)  # a pickle that would run code
     for kind in (InceptionFeatures, AfhqInceptionFeatures):
-        with pytest.raises(ValueError, match="holds no plain weights"):
+        with pytest.raises(ValueError, match="holds no state dict"):
             kind(str(other))
     with pytest.raises(ValueError, match="is a 'dinov2'; clip-vit-b-32 must be a 'clip'"):
         ClipFeatures(str(dinov2))
