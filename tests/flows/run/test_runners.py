@@ -38,7 +38,7 @@ def test_runner_that_cannot_be_is_refused_in_words(
 def test_runner_whose_packages_are_missing_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("flows.run.runners.find_spec", lambda name: None)
+    monkeypatch.setattr("flows.run.runner_names.find_spec", lambda name: None)
     for name in ("dask", "ray"):
         with pytest.raises(ValueError, match=rf"pip install 'ddim-flows\[{name}\]'"):
             require_runner(name, None)
