@@ -105,13 +105,12 @@ def _serve(
         *("--base-job-template", str(TEMPLATE)),
     )
     _run("prefect", "--no-prompt", "deploy", "--all")
-    worker = [sys.executable, "-m", "flows.servers.worker", POOL, str(os.getpid())]
-    started.append(_start("prefect-worker", worker))
+    started.append(_start("prefect-worker", "prefect", "worker", "start", "--pool", POOL))
     every = os.environ.get("DDIM_WATCH_SECONDS", "60")
-    look = [str(BIN / "ddim"), "watch", "--as-deployed", "--every", every]
-    started.append(_start("ddim-watch", look))
+    look = ("watch", "--as-deployed", "--every", every)
+    started.append(_start("ddim-watch", "flows.cli.entry", *look))
     watched = list(started)
-    started.append(_start("ddim-guard", [str(BIN / "ddim"), "guard"]))  # ends by itself
+    started.append(_start("ddim-guard", "flows.cli.entry", "guard"))  # ends by itself
     with noted(api, auth, mlflow):
         print(_where(api, mlflow, auth), flush=True)
         if host != LOOPBACK:
@@ -137,8 +136,10 @@ Ctrl-C stops all of it.
 """
 
 
-def _start(name: str, command: list[str]) -> subprocess.Popen[bytes]:
-    """Starts a process in a session of its own, so that Ctrl-C reaches us first; logs to a file."""
+def _start(name: str, module: str, *words: str) -> subprocess.Popen[bytes]:
+    """Starts a module in a process that ends with us, and in a session of its own, so that Ctrl-C
+    reaches us first; logs to a file."""
+    command = [sys.executable, "-m", "flows.servers.child", str(os.getpid()), module, *words]
     with (local_dir("logs") / f"{name}.log").open("ab") as log:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

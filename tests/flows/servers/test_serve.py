@@ -20,9 +20,9 @@ from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import PrefectHTTPStatusError
 from safetensors.torch import load_file, save_file
-from strangers import assert_closed_to_strangers, tried_by_a_page
 
 from tests.flows.grids import PROJECT
+from tests.flows.strangers import assert_closed_to_strangers, tried_by_a_page
 
 pytestmark = pytest.mark.timeout(600)
 WITHIN = 240.0  # seconds for any one thing to happen; most of it are the imports of a new process

@@ -10,13 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
-from strangers import assert_closed_to_strangers
 from typer.testing import CliRunner
 
 from flows.cli.app import app
 from flows.servers.server import ServerError, kept_password, noted, require_answer, running_serve
 from tasks.storage import places
+from tests.flows.strangers import assert_closed_to_strangers
 
 pytestmark = pytest.mark.timeout(240)
 BEGIN = """
@@ -113,3 +114,22 @@ def test_watched_places_of_the_environment_carry_no_password(
     refused = CliRunner().invoke(app, ["watch"])
     assert refused.exit_code == 2
     assert "SECRETPW" not in refused.output
+
+
+def test_what_serve_starts_ends_with_it_however_that_ends() -> None:
+    """The worker and the watch are modules run by `flows.servers.child`."""
+    start = (
+        "import os, subprocess, sys, time\n"
+        "words = ['-m', 'flows.servers.child', str(os.getpid()), 'http.server', '0']\n"
+        "child = subprocess.Popen([sys.executable, *words], start_new_session=True)\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(100)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", start], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    time.sleep(1.0)
+    assert child.is_running()
+    parent.kill()
+    parent.wait()
+    child.wait(30)
