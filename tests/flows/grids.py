@@ -108,7 +108,7 @@ def told(flow_run_id: UUID, result: dict[str, Any]) -> GridRun:
         while True:
             flow_run = client.read_flow_run(flow_run_id)
             runs = _task_runs(client, flow_run_id)
-            seen.append(Counter((_task_of(run), run.state_name or "none") for run in runs))
+            seen.append(_counted(runs))
             final = all(state in FINAL for _, state in seen[-1]) and flow_run.state.is_final()
             ended = any(name == "track-grid" for name, _ in seen[-1])
             settled = (
@@ -134,6 +134,15 @@ def _task_runs(client: Any, flow_run_id: UUID) -> list[Any]:
     while page := client.read_task_runs(flow_run_filter=only, offset=len(runs), limit=200):
         runs += page
     return runs
+
+
+def task_states(client: Any, flow_run_id: UUID) -> Counter[tuple[str, str]]:
+    """How many task runs of each name are in a state of each name."""
+    return _counted(_task_runs(client, flow_run_id))
+
+
+def _counted(runs: list[Any]) -> Counter[tuple[str, str]]:
+    return Counter((_task_of(run), run.state_name or "none") for run in runs)
 
 
 def _task_of(run: Any) -> str:

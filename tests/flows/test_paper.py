@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from flows.cli.commands.flows import paper as command
-from tests.flows.grids import _task_states as task_states
+from tests.flows.grids import task_states
 
 pytestmark = pytest.mark.timeout(240)
 SMALL: dict[str, Any] = {

@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from flows.cli.commands.flows import swiss_roll as command
-from tests.flows.grids import _task_states as task_states
+from tests.flows.grids import task_states
 
 pytestmark = pytest.mark.timeout(240)
 SMALL: dict[str, Any] = {
