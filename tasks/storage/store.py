@@ -20,7 +20,7 @@ import numpy as np
 import safetensors.numpy
 
 from ddim_core.common.digest import file_digest
-from ddim_core.common.plain_files import read_bytes
+from ddim_core.common.plain_files import PlainFileError, read_bytes
 from ddim_core.images.image_table import from_arrow
 from ddim_core.images.sources.table_file import ARROW_STREAM
 from ddim_core.safe_files.contained import contained
@@ -91,15 +91,26 @@ def read(url: str) -> bytes:
     """Returns a file's bytes.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file, or a pipe or a folder in its place.
         StoreError: If an object store does not answer.
     """
+    if "://" not in url:
+        return _read_local(url)
     filesystem, path = located(url)
     try:
         return bytes(_patiently(url, lambda: filesystem.cat_file(path)))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise FileNotFoundError(f"there is no file {url}") from error
     except Exception as error:  # every store has its own kinds
+        raise StoreError(f"cannot read {url}: {error}") from error
+
+
+def _read_local(url: str) -> bytes:
+    try:
+        return read_bytes(Path(url))
+    except (FileNotFoundError, NotADirectoryError, PlainFileError) as error:
+        raise FileNotFoundError(f"there is no file {url}: {error}") from error
+    except OSError as error:
         raise StoreError(f"cannot read {url}: {error}") from error
 
 

@@ -375,3 +375,15 @@ def test_store_that_is_gone_is_asked_once_at_a_time_until_it_answers(
     assert store.get(ref) == b"abc"
     unsteady.failures = store.ATTEMPTS - 1
     assert store.get(ref) == b"abc"
+
+
+def test_a_pipe_in_the_place_of_an_artefact_or_name_is_none_and_is_replaced(data: Path) -> None:
+    ref = store.put(b"abc", "note")
+    store.bind("notes/first", ref)
+    for path in files(data):
+        path.unlink()
+        os.mkfifo(path)
+    assert not store.intact(ref)
+    assert store.bound("notes") == {}
+    assert store.put(b"abc", "note") == ref
+    assert store.get(ref) == b"abc"
