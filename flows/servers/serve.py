@@ -13,9 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
+from flows.run.stopping import STOPPED
 from flows.servers.server import (
     LOOPBACK,
     ServerError,
@@ -34,15 +39,17 @@ POOL = "ddim"
 # Without variables: no run can be made to execute something else than its flow.
 TEMPLATE = Path(__file__).with_name("pool.json")
 BIN = Path(sys.executable).parent
-STOP_SECONDS = 15  # for all of them together; an idle worker would take half a minute
+STOP_SECONDS = 2  # for all of them together, who withstand SIGKILL; a worker would take a minute
+TELL_SECONDS = 5.0
 
 
 def main() -> int:
-    """Starts everything, says where it is, and waits; returns the exit code."""
+    """Starts everything, says where it is, and waits; returns the exit code: 128 and its number
+    after a signal."""
     # A supervisor's stop is a Ctrl-C; and what a shell starts in the background ignores SIGINT,
     # and so would all that is started here.
     for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, signal.default_int_handler)
+        signal.signal(stop, _stopped)
     try:
         require_usable()
     except ValueError as error:
@@ -62,11 +69,13 @@ def main() -> int:
                 file=sys.stderr,
             )
             return 1
+    print("serve: starting Prefect, MLflow and a worker", flush=True)
     started: list[subprocess.Popen[bytes]] = []
     try:
         return _serve(host, reached_at, sockets, started)
-    except KeyboardInterrupt:
-        return 0
+    except KeyboardInterrupt as stopped:
+        print(STOPPED, file=sys.stderr, flush=True)
+        return 128 + int(stopped.args[0])
     except (ServerError, subprocess.CalledProcessError) as error:
         print(f"serve: {error}", file=sys.stderr)
         return 1
@@ -90,21 +99,22 @@ def _serve(
     if database.startswith("http"):  # of a terminal that was pointed at an earlier `make serve`
         database = default_tracking_uri()
     local_dir("incoming").mkdir(parents=True, exist_ok=True)
-    process, log = start_prefect(for_prefect, host, auth)
-    started.append(process)
-    kept = {
-        "DDIM_MLFLOW_DATABASE": database,
-        "DDIM_MLFLOW_ARTIFACTS": local_dir("mlartifacts").as_uri(),
-    }
-    started.append(start_server("tasks.tracking.server", for_mlflow, host, kept)[0])
-    wait_for(f"{api}/health", started, log)
-    wait_for(f"{mlflow}/health", started, log)
-    os.environ["MLFLOW_TRACKING_URI"] = mlflow
-    _run(
-        *("prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite"),
-        *("--base-job-template", str(TEMPLATE)),
-    )
-    _run("prefect", "--no-prompt", "deploy", "--all")
+    with _told():
+        process, log = start_prefect(for_prefect, host, auth)
+        started.append(process)
+        kept = {
+            "DDIM_MLFLOW_DATABASE": database,
+            "DDIM_MLFLOW_ARTIFACTS": local_dir("mlartifacts").as_uri(),
+        }
+        started.append(start_server("tasks.tracking.server", for_mlflow, host, kept)[0])
+        wait_for(f"{api}/health", started, log)
+        wait_for(f"{mlflow}/health", started, log)
+        os.environ["MLFLOW_TRACKING_URI"] = mlflow
+        _run(
+            *("prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite"),
+            *("--base-job-template", str(TEMPLATE)),
+        )
+        _run("prefect", "--no-prompt", "deploy", "--all")
     started.append(_start("prefect-worker", "prefect", "worker", "start", "--pool", POOL))
     every = os.environ.get("DDIM_WATCH_SECONDS", "60")
     look = ("watch", "--as-deployed", "--every", every)
@@ -136,6 +146,27 @@ Ctrl-C stops all of it.
 """
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """Says every few seconds that the block goes on."""
+    over = threading.Event()
+    began = time.monotonic()
+
+    def tell() -> None:
+        while not over.wait(TELL_SECONDS):
+            print(f"serve: still starting: {time.monotonic() - began:.0f} s", flush=True)
+
+    threading.Thread(target=tell, name="telling", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _stopped(number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(number)
+
+
 def _start(name: str, module: str, *words: str) -> subprocess.Popen[bytes]:
     """Starts a module in a process that ends with us, and in a session of its own, so that Ctrl-C
     reaches us first; logs to a file."""
@@ -151,17 +182,24 @@ def _run(*command: str) -> None:
 
 
 def _stop(started: list[subprocess.Popen[bytes]]) -> None:
-    """Ends the processes, the worker first, each with all it has started."""
+    """Ends the processes, the worker first, each with all it has started; a second signal ends them
+    at once."""
+    with suppress(KeyboardInterrupt):
+        _ask_to_end(started)
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _ask_to_end(started: list[subprocess.Popen[bytes]]) -> None:
     for process in reversed(started):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGINT)
     deadline = time.monotonic() + STOP_SECONDS
     for process in started:
-        try:
-            process.wait(timeout=max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=max(0.05, deadline - time.monotonic()))
 
 
 if __name__ == "__main__":
