@@ -8,18 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from PIL import Image
 from prefect import task
 
 from ddim_core.lora.specs import LatentSpec, LoraSpec, PictureSpec
 from tasks.lora.data import captions_of
+from tasks.reports.page import render
 from tasks.storage import places, store
 from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
 
 CARD = "README.md"
+TEMPLATE = Path(__file__).with_suffix(".md.html")
 SHOWN = 8  # training images, and captions, on the card
 LEAST_SIDE = 96  # pixels that a small picture is enlarged to
 UNKNOWN = "not stated; ask whoever holds the rights before you publish this LoRA"
@@ -48,18 +49,17 @@ def write_card(
     settings = {"lora": asdict(spec), "latents": asdict(latents), "pictures": asdict(pictures)}
     (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
     defaults = asdict(LoraSpec())
-    template = Path(__file__).with_suffix(".md.html").read_text(encoding="utf-8")
-    text = jinja2.Template(template, trim_blocks=True, lstrip_blocks=True).render(
+    values = {
         **_told(record),
-        record=record,
-        files=files,
-        spec=spec,
-        latents=latents,
-        pictures=pictures,
-        changed={k: v for k, v in asdict(spec).items() if v != defaults[k]},
-        licence=licence or UNKNOWN,
-    )
-    (folder / CARD).write_text(text, encoding="utf-8")
+        "record": record,
+        "files": files,
+        "spec": spec,
+        "latents": latents,
+        "pictures": pictures,
+        "changed": {k: v for k, v in asdict(spec).items() if v != defaults[k]},
+        "licence": licence or UNKNOWN,
+    }
+    (folder / CARD).write_text(render(TEMPLATE, values), encoding="utf-8")
     return str(folder)
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from ddim_core.decisions.compare import Comparison, compare_with_best
 from ddim_core.decisions.row import cell_name, line_name, with_interval
 from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
 from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_fid_inf
-from tasks.machine.pages import if_server_answers
+from tasks.reports import page
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
@@ -47,12 +44,7 @@ def render_report(
         "samples": contact_sheet(sheet),
     }
     reading = read_grid(rows)
-    page = _page(rows, figures, reading, about)
-    return {
-        "page": store.put(page.encode(), "report"),
-        "figures": {name: store.put(png, "figure") for name, png in figures.items()},
-        "reading": reading,
-    }
+    return page.stored(_page(rows, figures, reading, about), figures, reading)
 
 
 @task(name="publish-report", task_run_name=run_name("publish-report"))
@@ -61,14 +53,9 @@ def publish_report(grid: str, report: dict[str, Any], rows: list[dict[str, Any]]
 
     Returns the page's place.
     """
-    place = places.data_url("reports", grid[:12], "index.html")
-    store.write_whole(place, store.get(report["page"]))
-    for name, ref in report["figures"].items():
-        figure = places.data_url("reports", grid[:12], f"{name}.png")
-        store.write_whole(figure, store.get(ref))
-    with if_server_answers():
-        create_table_artifact([_table_line(row) for row in rows], key="fid-grid-table")
-        create_markdown_artifact(_markdown(rows, report["reading"], place), key="fid-grid-report")
+    place = page.publish(grid[:12], report)
+    page.show("fid-grid-table", [_table_line(row) for row in rows])
+    page.show("fid-grid-report", _markdown(rows, report["reading"], place))
     return place
 
 
@@ -87,22 +74,23 @@ def _page(
     reading: list[str],
     about: dict[str, Any],
 ) -> str:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     tied, against = _comparisons(rows)
-    return template.render(
-        rows=rows,
-        first=rows[0],
-        reading=reading,
-        line_name=line_name,
-        interval=with_interval,
-        tied=tied,
-        against=against,
-        why_no_fid_inf=why_no_fid_inf(rows[0]),
-        clipping=mixed_clipping(rows),
-        cell_digits=CELL_DIGITS,
-        figures={name: base64.b64encode(png).decode() for name, png in figures.items()},
-        **about,
+    return page.html(
+        TEMPLATE,
+        figures,
+        {
+            "rows": rows,
+            "first": rows[0],
+            "reading": reading,
+            "line_name": line_name,
+            "interval": with_interval,
+            "tied": tied,
+            "against": against,
+            "why_no_fid_inf": why_no_fid_inf(rows[0]),
+            "clipping": mixed_clipping(rows),
+            "cell_digits": CELL_DIGITS,
+            **about,
+        },
     )
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from ddim_core.images.load import load_images
 from ddim_core.lora.scoring.measures import MEANINGS
 from ddim_core.lora.scoring.specs import ROLES, PromptSet
 from ddim_core.reports.lora_figures import measure_curves, picture_rows, sweep_grid, training_curves
 from ddim_core.reports.lora_sentences import by_role, full_scale, interval, number, read_scorecard
-from tasks.storage import places, store
+from tasks.reports import page
+from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
@@ -62,12 +60,8 @@ def render_lora_report(
         loss = store.get_arrays(losses)["loss"].astype(np.float64)
         figures["training"] = training_curves(loss, [(int(s), v) for s, v in validation])
     reading = read_scorecard(rows)
-    page = _page(rows, figures, reading, {**about, "shown_scale": shown})
-    return {
-        "page": store.put(page.encode(), "report"),
-        "figures": {name: store.put(png, "figure") for name, png in figures.items()},
-        "reading": reading,
-    }
+    text = _page(rows, figures, reading, {**about, "shown_scale": shown})
+    return page.stored(text, figures, reading)
 
 
 @task(name="publish-lora-report", task_run_name=run_name("publish-lora-report"))
@@ -76,15 +70,9 @@ def publish_lora_report(name: str, report: dict[str, Any], rows: list[dict[str, 
 
     Returns the page's place.
     """
-    folder = f"lora-{name}"
-    place = places.data_url("reports", folder, "index.html")
-    store.write_whole(place, store.get(report["page"]))
-    for figure, ref in report["figures"].items():
-        store.write_whole(places.data_url("reports", folder, f"{figure}.png"), store.get(ref))
-    kind = rows[0]["kind"]
-    create_table_artifact([_table_line(row) for row in rows], key=f"lora-{kind}-scorecard")
-    text = "\n\n".join([*report["reading"], f"Report: `{place}`"])
-    create_markdown_artifact(text, key=f"lora-{kind}-report")
+    place, kind = page.publish(f"lora-{name}", report), rows[0]["kind"]
+    page.show(f"lora-{kind}-scorecard", [_table_line(row) for row in rows])
+    page.show(f"lora-{kind}-report", "\n\n".join([*report["reading"], f"Report: `{place}`"]))
     return place
 
 
@@ -113,21 +101,21 @@ def _page(
     rows: list[dict[str, Any]], figures: dict[str, bytes], reading: list[str], about: dict[str, Any]
 ) -> str:
     grouped = by_role(rows)
-    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
-        TEMPLATE.read_text(encoding="utf-8")
-    )
-    inlined = {name: base64.b64encode(png).decode() for name, png in figures.items()}
-    return template.render(
-        first=rows[0],
-        grouped=grouped,
-        figures={"training": "", **inlined},
-        sweeps=[(role, f"sweep_{_key(role)}") for role in grouped],
-        roles=ROLES,
-        meanings=MEANINGS,
-        reading=reading,
-        about=about,
-        number=number,
-        taken=lambda line: [n for n in MEANINGS if any(row[n] is not None for row in line)],
+    figures = {"training": b"", **figures}
+    return page.html(
+        TEMPLATE,
+        figures,
+        {
+            "first": rows[0],
+            "grouped": grouped,
+            "sweeps": [(role, f"sweep_{_key(role)}") for role in grouped],
+            "roles": ROLES,
+            "meanings": MEANINGS,
+            "reading": reading,
+            "about": about,
+            "number": number,
+            "taken": lambda line: [n for n in MEANINGS if any(row[n] is not None for row in line)],
+        },
     )
 
 

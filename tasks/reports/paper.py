@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 
 from ddim_core.decisions.row import line_name, with_interval
 from ddim_core.reports.grid_sentences import lines
@@ -33,8 +30,8 @@ from ddim_core.reports.paper_numbers import (
 )
 from ddim_core.reports.paper_sentences import read_paper
 from tasks.cells.table import read_table
-from tasks.machine.pages import if_server_answers
-from tasks.storage import places, store
+from tasks.reports import page
+from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
@@ -101,12 +98,8 @@ def render_paper_report(
         for name in ("interpolate", "x0_sequence")
         if name in shown
     }
-    page = _page(rows, reconstructions, figures, reading, real, drawn_with)
-    return {
-        "page": store.put(page.encode(), "report"),
-        "figures": {name: store.put(png, "figure") for name, png in figures.items()},
-        "reading": reading,
-    }
+    text = _page(rows, reconstructions, figures, reading, real, drawn_with)
+    return page.stored(text, figures, reading)
 
 
 def _pictures(shown: dict[str, Any]) -> dict[str, bytes]:
@@ -136,14 +129,8 @@ def publish_paper_report(
 
     Returns the page's place.
     """
-    folder = f"paper-{name[:12]}"
-    place = places.data_url("reports", folder, "index.html")
-    store.write_whole(place, store.get(report["page"]))
-    for figure, ref in report["figures"].items():
-        store.write_whole(places.data_url("reports", folder, f"{figure}.png"), store.get(ref))
-    text = _markdown(rows, reconstructions, report["reading"], place)
-    with if_server_answers():
-        create_markdown_artifact(text, key="paper-report")
+    place = page.publish(f"paper-{name[:12]}", report)
+    page.show("paper-report", _markdown(rows, reconstructions, report["reading"], place))
     return place
 
 
@@ -162,24 +149,25 @@ def _page(
     real: dict[str, Any],
     drawn_with: dict[str, int],
 ) -> str:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
-        rows=rows,
-        first=rows[0],
-        reconstructions=reconstructions,
-        reading=reading,
-        real=real,
-        drawn_with=drawn_with,
-        line_name=line_name,
-        interval=with_interval,
-        error_text=error_text,
-        fid_of=fid_of,
-        published_errors=RECONSTRUCTION,
-        source=SOURCE,
-        setting_1=TABLE_1_SETTING,
-        setting_2=TABLE_2_SETTING,
-        figures={name: base64.b64encode(png).decode() for name, png in figures.items()},
+    return page.html(
+        TEMPLATE,
+        figures,
+        {
+            "rows": rows,
+            "first": rows[0],
+            "reconstructions": reconstructions,
+            "reading": reading,
+            "real": real,
+            "drawn_with": drawn_with,
+            "line_name": line_name,
+            "interval": with_interval,
+            "error_text": error_text,
+            "fid_of": fid_of,
+            "published_errors": RECONSTRUCTION,
+            "source": SOURCE,
+            "setting_1": TABLE_1_SETTING,
+            "setting_2": TABLE_2_SETTING,
+        },
     )
 
 

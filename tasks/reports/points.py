@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 
 from ddim_core.decisions.row import line_name
 from ddim_core.diffusion.sampling import ImageNoise
@@ -25,7 +22,7 @@ from ddim_core.reports.point_figures import (
     over_truth,
     reverse_process,
 )
-from tasks.machine.pages import if_server_answers
+from tasks.reports import page
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
@@ -70,13 +67,9 @@ def render_point_report(
     kept = _even(len(steps["x"]), GIF_FRAMES)
     gif = animation(list(steps["x"][kept]), steps["t"][kept].tolist(), truth, about)
     reading = read_points(rows)
-    page = _page(rows, settings, {**figures, "process": gif}, reading, about, findings)
-    return {
-        "page": store.put(page.encode(), "report"),
-        "figures": {name: store.put(png, "figure") for name, png in figures.items()},
-        "animation": store.put(gif, "animation"),
-        "reading": reading,
-    }
+    text = _page(rows, settings, {**figures, "process": gif}, reading, about, findings)
+    report = page.stored(text, figures, reading)
+    return {**report, "animation": store.put(gif, "animation")}
 
 
 @task(name="publish-point-report", task_run_name=run_name("publish-point-report"))
@@ -86,14 +79,10 @@ def publish_point_report(name: str, report: dict[str, Any], rows: list[dict[str,
     Returns the page's place.
     """
     folder = f"points-{name[:12]}"
-    place = places.data_url("reports", folder, "index.html")
-    store.write_whole(place, store.get(report["page"]))
-    for figure, ref in report["figures"].items():
-        store.write_whole(places.data_url("reports", folder, f"{figure}.png"), store.get(ref))
+    place = page.publish(folder, report)
     gif = places.data_url("reports", folder, "process.gif")
     store.write_whole(gif, store.get(report["animation"]))
-    with if_server_answers():
-        create_markdown_artifact(_markdown(rows, report["reading"], place), key="swiss-roll-report")
+    page.show("swiss-roll-report", _markdown(rows, report["reading"], place))
     return place
 
 
@@ -140,19 +129,20 @@ def _page(
     about: str,
     findings: list[str],
 ) -> str:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
-        rows=rows,
-        settings=settings,
-        first=rows[0],
-        reading=reading,
-        protocol=_protocol(rows),
-        about=about,
-        findings=findings,
-        line_name=line_name,
-        interval=interval,
-        figures={name: base64.b64encode(data).decode() for name, data in figures.items()},
+    return page.html(
+        TEMPLATE,
+        figures,
+        {
+            "rows": rows,
+            "settings": settings,
+            "first": rows[0],
+            "reading": reading,
+            "protocol": _protocol(rows),
+            "about": about,
+            "findings": findings,
+            "line_name": line_name,
+            "interval": interval,
+        },
     )
 
 

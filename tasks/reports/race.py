@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 
 from ddim_core.decisions.row import cell_name, with_interval
 from ddim_core.reports.race_sentences import race_figure, read_outcome, ruling_text
-from tasks.storage import places, store
+from tasks.reports import page
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
 
@@ -33,24 +30,24 @@ def render_allocation(
     """
     by_place = dict(zip(at, rows, strict=True))
     outcome, rules = about["outcome"], about["rules"]
-    figure = race_figure(by_place, outcome)
+    figures = {"race": race_figure(by_place, outcome)}
     reading = read_outcome(by_place, outcome, rules)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        first=rows[0],
-        lines=[(row, ruling_text(outcome["rulings"][i], by_place)) for i, row in by_place.items()],
-        status=[outcome["rulings"][i]["status"] for i in by_place],
-        reading=reading,
-        floor=about["floor"],
-        figure=base64.b64encode(figure).decode(),
-        cell_name=cell_name,
-        interval=with_interval,
+    text = page.html(
+        TEMPLATE,
+        figures,
+        {
+            "first": rows[0],
+            "lines": [
+                (row, ruling_text(outcome["rulings"][i], by_place)) for i, row in by_place.items()
+            ],
+            "status": [outcome["rulings"][i]["status"] for i in by_place],
+            "reading": reading,
+            "floor": about["floor"],
+            "cell_name": cell_name,
+            "interval": with_interval,
+        },
     )
-    return {
-        "page": store.put(page.encode(), "report"),
-        "figures": {"race": store.put(figure, "figure")},
-        "reading": reading,
-    }
+    return page.stored(text, figures, reading)
 
 
 @task(name="publish-allocation", task_run_name=run_name("publish-allocation"))
@@ -59,10 +56,7 @@ def publish_allocation(name: str, report: dict[str, Any], rows: list[dict[str, A
 
     Returns the page's place.
     """
-    place = places.data_url("reports", name[:12], "index.html")
-    store.write_whole(place, store.get(report["page"]))
-    figure = places.data_url("reports", name[:12], "race.png")
-    store.write_whole(figure, store.get(report["figures"]["race"]))
+    place = page.publish(name[:12], report)
     lines = [
         f"| {cell_name(row)} | {row['n_images']} | "
         f"{with_interval(row['fid_inf'], row['fid_inf_low'], row['fid_inf_high'])} |"
@@ -70,5 +64,5 @@ def publish_allocation(name: str, report: dict[str, Any], rows: list[dict[str, A
     ]
     table = "| cell | images | FID_inf |\n|---|---|---|\n" + "\n".join(lines)
     text = "\n\n".join(report["reading"])
-    create_markdown_artifact(f"{text}\n\n{table}\n\nReport: `{place}`\n", key="until-decided")
+    page.show("until-decided", f"{text}\n\n{table}\n\nReport: `{place}`\n")
     return place

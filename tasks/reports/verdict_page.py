@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 
 from ddim_core.decisions.row import cell_name
 from ddim_core.decisions.verdict import Row, Verdict
 from ddim_core.reports.verdict_figures import checkpoint_curve, difference_plot, pareto_plot
 from ddim_core.reports.verdict_sentences import best_of, by_checkpoint, read_verdict, signed
+from tasks.reports import page
 from tasks.reports.verdict import write_verdict
 from tasks.storage import places, store
 from tasks.storage.naming import run_name
@@ -33,8 +31,7 @@ def publish_verdict(
 ) -> dict[str, Any]:
     """Files a verdict, as `file_verdict`, and shows it as a Prefect artifact."""
     filed = file_verdict(about, verdict, rows, comparable, given)
-    text = _markdown(about, verdict, filed["sentences"], filed["page"])
-    create_markdown_artifact(text, key="verdict")
+    page.show("verdict", _markdown(about, verdict, filed["sentences"], filed["page"]))
     return filed
 
 
@@ -62,8 +59,8 @@ def file_verdict(
     against = [cell.baseline for cell in verdict.cells]
     sentences = read_verdict(verdict, rows, [against, rows] if rows else [])
     place = places.data_url("reports", f"verdict-{identity[:12]}", "index.html")
-    page = _page(about, identity, verdict, rows, comparable, given, sentences)
-    store.write_whole(place, page.encode())
+    text = _page(about, identity, verdict, rows, comparable, given, sentences)
+    store.write_whole(place, text.encode())
     point = verdict.point
     return {
         "digest": identity,
@@ -86,22 +83,24 @@ def _page(
     sentences: list[str],
 ) -> str:
     history = by_checkpoint(comparable)
-    figures: dict[str, bytes] = {}
+    figures = {"curve": b""}
     if rows:
-        figures = {"differences": difference_plot(verdict), "pareto": pareto_plot(rows)}
+        figures |= {"differences": difference_plot(verdict), "pareto": pareto_plot(rows)}
         if len(history) > 1:
             figures["curve"] = checkpoint_curve(history, chosen_cells(verdict, rows))
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        about=about,
-        identity=identity,
-        verdict=verdict,
-        rows=rows,
-        given=given,
-        reading=sentences,
-        trail=[best_of(rows) for rows in history],
-        cell_name=cell_name,
-        figures={"curve": None} | {k: base64.b64encode(v).decode() for k, v in figures.items()},
+    return page.html(
+        TEMPLATE,
+        figures,
+        {
+            "about": about,
+            "identity": identity,
+            "verdict": verdict,
+            "rows": rows,
+            "given": given,
+            "reading": sentences,
+            "trail": [best_of(rows) for rows in history],
+            "cell_name": cell_name,
+        },
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from prefect import task
 
 from ddim_core.lora.scoring.scorecard import groups_of, share_measure
@@ -16,11 +15,13 @@ from ddim_core.reports.lora_figures import picture_rows
 from ddim_core.text2image.judge import CLASSES, EmojiJudge, expected_of
 from ddim_core.text2image.scenes import SUBJECTS, TEMPLATES, Scene, base_scenes, unseen_scenes
 from ddim_core.text2image.specs import BaseTrainSpec
+from tasks.reports.page import render
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 SHOWN = 12
+TEMPLATE = Path(__file__).with_suffix(".md.html")
 
 
 def base_prompts(unseen: bool, steps: int, guidance: float, resolution: int) -> PromptSet:
@@ -68,12 +69,11 @@ def write_base_card(
     images = store.get_arrays(pictures)["images"][:: len(TEMPLATES)]
     rows = [images[i * SHOWN : (i + 1) * SHOWN] for i in range(len(images) // SHOWN)]
     (folder / "samples.png").write_bytes(picture_rows({" " * i: x for i, x in enumerate(rows)}))
-    template = Path(__file__).with_suffix(".md.html").read_text(encoding="utf-8")
-    text = jinja2.Template(template, trim_blocks=True, lstrip_blocks=True).render(
-        spec=spec, asked=asked, seen=seen, unseen=unseen, judge=judge,
-        n_scenes=len(base_scenes()), n_unseen=len(unseen_scenes()), templates=TEMPLATES,
-    )  # fmt: skip
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    values = {
+        "spec": spec, "asked": asked, "seen": seen, "unseen": unseen, "judge": judge,
+        "n_scenes": len(base_scenes()), "n_unseen": len(unseen_scenes()), "templates": TEMPLATES,
+    }  # fmt: skip
+    (folder / "README.md").write_text(render(TEMPLATE, values), encoding="utf-8")
     record = {"training": asdict(spec), "sampling": asdict(asked) | {"prompts": None},
               "seen": seen, "unseen": unseen, "judge": judge}  # fmt: skip
     (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
