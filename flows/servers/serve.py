@@ -20,7 +20,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from flows.run.stopping import STOPPED
 from flows.servers.server import (
     LOOPBACK,
     ServerError,
@@ -36,6 +35,7 @@ from tasks.machine.same_origin import EVERYWHERE
 from tasks.storage.places import default_tracking_uri, local_dir, require_usable
 
 POOL = "ddim"
+STOPPED = "stopped; what is finished is kept, run it again to go on"  # as the commands say it
 # Without variables: no run can be made to execute something else than its flow.
 TEMPLATE = Path(__file__).with_name("pool.json")
 BIN = Path(sys.executable).parent
