@@ -17,7 +17,8 @@ from tasks.machine.serving import serve
 # What runs something or reaches out: nothing of it is needed to keep experiments.
 CLOSED = (
     "/ajax-api/3.0/mlflow/assistant", "/ajax-api/3.0/jobs", "/gateway",
-    "/api/2.0/mlflow/webhooks", "/ajax-api/2.0/mlflow/webhooks", "/ajax-api/2.0/mlflow/gateway-proxy",
+    "/api/2.0/mlflow/webhooks", "/ajax-api/2.0/mlflow/webhooks",
+    "/ajax-api/2.0/mlflow/gateway-proxy",
 )  # fmt: skip
 
 
