@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 ASKED = (signal.SIGINT, signal.SIGTERM)
+NOTICE_SECONDS = 0.2
 TELL_SECONDS = 1.0  # for a Prefect server to hear of it
 GENTLE_SECONDS = 0.4  # from SIGTERM to SIGKILL
 PR_SET_CHILD_SUBREAPER = 36
@@ -64,7 +65,9 @@ def forget() -> None:
 
 
 def wait_if_stopping() -> None:
-    """Keeps the main thread from ending the process with another exit code."""
+    """Keeps the main thread from ending the process with another exit code; it may be here, by a
+    handler that raises, before the thread has taken the signal up."""
+    _begun.wait(NOTICE_SECONDS)
     while _begun.is_set():
         time.sleep(1.0)
 

@@ -12,6 +12,7 @@ from tasks.storage import places
 MLFLOW = re.compile(r"(runs|models|mlflow-artifacts):/")
 HUB = "hub:"
 HUB_ID = re.compile(r"(hub:)?\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
+OF_CHECKPOINTS = (".json", ".safetensors", ".ckpt", ".pth", ".pt", ".bin")
 KNOWN = (
     "a folder or file here, a hub id such as google/ddpm-cifar10-32, or an MLflow address "
     "(runs:/ID/path, models:/name@alias, mlflow-artifacts:/path)"
@@ -30,7 +31,10 @@ def require_location(location: str) -> None:
             "set MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and "
             "leave them out here"
         )
-    if is_local(location) or MLFLOW.match(location):
+    if is_local(location):
+        _require_some_file(Path(location))
+        return
+    if MLFLOW.match(location):
         return
     if "://" in location or not HUB_ID.fullmatch(location) or "--" in location:
         raise ValueError(
@@ -45,6 +49,23 @@ def is_local(location: str) -> bool:
         return Path(location).exists()
     except (OSError, ValueError):  # too long, or no text of a path
         return False
+
+
+def _require_some_file(place: Path) -> None:
+    """Refuses at once a folder without any file of a checkpoint in the levels that are looked at."""
+    level = [place] if place.is_dir() else []
+    for _ in range(4):  # a checkpoint is looked for three folders deep, and has unet/ below
+        try:
+            entries = [entry for folder in level for entry in folder.iterdir()]
+        except OSError:  # whoever opens it says why
+            return
+        if any(entry.suffix in OF_CHECKPOINTS for entry in entries):
+            return
+        level = [entry for entry in entries if entry.is_dir()]
+    if place.is_dir():
+        raise ValueError(
+            f"{place.name} holds no checkpoint: no file in it ends with {', '.join(OF_CHECKPOINTS)}"
+        )
 
 
 def name_of(location: str) -> str:

@@ -26,6 +26,7 @@ HEAVY = ("torch", "prefect", "diffusers", "transformers", "mlflow", "sklearn", "
         ("grid --device cdua", "did you mean cuda?"),
         ("grid --dataset digit", "did you mean digits?"),
         ("grid --stps 10", "Did you mean --steps?"),
+        ("grid --checkpoint {empty}", "holds no checkpoint"),
         ("grid --until-decided --goal fron", "did you mean front?"),
         ("gird", "Did you mean 'grid'"),
         ("swiss-roll --dataset swisroll", "did you mean swiss-roll?"),
@@ -40,6 +41,8 @@ HEAVY = ("torch", "prefect", "diffusers", "transformers", "mlflow", "sklearn", "
 def test_a_wrong_word_is_refused_without_heavy_imports(
     tmp_path: Path, words: str, wanted: str
 ) -> None:
+    (tmp_path / "empty").mkdir()
+    words = words.format(empty=tmp_path / "empty")
     command = [sys.executable, "-X", "importtime", "-m", "flows.cli.entry", *words.split()]
     environment = {**os.environ, "DDIM_DATA": str(tmp_path), "COLUMNS": "200"}
     refused = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
