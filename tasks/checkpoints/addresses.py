@@ -52,7 +52,7 @@ def is_local(location: str) -> bool:
 
 
 def _require_some_file(place: Path) -> None:
-    """Refuses at once a folder without any file of a checkpoint in the levels that are looked at."""
+    """Refuses at once a folder without any file of a checkpoint where one is looked for."""
     level = [place] if place.is_dir() else []
     for _ in range(4):  # a checkpoint is looked for three folders deep, and has unet/ below
         try:
