@@ -41,7 +41,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
                     for kind in kinds]  # fmt: skip
 
     monkeypatch.setattr(quiet_look, "get_client", lambda **_: Client())
-    identity = SimpleNamespace(dataset="digits", identity=lambda _: "i" * 64)
+    identity = SimpleNamespace(real=SimpleNamespace(dataset="digits"), identity=lambda _: "i" * 64)
     monkeypatch.setattr(quiet_look, "asked_grid", lambda *_: identity)
     monkeypatch.setattr(quiet_look, "is_scored", lambda *_: "SCORED" in kinds)
     return kinds
