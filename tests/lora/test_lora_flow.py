@@ -117,7 +117,7 @@ def test_other_scales_are_another_run_of_mlflow_and_a_report_is_named_by_its_who
         (["style", "--resolution", "18"], "resolution is 18; this base needs a multiple of 4"),
         (["subject", "--class-images", "0"], "class_images is 0"),
         (["subject", "--title", "a b"], "title is 'a b'"),
-        (["style", "--data", "{empty}"], "holds no image; there must be at least one"),
+        (["style", "--data", "{empty}"], "empty holds no image file"),
         (["subject", "--data", "{photos}"], "instance_prompt is empty, and the images have no"),
         (["style", "--targets", "to_qq"], "there is no target module 'to_qq'"),
     ],
