@@ -193,8 +193,8 @@ def test_what_cannot_be_scored_is_one_sentence(
     assert refused.exit_code == 2, refused.output
     assert wanted in refused.stderr
     lines = refused.stderr.strip().splitlines()
-    assert len([line for line in lines if line.startswith("ddim: ")]) == 1
-    assert "Traceback" not in refused.stderr
+    at_work = ("ddim score: reading", "score: ", "still ")  # where it takes long enough to be said
+    assert [line[:6] for line in lines if not line.startswith(at_work)] == ["ddim: "]
 
 
 @pytest.mark.parametrize("form", ["folder", "npz"])
