@@ -24,6 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from ddim_core.common.plain_files import read_bytes
 from tasks.machine.same_origin import EVERYWHERE, names_of
 from tasks.storage import places
 
@@ -31,6 +34,7 @@ LOOPBACK = "127.0.0.1"
 PATIENCE_SECONDS = 300.0
 ANSWER_SECONDS = 10.0  # of a busy server; who is away refuses at once
 STOP_SECONDS = 5.0
+MOST_NOTE = 2**16  # bytes
 NOTE = "serve.json"  # where a running `make serve` says its addresses
 USER = "ddim"
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -233,6 +237,7 @@ def noted(api: str, auth: str, mlflow: str) -> Iterator[None]:
     path = places.local_dir(NOTE)
     path.unlink(missing_ok=True)
     note = {"api": api, "auth": auth, "mlflow": mlflow, "pid": os.getpid()}
+    note["started"] = _started(os.getpid())
     with os.fdopen(os.open(path, CREATE, 0o600), "w", encoding="utf-8") as file:
         json.dump(note, file)
     try:
@@ -242,22 +247,32 @@ def noted(api: str, auth: str, mlflow: str) -> Iterator[None]:
 
 
 def running_serve() -> dict[str, Any] | None:
-    """What a running `make serve` of this DDIM_DATA wrote down: api, auth, mlflow, pid.
+    """What a running `make serve` of this DDIM_DATA wrote down: api, auth, mlflow, pid, started.
 
-    None if there is no note of ours, its process has gone, or its servers do not answer to it.
+    None if there is no note of ours, its process has gone (its number may be another's by now, and
+    its port too, who would be told the password), or its servers do not answer to it.
     """
     path = places.local_dir(NOTE)
     try:
         about = path.stat()
         if about.st_uid != os.getuid() or about.st_mode & 0o077:
             return None  # anybody may have written it
-        note = json.loads(path.read_text(encoding="utf-8"))
-        os.kill(int(note["pid"]), 0)
+        note = json.loads(read_bytes(path, MOST_NOTE))
+        if _started(int(note["pid"])) != note["started"]:
+            return None
         _ask(f"{note['api']}/admin/version", str(note["auth"]))
         _ask(f"{note['mlflow']}/health", None)
     except (OSError, ValueError, KeyError, TypeError):  # also of urllib, and of JSON
         return None
     return dict(note)
+
+
+def _started(pid: int) -> float | None:
+    """When a process was started; None of one that is not there."""
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
 
 
 def bracketed(host: str) -> str:

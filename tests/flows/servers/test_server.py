@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -69,6 +70,28 @@ def test_password_is_made_once_for_its_owner_and_a_stale_note_is_not_believed(
     with noted("http://127.0.0.1:1/api", "a:b", "http://127.0.0.1:1"):
         assert stat.S_IMODE((tmp_path / "data" / "serve.json").stat().st_mode) == 0o600
         assert running_serve() is None
+
+
+def test_no_password_is_told_to_whoever_has_a_dead_serves_number_and_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(places, "DATA_URL", str(tmp_path / "data"))
+    monkeypatch.setattr("flows.servers.server._ask", lambda url, auth: told.append(url))
+    path = tmp_path / "data" / "serve.json"
+    path.parent.mkdir(mode=0o700)
+    with noted("http://127.0.0.1:1/api", "a:b", "http://127.0.0.1:1"):
+        assert running_serve() is not None
+        note = json.loads(path.read_text())
+        told.clear()
+        path.write_text(json.dumps(note | {"started": note["started"] - 60.0}))
+        assert running_serve() is None
+        path.write_text(json.dumps({k: v for k, v in note.items() if k != "started"}))
+        assert running_serve() is None
+        path.unlink()
+        os.mkfifo(path, 0o600)  # nobody ever writes into it
+        assert running_serve() is None
+    assert told == []
 
 
 def test_server_that_is_away_is_named_at_once() -> None:
