@@ -28,6 +28,11 @@ COUNTS = frozenset(
      "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "vocab_size",
      "image_size", "patch_size", "cross_attention_dim", "attention_head_dim"}
 )  # fmt: skip
+# What a network divides or multiplies by.
+FACTORS = frozenset(
+    {"norm_eps", "layer_norm_eps", "mid_block_scale_factor", "resnet_out_scale_factor",
+     "scaling_factor"}
+)  # fmt: skip
 # What makes diffusers or transformers fetch or import what the network is not made of.
 CODE_NAMES = ("auto_map", "quantization_config", "custom_pipelines", "attn_implementation")
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
@@ -49,6 +54,9 @@ def require_sane(config: Mapping[str, Any], where: str) -> None:
         if any(part in name for part in CODE_NAMES) and value not in (None, "eager", "sdpa"):
             raise ValueError(f"{name} is set in {where}; no other code is fetched or run")
         _require_counts(name, value, where)
+        is_factor = type(value) in (int, float) and 0 < value < float("inf")
+        if name in FACTORS and value is not None and not is_factor:
+            raise ValueError(f"{name} is {value!r} in {where}; it must be a positive number")
         most = MOST_LAYERS if "layers" in name else MOST
         most = MOST_TIMESTEPS if name == "num_train_timesteps" else most
         most = MOST_SIZE if name == "sample_size" else most

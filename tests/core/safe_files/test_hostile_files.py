@@ -235,6 +235,8 @@ def test_what_lies_beside_a_table_is_refused_before_a_library_opens_it(tmp_path:
 ABSURD = {
     "unet/config.json": [
         {"sample_size": 8192}, {"sample_size": 0}, {"sample_size": -8}, {"sample_size": 1.5},
+        {"norm_eps": "x"}, {"norm_eps": 0}, {"mid_block_scale_factor": 0}, {"norm_eps": True},
+        {"mid_block_scale_factor": float("inf")},
         {"sample_size": "64"}, {"sample_size": True}, {"block_out_channels": [10**9, 10**9]},
         {"layers_per_block": 10**6}, {"layers_per_block": 100}, {"in_channels": 0},
         {"norm_num_groups": 0}, {"attention_head_dim": -1}, {"out_channels": 2**16},
