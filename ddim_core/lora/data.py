@@ -52,10 +52,7 @@ def locate_data(name: str) -> Path:
     path = Path(name)
     if path.exists():
         return path
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ValueError(
-            f"there is no data {name!r}; give a folder with {METADATA}, a .parquet file or a hub id"
-        )
+    _require_hub_id(name)
     from huggingface_hub import snapshot_download
 
     try:
@@ -65,6 +62,26 @@ def locate_data(name: str) -> Path:
             f"{name!r} is no folder here and could not be fetched from the hub "
             f"({type(error).__name__}); check the name and the connection, or give a local folder"
         ) from error
+
+
+def require_data(name: str) -> None:
+    """Makes sure, without asking a hub, that there can be such images: by names alone.
+
+    Raises:
+        ValueError: If it is a place here without an image, or neither a place nor a hub id.
+    """
+    path = Path(name)
+    if path.exists():
+        photo_sources(path)
+    else:
+        _require_hub_id(name)
+
+
+def _require_hub_id(name: str) -> None:
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"there is no data {name!r}; give a folder with {METADATA}, a .parquet file or a hub id"
+        )
 
 
 def captioned_sources(place: Path) -> list[Source]:

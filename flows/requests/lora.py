@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ddim_core.lora.data import require_data
 from ddim_core.lora.scoring.specs import require_scales
 from ddim_core.lora.specs import LoraExecution, LoraSpec
 from flows.requests.flat import Asked, Elsewhere, Option, Without
@@ -208,6 +209,8 @@ def _require(asked: StyleRequest | SubjectRequest) -> None:
         raise ValueError(f"title is {asked.title!r}; take letters, digits, '.', '_' and '-'")
     if not asked.data and asked.base.base:
         raise ValueError("data is empty; give the images for your base")
+    if asked.data:
+        require_data(asked.data)
     require_device(asked.machine.device)
     require_scales(tuple(asked.pictures.scales or ()))
 

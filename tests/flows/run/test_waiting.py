@@ -32,6 +32,8 @@ HEAVY = ("torch", "prefect", "diffusers", "transformers", "mlflow", "sklearn", "
         ("swiss-roll --dataset swisroll", "did you mean swiss-roll?"),
         ("paper --spacing quid", "did you mean quad?"),
         ("lora style --schedule cosin", "did you mean cosine?"),
+        ("lora style --data {empty}", "empty holds no image file"),
+        ("lora subject --data /no/such", "there is no data"),
         ("lora subject --precision bf61", "did you mean bf16?"),
         ("score a b --features clip", "did you mean clip-vit-b-32?"),
         ("train --background blu", "did you mean blue?"),
