@@ -23,6 +23,7 @@ from ddim_core.checkpoints.latent import (
     load_prompt_encoder,
     require_complete,
 )
+from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.scheduler_config import require_undistilled, with_class
 from ddim_core.diffusion.specs import NoiseSpec, PredictionType, Weights, require_choice
@@ -135,7 +136,7 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
 def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}; a checkpoint is a local folder")
-    is_pipeline = (folder / "unet").is_dir() or (folder / INDEX).is_file()
+    is_pipeline = (folder / "unet").is_dir() or is_there(folder / INDEX)
     unet = _load_unet(folder / "unet" if is_pipeline else folder).to(device)
     schedule, prediction_type = NoiseSchedule.linear(1000, 1e-4, 0.02), "epsilon"
     if is_pipeline:
@@ -148,7 +149,7 @@ def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
     if with_prompts and latent is None:
         raise ValueError("the network is told of a text and has no vae beside it")
     record_path = folder / RECORD_NAME
-    record = _read_json(record_path) if record_path.is_file() else {}
+    record = _read_json(record_path) if is_there(record_path) else {}
     n_embeddings, null_label = _labels(unet, record)
     return Checkpoint(
         model=UNetModel(unet),
@@ -173,7 +174,7 @@ def scheduler_config(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: If it is not there or no JSON, or of a network that is not sampled.
     """
-    index = _read_json(folder / INDEX) if (folder / INDEX).is_file() else {}
+    index = _read_json(folder / INDEX) if is_there(folder / INDEX) else {}
     require_undistilled(index, _read_json(folder / "unet" / "config.json"))
     return with_class(_read_json(folder / "scheduler" / "scheduler_config.json"), index)
 
@@ -205,7 +206,7 @@ def _labels(unet: Any, record: dict[str, Any]) -> tuple[int | None, int | None]:
 def _load_unet(folder: Path) -> Any:
     config = _read_json(folder / "config.json")
     _require_known(config, folder)
-    if not (folder / WEIGHTS_NAME).is_file():
+    if not is_there(folder / WEIGHTS_NAME):
         raise ValueError(_missing_weights(folder))
     if config["_class_name"] == "UNet2DModel":
         require_justified(UNet2DModel, folder, folder.name)
@@ -247,7 +248,7 @@ def _require_known(config: dict[str, Any], folder: Path) -> None:
 
 
 def _missing_weights(folder: Path) -> str:
-    if (folder / PICKLE_NAME).is_file():
+    if is_there(folder / PICKLE_NAME):
         return (
             f"{folder.name} holds its weights as a pickle, {PICKLE_NAME}, which can run code when "
             "it is read. If you trust it, convert it once: UNet2DModel.from_pretrained(folder, "

@@ -21,7 +21,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
 
 from ddim_core.checkpoints.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
 from ddim_core.checkpoints.single_file import NO_SCHEDULE, adopt_file, step_in_name
-from ddim_core.checkpoints.state_names import unwrapped
+from ddim_core.checkpoints.state_names import split_networks, unwrapped
 from ddim_core.checkpoints.weight_files import (
     STEMS,
     SUFFIXES,
@@ -31,6 +31,7 @@ from ddim_core.checkpoints.weight_files import (
     weights_in,
 )
 from ddim_core.common.digest import file_digest
+from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.scheduler_config import require_undistilled, with_class
 from ddim_core.diffusion.specs import Weights
 from ddim_core.networks.checks import require_fit, require_sane, require_schedule, require_unshifted
@@ -84,7 +85,7 @@ def source_files(path: Path) -> dict[str, Path]:
     Raises:
         ValueError: If there is nothing there, no checkpoint, or several.
     """
-    if path.is_file():
+    if is_there(path):
         return _file_and_settings(path)
     if not path.is_dir():
         raise ValueError(f"there is no checkpoint {str(path)!r}, neither a folder nor a file")
@@ -141,8 +142,8 @@ def adopt(files: Mapping[str, Path], out: Path, weights: Weights = "ema") -> Non
 
 
 def _checkpoint_in(folder: Path) -> dict[str, Path]:
-    has_parts = (folder / INDEX).is_file() or any(
-        (folder / part / "config.json").is_file() for part in ("unet", "unet_ema")
+    has_parts = is_there(folder / INDEX) or any(
+        is_there(folder / part / "config.json") for part in ("unet", "unet_ema")
     )
     if has_parts:
         return _pipeline_files(folder)
@@ -150,7 +151,7 @@ def _checkpoint_in(folder: Path) -> dict[str, Path]:
     flat = {} if len(bare) > 1 else flat_weights(folder)
     config = bare.get("unet/config.json")
     if config and (len(bare) > 1 or (not flat and _is_diffusers(config))):
-        own = {RECORD_NAME: folder / RECORD_NAME} if (folder / RECORD_NAME).is_file() else {}
+        own = {RECORD_NAME: folder / RECORD_NAME} if is_there(folder / RECORD_NAME) else {}
         return bare | own | _scheduler_near(folder, SCHEDULER)
     return _file_and_settings(flat["weights"]) | flat if flat else {}
 
@@ -164,21 +165,21 @@ def _is_diffusers(config: Path) -> bool:
 
 def _pipeline_files(folder: Path) -> dict[str, Path]:
     names = (INDEX, RECORD_NAME)
-    found = {name: folder / name for name in names if (folder / name).is_file()}
+    found = {name: folder / name for name in names if is_there(folder / name)}
     for part in PARTS:
         found |= _present(folder / part, part)
     for part in ROOT_PARTS:  # some older repositories of the hub have these without a folder
         if INDEX in found and not (folder / part).is_dir():
             found |= _present(folder, part)
     beside = folder.parent / SCHEDULER  # a training's folder, below the pipeline it ends with
-    if INDEX not in found and SCHEDULER not in found and beside.is_file():
+    if INDEX not in found and SCHEDULER not in found and is_there(beside):
         found[SCHEDULER] = beside
     return found
 
 
 def _present(folder: Path, part: str) -> dict[str, Path]:
     """The files of a pipeline's part that a folder has, shards among them."""
-    there = {f"{part}/{name}": folder / name for name in PARTS[part] if (folder / name).is_file()}
+    there = {f"{part}/{name}": folder / name for name in PARTS[part] if is_there(folder / name)}
     if f"{part}/config.json" in there and not weights_in(there, f"{part}/", PARTS[part][1:]):
         stems = STEMS[1:] if part == "text_encoder" else STEMS[:1]
         for stem in stems:
@@ -192,7 +193,7 @@ def _present(folder: Path, part: str) -> dict[str, Path]:
 def _scheduler_near(folder: Path, name: str) -> dict[str, Path]:
     """The schedule in a network's folder, below it, or beside it in its pipeline."""
     for place in (folder / "scheduler_config.json", folder / SCHEDULER, folder.parent / SCHEDULER):
-        if place.is_file():
+        if is_there(place):
             return {name: place}
     return {}
 
@@ -209,10 +210,10 @@ def _file_and_settings(path: Path) -> dict[str, Path]:
     folder = path.parent
     found = {"weights": path}
     names = [f"{stem}{suffix}" for stem in (path.stem, "config") for suffix in SETTINGS_SUFFIXES]
-    yaml = [p for p in sorted(folder.iterdir()) if p.suffix in (".yml", ".yaml") and p.is_file()]
+    yaml = [p for p in sorted(folder.iterdir()) if p.suffix in (".yml", ".yaml") and is_there(p)]
     candidates = [folder / name for name in names] + (yaml if len(yaml) == 1 else [])
     for candidate in candidates:
-        if candidate.is_file() and candidate != path:
+        if is_there(candidate) and candidate != path:
             found["settings"] = candidate
             break
     return found | _scheduler_near(folder, "scheduler")
@@ -323,6 +324,8 @@ def _adopt_network(
     held = read_shards(source) if is_sharded else read_weights(source)
     found = require_tensors(held, f"{where}/{source.name}")
     state = unwrapped(found)
+    if prefix in ("unet/", "unet_ema/"):
+        state, _ = split_networks(state, where)
     if kind is not None:
         require_fit(kind, config, state, where)
         require_unshifted(config, where)

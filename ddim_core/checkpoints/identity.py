@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ddim_core.common.digest import file_digest
+from ddim_core.common.plain_files import is_there, read_json
+from ddim_core.safe_files.safe_load import read_weights
 
 TENSORS = ".safetensors"
 PICKLES = frozenset({".bin", ".ckpt", ".pt", ".pth"})
 TEXTS = frozenset({".txt", ".model"})  # of tokenizers
 INDEX = ".index.json"  # which shard holds which tensor: a matter of files
 PIPELINE = "model_index.json"
+PLAIN = (bool, int, float, str, bytes, type(None))
 # What JSON files say beside the settings: who wrote them, and how far training had come.
 ABOUT = frozenset({"_diffusers_version", "_name_or_path", "transformers_version", "training_step"})
 
@@ -64,13 +66,13 @@ def weights_digest(checkpoint: Path) -> str:
 
 def _files(checkpoint: Path) -> list[Path]:
     """The files that count, in order of name; hidden ones never do."""
-    if checkpoint.is_file():
+    if is_there(checkpoint):
         return [checkpoint]
     if not checkpoint.is_dir():
         raise ValueError(f"there is no checkpoint {str(checkpoint)!r}")
     inside = {p: p.relative_to(checkpoint).parts for p in checkpoint.rglob("*") if p.is_file()}
     seen = {p: parts for p, parts in inside.items() if not any(x.startswith(".") for x in parts)}
-    if (checkpoint / PIPELINE).is_file():
+    if is_there(checkpoint / PIPELINE):
         components = set(_json(checkpoint / PIPELINE))
         seen = {p: x for p, x in seen.items() if len(x) == 1 or x[0] in components}
         seen = {p: x for p, x in seen.items() if len(x) > 1 or p.suffix == ".json"}
@@ -88,8 +90,8 @@ def _tensors(file: Path) -> Iterator[list[Any]]:
             raise ValueError(f"{file.name} is cut short or damaged: {error}") from error
         return
     try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError):
+        loaded = read_weights(file)
+    except ValueError:
         yield ["", "file", [], file_digest(file)]  # what may not be unpickled counts by its bytes
         return
     yield from _walk("", loaded)
@@ -105,7 +107,8 @@ def _walk(name: str, value: Any) -> Iterator[list[Any]]:
         for i, item in enumerate(value):
             yield from _walk(f"{name}/{i}", item)
     else:
-        yield [name, type(value).__name__, [], repr(value)]
+        told = repr(value) if isinstance(value, PLAIN) else ""  # others have an address as theirs
+        yield [name, type(value).__name__, [], told]
 
 
 def _described(name: str, tensor: torch.Tensor) -> list[Any]:
@@ -123,6 +126,6 @@ def _settings(file: Path) -> Any:
 
 def _json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file)
     except (ValueError, OSError) as error:
         raise ValueError(f"{file.name} is not whole: {error}") from error

@@ -14,6 +14,7 @@ import safetensors.torch
 from torch import Tensor
 
 from ddim_core.checkpoints.state_names import EMA
+from ddim_core.common.plain_files import is_there
 from ddim_core.safe_files.shards import SHARDS_INDEX, is_index, shards_in
 
 SUFFIXES = frozenset({".safetensors", ".ckpt", ".pth", ".pt", ".bin"})
@@ -48,7 +49,7 @@ def variants_in(folder: Path, stem: str) -> dict[str, Path]:
     names = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in names:
         match = None if OF_SHARDS.search(path.name) else OF_WEIGHTS.fullmatch(path.name)
-        if match and path.name.split(".")[0] == stem and path.is_file():
+        if match and path.name.split(".")[0] == stem and is_there(path):
             variant = match[3] or match[8] or match[10] or ""
             if variant != NOT_AVERAGED:
                 found.setdefault(variant, {})[path.name] = path
@@ -92,7 +93,8 @@ def flat_weights(folder: Path) -> dict[str, Path]:
     Raises:
         ValueError: If there are several, and none is the others' average.
     """
-    there = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    named = [p for p in sorted(folder.iterdir()) if p.suffix in SUFFIXES or is_index(p)]
+    there = [path for path in named if is_there(path)]
     candidates = [p for p in there if p.suffix in SUFFIXES and not OF_TRAINING.fullmatch(p.name)]
     shards: dict[str, Path] = {}
     for index in (path for path in there if is_index(path)):

@@ -42,6 +42,25 @@ def is_regular(path: Path) -> bool:
         return False
 
 
+def is_there(path: Path) -> bool:
+    """Tells whether a file is there, where a missing one would mean something else.
+
+    Raises:
+        PlainFileError: If a pipe, a device or a circle of links has its name, which `is_file` calls
+            missing. A folder of that name, and a link that leads nowhere, are no file.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        told = f"{shown_name(path)} cannot be read: {error.strerror}"
+        raise PlainFileError(told) from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise PlainFileError(f"{shown_name(path)} is {_kind(mode)}; it must be a regular file")
+    return stat.S_ISREG(mode)
+
+
 def open_regular(path: Path, most: int = MOST_BYTES) -> BufferedReader:
     """Opens a regular file to read its bytes.
 
@@ -216,10 +235,13 @@ def shown_name(path: Path) -> str:
 
 def _require_regular(status: os.stat_result, shown: str, most: int) -> None:
     if not stat.S_ISREG(status.st_mode):
-        kind = next((name for is_it, name in KINDS if is_it(status.st_mode)), "something else")
-        raise PlainFileError(f"{shown} is {kind}; it must be a regular file")
+        raise PlainFileError(f"{shown} is {_kind(status.st_mode)}; it must be a regular file")
     if status.st_size > most:
         raise PlainFileError(f"{shown} is {status.st_size} bytes long; at most {most} are read")
+
+
+def _kind(mode: int) -> str:
+    return next((name for is_it, name in KINDS if is_it(mode)), "something else")
 
 
 def _stat_of(folder: Path) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from ddim_core.common.digest import file_digest
-from ddim_core.common.plain_files import is_regular, read_json
+from ddim_core.common.plain_files import is_regular, is_there, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +60,7 @@ def downloaded(url: str, what: str) -> Path:
         ValueError: If it is not there and cannot be downloaded.
     """
     path = hub_file(url)
-    if not path.is_file():
+    if not is_there(path):
         import torch
 
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def hub_file(url: str) -> Path:
 def local_inception_weights() -> Path | None:
     """Returns torch.hub's copy of the Inception of FID, if it has one."""
     path = hub_file(INCEPTION_URL)
-    return path if path.is_file() else None
+    return path if is_there(path) else None
 
 
 def model_folder(place: str, what: str, local_only: bool = False) -> Path:
@@ -102,7 +102,7 @@ def model_folder(place: str, what: str, local_only: bool = False) -> Path:
     folder = Path(place)
     if not folder.is_dir():
         folder = _hub_folder(place, WEIGHTS[0], what, local_only)
-        if not (folder / WEIGHTS[0]).is_file():
+        if not is_there(folder / WEIGHTS[0]):
             folder = _hub_folder(place, WEIGHTS[1], what, local_only)
     if not (folder / CONFIG).exists() or not any(is_regular(folder / name) for name in WEIGHTS):
         raise ValueError(
@@ -117,7 +117,7 @@ def model_folder(place: str, what: str, local_only: bool = False) -> Path:
 
 def model_files(folder: Path) -> tuple[str, str]:
     """Names what a model folder's network is made of: its configuration and its weights."""
-    return CONFIG, next(name for name in WEIGHTS if (folder / name).is_file())
+    return CONFIG, next(name for name in WEIGHTS if is_there(folder / name))
 
 
 def _hub_folder(place: str, weights: str, what: str, local_only: bool) -> Path:

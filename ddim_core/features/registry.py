@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.specs import RESIZES, require_choice
 from ddim_core.features.model_folder import local_inception_weights, model_folder
 
@@ -123,9 +124,9 @@ class ExtractorChoice:
                 "afhq-inception needs feature_weights: a file with the state dict of a "
                 "torchvision Inception"
             )
-        if self.weights and not known.folder and not Path(self.weights).is_file():
+        if self.weights and not known.folder and not is_there(Path(self.weights)):
             raise ValueError(f"there is no file of feature_weights {self.weights!r}")
-        if known.folder and Path(self.weights).is_file():
+        if known.folder and is_there(Path(self.weights)):
             raise ValueError(
                 f"feature_weights {self.weights!r} is a file; {self.name} takes a transformers "
                 "folder or a hub id"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddim_core.common.plain_files import is_there
 from ddim_core.common.printable import printable
 from ddim_core.diffusion.specs import ImageSpec, nearest, require_at_least
 from ddim_core.images.embedded import DigitsSource, EmojiSource
@@ -65,12 +66,14 @@ def open_source(dataset: str, spec: ImageSpec = ImageSpec()) -> Source:  # noqa:
     path = Path(dataset)
     if path.is_dir():
         return _folder(path)
-    if path.is_file() and path.suffix.lower() in TABLES:
+    if is_there(path) and path.suffix.lower() in TABLES:
         return file_source(path)
-    if path.is_file() and is_archive(path):
+    if is_there(path) and is_archive(path):
         return FolderSource.of(archive_tree(path))
-    if path.is_file() and is_array_file(path):
+    if is_there(path) and is_array_file(path):
         return array_source(path)
+    if is_there(path):
+        raise ValueError(f"{path.name!r} is a file that is not read as a data set; give {PLACES}")
     if not path.exists() and HUB_ID.fullmatch(dataset):
         return hub_source(dataset)
     meant = nearest(dataset, EMBEDDED)

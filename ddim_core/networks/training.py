@@ -18,6 +18,7 @@ from diffusers import UNet2DModel
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddim_core.common.plain_files import read_bytes
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import TrainSpec
 from ddim_core.images.pixels import from_uint8
@@ -256,7 +257,7 @@ def load_state(spec: TrainSpec, path: Path) -> TrainState:
         ValueError: If it is damaged, or belongs to another spec, since going on would give
             neither's weights.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     if hashlib.sha256(data[DIGEST_SIZE:]).digest() != data[:DIGEST_SIZE]:
         raise ValueError(f"{path.name} is damaged: its bytes do not have their digest")
     record = torch.load(io.BytesIO(data[DIGEST_SIZE:]), weights_only=True)

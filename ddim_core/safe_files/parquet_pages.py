@@ -8,15 +8,12 @@ https://github.com/apache/parquet-format (PageHeader).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import BufferedReader
-from pathlib import Path
-from typing import Any
-
-from ddim_core.common.plain_files import open_regular
+from typing import Any, BinaryIO
 
 HEADER = 2**16  # bytes; with statistics of long values
 MOST_PAGES = 10**6
 MOST_DEPTH = 16
+LEAST_VALUE = 4  # bytes that one value takes at least, where it is not a truth
 MAGIC, MOST_FOOTER = b"PAR1", 2**24
 ROW_GROUPS, COLUMNS, ABOUT = 4, 1, 3
 PACKED_SIZE, DATA_OFFSET, DICTIONARY_OFFSET = 7, 9, 11
@@ -39,28 +36,32 @@ class Claims:
     largest: int
     n_values: int
 
+    @property
+    def n_unpacked(self) -> int:
+        """Bytes of the unpacked table at least; values that are all the same have no page's."""
+        return max(self.n_bytes, LEAST_VALUE * self.n_values)
 
-def page_claims(path: Path) -> Claims:
-    """Goes from page to page of every column.
+
+def page_claims(file: BinaryIO) -> Claims:
+    """Goes from page to page of every column of an open file.
 
     Raises:
         ValueError: If a header is damaged, or there are absurdly many.
     """
     n_bytes = largest = n_values = n_pages = 0
-    with open_regular(path) as file:
-        for place, end in _columns(file):
-            while place < end and n_pages <= MOST_PAGES:
-                file.seek(place)
-                size, packed, values, length = _page(file.read(HEADER))
-                place += length + packed
-                n_bytes, n_values, n_pages = n_bytes + size, n_values + values, n_pages + 1
-                largest = max(largest, size)
+    for place, end in _columns(file):
+        while place < end and n_pages <= MOST_PAGES:
+            file.seek(place)
+            size, packed, values, length = _page(file.read(HEADER))
+            place += length + packed
+            n_bytes, n_values, n_pages = n_bytes + size, n_values + values, n_pages + 1
+            largest = max(largest, size)
     if n_pages > MOST_PAGES:
         raise ValueError(f"it has more than {MOST_PAGES} pages")
     return Claims(n_bytes, largest, n_values)
 
 
-def _columns(file: BufferedReader) -> list[tuple[int, int]]:
+def _columns(file: BinaryIO) -> list[tuple[int, int]]:
     """Where each column of each group of rows begins and ends. Read here, since Arrow ends the
     process at some damaged footers."""
     end = file.seek(0, 2)

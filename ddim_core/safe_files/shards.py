@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ddim_core.common.plain_files import is_there
 from ddim_core.safe_files.contained import require_plain_name
 from ddim_core.safe_files.safe_load import read_weights
 from ddim_core.safe_files.settings import read_settings
@@ -30,7 +31,7 @@ def shards_in(index: Path) -> list[Path]:
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{index.name} must have a weight_map of weights to file names")
     for name in sorted(names):
-        if not (index.parent / require_plain_name(name, f"in {index.name} the name")).is_file():
+        if not is_there(index.parent / require_plain_name(name, f"in {index.name} the name")):
             raise ValueError(f"{index.name} names {name!r}, which is no file beside it")
     return [index.parent / name for name in sorted(names)]
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import diffusers
 
+from ddim_core.common.plain_files import is_there
 from ddim_core.safe_files.settings import read_settings
 
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
@@ -114,7 +115,7 @@ def keep_understood(folder: Path) -> None:
     """Leaves in a converted folder's scheduler and record only what is known; a file in which
     nothing else stands keeps its bytes."""
     scheduler, record = folder / "scheduler" / "scheduler_config.json", folder / RECORD_NAME
-    if scheduler.is_file():
+    if is_there(scheduler):
         told = read_settings(scheduler)
         name = told.get("_class_name", "DDIMScheduler")
         if not is_scheduler(name):
@@ -123,7 +124,7 @@ def keep_understood(folder: Path) -> None:
                 "diffusers"
             )
         _rewrite(scheduler, told, understood_config(getattr(diffusers, name), told))
-    if record.is_file():
+    if is_there(record):
         told = read_settings(record)
         _rewrite(record, told, {k: v for k, v in told.items() if k in RECORD_ENTRIES})
 

@@ -12,7 +12,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from ddim_core.common.digest import digest, file_digest
-from ddim_core.common.plain_files import require_plain_tree
+from ddim_core.common.plain_files import is_regular, is_there, require_plain_tree
 from ddim_core.diffusion.scheduler_config import BETAS, class_defaults
 from ddim_core.networks.building import LOADING
 from ddim_core.networks.checks import require_justified, require_schedule
@@ -41,7 +41,7 @@ def locate_base(name: str) -> Path:
     if not folder.is_dir():
         folder = _from_hub(name)
     index = folder / "model_index.json"
-    if not index.is_file():
+    if not is_there(index):
         raise ValueError(f"{name!r} has no model_index.json; a base is a diffusers pipeline folder")
     kind = understood_index(read_settings(index)).get("_class_name")
     if kind not in PIPELINES:
@@ -91,7 +91,7 @@ def part_digests(folder: Path) -> dict[str, str]:
             [
                 [path.relative_to(folder).as_posix(), file_digest(path)]
                 for path in sorted((folder / part).rglob("*"))
-                if path.is_file() and path.suffix in {".json", ".txt", ".safetensors", ".model"}
+                if is_regular(path) and path.suffix in {".json", ".txt", ".safetensors", ".model"}
             ]
         )
         for part in PARTS

@@ -12,6 +12,7 @@ import torch
 from diffusers.utils import logging
 from numpy.typing import NDArray
 
+from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.images.pixels import to_uint8
 from ddim_core.networks.building import LOADING
@@ -31,7 +32,7 @@ def open_pipeline(base: Path, lora: Path | None = None, device: str = "cpu") -> 
     Raises:
         ValueError: If either folder cannot be opened.
     """
-    if not (base / "model_index.json").is_file():
+    if not is_there(base / "model_index.json"):
         raise ValueError(f"{base} is no diffusers pipeline; it must hold a model_index.json")
     try:
         pipeline = load_pipeline(base, device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ddim_core.common.plain_files import MOST_TEXT, read_bytes
+from ddim_core.common.plain_files import MOST_TEXT, is_there, read_bytes
 from ddim_core.images.sources.captions import CAPTION_KEYS, caption_of
 from ddim_core.safe_files.texts import lines_of, text_of
 
@@ -21,7 +21,7 @@ def read_prompts(location: str) -> list[str]:
         ValueError: If it is neither, or holds no prompt.
     """
     path = Path(location)
-    if not path.is_file():
+    if not is_there(path):
         raise ValueError(f"there is no file of prompts {location!r}")
     found = _read(path)
     if not found:

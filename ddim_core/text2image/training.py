@@ -17,6 +17,7 @@ from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ddim_core.common.plain_files import read_bytes
 from ddim_core.images.pixels import from_uint8
 from ddim_core.text2image.small_base import new_pipeline
 from ddim_core.text2image.specs import BaseTrainSpec
@@ -176,7 +177,7 @@ def load_base_state(
     Raises:
         ValueError: If it is damaged, or belongs to another spec.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     if hashlib.sha256(data[DIGEST_SIZE:]).digest() != data[:DIGEST_SIZE]:
         raise ValueError(f"{path.name} is damaged: its bytes do not have their digest")
     record = torch.load(io.BytesIO(data[DIGEST_SIZE:]), weights_only=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ddim_core.checkpoints.identity import PICKLES, TENSORS
 from ddim_core.common.digest import digest
-from ddim_core.common.plain_files import PlainFileError, require_plain_tree, walk
+from ddim_core.common.plain_files import PlainFileError, read_json, require_plain_tree, walk
 from tasks.checkpoints.addresses import require_source
 from tasks.checkpoints.hub import hub_download, hub_heads
 from tasks.checkpoints.identity import weights_of
@@ -130,7 +130,7 @@ def stamp_of(path: Path) -> str:
 def recall(subject: str, stamp: str) -> Any:
     """Returns what was remembered of a subject at this stamp; None if nothing was."""
     try:
-        record = json.loads(_memory(subject).read_text(encoding="utf-8"))
+        record = read_json(_memory(subject))
         return record["value"] if record["stamp"] == stamp else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

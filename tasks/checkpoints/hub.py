@@ -13,6 +13,7 @@ import httpx
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
+from ddim_core.common.plain_files import is_there
 from tasks.storage import places
 
 DATA_ONLY = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -47,7 +48,7 @@ def hub_download(address: str) -> Path:
     name, _, commit = address.removeprefix("hub:").partition("@")
     folder = places.local_dir("fetched", f"{name.replace('/', '--')}-{commit[:12]}")
     whole = folder.with_name(f".{folder.name}.whole")  # written last
-    if not whole.is_file():
+    if not is_there(whole):
         folder.mkdir(parents=True, exist_ok=True)
         _asked(name, lambda: snapshot_download(
             name, revision=commit, local_dir=folder, allow_patterns=DATA_ONLY

@@ -10,6 +10,7 @@ from prefect import task
 
 from ddim_core.checkpoints.checkpoint import scheduler_config
 from ddim_core.checkpoints.convert import source_digest, source_files
+from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.lint import by_steps, lint
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import GridCell, Weights
@@ -103,5 +104,5 @@ def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
 def _scheduler_config(checkpoint: ArtifactRef) -> dict[str, Any] | None:
     """What diffusers would sample with; None where the checkpoint came without it."""
     folder = store.get_folder(checkpoint)
-    there = (folder / "scheduler" / "scheduler_config.json").is_file()
+    there = is_there(folder / "scheduler" / "scheduler_config.json")
     return scheduler_config(folder) if there else None

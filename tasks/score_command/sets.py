@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ddim_core.common.digest import code_digest, digest
+from ddim_core.common.plain_files import is_there
 from ddim_core.features.extractor import FeatureExtractor, PixelFeatures, features_of, in_groups
 from ddim_core.features.registry import ExtractorChoice, open_extractor
 from ddim_core.images.one_by_one import NativeImages, all_grey, in_channels, native_images
@@ -74,7 +75,7 @@ def open_place(
     """
     path = Path(name)
     if is_array_file(path):
-        if not path.is_file():
+        if not is_there(path):
             raise ValueError(f"there is no file {name!r}")
         if not holds_images(path):
             return Place(name, read_npz(path))

@@ -15,10 +15,14 @@ from starlette.types import ASGIApp
 from tasks.machine.serving import serve
 
 # What runs something or reaches out: nothing of it is needed to keep experiments.
+APIS = ("/api/2.0", "/api/3.0", "/ajax-api/2.0", "/ajax-api/3.0")
+OUTWARD = (
+    "assistant", "demo", "gateway", "genai", "jobs", "mcp", "prompt-optimization", "scorer",
+    "webhooks",
+)  # fmt: skip
 CLOSED = (
-    "/ajax-api/3.0/mlflow/assistant", "/ajax-api/3.0/jobs", "/gateway",
-    "/api/2.0/mlflow/webhooks", "/ajax-api/2.0/mlflow/webhooks",
-    "/ajax-api/2.0/mlflow/gateway-proxy",
+    "/gateway", *(f"{api}/mlflow/{subject}" for api in APIS for subject in OUTWARD),
+    *(f"{api}/{subject}" for api in APIS for subject in OUTWARD),
 )  # fmt: skip
 
 

@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 
 from ddim_core.common.plain_files import MOST_FILES, MOST_TEXT
 from ddim_core.common.printable import printable
+from ddim_core.safe_files.parquet_pages import page_claims
 from ddim_core.safe_files.texts import lines_of, text_of
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")  # the first in a folder is read
 CAPTION_KEYS = ("text", "caption", "prompt")
 SIDECARS = (".txt", ".caption")
 FILE_NAME = "file_name"
-ROWS_AT_ONCE, PIECE = 4096, 2**26  # of a table: rows, and bytes claimed for them
+ROWS_AT_ONCE, PIECE = 4096, 2**26  # of a table: rows, and bytes that they unpack to at most
 
 
 def caption_of(entry: Mapping[str, Any], where: str) -> str | None:
@@ -137,12 +138,13 @@ def _csv_entries(data: bytes, shown: str) -> Iterator[tuple[str, Mapping[str, An
 
 def _parquet_entries(data: bytes, shown: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
+        claims = page_claims(io.BytesIO(data))
+        if claims.n_unpacked > MOST_TEXT:
+            raise ValueError(f"it unpacks to over {MOST_TEXT} bytes")
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             names = file.schema_arrow.names
             wanted = [n for n in names if n in CAPTION_KEYS or n.endswith(FILE_NAME)]
-            groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-            claimed = max((group.total_byte_size for group in groups), default=0)
-            rows = max(1, min(ROWS_AT_ONCE, PIECE // max(1, claimed)))
+            rows = max(1, min(ROWS_AT_ONCE, PIECE // max(1, claims.largest)))
             if file.metadata.num_rows > MOST_FILES:
                 raise ValueError(f"it has over {MOST_FILES} rows")
             number = size = 0
@@ -154,6 +156,6 @@ def _parquet_entries(data: bytes, shown: str) -> Iterator[tuple[str, Mapping[str
                 for entry in batch.to_pylist():
                     yield f"row {number} of {shown}", entry
                     number += 1
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{shown} cannot be read as a table: {reason}") from error

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from ddim_core.common.digest import digest, file_digest
-from ddim_core.common.plain_files import walk
+from ddim_core.common.plain_files import is_there, walk
 from ddim_core.common.printable import printable
 from ddim_core.images.sources.captions import CAPTION_KEYS, METADATA, caption_of
 from ddim_core.images.sources.file_tree import FolderTree, licence_of, read_regular
@@ -175,7 +175,7 @@ def is_saved_dataset(folder: Path) -> bool:
 
 def is_saved_to_disk(folder: Path) -> bool:
     """Tells a folder that `save_to_disk` wrote."""
-    return any((folder / name).is_file() for name in SAVED_TO_DISK)
+    return any(is_there(folder / name) for name in SAVED_TO_DISK)
 
 
 def tables_below(folder: Path) -> list[Path]:

@@ -11,14 +11,13 @@ import pyarrow.parquet as pq
 
 from ddim_core.common.plain_files import open_regular
 from ddim_core.common.printable import printable
+from ddim_core.safe_files.arrow_messages import at_messages, unpacked_sizes
 from ddim_core.safe_files.parquet_pages import page_claims
 
 ROWS_AT_ONCE = 256
 MAX_BYTES = 2**36  # unpacked; a Parquet file of a kilobyte can claim any number of them
 LEAST_LIMIT, MOST_UNPACKED = 2**28, 100  # bytes, and times the length of a file
-LEAST_VALUE = 4  # bytes that one value takes at least, where it is not a truth
 PIECE = 2**28  # bytes unpacked at once
-ARROW_STREAM = b"\xff\xff\xff\xff"  # how every such stream begins
 
 
 def sound(path: Path, read: Callable[[Path], Any]) -> Any:
@@ -32,7 +31,11 @@ def sound(path: Path, read: Callable[[Path], Any]) -> Any:
 
 def schema_of(path: Path) -> pa.Schema:
     """Returns the columns of a Parquet or Arrow file."""
-    return pq.read_schema(path) if path.suffix.lower() == ".parquet" else table_of(path).schema
+    if path.suffix.lower() != ".parquet":
+        return table_of(path).schema
+    with open_regular(path) as file:
+        page_claims(file)  # since Arrow ends the process at some damaged footers
+        return pq.read_schema(file)
 
 
 def table_of(path: Path) -> pa.Table:
@@ -42,16 +45,17 @@ def table_of(path: Path) -> pa.Table:
         size = sum(claimed.row_group(i).total_byte_size for i in range(claimed.num_row_groups))
         if size > MAX_BYTES:
             raise ValueError(f"it unpacks to {size} bytes; at most {MAX_BYTES} are read")
-        claims = page_claims(path)
-        _within_limit(path, iter([max(claims.n_bytes, LEAST_VALUE * claims.n_values)]))
+        with open_regular(path) as file:
+            claims = page_claims(file)
+        _within_limit(path, iter([claims.n_unpacked]))
         _within_limit(path, _parquet_pieces(path, claims.largest))
         table = pq.read_table(path, page_checksum_verification=True)
     else:
         with open_regular(path) as file:
-            streamed = file.read(len(ARROW_STREAM)) == ARROW_STREAM
-            file.seek(0)
-            reader = (pa.ipc.open_stream if streamed else pa.ipc.open_file)(file)
-            batches = _within_limit(path, _arrow_batches(reader))
+            _within_limit(path, unpacked_sizes(file))
+            # A file's messages are a stream's; its footer may name others than were looked at.
+            reader = pa.ipc.open_stream(at_messages(file))
+            batches = _within_limit(path, iter(reader))
         table = pa.Table.from_batches(batches, reader.schema)
     table.validate(full=True)
     return table
@@ -63,13 +67,6 @@ def _parquet_pieces(path: Path, largest: int) -> Iterator[int]:
     with pq.ParquetFile(path) as file:
         rows = max(1, min(ROWS_AT_ONCE, PIECE // max(1, largest)))
         yield from (batch.nbytes for batch in file.iter_batches(batch_size=rows))
-
-
-def _arrow_batches(reader: Any) -> Iterator[pa.RecordBatch]:
-    if isinstance(reader, pa.RecordBatchFileReader):
-        yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
-    else:
-        yield from reader
 
 
 def _within_limit(path: Path, pieces: Iterator[Any]) -> list[Any]:

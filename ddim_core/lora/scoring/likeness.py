@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+from ddim_core.common.plain_files import is_there, read_json
 from ddim_core.networks.building import LOADING
 
 BATCH = 32
@@ -89,7 +89,7 @@ class DinoModel:
 
 def _open(folder: Path, *kinds: str) -> tuple[Any, Any]:
     config = folder / "config.json"
-    kind = json.loads(config.read_text("utf-8")).get("model_type") if config.is_file() else None
+    kind = read_json(config).get("model_type") if is_there(config) else None
     if kind not in kinds:
         raise ValueError(
             f"{folder} holds a model of type {kind!r}; it must be a folder of {' or '.join(kinds)}"

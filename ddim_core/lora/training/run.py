@@ -23,6 +23,7 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
+from ddim_core.common.plain_files import is_there
 from ddim_core.lora.adapters import weights_of
 from ddim_core.lora.specs import LoraExecution, LoraSpec
 from ddim_core.lora.texts import distinct_prompts
@@ -139,7 +140,7 @@ def checkpoints(folder: Path) -> dict[int, Path]:
 def _resumed(job: LoraJob, folder: Path, engine: Engine | None) -> tuple[LoraState, History]:
     path = folder / STATE
     state = start(job.spec, job.base, job.execution, engine)
-    if not path.is_file():
+    if not is_there(path):
         return state, []
     try:
         return state, load_state(job.spec, state, path)
@@ -189,7 +190,7 @@ def _read_job(folder: Path) -> LoraJob:
         embeddings=load_arrays(folder / "embeddings.safetensors"),
         latents=load_arrays(folder / "latents.safetensors"),
         captions=record["captions"],
-        class_latents=load_arrays(classes) if classes.is_file() else None,
+        class_latents=load_arrays(classes) if is_there(classes) else None,
         class_captions=tuple(record["class_captions"]),
     )
 

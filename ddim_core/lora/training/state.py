@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ddim_core.common.plain_files import read_bytes
 from ddim_core.lora.adapters import set_weights, weights_of
 from ddim_core.lora.specs import LoraSpec
 from ddim_core.lora.training.loop import LoraState
@@ -46,7 +47,7 @@ def load_state(spec: LoraSpec, state: LoraState, path: Path) -> History:
     Raises:
         ValueError: If it is damaged, or belongs to another spec.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     if hashlib.sha256(data[DIGEST_SIZE:]).digest() != data[:DIGEST_SIZE]:
         raise ValueError(f"{path.name} is damaged: its bytes do not have their digest")
     record = torch.load(

@@ -8,6 +8,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from ddim_core.common.digest import digest, file_digest
+from ddim_core.common.plain_files import is_regular, is_there
 
 FILES = ["*.json", "*.safetensors", "*.txt"]  # no pickles, no code
 
@@ -20,7 +21,7 @@ def model_folder(name: str, given: str) -> Path:
     """
     path = Path(given)
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not is_there(path / "config.json"):
             raise ValueError(f"{name} is {given!r}, which holds no config.json of a model")
         return path
     try:
@@ -34,5 +35,5 @@ def model_folder(name: str, given: str) -> Path:
 
 def model_digest(folder: str) -> str:
     """Returns the sha256 over the names and contents of a model's files."""
-    files = [path for path in sorted(Path(folder).iterdir()) if path.is_file()]
+    files = [path for path in sorted(Path(folder).iterdir()) if is_regular(path)]
     return digest([[path.name, file_digest(path)] for path in files])

@@ -88,7 +88,7 @@ def test_names_behind_wrappers_and_attributes_are_read(
     assert got.weights is None
 
 
-@pytest.mark.parametrize("prefix", ["module._orig_mod."])
+@pytest.mark.parametrize("prefix", ["module._orig_mod.", "unet._orig_mod.", "model.unet."])
 def test_wrapped_names_in_a_network_folder_are_read(
     prefix: str, tmp_path: Path, opened: Opener
 ) -> None:

@@ -8,12 +8,14 @@ import json
 import os
 import pickle
 import resource
+import shutil
 import struct
 import subprocess
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,8 +23,12 @@ import pytest
 import torch
 
 from ddim_core.checkpoints.convert import adopt, source_files
+from ddim_core.checkpoints.identity import weights_digest
 from ddim_core.common.plain_files import parse_json, read_bytes, require_plain_tree, walk
+from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.load import open_source
+from ddim_core.images.sources.captions import listed_captions
+from ddim_core.images.sources.table_file import table_of
 from ddim_core.safe_files.safe_load import read_weights, require_tensors
 from ddim_core.safe_files.settings import parse_yaml, read_settings
 from ddim_core.safe_files.tokenizer_files import require_plain_tokenizer
@@ -215,6 +221,51 @@ def test_a_small_table_that_unpacks_to_gigabytes_is_refused(kind: str, tmp_path:
         list(open_source(str(made[kind]())).rows("train"))
 
 
+def captions_of(data: bytes) -> dict[PurePosixPath, str | None]:
+    image = PurePosixPath("a.png")
+    return listed_captions(PurePosixPath("metadata.parquet"), data, [image])
+
+
+def test_captions_that_unpack_to_gigabytes_or_whose_footer_lies_are_refused(
+    tmp_path: Path,
+) -> None:
+    long = {"file_name": [bytes(3 * 10**8)]}
+    many = {"file_name": pa.nulls(10**8)}
+    for columns in (long, many):
+        data = table(
+            tmp_path, pa.table(columns), compression="zstd", use_dictionary=False,
+            write_statistics=False,
+        ).read_bytes()  # fmt: skip
+        with pytest.raises(ValueError, match=r"metadata\.parquet cannot be read.* unpacks to over"):
+            captions_of(data)
+    data = table(tmp_path, pa.table({"file_name": ["a.png"], "text": ["é"]})).read_bytes()
+    assert captions_of(data) == {PurePosixPath("a.png"): "é"}
+    for place in range(len(data) - 200, len(data)):
+        with suppress(ValueError):
+            captions_of(data[:place] + bytes([data[place] ^ 64]) + data[place + 1 :])
+
+
+@pytest.mark.parametrize("form", ["new_file", "new_stream"])
+def test_packed_arrow_is_read_and_gigabytes_of_it_are_refused(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.arrow"
+
+    def write(columns: dict[str, object], packing: str | None) -> pa.Table:
+        found = pa.table(columns)
+        options = pa.ipc.IpcWriteOptions(compression=packing)
+        with getattr(pa.ipc, form)(str(path), found.schema, options=options) as writer:
+            writer.write_table(found, max_chunksize=300)
+        return found
+
+    words = pa.array(["u", "v"] * 500).dictionary_encode()
+    for packing in (None, "lz4", "zstd"):
+        found = write({"image": [bytes(1000)] * 1000, "word": words}, packing)
+        assert table_of(path).equals(found)
+    piece = pa.array([bytes(2**26)])
+    write({"image": pa.chunked_array([piece] * 5)}, "zstd")
+    with pytest.raises(ValueError, match="it unpacks to more than"):
+        table_of(path)
+
+
 def test_what_lies_beside_a_table_is_refused_before_a_library_opens_it(tmp_path: Path) -> None:
     import gzip
 
@@ -234,6 +285,27 @@ def test_what_lies_beside_a_table_is_refused_before_a_library_opens_it(tmp_path:
     os.mkfifo(tmp_path / "piped" / "more.parquet")
     with pytest.raises(ValueError, match=r"more\.parquet is a pipe"):
         open_source(str(tmp_path / "piped"))
+
+
+def test_a_pipe_in_a_files_place_is_named_and_never_taken_for_a_missing_file(
+    tmp_path: Path, pipeline: Path
+) -> None:
+    for name in ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json"):
+        folder = tmp_path / name.replace("/", "-")
+        shutil.copytree(pipeline, folder)
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(ValueError, match=f"{Path(name).name} is a pipe"):
+            adopt(source_files(folder), tmp_path / "out")
+    os.mkfifo(tmp_path / "pipe")
+    for asked in (
+        lambda: open_source(str(tmp_path / "pipe")),
+        lambda: source_files(tmp_path / "pipe"),
+        lambda: weights_digest(tmp_path / "pipe"),
+        lambda: ExtractorChoice("inception-v3", str(tmp_path / "pipe")),
+    ):
+        with pytest.raises(ValueError, match="pipe is a pipe; it must be a regular file"):
+            asked()
 
 
 ABSURD = {

@@ -17,7 +17,12 @@ from tasks.tracking.server import CLOSED
         ("/api/2.0/mlflow/webhooks/1/test", 403),
         ("/ajax-api/2.0/mlflow/webhooks", 403),
         ("/ajax-api/2.0/mlflow/gateway-proxy", 403),
+        ("/ajax-api/3.0/mlflow/gateway/endpoints/create", 403),
+        ("/api/3.0/mlflow/prompt-optimization/jobs", 403),
+        ("/api/3.0/mlflow/scorers/register", 403),
+        ("/ajax-api/3.0/jobs/1", 403),
         ("/api/2.0/mlflow/runs/create", 200),
+        ("/ajax-api/2.0/mlflow/registered-models/create", 200),
     ],
 )
 def test_what_makes_mlflow_call_other_addresses_is_closed(path: str, status: int) -> None:
