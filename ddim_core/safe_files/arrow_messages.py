@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 FILE_MAGIC = b"ARROW1"
+STREAM_MAGIC = b"\xff\xff\xff\xff"  # how every stream begins
 AFTER_MAGIC = 8
 # Fields of the tables, by their number.
 HEADER_TYPE, HEADER = 1, 2  # of Message

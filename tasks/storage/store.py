@@ -22,7 +22,7 @@ import safetensors.numpy
 from ddim_core.common.digest import file_digest
 from ddim_core.common.plain_files import PlainFileError, read_bytes
 from ddim_core.images.image_table import from_arrow
-from ddim_core.images.sources.table_file import ARROW_STREAM
+from ddim_core.safe_files.arrow_messages import STREAM_MAGIC
 from ddim_core.safe_files.contained import contained
 from tasks.storage import places
 
@@ -243,7 +243,7 @@ def put_arrays(arrays: dict[str, np.ndarray], kind: str) -> ArtifactRef:
 def get_arrays(ref: ArtifactRef) -> dict[str, np.ndarray]:
     """Returns stored arrays by name; of a prepared data set, `images` and, if any, `labels`."""
     data = get(ref)
-    if data.startswith(ARROW_STREAM):
+    if data.startswith(STREAM_MAGIC):
         prepared = from_arrow(data)
         labels = {} if prepared.labels is None else {"labels": prepared.labels}
         return {"images": prepared.images, **labels}
