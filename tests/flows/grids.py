@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -15,6 +13,8 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 
+from tests.forked import Forked
+
 PROJECT = Path(__file__).parents[2]
 CACHED_TASKS = {
     "prepare-data", "train-toy", "train-extractor", "embed-images", "sample-shard", "score-cell",
@@ -23,21 +23,7 @@ CACHED_TASKS = {
 CHANGES_EACH_TIME = ["sample_seconds", "images_per_second", "created_at"]
 API_LAGS_AT_MOST = 90.0  # seconds until the last state of a finished run is in the database
 SETTLED_AFTER = 3  # equal answers in a row
-
-# Runs a command of `ddim` from the folder it is started in, tagged so that its run can be found.
-DRIVER = """
-import pathlib, sys
-import ddim_core, tasks, flows
-from prefect import tags
-for package in (ddim_core, tasks, flows):
-    assert pathlib.Path(package.__file__).parents[1] == pathlib.Path.cwd(), package.__file__
-from flows.cli.app import main
-tag = sys.argv.pop(1)
-if sys.argv[1] == "grid":
-    sys.argv.append("--in-prefect")  # the run is what is looked at, also where nothing changed
-with tags(tag):
-    main()
-"""
+DRIVER = PROJECT / "tests" / "flows" / "driver.py"
 
 
 @dataclass(frozen=True)
@@ -175,17 +161,15 @@ class Project:
         ours = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
         return {**ours, "DDIM_DATA": str(self.data), "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def start(self, *words: str, tag: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", DRIVER, tag, *words], cwd=self.folder, env=self.environment,
-            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+    def start(self, *words: str, tag: str) -> Forked:
+        said = self.data.with_name(f"{tag}.log")
+        return Forked(DRIVER, (tag, *words), self.folder, self.environment, said)
 
     def grid(self, *words: str, tag: str) -> GridRun:
         """Runs a grid to its end and says what it computed."""
         process = self.start(*words, tag=tag)
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors[-3000:]
+        said = process.wait(300)
+        assert process.returncode == 0, said
         return told_of(tag)
 
     @property
