@@ -9,9 +9,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from mlflow import MlflowClient
-
 from ddim_core.common.redaction import redacted
+from tasks.tracking import database
 from tasks.tracking.client import (
     GRIDS,
     cell_entry,
@@ -52,7 +51,7 @@ def _log(grid: str, landed: SimpleQueue[Row | None]) -> None:
     try:
         while (row := landed.get()) is not None:
             with one_at_a_time():
-                client = MlflowClient()
+                client = database.client()
                 experiment = find_experiment(client, GRIDS)
                 if known is None:
                     known = known_runs(client, experiment, grid)

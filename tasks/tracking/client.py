@@ -27,7 +27,7 @@ from ddim_core.safe_files.contained import require_plain_name
 from tasks.machine.secrets import without_secrets
 from tasks.storage import places, store
 from tasks.storage.naming import run_name
-from tasks.tracking import outbox
+from tasks.tracking import database, outbox
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
 
@@ -170,7 +170,7 @@ def _send(name: str, message: outbox.Message) -> str:
     """Brings a message to MLflow and takes it from the outbox; returns the parent run's id."""
     parent, report = message["parent"], message["report"]
     with one_at_a_time():
-        client = MlflowClient()
+        client = database.client()
         experiment = find_experiment(client, message["experiment"])
         known = known_runs(client, experiment, parent["identity"])
         top = say(client, experiment, known, parent, {"ddim.grid": parent["identity"]})

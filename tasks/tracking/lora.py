@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
@@ -15,9 +14,10 @@ from prefect import task
 
 from ddim_core.common.digest import digest, file_digest
 from ddim_core.lora.specs import LatentSpec, LoraSpec
-from tasks.storage import places, store
+from tasks.storage import store
 from tasks.storage.naming import run_name
-from tasks.tracking.client import find_experiment
+from tasks.tracking import database
+from tasks.tracking.client import find_experiment, one_at_a_time
 
 EXPERIMENT, IDENTITY, FILES = "lora", "ddim.identity", "ddim.files"
 POINTS_PER_BATCH = 1000  # MLflow takes no more at once
@@ -29,10 +29,8 @@ def track_lora(record: dict[str, Any], spec: LoraSpec, latents: LatentSpec, fold
 
     Known by its weights and base: logging it again adds neither a run nor a version.
     """
-    lock = places.local_dir("work", "mlflow.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        client = MlflowClient()
+    with one_at_a_time():
+        client = database.client()
         experiment = find_experiment(client, EXPERIMENT)
         run = _run(client, experiment, record)
         if run.info.status != "FINISHED":

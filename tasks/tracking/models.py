@@ -21,7 +21,7 @@ from ddim_core.common.redaction import redacted
 from tasks.machine.secrets import without_secrets
 from tasks.storage import places
 from tasks.storage.naming import run_name
-from tasks.tracking import artifacts
+from tasks.tracking import artifacts, database
 from tasks.tracking.client import GRIDS, find_experiment, known_runs
 
 CHAMPION = "champion"
@@ -36,7 +36,7 @@ def model_versions(name: str) -> list[str]:
     Raises:
         ValueError: If there is no such model.
     """
-    client = MlflowClient()
+    client = database.client()
     try:
         client.get_registered_model(name)
     except MlflowException as error:
@@ -52,7 +52,7 @@ def run_checkpoints(experiment: str, path: str) -> list[str]:
     Raises:
         ValueError: If there is no such experiment.
     """
-    client = MlflowClient()
+    client = database.client()
     found = client.get_experiment_by_name(experiment)
     if found is None:
         raise ValueError(f"there is no experiment {experiment!r} in MLflow")
@@ -81,7 +81,7 @@ def resolved(address: str) -> str:
     if not address.startswith("models:/") or not at:
         return address
     try:
-        version = MlflowClient().get_model_version_by_alias(name, alias)
+        version = database.client().get_model_version_by_alias(name, alias)
     except MlflowException as error:
         told = redacted(str(error))
         raise ValueError(f"there is no {address} in MLflow: {told}") from None
@@ -119,7 +119,7 @@ def champion(name: str) -> str | None:
         MlflowException: If MLflow cannot be reached.
     """
     try:
-        version = MlflowClient().get_model_version_by_alias(name, CHAMPION)
+        version = database.client().get_model_version_by_alias(name, CHAMPION)
     except MlflowException as error:
         if error.error_code in NOT_THERE:
             return None
@@ -133,7 +133,7 @@ def champion(name: str) -> str | None:
 @without_secrets
 def track_verdict(grid: str, tags: dict[str, str], difference: float | None) -> str | None:
     """Writes a verdict into the tags of its grid's parent run; returns the run's id."""
-    client = MlflowClient()
+    client = database.client()
     run = known_runs(client, find_experiment(client, GRIDS), grid).get(grid)
     if run is None:
         return None
@@ -152,7 +152,7 @@ def promote(name: str, folder: str, weights: str, run_id: str | None, call: str)
     A version with these weights is used again; else its files become artefacts of the grid's run,
     and a new version of the model.
     """
-    client = MlflowClient()
+    client = database.client()
     try:
         client.get_registered_model(name)
     except MlflowException:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.time import get_current_time_millis
 from prefect import task
@@ -16,8 +13,10 @@ from prefect import task
 from ddim_core.common.digest import digest
 from ddim_core.lora.scoring.measures import MEANINGS
 from ddim_core.safe_files.contained import require_plain_name
-from tasks.storage import places, store
+from tasks.storage import store
 from tasks.storage.naming import run_name
+from tasks.tracking import database
+from tasks.tracking.client import find_experiment, one_at_a_time
 
 EXPERIMENT = "lora-scorecard"
 PARAMETERS = ("kind", "base", "data", "rank", "alpha", "training_steps", "steps", "guidance_scale",
@@ -38,11 +37,9 @@ def track_scorecard(name: str, rows: list[dict[str, Any]], report: dict[str, Any
     A measure of a set of prompts is the metric `<prompts>.<measure>`, its step the scale in
     hundredths.
     """
-    lock = places.local_dir("work", "mlflow.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        client = MlflowClient()
-        experiment = _experiment(client)
+    with one_at_a_time():
+        client = database.client()
+        experiment = find_experiment(client, EXPERIMENT)
         scored = [[row["row_digest"], row["code_digest"]] for row in rows]
         identity = f"{name}-{digest(scored)[:12]}"
         found = client.search_runs([experiment], f"tags.`ddim.identity` = '{identity}'")
@@ -83,13 +80,3 @@ def _metrics(rows: list[dict[str, Any]]) -> list[Metric]:
         for end in ("", "_low", "_high")
         if row[name + end] is not None
     ]
-
-
-def _experiment(client: MlflowClient) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found:
-        return str(found.experiment_id)
-    local = not os.environ["MLFLOW_TRACKING_URI"].startswith("http")
-    artifacts = places.local_dir("mlartifacts").as_uri() if local else None
-    kind = {"mlflow.experimentKind": "custom_model_development"}
-    return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=kind))

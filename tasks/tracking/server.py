@@ -13,6 +13,8 @@ import os
 from starlette.types import ASGIApp
 
 from tasks.machine.serving import serve
+from tasks.storage.places import default_tracking_uri
+from tasks.tracking.database import make_database
 
 # What runs something or reaches out: nothing of it is needed to keep experiments.
 APIS = ("/api/2.0", "/api/3.0", "/ajax-api/2.0", "/ajax-api/3.0")
@@ -37,6 +39,8 @@ def app() -> ASGIApp:
     os.environ[constants.SERVE_ARTIFACTS_ENV_VAR] = "true"
     os.environ[constants.ARTIFACTS_DESTINATION_ENV_VAR] = os.environ["DDIM_MLFLOW_ARTIFACTS"]
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if database == default_tracking_uri():
+        make_database()
     handlers.initialize_backend_stores(database, database, proxied)
     from mlflow.server.fastapi_app import app as made  # reads the environment when imported
 

@@ -1,4 +1,4 @@
-"""Runs a command of `ddim` from the folder it is started in, tagged so that its run can be found."""
+"""Runs a command of `ddim` from the folder it is started in, tagged so that its run is found."""
 
 import pathlib
 import sys
