@@ -8,6 +8,7 @@ each worker has data of its own.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import socket
@@ -57,6 +58,9 @@ os.environ.update(
         "NO_PROXY": "127.0.0.1,localhost",
     }
 )
+
+# A full collection goes through the two million objects of the imported libraries.
+gc.set_threshold(100_000, 20, 100)
 
 _servers: list[subprocess.Popen[bytes]] = []
 

@@ -64,10 +64,12 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
         "ddim_core.images.sources", "ddim_core.networks", "ddim_core.text2image",
     },
-    "ddim_core.lora.training": {"ddim_core.networks", "ddim_core.text2image", "ddim_core.lora"},
+    "ddim_core.lora.training": {
+        "ddim_core.common", "ddim_core.networks", "ddim_core.text2image", "ddim_core.lora",
+    },
     "ddim_core.lora.scoring": {
-        "ddim_core.diffusion", "ddim_core.networks", "ddim_core.scores", "ddim_core.statistics",
-        "ddim_core.text2image",
+        "ddim_core.common", "ddim_core.diffusion", "ddim_core.networks", "ddim_core.scores",
+        "ddim_core.statistics", "ddim_core.text2image",
     },
     "ddim_core.reports": {
         "ddim_core.diffusion", "ddim_core.statistics", "ddim_core.decisions",

@@ -324,8 +324,7 @@ def _adopt_network(
     held = read_shards(source) if is_sharded else read_weights(source)
     found = require_tensors(held, f"{where}/{source.name}")
     state = unwrapped(found)
-    if prefix in ("unet/", "unet_ema/"):
-        state, _ = split_networks(state, where)
+    state = split_networks(state, where)[0] if where.startswith("unet") else state
     if kind is not None:
         require_fit(kind, config, state, where)
         require_unshifted(config, where)
