@@ -21,13 +21,21 @@ OUT = Path(__file__).with_suffix(".json")
 GRID = "grid --steps 5,10 --etas 0,1 --n-images 256 --train-steps 200"
 SWISS_ROLL = "swiss-roll --train-steps 500 --steps 10,20 --sampling-seeds 2"
 LORA = "lora style --steps 20 --checkpoint-every 20 --scales 0,1"
+SCORE = "score digits emoji --resolution 8 --features pixels"
 MEASURED = (  # name, command, seconds to Ctrl-C
-    ("refused", "grid --features inceptoin-v3", None),
+    ("refused option", "grid --features inceptoin-v3", None),
+    ("refused data set", "grid --dataset imagenet", None),
+    ("refused score", "score digits /no/such", None),
     ("ctrl-c while importing", GRID, 3.0),
     ("ctrl-c at work", GRID, 25.0),
     ("grid", GRID, None),
-    ("unchanged", GRID, None),
+    ("unchanged grid", GRID, None),
+    ("data", "data digits", None),
+    ("train", "train --train-steps 300", None),
+    ("score", SCORE, None),
+    ("ctrl-c in swiss-roll", SWISS_ROLL, 30.0),
     ("swiss-roll", SWISS_ROLL, None),
+    ("ctrl-c in lora", LORA, 60.0),
     ("lora style", LORA, None),
 )
 
