@@ -82,8 +82,9 @@ def test_a_second_signal_ends_at_once_what_still_tells_a_server_of_the_first() -
 
 def test_ctrl_c_in_a_terminal_ends_a_grid_that_is_still_importing(tmp_path: Path) -> None:
     terminal, other = pty.openpty()
-    environment = {**os.environ, "DDIM_DATA": str(tmp_path / "data")}
-    environment.pop("PREFECT_API_URL", None)
+    named = ("PREFECT_API_URL", "PREFECT_HOME")  # its own server has its own database
+    environment = {k: v for k, v in os.environ.items() if k not in named}
+    environment["DDIM_DATA"] = str(tmp_path / "data")
     work = subprocess.Popen(
         [sys.executable, "-m", "flows.cli.entry", "grid", "--n-images", "16"],
         stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True,
