@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 
 from ddim_core.common.digest import file_digest
 from ddim_core.common.plain_files import is_regular, is_there, read_json
+from ddim_core.safe_files.hub import fetched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,9 +102,11 @@ def model_folder(place: str, what: str, local_only: bool = False) -> Path:
     """
     folder = Path(place)
     if not folder.is_dir():
-        folder = _hub_folder(place, WEIGHTS[0], what, local_only)
-        if not is_there(folder / WEIGHTS[0]):
-            folder = _hub_folder(place, WEIGHTS[1], what, local_only)
+        missing = f"the weights {place!r} of {what} are no local folder, and as a hub id it"
+        for weights in WEIGHTS:
+            folder = fetched(place, [CONFIG, weights], local_only=local_only, sought=missing)
+            if is_there(folder / weights):
+                break
     if not (folder / CONFIG).exists() or not any(is_regular(folder / name) for name in WEIGHTS):
         raise ValueError(
             f"{place!r} lacks {CONFIG} or weights; {what} is read from {CONFIG} and "
@@ -118,22 +121,6 @@ def model_folder(place: str, what: str, local_only: bool = False) -> Path:
 def model_files(folder: Path) -> tuple[str, str]:
     """Names what a model folder's network is made of: its configuration and its weights."""
     return CONFIG, next(name for name in WEIGHTS if is_there(folder / name))
-
-
-def _hub_folder(place: str, weights: str, what: str, local_only: bool) -> Path:
-    from huggingface_hub import snapshot_download  # slow to import
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(
-            snapshot_download(place, allow_patterns=[CONFIG, weights], local_files_only=local_only)
-        )
-    except (OSError, HFValidationError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"the weights {place!r} of {what} are no local folder, and the Hugging Face hub "
-            f"did not give them ({reason}); give a folder with {CONFIG} and {WEIGHTS[0]}"
-        ) from error
 
 
 def folder_digest(folder: Path) -> str:

@@ -25,6 +25,7 @@ from ddim_core.images.sources.file_tree import FolderTree, Tree
 from ddim_core.images.sources.folder import IMAGE_SUFFIXES, FolderSource, is_image
 from ddim_core.images.sources.source import ALL, Source, named
 from ddim_core.images.sources.table import file_source, is_saved_to_disk, tables_below
+from ddim_core.safe_files.hub import fetched
 
 METADATA = LISTINGS[0]
 SPLIT = "train"  # whose captions are taken where a data set has splits
@@ -53,15 +54,7 @@ def locate_data(name: str) -> Path:
     if path.exists():
         return path
     _require_hub_id(name)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=HUB_FILES))
-    except Exception as error:  # offline, unknown, or gated: each has an exception of its own
-        raise ValueError(
-            f"{name!r} is no folder here and could not be fetched from the hub "
-            f"({type(error).__name__}); check the name and the connection, or give a local folder"
-        ) from error
+    return fetched(name, HUB_FILES, kind="dataset")
 
 
 def require_data(name: str) -> None:

@@ -17,6 +17,7 @@ from ddim_core.diffusion.scheduler_config import BETAS, class_defaults
 from ddim_core.networks.building import LOADING
 from ddim_core.networks.checks import require_justified, require_schedule
 from ddim_core.networks.text_length import fit_length
+from ddim_core.safe_files.hub import fetched
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.tokenizer_files import require_plain_tokenizer
 from ddim_core.safe_files.understood import understood_index
@@ -72,15 +73,7 @@ def _require_plain(folder: Path) -> None:
 def _from_hub(name: str) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ValueError(f"there is no folder {name!r}; give a Stable Diffusion folder or a hub id")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=VARIANTS))
-    except Exception as error:  # offline, unknown, or gated: each has an exception of its own
-        raise ValueError(
-            f"{name!r} is no folder here and could not be fetched from the hub "
-            f"({type(error).__name__}); check the name and the connection, or give a local folder"
-        ) from error
+    return fetched(name, HUB_FILES, without=VARIANTS)
 
 
 def part_digests(folder: Path) -> dict[str, str]:

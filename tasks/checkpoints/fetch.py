@@ -7,8 +7,7 @@ from pathlib import Path
 from prefect import task
 
 from ddim_core.checkpoints.convert import INDEX, NETWORK_FILES, PARTS
-from ddim_core.common.redaction import redacted
-from ddim_core.safe_files.safe_load import first_line
+from ddim_core.safe_files.hub import fetched
 from tasks.checkpoints.addresses import HUB, MLFLOW
 from tasks.storage.naming import run_name
 
@@ -18,11 +17,6 @@ HUB_FILES = [
     *(f"{part}/{n}" for part, names in PARTS.items() for n in names if ".non_ema." not in n),
     *(f"{part}/{stem}-*-of-*.safetensors" for part, stem in SHARDED),
 ]  # fmt: skip
-SECONDS = 10.0  # for the hub to answer
-
-
-class NotHereError(ConnectionError, ValueError):
-    """Neither a place here nor, as far as can be told now, on the hub; the name may be wrong."""
 
 
 def _is_unreachable(_task: object, _run: object, state: object) -> bool:
@@ -55,31 +49,9 @@ def _from_hub(repository: str, folder: Path) -> Path:
     networks that have no other. Which ones, HF_TOKEN and HF_HUB_OFFLINE decide as usual."""
     name, _, revision = repository.removeprefix(HUB).partition("@")
     safe = [file for file in HUB_FILES if not file.endswith(".bin") and ".fp16." not in file]
-    _snapshot(name, revision, folder, safe)
+    fetched(name, safe, revision=revision or None, into=folder)
     if any(not any(c.parent.glob("*.safetensors")) for c in folder.rglob("config.json")):
-        _snapshot(name, revision, folder, HUB_FILES)
+        fetched(name, HUB_FILES, revision=revision or None, into=folder)
     if not any(folder.rglob("config.json")):
         raise ValueError(f"the hub's {name!r} holds no diffusers checkpoint: it has no config.json")
     return folder
-
-
-def _snapshot(name: str, revision: str, folder: Path, files: list[str]) -> None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    missing = f"there is no folder {name!r} here, and as a hub id it"
-    try:
-        snapshot_download(
-            name, revision=revision or None, local_dir=folder, allow_patterns=files,
-            etag_timeout=SECONDS,
-        )  # fmt: skip
-    except HfHubHTTPError as error:
-        said = first_line(error)
-        raise ValueError(
-            f"{missing} was refused by the hub ({redacted(said)}); for a private one set HF_TOKEN"
-        ) from None
-    except (LocalEntryNotFoundError, OSError) as error:
-        raise NotHereError(
-            f"{missing} cannot be fetched: the hub does not answer, or HF_HUB_OFFLINE is set "
-            f"({redacted(first_line(error))})"
-        ) from None

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from ddim_core.common.plain_files import is_there
+from ddim_core.safe_files.hub import fetched
 from tasks.storage import places
 
 DATA_ONLY = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -50,9 +51,7 @@ def hub_download(address: str) -> Path:
     whole = folder.with_name(f".{folder.name}.whole")  # written last
     if not is_there(whole):
         folder.mkdir(parents=True, exist_ok=True)
-        _asked(name, lambda: snapshot_download(
-            name, revision=commit, local_dir=folder, allow_patterns=DATA_ONLY
-        ))  # fmt: skip
+        fetched(name, DATA_ONLY, revision=commit, into=folder, sought=f"{name!r}")
         whole.touch()
     return folder
 

@@ -31,7 +31,7 @@ from tasks.storage.row_files import UNREADABLE, RowFiles
 from tasks.tracking import outbox
 
 TABLES = (CELLS, POINTS, LORAS)
-ROWS_OF_EACH = 4
+ROWS_OF_EACH = 5
 Outcome = str  # "named", "unchanged" or "silent"
 
 

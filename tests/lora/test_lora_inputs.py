@@ -152,7 +152,7 @@ def test_words_unknown_to_the_tokenizer_are_said_with_what_becomes_of_them(base:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("/no/such", "there is no folder '/no/such'"), ("someone/some-model", "could not be fetched")],
+    [("/no/such", "there is no folder '/no/such'"), ("someone/some-model", "cannot be fetched")],
 )
 def test_a_base_that_is_not_there_is_named(
     name: str, said: str, monkeypatch: pytest.MonkeyPatch

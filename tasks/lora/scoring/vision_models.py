@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
 from ddim_core.common.digest import digest, file_digest
 from ddim_core.common.plain_files import is_regular, is_there
+from ddim_core.safe_files.hub import fetched
 
 FILES = ["*.json", "*.safetensors", "*.txt"]  # no pickles, no code
 
@@ -24,13 +22,7 @@ def model_folder(name: str, given: str) -> Path:
         if not is_there(path / "config.json"):
             raise ValueError(f"{name} is {given!r}, which holds no config.json of a model")
         return path
-    try:
-        return Path(snapshot_download(given, allow_patterns=FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(
-            f"{name} is {given!r}, which is no folder here, and the hub could not be asked for it: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
+    return fetched(given, FILES, sought=f"{name} is {given!r}, which is no folder here and")
 
 
 def model_digest(folder: str) -> str:
