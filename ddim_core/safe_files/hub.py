@@ -75,7 +75,8 @@ def fetched(
         ) from None
     except (ValueError, NoRevisionError) as error:  # no name of a repository, nor of a revision
         raise HubError(
-            f"{sought} cannot be asked for ({_first_line(error)}); give a local folder or OWNER/NAME"
+            f"{sought} cannot be asked for ({_first_line(error)}); give a local folder, or "
+            "OWNER/NAME"
         ) from None
 
 
