@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddim_core.common.plain_files import is_there
 from ddim_core.features.registry import ExtractorChoice
+from ddim_core.images.load import open_source
+from ddim_core.images.sources.arrays import is_array_file
+from ddim_core.images.sources.table import HUB_ID
+from tasks.cells.lookup import find_cell, looks_like_cell
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,9 @@ class ScoreRequest:
         if self.save_stats is not None and self.save_stats.suffix != ".npz":
             raise ValueError(f"save_stats is {str(self.save_stats)!r}; its name must end in .npz")
         self.choice()
+        for name in (self.generated, self.reference):
+            if name is not None:
+                _require_place(name)
 
     def choice(self) -> ExtractorChoice | None:
         """The extractor asked for; None leaves it to what is compared.
@@ -45,3 +53,16 @@ class ScoreRequest:
         if self.features is None and not (self.feature_weights or self.resize):
             return None
         return ExtractorChoice(self.features or "inception-v3", self.feature_weights, self.resize)
+
+
+def _require_place(name: str) -> None:
+    """Refuses what is nowhere; what a place holds is looked at later."""
+    path = Path(name)
+    if path.is_dir() or is_there(path):
+        return
+    if is_array_file(path):
+        raise ValueError(f"there is no file {name!r}")
+    if looks_like_cell(name):
+        find_cell(name)
+    elif not HUB_ID.fullmatch(name):
+        open_source(name)

@@ -38,6 +38,9 @@ HEAVY = ("torch", "prefect", "diffusers", "transformers", "mlflow", "sklearn", "
         ("score a b --features clip", "did you mean clip-vit-b-32?"),
         ("train --background blu", "did you mean blue?"),
         ("train-base --judge-steps 0", "judge_steps is 0"),
+        ("score digits /no/such", "there is no data set '/no/such'"),
+        ("score nothere.npz digits", "there is no file 'nothere.npz'"),
+        ("score digits 3fa94c0d1b", "'3fa94c0d1b' is no cell"),
     ],
 )
 def test_a_wrong_word_is_refused_without_heavy_imports(
