@@ -18,7 +18,7 @@ from typing import Any
 from tasks.storage import stages
 
 FIRST_SECONDS = 0.7  # a command that has said nothing by then says its name
-SILENT_SECONDS = 6.0  # well within ten, also on a busy machine
+SILENT_SECONDS = 5.0  # well within ten, also on a busy machine
 TICK_SECONDS = 0.5
 
 _said = threading.Event()
