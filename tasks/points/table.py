@@ -4,47 +4,56 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from prefect import task
 
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.schedule import timesteps
 from ddim_core.diffusion.specs import SamplerSpec
 from ddim_core.points.specs import PointTrainSpec
+from tasks.storage.columns import (
+    MOMENT,
+    NUMBER,
+    NUMBERS,
+    TEXT,
+    TIMESTEPS,
+    WHOLE,
+    WHOLES,
+    Column,
+    schema_of,
+)
 from tasks.storage.naming import run_name
 from tasks.storage.row_files import Found, RowFiles
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = pa.schema(
-    [
-        ("cell_digest", pa.string()),
-        ("model_digest", pa.string()),
-        ("code_digest", pa.string()),
-        ("dataset", pa.string()),
-        ("training_seed", pa.int64()),
-        ("training_steps", pa.int64()),
-        ("training_seconds", pa.float64()),
-        ("steps", pa.int64()),
-        ("eta", pa.float64()),
-        ("variance", pa.string()),
-        ("spacing", pa.string()),
-        ("timesteps", pa.list_(pa.int32())),
-        ("n_points", pa.int64()),
-        ("sampling_seeds", pa.list_(pa.int64())),
-        ("chamfer", pa.float64()),
-        ("chamfer_low", pa.float64()),
-        ("chamfer_high", pa.float64()),
-        ("chamfer_each", pa.list_(pa.float64())),
-        ("floor", pa.float64()),
-        ("floor_low", pa.float64()),
-        ("floor_high", pa.float64()),
-        ("nfe", pa.int64()),
-        ("sample_seconds", pa.float64()),
-        ("created_at", pa.timestamp("us", tz="UTC")),
-    ]
+COLUMNS = (
+    Column("cell_digest", TEXT),
+    Column("model_digest", TEXT),
+    Column("code_digest", TEXT),
+    Column("dataset", TEXT, "shared"),
+    Column("training_seed", WHOLE, "parameter"),
+    Column("training_steps", WHOLE, "shared"),
+    Column("training_seconds", NUMBER, "metric"),
+    Column("steps", WHOLE, "parameter"),
+    Column("eta", NUMBER, "parameter"),
+    Column("variance", TEXT, "parameter"),
+    Column("spacing", TEXT, "shared"),
+    Column("timesteps", TIMESTEPS),
+    Column("n_points", WHOLE, "shared"),
+    Column("sampling_seeds", WHOLES),
+    Column("chamfer", NUMBER, "metric"),
+    Column("chamfer_low", NUMBER, "metric"),
+    Column("chamfer_high", NUMBER, "metric"),
+    Column("chamfer_each", NUMBERS),
+    Column("floor", NUMBER, "metric"),
+    Column("floor_low", NUMBER),
+    Column("floor_high", NUMBER),
+    Column("nfe", WHOLE, "metric"),
+    Column("sample_seconds", NUMBER, "metric"),
+    Column("created_at", MOMENT),
 )
+SCHEMA = schema_of(COLUMNS)
 
 POINTS = RowFiles(
     "points",

@@ -25,29 +25,21 @@ from ddim_core.common.redaction import redacted
 from ddim_core.decisions.row import cell_name
 from ddim_core.safe_files.contained import require_plain_name
 from tasks.machine.secrets import without_secrets
-from tasks.storage import places, store
+from tasks.points import table as points
+from tasks.storage import cell_rows, places, store
+from tasks.storage.columns import names_of
 from tasks.storage.naming import run_name
 from tasks.tracking import database, outbox
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
 
 GRIDS, POINTS, PAPER = "fid-grid", "swiss-roll", "paper"
-METRICS = (
-    "fid", "fid_low", "fid_high", "fid_inf", "fid_inf_low", "fid_inf_high", "kid", "kid_std",
-    "precision", "recall", "class_accuracy", "nfe", "sample_seconds", "images_per_second",
-)  # fmt: skip
-PARAMETERS = (
-    "steps", "eta", "variance", "spacing", "prediction_type", "noise_schedule", "overrides", "clip",
-    "guidance_scale", "prompts_digest", "seed",
-    "n_images", "n_reference", "shard_size", "resolution", "checkpoint", "training_step",
-    "weights", "dataset", "split", "extractor", "resize", "dtype",
-)  # fmt: skip
-SHARED = ("checkpoint", "training_step", "dataset", "split", "extractor", "resize", "resolution",
-          "spacing", "seed", "n_images", "n_reference", "shard_size")  # fmt: skip
-POINT_METRICS = ("chamfer", "chamfer_low", "chamfer_high", "floor", "nfe", "sample_seconds",
-                 "training_seconds")  # fmt: skip
-POINT_SHARED = ("dataset", "spacing", "n_points", "training_steps")
-POINT_PARAMETERS = (*POINT_SHARED, "steps", "eta", "variance", "training_seed")
+METRICS = names_of(cell_rows.COLUMNS, "metric")
+SHARED = names_of(cell_rows.COLUMNS, "shared")
+PARAMETERS = names_of(cell_rows.COLUMNS, "shared", "parameter")
+POINT_METRICS = names_of(points.COLUMNS, "metric")
+POINT_SHARED = names_of(points.COLUMNS, "shared")
+POINT_PARAMETERS = names_of(points.COLUMNS, "shared", "parameter")
 
 
 class Entry(TypedDict):
@@ -70,7 +62,9 @@ def track_grid(
     A grid of which cells failed is logged under the same identity, as failed, until it is whole.
     """
     best = min(rows, key=lambda row: row["fid"])
-    parent = _entry(grid, _grid_name(rows[0], grid), rows[0], SHARED, _metrics(best, "best_"))
+    first = rows[0]
+    title = _grid_name(first["checkpoint"], grid)
+    parent = _entry(grid, title, _cell_tags(first), first, SHARED, _metrics(best, METRICS, "best_"))
     return _track(GRIDS, parent, [cell_entry(row, grid) for row in rows], report, complete)
 
 
@@ -78,20 +72,13 @@ def track_grid(
 @without_secrets
 def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
     """Logs a run of the points flow like a grid, in its own experiment; returns its run's id."""
-    rows = [
-        row | {"checkpoint": row["dataset"], "checkpoint_digest": row["model_digest"],
-               "reference_digest": row["dataset"]}
-        for row in rows
-    ]  # fmt: skip
     best = min(rows, key=lambda row: row["chamfer"])
-    title = _grid_name(rows[0], name)
-    parent = _entry(name, title, rows[0], POINT_SHARED, _metrics(best, "best_", POINT_METRICS))
-    cells = [
-        _entry(row["cell_digest"], f"{_cell_name(row, name)} seed {row['training_seed']}", row,
-               POINT_PARAMETERS, _metrics(row, "", POINT_METRICS))
-        for row in rows
-    ]  # fmt: skip
-    return _track(POINTS, parent, cells, report)
+    first = rows[0]
+    parent = _entry(
+        name, _grid_name(first["dataset"], name), _point_tags(first), first, POINT_SHARED,
+        _metrics(best, POINT_METRICS, "best_"),
+    )  # fmt: skip
+    return _track(POINTS, parent, [_point_entry(row, name) for row in rows], report)
 
 
 @task(name="track-paper", task_run_name=run_name("track-paper"), retries=2, retry_delay_seconds=2)
@@ -117,8 +104,8 @@ def track_paper(
     n_reconstructed = reconstructions[0]["n"] if reconstructions else 0
     first = rows[0] | {"n_reconstructed": n_reconstructed}
     parent = _entry(
-        name, f"paper {first['checkpoint']} {name[:8]}", first, (*SHARED, "n_reconstructed"),
-        metrics | _metrics(best, "best_"),
+        name, f"paper {first['checkpoint']} {name[:8]}", _cell_tags(first), first,
+        (*SHARED, "n_reconstructed"), metrics | _metrics(best, METRICS, "best_"),
     )  # fmt: skip
     return _track(PAPER, parent, [], report, complete)
 
@@ -141,9 +128,17 @@ def resend() -> tuple[list[str], dict[str, str]]:
 
 def cell_entry(row: dict[str, Any], grid: str) -> Entry:
     """What the run of a grid's cell says; its name ends in the grid's own."""
-    entry = _entry(row["cell_digest"], _cell_name(row, grid), row, PARAMETERS, _metrics(row))
-    entry["tags"] |= {"ddim.cell": cell_name(row), "ddim.checkpoint_name": row["checkpoint"]}
-    return entry
+    named = {"ddim.cell": cell_name(row), "ddim.checkpoint_name": row["checkpoint"]}
+    return _entry(
+        row["cell_digest"], f"{cell_name(row)} of {row['checkpoint']} {grid[:8]}",
+        _cell_tags(row) | named, row, PARAMETERS, _metrics(row, METRICS),
+    )  # fmt: skip
+
+
+def _point_entry(row: dict[str, Any], run: str) -> Entry:
+    title = f"{cell_name(row)} of {row['dataset']} {run[:8]} seed {row['training_seed']}"
+    metrics = _metrics(row, POINT_METRICS)
+    return _entry(row["cell_digest"], title, _point_tags(row), row, POINT_PARAMETERS, metrics)
 
 
 def _track(
@@ -221,36 +216,37 @@ def known_runs(client: MlflowClient, experiment: str, grid: str) -> dict[str, Ru
 def _entry(
     identity: str,
     name: str,
+    tags: dict[str, str],
     row: dict[str, Any],
     parameters: tuple[str, ...],
     metrics: dict[str, float],
 ) -> Entry:
-    tags = {
-        "ddim.identity": identity,
-        "ddim.checkpoint": row["checkpoint_digest"],
-        "ddim.reference": row["reference_digest"],
-        "ddim.code": row["code_digest"],
-    }
     return Entry(
         identity=identity,
         name=name,
-        tags=tags,
+        tags={"ddim.identity": identity, **tags},
         parameters={key: row[key] for key in parameters},
         metrics=metrics,
     )
 
 
-def _grid_name(row: dict[str, Any], grid: str) -> str:
-    return f"grid {row['checkpoint']} {grid[:8]}"
+def _cell_tags(row: dict[str, Any]) -> dict[str, str]:
+    return _tags(row["checkpoint_digest"], row["reference_digest"], row["code_digest"])
 
 
-def _cell_name(row: dict[str, Any], grid: str) -> str:
-    return f"{cell_name(row)} of {row['checkpoint']} {grid[:8]}"
+def _point_tags(row: dict[str, Any]) -> dict[str, str]:
+    return _tags(row["model_digest"], row["dataset"], row["code_digest"])
 
 
-def _metrics(
-    row: dict[str, Any], prefix: str = "", names: tuple[str, ...] = METRICS
-) -> dict[str, float]:
+def _tags(model: str, reference: str, code: str) -> dict[str, str]:
+    return {"ddim.checkpoint": model, "ddim.reference": reference, "ddim.code": code}
+
+
+def _grid_name(of: str, grid: str) -> str:
+    return f"grid {of} {grid[:8]}"
+
+
+def _metrics(row: dict[str, Any], names: tuple[str, ...], prefix: str = "") -> dict[str, float]:
     return {f"{prefix}{k}": float(row[k]) for k in names if row[k] is not None}
 
 

@@ -13,14 +13,15 @@ from prefect import task
 from ddim_core.common.digest import digest
 from ddim_core.lora.scoring.measures import MEANINGS
 from ddim_core.safe_files.contained import require_plain_name
+from tasks.lora.scoring.table import COLUMNS
 from tasks.storage import store
+from tasks.storage.columns import names_of
 from tasks.storage.naming import run_name
 from tasks.tracking import database
 from tasks.tracking.client import find_experiment, one_at_a_time
 
 EXPERIMENT = "lora-scorecard"
-PARAMETERS = ("kind", "base", "data", "rank", "alpha", "training_steps", "steps", "guidance_scale",
-              "resolution", "seed", "extractor")  # fmt: skip
+PARAMETERS = names_of(COLUMNS, "parameter")
 
 
 @task(

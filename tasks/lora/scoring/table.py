@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from prefect import task
 
 from ddim_core.common.digest import code_digest, digest
@@ -14,6 +13,7 @@ from ddim_core.diffusion.specs import Execution
 from ddim_core.lora.scoring.measures import MEANINGS
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.lora.specs import LoraSpec
+from tasks.storage.columns import MOMENT, NUMBER, TEXT, WHOLE, Column, schema_of
 from tasks.storage.naming import run_name
 from tasks.storage.row_files import RowFiles
 
@@ -24,39 +24,38 @@ if TYPE_CHECKING:
 CODE = ("tasks.lora.scoring.pictures", "tasks.lora.scoring.measure")
 IDENTITY = ("lora_digest", "base_digest", "data_digest", "extractor_digest", "kind")
 PARTS = ("", "_low", "_high", "_change", "_change_low", "_change_high", "_p_value")
-SCHEMA = pa.schema(
-    [
-        ("row_digest", pa.string()),
-        ("lora_digest", pa.string()),
-        ("base_digest", pa.string()),
-        ("data_digest", pa.string()),
-        ("extractor_digest", pa.string()),
-        ("code_digest", pa.string()),
-        ("kind", pa.string()),
-        ("base", pa.string()),
-        ("data", pa.string()),
-        ("prompts", pa.string()),
-        ("scale", pa.float64()),
-        ("rank", pa.int64()),
-        ("alpha", pa.float64()),
-        ("training_steps", pa.int64()),
-        ("n_images", pa.int64()),
-        ("n_prompts", pa.int64()),
-        ("steps", pa.int64()),
-        ("guidance_scale", pa.float64()),
-        ("resolution", pa.int64()),
-        ("seed", pa.int64()),
-        ("extractor", pa.string()),
-        *((name + part, pa.float64()) for name in MEANINGS for part in PARTS),
-        ("seconds", pa.float64()),
-        ("images_per_second", pa.float64()),
-        ("peak_memory_bytes", pa.int64()),
-        ("training_seconds", pa.float64()),
-        ("training_peak_memory_bytes", pa.int64()),
-        ("device", pa.string()),
-        ("created_at", pa.timestamp("us", tz="UTC")),
-    ]
+COLUMNS = (
+    Column("row_digest", TEXT),
+    Column("lora_digest", TEXT),
+    Column("base_digest", TEXT),
+    Column("data_digest", TEXT),
+    Column("extractor_digest", TEXT),
+    Column("code_digest", TEXT),
+    Column("kind", TEXT, "parameter"),
+    Column("base", TEXT, "parameter"),
+    Column("data", TEXT, "parameter"),
+    Column("prompts", TEXT),
+    Column("scale", NUMBER),
+    Column("rank", WHOLE, "parameter"),
+    Column("alpha", NUMBER, "parameter"),
+    Column("training_steps", WHOLE, "parameter"),
+    Column("n_images", WHOLE),
+    Column("n_prompts", WHOLE),
+    Column("steps", WHOLE, "parameter"),
+    Column("guidance_scale", NUMBER, "parameter"),
+    Column("resolution", WHOLE, "parameter"),
+    Column("seed", WHOLE, "parameter"),
+    Column("extractor", TEXT, "parameter"),
+    *(Column(name + part, NUMBER) for name in MEANINGS for part in PARTS),
+    Column("seconds", NUMBER),
+    Column("images_per_second", NUMBER),
+    Column("peak_memory_bytes", WHOLE),
+    Column("training_seconds", NUMBER),
+    Column("training_peak_memory_bytes", WHOLE),
+    Column("device", TEXT),
+    Column("created_at", MOMENT),
 )
+SCHEMA = schema_of(COLUMNS)
 
 LORAS = RowFiles(
     "lora",
