@@ -14,8 +14,9 @@ from diffusers import UNet2DModel
 from torch import Tensor
 
 from ddim_core.checkpoints.checkpoint import RECORD_NAME, save_pipeline
-from ddim_core.checkpoints.formats.course import course_noise, course_unet, is_course
-from ddim_core.checkpoints.formats.official import is_official, official_noise, official_unet
+from ddim_core.checkpoints.formats.course import COURSE
+from ddim_core.checkpoints.formats.format import Network
+from ddim_core.checkpoints.formats.official import OFFICIAL
 from ddim_core.checkpoints.formats.wide_time import CLASS_NAME, wide_time_unet
 from ddim_core.checkpoints.state_names import (
     EMA,
@@ -38,6 +39,7 @@ from ddim_core.safe_files.safe_load import first_line, read_weights, require_ten
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.shards import is_index, read_shards
 
+FORMATS = (OFFICIAL, COURSE)  # the first that fits; what fits none has to be diffusers' own
 EMA_KEYS = ("unet_ema", "ema", "ema_state_dict", "model_ema", "ema_model", "state_dict_ema")
 RAW_KEYS = ("state_dict", "model", "model_state_dict", "unet", "network", "net")
 INNER_KEYS = ("shadow", "state_dict", "module")
@@ -82,23 +84,17 @@ def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
     settings = read_settings(files["settings"]) if "settings" in files else None
     found = chosen_weights(_content(files), path.name, weights, settings)
     state = found.state
-    if is_official(state):
-        official = settings if settings and {"data", "diffusion"} <= set(settings) else None
-        config, state, assumed = official_unet(state, official)
-        noise, more = official_noise(official)
-    elif is_course(state):
-        told = found.hparams if found.hparams is not None else settings
-        config, network, assumed = course_unet(state, told)
-        noise, more = course_noise(state, told)
-        state = network
+    known = next((form for form in FORMATS if form.fits(state)), None)
+    if known is not None:
+        network = known.read(state, settings, found.hparams)
     else:
-        config, assumed = _diffusers_config(state, settings, path.name), []
-        noise, more = NoiseSpec(), [] if "scheduler" in files else [NO_SCHEDULE]
-    require_sane({"num_train_timesteps": noise.n_train}, path.name)
+        config = _diffusers_config(state, settings, path.name)
+        network = Network(config, state, NoiseSpec(), [], [NO_SCHEDULE])
+    require_sane({"num_train_timesteps": network.noise.n_train}, path.name)
     step = found.training_step if found.training_step is not None else step_in_name(path)
-    _write(out, config, state, noise, path.name)
-    assumed += [] if "scheduler" in files else more
-    record = _record(config, step, found.weights, assumed)
+    _write(out, network.config, network.state, network.noise, path.name)
+    assumed = network.assumed + ([] if "scheduler" in files else network.assumed_noise)
+    record = _record(network.config, step, found.weights, assumed)
     (out / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
     if "scheduler" in files:
         require_schedule(read_settings(files["scheduler"]))
@@ -233,7 +229,7 @@ def _diffusers_config(
     if "conv_in.weight" not in state:
         raise ValueError(
             f"the weights in {name} have names of no known network, such as {next(iter(state))!r}; "
-            "known are diffusers', the official DDIM code's and the course's"
+            f"known are those of diffusers, {', '.join(form.whose for form in FORMATS)}"
         )
     if settings is None:
         raise ValueError(f"{name} has diffusers' names; its config.json must lie beside it")

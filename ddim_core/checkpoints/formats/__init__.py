@@ -1,4 +1,5 @@
 """Other codes' networks as diffusers': a file each, with what tells it and what is assumed.
 
-A new format of checkpoint starts here, and gets its line in `ddim_core.checkpoints.single_file`.
+A new format is a `Format` in a file of its own here, and its name in `FORMATS` of
+`ddim_core.checkpoints.single_file`.
 """

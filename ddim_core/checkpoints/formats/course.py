@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddim_core.checkpoints.formats.format import Format, Network
 from ddim_core.checkpoints.formats.wide_time import CLASS_NAME
 from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.safe_files.safe_load import plain_values
@@ -162,3 +163,13 @@ def _name(name: str, places: Mapping[str, str]) -> str:
     at = f"mid_block.#.{0 if attends else index}" if direction == "middle" else places[block]
     at = at.replace("#", "attentions" if attends else "resnets")
     return f"{at}.{(ATTENTION if attends else RESNET).get(part, part)}.{kind}"
+
+
+def _read(state: Mapping[str, Tensor], settings: Any, hparams: Any) -> Network:
+    told = hparams if hparams is not None else settings
+    config, translated, assumed = course_unet(state, told)
+    noise, assumed_noise = course_noise(state, told)
+    return Network(config, translated, noise, assumed, assumed_noise)
+
+
+COURSE = Format("the course", is_course, _read)

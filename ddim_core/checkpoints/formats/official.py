@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ddim_core.checkpoints.formats.format import Format, Network
 from ddim_core.diffusion.specs import NoiseSpec, ScheduleKind
 
 MARK = "temb.dense.0.weight"
@@ -185,3 +186,13 @@ def _as_linear(name: str, weight: Tensor) -> Tensor:
     """Attention's 1x1 convolutions are linear layers in diffusers."""
     in_attention = re.search(r"\.attn(_1)?\.", name) and weight.ndim == 4
     return weight[:, :, 0, 0].contiguous() if in_attention else weight
+
+
+def _read(state: Mapping[str, Tensor], settings: Any, _hparams: Any) -> Network:
+    official = settings if settings and {"data", "diffusion"} <= set(settings) else None
+    config, translated, assumed = official_unet(state, official)
+    noise, assumed_noise = official_noise(official)
+    return Network(config, translated, noise, assumed, assumed_noise)
+
+
+OFFICIAL = Format("the official DDIM code", is_official, _read)

@@ -151,6 +151,11 @@ class TableSource:
         return None
 
 
+def is_table(path: Path) -> bool:
+    """Tells by its name whether a file is a table."""
+    return path.suffix.lower() in TABLES
+
+
 def file_source(path: Path) -> TableSource:
     """Opens a Parquet or Arrow file; its splits are `all` and its own stem, less what the hub
     appends (`train-00000-of-00001` is `train`).
