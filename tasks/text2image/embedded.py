@@ -106,4 +106,4 @@ def _captioned(scenes: list[Scene], captions: list[str], resolution: int) -> dic
         style = scenes[0].style
         (folder / "LICENCE.txt").write_text(LICENCES[style] + "\n", encoding="utf-8")
         ref = store.put_folder(folder)
-    return {**ref, "n_images": len(scenes), "licence": LICENCES[style]}
+    return {**ref, "n_images": len(scenes), "notes": [], "licence": LICENCES[style]}

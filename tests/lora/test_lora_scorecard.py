@@ -25,23 +25,25 @@ from ddim_core.lora.scoring.likeness import ClipModel, DinoModel
 from ddim_core.lora.scoring.measures import MEANINGS
 from ddim_core.lora.scoring.scorecard import Measure
 from ddim_core.lora.scoring.specs import PromptSet
-from ddim_core.lora.specs import LoraSpec
+from ddim_core.lora.specs import LatentSpec, LoraSpec, PictureSpec
 from ddim_core.reports.lora_sentences import read_scorecard
 from ddim_core.text2image.scenes import SUBJECTS, subject_scenes
 from ddim_core.text2image.small_base import caption_tokenizer, new_pipeline, save_base
 from ddim_core.text2image.specs import BaseSpec
 from flows.lora.prompt_sets import style_sets, unnamed_subjects
+from tasks.lora.card import write_card
 from tasks.lora.scoring.measure import _asked, _plain, score_pictures, thumbnails
 from tasks.lora.scoring.pictures import draw_prompts
 from tasks.lora.scoring.table import lora_rows, read_lora_table, write_lora_rows
 from tasks.lora.scoring.vision_models import model_digest, model_folder
 from tasks.reports.lora import render_lora_report
 from tasks.storage import places, store
-from tasks.text2image.embedded import INSTANCE_WORDS, instance_prompt, subject_folder
+from tasks.text2image.embedded import INSTANCE_WORDS, instance_prompt, style_folder, subject_folder
 
 PROMPTS = tuple(instance_prompt(scene.background) for scene in subject_scenes())
 ASKED = PromptSet("instance", PROMPTS, per_prompt=2, steps=2, guidance=2.0)
 SCALES = [0.0, 0.5, 1.0]
+GATE = {"largest_weight_difference": 0.0, "largest_pixel_difference": 0}
 
 
 @pytest.fixture
@@ -68,6 +70,25 @@ def drawn(small: tuple[str, store.ArtifactRef], scale: float) -> dict[str, Any]:
     base, lora = small
     given = lora if scale else None
     return draw_prompts.fn(ASKED, {"unet": "x"}, given, scale, base, Execution(batch_size=16))
+
+
+@pytest.mark.parametrize("drawn_by", [style_folder, subject_folder])
+def test_the_card_of_a_lora_of_the_embedded_images_says_what_it_was_trained_on(
+    small: tuple[str, store.ArtifactRef], drawn_by: Any
+) -> None:
+    data = drawn_by.fn(16)
+    record: dict[str, Any] = {
+        "title": "mine", "name": "mine-1", "lora": small[1], "kohya": small[1],
+        "gate": {"diffusers": GATE, "kohya": GATE}, "validation": [], "validation_prompts": [],
+        "training": {
+            "losses": store.put_arrays({"loss": np.ones(4)}, "losses"), "steps": 4,
+            "seconds": 1.0, "peak_memory_bytes": 1,
+        },
+        "data": data, "class_data": None, "base": small[0], "base_name": "tiny",
+        "base_digests": {"unet": "x"},
+    }  # fmt: skip
+    folder = write_card.fn(record, LoraSpec(), LatentSpec(), PictureSpec(), "")
+    assert f"{data['n_images']} captioned images" in Path(folder, "README.md").read_text()
 
 
 def test_a_scorecard_goes_from_prompts_to_rows_and_a_page(
