@@ -24,7 +24,14 @@ import torch
 
 from ddim_core.checkpoints.convert import adopt, source_files
 from ddim_core.checkpoints.identity import weights_digest
-from ddim_core.common.plain_files import parse_json, read_bytes, require_plain_tree, walk
+from ddim_core.common.plain_files import (
+    PlainFileError,
+    open_regular,
+    parse_json,
+    read_bytes,
+    require_plain_tree,
+    walk,
+)
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.load import open_source
 from ddim_core.images.sources.captions import listed_captions
@@ -377,3 +384,11 @@ def test_a_tokenizer_brings_no_patterns_of_its_own(tmp_path: Path) -> None:
     split["pattern"]["Regex"] = r"\s+"
     (folder / "tokenizer.json").write_text(json.dumps(content))
     require_plain_tokenizer(folder)
+
+
+def test_a_file_that_is_nearly_all_holes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "holes.npy"
+    path.write_bytes(b"x")
+    os.truncate(path, 2**33)
+    with pytest.raises(PlainFileError, match="holes"):
+        open_regular(path)
