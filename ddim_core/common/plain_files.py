@@ -18,6 +18,7 @@ MOST_DEPTH = 64  # folders below one
 MOST_FILES = 2_000_000  # below a folder; ImageNet has 1.3 million
 MOST_AGAIN = 1_000  # folders that links lead to once more: a few links doubled make 2^n of them
 MOST_BYTES = 2**36  # of one file
+LARGE, MOST_HOLES = 2**28, 100  # bytes; and times what is there of a larger file
 MOST_TEXT = 2**28  # bytes of a text that is read line by line
 MOST_LINE = 2**20  # bytes of one of its lines
 MOST_JSON = 2**24  # bytes; a schedule of a million given betas is no longer
@@ -78,6 +79,7 @@ def open_regular(path: Path, most: int = MOST_BYTES) -> BufferedReader:
     opened = os.fdopen(file, "rb")
     try:
         _require_regular(os.fstat(file), shown, most)
+        _require_there(file, shown)
     except PlainFileError:
         opened.close()
         raise
@@ -238,6 +240,27 @@ def _require_regular(status: os.stat_result, shown: str, most: int) -> None:
         raise PlainFileError(f"{shown} is {_kind(status.st_mode)}; it must be a regular file")
     if status.st_size > most:
         raise PlainFileError(f"{shown} is {status.st_size} bytes long; at most {most} are read")
+
+
+def _require_there(file: int, shown: str) -> None:
+    """Refuses a large file that is nearly all holes: a kilobyte on disk, hours to read."""
+    status = os.fstat(file)
+    size = status.st_size
+    if size <= LARGE or 512 * status.st_blocks * MOST_HOLES > size:
+        return
+    place = held = 0
+    while place < size and held * MOST_HOLES <= size:
+        try:
+            start = os.lseek(file, place, os.SEEK_DATA)
+        except OSError:  # nothing but a hole behind it
+            break
+        place = os.lseek(file, start, os.SEEK_HOLE)
+        held += place - start
+    os.lseek(file, 0, os.SEEK_SET)
+    if held * MOST_HOLES <= size:
+        raise PlainFileError(
+            f"{shown} claims {size} bytes of which {held} are there; the rest are holes"
+        )
 
 
 def _kind(mode: int) -> str:

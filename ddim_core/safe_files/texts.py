@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 
 BOM = "\ufeff"
+MOST_LINES, MOST_LINE = 2_000_000, 2**20
 WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
@@ -30,8 +31,14 @@ def lines_of(text: str, name: str) -> list[str]:
     order mark before a line, which joined files have, is no part of it.
 
     Raises:
-        ValueError: If its lines end in `\r` alone: they would be one.
+        ValueError: If its lines end in `\r` alone: they would be one; or if they are too many, or
+            one too long.
     """
     if "\n" not in text and "\r" in text.rstrip("\r"):
         raise ValueError(f"{name} ends its lines in a carriage return alone; save it with \\n")
-    return [line.removesuffix("\r").lstrip(BOM) for line in text.split("\n")]
+    if (n_lines := text.count("\n")) > MOST_LINES:
+        raise ValueError(f"{name} has {n_lines} lines; at most {MOST_LINES} are read")
+    lines = text.split("\n")
+    if (longest := max(map(len, lines))) > MOST_LINE:
+        raise ValueError(f"{name} has a line of {longest} characters; at most {MOST_LINE} are read")
+    return [line.removesuffix("\r").lstrip(BOM) for line in lines]

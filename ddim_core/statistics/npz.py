@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from ddim_core.features.extractor import FeatureRecord
 from ddim_core.images.sources.arrays import array_headers, image_keys, read_arrays
 from ddim_core.statistics.moments import FeatureMoments, Floats, check_features
 
+LEAST_LIMIT, MOST_UNPACKED = 2**27, 100  # bytes as float64, and times the length of the file
+MOST_FEATURES = 2**14  # a covariance of which has 2 GB
 FEATURE_KEYS = ("features", "feats", "reps", "arr_0", "")  # the last is that of an .npy
 
 
@@ -97,6 +100,7 @@ def read_npz(path: Path) -> Statistics | NDArray[Any]:
     """
     headers = array_headers(path)
     wanted = [k for k in headers if k in {"mu", "sigma", "count", "record", *FEATURE_KEYS}]
+    _require_small(path, {key: headers[key].shape for key in wanted})
     arrays = read_arrays(path, wanted)
     if {"mu", "sigma"} <= set(arrays):
         return _statistics(path.name, arrays)
@@ -111,11 +115,27 @@ def read_npz(path: Path) -> Statistics | NDArray[Any]:
     )
 
 
+def _require_small(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """A file of a kilobyte may hold millions of zeros; they are worked on in float64."""
+    size, length = sum(8 * math.prod(shape) for shape in shapes.values()), path.stat().st_size
+    if size > max(LEAST_LIMIT, MOST_UNPACKED * length):
+        told = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items())
+        raise ValueError(
+            f"{path.name} holds {told}, {size} bytes of numbers from {length}; that is too many"
+        )
+    widest = max((shape[-1] for shape in shapes.values() if len(shape) == 2), default=0)
+    if widest > MOST_FEATURES:
+        raise ValueError(f"{path.name} has {widest} features; at most {MOST_FEATURES} are scored")
+
+
 def _keys(names: Iterable[str]) -> list[str]:
     return [name for name in FEATURE_KEYS if name in names]
 
 
 def _statistics(name: str, arrays: dict[str, NDArray[Any]]) -> Statistics:
+    kinds = {key: arrays[key].dtype for key in ("mu", "sigma")}
+    if any(kind.kind not in "fiu" for kind in kinds.values()) or not arrays["mu"].size:
+        raise ValueError(f"{name} has mu and sigma of {kinds['mu']} and {kinds['sigma']}, or none")
     mu = np.atleast_1d(np.asarray(arrays["mu"], dtype=np.float64))
     sigma = np.atleast_2d(np.asarray(arrays["sigma"], dtype=np.float64))
     if mu.ndim != 1 or sigma.shape != (mu.size, mu.size):
@@ -127,8 +147,12 @@ def _statistics(name: str, arrays: dict[str, NDArray[Any]]) -> Statistics:
     # FID is defined by the symmetric part; saved covariances differ from it by rounding.
     if np.abs(sigma - sigma.T).max() > 1e-6 * max(np.abs(sigma).max(), 1e-300):
         raise ValueError(f"{name} has a sigma that is not symmetric; a covariance is")
-    count = int(arrays["count"]) if "count" in arrays else None
-    record = None
-    if "record" in arrays:
-        record = FeatureRecord.from_bytes(str(arrays["record"]).encode())
+    count = record = None
+    try:
+        if "count" in arrays:
+            count = int(arrays["count"])
+        if "record" in arrays:
+            record = FeatureRecord.from_bytes(str(arrays["record"]).encode())
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{name} has a count or record that is none of ours: {error}") from error
     return Statistics(mu, (sigma + sigma.T) / 2.0, count, record)

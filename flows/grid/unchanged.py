@@ -143,7 +143,15 @@ def _content(place: str) -> str:
         beside = [path.parent, path.parent / "scheduler", path.parent.parent / "scheduler"]
     for folder in beside:
         files += [f for f in sorted(folder.glob("*")) if f.is_file() and f.stat().st_size < LARGE]
-    return digest([[str(file), file_digest(file)] for file in files])
+    return digest([[str(file), _digest_of(file)] for file in files])
+
+
+def _digest_of(file: Path) -> str:
+    """A file's content; of one that cannot be read, as strangers' in /tmp, that it cannot."""
+    try:
+        return file_digest(file)
+    except OSError as error:
+        return f"unreadable: {error.errno}"
 
 
 def _files_below(folder: Path) -> list[Path]:

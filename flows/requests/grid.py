@@ -109,8 +109,7 @@ class SamplerChoice:
     n_images: Annotated[
         int,
         Field(
-            ge=LEAST_IMAGES,
-            description="Images per cell. Asking for more later draws only the new ones.",
+            ge=LEAST_IMAGES, le=10**8, description="Images a cell. More later: only new are drawn."
         ),
     ] = 2048
     seed: Seed = 0

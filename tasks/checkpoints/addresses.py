@@ -7,10 +7,13 @@ import re
 from pathlib import Path
 
 from ddim_core.common.redaction import has_credentials, has_password, redacted
+from ddim_core.diffusion.specs import nearest
 from tasks.storage import places
 
 MLFLOW = re.compile(r"(runs|models|mlflow-artifacts):/")
 HUB = "hub:"
+SOURCES = ("models", "experiment", "hub")
+SCHEME = re.compile(r"([A-Za-z][A-Za-z-]+):")
 HUB_ID = re.compile(r"(hub:)?\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 OF_CHECKPOINTS = (".json", ".safetensors", ".ckpt", ".pth", ".pt", ".bin")
 KNOWN = (
@@ -96,4 +99,10 @@ def require_source(source: str) -> None:
     if "://" in source:
         raise ValueError(
             f"{redacted(source)!r} is no source; give a path, models:/, experiment: or hub:"
+        )
+    kind = SCHEME.match(source)
+    if kind and kind[1] not in SOURCES and not is_local(source):
+        raise ValueError(
+            f"{source!r} is no source{nearest(kind[1], SOURCES)}; give a path, models:/, "
+            "experiment: or hub: (a path with such a name: ./ before it)"
         )

@@ -61,6 +61,7 @@ POINTS = RowFiles(
     SCHEMA,
     ("dataset", "n_points", "training_seed", "eta", "steps", "created_at"),
     "the next run of its `ddim swiss-roll` writes it again",
+    ("chamfer",),
 )
 
 # The modules whose code makes a number what it is, from noise to score.

@@ -105,6 +105,7 @@ CELLS = RowFiles(
     SCHEMA,
     ("checkpoint", "dataset", "n_images", "variance", "eta", "steps", "created_at"),
     "the next run of its grid writes it again",
+    ("fid", "fid_inf"),
 )
 
 

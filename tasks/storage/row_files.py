@@ -34,6 +34,7 @@ MARK = b"\xffddim row sha256\xff"  # 0xff is no byte of UTF-8: no text in a row 
 SEAL_LENGTH = 2 * len(MARK) + 64
 ENDING = ".parquet"
 HIDDEN = (".", "_")  # what readers of a folder pass over
+MOST_TEXT = 2**16  # characters of a value
 MOST_BYTES = 2**24  # of a file, and of its columns unpacked
 # What comes of bytes that are no row: without a seal also names that are no UTF-8, and times out
 # of range.
@@ -87,6 +88,7 @@ class RowFiles:
         schema: Its columns; rows of older versions have fewer.
         order: The columns that sort it.
         remedy: What to do about a damaged file.
+        spans: Columns with an interval around them, NAME_low and NAME_high.
     """
 
     name: str
@@ -94,6 +96,7 @@ class RowFiles:
     schema: pa.Schema
     order: tuple[str, ...]
     remedy: str
+    spans: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -178,9 +181,26 @@ class RowFiles:
             table = pq.read_table(pa.BufferReader(content), schema=self.schema)
         if not sealed:
             table.validate(full=True)
-            table.to_pylist()  # finds what no Python value can hold
+            (row,) = table.to_pylist()  # finds what no Python value can hold
+            _require_name(row[self.identity], name)
+            self._require_sane(row)
         _require_name(table.column(self.identity)[0].as_py(), name)
         return table, sealed
+
+    def _require_sane(self, row: Mapping[str, Any]) -> None:
+        """Refuses what no version wrote; only of a row that has no seal to vouch for it."""
+        for name in (self.identity, *self.order, *self.spans[:1]):
+            if row.get(name) is None or row[name] != row[name]:
+                raise ValueError(f"it has no {name}")
+        for name in self.spans:
+            value, low, high = (row.get(name + end) for end in ("", "_low", "_high"))
+            if value is None or low is None or high is None:
+                continue
+            if not low <= value <= high:
+                raise ValueError(f"its {name} of {value:g} is not within [{low:g}, {high:g}]")
+        for name, value in row.items():
+            if isinstance(value, str) and (len(value) > MOST_TEXT or not value.isprintable()):
+                raise ValueError(f"its {name} is no line of text")
 
 
 def write_sealed(url: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -302,6 +303,7 @@ def get_folder(ref: ArtifactRef) -> Path:
     """Unpacks a stored folder below DDIM_DATA/checkpoints (once) and returns where it lies."""
     manifest: dict[str, str] = json.loads(get(ref))
     folder = places.local_dir("checkpoints", ref["artifact"][:16])
+    _remove_others(folder, manifest)
     for name, digest in manifest.items():
         try:
             path = contained(
@@ -312,6 +314,17 @@ def get_folder(ref: ArtifactRef) -> Path:
         if not path.is_file() or file_digest(path) != digest:
             write_whole(str(path), get(ArtifactRef(artifact=digest, kind="file")))
     return folder
+
+
+def _remove_others(folder: Path, manifest: Mapping[str, str]) -> None:
+    """Deletes what a manifest does not name: libraries would read it (an index of shards, before
+    the weights themselves). Drafts of other processes are hidden, and stay."""
+    for here, folders, files in os.walk(folder):
+        links = [name for name in folders if (Path(here) / name).is_symlink()]
+        for path in (Path(here) / name for name in (*links, *files)):
+            name = path.relative_to(folder).as_posix()
+            if not path.name.startswith(".") and (name not in manifest or path.is_symlink()):
+                path.unlink(missing_ok=True)
 
 
 def references(value: Any) -> Iterator[ArtifactRef]:

@@ -52,7 +52,11 @@ def full_row(schema: pa.Schema, identity: str, seed: int) -> dict[str, Any]:
             return draw.uniform(0.0, 100.0)
         return datetime(2026, 1, 1 + seed, tzinfo=UTC)
 
-    return {field.name: value(field.name, field.type) for field in schema} | {identity: identity}
+    row = {field.name: value(field.name, field.type) for field in schema} | {identity: identity}
+    for name in [name for name in row if {f"{name}_low", f"{name}_high"} <= row.keys()]:
+        around = (f"{name}_low", name, f"{name}_high")
+        row |= dict(zip(around, sorted(row[part] for part in around), strict=True))
+    return row
 
 
 def written(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:

@@ -30,6 +30,11 @@ METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 ENCRYPTED = 1  # a zip entry's flag
 LEAST_LIMIT, MOST_UNPACKED = 2**28, 100  # bytes, and times the length of an archive
 MOST_BYTES = 2**36
+MOST_FOLDERS, MOST_HEAD = 100_000, 2**16  # of a tar: folders, and bytes of a name or attributes
+HEADS = frozenset(
+    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+     tarfile.GNUTYPE_LONGLINK}
+)  # fmt: skip
 PIECE = 2**20
 BLOCK = tarfile.BLOCKSIZE
 DRIVE = re.compile(r"[A-Za-z]:/")
@@ -89,7 +94,7 @@ def archive_tree(path: Path) -> ArchiveTree:
         read = _zip_entries if path.name.lower().endswith(ZIP) else _tar_entries
         found = read(path)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError,
-            NotImplementedError, ValueError) as error:  # fmt: skip
+            NotImplementedError, ValueError, RecursionError) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or type(error).__name__
         shown = printable(path.name)
         raise ValueError(f"{shown} cannot be read as an archive: {reason}") from error
@@ -128,6 +133,17 @@ def _zip_read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> byt
         return entry.read(most + 1)
 
 
+class _Entry(tarfile.TarInfo):
+    """An entry whose heads are short: tarfile reads names and attributes whole, record by record,
+    and a megabyte unpacks to hours of them."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.size < 0 or (self.type in HEADS and self.size > MOST_HEAD):
+            raise ValueError(f"a head is {self.size} bytes long; at most {MOST_HEAD} are read")
+        entry: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return entry
+
+
 def _tar_entries(path: Path) -> dict[PurePosixPath, Reader]:
     file: IO[bytes] = open_regular(path)
     if path.name.lower().endswith(PACKED_TARS):
@@ -135,13 +151,16 @@ def _tar_entries(path: Path) -> dict[PurePosixPath, Reader]:
     length = file.seek(0, io.SEEK_END)
     file.seek(0)
     found: dict[PurePosixPath, Reader] = {}
-    end = 0
-    with tarfile.open(fileobj=file, mode="r:") as archive:
+    end = n_folders = 0
+    with tarfile.open(fileobj=file, mode="r:", tarinfo=_Entry) as archive:
         while (entry := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # they would fill memory
             name = _plain(entry.name, found)
             if entry.isdir():
                 end = entry.offset_data
+                n_folders += 1
+                if n_folders > MOST_FOLDERS:
+                    raise ValueError(f"it has over {MOST_FOLDERS} folders")
                 continue
             if not entry.isreg() or entry.issparse():
                 raise ValueError(f"its entry {name} is a link or a device; it must be a file")

@@ -27,7 +27,7 @@ CHANNELS = (1, 3, 4)
 SPLITS = ("train", "val", "validation", "test")
 SPLIT = re.compile(r"(?:^|[_.-])(train|val|validation|test)(?:[_.-]|$)")
 NEARLY = 1e-3  # what rounding may add to a range; an eighth of a grey level
-LEAST_LIMIT, MOST_UNPACKED = 2**28, 100  # bytes, and times the packed length
+LEAST_LIMIT, MOST_UNPACKED = 2**25, 100  # bytes, and times the packed length
 MOST_BYTES = 2**36
 MOST_CLASSES = 10_000
 

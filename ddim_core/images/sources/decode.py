@@ -22,6 +22,7 @@ MAX_PIXELS = 89_478_485  # Pillow warns above this, and refuses twice as many
 LEAST_PIXELS, MOST_PER_BYTE = 2**24, 100
 STRIP = 2**20  # pixels laid over a colour at once
 SCAN, MOST_SCANS = b"\xff\xda", 100  # of a JPEG: each goes over the whole picture
+PPM_HEAD = 2**16  # bytes that the header of a PPM must end in
 MAX_ASPECT = 64  # a strip of 1x100,000 pixels would have a short side to resize to
 
 
@@ -41,6 +42,8 @@ def decode(data: bytes, background: str = "white") -> Image.Image:
         ValueError: If there is no such background colour.
     """
     try:
+        if data.startswith(b"P"):  # whose header Pillow reads byte by byte, however long it is
+            Image.open(io.BytesIO(data[:PPM_HEAD]), formats=("PPM",)).close()
         with Image.open(io.BytesIO(data), formats=FORMATS) as header:
             _require_sane(header)
             _require_whole(header, data)

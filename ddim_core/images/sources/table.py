@@ -122,7 +122,10 @@ class TableSource:
     def _features(self) -> Mapping[str, Any]:
         from datasets import Features  # slow to import
 
-        features: Mapping[str, Any] = Features.from_arrow_schema(self.schema)
+        try:
+            features: Mapping[str, Any] = Features.from_arrow_schema(self.schema)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{self.name} describes its columns wrongly: {error}") from error
         return features
 
     def _image_column(self) -> str:

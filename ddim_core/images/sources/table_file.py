@@ -17,6 +17,7 @@ from ddim_core.safe_files.parquet_pages import page_claims
 ROWS_AT_ONCE = 256
 MAX_BYTES = 2**36  # unpacked; a Parquet file of a kilobyte can claim any number of them
 LEAST_LIMIT, MOST_UNPACKED = 2**28, 100  # bytes, and times the length of a file
+LEAST_ROWS = 100_000  # more need a byte each: a kilobyte may stand for millions of rows
 PIECE = 2**28  # bytes unpacked at once
 
 
@@ -57,6 +58,8 @@ def table_of(path: Path) -> pa.Table:
             reader = pa.ipc.open_stream(at_messages(file))
             batches = _within_limit(path, iter(reader))
         table = pa.Table.from_batches(batches, reader.schema)
+    if table.num_rows > max(LEAST_ROWS, path.stat().st_size):
+        raise ValueError(f"it has {table.num_rows} rows in {path.stat().st_size} bytes")
     table.validate(full=True)
     return table
 

@@ -10,8 +10,11 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from ddim_core.common.printable import printable
 from ddim_core.common.redaction import has_credentials, has_password, redacted
 from tasks.storage.places import require_usable
+
+LONGEST = 4000  # characters of a message: strangers' names and columns have no end
 
 
 class Commands(TyperGroup):
@@ -61,7 +64,9 @@ def numbers(text: str) -> list[float]:
 
 def stop(message: str, code: int) -> NoReturn:
     """Ends with one clear sentence and an exit code."""
-    typer.echo(f"ddim: {redacted(message)}", err=True)
+    short = message if len(message) <= LONGEST else f"{message[:LONGEST]}..."
+    shown = "\n".join(printable(line) for line in redacted(short).split("\n"))
+    typer.echo(f"ddim: {shown}", err=True)
     raise typer.Exit(code)
 
 

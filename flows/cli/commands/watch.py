@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ddim_core.common.printable import printable
 from ddim_core.common.redaction import redacted
 from flows.cli.commands.options import one_sentence, option, plain, require_writable, stop
 
@@ -114,7 +115,8 @@ def _look(asked: dict[str, Any], told: dict[str, str]) -> None:
         typer.echo(f"no checkpoint in {', '.join(asked['sources'] or listed_sources())}")
     for one in seen:
         known = f" {one['weights'][:12]}" if one["weights"] else ""
-        typer.echo(f"{one['address']}{known}: {one['outcome']} {one['remark']}".rstrip())
+        line = f"{one['address']}{known}: {one['outcome']} {one['remark']}"
+        typer.echo(printable(line.rstrip()))
 
 
 def announce(

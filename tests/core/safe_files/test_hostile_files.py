@@ -24,10 +24,18 @@ import torch
 
 from ddim_core.checkpoints.convert import adopt, source_files
 from ddim_core.checkpoints.identity import weights_digest
-from ddim_core.common.plain_files import parse_json, read_bytes, require_plain_tree, walk
+from ddim_core.common.plain_files import (
+    PlainFileError,
+    open_regular,
+    parse_json,
+    read_bytes,
+    require_plain_tree,
+    walk,
+)
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.load import open_source
 from ddim_core.images.sources.captions import listed_captions
+from ddim_core.images.sources.decode import BrokenImageError, decode
 from ddim_core.images.sources.table_file import table_of
 from ddim_core.safe_files.safe_load import read_weights, require_tensors
 from ddim_core.safe_files.settings import parse_yaml, read_settings
@@ -377,3 +385,35 @@ def test_a_tokenizer_brings_no_patterns_of_its_own(tmp_path: Path) -> None:
     split["pattern"]["Regex"] = r"\s+"
     (folder / "tokenizer.json").write_text(json.dumps(content))
     require_plain_tokenizer(folder)
+
+
+def test_a_file_that_is_nearly_all_holes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "holes.npy"
+    path.write_bytes(b"x")
+    os.truncate(path, 2**33)
+    with pytest.raises(PlainFileError, match="holes"):
+        open_regular(path)
+
+
+@pytest.mark.parametrize("kind", ["nulls", "same"])
+def test_a_table_of_millions_of_rows_in_a_few_bytes_is_refused(tmp_path: Path, kind: str) -> None:
+    images = pa.nulls(200_000, pa.binary()) if kind == "nulls" else pa.array([b"x"] * 200_000)
+    pq.write_table(pa.table({"image": images}), tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match="200000 rows in"):
+        table_of(tmp_path / "rows.parquet")
+
+
+def test_a_table_whose_description_is_nested_absurdly_is_refused(tmp_path: Path) -> None:
+    told = {b"huggingface": b'{"info":{"features":{"image":' + b"[" * 50_000}
+    table = pa.table({"image": [b"x"]}).replace_schema_metadata(told)
+    with pa.ipc.new_file(str(tmp_path / "told.arrow"), table.schema) as file:
+        file.write_table(table)
+    with pytest.raises(ValueError, match="describes its columns wrongly"):
+        _ = open_source(str(tmp_path / "told.arrow")).class_names
+
+
+def test_a_picture_whose_header_has_no_end_is_told_at_once() -> None:
+    began = time.monotonic()
+    with pytest.raises(BrokenImageError):
+        decode(b"P6\n#" + b"x" * 2**24)
+    assert time.monotonic() - began < 1.0

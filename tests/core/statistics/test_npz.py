@@ -106,3 +106,24 @@ def test_bytes_that_are_no_npz_are_refused(tmp_path: Path) -> None:
         read_npz(tmp_path / "bad.npz")
     with pytest.raises(ValueError, match=r"its name must end in \.npz"):
         save_statistics(tmp_path / "stats", statistics_of(X, None))
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"mu": np.zeros(9000, np.uint8), "sigma": np.zeros((9000, 9000), np.uint8)},
+        {"features": np.zeros((30_000, 1000), np.float16)},
+        {"features": np.zeros((2, 20_000), np.float32)},
+        {"mu": np.zeros(2), "sigma": np.eye(2), "count": np.array([1, 2])},
+        {"mu": np.zeros(2), "sigma": np.eye(2), "record": np.array("[" * 100_000)},
+        {"mu": np.zeros(2), "sigma": np.eye(2), "record": np.array('{"x": 1}')},
+        {"mu": np.zeros(2), "sigma": 1j * np.eye(2)},
+        {"mu": np.zeros(0), "sigma": np.zeros((0, 0))},
+    ],
+)
+def test_small_files_of_absurd_statistics_are_refused(
+    tmp_path: Path, held: dict[str, np.ndarray]
+) -> None:
+    np.savez_compressed(tmp_path / "bomb.npz", **held)
+    with pytest.raises(ValueError, match=r"bomb\.npz"):
+        read_npz(tmp_path / "bomb.npz")

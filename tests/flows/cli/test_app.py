@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from flows.cli.commands.options import one_sentence
 from tasks.storage.store import StoreError
-from tests.flows.grids import PROJECT, GridRun, Project
+from tests.flows.grids import GridRun, Project
 
 pytestmark = pytest.mark.timeout(180)
 QUICK = [
@@ -60,6 +60,7 @@ def assert_refused(exit_code: int, errors: str, wanted: str) -> None:
         ("--etas nan", "eta is nan"),
         ("--n-images 0", "n_images is 0"),
         ("--n-images 1", "n_images is 1"),
+        ("--n-images 99999999999999", "n_images is 99999999999999"),
         ("--dataset imagenet", "'imagenet'"),
         ("--split dev", "split is 'dev'"),
         ("--features vgg", "features is 'vgg'"),
@@ -170,13 +171,18 @@ def test_table_and_report_commands_show_what_is_there(run_grid: Callable[..., Gr
     assert ddim("report").stdout.splitlines()[-1] == grid.result["report"]
 
 
-def test_a_deployment_is_started_by_its_short_name(server: str, project: Project) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "flows.cli.app", "deploy-run", "no-such-flow", "-p", "steps=[2]"],
-        cwd=PROJECT, env=project.environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 1
-    assert "no-such-flow/no-such-flow" in ended.stdout + ended.stderr
+def test_a_deployment_is_started_by_its_short_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert ddim("deploy-run", "swiss-roll", "-p", "steps=[2]").exit_code == 0
+    assert asked[0][-3:] == ["swiss-roll/swiss-roll", "-p", "steps=[2]"]
+    refused = ddim("deploy-run", "fid-gird")
+    assert_refused(refused.exit_code, refused.stderr, "did you mean fid-grid?")
 
 
 def test_store_that_fails_on_the_way_is_failed_work_and_not_bad_input() -> None:

@@ -21,6 +21,7 @@ from ddim_core.checkpoints.convert import source_digest, source_files
 from ddim_core.checkpoints.identity import weights_digest
 from ddim_core.diffusion.specs import NoiseSpec, ToyModelSpec
 from ddim_core.networks.denoisers import toy_unet
+from tasks.checkpoints.addresses import require_source
 from tasks.checkpoints.arrivals import candidates, read_whole, recall, remember, stamp_of
 from tasks.checkpoints.convert import convert_checkpoint
 from tasks.checkpoints.identity import first_of_content
@@ -234,3 +235,9 @@ def test_a_repository_on_a_hub_is_fetched_at_its_heads_without_its_code(
     assert heads == f"['hub:a/b@{COMMIT}']"  # a branch and a tag, one commit
     assert weights_digest(Path(folder)) == weights_digest(saved)
     assert not list(Path(folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("source", ["modles:/x", "experiments:x", "hbu:owner/name"])
+def test_a_source_of_no_known_kind_is_refused(source: str) -> None:
+    with pytest.raises(ValueError, match="did you mean"):
+        require_source(source)

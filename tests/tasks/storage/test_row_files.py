@@ -270,3 +270,23 @@ def test_the_store_knows_no_names_that_lead_out_of_it(tmp_path: Path) -> None:
 def test_there_are_rows_enough_for_a_million_flips() -> None:
     sizes = [len(written([full_row(t.schema, t.identity, 0)], t.schema)) for t in TABLES]
     assert 8 * min(sizes) * ROWS_OF_EACH > 100_000
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"fid": 1.0, "fid_low": 16.9, "fid_high": 20.0}, "not within"),
+        ({"fid": float("nan")}, "it has no fid"),
+        ({"steps": None}, "it has no steps"),
+        ({"checkpoint": "x\x1b[31m"}, "no line of text"),
+    ],
+)
+def test_a_row_without_a_seal_that_no_version_wrote_is_left_out(
+    data: Path, changed: dict[str, object], said: str
+) -> None:
+    (path, *_) = fill(CELLS)
+    row = pq.read_table(path).to_pylist()[0] | changed
+    pq.write_table(pa.Table.from_pylist([row], schema=CELLS.schema), path)
+    found = read_rows()
+    assert found.table.num_rows == len(NAMES) - 1
+    assert said in found.damaged[0]

@@ -387,3 +387,20 @@ def test_a_pipe_in_the_place_of_an_artefact_or_name_is_none_and_is_replaced(data
     assert store.bound("notes") == {}
     assert store.put(b"abc", "note") == ref
     assert store.get(ref) == b"abc"
+
+
+def test_what_was_planted_beside_an_unpacked_network_is_not_read(
+    data: Path, tmp_path: Path
+) -> None:
+    ref = store.put_files({"unet/config.json": b"{}", "unet/weights": b"w"})
+    folder = store.get_folder(ref)
+    (folder / "unet/weights.index.json").write_text("{}")
+    (folder / "more").mkdir()
+    (folder / "more/file").write_text("x")
+    (folder / "unet/.draft.tmp").write_text("of another process")
+    (folder / "unet/config.json").unlink()
+    (folder / "unet/config.json").symlink_to(tmp_path / "elsewhere")
+    assert store.get_folder(ref) == folder
+    there = [file.relative_to(folder).as_posix() for file in files(folder)]
+    assert there == ["unet/.draft.tmp", "unet/config.json", "unet/weights"]
+    assert (folder / "unet/config.json").read_bytes() == b"{}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import re
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from ddim_core.images.load import load_images, open_source
-from ddim_core.images.sources.archives import LEAST_LIMIT
+from ddim_core.images.sources.archives import LEAST_LIMIT, archive_tree
 from ddim_core.images.sources.decode import BrokenImageError, decode
 from ddim_core.lora.data import content_of, photo_sources, read_captioned, read_photos
 from tests.picture_files import afhq, captioned, encoded, picture
@@ -291,3 +292,25 @@ def test_lora_has_the_grids_guards_and_reads_plain_bytes_of_parquet(tmp_path: Pa
     assert [i.caption for i in read_captioned(tmp_path / "x.parquet")] == ["A"]
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "text": "B"}))
     assert [i.caption for i in read_captioned(tmp_path)] == ["B"]
+
+
+def tar_head(kind: bytes, content: bytes) -> bytes:
+    entry = tarfile.TarInfo("head")
+    entry.type, entry.size = kind, len(content)
+    return entry.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        tar_head(tarfile.XHDTYPE, b"6 a=b\n" * 100_000),
+        tar_head(tarfile.XHDTYPE, b"8 a=bcd\n") * 3000,
+        tar_head(tarfile.GNUTYPE_LONGNAME, b"a.png\0") * 3000,
+        tar_head(tarfile.DIRTYPE, b"") * 100_001,
+    ],
+)
+def test_a_tar_of_heads_alone_is_refused(tmp_path: Path, heads: bytes) -> None:
+    path = tmp_path / "heads.tgz"
+    path.write_bytes(gzip.compress(heads + bytes(1024)))
+    with pytest.raises(ValueError, match=r"heads\.tgz cannot be read as an archive"):
+        archive_tree(path)

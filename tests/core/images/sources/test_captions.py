@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ddim_core.images.load import load_images, open_source
+from ddim_core.images.sources.captions import listed_captions
 from ddim_core.lora.data import read_captioned
 from ddim_core.text2image.prompts import read_prompts
 from tests.picture_files import encoded, picture
@@ -183,3 +184,9 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
         "left out because no images (3): half/x.heic, notes.txt, raw.psd",
         "left out because hidden (1): .hidden.png",
     )
+
+
+@pytest.mark.parametrize("listing", [b"{}\n" * 2_000_001, b"[" + b"[]," * 2**19 + b"[]]"])
+def test_a_listing_of_absurd_lines_is_refused(listing: bytes) -> None:
+    with pytest.raises(ValueError, match=r"metadata\.jsonl has"):
+        listed_captions(PurePosixPath("metadata.jsonl"), listing, [])
