@@ -69,7 +69,7 @@ def kept_result(state: str | None) -> dict[str, Any] | None:
     try:
         kept = json.loads(store.get(ref))
         for place, content in kept["files"].items():
-            if hashlib.sha256(store.read(places.data_url(place))).hexdigest() != content:
+            if _sha256(place) != content:
                 return None
     except (FileNotFoundError, store.DamagedArtifactError):
         return None
@@ -83,14 +83,14 @@ def keep_result(before: str | None, after: str | None, result: dict[str, Any]) -
     if before is None or before != after or result.get("damaged"):
         return
     pages = [result["report"], *([result["verdict"]["page"]] if result["verdict"] else [])]
-    files = [f"results/cells/{cell}.parquet" for cell in result["cells"]]
+    files = [_row_file(cell) for cell in result["cells"]]
     for page in pages:
         folder = page.removeprefix(places.data_url()).lstrip("/").rsplit("/", 1)[0]
         names = store.names_below(places.data_url(folder))
         files += [f"{folder}/{name}" for name in sorted(names) if not name.startswith(".")]
     content = {
         "result": result,
-        "files": {f: hashlib.sha256(store.read(places.data_url(f))).hexdigest() for f in files},
+        "files": {file: _sha256(file) for file in files},
         "comparable": _comparable(result["cells"]),
     }
     ref = store.put(json.dumps(content, sort_keys=True).encode(), RESULT)
@@ -107,7 +107,17 @@ def _comparable(cells: list[str]) -> str:
     from tasks.storage.cell_rows import read_rows
 
     found, damaged = history(plain_rows(read_rows(cells).frame))
-    return digest(sorted([row["cell_digest"], row["fid"]] for row in found), list(damaged))
+    files = sorted(_row_file(row["cell_digest"]) for row in found)
+    return digest([[file, _sha256(file)] for file in files], list(damaged))
+
+
+def _row_file(cell: str) -> str:
+    return f"results/cells/{cell}.parquet"
+
+
+def _sha256(file: str) -> str:
+    """Of a file below DDIM_DATA."""
+    return hashlib.sha256(store.read(places.data_url(file))).hexdigest()
 
 
 def _mlflow_is_there() -> bool:

@@ -11,6 +11,8 @@ from flows.grid import unchanged
 from flows.requests.flat import build
 from flows.requests.grid import GridRequest
 from tasks.storage import places, store
+from tasks.storage.cell_rows import CELLS
+from tests.faults.flips import full_row
 
 
 @pytest.fixture
@@ -82,3 +84,17 @@ def test_a_result_counts_only_while_rows_and_report_have_their_bytes(
     assert unchanged.kept_result(before) is None
     place.unlink()
     assert unchanged.kept_result(before) is None
+
+
+def test_another_checkpoints_row_counts_with_every_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "DATA_URL", str(tmp_path / "data"))
+    own = full_row(CELLS.schema, "cell_digest", 0)
+    other = own | {"cell_digest": "f" * 64, "weights_digest": "e" * 64, "checkpoint": "before"}
+    CELLS.write(own)
+    CELLS.write(other)
+    before = unchanged._comparable([own["cell_digest"]])
+    assert unchanged._comparable([own["cell_digest"]]) == before
+    CELLS.write(other | {"fid_low": other["fid_low"] / 2})
+    assert unchanged._comparable([own["cell_digest"]]) != before
