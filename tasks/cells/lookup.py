@@ -41,6 +41,12 @@ def find_cell(prefix: str) -> dict[str, Any]:
     return row
 
 
+def is_verified(row: dict[str, Any]) -> bool:
+    """Tells whether a cell's row has a seal; others may say anything, though not of the images,
+    which are named by their content."""
+    return CELLS.row(row["cell_digest"])[1]
+
+
 def cell_shards(row: dict[str, Any]) -> list[NDArray[np.uint8]]:
     """Returns a cell's images uint8 [n, h, w, c], shard by shard in order of image index.
 

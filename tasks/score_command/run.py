@@ -12,6 +12,7 @@ from ddim_core.images.sources.decode import decode
 from ddim_core.images.sources.source import ALL
 from ddim_core.scores.set_score import FeatureSet, score_pair
 from ddim_core.statistics.npz import Statistics, save_statistics
+from tasks.cells.lookup import is_verified
 from tasks.score_command.request import ScoreRequest
 from tasks.score_command.sets import Place, feature_set, open_place, opener
 
@@ -116,6 +117,9 @@ def _notes(
         if features.record is None:
             notes.append(f"{place.name} does not say which features it holds; they are taken to "
                          "be those of the other set")  # fmt: skip
+        if place.row is not None and not is_verified(place.row):
+            notes.append(f"the row of {place.name} carries no seal (an older version or another "
+                         "program wrote it): it is taken unverified")  # fmt: skip
         if place.files is not None:
             notes += [f"{place.name}: {note}" for note in place.files.source.notes]
         if place.files is not None and place.files.n_otherwise:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from tasks.storage import places
 from tests.flows.grids import GridRun
 
 pytestmark = pytest.mark.timeout(180)
@@ -69,6 +71,11 @@ def test_a_cell_is_scored_exported_and_read_elsewhere(
     assert pixel_distance(digest, png) == pytest.approx(0.0, abs=1e-9)
     between = pixel_distance(digest, other["cell_digest"])
     assert pixel_distance(str(parquet), other["cell_digest"]) == pytest.approx(between, rel=1e-9)
+    assert not any("no seal" in note for note in found["notes"])
+    place = places.data_url("results", "cells", f"{digest}.parquet")
+    pq.write_table(pq.read_table(place), place)  # as another program would
+    done = ddim("score", digest, png, "--features", "pixels", "--json")
+    assert any("carries no seal" in note for note in json.loads(done.stdout)["notes"])
     refused = ddim("export", digest, png)
     assert refused.exit_code == 2
     assert "holds something" in refused.stderr
