@@ -183,14 +183,15 @@ class RowFiles:
             table.validate(full=True)
             (row,) = table.to_pylist()  # finds what no Python value can hold
             _require_name(row[self.identity], name)
-            self._require_sane(row)
+            self._require_sane(row, file.schema_arrow.names)
         _require_name(table.column(self.identity)[0].as_py(), name)
         return table, sealed
 
-    def _require_sane(self, row: Mapping[str, Any]) -> None:
-        """Refuses what no version wrote; only of a row that has no seal to vouch for it."""
+    def _require_sane(self, row: Mapping[str, Any], written: Collection[str]) -> None:
+        """Refuses what no version wrote; only of a row that has no seal to vouch for it. Columns
+        that its version did not have yet are not among the `written`."""
         for name in (self.identity, *self.order, *self.spans[:1]):
-            if row.get(name) is None or row[name] != row[name]:
+            if name in written and (row[name] is None or row[name] != row[name]):
                 raise ValueError(f"it has no {name}")
         for name in self.spans:
             value, low, high = (row.get(name + end) for end in ("", "_low", "_high"))
