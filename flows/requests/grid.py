@@ -109,7 +109,7 @@ class SamplerChoice:
     n_images: Annotated[
         int,
         Field(
-            ge=LEAST_IMAGES, le=10**8, description="Images a cell. More later: only new are drawn."
+            ge=LEAST_IMAGES, le=10**8, description="Images per cell; with more, only new are drawn."
         ),
     ] = 2048
     seed: Seed = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -38,5 +37,10 @@ def make_database() -> None:
         engine = create_sqlalchemy_engine(f"sqlite:///{made}")
         _initialize_tables(engine)
         engine.dispose()
-        with suppress(FileExistsError):  # another process was first
+        try:
             os.link(made, place)
+        except FileExistsError:  # another process was first
+            return
+        except OSError:  # a file system without hard links
+            if not place.exists():
+                made.replace(place)

@@ -44,3 +44,16 @@ def test_a_database_whose_making_was_killed_is_made_again_and_one_that_is_there_
     before = (tmp_path / "data" / "mlflow.db").read_bytes()
     assert database.client().get_experiment(experiment).name == "one"
     assert (tmp_path / "data" / "mlflow.db").read_bytes() == before
+
+
+def test_a_file_system_without_hard_links_gets_its_database_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(places, "DATA_URL", str(tmp_path / "data"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", places.default_tracking_uri())
+    monkeypatch.setattr(os, "link", no_links)
+    assert find_experiment(database.client(), "one")
+    assert (tmp_path / "data" / "mlflow.db").exists()
