@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -24,10 +25,13 @@ import pytest
 
 SERVER_STARTS_WITHIN = 180.0  # seconds; 17 were seen on a quiet machine, 40 on a busy one
 
+SLOW = ("tests/lora/", "tests/flows/")
+
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 if not WORKER:  # xdist's workers inherit what the controller chose
     os.environ["DDIM_TESTS_DIR"] = tempfile.mkdtemp(prefix="ddim-flows-tests-")
 SESSION_DIR = Path(os.environ["DDIM_TESTS_DIR"])
+EMPTY_DATABASE = SESSION_DIR / "empty.db"
 
 
 def _free_port() -> int:
@@ -51,6 +55,9 @@ os.environ.update(
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "true",
         "HF_HUB_OFFLINE": "1",
+        # As `flows.servers.server` starts its own.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
         # Threads that spin while they wait make a shared machine 20 times slower; none of it
         # changes a result.
         "OMP_NUM_THREADS": "1",
@@ -69,6 +76,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Under xdist only the controller starts the server, before it knows who wants it."""
     if getattr(config.option, "numprocesses", None) and not WORKER:
         _start_server()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folders whose tests run whole flows come first, so that no worker ends long after all;
+    and what needs no server before the rest, which boots meanwhile."""
+    places = {folder: place for place, folder in enumerate(SLOW)}
+    items.sort(
+        key=lambda item: min((n for f, n in places.items() if item.nodeid.startswith(f)), default=9)
+    )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -94,9 +110,15 @@ def _start_server() -> None:
     if _servers:
         return
     host, port = API_URL.removeprefix("http://").removesuffix("/api").split(":")
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", port]
+    prefect = f"{shlex.quote(sys.executable)} -m prefect server"
+    script = (
+        f"{prefect} database upgrade -y && cp prefect-home/prefect.db {EMPTY_DATABASE}.new"
+        f" && mv {EMPTY_DATABASE}.new {EMPTY_DATABASE}"
+        f" && exec {prefect} start --host {host} --port {port}"
+    )
     SESSION_DIR.mkdir(exist_ok=True)
     with (SESSION_DIR / "server.log").open("wb") as log:
+        command = ["sh", "-c", script]
         _servers.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=SESSION_DIR))
 
 
@@ -112,6 +134,34 @@ def server() -> str:
         assert time.monotonic() < deadline, f"the Prefect server does not answer: {log}"
         time.sleep(0.5)
     return API_URL
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without a run."""
+    from tasks.storage import places
+    from tasks.tracking.database import make_database
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as elsewhere:
+        elsewhere.setattr(places, "DATA_URL", str(folder))
+        make_database()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def fresh_data(server: str, mlflow_database: Path, tmp_path: Path) -> Path:
+    """A DDIM_DATA with the databases of its servers, empty: to make them takes these 15 s."""
+    data = tmp_path / "data"
+    for made, place in (
+        (EMPTY_DATABASE, "prefect-home/prefect.db"),
+        (mlflow_database, "mlflow.db"),
+    ):
+        (data / place).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copyfile(made, data / place)
+        (data / place).chmod(0o600)
+    data.chmod(0o700)
+    return data
 
 
 def _is_healthy() -> bool:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.flows.grids import PROJECT, GridRun, Project, told
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_batches() -> Iterator[None]:
+    """Networks are called with as few images as these tests draw."""
+    from tests.flows.small_batches import SMALL
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("ddim_core.networks.denoisers.MAX_BATCH", SMALL)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -69,17 +79,17 @@ def wipe() -> Callable[[], None]:
 
 
 @pytest.fixture
-def project(server: str, tmp_path: Path) -> Project:
+def project(fresh_data: Path) -> Project:
     """The real source with a fresh DDIM_DATA."""
-    return Project(PROJECT, tmp_path / "data")
+    return Project(PROJECT, fresh_data)
 
 
 @pytest.fixture
-def copied_project(server: str, tmp_path: Path) -> Project:
+def copied_project(fresh_data: Path, tmp_path: Path) -> Project:
     """A copy of the source that may be edited, with a fresh DDIM_DATA."""
     for package in ("ddim_core", "tasks", "flows"):
         shutil.copytree(
             PROJECT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
         )
     shutil.copy(PROJECT / "pyproject.toml", tmp_path)
-    return Project(tmp_path, tmp_path / "data")
+    return Project(tmp_path, fresh_data)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from ddim_core.lora.training.run import (
     history_of,
     run,
 )
+from tests.forked import Forked
 from tests.lora.material import small_job
 
 PROJECT = Path(__file__).parents[2]
@@ -55,14 +56,16 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one_bit_for_b
     undisturbed = train(job, tmp_path / "whole")
     folder = tmp_path / "killed"
     _write_job(job, folder)
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(folder)], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    (tmp_path / "child.py").write_text(CHILD)
+    child = Forked(
+        tmp_path / "child.py", (str(folder),), PROJECT, os.environ, tmp_path / "said.log"
     )
-    assert child.stdout is not None
-    seen = next(line for line in child.stdout if line.strip() == "5")
+    while "\n5\n" not in child.told():
+        assert child.poll() is None, child.told()
+        time.sleep(0.01)
     child.kill()
-    assert child.wait() == -signal.SIGKILL
-    assert seen
+    child.wait(60)
+    assert child.returncode == -signal.SIGKILL
     assert (folder / STATE).is_file()
     assert not (folder / CHECKPOINT.format(SPEC.steps)).is_file()
     assert train(job, folder) == undisturbed

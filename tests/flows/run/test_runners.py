@@ -117,7 +117,7 @@ def test_dask_cluster_gives_the_rows_that_threads_do_if_it_has_the_flows_store(
     asked = {"seed": 707, "etas": [0.0]}
     threads = lasting(run_grid(**asked).rows)
     wipe()
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
         runner = f"dask:{cluster.scheduler_address}"
         run = run_grid(workers=None, runner=runner, **asked)
         dask = lasting(run.rows)

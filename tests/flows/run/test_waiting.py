@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,45 +17,62 @@ pytestmark = pytest.mark.timeout(120)
 HEAVY = ("torch", "prefect", "diffusers", "transformers", "mlflow", "sklearn", "matplotlib")
 
 
-@pytest.mark.parametrize(
-    ("words", "wanted"),
-    [
-        ("grid --spacing unifrom", "did you mean uniform?"),
-        ("grid --features inceptoin-v3", "did you mean inception-v3?"),
-        ("grid --runner dsk", "did you mean dask?"),
-        ("grid --device cdua", "did you mean cuda?"),
-        ("grid --dataset digit", "did you mean digits?"),
-        ("grid --stps 10", "Did you mean --steps?"),
-        ("grid --checkpoint {empty}", "holds no checkpoint"),
-        ("grid --until-decided --goal fron", "did you mean front?"),
-        ("gird", "Did you mean 'grid'"),
-        ("swiss-roll --dataset swisroll", "did you mean swiss-roll?"),
-        ("paper --spacing quid", "did you mean quad?"),
-        ("lora style --schedule cosin", "did you mean cosine?"),
-        ("lora style --data {empty}", "empty holds no image file"),
-        ("lora subject --data /no/such", "there is no data"),
-        ("lora subject --precision bf61", "did you mean bf16?"),
-        ("score a b --features clip", "did you mean clip-vit-b-32?"),
-        ("train --background blu", "did you mean blue?"),
-        ("train-base --judge-steps 0", "judge_steps is 0"),
-        ("score digits /no/such", "there is no data set '/no/such'"),
-        ("score nothere.npz digits", "there is no file 'nothere.npz'"),
-        ("score digits 3fa94c0d1b", "'3fa94c0d1b' is no cell"),
-    ],
-)
+REFUSALS = {
+    "grid --spacing unifrom": "did you mean uniform?",
+    "grid --features inceptoin-v3": "did you mean inception-v3?",
+    "grid --runner dsk": "did you mean dask?",
+    "grid --device cdua": "did you mean cuda?",
+    "grid --dataset digit": "did you mean digits?",
+    "grid --stps 10": "Did you mean --steps?",
+    "grid --checkpoint {empty}": "holds no checkpoint",
+    "grid --until-decided --goal fron": "did you mean front?",
+    "gird": "Did you mean 'grid'",
+    "swiss-roll --dataset swisroll": "did you mean swiss-roll?",
+    "paper --spacing quid": "did you mean quad?",
+    "lora style --schedule cosin": "did you mean cosine?",
+    "lora style --data {empty}": "empty holds no image file",
+    "lora subject --data /no/such": "there is no data",
+    "lora subject --precision bf61": "did you mean bf16?",
+    "score a b --features clip": "did you mean clip-vit-b-32?",
+    "train --background blu": "did you mean blue?",
+    "train-base --judge-steps 0": "judge_steps is 0",
+    "score digits /no/such": "there is no data set '/no/such'",
+    "score nothere.npz digits": "there is no file 'nothere.npz'",
+    "score digits 3fa94c0d1b": "'3fa94c0d1b' is no cell",
+}
+# One process for all: whatever one command imports stays, so the first that is heavy is named.
+REFUSE = f"""
+import json, sys
+from typer.testing import CliRunner
+from flows.cli.app import app
+for words in sys.argv[1:]:
+    refused = CliRunner().invoke(app, words.split())
+    heavy = sorted(set(sys.modules) & set({HEAVY}))
+    print(json.dumps([refused.exit_code, refused.stderr, heavy]))
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, list[str]]]:
+    """By the words of each wrong command: its exit code, what it said, and what is imported."""
+    folder = tmp_path_factory.mktemp("refusals")
+    (folder / "empty").mkdir()
+    asked = [words.format(empty=folder / "empty") for words in REFUSALS]
+    said = subprocess.run(
+        [sys.executable, "-c", REFUSE, *asked], capture_output=True, text=True, check=True,
+        env={**os.environ, "DDIM_DATA": str(folder), "COLUMNS": "200"},
+    ).stdout  # fmt: skip
+    return dict(zip(REFUSALS, map(json.loads, said.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("words", REFUSALS)
 def test_a_wrong_word_is_refused_without_heavy_imports(
-    tmp_path: Path, words: str, wanted: str
+    refusals: dict[str, tuple[int, str, list[str]]], words: str
 ) -> None:
-    (tmp_path / "empty").mkdir()
-    words = words.format(empty=tmp_path / "empty")
-    command = [sys.executable, "-X", "importtime", "-m", "flows.cli.entry", *words.split()]
-    environment = {**os.environ, "DDIM_DATA": str(tmp_path), "COLUMNS": "200"}
-    refused = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert refused.returncode == 2, refused.stderr
-    lines = refused.stderr.splitlines()
-    imported = {line.rsplit("|", 1)[1].strip() for line in lines if line.startswith("import time")}
-    assert imported & set(HEAVY) == set()
-    assert wanted in "\n".join(line for line in lines if not line.startswith("import time"))
+    code, said, heavy = refusals[words]
+    assert code == 2, said
+    assert REFUSALS[words] in said
+    assert heavy == []
 
 
 def test_a_silent_stage_gets_lines_that_name_it(

@@ -98,7 +98,7 @@ def until(what: str, happened: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
+def served(fresh_data: Path, tmp_path: Path) -> Iterator[Served]:
     """`make serve` from a copy of the project whose prefect.yaml watches often, by a small grid."""
     for package in ("ddim_core", "tasks", "flows"):
         ignored = shutil.ignore_patterns("__pycache__")
@@ -114,7 +114,8 @@ def served(tmp_path: Path) -> Iterator[Served]:
     (tmp_path / "prefect.yaml").write_text(text)
     ports = [_free_port(), _free_port()]
     environment = {k: v for k, v in os.environ.items() if k not in SERVED_BY}
-    environment |= {"DDIM_DATA": str(tmp_path / "data"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # it starts a dozen processes of one code
+    environment |= {"DDIM_DATA": str(fresh_data)}
     environment |= {"DDIM_WATCH_SECONDS": "4"}
     environment |= {"DDIM_PREFECT_PORT": str(ports[0]), "DDIM_MLFLOW_PORT": str(ports[1])}
     process = subprocess.Popen(
@@ -123,7 +124,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     )  # fmt: skip
     api, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
     try:
-        yield Served(process, tmp_path, tmp_path / "data", f"{api}/api", mlflow)
+        yield Served(process, tmp_path, fresh_data, f"{api}/api", mlflow)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)

@@ -46,10 +46,10 @@ def begun(folder: Path, how: str) -> tuple[subprocess.Popen[str], int, str, str]
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_temporary_server_is_closed_to_strangers_and_goes_with_its_parent(
-    tmp_path: Path, how: signal.Signals
+    fresh_data: Path, how: signal.Signals
 ) -> None:
     whole = how == signal.SIGTERM
-    process, pid, api, auth = begun(tmp_path / "data", "whole" if whole else "begun")
+    process, pid, api, auth = begun(fresh_data, "whole" if whole else "begun")
     if whole:
         assert_closed_to_strangers(api, None, auth)
     process.send_signal(how)
