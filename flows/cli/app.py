@@ -6,6 +6,7 @@ Flows are imported inside the commands, so that `--help` answers at once.
 from __future__ import annotations
 
 import os
+import warnings
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -48,6 +49,8 @@ app = typer.Typer(
 @app.callback()
 def _root() -> None:
     """Runs before every command: plain lines in the terminal, Prefect's own log in its UI."""
+    # Of a damaged image; it is refused, or counted as skipped, in words of ours.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     os.environ.setdefault("DDIM_TERMINAL", "1")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 

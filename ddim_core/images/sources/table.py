@@ -31,6 +31,7 @@ KNOWN_SUFFIXES = TABLES | {".json", ".md"}  # of a folder that `datasets` wrote
 LABELS = ("label", "labels", "fine_label")
 TEXTS = (pa.types.is_string, pa.types.is_large_string)
 MOST_CLASSES = 10_000
+NAMED = 12  # columns of a table in a message
 SHARD = re.compile(r"-\d+-of-\d+$")
 
 
@@ -132,8 +133,10 @@ class TableSource:
         found = [field.name for field in self.schema if _holds_images(field)]
         named = [name for name in found if name in ("image", "img")]
         if len(found) != 1 and len(named) != 1:
+            names = self.schema.names
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             raise ValueError(
-                f"{self.name} has {len(found)} image columns among {', '.join(self.schema.names)};"
+                f"{self.name} has {len(found)} image columns among {', '.join(names[:NAMED])}{more};"
                 " it must have one, of bytes or of structs with the field bytes"
             )
         return str(named[0] if len(named) == 1 else found[0])
