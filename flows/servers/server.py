@@ -37,8 +37,8 @@ STOP_SECONDS = 5.0
 MOST_NOTE = 2**16  # bytes
 NOTE = "serve.json"  # where a running `make serve` says its addresses
 USER = "ddim"
-# Task runs are written a second's worth at a time, not each for itself: 3.2 instead of 5.8 CPU
-# seconds for 100 tasks.
+# Task runs are written a second's worth at a time, not each for itself: `benchmarks.task_runs`
+# measures what that saves.
 IN_BATCHES = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",

@@ -136,8 +136,9 @@ class TableSource:
             names = self.schema.names
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             raise ValueError(
-                f"{self.name} has {len(found)} image columns among {', '.join(names[:NAMED])}{more};"
-                " it must have one, of bytes or of structs with the field bytes"
+                f"{self.name} has {len(found)} image columns among "
+                f"{', '.join(names[:NAMED])}{more}; it must have one, of bytes or of structs with "
+                "the field bytes"
             )
         return str(named[0] if len(named) == 1 else found[0])
 
