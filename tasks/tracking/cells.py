@@ -47,15 +47,14 @@ def cells_logged_early(grid: str) -> Iterator[Callable[[Row], None]]:
 
 
 def _log(grid: str, landed: SimpleQueue[Row | None]) -> None:
-    known = None
     try:
         while (row := landed.get()) is not None:
             with one_at_a_time():
                 client = database.client()
                 experiment = find_experiment(client, GRIDS)
-                if known is None:
-                    known = known_runs(client, experiment, grid)
                 entry = cell_entry(row, grid)
+                # Asked each time: another process may be logging the same grid.
+                known = known_runs(client, experiment, grid, entry["identity"])
                 finish(client, say(client, experiment, known, entry, {"ddim.grid": grid}))
     except Exception as error:  # a server that is away fails in many ways
         logger.info("MLflow is told of the cells at the end of the grid: %s", redacted(str(error)))

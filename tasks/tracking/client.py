@@ -199,14 +199,17 @@ def find_experiment(client: MlflowClient, name: str) -> str:
     return str(client.create_experiment(name, artifact_location=artifacts, tags=kind))
 
 
-def known_runs(client: MlflowClient, experiment: str, grid: str) -> dict[str, Run]:
-    """The grid's runs so far, by the digest of what each one logs."""
+def known_runs(
+    client: MlflowClient, experiment: str, grid: str, identity: str = ""
+) -> dict[str, Run]:
+    """The grid's runs so far, or the one of an identity, by the digest of what each one logs."""
+    wanted = f"tags.`ddim.grid` = '{grid}'"
+    if identity:
+        wanted += f" and tags.`ddim.identity` = '{identity}'"
     known: dict[str, Run] = {}
     token = None
     while True:
-        page = client.search_runs(
-            [experiment], f"tags.`ddim.grid` = '{grid}'", max_results=1000, page_token=token
-        )
+        page = client.search_runs([experiment], wanted, max_results=1000, page_token=token)
         known.update({run.data.tags["ddim.identity"]: run for run in page})
         token = page.token
         if not token:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,9 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from tasks.storage import places, store
-from tasks.tracking import outbox
+from tasks.tracking import database, outbox
 from tasks.tracking.cells import cells_logged_early
-from tasks.tracking.client import GRIDS, METRICS, PARAMETERS, resend, track_grid
+from tasks.tracking.client import GRIDS, METRICS, PARAMETERS, find_experiment, resend, track_grid
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -178,6 +179,18 @@ def test_cells_are_logged_as_they_land_and_then_put_below_their_grid() -> None:
     assert len(parents) == 1
     assert len(children) == len(ROWS)
     assert {run.info.run_id for run in early} < {run.info.run_id for run in children}
+
+
+def test_cells_of_one_grid_that_two_processes_log_at_once_have_one_run_each() -> None:
+    find_experiment(database.client(), GRIDS)
+    with cells_logged_early("raced") as one, cells_logged_early("raced") as other:
+        for i, landed in enumerate(ROWS, 1):
+            for log in (one, other):
+                log(landed)
+                deadline = time.monotonic() + 30
+                while len(runs_of("raced")[0]) < i and time.monotonic() < deadline:
+                    time.sleep(0.02)
+    assert len(runs_of("raced")[0]) == len(ROWS)
 
 
 def test_mlflow_that_is_away_while_cells_land_holds_nothing_up() -> None:
