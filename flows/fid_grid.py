@@ -184,7 +184,7 @@ def _report(
     about = {
         "floor": inputs.floor,
         "notes": inputs.notes,
-        "test_accuracy": inputs.extractor.get("test_accuracy"),
+        "test_accuracy": inputs.extractor.test_accuracy,
         "findings": inputs.findings,
         "verdict": verdict,
         "matrix": best_cell_matrix(

@@ -106,7 +106,7 @@ def submit_score(
 ) -> CellFutures:
     """Submits a cell's score, and its share of right classes where it has classes."""
     classes = None
-    if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
+    if inputs.checkpoint["n_classes"] == (inputs.extractor.n_classes or -1):
         classes = named(judge_classes, f"classes {cell.label}").submit(
             shards, inputs.extractor, request.machine.execution
         )

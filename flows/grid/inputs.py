@@ -13,8 +13,8 @@ from ddim_core.images.sources.source import dataset_name
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import LEAST_IMAGES, GridRequest
 from flows.requests.toy import training_split
-from tasks.cells.embed import embed_images
-from tasks.cells.extractor import ready_extractor, train_extractor
+from tasks.cells.embed import FeatureShard, embed_images
+from tasks.cells.extractor import StoredExtractor, ready_extractor, train_extractor
 from tasks.cells.score import score_cell
 from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.open import (
@@ -24,9 +24,8 @@ from tasks.checkpoints.open import (
     open_checkpoint,
 )
 from tasks.images.grid_prompts import cut_prompts, prompts_for
-from tasks.images.prepare import content_of, notes_on, prepare_data
+from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
 from tasks.storage.naming import named
-from tasks.storage.store import ArtifactRef
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,9 @@ class GridInputs:
 
     checkpoint: CheckpointRecord
     cells: list[GridCell]
-    reference_images: dict[str, Any]
-    reference: ArtifactRef
-    extractor: dict[str, Any]
+    reference_images: PreparedImages
+    reference: FeatureShard
+    extractor: StoredExtractor
     floor: dict[str, Any] | None
     notes: list[str]
     findings: list[str]
@@ -71,19 +70,19 @@ def prepare(request: GridRequest) -> GridInputs:
         training = submit_training(request.training, request.machine.device)
         resolution = real.resolution
 
-    def data(split: str) -> dict[str, Any]:
+    def data(split: str) -> PreparedImages:
         """A split in the channels of the checkpoint, which a toy takes from its training images."""
         channels = None
         if request.model.checkpoint:
             channels = checkpoint["channels"]
         elif split != (fitted := training_split(real.dataset)):
-            channels = data(fitted)["channels"]
+            channels = data(fitted).channels
         return prepare_data(content, split, resolution, real.dataset, channels, real.spec)
 
     reference_images = data(real.split)
-    if reference_images["n"] < LEAST_IMAGES:
+    if reference_images.n < LEAST_IMAGES:
         raise ValueError(
-            f"{name_of(real.dataset)} {real.split} holds {reference_images['n']} image; a "
+            f"{name_of(real.dataset)} {real.split} holds {reference_images.n} image; a "
             f"reference needs at least {LEAST_IMAGES}"
         )
     prompts = None
@@ -91,17 +90,17 @@ def prepare(request: GridRequest) -> GridInputs:
         prompts = prompts_for(checkpoint["with_prompts"], request.model.prompts, reference_images)
     held_out_split = request.held_out_split()
     held_out = data(held_out_split) if held_out_split else None
-    if held_out and held_out["n"] < LEAST_IMAGES:  # no floor can be told from it
+    if held_out and held_out.n < LEAST_IMAGES:  # no floor can be told from it
         held_out = None
     extractor_future = _submit_extractor(request, data, held_out)
     if training is not None:
         kind = "-conditional" if request.toy.class_conditional else ""
         name = f"toy-{Path(dataset_name(real.dataset)).stem}{kind}"
         checkpoint = open_checkpoint(training.result(), name)
-    if checkpoint["channels"] != reference_images["channels"]:
+    if checkpoint["channels"] != reference_images.channels:
         raise ValueError(
             f"the checkpoint makes images of {checkpoint['channels']} channels and the data set "
-            f"has {reference_images['channels']}; they must be equal"
+            f"has {reference_images.channels}; they must be equal"
         )
     extractor, execution = extractor_future.result(), request.machine.execution
     name = name_of(real.dataset)
@@ -138,8 +137,8 @@ def _cells(
 
 def _submit_extractor(
     request: GridRequest,
-    data: Callable[[str], dict[str, Any]],
-    held_out: dict[str, Any] | None,
+    data: Callable[[str], PreparedImages],
+    held_out: PreparedImages | None,
 ) -> Any:
     """Submits the making of the feature extractor; returns its future."""
     choice = request.extractor()

@@ -6,17 +6,18 @@ from typing import Any
 
 from ddim_core.features.registry import every_choice
 from flows.requests.grid import GridRequest
-from tasks.cells.extractor import ready_extractor
+from tasks.cells.extractor import StoredExtractor, ready_extractor
 from tasks.cells.protocol_matrix import protocol_matrix
-from tasks.storage.store import ArtifactRef
+from tasks.cells.sample import Shard
+from tasks.images.prepare import PreparedImages
 
 
 def best_cell_matrix(
     request: GridRequest,
-    extractor: ArtifactRef,
-    reference_images: ArtifactRef,
+    extractor: StoredExtractor,
+    reference_images: PreparedImages,
     rows: list[dict[str, Any]],
-    shards: list[list[ArtifactRef]],
+    shards: list[list[Shard]],
 ) -> list[dict[str, Any]]:
     """Scores the images of the cell with the lowest FID by every protocol at hand.
 
@@ -34,7 +35,7 @@ def best_cell_matrix(
         return []
     best = min(range(len(rows)), key=lambda i: rows[i]["fid"])
     own = request.extractor()
-    n_pixels = reference_images["resolution"] ** 2 * reference_images["channels"]
+    n_pixels = reference_images.resolution**2 * reference_images.channels
     extractors = [ready_extractor(choice) for choice in every_choice(own, n_pixels)]
     if own.name == "classifier":
         extractors = [extractor, *extractors]

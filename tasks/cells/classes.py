@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from tasks.storage.store import ArtifactRef
 
 @cached_task
 def judge_classes(
-    shards: list[ArtifactRef], extractor: ArtifactRef, execution: Execution
+    shards: Sequence[ArtifactRef], extractor: ArtifactRef, execution: Execution
 ) -> dict[str, Any]:
     """Says in which share of a cell's images the classifier finds the class asked of them."""
     torch.set_num_threads(execution.threads)

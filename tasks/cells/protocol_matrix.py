@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from tasks.storage.store import ArtifactRef
 
 @cached_task
 def protocol_matrix(
-    shards: list[ArtifactRef],
+    shards: Sequence[ArtifactRef],
     reference: ArtifactRef,
-    extractors: list[ArtifactRef],
+    extractors: Sequence[ArtifactRef],
     n_images: int,
     execution: Execution,
 ) -> dict[str, Any]:

@@ -25,7 +25,7 @@ SHARDS_IN_MEMORY = 8  # 64 MB of 1,024 images at d = 2048
 
 @cached_task
 def score_cell(
-    features: list[ArtifactRef], reference: ArtifactRef, extractor: ArtifactRef
+    features: Sequence[ArtifactRef], reference: ArtifactRef, extractor: ArtifactRef
 ) -> dict[str, Any]:
     """Scores one cell; its shards are folded in order of image index, whoever made them first."""
     shards = StoredShards(features)
@@ -47,7 +47,7 @@ def score_cell(
 class StoredShards(Sequence[np.ndarray]):
     """Stored feature shards, each read when it is asked for; the newest few stay in memory."""
 
-    def __init__(self, refs: list[ArtifactRef]) -> None:
+    def __init__(self, refs: Sequence[ArtifactRef]) -> None:
         self.refs = refs
         self.read = lru_cache(maxsize=SHARDS_IN_MEMORY)(self._read)
 

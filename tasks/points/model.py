@@ -33,7 +33,7 @@ def train_point_model(spec: PointTrainSpec, execution: Execution) -> dict[str, A
     lock = places.local_dir("work", f"{name}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
-        for ref in store.bound(name).values():
+        for ref in store.bound(name, dict).values():
             return dict(ref)  # made by another process while this one waited
         began = time.perf_counter()
         state = start(spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ TEMPLATE = Path(__file__).with_suffix(".html")
 
 @cached_task
 def render_report(
-    rows: list[dict[str, Any]], first_shards: list[ArtifactRef], about: dict[str, Any]
+    rows: list[dict[str, Any]], first_shards: Sequence[ArtifactRef], about: dict[str, Any]
 ) -> dict[str, Any]:
     """Draws the figures, reads the numbers and renders the page; returns references to them.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,9 @@ def read_rows(cells: list[str]) -> list[dict[str, Any]]:
 @cached_task
 def render_paper_report(
     rows: list[dict[str, Any]],
-    reconstructions: list[dict[str, Any]],
+    reconstructions: list[Any],
     pictures: dict[str, ArtifactRef],
-    samples: list[ArtifactRef],
+    samples: Sequence[ArtifactRef],
     sampled: list[str],
     real: dict[str, Any],
 ) -> dict[str, Any]:

@@ -1,0 +1,43 @@
+"""What names a stored artefact; `tasks.storage.store` puts it there and gets it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+class Mapped:
+    """Until no task takes records for mappings."""
+
+    def keys(self: Any) -> list[str]:
+        return [field.name for field in fields(self)]
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+
+@dataclass(frozen=True)
+class ArtifactRef(Mapped):
+    """A stored artefact. What a task knows of one besides (counts, seconds) stands in a record of
+    its own that is a reference as well: `class Shard(ArtifactRef)`.
+
+    Attributes:
+        artifact: Its sha256, by which alone it counts in cache keys.
+        kind: For people.
+    """
+
+    artifact: str
+    kind: str
+
+
+def references(value: Any) -> Iterator[ArtifactRef]:
+    """Yields every artefact reference inside a task's result as JSON has it."""
+    if isinstance(value, dict):
+        if "artifact" in value and "kind" in value:
+            yield ArtifactRef(artifact=str(value["artifact"]), kind=str(value["kind"]))
+        for item in value.values():
+            yield from references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from references(item)
