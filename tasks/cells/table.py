@@ -10,7 +10,6 @@ from ddim_core.common.digest import code_digest, digest
 from ddim_core.common.printable import printable
 from ddim_core.diffusion.schedule import timesteps
 from ddim_core.diffusion.specs import GridCell
-from ddim_core.features.extractor import FeatureRecord
 from ddim_core.features.protocol import Protocol
 from tasks.checkpoints.open import CheckpointRecord
 from tasks.storage import store
@@ -87,7 +86,7 @@ def protocol_record(cell: GridCell, protocol: dict[str, Any], score: dict[str, A
     """Returns all that a cell's score has to be compared at."""
     features = protocol["features"]
     return Protocol(
-        features=FeatureRecord(**features["record"]),
+        features=features["record"],
         native_size=features["size"],
         reference_native_size=features["size"],
         data_resize=protocol["data_resize"],
