@@ -52,7 +52,7 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.networks",
         "ddim_core.checkpoints.formats",
     },
-    "ddim_core.decisions": {"ddim_core.features", "ddim_core.statistics"},
+    "ddim_core.decisions": {"ddim_core.common", "ddim_core.features", "ddim_core.statistics"},
     "ddim_core.points": {
         "ddim_core.diffusion", "ddim_core.networks", "ddim_core.statistics", "ddim_core.decisions",
     },
@@ -72,7 +72,7 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.statistics", "ddim_core.text2image",
     },
     "ddim_core.reports": {
-        "ddim_core.diffusion", "ddim_core.statistics", "ddim_core.decisions",
+        "ddim_core.diffusion", "ddim_core.scores", "ddim_core.statistics", "ddim_core.decisions",
         "ddim_core.lora.scoring",
     },
     "tasks.storage": set(),
@@ -96,7 +96,7 @@ ARROWS: dict[str, set[str]] = {
     "flows.grid": {"flows.run", "flows.requests"},
     "flows.lora": {"flows.run", "flows.requests"},
     "flows": {"flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.lora"},
-    "flows.cli.text": set(),
+    "flows.cli.text": {"flows.grid"},
     "flows.cli.commands": {
         "flows", "flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.lora",
         "flows.cli.text",

@@ -10,12 +10,14 @@ from typing import Any
 from ddim_core.checkpoints.conditioning import require_guidable
 from ddim_core.diffusion.specs import ClassifierSpec, GridCell
 from ddim_core.images.sources.source import dataset_name
+from ddim_core.scores.cell_score import CellScore
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import LEAST_IMAGES, GridRequest
 from flows.requests.toy import training_split
 from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.extractor import StoredExtractor, ready_extractor, train_extractor
 from tasks.cells.score import score_cell
+from tasks.cells.table import GridProtocol
 from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.open import (
     CheckpointRecord,
@@ -43,7 +45,7 @@ class GridInputs:
     reference_images: PreparedImages
     reference: FeatureShard
     extractor: StoredExtractor
-    floor: dict[str, Any] | None
+    floor: CellScore | None
     notes: list[str]
     findings: list[str]
 
@@ -59,7 +61,7 @@ def prepare(request: GridRequest) -> GridInputs:
     if request.model.checkpoint:
         imported = import_checkpoint(request.model.checkpoint, request.model.weights)
         checkpoint = open_checkpoint(imported, name_of(request.model.checkpoint))
-        resolution: int | None = checkpoint["resolution"]
+        resolution: int | None = checkpoint.resolution
         if real.resolution not in (None, resolution):
             raise ValueError(
                 f"resolution is {real.resolution}, and the checkpoint makes images of "
@@ -74,7 +76,7 @@ def prepare(request: GridRequest) -> GridInputs:
         """A split in the channels of the checkpoint, which a toy takes from its training images."""
         channels = None
         if request.model.checkpoint:
-            channels = checkpoint["channels"]
+            channels = checkpoint.channels
         elif split != (fitted := training_split(real.dataset)):
             channels = data(fitted).channels
         return prepare_data(content, split, resolution, real.dataset, channels, real.spec)
@@ -87,7 +89,7 @@ def prepare(request: GridRequest) -> GridInputs:
         )
     prompts = None
     if request.model.checkpoint:
-        prompts = prompts_for(checkpoint["with_prompts"], request.model.prompts, reference_images)
+        prompts = prompts_for(checkpoint.with_prompts, request.model.prompts, reference_images)
     held_out_split = request.held_out_split()
     held_out = data(held_out_split) if held_out_split else None
     if held_out and held_out.n < LEAST_IMAGES:  # no floor can be told from it
@@ -97,9 +99,9 @@ def prepare(request: GridRequest) -> GridInputs:
         kind = "-conditional" if request.toy.class_conditional else ""
         name = f"toy-{Path(dataset_name(real.dataset)).stem}{kind}"
         checkpoint = open_checkpoint(training.result(), name)
-    if checkpoint["channels"] != reference_images.channels:
+    if checkpoint.channels != reference_images.channels:
         raise ValueError(
-            f"the checkpoint makes images of {checkpoint['channels']} channels and the data set "
+            f"the checkpoint makes images of {checkpoint.channels} channels and the data set "
             f"has {reference_images.channels}; they must be equal"
         )
     extractor, execution = extractor_future.result(), request.machine.execution
@@ -110,11 +112,12 @@ def prepare(request: GridRequest) -> GridInputs:
     if held_out:
         embed_real = named(embed_images, f"features of real images {name} {held_out_split}")
         score_real = named(score_cell, f"score of real images {real} {held_out_split}")
-        floor = score_real([embed_real(held_out, extractor, execution)], reference, extractor)
+        features = embed_real(held_out, extractor, execution)
+        floor = score_real([features], reference, extractor).score
     cells = _cells(request, checkpoint, prompts)
     notes = notes_on(reference_images, *([held_out] if held_out else []))
-    findings = [*checkpoint["assumed"], *lint_schedule(checkpoint["ref"], cells)]
-    if prompts and (cut := cut_prompts(checkpoint["ref"], prompts)):
+    findings = [*checkpoint.assumed, *lint_schedule(checkpoint.ref, cells)]
+    if prompts and (cut := cut_prompts(checkpoint.ref, prompts)):
         findings.append(cut)
     return GridInputs(
         checkpoint, cells, reference_images, reference, extractor, floor, notes, findings
@@ -125,12 +128,12 @@ def _cells(
     request: GridRequest, checkpoint: CheckpointRecord, prompts: str | None = None
 ) -> list[GridCell]:
     cells = request.cells(
-        checkpoint["n_train"], checkpoint["prediction_type"], checkpoint["is_latent"], prompts
+        checkpoint.n_train, checkpoint.prediction_type, checkpoint.is_latent, prompts
     )
-    if not checkpoint["with_prompts"]:  # these have the empty prompt to be guided away from
+    if not checkpoint.with_prompts:  # these have the empty prompt to be guided away from
         for cell in cells:
             require_guidable(
-                checkpoint["n_classes"], checkpoint["null_label"], cell.sampler.guidance_scale
+                checkpoint.n_classes, checkpoint.null_label, cell.sampler.guidance_scale
             )
     return cells
 
@@ -149,19 +152,15 @@ def _submit_extractor(
     return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.machine.execution)
 
 
-def protocol_of(request: GridRequest, inputs: GridInputs) -> dict[str, Any]:
+def protocol_of(request: GridRequest, inputs: GridInputs) -> GridProtocol:
     """What a score has to be compared at, and what people call it."""
-    return {
-        "extractor_digest": inputs.extractor["artifact"],
-        "extractor": inputs.extractor["name"],
-        "features": inputs.reference,
-        "reference_digest": inputs.reference_images["artifact"],
-        "dataset": ", ".join(
-            filter(None, [dataset_name(request.real.dataset), request.real.spec.label])
-        ),
-        "split": request.real.split,
-        "resize": inputs.extractor["resize"] or inputs.reference_images["resize"],
-        "data_resize": inputs.reference_images["resize"],
-        "n_images": request.grid.n_images,
-        "shard_size": request.grid.shard_size,
-    }
+    names = [dataset_name(request.real.dataset), request.real.spec.label]
+    return GridProtocol(
+        extractor=inputs.extractor,
+        images=inputs.reference_images,
+        features=inputs.reference,
+        dataset=", ".join(filter(None, names)),
+        split=request.real.split,
+        n_images=request.grid.n_images,
+        shard_size=request.grid.shard_size,
+    )

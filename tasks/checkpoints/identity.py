@@ -26,13 +26,13 @@ def first_of_content(ref: ArtifactRef) -> ArtifactRef:
     known = store.bound(f"weights/{weights}").get(NAME)
     if known is not None:
         return known
-    store.bind(f"weights/{weights}/{NAME}", ArtifactRef(artifact=ref["artifact"], kind=ref["kind"]))
+    store.bind(f"weights/{weights}/{NAME}", ArtifactRef(ref.artifact, ref.kind))
     return ref
 
 
 def weights_of(ref: ArtifactRef) -> str:
     """Returns the content digest of a stored checkpoint (`ddim_core.checkpoints.identity`)."""
-    return _weights_of(ref["artifact"])
+    return _weights_of(ref.artifact)
 
 
 @lru_cache(maxsize=64)

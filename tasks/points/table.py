@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
@@ -61,6 +62,7 @@ POINTS = RowFiles(
     SCHEMA,
     ("dataset", "n_points", "training_seed", "eta", "steps", "created_at"),
     "the next run of its `ddim swiss-roll` writes it again",
+    SimpleNamespace,
     ("chamfer",),
 )
 
@@ -108,7 +110,7 @@ def write_point_row(row: dict[str, Any]) -> str:
     return POINTS.write(row)
 
 
-def read_point_rows(cells: list[str] | None = None) -> Found:
+def read_point_rows(cells: list[str] | None = None) -> Found[Any]:
     """Returns the rows written so far, of some cells or of all, and which had to be left out."""
     return POINTS.read(cells)
 
@@ -119,4 +121,4 @@ def read_point_table() -> pd.DataFrame:
     Raises:
         DamagedRowError: If a row is damaged.
     """
-    return POINTS.read().whole()
+    return POINTS.read().whole().frame

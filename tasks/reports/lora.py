@@ -15,6 +15,7 @@ from ddim_core.reports.lora_figures import measure_curves, picture_rows, sweep_g
 from ddim_core.reports.lora_sentences import by_role, full_scale, interval, number, read_scorecard
 from tasks.reports import page
 from tasks.storage import store
+from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
@@ -32,7 +33,7 @@ def render_lora_report(
     losses: ArtifactRef | None,
     validation: list[list[float]],
     about: dict[str, Any],
-) -> dict[str, Any]:
+) -> Report:
     """Draws the figures, reads the rows and renders the page; returns references to them.
 
     Args:

@@ -87,7 +87,7 @@ def _protocol(
     reference: FeatureSet,
     statistics_digest: str,
 ) -> Protocol:
-    row = judged.row or {}
+    row = judged.row
     size = request.resolution
     prepared = f"pillow-bicubic to {size}x{size}" if size else "native"
     return Protocol(
@@ -97,13 +97,13 @@ def _protocol(
         data_resize=prepared if reference.native_size else None,
         n_images=generated.count,
         n_reference=reference.count,
-        shard_size=row.get("shard_size"),
+        shard_size=row.shard_size if row else None,
         reference_digest=reference.digest,
         reference=Path(reference.name).name,
         split=request.split if reference.native_size else None,
         statistics_digest=statistics_digest,
-        sampler={name: row[name] for name in SAMPLER if name in row},
-        seed=row.get("seed"),
+        sampler={name: getattr(row, name) for name in SAMPLER} if row else {},
+        seed=row.seed if row else None,
         versions=network_versions() | score_versions(),
     )
 

@@ -1,4 +1,4 @@
-"""What names a stored artefact; `tasks.storage.store` puts it there and gets it back."""
+"""What names a stored artefact, or a page with its figures; `tasks.storage.store` keeps them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ class ArtifactRef(Mapped):
 
     artifact: str
     kind: str
+
+
+@dataclass(frozen=True)
+class Report(Mapped):
+    """A rendered page with its figures (PNG) by name, and what it reads from the numbers."""
+
+    page: ArtifactRef
+    figures: dict[str, ArtifactRef]
+    reading: list[str]
 
 
 def references(value: Any) -> Iterator[ArtifactRef]:

@@ -74,7 +74,7 @@ class PlainRecords(JSONSerializer):
     type: str = Field(default="ddim-record", frozen=True)
     object_encoder: str | None = None
     object_decoder: str | None = None
-    task: str
+    task: str = ""  # as Prefect's server has it, which keeps the type alone
 
     def dumps(self, obj: Any) -> bytes:
         """Makes bytes of a record."""

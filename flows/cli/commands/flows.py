@@ -112,15 +112,15 @@ def _paper(request: PaperRequest, asked: dict[str, Any]) -> None:
     from tasks.reports.paper import error_text
 
     typer.echo("\nSquared error per dimension after encoding and decoding, pixels in [0, 1]:")
-    for record in result["reconstructions"]:
-        error = error_text(record["mse"], record["mse_low"], record["mse_high"])
-        typer.echo(f"  S = {record['steps']:>4}  {error}  n = {record['n']}")
+    for record in result.reconstructions:
+        error = error_text(record.error)
+        typer.echo(f"  S = {record.steps:>4}  {error}  n = {record.n}")
     show_grid(result)
 
 
 def _train(request: ToyRequest, asked: dict[str, Any]) -> None:
     """Train the small U-Net of a data set, as a folder that diffusers opens."""
-    typer.echo(f"checkpoint: {run_shown(request.line, 'train_toy', asked)['checkpoint']}")
+    typer.echo(f"checkpoint: {run_shown(request.line, 'train_toy', asked).checkpoint}")
 
 
 def _train_base(request: BaseRequest, asked: dict[str, Any]) -> None:

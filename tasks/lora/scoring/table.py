@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
@@ -63,6 +64,7 @@ LORAS = RowFiles(
     SCHEMA,
     ("kind", "lora_digest", "prompts", "scale", "created_at"),
     "the next run of its `ddim lora` writes it again",
+    SimpleNamespace,
 )
 
 
@@ -155,4 +157,4 @@ def read_lora_table() -> pd.DataFrame:
     Raises:
         DamagedRowError: If a row is damaged.
     """
-    return LORAS.read().whole()
+    return LORAS.read().whole().frame

@@ -117,7 +117,7 @@ def test_result_records_that_were_planted_are_refused_and_made_again(
     assert healed.state == "Completed"
     assert lasting(healed.rows) == sound
     assert healed.computed["sample-shard"] == 4
-    assert healed.result["images_drawn"] == 0  # the pictures themselves were sound
+    assert healed.result.images_drawn == 0  # the pictures themselves were sound
     assert not proof.exists()
 
 

@@ -73,7 +73,7 @@ def test_a_cell_is_scored_exported_and_read_elsewhere(
     assert pixel_distance(str(parquet), other["cell_digest"]) == pytest.approx(between, rel=1e-9)
     assert not any("no seal" in note for note in found["notes"])
     place = places.data_url("results", "cells", f"{digest}.parquet")
-    pq.write_table(pq.read_table(place), place)  # as another program would
+    pq.write_table(pq.read_rows(place).whole().frame, place)  # as another program would
     done = ddim("score", digest, png, "--features", "pixels", "--json")
     assert any("carries no seal" in note for note in json.loads(done.stdout)["notes"])
     refused = ddim("export", digest, png)
@@ -81,6 +81,6 @@ def test_a_cell_is_scored_exported_and_read_elsewhere(
     assert "holds something" in refused.stderr
 
     # The report shows how much the protocol moves the number.
-    page = Path(grid.result["report"]).read_text()
+    page = Path(grid.result.report).read_text()
     assert "Protocol matrix" in page
     assert page.count("<td>none</td>") == 2  # classifier and pixels, which have no resize
