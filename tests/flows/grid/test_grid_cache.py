@@ -20,6 +20,7 @@ from ddim_core.diffusion.specs import ClassifierSpec, GridCell, SamplerSpec
 from ddim_core.images.load import load_images
 from ddim_core.images.pixels import to_uint8
 from ddim_core.scores.cell_score import score_features
+from tasks.cells.sample import DrawnImages
 from tasks.storage import store
 from tests.flows.grids import GridRun, lasting
 
@@ -42,7 +43,7 @@ def stored_images(checkpoint: str, cell: GridCell, shards: list[tuple[int, int]]
     parts = []
     for start, stop in shards:
         name = digest(code_digest("tasks.cells.sample"), cell, ref, start)
-        parts.append(store.get_arrays(store.bound(name)[str(stop - start)])["images"])
+        parts.append(store.get_arrays(store.bound(name, DrawnImages)[str(stop - start)])["images"])
     return np.concatenate(parts)
 
 

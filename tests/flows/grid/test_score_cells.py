@@ -73,7 +73,7 @@ def test_a_cell_is_scored_exported_and_read_elsewhere(
     assert pixel_distance(str(parquet), other["cell_digest"]) == pytest.approx(between, rel=1e-9)
     assert not any("no seal" in note for note in found["notes"])
     place = places.data_url("results", "cells", f"{digest}.parquet")
-    pq.write_table(pq.read_rows(place).whole().frame, place)  # as another program would
+    pq.write_table(pq.read_table(place), place)  # as another program would
     done = ddim("score", digest, png, "--features", "pixels", "--json")
     assert any("carries no seal" in note for note in json.loads(done.stdout)["notes"])
     refused = ddim("export", digest, png)
