@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel, UNet2DModel, VQModel
 
 from ddim_core.checkpoints.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
 from ddim_core.checkpoints.single_file import NO_SCHEDULE, adopt_file, step_in_name
@@ -38,7 +38,7 @@ from ddim_core.networks.checks import require_fit, require_sane, require_schedul
 from ddim_core.safe_files.safe_load import first_line, is_safetensors, read_weights, require_tensors
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.shards import SHARDS_INDEX, is_index, read_shards, shards_in
-from ddim_core.safe_files.understood import keep_understood, understood_config, understood_index
+from ddim_core.safe_files.understood import keep_understood, understood_entries, understood_index
 
 SETTINGS_SUFFIXES = (".json", ".yml", ".yaml")
 INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
@@ -61,7 +61,7 @@ TOKENIZER_FILES = (
     "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
-NETWORK_CLASSES: dict[str, Any] = {
+NETWORK_CLASSES: dict[str, type[ModelMixin]] = {
     "UNet2DModel": UNet2DModel, "UNet2DConditionModel": UNet2DConditionModel,
     "AutoencoderKL": AutoencoderKL, "VQModel": VQModel,
 }  # fmt: skip
@@ -226,7 +226,7 @@ def _adopt_pipeline(files: Mapping[str, Path], out: Path, weights: Weights) -> N
     use_ema = weights == "ema" or "unet/config.json" not in files
     prefix = "unet_ema/" if has_ema and use_ema else "unet/"
     names = NETWORK_FILES if use_ema else RAW_FILES + NETWORK_FILES
-    told = _adopt_network(files, prefix, names, out / "unet")
+    step = _adopt_network(files, prefix, names, out / "unet")
     for part in ("vae", "vqvae"):
         if any(name.startswith(f"{part}/") for name in files):
             _adopt_network(files, f"{part}/", NETWORK_FILES, out / part)
@@ -235,12 +235,12 @@ def _adopt_pipeline(files: Mapping[str, Path], out: Path, weights: Weights) -> N
         for name in TOKENIZER_FILES:
             _copy(files, out, f"tokenizer/{name}")
     record = read_settings(files[RECORD_NAME]) if RECORD_NAME in files else {}
-    _write_pipeline_ends(files, out, record)
+    if assumed := _write_pipeline_ends(files, out):
+        record["assumed"] = assumed
     if has_ema or has_raw_file:
         record["weights"] = "ema" if use_ema else "raw"
-    if "optimization_step" in told:
-        record.setdefault("training_step", int(told["optimization_step"]))
-    if (step := _step_in_folder(files)) is not None:
+    step = _step_in_folder(files) if step is None else step
+    if step is not None:
         record.setdefault("training_step", step)
     if record and (has_ema or has_raw_file or RECORD_NAME not in files):
         (out / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
@@ -258,16 +258,17 @@ def _require_parts(files: Mapping[str, Path]) -> None:
             raise ValueError(f"{INDEX} names the part {part!r}, which is not there")
 
 
-def _write_pipeline_ends(files: Mapping[str, Path], out: Path, record: dict[str, Any]) -> None:
-    """Copies index and scheduler, or makes those of a DDPM where a training has none yet."""
+def _write_pipeline_ends(files: Mapping[str, Path], out: Path) -> list[str]:
+    """Copies index and scheduler, or makes those of a DDPM where a training has none yet; returns
+    what is assumed then."""
+    is_assumed = SCHEDULER not in files and INDEX not in files
     if SCHEDULER in files:
         _write_scheduler(files, out)
-    elif INDEX not in files:
+    elif is_assumed:
         (out / SCHEDULER).parent.mkdir(parents=True)
         scheduler = {"_class_name": "DDPMScheduler", "num_train_timesteps": 1000}
         scheduler |= {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
         (out / SCHEDULER).write_text(json.dumps(scheduler, indent=2) + "\n")
-        record["assumed"] = [NO_SCHEDULE]
     index = {
         "_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"],
         "unet": ["diffusers", "UNet2DModel"],
@@ -279,6 +280,7 @@ def _write_pipeline_ends(files: Mapping[str, Path], out: Path, record: dict[str,
         _copy(files, out, INDEX)
     else:
         (out / INDEX).write_text(json.dumps(kept, indent=2) + "\n")
+    return [NO_SCHEDULE] if is_assumed else []
 
 
 def _write_scheduler(files: Mapping[str, Path], out: Path) -> None:
@@ -306,8 +308,9 @@ def _without_unused(name: str, value: Any) -> Any:
 
 def _adopt_network(
     files: Mapping[str, Path], prefix: str, names: tuple[str, ...], out: Path
-) -> dict[str, Any]:
-    """Checks one network and writes it under its usual names; returns its settings as found."""
+) -> int | None:
+    """Checks one network and writes it under its usual names; returns the steps that diffusers'
+    moving average has counted, where it is one."""
     where = prefix.rstrip("/")
     if f"{prefix}config.json" not in files:
         raise ValueError(f"{prefix}config.json is missing; a checkpoint must have it")
@@ -316,7 +319,8 @@ def _adopt_network(
     if source is None:
         raise ValueError(f"{where} holds no weights; {names[1]} is missing")
     kind = NETWORK_CLASSES.get(str(told.get("_class_name")))
-    config = understood_config(kind, told)
+    entries = understood_entries(kind)
+    config = {name: value for name, value in told.items() if name in entries}
     size = config.get("sample_size")
     if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
         config["sample_size"] = size[0]
@@ -340,7 +344,7 @@ def _adopt_network(
         shutil.copyfile(source, out / name)
     else:
         save_state(state, out / name)
-    return told
+    return int(told["optimization_step"]) if "optimization_step" in told else None
 
 
 def _copy(files: Mapping[str, Path], out: Path, name: str) -> None:

@@ -19,4 +19,4 @@ def train_emoji_judge(spec: JudgeSpec, execution: Execution) -> dict[str, Any]:
     torch.set_num_threads(execution.threads)
     judge = train_judge(spec)
     ref = store.put(judge.to_bytes(), "emoji-judge")
-    return {**ref, "accuracy": judge.about["accuracy"], "n_test": judge.about["n_test"]}
+    return {**ref, "accuracy": judge.about.accuracy, "n_test": judge.about.n_test}
