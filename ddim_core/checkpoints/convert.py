@@ -26,6 +26,7 @@ from ddim_core.checkpoints.weight_files import (
     STEMS,
     SUFFIXES,
     flat_weights,
+    save_settings,
     save_state,
     variants_in,
     weights_in,
@@ -243,7 +244,7 @@ def _adopt_pipeline(files: Mapping[str, Path], out: Path, weights: Weights) -> N
     if step is not None:
         record.setdefault("training_step", step)
     if record and (has_ema or has_raw_file or RECORD_NAME not in files):
-        (out / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
+        save_settings(record, out / RECORD_NAME)
     else:
         _copy(files, out, RECORD_NAME)
 
@@ -259,27 +260,24 @@ def _require_parts(files: Mapping[str, Path]) -> None:
 
 
 def _write_pipeline_ends(files: Mapping[str, Path], out: Path) -> list[str]:
-    """Copies index and scheduler, or makes those of a DDPM where a training has none yet; returns
-    what is assumed then."""
+    """Copies index and scheduler, or makes those of a DDPM; returns what is assumed then."""
     is_assumed = SCHEDULER not in files and INDEX not in files
     if SCHEDULER in files:
         _write_scheduler(files, out)
     elif is_assumed:
-        (out / SCHEDULER).parent.mkdir(parents=True)
         scheduler = {"_class_name": "DDPMScheduler", "num_train_timesteps": 1000}
         scheduler |= {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
-        (out / SCHEDULER).write_text(json.dumps(scheduler, indent=2) + "\n")
+        save_settings(scheduler, out / SCHEDULER)
     index = {
         "_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"],
         "unet": ["diffusers", "UNet2DModel"],
     }  # fmt: skip
     told = read_settings(files[INDEX]) if INDEX in files else index
-    known = understood_index(told)
-    kept = {name: _without_unused(name, value) for name, value in known.items()}
+    kept = {name: _without_unused(name, value) for name, value in understood_index(told).items()}
     if INDEX in files and kept == told:
         _copy(files, out, INDEX)
     else:
-        (out / INDEX).write_text(json.dumps(kept, indent=2) + "\n")
+        save_settings(kept, out / INDEX)
     return [NO_SCHEDULE] if is_assumed else []
 
 
@@ -294,8 +292,7 @@ def _write_scheduler(files: Mapping[str, Path], out: Path) -> None:
     if "_class_name" not in told or opened == told:  # the index, which stays, says it too
         _copy(files, out, SCHEDULER)
     else:
-        (out / SCHEDULER).parent.mkdir(parents=True)
-        (out / SCHEDULER).write_text(json.dumps(opened, indent=2) + "\n")
+        save_settings(opened, out / SCHEDULER)
 
 
 def _without_unused(name: str, value: Any) -> Any:
@@ -309,8 +306,7 @@ def _without_unused(name: str, value: Any) -> Any:
 def _adopt_network(
     files: Mapping[str, Path], prefix: str, names: tuple[str, ...], out: Path
 ) -> int | None:
-    """Checks one network and writes it under its usual names; returns the steps that diffusers'
-    moving average has counted, where it is one."""
+    """Checks one network and writes it under its usual names; returns the step of an average."""
     where = prefix.rstrip("/")
     if f"{prefix}config.json" not in files:
         raise ValueError(f"{prefix}config.json is missing; a checkpoint must have it")
@@ -338,7 +334,7 @@ def _adopt_network(
     if config == told:
         shutil.copyfile(files[f"{prefix}config.json"], out / "config.json")
     else:
-        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        save_settings(config, out / "config.json")
     name = TEXT_WEIGHTS if names is TEXT_FILES else WEIGHTS_NAME
     if not is_sharded and is_safetensors(source) and state.keys() == found.keys():
         shutil.copyfile(source, out / name)

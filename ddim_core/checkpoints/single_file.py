@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from ddim_core.checkpoints.state_names import (
     prefixes_of,
     split_networks,
 )
+from ddim_core.checkpoints.weight_files import save_settings
 from ddim_core.diffusion.specs import NoiseSpec, Weights
 from ddim_core.networks.checks import (
     current_names,
@@ -259,4 +259,4 @@ def _write_wide(out: Path, network: Network, name: str) -> None:
     unet.load_state_dict(network.state, assign=True)
     save_pipeline(out, unet, network.noise, None)
     (out / "model_index.json").unlink()
-    (out / "unet" / "config.json").write_text(json.dumps(network.config, indent=2) + "\n")
+    save_settings(network.config, out / "unet" / "config.json")
