@@ -59,7 +59,7 @@ def train_extractor(
         _stored(extractor.record, weights),
         test_accuracy=extractor.accuracy(unseen),
         n_test=len(unseen.images),
-        n_classes=extractor.about["n_classes"],
+        n_classes=extractor.about.n_classes,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,11 @@ from prefect import task
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.schedule import timesteps
 from ddim_core.diffusion.specs import SamplerSpec
+from ddim_core.points.score import SeedMean
 from ddim_core.points.specs import PointTrainSpec
+from tasks.points.model import TrainedPoints
+from tasks.points.sample import DrawnPoints
+from tasks.points.score import PointScore
 from tasks.storage.columns import (
     MOMENT,
     NUMBER,
@@ -72,24 +77,24 @@ CODE = ("tasks.points.sample", "tasks.points.score")
 
 def point_row(
     training: PointTrainSpec,
-    model: dict[str, Any],
+    model: TrainedPoints,
     sampler: SamplerSpec,
     n_points: int,
-    generated: list[dict[str, Any]],
-    score: dict[str, Any],
-    floor: dict[str, Any],
+    generated: Sequence[DrawnPoints],
+    score: PointScore,
+    floor: SeedMean,
 ) -> dict[str, Any]:
     """Puts together the row of one sampler setting on one model from the records of its tasks."""
-    seeds = [record["seed"] for record in generated]
+    seeds = [points.seed for points in generated]
     visited = timesteps(training.noise.n_train, sampler.steps, sampler.spacing)
     return {
         "cell_digest": digest(sampler, training, model, n_points, seeds),
-        "model_digest": model["artifact"],
+        "model_digest": model.artifact,
         "code_digest": digest([code_digest(module) for module in CODE]),
         "dataset": training.dataset,
         "training_seed": training.seed,
         "training_steps": training.steps,
-        "training_seconds": model["seconds"],
+        "training_seconds": model.seconds,
         "steps": sampler.steps,
         "eta": sampler.eta,
         "variance": sampler.variance,
@@ -97,10 +102,16 @@ def point_row(
         "timesteps": visited,
         "n_points": n_points,
         "sampling_seeds": seeds,
-        **score,
-        **floor,
+        "chamfer": score.chamfer.mean,
+        "chamfer_low": score.chamfer.low,
+        "chamfer_high": score.chamfer.high,
+        "chamfer_each": score.chamfer.values,
+        "floor": floor.mean,
+        "floor_low": floor.low,
+        "floor_high": floor.high,
         "nfe": len(visited),
-        "sample_seconds": float(sum(record["seconds"] for record in generated)),
+        "sample_seconds": float(sum(points.seconds for points in generated)),
+        "created_at": score.created_at,
     }
 
 

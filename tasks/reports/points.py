@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ddim_core.reports.point_figures import (
 )
 from tasks.reports import page
 from tasks.storage import places, store
+from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
@@ -34,6 +36,13 @@ PANELS, GIF_FRAMES = 7, 60
 FIRST_SEED = 0
 
 
+@dataclass(frozen=True)
+class PointReport(Report):
+    """A report with a GIF of the reverse process."""
+
+    animation: ArtifactRef
+
+
 @cached_task
 def render_point_report(
     rows: list[dict[str, Any]],
@@ -42,7 +51,7 @@ def render_point_report(
     traced: GridCell,
     training: PointTrainSpec,
     findings: list[str],
-) -> dict[str, Any]:
+) -> PointReport:
     """Draws the figures, reads the numbers and renders the page; returns references to them.
 
     Args:
@@ -69,11 +78,11 @@ def render_point_report(
     reading = read_points(rows)
     text = _page(rows, settings, {**figures, "process": gif}, reading, about, findings)
     report = page.stored(text, figures, reading)
-    return {**report, "animation": store.put(gif, "animation")}
+    return PointReport(**vars(report), animation=store.put(gif, "animation"))
 
 
 @task(name="publish-point-report", task_run_name=run_name("publish-point-report"))
-def publish_point_report(name: str, report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+def publish_point_report(name: str, report: PointReport, rows: list[dict[str, Any]]) -> str:
     """Puts a rendered report where people look: reports/points-<name>/, and a Prefect artifact.
 
     Returns the page's place.
@@ -81,8 +90,8 @@ def publish_point_report(name: str, report: dict[str, Any], rows: list[dict[str,
     folder = f"points-{name[:12]}"
     place = page.publish(folder, report)
     gif = places.data_url("reports", folder, "process.gif")
-    store.write_whole(gif, store.get(report["animation"]))
-    page.show("swiss-roll-report", _markdown(rows, report["reading"], place))
+    store.write_whole(gif, store.get(report.animation))
+    page.show("swiss-roll-report", _markdown(rows, report.reading, place))
     return place
 
 

@@ -29,6 +29,8 @@ from flows.requests.toy import Toy, ToyRequest
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flows.swiss_roll import PointOutcome
+
 
 @dataclass(frozen=True)
 class HowToRun:
@@ -126,15 +128,16 @@ def _train(request: ToyRequest, asked: dict[str, Any]) -> None:
 def _train_base(request: BaseRequest, asked: dict[str, Any]) -> None:
     """Train the small text-to-image base of the LoRA commands, and judge its pictures."""
     result = run_shown(request.line, "train_base", asked)
-    for name in ("seen", "unseen"):
-        found = result[name]
+    for name, found in (("seen", result.seen), ("unseen", result.unseen)):
         shares = ", ".join(
-            f"{q} {100 * found[q]['share']:.1f} % "
-            f"({100 * found[q]['low']:.1f} to {100 * found[q]['high']:.1f})"
-            for q in ("subject", "background", "style")
-        )
-        typer.echo(f"{name} pairs, N = {found['n_images']}: {shares}")
-    typer.echo(f"base: {result['folder']}")
+            f"{q} {100 * x.share:.1f} % ({100 * x.low:.1f} to {100 * x.high:.1f})"
+            for q, x in (
+                ("subject", found.subject), ("background", found.background),
+                ("style", found.style),
+            )
+        )  # fmt: skip
+        typer.echo(f"{name} pairs, N = {found.n_images}: {shares}")
+    typer.echo(f"base: {result.folder}")
 
 
 def _swiss_roll(request: PointRequest, asked: dict[str, Any]) -> None:
@@ -142,17 +145,17 @@ def _swiss_roll(request: PointRequest, asked: dict[str, Any]) -> None:
     _show_points(run_shown(request.line, "swiss_roll", asked))
 
 
-def _show_points(result: dict[str, Any]) -> None:
+def _show_points(result: PointOutcome) -> None:
     """Prints the rows of one run, and where its report, the table and the runs are."""
     from flows.cli.text.damage import told_of
     from tasks.points.table import read_point_rows
 
-    found = read_point_rows(result["cells"])
+    found = read_point_rows(list(result.cells))
     with told_of(found):
         _show_rows(result, found.frame)
 
 
-def _show_rows(result: dict[str, Any], frame: pd.DataFrame) -> None:
+def _show_rows(result: PointOutcome, frame: pd.DataFrame) -> None:
     from ddim_core.points.score import interval
     from tasks.storage import places
     from tasks.tracking.address import how_to_open
@@ -172,7 +175,7 @@ def _show_rows(result: dict[str, Any], frame: pd.DataFrame) -> None:
                 row["chamfer"], _known(row["chamfer_low"]), _known(row["chamfer_high"])
             )
             typer.echo(f"  eta = {row['eta']:<4g} S = {row['steps']:>4}  {score}")
-    typer.echo(f"\nreport:  {result['report']}")
+    typer.echo(f"\nreport:  {result.report}")
     typer.echo(f"table:   {places.data_url('results', 'points')} (Parquet)")
     typer.echo(f"MLflow:  {how_to_open()}")
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from flows.cli.commands.command import command, run_shown
 from flows.requests.lora import StyleRequest, SubjectRequest
+
+if TYPE_CHECKING:
+    from flows.lora.scoring import LoraOutcome
 
 lora = typer.Typer(help="Train a LoRA: a style or a subject.", no_args_is_help=True)
 
@@ -38,22 +41,22 @@ lora.command("style")(command(StyleRequest, _style))
 lora.command("subject")(command(SubjectRequest, _subject))
 
 
-def _show(result: dict[str, Any]) -> None:
-    training = result["training"]
+def _show(outcome: LoraOutcome) -> None:
+    made, scorecard = outcome.lora, outcome.scorecard
     typer.echo(
-        f"\ntrained: {training['steps']} steps in {training['seconds']:.0f} s, "
-        f"peak memory {training['peak_memory_bytes'] / 2**30:.2f} GiB"
+        f"\ntrained: {made.training.steps} steps in {made.training.seconds:.0f} s, "
+        f"peak memory {made.training.peak_memory_bytes / 2**30:.2f} GiB"
     )
-    for layout, gate in result["gate"].items():
+    for layout, gate in made.gate.items():
         typer.echo(
             f"reloaded as {layout}: largest difference of a weight "
-            f"{gate['largest_weight_difference']:g}, of a pixel "
-            f"{gate['largest_pixel_difference']:g} of 255"
+            f"{gate.largest_weight_difference:g}, of a pixel "
+            f"{gate.largest_pixel_difference:g} of 255"
         )
-    typer.echo(f"LoRA:     {result['folder']} (files, pictures, model card)")
-    if result["report"]:
+    typer.echo(f"LoRA:     {made.folder} (files, pictures, model card)")
+    if scorecard.report:
         typer.echo("")
-        for sentence in result["reading"]:
+        for sentence in scorecard.reading:
             typer.echo(sentence)
-        typer.echo(f"\nreport:   {result['report']}")
-        typer.echo(f"table:    {result['table']} (Parquet)")
+        typer.echo(f"\nreport:   {scorecard.report}")
+        typer.echo(f"table:    {scorecard.table} (Parquet)")
