@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect import flow
+from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 
 from ddim_core.common.digest import digest
@@ -51,6 +52,9 @@ from tasks.tracking.client import track_paper
 FEW_STEPS, MANY_STEPS = 10, 100  # of figure 3
 PICTURE_STEPS = 50  # of figure 6, and of the predicted x0
 N_LINES, N_POINTS, N_PREDICTED = 4, 11, 10
+
+
+T = TypeVar("T")
 
 
 class ExperimentsFailedError(RuntimeError):
@@ -169,29 +173,32 @@ def _explore(
 ) -> Explored:
     """Runs all but the grid, the costliest first."""
     ref, execution, seed = model.ref, grid.machine.execution, grid.grid.seed
-    work: dict[str, Any] = {}
+    reconstructing: dict[str, PrefectFuture[Reconstruction]] = {}
+    drawing: dict[str, PrefectFuture[ArtifactRef]] = {}
     all_steps = sorted(set(request.reconstruction.reconstruction_steps))
     several = [_eta_zero(steps, grid, model) for steps in sorted(set(grid.grid.steps))]
     pictured = _eta_zero(min(PICTURE_STEPS, model.n_train), grid, model)
     with on_device(grid.machine.runner, grid.machine.device):
         for steps in reversed(all_steps):
-            work[f"reconstruction S={steps}"] = reconstruct.submit(
+            reconstructing[f"reconstruction S={steps}"] = reconstruct.submit(
                 _eta_zero(steps, grid, model), ref, images,
                 request.reconstruction.n_reconstructed, execution,
             )  # fmt: skip
-        work["consistency"] = consistency.submit(several, ref, seed, execution)
-        work["interpolate"] = interpolate.submit(pictured, ref, seed, N_LINES, N_POINTS, execution)
-        work["x0_sequence"] = x0_sequence.submit(pictured, ref, seed, N_PREDICTED, execution)
-    results, failures = _results(work)
-    names = [f"reconstruction S={steps}" for steps in all_steps]
-    reconstructions = [results.pop(name) for name in names if name in results]
+        drawing["consistency"] = consistency.submit(several, ref, seed, execution)
+        drawing["interpolate"] = interpolate.submit(
+            pictured, ref, seed, N_LINES, N_POINTS, execution
+        )
+        drawing["x0_sequence"] = x0_sequence.submit(pictured, ref, seed, N_PREDICTED, execution)
+    returned, failures = _results(reconstructing)
+    pictures, more = _results(drawing)
+    reconstructions = sorted(returned.values(), key=lambda record: record.steps)
     for record in reconstructions:
         error = error_text(record.error)
         _say(f"reconstruction S = {record.steps:<4}  squared error {error}  n = {record.n}")
-    return Explored(reconstructions, results, failures)
+    return Explored(reconstructions, pictures, failures + more)
 
 
-def _results(work: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _results(work: dict[str, PrefectFuture[T]]) -> tuple[dict[str, T], list[str]]:
     """Waits for all; returns the results of those that completed, and what failed."""
     for future in work.values():
         future.wait()

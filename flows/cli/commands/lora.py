@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from flows.cli.commands.command import command, run_shown
+from flows.cli.commands.command import flow_command
 from flows.requests.lora import StyleRequest, SubjectRequest
 
 if TYPE_CHECKING:
@@ -15,30 +15,16 @@ if TYPE_CHECKING:
 lora = typer.Typer(help="Train a LoRA: a style or a subject.", no_args_is_help=True)
 
 
-def _style(request: StyleRequest, asked: dict[str, Any]) -> None:
-    """Train a style on captioned images, check it, and export it for diffusers and web UIs."""
+def _settle_style(request: StyleRequest) -> None:
+    from flows.lora.plan import style_plan
 
-    def settle() -> None:
-        from flows.lora.plan import style_plan
-
-        style_plan(request)
-
-    _show(run_shown(request.line, "lora_style", asked, settle))
+    style_plan(request)
 
 
-def _subject(request: SubjectRequest, asked: dict[str, Any]) -> None:
-    """Train a LoRA on a few images of one subject (DreamBooth), check it, and export it."""
+def _settle_subject(request: SubjectRequest) -> None:
+    from flows.lora.plan import subject_plan
 
-    def settle() -> None:
-        from flows.lora.plan import subject_plan
-
-        subject_plan(request)
-
-    _show(run_shown(request.line, "lora_subject", asked, settle))
-
-
-lora.command("style")(command(StyleRequest, _style))
-lora.command("subject")(command(SubjectRequest, _subject))
+    subject_plan(request)
 
 
 def _show(outcome: LoraOutcome) -> None:
@@ -60,3 +46,23 @@ def _show(outcome: LoraOutcome) -> None:
             typer.echo(sentence)
         typer.echo(f"\nreport:   {scorecard.report}")
         typer.echo(f"table:    {scorecard.table} (Parquet)")
+
+
+lora.command("style")(
+    flow_command(
+        StyleRequest,
+        "lora_style",
+        "Train a style on captioned images, check it, and export it for diffusers and web UIs.",
+        _show,
+        _settle_style,
+    )
+)
+lora.command("subject")(
+    flow_command(
+        SubjectRequest,
+        "lora_subject",
+        "Train a LoRA on a few images of one subject (DreamBooth), check it, and export it.",
+        _show,
+        _settle_subject,
+    )
+)
