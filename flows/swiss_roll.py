@@ -13,6 +13,7 @@ from prefect.logging import get_run_logger
 from ddim_core.common.digest import digest
 from ddim_core.decisions.row import cell_name
 from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec
+from ddim_core.points.row import PointRow
 from ddim_core.points.score import SeedMean, interval, read_points
 from ddim_core.points.specs import PointTrainSpec
 from flows.requests.flat import flat
@@ -98,7 +99,7 @@ def _run(request: PointRequest) -> PointOutcome:
             f"{len(failures)} of {len(work)} settings failed, the others have their rows: "
             + "; ".join(failures)
         )
-    return PointOutcome(place, tuple(row["cell_digest"] for row in rows))
+    return PointOutcome(place, tuple(row.cell_digest for row in rows))
 
 
 def _submit(
@@ -119,7 +120,7 @@ def _submit(
 
 def _collect(
     request: PointRequest, work: list[SettingFutures], floor: SeedMean
-) -> tuple[list[SettingFutures], list[dict[str, Any]], list[str]]:
+) -> tuple[list[SettingFutures], list[PointRow], list[str]]:
     """Writes each setting's row as it lands; returns what landed, its rows, and what failed."""
     landed, rows, failures = [], [], []
     for futures in work:
@@ -136,10 +137,10 @@ def _collect(
         write_point_row(row)
         landed.append(futures)
         rows.append(row)
-        score = interval(row["chamfer"], row["chamfer_low"], row["chamfer_high"])
+        score = interval(row.chamfer, row.chamfer_low, row.chamfer_high)
         _say(
-            f"{cell_name(row):<20} Chamfer {score}  (floor {row['floor']:.2f}; training seed "
-            f"{row['training_seed']}, {row['n_points']} points, {request.sampling_seeds} samples)"
+            f"{cell_name(row):<20} Chamfer {score}  (floor {row.floor:.2f}; training seed "
+            f"{row.training_seed}, {row.n_points} points, {request.sampling_seeds} samples)"
         )
     return landed, rows, failures
 
@@ -153,7 +154,7 @@ def _reason(futures: SettingFutures) -> str:
     return str(failed.message).removeprefix("Task run encountered an exception ")
 
 
-def _report(request: PointRequest, landed: list[SettingFutures], rows: list[dict[str, Any]]) -> str:
+def _report(request: PointRequest, landed: list[SettingFutures], rows: list[PointRow]) -> str:
     """Renders and publishes the report and logs the run; returns the report's place."""
     first = landed[0]
     of_first = [futures for futures in landed if futures.training == first.training]
@@ -168,7 +169,7 @@ def _report(request: PointRequest, landed: list[SettingFutures], rows: list[dict
     )
     generated = [futures.samples[0].result() for futures in of_first]
     report = render_point_report(rows, generated, trace, cell, first.training, request.findings())
-    name = digest(sorted(row["cell_digest"] for row in rows))
+    name = digest(sorted(row.cell_digest for row in rows))
     place = publish_point_report(name, report, rows)
     for sentence in read_points(rows):
         _say(sentence)

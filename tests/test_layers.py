@@ -54,7 +54,8 @@ ARROWS: dict[str, set[str]] = {
     },
     "ddim_core.decisions": {"ddim_core.common", "ddim_core.features", "ddim_core.statistics"},
     "ddim_core.points": {
-        "ddim_core.diffusion", "ddim_core.networks", "ddim_core.statistics", "ddim_core.decisions",
+        "ddim_core.common", "ddim_core.diffusion", "ddim_core.networks", "ddim_core.statistics",
+        "ddim_core.decisions",
     },
     "ddim_core.text2image": {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
@@ -73,7 +74,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "ddim_core.reports": {
         "ddim_core.diffusion", "ddim_core.scores", "ddim_core.statistics", "ddim_core.decisions",
-        "ddim_core.lora.scoring",
+        "ddim_core.points", "ddim_core.lora.scoring",
     },
     "tasks.storage": set(),
     "tasks.machine": {"tasks.storage"},

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Protocol
 
 from ddim_core.common.columns import Moment, Timesteps, column
 
@@ -98,14 +96,8 @@ class Setting(Protocol):
     def variance(self) -> str: ...
 
 
-def setting(row: Any) -> Any:
-    """Until rows of points are records."""
-    return SimpleNamespace(**row) if isinstance(row, Mapping) else row
-
-
-def line_name(of: Setting | Mapping[str, Any]) -> str:
+def line_name(row: Setting) -> str:
     """Names a row's line in the grid: its eta, or sigma-hat; whether it clips; its guidance."""
-    row = setting(of)
     line = "sigma-hat" if row.variance == "sigma_hat" else f"eta = {row.eta:g}"
     notes = ["clips"] if getattr(row, "clip", False) else []
     scale = getattr(row, "guidance_scale", None)
@@ -113,8 +105,8 @@ def line_name(of: Setting | Mapping[str, Any]) -> str:
     return f"{line} ({', '.join(notes)})" if notes else line
 
 
-def cell_name(row: Setting | Mapping[str, Any]) -> str:
-    return f"S = {setting(row).steps}, {line_name(row)}"
+def cell_name(row: Setting) -> str:
+    return f"S = {row.steps}, {line_name(row)}"
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:

@@ -11,9 +11,9 @@ from itertools import combinations
 from typing import TypeVar
 
 from ddim_core.decisions.compare import LEVEL, compare, difference, tied_with_best
-from ddim_core.decisions.row import CellRow, cell_name, line_name, setting, with_interval
+from ddim_core.decisions.row import CellRow, Setting, cell_name, line_name, with_interval
 
-S = TypeVar("S")
+S = TypeVar("S", bound=Setting)
 
 CLIPS = (
     "Lines marked (clips) clip each predicted x0 to [-1, 1], as the official DDIM code does for "
@@ -45,8 +45,8 @@ def lines(rows: Sequence[S]) -> dict[str, list[S]]:
     """Groups cells into lines of one eta (or sigma-hat), each in order of S."""
     grouped: dict[str, list[S]] = {}
     for row in rows:
-        grouped.setdefault(line_name(setting(row)), []).append(row)
-    return {name: sorted(line, key=lambda r: setting(r).steps) for name, line in grouped.items()}
+        grouped.setdefault(line_name(row), []).append(row)
+    return {name: sorted(line, key=lambda r: r.steps) for name, line in grouped.items()}
 
 
 def read_grid(rows: Sequence[CellRow]) -> list[str]:

@@ -26,8 +26,8 @@ class MatrixLine:
     fid: float
     fid_low: float | None
     fid_high: float | None
-    n_images: int
-    n_reference: int
+    n_images: int | None
+    n_reference: int | None
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def row_of(
         # Guidance asks the network twice, with the class and without.
         nfe=len(visited) * (1 if sampler.guidance_scale in (0.0, 1.0) else 2),
         sample_seconds=seconds,
-        images_per_second=scored.score.n_images / seconds,
+        images_per_second=protocol.n_images / seconds,
         device=shards[0].device,
         dtype=cell.dtype,
         image_shards=[shard.artifact for shard in shards],

@@ -41,10 +41,10 @@ def stored(text: str, figures: Mapping[str, bytes], reading: Sequence[str]) -> R
     return Report(store.put(text.encode(), "report"), stored_figures, list(reading))
 
 
-def publish(folder: str, report: Report | Mapping[str, Any]) -> str:
+def publish(folder: str, report: Report) -> str:
     """Puts a stored report below reports/<folder>/; returns the page's place."""
-    files = {"index.html": report["page"]}
-    files |= {f"{name}.png": ref for name, ref in report["figures"].items()}
+    files = {"index.html": report.page}
+    files |= {f"{name}.png": ref for name, ref in report.figures.items()}
     for name, ref in files.items():
         store.write_whole(places.data_url("reports", folder, name), store.get(ref))
     return places.data_url("reports", folder, "index.html")

@@ -14,7 +14,8 @@ from ddim_core.decisions.row import line_name
 from ddim_core.diffusion.sampling import ImageNoise
 from ddim_core.diffusion.schedule import CLEAN, NoiseSchedule
 from ddim_core.diffusion.specs import GridCell
-from ddim_core.points.score import fresh_points, interval, read_points, summary
+from ddim_core.points.row import PointRow
+from ddim_core.points.score import PointSetting, fresh_points, interval, read_points, summary
 from ddim_core.points.specs import PointTrainSpec
 from ddim_core.reports.point_figures import (
     animation,
@@ -45,7 +46,7 @@ class PointReport(Report):
 
 @cached_task
 def render_point_report(
-    rows: list[dict[str, Any]],
+    rows: list[PointRow],
     generated: list[ArtifactRef],
     trace: ArtifactRef,
     traced: GridCell,
@@ -62,7 +63,7 @@ def render_point_report(
         training: How the first model was trained.
         findings: Of the schedule linter.
     """
-    n_points = rows[0]["n_points"]
+    n_points = rows[0].n_points
     truth = fresh_points(training.dataset, n_points, FIRST_SEED)
     clouds = [store.get_arrays(ref)["points"] for ref in generated]
     settings, about = summary(rows), traced.label.replace("=", " = ")
@@ -82,7 +83,7 @@ def render_point_report(
 
 
 @task(name="publish-point-report", task_run_name=run_name("publish-point-report"))
-def publish_point_report(name: str, report: PointReport, rows: list[dict[str, Any]]) -> str:
+def publish_point_report(name: str, report: PointReport, rows: list[PointRow]) -> str:
     """Puts a rendered report where people look: reports/points-<name>/, and a Prefect artifact.
 
     Returns the page's place.
@@ -107,7 +108,7 @@ def _noised(training: PointTrainSpec, truth: NDArray[np.float32]) -> dict[int, A
     return noisy
 
 
-def _reverse(steps: dict[str, Any], about: str) -> bytes:
+def _reverse(steps: dict[str, NDArray[Any]], about: str) -> bytes:
     n_steps = len(steps["x0_hat"])
     chosen = _even(n_steps, PANELS - 1)
     x = {int(steps["t"][i]): steps["x"][i] for i in [*chosen, n_steps]}
@@ -120,19 +121,19 @@ def _even(n: int, most: int) -> list[int]:
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)).tolist()
 
 
-def _protocol(rows: list[dict[str, Any]]) -> str:
-    first, n_models = rows[0], len({row["training_seed"] for row in rows})
-    seeds = f"{len(first['sampling_seeds'])} sampling seeds"
+def _protocol(rows: list[PointRow]) -> str:
+    first, n_models = rows[0], len({row.training_seed for row in rows})
+    seeds = f"{len(first.sampling_seeds)} sampling seeds"
     over = seeds if n_models == 1 else f"{n_models} trained models, {seeds} each"
     return (
-        f"Chamfer distance of {first['n_points']} points to as many fresh ones of the "
-        f"{first['dataset']}; {first['spacing']} spacing, {over}"
+        f"Chamfer distance of {first.n_points} points to as many fresh ones of the "
+        f"{first.dataset}; {first.spacing} spacing, {over}"
     )
 
 
 def _page(
-    rows: list[dict[str, Any]],
-    settings: list[dict[str, Any]],
+    rows: list[PointRow],
+    settings: list[PointSetting],
     figures: dict[str, bytes],
     reading: list[str],
     about: str,
@@ -155,10 +156,10 @@ def _page(
     )
 
 
-def _markdown(rows: list[dict[str, Any]], reading: list[str], place: str) -> str:
+def _markdown(rows: list[PointRow], reading: list[str], place: str) -> str:
     lines = ["| S | eta | Chamfer distance |", "|---|---|---|"]
     for record in summary(rows):
-        score = interval(record["chamfer"], record["chamfer_low"], record["chamfer_high"])
-        lines.append(f"| {record['steps']} | {record['eta']:g} | {score} |")
+        score = interval(record.chamfer, record.chamfer_low, record.chamfer_high)
+        lines.append(f"| {record.steps} | {record.eta:g} | {score} |")
     table = "\n".join(lines)
     return f"{_protocol(rows)}.\n\n{table}\n\n" + "\n\n".join(reading) + f"\n\nReport: `{place}`\n"

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 
-class Mapped:
-    """Until no task takes records for mappings."""
-
-    def keys(self: Any) -> list[str]:
-        return [field.name for field in fields(self)]
-
-    def __getitem__(self, name: str) -> Any:
-        return getattr(self, name)
-
-
 @dataclass(frozen=True)
-class ArtifactRef(Mapped):
+class ArtifactRef:
     """A stored artefact. What a task knows of one besides (counts, seconds) stands in a record of
     its own that is a reference as well: `class Shard(ArtifactRef)`.
 
@@ -32,7 +22,7 @@ class ArtifactRef(Mapped):
 
 
 @dataclass(frozen=True)
-class Report(Mapped):
+class Report:
     """A rendered page with its figures (PNG) by name, and what it reads from the numbers."""
 
     page: ArtifactRef

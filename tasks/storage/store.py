@@ -200,7 +200,6 @@ def get(ref: ArtifactRef) -> bytes:
         DamagedArtifactError: If it is missing, or its bytes no longer have its digest.
         StoreError: If an object store does not answer.
     """
-    ref = _record(ref)
     if not SHA256.fullmatch(ref.artifact):  # planted: it would be a path to anywhere
         raise DamagedArtifactError(f"{ref.artifact[:80]!r} is no digest of an artefact")
     url, name = _url(ref.artifact), f"{ref.kind} {ref.artifact[:12]}"
@@ -217,7 +216,6 @@ def get(ref: ArtifactRef) -> bytes:
 
 def intact(ref: ArtifactRef) -> bool:
     """Tells whether an artefact, with all that it refers to, is there and undamaged."""
-    ref = _record(ref)
     if not SHA256.fullmatch(ref.artifact):
         return False
     try:
@@ -312,7 +310,6 @@ def put_folder(folder: Path) -> ArtifactRef:
 
 def get_folder(ref: ArtifactRef) -> Path:
     """Unpacks a stored folder below DDIM_DATA/checkpoints (once) and returns where it lies."""
-    ref = _record(ref)
     manifest: dict[str, str] = json.loads(get(ref))
     folder = places.local_dir("checkpoints", ref.artifact[:16])
     _remove_others(folder, manifest)
@@ -335,11 +332,6 @@ def _remove_others(folder: Path, manifest: Mapping[str, str]) -> None:
             name = path.relative_to(folder).as_posix()
             if not path.name.startswith(".") and (name not in manifest or path.is_symlink()):
                 path.unlink(missing_ok=True)
-
-
-def _record(ref: Any) -> ArtifactRef:
-    """Until no task takes references for mappings."""
-    return ref if isinstance(ref, ArtifactRef) else ArtifactRef(ref["artifact"], ref["kind"])
 
 
 def _url(name: str) -> str:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -24,6 +24,7 @@ from prefect import task
 from ddim_core.common.redaction import redacted
 from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.diffusion.reconstruction import MeanError
+from ddim_core.points.row import PointRow
 from ddim_core.safe_files.contained import require_plain_name
 from tasks.machine.secrets import without_secrets
 from tasks.points import table as points
@@ -61,12 +62,12 @@ def track_grid(grid: str, rows: list[CellRow], report: Report, complete: bool = 
 
 @task(name="track-points", task_run_name=run_name("track-points"), retries=2, retry_delay_seconds=2)
 @without_secrets
-def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
+def track_points(name: str, rows: list[PointRow], report: Report) -> str:
     """Logs a run of the points flow like a grid, in its own experiment; returns its run's id."""
-    best = min(rows, key=lambda row: row["chamfer"])
+    best = min(rows, key=lambda row: row.chamfer)
     first = rows[0]
     parent = _entry(
-        name, _grid_name(first["dataset"], name), _point_tags(first), first, POINT_SHARED,
+        name, _grid_name(first.dataset, name), _point_tags(first), first, POINT_SHARED,
         _metrics(best, POINT_METRICS, "best_"),
     )  # fmt: skip
     return _track(POINTS, parent, [_point_entry(row, name) for row in rows], report)
@@ -126,21 +127,21 @@ def cell_entry(row: CellRow, grid: str) -> Entry:
     )  # fmt: skip
 
 
-def _point_entry(row: dict[str, Any], run: str) -> Entry:
-    title = f"{cell_name(row)} of {row['dataset']} {run[:8]} seed {row['training_seed']}"
+def _point_entry(row: PointRow, run: str) -> Entry:
+    title = f"{cell_name(row)} of {row.dataset} {run[:8]} seed {row.training_seed}"
     metrics = _metrics(row, POINT_METRICS)
-    return _entry(row["cell_digest"], title, _point_tags(row), row, POINT_PARAMETERS, metrics)
+    return _entry(row.cell_digest, title, _point_tags(row), row, POINT_PARAMETERS, metrics)
 
 
 def _track(
     experiment: str,
     parent: Entry,
     children: list[Entry],
-    report: Report | Mapping[str, Any],
+    report: Report,
     complete: bool = True,
 ) -> str:
     """Logs one run with its children, and then what an earlier run could not; returns its id."""
-    told = Report(report["page"], report["figures"], report["reading"])
+    told = Report(report.page, report.figures, report.reading)
     status: Literal["FINISHED", "FAILED"] = "FINISHED" if complete else "FAILED"
     message = Message(experiment, parent, children, told, status)
     name = f"{experiment}-{parent.identity[:32]}"
@@ -206,7 +207,7 @@ def _entry(
     identity: str,
     name: str,
     tags: dict[str, str],
-    row: Any,
+    row: CellRow | PointRow,
     parameters: tuple[str, ...],
     metrics: dict[str, float],
 ) -> Entry:
@@ -214,22 +215,17 @@ def _entry(
         identity=identity,
         name=name,
         tags={"ddim.identity": identity, **tags},
-        parameters={key: _values(row)[key] for key in parameters},
+        parameters={key: getattr(row, key) for key in parameters},
         metrics=metrics,
     )
-
-
-def _values(row: Any) -> Mapping[str, Any]:
-    """Until rows of points are records."""
-    return row if isinstance(row, Mapping) else vars(row)
 
 
 def _cell_tags(row: CellRow) -> dict[str, str]:
     return _tags(row.checkpoint_digest, row.reference_digest, row.code_digest)
 
 
-def _point_tags(row: dict[str, Any]) -> dict[str, str]:
-    return _tags(row["model_digest"], row["dataset"], row["code_digest"])
+def _point_tags(row: PointRow) -> dict[str, str]:
+    return _tags(row.model_digest, row.dataset, row.code_digest)
 
 
 def _tags(model: str, reference: str, code: str) -> dict[str, str]:
@@ -240,8 +236,8 @@ def _grid_name(of: str, grid: str) -> str:
     return f"grid {of} {grid[:8]}"
 
 
-def _metrics(row: Any, names: tuple[str, ...], prefix: str = "") -> dict[str, float]:
-    known = {name: _values(row)[name] for name in names}
+def _metrics(row: CellRow | PointRow, names: tuple[str, ...], prefix: str = "") -> dict[str, float]:
+    known = {name: getattr(row, name) for name in names}
     return {f"{prefix}{name}": float(v) for name, v in known.items() if v is not None}
 
 
