@@ -66,7 +66,7 @@ def state_of(request: GridRequest) -> str | None:
 
 def kept_result(state: str | None) -> GridOutcome | None:
     """Returns what the flow returned then, with no image drawn; None if any of it is not whole."""
-    ref = store.bound(_name(state)).get(RESULT) if state else None
+    ref = store.bound(_name(state), store.ArtifactRef).get(RESULT) if state else None
     if ref is None:
         return None
     try:

@@ -223,7 +223,7 @@ def _features(
     name = digest(
         "features", code_digest("tasks.cells.extractor_memory"), extractor.digest, content
     )
-    known = store.bound(name)
+    known = store.bound(name, ArtifactRef)
     if "features" in known:
         return store.get_arrays(known["features"])["features"]
     features = features_of(extractor, images)

@@ -78,7 +78,7 @@ class PlainRecords(JSONSerializer):
 
     def dumps(self, obj: Any) -> bytes:
         """Makes bytes of a record."""
-        return json.dumps(with_checksum(obj if isinstance(obj, dict) else asdict(obj))).encode()
+        return json.dumps(with_checksum(asdict(obj))).encode()
 
     def loads(self, blob: bytes) -> Any:
         """Makes the record of bytes; ValueError if they are no such record."""

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import fsspec
 import numpy as np
@@ -32,6 +32,7 @@ from tasks.storage.artifact import ArtifactRef as ArtifactRef
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ATTEMPTS, PAUSE_SECONDS = 4, 0.5  # of an object store; the pause doubles
 T = TypeVar("T")
+Ref = TypeVar("Ref", bound=ArtifactRef)
 
 _silent: set[str] = set()  # stores whose last answer did not come, however often it was asked for
 
@@ -255,11 +256,7 @@ def bind(name: str, ref: ArtifactRef) -> None:
     write_whole(places.data_url("store", "names", name), check + b"\n" + text)
 
 
-@overload
-def bound(prefix: str) -> dict[str, ArtifactRef]: ...
-@overload
-def bound(prefix: str, of: Callable[..., T]) -> dict[str, T]: ...
-def bound(prefix: str, of: Callable[..., Any] = ArtifactRef) -> dict[str, Any]:
+def bound(prefix: str, of: type[Ref]) -> dict[str, Ref]:
     """Returns the intact artefacts whose names lie directly under a prefix, by last part.
 
     Args:

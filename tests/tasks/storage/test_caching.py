@@ -184,9 +184,10 @@ def test_sound_record_is_kept(path: Path) -> None:
 
 
 def test_record_form_is_the_one_prefect_writes(path: Path) -> None:
-    ours = json.loads(record({"a": 1}))
-    metadata = {"storage_key": KEY, "serializer": PLAIN}
-    theirs = json.loads(ResultRecord(result={"a": 1}, metadata=metadata).serialize())
+    serializer: Any = note.result_serializer
+    ours = json.loads(record(asdict(noted("abc")), serializer=serializer.model_dump()))
+    metadata = {"storage_key": KEY, "serializer": serializer}
+    theirs = json.loads(ResultRecord(result=noted("abc"), metadata=metadata).serialize())
     assert theirs == ours
 
 

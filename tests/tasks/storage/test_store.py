@@ -128,7 +128,7 @@ def test_draft_that_a_killed_writer_left_is_no_name(data: Path) -> None:
     store.bind("cell/10", ref)
     folder = data / "store" / "names" / "cell"
     (folder / ".10.deadbeef.tmp").write_bytes((folder / "10").read_bytes())
-    assert set(store.bound("cell")) == {"10"}
+    assert set(store.bound("cell", ArtifactRef)) == {"10"}
 
 
 def test_names_are_found_by_their_last_part(data: Path) -> None:
@@ -138,8 +138,8 @@ def test_names_are_found_by_their_last_part(data: Path) -> None:
     store.bind("cell/20", two)
     store.bind("cells/30", two)
     assert store.bound("cell", Timed) == {"10": timed}  # the other knows no seconds
-    assert store.bound("cells") == {"30": two}
-    assert store.bound("nothing") == {}
+    assert store.bound("cells", ArtifactRef) == {"30": two}
+    assert store.bound("nothing", ArtifactRef) == {}
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncate", "flip", "garbage", "folder", "another's"])
@@ -167,7 +167,7 @@ def test_name_of_a_damaged_artefact_is_not_found(data: Path) -> None:
     ref = store.put(b"abc", "note")
     store.bind("cell/10", ref)
     (data / "store" / ref.artifact[:2] / ref.artifact).write_bytes(b"abd")
-    assert store.bound("cell") == {}
+    assert store.bound("cell", ArtifactRef) == {}
 
 
 @pytest.fixture
@@ -290,8 +290,8 @@ def test_store_may_lie_behind_any_fsspec_url(monkeypatch: pytest.MonkeyPatch) ->
     ref = store.put(b"abc", "note")
     store.bind("cell/10", ref)
     assert store.get(ref) == b"abc"
-    assert store.bound("cell") == {"10": ref}
-    assert store.bound("nothing") == {}
+    assert store.bound("cell", ArtifactRef) == {"10": ref}
+    assert store.bound("nothing", ArtifactRef) == {}
     assert not store.intact(ArtifactRef("0" * 64, "note"))
 
 
@@ -343,7 +343,11 @@ def test_store_that_fails_for_a_moment_is_asked_again(unsteady: type[Unsteady]) 
     ref = store.put(b"abc", "note")
     unsteady.failures = store.ATTEMPTS - 1
     store.bind("cell/10", ref)
-    for ask in (lambda: store.get(ref), lambda: store.bound("cell"), lambda: store.intact(ref)):
+    for ask in (
+        lambda: store.get(ref),
+        lambda: store.bound("cell", ArtifactRef),
+        lambda: store.intact(ref),
+    ):
         unsteady.failures = store.ATTEMPTS - 1
         assert ask()
 
@@ -395,7 +399,7 @@ def test_a_pipe_in_the_place_of_an_artefact_or_name_is_none_and_is_replaced(data
         path.unlink()
         os.mkfifo(path)
     assert not store.intact(ref)
-    assert store.bound("notes") == {}
+    assert store.bound("notes", ArtifactRef) == {}
     assert store.put(b"abc", "note") == ref
     assert store.get(ref) == b"abc"
 
