@@ -22,13 +22,15 @@ import numpy as np
 
 from benchmarks.run import BATCH, ETAS, IMAGES, STEPS
 from ddim_core.decisions.allocation import Rules, allocate
-from ddim_core.decisions.compare import Row, tied_with_best
+from ddim_core.decisions.compare import tied_with_best
+from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import ClassifierSpec, SamplerSpec
 from ddim_core.scores.cell_score import groups_of
 from ddim_core.scores.frechet import Reference
 from ddim_core.scores.frechet_infinity import frechet_score
 from ddim_core.statistics.moments import FeatureMoments
 from ddim_core.statistics.rows import FeatureRows
+from tests.core.rows import cell_row
 
 SEEDS = range(10)
 SHARD = 128
@@ -72,15 +74,15 @@ def draw(checkpoint: Path, folder: Path, seeds: Sequence[int]) -> None:
         print(f"seed {seed} drawn", flush=True)
 
 
-def row_of(features: np.ndarray, reference: Reference) -> dict[str, Any]:
+def row_of(features: np.ndarray, reference: Reference) -> CellRow:
     """What the race and the tests need of a row."""
     rows = FeatureRows.of([features[i : i + SHARD] for i in range(0, len(features), SHARD)])
     score = frechet_score(rows, groups_of(rows), reference)
-    return {
+    return cell_row(**{
         "fid": score.fid, "fid_leave_one_out": list(score.loo), "fid_inf": score.fid_inf,
         "fid_inf_leave_one_out": None if score.loo_inf is None else list(score.loo_inf),
         "group_sizes": list(score.sizes), "n_images": len(features),
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def replay(folder: Path, confidence: float = 0.95) -> Iterator[dict[str, Any]]:
@@ -97,12 +99,14 @@ def replay(folder: Path, confidence: float = 0.95) -> Iterator[dict[str, Any]]:
         with np.load(place) as archive:
             cells = [archive[f"cell{k}"] for k in range(len(SPECS))]
 
-        def score(which: Sequence[int], n: int, cells: list[np.ndarray] = cells) -> dict[int, Row]:
+        def score(
+            which: Sequence[int], n: int, cells: list[np.ndarray] = cells
+        ) -> dict[int, CellRow]:
             return {i: row_of(cells[i][:n], reference) for i in which}
 
         whole = [row_of(cell, reference) for cell in cells]
         ties = [next(i for i, r in enumerate(whole) if r is row) for row in tied_with_best(whole)]
-        by_inf = min(range(len(whole)), key=lambda i: whole[i]["fid_inf"])
+        by_inf = min(range(len(whole)), key=lambda i: whole[i].fid_inf or np.inf)
         outcome = allocate(nfe, score, rules)
         calls = sum(r.n_images * steps for r, steps in zip(outcome.rulings, nfe, strict=True))
         left = [i for i, r in enumerate(outcome.rulings) if r.status in ("best", "open")]

@@ -20,6 +20,7 @@ from ddim_core.scores.frechet_infinity import FrechetScore, chong_forsyth, frech
 from ddim_core.statistics.moments import Floats
 from ddim_core.statistics.paired import paired_difference
 from ddim_core.statistics.rows import FeatureRows, places
+from tests.core.rows import cell_row
 
 GROUPS = 20
 
@@ -104,11 +105,11 @@ def alarms(draws: int, d: int = 32, n: int = 1000, correlation: float = 0.9) -> 
             own = rng.normal(size=(n, d))
             mixed = correlation * noise + np.sqrt(1.0 - correlation**2) * own
             score = scored(world, mixed @ world.factor.T)
-            rows.append({"fid": score.fid, "fid_leave_one_out": list(score.loo),
-                         "group_sizes": list(score.sizes)})  # fmt: skip
+            loo, sizes = list(score.loo), list(score.sizes)
+            rows.append(cell_row(fid=score.fid, fid_leave_one_out=loo, group_sizes=sizes))
         first, second = rows[:2]
-        test = paired_difference(first["fid_leave_one_out"], second["fid_leave_one_out"],
-                                 first["fid"], second["fid"], first["group_sizes"])  # fmt: skip
+        test = paired_difference(first.fid_leave_one_out, second.fid_leave_one_out,
+                                 first.fid, second.fid, first.group_sizes)  # fmt: skip
         pairs += test.p_value < 0.05
         families += len(tied_with_best(rows)) < len(rows)
     return f"| {d} | {n} | {correlation} | {draws} | {pairs / draws:.3f} | {families / draws:.3f} |"

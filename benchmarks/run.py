@@ -225,15 +225,14 @@ def bare_grid(checkpoint: Path, seed: int) -> None:
 
 def demo_checkpoint() -> Path:
     """The demo's own model, trained if it is not there yet."""
-    from tasks.cells.table import read_table
+    from tasks.storage.cell_rows import read_table
     from tasks.storage.store import ArtifactRef, get_folder
 
-    rows = read_table()
-    rows = rows[(rows["checkpoint"] == "toy-digits") & (rows["n_images"] >= 1000)]
-    if rows.empty:
+    rows = [row for row in read_table() if row.checkpoint == "toy-digits" and row.n_images >= 1000]
+    if not rows:
         sys.exit("run `make demo` first: the benchmarks use its model")
-    newest = rows.sort_values("created_at").iloc[-1]["checkpoint_digest"]
-    return get_folder(ArtifactRef(artifact=newest, kind="folder"))
+    newest = max(rows, key=lambda row: row.created_at)
+    return get_folder(ArtifactRef(artifact=newest.checkpoint_digest, kind="folder"))
 
 
 def script(module: str, *words: str) -> str:

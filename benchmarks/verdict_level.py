@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ddim_core.decisions.row import CellRow
 from ddim_core.decisions.verdict import judge
 from ddim_core.diffusion.sampling import ImageNoise, sample
 from ddim_core.diffusion.schedule import NoiseSchedule
@@ -38,6 +39,7 @@ from ddim_core.networks.training import start, train
 from ddim_core.scores.frechet import Reference
 from ddim_core.scores.frechet_infinity import frechet_interval
 from ddim_core.statistics.moments import FeatureMoments
+from tests.core.rows import cell_row
 
 RESULTS = Path(__file__).with_name("verdict_level.json")
 GROUPS, POOL, BATCH = 20, 8000, 250
@@ -47,7 +49,7 @@ CELLS = [(5, 0.0), (5, 1.0), (10, 0.0), (10, 1.0)]
 TRAIN_STEPS = 1000
 TWINS = 6
 SHARES = [0.01, 0.02, 0.05, 0.1, 0.2]
-Rows = list[dict[str, Any]]
+Rows = list[CellRow]
 Images = dict[tuple[int, float], NDArray[np.float32]]
 
 
@@ -84,12 +86,12 @@ def rows(images: Images, chosen: NDArray[np.int64], reference: Reference) -> Row
     for (steps, eta), features in images.items():
         groups = np.array_split(features[chosen], GROUPS)
         score = frechet_interval([FeatureMoments.from_features(g) for g in groups], reference)
-        table.append({
+        table.append(cell_row(**{
             "steps": steps, "eta": eta, "variance": "eta", "spacing": "uniform", "clip": False,
             "guidance_scale": 1.0, "fid": score.fid, "fid_low": score.fid_low,
             "fid_high": score.fid_high, "fid_leave_one_out": list(score.loo),
             "group_sizes": list(score.sizes),
-        })  # fmt: skip
+        }))  # fmt: skip
     return table
 
 
@@ -152,7 +154,7 @@ def twins(reference: Reference) -> dict[str, Any]:
         "twins": TWINS, "pairs": len(pairs), "training_steps": TRAIN_STEPS, "n_images": 2000,
         "told_apart": sum(pair.call != "tied" for pair in pairs) / len(pairs),
         "median_difference": sizes[len(sizes) // 2], "largest_difference": sizes[-1],
-        "fid_at_operating_point": [p.point.new["fid"] for p in pairs[:1] if p.point],
+        "fid_at_operating_point": [p.point.new.fid for p in pairs[:1] if p.point],
         "told_apart_with_largest_difference_as_margin": sum(
             judge(a, b, margin=sizes[-1]).call != "tied" for a, b in combinations(tables, 2)
         ) / len(pairs),

@@ -15,8 +15,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
 from flows.fid_grid import fid_grid
-from flows.requests.flat import build, parameters
-from flows.requests.grid import GridRequest
+from flows.requests.watch import Watch
 from flows.run.naming import flow_name
 from tasks.checkpoints.addresses import listed_sources, require_source
 from tasks.checkpoints.arrivals import Candidate, candidates, read_whole, recall, remember, stamp_of
@@ -61,7 +60,7 @@ def checkpoint_watch(
     settle_seconds: float = 5.0,
     attempts: int = 3,
     here: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[Seen]:
     """Looks once at all sources, and starts the grid for every checkpoint that it has not scored.
 
     A checkpoint is known by its weights and settings: copied, touched or saved again it is the same
@@ -77,37 +76,24 @@ def checkpoint_watch(
         attempts: How often a grid is started for one checkpoint while its runs fail.
         here: Run the grids in this process, where there is no deployment and no worker.
 
-    Returns:
-        For each candidate: address, weights, outcome and remark.
-
     Raises:
         ValueError: If `grid` holds what the flow does not take, or attempts or seconds cannot be.
         WatchError: After all work, if a source did not answer or a grid that ran here failed.
     """
-    check_watch(grid, settle_seconds, attempts)
+    watch = Watch(sources, grid, settle_seconds, attempts, here)
+    watch.check()
     for source in sources:
         require_source(source)
     check_writable()
     found, silent = look_at(sources or listed_sources())
     whole, seen = _whole(found, settle_seconds)
     for candidate, (path, weights) in whole.items():
-        seen.append(_score(candidate, Path(path), weights, grid, attempts, here))
+        seen.append(_score(watch, candidate, Path(path), weights))
     _tell(seen)
     failed = silent + [f"{one.address}: {one.remark}" for one in seen if one.outcome == "failed"]
     if failed:
         raise WatchError("; ".join(failed))
-    return [vars(one) for one in seen]
-
-
-def check_watch(grid: dict[str, Any], settle_seconds: float, attempts: int) -> None:
-    known = [p.name for p in parameters(GridRequest) if p.name != "checkpoint"]
-    unknown = [name for name in grid if name not in known]
-    if unknown:
-        raise ValueError(f"fid-grid takes no {', '.join(unknown)}; it takes {', '.join(known)}")
-    if attempts < 1:
-        raise ValueError(f"attempts is {attempts}; it must be at least 1")
-    if not 0.0 <= settle_seconds <= 3600.0:
-        raise ValueError(f"settle_seconds is {settle_seconds}; it must lie in 0..3600")
+    return seen
 
 
 def look_at(sources: list[str]) -> tuple[list[Candidate], list[str]]:
@@ -162,28 +148,22 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _score(
-    candidate: Candidate, path: Path, weights: str, grid: dict[str, Any], attempts: int, here: bool
-) -> Seen:
+def _score(watch: Watch, candidate: Candidate, path: Path, weights: str) -> Seen:
     """Has a checkpoint scored, unless it is or is being."""
     try:
-        request = asked_grid(path, grid)
+        request = watch.request(path)
     except ValueError as error:
         return Seen(candidate.address, weights, "failed", str(error))
     identity = request.identity(data_content(request.real.dataset))
     if is_scored(identity, weights):
         return Seen(candidate.address, weights, "scored")
-    parameters, key = {**grid, "checkpoint": str(path)}, f"{weights[:32]}-{identity[:32]}"
-    if here:
-        return Seen(candidate.address, weights, *_run_here(parameters, key, path.name, attempts))
-    outcome, remark = _start(parameters, key, path.name, attempts)
+    key = f"{weights[:32]}-{identity[:32]}"
+    if watch.here:
+        return Seen(candidate.address, weights, *_run_here(watch, path, key))
+    outcome, remark = _start(watch, path, key)
     if outcome == "scored" and not is_scored(identity, weights):
         remark = f"{remark} says so, but its rows are gone; score it with ddim grid --checkpoint"
     return Seen(candidate.address, weights, outcome, remark)
-
-
-def asked_grid(path: Path, grid: dict[str, Any]) -> GridRequest:
-    return build(GridRequest, {**grid, "checkpoint": str(path)})
 
 
 def data_content(dataset: str) -> str:
@@ -197,12 +177,12 @@ def data_content(dataset: str) -> str:
     return str(content)
 
 
-def _start(parameters: dict[str, Any], key: str, name: str, attempts: int) -> tuple[str, str]:
+def _start(watch: Watch, path: Path, key: str) -> tuple[str, str]:
     """Starts the deployment, once: a key that is known gives the run that has it."""
-    for attempt in range(1, attempts + 1):
+    for attempt in range(1, watch.attempts + 1):
         try:
             run: Any = run_deployment(
-                DEPLOYMENT, parameters=parameters, flow_run_name=f"{name} ({attempt})",
+                DEPLOYMENT, parameters=watch.of(path), flow_run_name=f"{path.name} ({attempt})",
                 timeout=0, as_subflow=False, idempotency_key=f"{key}-{attempt}",
                 tags=["checkpoint-watch"],
             )  # fmt: skip
@@ -214,26 +194,29 @@ def _start(parameters: dict[str, Any], key: str, name: str, attempts: int) -> tu
         kind = run.state.type.name if run.state else "PENDING"
         if kind not in ENDED_BADLY:
             return BY_STATE.get(kind, "under way"), f"run {run.id}"
-    return "given up", f"{attempts} runs failed, the last is {run.id}; raise attempts to try again"
+    return (
+        "given up",
+        f"{watch.attempts} runs failed, the last is {run.id}; raise attempts to try again",
+    )
 
 
-def _run_here(parameters: dict[str, Any], key: str, name: str, attempts: int) -> tuple[str, str]:
+def _run_here(watch: Watch, path: Path, key: str) -> tuple[str, str]:
     """Runs the grid in this process; another watch on this machine that runs it is left to it."""
     tried = int(recall(f"attempts {key}", "") or 0)
-    if tried >= attempts:
+    if tried >= watch.attempts:
         return "given up", f"it failed {tried} times; raise attempts to try again"
     lock = FileLock(places.local_dir("work", "watch", f"{key}.lock"))
     Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
     try:
         with lock.acquire(blocking=False):
-            state: Any = fid_grid(**parameters, return_state=True)
+            state: Any = fid_grid(**watch.of(path), return_state=True)
     except Timeout:
         return "under way", "another watch runs it"
     if not state.is_completed():
         remember(f"attempts {key}", "", tried + 1)
         return "failed", str(state.message)
-    verdict = state.result()["verdict"]
-    return "started", verdict["sentences"][0] if verdict else f"{name} is scored"
+    verdict = state.result().verdict
+    return "started", verdict.sentences[0] if verdict else f"{path.name} is scored"
 
 
 def _tell(seen: list[Seen]) -> None:

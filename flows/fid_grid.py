@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.futures import as_completed
 
 from ddim_core.common.digest import digest
+from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import GridCell
 from flows.grid.baseline import conclude, judge_grid, settle_baseline
 from flows.grid.cells import (
@@ -23,13 +24,16 @@ from flows.grid.cells import (
 )
 from flows.grid.inputs import GridInputs, prepare, protocol_of
 from flows.grid.matrix import best_cell_matrix
+from flows.grid.outcome import GridOutcome
 from flows.grid.progress import GridProgress
 from flows.requests.flat import flat
 from flows.requests.grid import GridRequest
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
-from tasks.cells.table import cell_digest, write_row
-from tasks.reports.grid import publish_report, render_report
+from tasks.cells.table import cell_digest
+from tasks.reports.grid import AboutGrid, publish_report, render_report
+from tasks.reports.records import FiledVerdict
+from tasks.storage.cell_rows import write_row
 from tasks.storage.store import StoreError, check_writable
 from tasks.tracking.address import why_not_logged
 from tasks.tracking.cells import cells_logged_early
@@ -43,12 +47,8 @@ from tasks.tracking.client import track_grid
     task_runner=ONE_TASK_A_CORE,
 )
 @flat
-def fid_grid(request: GridRequest) -> dict[str, Any]:
+def fid_grid(request: GridRequest) -> GridOutcome:
     """Scores every (S, eta) of a grid on one checkpoint; all of it cached by content and code.
-
-    Returns:
-        Where the report is, which cells landed, how many images had to be drawn, the verdict, and
-        a sentence for each row of the table that is damaged.
 
     Raises:
         ValueError: If the request cannot be; nothing has been computed then.
@@ -60,7 +60,7 @@ def fid_grid(request: GridRequest) -> dict[str, Any]:
         return _run(request)
 
 
-def _run(request: GridRequest) -> dict[str, Any]:
+def _run(request: GridRequest) -> GridOutcome:
     baseline = settle_baseline(request, fid_grid)
     if baseline and baseline.outcome:
         return baseline.outcome
@@ -71,8 +71,8 @@ def _run(request: GridRequest) -> dict[str, Any]:
             progress.logger.info("schedule: %s", finding)
         with cells_logged_early(_identity(request, inputs)) as log:
             rows, failures = _collect(request, inputs, work, progress, log)
-        verdict: dict[str, Any] | None = None
-        damaged: list[str] = []
+        verdict: FiledVerdict | None = None
+        damaged: tuple[str, ...] = ()
         if rows and not failures:
             verdict, damaged = judge_grid(request, rows, baseline)
         place = _report(request, inputs, work, rows, verdict, progress) if rows else None
@@ -81,16 +81,16 @@ def _run(request: GridRequest) -> dict[str, Any]:
             f"{len(failures)} of {len(work)} cells failed"
             + (", the others have their rows: " if rows else ": ")
             + "; ".join(failures),
-            [row["cell_digest"] for row in rows],
+            [row.cell_digest for row in rows],
         )
     conclude(request, rows, inputs.checkpoint, verdict)
-    return {
-        "report": place,
-        "cells": [row["cell_digest"] for row in rows],
-        "images_drawn": progress.images_drawn,
-        "verdict": verdict,
-        "damaged": damaged,
-    }
+    return GridOutcome(
+        report=place,
+        cells=[row.cell_digest for row in rows],
+        images_drawn=progress.images_drawn,
+        verdict=verdict,
+        damaged=damaged,
+    )
 
 
 def _submit(request: GridRequest, inputs: GridInputs) -> list[CellFutures]:
@@ -125,7 +125,7 @@ def _at(cells: list[GridCell], i: int) -> list[GridCell]:
 
 def _identity(request: GridRequest, inputs: GridInputs) -> str:
     """The digest of all cells of the grid."""
-    protocol, ref = protocol_of(request, inputs), inputs.checkpoint["ref"]
+    protocol, ref = protocol_of(request, inputs), inputs.checkpoint.ref
     return digest(sorted(cell_digest(cell, ref, protocol) for cell in inputs.cells))
 
 
@@ -134,11 +134,11 @@ def _collect(
     inputs: GridInputs,
     work: list[CellFutures],
     progress: GridProgress,
-    log: Callable[[dict[str, Any]], None],
-) -> tuple[list[dict[str, Any]], list[str]]:
+    log: Callable[[CellRow], None],
+) -> tuple[list[CellRow], list[str]]:
     """Writes each cell's row as it lands; returns the rows in grid order, and what failed."""
     by_score = {futures.score: futures for futures in work}
-    rows: dict[GridCell, dict[str, Any]] = {}
+    rows: dict[GridCell, CellRow] = {}
     failures = []
     for futures in work:
         for shard in futures.shards:
@@ -159,7 +159,7 @@ def _collect(
     return [rows[futures.cell] for futures in work if futures.cell in rows], failures
 
 
-def _unwritten(row: dict[str, Any]) -> str | None:
+def _unwritten(row: CellRow) -> str | None:
     """Writes a row; says why where it cannot be."""
     try:
         write_row(row)
@@ -172,33 +172,33 @@ def _report(
     request: GridRequest,
     inputs: GridInputs,
     work: list[CellFutures],
-    rows: list[dict[str, Any]],
-    verdict: dict[str, Any] | None,
+    rows: list[CellRow],
+    verdict: FiledVerdict | None,
     progress: GridProgress,
 ) -> str:
     """Renders and publishes the report and logs the grid; returns the report's place."""
     grid = _identity(request, inputs)
-    protocol, ref = protocol_of(request, inputs), inputs.checkpoint["ref"]
-    in_rows = {row["cell_digest"] for row in rows}
+    protocol, ref = protocol_of(request, inputs), inputs.checkpoint.ref
+    in_rows = {row.cell_digest for row in rows}
     landed = [f for f in work if cell_digest(f.cell, ref, protocol) in in_rows]
-    about = {
-        "floor": inputs.floor,
-        "notes": inputs.notes,
-        "test_accuracy": inputs.extractor.get("test_accuracy"),
-        "findings": inputs.findings,
-        "verdict": verdict,
-        "matrix": best_cell_matrix(
+    about = AboutGrid(
+        floor=inputs.floor,
+        notes=inputs.notes,
+        test_accuracy=inputs.extractor.test_accuracy,
+        findings=inputs.findings,
+        verdict=verdict,
+        matrix=best_cell_matrix(
             request,
             inputs.extractor,
             inputs.reference_images,
             rows,
             [[shard.result() for shard in futures.shards] for futures in landed],
         ),
-    }
+    )
     report = render_report(rows, [futures.shards[0].result() for futures in landed], about)
     place = publish_report(grid, report, rows)
-    called = verdict["sentences"][:1] if verdict else []
-    for sentence in [*report["reading"], *inputs.notes, *called]:
+    called = verdict.sentences[:1] if verdict else []
+    for sentence in [*report.reading, *inputs.notes, *called]:
         progress.say(sentence)
     complete = len(rows) == len(inputs.cells)
     tracked = track_grid(grid, rows, report, complete, return_state=True)

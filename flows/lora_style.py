@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect import flow
 
 from flows.lora.plan import LoraPlan, style_plan
 from flows.lora.prompt_sets import embedded_style_sets, style_sets, unnamed_subjects
-from flows.lora.scoring import held_out_images, score_lora
+from flows.lora.scoring import LoraOutcome, held_out_images, score_lora
 from flows.lora.training import train_and_export
 from flows.requests.flat import flat
 from flows.requests.lora import StyleRequest
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE
-from tasks.lora.data import captions_of, data_content, data_place, prepare_captioned
-from tasks.storage.store import ArtifactRef, check_writable
+from tasks.lora.data import (
+    CaptionedImages,
+    captions_of,
+    data_content,
+    data_place,
+    prepare_captioned,
+)
+from tasks.storage.store import check_writable
 from tasks.text2image.embedded import style_folder
 
 
@@ -26,11 +30,8 @@ from tasks.text2image.embedded import style_folder
     task_runner=ONE_TASK_A_CORE,
 )
 @flat
-def lora_style(request: StyleRequest) -> dict[str, Any]:
+def lora_style(request: StyleRequest) -> LoraOutcome:
     """Trains a style on captioned images, draws validation pictures, exports and registers it.
-
-    Returns:
-        What `train_and_export` and `score_lora` return.
 
     Raises:
         ValueError: If the request cannot be.
@@ -47,10 +48,10 @@ def lora_style(request: StyleRequest) -> dict[str, Any]:
         sets = style_sets(images, captions, others, held_out, plan.scored)
     else:
         sets = embedded_style_sets(images, plan.scored)
-    return record | score_lora("style", plan, record, sets, held_out)
+    return LoraOutcome(record, score_lora("style", plan, record, sets, held_out))
 
 
-def _images(data: str, plan: LoraPlan) -> ArtifactRef:
+def _images(data: str, plan: LoraPlan) -> CaptionedImages:
     if not data:
         return style_folder(plan.latents.resolution)
     place = data_place(data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 from prefect import flow
 from prefect.logging import get_run_logger
@@ -12,7 +11,7 @@ from tqdm import tqdm
 
 from flows.lora.plan import LoraPlan, n_class_images, subject_plan
 from flows.lora.prompt_sets import embedded_subject_sets, subject_sets, unnamed_subjects
-from flows.lora.scoring import held_out_images, score_lora
+from flows.lora.scoring import LoraOutcome, held_out_images, score_lora
 from flows.lora.training import train_and_export
 from flows.requests.flat import flat
 from flows.requests.lora import SubjectRequest
@@ -20,6 +19,7 @@ from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE
 from tasks.lora.class_images import class_images
 from tasks.lora.data import (
+    CaptionedImages,
     captions_of,
     data_content,
     data_place,
@@ -28,7 +28,7 @@ from tasks.lora.data import (
     prepare_photos,
 )
 from tasks.lora.words import check_words
-from tasks.storage.store import ArtifactRef, check_writable
+from tasks.storage.store import check_writable
 from tasks.text2image.embedded import subject_folder
 
 
@@ -39,12 +39,8 @@ from tasks.text2image.embedded import subject_folder
     task_runner=ONE_TASK_A_CORE,
 )
 @flat
-def lora_subject(request: SubjectRequest) -> dict[str, Any]:
+def lora_subject(request: SubjectRequest) -> LoraOutcome:
     """Trains a LoRA on one subject, with prior preservation, and exports and registers it.
-
-    Returns:
-        What `train_and_export` and `score_lora` return, and `warning`, of words that the
-        tokenizer does not know, or None.
 
     Raises:
         ValueError: If the request cannot be.
@@ -72,7 +68,7 @@ def lora_subject(request: SubjectRequest) -> dict[str, Any]:
         sets = subject_sets(images, captions, classes, others, held_out, plan.scored)
     else:
         sets = embedded_subject_sets(images, plan.scored)
-    return record | score_lora("subject", plan, record, sets, held_out) | {"warning": warning}
+    return LoraOutcome(record, score_lora("subject", plan, record, sets, held_out), warning)
 
 
 def _warn(text: str) -> None:
@@ -82,7 +78,7 @@ def _warn(text: str) -> None:
         tqdm.write(f"warning: {text}", file=sys.stderr)
 
 
-def _images(data: str, instance_prompt: str, plan: LoraPlan) -> ArtifactRef:
+def _images(data: str, instance_prompt: str, plan: LoraPlan) -> CaptionedImages:
     if not data:
         return subject_folder(plan.latents.resolution)
     place = data_place(data)

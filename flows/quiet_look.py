@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
 
 from flows.checkpoint_watch import (
     ENDED_BADLY,
-    asked_grid,
-    check_watch,
     data_content,
     look_at,
 )
+from flows.requests.watch import Watch
 from tasks.checkpoints.addresses import listed_sources
 from tasks.checkpoints.arrivals import Candidate, recall, stamp_of
 from tasks.checkpoints.identity import is_scored
@@ -27,7 +25,7 @@ from tasks.checkpoints.identity import is_scored
 WATCH = "checkpoint-watch/checkpoint-watch"
 
 
-def deployed_watch() -> dict[str, Any]:
+def deployed_watch() -> Watch:
     """Returns the parameters of the deployment `checkpoint-watch`, as `is_news` takes them.
 
     The schedule that earlier versions gave it, and that a new deploying keeps, is taken away.
@@ -36,12 +34,10 @@ def deployed_watch() -> dict[str, Any]:
         deployment = client.read_deployment_by_name(WATCH)
         for schedule in deployment.schedules:
             client.delete_deployment_schedule(deployment.id, schedule.id)
-        parameters = deployment.parameters
-    usual = {"sources": [], "grid": {}, "settle_seconds": 5.0, "attempts": 3, "here": False}
-    return usual | parameters
+        return Watch(**deployment.parameters)
 
 
-def is_news(asked: dict[str, Any], told: dict[str, str]) -> bool:
+def is_news(asked: Watch, told: dict[str, str]) -> bool:
     """Tells whether a look by the flow would do, or say, anything that none before did.
 
     Args:
@@ -51,8 +47,8 @@ def is_news(asked: dict[str, Any], told: dict[str, str]) -> bool:
     Raises:
         ValueError: If the parameters cannot be.
     """
-    check_watch(asked["grid"], asked["settle_seconds"], asked["attempts"])
-    found, silent = look_at(asked["sources"] or listed_sources())
+    asked.check()
+    found, silent = look_at(asked.sources or listed_sources())
     news = [message for message in silent if f"silent {message}" not in told]
     for old in [key for key in told if key.startswith("silent ")]:
         if old.removeprefix("silent ") not in silent:
@@ -67,7 +63,7 @@ def is_news(asked: dict[str, Any], told: dict[str, str]) -> bool:
         elif told.get(candidate.address) != candidate.stamp:
             fresh.append(candidate)
     if any(candidate.is_local for candidate in fresh):
-        time.sleep(asked["settle_seconds"])
+        time.sleep(asked.settle_seconds)
     for candidate in fresh:
         if not candidate.is_local or stamp_of(Path(candidate.address)) == candidate.stamp:
             told[candidate.address] = candidate.stamp
@@ -76,11 +72,11 @@ def is_news(asked: dict[str, Any], told: dict[str, str]) -> bool:
 
 
 def _is_open(
-    candidate: Candidate, path: str, weights: str, asked: dict[str, Any], told: dict[str, str]
+    candidate: Candidate, path: str, weights: str, asked: Watch, told: dict[str, str]
 ) -> bool:
     """Tells whether a checkpoint that has been read still needs a grid to be started."""
     try:
-        request = asked_grid(Path(path), asked["grid"])
+        request = asked.request(Path(path))
     except ValueError:  # the flow says why, once
         first = told.get(candidate.address) != candidate.stamp
         told[candidate.address] = candidate.stamp
@@ -88,8 +84,8 @@ def _is_open(
     identity = request.identity(data_content(request.real.dataset))
     if is_scored(identity, weights):
         return False
-    key, attempts = f"{weights[:32]}-{identity[:32]}", asked["attempts"]
-    if asked["here"]:
+    key, attempts = f"{weights[:32]}-{identity[:32]}", asked.attempts
+    if asked.here:
         return int(recall(f"attempts {key}", "") or 0) < attempts
     keys = [f"{key}-{attempt}" for attempt in range(1, attempts + 1)]
     only = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=keys))

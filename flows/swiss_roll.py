@@ -13,14 +13,15 @@ from prefect.logging import get_run_logger
 from ddim_core.common.digest import digest
 from ddim_core.decisions.row import cell_name
 from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec
-from ddim_core.points.score import interval, read_points
+from ddim_core.points.row import PointRow
+from ddim_core.points.score import SeedMean, interval, read_points
 from ddim_core.points.specs import PointTrainSpec
 from flows.requests.flat import flat
 from flows.requests.points import PointRequest
 from flows.run import waiting
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
-from tasks.points.model import train_point_model
+from tasks.points.model import TrainedPoints, train_point_model
 from tasks.points.sample import sample_points, trace_points
 from tasks.points.score import score_floor, score_generated
 from tasks.points.table import point_row, write_point_row
@@ -38,11 +39,19 @@ class SettingsFailedError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class PointOutcome:
+    """The place of the report, and the digests of the rows."""
+
+    report: str | None
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SettingFutures:
     """One sampler setting on one model, at work."""
 
     training: PointTrainSpec
-    model: dict[str, Any]
+    model: TrainedPoints
     sampler: SamplerSpec
     samples: list[Any]
     score: PrefectFuture[Any]
@@ -59,11 +68,8 @@ class SettingFutures:
     task_runner=ONE_TASK_A_CORE,
 )
 @flat
-def swiss_roll(request: PointRequest) -> dict[str, Any]:
+def swiss_roll(request: PointRequest) -> PointOutcome:
     """Trains a noise model of points, samples it with DDIM, and scores the samples.
-
-    Returns:
-        Where the report is, and the digests of the rows.
 
     Raises:
         ValueError: If the request cannot be; nothing has been computed then.
@@ -74,7 +80,7 @@ def swiss_roll(request: PointRequest) -> dict[str, Any]:
         return _run(request)
 
 
-def _run(request: PointRequest) -> dict[str, Any]:
+def _run(request: PointRequest) -> PointOutcome:
     for finding in request.findings():
         get_run_logger().info("schedule: %s", finding)
     floor = score_floor(request.dataset, request.n_points, FLOOR_PAIRS)
@@ -93,11 +99,11 @@ def _run(request: PointRequest) -> dict[str, Any]:
             f"{len(failures)} of {len(work)} settings failed, the others have their rows: "
             + "; ".join(failures)
         )
-    return {"report": place, "cells": [row["cell_digest"] for row in rows]}
+    return PointOutcome(place, tuple(row.cell_digest for row in rows))
 
 
 def _submit(
-    request: PointRequest, training: PointTrainSpec, model: dict[str, Any], sampler: SamplerSpec
+    request: PointRequest, training: PointTrainSpec, model: TrainedPoints, sampler: SamplerSpec
 ) -> SettingFutures:
     execution = Execution(threads=request.machine.threads)
     seeds = list(range(request.sampling_seeds))
@@ -113,8 +119,8 @@ def _submit(
 
 
 def _collect(
-    request: PointRequest, work: list[SettingFutures], floor: dict[str, Any]
-) -> tuple[list[SettingFutures], list[dict[str, Any]], list[str]]:
+    request: PointRequest, work: list[SettingFutures], floor: SeedMean
+) -> tuple[list[SettingFutures], list[PointRow], list[str]]:
     """Writes each setting's row as it lands; returns what landed, its rows, and what failed."""
     landed, rows, failures = [], [], []
     for futures in work:
@@ -131,10 +137,10 @@ def _collect(
         write_point_row(row)
         landed.append(futures)
         rows.append(row)
-        score = interval(row["chamfer"], row["chamfer_low"], row["chamfer_high"])
+        score = interval(row.chamfer, row.chamfer_low, row.chamfer_high)
         _say(
-            f"{cell_name(row):<20} Chamfer {score}  (floor {row['floor']:.2f}; training seed "
-            f"{row['training_seed']}, {row['n_points']} points, {request.sampling_seeds} samples)"
+            f"{cell_name(row):<20} Chamfer {score}  (floor {row.floor:.2f}; training seed "
+            f"{row.training_seed}, {row.n_points} points, {request.sampling_seeds} samples)"
         )
     return landed, rows, failures
 
@@ -148,7 +154,7 @@ def _reason(futures: SettingFutures) -> str:
     return str(failed.message).removeprefix("Task run encountered an exception ")
 
 
-def _report(request: PointRequest, landed: list[SettingFutures], rows: list[dict[str, Any]]) -> str:
+def _report(request: PointRequest, landed: list[SettingFutures], rows: list[PointRow]) -> str:
     """Renders and publishes the report and logs the run; returns the report's place."""
     first = landed[0]
     of_first = [futures for futures in landed if futures.training == first.training]
@@ -163,7 +169,7 @@ def _report(request: PointRequest, landed: list[SettingFutures], rows: list[dict
     )
     generated = [futures.samples[0].result() for futures in of_first]
     report = render_point_report(rows, generated, trace, cell, first.training, request.findings())
-    name = digest(sorted(row["cell_digest"] for row in rows))
+    name = digest(sorted(row.cell_digest for row in rows))
     place = publish_point_report(name, report, rows)
     for sentence in read_points(rows):
         _say(sentence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from prefect import flow
 
@@ -16,18 +16,25 @@ from tasks.lora.scoring.pictures import draw_prompts
 from tasks.storage import places
 from tasks.storage.naming import named
 from tasks.storage.store import check_writable, get_folder
-from tasks.text2image.base_card import base_prompts, judge_base, write_base_card
+from tasks.text2image.base_card import Judged, base_prompts, judge_base, write_base_card
 from tasks.text2image.judge import train_emoji_judge
 from tasks.text2image.train_base import train_text2image
 
 
+@dataclass(frozen=True)
+class TrainedBase:
+    """The base's folder and digest, and what the judge found of pairs that were seen and unseen."""
+
+    folder: str
+    digest: str
+    seen: Judged
+    unseen: Judged
+
+
 @flow(name="train-base", flow_run_name=flow_name, validate_parameters=False)
 @flat
-def train_base(request: BaseRequest) -> dict[str, Any]:
+def train_base(request: BaseRequest) -> TrainedBase:
     """Trains the small base on Twemoji scenes; goes on where a killed or a shorter run stopped.
-
-    Returns:
-        `folder`, `digest`, and what the judge found of pairs that were `seen` and `unseen`.
 
     Raises:
         ValueError: If the request cannot be.
@@ -50,12 +57,6 @@ def train_base(request: BaseRequest) -> dict[str, Any]:
         found[unseen] = judge_base(unseen, drawn[unseen], judge)
     place = named(write_base_card, "write base card")(
         trained, spec, asked[True], found[False], found[True], drawn[True],
-        {key: judge[key] for key in ("accuracy", "n_test")},
-        request.output or str(places.local_dir("bases", trained["artifact"][:12])),
+        judge.about, request.output or str(places.local_dir("bases", trained.artifact[:12])),
     )  # fmt: skip
-    return {
-        "folder": place,
-        "digest": trained["artifact"],
-        "seen": found[False],
-        "unseen": found[True],
-    }
+    return TrainedBase(place, trained.artifact, found[False], found[True])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 from prefect import flow
 
@@ -14,18 +13,22 @@ from flows.run.naming import flow_name
 from tasks.storage.store import check_writable, get_folder
 
 
+@dataclass(frozen=True)
+class TrainedToy:
+    """The checkpoint's folder, for `DDPMPipeline.from_pretrained`, and its digest."""
+
+    checkpoint: str
+    digest: str
+
+
 @flow(name="train-toy", flow_run_name=flow_name, validate_parameters=False)
 @flat
-def train_toy(request: ToyRequest) -> dict[str, Any]:
+def train_toy(request: ToyRequest) -> TrainedToy:
     """Trains a small U-Net on a data set; goes on where a killed run stopped.
-
-    Returns:
-        The checkpoint's folder, for `DDPMPipeline.from_pretrained`, and its digest.
 
     Raises:
         ValueError: If the request cannot be.
     """
     check_writable()
     trained = submit_training(request).result()
-    folder: Path = get_folder(trained)
-    return {"checkpoint": str(folder), "digest": trained["artifact"]}
+    return TrainedToy(str(get_folder(trained)), trained.artifact)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from prefect import flow
 
 from ddim_core.common.digest import digest
 from ddim_core.decisions.allocation import Rules, allocate
+from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import GridCell
 from flows.grid.cells import (
     CellFutures,
@@ -21,17 +22,36 @@ from flows.grid.cells import (
     submit_score,
 )
 from flows.grid.inputs import GridInputs, prepare
+from flows.grid.outcome import GridOutcome
 from flows.grid.progress import GridProgress
 from flows.requests.flat import flat
 from flows.requests.grid import GridRequest
 from flows.requests.race import RaceChoice, RaceRequest, first_images, usual_budget
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
-from tasks.cells.table import write_row
 from tasks.reports.race import publish_allocation, render_allocation
+from tasks.storage.cell_rows import write_row
 from tasks.storage.store import check_writable
 from tasks.tracking.address import why_not_logged
 from tasks.tracking.client import track_grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaceOutcome(GridOutcome):
+    """What came of a race.
+
+    Attributes:
+        reading: Sentences on what was decided, how surely, at what cost.
+        decided: Whether the goal is reached.
+        leader: The cell with the lowest distance, if one has a score.
+        images, images_full: Of the race in all, and of the full grid.
+    """
+
+    reading: list[str]
+    decided: bool
+    leader: str | None
+    images: int
+    images_full: int
 
 
 @flow(
@@ -41,14 +61,11 @@ from tasks.tracking.client import track_grid
     task_runner=ONE_TASK_A_CORE,
 )
 @flat
-def until_decided(asked: RaceRequest) -> dict[str, Any]:
+def until_decided(asked: RaceRequest) -> RaceOutcome:
     """Finds the best cell of a grid, or its Pareto front, with as few images as that takes.
 
     All cells get a first round of images; then only those whose rank is open get more, until it
     is decided, each has `n_images`, or the budget is spent. See `ddim_core.decisions.allocation`.
-
-    Returns:
-        What was decided, where the report is, and the images drawn.
 
     Raises:
         ValueError: If the request cannot be; nothing has been sampled then.
@@ -59,10 +76,10 @@ def until_decided(asked: RaceRequest) -> dict[str, Any]:
         return _run(asked.whole, asked.race)
 
 
-def _run(request: GridRequest, how: RaceChoice) -> dict[str, Any]:
+def _run(request: GridRequest, how: RaceChoice) -> RaceOutcome:
     inputs = prepare(request)
     k = len(inputs.cells)
-    first = first_images(inputs.reference["d"], request.grid.shard_size, request.grid.n_images)
+    first = first_images(inputs.reference.d, request.grid.shard_size, request.grid.n_images)
     most, shard_size = request.grid.n_images, request.grid.shard_size
     budget = how.budget or usual_budget(k, first, most)
     rules = Rules(how.goal, how.confidence, budget, first, most, shard_size)
@@ -74,11 +91,10 @@ def _run(request: GridRequest, how: RaceChoice) -> dict[str, Any]:
             write_row(row)
         if not rows:
             raise CellsFailedError(f"every cell failed: {'; '.join(race.failures.values())}")
-        about = {"floor": inputs.floor, "rules": asdict(rules), "outcome": asdict(outcome)}
-        report = render_allocation(rows, sorted(race.rows), about)
-        name = digest([row["cell_digest"] for row in rows], asdict(rules))
+        report = render_allocation(rows, sorted(race.rows), outcome, rules, inputs.floor)
+        name = digest([row.cell_digest for row in rows], vars(rules))
         place = publish_allocation(name, report, rows)
-        for sentence in report["reading"]:
+        for sentence in report.reading:
             progress.say(sentence)
         tracked = track_grid(name, rows, report, not race.failures, return_state=True)
         if not tracked.is_completed():
@@ -88,16 +104,16 @@ def _run(request: GridRequest, how: RaceChoice) -> dict[str, Any]:
         raise CellsFailedError(
             f"{len(race.failures)} of {len(inputs.cells)} cells failed: {failed}"
         )
-    return {
-        "report": place,
-        "reading": report["reading"],
-        "decided": outcome.decided,
-        "leader": None if outcome.leader is None else inputs.cells[outcome.leader].label,
-        "cells": [row["cell_digest"] for row in rows],
-        "images": outcome.images,
-        "images_full": outcome.images_full,
-        "images_drawn": progress.images_drawn,
-    }
+    return RaceOutcome(
+        report=place,
+        reading=report.reading,
+        decided=outcome.decided,
+        leader=None if outcome.leader is None else inputs.cells[outcome.leader].label,
+        cells=[row.cell_digest for row in rows],
+        images=outcome.images,
+        images_full=outcome.images_full,
+        images_drawn=progress.images_drawn,
+    )
 
 
 class Race:
@@ -114,14 +130,14 @@ class Race:
         # the new images are drawn.
         self.images: dict[tuple[int, int, int], Any] = {}
         self.features: dict[tuple[int, int, int], Any] = {}
-        self.rows: dict[int, dict[str, Any]] = {}
+        self.rows: dict[int, CellRow] = {}
         self.failures: dict[int, str] = {}
 
     def nfe(self, cell: GridCell) -> int:
         """Network calls an image: guidance asks twice, with the class and without."""
         return cell.sampler.steps * (1 if cell.sampler.guidance_scale in (0.0, 1.0) else 2)
 
-    def score(self, cells: Sequence[int], n: int) -> dict[int, dict[str, Any]]:
+    def score(self, cells: Sequence[int], n: int) -> dict[int, CellRow]:
         """Extends cells to n images each and scores them; failed cells are missing."""
         self.progress.say(f"{len(cells)} cells at {n} images each")
         request = self.request.with_images(n)
@@ -147,7 +163,7 @@ class Race:
         shards, features = ([of[place] for place in places] for of in (self.images, self.features))
         return submit_score(request, self.inputs, self.inputs.cells[i], shards, features)
 
-    def _landed(self, request: GridRequest, i: int, work: CellFutures) -> dict[str, Any] | None:
+    def _landed(self, request: GridRequest, i: int, work: CellFutures) -> CellRow | None:
         if not work.wait():
             self.failures[i] = f"{work.cell.label} ({work.reason})"
             self.progress.say(f"failed: {self.failures[i]}")

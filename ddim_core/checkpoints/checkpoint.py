@@ -6,7 +6,8 @@ This is the one layout that sampling knows; `adopt` brings other people's files 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -85,6 +86,45 @@ class Checkpoint:
         return x if self.latent is None else self.latent.decode(x)
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What `ddim_flows.json` says, a file of ours beside a network, which diffusers does not look
+    at; see `Checkpoint`.
+
+    Raises:
+        ValueError: If a value is none of its kind.
+    """
+
+    training_step: int | None = None
+    null_label: int | None = None
+    weights: Weights | None = None
+    assumed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.training_step is not None and not isinstance(self.training_step, int):
+            raise ValueError(
+                f"training_step is {self.training_step!r} in {RECORD_NAME}; it must be a whole "
+                "number"
+            )
+        if self.weights is not None:
+            require_choice("weights", self.weights, get_args(Weights))
+
+    @classmethod
+    def read(cls, folder: Path) -> Provenance:
+        told = read_settings(folder / RECORD_NAME) if is_there(folder / RECORD_NAME) else {}
+        return cls(
+            told.get("training_step"),
+            told.get("null_label"),
+            told.get("weights"),
+            tuple(str(sentence) for sentence in told.get("assumed", ())),
+        )
+
+    def write(self, folder: Path) -> None:
+        said = {k: v for k, v in asdict(self).items() if v not in (None, ())}
+        told = {"training_step": self.training_step} | said
+        (folder / RECORD_NAME).write_text(json.dumps(told, indent=2) + "\n")
+
+
 def save_pipeline(
     folder: Path, unet: UNet2DModel, noise: NoiseSpec, training_step: int | None
 ) -> None:
@@ -102,11 +142,9 @@ def save_pipeline(
     """
     pipeline = DDPMPipeline(unet=unet, scheduler=_scheduler(noise))
     pipeline.save_pretrained(folder, safe_serialization=True)
-    record: dict[str, Any] = {"training_step": training_step}
     n_embeddings = unet.config["num_class_embeds"]
-    if n_embeddings:  # the last one is "no class", as `toy_unet` has it
-        record["null_label"] = n_embeddings - 1
-    (folder / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
+    null_label = n_embeddings - 1 if n_embeddings else None  # the last one, as `toy_unet` has it
+    Provenance(training_step, null_label).write(folder)
 
 
 def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
@@ -148,23 +186,27 @@ def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
     with_prompts = isinstance(unet, UNet2DConditionModel)
     if with_prompts and latent is None:
         raise ValueError("the network is told of a text and has no vae beside it")
-    record_path = folder / RECORD_NAME
-    record = _read_json(record_path) if is_there(record_path) else {}
-    n_embeddings, null_label = _labels(unet, record)
+    known = Provenance.read(folder)
+    n_embeddings, null_label = unet.config.get("num_class_embeds"), known.null_label
+    if null_label is not None and null_label != (n_embeddings or 0) - 1:
+        raise ValueError(
+            f"null_label is {null_label} in {RECORD_NAME}; of {n_embeddings} class embeddings it "
+            "must be the last"
+        )
     return Checkpoint(
         model=UNetModel(unet),
         schedule=schedule,
         prediction_type=prediction_type,
         resolution=int(unet.config["sample_size"]) * (latent.factor if latent else 1),
         channels=latent.channels if latent else int(unet.config["in_channels"]),
-        training_step=_step(record),
+        training_step=known.training_step,
         name=folder.name,
         n_classes=n_embeddings if null_label is None else null_label,
         null_label=null_label,
         latent=latent,
         prompts=load_prompt_encoder(folder, device) if with_prompts else None,
-        weights=_which(record),
-        assumed=tuple(str(sentence) for sentence in record.get("assumed", ())),
+        weights=known.weights,
+        assumed=known.assumed,
     )
 
 
@@ -174,37 +216,13 @@ def scheduler_config(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: If it is not there or no JSON, or of a network that is not sampled.
     """
-    index = _read_json(folder / INDEX) if is_there(folder / INDEX) else {}
-    require_undistilled(index, _read_json(folder / "unet" / "config.json"))
-    return with_class(_read_json(folder / "scheduler" / "scheduler_config.json"), index)
-
-
-def _step(record: dict[str, Any]) -> int | None:
-    step = record.get("training_step")
-    if step is not None and not isinstance(step, int):
-        raise ValueError(f"training_step is {step!r} in {RECORD_NAME}; it must be a whole number")
-    return step
-
-
-def _which(record: dict[str, Any]) -> str | None:
-    which = record.get("weights")
-    if which is not None:
-        require_choice("weights", which, get_args(Weights))
-    return which
-
-
-def _labels(unet: Any, record: dict[str, Any]) -> tuple[int | None, int | None]:
-    n_embeddings, null_label = unet.config.get("num_class_embeds"), record.get("null_label")
-    if null_label is not None and null_label != (n_embeddings or 0) - 1:
-        raise ValueError(
-            f"null_label is {null_label} in {RECORD_NAME}; of {n_embeddings} class embeddings it "
-            "must be the last"
-        )
-    return n_embeddings, null_label
+    index = read_settings(folder / INDEX) if is_there(folder / INDEX) else {}
+    require_undistilled(index, read_settings(_there(folder / "unet" / "config.json")))
+    return with_class(read_settings(_there(folder / "scheduler" / "scheduler_config.json")), index)
 
 
 def _load_unet(folder: Path) -> Any:
-    config = _read_json(folder / "config.json")
+    config = read_settings(_there(folder / "config.json"))
     _require_known(config, folder)
     if not is_there(folder / WEIGHTS_NAME):
         raise ValueError(_missing_weights(folder))
@@ -221,7 +239,7 @@ def _load_unet(folder: Path) -> Any:
     return unet
 
 
-def _require_known(config: dict[str, Any], folder: Path) -> None:
+def _require_known(config: Mapping[str, Any], folder: Path) -> None:
     kind = config.get("_class_name")
     with_text = folder.name == "unet" and (folder.parent / "text_encoder").is_dir()
     with_prompts = kind == "UNet2DConditionModel" and with_text
@@ -257,10 +275,10 @@ def _missing_weights(folder: Path) -> str:
     return f"{folder.name} holds no weights; {WEIGHTS_NAME} is missing"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _there(path: Path) -> Path:
     if not path.exists():
         raise ValueError(f"{path.parent.name}/{path.name} is missing; a checkpoint must have it")
-    return read_settings(path)
+    return path
 
 
 def _scheduler(noise: NoiseSpec) -> DDPMScheduler:

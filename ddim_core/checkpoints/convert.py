@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel, UNet2DModel, VQModel
 
 from ddim_core.checkpoints.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
 from ddim_core.checkpoints.single_file import NO_SCHEDULE, adopt_file, step_in_name
@@ -26,6 +26,7 @@ from ddim_core.checkpoints.weight_files import (
     STEMS,
     SUFFIXES,
     flat_weights,
+    save_settings,
     save_state,
     variants_in,
     weights_in,
@@ -38,7 +39,7 @@ from ddim_core.networks.checks import require_fit, require_sane, require_schedul
 from ddim_core.safe_files.safe_load import first_line, is_safetensors, read_weights, require_tensors
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.shards import SHARDS_INDEX, is_index, read_shards, shards_in
-from ddim_core.safe_files.understood import keep_understood, understood_config, understood_index
+from ddim_core.safe_files.understood import keep_understood, understood_entries, understood_index
 
 SETTINGS_SUFFIXES = (".json", ".yml", ".yaml")
 INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
@@ -61,7 +62,7 @@ TOKENIZER_FILES = (
     "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
-NETWORK_CLASSES: dict[str, Any] = {
+NETWORK_CLASSES: dict[str, type[ModelMixin]] = {
     "UNet2DModel": UNet2DModel, "UNet2DConditionModel": UNet2DConditionModel,
     "AutoencoderKL": AutoencoderKL, "VQModel": VQModel,
 }  # fmt: skip
@@ -226,7 +227,7 @@ def _adopt_pipeline(files: Mapping[str, Path], out: Path, weights: Weights) -> N
     use_ema = weights == "ema" or "unet/config.json" not in files
     prefix = "unet_ema/" if has_ema and use_ema else "unet/"
     names = NETWORK_FILES if use_ema else RAW_FILES + NETWORK_FILES
-    told = _adopt_network(files, prefix, names, out / "unet")
+    step = _adopt_network(files, prefix, names, out / "unet")
     for part in ("vae", "vqvae"):
         if any(name.startswith(f"{part}/") for name in files):
             _adopt_network(files, f"{part}/", NETWORK_FILES, out / part)
@@ -235,15 +236,15 @@ def _adopt_pipeline(files: Mapping[str, Path], out: Path, weights: Weights) -> N
         for name in TOKENIZER_FILES:
             _copy(files, out, f"tokenizer/{name}")
     record = read_settings(files[RECORD_NAME]) if RECORD_NAME in files else {}
-    _write_pipeline_ends(files, out, record)
+    if assumed := _write_pipeline_ends(files, out):
+        record["assumed"] = assumed
     if has_ema or has_raw_file:
         record["weights"] = "ema" if use_ema else "raw"
-    if "optimization_step" in told:
-        record.setdefault("training_step", int(told["optimization_step"]))
-    if (step := _step_in_folder(files)) is not None:
+    step = _step_in_folder(files) if step is None else step
+    if step is not None:
         record.setdefault("training_step", step)
     if record and (has_ema or has_raw_file or RECORD_NAME not in files):
-        (out / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
+        save_settings(record, out / RECORD_NAME)
     else:
         _copy(files, out, RECORD_NAME)
 
@@ -258,27 +259,26 @@ def _require_parts(files: Mapping[str, Path]) -> None:
             raise ValueError(f"{INDEX} names the part {part!r}, which is not there")
 
 
-def _write_pipeline_ends(files: Mapping[str, Path], out: Path, record: dict[str, Any]) -> None:
-    """Copies index and scheduler, or makes those of a DDPM where a training has none yet."""
+def _write_pipeline_ends(files: Mapping[str, Path], out: Path) -> list[str]:
+    """Copies index and scheduler, or makes those of a DDPM; returns what is assumed then."""
+    is_assumed = SCHEDULER not in files and INDEX not in files
     if SCHEDULER in files:
         _write_scheduler(files, out)
-    elif INDEX not in files:
-        (out / SCHEDULER).parent.mkdir(parents=True)
+    elif is_assumed:
         scheduler = {"_class_name": "DDPMScheduler", "num_train_timesteps": 1000}
         scheduler |= {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
-        (out / SCHEDULER).write_text(json.dumps(scheduler, indent=2) + "\n")
-        record["assumed"] = [NO_SCHEDULE]
+        save_settings(scheduler, out / SCHEDULER)
     index = {
         "_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"],
         "unet": ["diffusers", "UNet2DModel"],
     }  # fmt: skip
     told = read_settings(files[INDEX]) if INDEX in files else index
-    known = understood_index(told)
-    kept = {name: _without_unused(name, value) for name, value in known.items()}
+    kept = {name: _without_unused(name, value) for name, value in understood_index(told).items()}
     if INDEX in files and kept == told:
         _copy(files, out, INDEX)
     else:
-        (out / INDEX).write_text(json.dumps(kept, indent=2) + "\n")
+        save_settings(kept, out / INDEX)
+    return [NO_SCHEDULE] if is_assumed else []
 
 
 def _write_scheduler(files: Mapping[str, Path], out: Path) -> None:
@@ -292,8 +292,7 @@ def _write_scheduler(files: Mapping[str, Path], out: Path) -> None:
     if "_class_name" not in told or opened == told:  # the index, which stays, says it too
         _copy(files, out, SCHEDULER)
     else:
-        (out / SCHEDULER).parent.mkdir(parents=True)
-        (out / SCHEDULER).write_text(json.dumps(opened, indent=2) + "\n")
+        save_settings(opened, out / SCHEDULER)
 
 
 def _without_unused(name: str, value: Any) -> Any:
@@ -306,8 +305,8 @@ def _without_unused(name: str, value: Any) -> Any:
 
 def _adopt_network(
     files: Mapping[str, Path], prefix: str, names: tuple[str, ...], out: Path
-) -> dict[str, Any]:
-    """Checks one network and writes it under its usual names; returns its settings as found."""
+) -> int | None:
+    """Checks one network and writes it under its usual names; returns the step of an average."""
     where = prefix.rstrip("/")
     if f"{prefix}config.json" not in files:
         raise ValueError(f"{prefix}config.json is missing; a checkpoint must have it")
@@ -316,7 +315,8 @@ def _adopt_network(
     if source is None:
         raise ValueError(f"{where} holds no weights; {names[1]} is missing")
     kind = NETWORK_CLASSES.get(str(told.get("_class_name")))
-    config = understood_config(kind, told)
+    entries = understood_entries(kind)
+    config = {name: value for name, value in told.items() if name in entries}
     size = config.get("sample_size")
     if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
         config["sample_size"] = size[0]
@@ -334,13 +334,13 @@ def _adopt_network(
     if config == told:
         shutil.copyfile(files[f"{prefix}config.json"], out / "config.json")
     else:
-        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        save_settings(config, out / "config.json")
     name = TEXT_WEIGHTS if names is TEXT_FILES else WEIGHTS_NAME
     if not is_sharded and is_safetensors(source) and state.keys() == found.keys():
         shutil.copyfile(source, out / name)
     else:
         save_state(state, out / name)
-    return told
+    return int(told["optimization_step"]) if "optimization_step" in told else None
 
 
 def _copy(files: Mapping[str, Path], out: Path, name: str) -> None:

@@ -16,7 +16,10 @@ from ddim_core.networks.checks import require_justified
 from ddim_core.networks.text_length import fit_length
 from ddim_core.safe_files.tokenizer_files import require_plain_tokenizer
 
-DECODERS: dict[str, Any] = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
+DECODERS: dict[str, type[AutoencoderKL | VQModel]] = {
+    "AutoencoderKL": AutoencoderKL,
+    "VQModel": VQModel,
+}
 FOLDERS = ("vae", "vqvae")
 PIXELS_PER_BATCH = 65536
 PROMPTS_KEPT = 256

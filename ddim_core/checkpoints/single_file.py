@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 from diffusers import UNet2DModel
 from torch import Tensor
 
-from ddim_core.checkpoints.checkpoint import RECORD_NAME, save_pipeline
+from ddim_core.checkpoints.checkpoint import Provenance, save_pipeline
 from ddim_core.checkpoints.formats.course import COURSE
 from ddim_core.checkpoints.formats.format import Network
 from ddim_core.checkpoints.formats.official import OFFICIAL
@@ -22,10 +21,11 @@ from ddim_core.checkpoints.state_names import (
     EMA,
     average_list,
     named,
-    networks_by_key,
+    network_keys,
     prefixes_of,
     split_networks,
 )
+from ddim_core.checkpoints.weight_files import save_settings
 from ddim_core.diffusion.specs import NoiseSpec, Weights
 from ddim_core.networks.checks import (
     current_names,
@@ -88,14 +88,12 @@ def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
     if known is not None:
         network = known.read(state, settings, found.hparams)
     else:
-        config = _diffusers_config(state, settings, path.name)
-        network = Network(config, state, NoiseSpec(), [], [NO_SCHEDULE])
+        network = _diffusers_network(state, settings, path.name)
     require_sane({"num_train_timesteps": network.noise.n_train}, path.name)
     step = found.training_step if found.training_step is not None else step_in_name(path)
-    _write(out, network.config, network.state, network.noise, path.name)
+    _write(out, network, path.name)
     assumed = network.assumed + ([] if "scheduler" in files else network.assumed_noise)
-    record = _record(network.config, step, found.weights, assumed)
-    (out / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
+    Provenance(step, network.null_label, found.weights, tuple(assumed)).write(out)
     if "scheduler" in files:
         require_schedule(read_settings(files["scheduler"]))
         shutil.copyfile(files["scheduler"], out / "scheduler" / "scheduler_config.json")
@@ -142,7 +140,7 @@ def chosen_weights(
     if ema is None:  # torch_ema's own state, perhaps with its network beside it
         ema = average_list(content)
     if ema is None and raw is None:  # keys of somebody's own
-        others = networks_by_key(content)
+        others = network_keys(content)
         ema = _under_keys(content, tuple(k for k in others if EMA.search(k)), name)
         raw = _under_keys(content, tuple(k for k in others if not EMA.search(k)), name)
     steps = (content[key] for key in STEP_KEYS if isinstance(content.get(key), int))
@@ -218,9 +216,7 @@ def _parameters(
     )
 
 
-def _diffusers_config(
-    state: Mapping[str, Tensor], settings: dict[str, Any] | None, name: str
-) -> dict[str, Any]:
+def _diffusers_network(state: dict[str, Tensor], settings: Any, name: str) -> Network:
     if any(key.startswith("model.diffusion_model.") for key in state):
         raise ValueError(
             f"{name} is a single file of latent diffusion; convert it once with diffusers' "
@@ -236,48 +232,31 @@ def _diffusers_config(
     kind = settings.get("_class_name", "UNet2DModel")
     if kind not in ("UNet2DModel", CLASS_NAME):
         raise ValueError(f"the configuration beside {name} is of a {kind}, not a UNet2DModel")
-    return settings
+    return Network(settings, state, NoiseSpec(), [], [NO_SCHEDULE])
 
 
-def _write(
-    out: Path, config: dict[str, Any], state: dict[str, Tensor], noise: NoiseSpec, name: str
-) -> None:
-    """Saves the network of a config as a pipeline."""
-    if config.get("_class_name") == CLASS_NAME:
-        _write_wide(out, config, state, noise, name)
+def _write(out: Path, network: Network, name: str) -> None:
+    """Saves a network as a pipeline."""
+    if network.is_wide:
+        _write_wide(out, network, name)
         return
-    require_fit(UNet2DModel, config, state, name)
-    unet = UNet2DModel.from_config(config)
-    unet.load_state_dict(current_names(state))
-    save_pipeline(out, unet, noise, None)
+    require_fit(UNet2DModel, network.config, network.state, name)
+    unet = UNet2DModel.from_config(network.config)
+    unet.load_state_dict(current_names(network.state))
+    save_pipeline(out, unet, network.noise, None)
 
 
-def _write_wide(
-    out: Path, config: dict[str, Any], state: dict[str, Tensor], noise: NoiseSpec, name: str
-) -> None:
+def _write_wide(out: Path, network: Network, name: str) -> None:
     """Saves what diffusers cannot open: no index says that it could."""
-    require_sane(config, name)
+    require_sane(network.config, name)
     try:
-        unet = wide_time_unet(config)
+        unet = wide_time_unet(network.config)
     except Exception as error:  # a configuration can be wrong in every way
         raise ValueError(
             f"the weights in {name} are of no known network: {first_line(error)}"
         ) from error
-    require_same_weights(unet.state_dict(), state, name)
-    unet.load_state_dict(state, assign=True)
-    save_pipeline(out, unet, noise, None)
+    require_same_weights(unet.state_dict(), network.state, name)
+    unet.load_state_dict(network.state, assign=True)
+    save_pipeline(out, unet, network.noise, None)
     (out / "model_index.json").unlink()
-    (out / "unet" / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-
-
-def _record(
-    config: Mapping[str, Any], step: int | None, weights: Weights | None, assumed: list[str]
-) -> dict[str, Any]:
-    record: dict[str, Any] = {"training_step": step}
-    if config.get("_class_name") == CLASS_NAME and config.get("num_class_embeds"):
-        record["null_label"] = config["num_class_embeds"] - 1  # others may have no such label
-    if weights is not None:
-        record["weights"] = weights
-    if assumed:
-        record["assumed"] = assumed
-    return record
+    save_settings(network.config, out / "unet" / "config.json")

@@ -31,9 +31,9 @@ def prefixes_of(state: Any) -> list[str]:
     return sorted(prefix for prefix in found if prefix == "" or prefix.endswith("."))
 
 
-def networks_by_key(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns those entries of a mapping that are state dicts of a U-Net."""
-    return {str(key): value for key, value in content.items() if prefixes_of(value)}
+def network_keys(content: Mapping[str, Any]) -> list[str]:
+    """Returns the keys of a mapping under which there is a state dict of a U-Net."""
+    return [str(key) for key, value in content.items() if prefixes_of(value)]
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,9 +6,11 @@ pickles. Other than diffusers, the one variant that is there is taken without be
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 from torch import Tensor
@@ -116,3 +118,9 @@ def save_state(state: dict[str, Tensor], path: Path) -> None:
     """Writes weights as safetensors; weights that share memory are written each."""
     own = {name: weight.clone() for name, weight in state.items()}
     safetensors.torch.save_file(own, path, metadata={"format": "pt"})
+
+
+def save_settings(content: Mapping[str, Any], path: Path) -> None:
+    """Writes settings as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")

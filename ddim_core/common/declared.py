@@ -27,7 +27,7 @@ def settle(record: Any) -> None:
         ValueError: For the first value that cannot be, with what would be right.
     """
     kind_of_record: Any = type(record)
-    for name, kind in _kinds(kind_of_record).items():
+    for name, kind in _kinds(kind_of_record):
         value = checked(name, kind, getattr(record, name))
         object.__setattr__(record, name, value + 0.0 if isinstance(value, float) else value)
 
@@ -51,9 +51,9 @@ def nearest(word: str, known: Any) -> str:
 
 
 @cache
-def _kinds(record: Any) -> dict[str, Any]:
+def _kinds(record: Any) -> list[tuple[str, Any]]:
     hints = get_type_hints(record, include_extras=True)
-    return {name: kind for name, kind in hints.items() if get_origin(kind) is Annotated}
+    return [(name, kind) for name, kind in hints.items() if get_origin(kind) is Annotated]
 
 
 _adapters: dict[int, tuple[Any, TypeAdapter[Any]]] = {}

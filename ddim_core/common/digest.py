@@ -29,6 +29,7 @@ APART = frozenset(
     {
         "ddim_core.diffusion.specs",
         "ddim_core.points.specs",
+        "tasks.storage.artifact",
         "tasks.storage.caching",
         "tasks.storage.places",
         "tasks.storage.store",
@@ -41,8 +42,8 @@ APART = frozenset(
 def canonical(value: Any) -> Any:
     """Turns a value into plain JSON data in which equal meanings are equal text.
 
-    A reference to a stored artefact (a mapping with the key `artifact`) counts by its content
-    digest alone: what it cost to make, and when, is no part of what it is.
+    A reference to a stored artefact (a record, or a mapping, with an `artifact`) counts by its
+    content digest alone: what it cost to make, and when, is no part of what it is.
 
     Raises:
         TypeError: For anything that is not a frozen record, mapping, sequence or JSON scalar;
@@ -53,6 +54,8 @@ def canonical(value: Any) -> Any:
     if isinstance(value, float):
         return {"float": value.hex()}
     if is_dataclass(value) and not isinstance(value, type):
+        if hasattr(value, "artifact"):
+            return {"artifact": value.artifact}
         content = {f.name: canonical(getattr(value, f.name)) for f in fields(value)}
         return {"record": type(value).__name__, **content}
     if isinstance(value, Mapping):

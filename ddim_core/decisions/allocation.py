@@ -25,14 +25,15 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from ddim_core.decisions.compare import Row, difference, difference_inf
+from ddim_core.decisions.compare import difference, difference_inf
+from ddim_core.decisions.row import CellRow
 from ddim_core.statistics.paired import PairedDifference
 
 GROWTH = 1.5  # of a round: fewer looks would stop cells later, more would cost confidence
 Goal = Literal["best", "front"]
 Status = Literal["best", "front", "beaten", "open", "failed"]
 # Scores the cells (by place) at n images each; cells that are missing in the answer have failed.
-Score = Callable[[Sequence[int], int], Mapping[int, Row]]
+Score = Callable[[Sequence[int], int], Mapping[int, CellRow]]
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def allocate(nfe: Sequence[int], score: Score, rules: Rules) -> Outcome:
 
     Args:
         nfe: Network calls an image of each cell; k cells.
-        score: Extends cells to n images and returns their rows (columns as in the table).
+        score: Extends cells to n images and returns their rows.
         rules: What ends the race.
 
     Raises:
@@ -161,21 +162,21 @@ class _Race:
         self.nfe, self.rules = nfe, rules
         self.n, self.looks, self.by_fid_inf = 0, 0, True
         self.images = [0] * len(nfe)
-        self.rows: dict[int, Row] = {}
+        self.rows: dict[int, CellRow] = {}
         self.failed: set[int] = set()
         self.completed: list[int] = []
         # beats[j, i]: the test by which i was found worse than j
         self.beats: dict[tuple[int, int], PairedDifference] = {}
 
-    def look(self, active: Sequence[int], n: int, rows: Mapping[int, Row]) -> None:
+    def look(self, active: Sequence[int], n: int, rows: Mapping[int, CellRow]) -> None:
         self.n, self.looks = n, self.looks + 1
         self.failed |= set(active) - set(rows)
         for i in rows:
             self.images[i] = n
         self.rows |= rows
-        self.by_fid_inf = all(row["fid_inf_leave_one_out"] is not None for row in rows.values())
+        self.by_fid_inf = all(row.fid_inf_leave_one_out is not None for row in rows.values())
         judge = difference_inf if self.by_fid_inf else difference
-        if any(len(row["fid_leave_one_out"]) < 2 for row in rows.values()):
+        if any(len(row.fid_leave_one_out) < 2 for row in rows.values()):
             return  # no intervals: nothing can be decided
         level = self.rules.level(len(self.nfe))
         for i, j in combinations(rows, 2):
@@ -189,9 +190,9 @@ class _Race:
         """The unbeaten of some cells, the lowest distance first."""
         column = "fid_inf" if self.by_fid_inf else "fid"
         unbeaten = [i for i in cells if i in self.rows and not self.beaten(i)]
-        return sorted(unbeaten, key=lambda i: float(self.rows[i][column]))
+        return sorted(unbeaten, key=lambda i: float(getattr(self.rows[i], column)))
 
-    def complete(self, cells: Sequence[int], rows: Mapping[int, Row]) -> None:
+    def complete(self, cells: Sequence[int], rows: Mapping[int, CellRow]) -> None:
         """Takes the final rows of cells that no further look will test."""
         self.failed |= set(cells) - set(rows)
         for i in rows:
@@ -225,7 +226,7 @@ class _Race:
     def outcome(self) -> Outcome:
         rulings = tuple(self._ruling(i) for i in range(len(self.nfe)))
         left = [i for i in self.rows if rulings[i].status not in ("beaten", "failed")]
-        leader = min(self.completed, key=lambda i: float(self.rows[i]["fid"]), default=None)
+        leader = min(self.completed, key=lambda i: float(self.rows[i].fid), default=None)
         if leader is None and left:
             leader = self.lowest(left)[0]
         return Outcome(

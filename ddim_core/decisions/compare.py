@@ -7,11 +7,12 @@ are corrected together by Holm's procedure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
+from ddim_core.decisions.row import CellRow
 from ddim_core.features.protocol import differing_fields, require_comparable
 from ddim_core.statistics.paired import (
     PairedDifference,
@@ -21,8 +22,7 @@ from ddim_core.statistics.paired import (
 )
 
 LEVEL = 0.05
-Row = Mapping[str, Any]
-Pair = tuple[Row, Row]
+Pair = tuple[CellRow, CellRow]
 # What two rows must share for their images to be pairs: what is scored against what, by what, and
 # which noise lies in which group.
 PAIRED = (
@@ -36,7 +36,7 @@ class Comparison:
     """FID of row a minus FID of row b, and whether that can be told from 0.
 
     Attributes:
-        a, b: The rows' cell digests; empty where a row has none.
+        a, b: The rows' cell digests.
         value, low, high: The difference with its own 95 % interval (of this pair alone).
         se: Its standard error.
         p_value: Two-sided, of this pair alone.
@@ -67,7 +67,7 @@ def compare(pairs: Iterable[Pair]) -> list[Comparison]:
     of the others differ.
 
     Args:
-        pairs: Rows with the table's columns.
+        pairs: Rows of the table.
 
     Raises:
         ValueError: If two rows cannot be compared (names the fields), or have no interval.
@@ -77,14 +77,13 @@ def compare(pairs: Iterable[Pair]) -> list[Comparison]:
     adjusted = holm([test.p_value for test in found])
     return [
         Comparison(
-            a.get("cell_digest", ""), b.get("cell_digest", ""),
-            test.value, test.se, test.low, test.high, test.p_value, p,
+            a.cell_digest, b.cell_digest, test.value, test.se, test.low, test.high, test.p_value, p,
         )
         for (a, b), test, p in zip(rows, found, adjusted, strict=True)
     ]  # fmt: skip
 
 
-def compare_with_best(rows: Sequence[Row]) -> tuple[Row, dict[int, Comparison]]:
+def compare_with_best(rows: Sequence[CellRow]) -> tuple[CellRow, dict[int, Comparison]]:
     """Compares every row with the one of the lowest FID.
 
     The best is chosen by the same numbers, so the correction counts all pairs of rows, not only
@@ -94,7 +93,7 @@ def compare_with_best(rows: Sequence[Row]) -> tuple[Row, dict[int, Comparison]]:
         The best row, and for the place of each other row in `rows` its comparison (it minus the
         best). Those called tied cannot be told from the best.
     """
-    best = min(range(len(rows)), key=lambda i: rows[i]["fid"])
+    best = min(range(len(rows)), key=lambda i: rows[i].fid)
     places = list(combinations(range(len(rows)), 2))
     # In each pair the best stands second.
     ordered = [(j, i) if i == best else (i, j) for i, j in places]
@@ -102,40 +101,40 @@ def compare_with_best(rows: Sequence[Row]) -> tuple[Row, dict[int, Comparison]]:
     return rows[best], {i: c for (i, j), c in zip(ordered, found, strict=True) if j == best}
 
 
-def tied_with_best(rows: Sequence[Row]) -> list[Row]:
+def tied_with_best(rows: Sequence[CellRow]) -> list[CellRow]:
     """Returns the row of the lowest FID, and then those that cannot be told from it, by FID."""
     best, others = compare_with_best(rows)
     ties = [rows[i] for i, found in others.items() if found.verdict == "tied"]
-    return [best, *sorted(ties, key=lambda row: row["fid"])]
+    return [best, *sorted(ties, key=lambda row: row.fid)]
 
 
-def difference(a: Row, b: Row) -> PairedDifference:
+def difference(a: CellRow, b: CellRow) -> PairedDifference:
     """FID of a minus FID of b, both at N images, by their shared groups.
 
     Raises:
         ValueError: If the rows cannot be compared (names the fields), or have no interval.
     """
     require_paired(a, b)
-    loo_a, loo_b = a["fid_leave_one_out"], b["fid_leave_one_out"]
-    return paired_difference(loo_a, loo_b, a["fid"], b["fid"], a["group_sizes"])
+    loo_a, loo_b = a.fid_leave_one_out, b.fid_leave_one_out
+    return paired_difference(loo_a, loo_b, a.fid, b.fid, a.group_sizes)
 
 
-def difference_inf(a: Row, b: Row) -> PairedDifference:
+def difference_inf(a: CellRow, b: CellRow) -> PairedDifference:
     """FID_inf of a minus FID_inf of b, by their shared groups; errors as `difference`."""
     require_paired(a, b)
-    loo_a, loo_b = a["fid_inf_leave_one_out"], b["fid_inf_leave_one_out"]
-    if loo_a is None or loo_b is None:
+    loo_a, loo_b = a.fid_inf_leave_one_out, b.fid_inf_leave_one_out
+    if loo_a is None or loo_b is None or a.fid_inf is None or b.fid_inf is None:
         raise ValueError("fid_inf is null in a row; there are too few images for it")
-    return paired_difference_inf(loo_a, loo_b, a["fid_inf"], b["fid_inf"], a["group_sizes"])
+    return paired_difference_inf(loo_a, loo_b, a.fid_inf, b.fid_inf, a.group_sizes)
 
 
-def unpaired_fields(a: Row, b: Row) -> list[str]:
+def unpaired_fields(a: CellRow, b: CellRow) -> list[str]:
     """Names the fields in which two rows differ although a paired test needs them equal."""
-    unequal = [name for name in PAIRED if _plain(a.get(name)) != _plain(b.get(name))]
-    return list(dict.fromkeys([*unequal, *differing_fields(a, b)]))
+    unequal = [name for name in PAIRED if getattr(a, name) != getattr(b, name)]
+    return list(dict.fromkeys([*unequal, *differing_fields(vars(a), vars(b))]))
 
 
-def require_paired(a: Row, b: Row) -> None:
+def require_paired(a: CellRow, b: CellRow) -> None:
     """Refuses two rows whose images are no pairs.
 
     Raises:
@@ -143,15 +142,15 @@ def require_paired(a: Row, b: Row) -> None:
     """
     different = unpaired_fields(a, b)
     if set(different) - set(PAIRED):
-        require_comparable(a, b)  # it knows what the protocol's record says of both
+        require_comparable(vars(a), vars(b))  # it knows what the protocol's record says of both
     if different:
         said = "; ".join(f"{name} is {_short(a, name)} and {_short(b, name)}" for name in different)
         raise ValueError(f"rows of different protocol or noise cannot be compared: {said}")
 
 
-def comparable_sets(rows: Sequence[Row]) -> list[list[Row]]:
+def comparable_sets(rows: Sequence[CellRow]) -> list[list[CellRow]]:
     """Parts rows into sets within which all may be compared, in order of their first row."""
-    sets: list[list[Row]] = []
+    sets: list[list[CellRow]] = []
     for row in rows:
         home = next((s for s in sets if not unpaired_fields(s[0], row)), None)
         if home is None:
@@ -161,14 +160,8 @@ def comparable_sets(rows: Sequence[Row]) -> list[list[Row]]:
     return sets
 
 
-def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays, as a Parquet column gives them, as Python's."""
-    value = value.tolist() if hasattr(value, "tolist") else value
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _short(row: Row, name: str) -> str:
-    value = _plain(row.get(name))
+def _short(row: CellRow, name: str) -> str:
+    value = getattr(row, name)
     if name == "group_sizes" and value is not None:
         return f"{len(value)} groups of {min(value)} to {max(value)} images" if value else "none"
     return repr(value[:12] if name.endswith("_digest") and value else value)

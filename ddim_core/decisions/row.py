@@ -1,21 +1,112 @@
-"""How a row of the table is called in a sentence, and its numbers with their intervals."""
+"""A row of the table of results: its columns, what its cell is called, its numbers in words."""
 
 from __future__ import annotations
 
-from ddim_core.decisions.compare import Row
+from dataclasses import dataclass
+from typing import Protocol
+
+from ddim_core.common.columns import Moment, Timesteps, column
 
 
-def line_name(row: Row) -> str:
+@dataclass(frozen=True, kw_only=True)
+class CellRow:
+    """One scored cell. Rows of older versions have None in what these did not know.
+
+    What the scores mean is said in `ddim_core.scores.cell_score`.
+    """
+
+    cell_digest: str
+    checkpoint_digest: str
+    weights_digest: str
+    reference_digest: str
+    extractor_digest: str
+    code_digest: str
+    checkpoint: str = column("shared")
+    dataset: str = column("shared")
+    split: str = column("shared")
+    extractor: str = column("shared")
+    resize: str = column("shared")
+    data_resize: str
+    extractor_weights_digest: str | None
+    layer: str | None
+    native_size: str | None
+    statistics_digest: str
+    protocol: str
+    training_step: int | None = column("shared")
+    weights: str | None = column("parameter")
+    steps: int = column("parameter")
+    eta: float = column("parameter")
+    variance: str = column("parameter")
+    spacing: str = column("shared")
+    prediction_type: str = column("parameter")
+    noise_schedule: str = column("parameter")
+    overrides: str = column("parameter")
+    prompts_digest: str | None = column("parameter")
+    clip: bool = column("parameter")
+    guidance_scale: float = column("parameter")
+    timesteps: Timesteps
+    seed: int = column("shared")
+    n_images: int = column("shared")
+    n_reference: int = column("shared")
+    n_features: int
+    shard_size: int = column("shared")
+    resolution: int = column("shared")
+    fid: float = column("metric")
+    fid_low: float | None = column("metric")
+    fid_high: float | None = column("metric")
+    fid_inf: float | None = column("metric")
+    fid_inf_low: float | None = column("metric")
+    fid_inf_high: float | None = column("metric")
+    fid_leave_one_out: list[float]
+    fid_inf_leave_one_out: list[float] | None
+    group_sizes: list[int]
+    kid: float = column("metric")
+    kid_se: float | None
+    kid_low: float | None
+    kid_high: float | None
+    kid_std: float = column("metric")
+    kid_subset_size: int
+    precision: float | None = column("metric")
+    recall: float | None = column("metric")
+    inception_score: float | None
+    inception_score_std: float | None
+    cmmd: float | None
+    cmmd_low: float | None
+    cmmd_high: float | None
+    class_accuracy: float | None = column("metric")
+    class_accuracy_low: float | None
+    class_accuracy_high: float | None
+    nfe: int = column("metric")
+    sample_seconds: float = column("metric")
+    images_per_second: float = column("metric")
+    device: str
+    dtype: str = column("parameter")
+    image_shards: list[str]
+    created_at: Moment
+
+
+class Setting(Protocol):
+    """What has a place in a grid: S, and its line. Some clip, or are guided, besides."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def eta(self) -> float: ...
+    @property
+    def variance(self) -> str: ...
+
+
+def line_name(row: Setting) -> str:
     """Names a row's line in the grid: its eta, or sigma-hat; whether it clips; its guidance."""
-    line = "sigma-hat" if row["variance"] == "sigma_hat" else f"eta = {row['eta']:g}"
-    notes = ["clips"] if row.get("clip") else []
-    scale = row.get("guidance_scale", 1.0)
-    notes += [f"g = {scale:g}"] if scale != 1.0 else []
+    line = "sigma-hat" if row.variance == "sigma_hat" else f"eta = {row.eta:g}"
+    notes = ["clips"] if getattr(row, "clip", False) else []
+    scale = getattr(row, "guidance_scale", None)
+    notes += [f"g = {scale:g}"] if scale not in (None, 1.0) else []
     return f"{line} ({', '.join(notes)})" if notes else line
 
 
-def cell_name(row: Row) -> str:
-    return f"S = {row['steps']}, {line_name(row)}"
+def cell_name(row: Setting) -> str:
+    return f"S = {row.steps}, {line_name(row)}"
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:

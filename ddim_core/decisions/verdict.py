@@ -7,16 +7,15 @@ and the same noise, and their difference is tested as a paired one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ddim_core.decisions.compare import difference
-from ddim_core.decisions.row import cell_name
+from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.statistics.paired import holm, paired_difference
 
 LEVEL = 0.05
-Row = Mapping[str, Any]
 Call = Literal["better", "worse", "tied", "identical", "untested"]
 # What two rows must share for their distances to be comparable, and their noise to be shared.
 PROTOCOL = (
@@ -39,8 +38,8 @@ class CellVerdict:
         call: From p_corrected.
     """
 
-    new: Row
-    baseline: Row
+    new: CellRow
+    baseline: CellRow
     difference: float | None
     low: float | None
     high: float | None
@@ -76,8 +75,8 @@ IDENTICAL = Verdict("identical", None, ())
 
 
 def judge(
-    new: Sequence[Row],
-    baseline: Sequence[Row],
+    new: Sequence[CellRow],
+    baseline: Sequence[CellRow],
     at: str = "",
     level: float = LEVEL,
     margin: float = 0.0,
@@ -104,8 +103,8 @@ def judge(
         raise ValueError(f"level is {level}; it must lie between 0 and 1")
     if not 0.0 <= margin < math.inf:
         raise ValueError(f"margin is {margin}; it must be at least 0")
-    others = {_setting(row): row for row in baseline}
-    pairs = [(row, others[_setting(row)]) for row in new if _setting(row) in others]
+    others = {setting_of(row): row for row in baseline}
+    pairs = [(row, others[setting_of(row)]) for row in new if setting_of(row) in others]
     if new and baseline:
         require_same_protocol(new[0], baseline[0])
     if not pairs:
@@ -118,15 +117,15 @@ def judge(
     return Verdict(_call(point.difference, p, level), point, tuple(cells), level, margin)
 
 
-def require_same_protocol(a: Row, b: Row) -> None:
+def require_same_protocol(a: CellRow, b: CellRow) -> None:
     """Makes sure that two rows' distances may be compared, and share their noise.
 
     Raises:
         ValueError: If they may not; it names every field that differs, with both values.
     """
-    unlike = [f"{name} ({a.get(name)} and {b.get(name)})" for name in PROTOCOL
-              if a.get(name) != b.get(name)]  # fmt: skip
-    if list(a["group_sizes"]) != list(b["group_sizes"]):
+    both = [(name, getattr(a, name), getattr(b, name)) for name in PROTOCOL]
+    unlike = [f"{name} ({ours} and {theirs})" for name, ours, theirs in both if ours != theirs]
+    if a.group_sizes != b.group_sizes:
         unlike.append("group_sizes")
     if unlike:
         raise ValueError(
@@ -134,39 +133,51 @@ def require_same_protocol(a: Row, b: Row) -> None:
         )
 
 
-def names_cell(row: Row, text: str) -> bool:
+def setting_of(row: CellRow) -> tuple[Any, ...]:
+    """What makes cells of two checkpoints one cell of both grids."""
+    return tuple(getattr(row, name) for name in SETTING)
+
+
+def protocol_of(row: CellRow) -> tuple[Any, ...]:
+    """What rows must share for their distances to be comparable."""
+    return tuple(getattr(row, name) for name in PROTOCOL)
+
+
+def names_cell(row: CellRow, text: str) -> bool:
     """Tells whether `S` and eta, such as `20,0.5` or `20,sigma-hat`, name a row's cell."""
     steps, _, line = (part.strip() for part in text.partition(","))
-    name = "sigma-hat" if row["variance"] == "sigma_hat" else f"{row['eta']:g}"
-    return steps == str(row["steps"]) and line == name
+    name = "sigma-hat" if row.variance == "sigma_hat" else f"{row.eta:g}"
+    return steps == str(row.steps) and line == name
 
 
-def pareto(rows: Sequence[Row]) -> list[Row]:
+def pareto(rows: Sequence[CellRow]) -> list[CellRow]:
     """Returns the cells that no other beats at once in FID and in cost, the cheapest first.
 
     Cost is network calls per image (column `nfe`); FID falls strictly along the front.
     """
-    front: list[Row] = []
-    for row in sorted(rows, key=lambda row: (row["nfe"], row["fid"])):
-        if not front or row["fid"] < front[-1]["fid"]:
+    front: list[CellRow] = []
+    for row in sorted(rows, key=lambda row: (row.nfe, row.fid)):
+        if not front or row.fid < front[-1].fid:
             front.append(row)
     return front
 
 
-def proven_steps(front: Sequence[Row], level: float = LEVEL) -> list[bool]:
+def proven_steps(front: Sequence[CellRow], level: float = LEVEL) -> list[bool]:
     """Tells for each cell of a front whether it beats the cheaper one before it, beyond chance.
 
     Paired tests along the front, Holm over its steps; the first has nothing before it: True.
     """
     steps = list(zip(front[1:], front[:-1], strict=True))
-    if any(len(row["fid_leave_one_out"]) < 2 for row in front):
+    if any(len(row.fid_leave_one_out) < 2 for row in front):
         return [True] + [False] * len(steps) if front else []
     p_values = holm([difference(dear, cheap).p_value for dear, cheap in steps]) if steps else []
     return [True, *(p < level for p in p_values)] if front else []
 
 
-def _cells(pairs: Sequence[tuple[Row, Row]], level: float, margin: float) -> list[CellVerdict]:
-    if any(len(row["fid_leave_one_out"]) < 2 for pair in pairs for row in pair):
+def _cells(
+    pairs: Sequence[tuple[CellRow, CellRow]], level: float, margin: float
+) -> list[CellVerdict]:
+    if any(len(row.fid_leave_one_out) < 2 for pair in pairs for row in pair):
         return [
             CellVerdict(new, old, None, None, None, None, None, "untested") for new, old in pairs
         ]
@@ -178,15 +189,15 @@ def _cells(pairs: Sequence[tuple[Row, Row]], level: float, margin: float) -> lis
     ]
 
 
-def _beyond(new: Row, old: Row, margin: float) -> float:
+def _beyond(new: CellRow, old: CellRow, margin: float) -> float:
     """The p-value of a difference no larger than the margin."""
-    value = new["fid"] - old["fid"]
+    value = new.fid - old.fid
     if margin and abs(value) <= margin:
         return 1.0
     shift = math.copysign(margin, value)
-    shifted = [loo - shift for loo in new["fid_leave_one_out"]]
+    shifted = [loo - shift for loo in new.fid_leave_one_out]
     return paired_difference(
-        shifted, old["fid_leave_one_out"], new["fid"] - shift, old["fid"], new["group_sizes"]
+        shifted, old.fid_leave_one_out, new.fid - shift, old.fid, new.group_sizes
     ).p_value
 
 
@@ -200,13 +211,9 @@ def _call(value: float | None, p_value: float | None, level: float) -> Call:
 
 def _chosen(cells: Sequence[CellVerdict], at: str) -> CellVerdict:
     if not at:
-        return min(cells, key=lambda cell: cell.new["fid"] + cell.baseline["fid"])
+        return min(cells, key=lambda cell: cell.new.fid + cell.baseline.fid)
     for cell in cells:
         if names_cell(cell.new, at):
             return cell
-    there = "; ".join(f"{cell.new['steps']},{cell.new['eta']:g}" for cell in cells)
+    there = "; ".join(f"{cell.new.steps},{cell.new.eta:g}" for cell in cells)
     raise ValueError(f"there is no cell {at!r} (S and eta) in both grids; there are {there}")
-
-
-def _setting(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in SETTING)

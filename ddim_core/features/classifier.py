@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import safetensors.torch
@@ -62,24 +61,54 @@ def _convolution(n_in: int, n_out: int) -> list[nn.Module]:
     return [nn.Conv2d(n_in, n_out, 3, padding=1), nn.GroupNorm(8, n_out), nn.SiLU()]
 
 
+@dataclass(frozen=True)
+class Training:
+    """What a classifier was trained on, and how well.
+
+    Attributes:
+        spec: How it was trained.
+        resolution, channels: Shape of the images.
+        n_classes: Classes that it tells apart.
+        test_accuracy: Share of held-out images that it gets right; None before they are looked at.
+    """
+
+    spec: ClassifierSpec
+    resolution: int
+    channels: int
+    n_classes: int
+    test_accuracy: float | None = None
+
+    def to_json(self) -> str:
+        told = asdict(self)
+        return json.dumps(told.pop("spec") | told, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Training:
+        told = json.loads(text)
+        spec = ClassifierSpec(**{f.name: told.pop(f.name) for f in fields(ClassifierSpec)})
+        return cls(spec, **told)
+
+    def network(self) -> ClassifierNet:
+        return ClassifierNet(self.resolution, self.channels, self.spec.width, self.n_classes)
+
+
 class ClassifierFeatures:
     """The pooled last convolution of a small classifier trained on the data set's own labels.
 
     Args:
         network: The trained network.
-        about: What was trained on what, and how well: `resolution`, `channels`, `n_classes`, the
-            fields of its spec, and `test_accuracy` (share of held-out images it gets right).
+        about: What was trained on what, and how well.
     """
 
     name = "classifier"
     has_classes = True
 
-    def __init__(self, network: ClassifierNet, about: dict[str, Any]) -> None:
+    def __init__(self, network: ClassifierNet, about: Training) -> None:
         self.network = network.eval().requires_grad_(False).to(memory_format=LAYOUT)
         self.about = about
-        self.shape = (about["resolution"], about["resolution"], about["channels"])
-        self.channels = int(about["channels"])
-        self.dim = 16 * int(about["width"])
+        self.shape = (about.resolution, about.resolution, about.channels)
+        self.channels = about.channels
+        self.dim = 16 * about.spec.width
         self.record = FeatureRecord(
             self.name, hashlib.sha256(self.to_bytes()).hexdigest(), "pooled last convolution",
             "none", "none", "none", "v / 127.5 - 1", "ddim-flows",
@@ -112,7 +141,7 @@ class ClassifierFeatures:
         The header holds one entry only, because safetensors does not order several.
         """
         tensors = {k: v.contiguous() for k, v in self.network.state_dict().items()}
-        return safetensors.torch.save(tensors, {HEADER: json.dumps(self.about, sort_keys=True)})
+        return safetensors.torch.save(tensors, {HEADER: self.about.to_json()})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ClassifierFeatures:
@@ -123,7 +152,7 @@ class ClassifierFeatures:
         """
         about = _about(data)
         with LOADING:
-            network = _network(about)
+            network = about.network()
         network.load_state_dict(safetensors.torch.load(data))
         return cls(network, about)
 
@@ -146,17 +175,13 @@ def train_classifier(spec: ClassifierSpec, train: ImageSet, test: ImageSet) -> C
     _labels(test)
     require_images(test.images, train.images.shape[1:])
     resolution, channels = train.images.shape[2:]
-    about: dict[str, Any] = asdict(spec) | {
-        "resolution": resolution,
-        "channels": channels,
-        "n_classes": int(labels.max()) + 1,
-    }
+    about = Training(spec, resolution, channels, n_classes=int(labels.max()) + 1)
     stream = torch.Generator().manual_seed(spec.seed)
     with seeded_weights(spec.seed):
-        network = _network(about).train()
+        network = about.network().train()
     _fit(network, spec, from_uint8(train.images), labels, stream)
-    about["test_accuracy"] = ClassifierFeatures(network, about).accuracy(test)
-    return ClassifierFeatures(network, about)
+    accuracy = ClassifierFeatures(network, about).accuracy(test)
+    return ClassifierFeatures(network, replace(about, test_accuracy=accuracy))
 
 
 def _fit(
@@ -200,16 +225,11 @@ def _shifted(x: Tensor, shift: int, stream: torch.Generator) -> Tensor:
     )
 
 
-def _network(about: dict[str, Any]) -> ClassifierNet:
-    keys = ("resolution", "channels", "width", "n_classes")
-    return ClassifierNet(*(about[key] for key in keys))
-
-
-def _about(data: bytes) -> dict[str, Any]:
+def _about(data: bytes) -> Training:
     """Reads our entry of a safetensors header: 8 bytes of length, then JSON."""
     length = int.from_bytes(data[:8], "little")
     try:
-        return json.loads(json.loads(data[8 : 8 + length])["__metadata__"][HEADER])
+        return Training.from_json(json.loads(data[8 : 8 + length])["__metadata__"][HEADER])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{len(data)} bytes are no stored classifier; they must come from to_bytes"

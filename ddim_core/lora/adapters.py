@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ddim_core.lora.specs import LoraSpec
 from ddim_core.networks.building import seeded_weights
-from ddim_core.text2image.base_folder import unet_config
+from ddim_core.safe_files.settings import read_settings
 
 ADAPTER = "default"
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -53,8 +53,9 @@ def require_targets(base: Path, targets: Sequence[str]) -> None:
     Raises:
         ValueError: If one is not; see `target_modules`.
     """
+    config = read_settings(base / "unet" / "config.json")
     with torch.device("meta"):
-        target_modules(UNet2DConditionModel.from_config(unet_config(base)), targets)
+        target_modules(UNet2DConditionModel.from_config(config), targets)
 
 
 def attach(unet: UNet2DConditionModel, encoders: Sequence[Any], spec: LoraSpec) -> None:

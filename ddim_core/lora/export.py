@@ -41,7 +41,7 @@ def save_diffusers(folder: Path, unet: nn.Module, encoders: Sequence[Any]) -> Pa
         unet, encoders: The networks that carry the LoRA.
     """
     weights, metadata = {}, {}
-    for part, module in _carrying(unet, encoders).items():
+    for part, module in _carrying(unet, encoders):
         weights[f"{part}_lora_layers"] = {
             # transformers reads DoRA's lengths under this name only, peft under both.
             name.replace(DORA, f"{DORA}.weight") if part != "unet" else name: tensor
@@ -70,7 +70,7 @@ def save_kohya(
     alpha = torch.tensor(spec.scaling * spec.rank, dtype=torch.float32)
     prefixes = KOHYA_XL_PREFIXES if len(encoders) == 2 else KOHYA_PREFIXES
     tensors = {}
-    for part, module in _carrying(unet, encoders).items():
+    for part, module in _carrying(unet, encoders):
         for name, tensor in _portable(part, module).items():
             layer, ours = name.split(".lora_")
             place = f"{prefixes[part]}_{layer.replace('.', '_')}"
@@ -114,9 +114,9 @@ def _column(lengths: Tensor) -> Tensor:
     return lengths.reshape(-1, *[1] * max(1, lengths.ndim - 1))
 
 
-def _carrying(unet: nn.Module, encoders: Sequence[Any]) -> dict[str, Any]:
-    named = parts(unet, encoders)
-    return {part: m for part, m in named.items() if getattr(m, "peft_config", None)}
+def _carrying(unet: nn.Module, encoders: Sequence[Any]) -> list[tuple[str, Any]]:
+    named = parts(unet, encoders).items()
+    return [(part, module) for part, module in named if getattr(module, "peft_config", None)]
 
 
 def _portable(part: str, module: Any) -> dict[str, Tensor]:

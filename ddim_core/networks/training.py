@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -234,7 +233,7 @@ def _generator(seed: int, index: int, stream: int) -> torch.Generator:
 
 def save_state(spec: TrainSpec, state: TrainState, path: Path) -> None:
     """Writes the state to a file, whole or not at all."""
-    record: dict[str, Any] = {
+    record = {
         "spec": repr(asdict(spec)),
         "step": state.step,
         "unet": state.unet.state_dict(),

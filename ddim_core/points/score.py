@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,8 @@ from scipy import stats
 from ddim_core.decisions.row import line_name
 from ddim_core.points.chamfer import chamfer_distance
 from ddim_core.points.datasets import EVALUATION, stream, true_points
+from ddim_core.points.row import PointRow
 from ddim_core.points.specs import PointSet
-
-Row = Mapping[str, Any]
 
 PASS_MARK = 60.0
 """The course's, for 2,048 points of the swiss roll."""
@@ -45,6 +43,28 @@ def seed_mean(values: Sequence[float]) -> SeedMean:
     return SeedMean(mean, max(mean - half, 0.0), mean + half, list(values))
 
 
+@dataclass(frozen=True)
+class PointSetting:
+    """A sampler setting over all its trained models.
+
+    Attributes:
+        chamfer, chamfer_low, chamfer_high: The interval is over the sampling seeds of the one
+            model, or over models.
+        worst: The largest over training seeds.
+        n_models: How many.
+    """
+
+    steps: int
+    eta: float
+    variance: str
+    nfe: int
+    chamfer: float
+    chamfer_low: float | None
+    chamfer_high: float | None
+    worst: float
+    n_models: int
+
+
 def fresh_points(dataset: PointSet, n: int, seed: int, draw: int = FRESH) -> NDArray[np.float32]:
     """Draws true points [n, 2] that no training saw."""
     return true_points(dataset, n, stream(seed, draw, EVALUATION))
@@ -66,33 +86,29 @@ def floor(dataset: PointSet, n: int, n_pairs: int) -> SeedMean:
     return score_points(pairs, dataset)
 
 
-def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Puts together the rows of one setting: over training seeds where there are several.
-
-    Returns:
-        One record a setting with steps, eta, variance, nfe, chamfer, chamfer_low, chamfer_high,
-        worst (the largest over training seeds) and n_models; the interval is over the sampling
-        seeds of the one model, or over models.
-    """
-    groups: dict[tuple[str, int], list[Row]] = {}
+def summary(rows: Sequence[PointRow]) -> list[PointSetting]:
+    """Puts together the rows of one setting: over training seeds where there are several."""
+    groups: dict[tuple[str, int], list[PointRow]] = {}
     for row in rows:
-        groups.setdefault((line_name(row), row["steps"]), []).append(row)
-    records = []
+        groups.setdefault((line_name(row), row.steps), []).append(row)
+    settings = []
     for group in groups.values():
-        first = group[0]
-        over = seed_mean([row["chamfer"] for row in group])
-        only = len(group) == 1
-        records.append(
-            {
-                **{name: first[name] for name in ("steps", "eta", "variance", "nfe")},
-                "chamfer": over.mean,
-                "chamfer_low": first["chamfer_low"] if only else over.low,
-                "chamfer_high": first["chamfer_high"] if only else over.high,
-                "worst": max(over.values),
-                "n_models": len(group),
-            }
+        first, only = group[0], len(group) == 1
+        over = seed_mean([row.chamfer for row in group])
+        settings.append(
+            PointSetting(
+                first.steps,
+                first.eta,
+                first.variance,
+                first.nfe,
+                chamfer=over.mean,
+                chamfer_low=first.chamfer_low if only else over.low,
+                chamfer_high=first.chamfer_high if only else over.high,
+                worst=max(over.values),
+                n_models=len(group),
+            )
         )
-    return records
+    return settings
 
 
 def interval(value: float, low: float | None, high: float | None) -> str:
@@ -102,20 +118,20 @@ def interval(value: float, low: float | None, high: float | None) -> str:
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def read_points(rows: Sequence[Row]) -> list[str]:
+def read_points(rows: Sequence[PointRow]) -> list[str]:
     """Says what the scores show, in sentences computed from them; intervals are 95 %."""
     first = rows[0]
     settings = summary(rows)
-    best = min(settings, key=lambda record: record["chamfer"])
-    failed = [record for record in settings if record["worst"] >= PASS_MARK]
+    best = min(settings, key=lambda record: record.chamfer)
+    failed = [record for record in settings if record.worst >= PASS_MARK]
     said = [
-        f"Two independent true samples of {first['n_points']} points are "
-        f"{interval(first['floor'], first['floor_low'], first['floor_high'])} apart: the floor. "
+        f"Two independent true samples of {first.n_points} points are "
+        f"{interval(first.floor, first.floor_low, first.floor_high)} apart: the floor. "
         f"The lowest Chamfer distance is "
-        f"{interval(best['chamfer'], best['chamfer_low'], best['chamfer_high'])} at "
-        f"S = {best['steps']}, {line_name(best)}."
+        f"{interval(best.chamfer, best.chamfer_low, best.chamfer_high)} at "
+        f"S = {best.steps}, {line_name(best)}."
     ]
-    if first["dataset"] == "swiss-roll":
+    if first.dataset == "swiss-roll":
         verdict = (
             f"not met by {len(failed)} of {len(settings)} settings"
             if failed
@@ -125,29 +141,34 @@ def read_points(rows: Sequence[Row]) -> list[str]:
     return [*said, *_noise_helps(settings), *_over_models(settings)]
 
 
-def _noise_helps(settings: Sequence[Row]) -> list[str]:
+def _noise_helps(settings: Sequence[PointSetting]) -> list[str]:
     """Compares the ends of the eta range at the largest S, where their intervals are apart."""
-    largest = max(record["steps"] for record in settings)
-    at_s = [r for r in settings if r["steps"] == largest and r["chamfer_low"] is not None]
-    at_s.sort(key=lambda record: record["eta"])
+    largest = max(setting.steps for setting in settings)
+    at_s = [
+        (setting, setting.chamfer_low, setting.chamfer_high)
+        for setting in sorted(settings, key=lambda setting: setting.eta)
+        if setting.steps == largest
+        and setting.chamfer_low is not None
+        and setting.chamfer_high is not None
+    ]
     if len(at_s) < 2:
         return []
-    low, high = at_s[0], at_s[-1]
+    (low, low_from, low_to), (high, high_from, high_to) = at_s[0], at_s[-1]
     names = f"{line_name(low)} and {line_name(high)}"
-    if high["chamfer_high"] < low["chamfer_low"]:
+    if high_to < low_from:
         return [
             f"At S = {largest} the intervals of {names} are apart, with less at {line_name(high)}."
         ]
-    if low["chamfer_high"] < high["chamfer_low"]:
+    if low_to < high_from:
         return [f"At S = {largest} the intervals of {names} are apart, with less at the former."]
     return [f"At S = {largest} the intervals of {names} overlap; no difference is claimed."]
 
 
-def _over_models(settings: Sequence[Row]) -> list[str]:
-    n_models = settings[0]["n_models"]
+def _over_models(settings: Sequence[PointSetting]) -> list[str]:
+    n_models = settings[0].n_models
     if n_models < 2:
         return []
     worst = "; ".join(
-        f"S = {record['steps']}, {line_name(record)}: {record['worst']:.2f}" for record in settings
+        f"S = {record.steps}, {line_name(record)}: {record.worst:.2f}" for record in settings
     )
     return [f"The worst of {n_models} trained models at each setting: {worst}."]

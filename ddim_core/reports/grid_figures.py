@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,32 +14,33 @@ from matplotlib.ticker import LogLocator, StrMethodFormatter
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ddim_core.decisions.row import CellRow
 from ddim_core.reports.grid_sentences import lines, mixed_clipping
+from ddim_core.scores.cell_score import CellScore
 
-Row = Mapping[str, Any]
 DOTS_PER_INCH = 110
 TILE = 56  # pixels of a picture in a contact sheet, about
 COLOURS = ("#0b3c5d", "#328cc1", "#3a7d44", "#d9792b", "#b23a48", "#6b4e9b", "#7f7f7f")
 
 
-def heat_map(rows: Sequence[Row]) -> bytes:
+def heat_map(rows: Sequence[CellRow]) -> bytes:
     """Draws FID over (S, line) on a logarithmic colour scale, each cell with its interval."""
     grouped = lines(rows)
-    steps = sorted({row["steps"] for row in rows})
+    steps = sorted({row.steps for row in rows})
     values = np.full((len(grouped), len(steps)), np.nan)
     figure = Figure(figsize=(1.6 + 1.35 * len(steps), 1.2 + 0.62 * len(grouped)))
     axes = figure.subplots()
     for i, line in enumerate(grouped.values()):
         for row in line:
-            values[i, steps.index(row["steps"])] = max(row["fid"], 1e-6)
+            values[i, steps.index(row.steps)] = max(row.fid, 1e-6)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     norm = LogNorm(low, max(high, low * 1.01))
     axes.imshow(values, cmap="viridis_r", norm=norm, aspect="auto")
     for i, line in enumerate(grouped.values()):
         for row in line:
-            dark = norm(max(row["fid"], 1e-6)) > 0.5
+            dark = norm(max(row.fid, 1e-6)) > 0.5
             axes.text(
-                steps.index(row["steps"]), i, _cell_text(row),
+                steps.index(row.steps), i, _cell_text(row),
                 ha="center", va="center", fontsize=8.5, color="white" if dark else "black",
             )  # fmt: skip
     axes.set_xticks(range(len(steps)), [f"S = {s}" for s in steps])
@@ -49,26 +49,26 @@ def heat_map(rows: Sequence[Row]) -> bytes:
     return png(figure)
 
 
-def curves(rows: Sequence[Row], floor: Row | None) -> bytes:
+def curves(rows: Sequence[CellRow], floor: CellScore | None) -> bytes:
     """Draws FID against S for each line with its 95 % band, and what as many real images score."""
     figure = Figure(figsize=(7.2, 4.4))
     axes = figure.subplots()
     for colour, (name, line) in zip(_cycle(len(lines(rows))), lines(rows).items(), strict=True):
-        steps = [row["steps"] for row in line]
-        axes.plot(steps, [row["fid"] for row in line], "o-", ms=4, color=colour, label=name)
-        if all(row["fid_low"] is not None for row in line):
-            low = [max(row["fid_low"], 1e-3) for row in line]
-            high = [row["fid_high"] for row in line]
+        steps = [row.steps for row in line]
+        axes.plot(steps, [row.fid for row in line], "o-", ms=4, color=colour, label=name)
+        low = [max(row.fid_low, 1e-3) for row in line if row.fid_low is not None]
+        high = [row.fid_high for row in line if row.fid_high is not None]
+        if len(low) == len(high) == len(line):
             axes.fill_between(steps, low, high, color=colour, alpha=0.2, lw=0)
             if len(steps) == 1:  # a band has no width there
                 axes.vlines(steps, low, high, color=colour, alpha=0.5)
-    if floor and floor["n_images"] == rows[0]["n_images"]:  # else the bias of N differs
-        axes.axhline(floor["fid"], color="black", lw=1, ls=":")
-        text = f"held-out real images, N = {floor['n_images']}: {floor['fid']:.1f}"
-        axes.annotate(text, (1, floor["fid"]), xycoords=("axes fraction", "data"),
+    if floor and floor.n_images == rows[0].n_images:  # else the bias of N differs
+        axes.axhline(floor.fid, color="black", lw=1, ls=":")
+        text = f"held-out real images, N = {floor.n_images}: {floor.fid:.1f}"
+        axes.annotate(text, (1, floor.fid), xycoords=("axes fraction", "data"),
                       ha="right", va="bottom", fontsize=8)  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="steps S", ylabel="FID (95 % band)")
-    all_steps = sorted({row["steps"] for row in rows})
+    all_steps = sorted({row.steps for row in rows})
     axes.set_xticks(all_steps, [str(s) for s in all_steps])
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -108,22 +108,22 @@ def contact_sheet(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
     return buffer.getvalue()
 
 
-def _cell_text(row: Row) -> str:
-    if row["fid_low"] is None:
-        return f"{row['fid']:.1f}"
-    return f"{row['fid']:.1f}\n[{row['fid_low']:.1f}, {row['fid_high']:.1f}]"
+def _cell_text(row: CellRow) -> str:
+    if row.fid_low is None or row.fid_high is None:
+        return f"{row.fid:.1f}"
+    return f"{row.fid:.1f}\n[{row.fid_low:.1f}, {row.fid_high:.1f}]"
 
 
-def _protocol(rows: Sequence[Row]) -> str:
+def _protocol(rows: Sequence[CellRow]) -> str:
     row = rows[0]
     return (
-        f"FID of {row['checkpoint']} against {row['dataset']} {row['split']}; N = {row['n_images']}"
-        f" a cell, {row['n_reference']} real, {row['extractor']} features, 95 % intervals"
+        f"FID of {row.checkpoint} against {row.dataset} {row.split}; N = {row.n_images}"
+        f" a cell, {row.n_reference} real, {row.extractor} features, 95 % intervals"
         + clipping_key(rows)
     )
 
 
-def clipping_key(rows: Sequence[Row]) -> str:
+def clipping_key(rows: Sequence[CellRow]) -> str:
     """A line below a figure's title that says what (clips) means, where some lines do it."""
     said = "\n(clips): each predicted x0 is clipped to [-1, 1]; on the other lines it is not"
     return said if mixed_clipping(rows) else ""

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
+from typing import TypeVar
 
-from ddim_core.decisions.compare import LEVEL, Row, compare, difference, tied_with_best
-from ddim_core.decisions.row import cell_name, line_name, with_interval
+from ddim_core.decisions.compare import LEVEL, compare, difference, tied_with_best
+from ddim_core.decisions.row import CellRow, Setting, cell_name, line_name, with_interval
+
+S = TypeVar("S", bound=Setting)
 
 CLIPS = (
     "Lines marked (clips) clip each predicted x0 to [-1, 1], as the official DDIM code does for "
@@ -18,16 +21,16 @@ CLIPS = (
 )
 
 
-def mixed_clipping(rows: Iterable[Row]) -> list[str]:
+def mixed_clipping(rows: Iterable[CellRow]) -> list[str]:
     """Says that some rows clip and others do not, where that is so."""
-    return [CLIPS] if len({bool(row.get("clip")) for row in rows}) > 1 else []
+    return [CLIPS] if len({bool(row.clip) for row in rows}) > 1 else []
 
 
-def why_no_fid_inf(row: Row) -> str:
+def why_no_fid_inf(row: CellRow) -> str:
     """Says why a row's fid_inf is null; nothing if it is not."""
-    if row.get("fid_inf") is not None:
+    if row.fid_inf is not None:
         return ""
-    n, d, groups = row["n_images"], row["n_features"], row["group_sizes"]
+    n, d, groups = row.n_images, row.n_features, row.group_sizes
     if len(groups) < 2:
         return f"FID_inf is null: {n} images are too few to leave any out."
     return (
@@ -38,36 +41,36 @@ def why_no_fid_inf(row: Row) -> str:
     )
 
 
-def lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def lines(rows: Sequence[S]) -> dict[str, list[S]]:
     """Groups cells into lines of one eta (or sigma-hat), each in order of S."""
-    grouped: dict[str, list[Row]] = {}
+    grouped: dict[str, list[S]] = {}
     for row in rows:
         grouped.setdefault(line_name(row), []).append(row)
-    return {name: sorted(line, key=lambda r: r["steps"]) for name, line in grouped.items()}
+    return {name: sorted(line, key=lambda r: r.steps) for name, line in grouped.items()}
 
 
-def read_grid(rows: Sequence[Row]) -> list[str]:
+def read_grid(rows: Sequence[CellRow]) -> list[str]:
     """Says what the grid shows and what it does not: the trend in S, the order of the rows at
     the smallest S but one, the best cell and its ties, and signs of an undertrained model.
 
     Args:
-        rows: Rows of the table (columns as there), all of one grid.
+        rows: Rows of the table, all of one grid.
 
     Returns:
         Sentences of plain text; every claim of a difference is beyond its paired interval.
     """
     if not rows:
         return ["No cell has a score."]
-    if any(len(row["fid_leave_one_out"]) < 2 for row in rows):
+    if any(len(row.fid_leave_one_out) < 2 for row in rows):
         too_few = "There are too few images for intervals, so no difference is claimed."
         return [too_few, *mixed_clipping(rows)]
     said = [_best(rows), *_trend(rows), *_order(rows), *_undertrained(rows), *_guidance(rows)]
     return [*(sentence for sentence in said if sentence), *mixed_clipping(rows)]
 
 
-def _best(rows: Sequence[Row]) -> str:
+def _best(rows: Sequence[CellRow]) -> str:
     best, *ties = tied_with_best(rows)
-    fid = with_interval(best["fid"], best["fid_low"], best["fid_high"])
+    fid = with_interval(best.fid, best.fid_low, best.fid_high)
     if len(rows) == 1:
         return f"The only cell is {cell_name(best)}: FID {fid}."
     tail = (
@@ -80,20 +83,20 @@ def _best(rows: Sequence[Row]) -> str:
     sentence = f"The lowest FID is {fid} at {cell_name(best)}; {tail}."
     if not ties:
         return sentence
-    cheapest = min([best, *ties], key=lambda row: row["nfe"])
-    calls = f"{cheapest['nfe']} network calls an image"
+    cheapest = min([best, *ties], key=lambda row: row.nfe)
+    calls = f"{cheapest.nfe} network calls an image"
     return f"{sentence} The cheapest of these is {cell_name(cheapest)}, {calls}."
 
 
-def _trend(rows: Sequence[Row]) -> list[str]:
+def _trend(rows: Sequence[CellRow]) -> list[str]:
     """Compares the fewest with the most steps, on the lines that have both."""
-    all_steps = [row["steps"] for row in rows]
+    all_steps = [row.steps for row in rows]
     first, last = min(all_steps), max(all_steps)
     grouped = lines(rows)
     ends = {
         name: (line[0], line[-1])
         for name, line in grouped.items()
-        if first < last and (line[0]["steps"], line[-1]["steps"]) == (first, last)
+        if first < last and (line[0].steps, line[-1].steps) == (first, last)
     }
     if not ends:
         return []
@@ -114,13 +117,13 @@ def _trend(rows: Sequence[Row]) -> list[str]:
     return [f"From S = {first} to S = {last} FID {', '.join(parts)}."]
 
 
-def _order(rows: Sequence[Row]) -> list[str]:
+def _order(rows: Sequence[CellRow]) -> list[str]:
     """Compares all lines at a small S, where they differ most in the paper: 10 if it is there."""
-    at_each_s: dict[int, list[Row]] = {}
+    at_each_s: dict[int, list[CellRow]] = {}
     for row in rows:
-        at_each_s.setdefault(row["steps"], []).append(row)
+        at_each_s.setdefault(row.steps, []).append(row)
     steps = 10 if 10 in at_each_s else min(at_each_s)
-    ordered = sorted(at_each_s[steps], key=lambda row: row["fid"])
+    ordered = sorted(at_each_s[steps], key=lambda row: row.fid)
     pairs = list(combinations(ordered, 2))
     if not pairs:
         return []
@@ -137,7 +140,7 @@ def _order(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _undertrained(rows: Sequence[Row]) -> list[str]:
+def _undertrained(rows: Sequence[CellRow]) -> list[str]:
     """Recognises the sign of an undertrained model: eta 0 gets worse with S where eta 1 is better.
 
     Errors of the score add up along the deterministic path, and noise repairs some of them.
@@ -146,54 +149,57 @@ def _undertrained(rows: Sequence[Row]) -> list[str]:
     if len(zero) < 2 or not one:
         return []
     rise = difference(zero[-1], zero[0])
-    noisy = [row for row in one if row["steps"] == zero[-1]["steps"]]
+    noisy = [row for row in one if row.steps == zero[-1].steps]
     if not noisy or rise.low <= 0 or difference(zero[-1], noisy[0]).low <= 0:
         return []
     return [
         f"FID rises with S at eta = 0 (by {rise.value:.2f} [{rise.low:.2f}, {rise.high:.2f}] from "
-        f"S = {zero[0]['steps']} to {zero[-1]['steps']}) while eta = 1 is better: the model is "
+        f"S = {zero[0].steps} to {zero[-1].steps}) while eta = 1 is better: the model is "
         "undertrained or is not the one the schedule was made for, or the steps are taken in a "
         "wrong order (the timesteps in the table tell of that)."
     ]
 
 
-def _unguided(rows: Sequence[Row], eta: float) -> list[Row]:
+def _unguided(rows: Sequence[CellRow], eta: float) -> list[CellRow]:
     """The line of an eta without guidance, in order of S."""
     found = [
-        row
-        for row in rows
-        if (row["variance"], row["eta"], row.get("guidance_scale", 1.0)) == ("eta", eta, 1.0)
+        row for row in rows if (row.variance, row.eta, row.guidance_scale) == ("eta", eta, 1.0)
     ]
-    return sorted(found, key=lambda row: row["steps"])
+    return sorted(found, key=lambda row: row.steps)
 
 
-def _guidance(rows: Sequence[Row]) -> list[str]:
+def _guidance(rows: Sequence[CellRow]) -> list[str]:
     """Compares the asked class's share of images at the least and the most guidance, by cells."""
-    judged = [row for row in rows if row.get("class_accuracy") is not None]
-    scales = sorted({row["guidance_scale"] for row in judged})
+    judged = [row for row in rows if row.class_accuracy is not None]
+    scales = sorted({row.guidance_scale for row in judged})
     if len(scales) < 2:
         return []
     first, last = (
-        {(r["variance"], r["eta"], r["steps"]): r for r in judged if r["guidance_scale"] == scale}
+        {(r.variance, r.eta, r.steps): r for r in judged if r.guidance_scale == scale}
         for scale in (scales[0], scales[-1])
     )
     pairs = [(first[key], last[key]) for key in first if key in last]
-    rising = [p for p in pairs if p[1]["class_accuracy_low"] > p[0]["class_accuracy_high"]]
+    rising = [p for p in pairs if _share(p[1])[1] > _share(p[0])[2]]
     if not rising:
         return [
             f"From guidance {scales[0]:g} to {scales[-1]:g} the share of images in which the "
             "classifier finds the class asked for rises nowhere beyond its intervals."
         ]
-    before, after = max(rising, key=lambda p: p[1]["steps"])
+    before, after = max(rising, key=lambda p: p[1].steps)
     return [
         f"From guidance {scales[0]:g} to {scales[-1]:g} the share of images in which the "
         f"classifier finds the class asked for rises beyond its intervals in {len(rising)} of "
-        f"{len(pairs)} settings; at S = {after['steps']}: from {_share(before)} to {_share(after)}."
+        f"{len(pairs)} settings; at S = {after.steps}: from {_shown(before)} to {_shown(after)}."
     ]
 
 
-def _share(row: Row) -> str:
-    share, low, high = (100.0 * row[f"class_accuracy{end}"] for end in ("", "_low", "_high"))
+def _share(row: CellRow) -> tuple[float, float, float]:
+    """A judged row's share of the asked class, with its interval."""
+    return row.class_accuracy or 0.0, row.class_accuracy_low or 0.0, row.class_accuracy_high or 0.0
+
+
+def _shown(row: CellRow) -> str:
+    share, low, high = (100.0 * part for part in _share(row))
     return f"{share:.1f} % [{low:.1f}, {high:.1f}]"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,9 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ddim_core.lora.scoring.measures import MEANINGS
+from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.reports.lora_sentences import by_role
 
-Row = Mapping[str, Any]
 Images = NDArray[np.uint8]
 DOTS_PER_INCH = 110
 COLOURS = {"held-out": "#0b3c5d", "trained": "#d9792b", "instance": "#b23a48",
@@ -55,9 +54,9 @@ def sweep_grid(prompts: Sequence[str], by_scale: Mapping[float, Images]) -> byte
     return picture_rows(rows, [f"{scale:g}" for scale in scales])
 
 
-def measure_curves(rows: Sequence[Row]) -> bytes:
+def measure_curves(rows: Sequence[LoraRow]) -> bytes:
     """Draws every measure against the scale with its 95 % interval, a line for each prompt set."""
-    names = [name for name in MEANINGS if any(row[name] is not None for row in rows)]
+    names = [name for name in MEANINGS if any(name in row.measures for row in rows)]
     height = -(-len(names) // PANELS)
     figure = Figure(figsize=(3.1 * PANELS, 2.5 * height))
     panels = figure.subplots(height, PANELS, squeeze=False).ravel()
@@ -65,13 +64,14 @@ def measure_curves(rows: Sequence[Row]) -> bytes:
         axes.set_axis_off()
     for axes, name in zip(panels, names, strict=False):
         for role, line in by_role(rows).items():
-            taken = [row for row in line if row[name] is not None]
+            taken = {row.scale: row.measures[name] for row in line if name in row.measures}
             if not taken:
                 continue
-            x = [row["scale"] for row in taken]
-            axes.plot(x, [row[name] for row in taken], "o-", ms=3, color=COLOURS[role], label=role)
-            if all(row[f"{name}_low"] is not None for row in taken):
-                low, high = ([row[f"{name}_{end}"] for row in taken] for end in ("low", "high"))
+            x, values = list(taken), [score.value for score in taken.values()]
+            axes.plot(x, values, "o-", ms=3, color=COLOURS[role], label=role)
+            ends = [(s.low, s.high) for s in taken.values() if s.low is not None]
+            if len(ends) == len(taken):
+                low, high = zip(*ends, strict=True)
                 axes.fill_between(x, low, high, color=COLOURS[role], alpha=0.18, lw=0)
         axes.set_title(name.replace("_", " "), fontsize=9)
         axes.tick_params(labelsize=7)

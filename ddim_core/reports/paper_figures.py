@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
-from ddim_core.decisions.row import line_name
+from ddim_core.decisions.row import CellRow, line_name
+from ddim_core.diffusion.reconstruction import MeanError
 from ddim_core.reports.grid_figures import COLOURS, DOTS_PER_INCH, clipping_key, contact_sheet
 from ddim_core.reports.grid_sentences import lines
 from ddim_core.reports.paper_numbers import (
@@ -22,15 +22,15 @@ from ddim_core.reports.paper_numbers import (
     SOURCE,
     TABLE_1_SETTING,
     TABLE_2_SETTING,
+    PaperCell,
     table_1,
 )
 
-Row = Mapping[str, Any]
 Images = NDArray[np.uint8]
 OURS, PAPERS = COLOURS[0], COLOURS[3]
 
 
-def table_1_figure(rows: Sequence[Row]) -> bytes:
+def table_1_figure(rows: Sequence[CellRow]) -> bytes:
     """Draws FID against S on two panels: ours with 95 % bands, and the paper's table 1.
 
     The panels have axes of their own: another model, data set, count and extractor.
@@ -44,8 +44,8 @@ def table_1_figure(rows: Sequence[Row]) -> bytes:
     _fid_lines(papers, published, colours)
     first = rows[0]
     ours.set_title(
-        f"ours: {first['checkpoint']} on {first['dataset']} {first['resolution']}x"
-        f"{first['resolution']},\n{first['extractor']} features, N = {first['n_images']}, "
+        f"ours: {first.checkpoint} on {first.dataset} {first.resolution}x"
+        f"{first.resolution},\n{first.extractor} features, N = {first.n_images}, "
         "95 % bands" + clipping_key(rows),
         fontsize=9, parse_math=False,
     )  # fmt: skip
@@ -56,25 +56,24 @@ def table_1_figure(rows: Sequence[Row]) -> bytes:
     return _png(figure)
 
 
-def table_2_figure(records: Sequence[Row], about: str) -> bytes:
+def table_2_figure(errors: Mapping[int, MeanError], about: str) -> bytes:
     """Draws the reconstruction error against S, ours and the paper's table 2.
 
     Args:
-        records: Each with steps, mse, mse_low and mse_high.
+        errors: By S.
         about: Our model, data set and number of images.
     """
     figure = Figure(figsize=(7.2, 4.3), layout="constrained")
     axes = figure.subplots()
-    ordered = sorted(records, key=lambda record: record["steps"])
-    steps = [record["steps"] for record in ordered]
-    means = [record["mse"] for record in ordered]
+    steps = sorted(errors)
+    means = [errors[s].mean for s in steps]
     named = about.replace("$", r"\$")  # a name, not a formula
     axes.plot(steps, means, "o-", ms=4, color=OURS, label=f"ours: {named}, 95 % band")
-    sure = [record for record in ordered if record["mse_low"] is not None]
+    sure = [s for s in steps if errors[s].low is not None]
     # A lower end at 0 has no place on a logarithmic axis; it lies below the picture.
-    low = [max(record["mse_low"], 1e-2 * record["mse"]) for record in sure]
-    high = [record["mse_high"] for record in sure]
-    axes.fill_between([r["steps"] for r in sure], low, high, color=OURS, alpha=0.2, lw=0)
+    low = [max(errors[s].low or 0.0, 1e-2 * errors[s].mean) for s in sure]
+    high = [errors[s].high or 0.0 for s in sure]
+    axes.fill_between(sure, low, high, color=OURS, alpha=0.2, lw=0)
     axes.plot(
         list(RECONSTRUCTION), list(RECONSTRUCTION.values()), "s--", ms=4, color=PAPERS,
         label=f"another model and data: {TABLE_2_SETTING}, {SOURCE}",
@@ -86,18 +85,16 @@ def table_2_figure(records: Sequence[Row], about: str) -> bytes:
     return _png(figure)
 
 
-def cost_figure(rows: Sequence[Row]) -> bytes:
+def cost_figure(rows: Sequence[CellRow]) -> bytes:
     """Draws a worker's seconds for 1000 images against S, with the line of equal cost a step."""
     figure = Figure(figsize=(7.2, 4.3), layout="constrained")
     axes = figure.subplots()
     for i, (name, line) in enumerate(lines(rows).items()):
-        seconds = [1000.0 * row["sample_seconds"] / row["n_images"] for row in line]
-        steps = [row["steps"] for row in line]
+        seconds = [1000.0 * row.sample_seconds / row.n_images for row in line]
+        steps = [row.steps for row in line]
         axes.plot(steps, seconds, "o", ms=5, alpha=0.8, color=COLOURS[i % len(COLOURS)], label=name)
-    per_step = float(
-        np.median([1000.0 * r["sample_seconds"] / r["n_images"] / r["nfe"] for r in rows])
-    )
-    all_steps = sorted({row["steps"] for row in rows})
+    per_step = float(np.median([1000.0 * r.sample_seconds / r.n_images / r.nfe for r in rows]))
+    all_steps = sorted({row.steps for row in rows})
     axes.plot(
         all_steps, [per_step * s for s in all_steps], color="black", lw=1, ls=":",
         label=f"{per_step:.2g} s a step of 1000 images, the median",
@@ -107,15 +104,15 @@ def cost_figure(rows: Sequence[Row]) -> bytes:
     axes.set_ylabel("seconds of a busy worker for 1000 images")
     axes.legend(fontsize=8)
     axes.set_title(
-        f"Cost of sampling on {rows[0]['device']}, by the clock of one worker among others",
+        f"Cost of sampling on {rows[0].device}, by the clock of one worker among others",
         fontsize=9,
     )
     return _png(figure)
 
 
-def samples_sheet(images: Sequence[tuple[Row, Images]]) -> bytes:
+def samples_sheet(images: Sequence[tuple[CellRow, Images]]) -> bytes:
     """Draws samples of some cells, a line each; down a column all start from one x_T."""
-    return contact_sheet({f"S = {row['steps']}, {line_name(row)}": x for row, x in images})
+    return contact_sheet({f"S = {row.steps}, {line_name(row)}": x for row, x in images})
 
 
 def consistency_sheet(images: Mapping[int, Images]) -> bytes:
@@ -149,17 +146,17 @@ def grid_sheet(images: Images) -> bytes:
     return contact_sheet({f"{i / (n - 1):.2f}": batch for i, batch in enumerate(images)})
 
 
-def _fid_lines(axes: Axes, rows: Sequence[Row], colours: Mapping[str, str]) -> None:
+def _fid_lines(axes: Axes, rows: Sequence[CellRow | PaperCell], colours: Mapping[str, str]) -> None:
     for name, line in lines(rows).items():
-        steps = [row["steps"] for row in line]
-        axes.plot(steps, [row["fid"] for row in line], "o-", ms=4, color=colours[name], label=name)
-        sure = [row for row in line if row.get("fid_low") is not None]
-        low = [max(row["fid_low"], 1e-2 * row["fid"]) for row in sure]
-        high = [row["fid_high"] for row in sure]
+        steps = [row.steps for row in line]
+        axes.plot(steps, [row.fid for row in line], "o-", ms=4, color=colours[name], label=name)
+        sure = [row for row in line if row.fid_low is not None]
+        low = [max(row.fid_low or 0.0, 1e-2 * row.fid) for row in sure]
+        high = [row.fid_high or 0.0 for row in sure]
         axes.fill_between(
-            [row["steps"] for row in sure], low, high, color=colours[name], alpha=0.2, lw=0
+            [row.steps for row in sure], low, high, color=colours[name], alpha=0.2, lw=0
         )
-    _log_axes(axes, sorted({row["steps"] for row in rows}))
+    _log_axes(axes, sorted({row.steps for row in rows}))
     _plain_numbers(axes)
 
 

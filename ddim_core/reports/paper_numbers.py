@@ -7,7 +7,9 @@ only its course over S and eta does.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+
+from ddim_core.decisions.row import Setting
 
 SOURCE = "Song et al. 2021 (arXiv:2010.02502)"
 TABLE_1_SETTING = "CIFAR10 32x32, Inception features, N = 50000"
@@ -28,27 +30,38 @@ RECONSTRUCTION: dict[int, float] = {
 """Table 2: per-dimension squared error after encoding and decoding with S steps, by S."""
 
 
-def table_1() -> list[dict[str, Any]]:
-    """Returns table 1 as rows with steps, eta, variance, clip and fid, named as in our table.
+@dataclass(frozen=True)
+class PaperCell:
+    """A cell of the paper's, named as in our table. Of sigma-hat, clip is what the official code
+    does (its `ddpm_noisy`); the paper does not say."""
 
-    Of sigma-hat, clip is what the official code does (its `ddpm_noisy`); the paper does not say.
-    """
+    steps: int
+    eta: float
+    variance: str
+    clip: bool
+    fid: float
+    fid_low: None = None
+    fid_high: None = None
+
+
+def table_1() -> list[PaperCell]:
+    """Returns table 1."""
     return [
-        {
-            "steps": steps,
-            "eta": 1.0 if eta is None else eta,
-            "variance": "sigma_hat" if eta is None else "eta",
-            "clip": eta is None,
-            "fid": fid,
-        }
+        PaperCell(
+            steps=steps,
+            eta=1.0 if eta is None else eta,
+            variance="sigma_hat" if eta is None else "eta",
+            clip=eta is None,
+            fid=fid,
+        )
         for eta, line in _FID.items()
         for steps, fid in zip(STEPS, line, strict=True)
     ]
 
 
-def fid_of(row: dict[str, Any]) -> float | None:
+def fid_of(row: Setting) -> float | None:
     """Returns the paper's FID at a row's S and line, or None where table 1 has none."""
-    eta = None if row["variance"] == "sigma_hat" else row["eta"]
-    if row["steps"] not in STEPS or eta not in _FID:
+    eta = None if row.variance == "sigma_hat" else row.eta
+    if row.steps not in STEPS or eta not in _FID:
         return None
-    return _FID[eta][STEPS.index(row["steps"])]
+    return _FID[eta][STEPS.index(row.steps)]

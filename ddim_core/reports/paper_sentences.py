@@ -8,42 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from ddim_core.decisions.compare import LEVEL, difference
-from ddim_core.decisions.row import line_name
+from ddim_core.decisions.row import CellRow, line_name
 from ddim_core.reports.grid_sentences import lines, mixed_clipping
 from ddim_core.statistics.paired import holm
 
-Row = Mapping[str, Any]
 Errors = Mapping[int, NDArray[np.float64]]
 
 
-def read_paper(rows: Sequence[Row], errors: Errors) -> list[str]:
+def read_paper(rows: Sequence[CellRow], errors: Errors) -> list[str]:
     """Says for each claim of the paper whether these numbers bear it out.
 
     Args:
         rows: Rows of one grid, as in the table.
         errors: Reconstruction errors [n] by S, of the same images in the same order.
     """
-    if any(len(row["fid_leave_one_out"]) < 2 for row in rows):
+    if any(len(row.fid_leave_one_out) < 2 for row in rows):
         said = ["There are too few images for intervals of FID, so no difference is claimed."]
     else:
         said = [*_fid_falls(rows), *_eta_zero_first(rows), *_sigma_hat_last(rows)]
     return [*said, *_errors_fall(errors), *mixed_clipping(rows)]
 
 
-def _fid_falls(rows: Sequence[Row]) -> list[str]:
+def _fid_falls(rows: Sequence[CellRow]) -> list[str]:
     """Compares the fewest with the most steps on every line that has both."""
-    first, last = (pick(row["steps"] for row in rows) for pick in (min, max))
+    first, last = (pick(row.steps for row in rows) for pick in (min, max))
     ends = {
         name: (line[0], line[-1])
         for name, line in lines(rows).items()
-        if first < last and (line[0]["steps"], line[-1]["steps"]) == (first, last)
+        if first < last and (line[0].steps, line[-1].steps) == (first, last)
     }
     if not ends:
         return []
@@ -52,8 +50,8 @@ def _fid_falls(rows: Sequence[Row]) -> list[str]:
     return [f"From S = {first} to S = {last}, FID {_in_words(verdicts, 'falls', 'rises')}."]
 
 
-def _eta_zero_first(rows: Sequence[Row]) -> list[str]:
-    steps, zero, others = _one_and_others(rows, lambda row: row["eta"] == 0.0)
+def _eta_zero_first(rows: Sequence[CellRow]) -> list[str]:
+    steps, zero, others = _one_and_others(rows, lambda row: row.eta == 0.0)
     if zero is None or not others:
         return []
     tests = {name: difference(zero, row) for name, row in others.items()}
@@ -63,8 +61,8 @@ def _eta_zero_first(rows: Sequence[Row]) -> list[str]:
     return [f"At S = {steps}, the FID of {line_name(zero)} {words}.{best}"]
 
 
-def _sigma_hat_last(rows: Sequence[Row]) -> list[str]:
-    steps, worst, others = _one_and_others(rows, lambda row: row["variance"] == "sigma_hat")
+def _sigma_hat_last(rows: Sequence[CellRow]) -> list[str]:
+    steps, worst, others = _one_and_others(rows, lambda row: row.variance == "sigma_hat")
     if worst is None or not others:
         return []
     tests = {name: difference(worst, row) for name, row in others.items()}
@@ -104,11 +102,11 @@ def _paired(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, floa
 
 
 def _one_and_others(
-    rows: Sequence[Row], is_one: Callable[[Row], bool]
-) -> tuple[int, Row | None, dict[str, Row]]:
+    rows: Sequence[CellRow], is_one: Callable[[CellRow], bool]
+) -> tuple[int, CellRow | None, dict[str, CellRow]]:
     """The fewest steps, and there one line's row, if there is one, and the others' by name."""
-    steps = min(row["steps"] for row in rows)
-    there = [row for row in rows if row["steps"] == steps]
+    steps = min(row.steps for row in rows)
+    there = [row for row in rows if row.steps == steps]
     one = next((row for row in there if is_one(row)), None)
     return steps, one, {line_name(row): row for row in there if row is not one}
 

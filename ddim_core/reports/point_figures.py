@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,9 +15,10 @@ from PIL import Image
 
 from ddim_core.decisions.row import line_name
 from ddim_core.diffusion.schedule import CLEAN
+from ddim_core.points.row import PointRow
+from ddim_core.points.score import PointSetting
 from ddim_core.reports.grid_sentences import lines
 
-Row = Mapping[str, Any]
 Points = NDArray[np.float32]
 
 DOTS_PER_INCH = 110
@@ -96,7 +96,7 @@ def animation(x: Sequence[Points], t: Sequence[int], truth: Points, about: str) 
     return buffer.getvalue()
 
 
-def over_truth(generated: Sequence[tuple[Row, Points]], truth: Points) -> bytes:
+def over_truth(generated: Sequence[tuple[PointRow, Points]], truth: Points) -> bytes:
     """Draws each setting's points over true ones: a line for each eta, a column for each S.
 
     Args:
@@ -104,52 +104,54 @@ def over_truth(generated: Sequence[tuple[Row, Points]], truth: Points) -> bytes:
         truth: True points [m, 2], in a lighter colour.
     """
     names = list(dict.fromkeys(line_name(row) for row, _ in generated))
-    steps = sorted({row["steps"] for row, _ in generated})
+    steps = sorted({row.steps for row, _ in generated})
     figure = Figure(figsize=(2.4 * len(steps), 2.5 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), len(steps), squeeze=False)
     for row, points in generated:
-        axes = panels[names.index(line_name(row))][steps.index(row["steps"])]
+        axes = panels[names.index(line_name(row))][steps.index(row.steps)]
         _dots(axes, truth, TRUE, 6.0)
-        _cloud(axes, points, f"S = {row['steps']}: Chamfer {row['chamfer_each'][0]:.2f}", size=0.8)
+        _cloud(axes, points, f"S = {row.steps}: Chamfer {row.chamfer_each[0]:.2f}", size=0.8)
     for axes, name in zip(panels[:, 0], names, strict=True):
         axes.set_ylabel(name)
     return _png(figure)
 
 
-def chamfer_curves(settings: Sequence[Row], floor: Row, title: str) -> bytes:
+def chamfer_curves(settings: Sequence[PointSetting], floor: PointRow, title: str) -> bytes:
     """Draws the Chamfer distance against S for each eta, with 95 % intervals, and the floor.
 
     Args:
-        settings: Records of `point_score.summary`.
-        floor: floor, floor_low and floor_high of a row.
+        settings: See `summary`.
+        floor: A row, for its floor.
         title: The protocol.
     """
     figure = Figure(figsize=(7.2, 4.4))
     axes = figure.subplots()
     for i, (name, line) in enumerate(lines(settings).items()):
         colour = COLOURS[i % len(COLOURS)]
-        steps = [record["steps"] for record in line]
-        axes.plot(
-            steps, [record["chamfer"] for record in line], "o-", ms=4, color=colour, label=name
-        )
-        sure = [record for record in line if record["chamfer_low"] is not None]
+        steps = [record.steps for record in line]
+        axes.plot(steps, [record.chamfer for record in line], "o-", ms=4, color=colour, label=name)
         # A lower end at 0 has no place on a logarithmic axis; it lies below the picture.
-        low = [max(record["chamfer_low"], 0.1 * floor["floor"]) for record in sure]
-        high = [record["chamfer_high"] for record in sure]
-        axes.fill_between([r["steps"] for r in sure], low, high, color=colour, alpha=0.2, lw=0)
-    axes.axhline(floor["floor"], color="black", lw=1, ls=":")
-    axes.axhspan(floor["floor_low"], floor["floor_high"], color="black", alpha=0.1, lw=0)
+        sure = [
+            (record.steps, max(record.chamfer_low, 0.1 * floor.floor), record.chamfer_high)
+            for record in line
+            if record.chamfer_low is not None and record.chamfer_high is not None
+        ]
+        at, low, high = np.array(sure, np.float64).reshape(-1, 3).T
+        axes.fill_between(at, low, high, color=colour, alpha=0.2, lw=0)
+    axes.axhline(floor.floor, color="black", lw=1, ls=":")
+    if floor.floor_low is not None and floor.floor_high is not None:
+        axes.axhspan(floor.floor_low, floor.floor_high, color="black", alpha=0.1, lw=0)
     axes.annotate(
-        f"two true samples: {floor['floor']:.2f}",
-        (0.01, floor["floor"]),
+        f"two true samples: {floor.floor:.2f}",
+        (0.01, floor.floor),
         xycoords=("axes fraction", "data"),
         ha="left",
         va="top",
         fontsize=8,
     )
     axes.set(xscale="log", yscale="log", xlabel="steps S", ylabel="Chamfer distance (95 %)")
-    axes.set_ylim(bottom=0.5 * floor["floor"])
-    all_steps = sorted({record["steps"] for record in settings})
+    axes.set_ylim(bottom=0.5 * floor.floor)
+    all_steps = sorted({record.steps for record in settings})
     axes.set_xticks(all_steps, [str(s) for s in all_steps])
     axes.set_xticks([], minor=True)
     axes.yaxis.set_major_formatter(PlainNumbers())

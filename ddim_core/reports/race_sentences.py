@@ -3,72 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-from ddim_core.decisions.compare import Row
-from ddim_core.decisions.row import cell_name, with_interval
+from ddim_core.decisions.allocation import Outcome, Rules, Ruling
+from ddim_core.decisions.row import CellRow, cell_name, with_interval
 from ddim_core.reports.grid_figures import COLOURS, png
 from ddim_core.reports.grid_sentences import mixed_clipping
 
-Outcome = Mapping[str, Any]  # of `allocation.Outcome`, as plain data
 LOOKS = {"best": COLOURS[2], "front": COLOURS[2], "open": COLOURS[3], "beaten": COLOURS[6]}
 
 
-def read_outcome(rows: Mapping[int, Row], outcome: Outcome, rules: Mapping[str, Any]) -> list[str]:
+def read_outcome(rows: Mapping[int, CellRow], outcome: Outcome, rules: Rules) -> list[str]:
     """Says what was decided, how surely, and what it cost.
 
     Args:
         rows: The newest row of each cell, by place.
-        outcome, rules: `allocation.Outcome` and `Rules` as plain data.
+        outcome, rules: What came of the race, and what was asked of it.
     """
-    sure = f"{100 * rules['confidence']:g} % confidence over all {outcome['rounds'][1]} rounds"
+    sure = f"{100 * rules.confidence:g} % confidence over all {outcome.rounds[1]} rounds"
     by_status: dict[str, list[int]] = {}
     for i in rows:
-        by_status.setdefault(outcome["rulings"][i]["status"], []).append(i)
-    said = _front if rules["goal"] == "front" else _best
+        by_status.setdefault(outcome.rulings[i].status, []).append(i)
+    said = _front if rules.goal == "front" else _best
     return [
         said(rows, outcome, by_status, sure), _cost(rows, outcome, rules), _basis(outcome),
         *mixed_clipping(rows.values()),
     ]  # fmt: skip
 
 
-def ruling_text(ruling: Mapping[str, Any], rows: Mapping[int, Row]) -> str:
+def ruling_text(ruling: Ruling, rows: Mapping[int, CellRow]) -> str:
     """Says how one cell came out, for its line of the table."""
-    if ruling["status"] == "beaten":
-        test, by = ruling["test"], rows[ruling["beaten_by"]]
-        return (
-            f"beaten by {cell_name(by)}: +{test['value']:.2f} "
-            f"[{test['low']:.2f}, {test['high']:.2f}]"
-        )
+    test = ruling.test
+    if test is not None and ruling.beaten_by is not None:
+        by = rows[ruling.beaten_by]
+        return f"beaten by {cell_name(by)}: +{test.value:.2f} [{test.low:.2f}, {test.high:.2f}]"
     return {
         "best": "best", "front": "on the front", "open": "open: not told apart", "failed": "failed",
-    }[ruling["status"]]  # fmt: skip
+    }[ruling.status]  # fmt: skip
 
 
-def race_figure(rows: Mapping[int, Row], outcome: Outcome) -> bytes:
+def race_figure(rows: Mapping[int, CellRow], outcome: Outcome) -> bytes:
     """Draws each cell's distance with its interval, and beside it the images it got."""
-    column = "fid_inf" if outcome["by_fid_inf"] else "fid"
-    order = sorted(rows, key=lambda i: -(rows[i][column] or rows[i]["fid"]))
+    shown = {i: _distance(row, outcome.by_fid_inf) for i, row in rows.items()}
+    order = sorted(rows, key=lambda i: -(shown[i][0] or rows[i].fid))
     figure = Figure(figsize=(9.0, 1.0 + 0.28 * len(order)))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
     for y, i in enumerate(order):
-        row, colour = rows[i], LOOKS[outcome["rulings"][i]["status"]]
-        value = row[column] if row[column] is not None else row["fid"]
-        left.plot([value], [y], "o", color=colour, ms=4)
-        if row[f"{column}_low"] is not None:
-            left.plot([row[f"{column}_low"], row[f"{column}_high"]], [y, y], color=colour)
-        right.barh(y, row["n_images"], color=colour)
+        colour, (value, low, high) = LOOKS[outcome.rulings[i].status], shown[i]
+        left.plot([value if value is not None else rows[i].fid], [y], "o", color=colour, ms=4)
+        if low is not None and high is not None:
+            left.plot([low, high], [y, y], color=colour)
+        right.barh(y, rows[i].n_images, color=colour)
     left.set_yticks(range(len(order)), [cell_name(rows[i]) for i in order], fontsize=8)
-    ends = [rows[i][f"{column}_low"] or rows[i]["fid"] for i in order]
+    ends = [shown[i][1] or rows[i].fid for i in order]
     if min(ends) > 0.0 and max(ends) > 10.0 * min(ends):
         left.set_xscale("log")
         left.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         left.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         left.minorticks_off()
-    left.set(xlabel=f"{'FID_inf' if column == 'fid_inf' else 'FID'} (95 % interval)")
+    left.set(xlabel=f"{'FID_inf' if outcome.by_fid_inf else 'FID'} (95 % interval)")
     right.set(xlabel="images")
     for axes in (left, right):
         axes.grid(alpha=0.25, axis="x")
@@ -77,13 +72,13 @@ def race_figure(rows: Mapping[int, Row], outcome: Outcome) -> bytes:
 
 
 def _best(
-    rows: Mapping[int, Row], outcome: Outcome, by_status: Mapping[str, list[int]], sure: str
+    rows: Mapping[int, CellRow], outcome: Outcome, by_status: Mapping[str, list[int]], sure: str
 ) -> str:
-    leader = outcome["leader"]
+    leader = outcome.leader
     if leader is None:
         return "No cell has a score."
     lowest = f"{cell_name(rows[leader])} ({_score(rows[leader], outcome)})"
-    if outcome["decided"]:
+    if outcome.decided:
         return f"The best cell is {lowest}, of {len(rows)}, with {sure}."
     open_ = [i for i in by_status.get("open", []) if i != leader]
     others = "1 other cell" if len(open_) == 1 else f"{len(open_)} other cells"
@@ -94,7 +89,7 @@ def _best(
 
 
 def _front(
-    rows: Mapping[int, Row], outcome: Outcome, by_status: Mapping[str, list[int]], sure: str
+    rows: Mapping[int, CellRow], outcome: Outcome, by_status: Mapping[str, list[int]], sure: str
 ) -> str:
     front, open_ = by_status.get("front", []), by_status.get("open", [])
     said = (
@@ -106,24 +101,24 @@ def _front(
     return f"{said} Not decided: {_names(rows, open_)}."
 
 
-def _cost(rows: Mapping[int, Row], outcome: Outcome, rules: Mapping[str, Any]) -> str:
-    calls = sum(row["n_images"] * row["nfe"] for row in rows.values())
-    full = sum(rules["most"] * row["nfe"] for row in rows.values())
-    share = 100 * outcome["images"] / outcome["images_full"]
-    looks, all_looks = outcome["rounds"]
-    why = "" if outcome["decided"] else (
-        " The budget is spent." if looks < all_looks or outcome["images"] >= rules["budget"]
-        else f" Each open cell has its {rules['most']} images; more n_images may decide."
+def _cost(rows: Mapping[int, CellRow], outcome: Outcome, rules: Rules) -> str:
+    calls = sum(row.n_images * row.nfe for row in rows.values())
+    full = sum(rules.most * row.nfe for row in rows.values())
+    share = 100 * outcome.images / outcome.images_full
+    looks, all_looks = outcome.rounds
+    why = "" if outcome.decided else (
+        " The budget is spent." if looks < all_looks or outcome.images >= rules.budget
+        else f" Each open cell has its {rules.most} images; more n_images may decide."
     )  # fmt: skip
     return (
-        f"It took {outcome['images']:,} images in {looks} of {all_looks} rounds, {share:.0f} % of "
-        f"the {outcome['images_full']:,} of the full grid, and {100 * calls / full:.0f} % of its "
-        f"network calls; {outcome['images_full'] - outcome['images']:,} images were saved.{why}"
+        f"It took {outcome.images:,} images in {looks} of {all_looks} rounds, {share:.0f} % of "
+        f"the {outcome.images_full:,} of the full grid, and {100 * calls / full:.0f} % of its "
+        f"network calls; {outcome.images_full - outcome.images:,} images were saved.{why}"
     )
 
 
 def _basis(outcome: Outcome) -> str:
-    if outcome["by_fid_inf"]:
+    if outcome.by_fid_inf:
         return (
             "Cells were compared by FID_inf, at equal N in every round. FID at N is shown beside "
             "it; cells of different N do not compare by FID."
@@ -134,12 +129,18 @@ def _basis(outcome: Outcome) -> str:
     )
 
 
-def _score(row: Row, outcome: Outcome) -> str:
-    name = "FID_inf" if outcome["by_fid_inf"] else "FID"
-    column = name.lower()
-    value = with_interval(row[column], row[f"{column}_low"], row[f"{column}_high"])
-    return f"{name} {value}, N = {row['n_images']}"
+def _score(row: CellRow, outcome: Outcome) -> str:
+    name = "FID_inf" if outcome.by_fid_inf else "FID"
+    value = with_interval(*_distance(row, outcome.by_fid_inf))
+    return f"{name} {value}, N = {row.n_images}"
 
 
-def _names(rows: Mapping[int, Row], places: Sequence[int]) -> str:
+def _distance(row: CellRow, by_fid_inf: bool) -> tuple[float | None, float | None, float | None]:
+    """What cells are compared by, with its interval."""
+    if by_fid_inf:
+        return row.fid_inf, row.fid_inf_low, row.fid_inf_high
+    return row.fid, row.fid_low, row.fid_high
+
+
+def _names(rows: Mapping[int, CellRow], places: Sequence[int]) -> str:
     return "; ".join(cell_name(rows[i]) for i in places)

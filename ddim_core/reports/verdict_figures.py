@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-from ddim_core.decisions.row import cell_name
-from ddim_core.decisions.verdict import Row, Verdict, pareto
+from ddim_core.decisions.row import CellRow, cell_name
+from ddim_core.decisions.verdict import Verdict, pareto
 from ddim_core.reports.grid_figures import COLOURS, png
 from ddim_core.reports.grid_sentences import lines
 
@@ -23,7 +23,7 @@ def difference_plot(verdict: Verdict) -> bytes:
     axes = figure.subplots()
     for i, cell in enumerate(cells):
         colour = BY_CALL[cell.call]
-        value = cell.new["fid"] - cell.baseline["fid"]
+        value = cell.new.fid - cell.baseline.fid
         if cell.low is not None and cell.high is not None:
             axes.hlines(i, cell.low, cell.high, color=colour, lw=2)
         chosen = verdict.point is not None and cell.name == verdict.point.name
@@ -39,29 +39,30 @@ def difference_plot(verdict: Verdict) -> bytes:
     return png(figure)
 
 
-def pareto_plot(rows: Sequence[Row]) -> bytes:
+def pareto_plot(rows: Sequence[CellRow]) -> bytes:
     """Draws FID against network calls per image, all cells, and the front that none beats."""
     figure = Figure(figsize=(7.2, 4.0))
     axes = figure.subplots()
     grouped = lines(rows)
     for i, (name, line) in enumerate(grouped.items()):
-        axes.plot([r["nfe"] for r in line], [r["fid"] for r in line], "o", ms=4,
+        axes.plot([r.nfe for r in line], [r.fid for r in line], "o", ms=4,
                   color=COLOURS[i % len(COLOURS)], label=name)  # fmt: skip
     front = pareto(rows)
-    calls, fids = [r["nfe"] for r in front], [r["fid"] for r in front]
+    calls, fids = [r.nfe for r in front], [r.fid for r in front]
     axes.step(calls, fids, where="post", color="black", lw=1, label="Pareto front")
-    if all(row["fid_low"] is not None for row in front):
-        axes.vlines(calls, [max(r["fid_low"], 1e-3) for r in front],
-                    [r["fid_high"] for r in front], color="black", lw=1)  # fmt: skip
+    low = [max(row.fid_low, 1e-3) for row in front if row.fid_low is not None]
+    high = [row.fid_high for row in front if row.fid_high is not None]
+    if len(low) == len(high) == len(front):
+        axes.vlines(calls, low, high, color="black", lw=1)
     axes.set(xscale="log", yscale="log", xlabel="network calls an image", ylabel="FID")
-    numbers = sorted({row["nfe"] for row in rows})
+    numbers = sorted({row.nfe for row in rows})
     axes.set_xticks(numbers, [str(n) for n in numbers])
     _plain_fid(axes)
     axes.legend(fontsize=8)
     return png(figure)
 
 
-def checkpoint_curve(history: Sequence[Sequence[Row]], cells: Sequence[str]) -> bytes:
+def checkpoint_curve(history: Sequence[Sequence[CellRow]], cells: Sequence[str]) -> bytes:
     """Draws FID with its 95 % band over checkpoints, a curve for each chosen cell.
 
     Over training steps where each checkpoint has one of its own, else in their order.
@@ -70,9 +71,10 @@ def checkpoint_curve(history: Sequence[Sequence[Row]], cells: Sequence[str]) -> 
         history: Each checkpoint's rows, in order (`verdict_reading.by_checkpoint`).
         cells: Names of the cells to draw (`reading.cell_name`).
     """
-    steps = [rows[0]["training_step"] for rows in history]
-    stepped = None not in steps and len(set(steps)) == len(steps)
-    positions = steps if stepped else list(range(len(history)))
+    steps = [rows[0].training_step for rows in history]
+    known = [step for step in steps if step is not None]
+    stepped = len(set(known)) == len(steps)
+    positions = known if stepped else list(range(len(history)))
     figure = Figure(figsize=(7.2, 4.2))
     axes = figure.subplots()
     for i, name in enumerate(cells):
@@ -84,18 +86,18 @@ def checkpoint_curve(history: Sequence[Sequence[Row]], cells: Sequence[str]) -> 
             if cell_name(row) == name
         ]
         x = [at for at, _ in found]
-        axes.plot(x, [row["fid"] for _, row in found], "o-", ms=4, color=colour, label=name)
-        bounded = [(at, row) for at, row in found if row["fid_low"] is not None]
+        axes.plot(x, [row.fid for _, row in found], "o-", ms=4, color=colour, label=name)
+        bounded = [(at, row) for at, row in found if row.fid_low is not None]
         bars = [at for at, _ in bounded]
-        low = [max(row["fid_low"], 1e-3) for _, row in bounded]
-        high = [row["fid_high"] for _, row in bounded]
+        low = [max(row.fid_low or 0.0, 1e-3) for _, row in bounded]
+        high = [row.fid_high or 0.0 for _, row in bounded]
         axes.fill_between(bars, low, high, color=colour, alpha=0.15, lw=0)
         axes.vlines(bars, low, high, color=colour, alpha=0.5)
     axes.set(yscale="log", ylabel="FID (95 % interval)")
     if stepped:
         axes.set_xlabel("training step")
     else:
-        names = [rows[0]["checkpoint"] for rows in history]
+        names = [rows[0].checkpoint for rows in history]
         axes.set_xticks(positions, names, rotation=30, ha="right", fontsize=8, parse_math=False)
     _plain_fid(axes)
     axes.legend(fontsize=8)

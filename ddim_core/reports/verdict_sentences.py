@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ddim_core.decisions.compare import difference, tied_with_best
-from ddim_core.decisions.row import cell_name, with_interval
-from ddim_core.decisions.verdict import CellVerdict, Row, Verdict, pareto, proven_steps
+from ddim_core.decisions.row import CellRow, cell_name, with_interval
+from ddim_core.decisions.verdict import CellVerdict, Verdict, pareto, proven_steps
 from ddim_core.reports.grid_sentences import mixed_clipping
 
 
@@ -20,12 +20,12 @@ class BestOf:
         ties: The rows that cannot be told from it (Holm); empty with too few images for a test.
     """
 
-    best: Row
-    ties: tuple[Row, ...]
+    best: CellRow
+    ties: tuple[CellRow, ...]
 
 
 def read_verdict(
-    verdict: Verdict, rows: Sequence[Row], history: Sequence[Sequence[Row]]
+    verdict: Verdict, rows: Sequence[CellRow], history: Sequence[Sequence[CellRow]]
 ) -> list[str]:
     """Says what was found: the verdict, the other cells, the best cell, the front, the drift.
 
@@ -59,31 +59,31 @@ def headline(verdict: Verdict) -> str:
 def signed(cell: CellVerdict) -> str:
     """A cell's difference of FID with its 95 % interval; below 0 is better."""
     if cell.difference is None:
-        return f"{cell.new['fid'] - cell.baseline['fid']:+.3f} [too few images for an interval]"
+        return f"{cell.new.fid - cell.baseline.fid:+.3f} [too few images for an interval]"
     return f"{cell.difference:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]"
 
 
-def by_checkpoint(rows: Sequence[Row]) -> list[list[Row]]:
+def by_checkpoint(rows: Sequence[CellRow]) -> list[list[CellRow]]:
     """Groups rows by checkpoint content, in order of training step where all have one, else of
     when they were first scored."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[CellRow]] = {}
     for row in rows:
-        groups.setdefault(row.get("weights_digest") or row["checkpoint_digest"], []).append(row)
+        groups.setdefault(row.weights_digest or row.checkpoint_digest, []).append(row)
     series = list(groups.values())
-    if all(row["training_step"] is not None for row in rows):
-        return sorted(series, key=lambda rows: (rows[0]["training_step"], first_scored(rows)))
+    if all(row.training_step is not None for row in rows):
+        return sorted(series, key=lambda rows: (rows[0].training_step or 0, first_scored(rows)))
     return sorted(series, key=first_scored)
 
 
-def first_scored(rows: Sequence[Row]) -> str:
+def first_scored(rows: Sequence[CellRow]) -> str:
     """When the first of the rows was scored, as ISO text."""
-    return min(str(row["created_at"]) for row in rows)
+    return min(row.created_at for row in rows)
 
 
-def best_of(rows: Sequence[Row]) -> BestOf:
+def best_of(rows: Sequence[CellRow]) -> BestOf:
     """Finds a checkpoint's best cell and its ties."""
-    if any(len(row["fid_leave_one_out"]) < 2 for row in rows):
-        return BestOf(min(rows, key=lambda row: row["fid"]), ())
+    if any(len(row.fid_leave_one_out) < 2 for row in rows):
+        return BestOf(min(rows, key=lambda row: row.fid), ())
     best, *ties = tied_with_best(rows)
     return BestOf(best, tuple(ties))
 
@@ -100,26 +100,26 @@ def _cells(verdict: Verdict) -> list[str]:
     return [f"Of {n} cells, corrected for {n} comparisons (Holm): {', '.join(parts)}."]
 
 
-def _best(rows: Sequence[Row]) -> list[str]:
+def _best(rows: Sequence[CellRow]) -> list[str]:
     found = best_of(rows)
     best = found.best
     sentence = f"Its lowest FID is {_fid(best)} at {cell_name(best)}"
     if not found.ties:
         return [f"{sentence}."]
-    cheapest = min([best, *found.ties], key=lambda row: row["nfe"])
+    cheapest = min([best, *found.ties], key=lambda row: row.nfe)
     others = f"{len(found.ties)} other cells" if len(found.ties) > 1 else "one other cell"
     return [
         f"{sentence}; {others} cannot be told from it; the cheapest of them all is "
-        f"{cell_name(cheapest)}, {cheapest['nfe']} network calls an image."
+        f"{cell_name(cheapest)}, {cheapest.nfe} network calls an image."
     ]
 
 
-def _front(rows: Sequence[Row]) -> list[str]:
+def _front(rows: Sequence[CellRow]) -> list[str]:
     front = pareto(rows)
     if len(front) < 2:
         return []
     named = [
-        f"{row['nfe']} calls: {row['fid']:.2f} ({cell_name(row)}"
+        f"{row.nfe} calls: {row.fid:.2f} ({cell_name(row)}"
         + ("" if proven else "; not told from the cheaper one")
         + ")"
         for row, proven in zip(front, proven_steps(front), strict=True)
@@ -127,7 +127,7 @@ def _front(rows: Sequence[Row]) -> list[str]:
     return [f"Pareto front of FID against network calls an image: {', '.join(named)}."]
 
 
-def _drift(history: Sequence[Sequence[Row]]) -> list[str]:
+def _drift(history: Sequence[Sequence[CellRow]]) -> list[str]:
     """Says whether the best cell moved since the checkpoint before, and whether that is proven."""
     if len(history) < 2:
         return []
@@ -136,7 +136,7 @@ def _drift(history: Sequence[Sequence[Row]]) -> list[str]:
         return [f"The best cell is where it was: {cell_name(now.best)}."]
     where = f"from {cell_name(before.best)} to {cell_name(now.best)}"
     old = [row for row in history[-1] if cell_name(row) == cell_name(before.best)]
-    if not old or len(old[0]["fid_leave_one_out"]) < 2:
+    if not old or len(old[0].fid_leave_one_out) < 2:
         return [f"The best cell moved {where}."]
     cost = difference(old[0], now.best)
     gain = f"{cost.value:.2f} [{cost.low:.2f}, {cost.high:.2f}]"
@@ -145,5 +145,5 @@ def _drift(history: Sequence[Sequence[Row]]) -> list[str]:
     return [f"The best cell moved {where}; keeping the old one would cost {gain} of FID."]
 
 
-def _fid(row: Row) -> str:
-    return with_interval(row["fid"], row["fid_low"], row["fid_high"])
+def _fid(row: CellRow) -> str:
+    return with_interval(row.fid, row.fid_low, row.fid_high)

@@ -36,13 +36,13 @@ def shards_in(index: Path) -> list[Path]:
     return [index.parent / name for name in sorted(names)]
 
 
-def read_shards(index: Path) -> dict[str, Any]:
-    """Returns the weights of all files that an index names.
+def read_shards(index: Path) -> Any:
+    """Returns what all files hold that an index names; unchecked, as of `read_weights`.
 
     Raises:
         ValueError: As `shards_in` and `read_weights`; or if two files hold one weight.
     """
-    state: dict[str, Any] = {}
+    state: dict[Any, Any] = {}
     for shard in shards_in(index):
         held = read_weights(shard)
         if not isinstance(held, dict) or held.keys() & state.keys():

@@ -36,7 +36,7 @@ def require_plain_tokenizer(folder: Path) -> None:
         if path.name == "vocab.json":
             _require_tokens(list(content), where)
         elif path.name == "tokenizer.json":
-            _require_clip(content, where)
+            _require_clip(content.pop("model", None), content, where)
         elif "auto_map" in content:
             raise ValueError(f"{path.name} of {where} names code (auto_map), which is never run")
     merges = folder / "merges.txt"
@@ -44,12 +44,11 @@ def require_plain_tokenizer(folder: Path) -> None:
         _require_tokens([str(line) for line in byte_lines(merges, 2**24)], where)
 
 
-def _require_clip(content: dict[str, Any], where: str) -> None:
-    model = content.get("model")
+def _require_clip(model: Any, rest: Any, where: str) -> None:
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
         raise ValueError(f"{where} is no byte-pair encoding, as CLIP's is")
     _require_tokens(list(model.get("vocab", ())), where)
-    for pattern in _patterns({k: v for k, v in content.items() if k != "model"}):
+    for pattern in _patterns(rest):
         if pattern not in PATTERNS | SPACES:
             raise ValueError(
                 f"{where} splits by the pattern {pattern[:80]!r}, which is not CLIP's; it may take "

@@ -49,15 +49,17 @@ def understood_index(told: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If a part is of a class that is not known, with what would be right.
     """
-    kept: dict[str, Any] = {}
-    for name, value in told.items():
-        if name == "_class_name":
-            kept[name] = _pipeline(value)
-        elif _is_remark(name, value):
-            kept[name] = value
-        elif isinstance(value, list) and name.isidentifier() and not name.startswith("_"):
-            kept[name] = _part(name, value)
-    return kept
+    known = ((name, _understood(name, value)) for name, value in told.items())
+    return {name: value for name, value in known if value is not None}
+
+
+def _understood(name: str, value: Any) -> Any:
+    """An entry of an index; None where it is not known."""
+    if name == "_class_name":
+        return _pipeline(value)
+    if isinstance(value, list) and name.isidentifier() and not name.startswith("_"):
+        return _part(name, value)
+    return value if _is_remark(name, value) else None
 
 
 def _is_remark(name: str, value: Any) -> bool:
@@ -102,13 +104,10 @@ def is_scheduler(name: Any) -> bool:
     return inspect.isclass(getattr(diffusers, name, None))
 
 
-def understood_config(kind: Any, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the entries of a config.json that a class of diffusers takes, or a text encoder
-    (where the class is None), and what it says of itself."""
-    if kind is None:
-        return {name: value for name, value in told.items() if name in TEXT_ENTRIES}
-    taken = inspect.signature(kind.__init__).parameters
-    return {name: value for name, value in told.items() if name in taken or name in ABOUT}
+def understood_entries(kind: Any) -> frozenset[str]:
+    """Returns the names of what a class of diffusers takes of a config.json, or a text encoder
+    (where the class is None), and of what it says of itself."""
+    return ABOUT.union(inspect.signature(kind.__init__).parameters) if kind else TEXT_ENTRIES
 
 
 def keep_understood(folder: Path) -> None:
@@ -116,19 +115,19 @@ def keep_understood(folder: Path) -> None:
     nothing else stands keeps its bytes."""
     scheduler, record = folder / "scheduler" / "scheduler_config.json", folder / RECORD_NAME
     if is_there(scheduler):
-        told = read_settings(scheduler)
-        name = told.get("_class_name", "DDIMScheduler")
+        name = read_settings(scheduler).get("_class_name", "DDIMScheduler")
         if not is_scheduler(name):
             raise ValueError(
                 f"scheduler_config.json is of a {str(name)[:80]!r}; it must be of a scheduler of "
                 "diffusers"
             )
-        _rewrite(scheduler, told, understood_config(getattr(diffusers, name), told))
+        _keep(scheduler, understood_entries(getattr(diffusers, name)))
     if is_there(record):
-        told = read_settings(record)
-        _rewrite(record, told, {k: v for k, v in told.items() if k in RECORD_ENTRIES})
+        _keep(record, RECORD_ENTRIES)
 
 
-def _rewrite(path: Path, told: dict[str, Any], kept: dict[str, Any]) -> None:
+def _keep(path: Path, entries: frozenset[str]) -> None:
+    told = read_settings(path)
+    kept = {name: value for name, value in told.items() if name in entries}
     if kept != told:
         path.write_text(json.dumps(kept, indent=2) + "\n")

@@ -28,7 +28,8 @@ NEAREST = 3
 class CellScore:
     """What a set of generated images scores against a reference.
 
-    Comparable only at equal image count, extractor, preprocessing and reference.
+    Comparable only at equal image count, extractor, preprocessing and reference. What cannot be
+    told where a set is known by its mean and covariance alone is None.
 
     Attributes:
         n_images, n_reference, n_features: Counts.
@@ -47,26 +48,26 @@ class CellScore:
             None with fewer than 4 images.
     """
 
-    n_images: int
-    n_reference: int
+    n_images: int | None
+    n_reference: int | None
     n_features: int
     fid: float
-    fid_low: float | None
-    fid_high: float | None
-    fid_inf: float | None
-    fid_inf_low: float | None
-    fid_inf_high: float | None
-    fid_leave_one_out: list[float]
-    fid_inf_leave_one_out: list[float] | None
-    group_sizes: list[int]
-    kid: float
-    kid_se: float | None
-    kid_low: float | None
-    kid_high: float | None
-    kid_std: float
-    kid_subset_size: int
-    precision: float | None
-    recall: float | None
+    fid_low: float | None = None
+    fid_high: float | None = None
+    fid_inf: float | None = None
+    fid_inf_low: float | None = None
+    fid_inf_high: float | None = None
+    fid_leave_one_out: list[float] | None = None
+    fid_inf_leave_one_out: list[float] | None = None
+    group_sizes: list[int] | None = None
+    kid: float | None = None
+    kid_se: float | None = None
+    kid_low: float | None = None
+    kid_high: float | None = None
+    kid_std: float | None = None
+    kid_subset_size: int | None = None
+    precision: float | None = None
+    recall: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +63,16 @@ class FeatureSet:
         return self.shards[0].shape[1] if self.shards else self.statistics.mu.size
 
 
-def score_pair(generated: FeatureSet, reference: FeatureSet) -> dict[str, Any]:
+@dataclass(frozen=True)
+class PairScore:
+    """The scores of one set against another, and the digest of the other's statistics."""
+
+    score: CellScore
+    further: FurtherScores
+    statistics_digest: str
+
+
+def score_pair(generated: FeatureSet, reference: FeatureSet) -> PairScore:
     """Scores one set against another.
 
     Both with features: all of `CellScore` and `FurtherScores`. A reference of statistics only: the
@@ -73,9 +81,6 @@ def score_pair(generated: FeatureSet, reference: FeatureSet) -> dict[str, Any]:
 
     Args:
         generated, reference: The sets.
-
-    Returns:
-        The fields of `CellScore` and `FurtherScores`, and `statistics_digest` of the reference.
 
     Raises:
         ValueError: If the features of the two are known to differ, d differs, a set has fewer
@@ -94,13 +99,13 @@ def score_pair(generated: FeatureSet, reference: FeatureSet) -> dict[str, Any]:
     rows = FeatureRows.of(generated.shards, generated.name) if generated.shards else None
     real = FeatureRows.of(reference.shards, reference.name) if reference.shards else None
     if rows and real and generated.shards:
-        score = asdict(score_features(generated.shards, ScoreReference.of(real)))
+        score = score_features(generated.shards, ScoreReference.of(real))
     else:
         score = _by_statistics(rows, generated, reference)
     more = FurtherScores()
     if rows and generated.extractor is not None:
         more = further_scores(generated.extractor, rows, real)
-    return {**score, **asdict(more), "statistics_digest": reference.statistics.digest}
+    return PairScore(score, more, reference.statistics.digest)
 
 
 def _differences(a: FeatureRecord, b: FeatureRecord) -> list[str]:
@@ -110,22 +115,23 @@ def _differences(a: FeatureRecord, b: FeatureRecord) -> list[str]:
 
 def _by_statistics(
     rows: FeatureRows | None, generated: FeatureSet, reference: FeatureSet
-) -> dict[str, Any]:
+) -> CellScore:
     against = Reference.of(reference.statistics.moments())
-    known: dict[str, Any] = dict.fromkeys(f.name for f in fields(CellScore))
-    known |= {"n_images": generated.count, "n_reference": reference.count}
-    known["n_features"] = generated.dim
+    n_images, n_reference, n_features = generated.count, reference.count, generated.dim
     if rows is None:
-        return {**known, "fid": against.distance(generated.statistics.moments())}
+        fid = against.distance(generated.statistics.moments())
+        return CellScore(n_images, n_reference, n_features, fid)
     found = frechet_score(rows, groups_of(rows), against)
-    return {
-        **known,
-        "fid": found.fid,
-        "fid_low": found.fid_low,
-        "fid_high": found.fid_high,
-        "fid_inf": found.fid_inf,
-        "fid_inf_low": found.fid_inf_low,
-        "fid_inf_high": found.fid_inf_high,
-        "fid_leave_one_out": list(found.loo),
-        "group_sizes": list(found.sizes),
-    }
+    return CellScore(
+        n_images,
+        n_reference,
+        n_features,
+        found.fid,
+        found.fid_low,
+        found.fid_high,
+        found.fid_inf,
+        found.fid_inf_low,
+        found.fid_inf_high,
+        fid_leave_one_out=list(found.loo),
+        group_sizes=list(found.sizes),
+    )

@@ -122,7 +122,7 @@ def load_tokenizers(folder: Path) -> list[Any]:
         return [
             fit_length(
                 _class_of(folder, part).from_pretrained(folder / part, local_files_only=True),
-                int(_config(folder, encoder)["max_position_embeddings"]),
+                int(read_settings(folder / encoder / "config.json")["max_position_embeddings"]),
             )
             for part, encoder in (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
             if (folder / part).is_dir()
@@ -166,28 +166,20 @@ def load_pipeline(folder: Path, device: str = "cpu") -> Any:
 
 def latent_factor(folder: Path) -> int:
     """Returns the pixels per latent, each way."""
-    return 2 ** (len(_config(folder, "vae")["block_out_channels"]) - 1)
+    return 2 ** (len(read_settings(folder / "vae" / "config.json")["block_out_channels"]) - 1)
 
 
 def size_step(folder: Path) -> int:
     """Returns what height and width must be multiples of: pixels per cell of the U-Net's deepest
     level (64 for SD 1.5)."""
-    return latent_factor(folder) * 2 ** (len(_config(folder, "unet")["block_out_channels"]) - 1)
+    levels = read_settings(folder / "unet" / "config.json")["block_out_channels"]
+    return latent_factor(folder) * 2 ** (len(levels) - 1)
 
 
 def own_resolution(folder: Path) -> int:
     """Returns the height and width that the base was trained at, in pixels."""
-    size = _config(folder, "unet")["sample_size"]
+    size = read_settings(folder / "unet" / "config.json")["sample_size"]
     return latent_factor(folder) * int(size if isinstance(size, int) else size[0])
-
-
-def unet_config(folder: Path) -> dict[str, Any]:
-    """Returns the configuration of the U-Net."""
-    return _config(folder, "unet")
-
-
-def _config(folder: Path, part: str) -> dict[str, Any]:
-    return read_settings(folder / part / "config.json")
 
 
 def _class_of(folder: Path, part: str) -> Any:

@@ -6,8 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 import safetensors.torch
@@ -49,22 +48,49 @@ class JudgeNet(nn.Module):
         return self.head(self.features(x))
 
 
+@dataclass(frozen=True)
+class Training:
+    """How a judge was trained, and how well it judges.
+
+    Attributes:
+        spec: How it was trained.
+        accuracy: By question, the share of unseen views of real drawings that it answers rightly.
+        n_test: The number of these views.
+    """
+
+    spec: JudgeSpec
+    accuracy: dict[str, float] = field(default_factory=dict)
+    n_test: int = 0
+
+    def to_json(self) -> str:
+        told = asdict(self)
+        return json.dumps(told.pop("spec") | told, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Training:
+        told = json.loads(text)
+        spec = JudgeSpec(**{f.name: told.pop(f.name) for f in fields(JudgeSpec)})
+        return cls(spec, **told)
+
+    def network(self) -> JudgeNet:
+        return JudgeNet(self.spec.resolution, self.spec.width, self.spec.n_features)
+
+
 class EmojiJudge:
     """A trained judge; also a feature extractor.
 
     Args:
         network: The trained network.
-        about: The fields of its spec, and `accuracy`: by question, the share of unseen views of
-            real drawings that it answers rightly, with their number `n_test`.
+        about: How it was trained, and how well it judges.
     """
 
     name = "emoji-judge"
 
-    def __init__(self, network: JudgeNet, about: dict[str, Any]) -> None:
+    def __init__(self, network: JudgeNet, about: Training) -> None:
         self.network = network.eval().requires_grad_(False)
         self.about = about
-        self.shape = (about["resolution"], about["resolution"], 3)
-        self.dim = int(about["n_features"])
+        self.shape = (about.spec.resolution, about.spec.resolution, 3)
+        self.dim = about.spec.n_features
         self.digest = hashlib.sha256(self.to_bytes()).hexdigest()
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -92,18 +118,18 @@ class EmojiJudge:
     def to_bytes(self) -> bytes:
         """The content of a safetensors file; what it is about is JSON in the file's header."""
         tensors = {k: v.contiguous() for k, v in self.network.state_dict().items()}
-        return safetensors.torch.save(tensors, {HEADER: json.dumps(self.about, sort_keys=True)})
+        return safetensors.torch.save(tensors, {HEADER: self.about.to_json()})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> EmojiJudge:
         """Reads what `to_bytes` made; ValueError if it is something else."""
         length = int.from_bytes(data[:8], "little")
         try:
-            about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][HEADER])
+            about = Training.from_json(json.loads(data[8 : 8 + length])["__metadata__"][HEADER])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{len(data)} bytes are no stored judge of emoji") from error
         with LOADING:
-            network = JudgeNet(about["resolution"], about["width"], about["n_features"])
+            network = about.network()
         network.load_state_dict(safetensors.torch.load(data))
         return cls(network, about)
 
@@ -112,15 +138,15 @@ def train_judge(spec: JudgeSpec) -> EmojiJudge:
     """Trains the judge on random views of all drawings; every draw follows from the seed."""
     scenes = random_views(spec.views, np.random.default_rng([spec.seed, 0]))
     unseen = random_views(1, np.random.default_rng([spec.seed, 1]))
+    about = Training(spec)
     with LOADING, seeded_weights(spec.seed):
-        network = JudgeNet(spec.resolution, spec.width, spec.n_features)
+        network = about.network()
     _fit(network.train(), spec, from_uint8(draw_all(scenes, spec.resolution)), _labels(scenes))
-    about: dict[str, Any] = asdict(spec)
     right = EmojiJudge(network, about).answers(
         draw_all(unseen, spec.resolution), expected_of(unseen)
     )
     accuracy = {question: float(answers.mean()) for question, answers in right.items()}
-    return EmojiJudge(network, about | {"accuracy": accuracy, "n_test": len(unseen)})
+    return EmojiJudge(network, replace(about, accuracy=accuracy, n_test=len(unseen)))
 
 
 def random_views(n: int, stream: np.random.Generator) -> list[Scene]:

@@ -56,12 +56,12 @@ def _stepped(scheduler: Any, steps: int, keys: Sequence[int]) -> Tensor:
     """What becomes of the stand-ins of some keys, as a pipeline of Stable Diffusion steps."""
     probe = type(scheduler).from_config(scheduler.config)
     known = inspect.signature(probe.step).parameters
-    offered = {"generator": step_noise(keys), "eta": 0.0}
-    given: dict[str, Any] = {name: value for name, value in offered.items() if name in known}
+    generator = {"generator": step_noise(keys)} if "generator" in known else {}
+    eta = {"eta": 0.0} if "eta" in known else {}
     probe.set_timesteps(steps)
     x = torch.cat([ImageNoise(key, [0], PROBE_SHAPE).x_T() for key in keys])
     x = x * probe.init_noise_sigma
     for t in probe.timesteps:
         said = 0.1 * probe.scale_model_input(x, t)
-        x = probe.step(said, t, x, **given, return_dict=False)[0]
+        x = probe.step(said, t, x, **generator, **eta, return_dict=False)[0]
     return x

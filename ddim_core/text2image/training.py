@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -154,7 +153,7 @@ def _draws(
 
 def save_base_state(spec: BaseTrainSpec, state: BaseState, path: Path) -> None:
     """Writes the state to a file, whole or not at all."""
-    record: dict[str, Any] = {
+    record = {
         "spec": spec.but_for_steps,
         "step": state.step,
         "networks": state.networks.state_dict(),

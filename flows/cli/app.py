@@ -77,13 +77,15 @@ def table(
 
         found = read_rows()
         with told_of(found):
-            frame = chosen(found.frame, cell or [])
+            places = chosen(found.rows, cell or [])
+            rows = [found.rows[i] for i in places]
             if compare:
-                show_comparisons(frame, one_set=bool(cell), as_json=as_json)
+                show_comparisons(rows, one_set=bool(cell), as_json=as_json)
             elif as_json:
+                frame = found.frame.iloc[places]
                 typer.echo(frame.to_json(orient="records", date_format="iso", indent=2))
             else:
-                show_table(frame)
+                show_table(rows)
 
 
 @app.command()

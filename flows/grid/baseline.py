@@ -9,25 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prefect.logging import get_run_logger
 
 from ddim_core.common.digest import digest
+from ddim_core.decisions.row import CellRow
 from ddim_core.decisions.verdict import IDENTICAL, judge
+from flows.grid.outcome import GridOutcome
 from flows.requests.flat import values
 from flows.requests.grid import NONE, PREVIOUS, GridRequest
 from tasks.checkpoints.identity import mark_scored, weights_of
 from tasks.checkpoints.open import CheckpointRecord, import_checkpoint
 from tasks.images.prepare import content_of
-from tasks.reports.verdict import about_one, about_pair, history, plain_rows, previous
+from tasks.reports.records import FiledVerdict
+from tasks.reports.verdict import about_one, about_pair, history, previous
 from tasks.reports.verdict_page import publish_verdict
 from tasks.storage.cell_rows import read_table
 from tasks.storage.row_files import DamagedRowError
 from tasks.storage.store import get_folder
 from tasks.tracking.models import champion, download, promote, resolved, track_verdict
 
-Rows = list[dict[str, Any]]
+Rows = list[CellRow]
 IN_MLFLOW = ("models:/", "runs:/")
 
 
@@ -47,7 +49,7 @@ class Baseline:
 
     name: str
     rows: Rows
-    outcome: dict[str, Any] | None = None
+    outcome: GridOutcome | None = None
 
 
 def local_checkpoint(location: str) -> Path:
@@ -59,7 +61,7 @@ def local_checkpoint(location: str) -> Path:
     return download(location) if location.startswith(IN_MLFLOW) else Path(location)
 
 
-def settle_baseline(request: GridRequest, run: Callable[..., dict[str, Any]]) -> Baseline | None:
+def settle_baseline(request: GridRequest, run: Callable[..., GridOutcome]) -> Baseline | None:
     """Finds the baseline that was named and scores it by the same grid; None if none was named.
 
     Args:
@@ -78,25 +80,25 @@ def settle_baseline(request: GridRequest, run: Callable[..., dict[str, Any]]) ->
         return Baseline(name, [], _identical(Path(own).resolve().name, name, weights))
     other = {"checkpoint": str(folder), "against": NONE, "gate": False, "promote": "", "at": ""}
     scored = run(**values(request) | other)
-    return Baseline(name, plain_rows(read_table(scored["cells"])))
+    return Baseline(name, read_table(scored.cells))
 
 
 def judge_grid(
     request: GridRequest, rows: Rows, baseline: Baseline | None
-) -> tuple[dict[str, Any] | None, list[str]]:
+) -> tuple[FiledVerdict | None, tuple[str, ...]]:
     """Compares a finished grid with its baseline and publishes the verdict.
 
     Returns:
         The verdict, None without a baseline, and a sentence for each damaged row of the table.
     """
-    rows = plain_rows(read_table([row["cell_digest"] for row in rows]))
+    rows = read_table([row.cell_digest for row in rows])
     comparable, damaged = _comparable(request, rows, baseline)
     return _judged(request, rows, baseline, comparable), damaged
 
 
 def _judged(
     request: GridRequest, rows: Rows, baseline: Baseline | None, comparable: Rows
-) -> dict[str, Any] | None:
+) -> FiledVerdict | None:
     old = baseline.rows if baseline else []
     if not baseline and request.verdict.against == PREVIOUS:
         old = previous(rows, comparable)
@@ -117,7 +119,7 @@ def _judged(
 
 def _comparable(
     request: GridRequest, rows: Rows, baseline: Baseline | None
-) -> tuple[Rows, list[str]]:
+) -> tuple[Rows, tuple[str, ...]]:
     """What the table has to compare with, without the rows that are damaged, and these. A gate
     whose baseline may be one of them stays shut."""
     comparable, damaged = history(rows)
@@ -125,37 +127,37 @@ def _comparable(
         raise DamagedRowError("; ".join(damaged))
     for sentence in damaged:
         get_run_logger().warning("%s", sentence)
-    return comparable, list(damaged)
+    return comparable, damaged
 
 
 def conclude(
-    request: GridRequest, rows: Rows, checkpoint: CheckpointRecord, verdict: dict[str, Any] | None
+    request: GridRequest, rows: Rows, checkpoint: CheckpointRecord, verdict: FiledVerdict | None
 ) -> None:
     """Remembers a whole grid as scored, tells MLflow its verdict, promotes, and minds the gate.
 
     Raises:
         RegressionError: If a gate was asked for and the checkpoint is proven worse.
     """
-    cells, weights = [row["cell_digest"] for row in rows], checkpoint["weights_digest"]
+    cells, weights = [row.cell_digest for row in rows], checkpoint.weights_digest
     run_id = None
     mark_scored(request.identity(content_of(request.real.dataset)), weights, cells)
     if verdict:
         grid = digest(sorted(cells))
         tags = {
-            "verdict": verdict["call"],
-            "verdict.against": verdict["against"],
-            "verdict.point": verdict["point"],
-            "verdict.reading": verdict["sentences"][0],
+            "verdict": verdict.call,
+            "verdict.against": verdict.against,
+            "verdict.point": verdict.point,
+            "verdict.reading": verdict.sentences[0],
         }
-        told = track_verdict(grid, tags, verdict["difference"], return_state=True)
+        told = track_verdict(grid, tags, verdict.difference, return_state=True)
         run_id = told.result() if told.is_completed() else None
-    if request.verdict.promote and (verdict is None or verdict["call"] == "better"):
-        call = verdict["call"] if verdict else "first"
-        folder = str(get_folder(checkpoint["ref"]))
+    if request.verdict.promote and (verdict is None or verdict.call == "better"):
+        call = verdict.call if verdict else "first"
+        folder = str(get_folder(checkpoint.ref))
         address = promote(request.verdict.promote, folder, weights, run_id, call)
         get_run_logger().info("champion of %s: %s", request.verdict.promote, address)
-    if request.verdict.gate and verdict and verdict["call"] == "worse":
-        raise RegressionError(f"{verdict['sentences'][0]} See {verdict['page']}")
+    if request.verdict.gate and verdict and verdict.call == "worse":
+        raise RegressionError(f"{verdict.sentences[0]} See {verdict.page}")
 
 
 def _named(request: GridRequest) -> str | None:
@@ -165,7 +167,7 @@ def _named(request: GridRequest) -> str | None:
     return None if request.verdict.against == NONE else request.verdict.against
 
 
-def _identical(name: str, against: str, weights: str) -> dict[str, Any]:
+def _identical(name: str, against: str, weights: str) -> GridOutcome:
     """Publishes that a checkpoint is the same as another; returns what a grid would."""
     verdict = publish_verdict(about_one(name, against, weights), IDENTICAL, [], [])
-    return {"report": verdict["page"], "cells": [], "images_drawn": 0, "verdict": verdict}
+    return GridOutcome(report=verdict.page, cells=[], images_drawn=0, verdict=verdict)

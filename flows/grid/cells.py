@@ -8,14 +8,15 @@ from typing import Any
 
 from prefect.futures import PrefectFuture
 
+from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import GridCell
 from flows.grid.inputs import GridInputs, protocol_of
 from flows.requests.grid import GridRequest
 from flows.run.runners import on_device
-from tasks.cells.classes import judge_classes
-from tasks.cells.embed import embed_images
-from tasks.cells.sample import sample_shard
-from tasks.cells.score import score_cell
+from tasks.cells.classes import ClassAccuracy, judge_classes
+from tasks.cells.embed import FeatureShard, embed_images
+from tasks.cells.sample import Shard, sample_shard
+from tasks.cells.score import ScoredCell, score_cell
 from tasks.cells.table import row_of
 from tasks.storage.naming import named
 
@@ -37,10 +38,10 @@ class CellFutures:
     """A cell at work."""
 
     cell: GridCell
-    shards: list[PrefectFuture[Any]]
-    features: list[PrefectFuture[Any]]
-    classes: PrefectFuture[Any] | None
-    score: PrefectFuture[Any]
+    shards: list[PrefectFuture[Shard]]
+    features: list[PrefectFuture[FeatureShard]]
+    classes: PrefectFuture[ClassAccuracy] | None
+    score: PrefectFuture[ScoredCell]
 
     @property
     def everything(self) -> list[PrefectFuture[Any]]:
@@ -66,7 +67,7 @@ def submit_images(
     request: GridRequest, inputs: GridInputs, cell: GridCell, ranges: Sequence[tuple[int, int]]
 ) -> list[Any]:
     """Submits the drawing of a cell's images, a shard for each [start, stop)."""
-    execution, ref = request.machine.execution, inputs.checkpoint["ref"]
+    execution, ref = request.machine.execution, inputs.checkpoint.ref
     with on_device(request.machine.runner, request.machine.device):
         return [
             named(sample_shard, _shard(request, cell, start)).submit(
@@ -106,7 +107,7 @@ def submit_score(
 ) -> CellFutures:
     """Submits a cell's score, and its share of right classes where it has classes."""
     classes = None
-    if inputs.checkpoint["n_classes"] == inputs.extractor.get("n_classes", -1):
+    if inputs.checkpoint.n_classes == (inputs.extractor.n_classes or -1):
         classes = named(judge_classes, f"classes {cell.label}").submit(
             shards, inputs.extractor, request.machine.execution
         )
@@ -116,8 +117,9 @@ def submit_score(
     return CellFutures(cell, shards, features, classes, score)
 
 
-def landed_row(request: GridRequest, inputs: GridInputs, futures: CellFutures) -> dict[str, Any]:
+def landed_row(request: GridRequest, inputs: GridInputs, futures: CellFutures) -> CellRow:
     """Puts together the row of a cell all of whose tasks completed."""
     shards = [shard.result() for shard in futures.shards]
-    result = futures.score.result() | (futures.classes.result() if futures.classes else {})
-    return row_of(futures.cell, inputs.checkpoint, protocol_of(request, inputs), result, shards)
+    classes = futures.classes.result() if futures.classes else ClassAccuracy()
+    protocol, scored = protocol_of(request, inputs), futures.score.result()
+    return row_of(futures.cell, inputs.checkpoint, protocol, scored, classes, shards)

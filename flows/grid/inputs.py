@@ -10,12 +10,14 @@ from typing import Any
 from ddim_core.checkpoints.conditioning import require_guidable
 from ddim_core.diffusion.specs import ClassifierSpec, GridCell
 from ddim_core.images.sources.source import dataset_name
+from ddim_core.scores.cell_score import CellScore
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import LEAST_IMAGES, GridRequest
 from flows.requests.toy import training_split
-from tasks.cells.embed import embed_images
-from tasks.cells.extractor import ready_extractor, train_extractor
+from tasks.cells.embed import FeatureShard, embed_images
+from tasks.cells.extractor import StoredExtractor, ready_extractor, train_extractor
 from tasks.cells.score import score_cell
+from tasks.cells.table import GridProtocol
 from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.open import (
     CheckpointRecord,
@@ -24,9 +26,8 @@ from tasks.checkpoints.open import (
     open_checkpoint,
 )
 from tasks.images.grid_prompts import cut_prompts, prompts_for
-from tasks.images.prepare import content_of, notes_on, prepare_data
+from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
 from tasks.storage.naming import named
-from tasks.storage.store import ArtifactRef
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ class GridInputs:
 
     checkpoint: CheckpointRecord
     cells: list[GridCell]
-    reference_images: dict[str, Any]
-    reference: ArtifactRef
-    extractor: dict[str, Any]
-    floor: dict[str, Any] | None
+    reference_images: PreparedImages
+    reference: FeatureShard
+    extractor: StoredExtractor
+    floor: CellScore | None
     notes: list[str]
     findings: list[str]
 
@@ -60,7 +61,7 @@ def prepare(request: GridRequest) -> GridInputs:
     if request.model.checkpoint:
         imported = import_checkpoint(request.model.checkpoint, request.model.weights)
         checkpoint = open_checkpoint(imported, name_of(request.model.checkpoint))
-        resolution: int | None = checkpoint["resolution"]
+        resolution: int | None = checkpoint.resolution
         if real.resolution not in (None, resolution):
             raise ValueError(
                 f"resolution is {real.resolution}, and the checkpoint makes images of "
@@ -71,37 +72,37 @@ def prepare(request: GridRequest) -> GridInputs:
         training = submit_training(request.training, request.machine.device)
         resolution = real.resolution
 
-    def data(split: str) -> dict[str, Any]:
+    def data(split: str) -> PreparedImages:
         """A split in the channels of the checkpoint, which a toy takes from its training images."""
         channels = None
         if request.model.checkpoint:
-            channels = checkpoint["channels"]
+            channels = checkpoint.channels
         elif split != (fitted := training_split(real.dataset)):
-            channels = data(fitted)["channels"]
+            channels = data(fitted).channels
         return prepare_data(content, split, resolution, real.dataset, channels, real.spec)
 
     reference_images = data(real.split)
-    if reference_images["n"] < LEAST_IMAGES:
+    if reference_images.n < LEAST_IMAGES:
         raise ValueError(
-            f"{name_of(real.dataset)} {real.split} holds {reference_images['n']} image; a "
+            f"{name_of(real.dataset)} {real.split} holds {reference_images.n} image; a "
             f"reference needs at least {LEAST_IMAGES}"
         )
     prompts = None
     if request.model.checkpoint:
-        prompts = prompts_for(checkpoint["with_prompts"], request.model.prompts, reference_images)
+        prompts = prompts_for(checkpoint.with_prompts, request.model.prompts, reference_images)
     held_out_split = request.held_out_split()
     held_out = data(held_out_split) if held_out_split else None
-    if held_out and held_out["n"] < LEAST_IMAGES:  # no floor can be told from it
+    if held_out and held_out.n < LEAST_IMAGES:  # no floor can be told from it
         held_out = None
     extractor_future = _submit_extractor(request, data, held_out)
     if training is not None:
         kind = "-conditional" if request.toy.class_conditional else ""
         name = f"toy-{Path(dataset_name(real.dataset)).stem}{kind}"
         checkpoint = open_checkpoint(training.result(), name)
-    if checkpoint["channels"] != reference_images["channels"]:
+    if checkpoint.channels != reference_images.channels:
         raise ValueError(
-            f"the checkpoint makes images of {checkpoint['channels']} channels and the data set "
-            f"has {reference_images['channels']}; they must be equal"
+            f"the checkpoint makes images of {checkpoint.channels} channels and the data set "
+            f"has {reference_images.channels}; they must be equal"
         )
     extractor, execution = extractor_future.result(), request.machine.execution
     name = name_of(real.dataset)
@@ -111,11 +112,12 @@ def prepare(request: GridRequest) -> GridInputs:
     if held_out:
         embed_real = named(embed_images, f"features of real images {name} {held_out_split}")
         score_real = named(score_cell, f"score of real images {real} {held_out_split}")
-        floor = score_real([embed_real(held_out, extractor, execution)], reference, extractor)
+        features = embed_real(held_out, extractor, execution)
+        floor = score_real([features], reference, extractor).score
     cells = _cells(request, checkpoint, prompts)
     notes = notes_on(reference_images, *([held_out] if held_out else []))
-    findings = [*checkpoint["assumed"], *lint_schedule(checkpoint["ref"], cells)]
-    if prompts and (cut := cut_prompts(checkpoint["ref"], prompts)):
+    findings = [*checkpoint.assumed, *lint_schedule(checkpoint.ref, cells)]
+    if prompts and (cut := cut_prompts(checkpoint.ref, prompts)):
         findings.append(cut)
     return GridInputs(
         checkpoint, cells, reference_images, reference, extractor, floor, notes, findings
@@ -126,20 +128,20 @@ def _cells(
     request: GridRequest, checkpoint: CheckpointRecord, prompts: str | None = None
 ) -> list[GridCell]:
     cells = request.cells(
-        checkpoint["n_train"], checkpoint["prediction_type"], checkpoint["is_latent"], prompts
+        checkpoint.n_train, checkpoint.prediction_type, checkpoint.is_latent, prompts
     )
-    if not checkpoint["with_prompts"]:  # these have the empty prompt to be guided away from
+    if not checkpoint.with_prompts:  # these have the empty prompt to be guided away from
         for cell in cells:
             require_guidable(
-                checkpoint["n_classes"], checkpoint["null_label"], cell.sampler.guidance_scale
+                checkpoint.n_classes, checkpoint.null_label, cell.sampler.guidance_scale
             )
     return cells
 
 
 def _submit_extractor(
     request: GridRequest,
-    data: Callable[[str], dict[str, Any]],
-    held_out: dict[str, Any] | None,
+    data: Callable[[str], PreparedImages],
+    held_out: PreparedImages | None,
 ) -> Any:
     """Submits the making of the feature extractor; returns its future."""
     choice = request.extractor()
@@ -150,19 +152,15 @@ def _submit_extractor(
     return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.machine.execution)
 
 
-def protocol_of(request: GridRequest, inputs: GridInputs) -> dict[str, Any]:
+def protocol_of(request: GridRequest, inputs: GridInputs) -> GridProtocol:
     """What a score has to be compared at, and what people call it."""
-    return {
-        "extractor_digest": inputs.extractor["artifact"],
-        "extractor": inputs.extractor["name"],
-        "features": inputs.reference,
-        "reference_digest": inputs.reference_images["artifact"],
-        "dataset": ", ".join(
-            filter(None, [dataset_name(request.real.dataset), request.real.spec.label])
-        ),
-        "split": request.real.split,
-        "resize": inputs.extractor["resize"] or inputs.reference_images["resize"],
-        "data_resize": inputs.reference_images["resize"],
-        "n_images": request.grid.n_images,
-        "shard_size": request.grid.shard_size,
-    }
+    names = [dataset_name(request.real.dataset), request.real.spec.label]
+    return GridProtocol(
+        extractor=inputs.extractor,
+        images=inputs.reference_images,
+        features=inputs.reference,
+        dataset=", ".join(filter(None, names)),
+        split=request.real.split,
+        n_images=request.grid.n_images,
+        shard_size=request.grid.shard_size,
+    )

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ddim_core.decisions.row import CellRow
 from ddim_core.features.registry import every_choice
 from flows.requests.grid import GridRequest
-from tasks.cells.extractor import ready_extractor
-from tasks.cells.protocol_matrix import protocol_matrix
-from tasks.storage.store import ArtifactRef
+from tasks.cells.extractor import StoredExtractor, ready_extractor
+from tasks.cells.protocol_matrix import MatrixLine, protocol_matrix
+from tasks.cells.sample import Shard
+from tasks.images.prepare import PreparedImages
 
 
 def best_cell_matrix(
     request: GridRequest,
-    extractor: ArtifactRef,
-    reference_images: ArtifactRef,
-    rows: list[dict[str, Any]],
-    shards: list[list[ArtifactRef]],
-) -> list[dict[str, Any]]:
+    extractor: StoredExtractor,
+    reference_images: PreparedImages,
+    rows: list[CellRow],
+    shards: list[list[Shard]],
+) -> list[MatrixLine]:
     """Scores the images of the cell with the lowest FID by every protocol at hand.
 
     Args:
@@ -28,15 +28,15 @@ def best_cell_matrix(
         shards: The shards of images of each row's cell.
 
     Returns:
-        One line a protocol, see `tasks.cells.protocol_matrix`.
+        One line a protocol.
     """
     if not request.scores.matrix_images:
         return []
-    best = min(range(len(rows)), key=lambda i: rows[i]["fid"])
+    best = min(range(len(rows)), key=lambda i: rows[i].fid)
     own = request.extractor()
-    n_pixels = reference_images["resolution"] ** 2 * reference_images["channels"]
+    n_pixels = reference_images.resolution**2 * reference_images.channels
     extractors = [ready_extractor(choice) for choice in every_choice(own, n_pixels)]
     if own.name == "classifier":
         extractors = [extractor, *extractors]
     n_images, execution = request.scores.matrix_images, request.machine.execution
-    return protocol_matrix(shards[best], reference_images, extractors, n_images, execution)["lines"]
+    return protocol_matrix(shards[best], reference_images, extractors, n_images, execution).lines

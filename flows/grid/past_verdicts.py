@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from ddim_core.checkpoints.identity import weights_digest
-from ddim_core.decisions.verdict import IDENTICAL, PROTOCOL, judge, names_cell
+from ddim_core.decisions.row import CellRow
+from ddim_core.decisions.verdict import IDENTICAL, judge, names_cell, protocol_of
 from ddim_core.reports.verdict_sentences import by_checkpoint, first_scored
 from flows.grid.baseline import IN_MLFLOW, local_checkpoint
 from tasks.reports.curve import write_curve
+from tasks.reports.records import FiledVerdict
 from tasks.reports.verdict import about_one, about_pair, previous
 from tasks.reports.verdict_page import file_verdict
 
 LEAST_DIGITS = 6  # of a digest, to name a checkpoint
-Rows = list[dict[str, Any]]
+Rows = list[CellRow]
 
 
 def verdict_of(
     table: Rows, new: str, against: str = "", at: str = "", margin: float = 0.0
-) -> dict[str, Any]:
+) -> FiledVerdict:
     """Judges a checkpoint by the rows that it and another one have in the table.
 
     Args:
@@ -30,9 +31,6 @@ def verdict_of(
         against: The other one, or an MLflow address; empty takes the one scored before it.
         at: Operating point that decides, S and eta, such as `20,0.5`; empty chooses the best.
         margin: Largest difference of FID that does not count.
-
-    Returns:
-        The verdict's sentences, its call, and where its page is.
 
     Raises:
         ValueError: If either checkpoint has no rows, or none that can be compared.
@@ -43,7 +41,7 @@ def verdict_of(
         return file_verdict(about, IDENTICAL, [], [])
     theirs = _rows_of(against, table) if against else []
     ours = _protocol_of(_rows_of(new, table), at, theirs)
-    alike = [row for row in table if _protocol(row) == _protocol(ours[0])]
+    alike = [row for row in table if protocol_of(row) == protocol_of(ours[0])]
     if against:
         theirs = [row for row in theirs if row in alike] or theirs  # judge names what differs
     else:
@@ -68,16 +66,16 @@ def curve_of(table: Rows, names: str, cells: Sequence[str]) -> str:
     Raises:
         ValueError: If no row matches.
     """
-    rows = [row for row in table if fnmatch(row["checkpoint"], names)]
+    rows = [row for row in table if fnmatch(row.checkpoint, names)]
     if not rows:
         raise ValueError(f"no checkpoint in the table is named {names!r}; `ddim table` lists them")
-    newest = max(by_checkpoint(rows), key=first_scored)[0]["weights_digest"]
-    of_newest = [row for row in rows if row["weights_digest"] == newest]
+    newest = max(by_checkpoint(rows), key=first_scored)[0].weights_digest
+    of_newest = [row for row in rows if row.weights_digest == newest]
     last = _protocol_of(of_newest, cells[0] if cells else "", [])
     for cell in cells:
         if not any(names_cell(row, cell) for row in last):
             raise ValueError(f"the last checkpoint has no cell {cell!r}; give S and eta, as 20,0.5")
-    alike = [row for row in rows if _protocol(row) == _protocol(last[0])]
+    alike = [row for row in rows if protocol_of(row) == protocol_of(last[0])]
     return write_curve(last, alike, cells)
 
 
@@ -93,11 +91,11 @@ def _weights(name: str, table: Rows) -> str:
     """The content digest of a checkpoint given by its place, its name or a digest's start."""
     if _is_location(name):
         return weights_digest(local_checkpoint(name))
-    found = {str(row["weights_digest"]) for row in table if row["checkpoint"] == name} or {
-        str(row["weights_digest"])
+    found = {str(row.weights_digest) for row in table if row.checkpoint == name} or {
+        str(row.weights_digest)
         for row in table
         if len(name) >= LEAST_DIGITS
-        and any(str(row[d]).startswith(name) for d in ("weights_digest", "checkpoint_digest"))
+        and any(d.startswith(name) for d in (str(row.weights_digest), row.checkpoint_digest))
     }
     if len(found) > 1:
         several = ", ".join(sorted(weights[:12] for weights in found))
@@ -109,26 +107,22 @@ def _weights(name: str, table: Rows) -> str:
 
 def _rows_of(name: str, table: Rows) -> Rows:
     weights = _weights(name, table)
-    found = [row for row in table if row["weights_digest"] == weights]
+    found = [row for row in table if row.weights_digest == weights]
     if not found:
         raise ValueError(f"the table has no rows of {name!r}; `ddim grid --checkpoint` scores it")
     return found
 
 
-def _protocol(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in PROTOCOL)
-
-
 def _protocol_of(rows: Rows, at: str, others: Rows) -> Rows:
     """A checkpoint's rows of one protocol: the one scored last, of those by which the other
     checkpoint was scored too, and that have the asked cell, where there are such."""
-    groups: dict[tuple[Any, ...], Rows] = {}
+    groups: dict[tuple[object, ...], Rows] = {}
     for row in rows:
-        groups.setdefault(_protocol(row), []).append(row)
-    shared = {_protocol(row) for row in others}
+        groups.setdefault(protocol_of(row), []).append(row)
+    shared = {protocol_of(row) for row in others}
 
     def rank(group: Rows) -> tuple[bool, bool, str]:
         has_cell = not at or any(names_cell(row, at) for row in group)
-        return _protocol(group[0]) in shared, has_cell, max(row["created_at"] for row in group)
+        return protocol_of(group[0]) in shared, has_cell, max(row.created_at for row in group)
 
     return max(groups.values(), key=rank)

@@ -11,9 +11,10 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from tqdm import tqdm
 
-from ddim_core.decisions.row import cell_name, with_interval
+from ddim_core.decisions.row import CellRow, cell_name, with_interval
 from ddim_core.diffusion.specs import GridCell
 from flows.run import waiting
+from tasks.cells.sample import Shard
 from tasks.machine.pages import if_server_answers
 
 
@@ -58,22 +59,20 @@ class GridProgress:
         if self.in_terminal:
             waiting.say(line)
 
-    def shard_done(self, cell: GridCell, shard: PrefectFuture[Any]) -> None:
+    def shard_done(self, cell: GridCell, shard: PrefectFuture[Shard]) -> None:
         """Counts a finished shard's images, and those that had to be drawn."""
         shard.wait()
         if shard.state.is_completed():
             record = shard.result()
-            self.bar.update(record["n"] * cell.sampler.steps)
+            self.bar.update(record.n * cell.sampler.steps)
             if shard.state.name != "Cached":
-                self.images_drawn += record["drawn"]
+                self.images_drawn += record.drawn
 
-    def cell_landed(self, row: dict[str, Any]) -> None:
+    def cell_landed(self, row: CellRow) -> None:
         """Says a cell's score, with its interval, count and extractor."""
         self.n_landed += 1
-        fid = with_interval(row["fid"], row["fid_low"], row["fid_high"])
-        self.say(
-            f"{cell_name(row):<22} FID {fid}  N = {row['n_images']}, {row['extractor']} features"
-        )
+        fid = with_interval(row.fid, row.fid_low, row.fid_high)
+        self.say(f"{cell_name(row):<22} FID {fid}  N = {row.n_images}, {row.extractor} features")
         if self.artifact is None or not self._is_time():
             return
         with if_server_answers():

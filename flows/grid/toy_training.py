@@ -24,8 +24,8 @@ def submit_training(request: ToyRequest, device: str = "cpu") -> Any:
         location=real.dataset,
         spec=real.spec,
     )
-    n_classes = images["n_classes"] if request.toy.class_conditional else None
+    n_classes = images.n_classes if request.toy.class_conditional else None
     if request.toy.class_conditional and n_classes is None:
         raise ValueError(f"class_conditional is on, but {real.dataset!r} has no labels to train on")
-    training = request.training(images["channels"], n_classes)
+    training = request.training(images.channels, n_classes)
     return train_toy_task.submit(training, images, Execution(device=device))

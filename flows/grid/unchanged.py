@@ -11,13 +11,16 @@ import hashlib
 import json
 import os
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from ddim_core.common.digest import digest, file_digest
 from ddim_core.features.model_folder import local_inception_weights
 from ddim_core.features.registry import PRETRAINED, at_hand
 from ddim_core.images.load import EMBEDDED, open_source
+from flows.grid.outcome import GridOutcome
 from flows.requests.flat import values
 from flows.requests.grid import NONE, PREVIOUS, GridRequest
 from tasks.checkpoints.addresses import is_local
@@ -61,9 +64,9 @@ def state_of(request: GridRequest) -> str | None:
     )
 
 
-def kept_result(state: str | None) -> dict[str, Any] | None:
+def kept_result(state: str | None) -> GridOutcome | None:
     """Returns what the flow returned then, with no image drawn; None if any of it is not whole."""
-    ref = store.bound(_name(state)).get(RESULT) if state else None
+    ref = store.bound(_name(state), store.ArtifactRef).get(RESULT) if state else None
     if ref is None:
         return None
     try:
@@ -75,23 +78,23 @@ def kept_result(state: str | None) -> dict[str, Any] | None:
         return None
     if not _mlflow_is_there() or _comparable(kept["result"]["cells"]) != kept["comparable"]:
         return None
-    return dict(kept["result"]) | {"images_drawn": 0}
+    return replace(TypeAdapter(GridOutcome).validate_python(kept["result"]), images_drawn=0)
 
 
-def keep_result(before: str | None, after: str | None, result: dict[str, Any]) -> None:
+def keep_result(before: str | None, after: str | None, result: GridOutcome) -> None:
     """Keeps what a whole run returned, if nothing that decides it has changed meanwhile."""
-    if before is None or before != after or result.get("damaged"):
+    if before is None or before != after or result.damaged or not result.report:
         return
-    pages = [result["report"], *([result["verdict"]["page"]] if result["verdict"] else [])]
-    files = [_row_file(cell) for cell in result["cells"]]
+    pages = [result.report, *([result.verdict.page] if result.verdict else [])]
+    files = [_row_file(cell) for cell in result.cells]
     for page in pages:
         folder = page.removeprefix(places.data_url()).lstrip("/").rsplit("/", 1)[0]
         names = store.names_below(places.data_url(folder))
         files += [f"{folder}/{name}" for name in sorted(names) if not name.startswith(".")]
     content = {
-        "result": result,
+        "result": asdict(result),
         "files": {file: _sha256(file) for file in files},
-        "comparable": _comparable(result["cells"]),
+        "comparable": _comparable(result.cells),
     }
     ref = store.put(json.dumps(content, sort_keys=True).encode(), RESULT)
     store.bind(f"{_name(before)}/{RESULT}", ref)
@@ -103,11 +106,11 @@ def _name(state: str) -> str:
 
 def _comparable(cells: list[str]) -> str:
     """The digest of the rows, of whatever checkpoint, that the verdict and its page are made of."""
-    from tasks.reports.verdict import history, plain_rows
+    from tasks.reports.verdict import history
     from tasks.storage.cell_rows import read_rows
 
-    found, damaged = history(plain_rows(read_rows(cells).frame))
-    files = sorted(_row_file(row["cell_digest"]) for row in found)
+    found, damaged = history(read_rows(cells).rows)
+    files = sorted(_row_file(row.cell_digest) for row in found)
     return digest([[file, _sha256(file)] for file in files], list(damaged))
 
 

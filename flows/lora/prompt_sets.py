@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from ddim_core.lora.scoring.specs import PromptRole, PromptSet
 from ddim_core.text2image.scenes import (
@@ -17,6 +16,7 @@ from ddim_core.text2image.scenes import (
     held_out_subjects,
     other_views,
 )
+from tasks.lora.scoring.measure import Compared
 from tasks.storage.store import ArtifactRef
 from tasks.text2image.embedded import (
     CLASS_WORDS,
@@ -33,16 +33,16 @@ STYLE_PER_PROMPT, SUBJECT_PER_PROMPT = 2, 4
 
 @dataclass(frozen=True)
 class ScoredSet:
-    """Prompts, and by name what their pictures are compared with (see `score_pictures`).
+    """Prompts, and what their pictures are compared with.
 
     Attributes:
         asked: The prompts.
-        known: References to images; `base` may be missing, and is then drawn by the base itself.
+        known: Images; without a `base` the base itself draws others of the prompts.
         aliases: Words of the prompts that stand for a subject the judge knows.
     """
 
     asked: PromptSet
-    known: Mapping[str, ArtifactRef | None]
+    known: Compared
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -63,12 +63,12 @@ def embedded_style_sets(training: ArtifactRef, how: PromptSet) -> list[ScoredSet
     return [
         ScoredSet(
             replace(how, role=role, prompts=_one_each(subjects), per_prompt=STYLE_PER_PROMPT),
-            {
-                "training": training,
-                "real": real,
-                "style": _drawings("openmoji", subjects, how),
-                "base": _drawings("twemoji", subjects, how),
-            },
+            Compared(
+                training,
+                real=real,
+                style=_drawings("openmoji", subjects, how),
+                base=_drawings("twemoji", subjects, how),
+            ),
         )
         for role, subjects in sets
     ]
@@ -77,13 +77,12 @@ def embedded_style_sets(training: ArtifactRef, how: PromptSet) -> list[ScoredSet
 def embedded_subject_sets(training: ArtifactRef, how: PromptSet) -> list[ScoredSet]:
     """The embedded subject's sets: its own prompts, its class's, and other subjects'."""
     others = [s for s in list(SUBJECTS)[::OTHERS_EVERY] if s != CLASS_WORDS]
-    real = draw_scenes(other_views(), how.resolution)
-    known = {"training": training, "real": real}
+    known = Compared(training, real=draw_scenes(other_views(), how.resolution))
     own = tuple(map(instance_prompt, BACKGROUNDS))
     return [
         ScoredSet(
             replace(how, role="instance", prompts=own, per_prompt=SUBJECT_PER_PROMPT),
-            known | {"subject": training},
+            replace(known, subject=training),
             {INSTANCE_WORDS: NEW_SUBJECT},
         ),
         ScoredSet(
@@ -115,7 +114,7 @@ def style_sets(
 
     `real` are images that it was not trained on, for the copy risk.
     """
-    known = {"training": training, "style": training, "real": real}
+    known = Compared(training, style=training, real=real)
     asked: tuple[tuple[PromptRole, Sequence[str]], ...] = (
         ("held-out", held_out),
         ("trained", _first(captions)),
@@ -141,17 +140,17 @@ def subject_sets(
 
     `real` are images of it that it was not trained on, for the copy risk.
     """
-    roles: tuple[tuple[PromptRole, Sequence[str], dict[str, Any]], ...] = (
-        ("instance", _first(captions), {"subject": training}),
-        ("class", _first(classes), {}),
-        ("other", held_out, {}),
+    roles: tuple[tuple[PromptRole, Sequence[str], ArtifactRef | None], ...] = (
+        ("instance", _first(captions), training),
+        ("class", _first(classes), None),
+        ("other", held_out, None),
     )
     return [
         ScoredSet(
             replace(how, role=role, prompts=_distinct(prompts), per_prompt=SUBJECT_PER_PROMPT),
-            {"training": training, "real": real, **own},
+            Compared(training, real=real, subject=subject),
         )
-        for role, prompts, own in roles
+        for role, prompts, subject in roles
         if prompts
     ]
 

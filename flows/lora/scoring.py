@@ -2,34 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect.logging import get_run_logger
 
 from ddim_core.diffusion.specs import Execution
+from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.lora.texts import distinct_prompts
 from ddim_core.text2image.specs import JudgeSpec
 from flows.lora.plan import LoraPlan
 from flows.lora.prompt_sets import ScoredSet
-from flows.lora.training import warn_of_length
+from flows.lora.training import FinishedLora, warn_of_length
 from tasks.lora.data import captions_of, data_content, data_place, prepare_captioned
 from tasks.lora.inputs import embed_prompts, encode_latents
+from tasks.lora.record import LoraRecord
 from tasks.lora.scoring.measure import score_pictures, thumbnails
 from tasks.lora.scoring.pictures import draw_prompts
 from tasks.lora.scoring.table import lora_rows, write_lora_rows
 from tasks.lora.scoring.vision_models import model_digest
-from tasks.lora.validation import validation_curve
+from tasks.lora.validation import ValidationCurve, validation_curve
 from tasks.reports.lora import publish_lora_report, render_lora_report
 from tasks.storage.store import ArtifactRef
 from tasks.text2image.embedded import held_out_folder
-from tasks.text2image.judge import train_emoji_judge
+from tasks.text2image.judge import TrainedJudge, train_emoji_judge
 from tasks.tracking.address import why_not_logged
 from tasks.tracking.scorecard import track_scorecard
 
 EMBEDDED_BATCH, BATCH = 32, 4
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """What a LoRA's scoring gave.
+
+    Attributes:
+        report, table: Places; None where nothing was scored.
+        rows: Their digests.
+        reading: The report's sentences.
+    """
+
+    report: str | None = None
+    table: str | None = None
+    rows: tuple[str, ...] = ()
+    reading: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoraOutcome:
+    """What the LoRA flows return.
+
+    Attributes:
+        lora: What was trained and exported.
+        scorecard: What it gained and cost.
+        warning: Of words that the base's tokenizer does not know, or None.
+    """
+
+    lora: FinishedLora
+    scorecard: Scorecard
+    warning: str | None = None
 
 
 def held_out_images(kind: str, validation_data: str, plan: LoraPlan) -> ArtifactRef | None:
@@ -47,48 +80,43 @@ def held_out_images(kind: str, validation_data: str, plan: LoraPlan) -> Artifact
 def score_lora(
     kind: str,
     plan: LoraPlan,
-    record: Mapping[str, Any],
+    record: LoraRecord,
     sets: Sequence[ScoredSet],
     held_out: ArtifactRef | None,
-) -> dict[str, Any]:
+) -> Scorecard:
     """Draws, measures, tabulates and reports a LoRA.
 
     Args:
         kind: `style` or `subject`.
         plan: What was trained, and how it is scored.
-        record: What `train_and_export` returned.
+        record: The LoRA.
         sets: The prompts; none, or no scale but 0: nothing is scored.
         held_out: A captioned folder it was not trained on, for the validation loss.
-
-    Returns:
-        `report` and `table` (places), `scorecard` (the rows' digests) and `reading`.
     """
     if len(plan.scales) == 1 or not sets:
-        return {"report": None, "table": None, "scorecard": [], "reading": []}
+        return Scorecard()
     warn_of_length([text for scored in sets for text in scored.asked.prompts], plan)
     batch_size = EMBEDDED_BATCH if plan.judged else BATCH
     execution = Execution(device=plan.execution.device, batch_size=batch_size, threads=1)
-    extractor: Any = (
+    training = (
         train_emoji_judge.submit(JudgeSpec(resolution=plan.latents.resolution), Execution())
         if plan.judged
-        else thumbnails()
+        else None
     )
-    drawn = [_submit_sweep(plan, record["lora"], scored, execution) for scored in sets]
-    if plan.judged:
-        extractor = extractor.result()
-    rows: list[dict[str, Any]] = []
+    drawn = [_submit_sweep(plan, record.lora, scored, execution) for scored in sets]
+    judge = training.result() if training else None
+    rows: list[LoraRow] = []
     for scored, (sweep, other) in zip(sets, drawn, strict=True):
         pictures = [future.result() for future in sweep]
-        known = dict(scored.known)
-        if other is not None:
-            known["base"] = other.result()
+        known = replace(scored.known, base=other.result()) if other else scored.known
         scores = score_pictures(
-            scored.asked, list(plan.scales), pictures, known, dict(scored.aliases), extractor,
+            scored.asked, list(plan.scales), pictures, known, dict(scored.aliases),
+            judge or thumbnails(),
             {name: model_digest(folder) for name, folder in plan.models.items()},
             location=dict(plan.models),
         )  # fmt: skip
         rows += lora_rows(kind, record, plan.spec, scored.asked, pictures, scores, execution)
-    return _report(plan, record, sets, rows, drawn, extractor, held_out)
+    return _report(plan, record, sets, rows, drawn, judge, held_out)
 
 
 def _submit_sweep(
@@ -103,41 +131,35 @@ def _submit_sweep(
         )  # fmt: skip
 
     sweep = [submit(scored.asked, scale) for scale in plan.scales]
-    return sweep, None if "base" in scored.known else submit(scored.another_draw, 0.0)
+    return sweep, None if scored.known.base else submit(scored.another_draw, 0.0)
 
 
 def _report(
     plan: LoraPlan,
-    record: Mapping[str, Any],
+    record: LoraRecord,
     sets: Sequence[ScoredSet],
-    rows: list[dict[str, Any]],
+    rows: list[LoraRow],
     drawn: Sequence[tuple[list[Any], Any]],
-    extractor: Mapping[str, Any],
+    judge: TrainedJudge | None,
     held_out: ArtifactRef | None,
-) -> dict[str, Any]:
+) -> Scorecard:
     table = write_lora_rows(rows)
-    curve = _validation(plan, record, held_out) if held_out else []
-    judge = {key: extractor[key] for key in ("accuracy", "n_test")} if plan.judged else None
+    curve = _validation(plan, record, held_out).losses if held_out else ()
     report = render_lora_report(
         rows, [scored.asked for scored in sets],
         [[future.result() for future in sweep] for sweep, _ in drawn],
-        record["data"], record["training"]["losses"], curve,
-        {"judge": judge, "licence": plan.data_licence},
+        record.data, record.training.losses, curve,
+        judge.about if judge else None, plan.data_licence,
     )  # fmt: skip
-    place = publish_lora_report(record["name"], report, rows)
-    tracked = track_scorecard(record["name"], rows, report, return_state=True)
+    place = publish_lora_report(record.name, report, rows)
+    tracked = track_scorecard(record.name, rows, report, return_state=True)
     if not tracked.is_completed():
         get_run_logger().warning("%s: %s", why_not_logged(), tracked.message)
-    return {
-        "report": place,
-        "table": table,
-        "scorecard": [row["row_digest"] for row in rows],
-        "reading": report["reading"],
-    }
+    return Scorecard(place, table, tuple(row.row_digest for row in rows), tuple(report.reading))
 
 
-def _validation(plan: LoraPlan, record: Mapping[str, Any], held_out: ArtifactRef) -> list[Any]:
-    """Pairs of a step and the loss on images that were held out."""
+def _validation(plan: LoraPlan, record: LoraRecord, held_out: ArtifactRef) -> ValidationCurve:
+    """The losses on images that were held out."""
     captions = captions_of(held_out)
     latents = encode_latents(
         held_out, replace(plan.latents, flip=False, crops=0), plan.step, plan.digests["vae"],
@@ -147,8 +169,7 @@ def _validation(plan: LoraPlan, record: Mapping[str, Any], held_out: ArtifactRef
         distinct_prompts(captions), plan.text_digests,
         location=plan.location, execution=plan.execution,
     )  # fmt: skip
-    found = validation_curve(
-        plan.spec, record["training"]["checkpoints"], latents, captions, embeddings, plan.digests,
+    return validation_curve(
+        plan.spec, record.training.checkpoints, latents, captions, embeddings, plan.digests,
         location=plan.location, execution=plan.execution,
     )  # fmt: skip
-    return list(found["curve"])

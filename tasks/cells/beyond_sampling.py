@@ -8,7 +8,7 @@ content alone.
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddim_core.checkpoints.checkpoint import Checkpoint
 from ddim_core.diffusion.interpolation import corner_grid, line
-from ddim_core.diffusion.reconstruction import mean_error, squared_errors
+from ddim_core.diffusion.reconstruction import MeanError, mean_error, squared_errors
 from ddim_core.diffusion.reconstruction import reconstruct as reconstruct_images
 from ddim_core.diffusion.sampling import ImageNoise, plan, sample
 from ddim_core.diffusion.specs import Execution, SamplerSpec
@@ -28,6 +28,23 @@ from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 N_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Reconstruction(ArtifactRef):
+    """n real images encoded and decoded with S steps: `errors` float64 [n], and the first images
+    `real` and `decoded` as uint8.
+
+    Attributes:
+        error: Their mean error with its interval.
+        nfe: Network calls an image.
+    """
+
+    steps: int
+    n: int
+    error: MeanError
+    nfe: int
+    seconds: float
 
 
 def require_unconditional(n_classes: int | None, is_latent: bool = False) -> None:
@@ -51,11 +68,10 @@ def require_unconditional(n_classes: int | None, is_latent: bool = False) -> Non
 @cached_task
 def reconstruct(
     sampler: SamplerSpec, checkpoint: ArtifactRef, images: ArtifactRef, n: int, execution: Execution
-) -> dict[str, Any]:
-    """Encodes and decodes n real images; returns their mean error with its interval.
+) -> Reconstruction:
+    """Encodes and decodes n real images.
 
-    The n are spread evenly over the set, since folders may lie class by class. The artefact has
-    `errors` float64 [n], and the first images `real` and `decoded` as uint8.
+    The n are spread evenly over the set, since folders may lie class by class.
     """
     began = time.perf_counter()
     loaded = _opened(checkpoint, execution)
@@ -69,29 +85,26 @@ def reconstruct(
         errors.append(squared_errors(x, x_0))
         decoded.append(to_uint8(x))
     each = np.concatenate(errors)
-    error = mean_error(each)
     arrays = {
         "errors": each,
         "steps": np.array([sampler.steps]),
         "real": chosen[:N_SHOWN],
         "decoded": np.concatenate(decoded)[:N_SHOWN],
     }
-    return {
-        **store.put_arrays(arrays, "reconstruction"),
-        "steps": sampler.steps,
-        "n": n,
-        "mse": error.mean,
-        "mse_low": error.low,
-        "mse_high": error.high,
-        "nfe": 2 * len(plan(loaded.schedule, sampler)),
-        "seconds": time.perf_counter() - began,
-    }
+    return Reconstruction(
+        **vars(store.put_arrays(arrays, "reconstruction")),
+        steps=sampler.steps,
+        n=n,
+        error=mean_error(each),
+        nfe=2 * len(plan(loaded.schedule, sampler)),
+        seconds=time.perf_counter() - began,
+    )
 
 
 @cached_task
 def consistency(
     samplers: list[SamplerSpec], checkpoint: ArtifactRef, seed: int, execution: Execution
-) -> dict[str, Any]:
+) -> ArtifactRef:
     """Decodes the same x_T with several samplers; returns a reference to uint8
     [sampler, image, height, width, channel] and `steps`, the S of each."""
     loaded = _opened(checkpoint, execution)
@@ -99,7 +112,7 @@ def consistency(
     images = [_decoded(loaded, sampler, x_T, execution) for sampler in samplers]
     steps = np.array([sampler.steps for sampler in samplers])
     arrays = {"images": np.stack(images), "steps": steps}
-    return dict(store.put_arrays(arrays, "consistency"))
+    return store.put_arrays(arrays, "consistency")
 
 
 @cached_task
@@ -110,7 +123,7 @@ def interpolate(
     n_lines: int,
     n_points: int,
     execution: Execution,
-) -> dict[str, Any]:
+) -> ArtifactRef:
     """Decodes noise between noise; returns a reference to `line` uint8 [line, point, h, w, c]
     between images 0 and 1, 2 and 3, ..., and `grid` [row, column, h, w, c] between the first 4."""
     loaded = _opened(checkpoint, execution)
@@ -122,13 +135,13 @@ def interpolate(
     }
     shaped = {name: x.reshape(-1, n_points, *x.shape[1:]) for name, x in arrays.items()}
     shaped["steps"] = np.array([sampler.steps])
-    return dict(store.put_arrays(shaped, "interpolation"))
+    return store.put_arrays(shaped, "interpolation")
 
 
 @cached_task
 def x0_sequence(
     sampler: SamplerSpec, checkpoint: ArtifactRef, seed: int, n_shown: int, execution: Execution
-) -> dict[str, Any]:
+) -> ArtifactRef:
     """Keeps the x0 predicted on the way; returns a reference to `x0_hat` uint8
     [step, image, h, w, c] of up to n_shown even steps, both ends among them, and their `t`."""
     loaded = _opened(checkpoint, execution)
@@ -142,7 +155,7 @@ def x0_sequence(
         "t": np.array([record.t for record in kept]),
         "steps": np.array([sampler.steps]),
     }
-    return dict(store.put_arrays(arrays, "x0-sequence"))
+    return store.put_arrays(arrays, "x0-sequence")
 
 
 def _opened(ref: ArtifactRef, execution: Execution) -> Checkpoint:

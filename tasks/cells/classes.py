@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,14 +17,23 @@ from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 
+@dataclass(frozen=True)
+class ClassAccuracy:
+    """The share of a cell's images of the class asked of them, with its interval; None of a cell
+    without classes."""
+
+    class_accuracy: float | None = None
+    class_accuracy_low: float | None = None
+    class_accuracy_high: float | None = None
+
+
 @cached_task
 def judge_classes(
-    shards: list[ArtifactRef], extractor: ArtifactRef, execution: Execution
-) -> dict[str, Any]:
+    shards: Sequence[ArtifactRef], extractor: ArtifactRef, execution: Execution
+) -> ClassAccuracy:
     """Says in which share of a cell's images the classifier finds the class asked of them."""
     torch.set_num_threads(execution.threads)
     pixels = np.concatenate([store.get_arrays(shard)["images"] for shard in shards])
     classifier = extractor_in_memory(extractor, pixels.shape[1:])
     assert isinstance(classifier, ClassifierFeatures)
-    share, low, high = class_accuracy(classifier.logits(pixels), range(len(pixels)))
-    return {"class_accuracy": share, "class_accuracy_low": low, "class_accuracy_high": high}
+    return ClassAccuracy(*class_accuracy(classifier.logits(pixels), range(len(pixels))))

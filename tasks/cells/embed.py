@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
 from ddim_core.common.versions import network_versions
 from ddim_core.diffusion.specs import Execution
+from ddim_core.features.extractor import FeatureRecord
 from tasks.cells.extractor_memory import extractor_in_memory
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 
-@cached_task
-def embed_images(
-    images: ArtifactRef, extractor: ArtifactRef, execution: Execution
-) -> dict[str, Any]:
-    """Extracts features; returns a reference to float32 [n, d], and what makes them what they are:
-    the `record` of the features, the native `size` of the images, `versions` of the libraries.
+@dataclass(frozen=True)
+class FeatureShard(ArtifactRef):
+    """Features float32 [n, d], and what makes them what they are.
+
+    Attributes:
+        record: Of the features.
+        size: Height x width of the images.
+        versions: Of the libraries.
     """
+
+    n: int
+    d: int
+    record: FeatureRecord
+    size: str
+    versions: dict[str, str]
+
+
+@cached_task
+def embed_images(images: ArtifactRef, extractor: ArtifactRef, execution: Execution) -> FeatureShard:
+    """Extracts features."""
     torch.set_num_threads(execution.threads)
     pixels = store.get_arrays(images)["images"]
     network = extractor_in_memory(extractor, pixels.shape[1:])
     features = network(pixels)
     n_images, n_features = features.shape
-    return {
-        **store.put_arrays({"features": features}, "features"),
-        "n": n_images,
-        "d": n_features,
-        "record": asdict(network.record),
-        "size": f"{pixels.shape[1]}x{pixels.shape[2]}",
-        "versions": network_versions(),
-    }
+    return FeatureShard(
+        **vars(store.put_arrays({"features": features}, "features")),
+        n=n_images,
+        d=n_features,
+        record=network.record,
+        size=f"{pixels.shape[1]}x{pixels.shape[2]}",
+        versions=network_versions(),
+    )

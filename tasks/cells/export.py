@@ -37,7 +37,7 @@ def export_cell(prefix: str, out: Path) -> int:
         raise ValueError(f"{str(out)!r} is in the way; give a new folder or a .parquet file")
     if out.suffix == ".parquet":
         out.parent.mkdir(parents=True, exist_ok=True)
-        label = f"cell {row['cell_digest'][:12]}"
+        label = f"cell {row.cell_digest[:12]}"
         write_parquet(ImageSet(np.concatenate(shards), None, label, "generated"), str(out))
         return n_images
     if out.is_dir() and any(out.iterdir()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,14 +21,31 @@ from tasks.storage.store import ArtifactRef
 HELD_OUT_EVERY = 5
 
 
+@dataclass(frozen=True)
+class StoredExtractor(ArtifactRef):
+    """An extractor: the artefact is the record of its features.
+
+    Attributes:
+        name, resize: Of the record; None without a resize.
+        weights: None where there are none.
+        test_accuracy, n_test, n_classes: Of a trained one, on held-out images.
+    """
+
+    name: str
+    resize: str | None
+    weights: ArtifactRef | None
+    test_accuracy: float | None = None
+    n_test: int | None = None
+    n_classes: int | None = None
+
+
 @cached_task
 def train_extractor(
     spec: ClassifierSpec, train: ArtifactRef, held_out: ArtifactRef | None, execution: Execution
-) -> dict[str, Any]:
+) -> StoredExtractor:
     """Trains the classifier whose last convolution is the feature space.
 
-    Returns a reference to it, with its accuracy on held-out images; where the data set has no
-    held-out part, every fifth image is kept from training for that.
+    Where the data set has no held-out part, every fifth image is kept from training to test it.
     """
     torch.set_num_threads(execution.threads)
     fitted = _labelled(train)
@@ -38,16 +55,16 @@ def train_extractor(
         unseen, fitted = _every(fitted, HELD_OUT_EVERY)
     extractor = train_classifier(spec, fitted, unseen)
     weights = store.put(extractor.to_bytes(), "weights")
-    return {
-        **_stored(extractor.record, weights),
-        "test_accuracy": extractor.accuracy(unseen),
-        "n_test": len(unseen.images),
-        "n_classes": extractor.about["n_classes"],
-    }
+    return replace(
+        _stored(extractor.record, weights),
+        test_accuracy=extractor.accuracy(unseen),
+        n_test=len(unseen.images),
+        n_classes=extractor.about.n_classes,
+    )
 
 
 @task(name="ready-extractor")
-def ready_extractor(choice: ExtractorChoice) -> ArtifactRef:
+def ready_extractor(choice: ExtractorChoice) -> StoredExtractor:
     """Puts an extractor that needs no training into the store, its weights with it.
 
     Weights that are nowhere on this machine are downloaded from their usual place, where there is
@@ -65,12 +82,11 @@ def ready_extractor(choice: ExtractorChoice) -> ArtifactRef:
     return _stored(extractor.record, weights)
 
 
-def _stored(record: FeatureRecord, weights: ArtifactRef | None) -> ArtifactRef:
+def _stored(record: FeatureRecord, weights: ArtifactRef | None) -> StoredExtractor:
     """Stores an extractor as the record of its features, with its weights beside."""
     ref = store.put(record.to_bytes(), "extractor")
     resize = None if record.resize == "none" else record.resize
-    named = {**ref, "name": record.extractor, "resize": resize}
-    return {**named, "weights": weights} if weights else named
+    return StoredExtractor(ref.artifact, ref.kind, record.extractor, resize, weights)
 
 
 def _labelled(ref: ArtifactRef) -> ImageSet:

@@ -42,12 +42,12 @@ def _extractor(record: FeatureRecord) -> FeatureExtractor:
     ref = weights_ref(record)
     if record.extractor == "classifier":
         return ClassifierFeatures.from_bytes(store.get(ref))
-    place = store.get_folder(ref) if ref["kind"] == "folder" else _unpacked(ref)
+    place = store.get_folder(ref) if ref.kind == "folder" else _unpacked(ref)
     return open_extractor(ExtractorChoice(record.extractor, str(place), record.resize))
 
 
 def _unpacked(ref: ArtifactRef) -> Path:
-    path = local_dir("work", f"weights-{ref['artifact'][:16]}.pth")
-    if not path.is_file() or file_digest(path) != ref["artifact"]:
+    path = local_dir("work", f"weights-{ref.artifact[:16]}.pth")
+    if not path.is_file() or file_digest(path) != ref.artifact:
         store.write_whole(str(path), store.get(ref))
     return path

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ddim_core.decisions.row import CellRow
 from tasks.storage import store
 from tasks.storage.cell_rows import CELLS
 from tasks.storage.store import ArtifactRef
@@ -22,7 +21,7 @@ def looks_like_cell(text: str) -> bool:
     return CELL.fullmatch(text) is not None
 
 
-def find_cell(prefix: str) -> dict[str, Any]:
+def find_cell(prefix: str) -> CellRow:
     """Returns the row of the one cell whose digest begins so.
 
     Raises:
@@ -36,28 +35,26 @@ def find_cell(prefix: str) -> dict[str, Any]:
             f"{prefix!r} is no cell: {found}; give a cell_digest of `ddim table --json`, or a "
             "beginning that is its own"
         )
-    whole = CELLS.read(digests).whole()
-    row: dict[str, Any] = json.loads(whole.iloc[0].to_json(date_format="iso"))
-    return row
+    return CELLS.read(digests).whole().rows[0]
 
 
-def is_verified(row: dict[str, Any]) -> bool:
+def is_verified(row: CellRow) -> bool:
     """Tells whether a cell's row has a seal; others may say anything, though not of the images,
     which are named by their content."""
-    return CELLS.row(row["cell_digest"])[1]
+    return CELLS.row(row.cell_digest)[1]
 
 
-def cell_shards(row: dict[str, Any]) -> list[NDArray[np.uint8]]:
+def cell_shards(row: CellRow) -> list[NDArray[np.uint8]]:
     """Returns a cell's images uint8 [n, h, w, c], shard by shard in order of image index.
 
     Raises:
         ValueError: If the row does not say which they are.
         StoreError: If they are no longer in the store.
     """
-    if not row.get("image_shards"):
+    if not row.image_shards:
         raise ValueError(
-            f"the row {row['cell_digest'][:12]} does not say where its images are; run its grid "
+            f"the row {row.cell_digest[:12]} does not say where its images are; run its grid "
             "again, and it will"
         )
-    refs = [ArtifactRef(artifact=digest, kind="shard") for digest in row["image_shards"]]
+    refs = [ArtifactRef(artifact=digest, kind="shard") for digest in row.image_shards]
     return [store.get_arrays(ref)["images"] for ref in refs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,15 +21,30 @@ from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 
+@dataclass(frozen=True)
+class DrawnImages(ArtifactRef):
+    """Images uint8 [n, h, w, c], and the seconds that they took when they were first drawn."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Shard(DrawnImages):
+    """Images of a cell: n of them, of which the task drew so many on the device."""
+
+    n: int
+    drawn: int
+    device: str
+
+
 @cached_task
 def sample_shard(
     cell: GridCell, checkpoint: ArtifactRef, start: int, stop: int, execution: Execution
-) -> dict[str, Any]:
-    """Samples images start..stop-1 of a cell; returns a reference to uint8 [n, h, w, c].
+) -> Shard:
+    """Samples images start..stop-1 of a cell.
 
     Images that another run drew (a shorter or longer shard from the same start) are taken from
-    the store, and only the others are drawn. `seconds` is what these images took when they were
-    first drawn, and `drawn` how many of them this task drew.
+    the store, and only the others are drawn.
     """
     name = digest(code_digest(__name__), cell, checkpoint, start)
     images, seconds = _longest_beginning(name, stop - start)
@@ -40,26 +55,22 @@ def sample_shard(
         seconds += time.perf_counter() - began
         images = np.concatenate([images, drawn]) if n_kept else drawn
     ref = store.put_arrays({"images": images}, "shard")
-    store.bind(f"{name}/{stop - start}", {**ref, "seconds": seconds})
-    return {
-        **ref,
-        "n": stop - start,
-        "drawn": stop - start - n_kept,
-        "seconds": seconds,
-        "device": execution.device,
-    }
+    made = DrawnImages(ref.artifact, ref.kind, seconds)
+    store.bind(f"{name}/{stop - start}", made)
+    n_drawn = stop - start - n_kept
+    return Shard(**vars(made), n=stop - start, drawn=n_drawn, device=execution.device)
 
 
 def _longest_beginning(name: str, n_wanted: int) -> tuple[np.ndarray, float]:
     """Returns as many of a shard's first images as the store has, and what these took to draw."""
-    known = {int(n): ref for n, ref in store.bound(name).items()}
+    known = {int(n): ref for n, ref in store.bound(name, DrawnImages).items()}
     if not known:
         return np.empty(0, np.uint8), 0.0
     enough = [n for n in known if n >= n_wanted]
     n_known = min(enough) if enough else max(known)
     ref = known[n_known]
     n_kept = min(n_known, n_wanted)
-    return store.get_arrays(ref)["images"][:n_kept], float(ref["seconds"]) * n_kept / n_known
+    return store.get_arrays(ref)["images"][:n_kept], ref.seconds * n_kept / n_known
 
 
 def _draw(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ddim_core.common.versions import score_versions
-from ddim_core.scores.cell_score import ScoreReference, score_features
+from ddim_core.scores.cell_score import CellScore, ScoreReference, score_features
 from ddim_core.scores.further_scores import FurtherScores, further_scores
 from ddim_core.statistics.npz import statistics_of
 from ddim_core.statistics.rows import FeatureRows
-from tasks.cells.extractor_memory import extractor_in_memory
+from tasks.cells.extractor_memory import extractor_in_memory, record_of
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -23,31 +23,44 @@ from tasks.storage.store import ArtifactRef
 SHARDS_IN_MEMORY = 8  # 64 MB of 1,024 images at d = 2048
 
 
+@dataclass(frozen=True)
+class ScoredCell:
+    """A cell's scores.
+
+    Attributes:
+        score, further: What the features allow.
+        statistics_digest: Of the reference's.
+        versions: Of the libraries.
+        created_at: As ISO text.
+    """
+
+    score: CellScore
+    further: FurtherScores
+    statistics_digest: str
+    versions: dict[str, str]
+    created_at: str
+
+
 @cached_task
 def score_cell(
-    features: list[ArtifactRef], reference: ArtifactRef, extractor: ArtifactRef
-) -> dict[str, Any]:
+    features: Sequence[ArtifactRef], reference: ArtifactRef, extractor: ArtifactRef
+) -> ScoredCell:
     """Scores one cell; its shards are folded in order of image index, whoever made them first."""
     shards = StoredShards(features)
-    against, statistics_digest = _reference(reference["artifact"])
+    against, statistics_digest = _reference(reference.artifact)
     score = score_features(shards, against)
     more = FurtherScores()
-    if extractor["name"] != "pixels":
+    if record_of(extractor).extractor != "pixels":
         network = extractor_in_memory(extractor, ())
         more = further_scores(network, FeatureRows.of(shards), against.features)
-    return {
-        **asdict(score),
-        **asdict(more),
-        "statistics_digest": statistics_digest,
-        "versions": score_versions(),
-        "created_at": datetime.now(UTC).isoformat(),
-    }
+    created_at = datetime.now(UTC).isoformat()
+    return ScoredCell(score, more, statistics_digest, score_versions(), created_at)
 
 
 class StoredShards(Sequence[np.ndarray]):
     """Stored feature shards, each read when it is asked for; the newest few stay in memory."""
 
-    def __init__(self, refs: list[ArtifactRef]) -> None:
+    def __init__(self, refs: Sequence[ArtifactRef]) -> None:
         self.refs = refs
         self.read = lru_cache(maxsize=SHARDS_IN_MEMORY)(self._read)
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from ddim_core.checkpoints.convert import adopt, source_digest, source_files
 from ddim_core.diffusion.specs import Weights
 from ddim_core.networks.building import LOADING
 from tasks.storage import store
 from tasks.storage.caching import cached_task
+from tasks.storage.store import ArtifactRef
 
 
 @cached_task
-def convert_checkpoint(source: str, weights: Weights, location: str) -> dict[str, Any]:
+def convert_checkpoint(source: str, weights: Weights, location: str) -> ArtifactRef:
     """Brings a checkpoint into the diffusers layout; returns a reference to its folder.
 
     Cached on the digest of the source's files, wherever they lie.

@@ -23,16 +23,16 @@ def first_of_content(ref: ArtifactRef) -> ArtifactRef:
     """Returns the stored checkpoint that was the first of this one's content: itself, or one saved
     otherwise, whose images then need not be drawn again."""
     weights = weights_of(ref)
-    known = store.bound(f"weights/{weights}").get(NAME)
+    known = store.bound(f"weights/{weights}", ArtifactRef).get(NAME)
     if known is not None:
         return known
-    store.bind(f"weights/{weights}/{NAME}", ArtifactRef(artifact=ref["artifact"], kind=ref["kind"]))
+    store.bind(f"weights/{weights}/{NAME}", ArtifactRef(ref.artifact, ref.kind))
     return ref
 
 
 def weights_of(ref: ArtifactRef) -> str:
     """Returns the content digest of a stored checkpoint (`ddim_core.checkpoints.identity`)."""
-    return _weights_of(ref["artifact"])
+    return _weights_of(ref.artifact)
 
 
 @lru_cache(maxsize=64)
@@ -48,7 +48,7 @@ def mark_scored(grid: str, weights: str, cells: list[str]) -> None:
 
 def is_scored(grid: str, weights: str) -> bool:
     """Tells whether a grid was finished for a checkpoint, and all its rows are sound."""
-    ref = store.bound(f"scored/{grid}/{weights}").get(CELLS)
+    ref = store.bound(f"scored/{grid}/{weights}", ArtifactRef).get(CELLS)
     if ref is None:
         return False
     return all(_has_row(cell) for cell in json.loads(store.get(ref)))

@@ -17,7 +17,7 @@ def checkpoint_in_memory(
 ) -> Checkpoint:
     """Returns a stored checkpoint, ready to sample from."""
     with LOADING:
-        return _checkpoint(ref["artifact"], device, dtype)
+        return _checkpoint(ref.artifact, device, dtype)
 
 
 @lru_cache(maxsize=1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from prefect import task
 
@@ -24,7 +25,8 @@ from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
 
 
-class CheckpointRecord(TypedDict):
+@dataclass(frozen=True)
+class CheckpointRecord:
     """A checkpoint in the store, and what the grid needs to know of it."""
 
     ref: ArtifactRef

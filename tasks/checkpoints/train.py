@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import pickle
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock
@@ -25,9 +25,16 @@ STEPS_PER_SAVE = 100
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class TrainedCheckpoint(ArtifactRef):
+    """A folder of a diffusers pipeline."""
+
+    training_step: int
+
+
 @cached_task
-def train_toy(spec: TrainSpec, images: ArtifactRef, execution: Execution) -> dict[str, Any]:
-    """Trains a small U-Net; returns a reference to a diffusers pipeline folder of its EMA weights.
+def train_toy(spec: TrainSpec, images: ArtifactRef, execution: Execution) -> TrainedCheckpoint:
+    """Trains a small U-Net; returns a diffusers pipeline folder of its EMA weights.
 
     A run that was killed goes on from its last saved state and ends with the same weights. The
     lock lets one process at a time train one model; another waits and finds the work done.
@@ -52,7 +59,7 @@ def train_toy(spec: TrainSpec, images: ArtifactRef, execution: Execution) -> dic
     with tempfile.TemporaryDirectory() as folder:
         save_pipeline(Path(folder), state.ema, spec.noise, training_step=spec.steps)
         ref = store.put_folder(Path(folder))
-    return {**ref, "training_step": spec.steps}
+    return TrainedCheckpoint(ref.artifact, ref.kind, spec.steps)
 
 
 def _save(spec: TrainSpec, state: TrainState, path: Path) -> None:

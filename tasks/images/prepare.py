@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from ddim_core.diffusion.specs import ImageSpec
 from ddim_core.images.image_set import ImageSet
@@ -20,6 +20,32 @@ def content_of(dataset: str, spec: ImageSpec = ImageSpec()) -> str:  # noqa: B00
     return open_source(dataset, spec).content()
 
 
+@dataclass(frozen=True)
+class PreparedImages(ArtifactRef):
+    """A split of a data set, made ready, and what is in it.
+
+    Attributes:
+        n: Images.
+        resolution: Of each, height and width.
+        n_classes: None without labels.
+        resize: How they came to that size; `native` if they had it.
+        fingerprint: Of the raw images.
+        licence: None if it is not known.
+        broken: Names of images that are left out.
+        notes: For people.
+    """
+
+    n: int
+    resolution: int
+    channels: int
+    n_classes: int | None
+    resize: str
+    fingerprint: str
+    licence: str | None
+    broken: list[str]
+    notes: list[str]
+
+
 @cached_task
 def prepare_data(
     content: str,
@@ -28,8 +54,8 @@ def prepare_data(
     location: str,
     channels: int | None = None,
     spec: ImageSpec = ImageSpec(),  # noqa: B008 (frozen)
-) -> dict[str, Any]:
-    """Loads and resizes one split of a data set; returns a reference to it and what is in it.
+) -> PreparedImages:
+    """Loads and resizes one split of a data set.
 
     Cached on the content, wherever it lies. The artefact is an Arrow stream with the columns
     `image`, `label` and `caption`, which `datasets` opens; its digest is the fingerprint of the
@@ -39,27 +65,27 @@ def prepare_data(
     if content_of(location, spec) != content:
         raise ValueError(f"the files of {location!r} changed while they were read; run it again")
     n_images, height, _, n_channels = data.images.shape
-    return {
-        **store.put(to_arrow(data), "images"),
-        "n": n_images,
-        "resolution": height,
-        "channels": n_channels,
-        "n_classes": len(data.class_names) or None,
-        "resize": "pillow-bicubic" if data.resized else "native",
-        "fingerprint": data.fingerprint,
-        "licence": data.licence,
-        "broken": list(data.broken),
-        "notes": list(data.notes),
-    }
+    return PreparedImages(
+        **vars(store.put(to_arrow(data), "images")),
+        n=n_images,
+        resolution=height,
+        channels=n_channels,
+        n_classes=len(data.class_names) or None,
+        resize="pillow-bicubic" if data.resized else "native",
+        fingerprint=data.fingerprint,
+        licence=data.licence,
+        broken=list(data.broken),
+        notes=list(data.notes),
+    )
 
 
-def notes_on(*splits: dict[str, Any]) -> list[str]:
+def notes_on(*splits: PreparedImages) -> list[str]:
     """Says, in sentences, what a reader of a report must know of prepared splits."""
-    licences = {split["licence"] for split in splits if split["licence"]}
+    licences = {split.licence for split in splits if split.licence}
     notes = [f"Real images: {licence}." for licence in sorted(licences)]
-    told = dict.fromkeys(note for split in splits for note in split["notes"])
+    told = dict.fromkeys(note for split in splits for note in split.notes)
     notes += [f"Real images: {note}." for note in told]
-    if broken := list(dict.fromkeys(name for split in splits for name in split["broken"])):
+    if broken := list(dict.fromkeys(name for split in splits for name in split.broken)):
         more = f"; and {len(broken) - MOST_NAMED} more" if len(broken) > MOST_NAMED else ""
         named = "; ".join(broken[:MOST_NAMED]) + more
         notes.append(f"Real images left out, because they are broken ({len(broken)}): {named}.")

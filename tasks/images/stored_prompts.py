@@ -14,7 +14,7 @@ KIND = "prompts"
 def store_prompts(prompts: Sequence[str]) -> str:
     """Stores a list of prompts and returns its digest."""
     text = json.dumps(list(prompts), ensure_ascii=False)
-    return str(store.put(text.encode(), KIND)["artifact"])
+    return store.put(text.encode(), KIND).artifact
 
 
 def stored_prompts(digest: str) -> list[str]:

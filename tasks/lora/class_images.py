@@ -14,6 +14,7 @@ from ddim_core.lora.data import Captioned, write_captioned
 from ddim_core.lora.pipeline import draw
 from ddim_core.lora.specs import LoraExecution, PictureSpec
 from ddim_core.text2image.base_folder import load_pipeline
+from tasks.lora.data import CaptionedImages
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 
@@ -22,7 +23,7 @@ from tasks.storage.caching import cached_task
 def class_images(
     prompts: list[str], n_images: int, spec: PictureSpec, base: dict[str, str], location: str,
     execution: LoraExecution,
-) -> dict[str, Any]:  # fmt: skip
+) -> CaptionedImages:  # fmt: skip
     """Draws n pictures, the prompts in turn; returns them as a captioned folder."""
     torch.set_num_threads(execution.threads)
     pipeline = load_pipeline(Path(location), execution.device)
@@ -35,7 +36,7 @@ def class_images(
     with tempfile.TemporaryDirectory() as folder:
         write_captioned(items, Path(folder))
         ref = store.put_folder(Path(folder))
-    return {**ref, "n_images": n_images}
+    return CaptionedImages(**vars(ref), n_images=n_images)
 
 
 def _png(pixels: Any) -> bytes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ddim_core.images.sources.source import Source
 from ddim_core.lora.data import (
@@ -23,6 +23,19 @@ from ddim_core.lora.data import (
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
+
+
+@dataclass(frozen=True)
+class CaptionedImages(ArtifactRef):
+    """A folder with metadata.jsonl.
+
+    Attributes:
+        n_images: How many.
+        notes: What was left out of the data, and why.
+    """
+
+    n_images: int
+    notes: tuple[str, ...] = ()
 
 
 def data_content(place: str) -> str:
@@ -45,7 +58,7 @@ def data_place(name: str) -> str:
 
 
 @cached_task
-def prepare_captioned(content: str, location: str) -> dict[str, Any]:
+def prepare_captioned(content: str, location: str) -> CaptionedImages:
     """Reads and checks captioned images; returns a reference to their folder.
 
     Cached on the content, wherever it lies.
@@ -55,7 +68,7 @@ def prepare_captioned(content: str, location: str) -> dict[str, Any]:
 
 
 @cached_task
-def prepare_photos(content: str, prompt: str, location: str) -> dict[str, Any]:
+def prepare_photos(content: str, prompt: str, location: str) -> CaptionedImages:
     """Reads and checks photos of a subject, each captioned with the prompt."""
     place = Path(location)
     return _stored(read_photos(place, prompt), photo_sources(place), content, location)
@@ -70,10 +83,10 @@ def captions_of(data: ArtifactRef) -> list[str]:
 
 def _stored(
     items: list[Captioned], sources: list[Source], content: str, location: str
-) -> dict[str, Any]:
+) -> CaptionedImages:
     if content_of(sources) != content:
         raise ValueError(f"the files of {location!r} changed while they were read; run it again")
     with tempfile.TemporaryDirectory() as folder:
         write_captioned(items, Path(folder))
         ref = store.put_folder(Path(folder))
-    return {**ref, "n_images": len(items), "notes": notes_on(sources)}
+    return CaptionedImages(**vars(ref), n_images=len(items), notes=tuple(notes_on(sources)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load
@@ -19,6 +19,24 @@ from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 
+@dataclass(frozen=True)
+class Gate:
+    """How far a layout, loaded in a fresh process, is from what was trained: the largest
+    difference of a weight, and of a pixel of one picture (0..255)."""
+
+    largest_weight_difference: float
+    largest_pixel_difference: float
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Folders of both layouts, and how each came through the gate."""
+
+    lora: ArtifactRef
+    kohya: ArtifactRef
+    gate: dict[str, Gate]
+
+
 @cached_task
 def export_lora(
     adapter: ArtifactRef,
@@ -29,13 +47,9 @@ def export_lora(
     base: dict[str, str],
     location: str,
     execution: LoraExecution,
-) -> dict[str, Any]:
+) -> Exported:
     """Writes both layouts, and passes each through the gate: a fresh process loads it, and its
     weights and a picture of the prompt are compared with those that were trained.
-
-    Returns:
-        References to a folder of each layout; under `gate`, for each, the largest differences of a
-        weight and of a pixel (0..255).
 
     Raises:
         RuntimeError: If a layout does not give back the weights exactly.
@@ -57,12 +71,10 @@ def export_lora(
             for layout, file in files.items()
         }
         folders = {layout: store.put_folder(file.parent) for layout, file in files.items()}
-    return {"lora": folders["diffusers"], "kohya": folders["kohya"], "gate": gate}
+    return Exported(folders["diffusers"], folders["kohya"], gate)
 
 
-def _compared(
-    layout: str, trained: dict[str, Tensor], reloaded: dict[str, Tensor]
-) -> dict[str, float]:
+def _compared(layout: str, trained: dict[str, Tensor], reloaded: dict[str, Tensor]) -> Gate:
     odd = sorted(set(trained) ^ set(reloaded))
     if odd:
         raise RuntimeError(f"the {layout} file does not give back the LoRA: {odd[0]} is missing")
@@ -77,4 +89,4 @@ def _compared(
             f"the {layout} file does not give back the LoRA: {worst} differs by {weights[worst]:g}"
         )
     pixels = (trained[PICTURE].int() - reloaded[PICTURE].int()).abs().max()
-    return {"largest_weight_difference": weights[worst], "largest_pixel_difference": float(pixels)}
+    return Gate(weights[worst], float(pixels))

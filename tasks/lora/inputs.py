@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,19 +19,17 @@ from tasks.storage.store import ArtifactRef
 def encode_latents(
     data: ArtifactRef, spec: LatentSpec, step: int, vae: str, location: str,
     execution: LoraExecution,
-) -> dict[str, Any]:  # fmt: skip
+) -> ArtifactRef:  # fmt: skip
     """Encodes images by the base's autoencoder; cached on images, cuts and autoencoder alone."""
     torch.set_num_threads(execution.threads)
     items = read_captioned(store.get_folder(data))
-    arrays = latents_of(Path(location), items, spec, step)
-    return {**store.put_arrays(arrays, "latents"), "n_images": len(items)}
+    return store.put_arrays(latents_of(Path(location), items, spec, step), "latents")
 
 
 @cached_task
 def embed_prompts(
     prompts: list[str], text: dict[str, str], location: str, execution: LoraExecution
-) -> dict[str, Any]:
+) -> ArtifactRef:
     """Embeds prompts by the base's text encoder; cached on both."""
     torch.set_num_threads(execution.threads)
-    arrays = embeddings_of(Path(location), prompts)
-    return {**store.put_arrays(arrays, "embeddings"), "n_prompts": len(prompts)}
+    return store.put_arrays(embeddings_of(Path(location), prompts), "embeddings")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load
@@ -25,7 +24,7 @@ def validation_pictures(
     base: dict[str, str],
     location: str,
     execution: LoraExecution,
-) -> dict[str, Any]:
+) -> ArtifactRef:
     """Draws each prompt once, all from one seed; without an adapter by the base alone."""
     torch.set_num_threads(execution.threads)
     if adapter is None:
@@ -34,4 +33,4 @@ def validation_pictures(
         weights = load(store.get(adapter))
         pipeline = pipeline_with(Path(location), spec, weights, execution.device)
     drawn = draw(pipeline, prompts, [pictures.seed] * len(prompts), pictures)
-    return {**store.put_arrays({"images": drawn}, "images"), "n": len(prompts)}
+    return store.put_arrays({"images": drawn}, "images")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import resource
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,34 @@ from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 
+@dataclass(frozen=True)
+class Kept:
+    """The weights after so many steps."""
+
+    step: int
+    adapter: ArtifactRef
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training gave, and took.
+
+    Attributes:
+        adapter: The weights at its end.
+        checkpoints: Those that were kept, the end's last.
+        losses: By step: loss, learning rate, norm of the gradient, seconds.
+        steps, seconds: In all.
+        peak_memory_bytes: Of the process.
+    """
+
+    adapter: ArtifactRef
+    checkpoints: tuple[Kept, ...]
+    losses: ArtifactRef
+    steps: int
+    seconds: float
+    peak_memory_bytes: int
+
+
 @cached_task
 def train_lora(
     spec: LoraSpec,
@@ -30,8 +58,8 @@ def train_lora(
     base: dict[str, str],
     location: str,
     execution: LoraExecution,
-) -> dict[str, Any]:
-    """Trains a LoRA; returns references to its weights and to those of its checkpoints.
+) -> Training:
+    """Trains a LoRA.
 
     A run that was killed goes on from its last saved state and ends with the same weights. The
     lock lets one process at a time train one LoRA; another waits and finds the work done.
@@ -66,22 +94,22 @@ def _run_here(job: LoraJob, folder: Path) -> None:
             bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}")
 
 
-def _record(spec: LoraSpec, folder: Path) -> dict[str, Any]:
+def _record(spec: LoraSpec, folder: Path) -> Training:
     history = np.array(history_of(folder))
     names = ("loss", "learning_rate", "gradient_norm", "seconds")
     curves = {name: history[:, column].copy() for column, name in enumerate(names)}
-    kept = [
-        {"step": step, "adapter": store.put(path.read_bytes(), "adapter")}
+    kept = tuple(
+        Kept(step, store.put(path.read_bytes(), "adapter"))
         for step, path in checkpoints(folder).items()
-    ]
-    return {
-        "adapter": kept[-1]["adapter"],
-        "checkpoints": kept,
-        "losses": store.put_arrays(curves, "losses"),
-        "steps": spec.steps,
-        "seconds": float(curves["seconds"].sum()),
-        "peak_memory_bytes": _peak_memory(),
-    }
+    )
+    return Training(
+        adapter=kept[-1].adapter,
+        checkpoints=kept,
+        losses=store.put_arrays(curves, "losses"),
+        steps=spec.steps,
+        seconds=float(curves["seconds"].sum()),
+        peak_memory_bytes=_peak_memory(),
+    )
 
 
 def _peak_memory() -> int:

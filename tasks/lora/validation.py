@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load
@@ -13,27 +14,35 @@ from ddim_core.lora.texts import distinct_prompts
 from ddim_core.lora.training.batches import TrainingImages
 from ddim_core.lora.training.loss import Prompts
 from ddim_core.lora.training.validation import validation_loss
+from tasks.lora.train import Kept
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 
+@dataclass(frozen=True)
+class ValidationCurve:
+    """Pairs of a step and its validation loss, the base's at step 0 first."""
+
+    losses: tuple[tuple[int, float], ...]
+
+
 @cached_task
 def validation_curve(
     spec: LoraSpec,
-    checkpoints: list[dict[str, Any]],
+    checkpoints: Sequence[Kept],
     latents: ArtifactRef,
     captions: list[str],
     embeddings: ArtifactRef,
     base: dict[str, str],
     location: str,
     execution: LoraExecution,
-) -> dict[str, Any]:
-    """Returns `curve`: pairs of a step and its validation loss, the base's at step 0 first.
+) -> ValidationCurve:
+    """Takes the loss of the base and of each checkpoint.
 
     Args:
         spec: How the LoRA was trained.
-        checkpoints: Records with `step` and `adapter`.
+        checkpoints: The weights that were kept.
         latents: Of the images it was not trained on.
         captions: Theirs.
         embeddings: Of the distinct captions.
@@ -46,10 +55,9 @@ def validation_curve(
         store.get_arrays(latents), captions, distinct_prompts(captions)
     )
     prompts = Prompts.from_arrays(store.get_arrays(embeddings))
-    stages = [{"step": 0, "adapter": None}, *checkpoints]
-    curve = []
-    for stage in stages:
-        weights = load(store.get(stage["adapter"])) if stage["adapter"] else None
-        loss = validation_loss(Path(location), spec, weights, prompts, images, execution.device)
-        curve.append([int(stage["step"]), loss])
-    return {"curve": curve}
+    stages = {0: None} | {kept.step: load(store.get(kept.adapter)) for kept in checkpoints}
+    losses = (
+        (step, validation_loss(Path(location), spec, weights, prompts, images, execution.device))
+        for step, weights in stages.items()
+    )
+    return ValidationCurve(tuple(losses))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from filelock import FileLock
@@ -21,20 +21,32 @@ from tasks.storage.store import ArtifactRef
 LAST_LOSSES = 200
 
 
-@cached_task
-def train_point_model(spec: PointTrainSpec, execution: Execution) -> dict[str, Any]:
-    """Trains a noise model; returns a reference to the average of its weights, as safetensors.
+@dataclass(frozen=True)
+class TrainedPoints(ArtifactRef):
+    """The average of a noise model's weights, as safetensors.
 
-    `seconds` is what the training took when it was done, `loss` the mean of its last steps. Two
-    processes do not train one model at once: the second waits and takes the first one's.
+    Attributes:
+        seconds: What the training took when it was done.
+        loss: The mean of its last steps.
+    """
+
+    seconds: float
+    loss: float
+
+
+@cached_task
+def train_point_model(spec: PointTrainSpec, execution: Execution) -> TrainedPoints:
+    """Trains a noise model.
+
+    Two processes do not train one model at once: the second waits and takes the first one's.
     """
     torch.set_num_threads(execution.threads)
     name = digest(code_digest(__name__), spec)
     lock = places.local_dir("work", f"{name}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
-        for ref in store.bound(name).values():
-            return dict(ref)  # made by another process while this one waited
+        for known in store.bound(name, TrainedPoints).values():
+            return known  # made by another process while this one waited
         began = time.perf_counter()
         state = start(spec)
         losses: list[float] = []
@@ -43,18 +55,15 @@ def train_point_model(spec: PointTrainSpec, execution: Execution) -> dict[str, A
                 losses = [*losses[1 - LAST_LOSSES :], record.loss]
                 bar.update()
         seconds = time.perf_counter() - began
-        made = {
-            **store.put(to_bytes(state.ema), "point-model"),
-            "seconds": seconds,
-            "loss": sum(losses) / len(losses),
-        }
+        ref = store.put(to_bytes(state.ema), "point-model")
+        made = TrainedPoints(**vars(ref), seconds=seconds, loss=sum(losses) / len(losses))
         store.bind(f"{name}/model", made)  # type: ignore[arg-type]
     return made
 
 
 def model_in_memory(ref: ArtifactRef, spec: PointModelSpec, noise: NoiseSpec) -> PointModel:
     """Returns a stored model, read once."""
-    return _model(ref["artifact"], spec, noise)
+    return _model(ref.artifact, spec, noise)
 
 
 @lru_cache(maxsize=8)

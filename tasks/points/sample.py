@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,22 +19,30 @@ from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 
+@dataclass(frozen=True)
+class DrawnPoints(ArtifactRef):
+    """Points float32 [n, 2], the seconds that they took, and the seed of their noise."""
+
+    seconds: float
+    seed: int
+
+
 @cached_task
 def sample_points(
     cell: GridCell, training: PointTrainSpec, model: ArtifactRef, n: int, execution: Execution
-) -> dict[str, Any]:
-    """Samples n points of a cell; returns a reference to float32 [n, 2] and what it took."""
+) -> DrawnPoints:
+    """Samples n points of a cell."""
     began = time.perf_counter()
     with torch.inference_mode():
         *_, last = _steps(cell, training, model, n, execution)
     ref = store.put_arrays({"points": last.x.numpy()}, "points")
-    return {**ref, "seconds": time.perf_counter() - began, "seed": cell.seed}
+    return DrawnPoints(**vars(ref), seconds=time.perf_counter() - began, seed=cell.seed)
 
 
 @cached_task
 def trace_points(
     cell: GridCell, training: PointTrainSpec, model: ArtifactRef, n: int, execution: Execution
-) -> dict[str, Any]:
+) -> ArtifactRef:
     """Samples n points and keeps every step; returns a reference to x [S + 1, n, 2] (first x_T),
     x0_hat [S, n, 2] and t [S + 1], the timestep that each x lies at (-1: clean)."""
     with torch.inference_mode():
@@ -45,7 +53,7 @@ def trace_points(
         "x0_hat": torch.stack([record.x0_hat for record in records]).numpy(),
         "t": np.array([records[0].t, *(record.s for record in records)]),
     }
-    return dict(store.put_arrays(arrays, "trace"))
+    return store.put_arrays(arrays, "trace")
 
 
 def _steps(

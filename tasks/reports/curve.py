@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddim_core.common.digest import digest
-from ddim_core.decisions.row import cell_name
-from ddim_core.decisions.verdict import Row, names_cell
+from ddim_core.decisions.row import CellRow, cell_name
+from ddim_core.decisions.verdict import names_cell
 from ddim_core.reports.verdict_figures import checkpoint_curve
 from ddim_core.reports.verdict_sentences import best_of, by_checkpoint
 from tasks.reports import page
@@ -17,7 +17,9 @@ from tasks.storage import places, store
 TEMPLATE = Path(__file__).with_suffix(".html")
 
 
-def write_curve(last: Sequence[Row], comparable: Sequence[Row], cells: Sequence[str]) -> str:
+def write_curve(
+    last: Sequence[CellRow], comparable: Sequence[CellRow], cells: Sequence[str]
+) -> str:
     """Writes the page to reports/curve-<digest>/ and returns its place.
 
     Args:
@@ -25,7 +27,7 @@ def write_curve(last: Sequence[Row], comparable: Sequence[Row], cells: Sequence[
         comparable: Rows of all checkpoints by its protocol.
         cells: Cells asked for, S and eta, such as `20,0.5`; empty takes the best of `last`.
     """
-    ranked = [cell_name(row) for row in sorted(last, key=lambda row: row["fid"])]
+    ranked = [cell_name(row) for row in sorted(last, key=lambda row: row.fid)]
     asked = [cell_name(row) for cell in cells for row in last if names_cell(row, cell)]
     drawn = asked or ranked[:MOST_CURVES]
     history = by_checkpoint([row for row in comparable if cell_name(row) in ranked])
@@ -33,7 +35,7 @@ def write_curve(last: Sequence[Row], comparable: Sequence[Row], cells: Sequence[
         "first": last[0], "history": history, "cells": drawn, "cell_name": cell_name,
         "best_of": best_of,
     })  # fmt: skip
-    identity = digest(sorted(row["cell_digest"] for row in comparable), drawn)
+    identity = digest(sorted(row.cell_digest for row in comparable), drawn)
     place = places.data_url("reports", f"curve-{identity[:12]}", "index.html")
     store.write_whole(place, text.encode())
     return place

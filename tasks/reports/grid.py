@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prefect import task
 
 from ddim_core.decisions.compare import Comparison, compare_with_best
-from ddim_core.decisions.row import cell_name, line_name, with_interval
+from ddim_core.decisions.row import CellRow, cell_name, line_name, with_interval
 from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
 from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_fid_inf
+from ddim_core.scores.cell_score import CellScore
+from tasks.cells.protocol_matrix import MatrixLine
 from tasks.reports import page
+from tasks.reports.records import FiledVerdict
 from tasks.storage import places, store
+from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
@@ -22,17 +27,37 @@ CELL_DIGITS = 10  # of a cell's digest, by which `ddim score` and `ddim export` 
 TEMPLATE = Path(__file__).with_suffix(".html")
 
 
+@dataclass(frozen=True)
+class AboutGrid:
+    """What the cells of a grid share.
+
+    Attributes:
+        floor: The score of held-out real images, where there are any.
+        test_accuracy: Of a classifier that was trained for its features.
+        findings: Of the schedule linter.
+        notes: On the real images (licence, broken ones).
+        verdict: Against another checkpoint, if there is one.
+        matrix: The best cell by several protocols; empty if it was not asked for.
+    """
+
+    floor: CellScore | None
+    test_accuracy: float | None
+    findings: list[str]
+    notes: list[str]
+    verdict: FiledVerdict | None
+    matrix: list[MatrixLine]
+
+
 @cached_task
 def render_report(
-    rows: list[dict[str, Any]], first_shards: list[ArtifactRef], about: dict[str, Any]
-) -> dict[str, Any]:
-    """Draws the figures, reads the numbers and renders the page; returns references to them.
+    rows: list[CellRow], first_shards: Sequence[ArtifactRef], about: AboutGrid
+) -> Report:
+    """Draws the figures, reads the numbers and renders the page.
 
     Args:
         rows: The grid's rows, in grid order.
         first_shards: The first shard of each row's images.
-        about: What the cells share: `floor`, `test_accuracy`, `findings` of the schedule linter,
-            `notes` on the real images (licence, broken ones).
+        about: What the cells share.
     """
     sheet = {
         cell_name(row): store.get_arrays(shard)["images"][:SHEET_IMAGES]
@@ -40,7 +65,7 @@ def render_report(
     }
     figures = {
         "heat_map": heat_map(rows),
-        "curves": curves(rows, about["floor"]),
+        "curves": curves(rows, about.floor),
         "samples": contact_sheet(sheet),
     }
     reading = read_grid(rows)
@@ -48,14 +73,14 @@ def render_report(
 
 
 @task(name="publish-report", task_run_name=run_name("publish-report"))
-def publish_report(grid: str, report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+def publish_report(grid: str, report: Report, rows: list[CellRow]) -> str:
     """Puts a rendered report where people look: reports/<grid>/, and Prefect artifacts.
 
     Returns the page's place.
     """
     place = page.publish(grid[:12], report)
     page.show("fid-grid-table", [_table_line(row) for row in rows])
-    page.show("fid-grid-report", _markdown(rows, report["reading"], place))
+    page.show("fid-grid-report", _markdown(rows, report.reading, place))
     return place
 
 
@@ -69,10 +94,10 @@ def report_places() -> list[str]:
 
 
 def _page(
-    rows: list[dict[str, Any]],
+    rows: list[CellRow],
     figures: dict[str, bytes],
     reading: list[str],
-    about: dict[str, Any],
+    about: AboutGrid,
 ) -> str:
     tied, against = _comparisons(rows)
     return page.html(
@@ -89,34 +114,34 @@ def _page(
             "why_no_fid_inf": why_no_fid_inf(rows[0]),
             "clipping": mixed_clipping(rows),
             "cell_digits": CELL_DIGITS,
-            **about,
+            **vars(about),
         },
     )
 
 
-def _comparisons(rows: list[dict[str, Any]]) -> tuple[list[str], dict[str, Comparison]]:
+def _comparisons(rows: list[CellRow]) -> tuple[list[str], dict[str, Comparison]]:
     """The cells tied with the lowest, itself first, and each other's difference from it."""
-    if any(len(row["fid_leave_one_out"]) < 2 for row in rows):
+    if any(len(row.fid_leave_one_out) < 2 for row in rows):
         return [], {}
     best, found = compare_with_best(rows)
     ties = [c.a for c in found.values() if c.verdict == "tied"]
-    return [best["cell_digest"], *ties], {c.a: c for c in found.values()}
+    return [best.cell_digest, *ties], {c.a: c for c in found.values()}
 
 
-def _table_line(row: dict[str, Any]) -> dict[str, Any]:
+def _table_line(row: CellRow) -> dict[str, str | float | None]:
     """One line of Prefect's table: plain numbers and text."""
     return {
-        "S": row["steps"],
+        "S": row.steps,
         "line": line_name(row),
-        "FID": round(row["fid"], 3),
-        "95 % interval": _interval(row["fid_low"], row["fid_high"]),
-        "FID_inf": None if row["fid_inf"] is None else round(row["fid_inf"], 3),
-        "95 % interval of FID_inf": _interval(row["fid_inf_low"], row["fid_inf_high"]),
-        "KID": round(row["kid"], 5),
-        "95 % interval of KID": _interval(row["kid_low"], row["kid_high"], 5),
-        "N": row["n_images"],
-        "seconds of a busy worker": round(row["sample_seconds"], 1),
-        "cell": row["cell_digest"][:CELL_DIGITS],
+        "FID": round(row.fid, 3),
+        "95 % interval": _interval(row.fid_low, row.fid_high),
+        "FID_inf": None if row.fid_inf is None else round(row.fid_inf, 3),
+        "95 % interval of FID_inf": _interval(row.fid_inf_low, row.fid_inf_high),
+        "KID": round(row.kid, 5),
+        "95 % interval of KID": _interval(row.kid_low, row.kid_high, 5),
+        "N": row.n_images,
+        "seconds of a busy worker": round(row.sample_seconds, 1),
+        "cell": row.cell_digest[:CELL_DIGITS],
     }
 
 
@@ -124,23 +149,23 @@ def _interval(low: float | None, high: float | None, digits: int = 2) -> str:
     return "-" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
 
 
-def _markdown(rows: list[dict[str, Any]], reading: list[str], place: str) -> str:
+def _markdown(rows: list[CellRow], reading: list[str], place: str) -> str:
     """The report's core; names from data stand in code spans, where Markdown is not read."""
     first = rows[0]
-    names = [first["checkpoint"], first["dataset"], first["split"]]
+    names = [first.checkpoint, first.dataset, first.split]
     checkpoint, dataset, split = (f"`{name.replace('`', '')}`" for name in names)
     head = f"# FID of {checkpoint} against {dataset} {split}\n\n"
-    steps = sorted({row["steps"] for row in rows})
-    fids = {(line_name(r), r["steps"]): r for r in rows}
+    steps = sorted({row.steps for row in rows})
+    fids = {(line_name(r), r.steps): r for r in rows}
     table = "| | " + " | ".join(f"S = {s}" for s in steps) + " |\n|---" * 1 + "|---" * len(steps)
     table += "|\n"
     for line in dict.fromkeys(line_name(row) for row in rows):
         cells = [fids.get((line, s)) for s in steps]
-        texts = [f"{c['fid']:.2f} ({_interval(c['fid_low'], c['fid_high'])})" if c else "failed"
+        texts = [f"{c.fid:.2f} ({_interval(c.fid_low, c.fid_high)})" if c else "failed"
                  for c in cells]  # fmt: skip
         table += f"| {line} | " + " | ".join(texts) + " |\n"
     protocol = (
-        f"\nN = {first['n_images']} images a cell, {first['n_reference']} real images, "
-        f"{first['extractor']} features, 95 % jackknife intervals.\n\n"
-    ) + (f"Overridden: {first['overrides']}.\n\n" if first["overrides"] else "")
+        f"\nN = {first.n_images} images a cell, {first.n_reference} real images, "
+        f"{first.extractor} features, 95 % jackknife intervals.\n\n"
+    ) + (f"Overridden: {first.overrides}.\n\n" if first.overrides else "")
     return head + table + protocol + "\n\n".join(reading) + f"\n\nReport: `{place}`\n"

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 
 from ddim_core.images.load import load_images
 from ddim_core.lora.scoring.measures import MEANINGS
+from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.lora.scoring.specs import ROLES, PromptSet
 from ddim_core.reports.lora_figures import measure_curves, picture_rows, sweep_grid, training_curves
 from ddim_core.reports.lora_sentences import by_role, full_scale, interval, number, read_scorecard
+from ddim_core.text2image.judge import Training
 from tasks.reports import page
 from tasks.storage import store
+from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
@@ -25,14 +29,15 @@ TEMPLATE = Path(__file__).with_suffix(".html")
 
 @cached_task
 def render_lora_report(
-    rows: list[dict[str, Any]],
+    rows: list[LoraRow],
     asked: list[PromptSet],
-    drawn: list[list[ArtifactRef]],
+    drawn: Sequence[Sequence[ArtifactRef]],
     training: ArtifactRef,
     losses: ArtifactRef | None,
-    validation: list[list[float]],
-    about: dict[str, Any],
-) -> dict[str, Any]:
+    validation: Sequence[tuple[int, float]],
+    judge: Training | None,
+    licence: str,
+) -> Report:
     """Draws the figures, reads the rows and renders the page; returns references to them.
 
     Args:
@@ -42,10 +47,11 @@ def render_lora_report(
         training: The training images' folder.
         losses: Arrays with the `loss` of every step.
         validation: Pairs of a step and its validation loss.
-        about: `judge` (its accuracy, or None) and `licence` of the training data (or "").
+        judge: What judged, if a judge did.
+        licence: Of the training data.
     """
-    scales = sorted({row["scale"] for row in rows})
-    shown = full_scale(rows)["scale"]
+    scales = sorted({row.scale for row in rows})
+    shown = full_scale(rows).scale
     images = [[store.get_arrays(ref)["images"] for ref in refs] for refs in drawn]
     figures = {"measures": measure_curves(rows)}
     figures["beside"] = _beside(asked[0], images[0], training, scales.index(shown), shown)
@@ -58,26 +64,42 @@ def render_lora_report(
         )
     if losses is not None:
         loss = store.get_arrays(losses)["loss"].astype(np.float64)
-        figures["training"] = training_curves(loss, [(int(s), v) for s, v in validation])
+        figures["training"] = training_curves(loss, validation)
     reading = read_scorecard(rows)
-    text = _page(rows, figures, reading, {**about, "shown_scale": shown})
-    return page.stored(text, figures, reading)
+    grouped = by_role(rows)
+    values = {
+        "first": rows[0],
+        "grouped": grouped,
+        "sweeps": [(role, f"sweep_{_key(role)}") for role in grouped],
+        "roles": ROLES,
+        "meanings": MEANINGS,
+        "reading": reading,
+        "judge": judge,
+        "licence": licence,
+        "shown_scale": shown,
+        "number": number,
+    }
+    return page.stored(page.html(TEMPLATE, {"training": b"", **figures}, values), figures, reading)
 
 
 @task(name="publish-lora-report", task_run_name=run_name("publish-lora-report"))
-def publish_lora_report(name: str, report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+def publish_lora_report(name: str, report: Report, rows: list[LoraRow]) -> str:
     """Puts a rendered report where people look: reports/lora-<name>/, and Prefect artifacts.
 
     Returns the page's place.
     """
-    place, kind = page.publish(f"lora-{name}", report), rows[0]["kind"]
+    place, kind = page.publish(f"lora-{name}", report), rows[0].kind
     page.show(f"lora-{kind}-scorecard", [_table_line(row) for row in rows])
-    page.show(f"lora-{kind}-report", "\n\n".join([*report["reading"], f"Report: `{place}`"]))
+    page.show(f"lora-{kind}-report", "\n\n".join([*report.reading, f"Report: `{place}`"]))
     return place
 
 
 def _beside(
-    asked: PromptSet, by_scale: list[Any], training: ArtifactRef, at: int, scale: float
+    asked: PromptSet,
+    by_scale: Sequence[NDArray[np.uint8]],
+    training: ArtifactRef,
+    at: int,
+    scale: float,
 ) -> bytes:
     """Training images above pictures of the same noise without and with the LoRA."""
     side = by_scale[0].shape[1]
@@ -97,32 +119,9 @@ def _spread(n: int, most: int) -> list[int]:
     return sorted({int(i) for i in np.linspace(0, n - 1, min(n, most)).round()})
 
 
-def _page(
-    rows: list[dict[str, Any]], figures: dict[str, bytes], reading: list[str], about: dict[str, Any]
-) -> str:
-    grouped = by_role(rows)
-    figures = {"training": b"", **figures}
-    return page.html(
-        TEMPLATE,
-        figures,
-        {
-            "first": rows[0],
-            "grouped": grouped,
-            "sweeps": [(role, f"sweep_{_key(role)}") for role in grouped],
-            "roles": ROLES,
-            "meanings": MEANINGS,
-            "reading": reading,
-            "about": about,
-            "number": number,
-            "taken": lambda line: [n for n in MEANINGS if any(row[n] is not None for row in line)],
-        },
-    )
-
-
-def _table_line(row: dict[str, Any]) -> dict[str, str]:
-    taken = [name for name in MEANINGS if row[name] is not None]
-    measures = {name.replace("_", " "): interval(name, row) for name in taken}
-    return {"prompts": row["prompts"], "scale": f"{row['scale']:g}", **measures}
+def _table_line(row: LoraRow) -> dict[str, str]:
+    measures = {name.replace("_", " "): interval(name, x) for name, x in row.measures.items()}
+    return {"prompts": row.prompts, "scale": f"{row.scale:g}", **measures}
 
 
 def _key(role: str) -> str:

@@ -12,6 +12,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from tasks.machine.pages import if_server_answers
 from tasks.storage import places, store
+from tasks.storage.artifact import Report
 
 MARKDOWN = ".md.html"  # model cards: Markdown, where nothing is escaped
 TEMPLATES = Environment(
@@ -34,19 +35,16 @@ def html(template: Path, figures: Mapping[str, bytes], values: Mapping[str, Any]
     return render(template, {**values, "figures": inlined})
 
 
-def stored(text: str, figures: Mapping[str, bytes], reading: Sequence[str]) -> dict[str, Any]:
-    """Stores a page and its figures (PNG) one by one; returns references to them."""
-    return {
-        "page": store.put(text.encode(), "report"),
-        "figures": {name: store.put(png, "figure") for name, png in figures.items()},
-        "reading": list(reading),
-    }
+def stored(text: str, figures: Mapping[str, bytes], reading: Sequence[str]) -> Report:
+    """Stores a page and its figures (PNG) one by one."""
+    stored_figures = {name: store.put(png, "figure") for name, png in figures.items()}
+    return Report(store.put(text.encode(), "report"), stored_figures, list(reading))
 
 
-def publish(folder: str, report: Mapping[str, Any]) -> str:
+def publish(folder: str, report: Report) -> str:
     """Puts a stored report below reports/<folder>/; returns the page's place."""
-    files = {"index.html": report["page"]}
-    files |= {f"{name}.png": ref for name, ref in report["figures"].items()}
+    files = {"index.html": report.page}
+    files |= {f"{name}.png": ref for name, ref in report.figures.items()}
     for name, ref in files.items():
         store.write_whole(places.data_url("reports", folder, name), store.get(ref))
     return places.data_url("reports", folder, "index.html")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
+import numpy as np
 from prefect import task
 
-from ddim_core.decisions.row import line_name, with_interval
+from ddim_core.decisions.row import CellRow, line_name, with_interval
+from ddim_core.diffusion.reconstruction import MeanError
 from ddim_core.reports.grid_sentences import lines
 from ddim_core.reports.paper_figures import (
     consistency_sheet,
@@ -29,9 +31,10 @@ from ddim_core.reports.paper_numbers import (
     fid_of,
 )
 from ddim_core.reports.paper_sentences import read_paper
-from tasks.cells.table import read_table
+from tasks.cells.beyond_sampling import Reconstruction
 from tasks.reports import page
 from tasks.storage import store
+from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
@@ -40,53 +43,56 @@ TEMPLATE = Path(__file__).with_suffix(".html")
 SHEET_IMAGES = 12
 
 
-@task(name="read-rows", task_run_name=run_name("read-rows"))
-def read_rows(cells: list[str]) -> list[dict[str, Any]]:
-    """Returns rows of the table as plain values, line by line and then by S."""
-    frame = read_table(cells)
-    frame["created_at"] = frame["created_at"].map(lambda when: when.isoformat())
-    return [
-        {str(name): _plain(value) for name, value in row.items()}
-        for row in frame.to_dict("records")
-    ]
+@dataclass(frozen=True)
+class RealImages:
+    """The real images that are encoded: of which data set and split, whether held out from the
+    training, how many, and what is to be known of them."""
+
+    dataset: str
+    split: str
+    held_out: bool
+    n: int
+    notes: list[str]
 
 
 @cached_task
 def render_paper_report(
-    rows: list[dict[str, Any]],
-    reconstructions: list[dict[str, Any]],
+    rows: list[CellRow],
+    reconstructions: list[Reconstruction],
     pictures: dict[str, ArtifactRef],
-    samples: list[ArtifactRef],
+    samples: Sequence[ArtifactRef],
     sampled: list[str],
-    real: dict[str, Any],
-) -> dict[str, Any]:
-    """Draws the figures, reads the numbers and renders the page; returns references to them.
+    real: RealImages,
+    findings: list[str],
+    failures: list[str],
+) -> Report:
+    """Draws the figures, reads the numbers and renders the page.
 
     What failed has no figure, and is named on the page.
 
     Args:
         rows: The grid's rows, at least one.
-        reconstructions: Results of `explore.reconstruct`, by S.
+        reconstructions: By S.
         pictures: Results of `consistency`, `interpolate` and `x0_sequence`, so named.
         samples: First shards of some cells.
         sampled: The digests of these cells.
-        real: The `dataset` and `split` of the reconstructed images, whether they are `held_out`,
-            and the `n` of them; the `notes` on the data, the `findings` of the schedule linter,
-            and the `failures`.
+        real: What was reconstructed.
+        findings: Of the schedule linter.
+        failures: What failed.
     """
     shown = {name: store.get_arrays(ref) for name, ref in pictures.items()}
-    returned = {r["steps"]: store.get_arrays(r) for r in reconstructions}
-    by_cell = {row["cell_digest"]: row for row in rows}
+    returned = {r.steps: store.get_arrays(r) for r in reconstructions}
+    by_cell = {row.cell_digest: row for row in rows}
     sheet = [
         (by_cell[cell], store.get_arrays(ref)["images"][:SHEET_IMAGES])
         for cell, ref in zip(sampled, samples, strict=True)
     ]
-    about = f"{rows[0]['checkpoint']}, {real['n']} images of {real['dataset']} {real['split']}"
+    about = f"{rows[0].checkpoint}, {real.n} images of {real.dataset} {real.split}"
     figures = {"table_1": table_1_figure(rows), "figure_4_cost": cost_figure(rows)}
     if sheet:
         figures["figure_3_samples"] = samples_sheet(sheet)
     if returned:
-        figures["table_2"] = table_2_figure(reconstructions, about)
+        figures["table_2"] = table_2_figure({r.steps: r.error for r in reconstructions}, about)
         figures["reconstructions"] = reconstruction_sheet(
             next(iter(returned.values()))["real"],
             {steps: arrays["decoded"] for steps, arrays in returned.items()},
@@ -98,11 +104,11 @@ def render_paper_report(
         for name in ("interpolate", "x0_sequence")
         if name in shown
     }
-    text = _page(rows, reconstructions, figures, reading, real, drawn_with)
+    text = _page(rows, reconstructions, figures, reading, real, findings, failures, drawn_with)
     return page.stored(text, figures, reading)
 
 
-def _pictures(shown: dict[str, Any]) -> dict[str, bytes]:
+def _pictures(shown: dict[str, dict[str, np.ndarray]]) -> dict[str, bytes]:
     """The figures of the experiments that did not fail."""
     figures = {}
     if same := shown.get("consistency"):
@@ -121,32 +127,34 @@ def _pictures(shown: dict[str, Any]) -> dict[str, bytes]:
 @task(name="publish-paper-report", task_run_name=run_name("publish-paper-report"))
 def publish_paper_report(
     name: str,
-    report: dict[str, Any],
-    rows: list[dict[str, Any]],
-    reconstructions: list[dict[str, Any]],
+    report: Report,
+    rows: list[CellRow],
+    reconstructions: list[Reconstruction],
 ) -> str:
     """Puts a rendered report where people look: reports/paper-<name>/, and a Prefect artifact.
 
     Returns the page's place.
     """
     place = page.publish(f"paper-{name[:12]}", report)
-    page.show("paper-report", _markdown(rows, reconstructions, report["reading"], place))
+    page.show("paper-report", _markdown(rows, reconstructions, report.reading, place))
     return place
 
 
-def error_text(value: float, low: float | None, high: float | None) -> str:
+def error_text(error: MeanError) -> str:
     """Writes a reconstruction error with its interval, to two digits of the error."""
-    if low is None or high is None:
-        return f"{value:.2g} [one image, no interval]"
-    return f"{value:.2g} [{low:.2g}, {high:.2g}]"
+    if error.low is None or error.high is None:
+        return f"{error.mean:.2g} [one image, no interval]"
+    return f"{error.mean:.2g} [{error.low:.2g}, {error.high:.2g}]"
 
 
 def _page(
-    rows: list[dict[str, Any]],
-    reconstructions: list[dict[str, Any]],
+    rows: list[CellRow],
+    reconstructions: list[Reconstruction],
     figures: dict[str, bytes],
     reading: list[str],
-    real: dict[str, Any],
+    real: RealImages,
+    findings: list[str],
+    failures: list[str],
     drawn_with: dict[str, int],
 ) -> str:
     return page.html(
@@ -158,6 +166,8 @@ def _page(
             "reconstructions": reconstructions,
             "reading": reading,
             "real": real,
+            "findings": findings,
+            "failures": failures,
             "drawn_with": drawn_with,
             "line_name": line_name,
             "interval": with_interval,
@@ -172,29 +182,29 @@ def _page(
 
 
 def _markdown(
-    rows: list[dict[str, Any]],
-    reconstructions: list[dict[str, Any]],
+    rows: list[CellRow],
+    reconstructions: list[Reconstruction],
     reading: list[str],
     place: str,
 ) -> str:
     """The report's core; names from data stand in code spans, where Markdown is not read."""
     first = rows[0]
-    checkpoint, dataset = (f"`{first[k].replace('`', '')}`" for k in ("checkpoint", "dataset"))
-    steps = sorted({row["steps"] for row in rows})
+    checkpoint, dataset = (f"`{k.replace('`', '')}`" for k in (first.checkpoint, first.dataset))
+    steps = sorted({row.steps for row in rows})
     table = "| FID, ours (the paper's) | " + " | ".join(f"S = {s}" for s in steps) + " |\n"
     table += "|---" * (1 + len(steps)) + "|\n"
     for name, line in lines(rows).items():
-        cells = {row["steps"]: _beside(f"{row['fid']:.2f}", fid_of(dict(row))) for row in line}
+        cells = {row.steps: _beside(f"{row.fid:.2f}", fid_of(row)) for row in line}
         table += f"| {name} | " + " | ".join(cells.get(s, "-") for s in steps) + " |\n"
     errors = "| S | squared error, ours | the paper's |\n|---|---|---|\n"
     for r in reconstructions:
-        ours = error_text(r["mse"], r["mse_low"], r["mse_high"])
-        errors += f"| {r['steps']} | {ours} | {RECONSTRUCTION.get(r['steps'], '-')} |\n"
+        published = RECONSTRUCTION.get(r.steps, "-")
+        errors += f"| {r.steps} | {error_text(r.error)} | {published} |\n"
     return (
         f"# The paper's experiments on {checkpoint}, {dataset}\n\n"
         f"The paper's numbers are of another model and data set ({SOURCE}; {TABLE_1_SETTING}).\n\n"
-        f"{table}\nOurs: N = {first['n_images']} images a cell, {first['n_reference']} real, "
-        f"{first['extractor']} features; intervals are in the report.\n\n{errors}\n"
+        f"{table}\nOurs: N = {first.n_images} images a cell, {first.n_reference} real, "
+        f"{first.extractor} features; intervals are in the report.\n\n{errors}\n"
         + "\n\n".join(reading)
         + f"\n\nReport: `{place}`\n"
     )
@@ -202,12 +212,3 @@ def _markdown(
 
 def _beside(ours: str, papers: float | None) -> str:
     return f"{ours} ({papers:g})" if papers is not None else ours
-
-
-def _plain(value: Any) -> Any:
-    """A value of a data frame as JSON has it: lists for arrays, None for what is missing."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list):
-        return value
-    return None if pd.isna(value) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from ddim_core.decisions.row import line_name
 from ddim_core.diffusion.sampling import ImageNoise
 from ddim_core.diffusion.schedule import CLEAN, NoiseSchedule
 from ddim_core.diffusion.specs import GridCell
-from ddim_core.points.score import fresh_points, interval, read_points, summary
+from ddim_core.points.row import PointRow
+from ddim_core.points.score import PointSetting, fresh_points, interval, read_points, summary
 from ddim_core.points.specs import PointTrainSpec
 from ddim_core.reports.point_figures import (
     animation,
@@ -24,6 +26,7 @@ from ddim_core.reports.point_figures import (
 )
 from tasks.reports import page
 from tasks.storage import places, store
+from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
@@ -34,15 +37,22 @@ PANELS, GIF_FRAMES = 7, 60
 FIRST_SEED = 0
 
 
+@dataclass(frozen=True)
+class PointReport(Report):
+    """A report with a GIF of the reverse process."""
+
+    animation: ArtifactRef
+
+
 @cached_task
 def render_point_report(
-    rows: list[dict[str, Any]],
+    rows: list[PointRow],
     generated: list[ArtifactRef],
     trace: ArtifactRef,
     traced: GridCell,
     training: PointTrainSpec,
     findings: list[str],
-) -> dict[str, Any]:
+) -> PointReport:
     """Draws the figures, reads the numbers and renders the page; returns references to them.
 
     Args:
@@ -53,7 +63,7 @@ def render_point_report(
         training: How the first model was trained.
         findings: Of the schedule linter.
     """
-    n_points = rows[0]["n_points"]
+    n_points = rows[0].n_points
     truth = fresh_points(training.dataset, n_points, FIRST_SEED)
     clouds = [store.get_arrays(ref)["points"] for ref in generated]
     settings, about = summary(rows), traced.label.replace("=", " = ")
@@ -69,11 +79,11 @@ def render_point_report(
     reading = read_points(rows)
     text = _page(rows, settings, {**figures, "process": gif}, reading, about, findings)
     report = page.stored(text, figures, reading)
-    return {**report, "animation": store.put(gif, "animation")}
+    return PointReport(**vars(report), animation=store.put(gif, "animation"))
 
 
 @task(name="publish-point-report", task_run_name=run_name("publish-point-report"))
-def publish_point_report(name: str, report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+def publish_point_report(name: str, report: PointReport, rows: list[PointRow]) -> str:
     """Puts a rendered report where people look: reports/points-<name>/, and a Prefect artifact.
 
     Returns the page's place.
@@ -81,8 +91,8 @@ def publish_point_report(name: str, report: dict[str, Any], rows: list[dict[str,
     folder = f"points-{name[:12]}"
     place = page.publish(folder, report)
     gif = places.data_url("reports", folder, "process.gif")
-    store.write_whole(gif, store.get(report["animation"]))
-    page.show("swiss-roll-report", _markdown(rows, report["reading"], place))
+    store.write_whole(gif, store.get(report.animation))
+    page.show("swiss-roll-report", _markdown(rows, report.reading, place))
     return place
 
 
@@ -98,7 +108,7 @@ def _noised(training: PointTrainSpec, truth: NDArray[np.float32]) -> dict[int, A
     return noisy
 
 
-def _reverse(steps: dict[str, Any], about: str) -> bytes:
+def _reverse(steps: dict[str, NDArray[Any]], about: str) -> bytes:
     n_steps = len(steps["x0_hat"])
     chosen = _even(n_steps, PANELS - 1)
     x = {int(steps["t"][i]): steps["x"][i] for i in [*chosen, n_steps]}
@@ -111,19 +121,19 @@ def _even(n: int, most: int) -> list[int]:
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)).tolist()
 
 
-def _protocol(rows: list[dict[str, Any]]) -> str:
-    first, n_models = rows[0], len({row["training_seed"] for row in rows})
-    seeds = f"{len(first['sampling_seeds'])} sampling seeds"
+def _protocol(rows: list[PointRow]) -> str:
+    first, n_models = rows[0], len({row.training_seed for row in rows})
+    seeds = f"{len(first.sampling_seeds)} sampling seeds"
     over = seeds if n_models == 1 else f"{n_models} trained models, {seeds} each"
     return (
-        f"Chamfer distance of {first['n_points']} points to as many fresh ones of the "
-        f"{first['dataset']}; {first['spacing']} spacing, {over}"
+        f"Chamfer distance of {first.n_points} points to as many fresh ones of the "
+        f"{first.dataset}; {first.spacing} spacing, {over}"
     )
 
 
 def _page(
-    rows: list[dict[str, Any]],
-    settings: list[dict[str, Any]],
+    rows: list[PointRow],
+    settings: list[PointSetting],
     figures: dict[str, bytes],
     reading: list[str],
     about: str,
@@ -146,10 +156,10 @@ def _page(
     )
 
 
-def _markdown(rows: list[dict[str, Any]], reading: list[str], place: str) -> str:
+def _markdown(rows: list[PointRow], reading: list[str], place: str) -> str:
     lines = ["| S | eta | Chamfer distance |", "|---|---|---|"]
     for record in summary(rows):
-        score = interval(record["chamfer"], record["chamfer_low"], record["chamfer_high"])
-        lines.append(f"| {record['steps']} | {record['eta']:g} | {score} |")
+        score = interval(record.chamfer, record.chamfer_low, record.chamfer_high)
+        lines.append(f"| {record.steps} | {record.eta:g} | {score} |")
     table = "\n".join(lines)
     return f"{_protocol(rows)}.\n\n{table}\n\n" + "\n\n".join(reading) + f"\n\nReport: `{place}`\n"

@@ -3,176 +3,158 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-
+from ddim_core.common.columns import Moment
 from ddim_core.common.digest import digest
-from ddim_core.decisions.verdict import PROTOCOL, SETTING, CellVerdict, Row, Verdict, pareto
+from ddim_core.decisions.row import CellRow
+from ddim_core.decisions.verdict import PROTOCOL, SETTING, CellVerdict, Verdict, pareto, setting_of
 from ddim_core.reports.verdict_sentences import best_of, first_scored
+from tasks.reports.records import ComparedPair
 from tasks.storage import places
 from tasks.storage.cell_rows import read_rows
+from tasks.storage.columns import columns_of, schema_of
 from tasks.storage.row_files import write_sealed
 
-SCHEMA = pa.schema(
-    [
-        ("verdict_digest", pa.string()),
-        ("verdict", pa.string()),
-        ("checkpoint", pa.string()),
-        ("weights_digest", pa.string()),
-        ("training_step", pa.int64()),
-        ("against", pa.string()),
-        ("against_weights_digest", pa.string()),
-        ("against_training_step", pa.int64()),
-        ("cell_digest", pa.string()),
-        ("against_cell_digest", pa.string()),
-        ("steps", pa.int64()),
-        ("eta", pa.float64()),
-        ("variance", pa.string()),
-        ("spacing", pa.string()),
-        ("clip", pa.bool_()),
-        ("guidance_scale", pa.float64()),
-        ("extractor_digest", pa.string()),
-        ("reference_digest", pa.string()),
-        ("n_images", pa.int64()),
-        ("seed", pa.int64()),
-        ("nfe", pa.int64()),
-        ("fid", pa.float64()),
-        ("fid_against", pa.float64()),
-        ("difference", pa.float64()),
-        ("difference_low", pa.float64()),
-        ("difference_high", pa.float64()),
-        ("p_value", pa.float64()),
-        ("p_corrected", pa.float64()),
-        ("call", pa.string()),
-        ("operating_point", pa.bool_()),
-        ("best", pa.bool_()),
-        ("tied_with_best", pa.bool_()),
-        ("on_pareto_front", pa.bool_()),
-        ("level", pa.float64()),
-        ("margin", pa.float64()),
-        ("created_at", pa.timestamp("us", tz="UTC")),
-    ]
-)
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictRow:
+    """A cell of a verdict; of an identical checkpoint there is one row, without a cell."""
+
+    verdict_digest: str
+    verdict: str
+    checkpoint: str
+    weights_digest: str
+    training_step: int | None
+    against: str
+    against_weights_digest: str
+    against_training_step: int | None
+    cell_digest: str | None = None
+    against_cell_digest: str | None = None
+    steps: int | None = None
+    eta: float | None = None
+    variance: str | None = None
+    spacing: str | None = None
+    clip: bool | None = None
+    guidance_scale: float | None = None
+    extractor_digest: str | None = None
+    reference_digest: str | None = None
+    n_images: int | None = None
+    seed: int | None = None
+    nfe: int | None = None
+    fid: float | None = None
+    fid_against: float | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p_value: float | None = None
+    p_corrected: float | None = None
+    call: str | None = None
+    operating_point: bool | None = None
+    best: bool | None = None
+    tied_with_best: bool | None = None
+    on_pareto_front: bool | None = None
+    level: float
+    margin: float
+    created_at: Moment
 
 
-def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of the table as plain values: None for what is missing, lists, times as ISO text."""
-    return [
-        {str(name): _plain(value) for name, value in row.items()}
-        for row in frame.to_dict("records")
-    ]
+SCHEMA = schema_of(columns_of(VerdictRow))
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if pd.isna(value):
-        return None
-    if isinstance(value, pd.Timestamp):
-        return value.isoformat()
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def history(rows: Sequence[Row]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+def history(rows: Sequence[CellRow]) -> tuple[list[CellRow], tuple[str, ...]]:
     """Returns all rows of the table that are comparable with a checkpoint's rows (the same cells by
     the same protocol, of any checkpoint), and a sentence for each row that is damaged."""
-    wanted = {tuple(row[name] for name in SETTING) for row in rows}
-    found = read_rows(alike={name: rows[0][name] for name in PROTOCOL})
-    comparable = plain_rows(found.frame)
-    alike = [row for row in comparable if tuple(row[name] for name in SETTING) in wanted]
-    return alike, found.damaged
+    wanted = set(map(setting_of, rows))
+    found = read_rows(alike={name: getattr(rows[0], name) for name in PROTOCOL})
+    return [row for row in found.rows if setting_of(row) in wanted], found.damaged
 
 
-def previous(rows: Sequence[Row], comparable: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def previous(rows: Sequence[CellRow], comparable: Sequence[CellRow]) -> list[CellRow]:
     """Returns the rows of the checkpoint that was scored last before this one, with all its cells;
     empty if there is none."""
-    ours, since = rows[0]["weights_digest"], _instant(first_scored(rows))
-    others: dict[str, list[dict[str, Any]]] = {}
+    ours, since = rows[0].weights_digest, _instant(first_scored(rows))
+    others: dict[str, list[CellRow]] = {}
     for row in comparable:
-        if row["weights_digest"] not in (ours, None):
-            others.setdefault(row["weights_digest"], []).append(row)
-    cells = {tuple(row[name] for name in SETTING) for row in rows}
-    whole = [
-        theirs
-        for theirs in others.values()
-        if {tuple(row[name] for name in SETTING) for row in theirs} >= cells
-    ]
+        if row.weights_digest not in (ours, None):
+            others.setdefault(row.weights_digest, []).append(row)
+    cells = set(map(setting_of, rows))
+    whole = [theirs for theirs in others.values() if set(map(setting_of, theirs)) >= cells]
     older = [theirs for theirs in whole if _instant(first_scored(theirs)) < since]
     return max(older, key=lambda theirs: _instant(first_scored(theirs)), default=[])
 
 
-def about_pair(rows: Sequence[Row], against: Sequence[Row], name: str = "") -> dict[str, Any]:
+def about_pair(rows: Sequence[CellRow], against: Sequence[CellRow], name: str = "") -> ComparedPair:
     """Names two checkpoints by their rows; `name` is another name for the older one."""
     new, old = rows[0], against[0]
-    return {
-        "checkpoint": new["checkpoint"],
-        "weights_digest": new["weights_digest"],
-        "training_step": new["training_step"],
-        "against": name or old["checkpoint"],
-        "against_weights_digest": old["weights_digest"],
-        "against_training_step": old["training_step"],
-    }
+    return ComparedPair(
+        new.checkpoint, new.weights_digest, new.training_step,
+        name or old.checkpoint, old.weights_digest, old.training_step,
+    )  # fmt: skip
 
 
-def about_one(checkpoint: str, against: str, weights: str) -> dict[str, Any]:
+def about_one(checkpoint: str, against: str, weights: str) -> ComparedPair:
     """Names two checkpoints that are one by content."""
-    return {
-        "checkpoint": checkpoint, "weights_digest": weights, "training_step": None,
-        "against": against, "against_weights_digest": weights, "against_training_step": None,
-    }  # fmt: skip
+    return ComparedPair(checkpoint, weights, None, against, weights, None)
 
 
-def verdict_digest(about: dict[str, Any], verdict: Verdict) -> str:
+def verdict_digest(about: ComparedPair, verdict: Verdict) -> str:
     """Returns the identity of a verdict: both weights, the cells, and how it was judged."""
-    cells = [[c.new["cell_digest"], c.baseline["cell_digest"]] for c in verdict.cells]
+    cells = [[c.new.cell_digest, c.baseline.cell_digest] for c in verdict.cells]
     point = verdict.point.name if verdict.point else ""
-    both = about["weights_digest"], about["against_weights_digest"]
+    both = about.weights_digest, about.against_weights_digest
     return digest(both, sorted(cells), point, verdict.level, verdict.margin)
 
 
-def write_verdict(about: dict[str, Any], verdict: Verdict, rows: Sequence[Row]) -> str:
+def write_verdict(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]) -> str:
     """Writes a verdict, a line for each cell, whole or not at all; returns its digest.
 
     Args:
-        about: Names, weights digests and training steps of both checkpoints.
+        about: Both checkpoints.
         verdict: What was found; an identical checkpoint has one line and no cell.
         rows: The new checkpoint's rows.
     """
     identity = verdict_digest(about, verdict)
-    shared = {
-        "verdict_digest": identity, "verdict": verdict.call, "level": verdict.level,
-        "margin": verdict.margin, "created_at": datetime.now(UTC), **about,
-    }  # fmt: skip
-    lines = [shared | _line(cell, verdict, rows) for cell in verdict.cells] or [shared]
-    write_sealed(places.data_url("results", "verdicts", f"{identity}.parquet"), lines, SCHEMA)
+    shared = VerdictRow(
+        verdict_digest=identity, verdict=verdict.call, level=verdict.level,
+        margin=verdict.margin, created_at=datetime.now(UTC).isoformat(), **vars(about),
+    )  # fmt: skip
+    lines = [_line(shared, cell, verdict, rows) for cell in verdict.cells] or [shared]
+    place = places.data_url("results", "verdicts", f"{identity}.parquet")
+    write_sealed(place, list(map(vars, lines)), SCHEMA)
     return identity
 
 
-def _line(cell: CellVerdict, verdict: Verdict, rows: Sequence[Row]) -> dict[str, Any]:
-    best, front = best_of(rows), [row["cell_digest"] for row in pareto(rows)]
-    own = cell.new["cell_digest"]
-    columns = (*SETTING, "cell_digest", "extractor_digest", "reference_digest", "n_images", "seed",
-               "nfe", "fid")  # fmt: skip
-    return {
-        **{name: cell.new[name] for name in columns},
-        "against_cell_digest": cell.baseline["cell_digest"],
-        "fid_against": cell.baseline["fid"],
-        "difference": cell.difference,
-        "difference_low": cell.low,
-        "difference_high": cell.high,
-        "p_value": cell.p_value,
-        "p_corrected": cell.p_corrected,
-        "call": cell.call,
-        "operating_point": verdict.point is not None and own == verdict.point.new["cell_digest"],
-        "best": own == best.best["cell_digest"],
-        "tied_with_best": own in [row["cell_digest"] for row in (best.best, *best.ties)],
-        "on_pareto_front": own in front,
-    }
+def _line(
+    shared: VerdictRow, cell: CellVerdict, verdict: Verdict, rows: Sequence[CellRow]
+) -> VerdictRow:
+    best, front = best_of(rows), [row.cell_digest for row in pareto(rows)]
+    new, own = cell.new, cell.new.cell_digest
+    return replace(
+        shared,
+        cell_digest=own,
+        against_cell_digest=cell.baseline.cell_digest,
+        **{name: getattr(new, name) for name in SETTING},
+        extractor_digest=new.extractor_digest,
+        reference_digest=new.reference_digest,
+        n_images=new.n_images,
+        seed=new.seed,
+        nfe=new.nfe,
+        fid=new.fid,
+        fid_against=cell.baseline.fid,
+        difference=cell.difference,
+        difference_low=cell.low,
+        difference_high=cell.high,
+        p_value=cell.p_value,
+        p_corrected=cell.p_corrected,
+        call=cell.call,
+        operating_point=verdict.point is not None and own == verdict.point.new.cell_digest,
+        best=own == best.best.cell_digest,
+        tied_with_best=own in [row.cell_digest for row in (best.best, *best.ties)],
+        on_pareto_front=own in front,
+    )
 
 
-def _instant(text: str) -> pd.Timestamp:
-    return pd.Timestamp(text)
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)

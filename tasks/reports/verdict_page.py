@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from prefect import task
 
-from ddim_core.decisions.row import cell_name
-from ddim_core.decisions.verdict import Row, Verdict
+from ddim_core.decisions.row import CellRow, cell_name
+from ddim_core.decisions.verdict import Verdict
 from ddim_core.reports.verdict_figures import checkpoint_curve, difference_plot, pareto_plot
 from ddim_core.reports.verdict_sentences import best_of, by_checkpoint, read_verdict, signed
 from tasks.reports import page
+from tasks.reports.records import ComparedPair, FiledVerdict
 from tasks.reports.verdict import write_verdict
 from tasks.storage import places, store
 from tasks.storage.naming import run_name
@@ -23,37 +23,33 @@ MOST_CURVES = 5
 
 @task(name="publish-verdict", task_run_name=run_name("publish-verdict"))
 def publish_verdict(
-    about: dict[str, Any],
+    about: ComparedPair,
     verdict: Verdict,
-    rows: Sequence[Row],
-    comparable: Sequence[Row],
+    rows: Sequence[CellRow],
+    comparable: Sequence[CellRow],
     given: bool = False,
-) -> dict[str, Any]:
+) -> FiledVerdict:
     """Files a verdict, as `file_verdict`, and shows it as a Prefect artifact."""
     filed = file_verdict(about, verdict, rows, comparable, given)
-    page.show("verdict", _markdown(about, verdict, filed["sentences"], filed["page"]))
+    page.show("verdict", _markdown(about, verdict, filed.sentences, filed.page))
     return filed
 
 
 def file_verdict(
-    about: dict[str, Any],
+    about: ComparedPair,
     verdict: Verdict,
-    rows: Sequence[Row],
-    comparable: Sequence[Row],
+    rows: Sequence[CellRow],
+    comparable: Sequence[CellRow],
     given: bool = False,
-) -> dict[str, Any]:
+) -> FiledVerdict:
     """Writes a verdict's rows, and its page to reports/verdict-<digest>/.
 
     Args:
-        about: Names, weights digests and training steps of both checkpoints.
+        about: Both checkpoints.
         verdict: What was found.
         rows: The new checkpoint's rows.
         comparable: Rows of all checkpoints with the same cells and protocol, for the curve.
         given: Whether the operating point was asked for.
-
-    Returns:
-        `digest`, `page`, `call`, `sentences`, `against`, and the operating `point`'s name with its
-        `difference`.
     """
     identity = write_verdict(about, verdict, rows)
     against = [cell.baseline for cell in verdict.cells]
@@ -62,23 +58,23 @@ def file_verdict(
     text = _page(about, identity, verdict, rows, comparable, given, sentences)
     store.write_whole(place, text.encode())
     point = verdict.point
-    return {
-        "digest": identity,
-        "page": place,
-        "call": verdict.call,
-        "sentences": sentences,
-        "against": about["against"],
-        "point": point.name if point else "",
-        "difference": point.difference if point else None,
-    }
+    return FiledVerdict(
+        digest=identity,
+        page=place,
+        call=verdict.call,
+        sentences=sentences,
+        against=about.against,
+        point=point.name if point else "",
+        difference=point.difference if point else None,
+    )
 
 
 def _page(
-    about: dict[str, Any],
+    about: ComparedPair,
     identity: str,
     verdict: Verdict,
-    rows: Sequence[Row],
-    comparable: Sequence[Row],
+    rows: Sequence[CellRow],
+    comparable: Sequence[CellRow],
     given: bool,
     sentences: list[str],
 ) -> str:
@@ -104,16 +100,16 @@ def _page(
     )
 
 
-def chosen_cells(verdict: Verdict, rows: Sequence[Row]) -> list[str]:
+def chosen_cells(verdict: Verdict, rows: Sequence[CellRow]) -> list[str]:
     """The cells whose course is drawn: the operating point, then the best ones of the new grid."""
     first = [verdict.point.name] if verdict.point else []
-    ranked = [cell_name(row) for row in sorted(rows, key=lambda row: row["fid"])]
+    ranked = [cell_name(row) for row in sorted(rows, key=lambda row: row.fid)]
     return list(dict.fromkeys([*first, *ranked]))[:MOST_CURVES]
 
 
-def _markdown(about: dict[str, Any], verdict: Verdict, sentences: list[str], place: str) -> str:
+def _markdown(about: ComparedPair, verdict: Verdict, sentences: list[str], place: str) -> str:
     """Names from data stand in code spans, where Markdown is not read."""
-    new, against = (f"`{about[name].replace('`', '')}`" for name in ("checkpoint", "against"))
+    new, against = (f"`{name.replace('`', '')}`" for name in (about.checkpoint, about.against))
     head = f"# {new} against {against}: {verdict.call}\n\n" + "\n\n".join(sentences)
     if not verdict.cells:
         return f"{head}\n\nVerdict: `{place}`\n"
@@ -121,7 +117,7 @@ def _markdown(about: dict[str, Any], verdict: Verdict, sentences: list[str], pla
     for cell in verdict.cells:
         p = "-" if cell.p_corrected is None else f"{cell.p_corrected:.2g}"
         table += (
-            f"| {cell.name} | {cell.new['fid']:.2f} | {cell.baseline['fid']:.2f} | {signed(cell)} "
+            f"| {cell.name} | {cell.new.fid:.2f} | {cell.baseline.fid:.2f} | {signed(cell)} "
             f"| {p} | {cell.call} |\n"
         )
     return f"{head}\n\n{table}\nVerdict: `{place}`\n"

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from ddim_core.features.registry import PRETRAINED, ExtractorChoice, every_choice
 from tasks.score_command.request import ScoreRequest
-from tasks.score_command.run import run_score
-
-SHOWN = ("n_features", "fid", "fid_low", "fid_high", "kid", "kid_low", "kid_high", "n_images",
-         "n_reference")  # fmt: skip
+from tasks.score_command.run import MatrixLine, PairResult, run_score
 
 
-def score_matrix(request: ScoreRequest, scored: dict[str, Any]) -> list[dict[str, Any]]:
+def score_matrix(request: ScoreRequest, scored: PairResult) -> PairResult:
     """Scores what was scored again, by every other protocol at hand.
 
     Features are kept in the store, so that a second time costs little.
@@ -23,26 +19,28 @@ def score_matrix(request: ScoreRequest, scored: dict[str, Any]) -> list[dict[str
         scored: What `run_score` returned for it.
 
     Returns:
-        One line a protocol, its own first: `extractor`, `resize`, and the scores in `SHOWN`.
+        It, with one line a protocol, its own first.
 
     Raises:
         ValueError: If one of the sets has no images.
     """
-    protocol = scored["protocol"]
-    sizes = {protocol["native_size"], protocol["reference_native_size"]}
-    if None in sizes:
+    protocol, own = scored.protocol, scored.protocol.features
+    sizes = {protocol.native_size, protocol.reference_native_size}
+    if protocol.native_size is None or None in sizes:
         raise ValueError("a matrix of protocols needs two sets of images; one of these has none")
     values = 0
     if len(sizes) == 1 and "mixed" not in sizes:  # else pixels are no features
-        height, width = protocol["native_size"].split("x")
+        height, width = protocol.native_size.split("x")
         values = int(height) * int(width) * 3
     lines = [_line(scored)]
     for choice in every_choice(_own(request), values or 10**9):
-        if (choice.name, choice.resize) != (protocol["extractor"], protocol["resize"]):
+        if own is None or (choice.name, choice.resize) != (own.extractor, own.resize):
             again = replace(request, features=choice.name, feature_weights=choice.weights,
                             resize=choice.resize, save_stats=None)  # fmt: skip
-            lines.append(_line(run_score(again)))
-    return lines
+            found = run_score(again)
+            assert isinstance(found, PairResult)
+            lines.append(_line(found))
+    return replace(scored, matrix=tuple(lines))
 
 
 def _own(request: ScoreRequest) -> ExtractorChoice:
@@ -51,7 +49,19 @@ def _own(request: ScoreRequest) -> ExtractorChoice:
     return choice if choice and choice.name in PRETRAINED else ExtractorChoice("pixels")
 
 
-def _line(scored: dict[str, Any]) -> dict[str, Any]:
-    protocol = scored["protocol"]
-    named = {"extractor": protocol["extractor"], "resize": protocol["resize"]}
-    return named | {name: scored[name] for name in SHOWN}
+def _line(result: PairResult) -> MatrixLine:
+    features, score = result.protocol.features, result.scores.score
+    assert score.kid is not None  # there are images on both sides
+    return MatrixLine(
+        features.extractor if features else None,
+        features.resize if features else None,
+        score.n_features,
+        score.fid,
+        score.fid_low,
+        score.fid_high,
+        score.kid,
+        score.kid_low,
+        score.kid_high,
+        score.n_images,
+        score.n_reference,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from ddim_core.features.protocol import Protocol
 from ddim_core.images.one_by_one import NativeImages, as_stored
 from ddim_core.images.sources.decode import decode
 from ddim_core.images.sources.source import ALL
-from ddim_core.scores.set_score import FeatureSet, score_pair
+from ddim_core.scores.set_score import FeatureSet, PairScore, score_pair
 from ddim_core.statistics.npz import Statistics, save_statistics
 from tasks.cells.lookup import is_verified
 from tasks.score_command.request import ScoreRequest
@@ -21,12 +22,72 @@ SAMPLER = (
 )  # fmt: skip
 
 
-def run_score(request: ScoreRequest) -> dict[str, Any]:
-    """Scores what was asked for.
+@dataclass(frozen=True)
+class SavedStatistics:
+    """What was saved of one set."""
 
-    Returns:
-        The scores (fields of `CellScore` and `FurtherScores`), `generated` and `reference` as
-        named, `protocol` flat, and `notes`; with one set alone, what was saved of it.
+    generated: str
+    saved: str
+    n_images: int | None
+    n_features: int
+    statistics_digest: str
+
+
+@dataclass(frozen=True)
+class MatrixLine:
+    """The same two sets by one protocol."""
+
+    extractor: str | None
+    resize: str | None
+    n_features: int
+    fid: float
+    fid_low: float | None
+    fid_high: float | None
+    kid: float
+    kid_low: float | None
+    kid_high: float | None
+    n_images: int | None
+    n_reference: int | None
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """A score with its whole protocol.
+
+    Attributes:
+        generated, reference: As named.
+        scores: Of the one against the other.
+        protocol: What they were taken by.
+        notes: What a reader should know before trusting the number.
+        matrix: The same sets by every protocol, where that was asked for.
+    """
+
+    generated: str
+    reference: str
+    scores: PairScore
+    protocol: Protocol
+    notes: list[str]
+    matrix: tuple[MatrixLine, ...] = ()
+
+
+def as_json(result: PairResult | SavedStatistics) -> dict[str, Any]:
+    """Returns a result as JSON has it, the scores side by side."""
+    if isinstance(result, SavedStatistics):
+        return asdict(result)
+    return {
+        "generated": result.generated,
+        "reference": result.reference,
+        **asdict(result.scores.score),
+        **asdict(result.scores.further),
+        "statistics_digest": result.scores.statistics_digest,
+        "protocol": result.protocol.flat(),
+        "notes": result.notes,
+        **({"matrix": [asdict(line) for line in result.matrix]} if result.matrix else {}),
+    }
+
+
+def run_score(request: ScoreRequest) -> PairResult | SavedStatistics:
+    """Scores what was asked for; with one set alone, saves its statistics.
 
     Raises:
         ValueError: If a place or an extractor cannot be, or the two do not go together.
@@ -43,17 +104,12 @@ def run_score(request: ScoreRequest) -> dict[str, Any]:
     _require_effect(request, [judged, against], against)
     open_for = opener(choice, [judged, against])  # asked only where there are images
     generated, reference = feature_set(judged, open_for), feature_set(against, open_for)
-    score = score_pair(generated, reference)
+    scores = score_pair(generated, reference)
     if request.save_stats is not None:
         _saved(reference, request.save_stats)
-    protocol = _protocol(request, judged, generated, reference, score["statistics_digest"])
-    return {
-        "generated": request.generated,
-        "reference": request.reference,
-        **score,
-        "protocol": protocol.flat(),
-        "notes": _notes(judged, against, generated, reference),
-    }
+    protocol = _protocol(request, judged, generated, reference, scores.statistics_digest)
+    notes = _notes(judged, against, generated, reference)
+    return PairResult(request.generated, request.reference, scores, protocol, notes)
 
 
 def _require_effect(request: ScoreRequest, places: list[Place], with_split: Place) -> None:
@@ -68,16 +124,11 @@ def _require_effect(request: ScoreRequest, places: list[Place], with_split: Plac
         raise ValueError(f"resolution and as-stored are for files of images; {names} has none")
 
 
-def _saved(features: FeatureSet, path: Path | None) -> dict[str, Any]:
+def _saved(features: FeatureSet, path: Path | None) -> SavedStatistics:
     assert path is not None
     save_statistics(path, features.statistics)
-    return {
-        "generated": features.name,
-        "saved": str(path),
-        "n_images": features.count,
-        "n_features": features.dim,
-        "statistics_digest": features.statistics.digest,
-    }
+    digest = features.statistics.digest
+    return SavedStatistics(features.name, str(path), features.count, features.dim, digest)
 
 
 def _protocol(
@@ -87,7 +138,7 @@ def _protocol(
     reference: FeatureSet,
     statistics_digest: str,
 ) -> Protocol:
-    row = judged.row or {}
+    row = judged.row
     size = request.resolution
     prepared = f"pillow-bicubic to {size}x{size}" if size else "native"
     return Protocol(
@@ -97,13 +148,13 @@ def _protocol(
         data_resize=prepared if reference.native_size else None,
         n_images=generated.count,
         n_reference=reference.count,
-        shard_size=row.get("shard_size"),
+        shard_size=row.shard_size if row else None,
         reference_digest=reference.digest,
         reference=Path(reference.name).name,
         split=request.split if reference.native_size else None,
         statistics_digest=statistics_digest,
-        sampler={name: row[name] for name in SAMPLER if name in row},
-        seed=row.get("seed"),
+        sampler={name: getattr(row, name) for name in SAMPLER} if row else {},
+        seed=row.seed if row else None,
         versions=network_versions() | score_versions(),
     )
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.common.plain_files import is_there
+from ddim_core.decisions.row import CellRow
 from ddim_core.features.extractor import FeatureExtractor, PixelFeatures, features_of, in_groups
 from ddim_core.features.registry import ExtractorChoice, open_extractor
 from ddim_core.images.one_by_one import NativeImages, all_grey, in_channels, native_images
@@ -50,7 +51,7 @@ class Place:
 
     name: str
     found: Statistics | NDArray[Any] | list[Images]
-    row: dict[str, Any] | None = None
+    row: CellRow | None = None
     files: NativeImages | None = None
 
     @property
@@ -114,18 +115,18 @@ def _stored_extractor(choice: ExtractorChoice | None, places: list[Place]) -> Ar
     """What a cell's features were taken by, or statistics of ours, where that is what is wanted."""
     for row in [place.row for place in places if place.row]:
         if choice is None or _is_of(choice, row):
-            return ArtifactRef(artifact=row["extractor_digest"], kind="extractor")
+            return ArtifactRef(artifact=row.extractor_digest, kind="extractor")
     records = [p.found.record for p in places if isinstance(p.found, Statistics)]
     known = next((record for record in records if record), None)
     stored = ArtifactRef(artifact=known.digest, kind="extractor") if known else None
     return stored if choice is None and stored and store.intact(stored) else None
 
 
-def _is_of(choice: ExtractorChoice, row: dict[str, Any]) -> bool:
+def _is_of(choice: ExtractorChoice, row: CellRow) -> bool:
     """Tells whether a cell's own extractor is the one asked for."""
-    if choice.name != row["extractor"] or choice.weights:
+    if choice.name != row.extractor or choice.weights:
         return False
-    return choice.name == "classifier" or choice.resize == row["resize"]
+    return choice.name == "classifier" or choice.resize == row.resize
 
 
 def _pixel_opener(places: list[Place]) -> Opener:
@@ -222,7 +223,7 @@ def _features(
     name = digest(
         "features", code_digest("tasks.cells.extractor_memory"), extractor.digest, content
     )
-    known = store.bound(name)
+    known = store.bound(name, ArtifactRef)
     if "features" in known:
         return store.get_arrays(known["features"])["features"]
     features = features_of(extractor, images)

@@ -2,87 +2,91 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+
+from ddim_core.features.protocol import Protocol
+from ddim_core.scores.set_score import PairScore
+from tasks.score_command.run import MatrixLine, PairResult, SavedStatistics
 
 
-def as_text(result: dict[str, Any]) -> str:
+def as_text(result: PairResult | SavedStatistics) -> str:
     """Writes what `run_score` returned."""
-    if "saved" in result:
+    if isinstance(result, SavedStatistics):
         return (
-            f"statistics of {result['n_images']} images, {result['n_features']} features: "
-            f"{result['saved']}"
+            f"statistics of {result.n_images} images, {result.n_features} features: {result.saved}"
         )
-    protocol = _protocol(result["protocol"])
-    return "\n".join([*_scores(result), *_matrix(result), "", *protocol, *_notes(result)])
+    notes = [f"note: {note}" for note in result.notes]
+    lines = [*_scores(result.scores), *_matrix(result.matrix), "", *_protocol(result.protocol)]
+    return "\n".join([*lines, *notes])
 
 
-def _scores(result: dict[str, Any]) -> list[str]:
-    counts = f"N = {_count(result['n_images'])} against {_count(result['n_reference'])}"
-    lines = [f"FID          {_with_interval(result, 'fid')}   {counts}"]
-    if result["fid_inf"] is not None:
-        lines.append(f"FID_inf      {_with_interval(result, 'fid_inf')}")
-    elif result["group_sizes"]:
-        lines.append(f"FID_inf      not identifiable: {result['n_images']} images are too few for "
-                     f"{result['n_features']} features")  # fmt: skip
-    if result["kid"] is not None:
-        lines.append(f"KID x 1000   {_with_interval(result, 'kid', 1000)}   unbiased, subsets of "
-                     f"{result['kid_subset_size']}, spread between them "
-                     f"{1000 * result['kid_std']:.3g}")  # fmt: skip
-    if result["precision"] is not None:
-        lines.append(f"precision    {result['precision']:.4f}   recall {result['recall']:.4f}")
-    if result["inception_score"] is not None:
-        lines.append(f"Inception score {result['inception_score']:.5g}   spread between splits "
-                     f"{result['inception_score_std']:.3g}")  # fmt: skip
-    if result["cmmd"] is not None:
-        lines.append(f"CMMD         {_with_interval(result, 'cmmd')}")
+def _scores(scores: PairScore) -> list[str]:
+    score, further = scores.score, scores.further
+    counts = f"N = {_count(score.n_images)} against {_count(score.n_reference)}"
+    fid = _with_interval(score.fid, score.fid_low, score.fid_high)
+    lines = [f"FID          {fid}   {counts}"]
+    if score.fid_inf is not None:
+        fid_inf = _with_interval(score.fid_inf, score.fid_inf_low, score.fid_inf_high)
+        lines.append(f"FID_inf      {fid_inf}")
+    elif score.group_sizes:
+        lines.append(f"FID_inf      not identifiable: {score.n_images} images are too few for "
+                     f"{score.n_features} features")  # fmt: skip
+    if score.kid is not None and score.kid_std is not None:
+        kid = _with_interval(score.kid, score.kid_low, score.kid_high, 1000)
+        lines.append(f"KID x 1000   {kid}   unbiased, subsets of {score.kid_subset_size}, spread "
+                     f"between them {1000 * score.kid_std:.3g}")  # fmt: skip
+    if score.precision is not None:
+        lines.append(f"precision    {score.precision:.4f}   recall {score.recall:.4f}")
+    if further.inception_score is not None:
+        lines.append(f"Inception score {further.inception_score:.5g}   spread between splits "
+                     f"{further.inception_score_std:.3g}")  # fmt: skip
+    if further.cmmd is not None:
+        cmmd = _with_interval(further.cmmd, further.cmmd_low, further.cmmd_high)
+        lines.append(f"CMMD         {cmmd}")
     return lines
 
 
-def _with_interval(result: dict[str, Any], name: str, scale: float = 1.0) -> str:
-    low, high = result[f"{name}_low"], result[f"{name}_high"]
+def _with_interval(value: float, low: float | None, high: float | None, scale: float = 1.0) -> str:
     interval = "no interval"
     if low is not None and high is not None:
         interval = f"[{scale * low:.6g}, {scale * high:.6g}]"
-    return f"{scale * result[name]:.7g} {interval}"
+    return f"{scale * value:.7g} {interval}"
 
 
-def _matrix(result: dict[str, Any]) -> list[str]:
+def _matrix(matrix: Sequence[MatrixLine]) -> list[str]:
     """The same images by every protocol, if that was asked for."""
     lines = [
-        f"  {line['extractor']:>16} {line['resize']:>6} {line['n_features']:>6} features   FID "
-        f"{_with_interval(line, 'fid')}   KID x 1000 {_with_interval(line, 'kid', 1000)}"
-        for line in result.get("matrix", [])
+        f"  {line.extractor:>16} {line.resize:>6} {line.n_features:>6} features   FID "
+        f"{_with_interval(line.fid, line.fid_low, line.fid_high)}   KID x 1000 "
+        f"{_with_interval(line.kid, line.kid_low, line.kid_high, 1000)}"
+        for line in matrix
     ]
     said = "the same images by every protocol at hand (never compare one line with another):"
     return ["", said, *lines] if lines else []
 
 
-def _protocol(protocol: dict[str, Any]) -> list[str]:
-    features = "unknown features"
-    if protocol["extractor"]:
-        features = f"{protocol['extractor']} features ({protocol['layer']}), "
-        features += f"weights {(protocol['extractor_weights_digest'] or 'none')[:12]}"
+def _protocol(protocol: Protocol) -> list[str]:
+    features, taken = "unknown features", protocol.features
+    if taken:
+        features = f"{taken.extractor} features ({taken.layer}), "
+        features += f"weights {(taken.extractor_weights_digest or 'none')[:12]}"
     lines = [f"protocol     {features}"]
-    if protocol["resize"] not in (None, "none"):
-        lines.append(f"resize       {protocol['resize']}: {protocol['resize_filter']}, by "
-                     f"{protocol['resize_library']}; then {protocol['scaling']}")  # fmt: skip
-    sizes = (protocol["native_size"], protocol["reference_native_size"])
+    if taken and taken.resize != "none":
+        lines.append(f"resize       {taken.resize}: {taken.resize_filter}, by "
+                     f"{taken.resize_library}; then {taken.scaling}")  # fmt: skip
+    sizes = (protocol.native_size, protocol.reference_native_size)
     if any(sizes):
-        prepared = f", data resize {protocol['data_resize']}, split {protocol['split']}"
+        prepared = f", data resize {protocol.data_resize}, split {protocol.split}"
         lines.append(
             f"images       {sizes[0] or 'unknown size'} against {sizes[1] or 'unknown size'}"
             + (prepared if sizes[1] else "")
         )
-    if protocol["sampler"]:
-        settings = ", ".join(f"{name} {value}" for name, value in protocol["sampler"].items())
-        lines.append(f"sampler      {settings}, seed {protocol['seed']}")
-    lines.append(f"statistics   {protocol['statistics_digest']}")
-    lines.append(f"estimator    {protocol['estimator']}")
+    if protocol.sampler:
+        settings = ", ".join(f"{name} {value}" for name, value in protocol.sampler.items())
+        lines.append(f"sampler      {settings}, seed {protocol.seed}")
+    lines.append(f"statistics   {protocol.statistics_digest}")
+    lines.append(f"estimator    {protocol.estimator}")
     return lines
-
-
-def _notes(result: dict[str, Any]) -> list[str]:
-    return [f"note: {note}" for note in result["notes"]]
 
 
 def _count(n: int | None) -> str:

@@ -1,6 +1,6 @@
 """When a task's result may be used again: same inputs, same code, nothing missing, nothing planted.
 
-Prefect keeps each result as a small JSON record below DDIM_DATA/prefect, named by its key, so that
+Prefect keeps each result as a small JSON file below DDIM_DATA/prefect, named by its key, so that
 all hosts with one DDIM_DATA share it. The key covers the task's inputs and all code of ours that
 it runs. Before Prefect reads a record we look at it ourselves: Prefect lets the record choose how
 it is deserialised (a record of type pickle would run code), and a record is worth nothing when
@@ -14,27 +14,29 @@ import json
 import logging
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 from prefect import Task, task
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from prefect.filesystems import WritableFileSystem
 from prefect.serializers import JSONSerializer
+from pydantic import Field, TypeAdapter
 
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.safe_files.contained import require_plain_path
 from tasks.storage import places, stages, store
+from tasks.storage.artifact import references
 from tasks.storage.naming import run_name
 
 CHECKSUM = "checksum"
 P = ParamSpec("P")
+R = TypeVar("R")
 
 RESULTS = places.local_dir("prefect")  # where DDIM_DATA is a local path
-PLAIN_JSON: JSONSerializer = JSONSerializer(object_encoder=None, object_decoder=None)
 # Inputs that say how and where the work is done, not what comes out: device, batch size, a path
 # whose content is another input.
 NOT_IN_KEY = frozenset({"execution", "location"})
@@ -61,6 +63,31 @@ class Records(WritableFileSystem):
 RECORDS = Records(url=places.data_url("prefect"))
 
 
+class PlainRecords(JSONSerializer):
+    """A task's record as plain JSON, and back. A checksum goes with it, so that a result with a
+    flipped bit is not trusted.
+
+    Attributes:
+        task: Its name, by which this process knows what the JSON is read as.
+    """
+
+    type: str = Field(default="ddim-record", frozen=True)
+    object_encoder: str | None = None
+    object_decoder: str | None = None
+    task: str = ""  # as Prefect's server has it, which keeps the type alone
+
+    def dumps(self, obj: Any) -> bytes:
+        """Makes bytes of a record."""
+        return json.dumps(with_checksum(asdict(obj))).encode()
+
+    def loads(self, blob: bytes) -> Any:
+        """Makes the record of bytes; ValueError if they are no such record."""
+        return RETURNED[self.task].validate_python(json.loads(blob))
+
+
+RETURNED: dict[str, TypeAdapter[Any]] = {}  # what each task returns, by its name
+
+
 class OtherVersionError(RuntimeError):
     """A worker on another host has another version of this project than the flow it works for."""
 
@@ -81,35 +108,33 @@ class InputsAndCode(CachePolicy):
         key = digest(function.__qualname__, code_digest(function.__module__), asked)
         if places.is_local():
             RESULTS.mkdir(mode=0o700, parents=True, exist_ok=True)
-        refuse_untrusted(f"{RECORDS.url}/{key}")
+        refuse_untrusted(f"{RECORDS.url}/{key}", task_ctx.task.result_serializer)
         return key
 
 
-def cached_task(function: Callable[P, dict[str, Any]]) -> Task[P, dict[str, Any]]:
-    """Makes a function a Prefect task whose plain-dict result is kept and used again.
-
-    A checksum goes into the result, so that a record with a flipped bit is not trusted.
-    """
+def cached_task(function: Callable[P, R]) -> Task[P, R]:
+    """Makes a function that returns a record a Prefect task whose result is kept and used again."""
 
     code = code_digest(function.__module__)  # taken now: the code that runs is what was imported
 
     @wraps(function)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         if code_digest(function.__module__) != code:  # `code` comes from the flow's host
             raise OtherVersionError(
                 f"the code of {function.__module__} on {socket.gethostname()} is not the flow's; "
                 "install the same version of ddim-flows and of Python on all hosts"
             )
         with stages.running(function.__name__.replace("_", " ")):
-            return with_checksum(function(*args, **kwargs))
+            return function(*args, **kwargs)
 
     name = function.__name__.replace("_", "-")
+    RETURNED[name] = TypeAdapter(get_type_hints(function)["return"])
     made = task(
         name=name,
         task_run_name=run_name(name),
         cache_policy=InputsAndCode(),
         persist_result=True,
-        result_serializer=PLAIN_JSON,
+        result_serializer=PlainRecords(task=name),
         cache_result_in_memory=False,
     )(checked)
     # Not above: there Prefect wants a storage that is registered with a server.
@@ -117,14 +142,15 @@ def cached_task(function: Callable[P, dict[str, Any]]) -> Task[P, dict[str, Any]
     return made
 
 
-def refuse_untrusted(url: str | Path) -> None:
-    """Deletes a result record that is not exactly ours, or whose artefacts are not all intact.
+def refuse_untrusted(url: str | Path, serializer: Any) -> None:
+    """Deletes a result that is not exactly what the serializer wrote, or whose artefacts are not
+    all intact.
 
     The task then runs again and writes a good one.
     """
     key = str(url).rsplit("/", 1)[-1]
     try:
-        reason = _distrust(store.read(str(url)), key)
+        reason = _distrust(store.read(str(url)), key, serializer)
     except FileNotFoundError:
         return
     if reason:
@@ -139,21 +165,25 @@ def with_checksum(result: dict[str, Any]) -> dict[str, Any]:
     return {**content, CHECKSUM: hashlib.sha256(text.encode()).hexdigest()}
 
 
-def _distrust(content: bytes, key: str) -> str | None:
-    """Says why a record is not to be used, or None if it is sound."""
+def _distrust(content: bytes, key: str, serializer: Any) -> str | None:
+    """Says why a result is not to be used, or None if it is sound."""
     try:
         record = json.loads(content)
         metadata, result = record["metadata"], json.loads(record["result"])
-        serializer, stored_as = metadata["serializer"], metadata["storage_key"]
+        written_by, stored_as = metadata["serializer"], metadata["storage_key"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return "its record is not readable"
-    if set(record) != {"metadata", "result"} or serializer != PLAIN_JSON.model_dump():
+    if set(record) != {"metadata", "result"} or written_by != serializer.model_dump():
         return "its record was not written by this project"
     if stored_as != key:
         return "its record belongs to another key"
     if not isinstance(result, dict) or result != with_checksum(result):
         return "its result has been changed"
-    for ref in store.references(result):
+    for ref in references(result):
         if not store.intact(ref):
-            return f"the {ref['kind']} {ref['artifact'][:12]} it points to is missing or damaged"
+            return f"the {ref.kind} {ref.artifact[:12]} it points to is missing or damaged"
+    try:
+        serializer.loads(record["result"].encode())
+    except ValueError:
+        return "its result is none of this task"
     return None

@@ -67,7 +67,7 @@ def _named_after(task: str, parameters: Parameters) -> str:
 
 def _of_rows(parameters: Parameters) -> str:
     row = parameters["rows"][0]
-    return f"{row['checkpoint']} {row['checkpoint_digest'][:8]}"
+    return f"{row.checkpoint} {row.checkpoint_digest[:8]}"
 
 
 def _of_points(parameters: Parameters) -> str:
@@ -102,7 +102,7 @@ def _of_spec(parameters: Parameters) -> str:
 
 def _of_verdict(parameters: Parameters) -> str:
     about = parameters["about"]
-    return f"{about['checkpoint']} against {about['against']}"
+    return f"{about.checkpoint} against {about.against}"
 
 
 DETAILS: dict[str, Callable[[Parameters], str]] = {

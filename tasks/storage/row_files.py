@@ -20,7 +20,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,45 +41,60 @@ MOST_BYTES = 2**24  # of a file, and of its columns unpacked
 UNREADABLE = (pa.ArrowException, OSError, ValueError, LookupError, ArithmeticError, TypeError)
 
 
+R = TypeVar("R")
+
+
 class DamagedRowError(store.StoreError):
     """A file of the table is not the row that its name says; the message says what would help."""
 
 
 @dataclass(frozen=True)
-class Found:
+class Found(Generic[R]):
     """What a table holds.
 
     Attributes:
-        table: The rows that are whole.
+        table: The rows that are whole, in no order.
         damaged: A sentence for each file that is left out: which, why, and what to do.
         unverified: How many of the rows have no seal.
         order: The columns that sort them.
+        record: What a row is.
     """
 
     table: pa.Table
     damaged: tuple[str, ...]
     unverified: int
     order: tuple[str, ...]
+    record: type[R]
+
+    @cached_property
+    def rows(self) -> list[R]:
+        """The rows in their order, times as ISO text; those without a value come last."""
+        found = [self.record(**_texts(row)) for row in self.table.to_pylist()]
+        return sorted(found, key=self._place)
+
+    def _place(self, row: R) -> list[tuple[bool, Any]]:
+        values = [getattr(row, name) for name in self.order]
+        return [(value is None, value) for value in values]
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """The rows in their order."""
+        """The rows in the same order, for programs."""
         frame: pd.DataFrame = self.table.to_pandas()
         return frame.sort_values(list(self.order), ignore_index=True)
 
-    def whole(self) -> pd.DataFrame:
-        """Returns the rows in their order.
+    def whole(self) -> Self:
+        """Returns itself.
 
         Raises:
             DamagedRowError: If a file had to be left out.
         """
         if self.damaged:
             raise DamagedRowError("; ".join(self.damaged))
-        return self.frame
+        return self
 
 
 @dataclass(frozen=True)
-class RowFiles:
+class RowFiles(Generic[R]):
     """A table below DDIM_DATA/results.
 
     Attributes:
@@ -88,6 +103,7 @@ class RowFiles:
         schema: Its columns; rows of older versions have fewer.
         order: The columns that sort it.
         remedy: What to do about a damaged file.
+        record: What a row is.
         spans: Columns with an interval around them, NAME_low and NAME_high.
     """
 
@@ -96,15 +112,17 @@ class RowFiles:
     schema: pa.Schema
     order: tuple[str, ...]
     remedy: str
+    record: type[R]
     spans: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
         return places.data_url("results", self.name)
 
-    def write(self, row: Mapping[str, Any]) -> str:
+    def write(self, row: Any) -> str:
         """Writes a row, whole or not at all, in place of an older one; returns the file's place."""
-        return write_sealed(f"{self.folder}/{row[self.identity]}{ENDING}", [row], self.schema)
+        values = row if isinstance(row, Mapping) else vars(row)
+        return write_sealed(f"{self.folder}/{values[self.identity]}{ENDING}", [values], self.schema)
 
     def names(self) -> list[str]:
         """Returns the identities of which there are files, in order."""
@@ -113,7 +131,7 @@ class RowFiles:
 
     def read(
         self, names: Collection[str] | None = None, alike: Mapping[str, Any] | None = None
-    ) -> Found:
+    ) -> Found[R]:
         """Returns the rows written so far.
 
         Args:
@@ -133,7 +151,7 @@ class RowFiles:
                 tables.append(table)
                 unverified += not sealed
         table = pa.concat_tables(tables) if tables else self.schema.empty_table()
-        return Found(table, tuple(damaged), unverified, self.order)
+        return Found(table, tuple(damaged), unverified, self.order, self.record)
 
     def row(
         self, name: str, alike: Mapping[str, Any] | None = None
@@ -244,6 +262,10 @@ def _footer(content: bytes) -> int:
 
 def _instant(time: str | datetime) -> datetime:
     return datetime.fromisoformat(time) if isinstance(time, str) else time
+
+
+def _texts(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()}
 
 
 def _require_small(metadata: pq.FileMetaData) -> None:

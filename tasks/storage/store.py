@@ -1,7 +1,7 @@
 """The content-addressed store: artefacts under DDIM_DATA/store, named by the sha256 of their bytes.
 
-Written whole or not at all, verified when read. A reference is a plain dict, so that it crosses
-processes and Prefect's JSON results unchanged; it counts in cache keys by `artifact` alone.
+Written whole or not at all, verified when read. A reference counts in cache keys by its `artifact`
+alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,17 +27,14 @@ from ddim_core.images.image_table import from_arrow
 from ddim_core.safe_files.arrow_messages import STREAM_MAGIC
 from ddim_core.safe_files.contained import contained
 from tasks.storage import places
+from tasks.storage.artifact import ArtifactRef as ArtifactRef
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ATTEMPTS, PAUSE_SECONDS = 4, 0.5  # of an object store; the pause doubles
 T = TypeVar("T")
+Ref = TypeVar("Ref", bound=ArtifactRef)
 
 _silent: set[str] = set()  # stores whose last answer did not come, however often it was asked for
-
-
-# What identifies a stored artefact: `artifact`, its sha256, and `kind`, for people; what a task
-# knows besides (counts, seconds) may stand beside them.
-ArtifactRef = dict[str, Any]
 
 
 class StoreError(Exception):
@@ -203,29 +201,29 @@ def get(ref: ArtifactRef) -> bytes:
         DamagedArtifactError: If it is missing, or its bytes no longer have its digest.
         StoreError: If an object store does not answer.
     """
-    if not SHA256.fullmatch(ref["artifact"]):  # planted: it would be a path to anywhere
-        raise DamagedArtifactError(f"{ref['artifact'][:80]!r} is no digest of an artefact")
-    url, name = _url(ref["artifact"]), f"{ref['kind']} {ref['artifact'][:12]}"
+    if not SHA256.fullmatch(ref.artifact):  # planted: it would be a path to anywhere
+        raise DamagedArtifactError(f"{ref.artifact[:80]!r} is no digest of an artefact")
+    url, name = _url(ref.artifact), f"{ref.kind} {ref.artifact[:12]}"
     try:
         data = read(url)
-        if hashlib.sha256(data).hexdigest() != ref["artifact"] and "://" in url:
+        if hashlib.sha256(data).hexdigest() != ref.artifact and "://" in url:
             data = read(url)  # the way here may have damaged it, not the store
     except FileNotFoundError as error:
         raise DamagedArtifactError(f"the {name} is missing") from error
-    if hashlib.sha256(data).hexdigest() != ref["artifact"]:
+    if hashlib.sha256(data).hexdigest() != ref.artifact:
         raise DamagedArtifactError(f"the {name} at {url} is damaged")
     return data
 
 
 def intact(ref: ArtifactRef) -> bool:
     """Tells whether an artefact, with all that it refers to, is there and undamaged."""
-    if not SHA256.fullmatch(ref["artifact"]):
+    if not SHA256.fullmatch(ref.artifact):
         return False
     try:
         data = get(ref)
     except DamagedArtifactError:
         return False
-    if ref["kind"] != "folder":
+    if ref.kind != "folder":
         return True
     try:
         parts = [str(digest) for digest in json.loads(data).values()]
@@ -253,13 +251,18 @@ def get_arrays(ref: ArtifactRef) -> dict[str, np.ndarray]:
 
 def bind(name: str, ref: ArtifactRef) -> None:
     """Gives an artefact a name of slash-separated parts, to be found again by `bound`."""
-    text = json.dumps(ref).encode()
+    text = json.dumps(ref if isinstance(ref, Mapping) else asdict(ref)).encode()
     check = _name_check(name, text).encode()
     write_whole(places.data_url("store", "names", name), check + b"\n" + text)
 
 
-def bound(prefix: str) -> dict[str, ArtifactRef]:
-    """Returns the intact artefacts whose names lie directly under a prefix, by last part."""
+def bound(prefix: str, of: type[Ref]) -> dict[str, Ref]:
+    """Returns the intact artefacts whose names lie directly under a prefix, by last part.
+
+    Args:
+        prefix: The names without their last parts.
+        of: What was bound; an entry of another form is none.
+    """
     found = {}
     for last in names_below(places.data_url("store", "names", prefix)):
         try:
@@ -269,7 +272,10 @@ def bound(prefix: str) -> dict[str, ArtifactRef]:
         check, _, text = entry.partition(b"\n")
         if check != _name_check(f"{prefix}/{last}", text).encode():
             continue  # a damaged name, or a killed writer's draft, is a name that is not there
-        ref = json.loads(text)
+        try:
+            ref = of(**json.loads(text))
+        except TypeError:
+            continue
         if intact(ref):
             found[last] = ref
     return found
@@ -281,7 +287,7 @@ def _name_check(name: str, text: bytes) -> str:
 
 def put_files(files: dict[str, bytes]) -> ArtifactRef:
     """Stores files, {relative path: content}, as `put_folder` stores a folder of them."""
-    manifest = {name: put(data, "file")["artifact"] for name, data in files.items()}
+    manifest = {name: put(data, "file").artifact for name, data in files.items()}
     return put(json.dumps(manifest, sort_keys=True).encode(), "folder")
 
 
@@ -295,20 +301,18 @@ def put_folder(folder: Path) -> ArtifactRef:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_file() and not any(part.startswith(".") for part in name.parts):
-            manifest[name.as_posix()] = put(path.read_bytes(), "file")["artifact"]
+            manifest[name.as_posix()] = put(path.read_bytes(), "file").artifact
     return put(json.dumps(manifest, sort_keys=True).encode(), "folder")
 
 
 def get_folder(ref: ArtifactRef) -> Path:
     """Unpacks a stored folder below DDIM_DATA/checkpoints (once) and returns where it lies."""
     manifest: dict[str, str] = json.loads(get(ref))
-    folder = places.local_dir("checkpoints", ref["artifact"][:16])
+    folder = places.local_dir("checkpoints", ref.artifact[:16])
     _remove_others(folder, manifest)
     for name, digest in manifest.items():
         try:
-            path = contained(
-                folder, name, f"the folder {ref['artifact'][:12]} has a file whose name"
-            )
+            path = contained(folder, name, f"the folder {ref.artifact[:12]} has a file whose name")
         except ValueError as error:
             raise DamagedArtifactError(str(error)) from error
         if not path.is_file() or file_digest(path) != digest:
@@ -325,18 +329,6 @@ def _remove_others(folder: Path, manifest: Mapping[str, str]) -> None:
             name = path.relative_to(folder).as_posix()
             if not path.name.startswith(".") and (name not in manifest or path.is_symlink()):
                 path.unlink(missing_ok=True)
-
-
-def references(value: Any) -> Iterator[ArtifactRef]:
-    """Yields every artefact reference inside a task's result."""
-    if isinstance(value, dict):
-        if "artifact" in value and "kind" in value:
-            yield ArtifactRef(artifact=str(value["artifact"]), kind=str(value["kind"]))
-        for item in value.values():
-            yield from references(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from references(item)
 
 
 def _url(name: str) -> str:

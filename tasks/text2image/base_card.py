@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from prefect import task
 
 from ddim_core.lora.scoring.scorecard import groups_of, share_measure
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.reports.lora_figures import picture_rows
-from ddim_core.text2image.judge import CLASSES, EmojiJudge, expected_of
+from ddim_core.text2image.judge import CLASSES, EmojiJudge, Training, expected_of
 from ddim_core.text2image.scenes import SUBJECTS, TEMPLATES, Scene, base_scenes, unseen_scenes
 from ddim_core.text2image.specs import BaseTrainSpec
 from tasks.reports.page import render
@@ -33,8 +32,27 @@ def base_prompts(unseen: bool, steps: int, guidance: float, resolution: int) -> 
     )
 
 
+@dataclass(frozen=True)
+class Share:
+    """A share with its 95 % interval."""
+
+    share: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """In which share of n_images pictures the judge finds what was asked, by question."""
+
+    n_images: int
+    subject: Share
+    background: Share
+    style: Share
+
+
 @cached_task
-def judge_base(unseen: bool, drawn: ArtifactRef, judge: ArtifactRef) -> dict[str, Any]:
+def judge_base(unseen: bool, drawn: ArtifactRef, judge: ArtifactRef) -> Judged:
     """Says in which share of the pictures of `base_prompts` the judge finds what was asked.
 
     Intervals are 95 %, over subjects; the judge's own errors are in the share.
@@ -43,11 +61,9 @@ def judge_base(unseen: bool, drawn: ArtifactRef, judge: ArtifactRef) -> dict[str
     images = store.get_arrays(drawn)["images"]
     answers = EmojiJudge.from_bytes(store.get(judge)).answers(images, expected_of(scenes))
     groups = groups_of([scene.subject for scene in scenes])
-    found: dict[str, Any] = {"n_images": len(images)}
-    for question in CLASSES:
-        share = share_measure(answers[question], groups)
-        found[question] = {"share": share.value, "low": share.low, "high": share.high}
-    return found
+    found = {question: share_measure(answers[question], groups) for question in CLASSES}
+    shares = {question: Share(x.value, x.low, x.high) for question, x in found.items()}
+    return Judged(len(images), **shares)
 
 
 @task(name="write-base-card")
@@ -55,10 +71,10 @@ def write_base_card(
     base: ArtifactRef,
     spec: BaseTrainSpec,
     asked: PromptSet,
-    seen: dict[str, Any],
-    unseen: dict[str, Any],
+    seen: Judged,
+    unseen: Judged,
     pictures: ArtifactRef,
-    judge: dict[str, Any],
+    judge: Training,
     output: str,
 ) -> str:
     """Copies the base to a folder, with a model card and a picture; returns the folder."""
@@ -75,7 +91,8 @@ def write_base_card(
     }  # fmt: skip
     (folder / "README.md").write_text(render(TEMPLATE, values), encoding="utf-8")
     record = {"training": asdict(spec), "sampling": asdict(asked) | {"prompts": None},
-              "seen": seen, "unseen": unseen, "judge": judge}  # fmt: skip
+              "seen": asdict(seen), "unseen": asdict(unseen),
+              "judge": {"accuracy": judge.accuracy, "n_test": judge.n_test}}  # fmt: skip
     (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return str(folder)
 

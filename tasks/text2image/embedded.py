@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -21,8 +20,10 @@ from ddim_core.text2image.scenes import (
     style_scenes,
     subject_scenes,
 )
+from tasks.lora.data import CaptionedImages
 from tasks.storage import store
 from tasks.storage.caching import cached_task
+from tasks.storage.store import ArtifactRef
 
 INSTANCE_WORDS, CLASS_WORDS = "sks horse", "horse"
 LICENCES = {
@@ -48,7 +49,7 @@ def embedded_base() -> Path:
 
 
 @cached_task
-def style_folder(resolution: int) -> dict[str, Any]:
+def style_folder(resolution: int) -> CaptionedImages:
     """Draws the second style as a captioned folder: OpenMoji of every second subject."""
     scenes = style_scenes()
     captions = [scene.caption(TEMPLATES[i % len(TEMPLATES)]) for i, scene in enumerate(scenes)]
@@ -56,14 +57,14 @@ def style_folder(resolution: int) -> dict[str, Any]:
 
 
 @cached_task
-def subject_folder(resolution: int) -> dict[str, Any]:
+def subject_folder(resolution: int) -> CaptionedImages:
     """Draws five views of a subject that the base never saw, with the instance prompts."""
     scenes = subject_scenes()
     return _captioned(scenes, [instance_prompt(s.background) for s in scenes], resolution)
 
 
 @cached_task
-def held_out_folder(kind: str, resolution: int) -> dict[str, Any]:
+def held_out_folder(kind: str, resolution: int) -> CaptionedImages:
     """Draws what the embedded `style` or `subject` is not trained on, for its validation loss."""
     if kind == "subject":
         scenes = other_views()
@@ -78,10 +79,9 @@ def held_out_folder(kind: str, resolution: int) -> dict[str, Any]:
 
 
 @cached_task
-def draw_scenes(scenes: list[Scene], resolution: int) -> dict[str, Any]:
+def draw_scenes(scenes: list[Scene], resolution: int) -> ArtifactRef:
     """Draws scenes; returns a reference to their `images`."""
-    images = draw_all(scenes, resolution)
-    return {**store.put_arrays({"images": images}, "scenes"), "n_images": len(images)}
+    return store.put_arrays({"images": draw_all(scenes, resolution)}, "scenes")
 
 
 def instance_prompt(background: str) -> str:
@@ -94,7 +94,7 @@ def class_prompts() -> list[str]:
     return [TEMPLATES[0].format(subject=CLASS_WORDS, background=b) for b in BACKGROUNDS]
 
 
-def _captioned(scenes: list[Scene], captions: list[str], resolution: int) -> dict[str, Any]:
+def _captioned(scenes: list[Scene], captions: list[str], resolution: int) -> CaptionedImages:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         lines = []
@@ -106,4 +106,4 @@ def _captioned(scenes: list[Scene], captions: list[str], resolution: int) -> dic
         style = scenes[0].style
         (folder / "LICENCE.txt").write_text(LICENCES[style] + "\n", encoding="utf-8")
         ref = store.put_folder(folder)
-    return {**ref, "n_images": len(scenes), "notes": [], "licence": LICENCES[style]}
+    return CaptionedImages(**vars(ref), n_images=len(scenes))

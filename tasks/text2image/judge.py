@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
 from ddim_core.diffusion.specs import Execution
-from ddim_core.text2image.judge import train_judge
+from ddim_core.text2image.judge import Training, train_judge
 from ddim_core.text2image.specs import JudgeSpec
 from tasks.storage import store
 from tasks.storage.caching import cached_task
+from tasks.storage.store import ArtifactRef
+
+
+@dataclass(frozen=True)
+class TrainedJudge(ArtifactRef):
+    """A judge, with how it was trained and how well it judges."""
+
+    about: Training
 
 
 @cached_task
-def train_emoji_judge(spec: JudgeSpec, execution: Execution) -> dict[str, Any]:
-    """Trains the judge on real drawings; returns a reference to it with its accuracy on others."""
+def train_emoji_judge(spec: JudgeSpec, execution: Execution) -> TrainedJudge:
+    """Trains the judge on real drawings."""
     torch.set_num_threads(execution.threads)
     judge = train_judge(spec)
     ref = store.put(judge.to_bytes(), "emoji-judge")
-    return {**ref, "accuracy": judge.about["accuracy"], "n_test": judge.about["n_test"]}
+    return TrainedJudge(**vars(ref), about=judge.about)

@@ -6,7 +6,6 @@ import logging
 import pickle
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock
@@ -27,6 +26,7 @@ from ddim_core.text2image.training import (
 )
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
+from tasks.storage.store import ArtifactRef
 
 STEPS_PER_SAVE = 100
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 @cached_task
-def train_text2image(spec: BaseTrainSpec, execution: Execution) -> dict[str, Any]:
+def train_text2image(spec: BaseTrainSpec, execution: Execution) -> ArtifactRef:
     """Trains the base on Twemoji scenes; returns a StableDiffusionPipeline folder of its averages.
 
     A run that was killed goes on from its last saved state and ends with the same weights; so
@@ -60,8 +60,7 @@ def train_text2image(spec: BaseTrainSpec, execution: Execution) -> dict[str, Any
                     bar.set_postfix(loss=f"{record.loss:.4f}")
     with tempfile.TemporaryDirectory() as folder:
         save_base(averaged(state), Path(folder))
-        ref = store.put_folder(Path(folder))
-    return {**ref, "training_step": spec.steps, "n_images": len(images)}
+        return store.put_folder(Path(folder))
 
 
 def _resume(spec: BaseTrainSpec, captions: list[list[str]], path: Path) -> BaseState:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
 
 from ddim_core.common.redaction import redacted
+from ddim_core.decisions.row import CellRow
 from tasks.tracking import database
 from tasks.tracking.client import (
     GRIDS,
@@ -21,13 +21,11 @@ from tasks.tracking.client import (
     say,
 )
 
-Row = dict[str, Any]
-
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def cells_logged_early(grid: str) -> Iterator[Callable[[Row], None]]:
+def cells_logged_early(grid: str) -> Iterator[Callable[[CellRow], None]]:
     """Yields what a landed row is handed to; a thread logs it while the grid goes on.
 
     `track_grid` stays what answers for the log: it finds these runs, puts them below their grid's
@@ -36,7 +34,7 @@ def cells_logged_early(grid: str) -> Iterator[Callable[[Row], None]]:
     Args:
         grid: The grid's digest, as `track_grid` has it.
     """
-    landed: SimpleQueue[Row | None] = SimpleQueue()
+    landed: SimpleQueue[CellRow | None] = SimpleQueue()
     thread = Thread(target=_log, args=(grid, landed), name="mlflow-cells", daemon=True)
     thread.start()
     try:
@@ -46,7 +44,7 @@ def cells_logged_early(grid: str) -> Iterator[Callable[[Row], None]]:
         thread.join()
 
 
-def _log(grid: str, landed: SimpleQueue[Row | None]) -> None:
+def _log(grid: str, landed: SimpleQueue[CellRow | None]) -> None:
     try:
         while (row := landed.get()) is not None:
             with one_at_a_time():

@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Literal
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -22,14 +22,18 @@ from mlflow.utils.time import get_current_time_millis
 from prefect import task
 
 from ddim_core.common.redaction import redacted
-from ddim_core.decisions.row import cell_name
+from ddim_core.decisions.row import CellRow, cell_name
+from ddim_core.diffusion.reconstruction import MeanError
+from ddim_core.points.row import PointRow
 from ddim_core.safe_files.contained import require_plain_name
 from tasks.machine.secrets import without_secrets
 from tasks.points import table as points
 from tasks.storage import cell_rows, places, store
+from tasks.storage.artifact import Report
 from tasks.storage.columns import names_of
 from tasks.storage.naming import run_name
 from tasks.tracking import database, outbox
+from tasks.tracking.outbox import Entry, Message
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
 
@@ -42,40 +46,28 @@ POINT_SHARED = names_of(points.COLUMNS, "shared")
 POINT_PARAMETERS = names_of(points.COLUMNS, "shared", "parameter")
 
 
-class Entry(TypedDict):
-    """What one MLflow run says; `identity` is the digest by which it is found again."""
-
-    identity: str
-    name: str
-    tags: dict[str, str]
-    parameters: dict[str, Any]
-    metrics: dict[str, float]
-
-
 @task(name="track-grid", task_run_name=run_name("track-grid"), retries=2, retry_delay_seconds=2)
 @without_secrets
-def track_grid(
-    grid: str, rows: list[dict[str, Any]], report: dict[str, Any], complete: bool = True
-) -> str:
+def track_grid(grid: str, rows: list[CellRow], report: Report, complete: bool = True) -> str:
     """Logs a grid's rows, figures and report; returns the id of its parent run.
 
     A grid of which cells failed is logged under the same identity, as failed, until it is whole.
     """
-    best = min(rows, key=lambda row: row["fid"])
+    best = min(rows, key=lambda row: row.fid)
     first = rows[0]
-    title = _grid_name(first["checkpoint"], grid)
+    title = _grid_name(first.checkpoint, grid)
     parent = _entry(grid, title, _cell_tags(first), first, SHARED, _metrics(best, METRICS, "best_"))
     return _track(GRIDS, parent, [cell_entry(row, grid) for row in rows], report, complete)
 
 
 @task(name="track-points", task_run_name=run_name("track-points"), retries=2, retry_delay_seconds=2)
 @without_secrets
-def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
+def track_points(name: str, rows: list[PointRow], report: Report) -> str:
     """Logs a run of the points flow like a grid, in its own experiment; returns its run's id."""
-    best = min(rows, key=lambda row: row["chamfer"])
+    best = min(rows, key=lambda row: row.chamfer)
     first = rows[0]
     parent = _entry(
-        name, _grid_name(first["dataset"], name), _point_tags(first), first, POINT_SHARED,
+        name, _grid_name(first.dataset, name), _point_tags(first), first, POINT_SHARED,
         _metrics(best, POINT_METRICS, "best_"),
     )  # fmt: skip
     return _track(POINTS, parent, [_point_entry(row, name) for row in rows], report)
@@ -85,28 +77,28 @@ def track_points(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) 
 @without_secrets
 def track_paper(
     name: str,
-    rows: list[dict[str, Any]],
-    reconstructions: list[dict[str, Any]],
-    report: dict[str, Any],
+    rows: list[CellRow],
+    errors: Mapping[int, MeanError],
+    n_reconstructed: int,
+    report: Report,
     complete: bool = True,
 ) -> str:
     """Logs a run of the paper's experiments, its figures and its report; returns its run's id.
 
-    The grid's cells have runs of their own, of `track_grid`.
+    The grid's cells have runs of their own, of `track_grid`; `errors` are by S.
     """
     metrics = {
-        f"reconstruction_{key}_S{record['steps']}": float(record[key])
-        for record in reconstructions
-        for key in ("mse", "mse_low", "mse_high")
-        if record[key] is not None
+        f"reconstruction_{key}_S{steps}": float(value)
+        for steps, error in errors.items()
+        for key, value in (("mse", error.mean), ("mse_low", error.low), ("mse_high", error.high))
+        if value is not None
     }
-    best = min(rows, key=lambda row: row["fid"])
-    n_reconstructed = reconstructions[0]["n"] if reconstructions else 0
-    first = rows[0] | {"n_reconstructed": n_reconstructed}
+    best, first = min(rows, key=lambda row: row.fid), rows[0]
     parent = _entry(
-        name, f"paper {first['checkpoint']} {name[:8]}", _cell_tags(first), first,
-        (*SHARED, "n_reconstructed"), metrics | _metrics(best, METRICS, "best_"),
+        name, f"paper {first.checkpoint} {name[:8]}", _cell_tags(first), first,
+        SHARED, metrics | _metrics(best, METRICS, "best_"),
     )  # fmt: skip
+    parent.parameters["n_reconstructed"] = n_reconstructed
     return _track(PAPER, parent, [], report, complete)
 
 
@@ -126,54 +118,52 @@ def resend() -> tuple[list[str], dict[str, str]]:
     return sent, unsent
 
 
-def cell_entry(row: dict[str, Any], grid: str) -> Entry:
+def cell_entry(row: CellRow, grid: str) -> Entry:
     """What the run of a grid's cell says; its name ends in the grid's own."""
-    named = {"ddim.cell": cell_name(row), "ddim.checkpoint_name": row["checkpoint"]}
+    named = {"ddim.cell": cell_name(row), "ddim.checkpoint_name": row.checkpoint}
     return _entry(
-        row["cell_digest"], f"{cell_name(row)} of {row['checkpoint']} {grid[:8]}",
+        row.cell_digest, f"{cell_name(row)} of {row.checkpoint} {grid[:8]}",
         _cell_tags(row) | named, row, PARAMETERS, _metrics(row, METRICS),
     )  # fmt: skip
 
 
-def _point_entry(row: dict[str, Any], run: str) -> Entry:
-    title = f"{cell_name(row)} of {row['dataset']} {run[:8]} seed {row['training_seed']}"
+def _point_entry(row: PointRow, run: str) -> Entry:
+    title = f"{cell_name(row)} of {row.dataset} {run[:8]} seed {row.training_seed}"
     metrics = _metrics(row, POINT_METRICS)
-    return _entry(row["cell_digest"], title, _point_tags(row), row, POINT_PARAMETERS, metrics)
+    return _entry(row.cell_digest, title, _point_tags(row), row, POINT_PARAMETERS, metrics)
 
 
 def _track(
     experiment: str,
     parent: Entry,
     children: list[Entry],
-    report: dict[str, Any],
+    report: Report,
     complete: bool = True,
 ) -> str:
     """Logs one run with its children, and then what an earlier run could not; returns its id."""
-    message = {
-        "experiment": experiment, "parent": parent, "children": children,
-        "report": {key: report[key] for key in ("page", "figures", "reading")},
-        "status": "FINISHED" if complete else "FAILED",
-    }  # fmt: skip
-    name = f"{experiment}-{parent['identity'][:32]}"
+    told = Report(report.page, report.figures, report.reading)
+    status: Literal["FINISHED", "FAILED"] = "FINISHED" if complete else "FAILED"
+    message = Message(experiment, parent, children, told, status)
+    name = f"{experiment}-{parent.identity[:32]}"
     outbox.keep(name, message)
     run_id = _send(name, message)
     resend.fn()  # the server is there: what is left is told of by `ddim track --resend`
     return run_id
 
 
-def _send(name: str, message: outbox.Message) -> str:
+def _send(name: str, message: Message) -> str:
     """Brings a message to MLflow and takes it from the outbox; returns the parent run's id."""
-    parent, report = message["parent"], message["report"]
+    parent = message.parent
     with one_at_a_time():
         client = database.client()
-        experiment = find_experiment(client, message["experiment"])
-        known = known_runs(client, experiment, parent["identity"])
-        top = say(client, experiment, known, parent, {"ddim.grid": parent["identity"]})
-        below = {"ddim.grid": parent["identity"], "mlflow.parentRunId": top.info.run_id}
-        for child in message["children"]:
+        experiment = find_experiment(client, message.experiment)
+        known = known_runs(client, experiment, parent.identity)
+        top = say(client, experiment, known, parent, {"ddim.grid": parent.identity})
+        below = {"ddim.grid": parent.identity, "mlflow.parentRunId": top.info.run_id}
+        for child in message.children:
             finish(client, say(client, experiment, known, child, below))
-        _log_report(client, top, report)
-        finish(client, top, message["status"])
+        _log_report(client, top, message.report)
+        finish(client, top, message.status)
         outbox.arrived(name)
     return str(top.info.run_id)
 
@@ -220,7 +210,7 @@ def _entry(
     identity: str,
     name: str,
     tags: dict[str, str],
-    row: dict[str, Any],
+    row: CellRow | PointRow,
     parameters: tuple[str, ...],
     metrics: dict[str, float],
 ) -> Entry:
@@ -228,17 +218,17 @@ def _entry(
         identity=identity,
         name=name,
         tags={"ddim.identity": identity, **tags},
-        parameters={key: row[key] for key in parameters},
+        parameters={key: getattr(row, key) for key in parameters},
         metrics=metrics,
     )
 
 
-def _cell_tags(row: dict[str, Any]) -> dict[str, str]:
-    return _tags(row["checkpoint_digest"], row["reference_digest"], row["code_digest"])
+def _cell_tags(row: CellRow) -> dict[str, str]:
+    return _tags(row.checkpoint_digest, row.reference_digest, row.code_digest)
 
 
-def _point_tags(row: dict[str, Any]) -> dict[str, str]:
-    return _tags(row["model_digest"], row["dataset"], row["code_digest"])
+def _point_tags(row: PointRow) -> dict[str, str]:
+    return _tags(row.model_digest, row.dataset, row.code_digest)
 
 
 def _tags(model: str, reference: str, code: str) -> dict[str, str]:
@@ -249,8 +239,9 @@ def _grid_name(of: str, grid: str) -> str:
     return f"grid {of} {grid[:8]}"
 
 
-def _metrics(row: dict[str, Any], names: tuple[str, ...], prefix: str = "") -> dict[str, float]:
-    return {f"{prefix}{k}": float(row[k]) for k in names if row[k] is not None}
+def _metrics(row: CellRow | PointRow, names: tuple[str, ...], prefix: str = "") -> dict[str, float]:
+    known = {name: getattr(row, name) for name in names}
+    return {f"{prefix}{name}": float(v) for name, v in known.items() if v is not None}
 
 
 def say(
@@ -261,29 +252,25 @@ def say(
     links: dict[str, str],
 ) -> Run:
     """Finds or makes an entry's run, and logs what it does not say yet, in one batch."""
-    tags = entry["tags"] | links
-    run = known.get(entry["identity"]) or client.create_run(
-        experiment, run_name=entry["name"], tags=tags
-    )
+    tags = entry.tags | links
+    run = known.get(entry.identity) or client.create_run(experiment, run_name=entry.name, tags=tags)
     said = run.data
     now = get_current_time_millis()
-    params = [Param(k, str(v)) for k, v in entry["parameters"].items() if k not in said.params]
-    metrics = [
-        Metric(k, v, now, 0) for k, v in entry["metrics"].items() if said.metrics.get(k) != v
-    ]
+    params = [Param(k, str(v)) for k, v in entry.parameters.items() if k not in said.params]
+    metrics = [Metric(k, v, now, 0) for k, v in entry.metrics.items() if said.metrics.get(k) != v]
     changed = [RunTag(k, v) for k, v in tags.items() if said.tags.get(k) != v]
     if params or metrics or changed:
         client.log_batch(run.info.run_id, metrics=metrics, params=params, tags=changed)
     return run
 
 
-def _log_report(client: MlflowClient, parent: Run, report: dict[str, Any]) -> None:
-    page = report["page"]["artifact"]
+def _log_report(client: MlflowClient, parent: Run, report: Report) -> None:
+    page = report.page.artifact
     if parent.data.tags.get("ddim.report") == page:
         return
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "report.html").write_bytes(store.get(report["page"]))
-        for name, ref in report["figures"].items():
+        Path(folder, "report.html").write_bytes(store.get(report.page))
+        for name, ref in report.figures.items():
             file = require_plain_name(f"{name}.png", "the figure")
             Path(folder, file).write_bytes(store.get(ref))
         client.log_artifacts(parent.info.run_id, folder)
@@ -291,7 +278,7 @@ def _log_report(client: MlflowClient, parent: Run, report: dict[str, Any]) -> No
         parent.info.run_id,
         tags=[
             RunTag("ddim.report", page),
-            RunTag("mlflow.note.content", "\n\n".join(report["reading"])),
+            RunTag("mlflow.note.content", "\n\n".join(report.reading)),
         ],
     )
 

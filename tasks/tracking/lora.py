@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
@@ -14,6 +13,8 @@ from prefect import task
 
 from ddim_core.common.digest import digest, file_digest
 from ddim_core.lora.specs import LatentSpec, LoraSpec
+from tasks.lora.record import LoraRecord
+from tasks.lora.train import Training
 from tasks.storage import store
 from tasks.storage.naming import run_name
 from tasks.tracking import database
@@ -24,7 +25,7 @@ POINTS_PER_BATCH = 1000  # MLflow takes no more at once
 
 
 @task(name="track-lora", task_run_name=run_name("track-lora"), retries=2, retry_delay_seconds=2)
-def track_lora(record: dict[str, Any], spec: LoraSpec, latents: LatentSpec, folder: str) -> str:
+def track_lora(record: LoraRecord, spec: LoraSpec, latents: LatentSpec, folder: str) -> str:
     """Logs a LoRA and registers it under its title; returns its run's id.
 
     Known by its weights and base: logging it again adds neither a run nor a version.
@@ -35,7 +36,7 @@ def track_lora(record: dict[str, Any], spec: LoraSpec, latents: LatentSpec, fold
         run = _run(client, experiment, record)
         if run.info.status != "FINISHED":
             _log_parameters(client, run, spec, latents)
-            _log_curves(client, run, record["training"])
+            _log_curves(client, run, record.training)
         _log_files(client, run, Path(folder))
         _register(client, run, record)
         if run.info.status != "FINISHED":
@@ -43,17 +44,17 @@ def track_lora(record: dict[str, Any], spec: LoraSpec, latents: LatentSpec, fold
     return str(run.info.run_id)
 
 
-def _run(client: MlflowClient, experiment: str, record: dict[str, Any]) -> Run:
-    found = client.search_runs([experiment], f"tags.`{IDENTITY}` = '{record['name']}'")
+def _run(client: MlflowClient, experiment: str, record: LoraRecord) -> Run:
+    found = client.search_runs([experiment], f"tags.`{IDENTITY}` = '{record.name}'")
     if found:
         return found[0]
     tags = {
-        IDENTITY: record["name"],
-        "ddim.data": record["data"]["artifact"],
-        "ddim.adapter": record["training"]["adapter"]["artifact"],
-        "ddim.base": record["base_name"],
+        IDENTITY: record.name,
+        "ddim.data": record.data.artifact,
+        "ddim.adapter": record.training.adapter.artifact,
+        "ddim.base": record.base_name,
     }
-    return client.create_run(experiment, run_name=record["name"], tags=tags)
+    return client.create_run(experiment, run_name=record.name, tags=tags)
 
 
 def _log_parameters(client: MlflowClient, run: Run, spec: LoraSpec, latents: LatentSpec) -> None:
@@ -63,15 +64,15 @@ def _log_parameters(client: MlflowClient, run: Run, spec: LoraSpec, latents: Lat
         client.log_batch(run.info.run_id, params=parameters)
 
 
-def _log_curves(client: MlflowClient, run: Run, training: dict[str, Any]) -> None:
+def _log_curves(client: MlflowClient, run: Run, training: Training) -> None:
     now = get_current_time_millis()
     points = [
         Metric(name, float(value), now, step)
-        for name, values in store.get_arrays(training["losses"]).items()
+        for name, values in store.get_arrays(training.losses).items()
         for step, value in enumerate(values, 1)
     ]
-    for name in ("seconds", "peak_memory_bytes"):
-        points.append(Metric(f"total_{name}", float(training[name]), now, 0))
+    points.append(Metric("total_seconds", training.seconds, now, 0))
+    points.append(Metric("total_peak_memory_bytes", float(training.peak_memory_bytes), now, 0))
     for start in range(0, len(points), POINTS_PER_BATCH):
         client.log_batch(run.info.run_id, metrics=points[start : start + POINTS_PER_BATCH])
 
@@ -84,8 +85,8 @@ def _log_files(client: MlflowClient, run: Run, folder: Path) -> None:
         client.set_tag(run.info.run_id, FILES, content)
 
 
-def _register(client: MlflowClient, run: Run, record: dict[str, Any]) -> None:
-    name = f"lora-{record['title']}"
+def _register(client: MlflowClient, run: Run, record: LoraRecord) -> None:
+    name = f"lora-{record.title}"
     try:
         client.create_registered_model(name)
     except MlflowException as error:

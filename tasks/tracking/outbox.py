@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from ddim_core.safe_files.contained import require_plain_name
 from tasks.storage import places, store
+from tasks.storage.artifact import Report
 
-Message = dict[str, Any]
 ENVELOPE = {"message", "sha256"}
 PARTS = {"experiment", "parent", "children", "report", "status"}
 MOST_BYTES = 2**26
@@ -23,9 +26,35 @@ MOST_BYTES = 2**26
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What one MLflow run says; `identity` is the digest by which it is found again."""
+
+    identity: str
+    name: str
+    tags: dict[str, str]
+    parameters: dict[str, Any]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Message:
+    """A run with its children, its report, and how it ended."""
+
+    experiment: str
+    parent: Entry
+    children: list[Entry]
+    report: Report
+    status: Literal["FINISHED", "FAILED"]
+
+
+READ = TypeAdapter(Message)
+
+
 def keep(name: str, message: Message) -> None:
     """Keeps a message, in place of an older one of the same name."""
-    envelope = {"message": message, "sha256": _digest(message)}
+    content = asdict(message)
+    envelope = {"message": content, "sha256": _digest(content)}
     store.write_whole(_url(name), json.dumps(envelope).encode())
 
 
@@ -72,7 +101,7 @@ def opened(content: bytes) -> Message:
             raise ValueError("it is damaged, it does not have its digest")
         message = message["message"]
     _require_ours(message)
-    return message
+    return READ.validate_python(message)
 
 
 def arrived(name: str) -> None:
@@ -95,7 +124,7 @@ def _require_ours(message: Any) -> None:
             raise ValueError("its report points to no artefact of the store")
 
 
-def _digest(message: Message) -> str:
+def _digest(message: Any) -> str:
     return hashlib.sha256(json.dumps(message, sort_keys=True).encode()).hexdigest()
 
 

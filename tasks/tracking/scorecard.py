@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.time import get_current_time_millis
 from prefect import task
 
 from ddim_core.common.digest import digest
-from ddim_core.lora.scoring.measures import MEANINGS
+from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.safe_files.contained import require_plain_name
 from tasks.lora.scoring.table import COLUMNS
 from tasks.storage import store
+from tasks.storage.artifact import Report
 from tasks.storage.columns import names_of
 from tasks.storage.naming import run_name
 from tasks.tracking import database
@@ -30,7 +30,7 @@ PARAMETERS = names_of(COLUMNS, "parameter")
     retries=2,
     retry_delay_seconds=2,
 )
-def track_scorecard(name: str, rows: list[dict[str, Any]], report: dict[str, Any]) -> str:
+def track_scorecard(name: str, rows: list[LoraRow], report: Report) -> str:
     """Logs a scorecard's rows and report, once; returns its run's id.
 
     Known by the LoRA and by what was scored: other scales or prompts make another run.
@@ -41,7 +41,7 @@ def track_scorecard(name: str, rows: list[dict[str, Any]], report: dict[str, Any
     with one_at_a_time():
         client = database.client()
         experiment = find_experiment(client, EXPERIMENT)
-        scored = [[row["row_digest"], row["code_digest"]] for row in rows]
+        scored = [[row.row_digest, row.code_digest] for row in rows]
         identity = f"{name}-{digest(scored)[:12]}"
         found = client.search_runs([experiment], f"tags.`ddim.identity` = '{identity}'")
         if found and found[0].info.status == "FINISHED":
@@ -52,32 +52,32 @@ def track_scorecard(name: str, rows: list[dict[str, Any]], report: dict[str, Any
             run_name=name,
             tags={
                 "ddim.identity": identity,
-                "ddim.lora": first["lora_digest"],
-                "ddim.base": first["base_digest"],
-                "ddim.code": first["code_digest"],
+                "ddim.lora": first.lora_digest,
+                "ddim.base": first.base_digest,
+                "ddim.code": first.code_digest,
             },
         )  # fmt: skip
         run_id = run.info.run_id
-        parameters = [Param(k, str(first[k])) for k in PARAMETERS if first[k] is not None]
+        parameters = [Param(name, str(getattr(first, name))) for name in PARAMETERS]
         client.log_batch(run_id, metrics=_metrics(rows), params=parameters)
         with tempfile.TemporaryDirectory() as folder:
-            Path(folder, "report.html").write_bytes(store.get(report["page"]))
-            for figure, ref in report["figures"].items():
+            Path(folder, "report.html").write_bytes(store.get(report.page))
+            for figure, ref in report.figures.items():
                 file = require_plain_name(f"{figure}.png", "the figure")
                 Path(folder, file).write_bytes(store.get(ref))
             client.log_artifacts(run_id, folder)
-        note = RunTag("mlflow.note.content", "\n\n".join(report["reading"]))
+        note = RunTag("mlflow.note.content", "\n\n".join(report.reading))
         client.log_batch(run_id, tags=[note])
         client.set_terminated(run_id)
     return str(run_id)
 
 
-def _metrics(rows: list[dict[str, Any]]) -> list[Metric]:
+def _metrics(rows: list[LoraRow]) -> list[Metric]:
     now = get_current_time_millis()
     return [
-        Metric(f"{row['prompts']}.{name}{end}", row[name + end], now, round(100 * row["scale"]))
+        Metric(f"{row.prompts}.{name}{end}", value, now, round(100 * row.scale))
         for row in rows
-        for name in MEANINGS
-        for end in ("", "_low", "_high")
-        if row[name + end] is not None
+        for name, score in row.measures.items()
+        for end, value in (("", score.value), ("_low", score.low), ("_high", score.high))
+        if value is not None
     ]

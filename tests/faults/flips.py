@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tasks.lora.scoring.table import LORAS
 from tasks.points.table import POINTS
 from tasks.reports import verdict
 from tasks.storage import row_files
+from tasks.storage.artifact import ArtifactRef, Report
 from tasks.storage.cell_rows import CELLS
 from tasks.storage.row_files import UNREADABLE, RowFiles
 from tasks.tracking import outbox
@@ -103,12 +105,12 @@ def of_verdict(seed: int) -> tuple[bytes, Callable[[bytes], Outcome]]:
 
 def of_message(seed: int) -> tuple[bytes, Callable[[bytes], Outcome]]:
     row = full_row(CELLS.schema, "cell_digest", seed) | {"created_at": ""}
-    ref = {"artifact": f"{seed:064x}", "kind": "report"}
-    message = {
-        "experiment": "fid-grid", "status": "FINISHED", "parent": {"identity": "a", "metrics": row},
-        "children": [], "report": {"page": ref, "figures": {"heat_map": ref}, "reading": ["so"]},
-    }  # fmt: skip
-    content = json.dumps({"message": message, "sha256": outbox._digest(message)}).encode()
+    ref = ArtifactRef(f"{seed:064x}", "report")
+    parent = outbox.Entry("a", "a grid", {}, row, {"fid": 1.5})
+    report = Report(ref, {"heat_map": ref}, ["so"])
+    message = outbox.Message("fid-grid", parent, [], report, "FINISHED")
+    told = asdict(message)
+    content = json.dumps({"message": told, "sha256": outbox._digest(told)}).encode()
     assert outbox.opened(content) == message
 
     def outcome(flipped: bytes) -> Outcome:

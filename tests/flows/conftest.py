@@ -55,7 +55,7 @@ def run_grid(server: str, toy: str) -> Callable[..., GridRun]:
             "n_images": 25, "shard_size": 10, "features": "pixels",
         }  # fmt: skip
         state = with_workers(fid_grid, workers)(**{**small, **asked}, return_state=True)
-        result = state.result() if state.is_completed() else {}
+        result = state.result() if state.is_completed() else None
         return told(state.state_details.flow_run_id, result)
 
     return run

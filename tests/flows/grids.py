@@ -13,6 +13,7 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 
+from flows.grid.outcome import GridOutcome
 from tests.forked import Forked
 
 PROJECT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ class GridRun:
     state: str
     message: str
     tasks: Counter[tuple[str, str]]
-    result: dict[str, Any]
+    result: GridOutcome | None
     names: frozenset[str] = frozenset()
 
     @property
@@ -61,10 +62,10 @@ class GridRun:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The grid's rows in the table of this process, whole."""
-        from tasks.cells.table import read_table
+        from tasks.storage.cell_rows import read_rows
 
-        frame = read_table()
-        return plain(frame[frame["cell_digest"].isin(self.result["cells"])])
+        frame = read_rows().whole().frame
+        return plain(frame[frame["cell_digest"].isin(self.result.cells if self.result else [])])
 
 
 def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -84,7 +85,7 @@ def lasting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in CHANGES_EACH_TIME} for row in rows]
 
 
-def told(flow_run_id: UUID, result: dict[str, Any]) -> GridRun:
+def told(flow_run_id: UUID, result: GridOutcome | None = None) -> GridRun:
     """Asks the API about a finished run until its states are final: they arrive with a delay."""
     from prefect.client.orchestration import get_client
 
@@ -145,7 +146,7 @@ def told_of(tag: str) -> GridRun:
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_run_filter=tagged)
     assert len(runs) == 1, f"{len(runs)} flow runs have the tag {tag}"
-    return told(runs[0].id, {})
+    return told(runs[0].id)
 
 
 @dataclass(frozen=True)

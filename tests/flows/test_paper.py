@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Run:
     """A finished run: its id, what it returned, and its own task runs by name and state."""
 
     flow_run_id: Any
-    result: dict[str, Any]
+    result: Any
     tasks: Counter[tuple[str, str]]
 
     @property
@@ -81,7 +81,7 @@ def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(
     from mlflow import MlflowClient
     from prefect.client.orchestration import get_client
 
-    from tasks.cells.table import read_table
+    from tasks.storage.cell_rows import read_rows
 
     first = run(checkpoint=toy, seed=71)
     assert first.computed == {
@@ -89,15 +89,16 @@ def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(
         "render-paper-report": 1,
     }  # fmt: skip
     assert first.tasks["sample-shard", "Cached"] == 2  # S = 4 of both lines, drawn by the grid
-    rows = read_table(first.result["cells"])
+    rows = read_rows(first.result.cells).whole().frame
     assert sorted(zip(rows["variance"], rows["steps"], strict=True)) == [
         ("eta", 2), ("eta", 4), ("sigma_hat", 2), ("sigma_hat", 4),
     ]  # fmt: skip
-    assert first.result["images_drawn"] == 4 * 25
-    assert [r["steps"] for r in first.result["reconstructions"]] == [2, 4, 8]
-    assert all(0 < r["mse_low"] < r["mse"] < r["mse_high"] for r in first.result["reconstructions"])
+    assert first.result.images_drawn == 4 * 25
+    assert [r.steps for r in first.result.reconstructions] == [2, 4, 8]
+    errors = [r.error for r in first.result.reconstructions]
+    assert all(0 < (e.low or 0.0) < e.mean < (e.high or 0.0) for e in errors)
 
-    page = Path(first.result["report"])
+    page = Path(first.result.report)
     text = page.read_text()
     assert page.parent.name.startswith("paper-")
     assert {path.name for path in page.parent.iterdir()} == {"index.html", *FIGURES}
@@ -107,7 +108,7 @@ def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(
 
     again = run(checkpoint=toy, seed=71)
     assert again.computed == {}
-    assert again.result == {**first.result, "images_drawn": 0}
+    assert again.result == replace(first.result, images_drawn=0)
     assert page.read_text() == text
 
     client = MlflowClient()
@@ -115,9 +116,9 @@ def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(
     runs = [r for r in client.search_runs([experiment.experiment_id])
             if r.data.params["seed"] == "71"]  # fmt: skip
     assert len(runs) == 1
-    for record in first.result["reconstructions"]:
-        logged = runs[0].data.metrics[f"reconstruction_mse_S{record['steps']}"]
-        assert logged == record["mse"]
+    for record in first.result.reconstructions:
+        logged = runs[0].data.metrics[f"reconstruction_mse_S{record.steps}"]
+        assert logged == record.error.mean
     kept = {file.path for file in client.list_artifacts(runs[0].info.run_id)}
     assert kept == {"report.html", *FIGURES}
 
@@ -133,8 +134,8 @@ def test_the_toy_is_trained_once_and_rows_are_those_of_a_grid_run_alone(server: 
     assert both.tasks["train-toy", "Completed"] == 1
     grid = {name: SMALL[name] for name in ("steps", "etas", "n_images", "features", "shard_size")}
     alone = fid_grid(train_steps=5, seed=72, sigma_hat=True, **grid)
-    assert set(alone["cells"]) == set(both.result["cells"])
-    assert alone["images_drawn"] == 0
+    assert set(alone.cells) == set(both.result.cells)
+    assert alone.images_drawn == 0
 
 
 def test_own_images_with_a_broken_one_and_steps_not_asked_for_are_told_in_the_report(
@@ -150,7 +151,7 @@ def test_own_images_with_a_broken_one_and_steps_not_asked_for_are_told_in_the_re
         checkpoint=toy, dataset=str(tmp_path), max_broken=1, background="black", runner="threads",
         workers=1, steps=[2], reconstruction_steps=[30], seed=75,
     )  # fmt: skip
-    text = Path(done.result["report"]).read_text()
+    text = Path(done.result.report).read_text()
     assert "broken (1): waste.png" in text
     assert "S = 30: 30 steps were asked for and 31 are taken" in text
 
@@ -192,8 +193,8 @@ def test_what_fails_is_named_and_all_else_is_in_the_report(
 
     monkeypatch.undo()
     healed = run(checkpoint=toy, seed=73, n_reconstructed=19)
-    assert healed.result["images_drawn"] == 25
-    assert "These failed" not in Path(healed.result["report"]).read_text()
+    assert healed.result.images_drawn == 25
+    assert "These failed" not in Path(healed.result.report).read_text()
 
 
 def test_command_ends_with_1_where_an_experiment_failed_and_says_where_the_report_is(

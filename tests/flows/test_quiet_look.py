@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,10 @@ import flows.checkpoint_watch
 from flows import quiet_look
 from flows.cli.app import app
 from flows.quiet_look import is_news
+from flows.requests.watch import Watch
 from tasks.checkpoints.arrivals import remember, stamp_of
 
-ASKED: dict[str, Any] = {"grid": {}, "settle_seconds": 0.0, "attempts": 2, "here": False}
+ASKED = Watch(settle_seconds=0.0, attempts=2)
 
 
 @pytest.fixture
@@ -42,24 +44,24 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(quiet_look, "get_client", lambda **_: Client())
     identity = SimpleNamespace(real=SimpleNamespace(dataset="digits"), identity=lambda _: "i" * 64)
-    monkeypatch.setattr(quiet_look, "asked_grid", lambda *_: identity)
+    monkeypatch.setattr(Watch, "request", lambda *_: identity)
     monkeypatch.setattr(quiet_look, "is_scored", lambda *_: "SCORED" in kinds)
     return kinds
 
 
 def test_a_folder_is_news_once_and_again_when_it_changed(watched: Path) -> None:
-    asked, told = ASKED | {"sources": [str(watched)]}, {}  # type: ignore[var-annotated]
+    asked, told = replace(ASKED, sources=[str(watched)]), {}  # type: ignore[var-annotated]
     assert is_news(asked, told)
     assert not is_news(asked, told)
     (watched / "step-1" / "config.json").write_text("{ }")
     assert is_news(asked, told)
-    assert not is_news(ASKED | {"sources": [str(watched / "nothing-*")]}, told)
+    assert not is_news(replace(ASKED, sources=[str(watched / "nothing-*")]), told)
 
 
 def test_what_is_still_being_written_waits_for_the_next_look(
     watched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, told = ASKED | {"sources": [str(watched)]}, {}  # type: ignore[var-annotated]
+    asked, told = replace(ASKED, sources=[str(watched)]), {}  # type: ignore[var-annotated]
     monkeypatch.setattr(quiet_look, "stamp_of", lambda _: "another")
     assert not is_news(asked, told)
     monkeypatch.undo()
@@ -80,7 +82,7 @@ def test_a_checkpoint_that_was_read_is_news_while_a_grid_is_to_be_started(
     path = watched / "step-1"
     remember(str(path), stamp_of(path), [str(path), "w" * 64])
     runs += kinds
-    assert is_news(ASKED | {"sources": [str(watched)]}, {}) == new
+    assert is_news(replace(ASKED, sources=[str(watched)]), {}) == new
 
 
 def test_a_source_that_does_not_answer_is_told_once_until_it_answers(
@@ -90,7 +92,7 @@ def test_a_source_that_does_not_answer_is_told_once_until_it_answers(
     answers = [silence, silence, ([], []), silence]
     monkeypatch.setattr(quiet_look, "look_at", lambda _: answers.pop(0))
     told: dict[str, str] = {}
-    found = [is_news(ASKED | {"sources": ["hub:a/b"]}, told) for _ in range(4)]
+    found = [is_news(replace(ASKED, sources=["hub:a/b"]), told) for _ in range(4)]
     assert found == [True, False, False, True]
 
 

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
@@ -15,6 +15,9 @@ from typer.testing import CliRunner
 
 from flows.cli.commands.flows import swiss_roll as command
 from tests.flows.grids import task_states
+
+if TYPE_CHECKING:
+    from flows.swiss_roll import PointOutcome
 
 pytestmark = pytest.mark.timeout(240)
 SMALL: dict[str, Any] = {
@@ -33,7 +36,7 @@ API_LAGS_AT_MOST = 90.0  # seconds until the last state of a finished run is in 
 class Run:
     """A finished run: what it returned, and its task runs by name and final state."""
 
-    result: dict[str, Any]
+    result: PointOutcome
     tasks: Counter[tuple[str, str]]
 
     @property
@@ -75,7 +78,7 @@ def rows_of(done: Run) -> pd.DataFrame:
     from tasks.points.table import read_point_table
 
     frame = read_point_table()
-    return frame[frame["cell_digest"].isin(done.result["cells"])]
+    return frame[frame["cell_digest"].isin(done.result.cells)]
 
 
 def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(server: str) -> None:
@@ -91,7 +94,7 @@ def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(serv
     assert (rows["chamfer_low"] < rows["chamfer"]).all()
     assert (rows["chamfer"] < rows["chamfer_high"]).all()
     assert rows["timesteps"].map(len).tolist() == rows["nfe"].tolist()
-    page = Path(first.result["report"])
+    page = Path(first.result.report)
     assert "Chamfer" in page.read_text()
     assert {path.name for path in page.parent.iterdir()} == {
         "index.html", "chamfer.png", "forward.png", "generated.png", "reverse.png", "process.gif",
@@ -103,7 +106,7 @@ def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(serv
 
 
 def test_steps_that_are_not_those_asked_for_are_told_in_the_report(server: str) -> None:
-    told = Path(run(seed=41, steps=[30], etas=[0.0]).result["report"]).read_text()
+    told = Path(run(seed=41, steps=[30], etas=[0.0]).result.report).read_text()
     assert "S = 30: 30 steps were asked for and 31 are taken" in told
 
 

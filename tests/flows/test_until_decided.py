@@ -10,7 +10,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from tasks.cells.table import read_table
+from tasks.storage.cell_rows import read_rows
 from tests.flows.grids import GridRun
 
 pytestmark = pytest.mark.timeout(240)
@@ -48,24 +48,24 @@ def test_a_race_stops_cells_and_draws_nothing_twice(
         "n_images": 320, "shard_size": 64, "features": "pixels", "budget": 1100,
     }  # fmt: skip
     first = until_decided(**asked)
-    rows = read_table(first["cells"])
-    assert first["images"] == rows["n_images"].sum() == first["images_drawn"] <= 1100
+    rows = read_rows(first.cells).whole().frame
+    assert first.images == rows["n_images"].sum() == first.images_drawn <= 1100
     assert rows["n_images"].min() == 128
     assert len(rows) == 4
     assert rows["kid_se"].gt(0.0).all()
-    assert "of the full grid" in " ".join(first["reading"])
+    assert "of the full grid" in " ".join(first.reading)
     again = until_decided(**asked)
-    assert again["images_drawn"] == 0
-    assert again["reading"] == first["reading"]
+    assert again.images_drawn == 0
+    assert again.reading == first.reading
     # The full grid takes up where the race left off.
     whole = run_grid(
         steps=[2, 4], etas=[0.0, 1.0], seed=77, n_images=320, shard_size=64, features="pixels"
     )
-    assert whole.result["images_drawn"] == 4 * 320 - first["images"]
+    assert whole.result.images_drawn == 4 * 320 - first.images
 
     compared = json.loads(ddim("table", "--compare", "--json").stdout)
-    ours = next(c for c in compared if c["best"] in whole.result["cells"])
-    assert {c["a"] for c in ours["comparisons"]} | {ours["best"]} == set(whole.result["cells"])
+    ours = next(c for c in compared if c["best"] in whole.result.cells)
+    assert {c["a"] for c in ours["comparisons"]} | {ours["best"]} == set(whole.result.cells)
     text = ddim("table", "--compare").stdout
     assert "Not compared with the first rows, which differ in" in text
     small = rows.loc[rows["n_images"] == 128, "cell_digest"].iloc[0]

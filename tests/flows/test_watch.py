@@ -23,7 +23,7 @@ def look(folder: Path, **asked: Any) -> dict[str, tuple[str, str]]:
 
     given = {"grid": GRID, "settle_seconds": 0.1, "here": True, **asked}
     seen = checkpoint_watch(sources=[str(folder)], **given)
-    return {Path(one["address"]).name: (one["outcome"], one["remark"]) for one in seen}
+    return {Path(one.address).name: (one.outcome, one.remark) for one in seen}
 
 
 def test_each_content_is_scored_once_and_what_is_not_whole_is_left(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from ddim_core.lora.data import write_captioned
-from tasks.lora.scoring.table import SCHEMA, read_lora_table
+from ddim_core.lora.scoring.row import LoraRow
+from tasks.lora.scoring.table import read_lora_table
 from tasks.storage import store
+from tasks.storage.artifact import Report
 from tests.lora.material import noise_pictures
 
 # What each cached task calls to do its work, where that task looks it up.
@@ -55,15 +58,15 @@ def test_a_subjects_lora_is_made_once_and_new_validation_prompts_train_nothing(
         "score_prompts": ["a red dog"], "threads": 1, "title": "cat",
     }  # fmt: skip
     first = lora_subject(**asked)
-    assert first["gate"]["diffusers"]["largest_weight_difference"] == 0.0
-    assert first["gate"]["kohya"]["largest_weight_difference"] == 0.0
-    assert [stage["step"] for stage in first["validation"]] == [0, 2, 4]
-    names = {path.name for path in Path(first["folder"]).iterdir()}
+    assert first.lora.gate["diffusers"].largest_weight_difference == 0.0
+    assert first.lora.gate["kohya"].largest_weight_difference == 0.0
+    assert [stage.step for stage in first.lora.validation] == [0, 2, 4]
+    names = {path.name for path in Path(first.lora.folder).iterdir()}
     assert names == {
         "README.md", "pytorch_lora_weights.safetensors", "cat_kohya.safetensors", "settings.json",
         "training.png", "validation.png",
     }  # fmt: skip
-    card = (Path(first["folder"]) / "README.md").read_text()
+    card = (Path(first.lora.folder) / "README.md").read_text()
     assert "4 images of the class" in card
     assert "not stated; ask whoever holds the rights" in card
 
@@ -72,16 +75,16 @@ def test_a_subjects_lora_is_made_once_and_new_validation_prompts_train_nothing(
     monkeypatch.undo()
     forbid(monkeypatch, **WORK)
     other = lora_subject(**asked | {"validation_prompts": ["a red dog", "a blue cat"]})
-    assert other["training"] == first["training"]
-    assert other["validation"] != first["validation"]
-    assert other["scorecard"] == first["scorecard"]
+    assert other.lora.training == first.lora.training
+    assert other.lora.validation != first.lora.validation
+    assert other.scorecard.rows == first.scorecard.rows
 
     client = MlflowClient()
     (version,) = client.search_model_versions("name = 'lora-cat'")
-    assert version.run_id == first["mlflow_run"] == other["mlflow_run"]
-    history = client.get_metric_history(first["mlflow_run"], "loss")
+    assert version.run_id == first.lora.mlflow_run == other.lora.mlflow_run
+    history = client.get_metric_history(first.lora.mlflow_run, "loss")
     assert sorted(point.step for point in history) == [1, 2, 3, 4]
-    rows = read_lora_table().set_index("row_digest").loc[first["scorecard"]]
+    rows = read_lora_table().set_index("row_digest").loc[list(first.scorecard.rows)]
     assert list(rows["prompts"].unique()) == ["instance", "class", "other"]
     assert (rows.groupby("prompts")["scale"].max() == 1.0).all()
     assert rows["copy_risk_pixels"].notna().sum() == 2  # of the instance prompts alone
@@ -93,12 +96,15 @@ def test_other_scales_are_another_run_of_mlflow_and_a_report_is_named_by_its_who
     from tasks.reports import lora as lora_report
     from tasks.tracking import scorecard
 
-    row = dict.fromkeys(SCHEMA.names) | {"kind": "style", "row_digest": "a", "code_digest": "c",
-           "lora_digest": "l", "base_digest": "b", "scale": 1.0, "prompts": "trained"}  # fmt: skip
-    report = {"page": store.put(b"page", "report"), "figures": {}, "reading": ["as read"]}
+    names = (field.name for field in fields(LoraRow))
+    known: dict[str, Any] = dict.fromkeys(names) | {"kind": "style", "row_digest": "a",
+           "code_digest": "c", "lora_digest": "l", "base_digest": "b", "scale": 1.0,
+           "prompts": "trained", "measures": {}}  # fmt: skip
+    row = LoraRow(**known)
+    report = Report(store.put(b"page", "report"), {}, ["as read"])
     one, again, two = (
         scorecard.track_scorecard.fn("a-long-title-0123", rows, report)
-        for rows in ([row], [row], [row, row | {"row_digest": "d"}])
+        for rows in ([row], [row], [row, replace(row, row_digest="d")])
     )
     assert one == again != two
     monkeypatch.setattr("tasks.reports.page.show", lambda *_: None)

@@ -31,19 +31,23 @@ from ddim_core.text2image.scenes import SUBJECTS, subject_scenes
 from ddim_core.text2image.small_base import caption_tokenizer, new_pipeline, save_base
 from ddim_core.text2image.specs import BaseSpec
 from flows.lora.prompt_sets import style_sets, unnamed_subjects
-from tasks.lora.card import write_card
-from tasks.lora.scoring.measure import _asked, _plain, score_pictures, thumbnails
-from tasks.lora.scoring.pictures import draw_prompts
+from tasks.lora.data import CaptionedImages
+from tasks.lora.export import Gate
+from tasks.lora.record import LoraRecord
+from tasks.lora.scoring.measure import Compared, _asked, score_pictures, scores_of, thumbnails
+from tasks.lora.scoring.pictures import DrawnPictures, draw_prompts
 from tasks.lora.scoring.table import lora_rows, read_lora_table, write_lora_rows
 from tasks.lora.scoring.vision_models import model_digest, model_folder
+from tasks.lora.train import Training
 from tasks.reports.lora import render_lora_report
+from tasks.reports.lora_card import write_card
 from tasks.storage import places, store
 from tasks.text2image.embedded import INSTANCE_WORDS, instance_prompt, style_folder, subject_folder
 
 PROMPTS = tuple(instance_prompt(scene.background) for scene in subject_scenes())
 ASKED = PromptSet("instance", PROMPTS, per_prompt=2, steps=2, guidance=2.0)
 SCALES = [0.0, 0.5, 1.0]
-GATE = {"largest_weight_difference": 0.0, "largest_pixel_difference": 0}
+GATE = Gate(0.0, 0.0)
 
 
 @pytest.fixture
@@ -66,10 +70,22 @@ def small(data: Path, tmp_path: Path) -> tuple[str, store.ArtifactRef]:
     return str(tmp_path / "base"), store.put_folder(tmp_path / "lora")
 
 
-def drawn(small: tuple[str, store.ArtifactRef], scale: float) -> dict[str, Any]:
+def drawn(small: tuple[str, store.ArtifactRef], scale: float) -> DrawnPictures:
     base, lora = small
     given = lora if scale else None
     return draw_prompts.fn(ASKED, {"unet": "x"}, given, scale, base, Execution(batch_size=16))
+
+
+def record_of(small: tuple[str, store.ArtifactRef], data: CaptionedImages) -> LoraRecord:
+    base, lora = small
+    losses = store.put_arrays({"loss": np.ones(4)}, "losses")
+    return LoraRecord(
+        title="mine", name="mine-1", lora=lora, kohya=lora,
+        gate={"diffusers": GATE, "kohya": GATE},
+        training=Training(lora, (), losses, steps=3, seconds=1.0, peak_memory_bytes=1),
+        validation=(), validation_prompts=[], data=data, class_data=None, base=base,
+        base_name="tiny", base_digests={"unet": "x"},
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("drawn_by", [style_folder, subject_folder])
@@ -77,18 +93,9 @@ def test_the_card_of_a_lora_of_the_embedded_images_says_what_it_was_trained_on(
     small: tuple[str, store.ArtifactRef], drawn_by: Any
 ) -> None:
     data = drawn_by.fn(16)
-    record: dict[str, Any] = {
-        "title": "mine", "name": "mine-1", "lora": small[1], "kohya": small[1],
-        "gate": {"diffusers": GATE, "kohya": GATE}, "validation": [], "validation_prompts": [],
-        "training": {
-            "losses": store.put_arrays({"loss": np.ones(4)}, "losses"), "steps": 4,
-            "seconds": 1.0, "peak_memory_bytes": 1,
-        },
-        "data": data, "class_data": None, "base": small[0], "base_name": "tiny",
-        "base_digests": {"unet": "x"},
-    }  # fmt: skip
+    record = record_of(small, data)
     folder = write_card.fn(record, LoraSpec(), LatentSpec(), PictureSpec(), "")
-    assert f"{data['n_images']} captioned images" in Path(folder, "README.md").read_text()
+    assert f"{data.n_images} captioned images" in Path(folder, "README.md").read_text()
 
 
 def test_a_scorecard_goes_from_prompts_to_rows_and_a_page(
@@ -96,19 +103,18 @@ def test_a_scorecard_goes_from_prompts_to_rows_and_a_page(
 ) -> None:
     pictures = [drawn(small, scale) for scale in SCALES]
     training = subject_folder.fn(16)
-    known = {"training": training, "subject": training, "base": pictures[0]}
+    known = Compared(training, subject=training, base=pictures[0])
     scores = score_pictures.fn(ASKED, SCALES, pictures, known, {}, thumbnails(), {}, {})
-    record: dict[str, Any] = {
-        "lora": small[1], "data": training, "base": small[0], "base_digests": {"unet": "x"},
-        "title": "subject",
-        "training": {"steps": 3, "seconds": 1.0, "peak_memory_bytes": 1},
-    }  # fmt: skip
+    record = record_of(small, training)
     rows = lora_rows("subject", record, LoraSpec(rank=2), ASKED, pictures, scores, Execution())
-    assert [row["scale"] for row in rows] == SCALES
-    assert len({row["row_digest"] for row in rows}) == 3
-    assert rows[0]["diversity_change"] == 0.0
-    assert rows[2]["subject_likeness_low"] <= rows[2]["subject_likeness"]
-    assert rows[2]["style_distance"] is None  # a subject has no style
+    assert [row.scale for row in rows] == SCALES
+    assert len({row.row_digest for row in rows}) == 3
+    unchanged, likeness = rows[0].measures["diversity"].change, rows[2].measures["subject_likeness"]
+    assert unchanged is not None
+    assert unchanged.value == 0.0
+    assert likeness.low is not None
+    assert likeness.low <= likeness.value
+    assert "style_distance" not in rows[2].measures  # a subject has no style
     write_lora_rows.fn(rows)
     write_lora_rows.fn(rows)  # in place of the first ones
     frame = read_lora_table()
@@ -118,14 +124,13 @@ def test_a_scorecard_goes_from_prompts_to_rows_and_a_page(
     assert duckdb.sql(query).fetchall() == [(1.0, 3)]
     losses = store.put_arrays({"loss": np.array([1.0, 0.8, 0.7])}, "losses")
     report = render_lora_report.fn(
-        rows, [ASKED], [pictures], training, losses, [[0, 1.0], [3, 0.9]],
-        {"judge": None, "licence": "<b>CC</b>"},
+        rows, [ASKED], [pictures], training, losses, [(0, 1.0), (3, 0.9)], None, "<b>CC</b>",
     )  # fmt: skip
-    page = store.get(report["page"]).decode()
+    page = store.get(report.page).decode()
     assert page.count("data:image/png;base64,") == 4  # beside, sweep, measures, training
     assert "&lt;b&gt;CC" in page  # names from data are escaped
     assert "http" not in page  # self-contained
-    assert report["reading"] == read_scorecard(rows)
+    assert report.reading == read_scorecard(rows)
 
 
 def test_scale_0_is_the_base_and_pictures_are_paired(small: tuple[str, store.ArtifactRef]) -> None:
@@ -179,9 +184,12 @@ def test_every_measure_has_columns_of_its_own(data: Path) -> None:
 def test_a_share_changes_by_at_most_all_of_it() -> None:
     before = Measure(0.0, 0.0, 0.1, (0.0, 0.0, 0.0), (1, 1, 1))
     after = Measure(2 / 3, 0.2, 1.0, (0.5, 0.5, 1.0), (1, 1, 1))
-    found = _plain({"asked_subject": after, "diversity": after},
+    found = scores_of({"asked_subject": after, "diversity": after},
                    {"asked_subject": before, "diversity": before})  # fmt: skip
-    assert found["asked_subject"]["change"]["high"] == 1.0 < found["diversity"]["change"]["high"]
+    asked, free = found["asked_subject"].change, found["diversity"].change
+    assert asked is not None
+    assert free is not None
+    assert asked.high == 1.0 < free.high
 
 
 def test_on_the_embedded_base_a_users_own_style_is_scored_on_subjects_it_does_not_name() -> None:

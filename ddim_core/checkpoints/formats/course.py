@@ -43,29 +43,26 @@ def is_course(state: Mapping[str, Tensor]) -> bool:
     return all(mark in state or NETWORK + mark in state for mark in MARKS)
 
 
-def course_unet(
-    state: Mapping[str, Tensor], hparams: Any
-) -> tuple[dict[str, Any], dict[str, Tensor], list[str]]:
-    """Translates a state dict of the course.
+def course_network(state: Mapping[str, Tensor], settings: Any, hparams: Any) -> Network:
+    """Translates a state dict of the course, for `wide_time_unet`.
 
     Args:
         state: Weights by the course's names.
-        hparams: What its file has beside them, for the image size; plain values or inert modules.
-
-    Returns:
-        The config for `wide_time_unet`, the weights, and sentences on what had to be assumed.
+        settings: Those beside its file, where that has none itself.
+        hparams: What the file has beside the weights; plain values or inert modules.
 
     Raises:
         ValueError: If the weights are of another network.
     """
+    told = hparams if hparams is not None else settings
     weights = {name.removeprefix(NETWORK): weight for name, weight in state.items()}
     down = _levels(weights, "downblocks")
     widths = [len(weights[f"downblocks.{level[-1]}.block2.3.bias"]) for level in down]
     attends = [f"downblocks.{level[0]}.attn.proj_q.weight" in weights for level in down]
     if widths[0] != len(weights["head.weight"]):
         raise ValueError("ch_mult does not start with 1 in this network, as a UNet2DModel needs")
-    size, assumed = _image_size(hparams)
-    config: dict[str, Any] = {
+    size, assumed = _image_size(told)
+    config = {
         "_class_name": CLASS_NAME, "sample_size": size,
         "time_features": weights["time_embedding.mlp.0.weight"].shape[1],
         "in_channels": weights["head.weight"].shape[1],
@@ -88,7 +85,8 @@ def course_unet(
         rows = translated["class_embedding.weight"]
         config["num_class_embeds"] = len(rows)
         translated["class_embedding.weight"] = torch.cat([rows[1:], rows[:1]])
-    return config, translated, assumed
+    noise, assumed_noise = course_noise(state, told)
+    return Network(config, translated, noise, assumed, assumed_noise)
 
 
 def course_noise(state: Mapping[str, Tensor], hparams: Any) -> tuple[NoiseSpec, list[str]]:
@@ -96,10 +94,12 @@ def course_noise(state: Mapping[str, Tensor], hparams: Any) -> tuple[NoiseSpec, 
     betas = state.get("var_scheduler.betas")
     if betas is not None:
         return NoiseSpec("given", len(betas), betas=tuple(betas.double().tolist())), []
-    told: dict[str, Any] = dict(reversed(list(plain_values(hparams))))
+    told = dict(reversed(list(plain_values(hparams))))
     names = ("beta_1", "beta_T")
     if all(name in told for name in names):
-        n_train = told.get("num_train_timesteps", told.get("num_diffusion_train_timesteps", 1000))
+        n_train: Any = told.get(
+            "num_train_timesteps", told.get("num_diffusion_train_timesteps", 1000)
+        )
         kind: Any = "quad" if told.get("mode") == "quad" else "linear"
         return NoiseSpec(kind, int(n_train), float(told["beta_1"]), float(told["beta_T"])), []
     return NoiseSpec(), [
@@ -165,11 +165,4 @@ def _name(name: str, places: Mapping[str, str]) -> str:
     return f"{at}.{(ATTENTION if attends else RESNET).get(part, part)}.{kind}"
 
 
-def _read(state: Mapping[str, Tensor], settings: Any, hparams: Any) -> Network:
-    told = hparams if hparams is not None else settings
-    config, translated, assumed = course_unet(state, told)
-    noise, assumed_noise = course_noise(state, told)
-    return Network(config, translated, noise, assumed, assumed_noise)
-
-
-COURSE = Format("the course", is_course, _read)
+COURSE = Format("the course", is_course, course_network)

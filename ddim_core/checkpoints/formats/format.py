@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ddim_core.checkpoints.formats.wide_time import CLASS_NAME
 from ddim_core.diffusion.specs import NoiseSpec
 
 
@@ -28,6 +29,17 @@ class Network:
     noise: NoiseSpec
     assumed: list[str] = field(default_factory=list)
     assumed_noise: list[str] = field(default_factory=list)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it is one for `wide_time_unet`."""
+        return self.config.get("_class_name") == CLASS_NAME
+
+    @property
+    def null_label(self) -> int | None:
+        """The label for "no class" where it is known to be one, the last."""
+        n_embeddings = self.config.get("num_class_embeds") if self.is_wide else None
+        return n_embeddings - 1 if n_embeddings else None
 
 
 @dataclass(frozen=True)

@@ -40,22 +40,19 @@ def is_official(state: Mapping[str, Tensor]) -> bool:
     return MARK in state
 
 
-def official_unet(
-    state: Mapping[str, Tensor], settings: Mapping[str, Any] | None
-) -> tuple[dict[str, Any], dict[str, Tensor], list[str]]:
+def official_network(state: Mapping[str, Tensor], told: Any, _hparams: Any = None) -> Network:
     """Translates an official state dict.
 
     Args:
         state: Weights by the official names.
-        settings: The official YAML with its sections `data`, `model`, `diffusion`; None takes the
-            image size that puts attention at 16 pixels, as in all published models.
-
-    Returns:
-        The config of the UNet2DModel, its weights, and sentences on what had to be assumed.
+        told: The settings beside it. Those of the official YAML, with its sections `data`, `model`,
+            `diffusion`, are heeded; without them the image size is taken that puts attention at 16
+            pixels, as in all published models.
 
     Raises:
         ValueError: If the weights or the settings are of another network.
     """
+    settings = told if told and {"data", "diffusion"} <= set(told) else None
     n_levels = _count(state, r"down\.(\d+)\.block\.")
     n_blocks = _count(state, r"down\.0\.block\.(\d+)\.")
     if n_levels == 0 or n_blocks == 0:
@@ -89,7 +86,8 @@ def official_unet(
         for name, weight in state.items()
         if name != "logvar"  # of type `bayesian`: a trained variance that sampling never uses
     }
-    return config, translated, assumed
+    noise, assumed_noise = official_noise(settings)
+    return Network(config, translated, noise, assumed, assumed_noise)
 
 
 def official_noise(settings: Mapping[str, Any] | None) -> tuple[NoiseSpec, list[str]]:
@@ -188,11 +186,4 @@ def _as_linear(name: str, weight: Tensor) -> Tensor:
     return weight[:, :, 0, 0].contiguous() if in_attention else weight
 
 
-def _read(state: Mapping[str, Tensor], settings: Any, _hparams: Any) -> Network:
-    official = settings if settings and {"data", "diffusion"} <= set(settings) else None
-    config, translated, assumed = official_unet(state, official)
-    noise, assumed_noise = official_noise(official)
-    return Network(config, translated, noise, assumed, assumed_noise)
-
-
-OFFICIAL = Format("the official DDIM code", is_official, _read)
+OFFICIAL = Format("the official DDIM code", is_official, official_network)

@@ -7,6 +7,7 @@ so that these networks have a class name of their own in their config.json.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 CLASS_NAME = "WideTimeUNet2DModel"
 
 
-def wide_time_unet(config: dict[str, Any]) -> UNet2DModel:
+def wide_time_unet(config: Mapping[str, Any]) -> UNet2DModel:
     """Lays out the network of a config, without memory for its weights yet.
 
         emb(t) = MLP([cos(t f_i), sin(t f_i)]),  f_i = 10000^(-2 i / n),  i = 0..n/2 - 1
@@ -38,7 +39,7 @@ def wide_time_unet(config: dict[str, Any]) -> UNet2DModel:
     return unet
 
 
-def load_wide_time_unet(config: dict[str, Any], weights: Path) -> UNet2DModel:
+def load_wide_time_unet(config: Mapping[str, Any], weights: Path) -> UNet2DModel:
     """Opens a stored one.
 
     Args:

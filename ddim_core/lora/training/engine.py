@@ -27,6 +27,10 @@ class Engine(Protocol):
     rank: int
     n_processes: int
 
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """Scales the loss where the number format needs it; its state is part of a training's."""
+
     def wrap(self, module: nn.Module) -> Any:
         """Returns the module in the form that forwards go through."""
 
@@ -41,11 +45,6 @@ class Engine(Protocol):
 
     def total(self, value: Tensor) -> float:
         """Returns a number's sum over the processes."""
-
-    def state(self) -> dict[str, Any]:
-        """What has to be saved to go on."""
-
-    def load_state(self, state: dict[str, Any]) -> None: ...
 
 
 class OneProcess:
@@ -80,12 +79,6 @@ class OneProcess:
     def total(self, value: Tensor) -> float:
         return float(value)
 
-    def state(self) -> dict[str, Any]:
-        return self.scaler.state_dict()
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.scaler.load_state_dict(state)
-
 
 class Accelerated:
     """Several processes, by accelerate: tried on CPUs (gloo), untested on GPUs."""
@@ -94,7 +87,7 @@ class Accelerated:
         from accelerate import Accelerator
 
         self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
-        self.device = self.accelerator.device
+        self.device, self.scaler = self.accelerator.device, self.accelerator.scaler
         self.rank = self.accelerator.process_index
         self.n_processes = self.accelerator.num_processes
 
@@ -105,31 +98,21 @@ class Accelerated:
         return self.accelerator.autocast()
 
     def backward(self, loss: Tensor) -> None:
-        scaler = self.accelerator.scaler
-        (loss if scaler is None else scaler.scale(loss)).backward()
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def step(self, optimizer: torch.optim.Optimizer, clip: float) -> float:
-        scaler = self.accelerator.scaler
-        if scaler is not None:
-            scaler.unscale_(optimizer)
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer)
         norm = clipped(_parameters(optimizer), clip)
-        if scaler is None:
+        if self.scaler is None:
             optimizer.step()
         else:
-            scaler.step(optimizer)
-            scaler.update()
+            self.scaler.step(optimizer)
+            self.scaler.update()
         return norm
 
     def total(self, value: Tensor) -> float:
         return float(self.accelerator.reduce(value, "sum"))
-
-    def state(self) -> dict[str, Any]:
-        scaler = self.accelerator.scaler
-        return {} if scaler is None else scaler.state_dict()
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state)
 
 
 def clipped(parameters: Sequence[nn.Parameter], clip: float) -> float:

@@ -22,12 +22,13 @@ History = list[list[float]]
 
 def save_state(spec: LoraSpec, state: LoraState, history: History, path: Path) -> None:
     """Writes weights, optimiser, number of steps and history."""
+    scaler = state.engine.scaler
     record = {
         "spec": repr(asdict(spec)),
         "step": state.step,
         "weights": weights_of(state.parameters),
         "optimizer": state.optimizer.state_dict(),
-        "engine": state.engine.state(),
+        "engine": {} if scaler is None else scaler.state_dict(),
         "history": history,
     }
     buffer = io.BytesIO()
@@ -57,6 +58,7 @@ def load_state(spec: LoraSpec, state: LoraState, path: Path) -> History:
         raise ValueError(f"{path.name} was saved by a run of {record['spec']}, not of {spec}")
     set_weights(state.parameters, record["weights"])
     state.optimizer.load_state_dict(record["optimizer"])
-    state.engine.load_state(record["engine"])
+    if state.engine.scaler is not None:
+        state.engine.scaler.load_state_dict(record["engine"])
     state.step = record["step"]
     return list(record["history"])

@@ -44,6 +44,30 @@ def command(
     return door
 
 
+def flow_command(
+    record: type[Record],
+    flow: str,
+    text: str,
+    show: Callable[[Any], None],
+    settle: Callable[[Record], None] = lambda _: None,
+) -> Callable[..., None]:
+    """Returns the command that runs a flow by the parameters of a record.
+
+    Args:
+        record: What can be asked for.
+        flow: NAME of `flows.NAME.NAME`.
+        text: The command's help.
+        show: Prints what it returned.
+        settle: Checks, before it runs, what takes long to import.
+    """
+
+    def run(request: Any, asked: Mapping[str, Any]) -> None:
+        show(run_shown(request.line, flow, asked, lambda: settle(request)))
+
+    run.__doc__ = text
+    return command(record, run)
+
+
 def run_shown(
     line: str, flow: str, asked: Mapping[str, Any], settle: Callable[[], None] = lambda: None
 ) -> Any:

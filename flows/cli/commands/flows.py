@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import Field
 
-from flows.cli.commands.command import command, run_shown
+from flows.cli.commands.command import command, flow_command, run_shown
 from flows.cli.commands.options import stop
 from flows.requests.base import BaseRequest
 from flows.requests.flat import build, parameters
@@ -28,6 +28,11 @@ from flows.requests.toy import Toy, ToyRequest
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from flows.paper import PaperOutcome
+    from flows.swiss_roll import PointOutcome
+    from flows.train_base import TrainedBase
+    from flows.train_toy import TrainedToy
 
 
 @dataclass(frozen=True)
@@ -105,54 +110,45 @@ def run_grid(asked: dict[str, Any], in_prefect: bool) -> None:
     show_grid(result)
 
 
-def _paper(request: PaperRequest, asked: dict[str, Any]) -> None:
-    """Run the DDIM paper's tables and figures on one checkpoint, beside the paper's numbers."""
-    result = run_shown(request.line, "paper", asked)
+def _show_paper(result: PaperOutcome) -> None:
     from flows.cli.text.table import show_grid
     from tasks.reports.paper import error_text
 
     typer.echo("\nSquared error per dimension after encoding and decoding, pixels in [0, 1]:")
-    for record in result["reconstructions"]:
-        error = error_text(record["mse"], record["mse_low"], record["mse_high"])
-        typer.echo(f"  S = {record['steps']:>4}  {error}  n = {record['n']}")
+    for record in result.reconstructions:
+        error = error_text(record.error)
+        typer.echo(f"  S = {record.steps:>4}  {error}  n = {record.n}")
     show_grid(result)
 
 
-def _train(request: ToyRequest, asked: dict[str, Any]) -> None:
-    """Train the small U-Net of a data set, as a folder that diffusers opens."""
-    typer.echo(f"checkpoint: {run_shown(request.line, 'train_toy', asked)['checkpoint']}")
+def _show_toy(result: TrainedToy) -> None:
+    typer.echo(f"checkpoint: {result.checkpoint}")
 
 
-def _train_base(request: BaseRequest, asked: dict[str, Any]) -> None:
-    """Train the small text-to-image base of the LoRA commands, and judge its pictures."""
-    result = run_shown(request.line, "train_base", asked)
-    for name in ("seen", "unseen"):
-        found = result[name]
+def _show_base(result: TrainedBase) -> None:
+    for name, found in (("seen", result.seen), ("unseen", result.unseen)):
         shares = ", ".join(
-            f"{q} {100 * found[q]['share']:.1f} % "
-            f"({100 * found[q]['low']:.1f} to {100 * found[q]['high']:.1f})"
-            for q in ("subject", "background", "style")
-        )
-        typer.echo(f"{name} pairs, N = {found['n_images']}: {shares}")
-    typer.echo(f"base: {result['folder']}")
+            f"{q} {100 * x.share:.1f} % ({100 * (x.low or 0.0):.1f} to {100 * (x.high or 0.0):.1f})"
+            for q, x in (
+                ("subject", found.subject), ("background", found.background),
+                ("style", found.style),
+            )
+        )  # fmt: skip
+        typer.echo(f"{name} pairs, N = {found.n_images}: {shares}")
+    typer.echo(f"base: {result.folder}")
 
 
-def _swiss_roll(request: PointRequest, asked: dict[str, Any]) -> None:
-    """Train a noise model on points in the plane, and score DDIM samples of it over (S, eta)."""
-    _show_points(run_shown(request.line, "swiss_roll", asked))
-
-
-def _show_points(result: dict[str, Any]) -> None:
+def _show_points(result: PointOutcome) -> None:
     """Prints the rows of one run, and where its report, the table and the runs are."""
     from flows.cli.text.damage import told_of
     from tasks.points.table import read_point_rows
 
-    found = read_point_rows(result["cells"])
+    found = read_point_rows(list(result.cells))
     with told_of(found):
         _show_rows(result, found.frame)
 
 
-def _show_rows(result: dict[str, Any], frame: pd.DataFrame) -> None:
+def _show_rows(result: PointOutcome, frame: pd.DataFrame) -> None:
     from ddim_core.points.score import interval
     from tasks.storage import places
     from tasks.tracking.address import how_to_open
@@ -172,7 +168,7 @@ def _show_rows(result: dict[str, Any], frame: pd.DataFrame) -> None:
                 row["chamfer"], _known(row["chamfer_low"]), _known(row["chamfer_high"])
             )
             typer.echo(f"  eta = {row['eta']:<4g} S = {row['steps']:>4}  {score}")
-    typer.echo(f"\nreport:  {result['report']}")
+    typer.echo(f"\nreport:  {result.report}")
     typer.echo(f"table:   {places.data_url('results', 'points')} (Parquet)")
     typer.echo(f"MLflow:  {how_to_open()}")
 
@@ -182,7 +178,27 @@ def _known(value: float) -> float | None:
 
 
 grid = command(GridCommand, _grid)
-paper = command(PaperRequest, _paper)
-train = command(ToyRequest, _train)
-train_base = command(BaseRequest, _train_base)
-swiss_roll = command(PointRequest, _swiss_roll)
+paper = flow_command(
+    PaperRequest,
+    "paper",
+    "Run the DDIM paper's tables and figures on one checkpoint, beside the paper's numbers.",
+    _show_paper,
+)
+train = flow_command(
+    ToyRequest,
+    "train_toy",
+    "Train the small U-Net of a data set, as a folder that diffusers opens.",
+    _show_toy,
+)
+train_base = flow_command(
+    BaseRequest,
+    "train_base",
+    "Train the small text-to-image base of the LoRA commands, and judge its pictures.",
+    _show_base,
+)
+swiss_roll = flow_command(
+    PointRequest,
+    "swiss_roll",
+    "Train a noise model on points in the plane, and score DDIM samples of it over (S, eta).",
+    _show_points,
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from flows.cli.commands.options import one_sentence, option, require_writable
 
 if TYPE_CHECKING:
     from tasks.score_command.request import ScoreRequest
+    from tasks.score_command.run import PairResult, SavedStatistics
 
 
 def score(
@@ -69,23 +70,24 @@ def score(
         against = f" against {reference}" if reference else ""
         with waiting.shown(f"score: {generated}{against}"):
             result = _scored(request, matrix)
-        from tasks.score_command.text import as_text
+        from tasks.score_command import run, text
 
-        typer.echo(json.dumps(result, indent=2) if as_json else as_text(result))
+        shown = json.dumps(run.as_json(result), indent=2) if as_json else text.as_text(result)
+        typer.echo(shown)
 
 
-def _scored(request: ScoreRequest, matrix: bool) -> dict[str, Any]:
+def _scored(request: ScoreRequest, matrix: bool) -> PairResult | SavedStatistics:
     from tasks.storage import stages
 
     stages.begin("importing the networks")
     from tasks.score_command.matrix import score_matrix
-    from tasks.score_command.run import run_score
+    from tasks.score_command.run import PairResult, run_score
 
     stages.begin("reading, taking features and scoring")
     result = run_score(request)
-    if matrix:
+    if matrix and isinstance(result, PairResult):
         stages.begin("scoring by every other protocol")
-        result["matrix"] = score_matrix(request, result)
+        return score_matrix(request, result)
     return result
 
 

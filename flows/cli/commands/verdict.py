@@ -24,16 +24,15 @@ def verdict(
     with one_sentence():
         from flows.cli.text.damage import told_of
         from flows.grid.past_verdicts import verdict_of
-        from tasks.reports.verdict import plain_rows
         from tasks.storage.cell_rows import read_rows
 
         table = read_rows()
         with told_of(table):
-            found = verdict_of(plain_rows(table.frame), new, against or "", at, margin)
-            typer.echo("\n".join(found["sentences"]))
-            typer.echo(f"verdict: {found['page']}")
-            if gate and found["call"] == "worse":
-                stop(f"{new} is proven worse than {found['against']}", 1)
+            found = verdict_of(table.rows, new, against or "", at, margin)
+            typer.echo("\n".join(found.sentences))
+            typer.echo(f"verdict: {found.page}")
+            if gate and found.call == "worse":
+                stop(f"{new} is proven worse than {found.against}", 1)
 
 
 def curve(
@@ -47,9 +46,8 @@ def curve(
     with one_sentence():
         from flows.cli.text.damage import told_of
         from flows.grid.past_verdicts import curve_of
-        from tasks.reports.verdict import plain_rows
         from tasks.storage.cell_rows import read_rows
 
         table = read_rows()
         with told_of(table):
-            typer.echo(f"curve: {curve_of(plain_rows(table.frame), names, cells or [])}")
+            typer.echo(f"curve: {curve_of(table.rows, names, cells or [])}")

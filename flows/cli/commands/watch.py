@@ -14,6 +14,7 @@ import typer
 from ddim_core.common.printable import printable
 from ddim_core.common.redaction import redacted
 from flows.cli.commands.options import one_sentence, option, plain, require_writable, stop
+from flows.requests.watch import Watch
 
 
 def watch(
@@ -52,10 +53,7 @@ def watch(
         here = not os.environ.get("PREFECT_API_URL")
     if as_deployed and (sources or parameter):
         stop("--as-deployed takes sources and grid from the deployment; leave out the others", 2)
-    asked: dict[str, Any] = {
-        "sources": sources or [], "grid": _parameters(parameter or []), "settle_seconds": settle,
-        "attempts": attempts, "here": here,
-    }  # fmt: skip
+    asked = Watch(sources or [], _parameters(parameter or []), settle, attempts, here)
     told: dict[str, str] = {}
     if once:
         with one_sentence():
@@ -71,10 +69,10 @@ def watch(
         time.sleep(every)
 
 
-def _shown(asked: dict[str, Any]) -> AbstractContextManager[None]:
+def _shown(asked: Watch) -> AbstractContextManager[None]:
     from flows.run import waiting
 
-    return waiting.shown(f"watch: looking at {', '.join(asked['sources']) or 'the usual places'}")
+    return waiting.shown(f"watch: looking at {', '.join(asked.sources) or 'the usual places'}")
 
 
 def _require_sources(sources: list[str]) -> None:
@@ -85,7 +83,7 @@ def _require_sources(sources: list[str]) -> None:
         require_source(source)
 
 
-def _settled(asked: dict[str, Any], as_deployed: bool) -> dict[str, Any]:
+def _settled(asked: Watch, as_deployed: bool) -> Watch:
     """What was asked for, or what the deployment has now."""
     if not as_deployed:
         return asked
@@ -94,7 +92,7 @@ def _settled(asked: dict[str, Any], as_deployed: bool) -> dict[str, Any]:
     return deployed_watch()
 
 
-def _look(asked: dict[str, Any], told: dict[str, str]) -> None:
+def _look(asked: Watch, told: dict[str, str]) -> None:
     """Runs the flow if there is anything new."""
     from flows.quiet_look import is_news
     from flows.run.running import run
@@ -106,16 +104,16 @@ def _look(asked: dict[str, Any], told: dict[str, str]) -> None:
     if not news:
         if first:
             told["a first look"] = ""
-            places = ", ".join(asked["sources"] or listed_sources())
+            places = ", ".join(asked.sources or listed_sources())
             typer.echo(redacted(f"nothing new in {places}"))
         return
     with _shown(asked):
-        seen = run("checkpoint_watch", asked)
+        seen = run("checkpoint_watch", vars(asked))
     if not seen:
-        typer.echo(f"no checkpoint in {', '.join(asked['sources'] or listed_sources())}")
+        typer.echo(f"no checkpoint in {', '.join(asked.sources or listed_sources())}")
     for one in seen:
-        known = f" {one['weights'][:12]}" if one["weights"] else ""
-        line = f"{one['address']}{known}: {one['outcome']} {one['remark']}"
+        known = f" {one.weights[:12]}" if one.weights else ""
+        line = f"{one.address}{known}: {one.outcome} {one.remark}"
         typer.echo(printable(line.rstrip()))
 
 

@@ -7,43 +7,40 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import typer
 
 from ddim_core.decisions.compare import (
-    Row,
     comparable_sets,
     compare_with_best,
     require_paired,
     unpaired_fields,
 )
-from ddim_core.decisions.row import line_name
+from ddim_core.decisions.row import CellRow, line_name
 from ddim_core.reports.grid_sentences import mixed_clipping
 
 
-def chosen(frame: pd.DataFrame, prefixes: Sequence[str]) -> pd.DataFrame:
-    """Returns the rows whose cell digests begin so; all if none is asked for.
+def chosen(rows: Sequence[CellRow], prefixes: Sequence[str]) -> list[int]:
+    """Returns the places of the rows whose cell digests begin so; all if none is asked for.
 
     Raises:
         ValueError: If a prefix fits no row, or several.
     """
     if not prefixes:
-        return frame
+        return list(range(len(rows)))
     places = []
     for prefix in prefixes:
-        fits = np.flatnonzero(frame["cell_digest"].str.startswith(prefix))
+        fits = [i for i, row in enumerate(rows) if row.cell_digest.startswith(prefix)]
         if len(fits) != 1:
             raise ValueError(f"cell {prefix!r} fits {len(fits)} rows of the table; it must fit one")
-        places.append(int(fits[0]))
-    return frame.iloc[list(dict.fromkeys(places))]
+        places += fits
+    return list(dict.fromkeys(places))
 
 
-def show_comparisons(frame: pd.DataFrame, one_set: bool, as_json: bool) -> None:
+def show_comparisons(rows: Sequence[CellRow], one_set: bool, as_json: bool) -> None:
     """Prints each row's paired difference from the best row that it can be compared with.
 
     Args:
-        frame: Rows of the table.
+        rows: Of the table.
         one_set: Whether the rows were chosen to be compared: then they all must be comparable.
         as_json: As JSON, for programs.
 
@@ -51,7 +48,6 @@ def show_comparisons(frame: pd.DataFrame, one_set: bool, as_json: bool) -> None:
         ValueError: If `one_set`, and two rows are of different protocol or noise (names the
             fields), or a row has no interval.
     """
-    rows = [{str(k): _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
     if one_set:
         for row in rows[1:]:
             require_paired(rows[0], row)
@@ -68,15 +64,15 @@ def show_comparisons(frame: pd.DataFrame, one_set: bool, as_json: bool) -> None:
         _show(members)
 
 
-def _show(rows: list[Row]) -> None:
+def _show(rows: list[CellRow]) -> None:
     first = rows[0]
     typer.echo(
-        f"\n{first['dataset']} {first['split']}, {first['extractor']} features, "
-        f"N = {first['n_images']}, {first['n_reference']} real, seed {first['seed']}: paired "
-        f"differences from the lowest FID over {len(first['group_sizes'])} groups of images; "
+        f"\n{first.dataset} {first.split}, {first.extractor} features, "
+        f"N = {first.n_images}, {first.n_reference} real, seed {first.seed}: paired "
+        f"differences from the lowest FID over {len(first.group_sizes)} groups of images; "
         f"p corrected for all {len(rows) * (len(rows) - 1) // 2} pairs (Holm)"
     )
-    if any(len(row["fid_leave_one_out"]) < 2 for row in rows):
+    if any(len(row.fid_leave_one_out) < 2 for row in rows):
         typer.echo("There are too few images for intervals, so nothing is compared.")
         return
     best, found = compare_with_best(rows)
@@ -85,12 +81,12 @@ def _show(rows: list[Row]) -> None:
         f"{'cell':>10} {'checkpoint':>24} {'':>{width}} {'S':>5} {'FID':>9} {'difference':>11} "
         f"{'95 % interval':>19} {'p':>8} {'p corrected':>12}"
     )
-    for i in sorted(range(len(rows)), key=lambda i: float(rows[i]["fid"])):
+    for i in sorted(range(len(rows)), key=lambda i: float(rows[i].fid)):
         row = rows[i]
-        name = f"{row['checkpoint']} {row['checkpoint_digest'][:8]}"
+        name = f"{row.checkpoint} {row.checkpoint_digest[:8]}"
         head = (
-            f"{row['cell_digest'][:10]:>10} {name[-24:]:>24} {line_name(row):>{width}} "
-            f"{row['steps']:>5} {row['fid']:>9.2f}"
+            f"{row.cell_digest[:10]:>10} {name[-24:]:>24} {line_name(row):>{width}} "
+            f"{row.steps:>5} {row.fid:>9.2f}"
         )
         if row is best:
             typer.echo(f"{head}  lowest")
@@ -106,19 +102,13 @@ def _show(rows: list[Row]) -> None:
         typer.echo(note)
 
 
-def _as_data(rows: list[Row]) -> dict[str, Any]:
-    if any(len(row["fid_leave_one_out"]) < 2 for row in rows):
+def _as_data(rows: list[CellRow]) -> dict[str, Any]:
+    if any(len(row.fid_leave_one_out) < 2 for row in rows):
         return {"best": None, "tied_with_best": [], "comparisons": [], "why": "too few images"}
     best, found = compare_with_best(rows)
     return {
-        "best": best["cell_digest"],
+        "best": best.cell_digest,
         "tied_with_best": [c.a for c in found.values() if c.verdict == "tied"],
         "comparisons": [{**asdict(c), "verdict": c.verdict} for c in found.values()],
         "why": None,
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return None if value is None or pd.isna(value) else value

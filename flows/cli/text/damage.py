@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 
@@ -12,7 +13,7 @@ from tasks.storage.row_files import Found
 
 
 @contextmanager
-def told_of(found: Found) -> Iterator[None]:
+def told_of(found: Found[Any]) -> Iterator[None]:
     """Says on standard error, after what is done inside, which rows were left out of it.
 
     Ends with exit code 1 if any was; then that is also why something inside is not found.

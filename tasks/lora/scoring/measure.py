@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ddim_core.common.digest import digest
 from ddim_core.images.load import load_images
 from ddim_core.lora.scoring.likeness import ClipModel, DinoModel, ThumbnailFeatures
-from ddim_core.lora.scoring.measures import MEANINGS, Knowledge, PictureFeatures, take_measures
+from ddim_core.lora.scoring.measures import Knowledge, PictureFeatures, take_measures
+from ddim_core.lora.scoring.row import Score
 from ddim_core.lora.scoring.scorecard import Measure, change
 from ddim_core.lora.scoring.specs import PRIOR, PromptSet
 from ddim_core.reports.lora_sentences import SHARES
@@ -24,61 +25,83 @@ from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 
+@dataclass(frozen=True)
+class Compared:
+    """What pictures are compared with, captioned folders or arrays of images; see `Knowledge`."""
+
+    training: ArtifactRef
+    real: ArtifactRef | None = None
+    style: ArtifactRef | None = None
+    base: ArtifactRef | None = None
+    subject: ArtifactRef | None = None
+
+
+@dataclass(frozen=True)
+class AtScale:
+    """The measures that were taken at a scale, by name."""
+
+    scale: float
+    measures: dict[str, Score]
+
+
+@dataclass(frozen=True)
+class PictureScores:
+    """The measures of a prompt set by scale, and the features that they were taken by."""
+
+    scores: tuple[AtScale, ...]
+    extractor: str
+    created_at: str
+    extractor_digest: str
+
+
 @cached_task
 def score_pictures(
     asked: PromptSet,
     scales: list[float],
-    drawn: list[ArtifactRef],
-    known: dict[str, ArtifactRef | None],
+    drawn: Sequence[ArtifactRef],
+    known: Compared,
     aliases: dict[str, str],
     extractor: ArtifactRef,
     models: dict[str, str],
     location: dict[str, str],
-) -> dict[str, Any]:
+) -> PictureScores:
     """Takes all measures of a prompt set at every scale, each against the first one, paired.
 
     Args:
         asked: The prompt set.
         scales: The first is 0, the base alone.
         drawn: The pictures at each scale, of one noise.
-        known: By name what they are compared with (see `Knowledge`): captioned folders or arrays
-            of images; `training` must be there.
+        known: What they are compared with.
         aliases: Words of prompts that stand for a subject the judge knows.
         extractor: The judge, or the thumbnails.
         models: Digests of `clip` and `dino`, where they are given.
         location: Their folders.
-
-    Returns:
-        `scores`, one for each scale: by measure its value, interval and change.
     """
     images = [store.get_arrays(ref)["images"] for ref in drawn]
     space = _extractor(extractor)
     side = images[0].shape[1]
-    found = {name: _images(ref, side) for name, ref in known.items()}
-    training = found["training"]
-    assert training is not None
     knowledge = Knowledge(
         extractor=space,
-        training=training,
-        real=found.get("real"),
-        style=found.get("style"),
-        base=found.get("base"),
-        subject=found.get("subject"),
+        training=_images(known.training, side),
+        real=_images(known.real, side) if known.real else None,
+        style=_images(known.style, side) if known.style else None,
+        base=_images(known.base, side) if known.base else None,
+        subject=_images(known.subject, side) if known.subject else None,
         asked=_asked(asked, aliases) if isinstance(space, EmojiJudge) else None,
         prior=asked.role in PRIOR,
         clip=ClipModel(Path(location["clip"])) if "clip" in models else None,
         dino=DinoModel(Path(location["dino"])) if "dino" in models else None,
     )
     measured = [take_measures(x, images[0], asked.texts, knowledge) for x in images]
-    return {
-        "scores": [
-            {"scale": scale, "measures": _plain(at_scale, measured[0])}
+    return PictureScores(
+        tuple(
+            AtScale(scale, scores_of(at_scale, measured[0]))
             for scale, at_scale in zip(scales, measured, strict=True)
-        ],
-        "extractor": space.name,
-        "created_at": datetime.now(UTC).isoformat(),
-        "extractor_digest": digest(space.digest, models),
-    }
+        ),
+        extractor=space.name,
+        created_at=datetime.now(UTC).isoformat(),
+        extractor_digest=digest(space.digest, models),
+    )
 
 
 def thumbnails() -> ArtifactRef:
@@ -86,30 +109,19 @@ def thumbnails() -> ArtifactRef:
     return store.put(ThumbnailFeatures.digest.encode(), "thumbnails")
 
 
-def _plain(measured: dict[str, Measure], before: dict[str, Measure]) -> dict[str, Any]:
-    """Values and changes as JSON holds them; every measure is there, None where not taken."""
-    out: dict[str, Any] = {}
-    for name in MEANINGS:
-        if name not in measured:
-            out[name] = None
-            continue
-        measure = measured[name]
-        moved = change(measure, before[name])
-        out[name] = {
-            "value": measure.value,
-            "low": measure.low,
-            "high": measure.high,
-            "change": None if moved is None else _change(name, moved),
-        }
-    return out
+def scores_of(measured: Mapping[str, Measure], before: Mapping[str, Measure]) -> dict[str, Score]:
+    """Returns measures with their changes."""
+    return {
+        name: Score(x.value, x.low, x.high, _bounded(name, change(x, before[name])))
+        for name, x in measured.items()
+    }
 
 
-def _change(name: str, moved: PairedDifference) -> dict[str, float]:
-    """As plain values; a share cannot change by more than 1."""
-    found = asdict(moved)
-    if name in SHARES:
-        found |= {"low": max(moved.low, -1.0), "high": min(moved.high, 1.0)}
-    return found
+def _bounded(name: str, moved: PairedDifference | None) -> PairedDifference | None:
+    """A share cannot change by more than 1."""
+    if moved is None or name not in SHARES:
+        return moved
+    return replace(moved, low=max(moved.low, -1.0), high=min(moved.high, 1.0))
 
 
 def _asked(asked: PromptSet, aliases: dict[str, str]) -> dict[str, list[str]] | None:
@@ -120,15 +132,13 @@ def _asked(asked: PromptSet, aliases: dict[str, str]) -> dict[str, list[str]] | 
 
 
 def _extractor(ref: ArtifactRef) -> PictureFeatures:
-    if ref["kind"] == "emoji-judge":
+    if ref.kind == "emoji-judge":
         return EmojiJudge.from_bytes(store.get(ref))
     return ThumbnailFeatures()
 
 
-def _images(ref: ArtifactRef | None, side: int) -> NDArray[np.uint8] | None:
+def _images(ref: ArtifactRef, side: int) -> NDArray[np.uint8]:
     """The images of a captioned folder, cut to the pictures' size, or of stored arrays."""
-    if ref is None:
-        return None
-    if ref["kind"] == "folder":
+    if ref.kind == "folder":
         return load_images(str(store.get_folder(ref)), resolution=side).images
     return store.get_arrays(ref)["images"]

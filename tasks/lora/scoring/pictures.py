@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import resource
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,6 +17,15 @@ from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 
+@dataclass(frozen=True)
+class DrawnPictures(ArtifactRef):
+    """Arrays with `images`, the seconds that they took, and the process's peak memory."""
+
+    n_images: int
+    seconds: float
+    peak_memory_bytes: int
+
+
 @cached_task
 def draw_prompts(
     asked: PromptSet,
@@ -25,7 +34,7 @@ def draw_prompts(
     scale: float,
     location: str,
     execution: Execution,
-) -> dict[str, Any]:
+) -> DrawnPictures:
     """Draws the pictures of a prompt set with a LoRA at a scale; without one, the base's own.
 
     Args:
@@ -35,9 +44,6 @@ def draw_prompts(
         scale: Of the LoRA; of no meaning without one.
         location: The base's folder.
         execution: Device, threads and pictures at once.
-
-    Returns:
-        A reference to the `images`, with seconds and the process's peak memory in bytes.
     """
     torch.set_num_threads(execution.threads)
     began = time.perf_counter()
@@ -49,9 +55,9 @@ def draw_prompts(
         pipeline, asked.texts, asked.seeds, asked.steps, asked.guidance,
         min(execution.batch_size, len(asked.texts)), asked.resolution,
     )  # fmt: skip
-    return {
-        **store.put_arrays({"images": drawn}, "pictures"),
-        "n_images": len(drawn),
-        "seconds": time.perf_counter() - began,
-        "peak_memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-    }
+    return DrawnPictures(
+        **vars(store.put_arrays({"images": drawn}, "pictures")),
+        n_images=len(drawn),
+        seconds=time.perf_counter() - began,
+        peak_memory_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    )

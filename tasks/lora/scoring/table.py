@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from prefect import task
 
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.specs import Execution
 from ddim_core.lora.scoring.measures import MEANINGS
+from ddim_core.lora.scoring.row import Cost, LoraRow, Score, Scored
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.lora.specs import LoraSpec
-from tasks.storage.columns import MOMENT, NUMBER, TEXT, WHOLE, Column, schema_of
+from tasks.lora.record import LoraRecord
+from tasks.lora.scoring.measure import PictureScores
+from tasks.lora.scoring.pictures import DrawnPictures
+from tasks.storage.columns import NUMBER, Column, columns_of, schema_of
 from tasks.storage.naming import run_name
 from tasks.storage.row_files import RowFiles
 
@@ -22,38 +27,11 @@ if TYPE_CHECKING:
 
 # The modules whose code makes a number what it is.
 CODE = ("tasks.lora.scoring.pictures", "tasks.lora.scoring.measure")
-IDENTITY = ("lora_digest", "base_digest", "data_digest", "extractor_digest", "kind")
 PARTS = ("", "_low", "_high", "_change", "_change_low", "_change_high", "_p_value")
 COLUMNS = (
-    Column("row_digest", TEXT),
-    Column("lora_digest", TEXT),
-    Column("base_digest", TEXT),
-    Column("data_digest", TEXT),
-    Column("extractor_digest", TEXT),
-    Column("code_digest", TEXT),
-    Column("kind", TEXT, "parameter"),
-    Column("base", TEXT, "parameter"),
-    Column("data", TEXT, "parameter"),
-    Column("prompts", TEXT),
-    Column("scale", NUMBER),
-    Column("rank", WHOLE, "parameter"),
-    Column("alpha", NUMBER, "parameter"),
-    Column("training_steps", WHOLE, "parameter"),
-    Column("n_images", WHOLE),
-    Column("n_prompts", WHOLE),
-    Column("steps", WHOLE, "parameter"),
-    Column("guidance_scale", NUMBER, "parameter"),
-    Column("resolution", WHOLE, "parameter"),
-    Column("seed", WHOLE, "parameter"),
-    Column("extractor", TEXT, "parameter"),
+    *columns_of(Scored),
     *(Column(name + part, NUMBER) for name in MEANINGS for part in PARTS),
-    Column("seconds", NUMBER),
-    Column("images_per_second", NUMBER),
-    Column("peak_memory_bytes", WHOLE),
-    Column("training_seconds", NUMBER),
-    Column("training_peak_memory_bytes", WHOLE),
-    Column("device", TEXT),
-    Column("created_at", MOMENT),
+    *columns_of(Cost),
 )
 SCHEMA = schema_of(COLUMNS)
 
@@ -63,90 +41,86 @@ LORAS = RowFiles(
     SCHEMA,
     ("kind", "lora_digest", "prompts", "scale", "created_at"),
     "the next run of its `ddim lora` writes it again",
+    SimpleNamespace,  # they are read as a frame alone
 )
-
-
-def flat(measures: dict[str, Any]) -> dict[str, float | None]:
-    """Spreads a scale's measures over columns: NAME, NAME_low, ..., NAME_change, ..."""
-    columns: dict[str, float | None] = {}
-    for name in MEANINGS:
-        measure = measures.get(name) or {}
-        moved = measure.get("change") or {}
-        values = (
-            measure.get("value"), measure.get("low"), measure.get("high"),
-            moved.get("value"), moved.get("low"), moved.get("high"), moved.get("p_value"),
-        )  # fmt: skip
-        columns |= {name + part: value for part, value in zip(PARTS, values, strict=True)}
-    return columns
 
 
 def lora_rows(
     kind: str,
-    record: Mapping[str, Any],
+    record: LoraRecord,
     spec: LoraSpec,
     asked: PromptSet,
-    drawn: Sequence[Mapping[str, Any]],
-    scores: Mapping[str, Any],
+    drawn: Sequence[DrawnPictures],
+    scores: PictureScores,
     execution: Execution,
-) -> list[dict[str, Any]]:
+) -> list[LoraRow]:
     """Puts together the rows of one prompt set, one for each scale.
 
     Args:
         kind: `style` or `subject`.
-        record: What was trained: `lora`, `data`, `base`, `base_digests`, `title`, `training`.
+        record: What was trained.
         spec: How.
         asked: The prompts.
-        drawn: The records of the pictures, by scale.
-        scores: The record of `score_pictures`.
+        drawn: Their pictures, by scale.
+        scores: The measures of these.
         execution: The device.
     """
-    training = record["training"]
-    shared = {
-        "lora_digest": record["lora"]["artifact"],
-        "base_digest": digest(record["base_digests"]),
-        "data_digest": record["data"]["artifact"],
-        "extractor_digest": scores["extractor_digest"],
-        "code_digest": digest([code_digest(module) for module in CODE]),
-        "kind": kind,
-        "base": Path(record["base"]).name,
-        "data": record["title"],
-        "prompts": asked.role,
-        "rank": spec.rank,
-        "alpha": float(spec.rank) if spec.alpha is None else spec.alpha,
-        "training_steps": training["steps"],
-        "n_prompts": len(asked.prompts),
-        "n_images": len(asked.texts),
-        "steps": asked.steps,
-        "guidance_scale": asked.guidance,
-        "resolution": asked.resolution,
-        "seed": asked.seed,
-        "extractor": scores["extractor"],
-        "training_seconds": training["seconds"],
-        "training_peak_memory_bytes": training["peak_memory_bytes"],
-        "device": execution.device,
-    }
-    protocol = [shared[name] for name in IDENTITY]
+    lora, data, base = record.lora.artifact, record.data.artifact, digest(record.base_digests)
+    protocol = [lora, base, data, scores.extractor_digest, kind]
     return [
-        {
-            "row_digest": digest(asked, score["scale"], protocol),
-            **shared,
-            "scale": score["scale"],
-            **flat(score["measures"]),
-            "seconds": pictures["seconds"],
-            "images_per_second": len(asked.texts) / pictures["seconds"],
-            "peak_memory_bytes": pictures["peak_memory_bytes"],
-            "created_at": scores["created_at"],
-        }
-        for score, pictures in zip(scores["scores"], drawn, strict=True)
+        LoraRow(
+            row_digest=digest(asked, score.scale, protocol),
+            lora_digest=lora,
+            base_digest=base,
+            data_digest=data,
+            extractor_digest=scores.extractor_digest,
+            code_digest=digest([code_digest(module) for module in CODE]),
+            kind=kind,
+            base=Path(record.base).name,
+            data=record.title,
+            prompts=asked.role,
+            scale=score.scale,
+            rank=spec.rank,
+            alpha=float(spec.rank) if spec.alpha is None else spec.alpha,
+            training_steps=record.training.steps,
+            n_images=len(asked.texts),
+            n_prompts=len(asked.prompts),
+            steps=asked.steps,
+            guidance_scale=asked.guidance,
+            resolution=asked.resolution,
+            seed=asked.seed,
+            extractor=scores.extractor,
+            measures=score.measures,
+            seconds=pictures.seconds,
+            images_per_second=len(asked.texts) / pictures.seconds,
+            peak_memory_bytes=pictures.peak_memory_bytes,
+            training_seconds=record.training.seconds,
+            training_peak_memory_bytes=record.training.peak_memory_bytes,
+            device=execution.device,
+            created_at=scores.created_at,
+        )
+        for score, pictures in zip(scores.scores, drawn, strict=True)
     ]
 
 
 @task(name="write-lora-rows", task_run_name=run_name("write-lora-rows"))
-def write_lora_rows(rows: list[dict[str, Any]]) -> str:
+def write_lora_rows(rows: list[LoraRow]) -> str:
     """Writes the rows, each whole or not at all, in place of older ones; returns their folder."""
     for row in rows:
-        LORAS.write(row)
+        columns = {k: v for k, v in vars(row).items() if k != "measures"}
+        LORAS.write(columns | _measured(row.measures))
     return LORAS.folder
+
+
+def _measured(measures: Mapping[str, Score]) -> dict[str, float | None]:
+    """The columns of all measures: NAME, NAME_low, ..., NAME_change, ..."""
+    columns: dict[str, float | None] = {}
+    for name, score in measures.items():
+        moved = score.change
+        values = [score.value, score.low, score.high]
+        values += [moved.value, moved.low, moved.high, moved.p_value] if moved else [None] * 4
+        columns |= {name + part: value for part, value in zip(PARTS, values, strict=True)}
+    return columns
 
 
 def read_lora_table() -> pd.DataFrame:
@@ -155,4 +129,4 @@ def read_lora_table() -> pd.DataFrame:
     Raises:
         DamagedRowError: If a row is damaged.
     """
-    return LORAS.read().whole()
+    return LORAS.read().whole().frame

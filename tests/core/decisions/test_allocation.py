@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ddim_core.decisions.allocation import Outcome, Rules, allocate
+from ddim_core.decisions.row import CellRow
 from ddim_core.statistics.jackknife import jackknife
+from tests.core.rows import cell_row
 
 GROUPS = 20
 
@@ -27,20 +30,20 @@ class Cells:
         self.failing = failing
         self.asked: list[tuple[list[int], int]] = []
 
-    def __call__(self, cells: Sequence[int], n: int) -> Mapping[int, dict[str, Any]]:
+    def __call__(self, cells: Sequence[int], n: int) -> Mapping[int, CellRow]:
         self.asked.append((list(cells), n))
         return {i: self._row(i, n) for i in cells if i != self.failing}
 
-    def _row(self, i: int, n: int) -> dict[str, Any]:
+    def _row(self, i: int, n: int) -> CellRow:
         groups = np.array_split(self.images[:n, i], GROUPS)
         sizes = [len(group) for group in groups]
         total = sum(float(group.sum()) for group in groups)
         loo = [(total - float(g.sum())) / (n - len(g)) for g in groups]
         found = jackknife(total / n, loo, sizes)
-        return {
+        return cell_row(**{
             "fid": total / n, "fid_leave_one_out": loo, "group_sizes": sizes, "n_images": n,
             "fid_inf": found.bias_corrected, "fid_inf_leave_one_out": loo,
-        }  # fmt: skip
+        })  # fmt: skip
 
 
 def race(cells: Cells, k: int, nfe: Sequence[int] | None = None, **rules: Any) -> Outcome:
@@ -111,7 +114,7 @@ def test_what_a_spent_budget_leaves_completes_the_lowest_cells_and_the_best_of_t
 
 def test_a_cell_that_fails_while_it_is_completed_is_told_and_does_not_lead() -> None:
     class FailsAtTheEnd(Cells):
-        def __call__(self, cells: Sequence[int], n: int) -> Mapping[int, dict[str, Any]]:
+        def __call__(self, cells: Sequence[int], n: int) -> Mapping[int, CellRow]:
             rows = super().__call__(cells, n)
             return {} if n == 4096 else rows
 
@@ -192,10 +195,10 @@ def test_the_best_cell_survives_all_looks_as_often_as_asked() -> None:
 def test_without_fid_inf_cells_are_compared_by_fid() -> None:
     cells = Cells([3.0, 4.0])
 
-    def score(which: Sequence[int], n: int) -> dict[int, dict[str, Any]]:
+    def score(which: Sequence[int], n: int) -> dict[int, CellRow]:
         rows = cells(which, n)
         return {
-            i: row | {"fid_inf": None, "fid_inf_leave_one_out": None} for i, row in rows.items()
+            i: replace(row, fid_inf=None, fid_inf_leave_one_out=None) for i, row in rows.items()
         }
 
     outcome = allocate([1, 1], score, Rules("best", 0.95, 10**6, 256, 4096))

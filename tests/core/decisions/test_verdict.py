@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ddim_core.decisions.row import CellRow
 from ddim_core.decisions.verdict import IDENTICAL, judge, pareto, proven_steps
 from ddim_core.reports.verdict_figures import checkpoint_curve, difference_plot, pareto_plot
 from ddim_core.reports.verdict_sentences import by_checkpoint, headline, read_verdict
 from ddim_core.scores.frechet import Reference
 from ddim_core.scores.frechet_infinity import frechet_interval
 from ddim_core.statistics.moments import FeatureMoments
+from tests.core.rows import cell_row
 
 D, N = 8, 400
-Rows = list[dict[str, Any]]
+Rows = list[CellRow]
 SETTINGS = [(steps, eta) for eta in (0.0, 1.0) for steps in (5, 10, 20)]
 REFERENCE = Reference.of(
     FeatureMoments.from_features(np.random.default_rng(9).normal(size=(2000, D)).astype(np.float32))
@@ -35,7 +38,7 @@ def grid(
     for i, (steps, eta) in enumerate(SETTINGS[:only]):
         drawn = 0.9 * shared + 0.19**0.5 * np.random.default_rng([noise, i]).normal(size=(N, D))
         features = (drawn + (quality + 1.0 / steps) / np.sqrt(D)).astype(np.float32)
-        rows.append({
+        rows.append(cell_row(**{
             "cell_digest": f"{name}-{i}", "checkpoint": name, "checkpoint_digest": name,
             "weights_digest": name, "training_step": training_step, "steps": steps, "eta": eta,
             "variance": "eta", "spacing": "uniform", "clip": False, "guidance_scale": 1.0,
@@ -43,7 +46,7 @@ def grid(
             "extractor_digest": "e", "reference_digest": "r", "nfe": steps,
             "created_at": f"2026-01-01T00:00:{len(name):02d}",
             **scored(features),
-        })  # fmt: skip
+        }))  # fmt: skip
     return rows
 
 
@@ -76,7 +79,7 @@ def test_a_regression_is_found_at_the_operating_point_and_in_every_cell(
     assert found.call == "worse"
     assert [cell.call for cell in found.cells] == ["worse"] * 6
     assert found.point is not None
-    assert found.point.new["steps"] == 20  # the best of both
+    assert found.point.new.steps == 20  # the best of both
     assert headline(found).startswith("Worse at S = 20")
 
 
@@ -124,18 +127,18 @@ def test_a_margin_forgives_what_lies_within_it(old: Rows, worse: Rows) -> None:
 
 
 def test_rows_of_different_protocol_are_refused_with_the_fields_named(old: Rows) -> None:
-    other = [{**row, "extractor_digest": "f", "seed": 3} for row in old]
+    other = [replace(row, extractor_digest="f", seed=3) for row in old]
     with pytest.raises(ValueError, match=r"extractor_digest \(f and e\), seed \(3 and 0\)"):
         judge(other, old)
 
 
 def test_grids_without_a_common_cell_are_refused(old: Rows) -> None:
     with pytest.raises(ValueError, match="no cell in common"):
-        judge([row for row in old if row["steps"] == 5], [row for row in old if row["steps"] > 5])
+        judge([row for row in old if row.steps == 5], [row for row in old if row.steps > 5])
 
 
 def test_too_few_images_for_intervals_leave_it_untested(old: Rows) -> None:
-    few = [{**row, "fid_leave_one_out": [], "fid_low": None, "fid_high": None} for row in old]
+    few = [replace(row, fid_leave_one_out=[], fid_low=None, fid_high=None) for row in old]
     found = judge(few, few)
     assert found.call == "untested"
     assert "too few images" in read_verdict(found, few, [few])[0]
@@ -144,9 +147,9 @@ def test_too_few_images_for_intervals_leave_it_untested(old: Rows) -> None:
 def test_the_front_holds_what_nothing_beats_in_cost_and_fid(old: Rows) -> None:
     front = pareto(old)
     for row in old:
-        beaten = [r for r in old if r["nfe"] <= row["nfe"] and r["fid"] < row["fid"]]
+        beaten = [r for r in old if r.nfe <= row.nfe and r.fid < row.fid]
         assert (row in front) == (not beaten)
-    twin = {**grid("twin", 0.3, noise=3)[2], "nfe": 99}
+    twin = replace(grid("twin", 0.3, noise=3)[2], nfe=99)
     assert proven_steps([old[0], old[2], twin]) == [True, True, False]
 
 
@@ -162,19 +165,16 @@ def test_the_reading_tells_the_front_the_best_cell_and_its_drift(old: Rows, wors
 def test_a_moved_best_cell_is_called_proven_only_beyond_chance(old: Rows) -> None:
     best = judge(old, old).point
     assert best is not None
-    now = [
-        row if row["steps"] != best.new["steps"] else {**row, "fid": row["fid"] + 1.0}
-        for row in old
-    ]
+    now = [row if row.steps != best.new.steps else replace(row, fid=row.fid + 1.0) for row in old]
     said = " ".join(read_verdict(judge(now, old), now, [old, now]))
     assert "The best cell moved from S = 20" in said
     assert "keeping the old one would cost" in said
 
 
 def test_checkpoints_are_ordered_by_step_or_else_by_age(old: Rows, worse: Rows) -> None:
-    assert [rows[0]["checkpoint"] for rows in by_checkpoint([*worse, *old])] == ["old", "worse"]
-    ageless = [{**row, "training_step": None} for row in [*worse, *old]]
-    assert [rows[0]["checkpoint"] for rows in by_checkpoint(ageless)] == ["old", "worse"]
+    assert [rows[0].checkpoint for rows in by_checkpoint([*worse, *old])] == ["old", "worse"]
+    ageless = [replace(row, training_step=None) for row in [*worse, *old]]
+    assert [rows[0].checkpoint for rows in by_checkpoint(ageless)] == ["old", "worse"]
 
 
 def test_the_figures_are_drawn(old: Rows, worse: Rows) -> None:
@@ -183,6 +183,6 @@ def test_the_figures_are_drawn(old: Rows, worse: Rows) -> None:
         difference_plot(judge(worse, old)),
         pareto_plot(old),
         checkpoint_curve([old, worse], names),
-        checkpoint_curve([[{**row, "training_step": None} for row in old]], names),
+        checkpoint_curve([[replace(row, training_step=None) for row in old]], names),
     ):
         assert png.startswith(b"\x89PNG")

@@ -41,7 +41,7 @@ def test_the_classifier_knows_unseen_digits(
 ) -> None:
     test = digits[1]
     right = (classifier.logits(test.images).argmax(axis=1) == test.labels).mean()
-    assert classifier.about["test_accuracy"] == right
+    assert classifier.about.test_accuracy == right
     assert right > 0.97
 
 

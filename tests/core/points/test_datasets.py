@@ -20,6 +20,7 @@ from ddim_core.diffusion.specs import NoiseSpec, SamplerSpec
 from ddim_core.points import model as point_model
 from ddim_core.points.chamfer import chamfer_distance
 from ddim_core.points.datasets import DATA_SETS, EVALUATION, TRAINING, stream, true_points
+from ddim_core.points.row import PointRow
 from ddim_core.points.score import floor, fresh_points, read_points, seed_mean, summary
 from ddim_core.points.specs import PointModelSpec, PointSet, PointTrainSpec
 from ddim_core.reports import point_figures
@@ -202,12 +203,14 @@ def test_a_mean_over_seeds_has_students_interval() -> None:
     assert seed_mean([0.0, 1.0]).low == 0.0
 
 
-def row(eta: float, steps: int, chamfer: float, seed: int = 0) -> dict[str, object]:
-    return {
-        "dataset": "swiss-roll", "n_points": 2048, "training_seed": seed, "variance": "eta",
-        "eta": eta, "steps": steps, "nfe": steps, "chamfer": chamfer, "chamfer_low": chamfer - 0.1,
-        "chamfer_high": chamfer + 0.1, "floor": 0.4, "floor_low": 0.38, "floor_high": 0.42,
-    }  # fmt: skip
+def row(eta: float, steps: int, chamfer: float, seed: int = 0) -> PointRow:
+    return PointRow(
+        cell_digest="c", model_digest="m", code_digest="c", dataset="swiss-roll",
+        training_seed=seed, training_steps=1, training_seconds=1.0, steps=steps, eta=eta,
+        variance="eta", spacing="uniform", timesteps=[], n_points=2048, sampling_seeds=[],
+        chamfer=chamfer, chamfer_low=chamfer - 0.1, chamfer_high=chamfer + 0.1, chamfer_each=[],
+        floor=0.4, floor_low=0.38, floor_high=0.42, nfe=steps, sample_seconds=1.0, created_at="",
+    )  # fmt: skip
 
 
 def test_the_reading_names_floor_best_setting_pass_mark_and_what_noise_does() -> None:
@@ -221,9 +224,9 @@ def test_the_reading_names_floor_best_setting_pass_mark_and_what_noise_does() ->
 
 def test_several_models_are_put_together_with_the_worst_of_them() -> None:
     (record,) = summary([row(0.0, 50, chamfer, seed) for seed, chamfer in enumerate([2, 3, 4])])
-    assert (record["chamfer"], record["worst"], record["n_models"]) == (3.0, 4.0, 3)
+    assert (record.chamfer, record.worst, record.n_models) == (3.0, 4.0, 3)
     # Student's t of 2 degrees of freedom, 4.303, times 1 / sqrt(3).
-    assert record["chamfer_high"] == pytest.approx(3 + 4.303 / 3**0.5, abs=1e-3)
+    assert record.chamfer_high == pytest.approx(3 + 4.303 / 3**0.5, abs=1e-3)
 
 
 def test_the_animation_has_all_frames_and_rests_on_the_last() -> None:

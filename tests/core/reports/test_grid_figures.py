@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ddim_core.decisions.row import CellRow
 from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
+from tests.core.rows import cell_row
 
 
-def row(steps: int, eta: float, fid: float, interval: bool = True) -> dict[str, Any]:
-    return {
+def row(steps: int, eta: float, fid: float, interval: bool = True) -> CellRow:
+    return cell_row(**{
         "steps": steps, "eta": eta, "variance": "eta", "fid": fid,
         "fid_low": 0.9 * fid if interval else None, "fid_high": 1.1 * fid if interval else None,
         "checkpoint": "toy", "dataset": "digits", "split": "train", "extractor": "pixels",
         "n_images": 100, "n_reference": 1297,
-    }  # fmt: skip
+    })  # fmt: skip
 
 
-def grid(steps: tuple[int, ...], etas: tuple[float, ...]) -> list[dict[str, Any]]:
+def grid(steps: tuple[int, ...], etas: tuple[float, ...]) -> list[CellRow]:
     return [row(s, eta, 100.0 / s + 10 * eta) for eta in etas for s in steps]
 
 
@@ -64,18 +65,18 @@ def test_heat_map_shows_lower_scores_in_another_colour() -> None:
     ],
     ids=["one cell", "zero", "no intervals", "holes", "many lines"],
 )
-def test_any_grid_can_be_drawn(rows: list[dict[str, Any]]) -> None:
+def test_any_grid_can_be_drawn(rows: list[CellRow]) -> None:
     assert has_content(opened(heat_map(rows)))
     assert has_content(opened(curves(rows, floor=None)))
 
 
 def test_curves_show_the_floor_where_there_is_one() -> None:
-    n_images = SMALL[0]["n_images"]
-    with_floor = opened(curves(SMALL, floor={"fid": 4.0, "n_images": n_images}))
+    n_images = SMALL[0].n_images
+    with_floor = opened(curves(SMALL, floor=cell_row(fid=4.0, n_images=n_images)))
     without = opened(curves(SMALL, floor=None))
     assert has_content(with_floor)
     assert with_floor.shape != without.shape or (with_floor != without).any()
-    of_fewer = opened(curves(SMALL, floor={"fid": 4.0, "n_images": n_images - 1}))
+    of_fewer = opened(curves(SMALL, floor=cell_row(fid=4.0, n_images=n_images - 1)))
     assert np.array_equal(of_fewer, without)  # FID at another N is not comparable
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ddim_core.decisions.compare import difference, tied_with_best
-from ddim_core.decisions.row import cell_name, line_name
+from ddim_core.decisions.row import CellRow, cell_name, line_name
 from ddim_core.reports.grid_sentences import CLIPS, lines, read_grid
+from tests.core.rows import cell_row
 
 GROUPS, SIZE = 10, 100
 # Leave-one-out values of one noise pattern that all cells of a grid share, as they share x_T,
@@ -19,22 +20,22 @@ SHARED = np.random.default_rng(0).standard_normal(GROUPS)
 
 def row(
     steps: int, eta: float | str, fid: float, own: float = 0.01, groups: int = GROUPS
-) -> dict[str, Any]:
+) -> CellRow:
     """A row whose FID scatters by 0.3 or so together with all others, and by `own` alone."""
     key = [steps, sum(map(ord, str(eta)))]
     alone = np.random.default_rng(key).standard_normal(GROUPS)
     loo = fid + (0.1 * SHARED + own * alone)[:groups]
-    return {
-        "steps": steps,
-        "eta": 1.0 if eta == "sigma" else eta,
-        "variance": "sigma_hat" if eta == "sigma" else "eta",
-        "fid": fid,
-        "fid_low": fid - 0.5,
-        "fid_high": fid + 0.5,
-        "fid_leave_one_out": loo.tolist(),
-        "group_sizes": [SIZE] * groups,
-        "nfe": steps,
-    }
+    return cell_row(
+        steps=steps,
+        eta=1.0 if eta == "sigma" else eta,
+        variance="sigma_hat" if eta == "sigma" else "eta",
+        fid=fid,
+        fid_low=fid - 0.5,
+        fid_high=fid + 0.5,
+        fid_leave_one_out=loo.tolist(),
+        group_sizes=[SIZE] * groups,
+        nfe=steps,
+    )
 
 
 PAPER = [
@@ -47,7 +48,7 @@ PAPER = [
 def test_names_are_those_of_the_grid() -> None:
     assert cell_name(row(10, 0.2, 1.0)) == "S = 10, eta = 0.2"
     assert line_name(row(10, "sigma", 1.0)) == "sigma-hat"
-    assert [r["steps"] for r in lines(list(reversed(PAPER)))["eta = 0"]] == [5, 10, 50]
+    assert [r.steps for r in lines(list(reversed(PAPER)))["eta = 0"]] == [5, 10, 50]
 
 
 def test_shape_of_the_paper_is_read_as_such() -> None:
@@ -60,14 +61,14 @@ def test_shape_of_the_paper_is_read_as_such() -> None:
 
 
 def test_a_line_that_clips_says_so_and_so_does_what_is_compared_with_it() -> None:
-    clipped = [r | {"clip": r["variance"] == "sigma_hat"} for r in PAPER]
+    clipped = [replace(r, clip=r.variance == "sigma_hat") for r in PAPER]
     assert line_name(clipped[-1]) == "sigma-hat (clips)"
-    assert line_name(clipped[-1] | {"guidance_scale": 3.0}) == "sigma-hat (clips, g = 3)"
-    assert line_name(row(5, 0.2, 1.0) | {"clip": True}) == "eta = 0.2 (clips)"
+    assert line_name(replace(clipped[-1], guidance_scale=3.0)) == "sigma-hat (clips, g = 3)"
+    assert line_name(replace(row(5, 0.2, 1.0), clip=True)) == "eta = 0.2 (clips)"
     assert read_grid(clipped)[-1] == CLIPS
-    few = [r | {"fid_leave_one_out": []} for r in clipped]
+    few = [replace(r, fid_leave_one_out=[]) for r in clipped]
     assert read_grid(few)[-1] == CLIPS
-    assert CLIPS not in read_grid([r | {"clip": True} for r in PAPER])
+    assert CLIPS not in read_grid([replace(r, clip=True) for r in PAPER])
 
 
 def test_ties_are_named_and_the_cheapest_of_them_told() -> None:
@@ -128,7 +129,7 @@ def test_undertrained_model_is_recognised_by_its_sign() -> None:
         [row(5, 0.0, 10.0), row(50, 0.0, 20.0)],
     ],
 )
-def test_undertraining_is_not_claimed_without_its_sign(rows: list[dict[str, Any]]) -> None:
+def test_undertraining_is_not_claimed_without_its_sign(rows: list[CellRow]) -> None:
     assert "undertrained" not in " ".join(read_grid(rows))
 
 
@@ -152,9 +153,11 @@ def test_holes_in_the_grid_break_nothing() -> None:
         assert read_grid(rows)[0].startswith("The lowest FID is")
 
 
-def judged(scale: float, share: float) -> dict[str, Any]:
-    ends = {"class_accuracy_low": share - 0.05, "class_accuracy_high": share + 0.05}
-    return row(10, 0.0, 6.0) | {"guidance_scale": scale, "class_accuracy": share} | ends
+def judged(scale: float, share: float) -> CellRow:
+    return replace(
+        row(10, 0.0, 6.0), guidance_scale=scale, class_accuracy=share,
+        class_accuracy_low=share - 0.05, class_accuracy_high=share + 0.05,
+    )  # fmt: skip
 
 
 def test_guidance_is_read_as_raising_the_asked_class_only_beyond_both_intervals() -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddim_core.decisions.row import CellRow
+from ddim_core.diffusion.reconstruction import MeanError
 from ddim_core.reports.paper_figures import (
     consistency_sheet,
     cost_figure,
@@ -22,29 +24,30 @@ from ddim_core.reports.paper_figures import (
 )
 from ddim_core.reports.paper_numbers import RECONSTRUCTION, STEPS, fid_of, table_1
 from ddim_core.reports.paper_sentences import read_paper
+from tests.core.rows import cell_row
 
 N_GROUPS = 10
 
 
-def row(steps: int, eta: float, fid: float, variance: str = "eta", **more: Any) -> dict[str, Any]:
+def row(steps: int, eta: float, fid: float, variance: str = "eta", **more: Any) -> CellRow:
     """A row whose groups of images all but agree."""
     wobble = np.random.default_rng(0).normal(scale=0.01, size=N_GROUPS)
-    return {
+    return cell_row(**{
         "steps": steps, "eta": eta, "variance": variance, "fid": fid, "fid_low": 0.9 * fid,
         "fid_high": 1.1 * fid, "fid_leave_one_out": (fid * (1 + wobble)).tolist(),
         "group_sizes": [10] * N_GROUPS, "n_images": 100, "nfe": steps, "device": "cpu",
         "sample_seconds": 0.1 * steps, "checkpoint": "toy", "dataset": "digits",
         "extractor": "pixels", "resolution": 8, **more,
-    }  # fmt: skip
+    })  # fmt: skip
 
 
-def as_in_the_paper() -> list[dict[str, Any]]:
-    return [row(r["steps"], r["eta"], r["fid"], r["variance"], clip=r["clip"]) for r in table_1()]
+def as_in_the_paper() -> list[CellRow]:
+    return [row(r.steps, r.eta, r.fid, r.variance, clip=r.clip) for r in table_1()]
 
 
-def record(steps: int, mse: float, interval: bool = True) -> dict[str, Any]:
+def error(mse: float, interval: bool = True) -> MeanError:
     low, high = (0.5 * mse, 1.5 * mse) if interval else (None, None)
-    return {"steps": steps, "mse": mse, "mse_low": low, "mse_high": high}
+    return MeanError(mse, low, high)
 
 
 def opened(png: bytes) -> np.ndarray:
@@ -77,8 +80,8 @@ def test_only_our_panel_follows_our_numbers() -> None:
 
 @pytest.mark.parametrize("interval", [True, False])
 def test_table_2_and_cost_are_single_plots(interval: bool) -> None:
-    records = [record(s, 0.1 / s, interval) for s in (10, 50, 1000)]
-    for png in (table_2_figure(records, "toy, 16 images"), cost_figure(as_in_the_paper())):
+    errors = {s: error(0.1 / s, interval) for s in (10, 50, 1000)}
+    for png in (table_2_figure(errors, "toy, 16 images"), cost_figure(as_in_the_paper())):
         height, width, _ = opened(png).shape
         assert 700 < width < 900
         assert 400 < height < 600
@@ -118,11 +121,11 @@ def test_grid_is_square_and_reconstructions_stand_below_the_real_images() -> Non
 def test_published_numbers_are_the_papers() -> None:
     rows = table_1()
     assert len(rows) == 25
-    assert fid_of({"steps": 10, "eta": 0.0, "variance": "eta"}) == 13.36
-    assert fid_of({"steps": 1000, "eta": 1.0, "variance": "sigma_hat"}) == 3.17
-    assert fid_of({"steps": 100, "eta": 0.5, "variance": "eta"}) == 4.46
-    assert fid_of({"steps": 30, "eta": 0.0, "variance": "eta"}) is None
-    assert fid_of({"steps": 10, "eta": 0.7, "variance": "eta"}) is None
+    assert fid_of(row(10, 0.0, 1.0)) == 13.36
+    assert fid_of(row(1000, 1.0, 1.0, "sigma_hat")) == 3.17
+    assert fid_of(row(100, 0.5, 1.0)) == 4.46
+    assert fid_of(row(30, 0.0, 1.0)) is None
+    assert fid_of(row(10, 0.7, 1.0)) is None
     assert tuple(RECONSTRUCTION.values()) == (0.014, 0.0065, 0.0023, 0.0009, 0.0004, 1e-4, 1e-4)
     assert STEPS == (10, 20, 50, 100, 1000)
 

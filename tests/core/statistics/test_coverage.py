@@ -9,6 +9,7 @@ from ddim_core.decisions.compare import difference
 from ddim_core.scores.frechet_infinity import FrechetScore, chong_forsyth, frechet_score
 from ddim_core.scores.kernel_score import kernel_score
 from ddim_core.statistics.rows import FeatureRows, places
+from tests.core.rows import cell_row
 from tests.core.worlds import World
 
 GROUPS, DRAWS = 20, 250
@@ -57,8 +58,8 @@ def test_equal_cells_are_called_different_at_about_the_level() -> None:
         rows = []
         for _ in range(2):
             score = scored(world, 0.9 * noise + np.sqrt(1 - 0.81) * world.draw(500))
-            rows.append({"fid": score.fid, "fid_leave_one_out": list(score.loo),
-                         "group_sizes": list(score.sizes)})  # fmt: skip
+            loo, sizes = list(score.loo), list(score.sizes)
+            rows.append(cell_row(fid=score.fid, fid_leave_one_out=loo, group_sizes=sizes))
             unpaired_width.append(score.fid_high - score.fid)
         test = difference(*rows)
         alarms += test.p_value < 0.05

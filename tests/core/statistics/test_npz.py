@@ -37,26 +37,26 @@ def test_a_distance_to_statistics_is_pytorch_fids(count: int | None) -> None:
     mu, sigma = Y.mean(axis=0, dtype=np.float64), np.cov(Y, rowvar=False)
     reference = FeatureSet("reference", given=Statistics(mu, sigma, count))
     expected = calculate_frechet_distance(X.mean(axis=0, dtype=float), np.cov(X.T), mu, sigma)
-    by_features = score_pair(FeatureSet("x", [X]), reference)
+    by_features = score_pair(FeatureSet("x", [X]), reference).score
     # Full rank: pytorch-fid is good to some 1e-9 here.
-    assert by_features["fid"] == pytest.approx(expected, rel=1e-8)
-    assert by_features["fid_low"] < by_features["fid"] < by_features["fid_high"]
-    assert by_features["kid"] is None
-    by_statistics = score_pair(FeatureSet("x", given=statistics_of(X, None)), reference)
-    assert by_statistics["fid"] == pytest.approx(by_features["fid"], rel=1e-12)
-    assert by_statistics["fid_low"] is None
-    assert by_statistics["n_images"] == 40
-    whole = score_pair(FeatureSet("x", [X]), FeatureSet("y", [Y]))
-    assert whole["fid"] == pytest.approx(by_features["fid"], rel=1e-12)
-    assert whole["kid"] is not None
+    assert by_features.fid == pytest.approx(expected, rel=1e-8)
+    assert by_features.fid_low < by_features.fid < by_features.fid_high
+    assert by_features.kid is None
+    by_statistics = score_pair(FeatureSet("x", given=statistics_of(X, None)), reference).score
+    assert by_statistics.fid == pytest.approx(by_features.fid, rel=1e-12)
+    assert by_statistics.fid_low is None
+    assert by_statistics.n_images == 40
+    whole = score_pair(FeatureSet("x", [X]), FeatureSet("y", [Y])).score
+    assert whole.fid == pytest.approx(by_features.fid, rel=1e-12)
+    assert whole.kid is not None
 
 
 def test_statistics_of_few_images_keep_their_rank() -> None:
     wide = RANDOM.normal(size=(5, 20)).astype(np.float32)
     other = RANDOM.normal(size=(7, 20)).astype(np.float32)
     unknown = Statistics(wide.mean(axis=0, dtype=float), np.cov(wide, rowvar=False))
-    expected = score_pair(FeatureSet("x", [other]), FeatureSet("y", [wide]))["fid"]
-    found = score_pair(FeatureSet("x", [other]), FeatureSet("y", given=unknown))["fid"]
+    expected = score_pair(FeatureSet("x", [other]), FeatureSet("y", [wide])).score.fid
+    found = score_pair(FeatureSet("x", [other]), FeatureSet("y", given=unknown)).score.fid
     assert found == pytest.approx(expected, rel=1e-6)  # a saved covariance has lost its rank
 
 

@@ -166,9 +166,9 @@ def test_grid_prints_its_table_and_where_everything_lies(server: str, toy: str) 
 def test_table_and_report_commands_show_what_is_there(run_grid: Callable[..., GridRun]) -> None:
     grid = run_grid(seed=403, n_images=10)
     rows = json.loads(ddim("table", "--json").stdout)
-    assert {row["cell_digest"] for row in rows} >= set(grid.result["cells"])
+    assert {row["cell_digest"] for row in rows} >= set(grid.result.cells)
     assert "eta = 1" in ddim("table").stdout
-    assert ddim("report").stdout.splitlines()[-1] == grid.result["report"]
+    assert ddim("report").stdout.splitlines()[-1] == grid.result.report
 
 
 def test_a_deployment_is_started_by_its_short_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ddim_core.diffusion.specs import ClassifierSpec, GridCell, SamplerSpec
 from ddim_core.images.load import load_images
 from ddim_core.images.pixels import to_uint8
 from ddim_core.scores.cell_score import score_features
+from tasks.cells.sample import DrawnImages
 from tasks.storage import store
 from tests.flows.grids import GridRun, lasting
 
@@ -41,7 +43,7 @@ def stored_images(checkpoint: str, cell: GridCell, shards: list[tuple[int, int]]
     parts = []
     for start, stop in shards:
         name = digest(code_digest("tasks.cells.sample"), cell, ref, start)
-        parts.append(store.get_arrays(store.bound(name)[str(stop - start)])["images"])
+        parts.append(store.get_arrays(store.bound(name, DrawnImages)[str(stop - start)])["images"])
     return np.concatenate(parts)
 
 
@@ -54,7 +56,7 @@ def test_unchanged_rerun_computes_nothing(
         "checkpoint": "", "train_steps": 3, "seed": 101, "features": "classifier",
     }  # fmt: skip
     first, again = run_grid(**asked), run_grid(**asked)
-    assert first.result["images_drawn"] == 50
+    assert first.result.images_drawn == 50
     assert first.computed["train-toy"] == first.computed["train-extractor"] == 1
     assert first.computed["sample-shard"] == 6
     assert again.computed == Counter()
@@ -69,7 +71,7 @@ def test_unchanged_rerun_computes_nothing(
         "prepare-data", "train-toy", "train-extractor", "embed-images", "sample-shard",
         "score-cell", "render-report", "protocol-matrix",
     }  # fmt: skip
-    assert again.result == {**first.result, "images_drawn": 0}
+    assert again.result == replace(first.result, images_drawn=0)
     assert again.rows == first.rows
     assert len(again.rows) == 2
 
@@ -82,8 +84,8 @@ def test_more_images_draw_only_the_new_ones_and_agree_with_a_direct_computation(
     few = run_grid(n_images=25, **asked)
     first = [stored_images(toy, c, [(0, 10), (10, 20), (20, 25)]) for c in cells]
     more = run_grid(n_images=40, **asked)
-    assert few.result["images_drawn"] == 2 * 25
-    assert more.result["images_drawn"] == 2 * 15
+    assert few.result.images_drawn == 2 * 25
+    assert more.result.images_drawn == 2 * 15
     assert more.computed["sample-shard"] == 2 * 2  # the shorter shard is completed, one is new
     reference = load_images("digits", "train").images
     for cell, beginning, row in zip(
@@ -106,14 +108,14 @@ def test_more_images_draw_only_the_new_ones_and_agree_with_a_direct_computation(
 def test_fewer_images_draw_nothing_where_shards_are_whole(run_grid: RunGrid) -> None:
     run_grid(n_images=20, seed=103)
     fewer = run_grid(n_images=10, seed=103)
-    assert fewer.result["images_drawn"] == 0
+    assert fewer.result.images_drawn == 0
     assert [row["n_images"] for row in fewer.rows] == [10, 10]
 
 
 def test_new_cell_samples_only_that_cell(run_grid: RunGrid) -> None:
     run_grid(seed=104, steps=[2], etas=[0.0, 1.0])
     wider = run_grid(seed=104, steps=[2, 4], etas=[0.0, 1.0])
-    assert wider.result["images_drawn"] == 2 * 25
+    assert wider.result.images_drawn == 2 * 25
     shards, cells = 3, 2
     assert wider.computed == {
         "sample-shard": shards * cells, "embed-images": shards * cells, "score-cell": cells,
@@ -131,7 +133,7 @@ def test_cells_of_one_grid_share_x_T_and_another_seed_shares_nothing(
     other = drawn_directly(toy, GridCell(SamplerSpec(2), seed=106), 4)
     assert not np.array_equal(one, other)
     grids = [run_grid(seed=seed, etas=[0.0], n_images=10) for seed in (105, 106)]
-    assert [grid.result["images_drawn"] for grid in grids] == [10, 10]
+    assert [grid.result.images_drawn for grid in grids] == [10, 10]
     assert grids[0].rows[0]["fid"] != grids[1].rows[0]["fid"]
 
 
@@ -145,7 +147,7 @@ def test_batch_size_workers_and_threads_change_no_pixel_and_no_score(
     for batch_size, workers, threads in ways:
         wipe()
         grid = run_grid(workers=workers, batch_size=batch_size, threads=threads, seed=107)
-        assert grid.result["images_drawn"] == 50
+        assert grid.result.images_drawn == 50
         images.append([stored_images(toy, cell, shards).tobytes() for cell in cells])
         rows.append(lasting(grid.rows))
     assert images[0] == images[1] == images[2]

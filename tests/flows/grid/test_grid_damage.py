@@ -11,6 +11,7 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from prefect.serializers import JSONSerializer
 
 from tasks.cells import extractor_memory
 from tasks.checkpoints import memory
@@ -120,7 +121,7 @@ def test_result_records_that_were_planted_are_refused_and_made_again(
     assert healed.state == "Completed"
     assert lasting(healed.rows) == sound
     assert healed.computed["sample-shard"] == 4
-    assert healed.result["images_drawn"] == 0  # the pictures themselves were sound
+    assert healed.result.images_drawn == 0  # the pictures themselves were sound
     assert not proof.exists()
 
 
@@ -144,7 +145,8 @@ def decoded(record: dict[str, Any], proof: Path) -> bytes:
     """A record whose decoder is a function of its own choice: here, one that writes the proof."""
     proof_writer = proof.with_name("planted_decoder.py")
     proof_writer.write_text(f"import pathlib\npathlib.Path({str(proof)!r}).write_text('ran')\n")
-    record["metadata"]["serializer"]["object_decoder"] = "planted_decoder.anything"
+    decoder = JSONSerializer(object_encoder=None, object_decoder="planted_decoder.anything")
+    record["metadata"]["serializer"] = decoder.model_dump()
     return json.dumps(record).encode()
 
 
@@ -153,10 +155,8 @@ def test_planted_records_run_their_code_when_prefect_alone_reads_them(
 ) -> None:
     from prefect.results import ResultRecord
 
-    from tasks.storage.caching import PLAIN_JSON
-
     proof = tmp_path / "proof"
-    metadata = {"storage_key": "k", "serializer": PLAIN_JSON}
+    metadata = {"storage_key": "k", "serializer": JSONSerializer()}
     ours = json.loads(ResultRecord(result={"a": 1}, metadata=metadata).serialize())
     ResultRecord.deserialize(pickled(json.loads(json.dumps(ours)), proof))
     assert proof.exists()

@@ -41,7 +41,7 @@ def test_a_toy_of_own_images_is_trained_and_scored(
         assert row["checkpoint"] == f"toy-{PLANTED}"
         assert (row["dataset"], row["split"]) == (PLANTED, "train")
         assert (row["resolution"], row["n_reference"], row["resize"]) == (8, 6, "pillow-bicubic")
-    page = Path(run.result["report"]).read_text()
+    page = Path(run.result.report).read_text()
     assert "<img src=x" not in page
     assert "broken (1): train/cat/waste.png" in page
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import tasks.cells.sample
 from flows.cli.app import app
-from tasks.cells.table import read_table
+from tasks.storage.cell_rows import read_rows
 from tests.flows.grids import GridRun
 
 pytestmark = pytest.mark.timeout(180)
@@ -38,7 +38,7 @@ def test_failed_cell_fails_alone_and_is_named(
     assert "1 of 3 cells failed" in failed.message
     assert "S=2 eta=0.5" in failed.message
     assert "the network burst" in failed.message
-    frame = read_table()
+    frame = read_rows().whole().frame
     assert sorted(frame[frame["seed"] == ASKED["seed"]]["eta"]) == [0.0, 1.0]
     assert failed.tasks["sample-shard", "Failed"] == 3
     assert failed.tasks["render-report", "Completed"] == 1
@@ -49,7 +49,7 @@ def test_failed_cell_fails_alone_and_is_named(
     monkeypatch.undo()
     healed = run_grid(**ASKED)
     assert healed.state == "Completed"
-    assert healed.result["images_drawn"] == 25
+    assert healed.result.images_drawn == 25
     assert [row["eta"] for row in sorted(healed.rows, key=lambda r: r["eta"])] == [0.0, 0.5, 1.0]
 
 

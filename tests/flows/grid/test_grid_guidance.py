@@ -32,17 +32,17 @@ def conditional(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_guidance_raises_the_share_of_images_of_the_class_asked_for(
     run_grid: Callable[..., GridRun], conditional: str
 ) -> None:
-    from tasks.cells.table import read_table
+    from tasks.storage.cell_rows import read_rows
 
     run = run_grid(
         checkpoint=conditional, features="classifier", steps=[10], etas=[0.0],
         guidance=[0, 1, 3], n_images=100, shard_size=50,
     )  # fmt: skip
-    rows = read_table(run.result["cells"]).set_index("guidance_scale")
+    rows = read_rows(run.result.cells).whole().frame.set_index("guidance_scale")
     assert rows.loc[3.0, "class_accuracy_low"] > rows.loc[0.0, "class_accuracy_high"]
     assert rows.loc[0.0, "class_accuracy"] < 0.3  # ten classes, and it is not told which
     assert rows["nfe"].to_dict() == {0.0: 10, 1.0: 10, 3.0: 20}
-    page = Path(run.result["report"]).read_text()
+    page = Path(run.result.report).read_text()
     assert "asked class" in page
     assert "From guidance 0 to 3" in page
 

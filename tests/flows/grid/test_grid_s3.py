@@ -46,12 +46,10 @@ def test_grid_in_a_bucket_has_the_rows_of_a_local_one_and_is_shared_by_all_hosts
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / host))
         memory._checkpoint.cache_clear()
         run = run_grid(seed=801)
-        drawn.append(run.result["images_drawn"])
+        drawn.append(run.result.images_drawn)
     assert drawn == [50, 0]
     assert run.computed == {}
     there = s3fs.S3FileSystem(use_listings_cache=False)
     files = there.glob("ddim/data/results/cells/*.parquet")
     assert lasting(plain(pd.concat([pd.read_parquet(there.open(file)) for file in files]))) == local
-    assert run.result["report"].removeprefix("s3://") in there.glob(
-        "ddim/data/reports/*/index.html"
-    )
+    assert run.result.report.removeprefix("s3://") in there.glob("ddim/data/reports/*/index.html")

@@ -81,6 +81,6 @@ def test_a_cell_is_scored_exported_and_read_elsewhere(
     assert "holds something" in refused.stderr
 
     # The report shows how much the protocol moves the number.
-    page = Path(grid.result["report"]).read_text()
+    page = Path(grid.result.report).read_text()
     assert "Protocol matrix" in page
     assert page.count("<td>none</td>") == 2  # classifier and pixels, which have no resize

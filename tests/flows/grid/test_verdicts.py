@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from tasks.cells.table import read_table
+from tasks.storage.cell_rows import read_rows
 from tasks.storage.places import local_dir
 from tests.flows.grids import GridRun
 
@@ -64,7 +64,7 @@ def gated(run_grid: Callable[..., GridRun], toy: str, noisy: str) -> GridRun:
 def test_a_planted_regression_ends_a_gated_grid_failed_with_all_its_rows(gated: GridRun) -> None:
     assert gated.state == "Failed"
     assert "RegressionError: Worse at S = 2" in gated.message
-    rows = read_table()
+    rows = read_rows().whole().frame
     assert sorted(rows[rows["checkpoint"] == "noisy"]["eta"]) == [0.0, 1.0]
     found = verdicts()
     found = found[found["checkpoint"] == "noisy"]
@@ -85,12 +85,12 @@ def test_an_ungated_grid_is_judged_against_the_one_scored_before(
     run = run_grid(checkpoint=noisy, **SMALL)
     assert run.state == "Completed"
     assert run.computed["sample-shard"] == 0
-    assert run.result["verdict"]["call"] == "worse"
-    assert run.result["verdict"]["against"] == "toy"
-    report = Path(run.result["report"]).read_text()
-    link = f"../verdict-{run.result['verdict']['digest'][:12]}/index.html"
+    assert run.result.verdict.call == "worse"
+    assert run.result.verdict.against == "toy"
+    report = Path(run.result.report).read_text()
+    link = f"../verdict-{run.result.verdict.digest[:12]}/index.html"
     assert link in report
-    assert (Path(run.result["report"]).parent / link).resolve().is_file()
+    assert (Path(run.result.report).parent / link).resolve().is_file()
 
 
 def test_resaved_weights_are_identical_without_sampling(
@@ -100,8 +100,8 @@ def test_resaved_weights_are_identical_without_sampling(
 
     asked = {"steps": [3], "etas": [0.0], "sigma_hat": False, "features": "pixels", **SMALL}
     result = fid_grid(checkpoint=resaved, against=toy, gate=True, **asked)
-    assert result["verdict"]["call"] == "identical"
-    assert result["cells"] == []
+    assert result.verdict.call == "identical"
+    assert result.cells == []
     rows = pd.read_parquet(local_dir("results", "cells"))
     assert rows[(rows["steps"] == 3) & (rows["seed"] == SEED)].empty  # S = 3 was never drawn
     again = run_grid(checkpoint=resaved, against="none", **SMALL)

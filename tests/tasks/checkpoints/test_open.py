@@ -47,7 +47,7 @@ def test_a_pipeline_keeps_the_digest_of_its_own_files(tmp_path: Path) -> None:
     folder = pixel_pipeline(tmp_path / "pipeline", small_unet())
     source = source_digest(source_files(folder))
     ref = convert_checkpoint.fn(source, "ema", str(folder))
-    assert ref["artifact"] == store.put_folder(folder)["artifact"]
+    assert ref.artifact == store.put_folder(folder).artifact
 
 
 def test_files_that_change_while_they_are_read_are_not_stored(tmp_path: Path) -> None:

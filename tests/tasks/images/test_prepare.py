@@ -41,12 +41,12 @@ def test_copies_have_one_artefact_and_a_changed_pixel_another(tmp_path: Path) ->
     one = captioned(tmp_path / "one")
     shutil.copytree(one, tmp_path / "elsewhere" / "copy")
     first, second = prepare(str(one)), prepare(str(tmp_path / "elsewhere" / "copy"))
-    assert first["artifact"] == second["artifact"]
+    assert first.artifact == second.artifact
     pixels = picture(0).copy()
     pixels[5, 7, 2] ^= 1  # one level, of which a resized image shows nothing
     (one / "train" / "0000.png").write_bytes(encoded(pixels))
     third = prepare(str(one))
-    assert third["artifact"] != first["artifact"]
+    assert third.artifact != first.artifact
     assert np.array_equal(prepared(third).images, prepared(first).images)
 
 
@@ -58,7 +58,7 @@ def test_tasks_and_datasets_read_one_artefact(tmp_path: Path) -> None:
     arrays = store.get_arrays(ref)
     assert np.array_equal(arrays["images"], loaded.images)
     assert np.array_equal(arrays["labels"], loaded.labels)  # type: ignore[arg-type]  # not None
-    path = places.local_dir("store", ref["artifact"][:2], ref["artifact"])
+    path = places.local_dir("store", ref.artifact[:2], ref.artifact)
     opened = datasets.load_dataset(
         "arrow", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache")
     )
@@ -119,18 +119,18 @@ def test_every_form_is_scored_against_a_checkpoint(
         "grey": lambda: _grey(tmp_path / "grey"),
     }[form]()
     real = prepare(str(made), channels=3)
-    assert (real["channels"], real["resolution"]) == (3, 8)
+    assert (real.channels, real.resolution) == (3, 8)
     work = Execution(batch_size=4)
-    if real["n_classes"]:
+    if real.n_classes:
         extractor = train_extractor.fn(ClassifierSpec(steps=2), real, None, work)
     else:
         extractor = ready_extractor.fn(ExtractorChoice("pixels"))
     cell = GridCell(SamplerSpec(steps=2))
     shard = sample_shard.fn(cell, checkpoint, 0, 4, work)
     features = [embed_images.fn(ref, extractor, work) for ref in (shard, real)]
-    score = score_cell.fn(features[:1], features[1], extractor)
-    assert score["n_reference"] == real["n"]
-    assert np.isfinite([score["fid"], score["kid"]]).all()
+    score = score_cell.fn(features[:1], features[1], extractor).score
+    assert score.n_reference == real.n
+    assert np.isfinite([score.fid, score.kid]).all()
 
 
 def _grey(folder: Path) -> Path:

@@ -13,12 +13,13 @@ from PIL import Image
 
 from ddim_core.common.digest import digest
 from ddim_core.common.printable import printable
+from ddim_core.decisions.row import CellRow
 from ddim_core.images.export import card
 from ddim_core.images.image_set import ImageSet
-from tasks.cells.table import SCHEMA, write_row
 from tasks.reports import paper
-from tasks.reports.grid import _markdown, render_report
+from tasks.reports.grid import AboutGrid, _markdown, render_report
 from tasks.storage import places, store
+from tasks.storage.cell_rows import SCHEMA, write_row
 
 PLANTED = [
     "<img src=x onerror=alert(1)>",
@@ -37,7 +38,7 @@ FIGURES = (
 PLAIN: dict[str, Any] = {"string": "x", "int64": 1, "double": 1.0, "bool": False}
 
 
-def rows_named(name: str) -> list[dict[str, Any]]:
+def rows_named(name: str) -> list[CellRow]:
     """Two rows as the flow writes them, of a checkpoint and a data set of this name."""
     plain = {field.name: PLAIN.get(str(field.type), []) for field in SCHEMA}
     named = {"checkpoint": printable(name), "dataset": printable(name), "eta": 0.0,
@@ -46,7 +47,15 @@ def rows_named(name: str) -> list[dict[str, Any]]:
              "variance": "eta", "protocol": "{}",
              "created_at": "2026-01-01T00:00:00+00:00"}  # fmt: skip
     return [
-        {**plain, **named, "steps": s, "cell_digest": digest(name, s), "extractor_digest": MARK}
+        CellRow(
+            **{
+                **plain,
+                **named,
+                "steps": s,
+                "cell_digest": digest(name, s),
+                "extractor_digest": MARK,
+            }
+        )
         for s in (5, 10)
     ]
 
@@ -65,14 +74,14 @@ def assert_harmless(page: str) -> None:
 def test_page_of_a_grid_shows_planted_names_as_text() -> None:
     name = " ".join(PLANTED)
     rows = rows_named(name)
-    about = {
-        "floor": None, "test_accuracy": None, "findings": [f"odd {printable(name)}"],
-        "notes": [f"Real images: {printable(name)}."], "verdict": None, "matrix": [],
-    }  # fmt: skip
+    about = AboutGrid(
+        floor=None, test_accuracy=None, findings=[f"odd {printable(name)}"],
+        notes=[f"Real images: {printable(name)}."], verdict=None, matrix=[],
+    )  # fmt: skip
     report = render_report.fn(rows, [shard()] * 2, about)
-    page = store.get(report["page"]).decode()
+    page = store.get(report.page).decode()
     assert_harmless(page)
-    assert all(Image.open(io.BytesIO(store.get(ref))) for ref in report["figures"].values())
+    assert all(Image.open(io.BytesIO(store.get(ref))) for ref in report.figures.values())
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -91,10 +100,11 @@ def test_page_of_the_paper_shows_a_planted_name_as_text() -> None:
     figures = dict.fromkeys(FIGURES, b"")
     for name in PLANTED:
         shown = printable(name)
-        real = {"dataset": shown, "split": "train", "held_out": False, "n": 3,
-                **{key: [shown] for key in ("notes", "failures", "findings")}}  # fmt: skip
+        real = paper.RealImages(shown, "train", False, 3, [shown])
         drawn = {"interpolate": 5, "x0_sequence": 5}
-        page = paper._page(rows_named(name), [], figures, ["A sentence."], real, drawn)
+        page = paper._page(
+            rows_named(name), [], figures, ["A sentence."], real, [shown], [shown], drawn
+        )
         assert_harmless(page)
 
 
@@ -121,7 +131,7 @@ def test_rows_with_planted_names_are_read_by_duckdb() -> None:
         f"where extractor_digest = '{MARK}'"
     ).fetchall()
     assert sorted(found) == sorted(
-        (row["cell_digest"], row["dataset"], row["steps"], 1.0, 2) for row in rows
+        (row.cell_digest, row.dataset, row.steps, 1.0, 2) for row in rows
     )
 
 

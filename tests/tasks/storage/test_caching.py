@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import stat
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,47 @@ from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec
 from tasks.cells.embed import embed_images
 from tasks.cells.sample import sample_shard
 from tasks.cells.score import score_cell
-from tasks.checkpoints.train import train_toy
+from tasks.checkpoints.train import TrainedCheckpoint, train_toy
 from tasks.reports.grid import render_report
 from tasks.storage import places, store
 from tasks.storage.caching import (
     NOT_IN_KEY,
-    PLAIN_JSON,
     RESULTS,
     InputsAndCode,
+    PlainRecords,
+    cached_task,
     refuse_untrusted,
     with_checksum,
 )
+from tasks.storage.store import ArtifactRef
 
 KEY = "0123456789abcdef" * 4
+
+
+@dataclass(frozen=True)
+class Noted(ArtifactRef):
+    """What a task of these tests returns, and its own reference beside."""
+
+    n: int
+    parts: tuple[ArtifactRef, ...]
+    fid: float | None = None
+
+
+@cached_task
+def note(text: str) -> Noted:
+    return noted(text)
+
+
+@cached_task
+def anything(text: str) -> dict[str, Any]:
+    return {"text": text}
+
+
+def noted(text: str) -> Noted:
+    return Noted(**vars(store.put(text.encode(), "note")), n=3, parts=(store.put(b"part", "part"),))
+
+
+PLAIN: Any = anything.result_serializer
 
 
 class Context:
@@ -45,7 +74,7 @@ def key(task: Any, **inputs: Any) -> str:
 
 
 SHARD: dict[str, Any] = {
-    "cell": GridCell(SamplerSpec(10)), "checkpoint": {"artifact": "a" * 64, "kind": "folder"},
+    "cell": GridCell(SamplerSpec(10)), "checkpoint": ArtifactRef("a" * 64, "folder"),
     "start": 0, "stop": 10, "execution": Execution(),
 }  # fmt: skip
 
@@ -54,7 +83,7 @@ SHARD: dict[str, Any] = {
     "change",
     [
         {"cell": GridCell(SamplerSpec(11))}, {"cell": GridCell(SamplerSpec(10), seed=1)},
-        {"checkpoint": {"artifact": "b" * 64, "kind": "folder"}}, {"start": 1}, {"stop": 11},
+        {"checkpoint": ArtifactRef("b" * 64, "folder")}, {"start": 1}, {"stop": 11},
     ],
 )  # fmt: skip
 def test_key_covers_every_input_that_changes_the_result(change: dict[str, Any]) -> None:
@@ -65,7 +94,7 @@ def test_key_covers_every_input_that_changes_the_result(change: dict[str, Any]) 
     "change",
     [
         {"execution": Execution("cuda", 7, 2)},
-        {"checkpoint": {"artifact": "a" * 64, "kind": "folder", "training_step": 3}},
+        {"checkpoint": TrainedCheckpoint("a" * 64, "folder", training_step=3)},
         {"cell": GridCell(SamplerSpec(10, eta=0, clip_range=1))},
     ],
 )
@@ -121,7 +150,7 @@ def record(result: Any, stored_as: str = KEY, serializer: Any = None) -> bytes:
     """A result record as Prefect writes it, with another serializer if that is wanted."""
     metadata = {
         "storage_key": stored_as, "expiration": None, "prefect_version": "3.8.8",
-        "serializer": serializer or PLAIN_JSON.model_dump(), "storage_block_id": None,
+        "serializer": serializer or PLAIN.model_dump(), "storage_block_id": None,
     }  # fmt: skip
     text = result if isinstance(result, str) else json.dumps(with_checksum(result))
     return json.dumps({"metadata": metadata, "result": text}).encode()
@@ -149,20 +178,48 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_sound_record_is_kept(path: Path) -> None:
-    path.write_bytes(record({**store.put(b"abc", "note"), "n": 3}))
-    refuse_untrusted(path)
+    path.write_bytes(record({**vars(store.put(b"abc", "note")), "n": 3}))
+    refuse_untrusted(path, PLAIN)
     assert path.exists()
 
 
 def test_record_form_is_the_one_prefect_writes(path: Path) -> None:
-    ours = json.loads(record({"a": 1}))
-    metadata = {"storage_key": KEY, "serializer": PLAIN_JSON}
-    theirs = json.loads(ResultRecord(result=with_checksum({"a": 1}), metadata=metadata).serialize())
+    serializer: Any = note.result_serializer
+    ours = json.loads(record(asdict(noted("abc")), serializer=serializer.model_dump()))
+    metadata = {"storage_key": KEY, "serializer": serializer}
+    theirs = json.loads(ResultRecord(result=noted("abc"), metadata=metadata).serialize())
     assert theirs == ours
 
 
+def test_record_comes_back_as_it_was_with_all_inside(path: Path) -> None:
+    serializer: Any = note.result_serializer
+    made = noted("abc")
+    metadata = {"storage_key": KEY, "serializer": serializer}
+    path.write_bytes(ResultRecord(result=made, metadata=metadata).serialize())
+    refuse_untrusted(path, serializer)
+    assert ResultRecord.deserialize(path.read_bytes()).result == made
+
+
+def test_record_of_another_task_or_form_is_deleted(path: Path) -> None:
+    serializer: Any = note.result_serializer
+    whole = asdict(noted("abc"))
+    for result, written_by in (
+        (whole, PLAIN),
+        (whole, PlainRecords(task="sample-shard")),
+        ({name: value for name, value in whole.items() if name != "n"}, serializer),
+        ({**whole, "parts": [1]}, serializer),
+        ({**whole, "parts": [{"artifact": "0" * 64, "kind": "part"}]}, serializer),
+    ):
+        path.write_bytes(record(result, serializer=written_by.model_dump()))
+        refuse_untrusted(path, serializer)
+        assert not path.exists(), result
+    path.write_bytes(record(whole, serializer=serializer.model_dump()))
+    refuse_untrusted(path, serializer)
+    assert path.exists()
+
+
 def test_missing_record_is_no_error(path: Path) -> None:
-    refuse_untrusted(path)
+    refuse_untrusted(path, PLAIN)
     assert not path.exists()
 
 
@@ -175,7 +232,7 @@ def test_missing_record_is_no_error(path: Path) -> None:
         record({"a": 1}).replace(b'"result"', b'"more": 1, "result"'), b"[" * 100_000,
         record({"a": 1}, serializer={"type": "pickle", "picklelib": "cloudpickle"}),
         record({"a": 1}, serializer=JSONSerializer().model_dump()),  # Prefect's own decoder
-        record({"a": 1}, serializer={**PLAIN_JSON.model_dump(), "object_decoder": "os.system"}),
+        record({"a": 1}, serializer={**PLAIN.model_dump(), "object_decoder": "os.system"}),
         record({"a": 1}, serializer={"type": "compressed/pickle"}),
         record({"artifact": "0" * 64, "kind": "note"}),  # there is no such artefact
         record({"artifact": "../../x", "kind": "note"}),
@@ -187,14 +244,14 @@ def test_missing_record_is_no_error(path: Path) -> None:
 )  # fmt: skip
 def test_record_that_is_not_exactly_ours_is_deleted(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    refuse_untrusted(path)
+    refuse_untrusted(path, PLAIN)
     assert not path.exists()
 
 
 def test_record_of_a_folder_that_is_no_manifest_is_deleted(path: Path) -> None:
     for content in (b"no JSON", b"[1]", b'{"a": 1}', b"3"):
-        path.write_bytes(record({**store.put(content, "note"), "kind": "folder"}))
-        refuse_untrusted(path)
+        path.write_bytes(record({**vars(store.put(content, "note")), "kind": "folder"}))
+        refuse_untrusted(path, PLAIN)
         assert not path.exists(), content
 
 
@@ -207,7 +264,7 @@ def test_planted_pickle_would_run_under_prefect_and_never_does_here(
     assert proof.read_text() == "the planted code has run"
     proof.unlink()
     path.write_bytes(content)
-    refuse_untrusted(path)
+    refuse_untrusted(path, PLAIN)
     assert not path.exists()
     assert not proof.exists()
 
@@ -219,22 +276,22 @@ def test_record_is_deleted_when_anything_it_points_to_is_damaged(
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "weights").write_bytes(b"weights")
     result = {
-        "page": store.put(b"page", "report"),
-        "figures": {"map": store.put(b"figure", "figure")},
-        "more": [store.put_folder(tmp_path / "checkpoint")],
+        "page": vars(store.put(b"page", "report")),
+        "figures": {"map": vars(store.put(b"figure", "figure"))},
+        "more": [vars(store.put_folder(tmp_path / "checkpoint"))],
     }
     written = sorted(p for p in (tmp_path / "data").rglob("*") if p.is_file())
     assert len(written) == 4
     for victim in written:
         sound = victim.read_bytes()
         path.write_bytes(record(result))
-        refuse_untrusted(path)
+        refuse_untrusted(path, PLAIN)
         assert path.exists()
         if damage == "delete":
             victim.unlink()
         else:
             victim.write_bytes(sound[:-1] if damage == "truncate" else sound[:-1] + b"!")
-        refuse_untrusted(path)
+        refuse_untrusted(path, PLAIN)
         assert not path.exists(), victim
         victim.write_bytes(sound)
 

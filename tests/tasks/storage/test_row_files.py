@@ -23,6 +23,7 @@ from tasks.checkpoints import identity as content
 from tasks.lora.scoring.table import LORAS
 from tasks.points.table import POINTS, read_point_rows
 from tasks.storage import places, row_files, store
+from tasks.storage.artifact import ArtifactRef
 from tasks.storage.cell_rows import CELLS, read_rows
 from tasks.storage.row_files import UNREADABLE, DamagedRowError, RowFiles
 from tasks.tracking import outbox
@@ -40,7 +41,7 @@ def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def fill(table: RowFiles) -> list[Path]:
     rows = [full_row(table.schema, table.identity, i) for i in range(len(NAMES))]
     return [
-        Path(table.write(row | {table.identity: name}))
+        Path(table.write(table.record(**(row | {table.identity: name}))))
         for row, name in zip(rows, NAMES, strict=True)
     ]
 
@@ -201,7 +202,7 @@ def test_a_damaged_cell_is_neither_scored_nor_exported_nor_taken_for_done(data: 
     content.mark_scored("grid", "weights", NAMES)
     assert content.is_scored("grid", "weights")
     shutil.copy(paths[0], paths[0].with_name(f"{NAMES[0]} (copy).parquet"))
-    assert find_cell(NAMES[0])["steps"] == full_row(CELLS.schema, "cell_digest", 0)["steps"]
+    assert find_cell(NAMES[0]).steps == full_row(CELLS.schema, "cell_digest", 0)["steps"]
     flip(paths[0])
     assert not content.is_scored("grid", "weights")
     with pytest.raises(DamagedRowError, match=NAMES[0]):
@@ -222,18 +223,26 @@ def test_points_and_loras_are_read_by_the_same_rules(data: Path) -> None:
 def planted(**report: object) -> dict[str, object]:
     ref = {"artifact": "0" * 64, "kind": "report"}
     return {
-        "experiment": "e", "parent": {"identity": "i"}, "children": [], "status": "FINISHED",
+        "experiment": "e", "children": [], "status": "FINISHED",
+        "parent": {"identity": "i", "name": "n", "tags": {}, "parameters": {}, "metrics": {}},
         "report": {"page": ref, "figures": {"a": ref}, "reading": []} | report,
     }  # fmt: skip
 
 
+def keep(name: str, content: dict[str, object]) -> None:
+    """Writes a message with its digest, as whoever plants one can."""
+    envelope = {"message": content, "sha256": outbox._digest(content)}
+    store.write_whole(places.data_url("outbox", f"{name}.json"), json.dumps(envelope).encode())
+
+
 def test_a_message_is_sent_only_as_it_was_kept_and_with_plain_names(data: Path) -> None:
     ref = {"artifact": "0" * 64, "kind": "figure"}
-    outbox.keep("good", planted())
+    keep("good", planted())
     for i, name in enumerate(["../x", "/tmp/x", "a/b", "..", "", "a\0b", "a\\b", "file:///x"]):
-        outbox.keep(f"named-{i}", planted(figures={name: ref}))
-    outbox.keep("page", planted(page={"artifact": "../../etc/passwd", "kind": "report"}))
-    outbox.keep("none", {"report": None})
+        keep(f"named-{i}", planted(figures={name: ref}))
+    keep("page", planted(page={"artifact": "../../etc/passwd", "kind": "report"}))
+    keep("none", {"report": None})
+    keep("short", planted() | {"parent": {"identity": "i"}})
     folder = data / "outbox"
     (folder / "older.json").write_text(json.dumps(planted()))
     (folder / "changed.json").write_bytes(
@@ -244,7 +253,7 @@ def test_a_message_is_sent_only_as_it_was_kept_and_with_plain_names(data: Path) 
     sent, left = outbox.look()
     assert set(sent) == {"good", "older"}
     assert set(left) == {
-        *(f"named-{i}" for i in range(8)), "page", "none", "changed", "pipe", "deep",
+        *(f"named-{i}" for i in range(8)), "page", "none", "short", "changed", "pipe", "deep",
     }  # fmt: skip
     assert set(outbox.waiting()) == {"good", "older"}
     told = CliRunner().invoke(app, ["track"])
@@ -255,12 +264,12 @@ def test_a_message_is_sent_only_as_it_was_kept_and_with_plain_names(data: Path) 
 def test_the_store_knows_no_names_that_lead_out_of_it(tmp_path: Path) -> None:
     for name in ("../../etc/passwd", "/etc/passwd", "", "a" * 63):
         with pytest.raises(store.DamagedArtifactError, match="no digest"):
-            store.get({"artifact": name, "kind": "file"})
+            store.get(ArtifactRef(name, "file"))
     for part in ("..", "../x", "a/../b", "/x", "a\0", "a\\..\\b", "http://x", ""):
         with pytest.raises(ValueError, match="below DDIM_DATA the name"):
             places.data_url("reports", part)
         with pytest.raises(ValueError, match="below DDIM_DATA the name"):
-            store.bind(f"{part}", {"artifact": "0" * 64, "kind": "file"})
+            store.bind(f"{part}", ArtifactRef("0" * 64, "file"))
     for name in ("../x", "/tmp/x", "a/../../x", "a\0b"):
         ref = store.put(json.dumps({name: "0" * 64}).encode(), "folder")
         with pytest.raises(store.DamagedArtifactError, match=r"a file whose name|the name"):

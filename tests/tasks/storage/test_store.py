@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +18,15 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tasks.storage import places, store
-from tasks.storage.store import DamagedArtifactError, StoreError
+from tasks.storage.artifact import references
+from tasks.storage.store import ArtifactRef, DamagedArtifactError, StoreError
+
+
+@dataclass(frozen=True)
+class Timed(ArtifactRef):
+    """A reference with what it took."""
+
+    seconds: float
 
 
 @pytest.fixture
@@ -38,8 +47,8 @@ def only_file(folder: Path) -> Path:
 
 def test_artefact_is_named_by_its_sha256_and_read_back(data: Path) -> None:
     ref = store.put(b"abc", "note")
-    assert ref == {"artifact": hashlib.sha256(b"abc").hexdigest(), "kind": "note"}
-    assert only_file(data).name == ref["artifact"]
+    assert ref == ArtifactRef(hashlib.sha256(b"abc").hexdigest(), "note")
+    assert only_file(data).name == ref.artifact
     assert store.get(ref) == b"abc"
     assert store.intact(ref)
 
@@ -93,7 +102,7 @@ def test_damaged_artefact_is_never_trusted_and_can_be_put_again(data: Path, dama
 
 @pytest.mark.parametrize("name", ["../outside", "x" * 64, "", "A" * 64])
 def test_reference_that_is_no_digest_is_not_intact(data: Path, name: str) -> None:
-    assert not store.intact({"artifact": name, "kind": "note"})
+    assert not store.intact(ArtifactRef(name, "note"))
 
 
 def test_writer_that_dies_leaves_no_partial_file(
@@ -119,21 +128,23 @@ def test_draft_that_a_killed_writer_left_is_no_name(data: Path) -> None:
     store.bind("cell/10", ref)
     folder = data / "store" / "names" / "cell"
     (folder / ".10.deadbeef.tmp").write_bytes((folder / "10").read_bytes())
-    assert set(store.bound("cell")) == {"10"}
+    assert set(store.bound("cell", ArtifactRef)) == {"10"}
 
 
 def test_names_are_found_by_their_last_part(data: Path) -> None:
     one, two = store.put(b"1", "shard"), store.put(b"2", "shard")
-    store.bind("cell/10", {**one, "seconds": 1.5})
+    timed = Timed(one.artifact, one.kind, 1.5)
+    store.bind("cell/10", timed)
     store.bind("cell/20", two)
     store.bind("cells/30", two)
-    assert store.bound("cell") == {"10": {**one, "seconds": 1.5}, "20": two}
-    assert store.bound("nothing") == {}
+    assert store.bound("cell", Timed) == {"10": timed}  # the other knows no seconds
+    assert store.bound("cells", ArtifactRef) == {"30": two}
+    assert store.bound("nothing", ArtifactRef) == {}
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncate", "flip", "garbage", "folder", "another's"])
 def test_damaged_name_is_a_name_that_is_not_there(data: Path, damage: str) -> None:
-    ref = {**store.put(b"abc", "note"), "seconds": 12.5}
+    ref = Timed(**vars(store.put(b"abc", "note")), seconds=12.5)
     store.bind("cell/10", ref)
     store.bind("cell/20", ref)
     path, other = (data / "store" / "names" / "cell" / n for n in ("10", "20"))
@@ -144,19 +155,19 @@ def test_damaged_name_is_a_name_that_is_not_there(data: Path, damage: str) -> No
     elif damage == "flip":  # any byte: no part of a name is without its check
         for i in range(len(sound)):
             path.write_bytes(sound[:i] + bytes([sound[i] ^ 1]) + sound[i + 1 :])
-            assert set(store.bound("cell")) == {"20"}, i
+            assert set(store.bound("cell", Timed)) == {"20"}, i
     else:
         broken = {"empty": b"", "truncate": sound[:-1], "garbage": b"\xff\xfe[",
                   "another's": other.read_bytes()}  # fmt: skip
         path.write_bytes(broken[damage])
-    assert store.bound("cell") == {"20": ref}
+    assert store.bound("cell", Timed) == {"20": ref}
 
 
 def test_name_of_a_damaged_artefact_is_not_found(data: Path) -> None:
     ref = store.put(b"abc", "note")
     store.bind("cell/10", ref)
-    (data / "store" / ref["artifact"][:2] / ref["artifact"]).write_bytes(b"abd")
-    assert store.bound("cell") == {}
+    (data / "store" / ref.artifact[:2] / ref.artifact).write_bytes(b"abd")
+    assert store.bound("cell", ArtifactRef) == {}
 
 
 @pytest.fixture
@@ -200,7 +211,7 @@ def test_folder_is_not_intact_if_one_of_its_files_is_damaged(data: Path, folder:
 
 @pytest.mark.parametrize("name", ["../outside", "unet/../../outside", "/tmp/ddim-flows-outside"])
 def test_manifest_that_leaves_its_folder_is_refused(data: Path, name: str) -> None:
-    inside = store.put(b"planted", "file")["artifact"]
+    inside = store.put(b"planted", "file").artifact
     ref = store.put(json.dumps({name: inside}).encode(), "folder")
     with pytest.raises(DamagedArtifactError, match="outside"):
         store.get_folder(ref)
@@ -209,9 +220,9 @@ def test_manifest_that_leaves_its_folder_is_refused(data: Path, name: str) -> No
 
 
 def test_references_are_found_at_any_depth() -> None:
-    one, two = {"artifact": "a", "kind": "x"}, {"artifact": "b", "kind": "y"}
+    one, two = ({"artifact": name, "kind": "x"} for name in "ab")
     result: dict[str, Any] = {"page": {**one, "n": 3}, "figures": [{"deep": two}], "reading": ["a"]}
-    assert list(store.references(result)) == [one, two]
+    assert list(references(result)) == [ArtifactRef("a", "x"), ArtifactRef("b", "x")]
 
 
 def one_sentence(error: StoreError) -> str:
@@ -279,9 +290,9 @@ def test_store_may_lie_behind_any_fsspec_url(monkeypatch: pytest.MonkeyPatch) ->
     ref = store.put(b"abc", "note")
     store.bind("cell/10", ref)
     assert store.get(ref) == b"abc"
-    assert store.bound("cell") == {"10": ref}
-    assert store.bound("nothing") == {}
-    assert not store.intact({"artifact": "0" * 64, "kind": "note"})
+    assert store.bound("cell", ArtifactRef) == {"10": ref}
+    assert store.bound("nothing", ArtifactRef) == {}
+    assert not store.intact(ArtifactRef("0" * 64, "note"))
 
 
 class Unsteady(MemoryFileSystem):
@@ -332,7 +343,11 @@ def test_store_that_fails_for_a_moment_is_asked_again(unsteady: type[Unsteady]) 
     ref = store.put(b"abc", "note")
     unsteady.failures = store.ATTEMPTS - 1
     store.bind("cell/10", ref)
-    for ask in (lambda: store.get(ref), lambda: store.bound("cell"), lambda: store.intact(ref)):
+    for ask in (
+        lambda: store.get(ref),
+        lambda: store.bound("cell", ArtifactRef),
+        lambda: store.intact(ref),
+    ):
         unsteady.failures = store.ATTEMPTS - 1
         assert ask()
 
@@ -384,7 +399,7 @@ def test_a_pipe_in_the_place_of_an_artefact_or_name_is_none_and_is_replaced(data
         path.unlink()
         os.mkfifo(path)
     assert not store.intact(ref)
-    assert store.bound("notes") == {}
+    assert store.bound("notes", ArtifactRef) == {}
     assert store.put(b"abc", "note") == ref
     assert store.get(ref) == b"abc"
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,19 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from ddim_core.decisions.row import CellRow
 from tasks.storage import places, store
+from tasks.storage.artifact import ArtifactRef, Report
 from tasks.tracking import database, outbox
 from tasks.tracking.cells import cells_logged_early
 from tasks.tracking.client import GRIDS, METRICS, PARAMETERS, find_experiment, resend, track_grid
+from tests.core.rows import cell_row
 
 pytestmark = pytest.mark.timeout(120)
 
 
-def row(steps: int, eta: float, fid: float, **changed: Any) -> dict[str, Any]:
-    return {
+def row(steps: int, eta: float, fid: float, **changed: Any) -> CellRow:
+    return cell_row(**{
         "cell_digest": f"{steps:032x}{int(100 * eta):032x}", "checkpoint_digest": "c" * 64,
         "reference_digest": "d" * 64, "extractor_digest": "e" * 64, "code_digest": "f" * 64,
         "checkpoint": "toy", "dataset": "digits", "split": "train", "extractor": "pixels",
@@ -37,18 +40,15 @@ def row(steps: int, eta: float, fid: float, **changed: Any) -> dict[str, Any]:
         "class_accuracy": None,
         "nfe": steps, "sample_seconds": 1.5, "images_per_second": 13.0, "dtype": "float32",
         **changed,
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 ROWS = [row(5, 0.0, 80.0), row(10, 0.0, 20.0), row(10, 0.5, 30.0)]
 
 
-def report(text: str) -> dict[str, Any]:
+def report(text: str) -> Report:
     figures = {name: store.put(name.encode(), "figure") for name in ("heat_map", "samples")}
-    return {
-        "page": store.put(text.encode(), "report"), "figures": figures,
-        "reading": ["One sentence.", "Another."],
-    }  # fmt: skip
+    return Report(store.put(text.encode(), "report"), figures, ["One sentence.", "Another."])
 
 
 def runs_of(grid: str) -> tuple[list[Run], list[Run]]:
@@ -76,7 +76,7 @@ def logged() -> str:
 def test_logging_twice_gives_one_parent_and_one_child_for_each_cell(logged: str) -> None:
     parents, children = runs_of("grid-a")
     assert [run.info.run_id for run in parents] == [logged]
-    assert {run.data.tags["ddim.identity"] for run in children} == {r["cell_digest"] for r in ROWS}
+    assert {run.data.tags["ddim.identity"] for run in children} == {r.cell_digest for r in ROWS}
     assert len(children) == len(ROWS)
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {logged}
     assert {run.info.status for run in [*parents, *children]} == {"FINISHED"}
@@ -85,14 +85,14 @@ def test_logging_twice_gives_one_parent_and_one_child_for_each_cell(logged: str)
 def test_children_hold_the_rows(logged: str) -> None:
     children = {run.data.tags["ddim.identity"]: run for run in runs_of("grid-a")[1]}
     for one in ROWS:
-        run = children[one["cell_digest"]]
-        assert run.data.metrics == {k: float(one[k]) for k in METRICS if one[k] is not None}
-        assert run.data.params == {k: str(one[k]) for k in PARAMETERS}
-        assert run.data.tags["ddim.checkpoint"] == one["checkpoint_digest"]
+        run, columns = children[one.cell_digest], vars(one)
+        assert run.data.metrics == {k: float(columns[k]) for k in METRICS if columns[k] is not None}
+        assert run.data.params == {k: str(columns[k]) for k in PARAMETERS}
+        assert run.data.tags["ddim.checkpoint"] == one.checkpoint_digest
 
 
 def test_children_of_two_grids_are_told_apart_by_their_names(logged: str) -> None:
-    other = [one | {"cell_digest": one["cell_digest"][:-1] + "f"} for one in ROWS]
+    other = [replace(one, cell_digest=one.cell_digest[:-1] + "f") for one in ROWS]
     track_grid.fn("other-grid", other, report("<p>other</p>"))
     names = [{run.info.run_name for run in runs_of(grid)[1]} for grid in ("grid-a", "other-grid")]
     assert names[0] == {
@@ -123,7 +123,7 @@ def test_logging_a_grid_again_with_another_report_and_metric_updates_its_runs(
     tmp_path: Path,
 ) -> None:
     track_grid.fn("grid-b", ROWS, report("old"))
-    track_grid.fn("grid-b", [{**ROWS[0], "fid": 70.0}, *ROWS[1:]], report("new"))
+    track_grid.fn("grid-b", [replace(ROWS[0], fid=70.0), *ROWS[1:]], report("new"))
     (parent,), children = runs_of("grid-b")
     assert artifacts(parent, tmp_path)["report.html"] == b"new"
     assert sorted(run.data.metrics["fid"] for run in children) == [20.0, 30.0, 70.0]
@@ -224,8 +224,8 @@ def test_next_grid_sends_what_an_earlier_one_could_not() -> None:
 
 def test_message_whose_report_is_gone_is_given_up_and_holds_up_no_other() -> None:
     lost = message("grid-h")
-    lost["report"]["page"]["artifact"] = "0" * 64
-    outbox.keep("fid-grid-grid-h", lost)
+    gone = replace(lost.report, page=ArtifactRef("0" * 64, "report"))
+    outbox.keep("fid-grid-grid-h", replace(lost, report=gone))
     outbox.keep("fid-grid-grid-i", message("grid-i"))
     sent, unsent = resend.fn()
     assert len(sent) == 1
@@ -243,14 +243,16 @@ def test_message_that_cannot_be_read_is_no_message(tmp_path: Path) -> None:
     path.unlink()
 
 
-def message(grid: str) -> dict[str, Any]:
+def message(grid: str) -> outbox.Message:
     """What a grid leaves in the outbox when MLflow is away."""
-    kept: dict[str, Any] = {}
+    kept: list[outbox.Message] = []
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(
-            "tasks.tracking.client._send", lambda name, message: kept.update(message) or "id"
+            "tasks.tracking.client._send", lambda name, message: kept.append(message) or "id"
         )
         patched.setattr("tasks.tracking.client.resend.fn", lambda: ([], {}))
         track_grid.fn(grid, ROWS, report("page"))
-    outbox.arrived(f"fid-grid-{grid}")
-    return json.loads(json.dumps(kept))
+    name = f"fid-grid-{grid}"
+    assert outbox.waiting()[name] == kept[0]  # as it comes back from its file
+    outbox.arrived(name)
+    return kept[0]

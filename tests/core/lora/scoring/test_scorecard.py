@@ -209,10 +209,10 @@ def test_measures_are_named_with_their_meaning() -> None:
 
 def test_the_judge_knows_unseen_views_of_real_drawings() -> None:
     """350 steps; the recipe of the flows takes twice as many."""
-    assert judge().about["n_test"] == 2 * 77 * 8
-    assert judge().about["accuracy"]["subject"] > 0.8
-    assert judge().about["accuracy"]["background"] > 0.98
-    assert judge().about["accuracy"]["style"] > 0.95
+    assert judge().about.n_test == 2 * 77 * 8
+    assert judge().about.accuracy["subject"] > 0.8
+    assert judge().about.accuracy["background"] > 0.98
+    assert judge().about.accuracy["style"] > 0.95
 
 
 def test_a_stored_judge_answers_as_the_trained_one() -> None:

@@ -6,7 +6,6 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,6 +13,7 @@ from prefect import task
 
 from ddim_core.lora.specs import LatentSpec, LoraSpec, PictureSpec
 from tasks.lora.data import captions_of
+from tasks.lora.record import LoraRecord
 from tasks.reports.page import render
 from tasks.storage import places, store
 from tasks.storage.naming import run_name
@@ -28,7 +28,7 @@ UNKNOWN = "not stated; ask whoever holds the rights before you publish this LoRA
 
 @task(name="write-card", task_run_name=run_name("write-card"))
 def write_card(
-    record: dict[str, Any],
+    record: LoraRecord,
     spec: LoraSpec,
     latents: LatentSpec,
     pictures: PictureSpec,
@@ -39,18 +39,27 @@ def write_card(
     In it: both layouts, `README.md` (a model card in the form of the Hugging Face hub), the
     settings as JSON, and pictures: training images, and validation prompts by step.
     """
-    folder = places.local_dir("loras", record["name"])
+    folder = places.local_dir("loras", record.name)
     folder.mkdir(parents=True, exist_ok=True)
-    files = [_copied(record["lora"], folder, ""), _copied(record["kohya"], folder, "_kohya")]
-    _grid([_training_images(record["data"])], folder / "training.png")
-    rows = [store.get_arrays(stage["pictures"])["images"] for stage in record["validation"]]
+    files = [_copied(record.lora, folder, ""), _copied(record.kohya, folder, "_kohya")]
+    _grid([_training_images(record.data)], folder / "training.png")
+    rows = [store.get_arrays(stage.pictures)["images"] for stage in record.validation]
     if rows:
         _grid([list(row) for row in rows], folder / "validation.png")
     settings = {"lora": asdict(spec), "latents": asdict(latents), "pictures": asdict(pictures)}
     (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
     defaults = asdict(LoraSpec())
+    captions = captions_of(record.data)
+    classes = captions_of(record.class_data) if record.class_data else []
+    losses = store.get_arrays(record.training.losses)["loss"]
+    tenth = max(1, len(losses) // 10)
     values = {
-        **_told(record),
+        "n_images": len(captions),
+        "n_class_images": len(classes),
+        "captions": list(dict.fromkeys(captions))[:SHOWN],
+        "class_captions": list(dict.fromkeys(classes))[:SHOWN],
+        "first_loss": float(np.mean(losses[:tenth])),
+        "last_loss": float(np.mean(losses[-tenth:])),
         "record": record,
         "files": files,
         "spec": spec,
@@ -61,22 +70,6 @@ def write_card(
     }
     (folder / CARD).write_text(render(TEMPLATE, values), encoding="utf-8")
     return str(folder)
-
-
-def _told(record: dict[str, Any]) -> dict[str, Any]:
-    """What the card says of data and losses."""
-    captions = captions_of(record["data"])
-    classes = captions_of(record["class_data"]) if record["class_data"] else []
-    losses = store.get_arrays(record["training"]["losses"])["loss"]
-    tenth = max(1, len(losses) // 10)
-    return {
-        "n_images": len(captions),
-        "n_class_images": len(classes),
-        "captions": list(dict.fromkeys(captions))[:SHOWN],
-        "class_captions": list(dict.fromkeys(classes))[:SHOWN],
-        "first_loss": float(np.mean(losses[:tenth])),
-        "last_loss": float(np.mean(losses[-tenth:])),
-    }
 
 
 def _copied(ref: ArtifactRef, folder: Path, ending: str) -> str:

@@ -1,0 +1,68 @@
+"""A row of the table of scorecards: what a set of prompts shows at one scale of a LoRA."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ddim_core.common.columns import Moment, column
+from ddim_core.statistics.paired import PairedDifference
+
+
+@dataclass(frozen=True)
+class Score:
+    """A measure with its 95 % interval, and its change against the base, paired; None where there
+    are too few pictures for them."""
+
+    value: float
+    low: float | None
+    high: float | None
+    change: PairedDifference | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What was scored, and how: the first columns."""
+
+    row_digest: str
+    lora_digest: str
+    base_digest: str
+    data_digest: str
+    extractor_digest: str
+    code_digest: str
+    kind: str = column("parameter")
+    base: str = column("parameter")
+    data: str = column("parameter")
+    prompts: str
+    scale: float
+    rank: int = column("parameter")
+    alpha: float = column("parameter")
+    training_steps: int = column("parameter")
+    n_images: int
+    n_prompts: int
+    steps: int = column("parameter")
+    guidance_scale: float = column("parameter")
+    resolution: int = column("parameter")
+    seed: int = column("parameter")
+    extractor: str = column("parameter")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What it took, in seconds and bytes, and when it was done: the last columns."""
+
+    seconds: float
+    images_per_second: float
+    peak_memory_bytes: int
+    training_seconds: float
+    training_peak_memory_bytes: int
+    device: str
+    created_at: Moment
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraRow(Cost, Scored):
+    """A row; between its first and its last columns those of every measure, by name in `measures`,
+    which has the ones that were taken."""
+
+    measures: Mapping[str, Score]
