@@ -48,6 +48,12 @@ def names_of(columns: Sequence[Column], *roles: Role) -> tuple[str, ...]:
     return tuple(column.name for column in columns if column.role in roles)
 
 
+def required_of(record: type) -> frozenset[str]:
+    """Returns the names of a record's columns that no row is without."""
+    hints = get_type_hints(record, include_extras=True)
+    return frozenset(name for name, kind in hints.items() if NoneType not in get_args(kind))
+
+
 def _bare(kind: Any) -> Any:
     """`float` of `float | None`."""
     parts = get_args(kind)

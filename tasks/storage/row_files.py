@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.storage import places, store
+from tasks.storage.columns import required_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,6 +120,10 @@ class RowFiles(Generic[R]):
     def folder(self) -> str:
         return places.data_url("results", self.name)
 
+    @cached_property
+    def _required(self) -> frozenset[str]:
+        return required_of(self.record)
+
     def write(self, row: Any) -> str:
         """Writes a row, whole or not at all, in place of an older one; returns the file's place."""
         values = row if isinstance(row, Mapping) else vars(row)
@@ -208,9 +213,13 @@ class RowFiles(Generic[R]):
     def _require_sane(self, row: Mapping[str, Any], written: Collection[str]) -> None:
         """Refuses what no version wrote; only of a row that has no seal to vouch for it. Columns
         that its version did not have yet are not among the `written`."""
-        for name in (self.identity, *self.order, *self.spans[:1]):
-            if name in written and (row[name] is None or row[name] != row[name]):
+        for name in self._required & set(written):
+            if row[name] is None or row[name] != row[name]:
                 raise ValueError(f"it has no {name}")
+        for name in self.order:
+            value = row.get(name)
+            if isinstance(value, int | float) and not 0 <= value < float("inf"):
+                raise ValueError(f"its {name} is {value}")
         for name in self.spans:
             value, low, high = (row.get(name + end) for end in ("", "_low", "_high"))
             if value is None or low is None or high is None:

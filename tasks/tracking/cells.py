@@ -52,7 +52,7 @@ def _log(grid: str, landed: SimpleQueue[CellRow | None]) -> None:
                 experiment = find_experiment(client, GRIDS)
                 entry = cell_entry(row, grid)
                 # Asked each time: another process may be logging the same grid.
-                known = known_runs(client, experiment, grid, entry["identity"])
+                known = known_runs(client, experiment, grid, entry.identity)
                 finish(client, say(client, experiment, known, entry, {"ddim.grid": grid}))
     except Exception as error:  # a server that is away fails in many ways
         logger.info("MLflow is told of the cells at the end of the grid: %s", redacted(str(error)))

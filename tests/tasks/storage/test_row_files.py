@@ -287,6 +287,10 @@ def test_there_are_rows_enough_for_a_million_flips() -> None:
         ({"fid": 1.0, "fid_low": 16.9, "fid_high": 20.0}, "not within"),
         ({"fid": float("nan")}, "it has no fid"),
         ({"steps": None}, "it has no steps"),
+        ({"checkpoint_digest": None}, "it has no checkpoint_digest"),
+        ({"fid_leave_one_out": None}, "it has no fid_leave_one_out"),
+        ({"steps": -1}, "its steps is -1"),
+        ({"eta": float("inf")}, "its eta is inf"),
         ({"checkpoint": "x\x1b[31m"}, "no line of text"),
     ],
 )
