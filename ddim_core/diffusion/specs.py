@@ -18,6 +18,7 @@ Spacing = Literal["uniform", "quad", "leading", "linspace", "trailing"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
 Weights = Literal["ema", "raw"]
 USUAL_ETAS = [0.0, 0.2, 0.5, 1.0]  # the lines of a grid where none are named; never changed
+MOST_SIDE = 8192  # pixels; an image of it takes 200 MB
 RESIZES = ("tf1", "clean", "torch")  # from native size to a feature network, see `resize`
 ScheduleKind = Literal["linear", "quad", "cosine", "constant", "sigmoid", "jsd", "given"]
 
@@ -47,6 +48,13 @@ def _folded(word: str) -> str:
 def require_at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ValueError(f"{name} is {value}; it must be at least {least}")
+
+
+def require_side(name: str, value: int, least: int = 1) -> None:
+    """Refuses a side of images that is too small, or so long that one of them fills the memory."""
+    require_at_least(name, value, least)
+    if value > MOST_SIDE:
+        raise ValueError(f"{name} is {value}; it must be at most {MOST_SIDE} pixels")
 
 
 def settle_types(record: Any) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ddim_core.common.plain_files import is_there
 from ddim_core.common.printable import printable
-from ddim_core.diffusion.specs import ImageSpec, nearest, require_at_least
+from ddim_core.diffusion.specs import ImageSpec, nearest, require_side
 from ddim_core.images.embedded import DigitsSource, EmojiSource
 from ddim_core.images.emoji import EMOJI_SIZE
 from ddim_core.images.image_set import ImageSet
@@ -117,7 +117,7 @@ def load_images(
             `spec.max_broken`, or if native sizes differ and no resolution is given.
     """
     if resolution is not None:
-        require_at_least("resolution", resolution, 1)
+        require_side("resolution", resolution)
     if channels not in (None, 1, 3):
         raise ValueError(f"channels is {channels}; it must be 1 or 3")
     rgb_of(spec.background)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddim_core.common.printable import printable
-from ddim_core.diffusion.specs import require_at_least
+from ddim_core.diffusion.specs import require_side
 from ddim_core.images.load import open_source
 from ddim_core.images.sources.decode import FORMATS, BrokenImageError, decode, resized
 from ddim_core.images.sources.source import ALL, Source
@@ -73,7 +73,7 @@ def native_images(
         ValueError: If there is no such set or split.
     """
     if resolution is not None:
-        require_at_least("resolution", resolution, 1)
+        require_side("resolution", resolution)
     source = open_source(place)
     if split not in (ALL, *source.splits):
         there_is = ", ".join([ALL, *source.splits])

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ddim_core.common.declared import settle
-from ddim_core.diffusion.specs import require_at_least, settle_types
+from ddim_core.diffusion.specs import require_at_least, require_side, settle_types
 
 RateSchedule = Literal[
     "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
@@ -41,7 +41,7 @@ class LatentSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_at_least("resolution", self.resolution, 1)
+        require_side("resolution", self.resolution)
         require_at_least("crops", self.crops, 0)
         require_at_least("seed", self.seed, 0)
 
@@ -181,7 +181,7 @@ class PictureSpec:
         settle_types(self)
         require_at_least("steps", self.steps, 1)
         require_at_least("seed", self.seed, 0)
-        require_at_least("resolution", self.resolution, 0)
+        require_side("resolution", self.resolution, 0)
         if not 0.0 <= self.guidance < float("inf"):
             raise ValueError(f"guidance is {self.guidance}; it must be at least 0")
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ddim_core.diffusion.specs import MOST_SIDE
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.text2image.specs import BaseSpec, BaseTrainSpec, JudgeSpec
 
@@ -21,7 +22,7 @@ class BaseRequest:
 
     steps: Annotated[int, Field(ge=1, description="Optimiser steps in all.")] = BaseTrainSpec.steps
     resolution: Annotated[
-        int, Field(ge=8, description="Height and width in pixels, a multiple of 8.")
+        int, Field(ge=8, le=MOST_SIDE, description="Height and width in pixels, a multiple of 8.")
     ] = BaseSpec.resolution
     batch_size: Annotated[int, Field(ge=1, description="Pictures per step.")] = (
         BaseTrainSpec.batch_size

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.diffusion.specs import Execution, ImageSpec, Spacing
+from ddim_core.diffusion.specs import MOST_SIDE, Execution, ImageSpec, Spacing
 from ddim_core.images.sources.colour import rgb_of
 from flows.run.runner_names import is_elsewhere, require_runner
 from tasks.machine.device import require_device
@@ -54,6 +54,7 @@ class ImageChoice:
         int | None,
         Field(
             ge=1,
+            le=MOST_SIDE,
             description="Pixels, to train on your own data. Images are resized to a checkpoint's "
             "own size.",
         ),

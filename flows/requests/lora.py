@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ddim_core.diffusion.specs import MOST_SIDE
 from ddim_core.lora.data import require_data
 from ddim_core.lora.scoring.specs import require_scales
 from ddim_core.lora.specs import LoraExecution, LoraSpec
@@ -56,7 +57,9 @@ class Images:
     """Images and their sizes."""
 
     data_licence: Annotated[str, Field(description="Of the images, for the model card.")] = ""
-    resolution: Annotated[int, Field(ge=0, description="Side in pixels; 0 is the base's own.")] = 0
+    resolution: Annotated[
+        int, Field(ge=0, le=MOST_SIDE, description="Side in pixels; 0 is the base's own.")
+    ] = 0
     buckets: Annotated[
         bool, Field(description="Keep images' shapes: cut to the nearest of sizes of equal area.")
     ] = False
@@ -64,7 +67,7 @@ class Images:
         bool, Field(description="Mirror half of the images; wrong for letters and faces.")
     ] = False
     crops: Annotated[
-        int, Field(ge=0, description="Random cuts of each image; 0 cuts out the centre.")
+        int, Field(ge=0, le=1000, description="Random cuts of each image; 0 cuts out the centre.")
     ] = 0
 
 

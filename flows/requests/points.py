@@ -34,17 +34,19 @@ class PointRequest:
         int,
         Field(
             ge=1,
+            le=10_000_000,
             description="Points per sample; Chamfer distances compare only at one number of them.",
         ),
     ] = 2048
     seed: Annotated[int, Field(ge=0, description="Of the first training.")] = 0
     train_seeds: Annotated[
-        int, Field(ge=1, description="Models to train, with seeds `seed`, `seed` + 1, ...")
+        int, Field(ge=1, le=1000, description="Models to train, with the seeds from `seed` on.")
     ] = 1
     sampling_seeds: Annotated[
         int,
         Field(
             ge=1,
+            le=10_000,
             description="Samples per model and setting, each compared to its own fresh points.",
         ),
     ] = 5

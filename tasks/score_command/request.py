@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddim_core.common.plain_files import is_there
+from ddim_core.diffusion.specs import require_side
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.load import open_source
 from ddim_core.images.sources.arrays import is_array_file
@@ -39,6 +40,8 @@ class ScoreRequest:
             )
         if self.save_stats is not None and self.save_stats.suffix != ".npz":
             raise ValueError(f"save_stats is {str(self.save_stats)!r}; its name must end in .npz")
+        if self.resolution is not None:
+            require_side("resolution", self.resolution)
         self.choice()
         for name in (self.generated, self.reference):
             if name is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ddim_core.diffusion.specs import require_at_least, require_choice, settle_types
+from ddim_core.diffusion.specs import require_at_least, require_choice, require_side, settle_types
 
 PromptRole = Literal["held-out", "trained", "instance", "class", "other"]
 ROLES: dict[str, str] = {
@@ -45,7 +45,7 @@ class PromptSet:
         require_choice("role", self.role, get_args(PromptRole))
         for name in ("per_prompt", "steps"):
             require_at_least(name, getattr(self, name), 1)
-        require_at_least("resolution", self.resolution, 0)
+        require_side("resolution", self.resolution, 0)
         require_at_least("seed", self.seed, 0)
         if not self.prompts:
             raise ValueError("prompts is empty; give at least one")
