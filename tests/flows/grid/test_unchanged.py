@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ddim_core.decisions.row import CellRow
 from flows.grid import unchanged
+from flows.grid.outcome import GridOutcome
 from flows.requests.flat import build
 from flows.requests.grid import GridRequest
 from tasks.storage import places, store
@@ -68,15 +71,12 @@ def test_a_result_counts_only_while_rows_and_report_have_their_bytes(
     }
     for name in files.values():
         store.write_whole(places.data_url(name), b"content of " + name.encode())
-    result = {
-        "report": places.data_url(files["page"]), "cells": ["abc"], "verdict": None,
-        "images_drawn": 7,
-    }  # fmt: skip
+    result = GridOutcome(report=places.data_url(files["page"]), cells=["abc"], images_drawn=7)
     before = state()
     unchanged.keep_result(before, "changed meanwhile", result)
     assert unchanged.kept_result(before) is None
     unchanged.keep_result(before, before, result)
-    assert unchanged.kept_result(before) == result | {"images_drawn": 0}
+    assert unchanged.kept_result(before) == replace(result, images_drawn=0)
     place = Path(places.data_url(files[damage]))
     content = bytearray(place.read_bytes())
     content[3] ^= 1
@@ -90,11 +90,11 @@ def test_another_checkpoints_row_counts_with_every_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(places, "DATA_URL", str(tmp_path / "data"))
-    own = full_row(CELLS.schema, "cell_digest", 0)
-    other = own | {"cell_digest": "f" * 64, "weights_digest": "e" * 64, "checkpoint": "before"}
+    own = CellRow(**full_row(CELLS.schema, "cell_digest", 0))
+    other = replace(own, cell_digest="f" * 64, weights_digest="e" * 64, checkpoint="before")
     CELLS.write(own)
     CELLS.write(other)
-    before = unchanged._comparable([own["cell_digest"]])
-    assert unchanged._comparable([own["cell_digest"]]) == before
-    CELLS.write(other | {"fid_low": other["fid_low"] / 2})
-    assert unchanged._comparable([own["cell_digest"]]) != before
+    before = unchanged._comparable([own.cell_digest])
+    assert unchanged._comparable([own.cell_digest]) == before
+    CELLS.write(replace(other, fid_low=(other.fid_low or 0.0) / 2))
+    assert unchanged._comparable([own.cell_digest]) != before

@@ -76,7 +76,7 @@ def test_digits_are_the_arrays_they_always_were() -> None:
 
 def test_what_a_reader_must_know_is_said(tmp_path: Path) -> None:
     emoji = prepare("emoji", "test", 16, spec=ImageSpec(skin_tones=False))
-    assert emoji["resize"] == "pillow-bicubic"
+    assert emoji.resize == "pillow-bicubic"
     assert notes_on(emoji) == [
         "Real images: Twemoji, (c) Twitter, Inc. and other contributors, CC-BY 4.0."
     ]
@@ -87,10 +87,8 @@ def test_what_a_reader_must_know_is_said(tmp_path: Path) -> None:
     broken = prepare(str(folder), spec=ImageSpec(max_broken=1))
     (note,) = notes_on(broken, broken)
     assert note.startswith("Real images left out, because they are broken (1): train/0002.png ")
-    assert broken["n"] == 3
-    assert (
-        prepare(str(tmp_path / "style"), resolution=None, spec=ImageSpec(1))["resize"] == "native"
-    )
+    assert broken.n == 3
+    assert prepare(str(tmp_path / "style"), resolution=None, spec=ImageSpec(1)).resize == "native"
 
 
 def test_a_data_set_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
