@@ -131,7 +131,7 @@ def difference_inf(a: CellRow, b: CellRow) -> PairedDifference:
 def unpaired_fields(a: CellRow, b: CellRow) -> list[str]:
     """Names the fields in which two rows differ although a paired test needs them equal."""
     unequal = [name for name in PAIRED if getattr(a, name) != getattr(b, name)]
-    return list(dict.fromkeys([*unequal, *differing_fields(vars(a), vars(b))]))
+    return list(dict.fromkeys([*unequal, *differing_fields(a, b)]))
 
 
 def require_paired(a: CellRow, b: CellRow) -> None:
@@ -142,7 +142,7 @@ def require_paired(a: CellRow, b: CellRow) -> None:
     """
     different = unpaired_fields(a, b)
     if set(different) - set(PAIRED):
-        require_comparable(vars(a), vars(b))  # it knows what the protocol's record says of both
+        require_comparable(a, b)  # it knows what the protocol's record says of both
     if different:
         said = "; ".join(f"{name} is {_short(a, name)} and {_short(b, name)}" for name in different)
         raise ValueError(f"rows of different protocol or noise cannot be compared: {said}")

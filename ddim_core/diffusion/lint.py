@@ -239,14 +239,14 @@ def _lint_betas(asked: Asked) -> Iterator[Finding]:
     if "_class_name" not in asked.config:  # no whole configuration
         return
     if missing := silent_on(asked.config):
-        taken = ", ".join(f"{name} = {value!r}" for name, value in missing.items())
+        taken = ", ".join(f"{name} = {value!r}" for name, value in missing)
         known = class_defaults(asked.kind) is not None
         whose = asked.kind if known else f"{USUAL} (it has no {asked.kind})"
         yield Finding(
             "default_betas",
             "info",
-            f"The config does not say {', '.join(missing)}: diffusers' default of {whose} is "
-            f"taken, {taken}.",
+            f"The config does not say {', '.join(name for name, _ in missing)}: diffusers' "
+            f"default of {whose} is taken, {taken}.",
         )
     if asked.config.get("rescale_betas_zero_snr") and asked.ignores("rescale_betas_zero_snr"):
         yield Finding(

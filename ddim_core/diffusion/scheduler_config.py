@@ -72,20 +72,18 @@ def settled(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If its class has no schedule of betas, shifts it, or samples distilled networks.
     """
-    name = class_of(config)
-    defaults = class_defaults(name)
-    _require_betas(name, defaults, config)
-    return {**(defaults or class_defaults(USUAL) or {}), **config}
+    _require_betas(class_of(config), config)
+    return {**(class_defaults(class_of(config)) or class_defaults(USUAL) or {}), **config}
 
 
-def silent_on(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns those settings of the noise schedule that are defaults of the class, by name."""
+def silent_on(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Returns those settings of the noise schedule that are defaults of the class, with names."""
     if config.get("trained_betas") is not None:
-        return {}
+        return []
     taken = settled(config)
     cosine = taken["beta_schedule"] == "squaredcos_cap_v2"  # which has no ends to set
     names = [n for n in BETAS if not (cosine and n in ("beta_start", "beta_end"))]
-    return {n: taken[n] for n in names if n not in config and n in taken}
+    return [(n, taken[n]) for n in names if n not in config and n in taken]
 
 
 def require_undistilled(index: Mapping[str, Any], network: Mapping[str, Any]) -> None:
@@ -106,9 +104,10 @@ def require_undistilled(index: Mapping[str, Any], network: Mapping[str, Any]) ->
         raise ValueError(_distilled(f"{told} (the guidance is told to the network)"))
 
 
-def _require_betas(name: str, defaults: dict[str, Any] | None, config: Mapping[str, Any]) -> None:
+def _require_betas(name: str, config: Mapping[str, Any]) -> None:
     if name in DISTILLED:
         raise ValueError(_distilled(f"the scheduler is a {name}"))
+    defaults = class_defaults(name)
     if defaults is None:  # not of diffusers
         if config.get("beta_schedule") or config.get("trained_betas"):
             return

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+from typing import Protocol as Interface
 
 from ddim_core.features.extractor import FeatureRecord
 
-Row = Mapping[str, Any]
 ESTIMATOR = "plug-in Frechet distance, float64; 95 % delete-a-group jackknife"
 # Recorded, and free to differ: what is compared, and what moves no more than rounding.
 FREE = frozenset({"versions", "sampler", "seed", "statistics_digest", "reference"})
@@ -65,6 +65,13 @@ class Protocol:
         return json.dumps(self.flat(), sort_keys=True)
 
 
+class Row(Interface):
+    """A row of a table: its protocol as JSON, and columns that say a part of it."""
+
+    @property
+    def protocol(self) -> str | None: ...
+
+
 FEATURE_FIELDS = tuple(f.name for f in fields(FeatureRecord))
 COMPARED = tuple(
     name
@@ -108,7 +115,7 @@ def require_comparable(a: Row, b: Row) -> None:
 
 def _told(row: Row) -> dict[str, Any]:
     """A row's protocol as far as it is told, by its record and its columns."""
-    text = row.get("protocol")
-    told = json.loads(text) if isinstance(text, str) else {}
-    told |= {name: row[name] for name in (*COMPARED, "statistics_digest") if name in row}
+    told = json.loads(row.protocol) if row.protocol else {}
+    names = (*COMPARED, "statistics_digest")
+    told |= {name: getattr(row, name) for name in names if hasattr(row, name)}
     return {name: None if value != value else value for name, value in told.items()}  # NaN: null

@@ -149,17 +149,7 @@ def build(record: type[Record], given: Mapping[str, Any]) -> Record:
 
 def values(record: Any) -> dict[str, Any]:
     """Returns the flat values of a record by name: what `build` would make it of again."""
-    found: dict[str, Any] = {}
-    kinds = get_type_hints(type(record), include_extras=True)
-    for field in fields(record):
-        value, kind = getattr(record, field.name), kinds[field.name]
-        if isinstance(value, Asked):
-            found |= value.values
-        elif _group(kind):
-            found |= {n: v for n, v in values(value).items() if n not in _left_out(kind)}
-        else:
-            found[field.name] = value
-    return found
+    return dict(_values(record))
 
 
 def flat(function: Callable[[Record], Result]) -> Callable[..., Result]:
@@ -186,6 +176,18 @@ def flat(function: Callable[[Record], Result]) -> Callable[..., Result]:
     args = "\n".join(f"    {p.name}: {p.description}" for p in found)
     call.__doc__ = f"{summary}\n\nArgs:\n{args}\n\n{more}"
     return call
+
+
+def _values(record: Any) -> Iterator[tuple[str, Any]]:
+    kinds = get_type_hints(type(record), include_extras=True)
+    for field in fields(record):
+        value, kind = getattr(record, field.name), kinds[field.name]
+        if isinstance(value, Asked):
+            yield from value.values.items()
+        elif _group(kind):
+            yield from ((n, v) for n, v in _values(value) if n not in _left_out(kind))
+        else:
+            yield field.name, value
 
 
 def _parameters(record: type, changed: Any) -> Iterator[Parameter]:
@@ -262,16 +264,16 @@ def _default(field: Any) -> Any:
 
 def _built(record: type[Record], values: Mapping[str, Any], changed: Any = None) -> Record:
     kinds = get_type_hints(record, include_extras=True)
-    made: dict[str, Any] = {}
-    for field in fields(record):  # type: ignore[arg-type]
+
+    def made(field: Any) -> Any:
         kind = kinds[field.name]
         default = getattr(changed, field.name) if changed is not None else _default(field)
         if of := _asked(kind):
             names = {p.name for p in _parameters(of, None)} - set(_left_out(kind))
-            made[field.name] = Asked({n: values[n] for n in names if values[n] is not None})
-        elif group := _group(kind):
+            return Asked({n: values[n] for n in names if values[n] is not None})
+        if group := _group(kind):
             without = {n: v for n, v in values.items() if n not in _left_out(kind)}
-            made[field.name] = _built(group, without, default)
-        else:
-            made[field.name] = values.get(field.name, default)
-    return record(**made)
+            return _built(group, without, default)
+        return values.get(field.name, default)
+
+    return record(**{f.name: made(f) for f in fields(record)})  # type: ignore[arg-type]

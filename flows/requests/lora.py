@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -104,14 +104,50 @@ class Pictures:
     dino: Annotated[str, Field(description="DINO or DINOv2 folder or hub id.")] = ""
 
 
+class _Request:
+    """What both have: their checks, what is trained, and a line for people."""
+
+    kind: ClassVar[str]
+    recipe: ClassVar[LoraSpec]  # on the embedded base
+    base: BaseChoice
+    data: str
+    title: str
+    lora: Asked[LoraSpec]
+    pictures: Pictures
+    machine: LoraExecution
+
+    def __post_init__(self) -> None:
+        if not TITLE.fullmatch(self.title):
+            raise ValueError(f"title is {self.title!r}; take letters, digits, '.', '_' and '-'")
+        if not self.data and self.base.base:
+            raise ValueError("data is empty; give the images for your base")
+        if self.data:
+            require_data(self.data)
+        require_device(self.machine.device)
+        require_scales(tuple(self.pictures.scales or ()))
+
+    @property
+    def spec(self) -> LoraSpec:
+        """The LoRA and its training, with what suits the base where nothing is asked."""
+        return self.lora.on(LoraSpec() if self.base.base else self.recipe)
+
+    @property
+    def line(self) -> str:
+        """What is about to be done, for people."""
+        images, base = self.data or "the embedded images", self.base.base or "the embedded base"
+        return f"lora {self.kind}: {self.spec.steps} steps on {images}, {base}; then its scorecard"
+
+
 @dataclass(frozen=True, kw_only=True)
-class StyleRequest:
+class StyleRequest(_Request):
     """The style.
 
     Raises:
         ValueError: For the first parameter that cannot be, as far as that is told without the base.
     """
 
+    kind = "style"
+    recipe = STYLE_RECIPE
     base: BaseChoice
     data: Annotated[
         str,
@@ -127,19 +163,6 @@ class StyleRequest:
     ]
     pictures: Pictures
     machine: LoraExecution
-
-    def __post_init__(self) -> None:
-        _require(self)
-
-    @property
-    def spec(self) -> LoraSpec:
-        """The LoRA and its training, with what suits the base where nothing is asked."""
-        return self.lora.on(LoraSpec() if self.base.base else STYLE_RECIPE)
-
-    @property
-    def line(self) -> str:
-        """What is about to be done, for people."""
-        return _line("style", self)
 
 
 @dataclass(frozen=True)
@@ -171,13 +194,15 @@ class SubjectChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubjectRequest:
+class SubjectRequest(_Request):
     """The subject's images.
 
     Raises:
         ValueError: For the first parameter that cannot be, as far as that is told without the base.
     """
 
+    kind = "subject"
+    recipe = SUBJECT_RECIPE
     base: BaseChoice
     data: Annotated[
         str,
@@ -189,32 +214,3 @@ class SubjectRequest:
     lora: Annotated[Asked[LoraSpec], Elsewhere("embedded base", SUBJECT_RECIPE)]
     pictures: Pictures
     machine: LoraExecution
-
-    def __post_init__(self) -> None:
-        _require(self)
-
-    @property
-    def spec(self) -> LoraSpec:
-        """The LoRA and its training, with what suits the base where nothing is asked."""
-        return self.lora.on(LoraSpec() if self.base.base else SUBJECT_RECIPE)
-
-    @property
-    def line(self) -> str:
-        """What is about to be done, for people."""
-        return _line("subject", self)
-
-
-def _require(asked: StyleRequest | SubjectRequest) -> None:
-    if not TITLE.fullmatch(asked.title):
-        raise ValueError(f"title is {asked.title!r}; take letters, digits, '.', '_' and '-'")
-    if not asked.data and asked.base.base:
-        raise ValueError("data is empty; give the images for your base")
-    if asked.data:
-        require_data(asked.data)
-    require_device(asked.machine.device)
-    require_scales(tuple(asked.pictures.scales or ()))
-
-
-def _line(kind: str, asked: StyleRequest | SubjectRequest) -> str:
-    images, base = asked.data or "the embedded images", asked.base.base or "the embedded base"
-    return f"lora {kind}: {asked.spec.steps} steps on {images}, {base}; then its scorecard"

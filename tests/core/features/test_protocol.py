@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from ddim_core.decisions.compare import difference
+from ddim_core.decisions.compare import PAIRED, difference
 from ddim_core.features.extractor import FeatureRecord
 from ddim_core.features.protocol import Protocol, differing_fields, require_comparable
 
@@ -21,8 +23,8 @@ PROTOCOL = Protocol(
 )  # fmt: skip
 
 
-def row(protocol: Protocol) -> dict[str, object]:
-    return {"protocol": protocol.to_json(), "fid": 1.0}
+def row(protocol: Protocol, **columns: object) -> SimpleNamespace:
+    return SimpleNamespace(protocol=protocol.to_json(), fid=1.0, **columns)
 
 
 def test_the_record_names_everything_that_a_score_hangs_on() -> None:
@@ -82,15 +84,20 @@ def test_statistics_decide_only_where_images_are_unknown() -> None:
 
 
 def test_rows_without_a_record_are_judged_by_their_columns() -> None:
-    one: dict[str, object] = {"extractor": "pixels", "n_images": 10, "protocol": None}
-    assert differing_fields(one, one | {"split": "test"}) == []
-    assert differing_fields(one, one | {"n_images": float("nan")}) == ["n_images"]
+    told: dict[str, object] = {"extractor": "pixels", "n_images": 10, "protocol": None}
+    one = SimpleNamespace(**told)
+    assert differing_fields(one, SimpleNamespace(**told, split="test")) == []
+    other = SimpleNamespace(**told | {"n_images": float("nan")})
+    assert differing_fields(one, other) == ["n_images"]
     assert differing_fields(one, row(PROTOCOL)) == ["extractor", "n_images"]
 
 
 def test_a_paired_comparison_asks_the_protocol_too() -> None:
-    known = {"fid_leave_one_out": [1.0, 2.0], "group_sizes": [5, 5], "seed": 0}
-    other = row(replace(PROTOCOL, features=replace(RECORD, resize="clean")))
+    known: Any = dict.fromkeys(PAIRED) | {
+        "fid_leave_one_out": [1.0, 2.0], "group_sizes": [5, 5], "seed": 0,
+    }  # fmt: skip
+    one: Any = row(PROTOCOL, **known)
+    other: Any = row(replace(PROTOCOL, features=replace(RECORD, resize="clean")), **known)
     with pytest.raises(ValueError, match="resize is 'tf1' and 'clean'"):
-        difference(row(PROTOCOL) | known, other | known)
-    assert difference(row(PROTOCOL) | known, row(PROTOCOL) | known).value == 0.0
+        difference(one, other)
+    assert difference(one, one).value == 0.0
