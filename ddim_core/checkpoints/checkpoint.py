@@ -24,10 +24,11 @@ from ddim_core.checkpoints.latent import (
     load_prompt_encoder,
     require_complete,
 )
+from ddim_core.common.checks import require_choice
 from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.scheduler_config import require_undistilled, with_class
-from ddim_core.diffusion.specs import NoiseSpec, PredictionType, Weights, require_choice
+from ddim_core.diffusion.specs import NoiseSpec, PredictionType, Weights
 from ddim_core.networks.checks import require_justified, require_sane
 from ddim_core.networks.denoisers import UNetModel
 from ddim_core.safe_files.settings import read_settings

@@ -7,11 +7,12 @@ A field of a record says its type, bounds and meaning in one place, as pydantic 
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from typing import Annotated, Any, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+
+from ddim_core.common.checks import nearest
 
 BOUNDS = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
 KINDS = (("int", "a whole number"), ("float", "a number"), ("bool", "on or off"),
@@ -42,12 +43,6 @@ def checked(name: str, kind: Any, value: Any) -> Any:
         return _adapter(kind).validate_python(value)
     except ValidationError as error:
         raise ValueError(_sentence(name, error.errors()[0])) from None
-
-
-def nearest(word: str, known: Any) -> str:
-    """Returns ` (did you mean X?)` for a word that is nearly a known one, else nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 @cache

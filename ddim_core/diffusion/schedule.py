@@ -15,8 +15,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ddim_core.common.checks import require_choice
 from ddim_core.diffusion.scheduler_config import settled
-from ddim_core.diffusion.specs import NoiseSpec, Spacing, require_choice
+from ddim_core.diffusion.specs import NoiseSpec, Spacing
 
 CLEAN = -1
 """The timestep of clean data, where the last step lands."""

@@ -7,62 +7,18 @@ setting (0 and 0.0) have one digest.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ddim_core.common.checks import require_at_least, require_choice, settle_types
 
 Variance = Literal["eta", "sigma_hat"]
 Spacing = Literal["uniform", "quad", "leading", "linspace", "trailing"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
 Weights = Literal["ema", "raw"]
 USUAL_ETAS = [0.0, 0.2, 0.5, 1.0]  # the lines of a grid where none are named; never changed
-MOST_SIDE = 8192  # pixels; an image of it takes 200 MB
 RESIZES = ("tf1", "clean", "torch")  # from native size to a feature network, see `resize`
 ScheduleKind = Literal["linear", "quad", "cosine", "constant", "sigmoid", "jsd", "given"]
-
-
-def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        there_is = ", ".join(choice for choice in choices if choice)
-        raise ValueError(
-            f"{name} is {value!r}{nearest(value, choices)}; it must be one of {there_is}"
-        )
-
-
-def nearest(value: str, choices: Iterable[str]) -> str:
-    """Returns the question whether the choice nearest to a wrong value was meant; "" if none is."""
-    folded = {_folded(choice): choice for choice in choices if choice}
-    wanted = _folded(str(value))
-    begin_so = [name for name in folded if len(wanted) > 1 and name.startswith(wanted)]
-    found = begin_so or get_close_matches(wanted, folded, n=1, cutoff=0.6)
-    return f" (did you mean {folded[found[0]]}?)" if found else ""
-
-
-def _folded(word: str) -> str:
-    """A word without what people write differently: case, hyphens, underscores."""
-    return re.sub(r"[\W_]", "", word.lower())
-
-
-def require_at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} is {value}; it must be at least {least}")
-
-
-def require_side(name: str, value: int, least: int = 1) -> None:
-    """Refuses a side of images that is too small, or so long that one of them fills the memory."""
-    require_at_least(name, value, least)
-    if value > MOST_SIDE:
-        raise ValueError(f"{name} is {value}; it must be at most {MOST_SIDE} pixels")
-
-
-def settle_types(record: Any) -> None:
-    """Turns whole numbers given for float fields into floats (fields are annotated as text)."""
-    for field in fields(record):
-        value = getattr(record, field.name)
-        if value is not None and str(field.type).startswith("float"):
-            object.__setattr__(record, field.name, float(value) + 0.0)  # -0.0 is 0.0
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
-
-import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ddim_core.features.model_folder import folder_digest, model_folder
 from ddim_core.features.network import NetworkFeatures, Scaling
 from ddim_core.features.registry import CLIP_HUB_ID, DINOV2_HUB_ID
+from ddim_core.features.transformers_network import config_of, network_of
 
 DINOV2_SIZE = 224
 BATCH = 16
@@ -38,11 +33,11 @@ class ClipFeatures(NetworkFeatures):
         from transformers import CLIPVisionModelWithProjection
 
         folder = model_folder(place, "clip-vit-b-32")
-        config = _config(folder, "clip-vit-b-32", ("clip", "clip_vision_model"))
+        config = config_of(folder, "clip-vit-b-32", "clip", "clip_vision_model")
         if config.model_type == "clip":  # a whole CLIP; only this entry of it has the right size
             config.vision_config.projection_dim = config.projection_dim
             config = config.vision_config
-        model = _load(CLIPVisionModelWithProjection, config, folder, "clip-vit-b-32")
+        model = network_of(CLIPVisionModelWithProjection, config, folder, "clip-vit-b-32")
         super().__init__(
             "clip-vit-b-32", folder, folder_digest(folder), "image_embeds", "transformers", resize,
             _scaling(CLIP_MEAN, CLIP_STD), lambda pixels: model(pixel_values=pixels).image_embeds,
@@ -68,13 +63,13 @@ class Dinov2Features(NetworkFeatures):
         from transformers import Dinov2Model
 
         folder = model_folder(place, "dinov2-vit-b-14")
-        config = _config(folder, "dinov2-vit-b-14", ("dinov2",))
+        config = config_of(folder, "dinov2-vit-b-14", "dinov2")
         if DINOV2_SIZE % int(config.patch_size):
             raise ValueError(
                 f"{place!r} has patches of {config.patch_size} pixels; they must divide "
                 f"{DINOV2_SIZE}"
             )
-        model = _load(Dinov2Model, config, folder, "dinov2-vit-b-14")
+        model = network_of(Dinov2Model, config, folder, "dinov2-vit-b-14")
 
         def class_token(pixels: Tensor) -> Tensor:
             return model(pixel_values=pixels).pooler_output
@@ -84,48 +79,6 @@ class Dinov2Features(NetworkFeatures):
             _scaling(DINOV2_MEAN, DINOV2_STD), class_token,
             DINOV2_SIZE, int(config.hidden_size), BATCH,
         )  # fmt: skip
-
-
-def _config(folder: Path, what: str, model_types: tuple[str, ...]) -> Any:
-    """Reads a model folder's configuration; refuses that of another kind of network."""
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder.name} cannot be opened as {what}: {_first(error)}") from error
-    if config.model_type not in model_types:
-        raise ValueError(
-            f"{folder.name} is a {config.model_type!r}; {what} must be a {model_types[0]!r}"
-        )
-    return config
-
-
-def _load(kind: Any, config: Any, folder: Path, what: str) -> Any:
-    """Opens a model folder's weights offline; refuses a folder where any are missing."""
-    from transformers.utils import logging
-
-    said = logging.get_verbosity()
-    logging.set_verbosity_error()  # it lists CLIP's text weights, which are left out on purpose
-    try:
-        model, told = kind.from_pretrained(
-            folder, config=config, weights_only=True, local_files_only=True,
-            output_loading_info=True, dtype=torch.float32,
-        )  # fmt: skip
-    except (OSError, LookupError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        raise ValueError(f"{folder.name} cannot be opened as {what}: {_first(error)}") from error
-    finally:
-        logging.set_verbosity(said)
-    wrong = sorted(told["missing_keys"]) + sorted(str(key) for key in told["mismatched_keys"])
-    if wrong:
-        raise ValueError(
-            f"{folder.name} lacks {len(wrong)} weights of {what}, among them {wrong[0]}"
-        )
-    return model.eval().requires_grad_(False)
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _scaling(mean: tuple[float, ...], std: tuple[float, ...]) -> Scaling:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddim_core.common.checks import require_choice
 from ddim_core.common.plain_files import is_there
-from ddim_core.diffusion.specs import RESIZES, require_choice
+from ddim_core.diffusion.specs import RESIZES
 from ddim_core.features.model_folder import local_inception_weights, model_folder
 
 if TYPE_CHECKING:

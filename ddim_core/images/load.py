@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddim_core.common.checks import nearest, require_side
 from ddim_core.common.plain_files import is_there
 from ddim_core.common.printable import printable
-from ddim_core.diffusion.specs import ImageSpec, nearest, require_side
+from ddim_core.diffusion.specs import ImageSpec
 from ddim_core.images.embedded import DigitsSource, EmojiSource
 from ddim_core.images.emoji import EMOJI_SIZE
 from ddim_core.images.image_set import ImageSet

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddim_core.common.checks import require_side
 from ddim_core.common.printable import printable
-from ddim_core.diffusion.specs import require_side
 from ddim_core.images.load import open_source
 from ddim_core.images.sources.decode import FORMATS, BrokenImageError, decode, resized
 from ddim_core.images.sources.source import ALL, Source

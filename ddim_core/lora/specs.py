@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ddim_core.common.checks import require_at_least, require_side, settle_types
 from ddim_core.common.declared import settle
-from ddim_core.diffusion.specs import require_at_least, require_side, settle_types
 
 RateSchedule = Literal[
     "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"

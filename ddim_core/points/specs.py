@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ddim_core.diffusion.specs import NoiseSpec, require_at_least, require_choice, settle_types
+from ddim_core.common.checks import require_at_least, require_choice, settle_types
+from ddim_core.diffusion.specs import NoiseSpec
 
 PointSet = Literal["swiss-roll", "moons", "circles", "s-curve", "checkerboard", "gaussians"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 
-from ddim_core.diffusion.specs import require_at_least, settle_types
+from ddim_core.common.checks import require_at_least, settle_types
 
 
 @dataclass(frozen=True)

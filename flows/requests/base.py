@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.diffusion.specs import MOST_SIDE
+from ddim_core.common.checks import MOST_SIDE
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.text2image.specs import BaseSpec, BaseTrainSpec, JudgeSpec
 

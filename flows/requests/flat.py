@@ -24,7 +24,8 @@ from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_t
 
 from pydantic.fields import FieldInfo
 
-from ddim_core.common.declared import checked, nearest
+from ddim_core.common.checks import nearest
+from ddim_core.common.declared import checked
 
 Record = TypeVar("Record")
 Result = TypeVar("Result")

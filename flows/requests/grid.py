@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
+from ddim_core.common.checks import require_at_least, require_choice
 from ddim_core.common.digest import digest, file_digest
 from ddim_core.common.redaction import redacted
 from ddim_core.diffusion.schedule import timesteps
@@ -20,8 +21,6 @@ from ddim_core.diffusion.specs import (
     SamplerSpec,
     Variance,
     Weights,
-    require_at_least,
-    require_choice,
 )
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.load import splits_of

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.diffusion.specs import MOST_SIDE, Execution, ImageSpec, Spacing
+from ddim_core.common.checks import MOST_SIDE
+from ddim_core.diffusion.specs import Execution, ImageSpec, Spacing
 from ddim_core.images.sources.colour import rgb_of
 from flows.run.runner_names import is_elsewhere, require_runner
 from tasks.machine.device import require_device

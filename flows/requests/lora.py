@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from ddim_core.diffusion.specs import MOST_SIDE
+from ddim_core.common.checks import MOST_SIDE
 from ddim_core.lora.data import require_data
 from ddim_core.lora.scoring.specs import require_scales
 from ddim_core.lora.specs import LoraExecution, LoraSpec

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ddim_core.common.checks import require_at_least
 from ddim_core.diffusion.schedule import timesteps
-from ddim_core.diffusion.specs import require_at_least
 from flows.requests.flat import Without
 from flows.requests.grid import (
     CheckpointChoice,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from ddim_core.diffusion.specs import require_at_least, require_choice
+from ddim_core.common.checks import require_at_least, require_choice
 
 RUNNERS = ("threads", "processes", "dask", "ray")
 NEEDS = {"dask": "prefect_dask", "ray": "prefect_ray"}  # extras of these names

@@ -14,7 +14,7 @@ from prefect import Flow, tags
 from prefect.context import FlowRunContext
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
-from ddim_core.diffusion.specs import require_at_least
+from ddim_core.common.checks import require_at_least
 from flows.run.runner_names import is_elsewhere, parts_of, require_runner
 from tasks.machine.worker import where_results_lie
 from tasks.storage import places

@@ -6,8 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from ddim_core.common.checks import nearest
 from ddim_core.common.redaction import has_credentials, has_password, redacted
-from ddim_core.diffusion.specs import nearest
 from tasks.storage import places
 
 MLFLOW = re.compile(r"(runs|models|mlflow-artifacts):/")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ddim_core.diffusion.specs import nearest
+from ddim_core.common.checks import nearest
 
 KINDS = ("cpu", "cuda", "mps", "xpu", "meta")
 OF_GPUS = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")  # below /dev, where there is a GPU

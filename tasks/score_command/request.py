@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddim_core.common.checks import require_side
 from ddim_core.common.plain_files import is_there
-from ddim_core.diffusion.specs import require_side
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.load import open_source
 from ddim_core.images.sources.arrays import is_array_file

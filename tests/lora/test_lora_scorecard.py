@@ -11,13 +11,16 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from peft import LoraConfig, get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
     Dinov2Config,
     Dinov2Model,
+    ViTConfig,
     ViTImageProcessor,
+    ViTModel,
 )
 
 from ddim_core.diffusion.specs import Execution
@@ -168,8 +171,21 @@ def test_clip_and_dino_folders_are_measured_by(data: Path, tmp_path: Path) -> No
         np.testing.assert_allclose(model.images(images[1:2])[0], vectors[1], atol=1e-5)
     assert ClipModel(clip).texts(["panda", "owl"]).shape == (2, 8)
     assert model_digest(str(clip)) != model_digest(str(dino))
-    with pytest.raises(ValueError, match="type 'dinov2'; it must be a folder of clip"):
+    with pytest.raises(ValueError, match="is a 'dinov2'; CLIP must be a 'clip'"):
         ClipModel(dino)
+    without = load_file(dino / "model.safetensors")
+    del without["layernorm.weight"]
+    save_file(without, dino / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks 1 weights of DINO, among them layernorm.weight"):
+        DinoModel(dino)
+    vit = tmp_path / "vit"  # as DINO was published: a ViT without a pooler
+    ViTModel(
+        ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32,
+                  patch_size=8),
+        add_pooling_layer=False,
+    ).save_pretrained(vit)  # fmt: skip
+    ViTImageProcessor(size=size).save_pretrained(vit)
+    assert DinoModel(vit).images(images).shape == (3, 16)
     with pytest.raises(ValueError, match="clip is 'no/such', which is no folder here"):
         model_folder("clip", "no/such")
 

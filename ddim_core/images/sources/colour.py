@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageColor
 
-from ddim_core.diffusion.specs import nearest
+from ddim_core.common.checks import nearest
 
 
 def composite(rgba: NDArray[np.uint8], background: str) -> NDArray[np.uint8]:

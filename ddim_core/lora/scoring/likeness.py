@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-from ddim_core.common.plain_files import is_there, read_json
-from ddim_core.networks.building import LOADING
+from ddim_core.features.model_folder import model_folder
+from ddim_core.features.transformers_network import config_of, network_of
 
 BATCH = 32
 
@@ -49,7 +49,7 @@ class ClipModel:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.model, self.processor = _open(folder, "clip")
+        self.model, self.processor = _open(folder, "CLIP", "clip")
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
     def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -78,7 +78,7 @@ class DinoModel:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.model, self.processor = _open(folder, "vit", "dinov2")
+        self.model, self.processor = _open(folder, "DINO", "dinov2", "vit")
 
     def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Maps uint8 [n, h, w, 3] to unit vectors, float32 [n, d]."""
@@ -87,20 +87,14 @@ class DinoModel:
         )
 
 
-def _open(folder: Path, *kinds: str) -> tuple[Any, Any]:
-    config = folder / "config.json"
-    kind = read_json(config).get("model_type") if is_there(config) else None
-    if kind not in kinds:
-        raise ValueError(
-            f"{folder} holds a model of type {kind!r}; it must be a folder of {' or '.join(kinds)}"
-        )
+def _open(folder: Path, what: str, *kinds: str) -> tuple[Any, Any]:
+    model_folder(str(folder), what)
+    # Its class token is what counts: published DINOs have no pooler.
+    model = network_of(AutoModel, config_of(folder, what, *kinds), folder, what, unused="pooler")
     try:
-        with LOADING:
-            model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        return model, AutoImageProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} cannot be opened: {error}") from error
-    return model.eval().requires_grad_(False), processor
 
 
 def _in_batches(images: NDArray[np.uint8], processor: Any, model: Any) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ddim_core.diffusion.specs import require_at_least, require_choice, require_side, settle_types
+from ddim_core.common.checks import require_at_least, require_choice, require_side, settle_types
 
 PromptRole = Literal["held-out", "trained", "instance", "class", "other"]
 ROLES: dict[str, str] = {

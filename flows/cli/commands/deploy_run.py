@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ddim_core.diffusion.specs import nearest
+from ddim_core.common.checks import nearest
 from flows.cli.commands.options import stop
 
 LIST = Path(__file__).parents[3] / "prefect.yaml"
