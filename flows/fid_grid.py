@@ -13,7 +13,7 @@ from prefect.futures import as_completed
 from ddim_core.common.digest import digest
 from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import GridCell
-from flows.grid.baseline import conclude, judge_grid, settle_baseline
+from flows.grid.baseline import judge_grid, settle_baseline
 from flows.grid.cells import (
     CellFutures,
     CellsFailedError,
@@ -22,6 +22,7 @@ from flows.grid.cells import (
     submit_images,
     submit_score,
 )
+from flows.grid.gate import conclude
 from flows.grid.inputs import GridInputs, prepare, protocol_of
 from flows.grid.matrix import best_cell_matrix
 from flows.grid.outcome import GridOutcome

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ddim_core.checkpoints.checkpoint import Checkpoint
+from ddim_core.diffusion.guidance import guided
 from ddim_core.diffusion.labels import asked_labels
-from ddim_core.diffusion.sampling import Denoiser, guided
+from ddim_core.diffusion.sampling import Denoiser
 
 
 def conditioned(

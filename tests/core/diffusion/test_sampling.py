@@ -12,11 +12,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ddim_core.diffusion.guidance import guided
 from ddim_core.diffusion.sampling import (
     ddim_step,
     direction_and_sigma,
     encode,
-    guided,
     plan,
     sample,
     x0_and_eps,
