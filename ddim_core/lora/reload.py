@@ -1,4 +1,4 @@
-"""Reads a LoRA file in a fresh process, as another program would.
+"""Reads LoRA files in a fresh process, as another program would.
 
 `python -m ddim_core.lora.reload` is that process. What comes out, weights and a picture, is
 compared with what was trained.
@@ -10,6 +10,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +27,33 @@ from ddim_core.text2image.base_folder import load_pipeline
 PROJECT = Path(__file__).parents[2]
 
 
-def reload_apart(base: Path, file: Path, prompt: str, spec: PictureSpec) -> dict[str, Tensor]:
-    """Starts a Python that opens the base, loads the LoRA file, and reports its weights and one
-    picture, under the name `picture`.
+def reload_apart(
+    base: Path, files: Sequence[Path], prompt: str, spec: PictureSpec
+) -> list[dict[str, Tensor]]:
+    """Starts a Python that, for each LoRA file, opens the base, loads the file, and reports its
+    weights and one picture, under the name `picture`.
 
     Raises:
         RuntimeError: If it fails; the message is the end of what that Python said.
     """
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "reloaded.safetensors")
         command = [
-            sys.executable, "-m", "ddim_core.lora.reload", str(base.absolute()),
-            str(file.absolute()), str(out), "--prompt", prompt, "--steps", str(spec.steps),
-            "--guidance", str(spec.guidance), "--resolution", str(spec.resolution),
-            "--seed", str(spec.seed), "--threads", str(torch.get_num_threads()),
+            sys.executable, "-m", "ddim_core.lora.reload", str(base.absolute()), folder,
+            *(str(file.absolute()) for file in files), "--prompt", prompt,
+            "--steps", str(spec.steps), "--guidance", str(spec.guidance),
+            "--resolution", str(spec.resolution), "--seed", str(spec.seed),
+            "--threads", str(torch.get_num_threads()),
         ]  # fmt: skip
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        outs = [_out(Path(folder), place) for place in range(len(files))]
         if done.returncode:
-            raise RuntimeError(f"{file.name} cannot be loaded: {done.stderr.strip()[-500:]}")
-        return load_file(out)
+            failed = next((f for f, out in zip(files, outs, strict=True) if not out.exists()), base)
+            raise RuntimeError(f"{failed.name} cannot be loaded: {done.stderr.strip()[-500:]}")
+        return [load_file(out) for out in outs]
+
+
+def _out(folder: Path, place: int) -> Path:
+    return folder / f"reloaded-{place}.safetensors"
 
 
 def load_file_into(pipeline: Any, file: Path) -> None:
@@ -90,18 +99,21 @@ def _load_kohya(pipeline: Any, weights: dict[str, Tensor]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("base", "file", "out"):
+    for name in ("base", "out"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--prompt", required=True)
     for name in ("steps", "resolution", "seed", "threads"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--guidance", type=float, required=True)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    pipeline = load_pipeline(given.base)
-    load_file_into(pipeline, given.file)
     spec = PictureSpec(given.steps, given.guidance, given.resolution, given.seed)
-    save_file(portrait(pipeline, given.prompt, spec), given.out)
+    for place, file in enumerate(given.files):
+        pipeline = load_pipeline(given.base)
+        load_file_into(pipeline, file)
+        save_file(portrait(pipeline, given.prompt, spec), _out(given.out, place))
+        del pipeline  # a large base does not fit into memory twice
 
 
 if __name__ == "__main__":

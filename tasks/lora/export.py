@@ -48,7 +48,7 @@ def export_lora(
     location: str,
     execution: LoraExecution,
 ) -> Exported:
-    """Writes both layouts, and passes each through the gate: a fresh process loads it, and its
+    """Writes both layouts, and passes both through the gate: a fresh process loads each, and its
     weights and a picture of the prompt are compared with those that were trained.
 
     Raises:
@@ -66,9 +66,10 @@ def export_lora(
         }
         save_kohya(files["kohya"], unet, encoders, spec, title)
         del pipeline, unet, encoders  # a large base does not fit into memory twice
+        reloaded = reload_apart(place, list(files.values()), prompt, pictures)
         gate = {
-            layout: _compared(layout, trained, reload_apart(place, file, prompt, pictures))
-            for layout, file in files.items()
+            layout: _compared(layout, trained, weights)
+            for layout, weights in zip(files, reloaded, strict=True)
         }
         folders = {layout: store.put_folder(file.parent) for layout, file in files.items()}
     return Exported(folders["diffusers"], folders["kohya"], gate)

@@ -221,10 +221,6 @@ def test_served_grids_run_and_dropped_checkpoints_are_scored_and_judged_once(
     # All of it is looked at once more; after that there is nothing new, and no run of a look.
     until("a quiet watch", lambda: served.is_quiet())
     assert len(served.runs("fid-grid")) == 3
-    served.prefect("deployment", "run", "checkpoint-watch/checkpoint-watch")
-    looked = len(served.runs("checkpoint-watch"))
-    until("a look by hand", lambda: finished(served.runs("checkpoint-watch"), looked + 1))
-    assert len(served.runs("fid-grid")) == 3
 
     assert open_to_others(served.data) == []
     served.process.send_signal(signal.SIGINT)
