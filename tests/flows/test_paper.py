@@ -32,6 +32,12 @@ FIGURES = {
 API_LAGS_AT_MOST = 90.0  # seconds until the last state of a finished run is in the database
 
 
+@pytest.fixture(autouse=True)
+def few_picture_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figure 6 and the predicted x0 in five steps, not fifty."""
+    monkeypatch.setattr("flows.paper.PICTURE_STEPS", 5)
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run: its id, what it returned, and its own task runs by name and state."""
