@@ -3,7 +3,8 @@
 Settings are made here, before anything imports Prefect or `tasks`, which read them at import.
 Everything lies in one temporary folder; nothing but loopback is ever spoken to. Under xdist
 (`make test` has one worker a core) the controller makes folder and server for all workers, and
-each worker has data of its own.
+each worker has data of its own. A file's tests stay with one worker (`--dist=loadfile`): some share
+what was costly to make, and those of the guard end each other's runs.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from tasks.storage.cell_rows import read_rows
 from tasks.storage.places import local_dir
 from tests.flows.grids import GridRun
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("verdicts")]
+pytestmark = pytest.mark.timeout(240)
 SEED = 700  # of this file's cells alone
 SMALL: dict[str, Any] = {"n_images": 60, "shard_size": 60, "seed": SEED}
 WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")

@@ -16,8 +16,7 @@ from prefect.states import Running
 from flows.servers.guard import FLOWS, HEARTBEAT, NAME, _last_heartbeat, end_lost_runs, install
 from tests.flows.grids import PROJECT
 
-# One ends all lost runs of its flow: not beside another that has one.
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("guard")]
+pytestmark = pytest.mark.timeout(120)
 
 
 @task
