@@ -113,9 +113,8 @@ def _start_server() -> None:
     host, port = API_URL.removeprefix("http://").removesuffix("/api").split(":")
     prefect = f"{shlex.quote(sys.executable)} -m prefect server"
     script = (
-        f"{prefect} database upgrade -y && cp prefect-home/prefect.db {EMPTY_DATABASE}.new"
-        f" && mv {EMPTY_DATABASE}.new {EMPTY_DATABASE}"
-        f" && exec {prefect} start --host {host} --port {port}"
+        f"{prefect} database upgrade -y && cp prefect-home/prefect.db new.db"
+        f" && mv new.db {EMPTY_DATABASE.name} && exec {prefect} start --host {host} --port {port}"
     )
     SESSION_DIR.mkdir(exist_ok=True)
     with (SESSION_DIR / "server.log").open("wb") as log:
