@@ -122,7 +122,8 @@ class RowFiles(Generic[R]):
 
     @cached_property
     def _required(self) -> frozenset[str]:
-        return required_of(self.record)
+        always = {self.identity, *self.order, *self.spans[:1]}
+        return required_of(self.record) | always
 
     def write(self, row: Any) -> str:
         """Writes a row, whole or not at all, in place of an older one; returns the file's place."""
