@@ -303,3 +303,11 @@ def test_a_row_without_a_seal_that_no_version_wrote_is_left_out(
     found = read_rows()
     assert found.table.num_rows == len(NAMES) - 1
     assert said in found.damaged[0]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_a_row_without_a_seal_has_what_its_table_is_sorted_by(data: Path, table: RowFiles) -> None:
+    (path, *_) = fill(table)
+    row = pq.read_table(path).to_pylist()[0] | {table.order[0]: None}
+    pq.write_table(pa.Table.from_pylist([row], schema=table.schema), path)
+    assert f"it has no {table.order[0]}" in table.read().damaged[0]
