@@ -24,7 +24,8 @@ from benchmarks.run import BATCH, ETAS, IMAGES, STEPS
 from ddim_core.decisions.allocation import Rules, allocate
 from ddim_core.decisions.compare import tied_with_best
 from ddim_core.decisions.row import CellRow
-from ddim_core.diffusion.specs import ClassifierSpec, SamplerSpec
+from ddim_core.diffusion.specs import SamplerSpec
+from ddim_core.networks.specs import ClassifierSpec
 from ddim_core.scores.cell_score import groups_of
 from ddim_core.scores.frechet import Reference
 from ddim_core.scores.frechet_infinity import frechet_score

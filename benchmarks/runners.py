@@ -60,7 +60,7 @@ def rows(folder: Path) -> pd.DataFrame:
 
 def prepared(api: str) -> Path:
     """A DDIM_DATA with all that cells share; kept while the code stays the same."""
-    warm = Path(tempfile.gettempdir(), f"ddim-runners-{code_digest('tasks.cells.sample')[:16]}")
+    warm = Path(tempfile.gettempdir(), f"ddim-runners-{code_digest('tasks.sampling.native')[:16]}")
     if not (warm / "done").exists():
         warm.mkdir(exist_ok=True)
         run(warm, api, steps=[2], etas=[0.0], sigma_hat=False, n_images=16)

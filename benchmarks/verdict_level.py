@@ -30,11 +30,12 @@ from ddim_core.decisions.row import CellRow
 from ddim_core.decisions.verdict import judge
 from ddim_core.diffusion.sampling import ImageNoise, sample
 from ddim_core.diffusion.schedule import NoiseSchedule
-from ddim_core.diffusion.specs import SamplerSpec, TrainSpec
+from ddim_core.diffusion.specs import SamplerSpec
 from ddim_core.features.extractor import PixelFeatures
 from ddim_core.images.load import load_images
 from ddim_core.images.pixels import to_uint8
 from ddim_core.networks.denoisers import UNetModel
+from ddim_core.networks.specs import TrainSpec
 from ddim_core.networks.training import start, train
 from ddim_core.scores.frechet import Reference
 from ddim_core.scores.frechet_infinity import frechet_interval

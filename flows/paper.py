@@ -25,15 +25,6 @@ from flows.requests.paper import PaperRequest
 from flows.run import waiting
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, on_device, task_runner
-from tasks.cells.beyond_sampling import (
-    Reconstruction,
-    consistency,
-    interpolate,
-    reconstruct,
-    require_unconditional,
-    x0_sequence,
-)
-from tasks.cells.sample import sample_shard
 from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.open import (
     CheckpointRecord,
@@ -43,6 +34,15 @@ from tasks.checkpoints.open import (
 )
 from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
 from tasks.reports.paper import RealImages, error_text, publish_paper_report, render_paper_report
+from tasks.sampling.beyond_sampling import (
+    Reconstruction,
+    consistency,
+    interpolate,
+    reconstruct,
+    require_unconditional,
+    x0_sequence,
+)
+from tasks.sampling.native import sample_shard
 from tasks.storage.cell_rows import read_table
 from tasks.storage.naming import named
 from tasks.storage.store import ArtifactRef, check_writable
@@ -262,7 +262,7 @@ def _samples_shown(grid: GridRequest, model: CheckpointRecord) -> list[GridCell]
     chosen = {
         min(grid.grid.steps, key=lambda s: abs(s - wanted)) for wanted in (FEW_STEPS, MANY_STEPS)
     }
-    cells = grid.cells(model.n_train, model.prediction_type)
+    cells = grid.cells(sampled(model))
     shown = [cell for cell in cells if cell.sampler.steps in chosen]
     return sorted(shown, key=lambda cell: cell.sampler.steps)
 
@@ -272,7 +272,7 @@ def _all_cells(request: PaperRequest, grid: GridRequest, model: CheckpointRecord
     others = [
         _eta_zero(s, grid, model) for s in sorted(set(request.reconstruction.reconstruction_steps))
     ]
-    cells = grid.cells(model.n_train, model.prediction_type)
+    cells = grid.cells(sampled(model))
     return [*cells, *(GridCell(sampler) for sampler in others)]
 
 

@@ -29,6 +29,7 @@ from flows.requests.grid import GridRequest
 from flows.requests.race import RaceChoice, RaceRequest, first_images, usual_budget
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
+from tasks.cells.settings import calls_of
 from tasks.reports.race import publish_allocation, render_allocation
 from tasks.storage.cell_rows import write_row
 from tasks.storage.store import check_writable
@@ -134,8 +135,8 @@ class Race:
         self.failures: dict[int, str] = {}
 
     def nfe(self, cell: GridCell) -> int:
-        """Network calls an image: guidance asks twice, with the class and without."""
-        return cell.sampler.steps * (1 if cell.sampler.guidance_scale in (0.0, 1.0) else 2)
+        """Network calls an image."""
+        return calls_of(cell, self.inputs.checkpoint.n_train, self.inputs.checkpoint.ref)
 
     def score(self, cells: Sequence[int], n: int) -> dict[int, CellRow]:
         """Extends cells to n images each and scores them; failed cells are missing."""

@@ -86,10 +86,15 @@ ARROWS: dict[str, set[str]] = {
     },
     "tasks.checkpoints": {"tasks.storage", "tasks.machine", "tasks.tracking"},
     "tasks.images": {"tasks.storage", "tasks.checkpoints"},
-    "tasks.cells": {"tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images"},
+    "tasks.sampling": {"tasks.storage", "tasks.checkpoints", "tasks.images"},
+    "tasks.cells": {
+        "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images", "tasks.sampling",
+    },
     "tasks.score_command": {"tasks.storage", "tasks.machine", "tasks.cells"},
     "tasks.text2image": {"tasks.storage", "tasks.lora", "tasks.reports"},
-    "tasks.reports": {"tasks.storage", "tasks.machine", "tasks.cells", "tasks.lora"},
+    "tasks.reports": {
+        "tasks.storage", "tasks.machine", "tasks.sampling", "tasks.cells", "tasks.lora",
+    },
     "tasks": {"tasks.storage"},
     "flows.servers": set(),
     "flows.run": {"flows.servers"},

@@ -141,7 +141,7 @@ def save_pipeline(
         noise: The schedule it was trained on.
         training_step: Optimiser steps behind the weights, where they are known.
     """
-    pipeline = DDPMPipeline(unet=unet, scheduler=_scheduler(noise))
+    pipeline = DDPMPipeline(unet=unet, scheduler=noise_scheduler(noise))
     pipeline.save_pretrained(folder, safe_serialization=True)
     n_embeddings = unet.config["num_class_embeds"]
     null_label = n_embeddings - 1 if n_embeddings else None  # the last one, as `toy_unet` has it
@@ -282,7 +282,8 @@ def _there(path: Path) -> Path:
     return path
 
 
-def _scheduler(noise: NoiseSpec) -> DDPMScheduler:
+def noise_scheduler(noise: NoiseSpec) -> DDPMScheduler:
+    """Returns the scheduler of diffusers that has a schedule."""
     shapes = {"linear": "linear", "quad": "scaled_linear", "cosine": "squaredcos_cap_v2"}
     if noise.kind in shapes:
         return DDPMScheduler(

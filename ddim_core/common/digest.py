@@ -28,6 +28,7 @@ COMPANIONS = frozenset({".html"})
 APART = frozenset(
     {
         "ddim_core.diffusion.specs",
+        "ddim_core.networks.specs",
         "ddim_core.points.specs",
         "tasks.storage.artifact",
         "tasks.storage.caching",

@@ -34,6 +34,9 @@ class CellRow:
     protocol: str
     training_step: int | None = column("shared")
     weights: str | None = column("parameter")
+    sampler: str | None = column("parameter")
+    scheduler_config: str | None
+    pipeline: str | None = column("shared")
     steps: int = column("parameter")
     eta: float = column("parameter")
     variance: str = column("parameter")
@@ -85,6 +88,9 @@ class CellRow:
     created_at: Moment
 
 
+DDIM, SIGMA_HAT = "ddim", "sigma-hat"
+
+
 class Setting(Protocol):
     """What has a place in a grid: S, and its line. Some clip, or are guided, besides."""
 
@@ -96,10 +102,33 @@ class Setting(Protocol):
     def variance(self) -> str: ...
 
 
+def sampler_of(row: Setting) -> str:
+    """Names a row's sampler; rows of versions that had but one say nothing of it."""
+    named = getattr(row, "sampler", None)
+    return named or (SIGMA_HAT if row.variance == "sigma_hat" else DDIM)
+
+
+def is_ours(row: Setting) -> bool:
+    """Tells whether a row was drawn by the project's own sampler, and not by one of diffusers."""
+    return not getattr(row, "scheduler_config", None)
+
+
+def place_of(row: Setting) -> str:
+    """What stands beside S where one cell of a grid is chosen: `0.5`, `sigma-hat`, `unipc`."""
+    if is_ours(row):
+        return SIGMA_HAT if row.variance == "sigma_hat" else f"{row.eta:g}"
+    return f"{sampler_of(row)},{row.eta:g}" if row.eta else sampler_of(row)
+
+
 def line_name(row: Setting) -> str:
-    """Names a row's line in the grid: its eta, or sigma-hat; whether it clips; its guidance."""
-    line = "sigma-hat" if row.variance == "sigma_hat" else f"eta = {row.eta:g}"
-    notes = ["clips"] if getattr(row, "clip", False) else []
+    """Names a row's line in the grid: its sampler, or eta where that is DDIM; whether it clips;
+    its guidance."""
+    if is_ours(row):
+        line = SIGMA_HAT if row.variance == "sigma_hat" else f"eta = {row.eta:g}"
+        notes = ["clips"] if getattr(row, "clip", False) else []
+    else:
+        line = sampler_of(row)
+        notes = [f"eta = {row.eta:g}"] if row.eta else []
     scale = getattr(row, "guidance_scale", None)
     notes += [f"g = {scale:g}"] if scale not in (None, 1.0) else []
     return f"{line} ({', '.join(notes)})" if notes else line

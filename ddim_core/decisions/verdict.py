@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ddim_core.decisions.compare import difference
-from ddim_core.decisions.row import CellRow, cell_name
+from ddim_core.decisions.row import CellRow, cell_name, place_of, sampler_of
 from ddim_core.statistics.paired import holm, paired_difference
 
 LEVEL = 0.05
@@ -135,7 +135,7 @@ def require_same_protocol(a: CellRow, b: CellRow) -> None:
 
 def setting_of(row: CellRow) -> tuple[Any, ...]:
     """What makes cells of two checkpoints one cell of both grids."""
-    return tuple(getattr(row, name) for name in SETTING)
+    return (sampler_of(row), *(getattr(row, name) for name in SETTING))
 
 
 def protocol_of(row: CellRow) -> tuple[Any, ...]:
@@ -144,10 +144,8 @@ def protocol_of(row: CellRow) -> tuple[Any, ...]:
 
 
 def names_cell(row: CellRow, text: str) -> bool:
-    """Tells whether `S` and eta, such as `20,0.5` or `20,sigma-hat`, name a row's cell."""
-    steps, _, line = (part.strip() for part in text.partition(","))
-    name = "sigma-hat" if row.variance == "sigma_hat" else f"{row.eta:g}"
-    return steps == str(row.steps) and line == name
+    """Tells whether S and eta or sampler, as `20,0.5`, `20,sigma-hat`, `20,unipc`, name a cell."""
+    return "".join(text.split()) == f"{row.steps},{place_of(row)}"
 
 
 def pareto(rows: Sequence[CellRow]) -> list[CellRow]:
@@ -215,5 +213,5 @@ def _chosen(cells: Sequence[CellVerdict], at: str) -> CellVerdict:
     for cell in cells:
         if names_cell(cell.new, at):
             return cell
-    there = "; ".join(f"{cell.new.steps},{cell.new.eta:g}" for cell in cells)
-    raise ValueError(f"there is no cell {at!r} (S and eta) in both grids; there are {there}")
+    there = "; ".join(f"{cell.new.steps},{place_of(cell.new)}" for cell in cells)
+    raise ValueError(f"there is no cell {at!r} in both grids; there are {there}")

@@ -14,7 +14,9 @@ from ddim_core.diffusion.schedule import (
     timesteps,
 )
 from ddim_core.diffusion.scheduler_config import USUAL, class_defaults, class_of, silent_on
-from ddim_core.diffusion.specs import SamplerSpec, Spacing
+from ddim_core.diffusion.specs import SamplerSpec, SchedulerSpec, Spacing
+
+AnySampler = SamplerSpec | SchedulerSpec
 
 MISSING_SIGNAL = 0.01
 """Signal power at the first visited timestep above which starting from pure noise is a warning."""
@@ -96,7 +98,7 @@ def lint(
     return findings
 
 
-def by_steps(found: Iterable[tuple[SamplerSpec, list[Finding]]]) -> list[str]:
+def by_steps(found: Iterable[tuple[AnySampler, list[Finding]]]) -> list[str]:
     """Says each finding once, with the S it was found at: "S = 5, 10: ..."; and with the lines,
     where others of the same S do not have it: "S = 5, 10, sigma-hat (clips): ...".
 
@@ -104,7 +106,7 @@ def by_steps(found: Iterable[tuple[SamplerSpec, list[Finding]]]) -> list[str]:
         found: All sampler settings, each with what was found there.
     """
     settings = list(found)
-    where: dict[str, list[SamplerSpec]] = {}
+    where: dict[str, list[AnySampler]] = {}
     for spec, findings in settings:
         for finding in findings:
             where.setdefault(finding.message, []).append(spec)
@@ -114,7 +116,7 @@ def by_steps(found: Iterable[tuple[SamplerSpec, list[Finding]]]) -> list[str]:
     ]
 
 
-def _named(told: list[SamplerSpec], settings: list[SamplerSpec]) -> str:
+def _named(told: list[AnySampler], settings: list[AnySampler]) -> str:
     steps = list(dict.fromkeys(spec.steps for spec in told))
     names = [f"S = {', '.join(map(str, steps))}"]
     if any(spec.steps in steps and spec not in told for spec in settings):

@@ -107,13 +107,62 @@ class SamplerSpec:
         notes += [f"g={self.guidance_scale:g}"] * (self.guidance_scale != 1.0)
         return f"{line} ({', '.join(notes)})" if notes else line
 
+    @property
+    def at(self) -> str:
+        """What stands beside S where one cell of a grid is chosen: `0.5`, `sigma-hat`."""
+        return "sigma-hat" if self.variance == "sigma_hat" else f"{self.eta:g}"
+
+
+@dataclass(frozen=True)
+class SchedulerSpec:
+    """One setting of a scheduler of diffusers: how x_T becomes an image by what people ship.
+
+    Attributes:
+        sampler: Its name in full, `NAME[/SIGMAS][?key=value&...]`, as `ddim_core.samplers.name`
+            writes it.
+        steps: S, the number of steps asked for.
+        eta: Noise fraction of the samplers that have one, in [0, 1].
+        guidance_scale: g of classifier-free guidance, 1 is none; what a distilled pipeline is told.
+        prediction_type: What the network predicts.
+        pipeline: The class of the pipeline whose own call draws; empty for our loop over its U-Net.
+        diffusers: The library's version, whose arithmetic it is.
+    """
+
+    sampler: str
+    steps: int
+    eta: float = 0.0
+    guidance_scale: float = 1.0
+    prediction_type: str = "epsilon"
+    pipeline: str = ""
+    diffusers: str = ""
+
+    def __post_init__(self) -> None:
+        settle_types(self)
+        require_at_least("steps", self.steps, 1)
+        if not 0.0 <= self.eta <= 1.0:
+            raise ValueError(f"eta is {self.eta}; it must lie in [0, 1]")
+        if not 0.0 <= self.guidance_scale < math.inf:
+            raise ValueError(f"guidance_scale is {self.guidance_scale}; it must be at least 0")
+
+    @property
+    def line(self) -> str:
+        """Its line of a grid, for people: all that is not S."""
+        notes = [f"eta={self.eta:g}"] * (self.eta != 0.0)
+        notes += [f"g={self.guidance_scale:g}"] * (self.guidance_scale != 1.0)
+        return f"{self.sampler} ({', '.join(notes)})" if notes else self.sampler
+
+    @property
+    def at(self) -> str:
+        """What stands beside S where one cell of a grid is chosen: `unipc`, `tcd,0.2`."""
+        return f"{self.sampler},{self.eta:g}" if self.eta else self.sampler
+
 
 @dataclass(frozen=True)
 class GridCell:
     """One sampler setting on one checkpoint: the unit that gets a score.
 
     Attributes:
-        sampler: The sampler setting.
+        sampler: The sampler setting: ours, or one of diffusers' schedulers.
         noise: A schedule to use instead of the checkpoint's own, or None.
         seed: Keys every image's random stream together with the image's index; cells of one
             seed share x_T image by image.
@@ -121,7 +170,7 @@ class GridCell:
         prompts: Digest of the stored list of prompts, for a model that is told of a text.
     """
 
-    sampler: SamplerSpec
+    sampler: SamplerSpec | SchedulerSpec
     noise: NoiseSpec | None = None
     seed: int = 0
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
@@ -179,130 +228,3 @@ class Execution:
     def __post_init__(self) -> None:
         require_at_least("batch_size", self.batch_size, 1)
         require_at_least("threads", self.threads, 1)
-
-
-@dataclass(frozen=True)
-class ToyModelSpec:
-    """A small U-Net that learns in minutes on a CPU.
-
-    Attributes:
-        resolution: Height and width of the images, in pixels.
-        channels: 1 for grey images, 3 for RGB.
-        widths: Channels of each level, from full resolution down, each level half the size.
-        attention: Levels (indices into `widths`) that get self-attention.
-        layers_per_block: Residual blocks per level.
-        norm_groups: Groups of the group norms; every width is a multiple of it.
-        n_classes: Classes that it is told of an image; None is an unconditional network.
-    """
-
-    resolution: int = 8
-    channels: int = 1
-    widths: tuple[int, ...] = (16, 32, 32)
-    attention: tuple[int, ...] = ()
-    layers_per_block: int = 1
-    norm_groups: int = 8
-    n_classes: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.n_classes is not None:
-            require_at_least("n_classes", self.n_classes, 1)
-        require_at_least("layers_per_block", self.layers_per_block, 1)
-        require_at_least("norm_groups", self.norm_groups, 1)
-        halvings = 2 ** (len(self.widths) - 1)
-        if self.resolution < halvings or self.resolution % halvings:
-            raise ValueError(
-                f"resolution is {self.resolution}; {len(self.widths)} widths need a multiple "
-                f"of {halvings}"
-            )
-        if self.channels not in (1, 3):
-            raise ValueError(f"channels is {self.channels}; it must be 1 or 3")
-        if any(width < 1 or width % self.norm_groups for width in self.widths):
-            raise ValueError(
-                f"widths are {self.widths}; each must be a multiple of norm_groups, "
-                f"{self.norm_groups}"
-            )
-        if any(not 0 <= level < len(self.widths) for level in self.attention):
-            raise ValueError(
-                f"attention is {self.attention}; levels are 0 to {len(self.widths) - 1}"
-            )
-
-
-@dataclass(frozen=True)
-class TrainSpec:
-    """How a noise model is trained; with the data set's digest it decides the weights.
-
-    Attributes:
-        model: The network.
-        noise: The schedule it learns to invert.
-        steps: Optimiser steps in all; the learning rate decays to 0 over them.
-        batch_size: Images per step.
-        learning_rate: Peak of the schedule.
-        warmup_steps: Steps over which the learning rate rises linearly to its peak.
-        ema_decay: Largest decay of the moving average of the weights, in [0, 1).
-        gradient_clip: Largest norm of the gradient.
-        flip: Mirror half of the images; wrong for digits and letters.
-        label_drop: Share of images whose class is kept from a class-conditional network, in
-            [0, 1): what it learns of these is the unconditional half of guidance.
-        seed: Keys the initial weights, the batches, the timesteps and the noise.
-    """
-
-    model: ToyModelSpec = ToyModelSpec()
-    noise: NoiseSpec = NoiseSpec()
-    steps: int = 2500
-    batch_size: int = 128
-    learning_rate: float = 4e-3
-    warmup_steps: int = 100
-    ema_decay: float = 0.995
-    gradient_clip: float = 1.0
-    flip: bool = False
-    label_drop: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        settle_types(self)
-        require_at_least("steps", self.steps, 1)
-        require_at_least("batch_size", self.batch_size, 1)
-        require_at_least("warmup_steps", self.warmup_steps, 0)
-        require_at_least("seed", self.seed, 0)
-        if not 0.0 <= self.ema_decay < 1.0:
-            raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
-        if not 0.0 <= self.label_drop < 1.0:
-            raise ValueError(f"label_drop is {self.label_drop}; it must lie in [0, 1)")
-        if self.learning_rate <= 0.0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
-        if self.gradient_clip <= 0.0:
-            raise ValueError(f"gradient_clip is {self.gradient_clip}; it must be positive")
-
-
-@dataclass(frozen=True)
-class ClassifierSpec:
-    """How the small classifier behind the `classifier` features is trained.
-
-    Attributes:
-        steps: Optimiser steps in all.
-        batch_size: Images per step.
-        learning_rate: Of the first step; it falls linearly to 0.
-        width: Channels of the first convolution, a multiple of 8.
-        n_features: d, the size of the penultimate layer.
-        shift: Largest random shift of a training image, in pixels, each way.
-        seed: Keys the initial weights, the batches and the shifts.
-    """
-
-    steps: int = 600
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    width: int = 16
-    n_features: int = 64
-    shift: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        settle_types(self)
-        for name in ("steps", "batch_size", "width"):
-            require_at_least(name, getattr(self, name), 1)
-        if self.width % 8:
-            raise ValueError(f"width is {self.width}; it must be a multiple of 8 (group norms)")
-        require_at_least("shift", self.shift, 0)
-        require_at_least("seed", self.seed, 0)
-        if self.learning_rate <= 0.0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")

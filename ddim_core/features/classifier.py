@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ddim_core.diffusion.specs import ClassifierSpec
 from ddim_core.features.extractor import FeatureRecord, require_images
 from ddim_core.images.image_set import ImageSet
 from ddim_core.images.pixels import from_uint8
 from ddim_core.networks.batches import in_fixed_batches
 from ddim_core.networks.building import LOADING, seeded_weights
+from ddim_core.networks.specs import ClassifierSpec
 
 BATCH = 64
 DROPOUT = 0.2

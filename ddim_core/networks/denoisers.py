@@ -11,9 +11,9 @@ import torch
 from diffusers import UNet2DConditionModel, UNet2DModel
 from torch import Tensor
 
-from ddim_core.diffusion.specs import ToyModelSpec
 from ddim_core.networks.batches import in_fixed_batches
 from ddim_core.networks.building import seeded_weights
+from ddim_core.networks.specs import ToyModelSpec
 
 PIXELS_PER_BATCH = 8192
 MAX_BATCH = 128

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ddim_core.common.plain_files import read_bytes
 from ddim_core.diffusion.schedule import NoiseSchedule
-from ddim_core.diffusion.specs import TrainSpec
 from ddim_core.images.pixels import from_uint8
 from ddim_core.networks.denoisers import toy_unet
+from ddim_core.networks.specs import TrainSpec
 
 BATCH_STREAM, ORDER_STREAM = 0, 1
 DIGEST_SIZE = 32

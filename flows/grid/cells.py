@@ -15,9 +15,10 @@ from flows.requests.grid import GridRequest
 from flows.run.runners import on_device
 from tasks.cells.classes import ClassAccuracy, judge_classes
 from tasks.cells.embed import FeatureShard, embed_images
-from tasks.cells.sample import Shard, sample_shard
 from tasks.cells.score import ScoredCell, score_cell
 from tasks.cells.table import row_of
+from tasks.sampling.draw import task_for
+from tasks.sampling.shards import Shard
 from tasks.storage.naming import named
 
 
@@ -70,7 +71,7 @@ def submit_images(
     execution, ref = request.machine.execution, inputs.checkpoint.ref
     with on_device(request.machine.runner, request.machine.device):
         return [
-            named(sample_shard, _shard(request, cell, start)).submit(
+            named(task_for(cell), _shard(request, cell, start)).submit(
                 cell, ref, start, stop, execution
             )
             for start, stop in ranges

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from ddim_core.checkpoints.conditioning import require_guidable
-from ddim_core.diffusion.specs import ClassifierSpec, GridCell
+from ddim_core.diffusion.specs import GridCell
 from ddim_core.images.sources.source import dataset_name
+from ddim_core.networks.specs import ClassifierSpec
 from ddim_core.scores.cell_score import CellScore
 from flows.grid.toy_training import submit_training
-from flows.requests.grid import LEAST_IMAGES, GridRequest
+from flows.requests.grid import GridRequest
+from flows.requests.samplers import LEAST_IMAGES, Sampled
 from flows.requests.toy import training_split
 from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.extractor import StoredExtractor, ready_extractor, train_extractor
 from tasks.cells.score import score_cell
+from tasks.cells.settings import require_fit
 from tasks.cells.table import GridProtocol
 from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.open import (
@@ -67,8 +70,11 @@ def prepare(request: GridRequest) -> GridInputs:
                 f"resolution is {real.resolution}, and the checkpoint makes images of "
                 f"{resolution} pixels; leave it out"
             )
-        _cells(request, checkpoint)  # S > T is found here, before anything is trained
+        # S > T, and a sampler that does not fit, are found here, before anything is trained.
+        require_fit(_cells(request, checkpoint), checkpoint.n_train, checkpoint.ref)
     else:
+        n_train = request.training.training(1).noise.n_train
+        require_fit(request.cells(Sampled(n_train)), n_train, None)
         training = submit_training(request.training, request.machine.device)
         resolution = real.resolution
 
@@ -127,15 +133,24 @@ def prepare(request: GridRequest) -> GridInputs:
 def _cells(
     request: GridRequest, checkpoint: CheckpointRecord, prompts: str | None = None
 ) -> list[GridCell]:
-    cells = request.cells(
-        checkpoint.n_train, checkpoint.prediction_type, checkpoint.is_latent, prompts
-    )
+    cells = request.cells(sampled(checkpoint), prompts)
     if not checkpoint.with_prompts:  # these have the empty prompt to be guided away from
         for cell in cells:
             require_guidable(
                 checkpoint.n_classes, checkpoint.null_label, cell.sampler.guidance_scale
             )
     return cells
+
+
+def sampled(checkpoint: CheckpointRecord) -> Sampled:
+    """What a checkpoint says of how it can be sampled."""
+    return Sampled(
+        checkpoint.n_train,
+        checkpoint.prediction_type,
+        checkpoint.is_latent,
+        checkpoint.is_native,
+        checkpoint.pipeline,
+    )
 
 
 def _submit_extractor(

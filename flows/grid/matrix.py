@@ -7,8 +7,8 @@ from ddim_core.features.registry import every_choice
 from flows.requests.grid import GridRequest
 from tasks.cells.extractor import StoredExtractor, ready_extractor
 from tasks.cells.protocol_matrix import MatrixLine, protocol_matrix
-from tasks.cells.sample import Shard
 from tasks.images.prepare import PreparedImages
+from tasks.sampling.shards import Shard
 
 
 def best_cell_matrix(

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
 from ddim_core.diffusion.specs import GridCell
 from flows.run import waiting
-from tasks.cells.sample import Shard
 from tasks.machine.pages import if_server_answers
+from tasks.sampling.shards import Shard
 
 
 class GridProgress:

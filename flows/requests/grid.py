@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -12,25 +12,16 @@ from pydantic import Field
 from ddim_core.common.checks import require_at_least, require_choice
 from ddim_core.common.digest import digest, file_digest
 from ddim_core.common.redaction import redacted
-from ddim_core.diffusion.schedule import timesteps
-from ddim_core.diffusion.specs import (
-    USUAL_ETAS,
-    GridCell,
-    NoiseSpec,
-    PredictionType,
-    SamplerSpec,
-    Variance,
-    Weights,
-)
+from ddim_core.diffusion.specs import GridCell, NoiseSpec, PredictionType, Weights
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.load import splits_of
 from flows.requests.flat import Option, values
-from flows.requests.images import Etas, ImageChoice, Machine, Seed, SpacingChoice, Steps
+from flows.requests.images import ImageChoice, Machine
+from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of
 from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
 from tasks.checkpoints.addresses import require_location
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
-LEAST_IMAGES = 2  # one image has no covariance
 # Parameters that say which checkpoint and data set, by their names and not their content.
 NOT_SCORED = ("checkpoint", "dataset", "feature_weights", "train_steps", "matrix_images")
 NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
@@ -73,48 +64,6 @@ class CheckpointChoice:
             "prompt k mod n."
         ),
     ] = ""
-
-
-@dataclass(frozen=True)
-class SamplerChoice:
-    """The cells."""
-
-    steps: Steps = (5, 10, 20, 50)
-    etas: Etas = tuple(USUAL_ETAS)
-    sigma_hat: Annotated[
-        bool | None,
-        Field(
-            description="Also the larger DDPM variance; empty: only where etas are the usual ones. "
-            "It is the official code's ddpm_noisy, which clips each predicted x0 to [-1, 1] (but "
-            "for latents) where the other lines do not."
-        ),
-    ] = None
-    spacing: SpacingChoice = "uniform"
-    clip: Annotated[
-        bool,
-        Field(
-            description="Clip each predicted x0 to [-1, 1] on every line. Off, sigma-hat alone "
-            "still does, as the official code; latents are never clipped."
-        ),
-    ] = False
-    guidance: Annotated[
-        tuple[float, ...],
-        Field(
-            min_length=1,
-            description="Scales of classifier-free guidance, with classes or prompts. 0 leaves the "
-            "class out, 1 is no guidance. Image k is asked to be of class k mod n_classes.",
-        ),
-    ] = (1.0,)
-    n_images: Annotated[
-        int,
-        Field(
-            ge=LEAST_IMAGES, le=10**8, description="Images per cell; with more, only new are drawn."
-        ),
-    ] = 2048
-    seed: Seed = 0
-    shard_size: Annotated[
-        int, Field(ge=LEAST_IMAGES, description="Images per unit of work and of caching.")
-    ] = 2048
 
 
 @dataclass(frozen=True)
@@ -206,7 +155,7 @@ class GridRequest:
         model, scores, grid = self.model, self.scores, self.grid
         if scores.matrix_images:
             require_at_least("matrix_images", scores.matrix_images, LEAST_IMAGES)
-        if not grid.etas and not grid.sigma_hat:
+        if not grid.etas and not grid.sigma_hat and set(grid.samplers) <= {"ddim"}:
             raise ValueError("etas is empty and sigma_hat is off; give at least one eta in [0, 1]")
         if model.checkpoint:
             require_location(model.checkpoint)
@@ -215,7 +164,8 @@ class GridRequest:
         require_choice("noise_schedule", model.noise_schedule, ("", *SCHEDULES))
         require_choice("prediction_type", model.prediction_type, ("", *get_args(PredictionType)))
         if model.checkpoint:
-            self.cells(max(grid.steps), "epsilon")  # all but S > T, which the checkpoint tells
+            # All but S > T and what of the samplers fits, which the checkpoint tells.
+            self.cells(Sampled(max(grid.steps)))
         else:
             self._check_toy()
         self._check_verdict()
@@ -225,13 +175,11 @@ class GridRequest:
         real = replace(real, split=real.split or training_split(real.dataset))
         if not self.model.checkpoint:
             real = replace(real, resolution=toy_resolution(real.dataset, real.resolution))
-        if grid.sigma_hat is None:
-            grid = replace(grid, sigma_hat=list(grid.etas) == list(USUAL_ETAS))
         object.__setattr__(self, "real", real)
-        object.__setattr__(self, "grid", grid)
+        object.__setattr__(self, "grid", grid.settled())
 
     def _check_toy(self) -> None:
-        for cell in self.cells(self.training.training(1).noise.n_train, "epsilon"):
+        for cell in self.cells(Sampled(self.training.training(1).noise.n_train)):
             if not self.toy.class_conditional and cell.sampler.guidance_scale != 1.0:
                 raise ValueError(
                     f"guidance is {cell.sampler.guidance_scale:g}, which needs a model that "
@@ -244,13 +192,12 @@ class GridRequest:
             raise ValueError("gate is on and against is 'none'; a gate needs a checkpoint to beat")
         if asked.against not in (PREVIOUS, NONE):
             require_location(asked.against)
-        steps, _, line = (part.strip() for part in asked.at.partition(","))
-        lines = [f"{eta:g}" for eta in grid.etas]
-        lines += ["sigma-hat"] if grid.sigma_hat else []
-        if asked.at and (steps not in map(str, grid.steps) or line not in lines):
+        cells = self.cells(Sampled(max(grid.steps)))
+        there_is = dict.fromkeys(f"{cell.sampler.steps},{cell.sampler.at}" for cell in cells)
+        if asked.at and re.sub(r"\s", "", asked.at) not in there_is:
             raise ValueError(
-                f"at is {asked.at!r}, which is no cell of the grid; give S and eta of one, such as "
-                f"{grid.steps[0]},{lines[0]}"
+                f"at is {asked.at!r}, which is no cell of the grid; give S and eta (or the sampler)"
+                f" of one, such as {next(iter(there_is))}"
             )
 
     def identity(self, content: str) -> str:
@@ -261,51 +208,26 @@ class GridRequest:
         """
         left_out = {*values(self.machine), *values(self.verdict), *NOT_SCORED}
         asked = {name: value for name, value in values(self).items() if name not in left_out}
+        if not asked["samplers"]:
+            del asked["samplers"]  # as before there were any
         place = Path(self.scores.feature_weights)  # a file, a folder or a hub id
         told = file_digest(place) if place.is_file() else self.scores.feature_weights
         return digest(asked, content, told)
 
-    def cells(
-        self,
-        n_train: int,
-        prediction_type: str,
-        is_latent: bool = False,
-        prompts: str | None = None,
-    ) -> list[GridCell]:
-        """Returns the grid's cells, by row and then by S, for a checkpoint with T = n_train.
+    def cells(self, known: Sampled, prompts: str | None = None) -> list[GridCell]:
+        """Returns the grid's cells, by row and then by S, for a checkpoint.
 
         Args:
-            n_train: T of the checkpoint.
-            prediction_type: The checkpoint's own, used where the request has no other.
-            is_latent: It draws latents, which have no range to clip to.
+            known: What the checkpoint says; its prediction type counts where the request has none.
             prompts: Digest of its stored prompts, if it is told of a text.
 
         Raises:
             ValueError: If a setting cannot be, such as S = 0, S > T or eta = 2.
         """
-        grid, model = self.grid, self.model
-        if is_latent and grid.clip:
-            raise ValueError("clip is on, and the checkpoint draws latents; clipping is for pixels")
-        kind: Any = model.noise_schedule  # checked above
-        noise = NoiseSpec(kind, n_train) if kind else None
-        rows: list[tuple[Variance, float]] = [("eta", eta) for eta in dict.fromkeys(grid.etas)]
-        rows += [("sigma_hat", 1.0)] if grid.sigma_hat else []
-        cells = []
-        for (variance, eta), scale in product(rows, dict.fromkeys(grid.guidance)):
-            for steps in dict.fromkeys(grid.steps):
-                sampler = SamplerSpec(
-                    steps=steps,
-                    eta=eta,
-                    variance=variance,
-                    spacing=grid.spacing,
-                    prediction_type=model.prediction_type or prediction_type,  # type: ignore[arg-type]  # checked there
-                    # sigma_hat clips as the official code does
-                    clip=grid.clip or (variance == "sigma_hat" and not is_latent),
-                    guidance_scale=scale,
-                )
-                timesteps(n_train, steps, grid.spacing)
-                cells.append(GridCell(sampler, noise, grid.seed, prompts=prompts))
-        return cells
+        kind: Any = self.model.noise_schedule  # checked above
+        noise = NoiseSpec(kind, known.n_train) if kind else None
+        asked = self.model.prediction_type or known.prediction_type
+        return cells_of(self.grid, replace(known, prediction_type=asked), noise, prompts)
 
     def shards(self) -> list[tuple[int, int]]:
         """Returns the image index ranges [start, stop) that cover n_images."""
@@ -325,8 +247,7 @@ class GridRequest:
     def line(self) -> str:
         """What is about to be done, for people."""
         grid, real = self.grid, self.real
-        n_lines = len(dict.fromkeys(grid.etas)) + bool(grid.sigma_hat)
-        n_cells = n_lines * len(dict.fromkeys(grid.guidance)) * len(dict.fromkeys(grid.steps))
+        n_cells = len(self.cells(Sampled(max(grid.steps))))
         of = redacted(self.model.checkpoint) or "the toy model that is trained first"
         return (
             f"grid: {n_cells} cells of {grid.n_images} images, by {of}, against "

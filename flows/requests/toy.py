@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.diffusion.specs import ToyModelSpec, TrainSpec
 from ddim_core.images.load import splits_of
+from ddim_core.networks.specs import ToyModelSpec, TrainSpec
 from flows.requests.flat import Without
 from flows.requests.images import ImageChoice, Seed
 

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from prefect import task
 
-from ddim_core.diffusion.specs import ClassifierSpec, Execution
+from ddim_core.diffusion.specs import Execution
 from ddim_core.features.classifier import train_classifier
 from ddim_core.features.extractor import FeatureRecord, PixelFeatures
 from ddim_core.features.model_folder import model_files
 from ddim_core.features.registry import ExtractorChoice, open_extractor
 from ddim_core.images.image_set import ImageSet
+from ddim_core.networks.specs import ClassifierSpec
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef

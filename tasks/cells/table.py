@@ -9,20 +9,21 @@ from dataclasses import asdict, dataclass
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.common.printable import printable
 from ddim_core.decisions.row import CellRow
-from ddim_core.diffusion.schedule import timesteps
 from ddim_core.diffusion.specs import GridCell
 from ddim_core.features.protocol import Protocol
 from tasks.cells.classes import ClassAccuracy
 from tasks.cells.embed import FeatureShard
 from tasks.cells.extractor import StoredExtractor
-from tasks.cells.sample import Shard
 from tasks.cells.score import ScoredCell
+from tasks.cells.settings import settings_of
 from tasks.checkpoints.open import CheckpointRecord
 from tasks.images.prepare import PreparedImages
+from tasks.sampling.draw import drawn_by
+from tasks.sampling.shards import Shard
 from tasks.storage.artifact import ArtifactRef
 
 # The modules whose code makes a number what it is, from noise to score.
-CODE = ("tasks.cells.sample", "tasks.cells.embed", "tasks.cells.score")
+CODE = ("tasks.cells.embed", "tasks.cells.score")
 OWN = "checkpoint"  # the noise schedule that is not overridden
 
 
@@ -66,8 +67,6 @@ def row_of(
     shards: Sequence[Shard],
 ) -> CellRow:
     """Puts together a cell's row from the records of its tasks; the scores' fields are columns."""
-    sampler = cell.sampler
-    visited = timesteps(checkpoint.n_train, sampler.steps, sampler.spacing, sampler.steps_offset)
     seconds = float(sum(shard.seconds for shard in shards))
     record = protocol_record(cell, protocol, scored)
     return CellRow(
@@ -76,7 +75,7 @@ def row_of(
         weights_digest=checkpoint.weights_digest,
         reference_digest=protocol.images.artifact,
         extractor_digest=protocol.extractor.artifact,
-        code_digest=digest([code_digest(module) for module in CODE]),
+        code_digest=digest([code_digest(module) for module in (drawn_by(cell), *CODE)]),
         checkpoint=printable(checkpoint.name),
         dataset=protocol.dataset,
         split=protocol.split,
@@ -90,25 +89,20 @@ def row_of(
         protocol=record.to_json(),
         training_step=checkpoint.training_step,
         weights=checkpoint.weights,
-        steps=sampler.steps,
-        eta=sampler.eta,
-        variance=sampler.variance,
-        spacing=sampler.spacing,
-        prediction_type=sampler.prediction_type,
+        **vars(settings_of(cell, checkpoint.n_train, checkpoint.ref)),
+        steps=cell.sampler.steps,
+        prediction_type=cell.sampler.prediction_type,
         noise_schedule=cell.noise.kind if cell.noise else OWN,
         overrides=overrides(cell, checkpoint),
         prompts_digest=cell.prompts,
-        clip=sampler.clip,
-        guidance_scale=sampler.guidance_scale,
-        timesteps=visited,
+        guidance_scale=cell.sampler.guidance_scale,
         seed=cell.seed,
         shard_size=protocol.shard_size,
         resolution=checkpoint.resolution,
         **vars(scored.score),
         **vars(scored.further),
         **vars(classes),
-        # Guidance asks the network twice, with the class and without.
-        nfe=len(visited) * (1 if sampler.guidance_scale in (0.0, 1.0) else 2),
+        nfe=shards[0].nfe,
         sample_seconds=seconds,
         images_per_second=protocol.n_images / seconds,
         device=shards[0].device,

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prefect import task
 
-from ddim_core.checkpoints.checkpoint import scheduler_config
 from ddim_core.checkpoints.convert import source_digest, source_files
-from ddim_core.common.plain_files import is_there
-from ddim_core.diffusion.lint import by_steps, lint
+from ddim_core.diffusion.lint import Finding, by_steps, lint
 from ddim_core.diffusion.schedule import NoiseSchedule
-from ddim_core.diffusion.specs import GridCell, Weights
+from ddim_core.diffusion.specs import GridCell, SamplerSpec, SchedulerSpec, Weights
+from ddim_core.samplers.lint import lint_scheduler
+from ddim_core.samplers.name import parse_sampler
 from tasks.checkpoints.addresses import is_local, name_of, require_location
 from tasks.checkpoints.convert import convert_checkpoint
 from tasks.checkpoints.fetch import fetch_checkpoint
 from tasks.checkpoints.identity import first_of_content, weights_of
 from tasks.checkpoints.memory import checkpoint_in_memory
-from tasks.storage import store
+from tasks.checkpoints.scheduler import scheduler_in, scheduler_of
 from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
 
@@ -43,6 +43,9 @@ class CheckpointRecord:
     with_prompts: bool
     weights: str | None
     assumed: list[str]
+    scheduler: str  # its scheduler_config.json, with the class; `null` if it came without
+    pipeline: str = ""  # the class of the pipeline whose own call draws other samplers' cells
+    is_native: bool = True  # the project's own sampler can draw it
 
 
 @task(name="open-checkpoint", task_run_name=run_name("open-checkpoint"))
@@ -64,6 +67,7 @@ def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
         with_prompts=loaded.prompts is not None,
         weights=loaded.weights,
         assumed=list(loaded.assumed),
+        scheduler=json.dumps(scheduler_of(ref)),
     )
 
 
@@ -95,16 +99,14 @@ def _converted(place: str, weights: Weights) -> ArtifactRef:
 @task(name="lint-schedule", task_run_name=run_name("lint-schedule"))
 def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
     """Says, once each, where what is done differs from what was asked for or from a peer's."""
-    own, config = checkpoint_in_memory(checkpoint).schedule, _scheduler_config(checkpoint)
-    found = []
+    own, config = checkpoint_in_memory(checkpoint).schedule, scheduler_of(checkpoint)
+    found: list[tuple[SamplerSpec | SchedulerSpec, list[Finding]]] = []
     for cell in cells:
-        schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
-        found.append((cell.sampler, lint(schedule, cell.sampler, config)))
+        asked = cell.sampler
+        if isinstance(asked, SamplerSpec):
+            schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
+            found.append((asked, lint(schedule, asked, config)))
+        else:
+            own_config = scheduler_in(cell, checkpoint)
+            found.append((asked, lint_scheduler(parse_sampler(asked.sampler), own_config, asked.steps)))
     return by_steps(found)
-
-
-def _scheduler_config(checkpoint: ArtifactRef) -> dict[str, Any] | None:
-    """What diffusers would sample with; None where the checkpoint came without it."""
-    folder = store.get_folder(checkpoint)
-    there = is_there(folder / "scheduler" / "scheduler_config.json")
-    return scheduler_config(folder) if there else None

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from ddim_core.checkpoints.checkpoint import save_pipeline
 from ddim_core.common.digest import code_digest, digest
-from ddim_core.diffusion.specs import Execution, TrainSpec
+from ddim_core.diffusion.specs import Execution
+from ddim_core.networks.specs import TrainSpec
 from ddim_core.networks.training import TrainState, load_state, save_state, start, train
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task

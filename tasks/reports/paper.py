@@ -31,8 +31,8 @@ from ddim_core.reports.paper_numbers import (
     fid_of,
 )
 from ddim_core.reports.paper_sentences import read_paper
-from tasks.cells.beyond_sampling import Reconstruction
 from tasks.reports import page
+from tasks.sampling.beyond_sampling import Reconstruction
 from tasks.storage import store
 from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task

@@ -32,6 +32,7 @@ class VerdictRow:
     against_training_step: int | None
     cell_digest: str | None = None
     against_cell_digest: str | None = None
+    sampler: str | None = None
     steps: int | None = None
     eta: float | None = None
     variance: str | None = None
@@ -135,6 +136,7 @@ def _line(
         shared,
         cell_digest=own,
         against_cell_digest=cell.baseline.cell_digest,
+        sampler=sampler_of(new),
         **{name: getattr(new, name) for name in SETTING},
         extractor_digest=new.extractor_digest,
         reference_digest=new.reference_digest,

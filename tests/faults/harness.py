@@ -33,7 +33,7 @@ import sys
 from pathlib import Path
 from ddim_core.checkpoints.checkpoint import save_pipeline
 from ddim_core.images.load import load_images
-from ddim_core.diffusion.specs import TrainSpec
+from ddim_core.networks.specs import TrainSpec
 from ddim_core.networks.training import start, train
 spec = TrainSpec(steps=20, batch_size=32, warmup_steps=5)
 state = start(spec)

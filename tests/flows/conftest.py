@@ -26,8 +26,8 @@ def small_batches() -> Iterator[None]:
 def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A checkpoint folder of a U-Net after 20 steps: bad, but quick and ours."""
     from ddim_core.checkpoints.checkpoint import save_pipeline
-    from ddim_core.diffusion.specs import TrainSpec
     from ddim_core.images.load import load_images
+    from ddim_core.networks.specs import TrainSpec
     from ddim_core.networks.training import start, train
 
     spec = TrainSpec(steps=20, batch_size=32, warmup_steps=5)

@@ -165,11 +165,12 @@ def test_own_images_with_a_broken_one_and_steps_not_asked_for_are_told_in_the_re
 def test_what_fails_is_named_and_all_else_is_in_the_report(
     server: str, toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import tasks.cells.beyond_sampling
-    import tasks.cells.sample
+    import tasks.sampling.beyond_sampling
+    import tasks.sampling.native
     from flows.paper import paper
 
-    whole, reconstructed = tasks.cells.sample.sample, tasks.cells.beyond_sampling.reconstruct_images
+    whole = tasks.sampling.native.sample
+    reconstructed = tasks.sampling.beyond_sampling.reconstruct_images
 
     def one_cell_fails(model: Any, schedule: Any, spec: Any, *noise: Any) -> Any:
         if spec.variance == "sigma_hat" and spec.steps == 4:
@@ -181,8 +182,8 @@ def test_what_fails_is_named_and_all_else_is_in_the_report(
             raise ValueError("<b>the encoder burst")
         return reconstructed(model, schedule, spec, *images)
 
-    monkeypatch.setattr(tasks.cells.sample, "sample", one_cell_fails)
-    monkeypatch.setattr(tasks.cells.beyond_sampling, "reconstruct_images", one_step_count_fails)
+    monkeypatch.setattr(tasks.sampling.native, "sample", one_cell_fails)
+    monkeypatch.setattr(tasks.sampling.beyond_sampling, "reconstruct_images", one_step_count_fails)
     state = paper(
         **{**SMALL, "checkpoint": toy, "seed": 73, "n_reconstructed": 19}, return_state=True
     )
@@ -206,13 +207,13 @@ def test_what_fails_is_named_and_all_else_is_in_the_report(
 def test_command_ends_with_1_where_an_experiment_failed_and_says_where_the_report_is(
     server: str, toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import tasks.cells.beyond_sampling
+    import tasks.sampling.beyond_sampling
 
     def fails(*work: Any) -> Any:
         raise ValueError("the noise burst")
 
     for name in ("line", "plan", "_noise", "reconstruct_images"):
-        monkeypatch.setattr(tasks.cells.beyond_sampling, name, fails)
+        monkeypatch.setattr(tasks.sampling.beyond_sampling, name, fails)
     app = typer.Typer()
     app.command()(command)
     words = f"--checkpoint {toy} --steps 2 --etas 0 --n-images 10 --features pixels --seed 74"

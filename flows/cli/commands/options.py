@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from ddim_core.common.printable import printable
 from ddim_core.common.redaction import has_credentials, has_password, redacted
+from ddim_core.samplers.name import split_samplers
 from tasks.storage.places import require_usable
 
 LONGEST = 4000  # characters of a message: strangers' names and columns have no end
@@ -50,7 +51,7 @@ def plain(text: str) -> str:
 def listed(text: str, of: type) -> list[Any]:
     """Reads a list that is given as one text with commas."""
     if of is str:
-        return [part.strip() for part in text.strip("[] ").split(",") if part.strip()]
+        return split_samplers(text.removeprefix("[").removesuffix("]") if text[:1] == "[" else text)
     return integers(text) if of is int else numbers(text)
 
 

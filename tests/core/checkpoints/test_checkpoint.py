@@ -13,8 +13,9 @@ from diffusers import DDPMPipeline, UNet2DModel
 
 from ddim_core.checkpoints.checkpoint import load_checkpoint, save_pipeline
 from ddim_core.diffusion.schedule import NoiseSchedule
-from ddim_core.diffusion.specs import NoiseSpec, ToyModelSpec
+from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.networks.denoisers import UNetModel, toy_unet
+from ddim_core.networks.specs import ToyModelSpec
 
 SMALL = ToyModelSpec(widths=(8, 16), norm_groups=4)
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -13,8 +13,9 @@ from diffusers import DDPMPipeline, UNet2DModel
 from ddim_core.checkpoints.checkpoint import RECORD_NAME, Checkpoint, load_checkpoint, save_pipeline
 from ddim_core.checkpoints.conditioning import conditioned
 from ddim_core.diffusion.labels import asked_labels
-from ddim_core.diffusion.specs import NoiseSpec, SamplerSpec, ToyModelSpec
+from ddim_core.diffusion.specs import NoiseSpec, SamplerSpec
 from ddim_core.networks.denoisers import UNetModel, toy_unet
+from ddim_core.networks.specs import ToyModelSpec
 from ddim_core.scores.class_accuracy import class_accuracy
 
 SPEC = ToyModelSpec(widths=(8, 16), norm_groups=4, n_classes=3)

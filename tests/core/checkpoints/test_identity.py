@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from ddim_core.checkpoints.checkpoint import save_pipeline
 from ddim_core.checkpoints.identity import weights_digest
-from ddim_core.diffusion.specs import NoiseSpec, ToyModelSpec
+from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.networks.denoisers import toy_unet
+from ddim_core.networks.specs import ToyModelSpec
 
 WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")
 

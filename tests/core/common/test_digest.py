@@ -16,7 +16,8 @@ import pytest
 import ddim_core
 from ddim_core.common import digest as module
 from ddim_core.common.digest import canonical, code_digest, digest, file_digest
-from ddim_core.diffusion.specs import ClassifierSpec, GridCell, NoiseSpec, SamplerSpec
+from ddim_core.diffusion.specs import GridCell, NoiseSpec, SamplerSpec
+from ddim_core.networks.specs import ClassifierSpec
 
 
 def test_equal_settings_have_one_digest_however_they_are_written() -> None:
@@ -280,7 +281,7 @@ def test_many_threads_may_take_digests_at_once() -> None:
         with ThreadPoolExecutor(8) as pool:
             names = [
                 "tasks.reports.grid",
-                "tasks.cells.sample",
+                "tasks.sampling.native",
                 "tasks.checkpoints.train",
                 "tasks.cells.score",
             ] * 4

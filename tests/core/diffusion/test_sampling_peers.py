@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ddim_core.diffusion.sampling import ImageNoise, sample
 from ddim_core.diffusion.schedule import NoiseSchedule
-from ddim_core.diffusion.specs import SamplerSpec, TrainSpec
+from ddim_core.diffusion.specs import SamplerSpec
 from ddim_core.images.load import load_images
+from ddim_core.networks.specs import TrainSpec
 from ddim_core.networks.training import start, train
 from tests.core.analytic import Mixture, MixtureModel, one_thread  # noqa: F401 (a fixture)
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from ddim_core.diffusion.specs import ClassifierSpec
 from ddim_core.features.classifier import ClassifierFeatures, _shifted, train_classifier
 from ddim_core.features.extractor import PixelFeatures
 from ddim_core.images.image_set import ImageSet
 from ddim_core.images.load import load_images
+from ddim_core.networks.specs import ClassifierSpec
 
 TINY = ClassifierSpec(steps=3, batch_size=16, width=8)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from ddim_core.diffusion.specs import ClassifierSpec, ToyModelSpec
 from ddim_core.features.classifier import train_classifier
 from ddim_core.images.load import load_images
 from ddim_core.networks.denoisers import toy_unet
+from ddim_core.networks.specs import ClassifierSpec, ToyModelSpec
 
 SPEC = ClassifierSpec(steps=20, batch_size=16, width=8)
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddim_core.diffusion.specs import ToyModelSpec
 from ddim_core.networks.batches import in_fixed_batches
 from ddim_core.networks.denoisers import UNetModel, toy_unet
+from ddim_core.networks.specs import ToyModelSpec
 
 SMALL = ToyModelSpec(widths=(8, 16), norm_groups=4)
 

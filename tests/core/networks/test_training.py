@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from ddim_core.diffusion.schedule import NoiseSchedule
-from ddim_core.diffusion.specs import ToyModelSpec, TrainSpec
 from ddim_core.images.load import load_images
 from ddim_core.images.pixels import from_uint8
 from ddim_core.networks import training
+from ddim_core.networks.specs import ToyModelSpec, TrainSpec
 
 SPEC = TrainSpec(
     model=ToyModelSpec(widths=(8, 16), norm_groups=4),

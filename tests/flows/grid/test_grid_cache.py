@@ -16,11 +16,12 @@ import flows.grid.inputs
 from ddim_core.checkpoints.checkpoint import load_checkpoint
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.sampling import ImageNoise, sample
-from ddim_core.diffusion.specs import ClassifierSpec, GridCell, SamplerSpec
+from ddim_core.diffusion.specs import GridCell, SamplerSpec
 from ddim_core.images.load import load_images
 from ddim_core.images.pixels import to_uint8
+from ddim_core.networks.specs import ClassifierSpec
 from ddim_core.scores.cell_score import score_features
-from tasks.cells.sample import DrawnImages
+from tasks.sampling.shards import DrawnImages
 from tasks.storage import store
 from tests.flows.grids import GridRun, lasting
 
@@ -42,7 +43,7 @@ def stored_images(checkpoint: str, cell: GridCell, shards: list[tuple[int, int]]
     ref = store.put_folder(Path(checkpoint))
     parts = []
     for start, stop in shards:
-        name = digest(code_digest("tasks.cells.sample"), cell, ref, start)
+        name = digest(code_digest("tasks.sampling.native"), cell, ref, start)
         parts.append(store.get_arrays(store.bound(name, DrawnImages)[str(stop - start)])["images"])
     return np.concatenate(parts)
 

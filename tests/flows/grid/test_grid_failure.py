@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import tasks.cells.sample
+import tasks.sampling.native
 from flows.cli.app import app
 from tasks.storage.cell_rows import read_rows
 from tests.flows.grids import GridRun
@@ -20,14 +20,14 @@ ASKED: dict[str, Any] = {"seed": 301, "etas": [0.0, 0.5, 1.0]}
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sampling that fails at eta = 0.5."""
-    whole = tasks.cells.sample.sample
+    whole = tasks.sampling.native.sample
 
     def fails(model: Any, schedule: Any, spec: Any, *noise: Any) -> Any:
         if spec.eta == 0.5:
             raise ValueError("the network burst")
         return whole(model, schedule, spec, *noise)
 
-    monkeypatch.setattr(tasks.cells.sample, "sample", fails)
+    monkeypatch.setattr(tasks.sampling.native, "sample", fails)
 
 
 def test_failed_cell_fails_alone_and_is_named(

@@ -14,8 +14,8 @@ from tests.flows.grids import GridRun
 def conditional(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A conditional U-Net after 100 steps: some 5 s, and it follows its labels."""
     from ddim_core.checkpoints.checkpoint import save_pipeline
-    from ddim_core.diffusion.specs import ToyModelSpec, TrainSpec
     from ddim_core.images.load import load_images
+    from ddim_core.networks.specs import ToyModelSpec, TrainSpec
     from ddim_core.networks.training import start, train
 
     model = ToyModelSpec(n_classes=10)

@@ -11,9 +11,10 @@ import pytest
 from prefect._internal.engine import resolve_custom_task_run_name
 from prefect.context import FlowRunContext
 
-from ddim_core.diffusion.specs import GridCell, SamplerSpec, TrainSpec
+from ddim_core.diffusion.specs import GridCell, SamplerSpec
+from ddim_core.networks.specs import TrainSpec
 from flows.run import naming
-from tasks.cells.sample import sample_shard
+from tasks.sampling.native import sample_shard
 from tasks.storage.naming import DETAILS, LONGEST, bounded, named, place_name, run_name
 
 FLOWS = ("fid_grid", "until_decided", "paper", "swiss_roll", "train_toy", "train_base",

@@ -19,8 +19,9 @@ from mlflow import MlflowClient
 from ddim_core.checkpoints.checkpoint import save_pipeline
 from ddim_core.checkpoints.convert import source_digest, source_files
 from ddim_core.checkpoints.identity import weights_digest
-from ddim_core.diffusion.specs import NoiseSpec, ToyModelSpec
+from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.networks.denoisers import toy_unet
+from ddim_core.networks.specs import ToyModelSpec
 from tasks.checkpoints.addresses import require_source
 from tasks.checkpoints.arrivals import candidates, read_whole, recall, remember, stamp_of
 from tasks.checkpoints.convert import convert_checkpoint

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from ddim_core.checkpoints.checkpoint import save_pipeline
-from ddim_core.diffusion.specs import GridCell, NoiseSpec, SamplerSpec, ToyModelSpec
+from ddim_core.diffusion.specs import GridCell, NoiseSpec, SamplerSpec
 from ddim_core.networks.denoisers import toy_unet
+from ddim_core.networks.specs import ToyModelSpec
 from tasks.checkpoints.open import lint_schedule
 from tasks.storage import places, store
 

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from ddim_core.diffusion.specs import ClassifierSpec, NoiseSpec, ToyModelSpec
+from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.features.classifier import ClassifierFeatures, train_classifier
 from ddim_core.images.load import load_images
 from ddim_core.networks.building import LOADING
 from ddim_core.networks.denoisers import toy_unet
+from ddim_core.networks.specs import ClassifierSpec, ToyModelSpec
 from ddim_core.points import model
 from ddim_core.points.specs import PointModelSpec
 from tasks.cells import extractor_memory

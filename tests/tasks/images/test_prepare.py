@@ -11,23 +11,16 @@ import pytest
 from PIL import Image
 
 from ddim_core.checkpoints.checkpoint import save_pipeline
-from ddim_core.diffusion.specs import (
-    ClassifierSpec,
-    Execution,
-    GridCell,
-    ImageSpec,
-    SamplerSpec,
-    ToyModelSpec,
-    TrainSpec,
-)
+from ddim_core.diffusion.specs import Execution, GridCell, ImageSpec, SamplerSpec
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.load import load_images
+from ddim_core.networks.specs import ClassifierSpec, ToyModelSpec, TrainSpec
 from ddim_core.networks.training import start
 from tasks.cells.embed import embed_images
 from tasks.cells.extractor import ready_extractor, train_extractor
-from tasks.cells.sample import sample_shard
 from tasks.cells.score import score_cell
 from tasks.images.prepare import content_of, notes_on, prepare_data, prepared
+from tasks.sampling.native import sample_shard
 from tasks.storage import places, store
 from tests.picture_files import afhq, captioned, cifar, encoded, picture
 

@@ -17,10 +17,10 @@ from prefect.serializers import JSONSerializer
 from ddim_core.common.digest import code_digest
 from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec
 from tasks.cells.embed import embed_images
-from tasks.cells.sample import sample_shard
 from tasks.cells.score import score_cell
 from tasks.checkpoints.train import TrainedCheckpoint, train_toy
 from tasks.reports.grid import render_report
+from tasks.sampling.native import sample_shard
 from tasks.storage import places, store
 from tasks.storage.caching import (
     NOT_IN_KEY,
@@ -127,7 +127,7 @@ def reached(module: str) -> set[str]:
 
 def test_sampling_code_is_in_the_keys_of_samples_but_of_neither_data_nor_training() -> None:
     assert {"sampling", "noise", "prediction", "schedule", "denoisers"} <= reached(
-        "tasks.cells.sample"
+        "tasks.sampling.native"
     )
     for module in (
         "tasks.images.prepare",

@@ -1,0 +1,190 @@
+"""Which sampler settings a grid has: what can be asked for, and the cells that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import product
+from typing import Annotated, Any
+
+from ddim_core.samplers.catalogue import OWN, SAMPLERS, SIGMA_HAT
+from ddim_core.samplers.name import parse_sampler
+from pydantic import Field
+
+from ddim_core.diffusion.schedule import timesteps
+from ddim_core.diffusion.specs import (
+    USUAL_ETAS,
+    GridCell,
+    NoiseSpec,
+    SamplerSpec,
+    SchedulerSpec,
+    Variance,
+)
+from flows.requests.images import Etas, Seed, SpacingChoice, Steps
+
+LEAST_IMAGES = 2  # one image has no covariance
+DDIM = "ddim"
+
+
+@dataclass(frozen=True)
+class SamplerChoice:
+    """The cells."""
+
+    steps: Steps = (5, 10, 20, 50)
+    samplers: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Such as own,ddim,dpmpp_2m/karras,unipc?solver_order=3; empty is ddim, or own "
+            "where only a pipeline draws. NAME[/SIGMAS][?key=value&...]; `own` is the scheduler "
+            "that lies in the checkpoint. docs/samplers.md has all names."
+        ),
+    ] = ()
+    etas: Etas = tuple(USUAL_ETAS)
+    sigma_hat: Annotated[
+        bool | None,
+        Field(
+            description="Also the larger DDPM variance; empty: only where etas are the usual ones. "
+            "It is the official code's ddpm_noisy, which clips each predicted x0 to [-1, 1] (but "
+            "for latents) where the other lines do not."
+        ),
+    ] = None
+    spacing: SpacingChoice = "uniform"
+    clip: Annotated[
+        bool,
+        Field(
+            description="Clip each predicted x0 to [-1, 1] on every line. Off, sigma-hat alone "
+            "still does, as the official code; latents are never clipped."
+        ),
+    ] = False
+    guidance: Annotated[
+        tuple[float, ...],
+        Field(
+            min_length=1,
+            description="Scales of classifier-free guidance, with classes or prompts. 0 leaves the "
+            "class out, 1 is no guidance. Image k is asked to be of class k mod n_classes.",
+        ),
+    ] = (1.0,)
+    n_images: Annotated[
+        int,
+        Field(
+            ge=LEAST_IMAGES, le=10**8, description="Images per cell; with more, only new are drawn."
+        ),
+    ] = 2048
+    seed: Seed = 0
+    shard_size: Annotated[
+        int, Field(ge=LEAST_IMAGES, description="Images per unit of work and of caching.")
+    ] = 2048
+
+    def settled(self) -> SamplerChoice:
+        """Returns the same choice with nothing left open: names in full, each once, and sigma-hat
+        on or off.
+
+        Raises:
+            ValueError: For a sampler that there is not.
+        """
+        names = dict.fromkeys(parse_sampler(text).text for text in self.samplers)
+        usual = not names and list(self.etas) == list(USUAL_ETAS)
+        sigma_hat = usual if self.sigma_hat is None else self.sigma_hat
+        sigma_hat = sigma_hat or SIGMA_HAT in names
+        if names and sigma_hat:
+            names[SIGMA_HAT] = None
+        return replace(self, samplers=tuple(names), sigma_hat=sigma_hat)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a checkpoint says of how it can be sampled.
+
+    Attributes:
+        n_train: T.
+        prediction_type: What its network predicts.
+        is_latent: It draws latents, which have no range to clip to.
+        is_native: The project's own sampler can draw it.
+        pipeline: The class of the pipeline whose own call draws what that sampler does not; empty
+            where our loop over the network does.
+    """
+
+    n_train: int
+    prediction_type: str = "epsilon"
+    is_latent: bool = False
+    is_native: bool = True
+    pipeline: str = ""
+
+
+def cells_of(
+    choice: SamplerChoice,
+    known: Sampled,
+    noise: NoiseSpec | None = None,
+    prompts: str | None = None,
+) -> list[GridCell]:
+    """Returns a grid's cells, by line and then by S, each once.
+
+    Args:
+        choice: Settled.
+        known: What the checkpoint says.
+        noise: A schedule instead of the checkpoint's own.
+        prompts: Digest of the stored prompts, if it is told of a text.
+
+    Raises:
+        ValueError: If a setting cannot be, such as S = 0, S > T or eta = 2.
+    """
+    if known.is_latent and choice.clip:
+        raise ValueError("clip is on, and the checkpoint draws latents; clipping is for pixels")
+    cells = []
+    for line, scale in product(_lines(choice, known), dict.fromkeys(choice.guidance)):
+        for steps in dict.fromkeys(choice.steps):
+            sampler = replace(line, steps=steps, guidance_scale=scale)
+            if isinstance(sampler, SamplerSpec):
+                timesteps(known.n_train, steps, choice.spacing)
+            cells.append(GridCell(sampler, noise, choice.seed, prompts=prompts))
+    return cells
+
+
+def _lines(choice: SamplerChoice, known: Sampled) -> list[SamplerSpec | SchedulerSpec]:
+    """The grid's lines without S and guidance, ours first."""
+    names = choice.samplers or ((DDIM,) if known.is_native else (OWN,))
+    etas = dict.fromkeys(choice.etas)
+    if not known.is_native:
+        if choice.sigma_hat and choice.samplers:
+            raise ValueError(
+                f"sigma-hat is of the project's own sampler, which does not draw a {known.pipeline}"
+                "; leave it out"
+            )
+        return [line for name in names for line in _of_scheduler(name, etas, known)]
+    rows: list[tuple[Variance, float]] = [("eta", eta) for eta in etas] if DDIM in names else []
+    rows += [("sigma_hat", 1.0)] if choice.sigma_hat else []
+    kind: Any = known.prediction_type  # a native checkpoint has one of the three
+    native = [
+        SamplerSpec(
+            steps=1,
+            eta=eta,
+            variance=variance,
+            spacing=choice.spacing,
+            prediction_type=kind,
+            # sigma_hat clips as the official code does
+            clip=choice.clip or (variance == "sigma_hat" and not known.is_latent),
+        )
+        for variance, eta in rows
+    ]
+    others = [name for name in names if name not in (DDIM, SIGMA_HAT)]
+    return [*native, *(line for name in others for line in _of_scheduler(name, etas, known))]
+
+
+def _of_scheduler(name: str, etas: dict[float, None], known: Sampled) -> list[SchedulerSpec]:
+    """A scheduler's lines: one an eta, if it has that."""
+    return [
+        SchedulerSpec(
+            sampler=name,
+            steps=1,
+            eta=eta,
+            prediction_type=known.prediction_type,
+            pipeline=known.pipeline,
+            diffusers=version("diffusers"),
+        )
+        for eta in (etas if _has_eta(name) else {0.0: None})
+    ]
+
+
+def _has_eta(name: str) -> bool:
+    found = SAMPLERS.get(parse_sampler(name).name)
+    return found is not None and found.eta

@@ -1,0 +1,85 @@
+"""What was done in a cell, as its row says it: the sampler, what it was set to, where it went."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ddim_core.decisions.row import DDIM, SIGMA_HAT
+from ddim_core.diffusion.schedule import timesteps
+from ddim_core.diffusion.specs import GridCell, SamplerSpec
+from ddim_core.samplers.name import parse_sampler
+from ddim_core.samplers.scheduler import configuration, scheduler_for, set_steps, visited
+from tasks.checkpoints.scheduler import scheduler_in
+from tasks.storage.artifact import ArtifactRef
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Columns of a row, by their names (`ddim_core.decisions.row`)."""
+
+    sampler: str
+    scheduler_config: str
+    pipeline: str
+    eta: float
+    variance: str
+    spacing: str
+    clip: bool
+    timesteps: list[int]
+
+
+def settings_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) -> Settings:
+    """Returns what a row says of its cell's sampler.
+
+    Args:
+        cell: The cell.
+        n_train: T of its checkpoint.
+        checkpoint: It, in the store; None for the toy model before it is trained.
+
+    Raises:
+        ValueError: If the sampler does not fit the checkpoint, or cannot take so many steps.
+    """
+    asked = cell.sampler
+    if isinstance(asked, SamplerSpec):
+        return Settings(
+            sampler=SIGMA_HAT if asked.variance == "sigma_hat" else DDIM,
+            scheduler_config="",
+            pipeline="",
+            eta=asked.eta,
+            variance=asked.variance,
+            spacing=asked.spacing,
+            clip=asked.clip,
+            timesteps=timesteps(n_train, asked.steps, asked.spacing, asked.steps_offset),
+        )
+    name = parse_sampler(asked.sampler)
+    scheduler = scheduler_for(name, scheduler_in(cell, checkpoint))
+    set_steps(scheduler, name, asked.steps)
+    config = configuration(scheduler)
+    return Settings(
+        sampler=asked.sampler,
+        scheduler_config=json.dumps(config, sort_keys=True),
+        pipeline=asked.pipeline,
+        eta=asked.eta,
+        variance="eta",
+        spacing=str(config.get("timestep_spacing", "own")),
+        clip=bool(config.get("clip_sample", False)),
+        timesteps=[round(t) for t in visited(scheduler)],
+    )
+
+
+def calls_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef) -> int:
+    """Returns the network calls an image that a cell will take: guidance asks twice, with the class
+    and without."""
+    guided = cell.sampler.guidance_scale not in (0.0, 1.0)
+    return len(settings_of(cell, n_train, checkpoint).timesteps) * (2 if guided else 1)
+
+
+def require_fit(cells: Sequence[GridCell], n_train: int, checkpoint: ArtifactRef | None) -> None:
+    """Makes sure that a checkpoint can be sampled by every cell, before anything is drawn.
+
+    Raises:
+        ValueError: As `settings_of`, for the first that it cannot.
+    """
+    for cell in cells:
+        settings_of(cell, n_train, checkpoint)

@@ -1,0 +1,29 @@
+"""The scheduler that a stored checkpoint came with, as the samplers of a cell take it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ddim_core.checkpoints.checkpoint import noise_scheduler, scheduler_config
+from ddim_core.common.plain_files import is_there
+from ddim_core.diffusion.specs import GridCell, NoiseSpec
+from tasks.storage import store
+from tasks.storage.store import ArtifactRef
+
+
+def scheduler_of(checkpoint: ArtifactRef) -> dict[str, Any] | None:
+    """What diffusers would sample with; None where the checkpoint came without it."""
+    folder = store.get_folder(checkpoint)
+    there = is_there(folder / "scheduler" / "scheduler_config.json")
+    return scheduler_config(folder) if there else None
+
+
+def scheduler_in(cell: GridCell, checkpoint: ArtifactRef | None) -> dict[str, Any]:
+    """Returns a checkpoint's scheduler_config.json, with the class, as a cell departs from it: with
+    another schedule, another prediction type. Without one, as of the toy model that is not yet
+    trained (None), it is DDPM's, the usual of diffusers."""
+    own = scheduler_of(checkpoint) if checkpoint else None
+    own = own or dict(noise_scheduler(NoiseSpec()).config)
+    if cell.noise:
+        own |= {"trained_betas": None, **noise_scheduler(cell.noise).config}
+    return own | {"prediction_type": cell.sampler.prediction_type}

@@ -1,0 +1,20 @@
+"""Which task draws a cell: each kind of sampler has one of its own, and so code of its own in the
+keys of what it draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ddim_core.diffusion.specs import GridCell, SamplerSpec
+from tasks.sampling.native import sample_shard
+from tasks.sampling.scheduled import draw_shard
+
+
+def task_for(cell: GridCell) -> Any:
+    """Returns the Prefect task that draws a shard of a cell's images."""
+    return sample_shard if isinstance(cell.sampler, SamplerSpec) else draw_shard
+
+
+def drawn_by(cell: GridCell) -> str:
+    """Returns the name of the module whose code draws a cell."""
+    return str(task_for(cell).fn.__module__)

@@ -1,0 +1,62 @@
+"""Checkpoint and cell in, a shard of images out: by a scheduler of diffusers over a bare U-Net."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ddim_core.checkpoints.conditioning import conditioned
+from ddim_core.common.digest import code_digest, digest
+from ddim_core.diffusion.noise import ImageNoise
+from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
+from ddim_core.images.pixels import to_uint8
+from ddim_core.samplers.loop import run
+from ddim_core.samplers.name import parse_sampler
+from ddim_core.samplers.scheduler import scheduler_for, set_steps
+from ddim_core.samplers.streams import image_streams
+from tasks.checkpoints.memory import checkpoint_in_memory
+from tasks.checkpoints.scheduler import scheduler_in
+from tasks.images.stored_prompts import stored_prompts
+from tasks.sampling.shards import Images, Shard, extended
+from tasks.storage.caching import cached_task
+from tasks.storage.store import ArtifactRef
+
+
+@cached_task
+def draw_shard(
+    cell: GridCell, checkpoint: ArtifactRef, start: int, stop: int, execution: Execution
+) -> Shard:
+    """Draws images start..stop-1 of a cell; of these only what no other run has drawn."""
+    name = digest(code_digest(__name__), cell, checkpoint, start)
+    return extended(
+        name,
+        start,
+        stop,
+        execution.device,
+        lambda indices: _draw(cell, checkpoint, indices, execution),
+    )
+
+
+def _draw(cell: GridCell, checkpoint: ArtifactRef, indices: range, execution: Execution) -> Images:
+    spec = cell.sampler
+    assert isinstance(spec, SchedulerSpec)
+    torch.set_num_threads(execution.threads)
+    loaded = checkpoint_in_memory(checkpoint, execution.device, cell.dtype)
+    sampler = parse_sampler(spec.sampler)
+    own = scheduler_in(cell, checkpoint)
+    prompts = stored_prompts(cell.prompts) if cell.prompts else []
+    batches, nfe = [], 0
+    for first in range(0, len(indices), execution.batch_size):
+        batch = indices[first : first + execution.batch_size]
+        noise = ImageNoise(cell.seed, list(batch), loaded.noise_shape, execution.device)
+        scheduler = scheduler_for(sampler, own)
+        set_steps(scheduler, sampler, spec.steps, execution.device)
+        with torch.inference_mode():
+            model = conditioned(loaded, batch, spec.guidance_scale, execution.device, prompts)
+            drawn = run(
+                model, scheduler, noise.x_T(), image_streams(cell.seed, list(batch)), spec.eta
+            )
+            images = loaded.images(drawn.x)
+        nfe = drawn.nfe * (1 if spec.guidance_scale in (0.0, 1.0) else 2)
+        batches.append(to_uint8(images))
+    return Images(np.concatenate(batches), nfe)

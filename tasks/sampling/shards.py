@@ -1,0 +1,81 @@
+"""A shard of a cell's images: stored by whatever draws it, and extended instead of drawn again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.storage import store
+from tasks.storage.store import ArtifactRef
+
+
+@dataclass(frozen=True)
+class DrawnImages(ArtifactRef):
+    """Images uint8 [n, h, w, c], the seconds that they took when they were first drawn, and the
+    network calls of each, as they happened."""
+
+    seconds: float
+    nfe: int
+
+
+@dataclass(frozen=True)
+class Shard(DrawnImages):
+    """Images of a cell: n of them, of which the task drew so many on the device."""
+
+    n: int
+    drawn: int
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images uint8 [n, h, w, c] as they were drawn, and the network calls of each."""
+
+    images: NDArray[np.uint8]
+    nfe: int
+
+
+def extended(
+    name: str, start: int, stop: int, device: str, draw: Callable[[range], Images]
+) -> Shard:
+    """Returns images start..stop-1 of a cell, stored.
+
+    Images that another run drew (a shorter or longer shard from the same start) are taken from
+    the store, and only the others are drawn.
+
+    Args:
+        name: The digest of all that decides the images, but for how many they are.
+        start, stop: Their indices.
+        device: Where they are drawn, for the record.
+        draw: Draws the images of a range of indices.
+    """
+    n = stop - start
+    kept, seconds, nfe = _longest_beginning(name, n)
+    images = kept
+    if len(kept) < n:
+        began = time.perf_counter()
+        drawn = draw(range(start + len(kept), stop))
+        seconds += time.perf_counter() - began
+        images = np.concatenate([kept, drawn.images]) if len(kept) else drawn.images
+        nfe = drawn.nfe
+    ref = store.put_arrays({"images": images}, "shard")
+    made = DrawnImages(ref.artifact, ref.kind, seconds, nfe)
+    store.bind(f"{name}/{n}", made)
+    return Shard(**vars(made), n=n, drawn=n - len(kept), device=device)
+
+
+def _longest_beginning(name: str, n_wanted: int) -> tuple[NDArray[np.uint8], float, int]:
+    """Returns as many of a shard's first images as the store has, what these took to draw, and
+    the network calls of each."""
+    known = {int(n): ref for n, ref in store.bound(name, DrawnImages).items()}
+    if not known:
+        return np.empty(0, np.uint8), 0.0, 0
+    enough = [n for n in known if n >= n_wanted]
+    n_known = min(enough) if enough else max(known)
+    ref = known[n_known]
+    n_kept = min(n_known, n_wanted)
+    return store.get_arrays(ref)["images"][:n_kept], ref.seconds * n_kept / n_known, ref.nfe
