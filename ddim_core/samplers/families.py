@@ -1,0 +1,78 @@
+"""Families of checkpoints by their own scheduler, and which samplers fit which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ddim_core.diffusion.scheduler_config import class_defaults, class_of
+from ddim_core.samplers.catalogue import SAMPLERS, VP, Family, class_entries
+from ddim_core.samplers.name import TRAINED
+
+DISTILLED = (
+    "LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler", "CMStochasticIterativeScheduler",
+    "SCMScheduler",
+)  # fmt: skip
+VARIANCE_EXPLODING = ("ScoreSdeVeScheduler", "KarrasVeScheduler")
+CALLED: dict[Family, str] = {
+    "vp": "a diffusion model with a schedule of betas",
+    "flow": "a flow-matching model",
+    "edm": "an EDM",
+    "ve": "a variance-exploding model",
+    "distilled": "distilled to few steps",
+    "other": "of a kind of its own",
+}
+
+
+def settled_own(own: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a checkpoint's scheduler configuration with its class's defaults where it is silent.
+
+    A configuration of a scheduler in memory lists, as `_use_default_values`, where its file is
+    silent.
+    """
+    return {**(class_defaults(class_of(own)) or {}), **said_by(own)}
+
+
+def said_by(own: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a scheduler configuration says itself, without its private entries."""
+    silent = own.get("_use_default_values") or ()
+    return {k: v for k, v in own.items() if not k.startswith("_") and k not in silent}
+
+
+def family_of(own: Mapping[str, Any]) -> Family:
+    """Returns the family of a checkpoint's network by its scheduler_config.json."""
+    kind, config = class_of(own), settled_own(own)
+    if kind in DISTILLED:
+        return "distilled"
+    if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
+        return "flow"
+    if kind.startswith("FlowMatch"):
+        return "flow"
+    if kind.startswith("EDM"):
+        return "edm"
+    if kind in VARIANCE_EXPLODING:
+        return "ve"
+    bent = config.get("snr_shift_scale", 1.0) != 1.0 or config.get("timestep_type") == "continuous"
+    return "vp" if "beta_schedule" in config and not bent else "other"
+
+
+def trained(own: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those entries of a checkpoint's scheduler that its network was trained on.
+
+    Another class of scheduler has other defaults (`HeunDiscreteScheduler` another schedule of betas
+    than `DDIMScheduler`), which `from_config` takes where the checkpoint's file is silent.
+    """
+    return {key: value for key, value in settled_own(own).items() if key in TRAINED}
+
+
+def families_that_fit(name: str, kind: str) -> tuple[Family, ...]:
+    """Returns the families of checkpoints that a sampler can sample, besides those whose own
+    scheduler is of its class."""
+    if name in SAMPLERS:
+        return SAMPLERS[name].fits
+    of_kind = [sampler.fits for sampler in SAMPLERS.values() if sampler.kind == kind]
+    if of_kind:
+        return of_kind[0]
+    entries = class_entries(kind)
+    plain = "beta_schedule" in entries and "snr_shift_scale" not in entries
+    return VP if plain and kind not in DISTILLED else ()
