@@ -17,6 +17,7 @@ from ddim_core.diffusion.specs import GridCell, SamplerSpec
 from ddim_core.images.sources.source import dataset_name
 from flows.fid_grid import fid_grid
 from flows.grid.cells import CellsFailedError
+from flows.grid.inputs import sampled
 from flows.grid.outcome import GridOutcome
 from flows.grid.toy_training import submit_training
 from flows.requests.flat import flat, values
@@ -277,6 +278,7 @@ def _all_cells(request: PaperRequest, grid: GridRequest, model: CheckpointRecord
 
 
 def _place_in_grid(cell: GridCell) -> tuple[str, float, int]:
+    assert isinstance(cell.sampler, SamplerSpec)
     return cell.sampler.variance, cell.sampler.eta, cell.sampler.steps
 
 

@@ -48,6 +48,7 @@ class CellRow:
     clip: bool = column("parameter")
     guidance_scale: float = column("parameter")
     timesteps: Timesteps
+    sigmas: list[float] | None
     seed: int = column("shared")
     n_images: int = column("shared")
     n_reference: int = column("shared")

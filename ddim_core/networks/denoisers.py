@@ -53,7 +53,7 @@ class UNetModel:
 
         Args:
             x_t: Noisy images.
-            t: Their timesteps, int64.
+            t: Their timesteps, int64; or floating, where a scheduler asks between them.
             labels: Their classes, int64 [n], for a class-conditional network; the embeddings of
                 their prompts, [n, tokens, width], for one that is told of a text; else None.
         """
@@ -68,7 +68,7 @@ class UNetModel:
         return in_fixed_batches(self._traced, size, *inputs).to(x_t.dtype)
 
     def _traced(self, *inputs: Tensor) -> Tensor:
-        key = (*(tuple(x.shape) for x in inputs), inputs[0].dtype)
+        key = (*(tuple(x.shape) for x in inputs), *(x.dtype for x in inputs))
         if key not in self._traces:
             with _tracing:  # tracing takes a second: threads wait for the one that does it
                 if key not in self._traces:

@@ -20,6 +20,7 @@ from ddim_core.scores.cell_score import CellScore
 
 DOTS_PER_INCH = 110
 TILE = 56  # pixels of a picture in a contact sheet, about
+MARKERS = ("o", "s", "^", "D")
 COLOURS = ("#0b3c5d", "#328cc1", "#3a7d44", "#d9792b", "#b23a48", "#6b4e9b", "#7f7f7f")
 
 
@@ -53,9 +54,10 @@ def curves(rows: Sequence[CellRow], floor: CellScore | None) -> bytes:
     """Draws FID against S for each line with its 95 % band, and what as many real images score."""
     figure = Figure(figsize=(7.2, 4.4))
     axes = figure.subplots()
-    for colour, (name, line) in zip(_cycle(len(lines(rows))), lines(rows).items(), strict=True):
+    for i, (name, line) in enumerate(lines(rows).items()):
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % len(MARKERS)]
         steps = [row.steps for row in line]
-        axes.plot(steps, [row.fid for row in line], "o-", ms=4, color=colour, label=name)
+        axes.plot(steps, [row.fid for row in line], f"{marker}-", ms=4, color=colour, label=name)
         low = [max(row.fid_low, 1e-3) for row in line if row.fid_low is not None]
         high = [row.fid_high for row in line if row.fid_high is not None]
         if len(low) == len(high) == len(line):
@@ -129,8 +131,13 @@ def clipping_key(rows: Sequence[CellRow]) -> str:
     return said if mixed_clipping(rows) else ""
 
 
-def _cycle(n: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(n)]
+def spread(numbers: Sequence[int]) -> list[int]:
+    """Those of rising numbers that have room beside each other on a logarithmic axis."""
+    shown: list[int] = []
+    for number in numbers:
+        if not shown or number >= 1.12 * shown[-1]:
+            shown.append(number)
+    return shown
 
 
 def png(figure: Figure) -> bytes:

@@ -11,19 +11,33 @@ from itertools import combinations
 from typing import TypeVar
 
 from ddim_core.decisions.compare import LEVEL, compare, difference, tied_with_best
-from ddim_core.decisions.row import CellRow, Setting, cell_name, line_name, with_interval
+from ddim_core.decisions.row import (
+    CellRow,
+    Setting,
+    cell_name,
+    is_ours,
+    line_name,
+    sampler_of,
+    with_interval,
+)
+from ddim_core.decisions.verdict import pareto, proven_steps
 
 S = TypeVar("S", bound=Setting)
 
 CLIPS = (
-    "Lines marked (clips) clip each predicted x0 to [-1, 1], as the official DDIM code does for "
-    "sigma-hat, and the others do not: what lies between the two is also the clipping."
+    "Lines marked (clips) clip each predicted x0 to [-1, 1]{why}, and the others do not: what lies "
+    "between the two is also the clipping."
 )
 
 
 def mixed_clipping(rows: Iterable[CellRow]) -> list[str]:
     """Says that some rows clip and others do not, where that is so."""
-    return [CLIPS] if len({bool(row.clip) for row in rows}) > 1 else []
+    told = list(rows)
+    if len({bool(row.clip) for row in told}) < 2:
+        return []
+    official = all(is_ours(row) for row in told if row.clip)
+    why = ", as the official DDIM code does for sigma-hat" if official else ""
+    return [CLIPS.format(why=why)]
 
 
 def why_no_fid_inf(row: CellRow) -> str:
@@ -65,6 +79,7 @@ def read_grid(rows: Sequence[CellRow]) -> list[str]:
         too_few = "There are too few images for intervals, so no difference is claimed."
         return [too_few, *mixed_clipping(rows)]
     said = [_best(rows), *_trend(rows), *_order(rows), *_undertrained(rows), *_guidance(rows)]
+    said += [] if all(map(is_ours, rows)) else front_sentence(rows)
     return [*(sentence for sentence in said if sentence), *mixed_clipping(rows)]
 
 
@@ -118,12 +133,17 @@ def _trend(rows: Sequence[CellRow]) -> list[str]:
 
 
 def _order(rows: Sequence[CellRow]) -> list[str]:
-    """Compares all lines at a small S, where they differ most in the paper: 10 if it is there."""
-    at_each_s: dict[int, list[CellRow]] = {}
+    """Compares all lines at a small S, where they differ most in the paper: 10 if it is there; at
+    equal network calls, where steps of some samplers ask the network more often."""
+    by_calls = len({row.nfe / row.steps for row in rows if row.nfe}) > 1 and not all(
+        map(is_ours, rows)
+    )
+    at_each: dict[int, list[CellRow]] = {}
     for row in rows:
-        at_each_s.setdefault(row.steps, []).append(row)
-    steps = 10 if 10 in at_each_s else min(at_each_s)
-    ordered = sorted(at_each_s[steps], key=lambda row: row.fid)
+        at_each.setdefault(row.nfe if by_calls else row.steps, []).append(row)
+    steps = 10 if 10 in at_each else min(at_each, key=lambda n: (-len(at_each[n]), n))
+    where = f"At {steps} network calls" if by_calls else f"At S = {steps}"
+    ordered = sorted(at_each[steps], key=lambda row: row.fid)
     pairs = list(combinations(ordered, 2))
     if not pairs:
         return []
@@ -133,11 +153,9 @@ def _order(rows: Sequence[CellRow]) -> list[str]:
         if test.p_adjusted < LEVEL:
             beaten.setdefault(line_name(better), []).append(line_name(worse))
     if not beaten:
-        return [f"At S = {steps} no line of the grid can be told from another."]
+        return [f"{where} no line of the grid can be told from another."]
     wins = "; ".join(f"{better} beats {', '.join(worse)}" for better, worse in beaten.items())
-    return [
-        f"At S = {steps}, beyond paired intervals corrected for {len(pairs)} comparisons: {wins}."
-    ]
+    return [f"{where}, beyond paired intervals corrected for {len(pairs)} comparisons: {wins}."]
 
 
 def _undertrained(rows: Sequence[CellRow]) -> list[str]:
@@ -162,9 +180,8 @@ def _undertrained(rows: Sequence[CellRow]) -> list[str]:
 
 def _unguided(rows: Sequence[CellRow], eta: float) -> list[CellRow]:
     """The line of an eta without guidance, in order of S."""
-    found = [
-        row for row in rows if (row.variance, row.eta, row.guidance_scale) == ("eta", eta, 1.0)
-    ]
+    setting = ("eta", eta, 1.0)
+    found = [r for r in rows if is_ours(r) and (r.variance, r.eta, r.guidance_scale) == setting]
     return sorted(found, key=lambda row: row.steps)
 
 
@@ -175,7 +192,7 @@ def _guidance(rows: Sequence[CellRow]) -> list[str]:
     if len(scales) < 2:
         return []
     first, last = (
-        {(r.variance, r.eta, r.steps): r for r in judged if r.guidance_scale == scale}
+        {(sampler_of(r), r.eta, r.steps): r for r in judged if r.guidance_scale == scale}
         for scale in (scales[0], scales[-1])
     )
     pairs = [(first[key], last[key]) for key in first if key in last]
@@ -191,6 +208,20 @@ def _guidance(rows: Sequence[CellRow]) -> list[str]:
         f"classifier finds the class asked for rises beyond its intervals in {len(rising)} of "
         f"{len(pairs)} settings; at S = {after.steps}: from {_shown(before)} to {_shown(after)}."
     ]
+
+
+def front_sentence(rows: Sequence[CellRow]) -> list[str]:
+    """Names the cells that no other beats at once in FID and in network calls."""
+    front = pareto(rows)
+    if len(front) < 2:
+        return []
+    named = [
+        f"{row.nfe} calls: {row.fid:.2f} ({cell_name(row)}"
+        + ("" if proven else "; not told from the cheaper one")
+        + ")"
+        for row, proven in zip(front, proven_steps(front), strict=True)
+    ]
+    return [f"Pareto front of FID against network calls an image: {', '.join(named)}."]
 
 
 def _share(row: CellRow) -> tuple[float, float, float]:

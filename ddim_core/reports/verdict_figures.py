@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.decisions.verdict import Verdict, pareto
-from ddim_core.reports.grid_figures import COLOURS, png
+from ddim_core.reports.grid_figures import COLOURS, MARKERS, png, spread
 from ddim_core.reports.grid_sentences import lines
 
 BY_CALL = {"better": "#3a7d44", "worse": "#b23a48", "tied": "#51606f", "untested": "#51606f"}
@@ -45,8 +45,8 @@ def pareto_plot(rows: Sequence[CellRow]) -> bytes:
     axes = figure.subplots()
     grouped = lines(rows)
     for i, (name, line) in enumerate(grouped.items()):
-        axes.plot([r.nfe for r in line], [r.fid for r in line], "o", ms=4,
-                  color=COLOURS[i % len(COLOURS)], label=name)  # fmt: skip
+        axes.plot([r.nfe for r in line], [r.fid for r in line], MARKERS[i // len(COLOURS) % 4],
+                  ms=4, color=COLOURS[i % len(COLOURS)], label=name)  # fmt: skip
     front = pareto(rows)
     calls, fids = [r.nfe for r in front], [r.fid for r in front]
     axes.step(calls, fids, where="post", color="black", lw=1, label="Pareto front")
@@ -55,7 +55,7 @@ def pareto_plot(rows: Sequence[CellRow]) -> bytes:
     if len(low) == len(high) == len(front):
         axes.vlines(calls, low, high, color="black", lw=1)
     axes.set(xscale="log", yscale="log", xlabel="network calls an image", ylabel="FID")
-    numbers = sorted({row.nfe for row in rows})
+    numbers = spread(sorted({row.nfe for row in rows}))
     axes.set_xticks(numbers, [str(n) for n in numbers])
     _plain_fid(axes)
     axes.legend(fontsize=8)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ddim_core.decisions.compare import difference, tied_with_best
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
-from ddim_core.decisions.verdict import CellVerdict, Verdict, pareto, proven_steps
-from ddim_core.reports.grid_sentences import mixed_clipping
+from ddim_core.decisions.verdict import CellVerdict, Verdict
+from ddim_core.reports.grid_sentences import front_sentence, mixed_clipping
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ def read_verdict(
     if verdict.point is None:
         return ["Identical: the two checkpoints hold the same weights and settings; nothing had "
                 "to be sampled to tell."]  # fmt: skip
-    said = [headline(verdict), *_cells(verdict), *_best(rows), *_front(rows), *_drift(history)]
+    said = [headline(verdict), *_cells(verdict), *_best(rows), *front_sentence(rows)]
+    said += _drift(history)
     return [*(sentence for sentence in said if sentence), *mixed_clipping(rows)]
 
 
@@ -112,19 +113,6 @@ def _best(rows: Sequence[CellRow]) -> list[str]:
         f"{sentence}; {others} cannot be told from it; the cheapest of them all is "
         f"{cell_name(cheapest)}, {cheapest.nfe} network calls an image."
     ]
-
-
-def _front(rows: Sequence[CellRow]) -> list[str]:
-    front = pareto(rows)
-    if len(front) < 2:
-        return []
-    named = [
-        f"{row.nfe} calls: {row.fid:.2f} ({cell_name(row)}"
-        + ("" if proven else "; not told from the cheaper one")
-        + ")"
-        for row, proven in zip(front, proven_steps(front), strict=True)
-    ]
-    return [f"Pareto front of FID against network calls an image: {', '.join(named)}."]
 
 
 def _drift(history: Sequence[Sequence[CellRow]]) -> list[str]:

@@ -13,11 +13,11 @@ from flows.requests.flat import Without
 from flows.requests.grid import (
     CheckpointChoice,
     GridRequest,
-    SamplerChoice,
     ScoreChoice,
     VerdictChoice,
 )
 from flows.requests.images import ImageChoice, Machine
+from flows.requests.samplers import SamplerChoice
 from flows.requests.toy import Toy, toy_spec
 
 TABLE_1 = SamplerChoice(steps=(10, 20, 50, 100, 1000), n_images=1000, shard_size=250)
@@ -54,7 +54,7 @@ class PaperRequest:
     ]
     toy: Annotated[Toy, Without(("class_conditional",))]
     real: ImageChoice
-    grid: Annotated[SamplerChoice, Without(("sigma_hat", "clip", "guidance"))] = TABLE_1
+    grid: Annotated[SamplerChoice, Without(("samplers", "sigma_hat", "clip", "guidance"))] = TABLE_1
     reconstruction: ReconstructionChoice
     scores: Annotated[ScoreChoice, Without(("resize", "matrix_images"))]
     machine: Machine

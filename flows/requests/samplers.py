@@ -7,8 +7,6 @@ from importlib.metadata import version
 from itertools import product
 from typing import Annotated, Any
 
-from ddim_core.samplers.catalogue import OWN, SAMPLERS, SIGMA_HAT
-from ddim_core.samplers.name import parse_sampler
 from pydantic import Field
 
 from ddim_core.diffusion.schedule import timesteps
@@ -20,6 +18,8 @@ from ddim_core.diffusion.specs import (
     SchedulerSpec,
     Variance,
 )
+from ddim_core.samplers.catalogue import OWN, SAMPLERS, SIGMA_HAT
+from ddim_core.samplers.name import parse_sampler
 from flows.requests.images import Etas, Seed, SpacingChoice, Steps
 
 LEAST_IMAGES = 2  # one image has no covariance
@@ -34,9 +34,9 @@ class SamplerChoice:
     samplers: Annotated[
         tuple[str, ...],
         Field(
-            description="Such as own,ddim,dpmpp_2m/karras,unipc?solver_order=3; empty is ddim, or own "
-            "where only a pipeline draws. NAME[/SIGMAS][?key=value&...]; `own` is the scheduler "
-            "that lies in the checkpoint. docs/samplers.md has all names."
+            description="Such as own,ddim,dpmpp_2m/karras,unipc?solver_order=3; empty is ddim, or "
+            "own where only a pipeline draws. NAME[/SIGMAS][?key=value&...]; `own` is the "
+            "scheduler that lies in the checkpoint. docs/samplers.md has all names."
         ),
     ] = ()
     etas: Etas = tuple(USUAL_ETAS)

@@ -10,7 +10,7 @@ from ddim_core.decisions.row import DDIM, SIGMA_HAT
 from ddim_core.diffusion.schedule import timesteps
 from ddim_core.diffusion.specs import GridCell, SamplerSpec
 from ddim_core.samplers.name import parse_sampler
-from ddim_core.samplers.scheduler import configuration, scheduler_for, set_steps, visited
+from ddim_core.samplers.scheduler import config_of, scheduler_for, set_steps
 from tasks.checkpoints.scheduler import scheduler_in
 from tasks.storage.artifact import ArtifactRef
 
@@ -27,6 +27,7 @@ class Settings:
     spacing: str
     clip: bool
     timesteps: list[int]
+    sigmas: list[float] | None = None
 
 
 def settings_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) -> Settings:
@@ -54,17 +55,18 @@ def settings_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) ->
         )
     name = parse_sampler(asked.sampler)
     scheduler = scheduler_for(name, scheduler_in(cell, checkpoint))
-    set_steps(scheduler, name, asked.steps)
-    config = configuration(scheduler)
+    done = set_steps(scheduler, name, asked.steps)
+    config = config_of(scheduler)
     return Settings(
         sampler=asked.sampler,
         scheduler_config=json.dumps(config, sort_keys=True),
         pipeline=asked.pipeline,
         eta=asked.eta,
-        variance="eta",
+        variance="scheduler",
         spacing=str(config.get("timestep_spacing", "own")),
         clip=bool(config.get("clip_sample", False)),
-        timesteps=[round(t) for t in visited(scheduler)],
+        timesteps=[round(t) for t in done.timesteps],
+        sigmas=list(done.sigmas),
     )
 
 

@@ -7,13 +7,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddim_core.samplers.lint import lint_scheduler
 from prefect import task
 
 from ddim_core.checkpoints.convert import source_digest, source_files
 from ddim_core.diffusion.lint import Finding, by_steps, lint
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import GridCell, SamplerSpec, SchedulerSpec, Weights
-from ddim_core.samplers.lint import lint_scheduler
 from ddim_core.samplers.name import parse_sampler
 from tasks.checkpoints.addresses import is_local, name_of, require_location
 from tasks.checkpoints.convert import convert_checkpoint
@@ -107,6 +107,6 @@ def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
             schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
             found.append((asked, lint(schedule, asked, config)))
         else:
-            own_config = scheduler_in(cell, checkpoint)
-            found.append((asked, lint_scheduler(parse_sampler(asked.sampler), own_config, asked.steps)))
+            name, came_with = parse_sampler(asked.sampler), scheduler_in(cell, checkpoint)
+            found.append((asked, lint_scheduler(name, came_with, asked.steps)))
     return by_steps(found)

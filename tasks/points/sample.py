@@ -11,7 +11,7 @@ import torch
 
 from ddim_core.diffusion.sampling import ImageNoise, SampleStep, sample
 from ddim_core.diffusion.schedule import NoiseSchedule
-from ddim_core.diffusion.specs import Execution, GridCell
+from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec
 from ddim_core.points.specs import PointTrainSpec
 from tasks.points.model import model_in_memory
 from tasks.storage import store
@@ -63,4 +63,5 @@ def _steps(
     model = model_in_memory(ref, training.model, training.noise)
     noise = ImageNoise(cell.seed, range(n), (2,))
     schedule = NoiseSchedule.from_spec(training.noise)
+    assert isinstance(cell.sampler, SamplerSpec)  # points have the sampler of our own alone
     return sample(model, schedule, cell.sampler, noise.x_T(), noise)

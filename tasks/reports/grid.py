@@ -9,9 +9,10 @@ from pathlib import Path
 from prefect import task
 
 from ddim_core.decisions.compare import Comparison, compare_with_best
-from ddim_core.decisions.row import CellRow, cell_name, line_name, with_interval
+from ddim_core.decisions.row import CellRow, cell_name, is_ours, line_name, with_interval
 from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
 from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_fid_inf
+from ddim_core.reports.verdict_figures import pareto_plot
 from ddim_core.scores.cell_score import CellScore
 from tasks.cells.protocol_matrix import MatrixLine
 from tasks.reports import page
@@ -68,6 +69,8 @@ def render_report(
         "curves": curves(rows, about.floor),
         "samples": contact_sheet(sheet),
     }
+    if not all(map(is_ours, rows)):  # whose steps do not all cost the same
+        figures["calls"] = pareto_plot(rows)
     reading = read_grid(rows)
     return page.stored(_page(rows, figures, reading, about), figures, reading)
 
@@ -133,6 +136,7 @@ def _table_line(row: CellRow) -> dict[str, str | float | None]:
     return {
         "S": row.steps,
         "line": line_name(row),
+        "network calls": row.nfe,
         "FID": round(row.fid, 3),
         "95 % interval": _interval(row.fid_low, row.fid_high),
         "FID_inf": None if row.fid_inf is None else round(row.fid_inf, 3),

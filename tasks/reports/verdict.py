@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from ddim_core.common.columns import Moment
 from ddim_core.common.digest import digest
-from ddim_core.decisions.row import CellRow
+from ddim_core.decisions.row import CellRow, sampler_of
 from ddim_core.decisions.verdict import PROTOCOL, SETTING, CellVerdict, Verdict, pareto, setting_of
 from ddim_core.reports.verdict_sentences import best_of, first_scored
 from tasks.reports.records import ComparedPair

@@ -3,14 +3,15 @@ keys of what it draws."""
 
 from __future__ import annotations
 
-from typing import Any
+from prefect import Task
 
 from ddim_core.diffusion.specs import GridCell, SamplerSpec
 from tasks.sampling.native import sample_shard
 from tasks.sampling.scheduled import draw_shard
+from tasks.sampling.shards import Shard
 
 
-def task_for(cell: GridCell) -> Any:
+def task_for(cell: GridCell) -> Task[..., Shard]:
     """Returns the Prefect task that draws a shard of a cell's images."""
     return sample_shard if isinstance(cell.sampler, SamplerSpec) else draw_shard
 

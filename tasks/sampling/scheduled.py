@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from ddim_core.samplers.loop import draw
 
 from ddim_core.checkpoints.conditioning import conditioned
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.images.pixels import to_uint8
-from ddim_core.samplers.loop import run
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, set_steps
 from ddim_core.samplers.streams import image_streams
@@ -53,10 +53,9 @@ def _draw(cell: GridCell, checkpoint: ArtifactRef, indices: range, execution: Ex
         set_steps(scheduler, sampler, spec.steps, execution.device)
         with torch.inference_mode():
             model = conditioned(loaded, batch, spec.guidance_scale, execution.device, prompts)
-            drawn = run(
-                model, scheduler, noise.x_T(), image_streams(cell.seed, list(batch)), spec.eta
-            )
+            streams = image_streams(cell.seed, list(batch))
+            drawn = draw(model, scheduler, noise.x_T(), streams, spec.eta)
             images = loaded.images(drawn.x)
-        nfe = drawn.nfe * (1 if spec.guidance_scale in (0.0, 1.0) else 2)
+        nfe = drawn.n_evaluations * (1 if spec.guidance_scale in (0.0, 1.0) else 2)
         batches.append(to_uint8(images))
     return Images(np.concatenate(batches), nfe)

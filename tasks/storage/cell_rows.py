@@ -18,7 +18,7 @@ CELLS = RowFiles(
     "cells",
     "cell_digest",
     SCHEMA,
-    ("checkpoint", "dataset", "n_images", "variance", "eta", "steps", "created_at"),
+    ("checkpoint", "dataset", "n_images", "variance", "eta", "sampler", "steps", "created_at"),
     "the next run of its grid writes it again",
     CellRow,
     ("fid", "fid_inf"),

@@ -54,6 +54,12 @@ def required_of(record: type) -> frozenset[str]:
     return frozenset(name for name, kind in hints.items() if NoneType not in get_args(kind))
 
 
+def optional_of(record: type) -> frozenset[str]:
+    """Returns the names of a record's columns that rows of older versions may be without."""
+    hints = get_type_hints(record, include_extras=True)
+    return frozenset(name for name, kind in hints.items() if NoneType in get_args(kind))
+
+
 def _bare(kind: Any) -> Any:
     """`float` of `float | None`."""
     parts = get_args(kind)

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.storage import places, store
-from tasks.storage.columns import required_of
+from tasks.storage.columns import optional_of, required_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,8 +122,8 @@ class RowFiles(Generic[R]):
 
     @cached_property
     def _required(self) -> frozenset[str]:
-        always = {self.identity, *self.order, *self.spans[:1]}
-        return required_of(self.record) | always
+        sorting = [name for name in self.order if name not in optional_of(self.record)]
+        return required_of(self.record) | {self.identity, *sorting, *self.spans[:1]}
 
     def write(self, row: Any) -> str:
         """Writes a row, whole or not at all, in place of an older one; returns the file's place."""

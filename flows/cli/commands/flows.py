@@ -16,7 +16,6 @@ from flows.requests.flat import build, parameters
 from flows.requests.grid import (
     CheckpointChoice,
     GridRequest,
-    SamplerChoice,
     ScoreChoice,
     VerdictChoice,
 )
@@ -24,6 +23,7 @@ from flows.requests.images import ImageChoice, Machine
 from flows.requests.paper import PaperRequest
 from flows.requests.points import PointRequest
 from flows.requests.race import RaceChoice, RaceRequest
+from flows.requests.samplers import SamplerChoice
 from flows.requests.toy import Toy, ToyRequest
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from ddim_core.decisions.row import CellRow, line_name
+from ddim_core.decisions.row import CellRow, is_ours, line_name
 from ddim_core.diffusion.specs import RESIZES
 from ddim_core.reports.grid_sentences import mixed_clipping
 from flows.cli.text.damage import end_with, told_of
@@ -18,8 +18,8 @@ from tasks.tracking.address import how_to_open
 CELL = 10  # digits of a cell's digest: enough for `ddim score` and `ddim export` to find it
 # What rows under one heading share.
 TOGETHER = (
-    "checkpoint", "dataset", "split", "extractor", "n_images", "n_reference", "seed", "spacing",
-    "resolution", "checkpoint_digest", "reference_digest", "extractor_digest", "overrides",
+    "checkpoint", "dataset", "split", "extractor", "n_images", "n_reference", "seed", "resolution",
+    "checkpoint_digest", "reference_digest", "extractor_digest", "overrides",
     "prompts_digest", "shard_size",
 )  # fmt: skip
 PER_WORKER = (
@@ -53,26 +53,25 @@ def show_table(rows: Sequence[CellRow]) -> None:
     if not rows:
         typer.echo("The table is empty; `ddim grid` fills it.")
         return
-    alike: dict[tuple[object, ...], list[CellRow]] = {}
-    for row in rows:
-        alike.setdefault(tuple(getattr(row, name) for name in TOGETHER), []).append(row)
-    for group in alike.values():
+    for group in _groups(rows):
         first = group[0]
         step = "" if first.training_step is None else f" (step {first.training_step})"
         typer.echo(
             f"\n{first.checkpoint}{step} {first.checkpoint_digest[:8]} against {first.dataset} "
             f"{first.split}, {first.resolution}x{first.resolution}: N = {first.n_images} a cell, "
-            f"{first.n_reference} real, {_features(first)} features, {first.spacing} spacing, "
+            f"{first.n_reference} real, {_features(first)} features, {_spacing(group)}"
             f"seed {first.seed}, 95 % intervals{_departures(first)}"
         )
         width = max(len(line_name(row)) for row in group)
         classes = any(row.class_accuracy is not None for row in group)
+        calls = not all(map(is_ours, group))
         typer.echo(
-            f"{'':>{width}} {'S':>5} {'FID':>9} {'interval':>19} {'FID_inf':>9} {'interval':>19} "
-            f"{'KID*1e3':>8} {'images/s':>9}{_asked_class('asked class', classes)} {'cell':>{CELL}}"
+            f"{'':>{width}} {'S':>5}{_if(calls, ' calls')} {'FID':>9} {'interval':>19} "
+            f"{'FID_inf':>9} {'interval':>19} {'KID*1e3':>8} {'images/s':>9}"
+            f"{_if(classes, '  asked class')} {'cell':>{CELL}}"
         )
         for row in group:
-            typer.echo(_line(row, width, classes))
+            typer.echo(_line(row, width, classes, calls))
         for note in mixed_clipping(group):
             typer.echo(note)
     typer.echo(PER_WORKER)
@@ -93,20 +92,38 @@ def _features(row: CellRow) -> str:
     return f"{row.extractor}-{row.resize}" if row.resize in RESIZES else row.extractor
 
 
-def _line(row: CellRow, width: int, classes: bool) -> str:
+def _groups(rows: Sequence[CellRow]) -> list[list[CellRow]]:
+    """Rows that one heading tells all of. Those of our own sampler share their spacing too; one of
+    diffusers' schedulers has its own, and stands with any."""
+    shared = [tuple(getattr(row, name) for name in TOGETHER) for row in rows]
+    ours = {key: row.spacing for key, row in zip(shared, rows, strict=True) if is_ours(row)}
+    found: dict[tuple[object, ...], list[CellRow]] = {}
+    for key, row in zip(shared, rows, strict=True):
+        spacing = row.spacing if is_ours(row) else ours.get(key)
+        found.setdefault((*key, spacing), []).append(row)
+    return list(found.values())
+
+
+def _spacing(group: Sequence[CellRow]) -> str:
+    own = next((row for row in group if is_ours(row)), None)
+    return f"{own.spacing} spacing, " if own else ""
+
+
+def _line(row: CellRow, width: int, classes: bool, calls: bool) -> str:
     inf = f"{'-':>9}" if row.fid_inf is None else f"{row.fid_inf:9.2f}"
     share = "-" if row.class_accuracy is None else f"{100 * row.class_accuracy:.1f} %"
     return (
-        f"{line_name(row):>{width}} {row.steps:>5} {row.fid:9.2f} "
+        f"{line_name(row):>{width}} {row.steps:>5}{_if(calls, f'{row.nfe:>6}')} {row.fid:9.2f} "
         f"{_interval(row.fid_low, row.fid_high):>19} {inf} "
         f"{_interval(row.fid_inf_low, row.fid_inf_high):>19} "
-        f"{1000 * row.kid:8.2f} {row.images_per_second:9.0f}{_asked_class(share, classes)} "
+        f"{1000 * row.kid:8.2f} {row.images_per_second:9.0f}{_if(classes, f'{share:>13}')} "
         f"{row.cell_digest[:CELL]}"
     )
 
 
-def _asked_class(text: str, shown: bool) -> str:
-    return f" {text:>12}" if shown else ""
+def _if(shown: bool, text: str) -> str:
+    """A column of some tables."""
+    return text if shown else ""
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -65,10 +65,13 @@ def test_a_line_that_clips_says_so_and_so_does_what_is_compared_with_it() -> Non
     assert line_name(clipped[-1]) == "sigma-hat (clips)"
     assert line_name(replace(clipped[-1], guidance_scale=3.0)) == "sigma-hat (clips, g = 3)"
     assert line_name(replace(row(5, 0.2, 1.0), clip=True)) == "eta = 0.2 (clips)"
-    assert read_grid(clipped)[-1] == CLIPS
+    said = CLIPS.format(why=", as the official DDIM code does for sigma-hat")
+    assert read_grid(clipped)[-1] == said
     few = [replace(r, fid_leave_one_out=[]) for r in clipped]
-    assert read_grid(few)[-1] == CLIPS
-    assert CLIPS not in read_grid([replace(r, clip=True) for r in PAPER])
+    assert read_grid(few)[-1] == said
+    assert "Lines marked" not in " ".join(read_grid([replace(r, clip=True) for r in PAPER]))
+    ddpm = replace(clipped[0], sampler="ddpm", scheduler_config="{}", clip=True)
+    assert read_grid([*few, ddpm])[-1] == CLIPS.format(why="")
 
 
 def test_ties_are_named_and_the_cheapest_of_them_told() -> None:

@@ -73,10 +73,13 @@ def test_overrides_stand_in_rows_of_their_own(run_grid: RunGrid, tmp_path: Path)
 def test_sigma_hat_clips_pixels_and_never_latents() -> None:
     from flows.requests.flat import build, values
     from flows.requests.grid import GridRequest
+    from flows.requests.samplers import Sampled
 
     asked = {"checkpoint": "ann/model", "steps": [2], "etas": [], "sigma_hat": True}
     request = build(GridRequest, asked)
-    (pixels,), (latents,) = (request.cells(1000, "epsilon", is_latent) for is_latent in (0, 1))
+    (pixels,), (latents,) = (
+        request.cells(Sampled(1000, is_latent=is_latent)) for is_latent in (False, True)
+    )
     assert (pixels.sampler.clip, latents.sampler.clip) == (True, False)
     with pytest.raises(ValueError, match="clipping is for pixels"):
-        build(GridRequest, values(request) | {"clip": True}).cells(1000, "epsilon", is_latent=True)
+        build(GridRequest, values(request) | {"clip": True}).cells(Sampled(1000, is_latent=True))

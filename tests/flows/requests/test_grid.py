@@ -15,6 +15,7 @@ from flows.fid_grid import fid_grid
 from flows.requests.flat import build, values
 from flows.requests.grid import GridRequest
 from flows.requests.race import RaceRequest
+from flows.requests.samplers import Sampled
 from flows.until_decided import until_decided
 
 CONTENT = "c" * 64  # of a data set
@@ -31,7 +32,7 @@ def request(**asked: Any) -> GridRequest:
 
 
 def lines(asked: GridRequest) -> list[str]:
-    return list(dict.fromkeys(cell.sampler.line for cell in asked.cells(1000, "epsilon")))
+    return list(dict.fromkeys(cell.sampler.line for cell in asked.cells(Sampled(1000))))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_sigma_hat_is_drawn_by_default_and_where_it_is_asked_for(
 
 
 def test_the_usual_grid_has_20_cells_and_unchanged_requests_their_identity() -> None:
-    assert len(request().cells(1000, "epsilon")) == 20
+    assert len(request().cells(Sampled(1000))) == 20
     found = {
         "usual": request(),
         "two lines and sigma-hat": request(etas=[0.0, 1.0], sigma_hat=True),
