@@ -28,7 +28,8 @@ class Sampler:
 
     Attributes:
         kind: The scheduler's class in diffusers.
-        fits: The families of checkpoints whose networks it can sample.
+        fits: The families of checkpoints whose networks it can sample, besides those whose own
+            scheduler is of its class.
         fixed: Entries of its configuration that the name stands for.
         eta: Whether its step takes eta.
         noisy: Whether it draws noise on the way whatever eta is.
@@ -75,8 +76,8 @@ SAMPLERS: dict[str, Sampler] = {
         "SASolverScheduler", VP, (("algorithm_type", "data_prediction"),), noisy=True, order=None
     ),
     "ipndm": Sampler("IPNDMScheduler", (), order=4),
-    "lcm": Sampler("LCMScheduler", ("distilled",), noisy=True, order=None),
-    "tcd": Sampler("TCDScheduler", ("distilled",), eta=True, noisy=False, order=None),
+    "lcm": Sampler("LCMScheduler", (), noisy=True, order=None),
+    "tcd": Sampler("TCDScheduler", (), eta=True, order=None),
     "flow_euler": Sampler("FlowMatchEulerDiscreteScheduler", ("flow",)),
     "flow_heun": Sampler("FlowMatchHeunDiscreteScheduler", ("flow",), order=2),
     "edm_euler": Sampler("EDMEulerScheduler", ("edm",)),

@@ -124,8 +124,8 @@ def require_key(name: str, kind: str, key: str) -> None:
         raise ValueError(
             f"{key} belongs to the trained network, which a sampler cannot change; leave it out"
         )
-    if key not in known:
-        offered = [entry for entry in known if entry not in {*fixed, *TRAINED, *FLAGS}]
+    if key not in known or key in OBJECTS:
+        offered = [entry for entry in known if entry not in {*fixed, *TRAINED, *FLAGS, *OBJECTS}]
         raise ValueError(
             f"{name} has no key {key!r}{nearest(key, offered)}; "
             f"its keys are {', '.join(offered) or 'none'}"
@@ -138,6 +138,7 @@ TRAINED = (
     "invert_sigmas", "timestep_type",
 )  # fmt: skip
 """Entries that say what the network was trained on: another value is a wrongly wired sampler."""
+OBJECTS = ("tau_func", "solver_p")  # entries that are functions, which no text can give
 
 
 def _class_of(name: str) -> str | None:

@@ -15,6 +15,7 @@ from ddim_core.diffusion.scheduler_config import class_defaults, class_of
 from ddim_core.samplers.catalogue import FLAGS, OWN, REFUSED, SAMPLERS, SIGMA_HAT, class_entries
 from ddim_core.samplers.families import (
     CALLED,
+    DISTILLED,
     families_that_fit,
     family_of,
     said_by,
@@ -25,6 +26,9 @@ from ddim_core.samplers.name import SamplerName, require_key, require_rule
 
 SLACK = 1.01
 """By so much a listed sigma may lie outside the table: published lists are rounded."""
+
+
+RUNGE_KUTTA = 3  # steps with which PNDM starts
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,20 @@ def scheduler_for(name: SamplerName, own: Mapping[str, Any]) -> Any:
         _require_keys(name, kind)
     entries = entries_of(name, own)
     _require_list(name, kind, own)
+    _require_whole_flow(name, entries)
     try:
         return scheduler_class(kind).from_config(entries)
     except Exception as error:  # a configuration that was never meant for it fails in every way
-        raise ValueError(f"{name.text} cannot be made for it: {_first_line(error)}") from error
+        raise ValueError(f"{name.text} cannot be made for it: {told_of(error)}") from error
+
+
+def _require_whole_flow(name: SamplerName, entries: Mapping[str, Any]) -> None:
+    last = entries.get("final_sigmas_type")
+    if name.name != OWN and entries.get("use_flow_sigmas") and last == "sigma_min":
+        raise ValueError(
+            f"{name.name} with final_sigmas_type sigma_min would leave noise in what a flow draws: "
+            "its smallest sigma is that of betas, which a flow has not; take zero"
+        )
 
 
 def class_behind(name: SamplerName, own: Mapping[str, Any]) -> str:
@@ -174,7 +188,7 @@ def _misfit(name: SamplerName, kind: str, own: Mapping[str, Any]) -> str:
     if family == "distilled":
         fitting = [n for n, s in SAMPLERS.items() if s.kind == theirs]
         why = f"its network is distilled for {theirs}, which no other sampler draws from rightly"
-    elif "distilled" in families_that_fit(name.name, kind):
+    elif kind in DISTILLED:
         why = f"{kind} draws only from networks distilled for it, and this one is {CALLED[family]}"
     else:
         why = f"{kind} cannot follow it, which is {CALLED[family]} ({theirs})"
@@ -249,6 +263,7 @@ def set_steps(
     """
     if name.n_listed not in (None, steps):
         raise ValueError(f"{steps} steps are asked of {name.text}, which lists {name.n_listed}")
+    _require_enough(name, scheduler, steps)
     asked: dict[str, Any] = {"device": device}
     if name.timesteps:
         asked["timesteps"] = list(name.timesteps)
@@ -261,10 +276,18 @@ def set_steps(
     try:
         scheduler.set_timesteps(**asked)
     except Exception as error:  # each scheduler refuses in its own way
-        raise ValueError(f"{name.text} cannot take {steps} steps: {_first_line(error)}") from error
+        raise ValueError(f"{name.text} cannot take {steps} steps: {told_of(error)}") from error
     done = visited(scheduler)
     _require_trained(name, steps, scheduler, done)
     return done
+
+
+def _require_enough(name: SamplerName, scheduler: Any, steps: int) -> None:
+    least = 1
+    if type(scheduler).__name__ == "PNDMScheduler" and not scheduler.config.skip_prk_steps:
+        least = RUNGE_KUTTA + 1
+    if steps < least:
+        raise ValueError(f"{steps} steps are asked of {name.text}; it takes {least} or more")
 
 
 def _last_of(scheduler: Any) -> list[float]:
@@ -273,21 +296,23 @@ def _last_of(scheduler: Any) -> list[float]:
 
 
 def _require_trained(name: SamplerName, steps: int, scheduler: Any, done: Visited) -> None:
-    n_train = scheduler.config.get("num_train_timesteps")
-    betas = "beta_schedule" in scheduler.config
-    if not done.timesteps:
-        raise ValueError(f"{name.text} makes no step of {steps}")
+    """Makes sure that what is done can be: diffusers goes on with lists that make no sense."""
+    said = f"{name.text} with {steps} steps"
+    if not done.timesteps or not all(map(math.isfinite, (*done.timesteps, *done.sigmas))):
+        raise ValueError(f"{said} visits no finite timesteps and sigmas; take another number")
     low, high = min(done.timesteps), max(done.timesteps)
-    if betas and n_train is not None and not (0 <= low and high <= n_train):
+    n_train = scheduler.config.get("num_train_timesteps")
+    betas = "beta_schedule" in scheduler.config and not scheduler.config.get("use_flow_sigmas")
+    if betas and n_train is not None and not (low >= 0 and high <= n_train - 1):
         raise ValueError(
-            f"{name.text} with {steps} steps asks the network at timesteps {low:g} to {high:g}; it "
-            f"was trained on 0 to {n_train - 1}"
+            f"{said} asks the network at timesteps {low:g} to {high:g}; it was trained on 0 to "
+            f"{n_train - 1}"
         )
-    if not all(math.isfinite(sigma) for sigma in done.sigmas):
-        raise ValueError(f"{name.text} with {steps} steps has sigmas that are not finite")
-    listed = name.timesteps
-    if listed and not set(done.timesteps) <= {float(torch.tensor(t)) for t in listed}:
-        raise ValueError(f"{name.text} takes whole timesteps only; it would ask at {low:g}..{high:g}")
+    once = getattr(scheduler, "order", 1) == 1 and type(scheduler).__name__ != "PNDMScheduler"
+    if once and len(set(done.timesteps)) < len(done.timesteps):
+        raise ValueError(f"{said} lists a timestep twice, which its steps cannot follow; take fewer")
+    if name.timesteps and not set(done.timesteps) <= {float(torch.tensor(t)) for t in name.timesteps}:
+        raise ValueError(f"{name.text} takes whole timesteps only; list whole numbers")
 
 
 def visited(scheduler: Any) -> Visited:
@@ -299,6 +324,8 @@ def visited(scheduler: Any) -> Visited:
     table = getattr(scheduler, "alphas_cumprod", None)
     if table is None:
         return Visited(timesteps, ())
+    if not all(map(math.isfinite, timesteps)):
+        return Visited(timesteps, ())
     levels = [table[min(max(int(t), 0), len(table) - 1)] for t in timesteps]
     levels.append(getattr(scheduler, "final_alpha_cumprod", torch.tensor(1.0)))
     return Visited(timesteps, tuple(math.sqrt((1 - a) / max(a, 2.0**-24)) for a in map(float, levels)))
@@ -309,6 +336,7 @@ def takes_eta(scheduler: Any) -> bool:
     return "eta" in inspect.signature(scheduler.step).parameters
 
 
-def _first_line(error: Exception) -> str:
+def told_of(error: Exception) -> str:
+    """Returns the first line of what a library said of an error."""
     said = str(error).strip().splitlines()
     return said[0].rstrip(".") if said else type(error).__name__
