@@ -1,4 +1,4 @@
-"""The keyword arguments that a pipeline's call is given, from conditions by the call's own names."""
+"""The keyword arguments of a pipeline's call, from conditions by the call's own names."""
 
 from __future__ import annotations
 

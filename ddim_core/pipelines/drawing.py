@@ -96,10 +96,10 @@ class Stage:
         self._n_rows += len(images)
 
     def batch(self, keys: Sequence[int], conditions: Conditions) -> Tensor:
-        """Returns images [n, channels, height, width] with pixels in [0, 1], float32, on the CPU."""
+        """Returns images [n, channels, height, width] on the CPU, float32 in [0, 1]."""
         opened, setting = self._opened, self._setting
         streams = image_streams(setting.seed, keys)
-        x_T = ImageNoise(setting.seed, keys, opened.shape).x_T().to(opened.latent_dtype)  # noqa: N806
+        x_T = ImageNoise(setting.seed, keys, opened.shape).x_T().to(opened.latent_dtype)
         scheduler = scheduler_for(setting.sampler, opened.scheduler)
         conductor = Conductor(scheduler, opened.name, setting, streams, x_T)
         vars(self._mine)["scheduler"] = scheduler

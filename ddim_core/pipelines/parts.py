@@ -209,10 +209,9 @@ def _variant(folder: Path, opened: tuple[str, ...]) -> str | None:
     """The one variant of the weights where no part has weights without one."""
     found: set[str] = set()
     for name in opened:
-        stems = [p.name.removesuffix(".safetensors") for p in (folder / name).glob("*.safetensors")]
-        if any(
-            stem in WEIGHTS or f"{stem}-".startswith(f"{w}-0") for stem in stems for w in WEIGHTS
-        ):
-            return None
-        found |= {v for stem in stems for _, _, v in [stem.split("-0")[0].partition(".")] if v}
+        for path in (folder / name).glob("*.safetensors"):
+            stem, _, variant = path.name.removesuffix(".safetensors").partition(".")
+            if stem.split("-0")[0] in WEIGHTS and not variant:
+                return None
+            found.add(variant.split("-0")[0])
     return min(found, default=None)

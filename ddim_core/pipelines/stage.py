@@ -92,7 +92,7 @@ class Starts(TorchFunctionMode):
         dtype: Its number format.
     """
 
-    def __init__(self, streams: Sequence[torch.Generator], x_T: Tensor | None = None) -> None:  # noqa: N803
+    def __init__(self, streams: Sequence[torch.Generator], x_T: Tensor | None = None) -> None:
         super().__init__()
         self.shape: tuple[int, ...] | None = None
         self.dtype: torch.dtype | None = None
@@ -140,7 +140,7 @@ class Conductor:
         who: str,
         setting: Setting,
         streams: Sequence[torch.Generator],
-        x_T: Tensor,  # noqa: N803
+        x_T: Tensor,
     ) -> None:
         self._n_steps = 0
         self._scheduler, self._who, self._eta, self._x_T = scheduler, who, setting.eta, x_T

@@ -281,16 +281,21 @@ def sana() -> Any:
 BETAS = ("ddim", "dpmpp_2m/karras", "euler_a", "dpmpp_2m_sde")
 UNSCALED = ("ddim", "dpmpp_2m", "unipc", "dpmpp_2m_sde")
 FLOWS = ("dpmpp_2m", "unipc", "flow_euler/karras")
+SHAPED = ("ddim?timestep_spacing=trailing", "ddim?clip_sample=false", "ddim?thresholding=true")
+LISTED = ("lcm", "lcm?original_inference_steps=20", "lcm?timesteps=[999,499]")
 PIPELINES = {
-    "ddpm": Tiny(ddpm, nothing, 1.0, 0, UNSCALED),
-    "ddim": Tiny(ddim, nothing, 1.0, 0, UNSCALED),
-    "ldm": Tiny(ldm, nothing, 1.0, 0, BETAS),
+    "ddpm": Tiny(ddpm, nothing, 1.0, 0, ("ddim", "dpmpp_2m", "dpmpp_2m_sde")),
+    "ddim": Tiny(ddim, nothing, 1.0, 0, SHAPED),
+    "ldm": Tiny(ldm, nothing, 1.0, 0, ("ddim", "dpmpp_2m/karras", "dpmpp_2m_sde")),
     "dit": Tiny(dit, classes, 4.0, 0, UNSCALED),
     "sd15": Tiny(sd15, prompts(), 5.0, 0, BETAS),
-    "lcm": Tiny(lcm, prompts(negative=False), 5.0, 0, ("tcd", "lcm?timesteps=[999,499]")),
+    "lcm": Tiny(lcm, prompts(negative=False), 5.0, 0, LISTED),
     "sdxl": Tiny(sdxl, prompts(pooled=WIDTH), 5.0, 0, BETAS),
     "sd3": Tiny(sd3, prompts(pooled=32), 5.0, 0, (*FLOWS, "flow_heun")),
-    "flux": Tiny(flux, prompts(pooled=WIDTH, negative=False), 3.5, 32, FLOWS),
+    "flux": Tiny(
+        flux, prompts(pooled=WIDTH, negative=False), 3.5, 32,
+        ("unipc", "flow_euler/karras", "flow_euler?sigmas=[1.0,0.7]"),
+    ),
     "pixart_sigma": Tiny(pixart, prompts(masked=True), 5.0, 0, BETAS),
     "sana": Tiny(sana, prompts(8, masked=True), 4.5, 0, FLOWS),
-}
+}  # fmt: skip
