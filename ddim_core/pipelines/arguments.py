@@ -41,6 +41,7 @@ def call_arguments(
     given |= conditions
     if "class_labels" in given:
         given["class_labels"] = given["class_labels"].tolist()
+    given |= {name: list(given[name]) for name in takes.listed if name in given}
     optional = {
         "batch_size": len(streams), "eta": eta, "height": size[0] or None,
         "width": size[1] or None, "use_resolution_binning": False, "latents": latents,
@@ -77,7 +78,7 @@ def blank_conditions(pipeline: Any, takes: Takes) -> dict[str, Tensor]:
         return {"class_labels": torch.zeros(1, dtype=torch.int64)}
     blank: dict[str, Tensor] = {}
     for name in takes.conditions:
-        if name.startswith("negative_"):
+        if name.startswith("negative_") and takes.guidance != "real":
             continue
         if "mask" in name:
             blank[name] = torch.ones(1, 7, dtype=torch.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,8 @@ def _loaded(parts: PipelineParts, dtype: torch.dtype) -> Any:
     given: dict[str, Any] = dict.fromkeys(parts.absent)
     given |= {name: value for name, value in flags.items() if name in known}
     try:
-        with LOADING:
+        with LOADING, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of settings that the class itself corrects
             return parts.kind.from_pretrained(
                 parts.folder, local_files_only=True, use_safetensors=True, dtype=dtype,
                 variant=parts.variant, trust_remote_code=False, **given,
@@ -169,7 +171,8 @@ def _described(
     name, own = type(pipeline).__name__, pipeline.scheduler
     if resolution and "height" not in takes.parameters:
         raise ValueError(f"{name} draws one size only; leave resolution out")
-    notes = _notes(takes, parts)
+    changed = _changed(own, parts.scheduler)
+    notes = _notes(takes, parts, changed)
     if not resolution and (trained := _trained_size(pipeline, takes)):
         resolution = trained
         notes += (f"it draws {trained} x {trained} pixels, as its network was trained",)
@@ -186,7 +189,7 @@ def _described(
         latent_dtype=first.dtype or torch.float32,
         dtype=dtype,
         device=device,
-        scheduler=parts.scheduler,
+        scheduler={**parts.scheduler, **changed},
         n_classes=_n_classes(pipeline, takes),
         hands_streams=hands_streams(type(pipeline)),
         encodes=_encodes(pipeline, parts),
@@ -293,8 +296,22 @@ def _encodes(pipeline: Any, parts: PipelineParts) -> bool:
     return has_tokenizer and not missing and hasattr(pipeline, "encode_prompt")
 
 
-def _notes(takes: Takes, parts: PipelineParts) -> tuple[str, ...]:
+def _changed(scheduler: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of its scheduler that a pipeline's class changes when it is made."""
+    before = type(scheduler).from_config(dict(told)).config
+    return {
+        name: value
+        for name, value in scheduler.config.items()
+        if not name.startswith("_") and value != before.get(name)
+    }
+
+
+def _notes(takes: Takes, parts: PipelineParts, changed: Mapping[str, Any]) -> tuple[str, ...]:
     notes = [LEFT_OUT_WORDS[name] for name in parts.left_out if name in LEFT_OUT_WORDS]
     if "denoising_end" in takes.parameters:
         notes.append("no refiner is run after it (denoising_end)")
+    notes += [
+        f"{parts.kind.__name__} sets {name} of its scheduler to {value!r}, whatever its file says"
+        for name, value in changed.items()
+    ]
     return tuple(notes)

@@ -13,12 +13,12 @@ import transformers
 
 from ddim_core.common.plain_files import is_there, require_plain_tree
 from ddim_core.networks.checks import require_justified, require_sane
+from ddim_core.pipelines.takes import require_images
 from ddim_core.pipelines.tokenizers import require_harmless_tokenizer
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.shards import shards_in
 
 INDEX = "model_index.json"
-NETWORKS = ("unet", "transformer", "transformer_2", "unconditional_transformer")
 TEXT_PARTS = ("text_encoder", "tokenizer", "image_encoder", "feature_extractor", "processor")
 # What plays no part in how an image is drawn: judges that paint pictures black, and what reads
 # pictures that nobody gives.
@@ -55,8 +55,9 @@ def pipeline_parts(folder: Path) -> PipelineParts:
     """Looks through a pipeline's folder before a library opens it.
 
     Raises:
-        ValueError: If it is no pipeline of diffusers, a part is missing or of a class that is not
-            of diffusers or transformers, weights are pickles, or a file in it is absurd.
+        ValueError: If it is no pipeline of diffusers that makes images from noise alone, a part is
+            missing or of a class that is not of diffusers or transformers, weights are pickles, or
+            a file in it is absurd.
     """
     parts = described_parts(folder)
     for name in parts.opened:
@@ -75,6 +76,7 @@ def described_parts(folder: Path) -> PipelineParts:
     require_plain_tree(folder)
     index = read_settings(folder / INDEX)
     kind = pipeline_class(index.get("_class_name"))
+    require_images(kind)
     named = {name: value for name, value in index.items() if isinstance(value, list)}
     expected = [name for name in inspect.signature(kind.__init__).parameters if name in named]
     left_out = tuple(name for name in expected if _is_left_out(kind, name, named[name]))

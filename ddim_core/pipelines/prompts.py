@@ -81,11 +81,11 @@ def _encoded(
         values = values if isinstance(values, tuple) else (values,)
         if len(names) != len(values):
             continue
-        found |= {
-            name: value.cpu()
-            for name, value in zip(names, values, strict=True)
-            if name in takes.conditions and isinstance(value, Tensor)
-        }
+        for name, value in zip(names, values, strict=True):
+            if name in takes.listed and isinstance(value, list) and value:
+                value = value[0][None]
+            if name in takes.conditions and isinstance(value, Tensor):
+                found[name] = value.cpu()
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def load_single_file(
     if "requires_safety_checker" in known:
         given["requires_safety_checker"] = False
     try:
-        with LOADING:
+        with LOADING, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             pipeline = parts.kind.from_single_file(
                 str(file), config=str(configuration), local_files_only=True, dtype=dtype, **given
             )

@@ -169,6 +169,9 @@ class Conductor:
             kwargs["generator"] = self._streams * (len(sample) // len(self._streams))
         if "eta" in known and "eta" not in told:
             kwargs["eta"] = self._eta
+        if "eta" in known and told.get("eta", 0.0) is None:
+            name = type(self._scheduler).__name__
+            raise ValueError(f"{self._who} hands {name} no eta, which it needs; take another one")
         return self._step_of(*args, **kwargs)
 
     def require_used(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ddim_core.pipelines.parts import NETWORKS
-
+NETWORKS = ("unet", "transformer", "transformer_2", "unconditional_transformer")
 Modality = Literal["unconditional", "class-to-image", "text-to-image"]
 Guidance = Literal["real", "embedded", "none"]
 
@@ -16,14 +16,18 @@ OTHER_MODALITIES = {
     "num_frames": "video", "num_videos_per_prompt": "video", "frame_rate": "video",
     "video": "video", "video_length": "video", "fps": "video",
     "audio_length_in_s": "sound", "audio_duration_s": "sound", "audio_end_in_s": "sound",
-    "num_waveforms_per_prompt": "sound", "frame_size": "shapes",
+    "num_waveforms_per_prompt": "sound", "lyrics": "sound", "audio_duration": "sound",
+    "frame_size": "shapes", "gen_length": "text",
 }  # fmt: skip
 NEEDED_MORE = (
     "strength", "mask_image", "control_image", "controlnet_conditioning_scale", "hint",
     "source_prompt", "reference_image", "image_guidance_scale", "gligen_phrases", "depth_map",
     "adapter_conditioning_scale", "cond_size",
 )  # fmt: skip
+# Whose image is no required parameter, and needed all the same.
+CHANGERS = ("Edit", "Upscale", "SuperResolution", "Refiner", "Img2Img", "Inpaint", "Decode")
 EMBEDDED_FLAGS = ("guidance_embeds", "time_cond_proj_dim")
+LISTS = re.compile(r"^(typing\.)?(Optional\[)?(typing\.)?list\[torch", re.IGNORECASE)
 PROMPTS = ("prompt", "negative_prompt")
 
 
@@ -40,6 +44,8 @@ class Takes:
         conditions: The parameters that take what prompts are encoded to, or classes.
         latents: Whether it takes x_T; else x_T is put in the place of what it draws itself.
         own_timesteps, own_sigmas: Whether it takes such lists.
+        required: Those of `conditions` that it always wants.
+        listed: Those of `conditions` that it takes as lists of one tensor per image.
     """
 
     modality: Modality
@@ -50,17 +56,19 @@ class Takes:
     latents: bool
     own_timesteps: bool
     own_sigmas: bool
+    required: tuple[str, ...] = ()
+    listed: tuple[str, ...] = ()
 
 
 def what_it_takes(pipeline: Any) -> Takes:
     """Reads off what the call of a pipeline takes.
 
     Raises:
-        ValueError: If it makes no images from noise alone: video, sound, or an image changed.
+        ValueError: As `require_images`; or if no image of it could be drawn again.
     """
     kind = type(pipeline)
+    require_images(kind)
     parameters = inspect.signature(kind.__call__).parameters
-    _require_images(kind.__name__, parameters)
     if "generator" not in parameters or "num_inference_steps" not in parameters:
         raise ValueError(
             f"{kind.__name__} takes no generator or no number of steps, so that no image of it "
@@ -68,15 +76,18 @@ def what_it_takes(pipeline: Any) -> Takes:
         )
     modality = _modality(pipeline, parameters)
     guidance, name = _guidance(pipeline, parameters)
+    conditions = _conditions(parameters, modality)
     return Takes(
         modality,
         frozenset(parameters) - {"self", "kwargs"},
         guidance,
         name,
-        _conditions(parameters, modality),
+        conditions,
         "latents" in parameters,
         "timesteps" in parameters,
         "sigmas" in parameters,
+        tuple(n for n in conditions if parameters[n].default is inspect.Parameter.empty),
+        tuple(n for n in conditions if LISTS.search(str(parameters[n].annotation))),
     )
 
 
@@ -91,20 +102,29 @@ def networks_of(pipeline: Any) -> tuple[str, ...]:
     return found
 
 
-def _require_images(name: str, parameters: Any) -> None:
+def require_images(kind: Any) -> None:
+    """Makes sure that a class of pipelines makes images from noise alone.
+
+    Raises:
+        ValueError: If it makes video or sound, or starts from an image.
+    """
+    parameters = inspect.signature(kind.__call__).parameters
     for parameter, made in OTHER_MODALITIES.items():
         if parameter in parameters:
-            raise ValueError(f"{name} makes {made}; only pipelines that make images are sampled")
+            raise ValueError(
+                f"a {kind.__name__} makes {made}; only pipelines that make images are sampled"
+            )
     more = [parameter for parameter in NEEDED_MORE if parameter in parameters]
-    needed = [
+    more += [
         parameter
         for parameter in ("image", "images", "image_embeddings")
         if parameter in parameters
         and (parameters[parameter].default is inspect.Parameter.empty or "prompt" not in parameters)
     ]
-    if more or needed:
+    more += [word for word in CHANGERS if word in kind.__name__]
+    if more:
         raise ValueError(
-            f"{name} starts from an image or another input ({', '.join(more + needed)}); only "
+            f"a {kind.__name__} starts from an image or another input ({', '.join(more)}); only "
             "pipelines that draw images from noise are sampled: text-to-image, class-to-image, "
             "unconditional"
         )
