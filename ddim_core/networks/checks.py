@@ -19,6 +19,7 @@ from ddim_core.safe_files.safe_load import first_line
 
 MOST = 2**17  # of any whole number in a network's configuration
 MOST_LAYERS = 128
+MOST_TOKENS = 2**20  # of a vocabulary; mT5's and Gemma's have a quarter of a million
 MOST_TIMESTEPS = 10**6
 MOST_SIZE = 1024  # pixels or latents along a side
 MOST_PLACES = 2**16  # that attend to each other
@@ -60,6 +61,7 @@ def require_sane(config: Mapping[str, Any], where: str) -> None:
         most = MOST_LAYERS if "layers" in name else MOST
         most = MOST_TIMESTEPS if name == "num_train_timesteps" else most
         most = MOST_SIZE if name == "sample_size" else most
+        most = MOST_TOKENS if name == "vocab_size" or "token_id" in name else most
         for number in _whole_numbers(value):
             if abs(number) > most:
                 raise ValueError(f"{name} is {number} in {where}; it must be at most {most}")

@@ -1,0 +1,97 @@
+"""The keyword arguments of a pipeline's call, from conditions by the call's own names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddim_core.pipelines.takes import PROMPTS, Takes
+
+Conditions = Mapping[str, Tensor]
+"""What images are drawn for, by the call's own parameter names: embeddings and masks of prompts
+(`prompt_embeds`, `negative_prompt_embeds`, ...), or `class_labels` int64. Each has one row per
+image, or one row for all."""
+
+
+def call_arguments(
+    takes: Takes,
+    conditions: Conditions,
+    streams: Sequence[torch.Generator],
+    steps: int,
+    guidance: float,
+    eta: float,
+    size: tuple[int, int],
+    latents: Tensor | None,
+) -> dict[str, Any]:
+    """Returns what a pipeline's call is given for one batch.
+
+    Args:
+        takes: What the call takes.
+        conditions: One row per image; on the device and in the number format of the pipeline.
+        streams: One per image.
+        steps, guidance, eta: The setting; what the call has no parameter for is left out.
+        size: Height and width in pixels; 0 is the pipeline's own.
+        latents: x_T; None where the call draws it.
+    """
+    known = takes.parameters
+    given: dict[str, Any] = {name: None for name in PROMPTS if conditions and name in known}
+    given |= conditions
+    if "class_labels" in given:
+        given["class_labels"] = given["class_labels"].tolist()
+    given |= {name: list(given[name]) for name in takes.listed if name in given}
+    optional = {
+        "batch_size": len(streams), "eta": eta, "height": size[0] or None,
+        "width": size[1] or None, "use_resolution_binning": False, "latents": latents,
+    }  # fmt: skip
+    given |= {name: v for name, v in optional.items() if name in known and v is not None}
+    if takes.guidance_name is not None:
+        given[takes.guidance_name] = guidance
+    return given | {
+        "generator": list(streams),
+        "num_inference_steps": steps,
+        "output_type": "np",
+    }
+
+
+def rows_for(conditions: Conditions, rows: Sequence[int]) -> dict[str, Tensor]:
+    """Returns the chosen rows of conditions; what has one row has it for all."""
+    return {
+        name: value.expand(len(rows), *value.shape[1:]) if len(value) == 1 else value[list(rows)]
+        for name, value in conditions.items()
+    }
+
+
+def placed(conditions: Conditions, device: torch.device | str, dtype: torch.dtype) -> Conditions:
+    """Returns conditions on a device, those that are floating in a pipeline's number format."""
+    return {
+        name: value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+        for name, value in conditions.items()
+    }
+
+
+def blank_conditions(pipeline: Any, takes: Takes) -> dict[str, Tensor]:
+    """Returns stand-ins of one row, for a rehearsal that never asks the network about them."""
+    if takes.modality == "class-to-image":
+        return {"class_labels": torch.zeros(1, dtype=torch.int64)}
+    blank: dict[str, Tensor] = {}
+    for name in takes.conditions:
+        if name.startswith("negative_") and takes.guidance != "real":
+            continue
+        if "mask" in name:
+            blank[name] = torch.ones(1, 7, dtype=torch.int64)
+        elif "pooled" in name or "image_embeds" in name:
+            blank[name] = torch.zeros(1, _pooled_width(pipeline))
+        else:
+            blank[name] = torch.zeros(1, 7, 16)
+    return blank
+
+
+def _pooled_width(pipeline: Any) -> int:
+    """The width of the one embedding of a whole prompt, which SDXL checks before anything else."""
+    unet = getattr(pipeline, "unet", None)
+    whole = unet.config.get("projection_class_embeddings_input_dim") if unet is not None else None
+    each = unet.config.get("addition_time_embed_dim") if unet is not None else None
+    return int(whole) - 6 * int(each) if whole and each else 16

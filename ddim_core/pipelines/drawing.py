@@ -1,0 +1,158 @@
+"""Images k of a cell, drawn by a pipeline's own call with a scheduler of diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddim_core.common.checks import require_at_least
+from ddim_core.diffusion.noise import ImageNoise
+from ddim_core.images.pixels import to_uint8
+from ddim_core.pipelines.arguments import Conditions, call_arguments, placed, rows_for
+from ddim_core.pipelines.fitting import require_conditions, require_setting
+from ddim_core.pipelines.opening import DTYPES, OpenedPipeline
+from ddim_core.pipelines.rehearsal import refusal
+from ddim_core.pipelines.settings import Setting
+from ddim_core.pipelines.stage import Conductor, Starts, own_copy, watch_networks
+from ddim_core.samplers.scheduler import scheduler_for
+from ddim_core.samplers.streams import image_streams
+
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnImages:
+    """What a run drew.
+
+    Attributes:
+        images: uint8 [n, height, width, channels].
+        nfe: Evaluations of the network for one image, as they happened: guidance that doubles the
+            batch, or asks twice, counts as two.
+    """
+
+    images: NDArray[np.uint8]
+    nfe: int
+
+
+def draw(
+    opened: OpenedPipeline,
+    setting: Setting,
+    indices: Sequence[int],
+    conditions: Conditions,
+    batch_size: int,
+) -> DrawnImages:
+    """Draws images by a pipeline's own call, each from the noise that belongs to it.
+
+    Image k starts from `ImageNoise(seed, [k], shape).x_T()` and a scheduler's own draws come from
+    `image_streams(seed, [k])`: float32, then cast. All batches have one size, the last one filled
+    up, so that an image's bits depend on neither its place nor its neighbours. Threads may draw
+    from one pipeline at once.
+
+    Args:
+        opened: The pipeline.
+        setting: Sampler, steps, guidance, eta, seed.
+        indices: The images k, at least one.
+        conditions: What they are drawn for; a row for each of `indices`, or one for all.
+        batch_size: Images at once.
+
+    Raises:
+        ValueError: If the pipeline and the setting cannot work together, the conditions are not
+            those that it takes, or a pixel is not finite.
+        MemoryError: If memory runs out, with the setting to lower.
+    """
+    require_at_least("batch_size", batch_size, 1)
+    require_setting(opened, setting)
+    require_conditions(opened, conditions, setting.guidance, len(indices))
+    here = placed(conditions, opened.device, DTYPES[opened.dtype])
+    stage = Stage(opened, setting)
+    made = []
+    with memory_words(batch_size):
+        for begin in range(0, len(indices), batch_size):
+            chosen = list(range(begin, min(begin + batch_size, len(indices))))
+            rows = chosen + chosen[:1] * (batch_size - len(chosen))
+            pixels = stage.batch([indices[row] for row in rows], rows_for(here, rows))
+            made.append(to_uint8(pixels[: len(chosen)] * 2.0 - 1.0))
+    return DrawnImages(np.concatenate(made), stage.nfe)
+
+
+class Stage:
+    """A copy of a pipeline on which the batches of one run are drawn, one after another."""
+
+    def __init__(self, opened: OpenedPipeline, setting: Setting) -> None:
+        self.nfe = 0
+        self._opened, self._setting = opened, setting
+        self._mine = own_copy(opened.pipeline, None)
+        self._n_rows = 0
+        watch_networks(self._mine, self._count)
+
+    def _count(self, images: Any) -> None:
+        self._n_rows += len(images)
+
+    def batch(self, keys: Sequence[int], conditions: Conditions) -> Tensor:
+        """Returns images [n, channels, height, width] on the CPU, float32 in [0, 1]."""
+        opened, setting = self._opened, self._setting
+        streams = image_streams(setting.seed, keys)
+        x_T = ImageNoise(setting.seed, keys, opened.shape).x_T().to(opened.latent_dtype)
+        scheduler = scheduler_for(setting.sampler, opened.scheduler)
+        conductor = Conductor(scheduler, opened.name, setting, streams, x_T)
+        vars(self._mine)["scheduler"] = scheduler
+        self._n_rows = 0
+        given = x_T.to(opened.device) if opened.takes.latents else None
+        arguments = call_arguments(
+            opened.takes, conditions, streams, setting.steps, setting.guidance, setting.eta,
+            opened.size, given,
+        )  # fmt: skip
+        made = self._called(arguments, Starts(streams, x_T) if given is None else None)
+        conductor.require_used()
+        self.nfe = self._n_rows // len(keys)
+        return _pixels(made)
+
+    def _called(self, arguments: dict[str, Any], starts: Starts | None) -> Any:
+        try:
+            if starts is None:
+                return self._mine(**arguments)
+            with starts:
+                return self._mine(**arguments)
+        except (torch.OutOfMemoryError, MemoryError, ValueError):
+            raise
+        except Exception as error:  # a pair that does not fit can fail in every way
+            if any(words in str(error) for words in OUT_OF_MEMORY):
+                raise
+            raise ValueError(
+                refusal(self._opened.name, self._setting.sampler.text, error)
+            ) from error
+
+
+def _pixels(made: Any) -> Tensor:
+    images = made.images if hasattr(made, "images") else made[0]
+    if isinstance(images, Tensor):
+        return images.float().cpu()
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1))).float()
+
+
+@contextmanager
+def memory_words(batch_size: int) -> Iterator[None]:
+    """Inside, running out of memory is said in words, with the settings to lower.
+
+    Raises:
+        MemoryError: In place of torch's own errors.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not any(
+            words in str(error) for words in OUT_OF_MEMORY
+        ):
+            raise
+        lower = "lower batch_size, or " if batch_size > 1 else ""
+        raise MemoryError(
+            f"memory ran out at batch_size {batch_size}; {lower}take dtype bfloat16 or float16, or "
+            "a lower resolution"
+        ) from error

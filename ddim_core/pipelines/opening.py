@@ -1,0 +1,317 @@
+"""Opens a whole pipeline from a folder, or from one file beside a folder of configurations."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from ddim_core.common.checks import require_choice
+from ddim_core.networks.building import LOADING
+from ddim_core.networks.text_length import fit_length
+from ddim_core.pipelines.arguments import blank_conditions, call_arguments, placed
+from ddim_core.pipelines.parts import PipelineParts, pipeline_parts
+from ddim_core.pipelines.rehearsal import Rehearsed, rehearse
+from ddim_core.pipelines.single_file import load_single_file
+from ddim_core.pipelines.takes import Takes, networks_of, what_it_takes
+from ddim_core.safe_files.safe_load import first_line
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DECODERS = ("vae", "vqvae", "movq")
+REHEARSED_STEPS = 2
+LEFT_OUT_WORDS = {
+    "safety_checker": "the safety checker is left out: it would paint pictures black",
+    "watermarker": "the watermark is left out",
+}
+
+for _logging in (diffusers_logging, transformers_logging):
+    _logging.disable_progress_bar()
+    _logging.set_verbosity_error()  # what matters is raised; the rest would be said for each cell
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedPipeline:
+    """A pipeline ready to draw from, and what is known about it.
+
+    Attributes:
+        pipeline: Of diffusers, frozen; draws are made on copies of it.
+        name: Its class.
+        takes: What its call takes.
+        height, width: Of its images, in pixels.
+        channels: Of its images.
+        shape: Of one image's x_T, as the call takes it (packed, where it packs).
+        latent_dtype: Number format of x_T as the pipeline draws it; ours is cast to it.
+        dtype, device: Of its networks.
+        scheduler: The configuration of its own scheduler, with its `_class_name`.
+        n_classes: Classes of a class-to-image pipeline; else None.
+        hands_streams: Whether its call hands `generator` to the scheduler's steps; where it does
+            not, a run of plain diffusers with a noisy scheduler cannot be drawn again.
+        encodes: Whether it has text encoders, so that prompts can be encoded.
+        notes: What was left out, in sentences.
+    """
+
+    pipeline: Any
+    name: str
+    takes: Takes
+    height: int
+    width: int
+    channels: int
+    shape: tuple[int, ...]
+    latent_dtype: torch.dtype
+    dtype: str
+    device: str
+    scheduler: Mapping[str, Any]
+    n_classes: int | None
+    hands_streams: bool
+    encodes: bool
+    notes: tuple[str, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width for a call that takes them; (0, 0) for others."""
+        return (self.height, self.width) if "height" in self.takes.parameters else (0, 0)
+
+
+def open_pipeline(
+    place: Path,
+    dtype: str = "float32",
+    device: str = "cpu",
+    resolution: int = 0,
+    configuration: Path | None = None,
+) -> OpenedPipeline:
+    """Opens a pipeline; nothing is downloaded, and no code that lies in it is run.
+
+    Args:
+        place: A pipeline's folder, or a single `.safetensors` file of SD 1.x or SDXL.
+        dtype: Of the networks: float32, float16 or bfloat16.
+        device: Where they go.
+        resolution: Height and width in pixels; 0 is the pipeline's own.
+        configuration: For a single file: a pipeline's folder, whose configurations and tokenizers
+            describe what the file holds; no weights of it are read.
+
+    Raises:
+        ValueError: In one sentence, if it is no such pipeline, makes no images from noise alone,
+            lacks a part, holds pickles, or cannot be opened.
+        MemoryError: If it does not fit into the memory of the device.
+    """
+    require_choice("dtype", dtype, tuple(DTYPES))
+    if place.is_dir():
+        if configuration is not None:
+            raise ValueError(f"{place.name} is a folder; a configuration belongs to a single file")
+        parts = pipeline_parts(place)
+        pipeline = _loaded(parts, DTYPES[dtype])
+    else:
+        pipeline, parts = load_single_file(place, configuration, DTYPES[dtype])
+    _require_complete(pipeline, place.name)
+    takes = what_it_takes(pipeline)
+    try:
+        pipeline.to(device)
+    except (torch.OutOfMemoryError, RuntimeError, AssertionError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise MemoryError(
+                f"memory ran out when {place.name} was put on {device}; give dtype bfloat16 or "
+                "float16, or a device with more memory"
+            ) from error
+        raise ValueError(f"{place.name} cannot be put on {device}: {first_line(error)}") from error
+    return _described(pipeline, takes, parts, dtype, device, resolution)
+
+
+def _loaded(parts: PipelineParts, dtype: torch.dtype) -> Any:
+    """The pipeline of a folder that was looked through."""
+    flags = {"requires_safety_checker": False}
+    known = inspect.signature(parts.kind.__init__).parameters
+    given: dict[str, Any] = dict.fromkeys(parts.absent)
+    given |= {name: value for name, value in flags.items() if name in known}
+    try:
+        with LOADING, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of settings that the class itself corrects
+            return parts.kind.from_pretrained(
+                parts.folder, local_files_only=True, use_safetensors=True, dtype=dtype,
+                variant=parts.variant, trust_remote_code=False, **given,
+            )  # fmt: skip
+    except Exception as error:  # other people's files can be wrong in every way
+        raise ValueError(
+            f"{parts.folder.name} cannot be opened as a {parts.kind.__name__}: {first_line(error)}"
+        ) from error
+
+
+def _require_complete(pipeline: Any, where: str) -> None:
+    for name, part in pipeline.components.items():
+        if not isinstance(part, torch.nn.Module):
+            continue
+        missing = [key for key, weight in part.named_parameters() if weight.is_meta]
+        if missing:
+            raise ValueError(
+                f"the {name} of {where} lacks {len(missing)} weights that its configuration asks "
+                f"for, the first of them {missing[0]}"
+            )
+        part.eval().requires_grad_(False)
+    for suffix in ("", "_2", "_3"):
+        tokenizer, encoder = (getattr(pipeline, f"{p}{suffix}", None) for p in TEXTS)
+        longest = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)
+        if tokenizer is not None and longest is not None:
+            fit_length(tokenizer, longest)
+
+
+TEXTS = ("tokenizer", "text_encoder")
+
+
+def _described(
+    pipeline: Any, takes: Takes, parts: PipelineParts, dtype: str, device: str, resolution: int
+) -> OpenedPipeline:
+    name, own = type(pipeline).__name__, pipeline.scheduler
+    if resolution and "height" not in takes.parameters:
+        raise ValueError(f"{name} draws one size only; leave resolution out")
+    changed = _changed(own, parts.scheduler)
+    notes = _notes(takes, parts, changed)
+    if not resolution and (trained := _trained_size(pipeline, takes)):
+        resolution = trained
+        notes += (f"it draws {trained} x {trained} pixels, as its network was trained",)
+    first, shape = _start(pipeline, takes, own, (resolution, resolution))
+    factor = _factor(pipeline) if len(first.entered) == 4 else 0
+    return OpenedPipeline(
+        pipeline,
+        name,
+        takes,
+        height=resolution or first.height or first.entered[-2] * factor,
+        width=resolution or first.width or first.entered[-1] * factor,
+        channels=_channels(pipeline),
+        shape=shape,
+        latent_dtype=first.dtype or torch.float32,
+        dtype=dtype,
+        device=device,
+        scheduler={**parts.scheduler, **changed},
+        n_classes=_n_classes(pipeline, takes),
+        hands_streams=hands_streams(type(pipeline)),
+        encodes=_encodes(pipeline, parts),
+        notes=notes,
+    )
+
+
+def _start(
+    pipeline: Any, takes: Takes, own: Any, size: tuple[int, int]
+) -> tuple[Rehearsed, tuple[int, ...]]:
+    """What the call does by itself, and the shape of the x_T that it takes in the same place.
+
+    Most take x_T in the shape that they draw, some in the shape that their network is given.
+    """
+    name = type(pipeline).__name__
+    network = getattr(pipeline, networks_of(pipeline)[0])
+    conditions = placed(blank_conditions(pipeline, takes), network.device, network.dtype)
+
+    def trial(latents: Any) -> Rehearsed:
+        streams = [torch.Generator().manual_seed(0)]
+        arguments = call_arguments(
+            takes, conditions, streams, REHEARSED_STEPS, 1.0, 0.0, size, latents
+        )
+        return rehearse(pipeline, type(own).from_config(own.config), arguments)
+
+    first = trial(None)
+    if first.drawn is None:
+        raise ValueError(f"{name} does not draw its noise from the generator that it is given")
+    if not takes.latents:
+        return first, first.drawn
+    for shape in dict.fromkeys([first.drawn, first.entered[1:]]):
+        try:
+            again = trial(torch.zeros(1, *shape, dtype=first.dtype, device=network.device))
+        except ValueError:
+            continue
+        if again.entered == first.entered and again.drawn is None:
+            return first, shape
+    raise ValueError(f"{name} does not take latents in the shape that it draws them in")
+
+
+def hands_streams(kind: Any) -> bool:
+    """Tells whether the source of a pipeline's call hands its generators to `scheduler.step`."""
+    more = getattr(kind, "prepare_extra_step_kwargs", None)
+    by_more = more is not None and 'extra_step_kwargs["generator"]' in inspect.getsource(more)
+    for node in ast.walk(call_tree(kind)):
+        is_step = isinstance(node, ast.Call) and ast.unparse(node.func) == "self.scheduler.step"
+        if is_step:
+            names = [keyword.arg for keyword in node.keywords]
+            return "generator" in names or (None in names and by_more)
+    return False
+
+
+def call_tree(kind: Any) -> ast.AST:
+    """Returns the syntax tree of a pipeline's call, as diffusers has it."""
+    call = inspect.unwrap(kind.__call__)
+    return ast.parse(textwrap.dedent(inspect.getsource(call)))
+
+
+def _trained_size(pipeline: Any, takes: Takes) -> int:
+    """The size that a network was trained at, where the call has one number for all networks.
+
+    Of a network that cuts its positions out of a larger table, sample_size says nothing; 0 then,
+    and where the call goes by the network itself.
+    """
+    usual = inspect.signature(type(pipeline).__call__).parameters.get("height")
+    config = getattr(pipeline, networks_of(pipeline)[0]).config
+    side = config.get("sample_size")
+    if usual is None or not isinstance(usual.default, int) or not isinstance(side, int):
+        return 0
+    size = side * _factor(pipeline)
+    return 0 if config.get("pos_embed_max_size") or size == usual.default else size
+
+
+def _factor(pipeline: Any) -> int:
+    """Pixels per latent, along each side."""
+    for name in DECODERS:
+        decoder = getattr(pipeline, name, None)
+        if decoder is not None:
+            levels = decoder.config.get("block_out_channels") or (1,)
+            return int(getattr(pipeline, "vae_scale_factor", 0) or 2 ** (len(levels) - 1))
+    return 1
+
+
+def _channels(pipeline: Any) -> int:
+    for name in (*DECODERS, *networks_of(pipeline)):
+        part = getattr(pipeline, name, None)
+        if part is not None:
+            return int(part.config.get("out_channels") or part.config.get("in_channels") or 3)
+    return 3
+
+
+def _n_classes(pipeline: Any, takes: Takes) -> int | None:
+    if takes.modality != "class-to-image":
+        return None
+    config = getattr(pipeline, networks_of(pipeline)[0]).config
+    told = config.get("num_class_embeds") or config.get("num_embeds_ada_norm")
+    return int(told) if told else None
+
+
+def _encodes(pipeline: Any, parts: PipelineParts) -> bool:
+    optional = pipeline._optional_components
+    missing = [n for n in parts.absent if n.startswith(TEXTS) and n not in optional]
+    has_tokenizer = any(name.startswith("tokenizer") for name in parts.opened)
+    return has_tokenizer and not missing and hasattr(pipeline, "encode_prompt")
+
+
+def _changed(scheduler: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of its scheduler that a pipeline's class changes when it is made."""
+    before = type(scheduler).from_config(dict(told)).config
+    return {
+        name: value
+        for name, value in scheduler.config.items()
+        if not name.startswith("_") and value != before.get(name)
+    }
+
+
+def _notes(takes: Takes, parts: PipelineParts, changed: Mapping[str, Any]) -> tuple[str, ...]:
+    notes = [LEFT_OUT_WORDS[name] for name in parts.left_out if name in LEFT_OUT_WORDS]
+    if "denoising_end" in takes.parameters:
+        notes.append("no refiner is run after it (denoising_end)")
+    notes += [
+        f"{parts.kind.__name__} sets {name} of its scheduler to {value!r}, whatever its file says"
+        for name, value in changed.items()
+    ]
+    return tuple(notes)

@@ -1,0 +1,219 @@
+"""What a pipeline's folder is made of: known classes, plain files, weights that justify them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import transformers
+
+from ddim_core.common.plain_files import is_there, require_plain_tree
+from ddim_core.networks.checks import require_justified, require_sane
+from ddim_core.pipelines.takes import require_images
+from ddim_core.pipelines.tokenizers import require_harmless_tokenizer
+from ddim_core.safe_files.settings import read_settings
+from ddim_core.safe_files.shards import shards_in
+
+INDEX = "model_index.json"
+TEXT_PARTS = ("text_encoder", "tokenizer", "image_encoder", "feature_extractor", "processor")
+# What plays no part in how an image is drawn: judges that paint pictures black, and what reads
+# pictures that nobody gives.
+LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
+WEIGHTS = ("diffusion_pytorch_model", "model")
+MODELS = (diffusers.ModelMixin, transformers.PreTrainedModel)
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+
+
+@dataclass(frozen=True)
+class PipelineParts:
+    """A pipeline's folder, looked through.
+
+    Attributes:
+        folder: Where it lies.
+        kind: The pipeline's class in diffusers.
+        opened: The names of the parts that lie there and are opened.
+        absent: Parts that the class names and that are not there: text encoders, or left out.
+        scheduler: The scheduler's configuration as it lies there, with its `_class_name`.
+        variant: The variant that the weights are of (`fp16`); None is none.
+        left_out: What is left out on purpose, by name.
+    """
+
+    folder: Path
+    kind: Any
+    opened: tuple[str, ...]
+    absent: tuple[str, ...]
+    scheduler: Mapping[str, Any]
+    variant: str | None
+    left_out: tuple[str, ...]
+
+
+def pipeline_parts(folder: Path) -> PipelineParts:
+    """Looks through a pipeline's folder before a library opens it.
+
+    Raises:
+        ValueError: If it is no pipeline of diffusers that makes images from noise alone, a part is
+            missing or of a class that is not of diffusers or transformers, weights are pickles, or
+            a file in it is absurd.
+    """
+    parts = described_parts(folder)
+    for name in parts.opened:
+        _require_weights(folder / name, name, read_settings(folder / INDEX)[name])
+    return parts
+
+
+def described_parts(folder: Path) -> PipelineParts:
+    """Looks through what a pipeline's folder says, whether or not the weights lie there too.
+
+    Raises:
+        ValueError: As `pipeline_parts`, but for the weights.
+    """
+    if not folder.is_dir() or not is_there(folder / INDEX):
+        raise ValueError(f"{folder} is no diffusers pipeline; it must be a folder with {INDEX}")
+    require_plain_tree(folder)
+    index = read_settings(folder / INDEX)
+    kind = pipeline_class(index.get("_class_name"))
+    require_images(kind)
+    named = {name: value for name, value in index.items() if isinstance(value, list)}
+    expected = [name for name in inspect.signature(kind.__init__).parameters if name in named]
+    left_out = tuple(name for name in expected if _is_left_out(kind, name, named[name]))
+    opened = tuple(n for n in expected if n not in left_out and named[n] != [None, None])
+    for name in opened:
+        _require_part(folder, name, named[name])
+    _require_whole(kind, opened)
+    return PipelineParts(
+        folder,
+        kind,
+        opened,
+        tuple(name for name in _parts_of(kind) if name not in opened),
+        own_scheduler(folder, named["scheduler"][1]),
+        _variant(folder, opened),
+        tuple(name for name in left_out if named[name] != [None, None]),
+    )
+
+
+def pipeline_class(name: Any) -> Any:
+    """Returns the pipeline's class of this name in diffusers.
+
+    Raises:
+        ValueError: If diffusers has none, or it needs a library that is not there.
+    """
+    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not (inspect.isclass(kind) and str(name).endswith("Pipeline")):
+        shown = str(name)[:80]
+        raise ValueError(
+            f"{INDEX} is of a {shown!r}; it must be a pipeline that diffusers "
+            f"{diffusers.__version__} has, such as StableDiffusionPipeline or FluxPipeline (code "
+            "that lies in a folder is never run)"
+        )
+    if not issubclass(kind, diffusers.DiffusionPipeline):
+        raise ValueError(f"{name} needs a library that is not installed here; install it first")
+    return kind
+
+
+def own_scheduler(folder: Path, named: str) -> dict[str, Any]:
+    """Returns the configuration of the scheduler that lies in a pipeline, with the class that the
+    pipeline opens it with."""
+    path = folder / "scheduler" / "scheduler_config.json"
+    if not is_there(path):
+        raise ValueError(f"scheduler/scheduler_config.json is missing in {folder.name}")
+    told = read_settings(path)
+    require_sane(told, "scheduler_config.json")
+    return {**told, "_class_name": named}
+
+
+def _is_left_out(kind: Any, name: str, value: list[Any]) -> bool:
+    return name in LEFT_OUT and (name in kind._optional_components or value == [None, None])
+
+
+def _parts_of(kind: Any) -> list[str]:
+    """The parts that a class is made of, without its settings."""
+    parameters = inspect.signature(kind.__init__).parameters
+    return [
+        name
+        for name, parameter in parameters.items()
+        if name != "self"
+        and (parameter.default is inspect.Parameter.empty or name in kind._optional_components)
+    ]
+
+
+def _require_whole(kind: Any, opened: tuple[str, ...]) -> None:
+    optional = {*kind._optional_components, *LEFT_OUT}
+    for name in _parts_of(kind):
+        is_text = name.startswith(TEXT_PARTS)
+        if name not in opened and name not in optional and not is_text:
+            raise ValueError(
+                f"the folder of a {kind.__name__} lacks its {name}; it must have one, as {INDEX} "
+                "says"
+            )
+
+
+def _require_part(folder: Path, name: str, value: list[Any]) -> None:
+    library, kind_name = value if len(value) == 2 else (None, None)
+    kind = _known_class(library, kind_name)
+    if kind is None:
+        raise ValueError(
+            f"{INDEX} names {str(value)[:80]} as its {name}; it must be a class of diffusers or "
+            "transformers, and code that lies in a folder is never run"
+        )
+    path = folder / name
+    if not path.is_dir():
+        raise ValueError(f"{folder.name} lacks its {name}; {INDEX} names a {kind_name}")
+    if issubclass(kind, MODELS):
+        require_sane(read_settings(path / "config.json"), name)
+    elif not issubclass(kind, diffusers.SchedulerMixin):
+        require_harmless_tokenizer(path)
+
+
+def _require_weights(path: Path, name: str, value: list[Any]) -> None:
+    kind = _known_class(*value)
+    if issubclass(kind, MODELS):
+        _require_safetensors(path, name)
+        require_justified(kind, path, name)
+
+
+def _known_class(library: Any, name: Any) -> Any:
+    """A class of diffusers or transformers that parts of pipelines are of; None if it is none."""
+    home = {"diffusers": diffusers, "transformers": transformers}.get(str(library))
+    kind = getattr(home, name, None) if home and isinstance(name, str) else None
+    known = (
+        diffusers.ModelMixin,
+        diffusers.SchedulerMixin,
+        transformers.PreTrainedModel,
+        transformers.PreTrainedTokenizerBase,
+        transformers.ProcessorMixin,
+        transformers.BaseImageProcessor,
+        transformers.FeatureExtractionMixin,
+    )
+    return kind if inspect.isclass(kind) and issubclass(kind, known) else None
+
+
+def _require_safetensors(folder: Path, name: str) -> None:
+    files = sorted(folder.iterdir())
+    if any(path.suffix == ".safetensors" for path in files):
+        for path in files:
+            if path.name.endswith(".safetensors.index.json"):
+                shards_in(path)
+        return
+    pickles = [path.name for path in files if path.suffix in PICKLES]
+    if pickles:
+        raise ValueError(
+            f"{name} holds its weights as a pickle, {pickles[0]}, which can run code when it is "
+            "read; give safetensors"
+        )
+    raise ValueError(f"{name} holds no weights; it must have safetensors")
+
+
+def _variant(folder: Path, opened: tuple[str, ...]) -> str | None:
+    """The one variant of the weights where no part has weights without one."""
+    found: set[str] = set()
+    for name in opened:
+        for path in (folder / name).glob("*.safetensors"):
+            stem, _, variant = path.name.removesuffix(".safetensors").partition(".")
+            if stem.split("-0")[0] in WEIGHTS and not variant:
+                return None
+            found.add(variant.split("-0")[0])
+    return min(found, default=None)

@@ -1,0 +1,126 @@
+"""A pipeline's own call up to the first evaluation of its network: what it would do, in no time.
+
+So a pair that cannot work is refused before anything is drawn, prompts are encoded as the pipeline
+encodes them, and the shape of x_T is the one that the pipeline itself draws.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ddim_core.pipelines.stage import Starts, own_copy, watch_networks
+from ddim_core.safe_files.safe_load import first_line
+
+
+class _Reached(BaseException):
+    """The network is about to be asked; no `except Exception` of a pipeline catches it."""
+
+
+@dataclass(eq=False)
+class Rehearsed:
+    """What a call did before its first evaluation.
+
+    Attributes:
+        drawn: Shape of what it drew itself, without the batch; None if it drew nothing.
+        dtype: Number format of that.
+        entered: Shape of what the network was given, the batch included.
+        height, width: Of the images, where the call checks them; else 0.
+        encoded: What each call of `encode_prompt` gave, in order.
+        scheduler: The scheduler, with its steps set.
+    """
+
+    drawn: tuple[int, ...] | None = None
+    dtype: torch.dtype | None = None
+    entered: tuple[int, ...] = ()
+    height: int = 0
+    width: int = 0
+    encoded: list[Any] = field(default_factory=list)
+    scheduler: Any = None
+
+
+def rehearse(pipeline: Any, scheduler: Any, arguments: Mapping[str, Any]) -> Rehearsed:
+    """Makes a pipeline's call on a copy of its own, and ends it where the network would be asked.
+
+    Args:
+        pipeline: Left as it is.
+        scheduler: A fresh one, whose steps the call sets.
+        arguments: The call's; its `generator` is a list of streams.
+
+    Raises:
+        ValueError: If the call cannot begin so, with its own reason.
+    """
+    told = Rehearsed(scheduler=scheduler)
+    mine = own_copy(pipeline, scheduler)
+    watch_networks(mine, _stop_at(told))
+    _watch_inputs(mine, told)
+    if hasattr(mine, "encode_prompt"):
+        vars(mine)["encode_prompt"] = _kept(mine.encode_prompt, told.encoded)
+    starts = Starts(arguments["generator"])
+    try:
+        with starts:
+            mine(**arguments)
+    except _Reached:
+        told.drawn, told.dtype = starts.shape, starts.dtype
+        return told
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a pipeline may refuse a pair in every way
+        raise ValueError(
+            refusal(type(pipeline).__name__, type(scheduler).__name__, error)
+        ) from error
+    raise ValueError(f"{type(pipeline).__name__} makes an image without asking its network")
+
+
+def refusal(who: str, sampler: str, error: Exception) -> str:
+    """Says in a sentence why a pipeline's call and a scheduler do not fit each other."""
+    reason = first_line(error).rstrip(".")
+    failed = traceback.extract_tb(error.__traceback__)[-1].line or ""
+    if isinstance(error, AssertionError) and "use_dynamic_shifting" in failed:
+        reason = (
+            "the pipeline shifts its sigmas by the size of the picture (mu), which this scheduler "
+            "does with use_dynamic_shifting=true and time_shift_type=exponential alone"
+        )
+    elif "does not support custom sigmas" in reason or "'sigmas'" in reason:
+        reason = "the pipeline hands it sigmas, and this scheduler takes none"
+    elif "unexpected keyword argument" in reason:
+        reason = f"the pipeline hands it what it does not take ({reason})"
+    return f"{who} cannot be sampled with {sampler}: {reason}"
+
+
+def _stop_at(told: Rehearsed) -> Callable[[Any], None]:
+    def stop(images: Any) -> None:
+        first = images[0] if isinstance(images, (list, tuple)) else images
+        told.entered = tuple(first.shape)
+        raise _Reached
+
+    return stop
+
+
+def _watch_inputs(mine: Any, told: Rehearsed) -> None:
+    """Takes note of the height and width that a call checks, its own ones where none are given."""
+    check = getattr(mine, "check_inputs", None)
+    if check is None:
+        return
+    signature = inspect.signature(check)
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments
+        told.height = int(given.get("height") or 0)
+        told.width = int(given.get("width") or 0)
+        return check(*args, **kwargs)
+
+    vars(mine)["check_inputs"] = checked
+
+
+def _kept(encode: Callable[..., Any], kept: list[Any]) -> Callable[..., Any]:
+    def encoded(*args: Any, **kwargs: Any) -> Any:
+        kept.append(encode(*args, **kwargs))
+        return kept[-1]
+
+    return encoded

@@ -1,0 +1,69 @@
+"""Does an image depend on its place? A pipeline and a sampler, tried before they are trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddim_core.pipelines.arguments import Conditions, placed, rows_for
+from ddim_core.pipelines.drawing import Stage, memory_words
+from ddim_core.pipelines.fitting import require_conditions, require_setting
+from ddim_core.pipelines.opening import DTYPES, OpenedPipeline
+from ddim_core.pipelines.settings import Setting
+
+PROBE, OTHERS = 3, (11, 12, 13, 14)
+"""The image that is looked at, and its neighbours in one batch and in the other."""
+
+
+def require_place_free(
+    opened: OpenedPipeline, setting: Setting, conditions: Conditions, batch_size: int
+) -> None:
+    """Makes sure that a pipeline with a sampler gives an image the same bits wherever it stands.
+
+    Draws one image in two batches, at the first and at the last place, among other neighbours: two
+    runs of `setting.steps` steps (2 or 3 will do) of the batch size that is meant to be used.
+
+    Args:
+        opened, setting, batch_size: As of `draw`.
+        conditions: At least one row; the first is the image's, the others' come after it.
+
+    Raises:
+        ValueError: If the bits differ, with the reason; or as `draw`.
+        MemoryError: As `draw`.
+    """
+    require_setting(opened, setting)
+    n_rows = max((len(value) for value in conditions.values()), default=1)
+    require_conditions(opened, conditions, setting.guidance, n_rows)
+    here = placed(conditions, opened.device, DTYPES[opened.dtype])
+    stage = Stage(opened, setting)
+    neighbours = [list(OTHERS[i::2]) for i in (0, 1)]
+    batches = [_batch(others, batch_size) for others in neighbours]
+    batches[1] = batches[1][1:] + batches[1][:1]
+
+    def shown(keys: Sequence[int]) -> NDArray[np.float32]:
+        rows = rows_for(here, [0 if key == PROBE else key % n_rows for key in keys])
+        pixels: NDArray[np.float32] = stage.batch(keys, rows)[keys.index(PROBE)].numpy()
+        return pixels
+
+    with memory_words(batch_size):
+        first, last = shown(batches[0]), shown(batches[1])
+        if np.array_equal(first, last):
+            return
+        again = shown(batches[0])
+    name, who = setting.sampler.text, opened.name
+    if not np.array_equal(first, again):
+        raise ValueError(
+            f"{who} with {name} draws noise that belongs to no image, so that each run would draw "
+            "other images; take another sampler"
+        )
+    raise ValueError(
+        f"{who} with {name} gives an image other bits at another place of its batch (by up to "
+        f"{float(np.abs(first - last).max()):.1g} of 1); take another sampler, or batch_size 1"
+    )
+
+
+def _batch(others: Sequence[int], batch_size: int) -> list[int]:
+    fill = [others[i % len(others)] for i in range(batch_size - 1)]
+    return [PROBE, *fill]

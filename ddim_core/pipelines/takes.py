@@ -1,0 +1,176 @@
+"""What a pipeline's call takes, read off its signature: which family it is of, which guidance."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+NETWORKS = ("unet", "transformer", "transformer_2", "unconditional_transformer")
+Modality = Literal["unconditional", "class-to-image", "text-to-image"]
+Guidance = Literal["real", "embedded", "none"]
+
+# Parameters that say what else than an image from noise a call makes, or what more it needs.
+OTHER_MODALITIES = {
+    "num_frames": "video", "num_videos_per_prompt": "video", "frame_rate": "video",
+    "video": "video", "video_length": "video", "fps": "video",
+    "audio_length_in_s": "sound", "audio_duration_s": "sound", "audio_end_in_s": "sound",
+    "num_waveforms_per_prompt": "sound", "lyrics": "sound", "audio_duration": "sound",
+    "frame_size": "shapes", "gen_length": "text",
+}  # fmt: skip
+NEEDED_MORE = (
+    "strength", "mask_image", "control_image", "controlnet_conditioning_scale", "hint",
+    "source_prompt", "reference_image", "image_guidance_scale", "gligen_phrases", "depth_map",
+    "adapter_conditioning_scale", "cond_size",
+)  # fmt: skip
+# Whose image is no required parameter, and needed all the same.
+CHANGERS = ("Edit", "Upscale", "SuperResolution", "Refiner", "Img2Img", "Inpaint", "Decode")
+EMBEDDED_FLAGS = ("guidance_embeds", "time_cond_proj_dim")
+LISTS = re.compile(r"^(typing\.)?(Optional\[)?(typing\.)?list\[torch", re.IGNORECASE)
+PROMPTS = ("prompt", "negative_prompt")
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a pipeline's call takes.
+
+    Attributes:
+        modality: What an image is drawn for: nothing, a class, a prompt.
+        parameters: The names of the call's parameters.
+        guidance: `real` is classifier-free guidance, two evaluations of the network a step where
+            it is above 1; `embedded` is a number that the network is told; `none`.
+        guidance_name: The call's parameter for it; None where there is none.
+        conditions: The parameters that take what prompts are encoded to, or classes.
+        latents: Whether it takes x_T; else x_T is put in the place of what it draws itself.
+        own_timesteps, own_sigmas: Whether it takes such lists.
+        required: Those of `conditions` that it always wants.
+        listed: Those of `conditions` that it takes as lists of one tensor per image.
+    """
+
+    modality: Modality
+    parameters: frozenset[str]
+    guidance: Guidance
+    guidance_name: str | None
+    conditions: tuple[str, ...]
+    latents: bool
+    own_timesteps: bool
+    own_sigmas: bool
+    required: tuple[str, ...] = ()
+    listed: tuple[str, ...] = ()
+
+
+def what_it_takes(pipeline: Any) -> Takes:
+    """Reads off what the call of a pipeline takes.
+
+    Raises:
+        ValueError: As `require_images`; or if no image of it could be drawn again.
+    """
+    kind = type(pipeline)
+    require_images(kind)
+    parameters = inspect.signature(kind.__call__).parameters
+    if "generator" not in parameters or "num_inference_steps" not in parameters:
+        raise ValueError(
+            f"{kind.__name__} takes no generator or no number of steps, so that no image of it "
+            "could be drawn again; such a pipeline is not sampled"
+        )
+    modality = _modality(pipeline, parameters)
+    guidance, name = _guidance(pipeline, parameters)
+    conditions = _conditions(parameters, modality)
+    return Takes(
+        modality,
+        frozenset(parameters) - {"self", "kwargs"},
+        guidance,
+        name,
+        conditions,
+        "latents" in parameters,
+        "timesteps" in parameters,
+        "sigmas" in parameters,
+        tuple(n for n in conditions if parameters[n].default is inspect.Parameter.empty),
+        tuple(n for n in conditions if LISTS.search(str(parameters[n].annotation))),
+    )
+
+
+def networks_of(pipeline: Any) -> tuple[str, ...]:
+    """Returns the names of the parts that predict the noise: `unet` or `transformer`, or two."""
+    found = tuple(name for name in NETWORKS if getattr(pipeline, name, None) is not None)
+    if not found:
+        raise ValueError(
+            f"{type(pipeline).__name__} has no unet and no transformer; only pipelines of one such "
+            "network are sampled"
+        )
+    return found
+
+
+def require_images(kind: Any) -> None:
+    """Makes sure that a class of pipelines makes images from noise alone.
+
+    Raises:
+        ValueError: If it makes video or sound, or starts from an image.
+    """
+    parameters = inspect.signature(kind.__call__).parameters
+    for parameter, made in OTHER_MODALITIES.items():
+        if parameter in parameters:
+            raise ValueError(
+                f"a {kind.__name__} makes {made}; only pipelines that make images are sampled"
+            )
+    more = [parameter for parameter in NEEDED_MORE if parameter in parameters]
+    more += [
+        parameter
+        for parameter in ("image", "images", "image_embeddings")
+        if parameter in parameters
+        and (parameters[parameter].default is inspect.Parameter.empty or "prompt" not in parameters)
+    ]
+    more += [word for word in CHANGERS if word in kind.__name__]
+    if more:
+        raise ValueError(
+            f"a {kind.__name__} starts from an image or another input ({', '.join(more)}); only "
+            "pipelines that draw images from noise are sampled: text-to-image, class-to-image, "
+            "unconditional"
+        )
+
+
+def _modality(pipeline: Any, parameters: Any) -> Modality:
+    if "prompt" in parameters or "prompt_embeds" in parameters or "image_embeds" in parameters:
+        return "text-to-image"
+    if "class_labels" in parameters:
+        unet = getattr(pipeline, "unet", None)
+        takes_none = parameters["class_labels"].default is None
+        if not takes_none or (unet is not None and unet.config.get("num_class_embeds")):
+            return "class-to-image"
+    return "unconditional"
+
+
+def _guidance(pipeline: Any, parameters: Any) -> tuple[Guidance, str | None]:
+    """Which guidance a call does, by its parameters and the network's configuration."""
+    configs = [getattr(pipeline, name).config for name in networks_of(pipeline)]
+    is_told = any(config.get(flag) for config in configs for flag in EMBEDDED_FLAGS)
+    is_distilled = bool(pipeline.config.get("is_distilled"))
+    for name in ("guidance_scale", "distilled_guidance_scale"):
+        if is_told and name in parameters:
+            return "embedded", name
+    true = parameters.get("true_cfg_scale")
+    if true is not None:
+        return ("real", "true_cfg_scale") if (true.default or 0) > 1 else ("none", None)
+    negative = any(name.startswith("negative_") for name in parameters)
+    if "guidance_scale" not in parameters or is_distilled:
+        return "none", None
+    if negative or "class_labels" in parameters:
+        return "real", "guidance_scale"
+    return "embedded", "guidance_scale"
+
+
+def _conditions(parameters: Any, modality: Modality) -> tuple[str, ...]:
+    if modality == "unconditional":
+        return ()
+    if modality == "class-to-image":
+        return ("class_labels",)
+    with_images = "prompt" not in parameters
+    return tuple(
+        name
+        for name in parameters
+        if ("embeds" in name or "mask" in name)
+        and "ip_adapter" not in name
+        and (with_images or "image_embeds" not in name)
+        and not name.startswith("num_")
+    )

@@ -1,0 +1,210 @@
+"""Pipelines opened from folders: what is known of them, and what is refused in a sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ddim_core.pipelines.opening import open_pipeline
+from ddim_core.pipelines.takes import what_it_takes
+from tests.core.pipelines import tiny
+
+
+@pytest.fixture(scope="module")
+def sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("opening") / "sd15"
+    tiny.sd15().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def mine(sd15: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(sd15, tmp_path / "sd15"))
+
+
+def changed(path: Path, change: Callable[[dict[str, object]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_what_is_known_of_a_text_to_image_pipeline(sd15: Path) -> None:
+    opened = open_pipeline(sd15)
+    assert (opened.name, opened.takes.modality) == ("StableDiffusionPipeline", "text-to-image")
+    assert (opened.takes.guidance, opened.takes.guidance_name) == ("real", "guidance_scale")
+    assert (opened.height, opened.width, opened.channels) == (32, 32, 3)
+    assert opened.shape == (4, 16, 16)
+    assert opened.hands_streams
+    assert not opened.encodes
+    assert opened.n_classes is None
+    assert opened.scheduler["_class_name"] == "DDIMScheduler"
+    assert opened.takes.conditions == ("prompt_embeds", "negative_prompt_embeds")
+    assert not any(p.requires_grad for p in opened.pipeline.unet.parameters())
+    assert not opened.pipeline.unet.training
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "guidance", "hands", "classes"),
+    [
+        ("ddpm", (3, 16, 16), "none", True, None),
+        ("ldm", (4, 16, 16), "none", False, None),
+        ("dit", (4, 16, 16), "real", False, 1000),
+        ("lcm", (4, 16, 16), "embedded", True, None),
+        ("flux", (64, 16), "embedded", False, None),  # packed
+        ("sd3", (4, 16, 16), "real", False, None),
+        ("sana", (4, 16, 16), "real", True, None),
+    ],
+)
+def test_what_is_known_of_the_families(
+    name: str,
+    shape: tuple[int, ...],
+    guidance: str,
+    hands: bool,
+    classes: int | None,
+    tmp_path: Path,
+) -> None:
+    family = tiny.PIPELINES[name]
+    family.make().save_pretrained(tmp_path / name)
+    opened = open_pipeline(tmp_path / name, resolution=family.resolution)
+    assert opened.shape == shape
+    assert (opened.takes.guidance, opened.hands_streams) == (guidance, hands)
+    assert opened.n_classes == classes
+    assert (opened.height, opened.width) == ((16, 16) if name == "ddpm" else (32, 32))
+
+
+def test_flux_without_guidance_in_its_network_takes_none() -> None:
+    assert what_it_takes(tiny.flux(told_guidance=False)).guidance == "none"
+    assert what_it_takes(tiny.flux()).guidance == "embedded"
+
+
+def test_half_precision_and_a_resolution_of_ones_own(sd15: Path) -> None:
+    opened = open_pipeline(sd15, "bfloat16", resolution=48)
+    assert opened.pipeline.unet.dtype == opened.pipeline.vae.dtype == torch.bfloat16
+    assert opened.latent_dtype == torch.bfloat16
+    assert (opened.height, opened.shape) == (48, (4, 24, 24))
+    with pytest.raises(ValueError, match="divisible by 8"):
+        open_pipeline(sd15, resolution=33)
+    with pytest.raises(ValueError, match=r"dtype is 'float64' .did you mean float16"):
+        open_pipeline(sd15, "float64")
+
+
+def test_what_the_class_changes_of_its_scheduler_is_known(tmp_path: Path) -> None:
+    """Plain diffusers draws with steps_offset 1 where the file of an old SD says 0, or nothing."""
+    with pytest.warns(FutureWarning, match="steps_offset"):
+        old = tiny.sd15(diffusers.DDIMScheduler(**{**tiny.STEPS, "steps_offset": 0}))
+    old.save_pretrained(tmp_path / "old")
+    path = tmp_path / "old" / "scheduler" / "scheduler_config.json"
+    changed(path, lambda told: told.update(steps_offset=0))
+    opened = open_pipeline(tmp_path / "old")
+    assert opened.scheduler["steps_offset"] == 1
+    assert any("sets steps_offset of its scheduler to 1" in note for note in opened.notes)
+
+
+def test_a_safety_checker_is_left_out_and_said(mine: Path) -> None:
+    changed(
+        mine / "model_index.json",
+        lambda told: told.update(
+            safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"],
+            feature_extractor=["transformers", "CLIPImageProcessor"],
+            requires_safety_checker=True,
+        ),
+    )
+    opened = open_pipeline(mine)
+    assert opened.pipeline.safety_checker is None
+    assert opened.notes[0].startswith("the safety checker is left out")
+
+
+def test_weights_of_one_variant_alone_are_opened(mine: Path) -> None:
+    for part in ("unet", "vae"):
+        file = mine / part / "diffusion_pytorch_model.safetensors"
+        file.rename(file.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    assert open_pipeline(mine, "float16").pipeline.unet.dtype == torch.float16
+
+
+class TestRefusals:
+    def test_what_is_no_pipeline(self, tmp_path: Path, sd15: Path) -> None:
+        with pytest.raises(ValueError, match="there is no pipeline"):
+            open_pipeline(tmp_path / "nowhere")
+        with pytest.raises(ValueError, match=r"must be a folder with model_index.json"):
+            open_pipeline(sd15 / "unet")
+
+    @pytest.mark.parametrize(
+        "named", ["MyPipeline", ["pipeline", "Mine"], "UNet2DModel", None, "torch"]
+    )
+    def test_a_class_that_diffusers_does_not_have(self, named: object, mine: Path) -> None:
+        changed(mine / "model_index.json", lambda told: told.update(_class_name=named))
+        with pytest.raises(ValueError, match="it must be a pipeline that diffusers"):
+            open_pipeline(mine)
+
+    @pytest.mark.parametrize(
+        "named",
+        [["unet", "Mine"], ["os", "system"], ["diffusers", "DiffusionPipeline"], ["diffusers"]],
+    )
+    def test_a_part_of_a_class_that_is_not_known(self, named: list[str], mine: Path) -> None:
+        (mine / "unet" / "unet.py").write_text("raise SystemExit('code of the folder was run')\n")
+        changed(mine / "model_index.json", lambda told: told.update(unet=named))
+        with pytest.raises(ValueError, match="as its unet; it must be a class of diffusers or"):
+            open_pipeline(mine)
+
+    def test_a_missing_part(self, mine: Path) -> None:
+        shutil.rmtree(mine / "vae")
+        with pytest.raises(ValueError, match=r"lacks its vae; model_index.json names a Autoenc"):
+            open_pipeline(mine)
+        changed(mine / "model_index.json", lambda told: told.update(vae=[None, None]))
+        with pytest.raises(ValueError, match="a StableDiffusionPipeline lacks its vae"):
+            open_pipeline(mine)
+        changed(mine / "model_index.json", lambda told: told.pop("scheduler"))
+        with pytest.raises(ValueError, match=r"lacks its (vae|scheduler)"):
+            open_pipeline(mine)
+
+    def test_pickled_weights_and_none(self, mine: Path) -> None:
+        file = mine / "unet" / "diffusion_pytorch_model.safetensors"
+        file.rename(file.with_suffix(".bin"))
+        with pytest.raises(ValueError, match="unet holds its weights as a pickle"):
+            open_pipeline(mine)
+        file.with_suffix(".bin").unlink()
+        with pytest.raises(ValueError, match="unet holds no weights"):
+            open_pipeline(mine)
+
+    def test_a_missing_weight(self, mine: Path) -> None:
+        file = mine / "unet" / "diffusion_pytorch_model.safetensors"
+        weights = load_file(file)
+        del weights["conv_out.weight"]
+        save_file(weights, file, {"format": "pt"})
+        with pytest.raises(ValueError, match="conv_out"):
+            open_pipeline(mine)
+
+    def test_a_configuration_that_asks_for_more_than_its_weights(self, mine: Path) -> None:
+        changed(mine / "unet" / "config.json", lambda told: told.update(cross_attention_dim=9999))
+        with pytest.raises(ValueError, match="the configuration of unet asks for"):
+            open_pipeline(mine)
+
+    def test_code_in_a_configuration(self, mine: Path) -> None:
+        changed(mine / "unet" / "config.json", lambda told: told.update(auto_map={"A": "b.C"}))
+        with pytest.raises(ValueError, match="auto_map is set in unet; no other code"):
+            open_pipeline(mine)
+
+    @pytest.mark.parametrize(
+        ("kind", "words"),
+        [
+            ("StableDiffusionInpaintPipeline", "starts from an image or another input"),
+            ("StableDiffusionImg2ImgPipeline", "starts from an image or another input .strength"),
+            ("FluxControlNetPipeline", "another input"),
+            ("LTXPipeline", "makes video"),
+            ("WanPipeline", "makes video"),
+            ("AudioLDM2Pipeline", "makes sound"),
+            ("StableVideoDiffusionPipeline", "makes video"),
+        ],
+    )
+    def test_another_modality(self, kind: str, words: str, mine: Path) -> None:
+        changed(mine / "model_index.json", lambda told: told.update(_class_name=kind))
+        with pytest.raises(ValueError, match=words):
+            open_pipeline(mine)

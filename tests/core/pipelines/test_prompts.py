@@ -1,0 +1,129 @@
+"""Prompts encoded once: as the pipeline itself encodes them, by the names that its call takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ddim_core.pipelines.drawing import draw
+from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
+from ddim_core.pipelines.prompts import _stacked, encode_prompts
+from ddim_core.pipelines.settings import Setting
+from ddim_core.samplers.name import parse_sampler
+from ddim_core.text2image.small_base import caption_tokenizer, new_pipeline, save_base
+from ddim_core.text2image.specs import BaseSpec
+from tests.core.pipelines import tiny
+
+PROMPTS = ["a red ball", "a blue box on the grass", "a ball"]
+SMALL = BaseSpec(resolution=8, widths=(8, 16), text_width=16, text_layers=1, heads=2, max_tokens=7)
+
+
+@pytest.fixture(scope="module")
+def sd15(tmp_path_factory: pytest.TempPathFactory) -> OpenedPipeline:
+    folder = tmp_path_factory.mktemp("prompts") / "sd15"
+    save_base(new_pipeline(SMALL, PROMPTS), folder)
+    return open_pipeline(folder)
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> OpenedPipeline:
+    """Two encoders, with a vocabulary that is too large for their tables cut to it."""
+    pipeline: Any = tiny.sdxl()
+    tokenizer = caption_tokenizer(PROMPTS, 600, tiny.TOKENS)
+    pipeline.register_modules(tokenizer=tokenizer, tokenizer_2=tokenizer)
+    for encoder in (pipeline.text_encoder, pipeline.text_encoder_2):
+        encoder.resize_token_embeddings(len(tokenizer))
+        encoder.config.eos_token_id = tokenizer.eos_token_id
+    pipeline.text_encoder.config.hidden_size = tiny.WIDTH
+    folder = tmp_path_factory.mktemp("prompts") / "sdxl"
+    pipeline.save_pretrained(folder)
+    return open_pipeline(folder)
+
+
+def test_prompts_are_encoded_as_the_pipeline_encodes_them(sd15: OpenedPipeline) -> None:
+    assert sd15.encodes
+    encoded = encode_prompts(sd15, PROMPTS)
+    assert set(encoded) == {"prompt_embeds", "negative_prompt_embeds"}
+    assert encoded["prompt_embeds"].shape == (3, 7, 16)
+    with torch.no_grad():
+        theirs, negative = sd15.pipeline.encode_prompt(PROMPTS, "cpu", 1, True)
+    # One at a time and in a batch of three: float32 rounding.
+    torch.testing.assert_close(encoded["prompt_embeds"], theirs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoded["negative_prompt_embeds"], negative[:1])
+
+
+def test_what_a_prompt_is_encoded_to_does_not_depend_on_its_neighbours(
+    sd15: OpenedPipeline,
+) -> None:
+    alone = encode_prompts(sd15, PROMPTS[2:])
+    assert torch.equal(alone["prompt_embeds"][0], encode_prompts(sd15, PROMPTS)["prompt_embeds"][2])
+
+
+def test_a_negative_prompt_is_encoded_in_place_of_the_empty_one(sd15: OpenedPipeline) -> None:
+    empty, other = (encode_prompts(sd15, PROMPTS[:1], negative) for negative in ("", "a ball"))
+    assert not torch.equal(empty["negative_prompt_embeds"], other["negative_prompt_embeds"])
+    assert torch.equal(
+        other["negative_prompt_embeds"], encode_prompts(sd15, ["a ball"])["prompt_embeds"]
+    )
+
+
+def test_images_for_encoded_prompts_are_those_for_the_prompts(
+    sd15: OpenedPipeline, tmp_path: Path
+) -> None:
+    save_file(encode_prompts(sd15, PROMPTS), tmp_path / "prompts.safetensors")
+    encoded = load_file(tmp_path / "prompts.safetensors")
+    asked = Setting(parse_sampler("own"), 2, guidance=3.0)
+    mine = draw(sd15, asked, [0, 1, 2], encoded, 3).images
+    from ddim_core.diffusion.noise import ImageNoise  # what the call is given by hand
+
+    theirs = sd15.pipeline(
+        prompt=PROMPTS, latents=ImageNoise(0, [0, 1, 2], sd15.shape).x_T(), guidance_scale=3.0,
+        num_inference_steps=2, output_type="np",
+    ).images  # fmt: skip
+    assert np.abs(mine.astype(int) - np.rint(theirs * 255)).max() <= 1
+
+
+def test_sdxl_gives_both_encoders_and_what_it_takes_for_no_negative_prompt(
+    sdxl: OpenedPipeline,
+) -> None:
+    encoded = encode_prompts(sdxl, PROMPTS[:2])
+    assert {name: tuple(value.shape) for name, value in encoded.items()} == {
+        "prompt_embeds": (2, 7, 32),
+        "pooled_prompt_embeds": (2, 16),
+        "negative_prompt_embeds": (1, 7, 32),
+        "negative_pooled_prompt_embeds": (1, 16),
+    }
+    assert not encoded["negative_prompt_embeds"].any()  # force_zeros_for_empty_prompt
+    assert encode_prompts(sdxl, PROMPTS[:1], "a ball")["negative_prompt_embeds"].any()
+
+
+def test_prompts_of_unequal_length_are_filled_up_where_there_are_masks() -> None:
+    def row(n: int) -> dict[str, torch.Tensor]:
+        return {
+            "prompt_embeds": torch.ones(1, n, 4),
+            "prompt_embeds_mask": torch.ones(1, n, dtype=torch.int64),
+            "pooled_prompt_embeds": torch.ones(1, 3),
+        }
+
+    negative = {f"negative_{name}": value for name, value in row(2).items()}
+    stacked = _stacked("X", [row(3), row(5)], negative)
+    assert stacked["prompt_embeds"].shape == (2, 6, 4)  # no row without a hole: none is maskless
+    assert stacked["prompt_embeds_mask"].sum(1).tolist() == [3, 5]
+    assert stacked["pooled_prompt_embeds"].shape == (2, 3)
+    assert stacked["negative_prompt_embeds"].shape == (1, 6, 4)
+    with pytest.raises(ValueError, match="unequal lengths and takes no masks"):
+        _stacked("X", [{"prompt_embeds": torch.ones(1, n, 4)} for n in (2, 3)], {})
+
+
+def test_prompts_are_refused_where_they_cannot_be_encoded(tmp_path: Path) -> None:
+    tiny.ddpm().save_pretrained(tmp_path / "ddpm")
+    with pytest.raises(ValueError, match="DDPMPipeline takes no prompts; it is unconditional"):
+        encode_prompts(open_pipeline(tmp_path / "ddpm"), PROMPTS)
+    tiny.sd3().save_pretrained(tmp_path / "sd3")
+    with pytest.raises(ValueError, match=r"has no text encoders here; give .* prompt_embeds, "):
+        encode_prompts(open_pipeline(tmp_path / "sd3"), PROMPTS)
