@@ -263,7 +263,7 @@ def _samples_shown(grid: GridRequest, model: CheckpointRecord) -> list[GridCell]
     chosen = {
         min(grid.grid.steps, key=lambda s: abs(s - wanted)) for wanted in (FEW_STEPS, MANY_STEPS)
     }
-    cells = grid.cells(sampled(model))
+    cells = grid.cells(sampled(grid, model))
     shown = [cell for cell in cells if cell.sampler.steps in chosen]
     return sorted(shown, key=lambda cell: cell.sampler.steps)
 
@@ -273,7 +273,7 @@ def _all_cells(request: PaperRequest, grid: GridRequest, model: CheckpointRecord
     others = [
         _eta_zero(s, grid, model) for s in sorted(set(request.reconstruction.reconstruction_steps))
     ]
-    cells = grid.cells(sampled(model))
+    cells = grid.cells(sampled(grid, model))
     return [*cells, *(GridCell(sampler) for sampler in others)]
 
 

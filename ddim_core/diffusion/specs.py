@@ -125,6 +125,7 @@ class SchedulerSpec:
         guidance_scale: g of classifier-free guidance, 1 is none; what a distilled pipeline is told.
         prediction_type: What the network predicts.
         pipeline: The class of the pipeline whose own call draws; empty for our loop over its U-Net.
+        batch: How many images the pipeline draws at once, which decides their last bits.
         diffusers: The library's version, whose arithmetic it is.
     """
 
@@ -134,11 +135,13 @@ class SchedulerSpec:
     guidance_scale: float = 1.0
     prediction_type: str = "epsilon"
     pipeline: str = ""
+    batch: int = 1
     diffusers: str = ""
 
     def __post_init__(self) -> None:
         settle_types(self)
         require_at_least("steps", self.steps, 1)
+        require_at_least("batch", self.batch, 1)
         if not 0.0 <= self.eta <= 1.0:
             raise ValueError(f"eta is {self.eta}; it must lie in [0, 1]")
         if not 0.0 <= self.guidance_scale < math.inf:

@@ -95,6 +95,18 @@ def described_parts(folder: Path) -> PipelineParts:
     )
 
 
+def understood_index(parts: PipelineParts) -> dict[str, Any]:
+    """Returns the model_index.json of a pipeline, with what is understood of it and nothing else:
+    its class, the parts that are opened, and the settings that its class takes."""
+    told = read_settings(parts.folder / INDEX)
+    known = inspect.signature(parts.kind.__init__).parameters
+    kept: dict[str, Any] = {"_class_name": parts.kind.__name__}
+    kept |= {name: [None, None] for name in parts.absent if name in known}
+    kept |= {name: told[name] for name in parts.opened}
+    plain = {n: v for n, v in told.items() if n in known and isinstance(v, (bool, int, float, str))}
+    return kept | plain | ({"requires_safety_checker": False} if "safety_checker" in known else {})
+
+
 def pipeline_class(name: Any) -> Any:
     """Returns the pipeline's class of this name in diffusers.
 

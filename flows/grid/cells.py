@@ -9,7 +9,7 @@ from typing import Any
 from prefect.futures import PrefectFuture
 
 from ddim_core.decisions.row import CellRow
-from ddim_core.diffusion.specs import GridCell
+from ddim_core.diffusion.specs import GridCell, SchedulerSpec
 from flows.grid.inputs import GridInputs, protocol_of
 from flows.requests.grid import GridRequest
 from flows.run.runners import on_device
@@ -69,10 +69,12 @@ def submit_images(
 ) -> list[Any]:
     """Submits the drawing of a cell's images, a shard for each [start, stop)."""
     execution, ref = request.machine.execution, inputs.checkpoint.ref
+    by_pipeline = isinstance(cell.sampler, SchedulerSpec) and cell.sampler.pipeline
+    more = {"conditions": inputs.conditions} if by_pipeline else {}
     with on_device(request.machine.runner, request.machine.device):
         return [
             named(task_for(cell), _shard(request, cell, start)).submit(
-                cell, ref, start, stop, execution
+                cell, ref, start, stop, execution, **more
             )
             for start, stop in ranges
         ]

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ddim_core.checkpoints.conditioning import require_guidable
-from ddim_core.diffusion.specs import GridCell
+from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.images.sources.source import dataset_name
 from ddim_core.networks.specs import ClassifierSpec
 from ddim_core.scores.cell_score import CellScore
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
-from flows.requests.samplers import LEAST_IMAGES, Sampled
+from flows.requests.samplers import LEAST_IMAGES, Sampled, batch_at
 from flows.requests.toy import training_split
 from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.extractor import StoredExtractor, ready_extractor, train_extractor
@@ -30,6 +30,9 @@ from tasks.checkpoints.open import (
 )
 from tasks.images.grid_prompts import cut_prompts, prompts_for
 from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
+from tasks.sampling.conditions import TENSORS, encode_conditions, store_conditions
+from tasks.sampling.pipeline import require_own_place
+from tasks.storage.artifact import ArtifactRef
 from tasks.storage.naming import named
 
 
@@ -41,10 +44,12 @@ class GridInputs:
         floor: The score of held-out real images, where there are any.
         notes: What is to be known of the data set, for people.
         findings: What the schedule linter says of the cells, and what was assumed.
+        conditions: What prompts are encoded to for a pipeline's own call, if it draws for any.
     """
 
     checkpoint: CheckpointRecord
     cells: list[GridCell]
+    conditions: ArtifactRef | None
     reference_images: PreparedImages
     reference: FeatureShard
     extractor: StoredExtractor
@@ -93,9 +98,9 @@ def prepare(request: GridRequest) -> GridInputs:
             f"{name_of(real.dataset)} {real.split} holds {reference_images.n} image; a "
             f"reference needs at least {LEAST_IMAGES}"
         )
-    prompts = None
+    prompts, conditions = None, None
     if request.model.checkpoint:
-        prompts = prompts_for(checkpoint.with_prompts, request.model.prompts, reference_images)
+        prompts, conditions = _prompts(request, checkpoint, reference_images)
     held_out_split = request.held_out_split()
     held_out = data(held_out_split) if held_out_split else None
     if held_out and held_out.n < LEAST_IMAGES:  # no floor can be told from it
@@ -123,17 +128,57 @@ def prepare(request: GridRequest) -> GridInputs:
     cells = _cells(request, checkpoint, prompts)
     notes = notes_on(reference_images, *([held_out] if held_out else []))
     findings = [*checkpoint.assumed, *lint_schedule(checkpoint.ref, cells)]
-    if prompts and (cut := cut_prompts(checkpoint.ref, prompts)):
+    if prompts and checkpoint.is_native and (cut := cut_prompts(checkpoint.ref, prompts)):
         findings.append(cut)
+    _try_pipeline(cells, checkpoint, conditions, execution)
     return GridInputs(
-        checkpoint, cells, reference_images, reference, extractor, floor, notes, findings
+        checkpoint=checkpoint,
+        cells=cells,
+        conditions=conditions,
+        reference_images=reference_images,
+        reference=reference,
+        extractor=extractor,
+        floor=floor,
+        notes=notes,
+        findings=findings,
     )
+
+
+def _prompts(
+    request: GridRequest, checkpoint: CheckpointRecord, reference: PreparedImages
+) -> tuple[str | None, ArtifactRef | None]:
+    """The digest of what a checkpoint's images are drawn for, and that encoded for its pipeline."""
+    location = request.model.prompts
+    if checkpoint.pipeline and location.endswith(TENSORS):
+        given = store_conditions(location, checkpoint.ref)
+        return given.artifact, given
+    prompts = prompts_for(checkpoint.with_prompts, location, reference)
+    if prompts is None or not any(_by_pipeline(cell) for cell in _cells(request, checkpoint)):
+        return prompts, None
+    return prompts, encode_conditions(checkpoint.ref, prompts)
+
+
+def _try_pipeline(
+    cells: list[GridCell],
+    checkpoint: CheckpointRecord,
+    conditions: ArtifactRef | None,
+    execution: Execution,
+) -> None:
+    """Tries each sampler of a pipeline on a few steps, before anything is drawn."""
+    by_line = {cell.sampler.line: cell for cell in cells if _by_pipeline(cell)}
+    for line, cell in by_line.items():
+        tried = named(require_own_place, f"place in the batch {line}")
+        tried(cell, checkpoint.ref, execution, conditions)
+
+
+def _by_pipeline(cell: GridCell) -> bool:
+    return isinstance(cell.sampler, SchedulerSpec) and bool(cell.sampler.pipeline)
 
 
 def _cells(
     request: GridRequest, checkpoint: CheckpointRecord, prompts: str | None = None
 ) -> list[GridCell]:
-    cells = request.cells(sampled(checkpoint), prompts)
+    cells = request.cells(sampled(request, checkpoint), prompts)
     if not checkpoint.with_prompts:  # these have the empty prompt to be guided away from
         for cell in cells:
             require_guidable(
@@ -142,7 +187,7 @@ def _cells(
     return cells
 
 
-def sampled(checkpoint: CheckpointRecord) -> Sampled:
+def sampled(request: GridRequest, checkpoint: CheckpointRecord) -> Sampled:
     """What a checkpoint says of how it can be sampled."""
     return Sampled(
         checkpoint.n_train,
@@ -150,6 +195,7 @@ def sampled(checkpoint: CheckpointRecord) -> Sampled:
         checkpoint.is_latent,
         checkpoint.is_native,
         checkpoint.pipeline,
+        batch_at(checkpoint.resolution, request.machine.batch_size),
     )
 
 

@@ -24,6 +24,7 @@ from flows.requests.images import Etas, Seed, SpacingChoice, Steps
 
 LEAST_IMAGES = 2  # one image has no covariance
 DDIM = "ddim"
+LARGEST_BATCH, PIXELS_AT_ONCE = 16, 2**20  # of a pipeline's call
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ class Sampled:
         is_native: The project's own sampler can draw it.
         pipeline: The class of the pipeline whose own call draws what that sampler does not; empty
             where our loop over the network does.
+        batch: How many images that call draws at once.
     """
 
     n_train: int
@@ -109,6 +111,12 @@ class Sampled:
     is_latent: bool = False
     is_native: bool = True
     pipeline: str = ""
+    batch: int = 1
+
+
+def batch_at(resolution: int, most: int) -> int:
+    """How many images a pipeline draws at once, by their size alone where `most` allows it."""
+    return min(most, max(1, min(LARGEST_BATCH, PIXELS_AT_ONCE // resolution**2)))
 
 
 def cells_of(
@@ -179,6 +187,7 @@ def _of_scheduler(name: str, etas: dict[float, None], known: Sampled) -> list[Sc
             eta=eta,
             prediction_type=known.prediction_type,
             pipeline=known.pipeline,
+            batch=known.batch,
             diffusers=version("diffusers"),
         )
         for eta in (etas if _has_eta(name) else {0.0: None})

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ddim_core.decisions.row import DDIM, SIGMA_HAT
 from ddim_core.diffusion.schedule import timesteps
-from ddim_core.diffusion.specs import GridCell, SamplerSpec
+from ddim_core.diffusion.specs import GridCell, SamplerSpec, SchedulerSpec
+from ddim_core.pipelines.fitting import where_it_asks
 from ddim_core.samplers.name import parse_sampler
-from ddim_core.samplers.scheduler import config_of, scheduler_for, set_steps
+from ddim_core.samplers.scheduler import Visited, config_of, scheduler_for, set_steps
+from ddim_core.samplers.trial import require_steps
+from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
+from tasks.sampling.pipeline import setting_of
 from tasks.storage.artifact import ArtifactRef
 
 
@@ -53,9 +58,7 @@ def settings_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) ->
             clip=asked.clip,
             timesteps=timesteps(n_train, asked.steps, asked.spacing, asked.steps_offset),
         )
-    name = parse_sampler(asked.sampler)
-    scheduler = scheduler_for(name, scheduler_in(cell, checkpoint))
-    done = set_steps(scheduler, name, asked.steps)
+    scheduler, done = _trial(cell, checkpoint)
     config = config_of(scheduler)
     return Settings(
         sampler=asked.sampler,
@@ -68,6 +71,20 @@ def settings_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) ->
         timesteps=[round(t) for t in done.timesteps],
         sigmas=list(done.sigmas),
     )
+
+
+def _trial(cell: GridCell, checkpoint: ArtifactRef | None) -> tuple[Any, Visited]:
+    """The scheduler of a cell, and where it will ask the network, tried without it."""
+    asked = cell.sampler
+    assert isinstance(asked, SchedulerSpec)
+    if asked.pipeline and checkpoint is not None:
+        opened, setting = pipeline_in_memory(checkpoint, dtype=cell.dtype), setting_of(cell)
+        done = where_it_asks(opened, setting)
+        return scheduler_for(setting.sampler, opened.scheduler), done
+    name, own = parse_sampler(asked.sampler), scheduler_in(cell, checkpoint)
+    require_steps(name, own, asked.steps)
+    scheduler = scheduler_for(name, own)
+    return scheduler, set_steps(scheduler, name, asked.steps)
 
 
 def calls_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef) -> int:

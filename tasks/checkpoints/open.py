@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddim_core.samplers.lint import lint_scheduler
 from prefect import task
 
 from ddim_core.checkpoints.convert import source_digest, source_files
 from ddim_core.diffusion.lint import Finding, by_steps, lint
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import GridCell, SamplerSpec, SchedulerSpec, Weights
+from ddim_core.samplers.families import family_of, settled_own
+from ddim_core.samplers.lint import lint_scheduler
 from ddim_core.samplers.name import parse_sampler
 from tasks.checkpoints.addresses import is_local, name_of, require_location
 from tasks.checkpoints.convert import convert_checkpoint
 from tasks.checkpoints.fetch import fetch_checkpoint
 from tasks.checkpoints.identity import first_of_content, weights_of
 from tasks.checkpoints.memory import checkpoint_in_memory
+from tasks.checkpoints.pipelines import (
+    is_pipeline,
+    pipeline_digest,
+    pipeline_in_memory,
+    store_pipeline,
+)
 from tasks.checkpoints.scheduler import scheduler_in, scheduler_of
+from tasks.storage import store
 from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
 
@@ -43,7 +50,6 @@ class CheckpointRecord:
     with_prompts: bool
     weights: str | None
     assumed: list[str]
-    scheduler: str  # its scheduler_config.json, with the class; `null` if it came without
     pipeline: str = ""  # the class of the pipeline whose own call draws other samplers' cells
     is_native: bool = True  # the project's own sampler can draw it
 
@@ -51,7 +57,10 @@ class CheckpointRecord:
 @task(name="open-checkpoint", task_run_name=run_name("open-checkpoint"))
 def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
     """Looks a stored checkpoint over: what it is follows from its content, so nothing is cached."""
+    if is_pipeline(store.get_folder(ref)):
+        return _pipeline_record(ref, name)
     loaded = checkpoint_in_memory(ref)
+    pipeline = pipeline_in_memory(ref).name if loaded.prompts else ""
     return CheckpointRecord(
         ref=ref,
         weights_digest=weights_of(ref),
@@ -67,7 +76,37 @@ def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
         with_prompts=loaded.prompts is not None,
         weights=loaded.weights,
         assumed=list(loaded.assumed),
-        scheduler=json.dumps(scheduler_of(ref)),
+        pipeline=pipeline,
+    )
+
+
+def _pipeline_record(ref: ArtifactRef, name: str) -> CheckpointRecord:
+    """Of a pipeline that is drawn by its own call alone."""
+    opened = pipeline_in_memory(ref)
+    if opened.height != opened.width:
+        raise ValueError(
+            f"{name} draws {opened.height} x {opened.width} pixels; only squares are scored"
+        )
+    own = settled_own(opened.scheduler)
+    flow = family_of(opened.scheduler) == "flow"
+    return CheckpointRecord(
+        ref=ref,
+        weights_digest=weights_of(ref),
+        name=name,
+        resolution=opened.height,
+        channels=opened.channels,
+        n_train=int(own.get("num_train_timesteps", 1000)),
+        prediction_type="flow_prediction" if flow else own.get("prediction_type", "epsilon"),
+        training_step=None,
+        n_classes=opened.n_classes,
+        # The call itself leaves the class out where it guides.
+        null_label=opened.n_classes if opened.takes.guidance == "real" else None,
+        is_latent=True,
+        with_prompts=opened.takes.modality == "text-to-image",
+        weights=None,
+        assumed=list(opened.notes),
+        pipeline=opened.name,
+        is_native=False,
     )
 
 
@@ -92,6 +131,9 @@ def import_checkpoint(location: str, weights: Weights = "ema") -> ArtifactRef:
 
 
 def _converted(place: str, weights: Weights) -> ArtifactRef:
+    if is_pipeline(Path(place)):
+        found = pipeline_digest(Path(place))
+        return first_of_content(store_pipeline(found, location=place))
     source = source_digest(source_files(Path(place)))
     return first_of_content(convert_checkpoint(source, weights, location=place))
 
@@ -99,11 +141,12 @@ def _converted(place: str, weights: Weights) -> ArtifactRef:
 @task(name="lint-schedule", task_run_name=run_name("lint-schedule"))
 def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
     """Says, once each, where what is done differs from what was asked for or from a peer's."""
-    own, config = checkpoint_in_memory(checkpoint).schedule, scheduler_of(checkpoint)
+    config = scheduler_of(checkpoint)
     found: list[tuple[SamplerSpec | SchedulerSpec, list[Finding]]] = []
     for cell in cells:
         asked = cell.sampler
         if isinstance(asked, SamplerSpec):
+            own = checkpoint_in_memory(checkpoint).schedule
             schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
             found.append((asked, lint(schedule, asked, config)))
         else:

@@ -7,6 +7,7 @@ from typing import Any
 from ddim_core.checkpoints.checkpoint import noise_scheduler, scheduler_config
 from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.specs import GridCell, NoiseSpec
+from tasks.checkpoints.pipelines import is_pipeline, pipeline_in_memory
 from tasks.storage import store
 from tasks.storage.store import ArtifactRef
 
@@ -14,6 +15,8 @@ from tasks.storage.store import ArtifactRef
 def scheduler_of(checkpoint: ArtifactRef) -> dict[str, Any] | None:
     """What diffusers would sample with; None where the checkpoint came without it."""
     folder = store.get_folder(checkpoint)
+    if is_pipeline(folder):
+        return dict(pipeline_in_memory(checkpoint).scheduler)
     there = is_there(folder / "scheduler" / "scheduler_config.json")
     return scheduler_config(folder) if there else None
 

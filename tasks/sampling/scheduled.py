@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from ddim_core.samplers.loop import draw
 
 from ddim_core.checkpoints.conditioning import conditioned
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.images.pixels import to_uint8
+from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, set_steps
 from ddim_core.samplers.streams import image_streams

@@ -1,0 +1,78 @@
+"""What a pipeline's images are drawn for: prompts, encoded once for all cells, or classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ddim_core.common.plain_files import is_there
+from ddim_core.diffusion.labels import asked_labels
+from ddim_core.pipelines.fitting import require_conditions
+from ddim_core.pipelines.prompts import encode_prompts
+from tasks.checkpoints.pipelines import pipeline_in_memory
+from tasks.images.stored_prompts import stored_prompts
+from tasks.storage import store
+from tasks.storage.caching import cached_task
+from tasks.storage.store import ArtifactRef
+
+KIND = "conditions"
+TENSORS = ".safetensors"
+
+
+@cached_task
+def encode_conditions(checkpoint: ArtifactRef, prompts: str) -> ArtifactRef:
+    """Encodes a stored list of prompts by a pipeline's own encoders, once for a grid; returns what
+    its call takes in their place, by its names."""
+    opened = pipeline_in_memory(checkpoint)
+    with torch.inference_mode():
+        encoded = encode_prompts(opened, stored_prompts(prompts))
+    return _stored(encoded)
+
+
+def store_conditions(location: str, checkpoint: ArtifactRef) -> ArtifactRef:
+    """Stores what somebody encoded prompts to, for a pipeline without text encoders.
+
+    Args:
+        location: A .safetensors file of tensors by the call's parameter names, a row a prompt;
+            of names that begin with `negative_`, one row.
+        checkpoint: The pipeline.
+
+    Raises:
+        ValueError: If it is no such file, or the pipeline takes other tensors.
+    """
+    path, opened = Path(location), pipeline_in_memory(checkpoint)
+    if not is_there(path):
+        raise ValueError(f"there is no file of encoded prompts {location!r}")
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path.name} is no whole safetensors file: {error}") from error
+    n = max((len(value) for value in tensors.values() if value.ndim), default=0)
+    require_conditions(opened, tensors, 1.0, n)
+    return _stored(tensors)
+
+
+def conditions_for(
+    checkpoint: ArtifactRef, conditions: ArtifactRef | None, indices: Sequence[int]
+) -> dict[str, Tensor]:
+    """Returns what a pipeline's images of these indices are drawn for, a row an image: image k for
+    prompt k mod n, or of class k mod n; nothing where it takes neither."""
+    opened = pipeline_in_memory(checkpoint)
+    if opened.n_classes is not None:
+        return {"class_labels": asked_labels(indices, opened.n_classes)}
+    if conditions is None:
+        return {}
+    stored = safetensors.torch.load(store.get(conditions))
+    n = max(len(value) for value in stored.values())
+    rows = [index % n for index in indices]
+    return {name: value if len(value) == 1 else value[rows] for name, value in stored.items()}
+
+
+def _stored(tensors: dict[str, Tensor]) -> ArtifactRef:
+    whole = {name: value.contiguous().clone() for name, value in tensors.items()}
+    return store.put(safetensors.torch.save(whole), KIND)

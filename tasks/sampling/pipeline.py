@@ -1,0 +1,95 @@
+"""Pipeline and cell in, a shard of images out: by the pipeline's own call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from ddim_core.common.digest import code_digest, digest
+from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
+from ddim_core.pipelines.drawing import draw
+from ddim_core.pipelines.self_test import require_place_free
+from ddim_core.pipelines.settings import Setting
+from ddim_core.samplers.name import parse_sampler
+from tasks.checkpoints.pipelines import pipeline_in_memory
+from tasks.sampling.conditions import conditions_for
+from tasks.sampling.shards import Images, Shard, extended
+from tasks.storage.caching import cached_task
+from tasks.storage.store import ArtifactRef
+
+TEST_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A pipeline and a sampler of which an image has the same bits wherever it stands."""
+
+    sampler: str
+
+
+@cached_task
+def draw_by_pipeline(
+    cell: GridCell,
+    checkpoint: ArtifactRef,
+    start: int,
+    stop: int,
+    execution: Execution,
+    conditions: ArtifactRef | None = None,
+) -> Shard:
+    """Draws images start..stop-1 of a cell; of these only what no other run has drawn."""
+    name = digest(code_digest(__name__), cell, checkpoint, conditions, start)
+    return extended(
+        name,
+        start,
+        stop,
+        execution.device,
+        lambda indices: _draw(cell, checkpoint, conditions, indices, execution),
+    )
+
+
+@cached_task
+def require_own_place(
+    cell: GridCell, checkpoint: ArtifactRef, execution: Execution, conditions: ArtifactRef | None
+) -> Tested:
+    """Tries a cell's pipeline and sampler: an image's bits may depend neither on its place in a
+    batch nor on its neighbours, since shards are extended and resumed."""
+    torch.set_num_threads(execution.threads)
+    opened = pipeline_in_memory(checkpoint, execution.device, cell.dtype)
+    asked = setting_of(cell)
+    listed = asked.sampler.n_listed
+    asked = asked if listed else replace(asked, steps=min(asked.steps, TEST_STEPS))
+    rows = conditions_for(checkpoint, conditions, range(5))
+    with torch.inference_mode():
+        require_place_free(opened, asked, rows, batch_of(cell))
+    return Tested(asked.sampler.text)
+
+
+def setting_of(cell: GridCell) -> Setting:
+    """Returns a cell's setting as a pipeline is asked for it."""
+    spec = cell.sampler
+    assert isinstance(spec, SchedulerSpec)
+    return Setting(
+        parse_sampler(spec.sampler), spec.steps, spec.guidance_scale, spec.eta, cell.seed
+    )
+
+
+def batch_of(cell: GridCell) -> int:
+    """Returns how many images a cell's pipeline draws at once: part of what they are."""
+    assert isinstance(cell.sampler, SchedulerSpec)
+    return cell.sampler.batch
+
+
+def _draw(
+    cell: GridCell,
+    checkpoint: ArtifactRef,
+    conditions: ArtifactRef | None,
+    indices: range,
+    execution: Execution,
+) -> Images:
+    torch.set_num_threads(execution.threads)
+    opened = pipeline_in_memory(checkpoint, execution.device, cell.dtype)
+    rows = conditions_for(checkpoint, conditions, indices)
+    with torch.inference_mode():
+        drawn = draw(opened, setting_of(cell), indices, rows, batch_of(cell))
+    return Images(drawn.images, drawn.nfe)
