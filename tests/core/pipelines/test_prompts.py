@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.drawing import draw
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
 from ddim_core.pipelines.prompts import _stacked, encode_prompts
-from ddim_core.pipelines.settings import Setting
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.text2image.small_base import caption_tokenizer, new_pipeline, save_base
 from ddim_core.text2image.specs import BaseSpec

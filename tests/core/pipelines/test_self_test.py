@@ -9,11 +9,11 @@ import diffusers
 import pytest
 import torch
 
+from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.drawing import draw
 from ddim_core.pipelines.fitting import where_it_asks
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
 from ddim_core.pipelines.self_test import require_place_free
-from ddim_core.pipelines.settings import Setting
 from ddim_core.pipelines.stage import Conductor
 from ddim_core.samplers.name import parse_sampler
 from tests.core.pipelines.tiny import PIPELINES

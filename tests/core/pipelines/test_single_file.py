@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.drawing import draw
 from ddim_core.pipelines.opening import open_pipeline
 from ddim_core.pipelines.prompts import encode_prompts
-from ddim_core.pipelines.settings import Setting
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.text2image.small_base import new_pipeline, save_base
 from ddim_core.text2image.specs import BaseSpec
