@@ -38,11 +38,10 @@ def native(folder: Path, spec: SamplerSpec, prompts: list[str]) -> np.ndarray:
         return to_uint8(checkpoint.images(last.x))
 
 
-@pytest.mark.parametrize(("clip", "spacing"), [(True, "leading"), (False, "trailing")])
-def test_pixels(clip: bool, spacing: str, tmp_path: Path) -> None:
-    scheduler = diffusers.DDIMScheduler(clip_sample=clip, timestep_spacing=spacing)
+def test_pixels(tmp_path: Path) -> None:
+    scheduler = diffusers.DDIMScheduler()
     diffusers.DDIMPipeline(tiny.pixel_unet(), scheduler).save_pretrained(tmp_path / "ddim")
-    spec = SamplerSpec(STEPS, spacing=spacing, clip=clip)
+    spec = SamplerSpec(STEPS, spacing="leading", clip=True)
     theirs = native(tmp_path / "ddim", spec, [])
     opened = open_pipeline(tmp_path / "ddim")
     mine = draw(opened, Setting(parse_sampler("ddim"), STEPS, seed=SEED), KS, {}, 3).images

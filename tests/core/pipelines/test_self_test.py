@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pairs")
 
 
+@functools.cache
 def opened_of(name: str, folder: Path) -> OpenedPipeline:
     if not (folder / name).is_dir():
         PIPELINES[name].make().save_pretrained(folder / name)

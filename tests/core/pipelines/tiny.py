@@ -278,8 +278,8 @@ def sana() -> Any:
     return diffusers.SanaPipeline(None, None, decoder, transformer, scheduler)
 
 
-BETAS = ("ddim", "dpmpp_2m/karras", "euler_a", "dpmpp_2m_sde")
-UNSCALED = ("ddim", "dpmpp_2m", "unipc", "dpmpp_2m_sde")
+BETAS = ("dpmpp_2m/karras", "euler_a", "dpmpp_2m_sde")
+UNSCALED = ("ddim", "unipc", "dpmpp_2m_sde")
 FLOWS = ("dpmpp_2m", "unipc", "flow_euler/karras")
 SHAPED = ("ddim?timestep_spacing=trailing", "ddim?clip_sample=false", "ddim?thresholding=true")
 LISTED = ("lcm", "lcm?original_inference_steps=20", "lcm?timesteps=[999,499]")
@@ -291,7 +291,7 @@ PIPELINES = {
     "sd15": Tiny(sd15, prompts(), 5.0, 0, BETAS),
     "lcm": Tiny(lcm, prompts(negative=False), 5.0, 0, LISTED),
     "sdxl": Tiny(sdxl, prompts(pooled=WIDTH), 5.0, 0, BETAS),
-    "sd3": Tiny(sd3, prompts(pooled=32), 5.0, 0, (*FLOWS, "flow_heun")),
+    "sd3": Tiny(sd3, prompts(pooled=32), 5.0, 0, ("unipc", "flow_euler/karras", "flow_heun")),
     "flux": Tiny(
         flux, prompts(pooled=WIDTH, negative=False), 3.5, 2 * SIDE,
         ("unipc", "flow_euler/karras", "flow_euler?sigmas=[1.0,0.7]"),
