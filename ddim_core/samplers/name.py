@@ -84,7 +84,9 @@ def parse_sampler(text: str) -> SamplerName:
         )
     kind = _class_of(name)
     options = dict(_options(text, tail))
-    timesteps, sigmas = (_falling(key, options.pop(key, ())) for key in LISTS)
+    timesteps, sigmas = (
+        _falling(key, options.pop(key)) if key in options else () for key in LISTS
+    )
     if timesteps and sigmas:
         raise ValueError(f"sampler {text!r} lists timesteps and sigmas; give one of them")
     if (timesteps or sigmas) and rule:
@@ -226,8 +228,6 @@ def _settled(key: str, value: object) -> Value:
 
 def _falling(key: str, value: Value) -> tuple[float, ...]:
     """A list of one's own, checked; a 0 at the end of sigmas is where every sampler ends anyway."""
-    if value == () and not isinstance(value, str):
-        return ()
     numbers = value if isinstance(value, tuple) else ()
     kept = [v for v in numbers if isinstance(v, (int, float)) and not isinstance(v, bool)]
     if not kept or len(kept) != len(numbers):

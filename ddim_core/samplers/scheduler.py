@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -309,8 +310,10 @@ def _require_trained(name: SamplerName, steps: int, scheduler: Any, done: Visite
             f"{n_train - 1}"
         )
     once = getattr(scheduler, "order", 1) == 1 and type(scheduler).__name__ != "PNDMScheduler"
-    if once and len(set(done.timesteps)) < len(done.timesteps):
-        raise ValueError(f"{said} lists a timestep twice, which its steps cannot follow; take fewer")
+    # A first timestep that stands twice makes diffusers begin at the second of them.
+    again = done.timesteps[:1] == done.timesteps[1:2]
+    if once and (again or any(a == b for a, b in pairwise(done.sigmas[:-1]))):
+        raise ValueError(f"{said} visits a noise level twice, which its steps cannot; take fewer")
     if name.timesteps and not set(done.timesteps) <= {float(torch.tensor(t)) for t in name.timesteps}:
         raise ValueError(f"{name.text} takes whole timesteps only; list whole numbers")
 
