@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -64,7 +65,7 @@ def velocity(x: Tensor, sigma: float) -> Tensor:
 
 
 def runge_kutta(slope: Callable[[Tensor, float], Tensor], x: Tensor, at: list[float]) -> Tensor:
-    for a, b in zip(at, at[1:], strict=False):
+    for a, b in pairwise(at):
         h, middle = b - a, (a + b) / 2.0
         k1 = slope(x, a)
         k2 = slope(x + h / 2.0 * k1, middle)
@@ -79,7 +80,9 @@ def solution(x: Tensor, start: float, end: float, n: int = FINE) -> Tensor:
     def slope(x: Tensor, u: float) -> Tensor:
         return math.exp(u) * x0_and_eps(x, math.exp(u))[1]
 
-    return runge_kutta(slope, x.double(), np.linspace(math.log(start), math.log(end), n + 1).tolist())
+    return runge_kutta(
+        slope, x.double(), np.linspace(math.log(start), math.log(end), n + 1).tolist()
+    )
 
 
 def network(world: World, scheduler: Any, shape: tuple[int, ...] = (-1, 2)) -> Any:

@@ -1,4 +1,4 @@
-"""A sampler's name: one spelling for equal settings, and a sentence for each that makes no sense."""
+"""A sampler's name: one spelling for equal settings, a sentence for what makes no sense."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_lists_of_samplers_are_split_outside_brackets_and_quotes() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused_in_a_sentence(written: str, said: str) -> None:
-    with pytest.raises(ValueError, match=".") as refused:
+    with pytest.raises(ValueError, match=r".") as refused:
         parse_sampler(written)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)

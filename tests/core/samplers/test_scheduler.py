@@ -23,6 +23,7 @@ from ddim_core.samplers.trial import require_steps
 from tests.core.analytic import one_thread  # noqa: F401
 
 VP: dict[str, Any] = {"_class_name": "DDIMScheduler"}
+SHORT = {**VP, "num_train_timesteps": 200}  # to make a KDPM2 scheduler takes T^2
 FLOW: dict[str, Any] = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
 STABLE_DIFFUSION = {
     "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012,
@@ -33,11 +34,11 @@ STABLE_DIFFUSION = {
 OF_BETAS = {name for name, sampler in SAMPLERS.items() if "vp" in sampler.fits}
 OF_FLOWS = {name for name, sampler in SAMPLERS.items() if "flow" in sampler.fits}
 OWNS: list[tuple[str, Mapping[str, Any], set[str]]] = [
-    ("betas", VP, OF_BETAS),
-    ("v", {**VP, "prediction_type": "v_prediction"}, OF_BETAS),
-    ("x0", {**VP, "prediction_type": "sample"},
+    ("betas", SHORT, OF_BETAS),
+    ("v", {**SHORT, "prediction_type": "v_prediction"}, OF_BETAS),
+    ("x0", {**SHORT, "prediction_type": "sample"},
      OF_BETAS - {"pndm", "euler_a", "heun", "lms", "kdpm2", "kdpm2_a"}),
-    ("stable diffusion", STABLE_DIFFUSION, OF_BETAS),
+    ("stable diffusion", {**STABLE_DIFFUSION, "num_train_timesteps": 200}, OF_BETAS),
     ("flow", FLOW, OF_FLOWS),
     ("flux", {**FLOW, "use_dynamic_shifting": True}, OF_FLOWS - {"flow_heun"}),
     ("sana", {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True,
@@ -54,14 +55,15 @@ OWNS: list[tuple[str, Mapping[str, Any], set[str]]] = [
 def test_what_fits_a_checkpoint_runs_and_the_rest_is_refused(
     own: Mapping[str, Any], fitting: set[str]
 ) -> None:
-    found = set()
+    found, refusals = set(), []
     for name in NAMES:
         try:
             require_steps(parse_sampler(name), own, 5)
             found.add(name)
         except ValueError as error:
-            assert "\n" not in str(error)
+            refusals.append(str(error))
     assert found == {"own", *fitting}
+    assert [said for said in refusals if "\n" in said] == []
 
 
 def test_what_the_network_was_trained_on_is_carried_over_where_its_file_is_silent() -> None:
@@ -70,9 +72,9 @@ def test_what_the_network_was_trained_on_is_carried_over_where_its_file_is_silen
     made = scheduler_for(parse_sampler("heun"), VP)
     assert made.alphas_cumprod.equal(diffusers.DDIMScheduler().alphas_cumprod)
     assert lcm.config.beta_schedule == "scaled_linear"
-    assert scheduler_for(parse_sampler("euler"), {"_class_name": "HeunDiscreteScheduler"}).betas.equal(
-        heun.betas
-    )
+    assert scheduler_for(
+        parse_sampler("euler"), {"_class_name": "HeunDiscreteScheduler"}
+    ).betas.equal(heun.betas)
 
 
 @pytest.mark.parametrize("name", ["dpmpp_2m", "euler", "unipc", "ddim", "heun", "dpmpp_2m/karras"])
@@ -81,7 +83,10 @@ def test_a_sampler_is_what_from_config_makes(name: str) -> None:
     fixed = dict(SAMPLERS[parsed.name].fixed)
     fixed |= {"use_karras_sigmas": True} if parsed.sigmas else {}
     kind = getattr(diffusers, SAMPLERS[parsed.name].kind)
-    theirs, ours = kind.from_config(STABLE_DIFFUSION, **fixed), scheduler_for(parsed, STABLE_DIFFUSION)
+    theirs, ours = (
+        kind.from_config(STABLE_DIFFUSION, **fixed),
+        scheduler_for(parsed, STABLE_DIFFUSION),
+    )
     assert {k: theirs.config[k] for k in ours.config if k[0] != "_"} == {
         k: v for k, v in ours.config.items() if k[0] != "_"
     }
@@ -99,7 +104,11 @@ def test_a_scheduler_in_memory_says_the_same_as_its_file() -> None:
 def test_a_flow_and_its_shift_are_told_to_samplers_that_have_other_words_for_them() -> None:
     entries = entries_of(parse_sampler("dpmpp_2m"), {**FLOW, "use_karras_sigmas": True})
     told = {k: entries[k] for k in ("prediction_type", "use_flow_sigmas", "flow_shift")}
-    assert told == {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    assert told == {
+        "prediction_type": "flow_prediction",
+        "use_flow_sigmas": True,
+        "flow_shift": 3.0,
+    }
     assert entries["use_karras_sigmas"] is False  # which would be made from betas
     assert entries_of(parse_sampler("flow_heun"), OWNS[6][1])["shift"] == 3.0
 
@@ -149,7 +158,7 @@ def test_a_rule_of_sigmas_takes_the_place_of_the_checkpoints_own() -> None:
 def test_what_cannot_work_is_refused_before_anything_is_drawn(
     name: str, own: Mapping[str, Any], said: str
 ) -> None:
-    with pytest.raises(ValueError, match=".") as refused:
+    with pytest.raises(ValueError, match=r".") as refused:
         scheduler_for(parse_sampler(name), own)
     assert said in str(refused.value)
 
@@ -176,7 +185,7 @@ def test_steps_that_a_scheduler_cannot_take_are_refused(
     name: str, own: Mapping[str, Any], steps: int, said: str
 ) -> None:
     parsed = parse_sampler(name)
-    with pytest.raises(ValueError, match=".") as refused:
+    with pytest.raises(ValueError, match=r".") as refused:
         set_steps(scheduler_for(parsed, own), parsed, steps)
     assert said in str(refused.value)
 
@@ -199,12 +208,12 @@ def test_what_is_visited_is_what_is_done() -> None:
     assert done == Visited((1000.0, 500.0), (1.0, 0.5, 0.0))
     listed = parse_sampler("euler?sigmas=[14,3]")
     assert set_steps(scheduler_for(listed, VP), listed, 2).sigmas == (14.0, 3.0, 0.0)
-    assert set_steps(scheduler_for(parse_sampler("heun"), VP), parse_sampler("heun"), 3).timesteps == (
-        999.0, 499.5, 499.5, 0.0, 0.0,
-    )  # fmt: skip
+    heun = parse_sampler("heun")
+    done = set_steps(scheduler_for(heun, VP), heun, 3)
+    assert done.timesteps == (999.0, 499.5, 499.5, 0.0, 0.0)
 
 
 def test_eta_belongs_to_the_samplers_that_the_catalogue_says() -> None:
     for name, sampler in SAMPLERS.items():
-        scheduler = scheduler_for(parse_sampler(name), {"_class_name": sampler.kind})
+        scheduler = scheduler_for(parse_sampler(name), {**SHORT, "_class_name": sampler.kind})
         assert takes_eta(scheduler) == sampler.eta, name

@@ -53,7 +53,9 @@ def drawn(
     name = parse_sampler(sampler)
     scheduler = scheduler_for(name, own)
     set_steps(scheduler, name, steps)
-    ask = network("vp", scheduler) if own["_class_name"] == "DDPMScheduler" else consistent(scheduler)
+    ask = (
+        network("vp", scheduler) if own["_class_name"] == "DDPMScheduler" else consistent(scheduler)
+    )
     fault(scheduler)
     x_T = torch.randn(1, N, 2, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
