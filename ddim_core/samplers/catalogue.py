@@ -28,7 +28,8 @@ class Sampler:
 
     Attributes:
         kind: The scheduler's class in diffusers.
-        fits: The families of checkpoints whose networks it can sample.
+        fits: The families of checkpoints whose networks it can sample, besides those whose own
+            scheduler is of its class.
         fixed: Entries of its configuration that the name stands for.
         eta: Whether its step takes eta.
         noisy: Whether it draws noise on the way whatever eta is.
@@ -59,7 +60,7 @@ SAMPLERS: dict[str, Sampler] = {
     "euler_a": Sampler("EulerAncestralDiscreteScheduler", VP, noisy=True, order=None),
     "heun": Sampler("HeunDiscreteScheduler", VP, order=2),
     "lms": Sampler("LMSDiscreteScheduler", VP, order=4),
-    "pndm": Sampler("PNDMScheduler", VP, order=4),
+    "pndm": Sampler("PNDMScheduler", VP, order=2),
     "kdpm2": Sampler("KDPM2DiscreteScheduler", VP, order=2),
     "kdpm2_a": Sampler("KDPM2AncestralDiscreteScheduler", VP, noisy=True, order=None),
     "deis": Sampler("DEISMultistepScheduler", VP, (("algorithm_type", "deis"),), order=2),
@@ -70,13 +71,13 @@ SAMPLERS: dict[str, Sampler] = {
     ),  # diffusers itself switches it on where the last sigma is 0
     "dpmpp_3m": Sampler(MULTISTEP, BOTH, _dpmpp(3), order=3),
     "dpmpp_3m_sde": Sampler(MULTISTEP, BOTH, _dpmpp(3, "sde-dpmsolver++"), noisy=True, order=None),
-    "unipc": Sampler("UniPCMultistepScheduler", BOTH, order=2),
+    "unipc": Sampler("UniPCMultistepScheduler", BOTH, order=3),
     "sa_solver": Sampler(
         "SASolverScheduler", VP, (("algorithm_type", "data_prediction"),), noisy=True, order=None
     ),
-    "ipndm": Sampler("IPNDMScheduler", (), order=4),
-    "lcm": Sampler("LCMScheduler", ("distilled",), noisy=True, order=None),
-    "tcd": Sampler("TCDScheduler", ("distilled",), eta=True, noisy=False, order=None),
+    "ipndm": Sampler("IPNDMScheduler", ()),
+    "lcm": Sampler("LCMScheduler", (), noisy=True, order=None),
+    "tcd": Sampler("TCDScheduler", (), eta=True, order=None),
     "flow_euler": Sampler("FlowMatchEulerDiscreteScheduler", ("flow",)),
     "flow_heun": Sampler("FlowMatchHeunDiscreteScheduler", ("flow",), order=2),
     "edm_euler": Sampler("EDMEulerScheduler", ("edm",)),

@@ -66,8 +66,8 @@ def trained(own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def families_that_fit(name: str, kind: str) -> tuple[Family, ...]:
-    """Returns the families of checkpoints that a sampler can sample, besides those whose own
-    scheduler is of its class."""
+    """Returns the families of checkpoints whose networks a sampler can sample, besides those whose
+    own scheduler is of its class."""
     if name in SAMPLERS:
         return SAMPLERS[name].fits
     of_kind = [sampler.fits for sampler in SAMPLERS.values() if sampler.kind == kind]

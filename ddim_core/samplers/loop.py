@@ -1,0 +1,131 @@
+"""The loop that draws from a bare network with a scheduler of diffusers, and the flow's way back.
+
+`DDPMPipeline` never calls `scale_model_input` nor multiplies by `init_noise_sigma`, so that half of
+diffusers' schedulers draw garbage with it: here the loop is ours and the arithmetic is theirs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddim_core.diffusion.sampling import Denoiser
+
+FLOW_EULER = "FlowMatchEulerDiscreteScheduler"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a run made.
+
+    Attributes:
+        x: The images [batch, ...] (or their noise, where they were encoded).
+        n_evaluations: How often the network was asked about the batch: Heun asks twice a step, but
+            once in the last one. Guidance within the model counts for nothing here.
+    """
+
+    x: Tensor
+    n_evaluations: int
+
+
+def draw(
+    model: Denoiser,
+    scheduler: Any,
+    x_T: Tensor,
+    streams: Sequence[torch.Generator] = (),
+    eta: float = 0.0,
+) -> Drawn:
+    """Draws images from noise with a scheduler of diffusers, as its pipelines should.
+
+        x = init_noise_sigma x_T;   for each t:  x = step(model(scale_model_input(x, t), t), t, x)
+
+    Call under `torch.inference_mode()`. No image is kept but the latest; an image's bits depend on
+    the batch's size alone, not on its place in it nor on its neighbours.
+
+    Args:
+        model: Predicts what the scheduler's prediction_type says, in the shape of x. It is given
+            the scheduler's own timesteps [batch]: int64, or floating where they are fractional.
+        scheduler: Made ready by `set_steps`; its state is of one run.
+        x_T: Standard normal noise, floating [batch, ...].
+        streams: The images' own streams, fresh (`image_streams`), where the scheduler draws noise.
+        eta: For the schedulers that take it, in [0, 1].
+
+    Raises:
+        ValueError: If the model's output is not shaped like x (a network that predicts a variance
+            too is not sampled), streams are missing, or their number is not that of the images.
+    """
+    more = _arguments_of_step(scheduler, len(x_T), streams, eta)
+    x = x_T * scheduler.init_noise_sigma if hasattr(scheduler, "init_noise_sigma") else x_T
+    scales = hasattr(scheduler, "scale_model_input")
+    n_evaluations = 0
+    for t in scheduler.timesteps:
+        said = model(scheduler.scale_model_input(x, t) if scales else x, t.expand(len(x)))
+        n_evaluations += 1
+        if said.shape != x.shape:
+            raise ValueError(
+                f"the network answers with shape {tuple(said.shape)} to {tuple(x.shape)}; one that "
+                "predicts a variance besides is not sampled by schedulers of diffusers here"
+            )
+        x = scheduler.step(said, t, x, **more, return_dict=False)[0]
+    return Drawn(x, n_evaluations)
+
+
+def _arguments_of_step(
+    scheduler: Any, n_images: int, streams: Sequence[torch.Generator], eta: float
+) -> dict[str, Any]:
+    known = inspect.signature(scheduler.step).parameters
+    if streams and len(streams) != n_images:
+        raise ValueError(f"{n_images} images have {len(streams)} streams; each needs its own")
+    more: dict[str, Any] = {}
+    if "generator" in known:
+        # Without streams a scheduler that draws would take the global stream, which is no image's.
+        more["generator"] = list(streams) if streams else _NoStream(type(scheduler).__name__)
+    if "eta" in known:
+        more["eta"] = eta
+    elif eta != 0.0:
+        raise ValueError(f"eta is {eta}; {type(scheduler).__name__} takes none, so it must be 0")
+    return more
+
+
+class _NoStream:
+    """Stands where streams should: whoever draws from it is told so."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def __getattr__(self, name: str) -> Any:
+        raise ValueError(f"{self._kind} draws noise on the way; give the images' streams")
+
+
+def encode_flow(model: Denoiser, scheduler: Any, x_0: Tensor) -> Drawn:
+    """Runs the ODE of a flow backwards, from clean images to their noise.
+
+        x_(sigma') = x_sigma + (sigma' - sigma) model(x_sigma, sigma),   sigma' > sigma
+
+    the Euler steps of `flow_euler` in the other direction, so that drawing from the result returns
+    x_0 up to an error that falls with S. Source: Lipman et al. 2023 (arXiv:2210.02747); sigma is
+    the share of noise, x_sigma = (1 - sigma) x_0 + sigma x_T.
+
+    Args:
+        model: Predicts the velocity x_T - x_0; it is asked at timestep sigma T, from 0 on.
+        scheduler: A `FlowMatchEulerDiscreteScheduler` made ready by `set_steps`.
+        x_0: Clean images, floating [batch, ...].
+
+    Raises:
+        ValueError: If the scheduler is another one, or adds noise, which no encoding can undo.
+    """
+    kind = type(scheduler).__name__
+    if kind != FLOW_EULER or scheduler.config.stochastic_sampling or scheduler.config.invert_sigmas:
+        raise ValueError(f"{kind} as it is set cannot be run backwards; only flow_euler can")
+    x, n_train = x_0, scheduler.config.num_train_timesteps
+    rising = [float(sigma) for sigma in scheduler.sigmas.flip(0)]
+    for sigma, noisier in pairwise(rising):
+        t = torch.full((len(x),), sigma * n_train, dtype=torch.float32, device=x.device)
+        x = x + (noisier - sigma) * model(x, t)
+    return Drawn(x, len(rising) - 1)
