@@ -77,7 +77,6 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.features", "ddim_core.networks",
         "ddim_core.scores", "ddim_core.statistics", "ddim_core.text2image",
     },
-    "ddim_core.samplers": {"ddim_core.common", "ddim_core.diffusion", "ddim_core.networks"},
     "ddim_core.reports": {
         "ddim_core.diffusion", "ddim_core.scores", "ddim_core.statistics", "ddim_core.decisions",
         "ddim_core.points", "ddim_core.lora.scoring",

@@ -92,6 +92,34 @@ def call_arguments(
     }
 
 
+def plain_call(takes: Takes, setting: Setting, size: tuple[int, int]) -> dict[str, Any]:
+    """Returns the arguments of a call of plain diffusers that are the same for all images: what a
+    snippet names beside the prompts, besides the scheduler.
+
+    A list of timesteps or sigmas is among them where the call takes it; elsewhere it is the
+    scheduler's `set_timesteps` that must be given it.
+
+    Args:
+        takes: What the call takes.
+        setting: What is drawn.
+        size: Height and width in pixels, of a call that takes them; else (0, 0).
+    """
+    given: dict[str, Any] = {"num_inference_steps": setting.steps}
+    if takes.guidance_name is not None:
+        given[takes.guidance_name] = setting.guidance
+    if "eta" in takes.parameters and setting.eta != 0.0:
+        given["eta"] = setting.eta
+    if setting.sampler.timesteps and takes.own_timesteps:
+        given["timesteps"] = list(setting.sampler.timesteps)
+    if setting.sampler.own_sigmas and takes.own_sigmas:
+        given["sigmas"] = list(setting.sampler.own_sigmas)
+    if size[0]:
+        given |= {"height": size[0], "width": size[1]}
+    if "use_resolution_binning" in takes.parameters:
+        given["use_resolution_binning"] = False
+    return given
+
+
 def rows_for(conditions: Conditions, rows: Sequence[int]) -> dict[str, Tensor]:
     """Returns the chosen rows of conditions; what has one row has it for all."""
     return {

@@ -108,6 +108,8 @@ class Stage:
             opened.takes, conditions, streams, setting.steps, setting.guidance, setting.eta,
             opened.size, given,
         )  # fmt: skip
+        if opened.dtype == "bfloat16" and not hasattr(self._mine, "image_processor"):
+            arguments["output_type"] = "pt"  # NumPy has no such format, and no one casts it there
         made = self._called(arguments, Starts(streams, x_T) if given is None else None)
         conductor.require_used()
         self.nfe = self._n_rows // len(keys)

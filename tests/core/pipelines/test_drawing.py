@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from ddim_core.diffusion.noise import ImageNoise
-from ddim_core.pipelines.arguments import Setting
+from ddim_core.pipelines.arguments import Setting, plain_call
 from ddim_core.pipelines.drawing import DrawnImages, draw, memory_words
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
+from ddim_core.pipelines.stage import own_copy
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for
 from ddim_core.samplers.streams import image_streams
@@ -149,6 +150,31 @@ def test_evaluations_are_counted_as_they_happen(
     name: str, sampler: str, steps: int, nfe: int, folder: Path
 ) -> None:
     assert drawn(name, opened_of(name, folder), sampler, [0]).nfe == nfe
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["ddpm", "dit", "sd15", "sd3"])
+def test_half_precision_draws_nearly_the_same_images(name: str, dtype: str, folder: Path) -> None:
+    whole = drawn(name, opened_of(name, folder), "dpmpp_2m_sde" if name != "sd3" else "own", [0, 1])
+    half = open_pipeline(folder / name, dtype)
+    images = drawn(name, half, "dpmpp_2m_sde" if name != "sd3" else "own", [0, 1]).images
+    # bfloat16 has 8 bits: a level of 255 each time a tensor is rounded, and there are dozens.
+    assert 0 < np.abs(images.astype(int) - whole.images).mean() < 8.0
+
+
+def test_the_arguments_of_a_plain_call_draw_the_same(folder: Path) -> None:
+    opened, tiny = opened_of("flux", folder), PIPELINES["flux"]
+    asked = setting("flux", "flow_euler?sigmas=[1.0,0.4]")
+    told = plain_call(opened.takes, asked, opened.size)
+    assert told == {
+        "num_inference_steps": 2, "guidance_scale": 3.5, "sigmas": [1.0, 0.4], "height": 16,
+        "width": 16,
+    }  # fmt: skip
+    x_T = ImageNoise(SEED, [0], opened.shape).x_T()
+    pipeline = own_copy(opened.pipeline, scheduler_for(asked.sampler, opened.scheduler))
+    plainly = pipeline(**told, **tiny.conditions([0]), latents=x_T, output_type="np").images
+    mine = draw(opened, asked, [0], tiny.conditions([0]), 1).images
+    assert np.abs(mine - np.rint(plainly * 255.0)).max() <= LEVEL
 
 
 def test_guidance_of_one_asks_once_a_step(folder: Path) -> None:
