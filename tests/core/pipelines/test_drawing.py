@@ -22,16 +22,11 @@ from ddim_core.pipelines.stage import own_copy
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for
 from ddim_core.samplers.streams import image_streams
-from tests.core.pipelines.tiny import PIPELINES
+from tests.core.pipelines.tiny import PIPELINES, opened_of
 
 PAIRS = [(name, sampler) for name, tiny in PIPELINES.items() for sampler in ("own", *tiny.samplers)]
 SEED, BATCH, STEPS = 7, 2, 2
 LEVEL = 1  # of 255: the pipelines' own rounding of pixels is done in another order
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("pipelines")
 
 
 @functools.cache
@@ -42,12 +37,6 @@ def made(name: str) -> Any:
         if isinstance(part, torch.nn.Module):
             part.eval()
     return pipeline
-
-
-@functools.cache
-def opened_of(name: str, folder: Path) -> OpenedPipeline:
-    made(name).save_pretrained(folder / name)
-    return open_pipeline(folder / name, resolution=PIPELINES[name].resolution)
 
 
 def setting(name: str, sampler: str, eta: float = 0.0) -> Setting:

@@ -17,11 +17,10 @@ from ddim_core.pipelines.takes import what_it_takes
 from tests.core.pipelines import tiny
 
 
-@pytest.fixture(scope="module")
-def sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("opening") / "sd15"
-    tiny.sd15().save_pretrained(folder)
-    return folder
+@pytest.fixture
+def sd15(folder: Path) -> Path:
+    tiny.opened_of("sd15", folder)
+    return folder / "sd15"
 
 
 @pytest.fixture
@@ -69,11 +68,9 @@ def test_what_is_known_of_the_families(
     guidance: str,
     hands: bool,
     classes: int | None,
-    tmp_path: Path,
+    folder: Path,
 ) -> None:
-    family = tiny.PIPELINES[name]
-    family.make().save_pretrained(tmp_path / name)
-    opened = open_pipeline(tmp_path / name, resolution=family.resolution)
+    opened = tiny.opened_of(name, folder)
     assert opened.shape == shape
     assert (opened.takes.guidance, opened.hands_streams) == (guidance, hands)
     assert opened.n_classes == classes

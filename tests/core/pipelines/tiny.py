@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -12,6 +14,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from ddim_core.networks.building import seeded_weights
+from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
 
 Conditions = dict[str, Tensor]
 TOKENS, WIDTH, SIDE = 7, 16, 8
@@ -299,3 +302,10 @@ PIPELINES = {
     "pixart_sigma": Tiny(pixart, prompts(masked=True), 5.0, 0, BETAS),
     "sana": Tiny(sana, prompts(8, masked=True), 4.5, 0, FLOWS),
 }  # fmt: skip
+
+
+@functools.cache
+def opened_of(name: str, folder: Path) -> OpenedPipeline:
+    """A pipeline of `PIPELINES` saved to a folder and opened again."""
+    PIPELINES[name].make().save_pretrained(folder / name)
+    return open_pipeline(folder / name, resolution=PIPELINES[name].resolution)
