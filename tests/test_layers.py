@@ -47,6 +47,11 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.features",
     },
     "ddim_core.scores": {"ddim_core.diffusion", "ddim_core.features", "ddim_core.statistics"},
+    "ddim_core.samplers": {"ddim_core.common", "ddim_core.diffusion", "ddim_core.networks"},
+    "ddim_core.pipelines": {
+        "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
+        "ddim_core.networks", "ddim_core.samplers",
+    },
     "ddim_core.checkpoints.formats": {"ddim_core.safe_files", "ddim_core.diffusion"},
     "ddim_core.checkpoints": {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.networks",

@@ -1,19 +1,55 @@
-"""The keyword arguments of a pipeline's call, from conditions by the call's own names."""
+"""What is asked of a pipeline, and the keyword arguments that its call is given for it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ddim_core.common.checks import require_at_least, settle_types
 from ddim_core.pipelines.takes import PROMPTS, Takes
+from ddim_core.samplers.name import SamplerName
 
 Conditions = Mapping[str, Tensor]
 """What images are drawn for, by the call's own parameter names: embeddings and masks of prompts
 (`prompt_embeds`, `negative_prompt_embeds`, ...), or `class_labels` int64. Each has one row per
 image, or one row for all."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a pipeline draws.
+
+    Attributes:
+        sampler: The scheduler of diffusers.
+        steps: S, the steps asked for; where the sampler lists timesteps or sigmas, their number.
+        guidance: Scale of classifier-free guidance (1 is none), or the number that the network is
+            told.
+        eta: Noise fraction in [0, 1] of the samplers that have one.
+        seed: Keys the noise, together with the image's index.
+    """
+
+    sampler: SamplerName
+    steps: int
+    guidance: float = 1.0
+    eta: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        settle_types(self)
+        require_at_least("steps", self.steps, 1)
+        require_at_least("seed", self.seed, 0)
+        if not 0.0 <= self.eta <= 1.0:
+            raise ValueError(f"eta is {self.eta}; it must lie in [0, 1]")
+        if not 0.0 <= self.guidance < math.inf:
+            raise ValueError(f"guidance is {self.guidance}; it must be at least 0")
+        listed = self.sampler.n_listed
+        if listed is not None and listed != self.steps:
+            raise ValueError(f"steps is {self.steps}; {self.sampler.text} lists {listed}")
 
 
 def call_arguments(
@@ -54,6 +90,34 @@ def call_arguments(
         "num_inference_steps": steps,
         "output_type": "np",
     }
+
+
+def plain_call(takes: Takes, setting: Setting, size: tuple[int, int]) -> dict[str, Any]:
+    """Returns the arguments of a call of plain diffusers that are the same for all images: what a
+    snippet names beside the prompts, besides the scheduler.
+
+    A list of timesteps or sigmas is among them where the call takes it; elsewhere it is the
+    scheduler's `set_timesteps` that must be given it.
+
+    Args:
+        takes: What the call takes.
+        setting: What is drawn.
+        size: Height and width in pixels, of a call that takes them; else (0, 0).
+    """
+    given: dict[str, Any] = {"num_inference_steps": setting.steps}
+    if takes.guidance_name is not None:
+        given[takes.guidance_name] = setting.guidance
+    if "eta" in takes.parameters and setting.eta != 0.0:
+        given["eta"] = setting.eta
+    if setting.sampler.timesteps and takes.own_timesteps:
+        given["timesteps"] = list(setting.sampler.timesteps)
+    if setting.sampler.own_sigmas and takes.own_sigmas:
+        given["sigmas"] = list(setting.sampler.own_sigmas)
+    if size[0]:
+        given |= {"height": size[0], "width": size[1]}
+    if "use_resolution_binning" in takes.parameters:
+        given["use_resolution_binning"] = False
+    return given
 
 
 def rows_for(conditions: Conditions, rows: Sequence[int]) -> dict[str, Tensor]:

@@ -15,11 +15,10 @@ from torch import Tensor
 from ddim_core.common.checks import require_at_least
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.images.pixels import to_uint8
-from ddim_core.pipelines.arguments import Conditions, call_arguments, placed, rows_for
+from ddim_core.pipelines.arguments import Conditions, Setting, call_arguments, placed, rows_for
 from ddim_core.pipelines.fitting import require_conditions, require_setting
 from ddim_core.pipelines.opening import DTYPES, OpenedPipeline
 from ddim_core.pipelines.rehearsal import refusal
-from ddim_core.pipelines.settings import Setting
 from ddim_core.pipelines.stage import Conductor, Starts, own_copy, watch_networks
 from ddim_core.samplers.scheduler import scheduler_for
 from ddim_core.samplers.streams import image_streams
@@ -109,6 +108,8 @@ class Stage:
             opened.takes, conditions, streams, setting.steps, setting.guidance, setting.eta,
             opened.size, given,
         )  # fmt: skip
+        if opened.dtype == "bfloat16" and not hasattr(self._mine, "image_processor"):
+            arguments["output_type"] = "pt"  # NumPy has no such format, and no one casts it there
         made = self._called(arguments, Starts(streams, x_T) if given is None else None)
         conductor.require_used()
         self.nfe = self._n_rows // len(keys)

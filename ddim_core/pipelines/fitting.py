@@ -7,10 +7,15 @@ from collections.abc import Mapping
 import torch
 
 from ddim_core.common.checks import nearest
-from ddim_core.pipelines.arguments import Conditions, blank_conditions, call_arguments, placed
+from ddim_core.pipelines.arguments import (
+    Conditions,
+    Setting,
+    blank_conditions,
+    call_arguments,
+    placed,
+)
 from ddim_core.pipelines.opening import DTYPES, OpenedPipeline
 from ddim_core.pipelines.rehearsal import rehearse
-from ddim_core.pipelines.settings import Setting
 from ddim_core.pipelines.stage import take_own_steps
 from ddim_core.samplers.scheduler import Visited, scheduler_for, takes_eta, visited
 

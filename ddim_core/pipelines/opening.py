@@ -235,8 +235,7 @@ def hands_streams(kind: Any) -> bool:
     more = getattr(kind, "prepare_extra_step_kwargs", None)
     by_more = more is not None and 'extra_step_kwargs["generator"]' in inspect.getsource(more)
     for node in ast.walk(call_tree(kind)):
-        is_step = isinstance(node, ast.Call) and ast.unparse(node.func) == "self.scheduler.step"
-        if is_step:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self.scheduler.step":
             names = [keyword.arg for keyword in node.keywords]
             return "generator" in names or (None in names and by_more)
     return False

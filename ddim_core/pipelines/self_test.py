@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ddim_core.pipelines.arguments import Conditions, placed, rows_for
+from ddim_core.pipelines.arguments import Conditions, Setting, placed, rows_for
 from ddim_core.pipelines.drawing import Stage, memory_words
 from ddim_core.pipelines.fitting import require_conditions, require_setting
 from ddim_core.pipelines.opening import DTYPES, OpenedPipeline
-from ddim_core.pipelines.settings import Setting
 
 PROBE, OTHERS = 3, (11, 12, 13, 14)
 """The image that is looked at, and its neighbours in one batch and in the other."""

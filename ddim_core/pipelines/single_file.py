@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from ddim_core.common.plain_files import is_there
 from ddim_core.networks.building import LOADING
-from ddim_core.pipelines.parts import PipelineParts, described_parts
+from ddim_core.pipelines.parts import PICKLES, PipelineParts, described_parts
 from ddim_core.safe_files.safe_load import first_line
 
+PREFIXES = {
+    "unet": ("model.diffusion_model.",),
+    "vae": ("first_stage_model.", "vae."),
+    "text encoder": ("cond_stage_model.", "conditioner.embedders."),
+}
 KINDS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
@@ -36,6 +42,7 @@ def load_single_file(
             "pipeline's folder, as its configuration"
         )
     parts = described_parts(configuration)
+    _require_held(file, configuration)
     name = parts.kind.__name__
     if name not in KINDS:
         raise ValueError(f"{configuration.name} is of a {name}; a single file is of {KINDS}")
@@ -55,3 +62,25 @@ def load_single_file(
             f"{first_line(error)}"
         ) from error
     return pipeline, parts
+
+
+def _require_held(file: Path, configuration: Path) -> None:
+    """Makes sure that a file holds all networks: diffusers would take those that are missing from
+    the folder of configurations, pickles too."""
+    for path in sorted(configuration.rglob("*")):
+        if path.suffix in PICKLES:
+            raise ValueError(
+                f"{configuration.name} holds a pickle, {path.name}, which can run code when it is "
+                "read; a configuration needs no weights: leave it out"
+            )
+    try:
+        with safe_open(file, "pt") as weights:
+            names = list(weights.keys())
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{file.name} is no safetensors file: {first_line(error)}") from error
+    for part, prefixes in PREFIXES.items():
+        if not any(name.startswith(prefixes) for name in names):
+            raise ValueError(
+                f"{file.name} holds no {part} ({' or '.join(prefixes)}); a single file must hold "
+                "the whole of a Stable Diffusion model"
+            )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ddim_core.pipelines.settings import Setting
+from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.takes import networks_of
 from ddim_core.samplers.scheduler import set_steps
 
@@ -28,7 +28,9 @@ def own_copy(pipeline: Any, scheduler: Any) -> Any:
     mine = copy.copy(pipeline)
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module):
-            vars(mine)[name] = copy.copy(part)
+            # A decoder that a call turns to float32 and back is changed in its weights themselves.
+            whole = part.dtype == torch.float16 and part.config.get("force_upcast")
+            vars(mine)[name] = copy.deepcopy(part) if whole else copy.copy(part)
     vars(mine)["scheduler"] = scheduler
     mine.set_progress_bar_config(disable=True)
     return mine

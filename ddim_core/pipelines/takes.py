@@ -108,6 +108,11 @@ def require_images(kind: Any) -> None:
     Raises:
         ValueError: If it makes video or sound, or starts from an image.
     """
+    if getattr(kind, "_load_connected_pipes", False):
+        raise ValueError(
+            f"a {kind.__name__} is made of two pipelines; give the folder of the one that draws, "
+            "and what the other one makes of the prompts (image_embeds) as its conditions"
+        )
     parameters = inspect.signature(kind.__call__).parameters
     for parameter, made in OTHER_MODALITIES.items():
         if parameter in parameters:

@@ -60,7 +60,7 @@ SAMPLERS: dict[str, Sampler] = {
     "euler_a": Sampler("EulerAncestralDiscreteScheduler", VP, noisy=True, order=None),
     "heun": Sampler("HeunDiscreteScheduler", VP, order=2),
     "lms": Sampler("LMSDiscreteScheduler", VP, order=4),
-    "pndm": Sampler("PNDMScheduler", VP, order=4),
+    "pndm": Sampler("PNDMScheduler", VP, order=2),
     "kdpm2": Sampler("KDPM2DiscreteScheduler", VP, order=2),
     "kdpm2_a": Sampler("KDPM2AncestralDiscreteScheduler", VP, noisy=True, order=None),
     "deis": Sampler("DEISMultistepScheduler", VP, (("algorithm_type", "deis"),), order=2),
@@ -71,11 +71,11 @@ SAMPLERS: dict[str, Sampler] = {
     ),  # diffusers itself switches it on where the last sigma is 0
     "dpmpp_3m": Sampler(MULTISTEP, BOTH, _dpmpp(3), order=3),
     "dpmpp_3m_sde": Sampler(MULTISTEP, BOTH, _dpmpp(3, "sde-dpmsolver++"), noisy=True, order=None),
-    "unipc": Sampler("UniPCMultistepScheduler", BOTH, order=2),
+    "unipc": Sampler("UniPCMultistepScheduler", BOTH, order=3),
     "sa_solver": Sampler(
         "SASolverScheduler", VP, (("algorithm_type", "data_prediction"),), noisy=True, order=None
     ),
-    "ipndm": Sampler("IPNDMScheduler", (), order=4),
+    "ipndm": Sampler("IPNDMScheduler", ()),
     "lcm": Sampler("LCMScheduler", (), noisy=True, order=None),
     "tcd": Sampler("TCDScheduler", (), eta=True, order=None),
     "flow_euler": Sampler("FlowMatchEulerDiscreteScheduler", ("flow",)),

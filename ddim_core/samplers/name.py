@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ddim_core.common.checks import nearest
 from ddim_core.samplers.catalogue import (
@@ -84,7 +85,7 @@ def parse_sampler(text: str) -> SamplerName:
         )
     kind = _class_of(name)
     options = dict(_options(text, tail))
-    timesteps, sigmas = (_falling(key, options.pop(key, ())) for key in LISTS)
+    timesteps, sigmas = (_falling(key, options.pop(key)) if key in options else () for key in LISTS)
     if timesteps and sigmas:
         raise ValueError(f"sampler {text!r} lists timesteps and sigmas; give one of them")
     if (timesteps or sigmas) and rule:
@@ -119,7 +120,7 @@ def require_key(name: str, kind: str, key: str) -> None:
     if key in fixed:
         raise ValueError(f"{name} is {kind} with {key} = {fixed[key]!r}; leave {key} out")
     if key in FLAGS and key in known:
-        raise ValueError(f"{key} is written as a rule: {name}/{FLAGS[key]} (or {name}/linear: none)")
+        raise ValueError(f"{key} is written as a rule: {name}/{FLAGS[key]}, or /linear for none")
     if key in TRAINED:
         raise ValueError(
             f"{key} belongs to the trained network, which a sampler cannot change; leave it out"
@@ -226,8 +227,6 @@ def _settled(key: str, value: object) -> Value:
 
 def _falling(key: str, value: Value) -> tuple[float, ...]:
     """A list of one's own, checked; a 0 at the end of sigmas is where every sampler ends anyway."""
-    if value == () and not isinstance(value, str):
-        return ()
     numbers = value if isinstance(value, tuple) else ()
     kept = [v for v in numbers if isinstance(v, (int, float)) and not isinstance(v, bool)]
     if not kept or len(kept) != len(numbers):
@@ -236,7 +235,7 @@ def _falling(key: str, value: Value) -> tuple[float, ...]:
     lowest = "0 or more" if key == "timesteps" else "above 0"
     if kept[-1] < 0 or (key == "sigmas" and kept[-1] == 0):
         raise ValueError(f"{key} end at {kept[-1]}; they must be {lowest}")
-    for before, after in zip(kept, kept[1:], strict=False):
+    for before, after in pairwise(kept):
         if after >= before:
             raise ValueError(f"{key} go from {before} to {after}; they must fall")
     return tuple(kept)

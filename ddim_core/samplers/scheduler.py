@@ -7,26 +7,16 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 
-from ddim_core.diffusion.scheduler_config import class_defaults, class_of
-from ddim_core.samplers.catalogue import FLAGS, OWN, REFUSED, SAMPLERS, SIGMA_HAT, class_entries
-from ddim_core.samplers.families import (
-    CALLED,
-    DISTILLED,
-    families_that_fit,
-    family_of,
-    said_by,
-    settled_own,
-    trained,
-)
-from ddim_core.samplers.name import SamplerName, require_key, require_rule
-
-SLACK = 1.01
-"""By so much a listed sigma may lie outside the table: published lists are rounded."""
-
+from ddim_core.diffusion.scheduler_config import class_of
+from ddim_core.samplers.catalogue import FLAGS, SAMPLERS, class_entries
+from ddim_core.samplers.families import family_of, said_by, settled_own, trained
+from ddim_core.samplers.fits import class_behind, require_fit, scheduler_class
+from ddim_core.samplers.name import SamplerName
 
 RUNGE_KUTTA = 3  # steps with which PNDM starts
 
@@ -62,58 +52,18 @@ def scheduler_for(name: SamplerName, own: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: In one sentence, if the pair cannot work, or a key or list does not fit.
     """
-    kind = class_behind(name, own)
-    _require_fit(name, kind, own)
-    if name.name not in SAMPLERS:
-        _require_keys(name, kind)
-    entries = entries_of(name, own)
-    _require_list(name, kind, own)
-    _require_whole_flow(name, entries)
+    kind, entries = class_behind(name, own), entries_of(name, own)
+    require_fit(name, own, entries)
     try:
         return scheduler_class(kind).from_config(entries)
     except Exception as error:  # a configuration that was never meant for it fails in every way
         raise ValueError(f"{name.text} cannot be made for it: {told_of(error)}") from error
 
 
-def _require_whole_flow(name: SamplerName, entries: Mapping[str, Any]) -> None:
-    last = entries.get("final_sigmas_type")
-    if name.name != OWN and entries.get("use_flow_sigmas") and last == "sigma_min":
-        raise ValueError(
-            f"{name.name} with final_sigmas_type sigma_min would leave noise in what a flow draws: "
-            "its smallest sigma is that of betas, which a flow has not; take zero"
-        )
-
-
-def class_behind(name: SamplerName, own: Mapping[str, Any]) -> str:
-    """Returns the class of scheduler that a sampler is, for a checkpoint.
-
-    Raises:
-        ValueError: If the sampler is of the native path only, or the class cannot be used.
-    """
-    if name.name == SIGMA_HAT:
-        raise ValueError(
-            "sigma-hat is a setting of this project's own DDIM sampler, which draws from networks "
-            "with a schedule of betas that it knows; no scheduler of diffusers has it (take ddpm)"
-        )
-    kind = class_of(own) if name.name == OWN else name.name
-    kind = SAMPLERS[name.name].kind if name.name in SAMPLERS else kind
-    if kind in REFUSED:
-        raise ValueError(f"{kind} cannot be used: {REFUSED[kind]}")
-    class_entries(kind)
-    return kind
-
-
 def config_of(scheduler: Any) -> dict[str, Any]:
     """Returns the configuration of a scheduler in memory as its scheduler_config.json would say it,
     with its class: what `scheduler_for` takes as a checkpoint's own."""
     return {**scheduler.config, "_class_name": type(scheduler).__name__}
-
-
-def scheduler_class(kind: str) -> Any:
-    """Returns a scheduler class of diffusers by its name."""
-    import diffusers.schedulers
-
-    return getattr(diffusers.schedulers, kind)
 
 
 def entries_of(name: SamplerName, own: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,102 +94,9 @@ def _flow_entries(kind: str, own: Mapping[str, Any]) -> dict[str, Any]:
 def _rule_entries(name: SamplerName, kind: str) -> dict[str, bool]:
     if not (name.sigmas or name.timesteps or name.own_sigmas):
         return {}
-    return {flag: rule == name.sigmas for flag, rule in FLAGS.items() if flag in class_entries(kind)}
-
-
-def _require_fit(name: SamplerName, kind: str, own: Mapping[str, Any]) -> None:
-    family, theirs = family_of(own), class_of(own)
-    if class_defaults(theirs) is None:
-        raise ValueError(f"the checkpoint's own scheduler is a {theirs}, which diffusers has not")
-    if kind == theirs:
-        return
-    if family not in families_that_fit(name.name, kind):
-        raise ValueError(_misfit(name, kind, own))
-    config, known = settled_own(own), class_entries(kind)
-    if config.get("use_dynamic_shifting") and "use_dynamic_shifting" not in known:
-        raise ValueError(
-            f"{name.name} ({kind}) cannot shift its sigmas by the size of the picture, as the "
-            f"checkpoint's {theirs} does (use_dynamic_shifting); take flow_euler, dpmpp_2m or unipc"
-        )
-    if config.get("invert_sigmas") and "invert_sigmas" not in known:
-        raise ValueError(f"{name.name} ({kind}) cannot invert its sigmas as the checkpoint's {theirs}")
-    if name.sigmas not in (None, "linear") and family == "flow" and "use_flow_sigmas" in known:
-        raise ValueError(
-            f"{name.name} makes its rule {name.sigmas!r} of sigmas from betas, which a flow has "
-            "not; leave the rule out, or take flow_euler"
-        )
-    predicted = config.get("prediction_type", "epsilon")
-    if predicted == "sample" and kind in WITHOUT_SAMPLE:
-        raise ValueError(
-            f"{name.name} ({kind}) needs a network that predicts epsilon or v; the checkpoint's "
-            "predicts x0 (prediction_type sample)"
-        )
-
-
-WITHOUT_SAMPLE = (
-    "PNDMScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler",
-    "LMSDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
-)  # fmt: skip
-
-
-def _misfit(name: SamplerName, kind: str, own: Mapping[str, Any]) -> str:
-    family, theirs = family_of(own), class_of(own)
-    fitting = [n for n, s in SAMPLERS.items() if family in s.fits and s.kind != theirs]
-    if family == "distilled":
-        fitting = [n for n, s in SAMPLERS.items() if s.kind == theirs]
-        why = f"its network is distilled for {theirs}, which no other sampler draws from rightly"
-    elif kind in DISTILLED:
-        why = f"{kind} draws only from networks distilled for it, and this one is {CALLED[family]}"
-    else:
-        why = f"{kind} cannot follow it, which is {CALLED[family]} ({theirs})"
-    return f"{name.name} does not fit the checkpoint: {why}; take {', '.join([OWN, *fitting])}"
-
-
-def _require_keys(name: SamplerName, kind: str) -> None:
-    """What `parse_sampler` cannot check of `own`."""
-    if name.sigmas:
-        require_rule(name.name, kind, name.sigmas)
-    for key, _ in name.options:
-        require_key(name.name, kind, key)
-
-
-def _require_list(name: SamplerName, kind: str, own: Mapping[str, Any]) -> None:
-    """Makes sure that a list of one's own is taken, and lies where the network was trained."""
-    listed, word = name.timesteps or name.own_sigmas, "timesteps" if name.timesteps else "sigmas"
-    if not listed:
-        return
-    family, config = family_of(own), settled_own(own)
-    takes = word in inspect.signature(scheduler_class(kind).set_timesteps).parameters
-    if not takes or (kind == "UniPCMultistepScheduler" and family != "flow"):
-        raise ValueError(f"{name.name} ({kind}) takes no list of {word} of one's own")
-    shift = config.get("shift", config.get("flow_shift", 1.0))
-    if family == "flow" and word == "timesteps" and (
-        shift != 1.0 or config.get("use_dynamic_shifting")
-    ):
-        raise ValueError(
-            f"{name.name} shifts its sigmas away from the timesteps that are listed; list sigmas"
-        )
-    low, high = _range(word, family, config)
-    if listed[0] > high or listed[-1] < low:
-        raise ValueError(
-            f"{word} are listed from {listed[0]} to {listed[-1]}; the network was trained on "
-            f"{low:.6g} to {high:.6g}"
-        )
-
-
-def _range(word: str, family: str, config: Mapping[str, Any]) -> tuple[float, float]:
-    n_train = int(config.get("num_train_timesteps", 1000))
-    if family == "flow":
-        return (0.0, n_train) if word == "timesteps" else (0.0, 1.0)
-    if word == "timesteps":
-        return 0.0, n_train - 1.0
-    if family == "edm":
-        return config["sigma_min"] / SLACK, config["sigma_max"] * SLACK
-    from ddim_core.diffusion.schedule import NoiseSchedule
-
-    alpha_bar = NoiseSchedule.from_diffusers({**config, "_class_name": "DDIMScheduler"}).alpha_bar
-    sigmas = [math.sqrt((1 - a) / max(a, 2.0**-24)) for a in (alpha_bar[0], alpha_bar[-1])]
-    return sigmas[0] / SLACK, sigmas[1] * SLACK
+    return {
+        flag: rule == name.sigmas for flag, rule in FLAGS.items() if flag in class_entries(kind)
+    }
 
 
 def set_steps(
@@ -309,9 +166,13 @@ def _require_trained(name: SamplerName, steps: int, scheduler: Any, done: Visite
             f"{n_train - 1}"
         )
     once = getattr(scheduler, "order", 1) == 1 and type(scheduler).__name__ != "PNDMScheduler"
-    if once and len(set(done.timesteps)) < len(done.timesteps):
-        raise ValueError(f"{said} lists a timestep twice, which its steps cannot follow; take fewer")
-    if name.timesteps and not set(done.timesteps) <= {float(torch.tensor(t)) for t in name.timesteps}:
+    # A first timestep that stands twice makes diffusers begin at the second of them.
+    again = done.timesteps[:1] == done.timesteps[1:2]
+    if once and (again or any(a == b for a, b in pairwise(done.sigmas[:-1]))):
+        raise ValueError(f"{said} visits a noise level twice, which its steps cannot; take fewer")
+    if name.timesteps and not set(done.timesteps) <= {
+        float(torch.tensor(t)) for t in name.timesteps
+    }:
         raise ValueError(f"{name.text} takes whole timesteps only; list whole numbers")
 
 
@@ -328,7 +189,9 @@ def visited(scheduler: Any) -> Visited:
         return Visited(timesteps, ())
     levels = [table[min(max(int(t), 0), len(table) - 1)] for t in timesteps]
     levels.append(getattr(scheduler, "final_alpha_cumprod", torch.tensor(1.0)))
-    return Visited(timesteps, tuple(math.sqrt((1 - a) / max(a, 2.0**-24)) for a in map(float, levels)))
+    return Visited(
+        timesteps, tuple(math.sqrt((1 - a) / max(a, 2.0**-24)) for a in map(float, levels))
+    )
 
 
 def takes_eta(scheduler: Any) -> bool:

@@ -9,7 +9,7 @@ import torch
 
 
 def image_streams(seed: int, indices: Sequence[int]) -> list[torch.Generator]:
-    """Returns one CPU stream per image, a function of (seed, index) alone, for a step's `generator`.
+    """Returns one CPU stream per image for a step's `generator`: functions of (seed, index).
 
     diffusers draws each image's noise from the generator at its place in the list, on the CPU, and
     moves it. The streams are fresh: one list serves one run. Torch's CPU generator takes the low

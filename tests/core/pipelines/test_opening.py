@@ -17,11 +17,10 @@ from ddim_core.pipelines.takes import what_it_takes
 from tests.core.pipelines import tiny
 
 
-@pytest.fixture(scope="module")
-def sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("opening") / "sd15"
-    tiny.sd15().save_pretrained(folder)
-    return folder
+@pytest.fixture
+def sd15(folder: Path) -> Path:
+    tiny.opened_of("sd15", folder)
+    return folder / "sd15"
 
 
 @pytest.fixture
@@ -40,8 +39,8 @@ def test_what_is_known_of_a_text_to_image_pipeline(sd15: Path) -> None:
     opened = open_pipeline(sd15)
     assert (opened.name, opened.takes.modality) == ("StableDiffusionPipeline", "text-to-image")
     assert (opened.takes.guidance, opened.takes.guidance_name) == ("real", "guidance_scale")
-    assert (opened.height, opened.width, opened.channels) == (32, 32, 3)
-    assert opened.shape == (4, 16, 16)
+    assert (opened.height, opened.width, opened.channels) == (16, 16, 3)
+    assert opened.shape == (4, 8, 8)
     assert opened.hands_streams
     assert not opened.encodes
     assert opened.n_classes is None
@@ -54,12 +53,12 @@ def test_what_is_known_of_a_text_to_image_pipeline(sd15: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "guidance", "hands", "classes"),
     [
-        ("ddpm", (3, 16, 16), "none", True, None),
-        ("ldm", (4, 16, 16), "none", False, None),
-        ("dit", (4, 16, 16), "real", False, 1000),
-        ("lcm", (4, 16, 16), "embedded", True, None),
-        ("flux", (64, 16), "embedded", False, None),  # packed
-        ("sd3", (4, 16, 16), "real", False, None),
+        ("ddpm", (3, 8, 8), "none", True, None),
+        ("ldm", (4, 8, 8), "none", False, None),
+        ("dit", (4, 8, 8), "real", False, 1000),
+        ("lcm", (4, 8, 8), "embedded", True, None),
+        ("flux", (16, 16), "embedded", False, None),  # packed
+        ("sd3", (4, 8, 8), "real", False, None),
         ("sana", (4, 16, 16), "real", True, None),
     ],
 )
@@ -69,15 +68,14 @@ def test_what_is_known_of_the_families(
     guidance: str,
     hands: bool,
     classes: int | None,
-    tmp_path: Path,
+    folder: Path,
 ) -> None:
-    family = tiny.PIPELINES[name]
-    family.make().save_pretrained(tmp_path / name)
-    opened = open_pipeline(tmp_path / name, resolution=family.resolution)
+    opened = tiny.opened_of(name, folder)
     assert opened.shape == shape
     assert (opened.takes.guidance, opened.hands_streams) == (guidance, hands)
     assert opened.n_classes == classes
-    assert (opened.height, opened.width) == ((16, 16) if name == "ddpm" else (32, 32))
+    side = {"ddpm": 8, "sana": 32}.get(name, 16)
+    assert (opened.height, opened.width) == (side, side)
 
 
 def test_flux_without_guidance_in_its_network_takes_none() -> None:
@@ -86,10 +84,10 @@ def test_flux_without_guidance_in_its_network_takes_none() -> None:
 
 
 def test_half_precision_and_a_resolution_of_ones_own(sd15: Path) -> None:
-    opened = open_pipeline(sd15, "bfloat16", resolution=48)
+    opened = open_pipeline(sd15, "bfloat16", resolution=24)
     assert opened.pipeline.unet.dtype == opened.pipeline.vae.dtype == torch.bfloat16
     assert opened.latent_dtype == torch.bfloat16
-    assert (opened.height, opened.shape) == (48, (4, 24, 24))
+    assert (opened.height, opened.shape) == (24, (4, 12, 12))
     with pytest.raises(ValueError, match="divisible by 8"):
         open_pipeline(sd15, resolution=33)
     with pytest.raises(ValueError, match=r"dtype is 'float64' .did you mean float16"):
@@ -198,6 +196,8 @@ class TestRefusals:
             ("StableDiffusionInpaintPipeline", "starts from an image or another input"),
             ("StableDiffusionImg2ImgPipeline", "starts from an image or another input .strength"),
             ("FluxControlNetPipeline", "another input"),
+            ("QwenImageEditPipeline", "starts from an image"),
+            ("KandinskyV22CombinedPipeline", "is made of two pipelines; give the folder"),
             ("LTXPipeline", "makes video"),
             ("WanPipeline", "makes video"),
             ("AudioLDM2Pipeline", "makes sound"),

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.drawing import draw
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
 from ddim_core.pipelines.prompts import _stacked, encode_prompts
-from ddim_core.pipelines.settings import Setting
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.text2image.small_base import caption_tokenizer, new_pipeline, save_base
 from ddim_core.text2image.specs import BaseSpec
@@ -120,10 +120,8 @@ def test_prompts_of_unequal_length_are_filled_up_where_there_are_masks() -> None
         _stacked("X", [{"prompt_embeds": torch.ones(1, n, 4)} for n in (2, 3)], {})
 
 
-def test_prompts_are_refused_where_they_cannot_be_encoded(tmp_path: Path) -> None:
-    tiny.ddpm().save_pretrained(tmp_path / "ddpm")
+def test_prompts_are_refused_where_they_cannot_be_encoded(folder: Path) -> None:
     with pytest.raises(ValueError, match="DDPMPipeline takes no prompts; it is unconditional"):
-        encode_prompts(open_pipeline(tmp_path / "ddpm"), PROMPTS)
-    tiny.sd3().save_pretrained(tmp_path / "sd3")
+        encode_prompts(tiny.opened_of("ddpm", folder), PROMPTS)
     with pytest.raises(ValueError, match=r"has no text encoders here; give .* prompt_embeds, "):
-        encode_prompts(open_pipeline(tmp_path / "sd3"), PROMPTS)
+        encode_prompts(tiny.opened_of("sd3", folder), PROMPTS)

@@ -9,25 +9,13 @@ import diffusers
 import pytest
 import torch
 
+from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.drawing import draw
 from ddim_core.pipelines.fitting import where_it_asks
-from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
 from ddim_core.pipelines.self_test import require_place_free
-from ddim_core.pipelines.settings import Setting
 from ddim_core.pipelines.stage import Conductor
 from ddim_core.samplers.name import parse_sampler
-from tests.core.pipelines.tiny import PIPELINES
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("pairs")
-
-
-def opened_of(name: str, folder: Path) -> OpenedPipeline:
-    if not (folder / name).is_dir():
-        PIPELINES[name].make().save_pretrained(folder / name)
-    return open_pipeline(folder / name, resolution=PIPELINES[name].resolution)
+from tests.core.pipelines.tiny import PIPELINES, opened_of
 
 
 def asked(name: str, sampler: str, **more: Any) -> Setting:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -12,11 +14,12 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from ddim_core.networks.building import seeded_weights
+from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
 
 Conditions = dict[str, Tensor]
-TOKENS, WIDTH = 7, 16
+TOKENS, WIDTH, SIDE = 7, 16, 8
 LEVELS = {"layers_per_block": 1, "block_out_channels": (8, 16), "norm_num_groups": 4}
-TRANSFORMER = {"attention_head_dim": 8, "num_attention_heads": 2, "sample_size": 16}
+TRANSFORMER = {"attention_head_dim": 8, "num_attention_heads": 2, "sample_size": SIDE}
 DIT = {
     **TRANSFORMER, "num_layers": 2, "in_channels": 4, "out_channels": 8, "attention_bias": True,
     "activation_fn": "gelu-approximate", "num_embeds_ada_norm": 1000,
@@ -97,7 +100,7 @@ def vae(**more: Any) -> Any:
         up_block_types=("UpDecoderBlock2D",) * 2,
         latent_channels=4,
         norm_num_groups=4,
-        sample_size=32,
+        sample_size=2 * SIDE,
         **more,
     )
 
@@ -109,7 +112,7 @@ def flow_vae() -> Any:
 def pixel_unet(channels: int = 3) -> Any:
     return made(
         diffusers.UNet2DModel,
-        sample_size=16,
+        sample_size=SIDE,
         in_channels=channels,
         out_channels=channels,
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
@@ -121,7 +124,7 @@ def pixel_unet(channels: int = 3) -> Any:
 def text_unet(**more: Any) -> Any:
     return made(
         diffusers.UNet2DConditionModel,
-        sample_size=16,
+        sample_size=SIDE,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=WIDTH,
@@ -272,14 +275,14 @@ def sana() -> Any:
         cross_attention_head_dim=4,
         cross_attention_dim=8,
         caption_channels=8,
-        sample_size=16,
+        sample_size=2 * SIDE,
     )
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     return diffusers.SanaPipeline(None, None, decoder, transformer, scheduler)
 
 
-BETAS = ("ddim", "dpmpp_2m/karras", "euler_a", "dpmpp_2m_sde")
-UNSCALED = ("ddim", "dpmpp_2m", "unipc", "dpmpp_2m_sde")
+BETAS = ("dpmpp_2m/karras", "euler_a", "dpmpp_2m_sde")
+UNSCALED = ("ddim", "unipc", "dpmpp_2m_sde")
 FLOWS = ("dpmpp_2m", "unipc", "flow_euler/karras")
 SHAPED = ("ddim?timestep_spacing=trailing", "ddim?clip_sample=false", "ddim?thresholding=true")
 LISTED = ("lcm", "lcm?original_inference_steps=20", "lcm?timesteps=[999,499]")
@@ -291,11 +294,18 @@ PIPELINES = {
     "sd15": Tiny(sd15, prompts(), 5.0, 0, BETAS),
     "lcm": Tiny(lcm, prompts(negative=False), 5.0, 0, LISTED),
     "sdxl": Tiny(sdxl, prompts(pooled=WIDTH), 5.0, 0, BETAS),
-    "sd3": Tiny(sd3, prompts(pooled=32), 5.0, 0, (*FLOWS, "flow_heun")),
+    "sd3": Tiny(sd3, prompts(pooled=32), 5.0, 0, ("unipc", "flow_euler/karras", "flow_heun")),
     "flux": Tiny(
-        flux, prompts(pooled=WIDTH, negative=False), 3.5, 32,
+        flux, prompts(pooled=WIDTH, negative=False), 3.5, 2 * SIDE,
         ("unipc", "flow_euler/karras", "flow_euler?sigmas=[1.0,0.7]"),
     ),
     "pixart_sigma": Tiny(pixart, prompts(masked=True), 5.0, 0, BETAS),
     "sana": Tiny(sana, prompts(8, masked=True), 4.5, 0, FLOWS),
 }  # fmt: skip
+
+
+@functools.cache
+def opened_of(name: str, folder: Path) -> OpenedPipeline:
+    """A pipeline of `PIPELINES` saved to a folder and opened again."""
+    PIPELINES[name].make().save_pretrained(folder / name)
+    return open_pipeline(folder / name, resolution=PIPELINES[name].resolution)

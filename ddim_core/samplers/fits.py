@@ -1,0 +1,174 @@
+"""What a sampler and a checkpoint cannot do together, in words, before anything is drawn."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ddim_core.diffusion.schedule import NoiseSchedule
+from ddim_core.diffusion.scheduler_config import USUAL, class_defaults, class_of
+from ddim_core.samplers.catalogue import OWN, REFUSED, SAMPLERS, SIGMA_HAT, class_entries
+from ddim_core.samplers.families import (
+    CALLED,
+    DISTILLED,
+    families_that_fit,
+    family_of,
+    settled_own,
+)
+from ddim_core.samplers.name import SamplerName, require_key, require_rule
+
+SLACK = 1.01
+"""By so much a listed sigma may lie outside the table: published lists are rounded."""
+
+
+def require_fit(name: SamplerName, own: Mapping[str, Any], entries: Mapping[str, Any]) -> None:
+    """Makes sure that a sampler can follow a checkpoint's network.
+
+    Args:
+        name: The sampler.
+        own: The checkpoint's scheduler_config.json.
+        entries: The sampler's whole configuration for it.
+
+    Raises:
+        ValueError: In one sentence, if the pair cannot work, or a key or list does not fit.
+    """
+    kind = class_behind(name, own)
+    _require_family(name, kind, own)
+    if name.name not in SAMPLERS:
+        _require_keys(name, kind)
+    _require_list(name, kind, own)
+    _require_whole_flow(name, entries)
+
+
+def class_behind(name: SamplerName, own: Mapping[str, Any]) -> str:
+    """Returns the class of scheduler that a sampler is, for a checkpoint.
+
+    Raises:
+        ValueError: If the sampler is of the native path only, or the class cannot be used.
+    """
+    if name.name == SIGMA_HAT:
+        raise ValueError(
+            "sigma-hat is a setting of this project's own DDIM sampler, which draws from networks "
+            "with a schedule of betas that it knows; no scheduler of diffusers has it (take ddpm)"
+        )
+    kind = class_of(own) if name.name == OWN else name.name
+    kind = SAMPLERS[name.name].kind if name.name in SAMPLERS else kind
+    if kind in REFUSED:
+        raise ValueError(f"{kind} cannot be used: {REFUSED[kind]}")
+    class_entries(kind)
+    return kind
+
+
+def scheduler_class(kind: str) -> Any:
+    """Returns a scheduler class of diffusers by its name."""
+    import diffusers.schedulers
+
+    return getattr(diffusers.schedulers, kind)
+
+
+def _require_family(name: SamplerName, kind: str, own: Mapping[str, Any]) -> None:
+    family, theirs = family_of(own), class_of(own)
+    if class_defaults(theirs) is None:
+        raise ValueError(f"the checkpoint's own scheduler is a {theirs}, which diffusers has not")
+    if kind == theirs:
+        return
+    if family not in families_that_fit(name.name, kind):
+        raise ValueError(_misfit(name, kind, own))
+    config, known = settled_own(own), class_entries(kind)
+    if config.get("use_dynamic_shifting") and "use_dynamic_shifting" not in known:
+        raise ValueError(
+            f"{name.name} ({kind}) cannot shift its sigmas by the size of the picture, as the "
+            f"checkpoint's {theirs} does (use_dynamic_shifting); take flow_euler, dpmpp_2m or unipc"
+        )
+    if config.get("invert_sigmas") and "invert_sigmas" not in known:
+        raise ValueError(
+            f"{name.name} ({kind}) cannot invert its sigmas, as the checkpoint's {theirs} does"
+        )
+    if name.sigmas not in (None, "linear") and family == "flow" and "use_flow_sigmas" in known:
+        raise ValueError(
+            f"{name.name} makes its rule {name.sigmas!r} of sigmas from betas, which a flow has "
+            "not; leave the rule out, or take flow_euler"
+        )
+    predicted = config.get("prediction_type", "epsilon")
+    if predicted == "sample" and kind in WITHOUT_SAMPLE:
+        raise ValueError(
+            f"{name.name} ({kind}) needs a network that predicts epsilon or v; the checkpoint's "
+            "predicts x0 (prediction_type sample)"
+        )
+
+
+WITHOUT_SAMPLE = (
+    "PNDMScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
+)  # fmt: skip
+
+
+def _misfit(name: SamplerName, kind: str, own: Mapping[str, Any]) -> str:
+    family, theirs = family_of(own), class_of(own)
+    fitting = [n for n, s in SAMPLERS.items() if family in s.fits and s.kind != theirs]
+    if family == "distilled":
+        fitting = [n for n, s in SAMPLERS.items() if s.kind == theirs]
+        why = f"its network is distilled for {theirs}, which no other sampler draws from rightly"
+    elif kind in DISTILLED:
+        why = f"{kind} draws only from networks distilled for it, and this one is {CALLED[family]}"
+    else:
+        why = f"{kind} cannot follow it, which is {CALLED[family]} ({theirs})"
+    return f"{name.name} does not fit the checkpoint: {why}; take {', '.join([OWN, *fitting])}"
+
+
+def _require_keys(name: SamplerName, kind: str) -> None:
+    """What `parse_sampler` cannot check of `own`."""
+    if name.sigmas:
+        require_rule(name.name, kind, name.sigmas)
+    for key, _ in name.options:
+        require_key(name.name, kind, key)
+
+
+def _require_list(name: SamplerName, kind: str, own: Mapping[str, Any]) -> None:
+    """Makes sure that a list of one's own is taken, and lies where the network was trained."""
+    listed, word = name.timesteps or name.own_sigmas, "timesteps" if name.timesteps else "sigmas"
+    if not listed:
+        return
+    family, config = family_of(own), settled_own(own)
+    takes = word in inspect.signature(scheduler_class(kind).set_timesteps).parameters
+    if not takes or (kind == "UniPCMultistepScheduler" and family != "flow"):
+        raise ValueError(f"{name.name} ({kind}) takes no list of {word} of one's own")
+    shift = config.get("shift", config.get("flow_shift", 1.0))
+    if (
+        family == "flow"
+        and word == "timesteps"
+        and (shift != 1.0 or config.get("use_dynamic_shifting"))
+    ):
+        raise ValueError(
+            f"{name.name} shifts its sigmas away from the timesteps that are listed; list sigmas"
+        )
+    low, high = _range(word, family, config)
+    if listed[0] > high or listed[-1] < low:
+        raise ValueError(
+            f"{word} are listed from {listed[0]} to {listed[-1]}; the network was trained on "
+            f"{low:.6g} to {high:.6g}"
+        )
+
+
+def _range(word: str, family: str, config: Mapping[str, Any]) -> tuple[float, float]:
+    n_train = int(config.get("num_train_timesteps", 1000))
+    if family == "flow":
+        return (0.0, n_train) if word == "timesteps" else (0.0, 1.0)
+    if word == "timesteps":
+        return 0.0, n_train - 1.0
+    if family == "edm":
+        return config["sigma_min"] / SLACK, config["sigma_max"] * SLACK
+    alpha_bar = NoiseSchedule.from_diffusers({**config, "_class_name": USUAL}).alpha_bar
+    sigmas = [math.sqrt((1 - a) / max(a, 2.0**-24)) for a in (alpha_bar[0], alpha_bar[-1])]
+    return sigmas[0] / SLACK, sigmas[1] * SLACK
+
+
+def _require_whole_flow(name: SamplerName, entries: Mapping[str, Any]) -> None:
+    last = entries.get("final_sigmas_type")
+    if name.name != OWN and entries.get("use_flow_sigmas") and last == "sigma_min":
+        raise ValueError(
+            f"{name.name} with final_sigmas_type sigma_min would leave noise in what a flow draws: "
+            "its smallest sigma is that of betas, which a flow has not; take zero"
+        )
