@@ -10,7 +10,7 @@ from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.pipelines.drawing import draw
 from ddim_core.pipelines.self_test import require_place_free
-from ddim_core.pipelines.settings import Setting
+from ddim_core.pipelines.arguments import Setting
 from ddim_core.samplers.name import parse_sampler
 from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.sampling.conditions import conditions_for

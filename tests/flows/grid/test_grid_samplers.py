@@ -1,0 +1,137 @@
+"""Cells of diffusers' schedulers: over a bare U-Net, and by a pipeline's own call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.core.pipelines.tiny import PIPELINES
+from tests.flows.grids import GridRun, lasting
+
+RunGrid = Callable[..., GridRun]
+pytestmark = pytest.mark.timeout(300)
+
+
+def images_of(cell: str) -> np.ndarray:
+    from tasks.storage import store
+    from tasks.storage.cell_rows import read_rows
+
+    (row,) = read_rows([cell]).rows
+    shards = [store.ArtifactRef(artifact, "shard") for artifact in row.image_shards]
+    return np.concatenate([store.get_arrays(shard)["images"] for shard in shards])
+
+
+def by_sampler(run: GridRun) -> dict[str, dict[str, Any]]:
+    assert run.state == "Completed", run.message
+    return {row["sampler"]: row for row in run.rows}
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A tiny SDXL as a folder, and a file of what eight prompts would be encoded to."""
+    folder = tmp_path_factory.mktemp("pipelines")
+    PIPELINES["sdxl"].make().save_pretrained(folder / "sdxl")
+    save_file(PIPELINES["sdxl"].conditions(range(8)), folder / "prompts.safetensors")
+    return str(folder / "sdxl"), str(folder / "prompts.safetensors")
+
+
+def test_a_bare_u_net_takes_every_sampler_with_the_noise_of_its_other_cells(
+    run_grid: RunGrid, toy: str
+) -> None:
+    from diffusers import DPMSolverMultistepScheduler
+
+    from ddim_core.checkpoints.checkpoint import load_checkpoint
+    from ddim_core.diffusion.noise import ImageNoise
+    from ddim_core.images.pixels import to_uint8
+
+    asked: dict[str, Any] = {
+        "samplers": ["own", "ddim", "heun", "dpmpp_2m/karras", "euler_a"], "etas": [0.0],
+        "steps": [3], "seed": 31,
+    }  # fmt: skip
+    run = run_grid(**asked)
+    rows = by_sampler(run)
+    assert set(rows) == {"own", "ddim", "heun", "dpmpp_2m/karras", "euler_a"}
+    assert {name: row["nfe"] for name, row in rows.items()}["heun"] == 5  # once in the last step
+    assert rows["ddim"]["scheduler_config"] == ""
+    assert '"use_karras_sigmas": true' in rows["dpmpp_2m/karras"]["scheduler_config"]
+
+    loaded = load_checkpoint(Path(toy))
+    scheduler = DPMSolverMultistepScheduler.from_config(
+        {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "use_karras_sigmas": True,
+         "num_train_timesteps": 1000, "timestep_spacing": "leading"}
+    )  # fmt: skip
+    scheduler.set_timesteps(3)
+    x = ImageNoise(31, range(25), (1, 8, 8)).x_T()
+    with torch.inference_mode():
+        for t in scheduler.timesteps:
+            x = scheduler.step(loaded.model(x, t.expand(25)), t, x).prev_sample
+    shown = images_of(rows["dpmpp_2m/karras"]["cell_digest"])
+    assert np.abs(shown.astype(int) - to_uint8(x)).max() <= 1
+
+    again = run_grid(**asked)
+    assert again.result is not None
+    assert again.result.images_drawn == 0
+    assert again.rows == run.rows
+    more = run_grid(**asked, n_images=35)
+    assert more.result is not None
+    assert more.result.images_drawn == 5 * 10
+    longer = images_of(by_sampler(more)["euler_a"]["cell_digest"])
+    np.testing.assert_array_equal(longer[:25], images_of(rows["euler_a"]["cell_digest"]))
+
+
+def test_a_pipeline_is_drawn_by_its_own_call_and_extended(
+    run_grid: RunGrid, sdxl: tuple[str, str]
+) -> None:
+    folder, prompts = sdxl
+    asked: dict[str, Any] = {
+        "checkpoint": folder, "prompts": prompts, "dataset": "emoji", "steps": [2], "seed": 32,
+        "samplers": ["own", "dpmpp_2m_sde", "ddim"], "etas": [0.0, 1.0], "guidance": [3.0],
+    }  # fmt: skip
+    run = run_grid(**asked, n_images=6, shard_size=6)
+    assert run.state == "Completed", run.message
+    assert sorted((row["sampler"], row["eta"]) for row in run.rows) == [
+        ("ddim", 0.0), ("ddim", 1.0), ("dpmpp_2m_sde", 0.0), ("own", 0.0),
+    ]  # fmt: skip
+    assert {row["pipeline"] for row in run.rows} == {"StableDiffusionXLPipeline"}
+    assert {row["nfe"] for row in run.rows} == {4}  # guidance asks twice
+    more = run_grid(**asked, n_images=9, shard_size=9)
+    assert more.result is not None
+    assert more.result.images_drawn == 4 * 3
+    first, longer = (
+        {(r["sampler"], r["eta"]): images_of(r["cell_digest"]) for r in each.rows}
+        for each in (run, more)
+    )
+    for line, images in first.items():
+        np.testing.assert_array_equal(longer[line][:6], images)
+    assert lasting(run_grid(**asked, n_images=9, shard_size=9).rows) == lasting(more.rows)
+    page = Path(more.result.report).read_text()
+    assert "FID against network calls" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"samplers": ["flow_heun"]}, "flow_heun does not fit the checkpoint"),
+        ({"samplers": ["dpmpp-2m"]}, "did you mean dpmpp_2m"),
+        ({"samplers": ["lcm"]}, "lcm does not fit the checkpoint"),
+        ({"samplers": ["sigma-hat"]}, "sigma-hat is of the project's own sampler"),
+        ({"prompts": ""}, "no text encoders here; give what they would make of the prompts"),
+        ({"samplers": ["euler?order=3"]}, "euler has no key 'order'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_words_before_anything_is(
+    server: str, sdxl: tuple[str, str], change: dict[str, Any], told: str
+) -> None:
+    from flows.fid_grid import fid_grid
+
+    folder, prompts = sdxl
+    asked = {"checkpoint": folder, "prompts": prompts, "dataset": "emoji", "steps": [2],
+             "features": "pixels", "n_images": 4}  # fmt: skip
+    with pytest.raises(ValueError, match=told):
+        fid_grid(**{**asked, **change})
