@@ -35,8 +35,8 @@ class CheckpointChoice:
         str,
         Field(
             description="Folder, file, hub id or MLflow address; empty trains the toy model. A "
-            "diffusers pipeline (DDPM, DDIM, LDM, Stable Diffusion 1.x or 2.x) or UNet2DModel, as "
-            "a folder or hub id; a .safetensors file with its config.json beside it; a .ckpt of "
+            "diffusers pipeline that draws images from noise, or a UNet2DModel, as a folder or "
+            "hub id; a .safetensors file with its config.json beside it; a .ckpt of "
             "the official DDIM code, of pytorch_diffusion or of KAIST's course; an MLflow address "
             "(runs:/, models:/, mlflow-artifacts:/)."
         ),
@@ -61,7 +61,7 @@ class CheckpointChoice:
         Field(
             description="Prompts for a checkpoint that is told of a text: a file with one a line, "
             "or a .jsonl with captions; empty takes the data set's captions. Image k is drawn for "
-            "prompt k mod n."
+            "prompt k mod n. A .safetensors file holds what a pipeline's encoders make of them."
         ),
     ] = ""
 

@@ -35,9 +35,9 @@ class SamplerChoice:
     samplers: Annotated[
         tuple[str, ...],
         Field(
-            description="Such as own,ddim,dpmpp_2m/karras,unipc?solver_order=3; empty is ddim, or "
-            "own where only a pipeline draws. NAME[/SIGMAS][?key=value&...]; `own` is the "
-            "scheduler that lies in the checkpoint. docs/samplers.md has all names."
+            description="Samplers, as own,ddim,dpmpp_2m/karras; empty is ddim, or own where only a "
+            "pipeline draws. NAME[/SIGMAS][?key=value&...], such as unipc?solver_order=3; `own` is "
+            "the scheduler that lies in the checkpoint. docs/samplers.md has all names."
         ),
     ] = ()
     etas: Etas = tuple(USUAL_ETAS)

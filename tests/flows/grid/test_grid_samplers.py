@@ -121,7 +121,7 @@ def test_a_pipeline_is_drawn_by_its_own_call_and_extended(
         ({"samplers": ["dpmpp-2m"]}, "did you mean dpmpp_2m"),
         ({"samplers": ["lcm"]}, "lcm does not fit the checkpoint"),
         ({"samplers": ["sigma-hat"]}, "sigma-hat is of the project's own sampler"),
-        ({"prompts": ""}, "no text encoders here; give what they would make of the prompts"),
+        ({"prompts": ""}, "no text encoders here; .* as a .safetensors file of prompt_embeds"),
         ({"samplers": ["euler?order=3"]}, "euler has no key 'order'"),
     ],
 )
