@@ -187,15 +187,20 @@ def _cells(
     return cells
 
 
-def sampled(request: GridRequest, checkpoint: CheckpointRecord) -> Sampled:
-    """What a checkpoint says of how it can be sampled."""
+def sampled(
+    request: GridRequest, checkpoint: CheckpointRecord, loras: Sequence[StoredLora] = ()
+) -> Sampled:
+    """What a checkpoint says of how it can be sampled; with LoRAs over it by its pipeline alone."""
+    if loras and not checkpoint.pipeline:
+        raise ValueError(f"lora is {loras[0].name!r}; only pipelines told of a text take LoRAs")
     return Sampled(
         checkpoint.n_train,
         checkpoint.prediction_type,
         checkpoint.is_latent,
-        checkpoint.is_native,
+        checkpoint.is_native and not loras,
         checkpoint.pipeline,
         batch_at(checkpoint.resolution, request.machine.batch_size),
+        tuple((lora.artifact, lora.scale) for lora in loras),
     )
 
 

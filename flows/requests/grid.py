@@ -20,10 +20,12 @@ from flows.requests.images import ImageChoice, Machine
 from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of
 from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
 from tasks.checkpoints.addresses import require_location
+from tasks.checkpoints.loras import split_lora
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
 # Parameters that say which checkpoint and data set, by their names and not their content.
 NOT_SCORED = ("checkpoint", "dataset", "feature_weights", "train_steps", "matrix_images")
+LATER: dict[str, Any] = {"samplers": (), "lora": (), "lora_scales": (1.0,)}
 NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
 
 
@@ -56,6 +58,14 @@ class CheckpointChoice:
         str,
         Field(description="Instead of the checkpoint's own: epsilon, sample or v_prediction."),
     ] = ""
+    lora: Annotated[
+        tuple[str, ...],
+        Field(
+            description="LoRA over the pipeline, FILE[:SCALE]; may be repeated. Any .safetensors "
+            "that diffusers loads onto it (its own layout, kohya's)."
+        ),
+        Option("--lora", repeated=True),
+    ] = ()
     prompts: Annotated[
         str,
         Field(
@@ -159,8 +169,12 @@ class GridRequest:
             raise ValueError("etas is empty and sigma_hat is off; give at least one eta in [0, 1]")
         if model.checkpoint:
             require_location(model.checkpoint)
+        elif model.lora:
+            raise ValueError(f"lora is {model.lora[0]!r}; the toy model takes none")
         elif model.prompts:
             raise ValueError(f"prompts is {model.prompts!r}; the toy model is told of no text")
+        for text in model.lora:
+            split_lora(text)
         require_choice("noise_schedule", model.noise_schedule, ("", *SCHEDULES))
         require_choice("prediction_type", model.prediction_type, ("", *get_args(PredictionType)))
         if model.checkpoint:
@@ -208,8 +222,9 @@ class GridRequest:
         """
         left_out = {*values(self.machine), *values(self.verdict), *NOT_SCORED}
         asked = {name: value for name, value in values(self).items() if name not in left_out}
-        if not asked["samplers"]:
-            del asked["samplers"]  # as before there were any
+        for name, usual in LATER.items():  # as before there were any
+            if asked[name] == usual:
+                del asked[name]
         place = Path(self.scores.feature_weights)  # a file, a folder or a hub id
         told = file_digest(place) if place.is_file() else self.scores.feature_weights
         return digest(asked, content, told)
