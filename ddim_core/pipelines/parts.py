@@ -84,6 +84,8 @@ def described_parts(folder: Path) -> PipelineParts:
     for name in opened:
         _require_part(folder, name, named[name])
     _require_whole(kind, opened)
+    if "scheduler" not in opened:
+        raise ValueError(f"a {kind.__name__} has no scheduler of that name, so none is put there")
     return PipelineParts(
         folder,
         kind,
@@ -163,6 +165,8 @@ def _require_part(folder: Path, name: str, value: list[Any]) -> None:
     if not path.is_dir():
         raise ValueError(f"{folder.name} lacks its {name}; {INDEX} names a {kind_name}")
     if issubclass(kind, MODELS):
+        if not is_there(path / "config.json"):
+            raise ValueError(f"{name}/config.json is missing in {folder.name}")
         require_sane(read_settings(path / "config.json"), name)
     elif not issubclass(kind, diffusers.SchedulerMixin):
         require_harmless_tokenizer(path)

@@ -29,7 +29,8 @@ def own_copy(pipeline: Any, scheduler: Any) -> Any:
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module):
             # A decoder that a call turns to float32 and back is changed in its weights themselves.
-            whole = part.dtype == torch.float16 and part.config.get("force_upcast")
+            upcast = getattr(getattr(part, "config", None), "force_upcast", False)
+            whole = upcast and next(part.parameters()).dtype == torch.float16
             vars(mine)[name] = copy.deepcopy(part) if whole else copy.copy(part)
     vars(mine)["scheduler"] = scheduler
     mine.set_progress_bar_config(disable=True)

@@ -88,6 +88,15 @@ def test_images_for_encoded_prompts_are_those_for_the_prompts(
     assert np.abs(mine.astype(int) - np.rint(theirs * 255)).max() <= 1
 
 
+def test_prompts_are_encoded_and_drawn_in_half_precision_too(tmp_path: Path) -> None:
+    save_base(new_pipeline(SMALL, PROMPTS), tmp_path / "sd15")
+    opened = open_pipeline(tmp_path / "sd15", "float16")
+    encoded = encode_prompts(opened, PROMPTS)
+    assert encoded["prompt_embeds"].dtype == torch.float16
+    images = draw(opened, Setting(parse_sampler("own"), 2, 3.0), [0, 1, 2], encoded, 3).images
+    assert images.std() > 10.0
+
+
 def test_sdxl_gives_both_encoders_and_what_it_takes_for_no_negative_prompt(
     sdxl: OpenedPipeline,
 ) -> None:
