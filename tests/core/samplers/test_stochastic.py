@@ -87,6 +87,18 @@ def test_what_is_drawn_is_distributed_as_the_data(sampler: str) -> None:
     assert p_value(drawn(sampler, linear(), STEPS[sampler])) > RARE
 
 
+def test_a_variance_exploding_model_draws_the_data() -> None:
+    name = parse_sampler("own")
+    scheduler = scheduler_for(name, {"_class_name": "ScoreSdeVeScheduler", "sigma_max": 10.0})
+    set_steps(scheduler, name, 200)
+    x_T = torch.randn(1, N, 2, generator=torch.Generator().manual_seed(2))
+
+    def score(x: Tensor, sigma: Tensor) -> Tensor:
+        return -x0_and_eps(x[0].double(), float(sigma[0]))[1][None].float() / sigma
+
+    assert p_value(draw(score, scheduler, x_T, image_streams(0, [0])).x[0].double()) > RARE
+
+
 def test_what_diffusers_draws_wrongly_is_said_until_it_is_mended() -> None:
     for sampler, steps in WRONG.items():
         assert p_value(drawn(sampler, linear(), steps)) < RARE
