@@ -61,7 +61,7 @@ def pipeline_parts(folder: Path) -> PipelineParts:
     """
     parts = described_parts(folder)
     for name in parts.opened:
-        _require_weights(folder / name, name, read_settings(folder / INDEX)[name])
+        _require_weights(folder / name, name, part_class(folder, name))
     return parts
 
 
@@ -172,11 +172,15 @@ def _require_part(folder: Path, name: str, value: list[Any]) -> None:
         require_harmless_tokenizer(path)
 
 
-def _require_weights(path: Path, name: str, value: list[Any]) -> None:
-    kind = _known_class(*value)
+def _require_weights(path: Path, name: str, kind: Any) -> None:
     if issubclass(kind, MODELS):
         _require_safetensors(path, name)
         require_justified(kind, path, name)
+
+
+def part_class(folder: Path, name: str) -> Any:
+    """Returns the class of a part of a folder that was looked through."""
+    return _known_class(*read_settings(folder / INDEX)[name])
 
 
 def _known_class(library: Any, name: Any) -> Any:

@@ -115,6 +115,18 @@ def test_sdxl_gives_both_encoders_and_what_it_takes_for_no_negative_prompt(
     assert encode_prompts(sdxl, PROMPTS[:1], "a ball")["negative_prompt_embeds"].any()
 
 
+def test_a_text_encoder_that_lacks_a_weight_is_refused(tmp_path: Path) -> None:
+    """Transformers would make it up, anew in each run."""
+    save_base(new_pipeline(SMALL, PROMPTS), tmp_path / "sd15")
+    file = tmp_path / "sd15" / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in weights if "q_proj" in name)
+    del weights[name]
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(ValueError, match="its text_encoder lacks 1 weights"):
+        open_pipeline(tmp_path / "sd15")
+
+
 def t5_tokenizer() -> Any:
     learner = Tokenizer(models.Unigram())
     learner.pre_tokenizer = pre_tokenizers.Metaspace()
