@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +38,7 @@ class CellRow:
     sampler: str | None = column("parameter")
     scheduler_config: str | None
     pipeline: str | None = column("shared")
+    loras: str | None = column("parameter")
     steps: int = column("parameter")
     eta: float = column("parameter")
     variance: str = column("parameter")
@@ -132,6 +134,8 @@ def line_name(row: Setting) -> str:
         notes += [f"eta = {row.eta:g}"] if row.eta else []
     scale = getattr(row, "guidance_scale", None)
     notes += [f"g = {scale:g}"] if scale not in (None, 1.0) else []
+    laid = json.loads(getattr(row, "loras", None) or "[]")
+    notes += [f"lora {digest[:6]} {scale:g}" for digest, scale in laid]
     return f"{line} ({', '.join(notes)})" if notes else line
 
 

@@ -14,9 +14,9 @@ import transformers
 from ddim_core.common.plain_files import is_there, require_plain_tree
 from ddim_core.networks.checks import require_justified, require_sane
 from ddim_core.pipelines.takes import require_images
-from ddim_core.pipelines.tokenizers import require_harmless_tokenizer
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.shards import shards_in
+from ddim_core.safe_files.tokenizer_files import require_harmless_tokenizer
 
 INDEX = "model_index.json"
 TEXT_PARTS = ("text_encoder", "tokenizer", "image_encoder", "feature_extractor", "processor")

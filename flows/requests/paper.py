@@ -50,11 +50,14 @@ class PaperRequest:
     """
 
     model: Annotated[
-        CheckpointChoice, Without(("weights", "noise_schedule", "prediction_type", "lora", "prompts"))
+        CheckpointChoice,
+        Without(("weights", "noise_schedule", "prediction_type", "lora", "prompts")),
     ]
     toy: Annotated[Toy, Without(("class_conditional",))]
     real: ImageChoice
-    grid: Annotated[SamplerChoice, Without(("samplers", "sigma_hat", "clip", "guidance", "lora_scales"))] = TABLE_1
+    grid: Annotated[
+        SamplerChoice, Without(("samplers", "sigma_hat", "clip", "guidance", "lora_scales"))
+    ] = TABLE_1
     reconstruction: ReconstructionChoice
     scores: Annotated[ScoreChoice, Without(("resize", "matrix_images"))]
     machine: Machine

@@ -33,6 +33,7 @@ class Settings:
     clip: bool
     timesteps: list[int]
     sigmas: list[float] | None = None
+    loras: str | None = None
 
 
 def settings_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) -> Settings:
@@ -70,6 +71,7 @@ def settings_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) ->
         clip=bool(config.get("clip_sample", False)),
         timesteps=[round(t) for t in done.timesteps],
         sigmas=list(done.sigmas),
+        loras=json.dumps(asked.loras) if asked.loras else None,
     )
 
 
@@ -78,7 +80,8 @@ def _trial(cell: GridCell, checkpoint: ArtifactRef | None) -> tuple[Any, Visited
     asked = cell.sampler
     assert isinstance(asked, SchedulerSpec)
     if asked.pipeline and checkpoint is not None:
-        opened, setting = pipeline_in_memory(checkpoint, dtype=cell.dtype), setting_of(cell)
+        opened, setting = pipeline_in_memory(checkpoint), setting_of(cell)
+        require_steps(setting.sampler, opened.scheduler, asked.steps)
         done = where_it_asks(opened, setting)
         return scheduler_for(setting.sampler, opened.scheduler), done
     name, own = parse_sampler(asked.sampler), scheduler_in(cell, checkpoint)

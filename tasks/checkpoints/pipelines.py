@@ -12,6 +12,7 @@ from ddim_core.common.digest import digest, file_digest
 from ddim_core.common.plain_files import is_regular, is_there
 from ddim_core.diffusion.scheduler_config import DISTILLED_PIPELINES
 from ddim_core.networks.building import LOADING
+from ddim_core.pipelines.loras import lay_over
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
 from ddim_core.pipelines.parts import INDEX, PipelineParts, pipeline_parts, understood_index
 from ddim_core.safe_files.settings import read_settings
@@ -96,14 +97,30 @@ def _files(parts: PipelineParts) -> dict[str, Path]:
 
 
 def pipeline_in_memory(
-    ref: ArtifactRef, device: str = "cpu", dtype: str = "float32"
+    ref: ArtifactRef,
+    device: str = "cpu",
+    dtype: str = "float32",
+    loras: tuple[tuple[str, float], ...] = (),
 ) -> OpenedPipeline:
-    """Returns a stored pipeline, ready to draw from; read once per process."""
+    """Returns a stored pipeline, ready to draw from; read once per process.
+
+    Args:
+        ref: The pipeline.
+        device, dtype: Of its networks.
+        loras: LoRA files over it: the digest of each, and how much of it counts.
+    """
     with LOADING:
-        return _pipeline(ref.artifact, device, dtype)
+        return _pipeline(ref.artifact, device, dtype, loras)
 
 
-@lru_cache(maxsize=1)
-def _pipeline(artifact: str, device: str, dtype: str) -> OpenedPipeline:
+# Threads may draw with and without LoRAs at once, and how much counts is a state of the networks.
+@lru_cache(maxsize=4)
+def _pipeline(
+    artifact: str, device: str, dtype: str, loras: tuple[tuple[str, float], ...]
+) -> OpenedPipeline:
     folder = store.get_folder(ArtifactRef(artifact=artifact, kind="folder"))
-    return open_pipeline(folder, dtype, device)
+    opened = open_pipeline(folder, dtype, device)
+    if loras:
+        files = [store.get(ArtifactRef(digest, "lora")) for digest, _ in loras]
+        lay_over(opened, files, [scale for _, scale in loras])
+    return opened
