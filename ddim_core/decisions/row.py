@@ -135,7 +135,7 @@ def line_name(row: Setting) -> str:
     scale = getattr(row, "guidance_scale", None)
     notes += [f"g = {scale:g}"] if scale not in (None, 1.0) else []
     laid = json.loads(getattr(row, "loras", None) or "[]")
-    notes += [f"lora {digest[:6]} {scale:g}" for digest, scale in laid]
+    notes += [f"{name.removesuffix('.safetensors')} {scale:g}" for name, _, scale in laid]
     return f"{line} ({', '.join(notes)})" if notes else line
 
 

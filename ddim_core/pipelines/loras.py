@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
-import safetensors.torch
 from diffusers.utils import logging
 
 from ddim_core.networks.building import LOADING
 from ddim_core.pipelines.opening import OpenedPipeline
 from ddim_core.safe_files.safe_load import first_line
+
+WEIGHTS = "lora.safetensors"
 
 
 def lay_over(opened: OpenedPipeline, files: Sequence[bytes], scales: Sequence[float]) -> None:
@@ -28,13 +31,17 @@ def lay_over(opened: OpenedPipeline, files: Sequence[bytes], scales: Sequence[fl
     if not hasattr(pipeline, "load_lora_weights"):
         raise ValueError(f"{opened.name} takes no LoRAs")
     for i, (name, file) in enumerate(zip(names, files, strict=True)):
-        state = safetensors.torch.load(file)
         before = logging.get_verbosity()
         logging.set_verbosity_error()
         try:
-            with LOADING, warnings.catch_warnings():
+            with LOADING, warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
                 warnings.simplefilter("ignore")
-                pipeline.load_lora_weights(state, adapter_name=name)
+                Path(folder, WEIGHTS).write_bytes(file)
+                # A file and not its tensors: its metadata have alpha, and what else scales.
+                pipeline.load_lora_weights(
+                    folder, weight_name=WEIGHTS, adapter_name=name, local_files_only=True,
+                    use_safetensors=True,
+                )  # fmt: skip
         except Exception as error:  # other people's files can be wrong in every way
             raise ValueError(
                 f"LoRA {i + 1} cannot be laid over the {opened.name}: {first_line(error)}"

@@ -127,4 +127,4 @@ def landed_row(request: GridRequest, inputs: GridInputs, futures: CellFutures) -
     shards = [shard.result() for shard in futures.shards]
     classes = futures.classes.result() if futures.classes else ClassAccuracy()
     protocol, scored = protocol_of(request, inputs), futures.score.result()
-    return row_of(futures.cell, inputs.checkpoint, protocol, scored, classes, shards)
+    return row_of(futures.cell, inputs.checkpoint, protocol, scored, classes, shards, inputs.loras)

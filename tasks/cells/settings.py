@@ -14,9 +14,10 @@ from ddim_core.pipelines.fitting import where_it_asks
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import Visited, config_of, scheduler_for, set_steps
 from ddim_core.samplers.trial import require_steps
+from tasks.checkpoints.loras import StoredLora
 from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
-from tasks.sampling.pipeline import setting_of
+from tasks.sampling.pipeline import Laid, setting_of
 from tasks.storage.artifact import ArtifactRef
 
 
@@ -36,13 +37,19 @@ class Settings:
     loras: str | None = None
 
 
-def settings_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) -> Settings:
+def settings_of(
+    cell: GridCell,
+    n_train: int,
+    checkpoint: ArtifactRef | None,
+    loras: Sequence[StoredLora] = (),
+) -> Settings:
     """Returns what a row says of its cell's sampler.
 
     Args:
         cell: The cell.
         n_train: T of its checkpoint.
         checkpoint: It, in the store; None for the toy model before it is trained.
+        loras: The LoRA files over it, for their names.
 
     Raises:
         ValueError: If the sampler does not fit the checkpoint, or cannot take so many steps.
@@ -71,8 +78,14 @@ def settings_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) ->
         clip=bool(config.get("clip_sample", False)),
         timesteps=[round(t) for t in done.timesteps],
         sigmas=list(done.sigmas),
-        loras=json.dumps(asked.loras) if asked.loras else None,
+        loras=_named(asked.loras, loras) if asked.loras else None,
     )
+
+
+def _named(laid: Laid, loras: Sequence[StoredLora]) -> str:
+    """LoRA files as JSON: of each its name, its digest, and how much of it counts."""
+    names = {lora.artifact: lora.name for lora in loras}
+    return json.dumps([[names.get(digest, ""), digest, scale] for digest, scale in laid])
 
 
 def _trial(cell: GridCell, checkpoint: ArtifactRef | None) -> tuple[Any, Visited]:
