@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +71,7 @@ def settings_of(
     config = config_of(scheduler)
     return Settings(
         sampler=asked.sampler,
-        scheduler_config=json.dumps(config, sort_keys=True),
+        scheduler_config=json.dumps(_plain(config), sort_keys=True, allow_nan=False),
         pipeline=asked.pipeline,
         eta=asked.eta,
         variance="scheduler",
@@ -80,6 +81,16 @@ def settings_of(
         sigmas=list(done.sigmas),
         loras=_named(asked.loras, loras) if asked.loras else None,
     )
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's configuration as JSON that any program reads: without what diffusers notes for
+    itself, in an order of its own, and with text for what is endless."""
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in config.items()
+        if not name.startswith("_") or name == "_class_name"
+    }
 
 
 def _named(laid: Laid, loras: Sequence[StoredLora]) -> str:
