@@ -28,9 +28,13 @@ OURS = (
 DATA = (".json", ".txt", ".model", ".safetensors")
 
 
-def is_pipeline(folder: Path) -> bool:
+def is_pipeline(folder: Path, there: bool = True) -> bool:
     """Tells whether a folder is a pipeline that is drawn by its own call alone: of another class
     than those that we draw from, without text encoders, or of a network that DDIM does not sample.
+
+    Args:
+        folder: It.
+        there: Whether all of it is there; else its class alone tells.
     """
     if not is_there(folder / INDEX):
         return False
@@ -38,7 +42,7 @@ def is_pipeline(folder: Path) -> bool:
     kind = index.get("_class_name")
     if kind not in OURS:
         return isinstance(kind, str) and kind.endswith("Pipeline")
-    if kind != "StableDiffusionPipeline":
+    if kind != "StableDiffusionPipeline" or not there:
         return False
     config = folder / "scheduler" / "scheduler_config.json"
     network = folder / "unet" / "config.json"
