@@ -36,6 +36,7 @@ class SamplerChoice:
     samplers: Annotated[
         tuple[str, ...],
         Field(
+            examples=[["own", "ddim", "dpmpp_2m/karras", "unipc?solver_order=3"]],
             description="Samplers, as own,ddim,dpmpp_2m/karras; empty is ddim, or own where only a "
             "pipeline draws. NAME[/SIGMAS][?key=value&...], such as unipc?solver_order=3; `own` is "
             "the scheduler that lies in the checkpoint. docs/samplers.md has all names."
