@@ -1,5 +1,5 @@
-"""What NumPy's arrays say of themselves, read before NumPy reads them: it would take a header of any
-length whole, and evaluate it.
+"""What NumPy's arrays say of themselves, read before NumPy reads them: it would take a header of
+any length whole, and evaluate it.
 """
 
 from __future__ import annotations
