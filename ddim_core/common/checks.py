@@ -9,6 +9,12 @@ from difflib import get_close_matches
 from typing import Any
 
 MOST_SIDE = 8192  # pixels; an image of it takes 200 MB
+MOST_STEPS = 10**7  # of a training
+MOST_BATCH = 2**16  # images of one forward
+MOST_DRAWING_STEPS = 1000  # of pictures: a pipeline's scheduler has no more timesteps
+MOST_IMAGES = 10**8
+MOST_THREADS = 256  # of one process, and processes or tasks at once
+LEAST_SEED_TOO_LARGE = 2**63  # torch takes no larger ones
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -36,6 +42,11 @@ def _folded(word: str) -> str:
 def require_at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ValueError(f"{name} is {value}; it must be at least {least}")
+
+
+def require_at_most(name: str, value: int, most: int) -> None:
+    if value > most:
+        raise ValueError(f"{name} is {value}; it must be at most {most}")
 
 
 def require_side(name: str, value: int, least: int = 1) -> None:

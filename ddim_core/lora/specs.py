@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ddim_core.common.checks import require_at_least, require_side, settle_types
+from ddim_core.common.checks import (
+    LEAST_SEED_TOO_LARGE,
+    MOST_BATCH,
+    MOST_DRAWING_STEPS,
+    MOST_STEPS,
+    MOST_THREADS,
+    require_at_least,
+    require_at_most,
+    require_side,
+    settle_types,
+)
 from ddim_core.common.declared import settle
 
 RateSchedule = Literal[
@@ -16,6 +26,7 @@ RateSchedule = Literal[
 Precision = Literal["no", "fp16", "bf16"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MOST_RANK = 1024  # published LoRAs have at most 320
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -58,7 +69,7 @@ class LoraSpec:
         ValueError: For the first setting that cannot be, with its value.
     """
 
-    rank: Annotated[int, Field(ge=1, description="Rows of A and columns of B.")] = 4
+    rank: Annotated[int, Field(ge=1, le=MOST_RANK, description="Rows of A and columns of B.")] = 4
     alpha: Annotated[
         Positive | None, Field(description="The scaling is alpha / rank; empty is the rank.")
     ] = None
@@ -85,12 +96,16 @@ class LoraSpec:
     text_encoder: Annotated[
         bool, Field(description="Train a LoRA of the text encoder's attention too.")
     ] = False
-    steps: Annotated[int, Field(ge=1, description="Optimiser steps in all.")] = 500
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS, description="Optimiser steps in all.")] = 500
     batch_size: Annotated[
         int,
-        Field(ge=1, description="Images per forward; a step sees `accumulation` times as many."),
+        Field(
+            ge=1,
+            le=MOST_BATCH,
+            description="Images per forward; a step sees `accumulation` times as many.",
+        ),
     ] = 4
-    accumulation: Annotated[int, Field(ge=1, description="Forwards per step.")] = 1
+    accumulation: Annotated[int, Field(ge=1, le=MOST_BATCH, description="Forwards per step.")] = 1
     learning_rate: Annotated[Positive, Field(description="Peak of its schedule.")] = 1e-4
     text_learning_rate: Annotated[
         Positive | None,
@@ -101,9 +116,15 @@ class LoraSpec:
     ] = "constant"
     warmup_steps: Annotated[
         int,
-        Field(ge=0, description="Steps over which the rate rises, in all schedules but constant."),
+        Field(
+            ge=0,
+            le=MOST_STEPS,
+            description="Steps over which the rate rises, in all schedules but constant.",
+        ),
     ] = 0
-    cycles: Annotated[int, Field(ge=1, description="Restarts of cosine_with_restarts.")] = 1
+    cycles: Annotated[
+        int, Field(ge=1, le=MOST_STEPS, description="Restarts of cosine_with_restarts.")
+    ] = 1
     weight_decay: Annotated[NotNegative, Field(description="Of AdamW.")] = 1e-2
     gradient_clip: Annotated[
         NotNegative, Field(description="Largest norm of the gradient; 0 is no limit.")
@@ -136,14 +157,24 @@ class LoraSpec:
         Share, Field(description="Share of captions replaced by the empty one.")
     ] = 0.0
     checkpoint_every: Annotated[
-        int, Field(ge=0, description="Steps between weights that are kept; 0 keeps only the last.")
+        int,
+        Field(
+            ge=0,
+            le=MOST_STEPS,
+            description="Steps between weights that are kept; 0 keeps only the last.",
+        ),
     ] = 0
     checkpoint_limit: Annotated[
-        int, Field(ge=0, description="How many of these are kept, the newest; 0 is all.")
+        int,
+        Field(ge=0, le=MOST_STEPS, description="How many of these are kept, the newest; 0 is all."),
     ] = 0
     seed: Annotated[
         int,
-        Field(ge=0, description="Keys all that is random: weights, order, timesteps, noise, cuts."),
+        Field(
+            ge=0,
+            lt=LEAST_SEED_TOO_LARGE,
+            description="Keys all that is random: weights, order, timesteps, noise, cuts.",
+        ),
     ] = 0
 
     def __post_init__(self) -> None:
@@ -152,6 +183,11 @@ class LoraSpec:
             raise ValueError(
                 f"warmup_steps is {self.warmup_steps}, but the schedule constant has no warm-up; "
                 "take constant_with_warmup"
+            )
+        if self.warmup_steps and self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"warmup_steps is {self.warmup_steps}; it must be below the {self.steps} steps, or "
+                "the learning rate never reaches its peak"
             )
 
     @property
@@ -180,6 +216,7 @@ class PictureSpec:
     def __post_init__(self) -> None:
         settle_types(self)
         require_at_least("steps", self.steps, 1)
+        require_at_most("steps", self.steps, MOST_DRAWING_STEPS)
         require_at_least("seed", self.seed, 0)
         require_side("resolution", self.resolution, 0)
         if not 0.0 <= self.guidance < float("inf"):
@@ -195,10 +232,14 @@ class LoraExecution:
     """
 
     device: Annotated[str, Field(description="A torch device; cpu, or cuda (untested).")] = "cpu"
-    threads: Annotated[int, Field(ge=1, description="Torch threads.")] = 2
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS, description="Torch threads.")] = 2
     processes: Annotated[
         int,
-        Field(ge=1, description="Processes that share each batch, by accelerate; 1 needs none."),
+        Field(
+            ge=1,
+            le=MOST_THREADS,
+            description="Processes that share each batch, by accelerate; 1 needs none.",
+        ),
     ] = 1
     gradient_checkpointing: Annotated[
         bool, Field(description="Compute activations twice instead of keeping them: less memory.")

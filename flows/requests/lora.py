@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from ddim_core.common.checks import MOST_SIDE
+from ddim_core.common.checks import MOST_DRAWING_STEPS, MOST_IMAGES, MOST_SIDE
 from ddim_core.lora.data import require_data
 from ddim_core.lora.scoring.specs import require_scales
 from ddim_core.lora.specs import LoraExecution, LoraSpec
@@ -82,11 +82,19 @@ class Pictures:
     ] = None
     picture_steps: Annotated[
         int | None,
-        Field(ge=1, description="Sampling steps of pictures; empty is 30, embedded base 25."),
+        Field(
+            ge=1,
+            le=MOST_DRAWING_STEPS,
+            description="Sampling steps of pictures; empty is 30, embedded base 25.",
+        ),
     ] = None
     guidance: Annotated[
         float | None,
-        Field(ge=0, description="Guidance of pictures; empty is 7.5, embedded base 2."),
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="Guidance of pictures; empty is 7.5, embedded base 2.",
+        ),
     ] = None
     scales: Annotated[
         list[float] | None,
@@ -127,12 +135,18 @@ class _Request:
         if self.data:
             require_data(self.data)
         require_device(self.machine.device)
+        self.lora.on(self.usual)
         require_scales(tuple(self.pictures.scales or ()))
 
     @property
     def spec(self) -> LoraSpec:
         """The LoRA and its training, with what suits the base where nothing is asked."""
-        return self.lora.on(LoraSpec() if self.base.base else self.recipe)
+        return self.lora.on(self.usual)
+
+    @property
+    def usual(self) -> LoraSpec:
+        """What it is where nothing is asked."""
+        return LoraSpec() if self.base.base else self.recipe
 
     @property
     def line(self) -> str:
@@ -192,7 +206,11 @@ class SubjectChoice:
     ] = True
     class_images: Annotated[
         int | None,
-        Field(ge=1, description="How many of these are drawn; empty is 100, embedded base 40."),
+        Field(
+            ge=1,
+            le=MOST_IMAGES,
+            description="How many of these are drawn; empty is 100, embedded base 40.",
+        ),
     ] = None
 
 

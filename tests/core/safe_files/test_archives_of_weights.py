@@ -78,10 +78,12 @@ def test_what_torch_writes_is_read_with_and_without_the_records_of_a_long_archiv
     assert data[-42:-38] == b"PK\6\7"  # torch writes them always
     with zipfile.ZipFile(path) as whole:
         entries = [(name, whole.read(name)) for name in whole.namelist()]
-    (tmp_path / "short.ckpt").write_bytes(archive(*entries[:-1]))
+    with zipfile.ZipFile(tmp_path / "short.ckpt", "w") as short:
+        for name, content in entries:
+            short.writestr(name, content)
     assert b"PK\6\7" not in (tmp_path / "short.ckpt").read_bytes()
     assert read_weights(tmp_path / "short.ckpt")["a"].tolist() == [0.0, 1.0, 2.0]
     data[-6] ^= 4  # the last record names another place than the one before it
     path.write_bytes(data)
-    with pytest.raises(ValueError, match="größe.ckpt is damaged: its table"):
+    with pytest.raises(ValueError, match=r"größe.ckpt is damaged: its table"):
         read_weights(path)
