@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from ddim_core.common.digest import digest
+from ddim_core.common.printable import printable
 from ddim_core.images.load import open_source
 from ddim_core.images.sources.archives import ARCHIVES, archive_tree, is_archive
 from ddim_core.images.sources.arrays import ARRAYS
@@ -23,8 +24,14 @@ from ddim_core.images.sources.decode import BrokenImageError
 from ddim_core.images.sources.decode import decode as decode_image
 from ddim_core.images.sources.file_tree import FolderTree, Tree
 from ddim_core.images.sources.folder import IMAGE_SUFFIXES, FolderSource, is_image
+from ddim_core.images.sources.saved_folder import require_plain_beside
 from ddim_core.images.sources.source import ALL, Source, named
-from ddim_core.images.sources.table import file_source, is_saved_to_disk, tables_below
+from ddim_core.images.sources.table import (
+    file_source,
+    is_saved_to_disk,
+    notes_on_folder,
+    tables_below,
+)
 from ddim_core.safe_files.hub import fetched
 
 METADATA = LISTINGS[0]
@@ -94,11 +101,12 @@ def captioned_sources(place: Path) -> list[Source]:
     tables = tables_below(place) if place.is_dir() else []
     if not tables:
         return [FolderSource.of(tree)]
+    try:
+        require_plain_beside(place)
+    except ValueError as error:
+        raise ValueError(f"the data set {printable(place.name)!r} {error}") from error
     opened = [file_source(place / table) for table in tables]
-    if images:
-        names = named([image.as_posix() for image in images])
-        note = f"left out because beside tables ({len(images)}): {names}"
-        opened[0] = replace(opened[0], notes=(note,))
+    opened[0] = replace(opened[0], notes=notes_on_folder(place))
     return list(opened)
 
 

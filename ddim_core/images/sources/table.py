@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from ddim_core.common.digest import digest, file_digest
-from ddim_core.common.plain_files import is_there, walk
+from ddim_core.common.plain_files import is_there, require_plain_tree, walk
 from ddim_core.common.printable import printable
 from ddim_core.images.sources.captions import CAPTION_KEYS, METADATA, caption_of
 from ddim_core.images.sources.file_tree import FolderTree, licence_of, read_regular
@@ -170,12 +170,13 @@ def file_source(path: Path) -> TableSource:
     Raises:
         ValueError: If it is damaged.
     """
+    schema = sound(path, schema_of)
     return TableSource(
         name=printable(path.stem),
         licence="",
         splits=(SHARD.sub("", printable(path.stem)),),
         identity=file_digest(path),
-        schema=sound(path, schema_of),
+        schema=schema,
         load=lambda _: sound(path, table_of),
     )
 
@@ -204,6 +205,10 @@ def saved_source(folder: Path) -> TableSource:
     Raises:
         ValueError: If it cannot.
     """
+    try:
+        require_plain_tree(folder)
+    except ValueError as error:
+        raise _refusal(printable(folder.name), error) from error
     return _saved_source(
         folder, digest([[f.as_posix(), file_digest(folder / f)] for f in walk(folder)])
     )
@@ -228,11 +233,12 @@ def _saved_source(folder: Path, identity: str) -> TableSource:
     name = printable(folder.resolve().name)
     return replace(
         _table_source(name, identity, loaded, folder, licence_of(FolderTree(folder))),
-        notes=_notes_on(folder),
+        notes=notes_on_folder(folder),
     )
 
 
-def _notes_on(folder: Path) -> tuple[str, ...]:
+def notes_on_folder(folder: Path) -> tuple[str, ...]:
+    """Says what lies beside the tables of a folder and is left out."""
     others = [f.as_posix() for f in walk(folder) if f.suffix.lower() not in KNOWN_SUFFIXES]
     return (f"left out because no tables ({len(others)}): {named(others)}",) if others else ()
 
