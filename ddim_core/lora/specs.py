@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -27,6 +28,8 @@ Precision = Literal["no", "fp16", "bf16"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 MOST_RANK = 1024  # published LoRAs have at most 320
+GROUPS = ("attention", "feed-forward", "convolutions")  # of layers, in `adapters`
+ALIKE = 0.75  # of two words, from which one is a slip of the other
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -179,6 +182,8 @@ class LoraSpec:
 
     def __post_init__(self) -> None:
         settle(self)
+        for target in self.targets:
+            _require_no_slip(target)
         if self.schedule == "constant" and self.warmup_steps:
             raise ValueError(
                 f"warmup_steps is {self.warmup_steps}, but the schedule constant has no warm-up; "
@@ -195,6 +200,15 @@ class LoraSpec:
         """s, the factor in front of B A."""
         alpha = float(self.rank) if self.alpha is None else self.alpha
         return alpha / (self.rank**0.5 if self.rslora else self.rank)
+
+
+def _require_no_slip(target: str) -> None:
+    """Refuses what is nearly the name of a group, before a base tells its layers' names."""
+    if target not in GROUPS and (meant := get_close_matches(target, GROUPS, n=1, cutoff=ALIKE)):
+        raise ValueError(
+            f"targets has {target!r} (did you mean {meant[0]}?); give {', '.join(GROUPS)}, or ends "
+            "of names of layers"
+        )
 
 
 @dataclass(frozen=True)

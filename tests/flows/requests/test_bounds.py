@@ -107,3 +107,30 @@ def test_numbers_that_are_no_numbers_are_refused_too(request_type: Any) -> None:
             value: Any = [float("inf")] if name == "etas" else float("inf")
             with pytest.raises(ValueError, match=rf"{name.removesuffix('s')}\w* is .*inf"):
                 build(request_type, {name: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("atention", "attention"),
+        ("attentions", "attention"),
+        ("feedforward", "feed-forward"),
+        ("feed_forward", "feed-forward"),
+        ("convolution", "convolutions"),
+        ("Attention", "attention"),
+    ],
+)
+def test_a_mistyped_group_of_layers_is_told_before_anything_is_opened(
+    given: str, meant: str
+) -> None:
+    wanted = rf"targets has '{given}' \(did you mean {meant}\?\)"
+    with pytest.raises(ValueError, match=wanted):
+        build(StyleRequest, {"targets": ["attention", given]})
+    build(StyleRequest, {"targets": ["to_q", "conv", "conv1", "ff.net.2", "attn2.to_q"]})
+
+
+def test_the_groups_that_are_named_are_those_that_there_are() -> None:
+    from ddim_core.lora.adapters import GROUPS as ENDS
+    from ddim_core.lora.specs import GROUPS
+
+    assert tuple(ENDS) == GROUPS
