@@ -106,7 +106,7 @@ def captioned_sources(place: Path) -> list[Source]:
     except ValueError as error:
         raise ValueError(f"the data set {printable(place.name)!r} {error}") from error
     opened = [file_source(place / table) for table in tables]
-    opened[0] = replace(opened[0], notes=notes_on_folder(place))
+    opened[0] = replace(opened[0], beside=notes_on_folder(place))
     return list(opened)
 
 
@@ -149,6 +149,8 @@ def read_captioned(place: Path) -> list[Captioned]:
     for source in captioned_sources(place):
         rows = [(row.where, row.name, row.read, row.caption) for row in source.rows(ALL)]
         if bare := [where for where, _, _, caption in rows if caption is None]:
+            if lacks := getattr(source, "lacks_captions", ""):
+                raise ValueError(f"{lacks}; every image needs a caption")
             beside = getattr(source, "sidecars", {})
             without = [w for w in bare if PurePosixPath(w) not in beside] or bare
             listed = [listing.as_posix() for listing in getattr(source, "listings", ())]
