@@ -103,7 +103,11 @@ class ArraySource:
 
     @cached_property
     def _forms(self) -> dict[str, Form]:
-        return {split: _form(key, self._arrays[key]) for split, key in self.images.items()}
+        arrays = {key: self._arrays[key] for key in self.images.values()}
+        floats = [array for array in arrays.values() if array.dtype.kind == "f"]
+        # One set of images has one black, whichever of its splits is bright.
+        darkest = min((float(array.min()) for array in floats), default=0.0)
+        return {split: _form(key, arrays[key], darkest) for split, key in self.images.items()}
 
 
 @dataclass(frozen=True)
@@ -305,8 +309,8 @@ def _labels(headers: Mapping[str, Header], images: Mapping[str, str]) -> dict[st
     return found if len(found) == len(images) else {}
 
 
-def _form(key: str, array: NDArray[Any]) -> Form:
-    """Tells layout and range of an array, from all of it.
+def _form(key: str, array: NDArray[Any], darkest: float) -> Form:
+    """Tells layout and range of an array, from all of it and the darkest value of all splits.
 
     Raises:
         ValueError: If its layout could be two, or its floats lie in neither range.
@@ -323,7 +327,7 @@ def _form(key: str, array: NDArray[Any]) -> Form:
                 f"{shown} holds floats from {least:g} to {most:g}; images must lie in [0, 1] or "
                 "[-1, 1], or be uint8"
             )
-        low = -1 if least < -NEARLY else 0
+        low = -1 if darkest < -NEARLY else 0
         told.append(f"{array.dtype} in [{low}, 1] read as 0..255, rounded to the nearest")
     return Form(layout, low, channels, f"{shown}: {', '.join(told)}" if told else "")
 
