@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
+from urllib.parse import urlsplit
+
+from ddim_core.common.redaction import redacted
 
 MOST_SIDE = 8192  # pixels; an image of it takes 200 MB
 MOST_STEPS = 10**7  # of a training
@@ -54,6 +57,24 @@ def require_side(name: str, value: int, least: int = 1) -> None:
     require_at_least(name, value, least)
     if value > MOST_SIDE:
         raise ValueError(f"{name} is {value}; it must be at most {MOST_SIDE} pixels")
+
+
+def require_address(name: str, url: str) -> None:
+    """Refuses what is no address of a server, by the name of its setting.
+
+    Raises:
+        ValueError: If it is not http://HOST[:PORT][/PATH].
+    """
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that stays open
+        is_one = False
+    if not is_one or url != url.strip() or re.search(r"\s", url):
+        raise ValueError(
+            f"{name} is {redacted(url)!r}; it must be the address of a server, such as "
+            "http://127.0.0.1:4200/api"
+        )
 
 
 def settle_types(record: Any) -> None:

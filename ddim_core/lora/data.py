@@ -17,7 +17,7 @@ from ddim_core.common.digest import digest
 from ddim_core.common.printable import printable
 from ddim_core.images.load import open_source
 from ddim_core.images.sources.archives import ARCHIVES, archive_tree, is_archive
-from ddim_core.images.sources.arrays import ARRAYS
+from ddim_core.images.sources.arrays import ARRAYS, is_array_file
 from ddim_core.images.sources.captions import METADATA as LISTINGS
 from ddim_core.images.sources.captions import SIDECARS
 from ddim_core.images.sources.decode import BrokenImageError
@@ -29,6 +29,7 @@ from ddim_core.images.sources.source import ALL, Source, named
 from ddim_core.images.sources.table import (
     file_source,
     is_saved_to_disk,
+    is_table,
     notes_on_folder,
     tables_below,
 )
@@ -78,7 +79,8 @@ def require_data(name: str) -> None:
 
 
 def _require_hub_id(name: str) -> None:
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    is_file = is_table(Path(name)) or is_archive(Path(name)) or is_array_file(Path(name))
+    if is_file or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ValueError(
             f"there is no data {name!r}; give a folder with {METADATA}, a .parquet file or a hub id"
         )

@@ -5,6 +5,7 @@ any length whole, and evaluate it.
 from __future__ import annotations
 
 import ast
+import math
 import re
 import zipfile
 from dataclasses import dataclass
@@ -71,6 +72,19 @@ def read_header(file: IO[bytes], length: int) -> tuple[Header, int]:
         raise ValueError(f"it has a header of {size} bytes; there are {max(0, length - begin)}")
     text = file.read(size).decode("utf-8" if version == (3, 0) else "latin-1")
     return _described(text, is_old=version != (3, 0)), begin + size
+
+
+def require_length(header: Header, there: int) -> None:
+    """Makes sure that as many bytes are there as an array claims.
+
+    Raises:
+        ValueError: If there are fewer.
+    """
+    claimed = math.prod(header.shape) * header.dtype.itemsize
+    if not header.dtype.hasobject and claimed > there:
+        raise ValueError(
+            f"it claims {claimed} bytes ({header.dtype} {list(header.shape)}); there are {there}"
+        )
 
 
 def _described(text: str, is_old: bool) -> Header:

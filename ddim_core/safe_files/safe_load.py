@@ -320,10 +320,19 @@ def _load_pickle(path: Path) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
+def _torchs_reason(error: BaseException) -> str:
+    """What torch found, without its advice to load the file with code and all."""
+    _, marked, found = str(error).rpartition("WeightsUnpickler error: ")
+    told = found.strip().splitlines()[:1] if marked else [first_line(error)]
+    reason = told[0][:200] if told else ""
+    advises = any(word in reason for word in ("weights_only", "torch.load", "safe_globals"))
+    return "it holds what is no weights" if advises or not reason else reason
+
+
 def _refusal(path: Path, error: BaseException) -> str:
     asked = [line for line in str(error).splitlines() if "GLOBAL" in line]
     if not asked:
-        reason = first_line(error)[:200]
+        reason = _torchs_reason(error)
         return (
             f"{path.name} is damaged, or a pickle of more than weights ({reason}). {HOW_TO_CONVERT}"
         )

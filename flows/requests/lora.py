@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -115,6 +116,13 @@ class Pictures:
     dino: Annotated[str, Field(description="DINO or DINOv2 folder or hub id.")] = ""
 
 
+def _require_base(base: str) -> None:
+    """Refuses, without asking a hub, what is neither a folder here nor a name on one."""
+    is_id = base.count("/") == 1 and not base.startswith((".", "/", "~"))
+    if base and not is_id and not Path(base).is_dir():
+        raise ValueError(f"there is no folder {base!r}; give a Stable Diffusion folder or a hub id")
+
+
 class _Request:
     """What both have: their checks, what is trained, and a line for people."""
 
@@ -130,6 +138,7 @@ class _Request:
     def __post_init__(self) -> None:
         if not TITLE.fullmatch(self.title):
             raise ValueError(f"title is {self.title!r}; take letters, digits, '.', '_' and '-'")
+        _require_base(self.base.base)
         if not self.data and self.base.base:
             raise ValueError("data is empty; give the images for your base")
         if self.data:

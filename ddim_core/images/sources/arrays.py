@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 import zipfile
 import zlib
@@ -26,6 +25,7 @@ from ddim_core.safe_files.array_headers import (
     MOST_HEADER,
     Header,
     read_header,
+    require_length,
     require_plain_entry,
 )
 
@@ -189,7 +189,7 @@ def array_headers(path: Path) -> dict[str, Header]:
                 length = file.seek(0, io.SEEK_END)
                 file.seek(0)
                 header, start = read_header(file, length)
-                _require_length(header, length - start)
+                require_length(header, length - start)
                 return {"": header}
             with zipfile.ZipFile(file) as archive:
                 return {
@@ -254,18 +254,10 @@ def _entry_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, key: str) ->
         require_plain_entry(entry)
         with archive.open(entry) as file:
             header, start = read_header(file, entry.file_size)
-        _require_length(header, entry.file_size - start)
+        require_length(header, entry.file_size - start)
     except ValueError as error:
         raise ValueError(f"{printable(key)}: {error}") from error
     return header
-
-
-def _require_length(header: Header, there: int) -> None:
-    claimed = math.prod(header.shape) * header.dtype.itemsize
-    if not header.dtype.hasobject and claimed > there:
-        raise ValueError(
-            f"it claims {claimed} bytes ({header.dtype} {list(header.shape)}); there are {there}"
-        )
 
 
 def image_keys(headers: Mapping[str, Header]) -> list[str]:

@@ -274,7 +274,7 @@ def hub_source(name: str) -> TableSource:
         loaded = datasets.load_dataset(repository, configuration or None)
         cache = Path(datasets.config.HF_CACHE_HOME)
     except Exception as error:  # the network, and the readers of many formats
-        raise _refusal(name, error) from error
+        raise _no_hub(name, error) from error
     return _table_source(name.rsplit("/", 1)[-1], f"{name}@{builder.hash}", loaded, cache)
 
 
@@ -305,6 +305,15 @@ def _refusal(name: str, error: Exception) -> ValueError:
     if "scripts are no longer supported" in reason:
         reason = "it is a script, and code of a data set is never run; ask for it as Parquet"
     return ValueError(f"the data set {name!r} cannot be opened: {reason}")
+
+
+def _no_hub(name: str, error: Exception) -> ValueError:
+    """As `_refusal`, of a name that a mistyped path may be."""
+    reason = str(_refusal(name, error)).partition(" cannot be opened: ")[2]
+    return ValueError(
+        f"there is no file or folder {name!r} here, and as a data set of the Hugging Face hub it "
+        f"cannot be opened: {reason}"
+    )
 
 
 def _bytes_of(cell: Any, roots: tuple[Path, ...]) -> bytes:

@@ -87,3 +87,45 @@ def test_what_torch_writes_is_read_with_and_without_the_records_of_a_long_archiv
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"größe.ckpt is damaged: its table"):
         read_weights(path)
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"\x80\x02X\x01\x00\x00\x00a(\x8c\x01bo.", b"\x80\x02]q\x00(K\x01e\x96" + b"\0" * 9 + b".",
+        b"\x80\x04\x8c\x01a\x94\x8f.", b"\x80\x02)\x81.", b"\x80\x02N.", b"\x80\x05\x97.",
+        b"\x80\x02I1\n.", b"\x80\x02Nb.", b"\x80\x02\x80\x09N.",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_torchs_advice_to_load_a_file_with_all_its_code_is_never_passed_on(
+    pickled: bytes, is_zip: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.ckpt"
+    heads = b"".join(pickle.dumps(head, 2) for head in (0x1950A86A20F9469CFC6C, 1001, {}))
+    path.write_bytes(
+        archive(("a/data.pkl", pickled)) if is_zip else heads + pickled + pickle.dumps([], 2)
+    )
+    try:
+        told = str(read_weights(path))
+    except ValueError as error:
+        told = str(error)
+        assert "x.ckpt" in told
+    assert not any(word in told for word in ("weights_only", "safe_globals", "arbitrary code"))
+
+
+def test_the_advice_is_left_out_of_what_torch_found() -> None:
+    from ddim_core.safe_files.safe_load import _refusal
+
+    advice = (
+        "Weights only load failed. Re-running `torch.load` with `weights_only` set to `False` will "
+        "likely succeed, but it can result in arbitrary code execution.{}"
+    )
+    bare = _refusal(Path("x.ckpt"), pickle.UnpicklingError(advice.format("")))
+    assert "x.ckpt is damaged, or a pickle of more than weights (it holds what is no" in bare
+    why = _refusal(
+        Path("x.ckpt"),
+        pickle.UnpicklingError(advice.format("\nWeightsUnpickler error: Unsupported operand 149")),
+    )
+    assert "(Unsupported operand 149)" in why
+    assert "weights_only" not in bare + why

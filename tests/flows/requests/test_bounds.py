@@ -134,3 +134,11 @@ def test_the_groups_that_are_named_are_those_that_there_are() -> None:
     from ddim_core.lora.specs import GROUPS
 
     assert tuple(ENDS) == GROUPS
+
+
+@pytest.mark.parametrize("base", ["/nowhere/at", "./nope", "nope", "~/nope", "a/b/c"])
+def test_a_base_that_is_nowhere_is_told_before_anything_else(base: str) -> None:
+    with pytest.raises(ValueError, match=f"there is no folder '{base}'; give a Stable Diffusion"):
+        build(StyleRequest, {"base": base})
+    with pytest.raises(ValueError, match="data is empty"):
+        build(StyleRequest, {"base": "owner/name"})
