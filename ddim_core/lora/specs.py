@@ -236,6 +236,10 @@ class PictureSpec:
         if not 0.0 <= self.guidance < float("inf"):
             raise ValueError(f"guidance is {self.guidance}; it must be at least 0")
 
+    def seeds(self, n: int) -> list[int]:
+        """Returns the seeds of n pictures: from the spec's own on, of 63 bits."""
+        return [(self.seed + i) % LEAST_SEED_TOO_LARGE for i in range(n)]
+
 
 @dataclass(frozen=True)
 class LoraExecution:

@@ -68,7 +68,8 @@ class PromptSet:
     @property
     def seeds(self) -> list[int]:
         """The seed of every picture's noise, none twice."""
-        return [(self.seed << 32) + i for i in range(len(self.texts))]
+        # A key has 63 bits, of which a seed has the upper 31.
+        return [(self.seed % 2**31 << 32) + i for i in range(len(self.texts))]
 
 
 def require_scales(scales: tuple[float, ...]) -> tuple[float, ...]:

@@ -142,3 +142,17 @@ def test_a_base_that_is_nowhere_is_told_before_anything_else(base: str) -> None:
         build(StyleRequest, {"base": base})
     with pytest.raises(ValueError, match="data is empty"):
         build(StyleRequest, {"base": "owner/name"})
+
+
+@pytest.mark.parametrize("seed", [7, 2**31 - 1, 2**31, 2**63 - 1])
+def test_every_seed_that_can_be_asked_for_draws_pictures_of_their_own(seed: int) -> None:
+    from ddim_core.lora.scoring.specs import PromptSet
+    from ddim_core.lora.specs import PictureSpec
+
+    asked = PromptSet(role="trained", prompts=("a", "b"), seed=seed)
+    for keys in (asked.seeds, PictureSpec(seed=seed).seeds(4)):
+        assert len(set(keys)) == 4
+        assert all(0 <= key < 2**63 for key in keys)
+    if seed < 2**31:
+        assert asked.seeds == [(seed << 32) + i for i in range(4)]  # as they have always been
+    assert PictureSpec(seed=7).seeds(3) == [7, 8, 9]
