@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.common.checks import require_at_least
+from ddim_core.common.checks import MOST_IMAGES, require_at_least
 from ddim_core.diffusion.schedule import timesteps
 from flows.requests.flat import Without
 from flows.requests.grid import (
@@ -35,6 +35,7 @@ class ReconstructionChoice:
         int,
         Field(
             ge=LEAST_RECONSTRUCTED,
+            le=MOST_IMAGES,
             description="Real images to encode and decode: held-out ones where the data set has "
             "any, else of the reference.",
         ),
