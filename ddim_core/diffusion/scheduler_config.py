@@ -17,7 +17,9 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     },
     "CosineDPMSolverMultistepScheduler": {"prediction_type": "v_prediction"},
 }  # fmt: skip
-DISTILLED = ("LCMScheduler", "TCDScheduler")
+DISTILLED = ("LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler")
+WITHOUT_BETAS = ("FlowMatch", "EDM")  # what the classes of such schedulers begin with
+FLOW_PREDICTION = "flow_prediction"  # what a flow's network predicts, by diffusers' name
 DISTILLED_PIPELINES = ("LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline")
 
 
@@ -44,6 +46,8 @@ def with_class(config: Mapping[str, Any], index: Mapping[str, Any]) -> dict[str,
     if not (isinstance(named, list) and len(named) == 2 and isinstance(named[1], str)):
         return dict(config)
     opened = {**config, "_class_name": named[1]}
+    if without_betas(opened):
+        return opened
     settled(opened)
     if "_class_name" in config and silent_on(opened) == silent_on(config):
         return dict(config)
@@ -74,6 +78,24 @@ def settled(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     _require_betas(class_of(config), config)
     return {**(class_defaults(class_of(config)) or class_defaults(USUAL) or {}), **config}
+
+
+def without_betas(config: Mapping[str, Any]) -> bool:
+    """Tells whether a configuration is of a flow or of an EDM, whose networks know no schedule of
+    betas: diffusers' schedulers draw from them, the project's own sampler does not."""
+    kind, predicts = class_of(config), config.get("prediction_type")
+    if kind in DISTILLED:
+        return False
+    is_flow = bool(config.get("use_flow_sigmas")) or predicts == FLOW_PREDICTION
+    return is_flow or kind.startswith(WITHOUT_BETAS)
+
+
+def predicted(config: Mapping[str, Any]) -> str:
+    """Returns what the network of a configuration predicts, by diffusers' name."""
+    kind = class_of(config)
+    if without_betas(config) and not kind.startswith("EDM"):
+        return FLOW_PREDICTION
+    return str(config.get("prediction_type", "epsilon"))
 
 
 def silent_on(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -120,8 +142,8 @@ def _require_betas(name: str, config: Mapping[str, Any]) -> None:
             )
         return
     raise ValueError(
-        f"the scheduler is a {name} without beta_schedule; its network is no DDPM (variance "
-        "exploding, flow matching and consistency models are not sampled)"
+        f"the scheduler is a {name} without beta_schedule; its network is no DDPM (of the others, "
+        "flows and EDMs have samplers; variance exploding and consistency models have none)"
     )
 
 

@@ -78,8 +78,7 @@ def prepare(request: GridRequest) -> GridInputs:
         # S > T, and a sampler that does not fit, are found here, before anything is trained.
         require_fit(_cells(request, checkpoint), checkpoint.n_train, checkpoint.ref)
     else:
-        n_train = request.training.training(1).noise.n_train
-        require_fit(request.cells(Sampled(n_train)), n_train, None)
+        require_fit(request.cells(request.expected), request.expected.n_train, None)
         training = submit_training(request.training, request.machine.device)
         resolution = real.resolution
 
@@ -107,8 +106,7 @@ def prepare(request: GridRequest) -> GridInputs:
         held_out = None
     extractor_future = _submit_extractor(request, data, held_out)
     if training is not None:
-        kind = "-conditional" if request.toy.class_conditional else ""
-        name = f"toy-{Path(dataset_name(real.dataset)).stem}{kind}"
+        name = f"toy-{Path(dataset_name(real.dataset)).stem}{request.toy.kind}"
         checkpoint = open_checkpoint(training.result(), name)
     if checkpoint.channels != reference_images.channels:
         raise ValueError(

@@ -52,7 +52,7 @@ class PaperRequest:
     model: Annotated[
         CheckpointChoice, Without(("weights", "noise_schedule", "prediction_type", "prompts"))
     ]
-    toy: Annotated[Toy, Without(("class_conditional",))]
+    toy: Annotated[Toy, Without(("class_conditional", "objective"))]
     real: ImageChoice
     grid: Annotated[SamplerChoice, Without(("samplers", "sigma_hat", "clip", "guidance"))] = TABLE_1
     reconstruction: ReconstructionChoice

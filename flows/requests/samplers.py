@@ -155,8 +155,8 @@ def _lines(choice: SamplerChoice, known: Sampled) -> list[SamplerSpec | Schedule
     if not known.is_native:
         if choice.sigma_hat and choice.samplers:
             raise ValueError(
-                f"sigma-hat is of the project's own sampler, which does not draw a {known.pipeline}"
-                "; leave it out"
+                "sigma-hat is of the project's own sampler, which does not draw a "
+                f"{known.pipeline or 'flow or an EDM'}; leave it out"
             )
         return [line for name in names for line in _of_scheduler(name, etas, known)]
     rows: list[tuple[Variance, float]] = [("eta", eta) for eta in etas] if DDIM in names else []
