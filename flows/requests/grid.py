@@ -158,6 +158,11 @@ class GridRequest:
         if not grid.etas and not grid.sigma_hat and set(grid.samplers) <= {"ddim"}:
             raise ValueError("etas is empty and sigma_hat is off; give at least one eta in [0, 1]")
         if model.checkpoint:
+            if self.toy.objective != Toy.objective:
+                raise ValueError(
+                    f"objective is {self.toy.objective!r}, and the checkpoint is trained already; "
+                    "leave one of them out"
+                )
             require_location(model.checkpoint)
         elif model.prompts:
             raise ValueError(f"prompts is {model.prompts!r}; the toy model is told of no text")
@@ -166,11 +171,6 @@ class GridRequest:
         if model.checkpoint:
             # All but S > T and what of the samplers fits, which the checkpoint tells.
             self.cells(self.expected)
-            if self.toy.objective != Toy.objective:
-                raise ValueError(
-                    f"objective is {self.toy.objective!r}, and the checkpoint is trained already; "
-                    "leave one of them out"
-                )
         else:
             self._check_toy()
         self._check_verdict()

@@ -138,6 +138,10 @@ def cells_of(
     """
     if known.is_latent and choice.clip:
         raise ValueError("clip is on, and the checkpoint draws latents; clipping is for pixels")
+    if choice.clip and not (known.is_native or known.pipeline):
+        raise ValueError(
+            "clip is on, which is of the project's own sampler; it does not draw a flow or an EDM"
+        )
     cells = []
     for line, scale in product(_lines(choice, known), dict.fromkeys(choice.guidance)):
         for steps in dict.fromkeys(choice.steps):
