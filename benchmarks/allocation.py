@@ -66,7 +66,9 @@ def draw(checkpoint: Path, folder: Path, seeds: Sequence[int]) -> None:
             for start in range(0, IMAGES, BATCH):
                 noise = ImageNoise(seed, range(start, start + BATCH), shape)
                 with torch.inference_mode():
-                    *_, last = sample(loaded.model, loaded.schedule, spec, noise.x_T(), noise)
+                    *_, last = sample(
+                        loaded.model, loaded.require_schedule(), spec, noise.x_T(), noise
+                    )
                 features.append(extractor(to_uint8(last.x)))
             cells[f"cell{k}"] = np.concatenate(features)
         draft = folder / f"draft{seed}.npz"

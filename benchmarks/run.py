@@ -76,7 +76,7 @@ def sampling_figures(checkpoint: Path) -> list[dict[str, Any]]:
     def draw(start: int, n: int, model: Denoiser = loaded.model) -> None:
         noise = ImageNoise(0, range(start, start + n), shape)
         with torch.inference_mode():
-            for _ in sample(model, loaded.schedule, spec, noise.x_T(), noise):
+            for _ in sample(model, loaded.require_schedule(), spec, noise.x_T(), noise):
                 pass
 
     in_calls = 0.0
@@ -215,7 +215,7 @@ def bare_grid(checkpoint: Path, seed: int) -> None:
         spec, start = job
         noise = ImageNoise(seed, range(start, start + BATCH), shape)
         with torch.inference_mode():
-            *_, last = sample(loaded.model, loaded.schedule, spec, noise.x_T(), noise)
+            *_, last = sample(loaded.model, loaded.require_schedule(), spec, noise.x_T(), noise)
         to_uint8(last.x)
 
     jobs = [(spec, start) for spec in specs for start in range(0, IMAGES, BATCH)]

@@ -32,6 +32,7 @@ from tasks.checkpoints.open import (
     import_checkpoint,
     lint_schedule,
     open_checkpoint,
+    require_native,
 )
 from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
 from tasks.reports.paper import RealImages, error_text, publish_paper_report, render_paper_report
@@ -141,6 +142,7 @@ def _prepare(
             import_checkpoint(grid.model.checkpoint), name_of(grid.model.checkpoint)
         )
         require_unconditional(model.n_classes, model.is_latent)
+        require_native(model)
         request.require_steps(model.n_train)
     resolution = model.resolution if model else grid.real.resolution
     held_out = grid.held_out_split()

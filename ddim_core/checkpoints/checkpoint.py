@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DConditionModel, UNet2DModel
+from diffusers import (
+    DDPMPipeline,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UNet2DConditionModel,
+    UNet2DModel,
+)
 from torch import Tensor
 
 from ddim_core.checkpoints.formats.wide_time import CLASS_NAME as WIDE_TIME
@@ -27,10 +33,17 @@ from ddim_core.checkpoints.latent import (
 from ddim_core.common.checks import require_choice
 from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.schedule import NoiseSchedule
-from ddim_core.diffusion.scheduler_config import require_undistilled, with_class
+from ddim_core.diffusion.scheduler_config import (
+    FLOW_PREDICTION,
+    predicted,
+    require_undistilled,
+    with_class,
+    without_betas,
+)
 from ddim_core.diffusion.specs import NoiseSpec, PredictionType, Weights
 from ddim_core.networks.checks import require_justified, require_sane
 from ddim_core.networks.denoisers import UNetModel
+from ddim_core.networks.specs import Objective
 from ddim_core.safe_files.settings import read_settings
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
@@ -38,6 +51,11 @@ PICKLE_NAME = "diffusion_pytorch_model.bin"
 RECORD_NAME = "ddim_flows.json"
 MOST_STEPS = 10**12  # of a training
 INDEX = "model_index.json"
+NO_BETAS = (
+    "the checkpoint's network is of a flow or an EDM and knows no schedule of betas, which the "
+    "project's own DDIM, encoding, interpolation and the paper's figures need; draw it in a grid "
+    "with --samplers own"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +65,10 @@ class Checkpoint:
     Attributes:
         model: The network, ready to be called.
         schedule: The schedule it was trained on. A bare network folder has none and gets that of
-            DDPM (linear, 1e-4 to 0.02, T = 1000), the default of diffusers' schedulers.
-        prediction_type: `epsilon`, `sample` or `v_prediction`; `epsilon` for a bare network.
+            DDPM (linear, 1e-4 to 0.02, T = 1000), the default of diffusers' schedulers. None of a
+            flow and of an EDM, which only diffusers' schedulers sample.
+        prediction_type: `epsilon`, `sample`, `v_prediction`, or `flow_prediction`, the velocity of a
+            flow (noise less image); `epsilon` for a bare network.
         resolution: Height and width of its images, in pixels.
         channels: 1 for grey images, 3 for RGB.
         training_step: Optimiser steps behind it; None if the folder does not say.
@@ -62,7 +82,7 @@ class Checkpoint:
     """
 
     model: UNetModel
-    schedule: NoiseSchedule
+    schedule: NoiseSchedule | None
     prediction_type: str
     resolution: int
     channels: int
@@ -82,6 +102,16 @@ class Checkpoint:
             return self.channels, self.resolution, self.resolution
         size = self.resolution // self.latent.factor
         return int(self.latent.decoder.config["latent_channels"]), size, size
+
+    def require_schedule(self) -> NoiseSchedule:
+        """Returns the schedule, for what cannot do without.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if self.schedule is None:
+            raise ValueError(NO_BETAS)
+        return self.schedule
 
     def images(self, x: Tensor) -> Tensor:
         """Makes pixels, about [-1, 1], of what was sampled."""
@@ -133,7 +163,11 @@ class Provenance:
 
 
 def save_pipeline(
-    folder: Path, unet: UNet2DModel, noise: NoiseSpec, training_step: int | None
+    folder: Path,
+    unet: UNet2DModel,
+    noise: NoiseSpec,
+    training_step: int | None,
+    objective: Objective = "epsilon",
 ) -> None:
     """Writes a folder that `diffusers.DDPMPipeline.from_pretrained` opens.
 
@@ -146,8 +180,9 @@ def save_pipeline(
         unet: The network to save, usually the moving average of the trained one.
         noise: The schedule it was trained on.
         training_step: Optimiser steps behind the weights, where they are known.
+        objective: What it was trained to predict; of a flow, T alone of `noise` counts.
     """
-    pipeline = DDPMPipeline(unet=unet, scheduler=noise_scheduler(noise))
+    pipeline = DDPMPipeline(unet=unet, scheduler=scheduler_trained(noise, objective))
     pipeline.save_pretrained(folder, safe_serialization=True)
     n_embeddings = unet.config["num_class_embeds"]
     null_label = n_embeddings - 1 if n_embeddings else None  # the last one, as `toy_unet` has it
@@ -183,12 +218,14 @@ def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
         raise ValueError(f"there is no folder {str(folder)!r}; a checkpoint is a local folder")
     is_pipeline = (folder / "unet").is_dir() or is_there(folder / INDEX)
     unet = _load_unet(folder / "unet" if is_pipeline else folder).to(device)
-    schedule, prediction_type = NoiseSchedule.linear(1000, 1e-4, 0.02), "epsilon"
+    schedule: NoiseSchedule | None = NoiseSchedule.linear(1000, 1e-4, 0.02)
+    prediction_type = "epsilon"
     if is_pipeline:
         config = scheduler_config(folder)
-        schedule = NoiseSchedule.from_diffusers(config)
-        prediction_type = config.get("prediction_type", "epsilon")
-        require_choice("prediction_type", prediction_type, get_args(PredictionType))
+        schedule = None if without_betas(config) else NoiseSchedule.from_diffusers(config)
+        prediction_type = predicted(config)
+        kinds = (*get_args(PredictionType), *([FLOW_PREDICTION] if schedule is None else []))
+        require_choice("prediction_type", prediction_type, kinds)
     latent = load_latent_space(folder, device) if is_pipeline else None
     with_prompts = isinstance(unet, UNet2DConditionModel)
     if with_prompts and latent is None:
@@ -286,6 +323,18 @@ def _there(path: Path) -> Path:
     if not path.exists():
         raise ValueError(f"{path.parent.name}/{path.name} is missing; a checkpoint must have it")
     return path
+
+
+def scheduler_trained(
+    noise: NoiseSpec, objective: Objective
+) -> DDPMScheduler | FlowMatchEulerDiscreteScheduler:
+    """Returns the scheduler of diffusers that belongs to what a network was trained on."""
+    if objective == "flow":
+        return FlowMatchEulerDiscreteScheduler(num_train_timesteps=noise.n_train)
+    scheduler = noise_scheduler(noise)
+    if objective == "v":
+        return DDPMScheduler.from_config(scheduler.config, prediction_type="v_prediction")
+    return scheduler
 
 
 def noise_scheduler(noise: NoiseSpec) -> DDPMScheduler:

@@ -20,7 +20,13 @@ from typing import Any
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel, UNet2DModel, VQModel
 
 from ddim_core.checkpoints.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
-from ddim_core.checkpoints.single_file import NO_SCHEDULE, adopt_file, sound_step, step_in_name
+from ddim_core.checkpoints.single_file import (
+    NO_SCHEDULE,
+    adopt_file,
+    name_scheduler,
+    sound_step,
+    step_in_name,
+)
 from ddim_core.checkpoints.state_names import split_networks, unwrapped
 from ddim_core.checkpoints.weight_files import (
     STEMS,
@@ -36,7 +42,7 @@ from ddim_core.common.digest import file_digest
 from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.scheduler_config import require_undistilled, with_class
 from ddim_core.diffusion.specs import Weights
-from ddim_core.networks.checks import require_fit, require_sane, require_schedule, require_unshifted
+from ddim_core.networks.checks import require_fit, require_sampled, require_sane, require_unshifted
 from ddim_core.safe_files.safe_load import first_line, is_safetensors, read_weights, require_tensors
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.shards import SHARDS_INDEX, is_index, read_shards, shards_in
@@ -51,9 +57,8 @@ NETWORK_FILES = (
 )  # fmt: skip
 TEXT_WEIGHTS = "model.safetensors"
 TEXT_FILES = (
-    TEXT_WEIGHTS + SHARDS_INDEX, TEXT_WEIGHTS,
-    "model.safetensors.index.fp16.json", "model.fp16.safetensors",
-    "pytorch_model.bin", "pytorch_model.fp16.bin",
+    TEXT_WEIGHTS + SHARDS_INDEX, TEXT_WEIGHTS, "model.safetensors.index.fp16.json",
+    "model.fp16.safetensors", "pytorch_model.bin", "pytorch_model.fp16.bin",
 )  # fmt: skip
 # What is not averaged, beside what is: Stable Diffusion 1.x has both.
 RAW_FILES = (
@@ -139,6 +144,7 @@ def adopt(files: Mapping[str, Path], out: Path, weights: Weights = "ema") -> Non
             f"the checkpoint's weights or settings are damaged, or of another kind than their "
             f"names say ({told})"
         ) from error
+    name_scheduler(out)
     keep_understood(out)
     load_checkpoint(out)
 
@@ -284,7 +290,7 @@ def _write_pipeline_ends(files: Mapping[str, Path], out: Path) -> list[str]:
 def _write_scheduler(files: Mapping[str, Path], out: Path) -> None:
     """Copies the scheduler; the class that diffusers would open it with is named where it tells."""
     told = read_settings(files[SCHEDULER])
-    require_schedule(told)
+    require_sampled(told)
     index = read_settings(files[INDEX]) if INDEX in files else {}
     network = next(files[n] for n in ("unet/config.json", "unet_ema/config.json") if n in files)
     require_undistilled(index, read_settings(network))

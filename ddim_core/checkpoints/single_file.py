@@ -26,14 +26,15 @@ from ddim_core.checkpoints.state_names import (
     split_networks,
 )
 from ddim_core.checkpoints.weight_files import save_settings
+from ddim_core.diffusion.scheduler_config import class_of, without_betas
 from ddim_core.diffusion.specs import NoiseSpec, Weights
 from ddim_core.networks.checks import (
     current_names,
     laid_out,
     require_fit,
     require_same_weights,
+    require_sampled,
     require_sane,
-    require_schedule,
 )
 from ddim_core.safe_files.safe_load import first_line, read_weights, require_tensors
 from ddim_core.safe_files.settings import read_settings
@@ -95,8 +96,19 @@ def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
     assumed = network.assumed + ([] if "scheduler" in files else network.assumed_noise)
     Provenance(step, network.null_label, found.weights, tuple(assumed)).write(out)
     if "scheduler" in files:
-        require_schedule(read_settings(files["scheduler"]))
+        require_sampled(read_settings(files["scheduler"]))
         shutil.copyfile(files["scheduler"], out / "scheduler" / "scheduler_config.json")
+
+
+def name_scheduler(out: Path) -> None:
+    """Names a scheduler without betas in a folder's index, where one was made that names DDPM's."""
+    index, config = out / "model_index.json", out / "scheduler" / "scheduler_config.json"
+    if not (index.exists() and config.exists()):
+        return
+    told, parts = read_settings(config), read_settings(index)
+    named = ["diffusers", class_of(told)]
+    if without_betas(told) and parts.get("scheduler") != named:
+        save_settings({**parts, "scheduler": named}, index)
 
 
 def _content(files: Mapping[str, Path]) -> Any:

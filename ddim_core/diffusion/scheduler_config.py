@@ -24,7 +24,9 @@ NUMBERS = {  # by name: the least, the most, and whether the least itself will d
     "clip_sample_range": (0.0, 1e6, False), "dynamic_thresholding_ratio": (0.0, 1.0, False),
     "sample_max_value": (0.0, 1e6, False),
 }  # fmt: skip
-DISTILLED = ("LCMScheduler", "TCDScheduler")
+DISTILLED = ("LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler")
+WITHOUT_BETAS = ("FlowMatch", "EDM")  # what the classes of such schedulers begin with
+FLOW_PREDICTION = "flow_prediction"  # what a flow's network predicts, by diffusers' name
 DISTILLED_PIPELINES = ("LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline")
 
 
@@ -51,6 +53,8 @@ def with_class(config: Mapping[str, Any], index: Mapping[str, Any]) -> dict[str,
     if not (isinstance(named, list) and len(named) == 2 and isinstance(named[1], str)):
         return dict(config)
     opened = {**config, "_class_name": named[1]}
+    if without_betas(opened):
+        return opened
     settled(opened)
     if "_class_name" in config and silent_on(opened) == silent_on(config):
         return dict(config)
@@ -86,6 +90,24 @@ def settled(config: Mapping[str, Any]) -> dict[str, Any]:
     _require_types(config)
     _require_offset(whole)
     return whole
+
+
+def without_betas(config: Mapping[str, Any]) -> bool:
+    """Tells whether a configuration is of a flow or of an EDM, whose networks know no schedule of
+    betas: diffusers' schedulers draw from them, the project's own sampler does not."""
+    kind, predicts = class_of(config), config.get("prediction_type")
+    if kind in DISTILLED:
+        return False
+    is_flow = bool(config.get("use_flow_sigmas")) or predicts == FLOW_PREDICTION
+    return is_flow or kind.startswith(WITHOUT_BETAS)
+
+
+def predicted(config: Mapping[str, Any]) -> str:
+    """Returns what the network of a configuration predicts, by diffusers' name."""
+    kind = class_of(config)
+    if without_betas(config) and not kind.startswith("EDM"):
+        return FLOW_PREDICTION
+    return str(config.get("prediction_type", "epsilon"))
 
 
 def silent_on(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -180,8 +202,8 @@ def _require_betas(name: str, config: Mapping[str, Any]) -> None:
             )
         return
     raise ValueError(
-        f"the scheduler is a {name} without beta_schedule; its network is no DDPM (variance "
-        "exploding, flow matching and consistency models are not sampled)"
+        f"the scheduler is a {name} without beta_schedule; its network is no DDPM (of the others, "
+        "flows and EDMs have samplers; variance exploding and consistency models have none)"
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ddim_core.common.plain_files import is_regular, read_json
-from ddim_core.diffusion.scheduler_config import settled
+from ddim_core.diffusion.scheduler_config import settled, without_betas
 from ddim_core.safe_files.safe_load import first_line
 
 MOST = 2**17  # of any whole number in a network's configuration
@@ -94,10 +94,22 @@ def require_schedule(config: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If it is not, or a number in it is absurd.
     """
-    require_sane(config, "scheduler_config.json")
+    require_sampled(config)
     settled(config)
     if config.get("use_flow_sigmas"):
         raise ValueError("use_flow_sigmas is on in scheduler_config.json; a DDPM has it off")
+
+
+def require_sampled(config: Mapping[str, Any]) -> None:
+    """Makes sure that a scheduler's configuration is of a network that is sampled at all: with a
+    noise schedule of betas, of a flow, or of an EDM.
+
+    Raises:
+        ValueError: If it is not, or a number in it is absurd.
+    """
+    require_sane(config, "scheduler_config.json")
+    if not without_betas(config):
+        settled(config)
 
 
 def _require_counts(name: str, value: Any, where: str) -> None:

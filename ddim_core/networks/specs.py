@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from ddim_core.common.checks import require_at_least, settle_types
+from ddim_core.common.checks import require_at_least, require_choice, settle_types
 from ddim_core.diffusion.specs import NoiseSpec
 
+Objective = Literal["epsilon", "v", "flow"]  # what a network learns to predict
+Target = Literal["v", "flow"]
 USUAL_NOISE = NoiseSpec()
 
 
@@ -60,6 +63,8 @@ class ToyModelSpec:
 class TrainSpec:
     """How a noise model is trained; with the data set's digest it decides the weights.
 
+    It learns the noise, epsilon; `TargetSpec` is of those that learn something else.
+
     Attributes:
         model: The network.
         noise: The schedule it learns to invert.
@@ -101,6 +106,34 @@ class TrainSpec:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
         if self.gradient_clip <= 0.0:
             raise ValueError(f"gradient_clip is {self.gradient_clip}; it must be positive")
+
+    @property
+    def objective(self) -> Objective:
+        """What the network learns to predict."""
+        return "epsilon"
+
+
+@dataclass(frozen=True)
+class TargetSpec(TrainSpec):
+    """How a model is trained that predicts something else than the noise.
+
+    A record of its own and no field of `TrainSpec`, since a field would give another digest, and
+    another saved state, to every training that there was before.
+
+    Attributes:
+        target: `v`, of the schedule `noise`; or `flow`, the velocity of a rectified flow, which has
+            no schedule: of `noise` it takes T alone, by which the network's timesteps are counted.
+    """
+
+    target: Target = "flow"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("target", self.target, get_args(Target))
+
+    @property
+    def objective(self) -> Objective:
+        return self.target
 
 
 @dataclass(frozen=True)

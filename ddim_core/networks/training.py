@@ -1,4 +1,4 @@
-"""Training of a noise model: the epsilon loss, a moving average, and a loop that can be resumed."""
+"""Training of a noise model: the loss, a moving average, and a loop that can be resumed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ddim_core.common.plain_files import read_bytes
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.images.pixels import from_uint8
 from ddim_core.networks.denoisers import toy_unet
+from ddim_core.networks.objectives import lesson
 from ddim_core.networks.specs import TrainSpec
 
 BATCH_STREAM, ORDER_STREAM = 0, 1
@@ -33,7 +34,7 @@ class TrainStep:
 
     Attributes:
         step: Steps done so far, this one included; 1 to the spec's `steps`.
-        loss: Mean squared error of the predicted noise over the batch; 1 for a zero prediction.
+        loss: Mean squared error over the batch; of noise, 1 for a zero prediction.
         learning_rate: Used in this step.
         images_per_second: Of this step alone, by the wall clock.
     """
@@ -76,9 +77,10 @@ def train(
 
         L_simple = E || eps - eps_theta(sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps, t) ||^2
 
-    Source: Ho et al. 2020 (arXiv:2006.11239), eq. 14 and algorithm 1. The batch, the timesteps
-    and the noise of a step are functions of (seed, step) alone, so a run stopped after any step
-    and taken up from its saved state ends with bit-equal weights (at one number of threads).
+    Source: Ho et al. 2020 (arXiv:2006.11239), eq. 14 and algorithm 1. With another objective the
+    network learns what `lesson` says in the place of eps. The batch, the timesteps and the noise of
+    a step are functions of (seed, step) alone, so a run stopped after any step and taken up from
+    its saved state ends with bit-equal weights (at one number of threads).
 
     Args:
         spec: What is trained and how.
@@ -99,9 +101,9 @@ def train(
     with ThreadPoolExecutor(2) as pool:
         while state.step < spec.steps:
             began = time.perf_counter()
-            inputs, eps = _batch(spec, pixels, classes, alpha_bar, state.step)
+            inputs, target = _batch(spec, pixels, classes, alpha_bar, state.step)
             rate = learning_rate(spec, state.step)
-            loss = _update(spec, state, pool, inputs, eps, rate)
+            loss = _update(spec, state, pool, inputs, target, rate)
             if not math.isfinite(loss):
                 where = f"at step {state.step}"
                 raise ValueError(f"the loss is {loss} {where}; lower the learning_rate")
@@ -128,13 +130,13 @@ def _update(
     state: TrainState,
     pool: ThreadPoolExecutor,
     inputs: tuple[Tensor, ...],
-    eps: Tensor,
+    target: Tensor,
     rate: float,
 ) -> float:
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     parameters = list(state.unet.parameters())
-    loss = _set_gradients(state.unet, parameters, pool, inputs, eps)
+    loss = _set_gradients(state.unet, parameters, pool, inputs, target)
     torch.nn.utils.clip_grad_norm_(parameters, spec.gradient_clip)
     state.optimizer.step()
     with torch.no_grad():
@@ -149,7 +151,7 @@ def _set_gradients(
     parameters: list[torch.nn.Parameter],
     pool: ThreadPoolExecutor,
     inputs: tuple[Tensor, ...],
-    eps: Tensor,
+    target: Tensor,
 ) -> float:
     """Sets the gradients of the batch's mean loss, and returns that.
 
@@ -159,11 +161,11 @@ def _set_gradients(
 
     def half(rows: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
         predicted = unet(*(given[rows] for given in inputs), return_dict=False)[0]
-        loss = (predicted - eps[rows]).square().sum() / eps.numel()
+        loss = (predicted - target[rows]).square().sum() / target.numel()
         return loss.detach(), torch.autograd.grad(loss, parameters)
 
-    middle = (len(eps) + 1) // 2
-    halves = [slice(0, middle), slice(middle, None)] if len(eps) > 1 else [slice(None)]
+    middle = (len(target) + 1) // 2
+    halves = [slice(0, middle), slice(middle, None)] if len(target) > 1 else [slice(None)]
     losses, gradients = zip(*pool.map(half, halves), strict=True)
     for parameter, *parts in zip(parameters, *gradients, strict=True):
         # Laid out as the parameter is: the fused optimiser walks both by memory, not by index.
@@ -192,26 +194,22 @@ def _checked_labels(
 def _batch(
     spec: TrainSpec, pixels: Tensor, classes: Tensor | None, alpha_bar: Tensor, step: int
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The network's inputs and the noise of one step: a function of (seed, step) alone."""
+    """The network's inputs and its target in one step: a function of (seed, step) alone."""
     stream = _generator(spec.seed, step, BATCH_STREAM)
     rows = _rows(spec, len(pixels), step)
     x_0 = pixels[rows]
     if spec.flip:
         mirrored = torch.rand(len(x_0), generator=stream) < 0.5
         x_0 = torch.where(mirrored[:, None, None, None], x_0.flip(-1), x_0)
-    t = torch.randint(0, len(alpha_bar), (len(x_0),), generator=stream)
-    eps = torch.randn(x_0.shape, generator=stream)
-    signal = alpha_bar[t].sqrt().float()[:, None, None, None]
-    noise = (1.0 - alpha_bar[t]).sqrt().float()[:, None, None, None]
-    x_t = signal * x_0 + noise * eps
-    x_t = x_t.contiguous(memory_format=torch.channels_last)
+    shown = lesson(spec.objective, x_0, alpha_bar, stream)
+    x_t = shown.x_t.contiguous(memory_format=torch.channels_last)
     if classes is None:
-        return (x_t, t), eps
+        return (x_t, shown.t), shown.target
     labels = classes[rows]
     labels[torch.rand(len(x_0), generator=stream) < spec.label_drop] = int(
         spec.model.n_classes or 0
     )
-    return (x_t, t, labels), eps
+    return (x_t, shown.t, labels), shown.target
 
 
 def _rows(spec: TrainSpec, n_images: int, step: int) -> Tensor:

@@ -85,8 +85,7 @@ def prepare(request: GridRequest) -> GridInputs:
         loras = tuple(store_lora(text) for text in request.model.lora)
         require_fit(_cells(request, checkpoint, loras), checkpoint.n_train, checkpoint.ref)
     else:
-        n_train = request.training.training(1).noise.n_train
-        require_fit(request.cells(Sampled(n_train)), n_train, None)
+        require_fit(request.cells(request.expected), request.expected.n_train, None)
         training = submit_training(request.training, request.machine.device)
         resolution = real.resolution
 
@@ -115,8 +114,7 @@ def prepare(request: GridRequest) -> GridInputs:
         held_out = None
     extractor_future = _submit_extractor(request, data, held_out)
     if training is not None:
-        kind = "-conditional" if request.toy.class_conditional else ""
-        name = f"toy-{Path(dataset_name(real.dataset)).stem}{kind}"
+        name = f"toy-{Path(dataset_name(real.dataset)).stem}{request.toy.kind}"
         checkpoint = open_checkpoint(training.result(), name)
     if checkpoint.channels != reference_images.channels:
         raise ValueError(

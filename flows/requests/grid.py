@@ -25,7 +25,9 @@ from tasks.checkpoints.loras import split_lora
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
 # Parameters that say which checkpoint and data set, by their names and not their content.
 NOT_SCORED = ("checkpoint", "dataset", "feature_weights", "train_steps", "matrix_images")
-LATER: dict[str, Any] = {"samplers": (), "lora": (), "lora_scales": (1.0,)}
+LATER: dict[str, Any] = {
+    "samplers": (), "lora": (), "lora_scales": (1.0,), "objective": Toy.objective,
+}  # fmt: skip
 NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
 
 
@@ -168,6 +170,11 @@ class GridRequest:
         if not grid.etas and not grid.sigma_hat and set(grid.samplers) <= {"ddim"}:
             raise ValueError("etas is empty and sigma_hat is off; give at least one eta in [0, 1]")
         if model.checkpoint:
+            if self.toy.objective != Toy.objective:
+                raise ValueError(
+                    f"objective is {self.toy.objective!r}, and the checkpoint is trained already; "
+                    "leave one of them out"
+                )
             require_location(model.checkpoint)
         elif model.lora:
             raise ValueError(f"lora is {model.lora[0]!r}; the toy model takes none")
@@ -179,7 +186,7 @@ class GridRequest:
         require_choice("prediction_type", model.prediction_type, ("", *get_args(PredictionType)))
         if model.checkpoint:
             # All but S > T and what of the samplers fits, which the checkpoint tells.
-            self.cells(Sampled(max(grid.steps)))
+            self.cells(self.expected)
         else:
             self._check_toy()
         self._check_verdict()
@@ -193,7 +200,7 @@ class GridRequest:
         object.__setattr__(self, "grid", grid.settled())
 
     def _check_toy(self) -> None:
-        for cell in self.cells(Sampled(self.training.training(1).noise.n_train)):
+        for cell in self.cells(self.expected):
             if not self.toy.class_conditional and cell.sampler.guidance_scale != 1.0:
                 raise ValueError(
                     f"guidance is {cell.sampler.guidance_scale:g}, which needs a model that "
@@ -201,12 +208,12 @@ class GridRequest:
                 )
 
     def _check_verdict(self) -> None:
-        asked, grid = self.verdict, self.grid
+        asked = self.verdict
         if asked.gate and asked.against == NONE:
             raise ValueError("gate is on and against is 'none'; a gate needs a checkpoint to beat")
         if asked.against not in (PREVIOUS, NONE):
             require_location(asked.against)
-        cells = self.cells(Sampled(max(grid.steps)))
+        cells = self.cells(self.expected)
         there_is = dict.fromkeys(f"{cell.sampler.steps},{cell.sampler.at}" for cell in cells)
         if asked.at and re.sub(r"\s", "", asked.at) not in there_is:
             raise ValueError(
@@ -239,10 +246,29 @@ class GridRequest:
         Raises:
             ValueError: If a setting cannot be, such as S = 0, S > T or eta = 2.
         """
+        if not known.is_native:
+            self._require_own_wiring()
         kind: Any = self.model.noise_schedule  # checked above
         noise = NoiseSpec(kind, known.n_train) if kind else None
         asked = self.model.prediction_type or known.prediction_type
         return cells_of(self.grid, replace(known, prediction_type=asked), noise, prompts)
+
+    def _require_own_wiring(self) -> None:
+        model = self.model
+        for name in ("noise_schedule", "prediction_type"):
+            if given := getattr(model, name):
+                raise ValueError(
+                    f"{name} is {given!r}, and diffusers' schedulers draw this checkpoint as its "
+                    "own scheduler says; leave it out"
+                )
+
+    @property
+    def expected(self) -> Sampled:
+        """What is known of the checkpoint before it is opened, or trained."""
+        if self.model.checkpoint:
+            return Sampled(max(self.grid.steps))
+        n_train = self.training.training(1).noise.n_train
+        return Sampled(n_train, self.toy.predicts, is_native=self.toy.objective != "flow")
 
     def shards(self) -> list[tuple[int, int]]:
         """Returns the image index ranges [start, stop) that cover n_images."""
@@ -262,7 +288,7 @@ class GridRequest:
     def line(self) -> str:
         """What is about to be done, for people."""
         grid, real = self.grid, self.real
-        n_cells = len(self.cells(Sampled(max(grid.steps))))
+        n_cells = len(self.cells(self.expected))
         of = redacted(self.model.checkpoint) or "the toy model that is trained first"
         return (
             f"grid: {n_cells} cells of {grid.n_images} images, by {of}, against "

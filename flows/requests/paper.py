@@ -54,7 +54,7 @@ class PaperRequest:
         CheckpointChoice,
         Without(("weights", "noise_schedule", "prediction_type", "lora", "prompts")),
     ]
-    toy: Annotated[Toy, Without(("class_conditional",))]
+    toy: Annotated[Toy, Without(("class_conditional", "objective"))]
     real: ImageChoice
     grid: Annotated[
         SamplerChoice, Without(("samplers", "sigma_hat", "clip", "guidance", "lora_scales"))

@@ -18,7 +18,7 @@ from flows.requests.grid import (
     VerdictChoice,
 )
 from flows.requests.images import ImageChoice, Machine
-from flows.requests.samplers import Sampled, SamplerChoice
+from flows.requests.samplers import SamplerChoice
 from flows.requests.toy import Toy
 
 RACED = SamplerChoice(shard_size=128)
@@ -68,7 +68,7 @@ class RaceRequest:
 
     def __post_init__(self) -> None:
         grid, budget = self.whole, self.race.budget
-        k = len(grid.cells(Sampled(max(grid.grid.steps))))
+        k = len(grid.cells(grid.expected))
         least = k * first_images(1, grid.grid.shard_size, grid.grid.n_images)
         if budget is not None and budget < least:
             raise ValueError(

@@ -146,6 +146,10 @@ def cells_of(
     """
     if known.is_latent and choice.clip:
         raise ValueError("clip is on, and the checkpoint draws latents; clipping is for pixels")
+    if choice.clip and not (known.is_native or known.pipeline):
+        raise ValueError(
+            "clip is on, which is of the project's own sampler; it does not draw a flow or an EDM"
+        )
     cells = []
     lines = [laid for line in _lines(choice, known) for laid in _with_loras(line, choice, known)]
     for line, scale in product(lines, dict.fromkeys(choice.guidance)):
@@ -164,8 +168,8 @@ def _lines(choice: SamplerChoice, known: Sampled) -> list[Line]:
     if not known.is_native:
         if choice.sigma_hat and choice.samplers:
             raise ValueError(
-                f"sigma-hat is of the project's own sampler, which does not draw a {known.pipeline}"
-                "; leave it out"
+                "sigma-hat is of the project's own sampler, which does not draw a "
+                f"{known.pipeline or 'flow or an EDM'}; leave it out"
             )
         return [line for name in names for line in _of_scheduler(name, etas, known)]
     rows: list[tuple[Variance, float]] = [("eta", eta) for eta in etas] if DDIM in names else []

@@ -8,8 +8,9 @@ from typing import Annotated
 from pydantic import Field
 
 from ddim_core.common.checks import MOST_STEPS
+from ddim_core.diffusion.scheduler_config import FLOW_PREDICTION
 from ddim_core.images.load import splits_of
-from ddim_core.networks.specs import ToyModelSpec, TrainSpec
+from ddim_core.networks.specs import Objective, TargetSpec, ToyModelSpec, TrainSpec
 from flows.requests.flat import Without
 from flows.requests.images import ImageChoice, Seed
 
@@ -26,6 +27,26 @@ class Toy:
     class_conditional: Annotated[
         bool, Field(description="Train the toy model with the data set's labels.")
     ] = False
+    objective: Annotated[
+        Objective,
+        Field(
+            description="What the toy model learns to predict: epsilon, v or flow. `epsilon` is "
+            "the noise, `v` mixes it with the image, `flow` is the velocity of a rectified flow, "
+            "which has no schedule: samplers such as own, flow_heun and unipc draw it, ddim does "
+            "not."
+        ),
+    ] = "epsilon"
+
+    @property
+    def predicts(self) -> str:
+        """The same by diffusers' name: its scheduler's prediction_type."""
+        return {"v": "v_prediction", "flow": FLOW_PREDICTION}.get(self.objective, self.objective)
+
+    @property
+    def kind(self) -> str:
+        """What follows its data set in its name: nothing of the usual one."""
+        of = "" if self.objective == Toy.objective else f"-{self.objective}"
+        return ("-conditional" if self.class_conditional else "") + of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +69,9 @@ class ToyRequest:
         """How the model is trained on images of so many channels."""
         real, toy = self.real, self.toy
         return toy_spec(
-            real.dataset, real.resolution, channels, toy.train_steps, self.seed, n_classes
-        )
+            real.dataset, real.resolution, channels, toy.train_steps, self.seed, n_classes,
+            toy.objective,
+        )  # fmt: skip
 
     @property
     def line(self) -> str:
@@ -64,6 +86,7 @@ def toy_spec(
     train_steps: int,
     seed: int,
     n_classes: int | None = None,
+    objective: Objective = "epsilon",
 ) -> TrainSpec:
     """Returns how the toy model of a data set is trained.
 
@@ -73,7 +96,9 @@ def toy_spec(
     model = ToyModelSpec(
         resolution=toy_resolution(dataset, resolution), channels=channels, n_classes=n_classes
     )
-    return TrainSpec(model=model, steps=train_steps, seed=seed)
+    if objective == "epsilon":
+        return TrainSpec(model=model, steps=train_steps, seed=seed)
+    return TargetSpec(model=model, steps=train_steps, seed=seed, target=objective)
 
 
 def toy_resolution(dataset: str, resolution: int | None) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prefect import task
 
+from ddim_core.checkpoints.checkpoint import NO_BETAS
 from ddim_core.checkpoints.convert import source_digest, source_files
 from ddim_core.diffusion.lint import Finding, by_steps, lint
 from ddim_core.diffusion.schedule import NoiseSchedule
@@ -67,7 +68,7 @@ def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
         name=name,
         resolution=loaded.resolution,
         channels=loaded.channels,
-        n_train=len(loaded.schedule.alpha_bar),
+        n_train=len(loaded.schedule.alpha_bar) if loaded.schedule else _n_train(ref),
         prediction_type=loaded.prediction_type,
         training_step=loaded.training_step,
         n_classes=loaded.n_classes,
@@ -77,7 +78,23 @@ def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
         weights=loaded.weights,
         assumed=list(loaded.assumed),
         pipeline=pipeline,
+        is_native=loaded.schedule is not None,
     )
+
+
+def _n_train(ref: ArtifactRef) -> int:
+    """T of a checkpoint without a schedule, as its scheduler counts timesteps."""
+    return int(settled_own(scheduler_of(ref) or {}).get("num_train_timesteps", 1000))
+
+
+def require_native(record: CheckpointRecord) -> None:
+    """Makes sure that the project's own sampler can draw a checkpoint.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if not record.is_native:
+        raise ValueError(NO_BETAS)
 
 
 def _pipeline_record(ref: ArtifactRef, name: str) -> CheckpointRecord:
@@ -146,7 +163,7 @@ def lint_schedule(checkpoint: ArtifactRef, cells: list[GridCell]) -> list[str]:
     for cell in cells:
         asked = cell.sampler
         if isinstance(asked, SamplerSpec):
-            own = checkpoint_in_memory(checkpoint).schedule
+            own = checkpoint_in_memory(checkpoint).require_schedule()
             schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
             found.append((asked, lint(schedule, asked, config)))
         else:

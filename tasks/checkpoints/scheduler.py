@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ddim_core.checkpoints.checkpoint import noise_scheduler, scheduler_config
+from ddim_core.checkpoints.checkpoint import (
+    noise_scheduler,
+    scheduler_config,
+    scheduler_trained,
+)
 from ddim_core.common.plain_files import is_there
+from ddim_core.diffusion.scheduler_config import FLOW_PREDICTION
 from ddim_core.diffusion.specs import GridCell, NoiseSpec
+from ddim_core.samplers.scheduler import config_of
 from tasks.checkpoints.pipelines import is_pipeline, pipeline_in_memory
 from tasks.storage import store
 from tasks.storage.store import ArtifactRef
@@ -24,8 +30,10 @@ def scheduler_of(checkpoint: ArtifactRef) -> dict[str, Any] | None:
 def scheduler_in(cell: GridCell, checkpoint: ArtifactRef | None) -> dict[str, Any]:
     """Returns a checkpoint's scheduler_config.json, with the class, as a cell departs from it: with
     another schedule, another prediction type. Without one, as of the toy model that is not yet
-    trained (None), it is DDPM's, the usual of diffusers."""
+    trained (None), it is DDPM's, the usual of diffusers; of a flow's toy, that of a flow."""
     own = scheduler_of(checkpoint) if checkpoint else None
+    if own is None and cell.sampler.prediction_type == FLOW_PREDICTION:
+        own = config_of(scheduler_trained(NoiseSpec(), "flow"))
     own = own or dict(noise_scheduler(NoiseSpec()).config)
     if cell.noise:
         own |= {"trained_betas": None, **noise_scheduler(cell.noise).config}

@@ -58,7 +58,7 @@ def train_toy(spec: TrainSpec, images: ArtifactRef, execution: Execution) -> Tra
                     _save(spec, state, state_path)
                     bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.4f}")
     with tempfile.TemporaryDirectory() as folder:
-        save_pipeline(Path(folder), state.ema, spec.noise, training_step=spec.steps)
+        save_pipeline(Path(folder), state.ema, spec.noise, spec.steps, spec.objective)
         ref = store.put_folder(Path(folder))
     return TrainedCheckpoint(ref.artifact, ref.kind, spec.steps)
 

@@ -81,7 +81,7 @@ def reconstruct(
     for first in range(0, n, execution.batch_size):
         x_0 = from_uint8(chosen[first : first + execution.batch_size]).to(execution.device)
         with torch.inference_mode():
-            x = reconstruct_images(loaded.model, loaded.schedule, sampler, x_0)
+            x = reconstruct_images(loaded.model, loaded.require_schedule(), sampler, x_0)
         errors.append(squared_errors(x, x_0))
         decoded.append(to_uint8(x))
     each = np.concatenate(errors)
@@ -96,7 +96,7 @@ def reconstruct(
         steps=sampler.steps,
         n=n,
         error=mean_error(each),
-        nfe=2 * len(plan(loaded.schedule, sampler)),
+        nfe=2 * len(plan(loaded.require_schedule(), sampler)),
         seconds=time.perf_counter() - began,
     )
 
@@ -147,7 +147,7 @@ def x0_sequence(
     loaded = _opened(checkpoint, execution)
     x_T = _noise(loaded, seed, N_SHOWN, execution)
     with torch.inference_mode():
-        records = list(sample(loaded.model, loaded.schedule, sampler, x_T))
+        records = list(sample(loaded.model, loaded.require_schedule(), sampler, x_T))
     even = np.linspace(0, len(records) - 1, min(n_shown, len(records)))
     kept = [records[i] for i in even.round().astype(int)]
     arrays = {
@@ -162,6 +162,7 @@ def _opened(ref: ArtifactRef, execution: Execution) -> Checkpoint:
     torch.set_num_threads(execution.threads)
     loaded = checkpoint_in_memory(ref, execution.device)
     require_unconditional(loaded.n_classes, loaded.latent is not None)
+    loaded.require_schedule()
     return loaded
 
 
@@ -176,6 +177,6 @@ def _decoded(
     batches = []
     for batch in x_T.split(execution.batch_size):
         with torch.inference_mode():
-            *_, last = sample(loaded.model, loaded.schedule, sampler, batch)
+            *_, last = sample(loaded.model, loaded.require_schedule(), sampler, batch)
         batches.append(to_uint8(last.x))
     return np.concatenate(batches)

@@ -37,7 +37,8 @@ def _draw(cell: GridCell, checkpoint: ArtifactRef, indices: range, execution: Ex
     assert isinstance(cell.sampler, SamplerSpec)
     torch.set_num_threads(execution.threads)
     loaded = checkpoint_in_memory(checkpoint, execution.device, cell.dtype)
-    schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else loaded.schedule
+    own = loaded.require_schedule()
+    schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
     prompts = stored_prompts(cell.prompts) if cell.prompts else []
     scale = cell.sampler.guidance_scale
     batches = []

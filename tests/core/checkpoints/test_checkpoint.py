@@ -11,11 +11,14 @@ import pytest
 import torch
 from diffusers import DDPMPipeline, UNet2DModel
 
-from ddim_core.checkpoints.checkpoint import load_checkpoint, save_pipeline
+from ddim_core.checkpoints.checkpoint import load_checkpoint, save_pipeline, scheduler_config
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.networks.denoisers import UNetModel, toy_unet
 from ddim_core.networks.specs import ToyModelSpec
+from ddim_core.samplers.loop import draw
+from ddim_core.samplers.name import parse_sampler
+from ddim_core.samplers.scheduler import scheduler_for, set_steps
 
 SMALL = ToyModelSpec(widths=(8, 16), norm_groups=4)
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -59,6 +62,41 @@ def test_two_saves_give_the_same_bytes(folder: Path, tmp_path: Path, unet: UNet2
     }
     assert len(files[folder]) == 5
     assert files[folder] == files[tmp_path / "again"]
+
+
+def test_what_a_network_learnt_stands_in_its_folder(tmp_path: Path, unet: UNet2DModel) -> None:
+    save_pipeline(tmp_path / "v", unet, NoiseSpec("cosine"), 1, "v")
+    v = load_checkpoint(tmp_path / "v")
+    assert v.prediction_type == "v_prediction"
+    cosine = NoiseSchedule.from_spec(NoiseSpec("cosine"))
+    assert np.array_equal(v.require_schedule().alpha_bar, cosine.alpha_bar)
+    save_pipeline(tmp_path / "flow", unet, NoiseSpec(n_train=500), 1, "flow")
+    flow = load_checkpoint(tmp_path / "flow")
+    assert (flow.prediction_type, flow.schedule) == ("flow_prediction", None)
+    config = scheduler_config(tmp_path / "flow")
+    assert config["_class_name"] == "FlowMatchEulerDiscreteScheduler"
+    assert config["num_train_timesteps"] == 500
+    with pytest.raises(ValueError, match="knows no schedule of betas"):
+        flow.require_schedule()
+
+
+def test_diffusers_draws_from_the_folder_of_a_flow_what_our_loop_does(
+    tmp_path: Path, unet: UNet2DModel
+) -> None:
+    save_pipeline(tmp_path / "flow", unet, NoiseSpec(), 1, "flow")
+    pipeline = DDPMPipeline.from_pretrained(tmp_path / "flow", local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    stream = torch.Generator().manual_seed(3)
+    x_T = torch.randn((2, 1, 8, 8), generator=stream)
+    theirs = pipeline(2, stream.manual_seed(3), num_inference_steps=3, output_type="np").images
+    own = parse_sampler("own")
+    scheduler = scheduler_for(own, scheduler_config(tmp_path / "flow"))
+    set_steps(scheduler, own, 3)
+    with torch.inference_mode():
+        x = draw(load_checkpoint(tmp_path / "flow").model, scheduler, x_T).x
+    ours = (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    assert ours.std() > 0.05, "blank images would pass"
+    assert np.abs(theirs - ours).max() < 1e-5  # float32 rounding of a network, three times
 
 
 @pytest.mark.parametrize(

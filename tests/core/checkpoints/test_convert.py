@@ -381,18 +381,62 @@ def test_the_step_in_the_name_of_a_trainings_folder_is_read(tmp_path: Path, open
     assert source_digest(source_files(tmp_path / "checkpoint-800"))
 
 
+def named_in(folder: Path) -> Any:
+    return json.loads((folder / "model_index.json").read_text())["scheduler"]
+
+
 @pytest.mark.parametrize(
-    "scheduler",
+    ("scheduler", "predicts"),
     [
-        {"_class_name": "ScoreSdeVeScheduler", "num_train_timesteps": 2000, "sigma_max": 1348.0},
-        {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000},
-        {"_class_name": "CMStochasticIterativeScheduler", "num_train_timesteps": 40},
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}, "flow_prediction"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True,
+          "prediction_type": "flow_prediction"}, "flow_prediction"),
+        ({"_class_name": "EDMEulerScheduler", "sigma_max": 40.0}, "epsilon"),
+        ({"_class_name": "EDMDPMSolverMultistepScheduler", "prediction_type": "v_prediction"},
+         "v_prediction"),
     ],
-)
-def test_a_pipeline_without_betas_is_refused_rather_than_given_some(
-    scheduler: dict[str, Any], tmp_path: Path, opened: Opener
+)  # fmt: skip
+def test_a_flow_or_an_edm_is_opened_without_a_schedule_of_betas(
+    scheduler: dict[str, Any], predicts: str, tmp_path: Path, opened: Opener
 ) -> None:
     folder = pixel_pipeline(tmp_path / "pipeline", small_unet())
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
-    with pytest.raises(ValueError, match="without beta_schedule"):
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", scheduler["_class_name"]]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    got = opened(folder)
+    assert (got.schedule, got.prediction_type) == (None, predicts)
+    assert_answers_alike(got, small_unet())
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_bare_network_beside_the_scheduler_of_a_flow_is_one(
+    as_file: bool, tmp_path: Path, opened: Opener
+) -> None:
+    small_unet().save_pretrained(tmp_path / "bare")
+    flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000}
+    (tmp_path / "bare" / "scheduler_config.json").write_text(json.dumps(flow))
+    weights = tmp_path / "bare" / "diffusion_pytorch_model.safetensors"
+    got = opened(weights if as_file else tmp_path / "bare")
+    assert (got.schedule, got.prediction_type) == (None, "flow_prediction")
+    assert named_in(tmp_path / "adopted-ema") == ["diffusers", flow["_class_name"]]
+    DDPMPipeline.from_pretrained(tmp_path / "adopted-ema", local_files_only=True)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "told"),
+    [
+        ({"_class_name": "ScoreSdeVeScheduler", "sigma_max": 1348.0}, "without beta_schedule"),
+        ({"_class_name": "CMStochasticIterativeScheduler"}, "without beta_schedule"),
+        ({"_class_name": "FlowMatchLCMScheduler"}, "distilled to a consistency model"),
+        # Diffusers opens it by the index, as a DDPM of the usual betas, which nobody trained.
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "without beta_schedule"),
+    ],
+)
+def test_a_pipeline_that_no_sampler_draws_is_refused(
+    scheduler: dict[str, Any], told: str, tmp_path: Path, opened: Opener
+) -> None:
+    folder = pixel_pipeline(tmp_path / "pipeline", small_unet())
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    with pytest.raises(ValueError, match=told):
         opened(folder)

@@ -16,7 +16,7 @@ from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.images.load import load_images
 from ddim_core.images.pixels import from_uint8
 from ddim_core.networks import training
-from ddim_core.networks.specs import ToyModelSpec, TrainSpec
+from ddim_core.networks.specs import Target, TargetSpec, ToyModelSpec, TrainSpec
 
 SPEC = TrainSpec(
     model=ToyModelSpec(widths=(8, 16), norm_groups=4),
@@ -117,6 +117,27 @@ def test_the_loss_is_the_mean_squared_error_of_the_noise(images: np.ndarray) -> 
     # the same sum in another order, float32
     assert record.loss == pytest.approx(float(expected), rel=1e-5)
     assert record.images_per_second > 0
+
+
+@pytest.mark.parametrize("target", ["v", "flow"])
+def test_another_objective_is_what_the_loss_is_of_and_is_taken_up_again(
+    images: np.ndarray, tmp_path: Path, target: Target
+) -> None:
+    spec = TargetSpec(model=SPEC.model, steps=3, batch_size=16, seed=3, target=target)
+    undisturbed, stopped = training.start(spec), training.start(spec)
+    (x_t, t), wanted = training._batch(spec, from_uint8(images), None, ALPHA_BAR, 0)
+    with torch.no_grad():
+        expected = (undisturbed.unet(x_t, t).sample - wanted).square().mean()
+    record = next(training.train(spec, images, undisturbed))
+    assert record.loss == pytest.approx(float(expected), rel=1e-5)  # as above
+    run(spec, images, undisturbed, 3)
+    run(spec, images, stopped, 2)
+    training.save_state(spec, stopped, tmp_path / "state.pt")
+    resumed = training.load_state(spec, tmp_path / "state.pt")
+    run(spec, images, resumed, 3)
+    assert same_weights(resumed, undisturbed)
+    with pytest.raises(ValueError, match="was saved by a run of"):
+        training.load_state(SPEC, tmp_path / "state.pt")
 
 
 def test_every_image_is_seen_once_an_epoch_in_a_new_order() -> None:

@@ -114,6 +114,96 @@ def test_a_pipeline_is_drawn_by_its_own_call_and_extended(
     assert "FID against network calls" in page
 
 
+@pytest.fixture(scope="module")
+def flow_toy(server: str) -> str:
+    """The folder of a flow after 20 steps, as `ddim train --objective flow` makes it."""
+    from flows.train_toy import train_toy
+
+    return train_toy(dataset="digits", train_steps=20, objective="flow", seed=33).checkpoint
+
+
+def test_a_toy_of_a_flow_is_trained_in_a_grid_and_drawn_by_five_samplers(
+    run_grid: RunGrid, flow_toy: str
+) -> None:
+    from diffusers import FlowMatchHeunDiscreteScheduler
+
+    from ddim_core.checkpoints.checkpoint import load_checkpoint
+    from ddim_core.diffusion.noise import ImageNoise
+    from ddim_core.images.pixels import to_uint8
+
+    asked: dict[str, Any] = {"steps": [3], "seed": 33, "n_images": 8, "shard_size": 8}
+    samplers = ["own", "flow_euler", "flow_heun", "dpmpp_2m", "unipc"]
+    trained = {"checkpoint": "", "objective": "flow", "train_steps": 20}
+    run = run_grid(**asked, **trained, samplers=samplers)
+    assert ("train-toy", "Cached") in run.tasks  # what `ddim train` made is taken
+    rows = by_sampler(run)
+    calls = {name: row["nfe"] for name, row in rows.items()}
+    assert calls == {"own": 3, "flow_euler": 3, "flow_heun": 5, "dpmpp_2m": 3, "unipc": 3}
+    assert {row["prediction_type"] for row in rows.values()} == {"flow_prediction"}
+    assert {row["checkpoint"] for row in rows.values()} == {"toy-digits-flow"}
+    shown = {name: images_of(row["cell_digest"]) for name, row in rows.items()}
+    np.testing.assert_array_equal(shown["own"], shown["flow_euler"])
+
+    model, scheduler = load_checkpoint(Path(flow_toy)).model, FlowMatchHeunDiscreteScheduler()
+    scheduler.set_timesteps(3)
+    x = ImageNoise(33, range(8), (1, 8, 8)).x_T()  # the noise that other cells of the seed have
+    with torch.inference_mode():
+        for t in scheduler.timesteps:
+            x = scheduler.step(model(x, t.expand(8)), t, x).prev_sample
+    assert np.abs(shown["flow_heun"].astype(int) - to_uint8(x)).max() <= 1
+
+    as_checkpoint = run_grid(**asked, checkpoint=flow_toy)  # which draws `own` where none is named
+    assert as_checkpoint.result is not None
+    assert as_checkpoint.result.images_drawn == 0
+    assert as_checkpoint.rows[0]["cell_digest"] == rows["own"]["cell_digest"]
+
+
+def test_a_trained_flow_is_run_back_to_its_noise_the_better_the_more_steps(flow_toy: str) -> None:
+    from ddim_core.checkpoints.checkpoint import load_checkpoint, scheduler_config
+    from ddim_core.images.load import load_images
+    from ddim_core.images.pixels import from_uint8
+    from ddim_core.samplers.loop import draw, encode_flow
+    from ddim_core.samplers.name import parse_sampler
+    from ddim_core.samplers.scheduler import scheduler_for, set_steps
+
+    model, own = load_checkpoint(Path(flow_toy)).model, scheduler_config(Path(flow_toy))
+    x_0 = from_uint8(load_images("digits", "test").images[:8])
+    errors = []
+    for steps in (4, 16):
+        name, scheduler = parse_sampler("flow_euler"), scheduler_for(parse_sampler("own"), own)
+        set_steps(scheduler, name, steps)
+        with torch.inference_mode():
+            noise = encode_flow(model, scheduler, x_0).x
+            set_steps(scheduler, name, steps)
+            errors.append(float((draw(model, scheduler, noise).x - x_0).square().mean()))
+    assert errors[1] < errors[0] / 4  # of order 1: a quarter of the error, squared
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"samplers": ["ddim"]}, "ddim does not fit the checkpoint.*a flow-matching model"),
+        ({"samplers": ["heun"]}, "heun does not fit the checkpoint.*take own, dpmpp_2m"),
+        ({"noise_schedule": "cosine"}, "noise_schedule is 'cosine', and diffusers' schedulers"),
+        ({"clip": True}, "clip is on"),
+    ],
+)
+def test_what_does_not_fit_a_flow_is_refused(
+    flow_toy: str, change: dict[str, Any], told: str
+) -> None:
+    from flows.fid_grid import fid_grid
+
+    with pytest.raises(ValueError, match=told):
+        fid_grid(checkpoint=flow_toy, steps=[2], features="pixels", n_images=4, **change)
+
+
+def test_the_papers_experiments_refuse_a_flow_in_words(flow_toy: str) -> None:
+    from flows.paper import paper
+
+    with pytest.raises(ValueError, match="of a flow or an EDM and knows no schedule of betas"):
+        paper(checkpoint=flow_toy, steps=[2], features="pixels", n_images=4)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
