@@ -14,8 +14,6 @@ from typing import Any, get_args
 import torch
 from diffusers import (
     DDPMPipeline,
-    DDPMScheduler,
-    FlowMatchEulerDiscreteScheduler,
     UNet2DConditionModel,
     UNet2DModel,
 )
@@ -30,6 +28,7 @@ from ddim_core.checkpoints.latent import (
     load_prompt_encoder,
     require_complete,
 )
+from ddim_core.checkpoints.scheduler import scheduler_trained
 from ddim_core.common.checks import require_choice
 from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.schedule import NoiseSchedule
@@ -67,8 +66,8 @@ class Checkpoint:
         schedule: The schedule it was trained on. A bare network folder has none and gets that of
             DDPM (linear, 1e-4 to 0.02, T = 1000), the default of diffusers' schedulers. None of a
             flow and of an EDM, which only diffusers' schedulers sample.
-        prediction_type: `epsilon`, `sample`, `v_prediction`, or `flow_prediction`, the velocity of a
-            flow (noise less image); `epsilon` for a bare network.
+        prediction_type: `epsilon`, `sample`, `v_prediction`, or `flow_prediction`, the velocity
+            of a flow (noise less image); `epsilon` for a bare network.
         resolution: Height and width of its images, in pixels.
         channels: 1 for grey images, 3 for RGB.
         training_step: Optimiser steps behind it; None if the folder does not say.
@@ -323,32 +322,3 @@ def _there(path: Path) -> Path:
     if not path.exists():
         raise ValueError(f"{path.parent.name}/{path.name} is missing; a checkpoint must have it")
     return path
-
-
-def scheduler_trained(
-    noise: NoiseSpec, objective: Objective
-) -> DDPMScheduler | FlowMatchEulerDiscreteScheduler:
-    """Returns the scheduler of diffusers that belongs to what a network was trained on."""
-    if objective == "flow":
-        return FlowMatchEulerDiscreteScheduler(num_train_timesteps=noise.n_train)
-    scheduler = noise_scheduler(noise)
-    if objective == "v":
-        return DDPMScheduler.from_config(scheduler.config, prediction_type="v_prediction")
-    return scheduler
-
-
-def noise_scheduler(noise: NoiseSpec) -> DDPMScheduler:
-    """Returns the scheduler of diffusers that has a schedule."""
-    shapes = {"linear": "linear", "quad": "scaled_linear", "cosine": "squaredcos_cap_v2"}
-    if noise.kind in shapes:
-        return DDPMScheduler(
-            num_train_timesteps=noise.n_train,
-            beta_schedule=shapes[noise.kind],
-            beta_start=noise.beta_start,
-            beta_end=noise.beta_end,
-            rescale_betas_zero_snr=noise.zero_snr,
-        )
-    alpha_bar = NoiseSchedule.from_spec(noise).alpha_bar
-    previous = [1.0, *alpha_bar[:-1]]
-    betas = [float(1.0 - now / before) for now, before in zip(alpha_bar, previous, strict=True)]
-    return DDPMScheduler(num_train_timesteps=noise.n_train, trained_betas=betas)

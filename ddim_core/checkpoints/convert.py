@@ -20,6 +20,14 @@ from typing import Any
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel, UNet2DModel, VQModel
 
 from ddim_core.checkpoints.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
+from ddim_core.checkpoints.pipeline_files import (
+    NETWORK_FILES,
+    PARTS,
+    RAW_FILES,
+    TEXT_FILES,
+    TEXT_WEIGHTS,
+    TOKENIZER_FILES,
+)
 from ddim_core.checkpoints.single_file import (
     NO_SCHEDULE,
     adopt_file,
@@ -45,39 +53,14 @@ from ddim_core.diffusion.specs import Weights
 from ddim_core.networks.checks import require_fit, require_sampled, require_sane, require_unshifted
 from ddim_core.safe_files.safe_load import first_line, is_safetensors, read_weights, require_tensors
 from ddim_core.safe_files.settings import read_settings
-from ddim_core.safe_files.shards import SHARDS_INDEX, is_index, read_shards, shards_in
+from ddim_core.safe_files.shards import is_index, read_shards, shards_in
 from ddim_core.safe_files.understood import keep_understood, understood_entries, understood_index
 
 SETTINGS_SUFFIXES = (".json", ".yml", ".yaml")
 INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
-NETWORK_FILES = (
-    WEIGHTS_NAME + SHARDS_INDEX, WEIGHTS_NAME, WEIGHTS_NAME + ".index.fp16.json",
-    WEIGHTS_NAME + ".fp16.index.json", "diffusion_pytorch_model.fp16.safetensors",
-    "diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin",
-)  # fmt: skip
-TEXT_WEIGHTS = "model.safetensors"
-TEXT_FILES = (
-    TEXT_WEIGHTS + SHARDS_INDEX, TEXT_WEIGHTS, "model.safetensors.index.fp16.json",
-    "model.fp16.safetensors", "pytorch_model.bin", "pytorch_model.fp16.bin",
-)  # fmt: skip
-# What is not averaged, beside what is: Stable Diffusion 1.x has both.
-RAW_FILES = (
-    "diffusion_pytorch_model.non_ema.safetensors", "diffusion_pytorch_model.non_ema.bin",
-)  # fmt: skip
-TOKENIZER_FILES = (
-    "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
-    "special_tokens_map.json", "added_tokens.json",
-)  # fmt: skip
 NETWORK_CLASSES: dict[str, type[ModelMixin]] = {
     "UNet2DModel": UNet2DModel, "UNet2DConditionModel": UNet2DConditionModel,
     "AutoencoderKL": AutoencoderKL, "VQModel": VQModel,
-}  # fmt: skip
-PARTS: dict[str, tuple[str, ...]] = {
-    "unet": ("config.json", *NETWORK_FILES, *RAW_FILES),
-    "unet_ema": ("config.json", *NETWORK_FILES),
-    "vae": ("config.json", *NETWORK_FILES), "vqvae": ("config.json", *NETWORK_FILES),
-    "text_encoder": ("config.json", *TEXT_FILES), "tokenizer": TOKENIZER_FILES,
-    "scheduler": ("scheduler_config.json",),
 }  # fmt: skip
 ROOT_PARTS = ("unet", "scheduler")
 DEPTH = 3  # folders below an MLflow artefact in which a checkpoint is looked for

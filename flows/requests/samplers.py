@@ -39,7 +39,7 @@ class SamplerChoice:
             examples=[["own", "ddim", "dpmpp_2m/karras", "unipc?solver_order=3"]],
             description="Samplers, as own,ddim,dpmpp_2m/karras; empty is ddim, or own where only a "
             "pipeline draws. NAME[/SIGMAS][?key=value&...], such as unipc?solver_order=3; `own` is "
-            "the scheduler that lies in the checkpoint. docs/samplers.md has all names."
+            "the scheduler that lies in the checkpoint. docs/samplers.md has all names.",
         ),
     ] = ()
     etas: Etas = tuple(USUAL_ETAS)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from prefect import task
 
-from ddim_core.checkpoints.convert import INDEX, NETWORK_FILES, PARTS
+from ddim_core.checkpoints.convert import INDEX
+from ddim_core.checkpoints.pipeline_files import NETWORK_FILES, PARTS
 from ddim_core.safe_files.hub import fetched
 from tasks.checkpoints.addresses import HUB, MLFLOW
 from tasks.checkpoints.pipelines import DATA, is_pipeline

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ddim_core.checkpoints.checkpoint import (
-    noise_scheduler,
-    scheduler_config,
-    scheduler_trained,
-)
+from ddim_core.checkpoints.checkpoint import scheduler_config
+from ddim_core.checkpoints.scheduler import noise_scheduler, scheduler_trained
 from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.scheduler_config import FLOW_PREDICTION
 from ddim_core.diffusion.specs import GridCell, NoiseSpec
