@@ -24,6 +24,7 @@ METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")  # the first i
 CAPTION_KEYS = ("text", "caption", "prompt")
 SIDECARS = (".txt", ".caption")
 FILE_NAME = "file_name"
+NO_ENTRY = "is no JSON object with a file_name"
 LONGEST = 2**16  # characters of a caption
 ROWS_AT_ONCE, PIECE = 4096, 2**26  # of a table: rows, and bytes that they unpack to at most
 
@@ -142,13 +143,13 @@ def _json_entries(data: bytes, shown: str) -> Iterator[tuple[str, Mapping[str, A
         if not line.strip():
             continue
         where = f"line {number} of {shown}"
-        entry = json_entry(line, where)
+        entry = json_entry(line, where, NO_ENTRY)
         if entry is None or _file_name(entry) is None:
-            raise ValueError(f"{where} is no JSON object with a file_name")
+            raise ValueError(f"{where} {NO_ENTRY}")
         yield where, entry
 
 
-def json_entry(line: str, where: str) -> dict[str, Any] | None:
+def json_entry(line: str, where: str, wrong: str = "is not JSON") -> dict[str, Any] | None:
     """Returns the object of one line of JSON; None if it is something else.
 
     Raises:
@@ -165,7 +166,7 @@ def json_entry(line: str, where: str) -> dict[str, Any] | None:
         entry = json.loads(line, object_pairs_hook=made)
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else error
-        raise ValueError(f"{where} is no JSON object with a file_name or text: {reason}") from error
+        raise ValueError(f"{where} {wrong}: {reason}") from error
     if not isinstance(entry, dict):
         return None
     _require_once(doubled, where)

@@ -309,10 +309,9 @@ def _refusal(name: str, error: Exception) -> ValueError:
 
 def _no_hub(name: str, error: Exception) -> ValueError:
     """As `_refusal`, of a name that a mistyped path may be."""
-    reason = str(_refusal(name, error)).partition(" cannot be opened: ")[2]
     return ValueError(
-        f"there is no file or folder {name!r} here, and as a data set of the Hugging Face hub it "
-        f"cannot be opened: {reason}"
+        f"{_refusal(name, error)}; it was taken for a name on the Hugging Face hub, since there is "
+        "no file or folder of that name here"
     )
 
 
