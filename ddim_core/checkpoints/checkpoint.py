@@ -66,8 +66,8 @@ class Checkpoint:
         schedule: The schedule it was trained on. A bare network folder has none and gets that of
             DDPM (linear, 1e-4 to 0.02, T = 1000), the default of diffusers' schedulers. None of a
             flow and of an EDM, which only diffusers' schedulers sample.
-        prediction_type: `epsilon`, `sample`, `v_prediction`, or `flow_prediction`, the velocity of a
-            flow (noise less image); `epsilon` for a bare network.
+        prediction_type: `epsilon`, `sample`, `v_prediction`, or `flow_prediction`, the velocity of
+            a flow (noise less image); `epsilon` for a bare network.
         resolution: Height and width of its images, in pixels.
         channels: 1 for grey images, 3 for RGB.
         training_step: Optimiser steps behind it; None if the folder does not say.
