@@ -49,7 +49,7 @@ from tasks.tracking.client import track_grid
 )
 @flat
 def fid_grid(request: GridRequest) -> GridOutcome:
-    """Scores every (S, eta) of a grid on one checkpoint; all of it cached by content and code.
+    """Scores every cell (S, eta, sampler) of a grid on one checkpoint; cached by content and code.
 
     Raises:
         ValueError: If the request cannot be; nothing has been computed then.

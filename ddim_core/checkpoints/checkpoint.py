@@ -49,6 +49,7 @@ from ddim_core.safe_files.settings import read_settings
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 PICKLE_NAME = "diffusion_pytorch_model.bin"
 RECORD_NAME = "ddim_flows.json"
+MOST_STEPS = 10**12  # of a training
 INDEX = "model_index.json"
 NO_BETAS = (
     "the checkpoint's network is of a flow or an EDM and knows no schedule of betas, which the "
@@ -117,6 +118,11 @@ class Checkpoint:
         return x if self.latent is None else self.latent.decode(x)
 
 
+def is_step(value: Any) -> bool:
+    """Tells a number of training steps; True and False are none."""
+    return type(value) is int and 0 <= value <= MOST_STEPS
+
+
 @dataclass(frozen=True)
 class Provenance:
     """What `ddim_flows.json` says, a file of ours beside a network, which diffusers does not look
@@ -132,10 +138,10 @@ class Provenance:
     assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.training_step is not None and not isinstance(self.training_step, int):
+        if self.training_step is not None and not is_step(self.training_step):
             raise ValueError(
-                f"training_step is {self.training_step!r} in {RECORD_NAME}; it must be a whole "
-                "number"
+                f"training_step is {self.training_step!r:.50} in {RECORD_NAME}; it must be a "
+                f"whole number in 0..{MOST_STEPS}"
             )
         if self.weights is not None:
             require_choice("weights", self.weights, get_args(Weights))

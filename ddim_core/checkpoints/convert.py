@@ -20,12 +20,19 @@ from typing import Any
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel, UNet2DModel, VQModel
 
 from ddim_core.checkpoints.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
-from ddim_core.checkpoints.single_file import NO_SCHEDULE, adopt_file, name_scheduler, step_in_name
+from ddim_core.checkpoints.single_file import (
+    NO_SCHEDULE,
+    adopt_file,
+    name_scheduler,
+    sound_step,
+    step_in_name,
+)
 from ddim_core.checkpoints.state_names import split_networks, unwrapped
 from ddim_core.checkpoints.weight_files import (
     STEMS,
     SUFFIXES,
     flat_weights,
+    has_plain,
     save_settings,
     save_state,
     variants_in,
@@ -181,10 +188,9 @@ def _pipeline_files(folder: Path) -> dict[str, Path]:
 def _present(folder: Path, part: str) -> dict[str, Path]:
     """The files of a pipeline's part that a folder has, shards among them."""
     there = {f"{part}/{name}": folder / name for name in PARTS[part] if is_there(folder / name)}
-    if f"{part}/config.json" in there and not weights_in(there, f"{part}/", PARTS[part][1:]):
-        stems = STEMS[1:] if part == "text_encoder" else STEMS[:1]
-        for stem in stems:
-            there |= {f"{part}/{name}": file for name, file in variants_in(folder, stem).items()}
+    stems = STEMS[1:] if part == "text_encoder" else STEMS[:1]
+    if f"{part}/config.json" in there and not has_plain(folder, stems):
+        there |= {f"{part}/{name}": file for name, file in variants_in(folder, stems).items()}
     indices = [path for path in there.values() if is_index(path)]
     return there | {
         f"{part}/{shard.name}": shard for index in indices for shard in shards_in(index)
@@ -340,7 +346,7 @@ def _adopt_network(
         shutil.copyfile(source, out / name)
     else:
         save_state(state, out / name)
-    return int(told["optimization_step"]) if "optimization_step" in told else None
+    return sound_step(told.get("optimization_step"), f"optimization_step of {where}/config.json")
 
 
 def _copy(files: Mapping[str, Path], out: Path, name: str) -> None:

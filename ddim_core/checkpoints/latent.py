@@ -12,8 +12,9 @@ from diffusers import AutoencoderKL, VQModel
 from torch import Tensor
 
 from ddim_core.networks.batches import in_fixed_batches
-from ddim_core.networks.checks import require_justified
+from ddim_core.networks.checks import require_justified, require_picture_side
 from ddim_core.networks.text_length import fit_length
+from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.tokenizer_files import require_plain_tokenizer
 
 DECODERS: dict[str, type[AutoencoderKL | VQModel]] = {
@@ -99,6 +100,8 @@ def load_latent_space(folder: Path, device: str) -> LatentSpace | None:
         if kind not in DECODERS:
             raise ValueError(f"{name} is a {kind}; it must be one of {', '.join(DECODERS)}")
         require_justified(DECODERS[kind], path, name)
+        unet, own = (read_settings(p / "config.json") for p in (folder / "unet", path))
+        require_picture_side(unet, own, name)
         decoder = DECODERS[kind].from_pretrained(
             path, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32
         )

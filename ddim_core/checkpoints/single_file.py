@@ -12,7 +12,7 @@ from typing import Any
 from diffusers import UNet2DModel
 from torch import Tensor
 
-from ddim_core.checkpoints.checkpoint import Provenance, save_pipeline
+from ddim_core.checkpoints.checkpoint import MOST_STEPS, Provenance, is_step, save_pipeline
 from ddim_core.checkpoints.formats.course import COURSE
 from ddim_core.checkpoints.formats.format import Network
 from ddim_core.checkpoints.formats.official import OFFICIAL
@@ -144,7 +144,8 @@ def chosen_weights(
     if isinstance(content, (list, tuple)) and content:  # the official code's `states`
         has_ema = len(content) >= N_STATES_WITH_EMA
         ema = content[-1] if has_ema else None
-        step = content[3] if len(content) > 3 and isinstance(content[3], int) else None
+        told = content[3] if len(content) > 3 and isinstance(content[3], int) else None
+        step = sound_step(told, f"the step of {name}")
         return _chosen(content[0], ema, step, None, name, weights, settings)
     if not isinstance(content, Mapping):
         raise ValueError(f"{name} holds a {type(content).__name__}; it must hold a state dict")
@@ -155,7 +156,8 @@ def chosen_weights(
         others = network_keys(content)
         ema = _under_keys(content, tuple(k for k in others if EMA.search(k)), name)
         raw = _under_keys(content, tuple(k for k in others if not EMA.search(k)), name)
-    steps = (content[key] for key in STEP_KEYS if isinstance(content.get(key), int))
+    there = (key for key in STEP_KEYS if isinstance(content.get(key), int))
+    steps = (sound_step(content[key], f"{key} of {name}") for key in there)
     if ema is None and raw is None:
         return _chosen(content, None, None, None, name, weights, settings)
     hparams = content.get("hparams", content.get("hyper_parameters"))
@@ -176,6 +178,17 @@ def _under_keys(content: Mapping[str, Any], keys: tuple[str, ...], name: str) ->
             "into a file of its own"
         )
     return content[networks[0]] if networks else next(iter(held), None)
+
+
+def sound_step(step: Any, what: str) -> int | None:
+    """Returns a number of training steps that a checkpoint tells; None where it tells none.
+
+    Raises:
+        ValueError: If it is none, such as -5.
+    """
+    if step is not None and not is_step(step):
+        raise ValueError(f"{what} is {step!r:.50}; it must be a whole number in 0..{MOST_STEPS}")
+    return None if step is None else int(step)
 
 
 def step_in_name(path: Path) -> int | None:

@@ -37,37 +37,52 @@ OF_TRAINING = re.compile(
 )
 
 
-def variants_in(folder: Path, stem: str) -> dict[str, Path]:
+def has_plain(folder: Path, stems: tuple[str, ...]) -> bool:
+    """Tells whether a folder holds weights of no variant, which are then its network's."""
+    return "" in _by_variant(folder, stems)
+
+
+def variants_in(folder: Path, stems: tuple[str, ...]) -> dict[str, Path]:
     """Returns files of the one variant of a network that has no plain files, in order of choice.
 
     Args:
         folder: The network's.
-        stem: Of their names.
+        stems: Of their names.
 
     Raises:
         ValueError: If there are several variants, or shards without the index that lists them.
     """
-    found: dict[str, dict[str, Path]] = {}
-    names = sorted(folder.iterdir()) if folder.is_dir() else []
-    for path in names:
-        match = None if OF_SHARDS.search(path.name) else OF_WEIGHTS.fullmatch(path.name)
-        if match and path.name.split(".")[0] == stem and is_there(path):
-            variant = match[3] or match[8] or match[10] or ""
-            if variant != NOT_AVERAGED:
-                found.setdefault(variant, {})[path.name] = path
+    found = _by_variant(folder, stems)
     if len(found) > 1:
         shown = ", ".join(repr(variant) for variant in found)
         raise ValueError(
             f"{folder.name} holds weights in {len(found)} variants ({shown}); keep one"
         )
+    for stem in stems:
+        _require_index(folder, stem, found)
+    (files,) = found.values() or ({},)
+    return dict(sorted(files.items(), key=lambda item: (".bin" in item[0], not is_index(item[1]))))
+
+
+def _by_variant(folder: Path, stems: tuple[str, ...]) -> dict[str, dict[str, Path]]:
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        match = None if OF_SHARDS.search(path.name) else OF_WEIGHTS.fullmatch(path.name)
+        if match and path.name.split(".")[0] in stems and is_there(path):
+            variant = match[3] or match[8] or match[10] or ""
+            if variant != NOT_AVERAGED:
+                found.setdefault(variant, {})[path.name] = path
+    return found
+
+
+def _require_index(folder: Path, stem: str, found: Mapping[str, Mapping[str, Path]]) -> None:
+    names = sorted(folder.iterdir()) if folder.is_dir() else []
     lone = [p.name for p in names if OF_SHARDS.search(p.name) and re.match(rf"{stem}[.-]", p.name)]
     if lone and not any(is_index(path) for files in found.values() for path in files.values()):
         raise ValueError(
             f"{folder.name} holds {lone[0]}, a part of a network's weights, and no index "
             f"({stem}.safetensors{SHARDS_INDEX}) that names all parts"
         )
-    (files,) = found.values() or ({},)
-    return dict(sorted(files.items(), key=lambda item: (".bin" in item[0], not is_index(item[1]))))
 
 
 def weights_in(files: Mapping[str, Path], prefix: str, names: tuple[str, ...]) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +38,7 @@ class CellRow:
     sampler: str | None = column("parameter")
     scheduler_config: str | None
     pipeline: str | None = column("shared")
+    loras: str | None = column("parameter")
     steps: int = column("parameter")
     eta: float = column("parameter")
     variance: str = column("parameter")
@@ -124,14 +126,16 @@ def place_of(row: Setting) -> str:
 def line_name(row: Setting) -> str:
     """Names a row's line in the grid: its sampler, or eta where that is DDIM; whether it clips;
     its guidance."""
+    notes = ["clips"] if getattr(row, "clip", False) else []
     if is_ours(row):
         line = SIGMA_HAT if row.variance == "sigma_hat" else f"eta = {row.eta:g}"
-        notes = ["clips"] if getattr(row, "clip", False) else []
     else:
         line = sampler_of(row)
-        notes = [f"eta = {row.eta:g}"] if row.eta else []
+        notes += [f"eta = {row.eta:g}"] if row.eta else []
     scale = getattr(row, "guidance_scale", None)
     notes += [f"g = {scale:g}"] if scale not in (None, 1.0) else []
+    laid = json.loads(getattr(row, "loras", None) or "[]")
+    notes += [f"{name.removesuffix('.safetensors')} {scale:g}" for name, _, scale in laid]
     return f"{line} ({', '.join(notes)})" if notes else line
 
 

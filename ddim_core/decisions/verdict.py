@@ -22,7 +22,7 @@ PROTOCOL = (
     "extractor_digest", "reference_digest", "resize", "resolution", "n_images", "shard_size",
     "seed", "dtype",
 )  # fmt: skip
-SETTING = ("steps", "variance", "eta", "spacing", "clip", "guidance_scale")
+SETTING = ("steps", "variance", "eta", "spacing", "clip", "guidance_scale", "loras")
 
 
 @dataclass(frozen=True)

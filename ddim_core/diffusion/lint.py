@@ -13,7 +13,7 @@ from ddim_core.diffusion.schedule import (
     step_pairs,
     timesteps,
 )
-from ddim_core.diffusion.scheduler_config import USUAL, class_defaults, class_of, silent_on
+from ddim_core.diffusion.scheduler_config import USUAL, class_defaults, class_of, settled, silent_on
 from ddim_core.diffusion.specs import SamplerSpec, SchedulerSpec, Spacing
 
 AnySampler = SamplerSpec | SchedulerSpec
@@ -84,7 +84,7 @@ def lint(
         Findings, empty when there is nothing to say.
 
     Raises:
-        ValueError: As `timesteps`.
+        ValueError: As `timesteps`, and as `settled` of the config.
     """
     chosen = timesteps(schedule.n_train, spec.steps, spec.spacing, spec.steps_offset)
     findings = [
@@ -93,6 +93,7 @@ def lint(
         *_lint_diffusers_steps(schedule.n_train, spec, chosen),
     ]
     if diffusers_config is not None:
+        settled(diffusers_config)
         findings += _lint_config(schedule, spec, diffusers_config)
         findings += _lint_config_steps(schedule.n_train, spec, diffusers_config, chosen)
     return findings
@@ -207,32 +208,55 @@ def _lint_config(
 
 
 def _lint_clipping(spec: SamplerSpec, asked: Asked) -> Iterator[Finding]:
-    clip, widest = asked.value("clip_sample"), asked.value("clip_sample_range")
-    if asked.value("thresholding"):  # which diffusers then does in place of clipping
-        more = [
-            f"{name} = {asked.value(name)!r}"
-            for name in ("dynamic_thresholding_ratio", "sample_max_value")
-            if asked.value(name) is not None
-        ]
-        yield Finding(
-            "thresholding_differs",
-            "warning",
-            f"{asked.said('thresholding')} ({', '.join(more)}): diffusers scales every image's x0 "
-            f"by a quantile of its own, which the sampler never does (clip = {spec.clip}).",
-        )
+    clip, ours = asked.value("clip_sample"), spec.dynamic_threshold
+    if asked.value("thresholding") or ours is not None:
+        yield from _lint_thresholds(spec, asked)
+    if ours is not None:  # which is done in place of clipping
+        return
     if clip is not None and bool(clip) != spec.clip:
         yield Finding(
             "clip_differs",
             "info",
             f"{asked.said('clip_sample')} and the sampler clip = {spec.clip}.",
         )
-    if clip and isinstance(widest, (int, float)) and float(widest) != 1.0:
-        ours = "clips it to [-1, 1]" if spec.clip else "does not clip it"
+    widest = asked.value("clip_sample_range")
+    widest = 1.0 if widest is None else float(widest)
+    if clip and widest != (spec.clip_range if spec.clip else 1.0):
+        r = f"{spec.clip_range:g}"
+        done = f"clips it to [-{r}, {r}]" if spec.clip else "does not clip it"
         yield Finding(
             "clip_range_differs",
             "warning" if spec.clip else "info",
             f"{asked.said('clip_sample_range')}: diffusers clips x0 to [-{widest:g}, {widest:g}], "
-            f"and the sampler {ours}.",
+            f"and the sampler {done}.",
+        )
+
+
+def _lint_thresholds(spec: SamplerSpec, asked: Asked) -> Iterator[Finding]:
+    """Of dynamic thresholding, which diffusers does in place of clipping, and the sampler too."""
+    names = ("dynamic_thresholding_ratio", "sample_max_value")
+    theirs = [asked.value(name) for name in names]
+    quantile, widest = spec.dynamic_threshold, f"{spec.clip_range:g}"
+    if not asked.value("thresholding"):
+        yield Finding(
+            "thresholding_differs",
+            "warning",
+            f"{asked.said('thresholding')}, and the sampler scales every image's x0 by its "
+            f"quantile {quantile:g}, at most {widest}.",
+        )
+    elif theirs != [quantile, spec.clip_range]:
+        told = zip(names, theirs, strict=True)
+        more = ", ".join(f"{name} = {value!r}" for name, value in told if value is not None)
+        done = (
+            f"which the sampler never does (clip = {spec.clip})"
+            if quantile is None
+            else f"the sampler by its quantile {quantile:g}, at most {widest}"
+        )
+        yield Finding(
+            "thresholding_differs",
+            "warning",
+            f"{asked.said('thresholding')} ({more}): diffusers scales every image's x0 by a "
+            f"quantile of its own, {done}.",
         )
 
 

@@ -17,6 +17,13 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     },
     "CosineDPMSolverMultistepScheduler": {"prediction_type": "v_prediction"},
 }  # fmt: skip
+SPACINGS = ("leading", "linspace", "trailing", "uniform", "quad")  # diffusers' own, and ours
+BOOLEANS = ("clip_sample", "thresholding", "rescale_betas_zero_snr", "set_alpha_to_one")
+NUMBERS = {  # by name: the least, the most, and whether the least itself will do
+    "beta_start": (0.0, 1.0, True), "beta_end": (0.0, 1.0, True),
+    "clip_sample_range": (0.0, 1e6, False), "dynamic_thresholding_ratio": (0.0, 1.0, False),
+    "sample_max_value": (0.0, 1e6, False),
+}  # fmt: skip
 DISTILLED = ("LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler")
 WITHOUT_BETAS = ("FlowMatch", "EDM")  # what the classes of such schedulers begin with
 FLOW_PREDICTION = "flow_prediction"  # what a flow's network predicts, by diffusers' name
@@ -74,10 +81,15 @@ def settled(config: Mapping[str, Any]) -> dict[str, Any]:
     A class that diffusers does not have takes DDIMScheduler's.
 
     Raises:
-        ValueError: If its class has no schedule of betas, shifts it, or samples distilled networks.
+        ValueError: If an entry is of a wrong type or out of its range, or its class has no
+            schedule of betas, shifts it, or samples distilled networks.
     """
+    _require_class_name(config)
     _require_betas(class_of(config), config)
-    return {**(class_defaults(class_of(config)) or class_defaults(USUAL) or {}), **config}
+    whole = {**(class_defaults(class_of(config)) or class_defaults(USUAL) or {}), **config}
+    _require_types(config)
+    _require_offset(whole)
+    return whole
 
 
 def without_betas(config: Mapping[str, Any]) -> bool:
@@ -124,6 +136,54 @@ def require_undistilled(index: Mapping[str, Any], network: Mapping[str, Any]) ->
     if network.get("time_cond_proj_dim") is not None:
         told = f"time_cond_proj_dim is {network['time_cond_proj_dim']!r} in unet/config.json"
         raise ValueError(_distilled(f"{told} (the guidance is told to the network)"))
+
+
+def _require_class_name(config: Mapping[str, Any]) -> None:
+    name = config.get("_class_name", USUAL)
+    if not (isinstance(name, str) and name.isidentifier()):
+        raise _wrong("_class_name", name, "be the name of a scheduler of diffusers")
+
+
+def _require_types(config: Mapping[str, Any]) -> None:
+    """Makes sure of the entries that are read; others are what their own class makes of them."""
+    for name, value in config.items():
+        if name in BOOLEANS and value is not None and type(value) is not bool:
+            raise _wrong(name, value, "be true or false")
+        if name in NUMBERS and not _is_in(value, *NUMBERS[name]):
+            least, most, with_least = NUMBERS[name]
+            bracket = "[" if with_least else "("
+            raise _wrong(name, value, f"be a number in {bracket}{least:g}, {most:g}]")
+        if name in ("beta_schedule", "prediction_type") and not isinstance(value, str):
+            raise _wrong(name, value, "be a name, as diffusers writes it")
+        if name == "timestep_spacing" and value not in SPACINGS:
+            raise _wrong(name, value, f"be one of {', '.join(SPACINGS)}")
+        if name == "num_train_timesteps" and not (type(value) is int and value >= 1):
+            raise _wrong(name, value, "be a whole number of at least 1")
+    _require_given(config.get("trained_betas"))
+
+
+def _require_given(betas: Any) -> None:
+    if betas is not None and not isinstance(betas, (list, tuple)):
+        raise _wrong("trained_betas", betas, "be a list of numbers in [0, 1]")
+    for i, beta in enumerate(betas or ()):
+        if not _is_in(beta, 0.0, 1.0, True):
+            raise _wrong("trained_betas", betas, f"be numbers in [0, 1], and entry {i} is {beta!r}")
+
+
+def _require_offset(whole: Mapping[str, Any]) -> None:
+    offset, n_train = whole.get("steps_offset", 0), whole.get("num_train_timesteps", 1000)
+    if type(offset) is not int or not 0 <= offset < max(n_train, 2):
+        raise _wrong("steps_offset", offset, f"be a whole number in 0..{n_train - 1}")
+
+
+def _is_in(value: Any, least: float, most: float, with_least: bool) -> bool:
+    if type(value) not in (int, float):
+        return False
+    return bool(least <= value <= most and (with_least or value > least))
+
+
+def _wrong(name: str, value: Any, wanted: str) -> ValueError:
+    return ValueError(f"{name} is {value!r:.100} in scheduler_config.json; it must {wanted}")
 
 
 def _require_betas(name: str, config: Mapping[str, Any]) -> None:

@@ -126,6 +126,7 @@ class SchedulerSpec:
         prediction_type: What the network predicts.
         pipeline: The class of the pipeline whose own call draws; empty for our loop over its U-Net.
         batch: How many images the pipeline draws at once, which decides their last bits.
+        loras: LoRA files over the pipeline: the digest of each, and how much of it counts.
         diffusers: The library's version, whose arithmetic it is.
     """
 
@@ -137,6 +138,7 @@ class SchedulerSpec:
     pipeline: str = ""
     batch: int = 1
     diffusers: str = ""
+    loras: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         settle_types(self)
@@ -152,6 +154,7 @@ class SchedulerSpec:
         """Its line of a grid, for people: all that is not S."""
         notes = [f"eta={self.eta:g}"] * (self.eta != 0.0)
         notes += [f"g={self.guidance_scale:g}"] * (self.guidance_scale != 1.0)
+        notes += [f"lora {digest[:6]}:{scale:g}" for digest, scale in self.loras]
         return f"{self.sampler} ({', '.join(notes)})" if notes else self.sampler
 
     @property

@@ -87,6 +87,8 @@ def open_source(dataset: str, spec: ImageSpec = ImageSpec()) -> Source:  # noqa:
         if opened is None:
             raise ValueError(f"{path.name!r} is no file of a data set; give {PLACES}")
         return opened(path)
+    if not path.exists() and any(form.fits(path) for form in FORMS):
+        raise ValueError(f"there is no file {dataset!r}; it must be {PLACES}")
     if not path.exists() and HUB_ID.fullmatch(dataset):
         return hub_source(dataset)
     meant = nearest(dataset, EMBEDDED)

@@ -11,6 +11,7 @@ from diffusers import UNet2DConditionModel
 from peft import LoraConfig
 from torch import Tensor, nn
 
+from ddim_core.common.checks import nearest
 from ddim_core.lora.specs import LoraSpec
 from ddim_core.networks.building import seeded_weights
 from ddim_core.safe_files.settings import read_settings
@@ -40,7 +41,8 @@ def target_modules(unet: nn.Module, targets: Sequence[str]) -> list[str]:
         if not found:
             names = ", ".join(sorted({_short(name) for name in layers}))
             raise ValueError(
-                f"there is no target module {target!r} in this base; groups are "
+                f"there is no target module {target!r} in this base"
+                f"{nearest(target, [*GROUPS, *(_short(name) for name in layers)])}; groups are "
                 f"{', '.join(GROUPS)}, and layers are {names}"
             )
         ends += found

@@ -14,17 +14,25 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from ddim_core.common.digest import digest
+from ddim_core.common.printable import printable
 from ddim_core.images.load import open_source
 from ddim_core.images.sources.archives import ARCHIVES, archive_tree, is_archive
-from ddim_core.images.sources.arrays import ARRAYS
+from ddim_core.images.sources.arrays import ARRAYS, is_array_file
 from ddim_core.images.sources.captions import METADATA as LISTINGS
 from ddim_core.images.sources.captions import SIDECARS
 from ddim_core.images.sources.decode import BrokenImageError
 from ddim_core.images.sources.decode import decode as decode_image
 from ddim_core.images.sources.file_tree import FolderTree, Tree
 from ddim_core.images.sources.folder import IMAGE_SUFFIXES, FolderSource, is_image
+from ddim_core.images.sources.saved_folder import require_plain_beside
 from ddim_core.images.sources.source import ALL, Source, named
-from ddim_core.images.sources.table import file_source, is_saved_to_disk, tables_below
+from ddim_core.images.sources.table import (
+    file_source,
+    is_saved_to_disk,
+    is_table,
+    notes_on_folder,
+    tables_below,
+)
 from ddim_core.safe_files.hub import fetched
 
 METADATA = LISTINGS[0]
@@ -71,7 +79,8 @@ def require_data(name: str) -> None:
 
 
 def _require_hub_id(name: str) -> None:
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    is_file = is_table(Path(name)) or is_archive(Path(name)) or is_array_file(Path(name))
+    if is_file or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ValueError(
             f"there is no data {name!r}; give a folder with {METADATA}, a .parquet file or a hub id"
         )
@@ -94,11 +103,12 @@ def captioned_sources(place: Path) -> list[Source]:
     tables = tables_below(place) if place.is_dir() else []
     if not tables:
         return [FolderSource.of(tree)]
+    try:
+        require_plain_beside(place)
+    except ValueError as error:
+        raise ValueError(f"the data set {printable(place.name)!r} {error}") from error
     opened = [file_source(place / table) for table in tables]
-    if images:
-        names = named([image.as_posix() for image in images])
-        note = f"left out because beside tables ({len(images)}): {names}"
-        opened[0] = replace(opened[0], notes=(note,))
+    opened[0] = replace(opened[0], beside=notes_on_folder(place))
     return list(opened)
 
 
@@ -141,6 +151,8 @@ def read_captioned(place: Path) -> list[Captioned]:
     for source in captioned_sources(place):
         rows = [(row.where, row.name, row.read, row.caption) for row in source.rows(ALL)]
         if bare := [where for where, _, _, caption in rows if caption is None]:
+            if lacks := getattr(source, "lacks_captions", ""):
+                raise ValueError(f"{lacks}; every image needs a caption")
             beside = getattr(source, "sidecars", {})
             without = [w for w in bare if PurePosixPath(w) not in beside] or bare
             listed = [listing.as_posix() for listing in getattr(source, "listings", ())]

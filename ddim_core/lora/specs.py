@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ddim_core.common.checks import require_at_least, require_side, settle_types
+from ddim_core.common.checks import (
+    LEAST_SEED_TOO_LARGE,
+    MOST_BATCH,
+    MOST_DRAWING_STEPS,
+    MOST_STEPS,
+    MOST_THREADS,
+    require_at_least,
+    require_at_most,
+    require_side,
+    settle_types,
+)
 from ddim_core.common.declared import settle
 
 RateSchedule = Literal[
@@ -16,6 +27,9 @@ RateSchedule = Literal[
 Precision = Literal["no", "fp16", "bf16"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MOST_RANK = 1024  # published LoRAs have at most 320
+GROUPS = ("attention", "feed-forward", "convolutions")  # of layers, in `adapters`
+ALIKE = 0.75  # of two words, from which one is a slip of the other
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -58,7 +72,7 @@ class LoraSpec:
         ValueError: For the first setting that cannot be, with its value.
     """
 
-    rank: Annotated[int, Field(ge=1, description="Rows of A and columns of B.")] = 4
+    rank: Annotated[int, Field(ge=1, le=MOST_RANK, description="Rows of A and columns of B.")] = 4
     alpha: Annotated[
         Positive | None, Field(description="The scaling is alpha / rank; empty is the rank.")
     ] = None
@@ -85,12 +99,16 @@ class LoraSpec:
     text_encoder: Annotated[
         bool, Field(description="Train a LoRA of the text encoder's attention too.")
     ] = False
-    steps: Annotated[int, Field(ge=1, description="Optimiser steps in all.")] = 500
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS, description="Optimiser steps in all.")] = 500
     batch_size: Annotated[
         int,
-        Field(ge=1, description="Images per forward; a step sees `accumulation` times as many."),
+        Field(
+            ge=1,
+            le=MOST_BATCH,
+            description="Images per forward; a step sees `accumulation` times as many.",
+        ),
     ] = 4
-    accumulation: Annotated[int, Field(ge=1, description="Forwards per step.")] = 1
+    accumulation: Annotated[int, Field(ge=1, le=MOST_BATCH, description="Forwards per step.")] = 1
     learning_rate: Annotated[Positive, Field(description="Peak of its schedule.")] = 1e-4
     text_learning_rate: Annotated[
         Positive | None,
@@ -101,9 +119,15 @@ class LoraSpec:
     ] = "constant"
     warmup_steps: Annotated[
         int,
-        Field(ge=0, description="Steps over which the rate rises, in all schedules but constant."),
+        Field(
+            ge=0,
+            le=MOST_STEPS,
+            description="Steps over which the rate rises, in all schedules but constant.",
+        ),
     ] = 0
-    cycles: Annotated[int, Field(ge=1, description="Restarts of cosine_with_restarts.")] = 1
+    cycles: Annotated[
+        int, Field(ge=1, le=MOST_STEPS, description="Restarts of cosine_with_restarts.")
+    ] = 1
     weight_decay: Annotated[NotNegative, Field(description="Of AdamW.")] = 1e-2
     gradient_clip: Annotated[
         NotNegative, Field(description="Largest norm of the gradient; 0 is no limit.")
@@ -136,22 +160,39 @@ class LoraSpec:
         Share, Field(description="Share of captions replaced by the empty one.")
     ] = 0.0
     checkpoint_every: Annotated[
-        int, Field(ge=0, description="Steps between weights that are kept; 0 keeps only the last.")
+        int,
+        Field(
+            ge=0,
+            le=MOST_STEPS,
+            description="Steps between weights that are kept; 0 keeps only the last.",
+        ),
     ] = 0
     checkpoint_limit: Annotated[
-        int, Field(ge=0, description="How many of these are kept, the newest; 0 is all.")
+        int,
+        Field(ge=0, le=MOST_STEPS, description="How many of these are kept, the newest; 0 is all."),
     ] = 0
     seed: Annotated[
         int,
-        Field(ge=0, description="Keys all that is random: weights, order, timesteps, noise, cuts."),
+        Field(
+            ge=0,
+            lt=LEAST_SEED_TOO_LARGE,
+            description="Keys all that is random: weights, order, timesteps, noise, cuts.",
+        ),
     ] = 0
 
     def __post_init__(self) -> None:
         settle(self)
+        for target in self.targets:
+            _require_no_slip(target)
         if self.schedule == "constant" and self.warmup_steps:
             raise ValueError(
                 f"warmup_steps is {self.warmup_steps}, but the schedule constant has no warm-up; "
                 "take constant_with_warmup"
+            )
+        if self.warmup_steps and self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"warmup_steps is {self.warmup_steps}; it must be below the {self.steps} steps, or "
+                "the learning rate never reaches its peak"
             )
 
     @property
@@ -159,6 +200,15 @@ class LoraSpec:
         """s, the factor in front of B A."""
         alpha = float(self.rank) if self.alpha is None else self.alpha
         return alpha / (self.rank**0.5 if self.rslora else self.rank)
+
+
+def _require_no_slip(target: str) -> None:
+    """Refuses what is nearly the name of a group, before a base tells its layers' names."""
+    if target not in GROUPS and (meant := get_close_matches(target, GROUPS, n=1, cutoff=ALIKE)):
+        raise ValueError(
+            f"targets has {target!r} (did you mean {meant[0]}?); give {', '.join(GROUPS)}, or ends "
+            "of names of layers"
+        )
 
 
 @dataclass(frozen=True)
@@ -180,10 +230,15 @@ class PictureSpec:
     def __post_init__(self) -> None:
         settle_types(self)
         require_at_least("steps", self.steps, 1)
+        require_at_most("steps", self.steps, MOST_DRAWING_STEPS)
         require_at_least("seed", self.seed, 0)
         require_side("resolution", self.resolution, 0)
         if not 0.0 <= self.guidance < float("inf"):
             raise ValueError(f"guidance is {self.guidance}; it must be at least 0")
+
+    def seeds(self, n: int) -> list[int]:
+        """Returns the seeds of n pictures: from the spec's own on, of 63 bits."""
+        return [(self.seed + i) % LEAST_SEED_TOO_LARGE for i in range(n)]
 
 
 @dataclass(frozen=True)
@@ -195,10 +250,14 @@ class LoraExecution:
     """
 
     device: Annotated[str, Field(description="A torch device; cpu, or cuda (untested).")] = "cpu"
-    threads: Annotated[int, Field(ge=1, description="Torch threads.")] = 2
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS, description="Torch threads.")] = 2
     processes: Annotated[
         int,
-        Field(ge=1, description="Processes that share each batch, by accelerate; 1 needs none."),
+        Field(
+            ge=1,
+            le=MOST_THREADS,
+            description="Processes that share each batch, by accelerate; 1 needs none.",
+        ),
     ] = 1
     gradient_checkpointing: Annotated[
         bool, Field(description="Compute activations twice instead of keeping them: less memory.")

@@ -22,13 +22,27 @@ MOST_LAYERS = 128
 MOST_TOKENS = 2**20  # of a vocabulary; mT5's and Gemma's have a quarter of a million
 MOST_TIMESTEPS = 10**6
 MOST_SIZE = 1024  # pixels or latents along a side
+MOST_PICTURE = 2048  # pixels along a side of what a decoder makes of latents
 MOST_PLACES = 2**16  # that attend to each other
+MOST_PATCHES = 2**12  # of a picture that a vision transformer sees
+LEAST_SEEN = 224  # pixels along a side of such a picture, whatever its configuration says
 COUNTS = frozenset(
     {"in_channels", "out_channels", "latent_channels", "block_out_channels", "layers_per_block",
      "num_train_timesteps", "sample_size", "norm_num_groups", "hidden_size", "intermediate_size",
      "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "vocab_size",
-     "image_size", "patch_size", "cross_attention_dim", "attention_head_dim"}
+     "image_size", "patch_size", "cross_attention_dim", "attention_head_dim",
+     "num_class_embeds", "time_embedding_dim", "attn_norm_num_groups"}
 )  # fmt: skip
+SIDES = frozenset(
+    {"sample_size", "image_size", "patch_size", "height", "width", "shortest_edge",
+     "longest_edge", "size", "crop_size"}
+)  # fmt: skip
+# What changes the size of what a network computes, and has no weight that would vouch for it.
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "downsample_padding": (0, 1), "freq_shift": (0, 1), "downsample_type": ("conv", "resnet"),
+    "upsample_type": ("conv", "resnet"), "conv_in_kernel": (1, 3, 5, 7),
+    "conv_out_kernel": (1, 3, 5, 7), "chunk_size_feed_forward": (0,), "num_channels": (1, 3),
+}  # fmt: skip
 # What a network divides or multiplies by.
 FACTORS = frozenset(
     {"norm_eps", "layer_norm_eps", "mid_block_scale_factor", "resnet_out_scale_factor",
@@ -55,18 +69,20 @@ def require_sane(config: Mapping[str, Any], where: str) -> None:
         if any(part in name for part in CODE_NAMES) and value not in (None, "eager", "sdpa"):
             raise ValueError(f"{name} is set in {where}; no other code is fetched or run")
         _require_counts(name, value, where)
+        _require_choice(name, value, where)
         is_factor = type(value) in (int, float) and 0 < value < float("inf")
         if name in FACTORS and value is not None and not is_factor:
             raise ValueError(f"{name} is {value!r} in {where}; it must be a positive number")
         most = MOST_LAYERS if "layers" in name else MOST
         most = MOST_TIMESTEPS if name == "num_train_timesteps" else most
-        most = MOST_SIZE if name == "sample_size" else most
+        most = MOST_SIZE if name in SIDES else most
         most = MOST_TOKENS if name == "vocab_size" or "token_id" in name else most
         for number in _whole_numbers(value):
             if abs(number) > most:
                 raise ValueError(f"{name} is {number} in {where}; it must be at most {most}")
         if isinstance(value, list) and name != "trained_betas" and len(value) > MOST_LAYERS:
             raise ValueError(f"{name} has {len(value)} entries in {where}; that is absurd")
+    _require_few_patches(config, where)
 
 
 def require_schedule(config: Mapping[str, Any]) -> None:
@@ -107,6 +123,45 @@ def _require_counts(name: str, value: Any, where: str) -> None:
             )
 
 
+def _require_choice(name: str, value: Any, where: str) -> None:
+    known = CHOICES.get(name, (value,))
+    if not any(type(value) is type(choice) and value == choice for choice in known):
+        *others, last = known
+        or_so = f"{', '.join(map(str, others))} or {last}" if others else str(last)
+        raise ValueError(f"{name} is {value!r} in {where}; it must be {or_so}")
+    is_share = type(value) in (int, float) and 0 <= value <= 1
+    if name == "dropout" and not is_share:
+        raise ValueError(f"{name} is {value!r} in {where}; it must be a number in [0, 1]")
+
+
+def _require_few_patches(config: Mapping[str, Any], where: str) -> None:
+    patch = min(_whole_numbers(config.get("patch_size")), default=0)
+    if patch:
+        side = max(LEAST_SEEN, *_whole_numbers(config.get("image_size", 1)), 1) // patch
+        if side**2 > MOST_PATCHES:
+            raise ValueError(
+                f"patch_size is {patch} in {where}, where {side**2} patches would attend to each "
+                f"other; at most {MOST_PATCHES} may"
+            )
+
+
+def require_picture_side(unet: Mapping[str, Any], decoder: Mapping[str, Any], where: str) -> None:
+    """Makes sure that a decoder's pictures are of a size that can be drawn: each of its levels but
+    one doubles them, however narrow it is.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    widths = decoder.get("block_out_channels")
+    levels = len(widths) if isinstance(widths, (list, tuple)) else 1
+    side = max(_whole_numbers(unet.get("sample_size")), default=1) << max(levels - 1, 0)
+    if side > MOST_PICTURE:
+        raise ValueError(
+            f"{where} has {levels} levels, with which it draws pictures of {side} pixels along a "
+            f"side; at most {MOST_PICTURE} may be"
+        )
+
+
 def require_justified(kind: Any, folder: Path, where: str) -> None:
     """Makes sure that a folder's configuration asks for no more numbers than its weights' files
     have bytes: what is missing would be made up, at the configuration's size.
@@ -123,6 +178,7 @@ def require_justified(kind: Any, folder: Path, where: str) -> None:
     if not isinstance(config, dict):
         raise ValueError(f"the config.json of {where} is no mapping of names")
     require_sane(config, where)
+    _require_few_places(config, where)
     files = [path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES]
     held = sum(path.stat().st_size for path in files if is_regular(path))
     try:
@@ -144,24 +200,45 @@ def require_justified(kind: Any, folder: Path, where: str) -> None:
         )
 
 
-def _require_buildable(config: Mapping[str, Any], n_weights: int, where: str) -> None:
-    """Makes sure that a U-Net or autoencoder has no more layers than weights, and attends to no
-    more places than memory has."""
+def _require_few_layers(config: Mapping[str, Any], n_weights: int, where: str) -> None:
+    """Makes sure that a U-Net or autoencoder has no more layers than weights."""
     widths = config.get("block_out_channels", ())
     layers = [*_whole_numbers(config.get("layers_per_block", 1))]
     deep = [*_whole_numbers(config.get("transformer_layers_per_block", 1))]
+    deep += _whole_numbers(config.get("reverse_transformer_layers_per_block", 1))
     blocks = len(widths) if isinstance(widths, (list, tuple)) else 1
     if blocks * max(layers, default=1) * max(deep, default=1) > max(n_weights, MOST_LAYERS):
         raise ValueError(f"the configuration of {where} asks for more layers than it has weights")
+
+
+def _require_few_places(config: Mapping[str, Any], where: str) -> None:
+    """Makes sure that a U-Net or autoencoder attends to no more places than memory has."""
     size = max(_whole_numbers(config.get("sample_size", 1)), default=1)
-    kinds = config.get("down_block_types", ())
-    for level, kind in enumerate(kinds if isinstance(kinds, (list, tuple)) else ()):
-        places = max(1, size >> level) ** 2
-        if "Attn" in str(kind) and places > MOST_PLACES:
-            raise ValueError(
-                f"sample_size is {size} in {where}, where {places} places would attend to each "
-                f"other; at most {MOST_PLACES} may"
-            )
+    down, up = (config.get(f"{way}_block_types") for way in ("down", "up"))
+    kinds = list(down) if isinstance(down, (list, tuple)) else []
+    attending = [level for level, kind in enumerate(kinds) if "Attn" in str(kind)]
+    ups = list(up)[::-1] if isinstance(up, (list, tuple)) else []
+    attending += [level for level, kind in enumerate(ups) if "Attn" in str(kind)]
+    in_middle = config.get("add_attention", config.get("mid_block_add_attention", True))
+    attending += [len(kinds) - 1] if kinds and in_middle else []
+    places = max(1, size >> min(attending, default=len(kinds) + 16)) ** 2
+    if places > MOST_PLACES:
+        raise ValueError(
+            f"sample_size is {size} in {where}, where {places} places would attend to each "
+            f"other; at most {MOST_PLACES} may"
+        )
+
+
+def _require_halved(network_class: Any, config: Mapping[str, Any], where: str) -> None:
+    """Makes sure that what a U-Net halves and doubles again has its size as before."""
+    widths = config.get("block_out_channels", ())
+    step = 1 << max(0, len(widths) - 1) if isinstance(widths, (list, tuple)) else 1
+    odd = [size for size in _whole_numbers(config.get("sample_size")) if size % step]
+    if odd and network_class.__name__ == "UNet2DModel":
+        raise ValueError(
+            f"sample_size is {odd[0]} in {where}, whose {len(widths)} levels halve it; it must be "
+            f"a multiple of {step}"
+        )
 
 
 def require_unshifted(config: Mapping[str, Any], where: str) -> None:
@@ -197,7 +274,9 @@ def require_fit(
 def laid_out(network_class: Any, config: Mapping[str, Any], n_weights: int, where: str) -> Any:
     """Returns the network of a configuration, without memory; see `require_fit`."""
     require_sane(config, where)
-    _require_buildable(config, n_weights, where)
+    _require_few_layers(config, n_weights, where)
+    _require_few_places(config, where)
+    _require_halved(network_class, config, where)
     try:
         with torch.device("meta"):
             return network_class.from_config(dict(config))

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from diffusers.utils import logging as diffusers_logging
+from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ddim_core.common.checks import require_choice
 from ddim_core.networks.building import LOADING
 from ddim_core.networks.text_length import fit_length
 from ddim_core.pipelines.arguments import blank_conditions, call_arguments, placed
-from ddim_core.pipelines.parts import PipelineParts, pipeline_parts
+from ddim_core.pipelines.parts import PipelineParts, part_class, pipeline_parts
 from ddim_core.pipelines.rehearsal import Rehearsed, rehearse
 from ddim_core.pipelines.single_file import load_single_file
 from ddim_core.pipelines.takes import Takes, networks_of, what_it_takes
@@ -134,6 +135,10 @@ def _loaded(parts: PipelineParts, dtype: torch.dtype) -> Any:
     try:
         with LOADING, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of settings that the class itself corrects
+            for name in parts.opened:
+                kind = part_class(parts.folder, name)
+                if issubclass(kind, PreTrainedModel):
+                    given[name] = _text_model(kind, parts, name, dtype)
             return parts.kind.from_pretrained(
                 parts.folder, local_files_only=True, use_safetensors=True, dtype=dtype,
                 variant=parts.variant, trust_remote_code=False, **given,
@@ -142,6 +147,21 @@ def _loaded(parts: PipelineParts, dtype: torch.dtype) -> Any:
         raise ValueError(
             f"{parts.folder.name} cannot be opened as a {parts.kind.__name__}: {first_line(error)}"
         ) from error
+
+
+def _text_model(kind: Any, parts: PipelineParts, name: str, dtype: torch.dtype) -> Any:
+    """A part of transformers, which makes up weights that are missing unless it is asked."""
+    network, told = kind.from_pretrained(
+        parts.folder / name, use_safetensors=True, local_files_only=True, trust_remote_code=False,
+        variant=parts.variant, dtype=dtype, output_loading_info=True,
+    )  # fmt: skip
+    missing = sorted(map(str, [*told["missing_keys"], *told.get("mismatched_keys", ())]))
+    if missing:
+        raise ValueError(
+            f"its {name} lacks {len(missing)} weights that its configuration asks for, the first "
+            f"of them {missing[0]}"
+        )
+    return network
 
 
 def _require_complete(pipeline: Any, where: str) -> None:

@@ -14,9 +14,9 @@ import transformers
 from ddim_core.common.plain_files import is_there, require_plain_tree
 from ddim_core.networks.checks import require_justified, require_sane
 from ddim_core.pipelines.takes import require_images
-from ddim_core.pipelines.tokenizers import require_harmless_tokenizer
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.shards import shards_in
+from ddim_core.safe_files.tokenizer_files import require_harmless_tokenizer
 
 INDEX = "model_index.json"
 TEXT_PARTS = ("text_encoder", "tokenizer", "image_encoder", "feature_extractor", "processor")
@@ -61,7 +61,7 @@ def pipeline_parts(folder: Path) -> PipelineParts:
     """
     parts = described_parts(folder)
     for name in parts.opened:
-        _require_weights(folder / name, name, read_settings(folder / INDEX)[name])
+        _require_weights(folder / name, name, part_class(folder, name))
     return parts
 
 
@@ -84,6 +84,8 @@ def described_parts(folder: Path) -> PipelineParts:
     for name in opened:
         _require_part(folder, name, named[name])
     _require_whole(kind, opened)
+    if "scheduler" not in opened:
+        raise ValueError(f"a {kind.__name__} has no scheduler of that name, so none is put there")
     return PipelineParts(
         folder,
         kind,
@@ -175,16 +177,22 @@ def _require_part(folder: Path, name: str, value: list[Any]) -> None:
     if not path.is_dir():
         raise ValueError(f"{folder.name} lacks its {name}; {INDEX} names a {kind_name}")
     if issubclass(kind, MODELS):
+        if not is_there(path / "config.json"):
+            raise ValueError(f"{name}/config.json is missing in {folder.name}")
         require_sane(read_settings(path / "config.json"), name)
     elif not issubclass(kind, diffusers.SchedulerMixin):
         require_harmless_tokenizer(path)
 
 
-def _require_weights(path: Path, name: str, value: list[Any]) -> None:
-    kind = _known_class(*value)
+def _require_weights(path: Path, name: str, kind: Any) -> None:
     if issubclass(kind, MODELS):
         _require_safetensors(path, name)
         require_justified(kind, path, name)
+
+
+def part_class(folder: Path, name: str) -> Any:
+    """Returns the class of a part of a folder that was looked through."""
+    return _known_class(*read_settings(folder / INDEX)[name])
 
 
 def _known_class(library: Any, name: Any) -> Any:

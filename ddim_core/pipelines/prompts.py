@@ -43,7 +43,8 @@ def encode_prompts(
         raise ValueError(f"{opened.name} takes no prompts; it is {opened.takes.modality}")
     if not opened.encodes:
         raise ValueError(
-            f"{opened.name} has no text encoders here; give what they would make of the prompts: "
+            f"{opened.name} has no text encoders here; give what they would make of the "
+            "prompts, as a .safetensors file of "
             f"{', '.join(opened.takes.conditions)}"
         )
     if not prompts:

@@ -48,6 +48,11 @@ def require_place_free(
 
     with memory_words(batch_size):
         first, last = shown(batches[0]), shown(batches[1])
+        if not np.isfinite(first).all():
+            raise ValueError(
+                f"{opened.name} with {setting.sampler.text} leaves pixels that are not finite; "
+                "take another sampler"
+            )
         if np.array_equal(first, last):
             return
         again = shown(batches[0])

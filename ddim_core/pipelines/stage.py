@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.takes import networks_of
+from ddim_core.samplers.catalogue import OWN
 from ddim_core.samplers.scheduler import set_steps
 
 CLOSE = 0.02  # of x_T's spread: what rounding x_T to bfloat16 moves it by, four times over
@@ -29,7 +30,8 @@ def own_copy(pipeline: Any, scheduler: Any) -> Any:
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module):
             # A decoder that a call turns to float32 and back is changed in its weights themselves.
-            whole = part.dtype == torch.float16 and part.config.get("force_upcast")
+            upcast = getattr(getattr(part, "config", None), "force_upcast", False)
+            whole = upcast and next(part.parameters()).dtype == torch.float16
             vars(mine)[name] = copy.deepcopy(part) if whole else copy.copy(part)
     vars(mine)["scheduler"] = scheduler
     mine.set_progress_bar_config(disable=True)
@@ -126,7 +128,8 @@ class Conductor:
 
     A pipeline may hand its scheduler no generator, never scale the network's input, or start from
     noise of another size than the scheduler's: all three draw something else without a word. What
-    is missing of streams and eta is handed on; the others are refused.
+    is missing of streams and eta is handed on; the others are refused, but for the pipeline's own
+    scheduler, which it was written for.
 
     Args:
         scheduler: A fresh scheduler, which is changed.
@@ -145,6 +148,7 @@ class Conductor:
         x_T: Tensor,
     ) -> None:
         self._n_steps = 0
+        self._is_own = setting.sampler.name == OWN
         self._scheduler, self._who, self._eta, self._x_T = scheduler, who, setting.eta, x_T
         self._streams = list(streams)
         self._scaled = False
@@ -164,7 +168,7 @@ class Conductor:
         known = self._signature.parameters
         told = self._signature.bind(*args, **kwargs).arguments
         sample = told["sample"]
-        if self._n_steps == 0:
+        if self._n_steps == 0 and not self._is_own:  # what it ships with is what it is
             self._require_start(sample, told["timestep"])
         self._n_steps += 1
         if "generator" in known and told.get("generator") is None:

@@ -77,6 +77,11 @@ def what_it_takes(pipeline: Any) -> Takes:
     modality = _modality(pipeline, parameters)
     guidance, name = _guidance(pipeline, parameters)
     conditions = _conditions(parameters, modality)
+    if modality == "text-to-image" and not conditions:
+        raise ValueError(
+            f"{kind.__name__} takes prompts as text alone (no prompt_embeds), so that they cannot "
+            "be encoded once for all cells; such a pipeline is not sampled"
+        )
     return Takes(
         modality,
         frozenset(parameters) - {"self", "kwargs"},

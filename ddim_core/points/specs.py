@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ddim_core.common.checks import require_at_least, require_choice, settle_types
+from ddim_core.common.checks import (
+    LEAST_SEED_TOO_LARGE,
+    MOST_STEPS,
+    require_at_least,
+    require_at_most,
+    require_choice,
+    settle_types,
+)
 from ddim_core.diffusion.specs import NoiseSpec
 
 PointSet = Literal["swiss-roll", "moons", "circles", "s-curve", "checkerboard", "gaussians"]
@@ -70,7 +77,9 @@ class PointTrainSpec:
         require_at_least("steps", self.steps, 1)
         require_at_least("batch_size", self.batch_size, 1)
         require_at_least("warmup_steps", self.warmup_steps, 0)
+        require_at_most("steps", self.steps, MOST_STEPS)
         require_at_least("seed", self.seed, 0)
+        require_at_most("seed", self.seed, LEAST_SEED_TOO_LARGE - 1)
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
         if self.learning_rate <= 0.0:

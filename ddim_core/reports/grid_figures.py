@@ -41,7 +41,7 @@ def heat_map(rows: Sequence[CellRow]) -> bytes:
         for row in line:
             dark = norm(max(row.fid, 1e-6)) > 0.5
             axes.text(
-                steps.index(row.steps), i, _cell_text(row),
+                steps.index(row.steps), i, _cell_text(row, 2 if high < 10.0 else 1),
                 ha="center", va="center", fontsize=8.5, color="white" if dark else "black",
             )  # fmt: skip
     axes.set_xticks(range(len(steps)), [f"S = {s}" for s in steps])
@@ -110,10 +110,10 @@ def contact_sheet(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
     return buffer.getvalue()
 
 
-def _cell_text(row: CellRow) -> str:
+def _cell_text(row: CellRow, digits: int) -> str:
     if row.fid_low is None or row.fid_high is None:
-        return f"{row.fid:.1f}"
-    return f"{row.fid:.1f}\n[{row.fid_low:.1f}, {row.fid_high:.1f}]"
+        return f"{row.fid:.{digits}f}"
+    return f"{row.fid:.{digits}f}\n[{row.fid_low:.{digits}f}, {row.fid_high:.{digits}f}]"
 
 
 def _protocol(rows: Sequence[CellRow]) -> str:

@@ -47,6 +47,8 @@ def pareto_plot(rows: Sequence[CellRow]) -> bytes:
     for i, (name, line) in enumerate(grouped.items()):
         axes.plot([r.nfe for r in line], [r.fid for r in line], MARKERS[i // len(COLOURS) % 4],
                   ms=4, color=COLOURS[i % len(COLOURS)], label=name)  # fmt: skip
+        axes.plot([r.nfe for r in line], [r.fid for r in line], "-", lw=0.6, alpha=0.6,
+                  color=COLOURS[i % len(COLOURS)])  # fmt: skip
     front = pareto(rows)
     calls, fids = [r.nfe for r in front], [r.fid for r in front]
     axes.step(calls, fids, where="post", color="black", lw=1, label="Pareto front")

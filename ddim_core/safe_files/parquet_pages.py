@@ -16,7 +16,7 @@ MOST_DEPTH = 16
 LEAST_VALUE = 4  # bytes that one value takes at least, where it is not a truth
 MAGIC, MOST_FOOTER = b"PAR1", 2**24
 ROW_GROUPS, COLUMNS, ABOUT = 4, 1, 3
-PACKED_SIZE, DATA_OFFSET, DICTIONARY_OFFSET = 7, 9, 11
+N_COLUMN_VALUES, PACKED_SIZE, DATA_OFFSET, DICTIONARY_OFFSET = 5, 7, 9, 11
 PAGE_SIZE, COMPRESSED_SIZE, N_VALUES = 2, 3, 1
 DATA_PAGE, DICTIONARY_PAGE, DATA_PAGE_V2 = 5, 7, 8
 TRUE, FALSE, BYTE, I64, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 6, 7, 8, 9, 10, 12
@@ -77,6 +77,8 @@ def _columns(file: BinaryIO) -> list[tuple[int, int]]:
             for column in group[COLUMNS]:
                 about = column[ABOUT]
                 starts = [about[DATA_OFFSET], about.get(DICTIONARY_OFFSET) or about[DATA_OFFSET]]
+                if about[N_COLUMN_VALUES] == 0:  # of no rows, and then perhaps with no place
+                    starts = [start for start in starts if start] or [len(MAGIC)]
                 begin, size = min(starts), about[PACKED_SIZE]
                 if not 0 < begin <= begin + size <= end:
                     raise ValueError("a column lies outside of the file")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ HOW_TO_CONVERT = (
 )
 MOST_HEADER = 2**24  # bytes of a safetensors header, or of a pickle beside its storages
 N_OLD_PICKLES = 5
+PICKLE = "data.pkl"  # of an archive, below the folder that all of it lies in
+ENDS = (56, 20, 22)  # bytes of a zip file's last records: two of a long one, and the last
 MOST_TIED = 4  # names of one weight
 # What the course's DiffusionModule.save pickles beside its weights: whole modules. Their names
 # are read as inert records, which keep attributes and run nothing.
@@ -198,15 +201,11 @@ def first_line(error: BaseException) -> str:
 
 def _check_archive(path: Path) -> None:
     """Refuses zip files that are no `torch.save`, are packed (a bomb may be), or are damaged."""
+    _require_one_directory(path)
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            names = [member.filename for member in members]
-            if not any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
-                raise ValueError(
-                    f"{path.name} is an archive and no file of torch.save; unpack it first and "
-                    "name the folder or file in it"
-                )
+            _require_one_pickle(path, members)
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise ValueError(f"{path.name} is packed; torch.save never does that")
             if sum(member.file_size for member in members) > path.stat().st_size:
@@ -216,6 +215,55 @@ def _check_archive(path: Path) -> None:
         raise ValueError(f"{path.name} is damaged: {first_line(error)}") from error
     if damaged:
         raise ValueError(f"{path.name} is damaged: {damaged} does not have its checksum")
+
+
+def _require_one_pickle(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Refuses archives of which torch could read another pickle than we look at: it takes data.pkl
+    in the folder of the first entry, whatever the case of its letters, of two the first or last."""
+    names = [member.orig_filename for member in members]
+    if not any(name.lower().endswith("data.pkl") for name in names):
+        raise ValueError(
+            f"{path.name} is an archive and no file of torch.save; unpack it first and "
+            "name the folder or file in it"
+        )
+    seen: set[str] = set()
+    for name in names:
+        if name.lower() in seen:
+            raise ValueError(f"{path.name} holds {name!r:.100} twice; torch.save never does that")
+        if "\0" in name or "\\" in name:
+            raise ValueError(f"{path.name} has an entry {name!r:.100}, as torch.save never does")
+        seen.add(name.lower())
+    wanted = f"{names[0].partition('/')[0]}/{PICKLE}"
+    pickles = [name for name in names if name.lower().rpartition("/")[2] == PICKLE]
+    if pickles != [wanted]:
+        raise ValueError(
+            f"{path.name} holds {', '.join(pickles)[:200]}; a file of torch.save holds {wanted} "
+            "alone"
+        )
+
+
+def _require_one_directory(path: Path) -> None:
+    """Refuses zip files whose table of contents could be looked for in two places: it must lie
+    where the file's last bytes say, and right before them."""
+    with open_regular(path) as file:
+        length = file.seek(0, io.SEEK_END)
+        file.seek(max(0, length - sum(ENDS)))
+        end = file.read()
+    wide, pointer, last = (end[a:b] for a, b in ((-98, -42), (-42, -22), (-22, None)))
+    at, size, offset = length - ENDS[2], 0, 0
+    if last[:4] == b"PK\5\6":
+        size, offset = struct.unpack("<II", last[12:20])
+    if pointer[:4] == b"PK\6\7" and len(wide) == ENDS[0] and wide[:4] == b"PK\6\6":
+        at, short = length - sum(ENDS), (size, offset)
+        size, offset = struct.unpack("<QQ", wide[40:56])
+        agree = all(a in (b, 2**32 - 1) for a, b in zip(short, (size, offset), strict=True))
+        if struct.unpack("<Q", pointer[8:16])[0] != at or not agree:
+            offset = -1
+    if last[20:] != b"\0\0" or offset + size != at:
+        raise ValueError(
+            f"{path.name} is damaged: its table of contents does not lie right before its end, "
+            "where torch.save writes it"
+        )
 
 
 def _check_header(path: Path, length: int) -> None:
@@ -233,10 +281,10 @@ def _scan_pickles(path: Path, extra: set[str]) -> None:
         if file.read(2) == b"PK":
             with zipfile.ZipFile(file) as archive:
                 sizes = {member.filename: member.file_size for member in archive.infolist()}
-                name = next(n for n in sizes if n.endswith("/data.pkl") or n == "data.pkl")
+                name = next(n for n in sizes if n.endswith(f"/{PICKLE}"))
                 if sizes[name] > MOST_HEADER:
                     raise ValueError(f"{path.name} has a pickle of {sizes[name]} bytes; absurd")
-                prefix = name.removesuffix("data.pkl") + "data/"
+                prefix = name.removesuffix(PICKLE) + "data/"
                 scan(
                     io.BytesIO(archive.read(name)),
                     lambda key: sizes.get(prefix + _text(key), -1),
@@ -272,10 +320,19 @@ def _load_pickle(path: Path) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
+def _torchs_reason(error: BaseException) -> str:
+    """What torch found, without its advice to load the file with code and all."""
+    _, marked, found = str(error).rpartition("WeightsUnpickler error: ")
+    told = found.strip().splitlines()[:1] if marked else [first_line(error)]
+    reason = told[0][:200] if told else ""
+    advises = any(word in reason for word in ("weights_only", "torch.load", "safe_globals"))
+    return "it holds what is no weights" if advises or not reason else reason
+
+
 def _refusal(path: Path, error: BaseException) -> str:
     asked = [line for line in str(error).splitlines() if "GLOBAL" in line]
     if not asked:
-        reason = first_line(error)[:200]
+        reason = _torchs_reason(error)
         return (
             f"{path.name} is damaged, or a pickle of more than weights ({reason}). {HOW_TO_CONVERT}"
         )

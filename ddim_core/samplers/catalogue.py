@@ -88,8 +88,6 @@ REFUSED = {
     "take dpmpp_2m_sde",
     "CosineDPMSolverMultistepScheduler": "its noise ignores the images' own streams and needs "
     "torchsde; take edm_dpmpp_2m",
-    "ScoreSdeVeScheduler": "its corrector takes the mean of norms over the whole batch, so that an "
-    "image would depend on its neighbours",
     "KarrasVeScheduler": "it is an interface of its own that no pipeline of diffusers has any more",
     "DDIMInverseScheduler": "it goes from pictures to noise",
     "DPMSolverMultistepInverseScheduler": "it goes from pictures to noise",

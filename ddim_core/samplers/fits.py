@@ -99,6 +99,7 @@ def _require_family(name: SamplerName, kind: str, own: Mapping[str, Any]) -> Non
         )
 
 
+NEVER_CLEAN = ("DEISMultistepScheduler", "SASolverScheduler")
 WITHOUT_SAMPLE = (
     "PNDMScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler",
     "LMSDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
@@ -113,6 +114,12 @@ def _misfit(name: SamplerName, kind: str, own: Mapping[str, Any]) -> str:
         why = f"its network is distilled for {theirs}, which no other sampler draws from rightly"
     elif kind in DISTILLED:
         why = f"{kind} draws only from networks distilled for it, and this one is {CALLED[family]}"
+    elif family == "flow" and kind in NEVER_CLEAN:
+        why = (
+            f"on a flow {kind} ends at the sigma of its last step, whose noise stays in the images"
+        )
+    elif kind == "IPNDMScheduler":
+        why = f"{kind} has a schedule of its own, whose timesteps are 0 to 1"
     else:
         why = f"{kind} cannot follow it, which is {CALLED[family]} ({theirs})"
     return f"{name.name} does not fit the checkpoint: {why}; take {', '.join([OWN, *fitting])}"

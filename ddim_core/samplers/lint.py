@@ -20,9 +20,7 @@ from ddim_core.samplers.scheduler import Visited, entries_of, scheduler_for, set
 
 PLAIN_STEPS = ("DDIMScheduler", "DDIMParallelScheduler", "PNDMScheduler")
 """Classes whose step goes from t to t - T // S, whatever timestep is listed next."""
-LOW_ORDER_BELOW = (
-    15  # steps, from which on diffusers' multistep solvers keep their order to the end
-)
+LOW_ORDER_BELOW = 15  # steps, from which on diffusers' multistep solvers keep their order
 MISMATCH = 0.01  # of a noise level, above which asking the network beside it is said
 NOISE_LEFT = 0.05  # noise over signal at the end above which it is a warning
 NEUTRAL: dict[str, Any] = {

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ddim_core.diffusion.sampling import Denoiser
+from ddim_core.samplers.ve import predict_and_correct
 
 FLOW_EULER = "FlowMatchEulerDiscreteScheduler"
 
@@ -50,7 +51,8 @@ def draw(
 
     Args:
         model: Predicts what the scheduler's prediction_type says, in the shape of x. It is given
-            the scheduler's own timesteps [batch]: int64, or floating where they are fractional.
+            the scheduler's own timesteps [batch]: int64, or floating where they are fractional; of
+            a variance-exploding model the noise level.
         scheduler: Made ready by `set_steps`; its state is of one run.
         x_T: Standard normal noise, floating [batch, ...].
         streams: The images' own streams, fresh (`image_streams`), where the scheduler draws noise.
@@ -60,6 +62,9 @@ def draw(
         ValueError: If the model's output is not shaped like x (a network that predicts a variance
             too is not sampled), streams are missing, or their number is not that of the images.
     """
+    if hasattr(scheduler, "step_pred"):
+        _require_streams(scheduler, len(x_T), streams)
+        return Drawn(*predict_and_correct(model, scheduler, x_T, streams))
     more = _arguments_of_step(scheduler, len(x_T), streams, eta)
     x = x_T * scheduler.init_noise_sigma if hasattr(scheduler, "init_noise_sigma") else x_T
     scales = hasattr(scheduler, "scale_model_input")
@@ -74,6 +79,14 @@ def draw(
             )
         x = scheduler.step(said, t, x, **more, return_dict=False)[0]
     return Drawn(x, n_evaluations)
+
+
+def _require_streams(scheduler: Any, n_images: int, streams: Sequence[torch.Generator]) -> None:
+    if len(streams) != n_images:
+        raise ValueError(
+            f"{n_images} images have {len(streams)} streams; {type(scheduler).__name__} draws "
+            "noise on the way, each image's from its own"
+        )
 
 
 def _arguments_of_step(

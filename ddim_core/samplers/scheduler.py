@@ -132,6 +132,8 @@ def set_steps(
         asked["mu"] = mu
     try:
         scheduler.set_timesteps(**asked)
+        if hasattr(scheduler, "set_sigmas"):  # of a variance-exploding model
+            scheduler.set_sigmas(steps)
     except Exception as error:  # each scheduler refuses in its own way
         raise ValueError(f"{name.text} cannot take {steps} steps: {told_of(error)}") from error
     done = visited(scheduler)
@@ -165,7 +167,8 @@ def _require_trained(name: SamplerName, steps: int, scheduler: Any, done: Visite
             f"{said} asks the network at timesteps {low:g} to {high:g}; it was trained on 0 to "
             f"{n_train - 1}"
         )
-    once = getattr(scheduler, "order", 1) == 1 and type(scheduler).__name__ != "PNDMScheduler"
+    repeats = type(scheduler).__name__ in ("PNDMScheduler", "ScoreSdeVeScheduler")
+    once = getattr(scheduler, "order", 1) == 1 and not repeats
     # A first timestep that stands twice makes diffusers begin at the second of them.
     again = done.timesteps[:1] == done.timesteps[1:2]
     if once and (again or any(a == b for a, b in pairwise(done.sigmas[:-1]))):
@@ -178,6 +181,10 @@ def _require_trained(name: SamplerName, steps: int, scheduler: Any, done: Visite
 
 def visited(scheduler: Any) -> Visited:
     """Returns where a scheduler that is ready asks the network."""
+    if hasattr(scheduler, "step_pred"):  # asked at the noise level itself, to correct and predict
+        each = 1 + scheduler.config.correct_steps
+        asked = tuple(float(sigma) for sigma in scheduler.sigmas for _ in range(each))
+        return Visited(asked, (*asked, 0.0))
     timesteps = tuple(float(t) for t in scheduler.timesteps)
     sigmas = getattr(scheduler, "sigmas", None)
     if sigmas is not None and len(sigmas) == len(timesteps) + 1:
@@ -196,7 +203,8 @@ def visited(scheduler: Any) -> Visited:
 
 def takes_eta(scheduler: Any) -> bool:
     """Tells whether a scheduler's step takes eta."""
-    return "eta" in inspect.signature(scheduler.step).parameters
+    step = getattr(scheduler, "step", None)
+    return step is not None and "eta" in inspect.signature(step).parameters
 
 
 def told_of(error: Exception) -> str:

@@ -15,7 +15,7 @@ from ddim_core.common.digest import digest, file_digest
 from ddim_core.common.plain_files import is_regular, is_there, require_plain_tree
 from ddim_core.diffusion.scheduler_config import BETAS, class_defaults
 from ddim_core.networks.building import LOADING
-from ddim_core.networks.checks import require_justified, require_schedule
+from ddim_core.networks.checks import require_justified, require_picture_side, require_schedule
 from ddim_core.networks.text_length import fit_length
 from ddim_core.safe_files.hub import fetched
 from ddim_core.safe_files.settings import read_settings
@@ -61,6 +61,8 @@ def _require_plain(folder: Path) -> None:
     require_plain_tree(folder)
     for part, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
         require_justified(kind, folder / part, part)
+    unet, vae = (read_settings(folder / part / "config.json") for part in ("unet", "vae"))
+    require_picture_side(unet, vae, "vae")
     for part in ("text_encoder", "text_encoder_2"):
         if (folder / part).is_dir():
             require_justified(_class_of(folder, part), folder / part, part)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ddim_core.common.plain_files import MOST_TEXT, is_there, read_bytes
-from ddim_core.images.sources.captions import CAPTION_KEYS, caption_of
-from ddim_core.safe_files.texts import lines_of, text_of
+from ddim_core.images.sources.captions import CAPTION_KEYS, caption_of, json_entry
+from ddim_core.safe_files.texts import bounded, lines_of
 
 
 def read_prompts(location: str) -> list[str]:
@@ -34,19 +33,17 @@ def _read(path: Path) -> list[str]:
         data = read_bytes(path, MOST_TEXT)
     except OSError as error:
         raise ValueError(f"{path.name} cannot be read: {error.strerror or error}") from error
-    lines = [line.strip() for line in lines_of(text_of(data, path.name), path.name)]
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line]
+    lines = (line.strip() for line in lines_of(data, path.name))
+    numbered = ((number, line) for number, line in enumerate(lines, start=1) if line)
     if path.suffix.lower() != ".jsonl":
-        return [line for _, line in numbered]
-    return [_caption(line, f"line {number} of {path.name}") for number, line in numbered]
+        return list(bounded((line for _, line in numbered), path.name))
+    texts = (_caption(line, f"line {number} of {path.name}") for number, line in numbered)
+    return list(bounded(texts, path.name))
 
 
 def _caption(line: str, where: str) -> str:
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is not JSON: {error}") from error
-    text = caption_of(entry, where) if isinstance(entry, dict) else None
+    entry = json_entry(line, where)
+    text = None if entry is None else caption_of(entry, where)
     if text is None:
         raise ValueError(f"{where} has no text among {', '.join(CAPTION_KEYS)}")
     return text

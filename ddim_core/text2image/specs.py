@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 
-from ddim_core.common.checks import require_at_least, settle_types
+from ddim_core.common.checks import MOST_STEPS, require_at_least, require_at_most, settle_types
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class BaseTrainSpec:
         settle_types(self)
         for name in ("steps", "batch_size", "constant_steps"):
             require_at_least(name, getattr(self, name), 1)
+        require_at_most("steps", self.steps, MOST_STEPS)
         require_at_least("warmup_steps", self.warmup_steps, 0)
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")

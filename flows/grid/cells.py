@@ -9,7 +9,7 @@ from typing import Any
 from prefect.futures import PrefectFuture
 
 from ddim_core.decisions.row import CellRow
-from ddim_core.diffusion.specs import GridCell, SchedulerSpec
+from ddim_core.diffusion.specs import GridCell
 from flows.grid.inputs import GridInputs, protocol_of
 from flows.requests.grid import GridRequest
 from flows.run.runners import on_device
@@ -18,6 +18,7 @@ from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.score import ScoredCell, score_cell
 from tasks.cells.table import row_of
 from tasks.sampling.draw import task_for
+from tasks.sampling.pipeline import by_pipeline, laid_over
 from tasks.sampling.shards import Shard
 from tasks.storage.naming import named
 
@@ -69,8 +70,9 @@ def submit_images(
 ) -> list[Any]:
     """Submits the drawing of a cell's images, a shard for each [start, stop)."""
     execution, ref = request.machine.execution, inputs.checkpoint.ref
-    by_pipeline = isinstance(cell.sampler, SchedulerSpec) and cell.sampler.pipeline
-    more = {"conditions": inputs.conditions} if by_pipeline else {}
+    more = {}
+    if by_pipeline(cell):
+        more = {"conditions": inputs.conditions.get(laid_over(cell))}
     with on_device(request.machine.runner, request.machine.device):
         return [
             named(task_for(cell), _shard(request, cell, start)).submit(
@@ -125,4 +127,4 @@ def landed_row(request: GridRequest, inputs: GridInputs, futures: CellFutures) -
     shards = [shard.result() for shard in futures.shards]
     classes = futures.classes.result() if futures.classes else ClassAccuracy()
     protocol, scored = protocol_of(request, inputs), futures.score.result()
-    return row_of(futures.cell, inputs.checkpoint, protocol, scored, classes, shards)
+    return row_of(futures.cell, inputs.checkpoint, protocol, scored, classes, shards, inputs.loras)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ddim_core.checkpoints.conditioning import require_guidable
-from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
+from ddim_core.diffusion.specs import Execution, GridCell
 from ddim_core.images.sources.source import dataset_name
 from ddim_core.networks.specs import ClassifierSpec
 from ddim_core.scores.cell_score import CellScore
@@ -22,6 +22,7 @@ from tasks.cells.score import score_cell
 from tasks.cells.settings import require_fit
 from tasks.cells.table import GridProtocol
 from tasks.checkpoints.addresses import name_of
+from tasks.checkpoints.loras import StoredLora, store_lora
 from tasks.checkpoints.open import (
     CheckpointRecord,
     import_checkpoint,
@@ -31,9 +32,11 @@ from tasks.checkpoints.open import (
 from tasks.images.grid_prompts import cut_prompts, prompts_for
 from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
 from tasks.sampling.conditions import TENSORS, encode_conditions, store_conditions
-from tasks.sampling.pipeline import require_own_place
+from tasks.sampling.pipeline import Laid, by_pipeline, laid_over, require_own_place
 from tasks.storage.artifact import ArtifactRef
 from tasks.storage.naming import named
+
+Conditions = Mapping[Laid, ArtifactRef]
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,20 @@ class GridInputs:
         floor: The score of held-out real images, where there are any.
         notes: What is to be known of the data set, for people.
         findings: What the schedule linter says of the cells, and what was assumed.
-        conditions: What prompts are encoded to for a pipeline's own call, if it draws for any.
+        conditions: What prompts are encoded to for a pipeline's own call, by the LoRAs over it.
+        loras: The LoRA files that lie over it.
     """
 
     checkpoint: CheckpointRecord
     cells: list[GridCell]
-    conditions: ArtifactRef | None
+    conditions: Conditions
     reference_images: PreparedImages
     reference: FeatureShard
     extractor: StoredExtractor
     floor: CellScore | None
     notes: list[str]
     findings: list[str]
+    loras: tuple[StoredLora, ...] = ()
 
 
 def prepare(request: GridRequest) -> GridInputs:
@@ -66,6 +71,7 @@ def prepare(request: GridRequest) -> GridInputs:
     real = request.real
     content = content_of(real.dataset, real.spec)
     training = None
+    loras: tuple[StoredLora, ...] = ()
     if request.model.checkpoint:
         imported = import_checkpoint(request.model.checkpoint, request.model.weights)
         checkpoint = open_checkpoint(imported, name_of(request.model.checkpoint))
@@ -76,7 +82,8 @@ def prepare(request: GridRequest) -> GridInputs:
                 f"{resolution} pixels; leave it out"
             )
         # S > T, and a sampler that does not fit, are found here, before anything is trained.
-        require_fit(_cells(request, checkpoint), checkpoint.n_train, checkpoint.ref)
+        loras = tuple(store_lora(text) for text in request.model.lora)
+        require_fit(_cells(request, checkpoint, loras), checkpoint.n_train, checkpoint.ref)
     else:
         require_fit(request.cells(request.expected), request.expected.n_train, None)
         training = submit_training(request.training, request.machine.device)
@@ -97,9 +104,10 @@ def prepare(request: GridRequest) -> GridInputs:
             f"{name_of(real.dataset)} {real.split} holds {reference_images.n} image; a "
             f"reference needs at least {LEAST_IMAGES}"
         )
-    prompts, conditions = None, None
+    prompts: str | None = None
+    conditions: Conditions = {}
     if request.model.checkpoint:
-        prompts, conditions = _prompts(request, checkpoint, reference_images)
+        prompts, conditions = _prompts(request, checkpoint, loras, reference_images)
     held_out_split = request.held_out_split()
     held_out = data(held_out_split) if held_out_split else None
     if held_out and held_out.n < LEAST_IMAGES:  # no floor can be told from it
@@ -123,7 +131,7 @@ def prepare(request: GridRequest) -> GridInputs:
         score_real = named(score_cell, f"score of real images {real} {held_out_split}")
         features = embed_real(held_out, extractor, execution)
         floor = score_real([features], reference, extractor).score
-    cells = _cells(request, checkpoint, prompts)
+    cells = _cells(request, checkpoint, loras, prompts)
     notes = notes_on(reference_images, *([held_out] if held_out else []))
     findings = [*checkpoint.assumed, *lint_schedule(checkpoint.ref, cells)]
     if prompts and checkpoint.is_native and (cut := cut_prompts(checkpoint.ref, prompts)):
@@ -139,44 +147,48 @@ def prepare(request: GridRequest) -> GridInputs:
         floor=floor,
         notes=notes,
         findings=findings,
+        loras=loras,
     )
 
 
 def _prompts(
-    request: GridRequest, checkpoint: CheckpointRecord, reference: PreparedImages
-) -> tuple[str | None, ArtifactRef | None]:
+    request: GridRequest,
+    checkpoint: CheckpointRecord,
+    loras: Sequence[StoredLora],
+    reference: PreparedImages,
+) -> tuple[str | None, Conditions]:
     """The digest of what a checkpoint's images are drawn for, and that encoded for its pipeline."""
     location = request.model.prompts
+    laid = {laid_over(cell) for cell in _cells(request, checkpoint, loras) if by_pipeline(cell)}
     if checkpoint.pipeline and location.endswith(TENSORS):
         given = store_conditions(location, checkpoint.ref)
-        return given.artifact, given
+        return given.artifact, dict.fromkeys(laid, given)
     prompts = prompts_for(checkpoint.with_prompts, location, reference)
-    if prompts is None or not any(_by_pipeline(cell) for cell in _cells(request, checkpoint)):
-        return prompts, None
-    return prompts, encode_conditions(checkpoint.ref, prompts)
+    if prompts is None:
+        return None, {}
+    return prompts, {over: encode_conditions(checkpoint.ref, prompts, over) for over in laid}
 
 
 def _try_pipeline(
     cells: list[GridCell],
     checkpoint: CheckpointRecord,
-    conditions: ArtifactRef | None,
+    conditions: Conditions,
     execution: Execution,
 ) -> None:
     """Tries each sampler of a pipeline on a few steps, before anything is drawn."""
-    by_line = {cell.sampler.line: cell for cell in cells if _by_pipeline(cell)}
+    by_line = {cell.sampler.line: cell for cell in cells if by_pipeline(cell)}
     for line, cell in by_line.items():
         tried = named(require_own_place, f"place in the batch {line}")
-        tried(cell, checkpoint.ref, execution, conditions)
-
-
-def _by_pipeline(cell: GridCell) -> bool:
-    return isinstance(cell.sampler, SchedulerSpec) and bool(cell.sampler.pipeline)
+        tried(cell, checkpoint.ref, execution, conditions.get(laid_over(cell)))
 
 
 def _cells(
-    request: GridRequest, checkpoint: CheckpointRecord, prompts: str | None = None
+    request: GridRequest,
+    checkpoint: CheckpointRecord,
+    loras: Sequence[StoredLora],
+    prompts: str | None = None,
 ) -> list[GridCell]:
-    cells = request.cells(sampled(request, checkpoint), prompts)
+    cells = request.cells(sampled(request, checkpoint, loras), prompts)
     if not checkpoint.with_prompts:  # these have the empty prompt to be guided away from
         for cell in cells:
             require_guidable(
@@ -185,15 +197,20 @@ def _cells(
     return cells
 
 
-def sampled(request: GridRequest, checkpoint: CheckpointRecord) -> Sampled:
-    """What a checkpoint says of how it can be sampled."""
+def sampled(
+    request: GridRequest, checkpoint: CheckpointRecord, loras: Sequence[StoredLora] = ()
+) -> Sampled:
+    """What a checkpoint says of how it can be sampled; with LoRAs over it by its pipeline alone."""
+    if loras and not checkpoint.pipeline:
+        raise ValueError(f"lora is {loras[0].name!r}; only pipelines told of a text take LoRAs")
     return Sampled(
         checkpoint.n_train,
         checkpoint.prediction_type,
         checkpoint.is_latent,
-        checkpoint.is_native,
+        checkpoint.is_native and not loras,
         checkpoint.pipeline,
         batch_at(checkpoint.resolution, request.machine.batch_size),
+        tuple((lora.artifact, lora.scale) for lora in loras),
     )
 
 

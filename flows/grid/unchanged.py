@@ -24,6 +24,7 @@ from flows.grid.outcome import GridOutcome
 from flows.requests.flat import values
 from flows.requests.grid import NONE, PREVIOUS, GridRequest
 from tasks.checkpoints.addresses import is_local
+from tasks.checkpoints.loras import split_lora
 from tasks.storage import places, store
 
 PACKAGES = ("ddim_core", "tasks", "flows")
@@ -55,6 +56,7 @@ def state_of(request: GridRequest) -> str | None:
         open_source(request.real.dataset, request.real.spec).content(),
         _content(request.model.checkpoint),
         _content(request.model.prompts),
+        [_content(split_lora(text)[0]) for text in request.model.lora],
         weights,
         at_hand() if request.scores.matrix_images else [],
         [str(Path(p).resolve()) for p in (request.model.checkpoint, request.real.dataset) if p],

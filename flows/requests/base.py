@@ -7,7 +7,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.common.checks import MOST_SIDE
+from ddim_core.common.checks import (
+    LEAST_SEED_TOO_LARGE,
+    MOST_BATCH,
+    MOST_DRAWING_STEPS,
+    MOST_SIDE,
+    MOST_STEPS,
+)
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.text2image.specs import BaseSpec, BaseTrainSpec, JudgeSpec
 
@@ -20,25 +26,33 @@ class BaseRequest:
         ValueError: On construction, for the first parameter that cannot be, with its value.
     """
 
-    steps: Annotated[int, Field(ge=1, description="Optimiser steps in all.")] = BaseTrainSpec.steps
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS, description="Optimiser steps in all.")] = (
+        BaseTrainSpec.steps
+    )
     resolution: Annotated[
         int, Field(ge=8, le=MOST_SIDE, description="Height and width in pixels, a multiple of 8.")
     ] = BaseSpec.resolution
-    batch_size: Annotated[int, Field(ge=1, description="Pictures per step.")] = (
+    batch_size: Annotated[int, Field(ge=1, le=MOST_BATCH, description="Pictures per step.")] = (
         BaseTrainSpec.batch_size
     )
-    learning_rate: Annotated[float, Field(gt=0, description="Largest rate.")] = (
-        BaseTrainSpec.learning_rate
-    )
-    guidance: Annotated[float, Field(ge=0, description="Of the pictures that are judged.")] = 2.0
-    picture_steps: Annotated[int, Field(ge=1, description="Their sampling steps.")] = 25
-    judge_steps: Annotated[int, Field(ge=1, description="Training steps of the judge.")] = (
-        JudgeSpec.steps
-    )
+    learning_rate: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="Largest rate.")
+    ] = BaseTrainSpec.learning_rate
+    guidance: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="Of the pictures that are judged.")
+    ] = 2.0
+    picture_steps: Annotated[
+        int, Field(ge=1, le=MOST_DRAWING_STEPS, description="Their sampling steps.")
+    ] = 25
+    judge_steps: Annotated[
+        int, Field(ge=1, le=MOST_STEPS, description="Training steps of the judge.")
+    ] = JudgeSpec.steps
     output: Annotated[
         str, Field(description="Folder that it is copied to; empty: below DDIM_DATA.")
     ] = ""
-    seed: Annotated[int, Field(ge=0, description="Keys weights, batches and noise.")] = 0
+    seed: Annotated[
+        int, Field(ge=0, lt=LEAST_SEED_TOO_LARGE, description="Keys weights, batches and noise.")
+    ] = 0
 
     def __post_init__(self) -> None:
         self.training()

@@ -20,10 +20,14 @@ from flows.requests.images import ImageChoice, Machine
 from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of
 from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
 from tasks.checkpoints.addresses import require_location
+from tasks.checkpoints.loras import split_lora
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
 # Parameters that say which checkpoint and data set, by their names and not their content.
 NOT_SCORED = ("checkpoint", "dataset", "feature_weights", "train_steps", "matrix_images")
+LATER: dict[str, Any] = {
+    "samplers": (), "lora": (), "lora_scales": (1.0,), "objective": Toy.objective,
+}  # fmt: skip
 NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
 
 
@@ -35,8 +39,8 @@ class CheckpointChoice:
         str,
         Field(
             description="Folder, file, hub id or MLflow address; empty trains the toy model. A "
-            "diffusers pipeline (DDPM, DDIM, LDM, Stable Diffusion 1.x or 2.x) or UNet2DModel, as "
-            "a folder or hub id; a .safetensors file with its config.json beside it; a .ckpt of "
+            "diffusers pipeline that draws images from noise, or a UNet2DModel, as a folder or "
+            "hub id; a .safetensors file with its config.json beside it; a .ckpt of "
             "the official DDIM code, of pytorch_diffusion or of KAIST's course; an MLflow address "
             "(runs:/, models:/, mlflow-artifacts:/)."
         ),
@@ -56,12 +60,20 @@ class CheckpointChoice:
         str,
         Field(description="Instead of the checkpoint's own: epsilon, sample or v_prediction."),
     ] = ""
+    lora: Annotated[
+        tuple[str, ...],
+        Field(
+            description="LoRA over the pipeline, FILE[:SCALE]; may be repeated. Any .safetensors "
+            "that diffusers loads onto it (its own layout, kohya's)."
+        ),
+        Option("--lora", repeated=True),
+    ] = ()
     prompts: Annotated[
         str,
         Field(
             description="Prompts for a checkpoint that is told of a text: a file with one a line, "
             "or a .jsonl with captions; empty takes the data set's captions. Image k is drawn for "
-            "prompt k mod n."
+            "prompt k mod n. A .safetensors file holds what a pipeline's encoders make of them."
         ),
     ] = ""
 
@@ -164,8 +176,12 @@ class GridRequest:
                     "leave one of them out"
                 )
             require_location(model.checkpoint)
+        elif model.lora:
+            raise ValueError(f"lora is {model.lora[0]!r}; the toy model takes none")
         elif model.prompts:
             raise ValueError(f"prompts is {model.prompts!r}; the toy model is told of no text")
+        for text in model.lora:
+            split_lora(text)
         require_choice("noise_schedule", model.noise_schedule, ("", *SCHEDULES))
         require_choice("prediction_type", model.prediction_type, ("", *get_args(PredictionType)))
         if model.checkpoint:
@@ -213,10 +229,9 @@ class GridRequest:
         """
         left_out = {*values(self.machine), *values(self.verdict), *NOT_SCORED}
         asked = {name: value for name, value in values(self).items() if name not in left_out}
-        if not asked["samplers"]:
-            del asked["samplers"]  # as before there were any
-        if asked["objective"] == Toy.objective:
-            del asked["objective"]
+        for name, usual in LATER.items():  # as before there were any
+            if asked[name] == usual:
+                del asked[name]
         place = Path(self.scores.feature_weights)  # a file, a folder or a hub id
         told = file_digest(place) if place.is_file() else self.scores.feature_weights
         return digest(asked, content, told)

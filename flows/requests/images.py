@@ -7,7 +7,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.common.checks import MOST_SIDE
+from ddim_core.common.checks import (
+    LEAST_SEED_TOO_LARGE,
+    MOST_BATCH,
+    MOST_IMAGES,
+    MOST_SIDE,
+    MOST_THREADS,
+)
 from ddim_core.diffusion.specs import Execution, ImageSpec, Spacing
 from ddim_core.images.sources.colour import rgb_of
 from flows.run.runner_names import is_elsewhere, require_runner
@@ -26,7 +32,7 @@ Seed = Annotated[
     int,
     Field(
         ge=0,
-        lt=2**63,
+        lt=LEAST_SEED_TOO_LARGE,
         description="Keys all that is random: every image's stream, and trainings.",
     ),
 ]
@@ -64,6 +70,7 @@ class ImageChoice:
         int,
         Field(
             ge=0,
+            le=MOST_IMAGES,
             description="Broken images to leave out at most. They are named in the report; more "
             "are refused.",
         ),
@@ -87,10 +94,16 @@ class Machine:
     """The machine."""
 
     batch_size: Annotated[
-        int, Field(ge=1, description="Images per network call; changes no result on a CPU.")
+        int,
+        Field(
+            ge=1, le=MOST_BATCH, description="Images per network call; changes no result on a CPU."
+        ),
     ] = 256
     threads: Annotated[
-        int, Field(ge=1, description="Torch threads per task; changes no result on a CPU.")
+        int,
+        Field(
+            ge=1, le=MOST_THREADS, description="Torch threads per task; changes no result on a CPU."
+        ),
     ] = 1
     device: Annotated[str, Field(description="cpu, or a CUDA device (untested).")] = "cpu"
     runner: Annotated[
@@ -101,7 +114,7 @@ class Machine:
         ),
     ] = "threads"
     workers: Annotated[
-        int | None, Field(ge=1, description="Tasks at once; empty is one a core.")
+        int | None, Field(ge=1, le=MOST_THREADS, description="Tasks at once; empty is one a core.")
     ] = None
 
     def __post_init__(self) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from ddim_core.common.checks import MOST_SIDE
+from ddim_core.common.checks import MOST_DRAWING_STEPS, MOST_IMAGES, MOST_SIDE
 from ddim_core.lora.data import require_data
 from ddim_core.lora.scoring.specs import require_scales
 from ddim_core.lora.specs import LoraExecution, LoraSpec
@@ -82,11 +83,19 @@ class Pictures:
     ] = None
     picture_steps: Annotated[
         int | None,
-        Field(ge=1, description="Sampling steps of pictures; empty is 30, embedded base 25."),
+        Field(
+            ge=1,
+            le=MOST_DRAWING_STEPS,
+            description="Sampling steps of pictures; empty is 30, embedded base 25.",
+        ),
     ] = None
     guidance: Annotated[
         float | None,
-        Field(ge=0, description="Guidance of pictures; empty is 7.5, embedded base 2."),
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="Guidance of pictures; empty is 7.5, embedded base 2.",
+        ),
     ] = None
     scales: Annotated[
         list[float] | None,
@@ -107,6 +116,13 @@ class Pictures:
     dino: Annotated[str, Field(description="DINO or DINOv2 folder or hub id.")] = ""
 
 
+def _require_base(base: str) -> None:
+    """Refuses, without asking a hub, what is neither a folder here nor a name on one."""
+    is_id = base.count("/") == 1 and not base.startswith((".", "/", "~"))
+    if base and not is_id and not Path(base).is_dir():
+        raise ValueError(f"there is no folder {base!r}; give a Stable Diffusion folder or a hub id")
+
+
 class _Request:
     """What both have: their checks, what is trained, and a line for people."""
 
@@ -122,17 +138,24 @@ class _Request:
     def __post_init__(self) -> None:
         if not TITLE.fullmatch(self.title):
             raise ValueError(f"title is {self.title!r}; take letters, digits, '.', '_' and '-'")
+        _require_base(self.base.base)
         if not self.data and self.base.base:
             raise ValueError("data is empty; give the images for your base")
         if self.data:
             require_data(self.data)
         require_device(self.machine.device)
+        self.lora.on(self.usual)
         require_scales(tuple(self.pictures.scales or ()))
 
     @property
     def spec(self) -> LoraSpec:
         """The LoRA and its training, with what suits the base where nothing is asked."""
-        return self.lora.on(LoraSpec() if self.base.base else self.recipe)
+        return self.lora.on(self.usual)
+
+    @property
+    def usual(self) -> LoraSpec:
+        """What it is where nothing is asked."""
+        return LoraSpec() if self.base.base else self.recipe
 
     @property
     def line(self) -> str:
@@ -192,7 +215,11 @@ class SubjectChoice:
     ] = True
     class_images: Annotated[
         int | None,
-        Field(ge=1, description="How many of these are drawn; empty is 100, embedded base 40."),
+        Field(
+            ge=1,
+            le=MOST_IMAGES,
+            description="How many of these are drawn; empty is 100, embedded base 40.",
+        ),
     ] = None
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.common.checks import require_at_least
+from ddim_core.common.checks import MOST_IMAGES, require_at_least
 from ddim_core.diffusion.schedule import timesteps
 from flows.requests.flat import Without
 from flows.requests.grid import (
@@ -35,6 +35,7 @@ class ReconstructionChoice:
         int,
         Field(
             ge=LEAST_RECONSTRUCTED,
+            le=MOST_IMAGES,
             description="Real images to encode and decode: held-out ones where the data set has "
             "any, else of the reference.",
         ),
@@ -50,11 +51,14 @@ class PaperRequest:
     """
 
     model: Annotated[
-        CheckpointChoice, Without(("weights", "noise_schedule", "prediction_type", "prompts"))
+        CheckpointChoice,
+        Without(("weights", "noise_schedule", "prediction_type", "lora", "prompts")),
     ]
     toy: Annotated[Toy, Without(("class_conditional", "objective"))]
     real: ImageChoice
-    grid: Annotated[SamplerChoice, Without(("samplers", "sigma_hat", "clip", "guidance"))] = TABLE_1
+    grid: Annotated[
+        SamplerChoice, Without(("samplers", "sigma_hat", "clip", "guidance", "lora_scales"))
+    ] = TABLE_1
     reconstruction: ReconstructionChoice
     scores: Annotated[ScoreChoice, Without(("resize", "matrix_images"))]
     machine: Machine

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ddim_core.common.checks import LEAST_SEED_TOO_LARGE, MOST_STEPS, require_at_most
 from ddim_core.diffusion.lint import by_steps, lint
 from ddim_core.diffusion.schedule import NoiseSchedule, timesteps
 from ddim_core.diffusion.specs import SamplerSpec
@@ -38,7 +39,9 @@ class PointRequest:
             description="Points per sample; Chamfer distances compare only at one number of them.",
         ),
     ] = 2048
-    seed: Annotated[int, Field(ge=0, description="Of the first training.")] = 0
+    seed: Annotated[
+        int, Field(ge=0, lt=LEAST_SEED_TOO_LARGE, description="Of the first training.")
+    ] = 0
     train_seeds: Annotated[
         int, Field(ge=1, le=1000, description="Models to train, with the seeds from `seed` on.")
     ] = 1
@@ -50,12 +53,15 @@ class PointRequest:
             description="Samples per model and setting, each compared to its own fresh points.",
         ),
     ] = 5
-    train_steps: Annotated[int, Field(ge=1, description="Training steps of a model.")] = 5000
+    train_steps: Annotated[
+        int, Field(ge=1, le=MOST_STEPS, description="Training steps of a model.")
+    ] = 5000
     machine: Annotated[Machine, Without(("batch_size", "device"))]
 
     def __post_init__(self) -> None:
         if not self.etas:
             raise ValueError("etas is empty; give at least one number")
+        require_at_most("seed", self.seed, LEAST_SEED_TOO_LARGE - self.train_seeds)
         n_train = self.trainings()[0].noise.n_train
         for sampler in self.samplers():
             timesteps(n_train, sampler.steps, sampler.spacing)

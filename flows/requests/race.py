@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ddim_core.common.checks import MOST_IMAGES
 from ddim_core.decisions.allocation import Goal
 from flows.requests.flat import Without
 from flows.requests.grid import (
@@ -34,7 +35,11 @@ class RaceChoice:
     ] = 0.95
     budget: Annotated[
         int | None,
-        Field(ge=1, description="Most images of all cells; empty is half of the full grid's."),
+        Field(
+            ge=1,
+            le=100 * MOST_IMAGES,
+            description="Most images of all cells; empty is half of the full grid's.",
+        ),
     ] = None
     goal: Annotated[
         Goal,

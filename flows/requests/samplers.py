@@ -24,6 +24,7 @@ from flows.requests.images import Etas, Seed, SpacingChoice, Steps
 
 LEAST_IMAGES = 2  # one image has no covariance
 DDIM = "ddim"
+Line = SamplerSpec | SchedulerSpec
 LARGEST_BATCH, PIXELS_AT_ONCE = 16, 2**20  # of a pipeline's call
 
 
@@ -35,9 +36,10 @@ class SamplerChoice:
     samplers: Annotated[
         tuple[str, ...],
         Field(
-            description="Such as own,ddim,dpmpp_2m/karras,unipc?solver_order=3; empty is ddim, or "
-            "own where only a pipeline draws. NAME[/SIGMAS][?key=value&...]; `own` is the "
-            "scheduler that lies in the checkpoint. docs/samplers.md has all names."
+            examples=[["own", "ddim", "dpmpp_2m/karras", "unipc?solver_order=3"]],
+            description="Samplers, as own,ddim,dpmpp_2m/karras; empty is ddim, or own where only a "
+            "pipeline draws. NAME[/SIGMAS][?key=value&...], such as unipc?solver_order=3; `own` is "
+            "the scheduler that lies in the checkpoint. docs/samplers.md has all names."
         ),
     ] = ()
     etas: Etas = tuple(USUAL_ETAS)
@@ -64,6 +66,10 @@ class SamplerChoice:
             description="Scales of classifier-free guidance, with classes or prompts. 0 leaves the "
             "class out, 1 is no guidance. Image k is asked to be of class k mod n_classes.",
         ),
+    ] = (1.0,)
+    lora_scales: Annotated[
+        tuple[float, ...],
+        Field(min_length=1, description="How much of the LoRA files counts; 0 is the base alone."),
     ] = (1.0,)
     n_images: Annotated[
         int,
@@ -104,6 +110,7 @@ class Sampled:
         pipeline: The class of the pipeline whose own call draws what that sampler does not; empty
             where our loop over the network does.
         batch: How many images that call draws at once.
+        loras: LoRA files over the pipeline, each with how much of it counts at scale 1.
     """
 
     n_train: int
@@ -112,6 +119,7 @@ class Sampled:
     is_native: bool = True
     pipeline: str = ""
     batch: int = 1
+    loras: tuple[tuple[str, float], ...] = ()
 
 
 def batch_at(resolution: int, most: int) -> int:
@@ -143,7 +151,8 @@ def cells_of(
             "clip is on, which is of the project's own sampler; it does not draw a flow or an EDM"
         )
     cells = []
-    for line, scale in product(_lines(choice, known), dict.fromkeys(choice.guidance)):
+    lines = [laid for line in _lines(choice, known) for laid in _with_loras(line, choice, known)]
+    for line, scale in product(lines, dict.fromkeys(choice.guidance)):
         for steps in dict.fromkeys(choice.steps):
             sampler = replace(line, steps=steps, guidance_scale=scale)
             if isinstance(sampler, SamplerSpec):
@@ -152,7 +161,7 @@ def cells_of(
     return cells
 
 
-def _lines(choice: SamplerChoice, known: Sampled) -> list[SamplerSpec | SchedulerSpec]:
+def _lines(choice: SamplerChoice, known: Sampled) -> list[Line]:
     """The grid's lines without S and guidance, ours first."""
     names = choice.samplers or ((DDIM,) if known.is_native else (OWN,))
     etas = dict.fromkeys(choice.etas)
@@ -196,6 +205,17 @@ def _of_scheduler(name: str, etas: dict[float, None], known: Sampled) -> list[Sc
         )
         for eta in (etas if _has_eta(name) else {0.0: None})
     ]
+
+
+def _with_loras(line: Line, choice: SamplerChoice, known: Sampled) -> list[Line]:
+    """A line, once for each scale of the LoRA files; those that count for nothing are left out."""
+    if isinstance(line, SamplerSpec) or not known.loras:
+        return [line]
+    scaled = [
+        tuple((digest, own * scale) for digest, own in known.loras if own * scale != 0.0)
+        for scale in choice.lora_scales
+    ]
+    return [replace(line, loras=loras) for loras in dict.fromkeys(scaled)]
 
 
 def _has_eta(name: str) -> bool:

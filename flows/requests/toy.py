@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ddim_core.common.checks import MOST_STEPS
 from ddim_core.diffusion.scheduler_config import FLOW_PREDICTION
 from ddim_core.images.load import splits_of
 from ddim_core.networks.specs import Objective, TargetSpec, ToyModelSpec, TrainSpec
@@ -20,9 +21,9 @@ TOY_RESOLUTIONS = {"digits": 8, "emoji": 16}  # pixels
 class Toy:
     """The toy model."""
 
-    train_steps: Annotated[int, Field(ge=1, description="Training steps of the toy model.")] = (
-        TrainSpec.steps
-    )
+    train_steps: Annotated[
+        int, Field(ge=1, le=MOST_STEPS, description="Training steps of the toy model.")
+    ] = TrainSpec.steps
     class_conditional: Annotated[
         bool, Field(description="Train the toy model with the data set's labels.")
     ] = False

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ddim_core.common.checks import require_at_most
 from flows.requests.flat import build, parameters
 from flows.requests.grid import GridRequest
+
+MOST_ATTEMPTS = 1000
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Watch:
             raise ValueError(f"fid-grid takes no {', '.join(unknown)}; it takes {', '.join(known)}")
         if self.attempts < 1:
             raise ValueError(f"attempts is {self.attempts}; it must be at least 1")
+        require_at_most("attempts", self.attempts, MOST_ATTEMPTS)
         if not 0.0 <= self.settle_seconds <= 3600.0:
             raise ValueError(f"settle_seconds is {self.settle_seconds}; it must lie in 0..3600")
 

@@ -202,10 +202,13 @@ def require_answer(api: str) -> None:
     """Makes sure in seconds that a Prefect server answers us.
 
     Raises:
+        ValueError: If it is no address of a server.
         ServerError: If it does not, or refuses the password.
     """
+    from ddim_core.common.checks import require_address
     from ddim_core.common.redaction import redacted
 
+    require_address("PREFECT_API_URL", api)
     shown = redacted(api)
     try:
         _ask(f"{api}/admin/version", os.environ.get("PREFECT_API_AUTH_STRING"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,10 @@ from ddim_core.pipelines.fitting import where_it_asks
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import Visited, config_of, scheduler_for, set_steps
 from ddim_core.samplers.trial import require_steps
+from tasks.checkpoints.loras import StoredLora
 from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
-from tasks.sampling.pipeline import setting_of
+from tasks.sampling.pipeline import Laid, setting_of
 from tasks.storage.artifact import ArtifactRef
 
 
@@ -33,15 +35,22 @@ class Settings:
     clip: bool
     timesteps: list[int]
     sigmas: list[float] | None = None
+    loras: str | None = None
 
 
-def settings_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) -> Settings:
+def settings_of(
+    cell: GridCell,
+    n_train: int,
+    checkpoint: ArtifactRef | None,
+    loras: Sequence[StoredLora] = (),
+) -> Settings:
     """Returns what a row says of its cell's sampler.
 
     Args:
         cell: The cell.
         n_train: T of its checkpoint.
         checkpoint: It, in the store; None for the toy model before it is trained.
+        loras: The LoRA files over it, for their names.
 
     Raises:
         ValueError: If the sampler does not fit the checkpoint, or cannot take so many steps.
@@ -62,7 +71,7 @@ def settings_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) ->
     config = config_of(scheduler)
     return Settings(
         sampler=asked.sampler,
-        scheduler_config=json.dumps(config, sort_keys=True),
+        scheduler_config=json.dumps(_plain(config), sort_keys=True, allow_nan=False),
         pipeline=asked.pipeline,
         eta=asked.eta,
         variance="scheduler",
@@ -70,7 +79,24 @@ def settings_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) ->
         clip=bool(config.get("clip_sample", False)),
         timesteps=[round(t) for t in done.timesteps],
         sigmas=list(done.sigmas),
+        loras=_named(asked.loras, loras) if asked.loras else None,
     )
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's configuration as JSON that any program reads: without what diffusers notes for
+    itself, in an order of its own, and with text for what is endless."""
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in config.items()
+        if not name.startswith("_") or name == "_class_name"
+    }
+
+
+def _named(laid: Laid, loras: Sequence[StoredLora]) -> str:
+    """LoRA files as JSON: of each its name, its digest, and how much of it counts."""
+    names = {lora.artifact: lora.name for lora in loras}
+    return json.dumps([[names.get(digest, ""), digest, scale] for digest, scale in laid])
 
 
 def _trial(cell: GridCell, checkpoint: ArtifactRef | None) -> tuple[Any, Visited]:
@@ -78,7 +104,8 @@ def _trial(cell: GridCell, checkpoint: ArtifactRef | None) -> tuple[Any, Visited
     asked = cell.sampler
     assert isinstance(asked, SchedulerSpec)
     if asked.pipeline and checkpoint is not None:
-        opened, setting = pipeline_in_memory(checkpoint, dtype=cell.dtype), setting_of(cell)
+        opened, setting = pipeline_in_memory(checkpoint), setting_of(cell)
+        require_steps(setting.sampler, opened.scheduler, asked.steps)
         done = where_it_asks(opened, setting)
         return scheduler_for(setting.sampler, opened.scheduler), done
     name, own = parse_sampler(asked.sampler), scheduler_in(cell, checkpoint)

@@ -16,6 +16,7 @@ from tasks.cells.embed import FeatureShard
 from tasks.cells.extractor import StoredExtractor
 from tasks.cells.score import ScoredCell
 from tasks.cells.settings import settings_of
+from tasks.checkpoints.loras import StoredLora
 from tasks.checkpoints.open import CheckpointRecord
 from tasks.images.prepare import PreparedImages
 from tasks.sampling.draw import drawn_by
@@ -65,6 +66,7 @@ def row_of(
     scored: ScoredCell,
     classes: ClassAccuracy,
     shards: Sequence[Shard],
+    loras: Sequence[StoredLora] = (),
 ) -> CellRow:
     """Puts together a cell's row from the records of its tasks; the scores' fields are columns."""
     seconds = float(sum(shard.seconds for shard in shards))
@@ -89,7 +91,7 @@ def row_of(
         protocol=record.to_json(),
         training_step=checkpoint.training_step,
         weights=checkpoint.weights,
-        **vars(settings_of(cell, checkpoint.n_train, checkpoint.ref)),
+        **vars(settings_of(cell, checkpoint.n_train, checkpoint.ref, loras)),
         steps=cell.sampler.steps,
         prediction_type=cell.sampler.prediction_type,
         noise_schedule=cell.noise.kind if cell.noise else OWN,

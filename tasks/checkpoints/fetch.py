@@ -9,6 +9,7 @@ from prefect import task
 from ddim_core.checkpoints.convert import INDEX, NETWORK_FILES, PARTS
 from ddim_core.safe_files.hub import fetched
 from tasks.checkpoints.addresses import HUB, MLFLOW
+from tasks.checkpoints.pipelines import DATA, is_pipeline
 from tasks.storage.naming import run_name
 
 SHARDED = (("unet", "diffusion_pytorch_model"), ("text_encoder", "model"))
@@ -17,6 +18,10 @@ HUB_FILES = [
     *(f"{part}/{n}" for part, names in PARTS.items() for n in names if ".non_ema." not in n),
     *(f"{part}/{stem}-*-of-*.safetensors" for part, stem in SHARDED),
 ]  # fmt: skip
+
+# Of a pipeline that is drawn by its own call, whatever its parts are called.
+PIPELINE_FILES = [INDEX, *(f"*/*{suffix}" for suffix in DATA)]
+VARIANTS = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.ema.*"]
 
 
 def _is_unreachable(_task: object, _run: object, state: object) -> bool:
@@ -44,10 +49,22 @@ def fetch_checkpoint(location: str, folder: str) -> str:
     return str(_from_hub(location, Path(folder)))
 
 
+def _is_whole_pipeline(name: str, revision: str, folder: Path) -> bool:
+    fetched(name, [INDEX], revision=revision or None, into=folder)
+    return is_pipeline(folder, there=False)
+
+
 def _from_hub(repository: str, folder: Path) -> Path:
     """Downloads the files of a checkpoint that we know by name: safetensors, and pickles only of
     networks that have no other. Which ones, HF_TOKEN and HF_HUB_OFFLINE decide as usual."""
     name, _, revision = repository.removeprefix(HUB).partition("@")
+    if _is_whole_pipeline(name, revision, folder):
+        plain = fetched(
+            name, PIPELINE_FILES, without=VARIANTS, revision=revision or None, into=folder
+        )
+        if any(not any(c.parent.glob("*.safetensors")) for c in plain.glob("*/config.json")):
+            fetched(name, PIPELINE_FILES, revision=revision or None, into=folder)
+        return folder
     safe = [file for file in HUB_FILES if not file.endswith(".bin") and ".fp16." not in file]
     fetched(name, safe, revision=revision or None, into=folder)
     if any(not any(c.parent.glob("*.safetensors")) for c in folder.rglob("config.json")):

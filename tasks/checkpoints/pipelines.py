@@ -12,6 +12,7 @@ from ddim_core.common.digest import digest, file_digest
 from ddim_core.common.plain_files import is_regular, is_there
 from ddim_core.diffusion.scheduler_config import DISTILLED_PIPELINES
 from ddim_core.networks.building import LOADING
+from ddim_core.pipelines.loras import lay_over
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
 from ddim_core.pipelines.parts import INDEX, PipelineParts, pipeline_parts, understood_index
 from ddim_core.safe_files.settings import read_settings
@@ -27,9 +28,13 @@ OURS = (
 DATA = (".json", ".txt", ".model", ".safetensors")
 
 
-def is_pipeline(folder: Path) -> bool:
+def is_pipeline(folder: Path, there: bool = True) -> bool:
     """Tells whether a folder is a pipeline that is drawn by its own call alone: of another class
     than those that we draw from, without text encoders, or of a network that DDIM does not sample.
+
+    Args:
+        folder: It.
+        there: Whether all of it is there; else its class alone tells.
     """
     if not is_there(folder / INDEX):
         return False
@@ -37,7 +42,7 @@ def is_pipeline(folder: Path) -> bool:
     kind = index.get("_class_name")
     if kind not in OURS:
         return isinstance(kind, str) and kind.endswith("Pipeline")
-    if kind != "StableDiffusionPipeline":
+    if kind != "StableDiffusionPipeline" or not there:
         return False
     config = folder / "scheduler" / "scheduler_config.json"
     network = folder / "unet" / "config.json"
@@ -96,14 +101,30 @@ def _files(parts: PipelineParts) -> dict[str, Path]:
 
 
 def pipeline_in_memory(
-    ref: ArtifactRef, device: str = "cpu", dtype: str = "float32"
+    ref: ArtifactRef,
+    device: str = "cpu",
+    dtype: str = "float32",
+    loras: tuple[tuple[str, float], ...] = (),
 ) -> OpenedPipeline:
-    """Returns a stored pipeline, ready to draw from; read once per process."""
+    """Returns a stored pipeline, ready to draw from; read once per process.
+
+    Args:
+        ref: The pipeline.
+        device, dtype: Of its networks.
+        loras: LoRA files over it: the digest of each, and how much of it counts.
+    """
     with LOADING:
-        return _pipeline(ref.artifact, device, dtype)
+        return _pipeline(ref.artifact, device, dtype, loras)
 
 
-@lru_cache(maxsize=1)
-def _pipeline(artifact: str, device: str, dtype: str) -> OpenedPipeline:
+# Threads may draw with and without LoRAs at once, and how much counts is a state of the networks.
+@lru_cache(maxsize=4)
+def _pipeline(
+    artifact: str, device: str, dtype: str, loras: tuple[tuple[str, float], ...]
+) -> OpenedPipeline:
     folder = store.get_folder(ArtifactRef(artifact=artifact, kind="folder"))
-    return open_pipeline(folder, dtype, device)
+    opened = open_pipeline(folder, dtype, device)
+    if loras:
+        files = [store.get(ArtifactRef(digest, "lora")) for digest, _ in loras]
+        lay_over(opened, files, [scale for _, scale in loras])
+    return opened

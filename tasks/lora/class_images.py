@@ -28,7 +28,7 @@ def class_images(
     torch.set_num_threads(execution.threads)
     pipeline = load_pipeline(Path(location), execution.device)
     texts = [prompts[i % len(prompts)] for i in range(n_images)]
-    drawn = draw(pipeline, texts, [spec.seed + i for i in range(n_images)], spec)
+    drawn = draw(pipeline, texts, spec.seeds(n_images), spec)
     items = [
         Captioned(f"{i:05d}.png", _png(pixels), text)
         for i, (pixels, text) in enumerate(zip(drawn, texts, strict=True))

@@ -39,6 +39,7 @@ class VerdictRow:
     spacing: str | None = None
     clip: bool | None = None
     guidance_scale: float | None = None
+    loras: str | None = None
     extractor_digest: str | None = None
     reference_digest: str | None = None
     n_images: int | None = None

@@ -25,10 +25,12 @@ TENSORS = ".safetensors"
 
 
 @cached_task
-def encode_conditions(checkpoint: ArtifactRef, prompts: str) -> ArtifactRef:
-    """Encodes a stored list of prompts by a pipeline's own encoders, once for a grid; returns what
-    its call takes in their place, by its names."""
-    opened = pipeline_in_memory(checkpoint)
+def encode_conditions(
+    checkpoint: ArtifactRef, prompts: str, loras: tuple[tuple[str, float], ...] = ()
+) -> ArtifactRef:
+    """Encodes a stored list of prompts by a pipeline's own encoders, with the LoRAs over them, once
+    for a grid; returns what its call takes in their place, by its names."""
+    opened = pipeline_in_memory(checkpoint, loras=loras)
     with torch.inference_mode():
         encoded = encode_prompts(opened, stored_prompts(prompts))
     return _stored(encoded)

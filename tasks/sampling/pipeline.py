@@ -8,9 +8,9 @@ import torch
 
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
+from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.drawing import draw
 from ddim_core.pipelines.self_test import require_place_free
-from ddim_core.pipelines.arguments import Setting
 from ddim_core.samplers.name import parse_sampler
 from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.sampling.conditions import conditions_for
@@ -19,6 +19,7 @@ from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 TEST_STEPS = 3
+Laid = tuple[tuple[str, float], ...]  # LoRA files over a pipeline: digests, and how much counts
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def require_own_place(
     """Tries a cell's pipeline and sampler: an image's bits may depend neither on its place in a
     batch nor on its neighbours, since shards are extended and resumed."""
     torch.set_num_threads(execution.threads)
-    opened = pipeline_in_memory(checkpoint, execution.device, cell.dtype)
+    opened = pipeline_in_memory(checkpoint, execution.device, cell.dtype, laid_over(cell))
     asked = setting_of(cell)
     listed = asked.sampler.n_listed
     asked = asked if listed else replace(asked, steps=min(asked.steps, TEST_STEPS))
@@ -63,6 +64,16 @@ def require_own_place(
     with torch.inference_mode():
         require_place_free(opened, asked, rows, batch_of(cell))
     return Tested(asked.sampler.text)
+
+
+def by_pipeline(cell: GridCell) -> bool:
+    """Tells whether a cell is drawn by a pipeline's own call."""
+    return isinstance(cell.sampler, SchedulerSpec) and bool(cell.sampler.pipeline)
+
+
+def laid_over(cell: GridCell) -> Laid:
+    """Returns the LoRA files that lie over a cell's pipeline."""
+    return cell.sampler.loras if isinstance(cell.sampler, SchedulerSpec) else ()
 
 
 def setting_of(cell: GridCell) -> Setting:
@@ -88,7 +99,7 @@ def _draw(
     execution: Execution,
 ) -> Images:
     torch.set_num_threads(execution.threads)
-    opened = pipeline_in_memory(checkpoint, execution.device, cell.dtype)
+    opened = pipeline_in_memory(checkpoint, execution.device, cell.dtype, laid_over(cell))
     rows = conditions_for(checkpoint, conditions, indices)
     with torch.inference_mode():
         drawn = draw(opened, setting_of(cell), indices, rows, batch_of(cell))

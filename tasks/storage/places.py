@@ -8,12 +8,14 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from ddim_core.common.checks import nearest
 from ddim_core.common.redaction import has_password, redacted
 from ddim_core.safe_files.contained import require_plain_path
 
 DATA_URL = os.environ.get("DDIM_DATA") or "data"
 # In a path: what SQLite's addresses take for options, what fsspec takes for a chain of places.
 NO_PATH = re.compile(r"\?|::|[\x00-\x1f\x7f]")
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/*)(.*)", re.DOTALL)
 PRIVATE, OF_A_GROUP = 0o077, 0o007  # umasks
 
 
@@ -61,6 +63,8 @@ def require_usable() -> None:
             f"DDIM_DATA={redacted(DATA_URL)!r} carries a password, which logs would keep; give it "
             "to fsspec by its environment (FSSPEC_<PROTOCOL>_PASSWORD, AWS_...) and leave it out"
         )
+    if wrong := _misread(DATA_URL):
+        raise ValueError(f"DDIM_DATA={DATA_URL!r} {wrong}")
     if not is_local():
         return
     if found := NO_PATH.search(data_url()):
@@ -77,6 +81,48 @@ def require_usable() -> None:
             f"DDIM_DATA={DATA_URL!r} is no folder and cannot be made one, or cannot be read "
             f"({error.strerror or error}); name a folder that can"
         ) from None
+
+
+def _misread(url: str) -> str:
+    """Why a place would be another than its name says, with what would be right; "" for a plain
+    path or a store's address."""
+    if url != url.strip() or not url:
+        return "is blank, or begins or ends with blanks; name a folder"
+    if url.startswith("~"):
+        return "begins with ~, which a shell alone expands; write the whole path"
+    if found := NO_PATH.search(url):
+        return (
+            f"has {found[0]!r} in it, which databases and stores read as something else; name a "
+            "folder without ?, :: and control characters"
+        )
+    if url.startswith("://"):
+        return "names no store before ://; write a path, or an address such as s3://bucket/data"
+    address = SCHEME.fullmatch(url)
+    return _misread_address(*address.groups()) if address else ""
+
+
+def _misread_address(kind: str, slashes: str, rest: str) -> str:
+    place = rest if kind.lower() != "file" else f"/{rest.removeprefix('localhost/')}"
+    right = f"{kind.lower()}://{place}"
+    if not rest:
+        return f"names no place; write an address such as {kind.lower()}:///data"
+    if kind != kind.lower() or len(slashes) < 2:
+        return f"is no address that is known; write {right}, or ./{kind}:... for such a folder"
+    if kind == "file" and len(slashes) == 2:
+        host = rest.partition("/")[0]
+        return f"names the host {host!r}, and files are of this one alone; write {right}"
+    if kind != "file" and kind not in (known := _known_stores()):
+        return (
+            f"is no address that is known: {kind} is no store that is known"
+            f"{nearest(kind, known)}; write a path, or an address such as s3://bucket/data"
+        )
+    return ""
+
+
+def _known_stores() -> list[str]:
+    import fsspec  # which a place on this machine does without
+
+    return sorted({*fsspec.available_protocols(), *fsspec.registry})
 
 
 def keep_private() -> None:

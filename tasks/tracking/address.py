@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from urllib.parse import urlsplit
 
 from ddim_core.common.redaction import redacted
+
+NO_PLACES = ("databricks", "databricks-uc")  # services, by their names alone
 
 
 def how_to_open() -> str:
@@ -16,7 +19,7 @@ def how_to_open() -> str:
 def why_not_logged() -> str:
     """Returns why MLflow took nothing, as far as its address alone tells."""
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    if "://" in uri and not uri.startswith("file:"):
+    if urlsplit(uri).scheme not in ("", "file") or uri in NO_PLACES:
         return "MLflow could not be reached"
     return (
         f"MLflow refuses file stores, and MLFLOW_TRACKING_URI={redacted(uri)!r} is one; set it to "

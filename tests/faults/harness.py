@@ -2,6 +2,7 @@
 
 Each script is one command, `python -m tests.faults.NAME`, run from the project; it prints what it
 saw and fails if a promise of docs/reliability.md is broken. None is part of the default tests.
+With FAULTS_ON=pipeline in the environment the grid is drawn by a pipeline's own call.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ from benchmarks.servers import PROJECT, environment, prefect_server, start
 from ddim_core.common.digest import code_digest, digest
 
 N_CELLS, N_IMAGES, SHARD = 8, 64, 16
+BY_PIPELINE = os.environ.get("FAULTS_ON") == "pipeline"
 # About ten seconds of drawing on one core: time enough for something to go wrong in.
-GRID = ("--steps", "20,50", "--etas", "0,0.5,1", "--n-images", str(N_IMAGES), "--shard-size",
-        str(SHARD), "--features", "pixels", "--batch-size", "16", "--workers", "1")  # fmt: skip
+ALIKE = ("--n-images", str(N_IMAGES), "--shard-size", str(SHARD), "--features", "pixels",
+         "--batch-size", "16", "--workers", "1")  # fmt: skip
+GRID = ("--steps", "20,50", "--etas", "0,0.5,1", "--sigma-hat", *ALIKE)
+BY_PIPELINE_GRID = ("--steps", "4,8", "--samplers", "own,dpmpp_2m,euler_a,dpmpp_2m_sde",
+                    "--guidance", "3", "--dataset", "emoji", *ALIKE)  # fmt: skip
 CHANGES_EACH_TIME = ["sample_seconds", "images_per_second", "created_at"]
 MAKE_TOY = """
 import sys
@@ -40,6 +45,16 @@ state = start(spec)
 for _ in train(spec, load_images("digits", "train").images, state):
     pass
 save_pipeline(Path(sys.argv[1]), state.ema, spec.noise, training_step=spec.steps)
+"""
+
+MAKE_PIPELINE = """
+import sys
+from pathlib import Path
+from safetensors.torch import save_file
+from tests.core.pipelines.tiny import PIPELINES
+folder = Path(sys.argv[1])
+PIPELINES["sdxl"].make().save_pretrained(folder)
+save_file(PIPELINES["sdxl"].conditions(range(8)), folder.with_suffix(".safetensors"))
 """
 
 
@@ -72,7 +87,11 @@ class Place:
 
     def grid(self) -> subprocess.Popen[bytes]:
         """Starts the small grid."""
-        return self.ddim("grid", "--checkpoint", str(self.checkpoint), *GRID)
+        asked = ("grid", "--checkpoint", str(self.checkpoint))
+        if not BY_PIPELINE:
+            return self.ddim(*asked, *GRID)
+        prompts = str(self.checkpoint.with_suffix(".safetensors"))
+        return self.ddim(*asked, "--prompts", prompts, *BY_PIPELINE_GRID)
 
     def whole_grid(self) -> int:
         """Runs the small grid to its end; returns how many images it had to draw."""
@@ -107,14 +126,17 @@ def places(name: str) -> Iterator[tuple[Place, pd.DataFrame]]:
 
 def undisturbed() -> Place:
     """The grid left in peace; kept for the next script, while the code stays the same."""
-    code = digest([code_digest(f"tasks.cells.{name}") for name in ("sample", "embed", "score")])
+    drawn_by = "tasks.sampling.pipeline" if BY_PIPELINE else "tasks.sampling.native"
+    modules = (drawn_by, "tasks.cells.embed", "tasks.cells.score")
+    code = digest([code_digest(module) for module in modules])
     root = Path(tempfile.gettempdir(), f"ddim-undisturbed-{code[:16]}")
     quiet = Place(root, root / "toy")
     if quiet.n_rows < N_CELLS:
         root.mkdir(exist_ok=True)
         subprocess.run(
-            [sys.executable, "-c", MAKE_TOY, str(quiet.checkpoint)], cwd=PROJECT, check=True,
-            env=quiet.env,
+            [sys.executable, "-c", MAKE_PIPELINE if BY_PIPELINE else MAKE_TOY,
+             str(quiet.checkpoint)],
+            cwd=PROJECT, check=True, env=quiet.env,
         )  # fmt: skip
         drawn = quiet.whole_grid()
         say(f"undisturbed: {N_CELLS} cells, {drawn} images drawn")

@@ -192,8 +192,8 @@ def _run_deployment(place: Place) -> str:
     """Starts the small grid as a deployment; returns the flow run's id."""
     asked: dict[str, Any] = {
         "checkpoint": str(place.checkpoint), "steps": [20, 50], "etas": [0.0, 0.5, 1.0],
-        "n_images": N_IMAGES, "shard_size": SHARD, "features": "pixels", "batch_size": 16,
-        "workers": 1,
+        "sigma_hat": True, "n_images": N_IMAGES, "shard_size": SHARD, "features": "pixels",
+        "batch_size": 16, "workers": 1,
     }  # fmt: skip
     script = (
         "import json, sys; from prefect.deployments import run_deployment as run;"

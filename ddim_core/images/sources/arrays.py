@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,23 +21,20 @@ from ddim_core.common.plain_files import open_regular
 from ddim_core.common.printable import printable
 from ddim_core.images.sources.decode import netpbm
 from ddim_core.images.sources.source import ALL, Row, named
+from ddim_core.safe_files.array_headers import (
+    MOST_HEADER,
+    Header,
+    read_header,
+    require_length,
+    require_plain_entry,
+)
 
 ARRAYS = (".npz", ".npy")
 CHANNELS = (1, 3, 4)
 SPLITS = ("train", "val", "validation", "test")
 SPLIT = re.compile(r"(?:^|[_.-])(train|val|validation|test)(?:[_.-]|$)")
 NEARLY = 1e-3  # what rounding may add to a range; an eighth of a grey level
-LEAST_LIMIT, MOST_UNPACKED = 2**25, 100  # bytes, and times the packed length
-MOST_BYTES = 2**36
 MOST_CLASSES = 10_000
-
-
-@dataclass(frozen=True)
-class Header:
-    """What an array says of itself before it is read."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +103,11 @@ class ArraySource:
 
     @cached_property
     def _forms(self) -> dict[str, Form]:
-        return {split: _form(key, self._arrays[key]) for split, key in self.images.items()}
+        arrays = {key: self._arrays[key] for key in self.images.values()}
+        floats = [array for array in arrays.values() if array.dtype.kind == "f"]
+        # One set of images has one black, whichever of its splits is bright.
+        darkest = min((float(array.min()) for array in floats), default=0.0)
+        return {split: _form(key, arrays[key], darkest) for split, key in self.images.items()}
 
 
 @dataclass(frozen=True)
@@ -185,18 +186,18 @@ def array_headers(path: Path) -> dict[str, Header]:
     try:
         with open_regular(path) as file:
             if path.suffix.lower() == ".npy":
-                header, start = _header_of(file)
-                _require_length("it", header, file.seek(0, io.SEEK_END) - start)
+                length = file.seek(0, io.SEEK_END)
+                file.seek(0)
+                header, start = read_header(file, length)
+                require_length(header, length - start)
                 return {"": header}
-            found = {}
             with zipfile.ZipFile(file) as archive:
-                for info in archive.infolist():
-                    if info.filename.endswith(".npy"):
-                        key = info.filename.removesuffix(".npy")
-                        found[key] = _entry_header(archive, info, key)
-            return found
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, ValueError,
-            SyntaxError, TypeError, OverflowError) as error:  # fmt: skip
+                return {
+                    key: _entry_header(archive, entry, key)
+                    for key, entry in _array_entries(archive).items()
+                }
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError,
+            ValueError) as error:  # fmt: skip
         raise _damaged(path, error) from error
 
 
@@ -204,15 +205,22 @@ def read_arrays(path: Path, keys: list[str]) -> dict[str, NDArray[Any]]:
     """Reads arrays that `array_headers` knows; nothing pickled is read.
 
     Raises:
-        ValueError: If one is damaged.
+        ValueError: If one is damaged, or of Python's objects.
     """
+    headers = array_headers(path)
     try:
+        for key in keys:
+            if headers[key].dtype.hasobject:
+                raise ValueError(
+                    f"{printable(key) or 'it'} holds Python objects, which are pickled"
+                )
         if path.suffix.lower() == ".npy":
-            whole = np.lib.format.open_memmap(path, mode="r")
+            whole = np.lib.format.open_memmap(path, mode="r", max_header_size=MOST_HEADER)
             return {"": whole}
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in keys}
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError) as error:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            entries = _array_entries(archive)
+            return {key: _read_entry(archive, entries[key]) for key in keys}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError) as error:
         raise _damaged(path, error) from error
 
 
@@ -222,33 +230,34 @@ def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{printable(path.name)} is no {kind} of plain arrays: {reason}")
 
 
-def _entry_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str) -> Header:
-    with archive.open(info) as entry:
-        header, start = _header_of(entry)
-    if info.file_size > min(MOST_BYTES, max(LEAST_LIMIT, MOST_UNPACKED * info.compress_size)):
-        raise ValueError(
-            f"{printable(key)} unpacks to {info.file_size} bytes from {info.compress_size}; that "
-            "is too many"
+def _array_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    found: dict[str, zipfile.ZipInfo] = {}
+    for entry in archive.infolist():
+        key = entry.filename.removesuffix(".npy")
+        if key in found:
+            raise ValueError(f"it holds {printable(key)!r} twice")
+        if entry.filename.endswith(".npy"):
+            found[key] = entry
+    return found
+
+
+def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
+    with archive.open(entry) as file:
+        read: NDArray[Any] = np.lib.format.read_array(
+            file, allow_pickle=False, max_header_size=MOST_HEADER
         )
-    _require_length(printable(key), header, info.file_size - start)
+    return read
+
+
+def _entry_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, key: str) -> Header:
+    try:
+        require_plain_entry(entry)
+        with archive.open(entry) as file:
+            header, start = read_header(file, entry.file_size)
+        require_length(header, entry.file_size - start)
+    except ValueError as error:
+        raise ValueError(f"{printable(key)}: {error}") from error
     return header
-
-
-def _header_of(file: IO[bytes]) -> tuple[Header, int]:
-    """The header of an array, and where its values begin."""
-    version = np.lib.format.read_magic(file)
-    first = version == (1, 0)
-    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return Header(tuple(int(n) for n in shape), dtype), file.tell()
-
-
-def _require_length(key: str, header: Header, there: int) -> None:
-    claimed = math.prod(header.shape) * header.dtype.itemsize
-    if min(header.shape, default=0) < 0 or (not header.dtype.hasobject and claimed > there):
-        raise ValueError(
-            f"{key} claims {claimed} bytes ({header.dtype} {list(header.shape)}); there are {there}"
-        )
 
 
 def image_keys(headers: Mapping[str, Header]) -> list[str]:
@@ -292,8 +301,8 @@ def _labels(headers: Mapping[str, Header], images: Mapping[str, str]) -> dict[st
     return found if len(found) == len(images) else {}
 
 
-def _form(key: str, array: NDArray[Any]) -> Form:
-    """Tells layout and range of an array, from all of it.
+def _form(key: str, array: NDArray[Any], darkest: float) -> Form:
+    """Tells layout and range of an array, from all of it and the darkest value of all splits.
 
     Raises:
         ValueError: If its layout could be two, or its floats lie in neither range.
@@ -310,7 +319,7 @@ def _form(key: str, array: NDArray[Any]) -> Form:
                 f"{shown} holds floats from {least:g} to {most:g}; images must lie in [0, 1] or "
                 "[-1, 1], or be uint8"
             )
-        low = -1 if least < -NEARLY else 0
+        low = -1 if darkest < -NEARLY else 0
         told.append(f"{array.dtype} in [{low}, 1] read as 0..255, rounded to the nearest")
     return Form(layout, low, channels, f"{shown}: {', '.join(told)}" if told else "")
 

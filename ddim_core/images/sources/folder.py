@@ -10,7 +10,13 @@ from pathlib import PurePath, PurePosixPath
 from ddim_core.common.digest import digest
 from ddim_core.common.plain_files import MOST_LINE, MOST_TEXT
 from ddim_core.common.printable import printable
-from ddim_core.images.sources.captions import METADATA, SIDECARS, listed_captions, sidecar_text
+from ddim_core.images.sources.captions import (
+    METADATA,
+    SIDECARS,
+    listed_captions,
+    sidecar_text,
+    without_captions,
+)
 from ddim_core.images.sources.file_tree import CARD, Tree, licence_of
 from ddim_core.images.sources.source import ALL, Row, named
 
@@ -74,11 +80,14 @@ class FolderSource:
         used = {CARD, *self.files, *self._captioning}
         others = [f.as_posix() for f in self.tree.files if f not in used]
         kinds = {"no images": others, "hidden": list(self.tree.hidden)}
-        return tuple(
+        left_out = tuple(
             f"left out because {kind} ({len(names)}): {named(names)}"
             for kind, names in kinds.items()
             if names
         )
+        bare = () if self._listed else self.listings
+        told = tuple(without_captions(file, self._text(file, MOST_TEXT)) for file in bare)
+        return (*left_out, *told)
 
     def content(self) -> str:
         read = {*self.files, *self._captioning}

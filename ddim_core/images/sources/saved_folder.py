@@ -42,6 +42,19 @@ def require_plain_folder(folder: Path, check_table: Callable[[Path], pa.Table]) 
     Raises:
         ValueError: With what is wrong.
     """
+    require_plain_beside(folder)
+    for file in walk(folder):
+        if file.suffix in TABLES:
+            _require_own_images(check_table(folder / file), folder, printable(file.as_posix()))
+
+
+def require_plain_beside(folder: Path) -> None:
+    """Makes sure of what lies beside tables: no pipe or circle, nothing packed, no card or
+    description that names what is elsewhere.
+
+    Raises:
+        ValueError: With what is wrong.
+    """
     require_plain_tree(folder)
     if (folder / CARD_OF_OLD).exists():
         raise ValueError(f"it holds {CARD_OF_OLD}, which no fingerprint sees; use {CARD}")
@@ -53,8 +66,6 @@ def require_plain_folder(folder: Path, check_table: Callable[[Path], pa.Table]) 
         elif file.name in DESCRIPTIONS:
             told = parse_json(read_bytes(folder / file, MOST_JSON), printable(file.as_posix()))
             _require_own_parts(folder / file, told)
-        elif file.suffix in TABLES:
-            _require_own_images(check_table(folder / file), folder, printable(file.as_posix()))
         elif file.suffix.lower() in PACKED:
             raise ValueError(f"it holds {printable(file.as_posix())!r}; unpack it first")
 

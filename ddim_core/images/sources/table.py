@@ -15,9 +15,17 @@ from typing import Any
 import pyarrow as pa
 
 from ddim_core.common.digest import digest, file_digest
-from ddim_core.common.plain_files import is_there, walk
+from ddim_core.common.plain_files import is_there, require_plain_tree, walk
 from ddim_core.common.printable import printable
 from ddim_core.images.sources.captions import CAPTION_KEYS, METADATA, caption_of
+from ddim_core.images.sources.columns import (
+    caption_columns,
+    columns_left_out,
+    image_column,
+    label_column,
+    require_once,
+    require_short,
+)
 from ddim_core.images.sources.file_tree import FolderTree, licence_of, read_regular
 from ddim_core.images.sources.folder import is_image
 from ddim_core.images.sources.saved_folder import require_plain_folder, require_tables
@@ -28,10 +36,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 SAVED_TO_DISK = frozenset({"dataset_dict.json", "state.json"})
 TABLES = frozenset({".parquet", ".arrow"})
 KNOWN_SUFFIXES = TABLES | {".json", ".md"}  # of a folder that `datasets` wrote
-LABELS = ("label", "labels", "fine_label")
-TEXTS = (pa.types.is_string, pa.types.is_large_string)
 MOST_CLASSES = 10_000
-NAMED = 12  # columns of a table in a message
 SHARD = re.compile(r"-\d+-of-\d+$")
 
 
@@ -45,7 +50,7 @@ class TableSource:
         schema: Of every table, as `datasets` writes it: images are structs of `bytes` and `path`.
         load: Reads the table of one split.
         roots: Where image files may lie that a table names instead of holding their bytes.
-        notes: What lies beside the tables and is left out.
+        beside: What lies beside the tables and is left out, in sentences.
     """
 
     name: str
@@ -55,7 +60,20 @@ class TableSource:
     schema: pa.Schema
     load: Callable[[str], pa.Table]
     roots: tuple[Path, ...] = ()
-    notes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        has_labels = self._label_column() is not None
+        return (*self.beside, *columns_left_out(self.schema, has_labels))
+
+    @property
+    def lacks_captions(self) -> str:
+        """Why no row has a caption, for people; "" if rows have them."""
+        if caption_columns(self.schema):
+            return ""
+        left_out = "".join(f"; {told}" for told in columns_left_out(self.schema, True))
+        return f"{self.name} has no texts in a column {', '.join(CAPTION_KEYS)}{left_out}"
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -67,6 +85,7 @@ class TableSource:
         if named:
             return tuple(printable(str(name)) for name in named)
         values = {v for split in self.splits for v in self.load(split)[column].unique().to_pylist()}
+        values = {int(v) if isinstance(v, bool) else v for v in values}
         values -= {None, -1}  # which the hub writes where a test split hides its labels
         if all(isinstance(value, int) for value in values):
             if values and not 0 <= min(values) <= max(values) < MOST_CLASSES:
@@ -85,12 +104,14 @@ class TableSource:
             yield from self._rows(name, self.load(name))
 
     def _rows(self, split: str, table: pa.Table) -> Iterator[Row]:
-        image, label = self._image_column(), self._label_column()
-        captions = [c for key in CAPTION_KEYS if (c := self._column((key,), *TEXTS)) is not None]
-        wanted = [image, *([label] if label else []), *captions]
+        image, label = image_column(self.schema, self.name), self._label_column()
+        captions = caption_columns(self.schema)
+        wanted = dict.fromkeys([image, *([label] if label else []), *captions])
         stem = self.name if len(self.splits) == 1 else f"{self.name}-{split}"
         number = 0
-        for batch in table.select(wanted).to_batches(max_chunksize=ROWS_AT_ONCE):
+        chosen = table.select(list(wanted))
+        require_short(chosen, self.name)
+        for batch in chosen.to_batches(max_chunksize=ROWS_AT_ONCE):
             for cells in batch.to_pylist():
                 where = f"row {number} of {self.name} {split}"
                 yield Row(
@@ -106,9 +127,10 @@ class TableSource:
         if value is None or value == -1:
             return None
         if isinstance(value, int):
-            if value >= len(self.class_names):
+            if not 0 <= value < len(self.class_names):
                 raise ValueError(
-                    f"{where} has label {value}; there are {len(self.class_names)} classes"
+                    f"{where} has label {int(value)}; there are {len(self.class_names)} classes, "
+                    f"0..{len(self.class_names) - 1}, and -1 where labels are hidden"
                 )
             return self.class_names[value]
         return printable(str(value))
@@ -121,41 +143,26 @@ class TableSource:
 
     @cached_property
     def _features(self) -> Mapping[str, Any]:
+        if b"huggingface" not in (self.schema.metadata or {}):
+            return {}
         from datasets import Features  # slow to import
 
         try:
             features: Mapping[str, Any] = Features.from_arrow_schema(self.schema)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            RecursionError,
+            NotImplementedError,
+        ) as error:
             raise ValueError(f"{self.name} describes its columns wrongly: {error}") from error
         return features
 
-    def _image_column(self) -> str:
-        found = [field.name for field in self.schema if _holds_images(field)]
-        named = [name for name in found if name in ("image", "img")]
-        if len(found) != 1 and len(named) != 1:
-            names = self.schema.names
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            raise ValueError(
-                f"{self.name} has {len(found)} image columns among "
-                f"{', '.join(names[:NAMED])}{more}; it must have one, of bytes or of structs with "
-                "the field bytes"
-            )
-        return str(named[0] if len(named) == 1 else found[0])
-
     def _label_column(self) -> str | None:
         named = [k for k, feature in self._features.items() if hasattr(feature, "names")]
-        return (
-            named[0]
-            if len(named) == 1
-            else self._column(LABELS, pa.types.is_integer, pa.types.is_string)
-        )
-
-    def _column(self, names: tuple[str, ...], *kinds: Any) -> str | None:
-        fields = {field.name: field.type for field in self.schema}
-        for name in names:
-            if name in fields and any(is_kind(fields[name]) for is_kind in kinds):
-                return name
-        return None
+        return named[0] if len(named) == 1 else label_column(self.schema)
 
 
 def is_table(path: Path) -> bool:
@@ -170,12 +177,14 @@ def file_source(path: Path) -> TableSource:
     Raises:
         ValueError: If it is damaged.
     """
+    schema = sound(path, schema_of)
+    require_once(schema, printable(path.name))
     return TableSource(
         name=printable(path.stem),
         licence="",
         splits=(SHARD.sub("", printable(path.stem)),),
         identity=file_digest(path),
-        schema=sound(path, schema_of),
+        schema=schema,
         load=lambda _: sound(path, table_of),
     )
 
@@ -204,6 +213,10 @@ def saved_source(folder: Path) -> TableSource:
     Raises:
         ValueError: If it cannot.
     """
+    try:
+        require_plain_tree(folder)
+    except ValueError as error:
+        raise _refusal(printable(folder.name), error) from error
     return _saved_source(
         folder, digest([[f.as_posix(), file_digest(folder / f)] for f in walk(folder)])
     )
@@ -228,11 +241,12 @@ def _saved_source(folder: Path, identity: str) -> TableSource:
     name = printable(folder.resolve().name)
     return replace(
         _table_source(name, identity, loaded, folder, licence_of(FolderTree(folder))),
-        notes=_notes_on(folder),
+        beside=notes_on_folder(folder),
     )
 
 
-def _notes_on(folder: Path) -> tuple[str, ...]:
+def notes_on_folder(folder: Path) -> tuple[str, ...]:
+    """Says what lies beside the tables of a folder and is left out."""
     others = [f.as_posix() for f in walk(folder) if f.suffix.lower() not in KNOWN_SUFFIXES]
     return (f"left out because no tables ({len(others)}): {named(others)}",) if others else ()
 
@@ -260,7 +274,7 @@ def hub_source(name: str) -> TableSource:
         loaded = datasets.load_dataset(repository, configuration or None)
         cache = Path(datasets.config.HF_CACHE_HOME)
     except Exception as error:  # the network, and the readers of many formats
-        raise _refusal(name, error) from error
+        raise _no_hub(name, error) from error
     return _table_source(name.rsplit("/", 1)[-1], f"{name}@{builder.hash}", loaded, cache)
 
 
@@ -293,12 +307,13 @@ def _refusal(name: str, error: Exception) -> ValueError:
     return ValueError(f"the data set {name!r} cannot be opened: {reason}")
 
 
-def _holds_images(field: pa.Field) -> bool:
-    kind = field.type
-    if pa.types.is_struct(kind):
-        index = kind.get_field_index("bytes")
-        kind = kind.field(index).type if index >= 0 else kind
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_null(kind)
+def _no_hub(name: str, error: Exception) -> ValueError:
+    """As `_refusal`, of a name that a mistyped path may be."""
+    reason = str(_refusal(name, error)).partition(" cannot be opened: ")[2]
+    return ValueError(
+        f"there is no file or folder {name!r} here, and as a data set of the Hugging Face hub it "
+        f"cannot be opened: {reason}"
+    )
 
 
 def _bytes_of(cell: Any, roots: tuple[Path, ...]) -> bytes:

@@ -14,10 +14,13 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+from ddim_core.common.plain_files import is_there, read_json
 from ddim_core.features.model_folder import model_folder
 from ddim_core.features.transformers_network import config_of, network_of
+from ddim_core.networks.checks import require_sane
 
 BATCH = 32
+PICTURES = "preprocessor_config.json"  # how a model sees pictures
 
 
 class ThumbnailFeatures:
@@ -89,6 +92,8 @@ class DinoModel:
 
 def _open(folder: Path, what: str, *kinds: str) -> tuple[Any, Any]:
     model_folder(str(folder), what)
+    if is_there(folder / PICTURES):
+        require_sane(read_json(folder / PICTURES), f"{folder.name}/{PICTURES}")
     # Its class token is what counts: published DINOs have no pooler.
     model = network_of(AutoModel, config_of(folder, what, *kinds), folder, what, unused="pooler")
     try:

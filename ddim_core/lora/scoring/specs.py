@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ddim_core.common.checks import require_at_least, require_choice, require_side, settle_types
+from ddim_core.common.checks import (
+    MOST_DRAWING_STEPS,
+    require_at_least,
+    require_at_most,
+    require_choice,
+    require_side,
+    settle_types,
+)
 
 PromptRole = Literal["held-out", "trained", "instance", "class", "other"]
 ROLES: dict[str, str] = {
@@ -45,6 +52,7 @@ class PromptSet:
         require_choice("role", self.role, get_args(PromptRole))
         for name in ("per_prompt", "steps"):
             require_at_least(name, getattr(self, name), 1)
+        require_at_most("steps", self.steps, MOST_DRAWING_STEPS)
         require_side("resolution", self.resolution, 0)
         require_at_least("seed", self.seed, 0)
         if not self.prompts:
@@ -60,7 +68,8 @@ class PromptSet:
     @property
     def seeds(self) -> list[int]:
         """The seed of every picture's noise, none twice."""
-        return [(self.seed << 32) + i for i in range(len(self.texts))]
+        # A key has 63 bits, of which a seed has the upper 31.
+        return [(self.seed % 2**31 << 32) + i for i in range(len(self.texts))]
 
 
 def require_scales(scales: tuple[float, ...]) -> tuple[float, ...]:

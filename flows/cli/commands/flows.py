@@ -63,7 +63,7 @@ class GridCommand:
 
 
 def _grid(_: GridCommand, asked: dict[str, Any]) -> None:
-    """Score every (S, eta) of a grid on one checkpoint, and print the table."""
+    """Score every cell (S, eta, sampler) of a grid on one checkpoint, and print the table."""
     until_decided, in_prefect = asked.pop("until_decided", False), asked.pop("in_prefect", False)
     if "etas" in asked:  # whoever names the lines gets these
         asked.setdefault("sigma_hat", False)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ddim_core.common.checks import require_address
 from flows.cli.commands.options import one_sentence, option, stop
 
 
@@ -39,6 +40,7 @@ def guard() -> None:
                 "PREFECT_API_URL is not set; give the address of a Prefect server that stays, "
                 "such as http://127.0.0.1:4200/api"
             )
+        require_address("PREFECT_API_URL", os.environ["PREFECT_API_URL"])
         from flows.servers.guard import SILENCE_SECONDS, end_lost_runs, install
 
         install()

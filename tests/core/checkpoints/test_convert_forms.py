@@ -300,3 +300,51 @@ def test_the_flat_folder_in_shards_is_read(tmp_path: Path, opened: Opener) -> No
     index = {"metadata": {}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert_same_bits(opened(folder), small_unet(2))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("model.fp16.safetensors", "model.bf16.safetensors"),
+        ("model.fp16.safetensors", "pytorch_model.bf16.bin"),
+        ("model.bf16.safetensors", "pytorch_model.fp16.bin"),
+        ("diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bf16.safetensors"),
+        ("diffusion_pytorch_model.fp16.bin", "diffusion_pytorch_model.bf16.safetensors"),
+    ],
+)
+def test_two_variants_are_ambiguous_whichever_they_are(
+    one: str, other: str, tmp_path: Path
+) -> None:
+    part = "text_encoder" if "diffusion" not in one else "unet"
+    folder = pixel_pipeline(tmp_path / "pipeline", small_unet())
+    (folder / part).mkdir(exist_ok=True)
+    (folder / part / "config.json").touch()
+    for name in (NAME, one, other):
+        (folder / part / name).write_bytes(b"x")
+    plain = "model.safetensors" if part == "text_encoder" else NAME
+    (folder / part / plain).write_bytes(b"x")
+    assert source_files(folder)[f"{part}/{plain}"].name == plain  # as diffusers, without a variant
+    (folder / part / plain).unlink()
+    with pytest.raises(ValueError, match=rf"{part} holds weights in 2 variants .*keep one"):
+        source_files(folder)
+
+
+@pytest.mark.parametrize("step", [-5, True, 10**30])
+@pytest.mark.parametrize("form", ["key", "list", "config", "record"])
+def test_a_number_of_steps_that_is_none_is_refused(
+    step: Any, form: str, tmp_path: Path, opened: Opener
+) -> None:
+    path = pixel_pipeline(tmp_path / "pipeline", small_unet())
+    if form == "key":
+        path = tmp_path / "x.ckpt"
+        torch.save({"state_dict": small_unet().state_dict(), "global_step": step}, path)
+    elif form == "list":
+        path, state = tmp_path / "x.ckpt", official_names(official_like())
+        torch.save([state, {}, 0, step, state], path)
+    else:
+        name = "unet/config.json" if form == "config" else "ddim_flows.json"
+        told = json.loads((path / name).read_text()) if form == "config" else {}
+        key = "optimization_step" if form == "config" else "training_step"
+        (path / name).write_text(json.dumps(told | {key: step}))
+    with pytest.raises(ValueError, match=r"step.* is .*; it must be a whole number in 0\.\.|bits"):
+        opened(path)

@@ -190,3 +190,68 @@ def test_the_class_in_the_pipelines_index_decides_as_in_diffusers(
     np.testing.assert_allclose(ours.alpha_bar, expected, rtol=0, atol=FLOAT32)
     (told,) = found(ours, scheduler_config(out), "default_betas")
     assert "HeunDiscreteScheduler" in told
+
+
+WRONG: list[tuple[str, Any]] = [
+    *[("steps_offset", value) for value in (None, [1], -5, "1", 0.5, True, 1000, 10**9)],
+    *[("timestep_spacing", value) for value in (None, "log", ["leading"], 3)],
+    *[(name, value) for name in ("clip_sample", "thresholding", "rescale_betas_zero_snr",
+                                 "set_alpha_to_one") for value in ("False", 0, 1.0, [False])],
+    *[("trained_betas", value) for value in (["a"], "linear", 0.1, [None], [True], {})],
+    *[(name, value) for name in ("beta_start", "beta_end")
+      for value in (None, "0.1", float("inf"), [0.1], True)],
+    *[("beta_schedule", value) for value in (["linear"], None, 1, {})],
+    *[("num_train_timesteps", value) for value in (None, "1000", 1000.0, 0, True)],
+    *[("clip_sample_range", value) for value in (0, -1.0, "1", float("inf"))],
+    *[("dynamic_thresholding_ratio", value) for value in (0, 1.5, "0.9")],
+    *[("sample_max_value", value) for value in (0, "1", [1.0])],
+    *[("prediction_type", value) for value in (None, 3, ["epsilon"])],
+    *[("_class_name", value) for value in ("os.system", 5, ["DDIMScheduler"], "")],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_an_entry_of_another_type_or_out_of_its_range_is_refused_by_name(
+    name: str, value: Any
+) -> None:
+    from ddim_core.networks.checks import require_schedule
+
+    config = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", name: value}
+    for refuse in (require_schedule, NoiseSchedule.from_diffusers):
+        with pytest.raises(ValueError, match=rf"{name} is .* in scheduler_config.json; it must "):
+            refuse(config)
+
+
+def test_what_diffusers_itself_writes_is_of_the_right_types() -> None:
+    from ddim_core.networks.checks import require_schedule
+
+    for name in SAMPLED - {"DPMSolverSDEScheduler"}:
+        written = dict(CLASSES[name]().config)
+        require_schedule(json.loads(json.dumps(written)) | {"_class_name": name})
+    require_schedule({"trained_betas": [0.1, 0.2, 1], "beta_start": 0, "num_train_timesteps": 3})
+
+
+def test_the_samplers_own_range_and_threshold_are_compared_with_the_configs() -> None:
+    schedule = NoiseSchedule.linear(100, 1e-4, 0.02)
+    ddim = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", "beta_start": 1e-4,
+            "beta_end": 0.02, "num_train_timesteps": 100}  # fmt: skip
+
+    def codes(config: dict[str, Any], **ours: Any) -> dict[str, str]:
+        spec = SamplerSpec(steps=10, **ours)
+        told = lint(schedule, spec, ddim | config)
+        return {f.code: f.message for f in told if f.code.startswith(("clip_", "thresholding"))}
+
+    assert codes({"clip_sample": True}, clip=True) == {}
+    wide = codes({"clip_sample": True}, clip=True, clip_range=3.0)
+    assert "clips x0 to [-1, 1], and the sampler clips it to [-3, 3]" in wide["clip_range_differs"]
+    assert codes({"clip_sample_range": 3.0}, clip=True, clip_range=3.0) == {}
+    dynamic = {"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 2.0}
+    same = {"dynamic_threshold": 0.9, "clip_range": 2.0}
+    assert codes(dynamic | {"clip_sample": False}, **same) == {}
+    other = codes(dynamic, **same | {"clip_range": 3.0})
+    assert "the sampler by its quantile 0.9, at most 3" in other["thresholding_differs"]
+    alone = codes({"clip_sample": False}, **same)
+    assert "the sampler scales every image's x0 by its quantile" in alone["thresholding_differs"]
+    assert "clip_differs" not in alone
+    with pytest.raises(ValueError, match="clip_sample is 'False'"):
+        codes({"clip_sample": "False"})

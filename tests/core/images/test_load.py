@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddim_core.images.load import load_images
+from ddim_core.images.load import load_images, open_source
 from ddim_core.images.pixels import from_uint8, to_uint8
 
 
@@ -142,3 +142,28 @@ def test_sizes_that_differ_need_a_resolution(tmp_path: Path) -> None:
     write_image(tmp_path / "b.png", (9, 8))
     with pytest.raises(ValueError, match="2 sizes"):
         load_images(str(tmp_path), "all", None)
+
+
+@pytest.mark.parametrize(
+    "name", ["sets/train.parquet", "sets/x.zip", "sets/x.tar.gz", "sets/x.npz", "x.NPY"]
+)
+def test_a_file_that_is_not_there_is_no_name_on_the_hub(name: str) -> None:
+    from ddim_core.lora.data import require_data
+
+    with pytest.raises(ValueError, match=f"there is no file {name!r}"):
+        open_source(name)
+    with pytest.raises(ValueError, match=f"there is no data {name!r}"):
+        require_data(name)
+
+
+def test_a_name_that_the_hub_does_not_give_may_be_a_mistyped_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import datasets
+
+    def away(*_: object, **__: object) -> None:
+        raise ConnectionError("it does not answer")
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", away)
+    with pytest.raises(ValueError, match=r"there is no file or folder 'pictures/cats' here, and"):
+        open_source("pictures/cats")

@@ -135,7 +135,7 @@ class TestRefusals:
             open_pipeline(sd15 / "unet")
 
     @pytest.mark.parametrize(
-        "named", ["MyPipeline", ["pipeline", "Mine"], "UNet2DModel", None, "torch"]
+        "named", ["MyPipeline", ["pipeline", "Mine"], "UNet2DModel", None, "torch", "NoPipeline"]
     )
     def test_a_class_that_diffusers_does_not_have(self, named: object, mine: Path) -> None:
         changed(mine / "model_index.json", lambda told: told.update(_class_name=named))
@@ -161,6 +161,12 @@ class TestRefusals:
             open_pipeline(mine)
         changed(mine / "model_index.json", lambda told: told.pop("scheduler"))
         with pytest.raises(ValueError, match=r"lacks its (vae|scheduler)"):
+            open_pipeline(mine)
+
+    @pytest.mark.parametrize("file", ["unet/config.json", "scheduler/scheduler_config.json"])
+    def test_a_missing_configuration(self, file: str, mine: Path) -> None:
+        (mine / file).unlink()
+        with pytest.raises(ValueError, match=f"{file} is missing"):
             open_pipeline(mine)
 
     def test_pickled_weights_and_none(self, mine: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
+from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.drawing import draw
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
 from ddim_core.pipelines.prompts import _stacked, encode_prompts
+from ddim_core.pipelines.stage import own_copy
 from ddim_core.samplers.name import parse_sampler
+from ddim_core.samplers.scheduler import scheduler_for
 from ddim_core.text2image.small_base import caption_tokenizer, new_pipeline, save_base
 from ddim_core.text2image.specs import BaseSpec
 from tests.core.pipelines import tiny
@@ -79,13 +85,20 @@ def test_images_for_encoded_prompts_are_those_for_the_prompts(
     encoded = load_file(tmp_path / "prompts.safetensors")
     asked = Setting(parse_sampler("own"), 2, guidance=3.0)
     mine = draw(sd15, asked, [0, 1, 2], encoded, 3).images
-    from ddim_core.diffusion.noise import ImageNoise  # what the call is given by hand
-
     theirs = sd15.pipeline(
         prompt=PROMPTS, latents=ImageNoise(0, [0, 1, 2], sd15.shape).x_T(), guidance_scale=3.0,
         num_inference_steps=2, output_type="np",
     ).images  # fmt: skip
     assert np.abs(mine.astype(int) - np.rint(theirs * 255)).max() <= 1
+
+
+def test_prompts_are_encoded_and_drawn_in_half_precision_too(tmp_path: Path) -> None:
+    save_base(new_pipeline(SMALL, PROMPTS), tmp_path / "sd15")
+    opened = open_pipeline(tmp_path / "sd15", "float16")
+    encoded = encode_prompts(opened, PROMPTS)
+    assert encoded["prompt_embeds"].dtype == torch.float16
+    images = draw(opened, Setting(parse_sampler("own"), 2, 3.0), [0, 1, 2], encoded, 3).images
+    assert images.std() > 10.0
 
 
 def test_sdxl_gives_both_encoders_and_what_it_takes_for_no_negative_prompt(
@@ -100,6 +113,53 @@ def test_sdxl_gives_both_encoders_and_what_it_takes_for_no_negative_prompt(
     }
     assert not encoded["negative_prompt_embeds"].any()  # force_zeros_for_empty_prompt
     assert encode_prompts(sdxl, PROMPTS[:1], "a ball")["negative_prompt_embeds"].any()
+
+
+def test_a_text_encoder_that_lacks_a_weight_is_refused(tmp_path: Path) -> None:
+    """Transformers would make it up, anew in each run."""
+    save_base(new_pipeline(SMALL, PROMPTS), tmp_path / "sd15")
+    file = tmp_path / "sd15" / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in weights if "q_proj" in name)
+    del weights[name]
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(ValueError, match="its text_encoder lacks 1 weights"):
+        open_pipeline(tmp_path / "sd15")
+
+
+def t5_tokenizer() -> Any:
+    learner = Tokenizer(models.Unigram())
+    learner.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    learner.train_from_iterator(
+        PROMPTS,
+        trainers.UnigramTrainer(
+            vocab_size=60, special_tokens=special, unk_token="<unk>", show_progress=False
+        ),
+    )
+    vocabulary = [(token, score) for token, score in json.loads(learner.to_str())["model"]["vocab"]]
+    return T5TokenizerFast(vocab=vocabulary, extra_ids=0, model_max_length=12)
+
+
+def test_what_has_masks_is_encoded_with_them_and_drawn_as_for_the_prompts(tmp_path: Path) -> None:
+    pipeline = tiny.pixart()
+    config = T5Config(vocab_size=60, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    pipeline.register_modules(
+        tokenizer=t5_tokenizer(), text_encoder=tiny.made(T5EncoderModel, config=config)
+    )
+    pipeline.save_pretrained(tmp_path / "pixart")
+    opened = open_pipeline(tmp_path / "pixart")
+    encoded = encode_prompts(opened, PROMPTS)
+    assert encoded["prompt_attention_mask"].shape == (3, 300)
+    assert len(set(encoded["prompt_attention_mask"].sum(1).tolist())) == 3
+    asked = Setting(parse_sampler("ddim"), 2, guidance=3.0)
+    mine = draw(opened, asked, [0, 1, 2], encoded, 3).images
+    plainly = own_copy(opened.pipeline, scheduler_for(asked.sampler, opened.scheduler))
+    theirs = plainly(
+        PROMPTS, latents=ImageNoise(0, [0, 1, 2], opened.shape).x_T(), guidance_scale=3.0,
+        num_inference_steps=2, use_resolution_binning=False, clean_caption=False, output_type="np",
+    ).images  # fmt: skip
+    assert np.abs(mine.astype(int) - np.rint(theirs * 255)).max() <= 1
 
 
 def test_prompts_of_unequal_length_are_filled_up_where_there_are_masks() -> None:

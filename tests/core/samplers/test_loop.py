@@ -28,6 +28,7 @@ SHORT = {**VP, "num_train_timesteps": 200}  # to make a KDPM2 scheduler takes T^
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
 OWN = {"vp": SHORT, "flow": FLOW, "edm": {"_class_name": "EDMEulerScheduler"}}
 PAIRS = [(name, family) for name, s in SAMPLERS.items() for family in s.fits or ("own",)]
+VE = {"_class_name": "ScoreSdeVeScheduler", "sigma_max": 10.0}
 
 
 def ready(name: str, own: dict[str, Any], steps: int) -> Any:
@@ -64,6 +65,19 @@ def test_an_image_has_the_same_bits_at_every_place_among_other_neighbours(
     assert drawn[0][0].equal(drawn[2][2])
     assert not drawn[0][0].equal(drawn[0][1])
     assert bool(drawn[0].isfinite().all())
+
+
+def test_an_image_of_a_variance_exploding_model_is_corrected_alone() -> None:
+    x = []
+    for indices in ([7, 1, 2], [4, 5, 7]):
+        x_T, streams = ImageNoise(0, indices, SHAPE).x_T(), image_streams(0, indices)
+        with torch.inference_mode():
+            done = draw(small_network(), ready("own", VE, 5), x_T, streams)
+        assert done.n_evaluations == 10
+        x.append(done.x)
+    assert x[0][0].equal(x[1][2])
+    with pytest.raises(ValueError, match="3 images have 0 streams"):
+        draw(small_network(), ready("own", VE, 5), x_T)
 
 
 @pytest.mark.parametrize("name", ["euler_a", "dpmpp_2m_sde", "ddpm", "ddim"])

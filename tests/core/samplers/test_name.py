@@ -29,6 +29,7 @@ def test_every_name_reads_as_itself(name: str) -> None:
          "DPMSolverMultistepScheduler?algorithm_type=dpmsolver%2B%2B&solver_order=3"),
         ("DPMSolverMultistepScheduler?solver_order=3&algorithm_type=dpmsolver++&lower_order_final=false",
          "dpmpp_3m?lower_order_final=false"),
+        ("euler?steps_offset=1&sigmas=[14,3]", "euler?sigmas=[14,3]&steps_offset=1"),
         ("euler?timesteps=[999.0, 850, 0.5]", "euler?timesteps=[999,850,0.5]"),
         ("euler?sigmas=[14.6, 1e0, 0]", "euler?sigmas=[14.6,1]"),
         ("unipc?disable_corrector=[0,1]", "unipc?disable_corrector=[0,1]"),

@@ -8,7 +8,8 @@ trained on so many that the rounding (about 1 / T) does not show, or they are wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -55,8 +56,8 @@ CASES = [
     Case("euler", smooth(), FEW, 1),
     Case("heun", smooth(), FEW, 2),
     Case("kdpm2", smooth(400), (20, 40), 2),
-    # LMS ends at 0 in its own order; at S = 128 its slope is still rising to 4 (3.3, then 3.9).
-    Case("lms", linear(timestep_spacing="trailing"), (64, 128), 4, tolerance=0.5),
+    # LMS ends at 0 in its own order; its slope still rises to 4 (3.3 at S = 80, 3.8 at S = 160).
+    Case("lms", linear(timestep_spacing="trailing"), (80, 144), 4, tolerance=0.5),
     # Its authors show second order (Liu et al. 2022, arXiv:2202.09778, theorem 3.1).
     Case("pndm", WHOLE, (40, 80, 160), 2),
     Case("deis", smooth(), FEW, 2),
@@ -86,8 +87,13 @@ ON_A_FLOW = [
 
 
 def measured(case: Case, fault: Callable[[Any], None] = lambda scheduler: None) -> float:
-    errors = {S: error(case.sampler, case.own, S, case.world, fault) for S in case.steps}
-    return fitted_order(errors)
+    return fitted_order(errors_of(case, fault))
+
+
+def errors_of(
+    case: Case, fault: Callable[[Any], None] = lambda scheduler: None
+) -> dict[int, float]:
+    return {S: error(case.sampler, case.own, S, case.world, fault) for S in case.steps}
 
 
 def test_every_deterministic_sampler_of_the_catalogue_is_measured() -> None:
@@ -99,7 +105,11 @@ def test_every_deterministic_sampler_of_the_catalogue_is_measured() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.sampler)
 def test_the_error_falls_with_the_steps_at_the_samplers_order(case: Case) -> None:
-    assert measured(case) == pytest.approx(case.order, abs=case.tolerance)
+    errors = errors_of(case)
+    assert fitted_order(errors) == pytest.approx(case.order, abs=case.tolerance)
+    # Each pair of S by itself too, more loosely: a line also fits an error that stops falling.
+    for pair in pairwise(errors.items()):
+        assert fitted_order(dict(pair)) == pytest.approx(case.order, abs=2 * case.tolerance)
 
 
 @pytest.mark.parametrize("case", ON_A_FLOW, ids=lambda case: case.sampler)
@@ -149,5 +159,5 @@ OF = {case.sampler: case for case in CASES}
 def test_a_wrongly_wired_sampler_loses_its_order(
     sampler: str, fault: Callable[[Any], None]
 ) -> None:
-    case = OF[sampler]
+    case = replace(OF[sampler], steps=OF[sampler].steps[-2:])  # an error that stays shows in two
     assert abs(measured(case, fault) - case.order) > case.tolerance

@@ -9,6 +9,8 @@ import diffusers
 import pytest
 
 from ddim_core.samplers.catalogue import NAMES, SAMPLERS
+from ddim_core.samplers.fits import NEVER_CLEAN
+from ddim_core.samplers.lint import lint_scheduler
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import (
     Visited,
@@ -47,6 +49,7 @@ OWNS: list[tuple[str, Mapping[str, Any], set[str]]] = [
     ("lcm", {"_class_name": "LCMScheduler"}, {"lcm"}),
     ("tcd", {"_class_name": "TCDScheduler"}, {"tcd"}),
     ("ipndm", {"_class_name": "IPNDMScheduler"}, {"ipndm"}),
+    ("ve", {"_class_name": "ScoreSdeVeScheduler"}, set()),
     ("cogvideo", {"_class_name": "CogVideoXDDIMScheduler"}, set()),
 ]  # fmt: skip
 
@@ -113,6 +116,16 @@ def test_a_flow_and_its_shift_are_told_to_samplers_that_have_other_words_for_the
     assert entries_of(parse_sampler("flow_heun"), OWNS[6][1])["shift"] == 3.0
 
 
+@pytest.mark.parametrize("kind", NEVER_CLEAN)
+def test_those_refused_on_a_flow_would_leave_noise_in_the_images(kind: str) -> None:
+    own = {"_class_name": kind, "use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    name = parse_sampler("own")
+    sigmas = set_steps(scheduler_for(name, own), name, 10).sigmas
+    assert sigmas[-1] == sigmas[-2] == pytest.approx(0.1, abs=0.01)
+    (found,) = [f for f in lint_scheduler(name, own, 10) if f.code == "final_sigma"]
+    assert found.severity == "warning"
+
+
 def test_a_rule_of_sigmas_takes_the_place_of_the_checkpoints_own() -> None:
     own = {**STABLE_DIFFUSION, "_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True}
     assert entries_of(parse_sampler("dpmpp_2m"), own)["use_karras_sigmas"] is True
@@ -129,11 +142,11 @@ def test_a_rule_of_sigmas_takes_the_place_of_the_checkpoints_own() -> None:
         ("sigma-hat", VP, "this project's own DDIM sampler"),
         ("flow_euler", VP, "take own, ddpm"),
         ("euler", FLOW, "a flow-matching model"),
-        ("deis", FLOW, "a flow-matching model"),
+        ("deis", FLOW, "whose noise stays in the images"),
+        ("ipndm", VP, "timesteps are 0 to 1"),
         ("euler", {"_class_name": "LCMScheduler"}, "distilled for LCMScheduler"),
         ("lcm", VP, "draws only from networks distilled for it"),
         ("euler", {"_class_name": "ScoreSdeVeScheduler"}, "variance-exploding"),
-        ("own", {"_class_name": "ScoreSdeVeScheduler"}, "an image would depend on its neighbours"),
         ("own", {"_class_name": "DPMSolverSDEScheduler"}, "ignores the images' own streams"),
         ("own", {"_class_name": "MyScheduler"}, "diffusers has no scheduler 'MyScheduler'"),
         ("euler", {"_class_name": "MyScheduler"}, "which diffusers has not"),

@@ -211,7 +211,7 @@ def test_the_papers_experiments_refuse_a_flow_in_words(flow_toy: str) -> None:
         ({"samplers": ["dpmpp-2m"]}, "did you mean dpmpp_2m"),
         ({"samplers": ["lcm"]}, "lcm does not fit the checkpoint"),
         ({"samplers": ["sigma-hat"]}, "sigma-hat is of the project's own sampler"),
-        ({"prompts": ""}, "no text encoders here; give what they would make of the prompts"),
+        ({"prompts": ""}, "no text encoders here; .* as a .safetensors file of prompt_embeds"),
         ({"samplers": ["euler?order=3"]}, "euler has no key 'order'"),
     ],
 )
@@ -225,3 +225,35 @@ def test_what_cannot_be_drawn_is_refused_in_words_before_anything_is(
              "features": "pixels", "n_images": 4}  # fmt: skip
     with pytest.raises(ValueError, match=told):
         fid_grid(**{**asked, **change})
+
+
+def test_a_lora_lies_over_a_pipeline_in_either_layout_and_its_scales_are_an_axis(
+    run_grid: RunGrid, tmp_path: Path
+) -> None:
+    from ddim_core.text2image.scenes import base_scenes, draw
+    from tests.flows.grids import PROJECT
+    from tests.lora.tiny_lora import write_lora
+
+    ours, kohya = write_lora(PROJECT / "data" / "base", tmp_path)
+    for i, scene in enumerate(base_scenes()[:6]):
+        from PIL import Image
+
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        Image.fromarray(draw(scene, 16)).save(tmp_path / "pictures" / f"{i}.png")
+    (tmp_path / "prompts.txt").write_text("a fox emoji on a red background\n")
+    asked: dict[str, Any] = {
+        "checkpoint": str(PROJECT / "data" / "base"), "dataset": str(tmp_path / "pictures"),
+        "prompts": str(tmp_path / "prompts.txt"), "samplers": ["own"], "steps": [2],
+        "n_images": 4, "shard_size": 4, "etas": [0.0],
+    }  # fmt: skip
+    plain = run_grid(**asked)
+    laid = run_grid(**asked, lora=[ours], lora_scales=[0.0, 1.0])
+    other = run_grid(**asked, lora=[f"{kohya}:0.5"], lora_scales=[2.0])
+    base, with_lora = sorted(laid.rows, key=lambda row: row["loras"] or "")
+    (without,), (layout,) = plain.rows, other.rows
+    assert base["cell_digest"] == without["cell_digest"]
+    assert laid.result is not None
+    assert laid.result.images_drawn == 4  # those of scale 0 are the base's
+    pictures = [images_of(row["cell_digest"]) for row in (base, with_lora, layout)]
+    assert np.abs(pictures[0].astype(int) - pictures[1]).max() > 3
+    assert np.abs(pictures[1].astype(int) - pictures[2]).max() <= 1

@@ -99,6 +99,16 @@ def test_server_that_is_away_is_named_at_once() -> None:
         require_answer("http://127.0.0.1:1/api")
 
 
+@pytest.mark.parametrize(
+    "api",
+    ["localhost", "127.0.0.1:4200/api", "http://", "http:///api", "http://host:port/api",
+     "http://host:99999/api", "ftp://host/api", "http://[::1/api", "http://a b/api", " http://a"],
+)  # fmt: skip
+def test_what_is_no_address_of_a_server_is_bad_input(api: str) -> None:
+    with pytest.raises(ValueError, match=r"PREFECT_API_URL is '.*'; it must be the address of a"):
+        require_answer(api)
+
+
 @pytest.mark.parametrize("place", ["a?b", "a::b", "a\tb", "/proc/nope", "/dev/null", "s3://k:pw@b"])
 def test_places_that_cannot_be_are_refused_by_every_command(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

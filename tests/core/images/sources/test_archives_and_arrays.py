@@ -314,3 +314,22 @@ def test_a_tar_of_heads_alone_is_refused(tmp_path: Path, heads: bytes) -> None:
     path.write_bytes(gzip.compress(heads + bytes(1024)))
     with pytest.raises(ValueError, match=r"heads\.tgz cannot be read as an archive"):
         archive_tree(path)
+
+
+def test_what_is_black_is_decided_over_all_splits_of_an_array_file(tmp_path: Path) -> None:
+    train = np.linspace(-1, 1, 4 * 8 * 8 * 3, dtype=np.float32).reshape(4, 8, 8, 3)
+    np.savez(tmp_path / "x.npz", x_train=train, x_test=np.zeros((2, 8, 8, 3), np.float32))
+    grey = load_images(str(tmp_path / "x.npz"), "test")
+    assert (grey.images == 128).all()  # the middle of [-1, 1], and no black
+    assert any("x_test: float32 in [-1, 1]" in note for note in grey.notes)
+
+
+def test_a_table_of_no_rows_is_said_to_hold_none(tmp_path: Path) -> None:
+    for codec in ("snappy", "none"):
+        table = pa.table({"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())})
+        pq.write_table(table, tmp_path / "x.parquet", compression=codec)
+        with pytest.raises(ValueError, match=r"no .*image") as refused:
+            load_images(str(tmp_path / "x.parquet"))
+        assert "outside of the file" not in str(refused.value)
+        with pytest.raises(ValueError, match="holds no captioned image"):
+            read_captioned(tmp_path / "x.parquet")

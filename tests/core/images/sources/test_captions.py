@@ -190,3 +190,121 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
 def test_a_listing_of_absurd_lines_is_refused(listing: bytes) -> None:
     with pytest.raises(ValueError, match=r"metadata\.jsonl has"):
         listed_captions(PurePosixPath("metadata.jsonl"), listing, [])
+
+
+EMOJI = "\U0001f600"
+
+
+def caption_memory(listing: str, text: str, names: list[str]) -> float:
+    """The bytes that reading a file of metadata takes at most, as Python counts them."""
+    import tracemalloc
+
+    images = [PurePosixPath(name) for name in names]
+    data = text.encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"at most|is no (JSON|CSV)|too many"):
+            listed_captions(PurePosixPath(listing), data, images)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+@pytest.mark.parametrize("kind", ["blank", "caption", "whole"])
+def test_one_emoji_does_not_make_four_bytes_of_every_character_of_a_file(
+    form: str, kind: str
+) -> None:
+    n, names = 30, [f"{i}.png" for i in range(30)]
+    wide = " " * 2**17 + EMOJI
+    if form == "jsonl":
+        first = json.dumps({"file_name": "0.png", "text": "a"}) + "\n"
+        middle = {"blank": f"{wide}\n", "caption": jsonl({"file_name": "1.png", "text": wide}),
+                  "whole": f"{wide * 20}\n"}[kind]  # fmt: skip
+    else:
+        first = "file_name,text\n0.png,a\n"
+        middle = {"blank": f'{wide}"x\n', "caption": f'1.png,"{wide[2**16:]}"\n',
+                  "whole": f'1.png,"{wide}\n{wide}"\n'}[kind]  # fmt: skip
+    assert caption_memory(f"metadata.{form}", first + middle * n, names) < 2**25
+
+
+def test_captions_that_fill_the_memory_together_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ddim_core.safe_files.texts.MOST_HELD", 2**20)
+    names = [f"{i}.png" for i in range(100)]
+    rows = [{"file_name": name, "text": f"{EMOJI}{'a' * 4000}{name}"} for name in names]
+    with pytest.raises(ValueError, match=r"metadata.jsonl holds over 1048576 bytes of texts"):
+        listed_captions(
+            PurePosixPath("metadata.jsonl"), jsonl(*rows).encode(), list(map(PurePosixPath, names))
+        )
+
+
+def test_a_byte_order_mark_before_a_caption_is_no_part_of_it_in_any_form(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "set", ["1.png"])
+    cell = [{"bytes": encoded(picture(0)), "path": "1.png"}]
+    pq.write_table(pa.table({"image": cell, "text": [f"{BOM}a"]}), tmp_path / "x.parquet")
+    assert both(tmp_path / "x.parquet") == ("a",)
+    for form, text in (("csv", f'file_name,text\n1.png,"{BOM}a"\n'),
+                       ("jsonl", jsonl({"file_name": "1.png", "text": f"{BOM}a"}))):  # fmt: skip
+        (folder / f"metadata.{form}").write_text(text)
+        assert both(folder) == ("a",)
+        (folder / f"metadata.{form}").unlink()
+    pq.write_table(pa.table({"file_name": ["1.png"], "text": [f"{BOM}a"]}),
+                   folder / "metadata.parquet")  # fmt: skip
+    assert both(folder) == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "wanted"),
+    [
+        ("jsonl", '{"file_name": "1.png", "text": "a", "text": "b"}\n', "line 1 .* has text twice"),
+        ("jsonl", '{"file_name": "1.png", "file_name": "2.png"}\n', "has file_name twice"),
+        ("csv", "file_name,text,text\n1.png,a,b\n", "line 1 of metadata.csv has text twice"),
+        ("csv", 'file_name,text\n1.png,a\n2.png,"b\nc\n', "line 3 of metadata.csv is no CSV"),
+        ("csv", 'file_name,text\n1.png,a\n2.png,"b"c\n', "line 3 of metadata.csv is no CSV"),
+    ],
+)
+def test_what_stands_twice_or_opens_without_end_is_named_by_its_line(
+    form: str, text: str, wanted: str, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path, ["1.png", "2.png"])
+    (folder / f"metadata.{form}").write_text(text)
+    refused(folder, wanted)
+
+
+def test_a_column_that_stands_twice_in_a_table_of_metadata_is_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ["1.png"])
+    columns = [pa.array(["1.png"]), pa.array(["a"]), pa.array(["b"])]
+    table = pa.Table.from_arrays(columns, names=["file_name", "text", "text"])
+    pq.write_table(table, folder / "metadata.parquet")
+    refused(folder, "it has text twice|has text twice")
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "wanted"),
+    [
+        ("csv", "file_name, text\n1.png,a\n", "gives no captions: .* has 'file_name', ' text'"),
+        ("csv", "", "metadata.csv names no image"),
+        ("csv", "file_name,text\n", "metadata.csv names no image"),
+        ("csv", "file_name,text\n1.png,\n", "gives no captions: .* has 'file_name', 'text'"),
+        ("jsonl", '{"file_name": "1.png", "Text": "a"}\n', "under text, caption, prompt, and it"),
+        ("jsonl", "\n", "metadata.jsonl names no image"),
+    ],
+)
+def test_metadata_that_give_no_captions_are_told_of(
+    form: str, text: str, wanted: str, tmp_path: Path
+) -> None:
+    import re
+
+    folder = folder_of(tmp_path, ["1.png"])
+    (folder / f"metadata.{form}").write_text(text)
+    found = load_images(str(folder), "all", 8)
+    assert found.captions is None
+    assert [note for note in found.notes if re.search(wanted, note)]
+
+
+def test_csv_lines_may_end_in_carriage_returns_alone(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ["1.png", "2.png"])
+    (folder / "metadata.csv").write_bytes(b'file_name,text\r1.png,"a\rb"\r2.png,c')
+    assert both(folder) == ("a\rb", "c")
