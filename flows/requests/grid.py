@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
-from ddim_core.common.checks import require_at_least, require_choice
+from ddim_core.common.checks import MOST_IMAGES, require_at_least, require_choice
 from ddim_core.common.digest import digest, file_digest
 from ddim_core.common.redaction import redacted
 from ddim_core.diffusion.specs import GridCell, NoiseSpec, PredictionType, Weights
@@ -109,6 +109,7 @@ class ScoreChoice:
         int,
         Field(
             ge=0,
+            le=MOST_IMAGES,
             description="Images of the best cell that every protocol scores; 0: none. They go "
             "through every extractor and resize at hand, for the report's protocol matrix.",
         ),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ddim_core.common.checks import MOST_IMAGES
 from ddim_core.diffusion.schedule import timesteps
 from ddim_core.diffusion.specs import (
     USUAL_ETAS,
@@ -74,12 +75,17 @@ class SamplerChoice:
     n_images: Annotated[
         int,
         Field(
-            ge=LEAST_IMAGES, le=10**8, description="Images per cell; with more, only new are drawn."
+            ge=LEAST_IMAGES,
+            le=MOST_IMAGES,
+            description="Images per cell; with more, only new are drawn.",
         ),
     ] = 2048
     seed: Seed = 0
     shard_size: Annotated[
-        int, Field(ge=LEAST_IMAGES, description="Images per unit of work and of caching.")
+        int,
+        Field(
+            ge=LEAST_IMAGES, le=MOST_IMAGES, description="Images per unit of work and of caching."
+        ),
     ] = 2048
 
     def settled(self) -> SamplerChoice:

@@ -39,7 +39,8 @@ def require_location(location: str) -> None:
         return
     if MLFLOW.match(location):
         return
-    if "://" in location or not HUB_ID.fullmatch(location) or "--" in location:
+    is_file = location.lower().endswith(OF_CHECKPOINTS)  # which the hub has no repository of
+    if is_file or "://" in location or not HUB_ID.fullmatch(location) or "--" in location:
         raise ValueError(
             f"there is no checkpoint folder or file {redacted(location)!r}; give {KNOWN}, or "
             "leave it empty to train the toy model"

@@ -12,8 +12,9 @@ from torch import Tensor
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.diffusion.sampling import sample
 from ddim_core.diffusion.schedule import NoiseSchedule
-from ddim_core.diffusion.specs import SamplerSpec, ToyModelSpec
+from ddim_core.diffusion.specs import SamplerSpec
 from ddim_core.networks.denoisers import UNetModel, toy_unet
+from ddim_core.networks.specs import ToyModelSpec
 from ddim_core.samplers.catalogue import SAMPLERS
 from ddim_core.samplers.loop import draw, encode_flow
 from ddim_core.samplers.name import parse_sampler

@@ -23,8 +23,6 @@ REQUESTS = (
     BaseRequest, GridRequest, StyleRequest, SubjectRequest, PaperRequest, PointRequest,
     RaceRequest, ToyRequest,
 )  # fmt: skip
-# Bounded by another parameter or by the data, when the request is made.
-ELSEWHERE = {"matrix_images", "shard_size"}
 HUGE = 10**11
 
 
@@ -44,7 +42,7 @@ def upper(parameter: Parameter) -> int | None:
 
 @pytest.mark.parametrize("request_type", REQUESTS)
 def test_every_whole_number_has_an_upper_bound_that_is_said(request_type: Any) -> None:
-    asked = [p for p in parameters(request_type) if is_whole_number(p) and p.name not in ELSEWHERE]
+    asked = [p for p in parameters(request_type) if is_whole_number(p)]
     tuples = {p.name for p in asked if p.plain is not int and tuple in map(type, get_args(p.plain))}
     unbounded = [p.name for p in asked if upper(p) is None and p.name not in tuples]
     assert [n for n in unbounded if n not in ("steps", "reconstruction_steps")] == []
