@@ -200,8 +200,8 @@ def _lint_last_step(pair: Pair, done: Visited) -> Iterator[Finding]:
             "idle_last_step",
             "info",
             f"The last step of {pair.kind} goes from sigma {before:.3g} to 0 and changes next to "
-            f"nothing: {pair.steps} steps draw as {pair.steps - 1} even ones would. Sigmas that are "
-            "listed, as Flux's pipeline does, waste none: flow_euler?sigmas="
+            f"nothing: {pair.steps} steps draw as {pair.steps - 1} even ones would. Sigmas that "
+            "are listed, as Flux's pipeline does, waste none: flow_euler?sigmas="
             f"{json.dumps(even, separators=(',', ':'))}.",
         )
 
