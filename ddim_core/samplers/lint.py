@@ -3,6 +3,7 @@ peer would do."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +23,7 @@ PLAIN_STEPS = ("DDIMScheduler", "DDIMParallelScheduler", "PNDMScheduler")
 """Classes whose step goes from t to t - T // S, whatever timestep is listed next."""
 LOW_ORDER_BELOW = 15  # steps, from which on diffusers' multistep solvers keep their order
 MISMATCH = 0.01  # of a noise level, above which asking the network beside it is said
+IDLE_STEP = 0.1  # of an even step, below which a flow's last step is said to be idle
 NOISE_LEFT = 0.05  # noise over signal at the end above which it is a warning
 NEUTRAL: dict[str, Any] = {
     "clip_sample": False, "thresholding": False, "rescale_betas_zero_snr": False,
@@ -74,6 +76,7 @@ def lint_scheduler(
     return [
         *findings,
         *_lint_count(pair, done),
+        *_lint_last_step(pair, done),
         *_lint_start(pair, done),
         *_lint_landing(pair, done),
         *_lint_asked(pair, done, scheduler),
@@ -183,6 +186,23 @@ def _lint_count(pair: Pair, done: Visited) -> Iterator[Finding]:
             "info",
             f"With fewer than {LOW_ORDER_BELOW} steps {pair.kind} takes the last ones in lower "
             f"order than {order} (lower_order_final).",
+        )
+
+
+def _lint_last_step(pair: Pair, done: Visited) -> Iterator[Finding]:
+    """A flow's schedulers of diffusers spread their steps from 1 to 1 / T, and then step to 0."""
+    if family_of(pair.own) != "flow" or len(done.sigmas) < 2:
+        return
+    before = done.sigmas[-2]
+    if done.sigmas[-1] == 0.0 and before < IDLE_STEP / pair.steps:
+        even = [round(1 - i / pair.steps, 3) for i in range(pair.steps)]
+        yield Finding(
+            "idle_last_step",
+            "info",
+            f"The last step of {pair.kind} goes from sigma {before:.3g} to 0 and changes next to "
+            f"nothing: {pair.steps} steps draw as {pair.steps - 1} even ones would. Sigmas that "
+            "are listed, as Flux's pipeline does, waste none: flow_euler?sigmas="
+            f"{json.dumps(even, separators=(',', ':'))}.",
         )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from ddim_core.samplers.catalogue import SAMPLERS
 from ddim_core.samplers.lint import lint_scheduler
+from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import parse_sampler
+from ddim_core.samplers.scheduler import scheduler_for, set_steps
 from tests.core.analytic import one_thread  # noqa: F401
 
 PLAIN: dict[str, Any] = {
@@ -22,9 +25,26 @@ def said(name: str, own: dict[str, Any], steps: int, mu: float | None = None) ->
     return {f.code: f.message for f in lint_scheduler(parse_sampler(name), own, steps, mu)}
 
 
+def test_an_idle_last_step_is_said_where_it_is_one() -> None:
+    x = torch.linspace(-2, 2, 8).reshape(2, 4)
+
+    def drawn(name: str, steps: int) -> torch.Tensor:
+        sampler = parse_sampler(name)
+        scheduler = scheduler_for(sampler, FLOW)
+        set_steps(scheduler, sampler, steps)
+        return draw(lambda x, t: x.sin() + t[:, None] / 1000, scheduler, x).x
+
+    as_said = drawn("flow_euler?sigmas=[1,0.75,0.5,0.25]", 4)
+    # 0.001 of the velocity, once more or less at its place
+    assert (drawn("flow_euler", 5) - as_said).abs().max() < 2e-3
+    assert (drawn("flow_euler", 4) - as_said).abs().max() > 2e-2
+    for name in ("dpmpp_2m", "unipc", "flow_euler?sigmas=[1,0.75,0.5,0.25]"):
+        assert "idle_last_step" not in said(name, FLOW, 4)
+
+
 def test_nothing_is_said_where_all_is_as_it_should_be() -> None:
     assert said("own", PLAIN, 10) == {}
-    assert said("flow_euler", FLOW, 10) == {}
+    assert said("flow_euler?sigmas=[1,0.75,0.5,0.25]", FLOW, 4) == {}
     assert said("edm_euler", {"_class_name": "EDMEulerScheduler"}, 10) == {}
 
 
@@ -49,6 +69,9 @@ def test_nothing_is_said_where_all_is_as_it_should_be() -> None:
         ("final_sigma", "own", {**PLAIN, "set_alpha_to_one": False}, 10, "sigma = 0.01"),
         ("final_sigma", "euler?final_sigmas_type=sigma_min", PLAIN, 10, "sigma = 0.01"),
         ("evaluations", "heun", PLAIN, 10, "asks the network 19 times in 10 steps"),
+        ("idle_last_step", "own", FLOW, 5, "from sigma 0.001 to 0 and changes next to nothing: 5 "
+         "steps draw as 4 even ones would. Sigmas that are listed, as Flux's pipeline does, waste "
+         "none: flow_euler?sigmas=[1.0,0.8,0.6,0.4,0.2]"),
         ("lower_order_final", "dpmpp_2m", PLAIN, 10, "fewer than 15 steps"),
         ("steps_elsewhere", "own", PLAIN, 30, "first from 966 to 933 instead of 932"),
         ("whole_timesteps", "dpmpp_2m/karras", PLAIN, 10, "beside those of the images"),
