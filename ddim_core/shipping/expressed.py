@@ -78,7 +78,7 @@ def _candidates(
     spec: SamplerSpec, timesteps: list[int], own: Mapping[str, Any]
 ) -> Iterator[Expressed]:
     listed = {"timesteps": timesteps}
-    clipped = {"clip_sample": spec.clip, "clip_sample_range": spec.clip_range}
+    clipped: dict[str, Any] = {"clip_sample": spec.clip, "clip_sample_range": spec.clip_range}
     if spec.dynamic_threshold is not None:
         clipped = {"clip_sample": False, "thresholding": True, "sample_max_value": spec.clip_range,
                    "dynamic_thresholding_ratio": spec.dynamic_threshold}  # fmt: skip

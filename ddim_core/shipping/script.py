@@ -174,7 +174,7 @@ def _part(name: str) -> str:
 def _needed(line: str, body: str) -> bool:
     """Whether a line of the head is wanted: of the imports, those that the functions use."""
     name = re.fullmatch(r"import (\w+)\n", line)
-    return name is None or re.search(rf"\b{name[1]}\.", body) is not None
+    return name is None or re.search(rf"\b{name[1]}\b", body) is not None
 
 
 def _constants(record: Any) -> Iterator[str]:
