@@ -141,7 +141,7 @@ def _steps_of_ours(schedule: NoiseSchedule, spec: SamplerSpec) -> list[Made]:
         alpha_bar = schedule.at(int(t[0]))
         signal, noise = alpha_bar**0.5, (1.0 - alpha_bar) ** 0.5
         off = torch.randn(SHAPE, generator=torch.Generator().manual_seed(len(asked) + 2**20))
-        x0 = signal * x + 0.5 * off
+        x0 = signal * x + 0.5 * noise * off
         eps = (x - signal * x0) / noise
         said = {"epsilon": eps, "sample": x0, "v_prediction": signal * eps - noise * x0}
         asked.append((int(t[0]), x, said[spec.prediction_type]))

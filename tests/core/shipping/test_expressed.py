@@ -45,6 +45,14 @@ def test_settings_that_diffusers_can_express(
     assert (type(made.scheduler).__name__, made.set_steps) == (kind, steps)
 
 
+def test_the_cleanest_timesteps_of_a_cosine_schedule_are_told_apart_from_rounding() -> None:
+    own = {**OWN, "num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2"}
+    for eta in (0.0, 0.5, 1.0):
+        made = expressed(NoiseSchedule.cosine(1000), SamplerSpec(steps=4, eta=eta), own)
+        assert made is not None
+        assert type(made.scheduler).__name__ == "DDIMScheduler"
+
+
 @pytest.mark.parametrize(
     "asked",
     [

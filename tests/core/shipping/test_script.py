@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import json
 import runpy
 import sys
 from collections.abc import Sequence
@@ -17,14 +18,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from ddim_core.checkpoints.checkpoint import load_checkpoint, save_pipeline
+from ddim_core.checkpoints.checkpoint import WEIGHTS_NAME, load_checkpoint, save_pipeline
 from ddim_core.checkpoints.conditioning import conditioned
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.diffusion.sampling import plan, sample
 from ddim_core.diffusion.specs import NoiseSpec, SamplerSpec
 from ddim_core.images.pixels import to_uint8
+from ddim_core.networks.building import seeded_weights
 from ddim_core.networks.denoisers import toy_unet
 from ddim_core.networks.specs import ToyModelSpec
 from ddim_core.pipelines.arguments import Setting, call_arguments
@@ -55,11 +57,19 @@ BARE = BareNetwork("unet", "UNet2DModel", "", "", 0, 0, False, 1.0)
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two tiny U-Nets, one of them told of three classes."""
+    """Tiny U-Nets, one told of three classes, one told the time by wider sinusoids."""
     folder = tmp_path_factory.mktemp("networks")
-    for name, n_classes in (("plain", None), ("classes", 3)):
+    for name, n_classes in (("plain", None), ("classes", 3), ("wide", None)):
         spec = ToyModelSpec(widths=(8, 8), norm_groups=4, n_classes=n_classes)
         save_pipeline(folder / name, toy_unet(spec, 0), NoiseSpec(), None)
+    unet = folder / "wide" / "unet"
+    config = json.loads((unet / "config.json").read_text())
+    config |= {"_class_name": "WideTimeUNet2DModel", "time_features": 16}
+    (unet / "config.json").write_text(json.dumps(config))
+    with seeded_weights(1):
+        wide = torch.nn.Linear(16, 32)  # where the plain one has 8 features
+    weights = load_file(unet / WEIGHTS_NAME) | {"time_embedding.linear_1.weight": wide.weight.data}
+    save_file(weights, unet / WEIGHTS_NAME)
     return folder
 
 
@@ -139,6 +149,7 @@ def test_what_a_stranger_named_is_never_code() -> None:
         ("plain", {"steps": 3, "variance": "sigma_hat", "clip": True}),
         ("plain", {"steps": 4, "prediction_type": "v_prediction", "eta": 1.0}),
         ("plain", {"steps": 4, "prediction_type": "sample", "spacing": "quad"}),
+        ("wide", {"steps": 2}),
         ("classes", {"steps": 3, "guidance_scale": 3.0}),
         ("classes", {"steps": 3, "guidance_scale": 0.0}),
     ],
@@ -153,10 +164,11 @@ def test_the_script_of_our_own_sampler_draws_the_same(
         *_, last = sample(model, loaded.schedule, spec, noise.x_T(), noise)
     steps = plan(loaded.schedule, spec)
     large = spec.variance == "sigma_hat"
+    kind = "WideTimeUNet2DModel" if network == "wide" else "UNet2DModel"
     script = native_script(
         SHARED,
-        replace(BARE, n_classes=loaded.n_classes or 0, null_label=loaded.null_label or 0,
-                guidance=spec.guidance_scale),
+        replace(BARE, network_class=kind, n_classes=loaded.n_classes or 0,
+                null_label=loaded.null_label or 0, guidance=spec.guidance_scale),
         NativeSteps(spec.prediction_type, spec.eta, large, float(spec.clip), large,
                     [step.t for step in steps], [step.alpha_bar_t for step in steps]),
     )  # fmt: skip
