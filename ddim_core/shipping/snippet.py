@@ -44,12 +44,12 @@ def pipeline_snippet(plain: PlainCall) -> str:
     lines += ["import torch", f"from diffusers import {plain.pipeline}, {plain.scheduler}"]
     encoded = any(TOLD in value for value in plain.told.values())
     lines += ["from safetensors.torch import load_file"] if encoded else []
-    parts = "".join(f", {name}=None" for name in plain.absent)
+    # Older versions know torch_dtype alone, and newer ones still take it.
+    more = [] if plain.dtype == "float32" else [f"torch_dtype=torch.{plain.dtype}"]
+    opened = ", ".join([repr(plain.folder), *more, *(f"{name}=None" for name in plain.absent)])
     lines += [
         "",
-        f"pipe = {plain.pipeline}.from_pretrained(",
-        f"    {plain.folder!r}, torch_dtype=torch.{plain.dtype}{parts}",
-        ")",
+        f"pipe = {plain.pipeline}.from_pretrained({opened})",
         f'pipe.scheduler = {plain.scheduler}.from_pretrained(".")  # scheduler_config.json here',
     ]
     if plain.own_steps:

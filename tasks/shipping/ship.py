@@ -124,7 +124,7 @@ def _maker_of(scored: ScoredCell) -> Callable[[ScoredCell], Ready]:
 
 def _written_and_tried(scored: ScoredCell, ready: Ready, draft: Path, pipeline: Path) -> int:
     """Writes all files, runs the script, and returns how far its images are from the cell's."""
-    (draft / SCRIPT).write_text(ready.script)
+    (draft / SCRIPT).write_text(ready.script, encoding="utf-8")
     if ready.conditions:
         (draft / CONDITIONS).write_bytes(ready.conditions_file())
     if ready.scheduler is not None:
@@ -133,12 +133,12 @@ def _written_and_tried(scored: ScoredCell, ready: Ready, draft: Path, pipeline: 
     levels = compared(draft, scored.images)
     evidence = evidence_of(scored.row, read_rows().rows)
     text = readme(evidence, ready.plain, str(pipeline), len(scored.images))
-    (draft / "README.md").write_text(text)
+    (draft / "README.md").write_text(text, encoding="utf-8")
     more = {
         "scheduler": ready.plain.scheduler or None,
         "drawn_again": {"images": len(scored.images), "largest_difference_in_levels": levels},
     }
-    (draft / "evidence.json").write_text(as_json(evidence, more))
+    (draft / "evidence.json").write_text(as_json(evidence, more), encoding="utf-8")
     return levels
 
 

@@ -207,12 +207,15 @@ def test_the_script_of_a_pipeline_draws_the_same(
     tmp_path: Path, family: str, text: str, eta: float
 ) -> None:
     opened, tiny = opened_of(family, tmp_path), PIPELINES[family]
-    setting = Setting(parse_sampler(text), 2, tiny.guidance, eta, SEED)
+    name = parse_sampler(text)
+    setting = Setting(name, name.n_listed or 3, tiny.guidance, eta, SEED)
     conditions = tiny.conditions(range(N))
     with torch.inference_mode():
         wanted = draw_pipeline(opened, setting, range(N), conditions, 2).images
     scheduler = scheduler_for(setting.sampler, opened.scheduler)
-    call = call_arguments(opened.takes, conditions, [], 2, tiny.guidance, eta, opened.size, None)
+    call = call_arguments(
+        opened.takes, conditions, [], setting.steps, tiny.guidance, eta, opened.size, None
+    )
     ours = {"generator", "batch_size", *conditions}
     script = pipeline_script(
         replace(SHARED, shape=opened.shape),

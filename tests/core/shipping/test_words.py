@@ -29,7 +29,7 @@ KNOWN: dict[str, Any] = {
     "dataset": "emoji", "split": "all", "checkpoint": "faces", "checkpoint_digest": "c" * 64,
     "device": "cpu", "dtype": "float32", "created_at": "2026-11-27T00:00:00+00:00",
 }  # fmt: skip
-ROWS = [row("a", 3.0, **KNOWN), row("b", 3.2, **KNOWN), row("c", 3.01, **KNOWN),
+ROWS = [row("a", 3.0, **KNOWN), row("b", 3.2, **KNOWN), row("c", 3.1, **KNOWN),
         row("d", 2.0, **{**KNOWN, "seed": 1})]  # fmt: skip
 
 
