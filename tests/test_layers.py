@@ -58,6 +58,10 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.checkpoints.formats",
     },
     "ddim_core.decisions": {"ddim_core.common", "ddim_core.features", "ddim_core.statistics"},
+    "ddim_core.shipping": {
+        "ddim_core.diffusion", "ddim_core.samplers", "ddim_core.checkpoints.formats",
+        "ddim_core.decisions",
+    },
     "ddim_core.points": {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.networks", "ddim_core.statistics",
         "ddim_core.decisions",
@@ -96,6 +100,9 @@ ARROWS: dict[str, set[str]] = {
         "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images", "tasks.sampling",
     },
     "tasks.score_command": {"tasks.storage", "tasks.machine", "tasks.cells"},
+    "tasks.shipping": {
+        "tasks.storage", "tasks.checkpoints", "tasks.images", "tasks.sampling", "tasks.cells",
+    },
     "tasks.text2image": {"tasks.storage", "tasks.lora", "tasks.reports"},
     "tasks.reports": {
         "tasks.storage", "tasks.machine", "tasks.sampling", "tasks.cells", "tasks.lora",

@@ -18,6 +18,7 @@ from flows.cli.commands.flows import grid, paper, swiss_roll, train, train_base
 from flows.cli.commands.lora import lora
 from flows.cli.commands.options import Commands, one_sentence, option, stop
 from flows.cli.commands.score import export, score
+from flows.cli.commands.ship import ship
 from flows.cli.commands.upkeep import guard, track
 from flows.cli.commands.verdict import curve, verdict
 from flows.cli.commands.watch import announce, watch
@@ -106,6 +107,7 @@ app.add_typer(lora, name="lora")
 app.command("train-base")(train_base)
 app.command("score")(score)
 app.command("export")(export)
+app.command("ship")(ship)
 app.command("data")(data)
 app.command("deploy-run", context_settings=ANY_MORE)(deploy_run)
 app.command("track")(track)

@@ -7,7 +7,9 @@ import sys
 from flows.run import stopping, waiting
 
 # Those that work for more than a moment.
-LONG = ("grid", "swiss-roll", "paper", "lora", "train", "train-base", "score", "watch", "data")
+LONG = (
+    "grid", "swiss-roll", "paper", "lora", "train", "train-base", "score", "ship", "watch", "data",
+)  # fmt: skip
 
 
 def main() -> None:

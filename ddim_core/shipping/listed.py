@@ -1,0 +1,28 @@
+"""A sampler's steps as `set_timesteps` of diffusers is given them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ddim_core.samplers.name import SamplerName
+
+
+def listed_steps(name: SamplerName, kind: str) -> dict[str, Any]:
+    """Returns a sampler's own list, by the argument that takes it; empty where it has none.
+
+    Args:
+        name: The sampler.
+        kind: The scheduler's class: `EulerDiscreteScheduler` wants the 0 at the end of its sigmas,
+            as `ddim_core.samplers.scheduler.set_steps` gives it.
+    """
+    if name.timesteps:
+        return {"timesteps": list(name.timesteps)}
+    if name.own_sigmas:
+        ends = [0.0] if kind == "EulerDiscreteScheduler" else []
+        return {"sigmas": [*name.own_sigmas, *ends]}
+    return {}
+
+
+def set_steps_of(name: SamplerName, kind: str, steps: int) -> dict[str, Any]:
+    """Returns all that `set_timesteps` is given: the list, or how many steps are asked for."""
+    return listed_steps(name, kind) or {"num_inference_steps": steps}

@@ -1,0 +1,145 @@
+"""Cells that a pipeline's own call drew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ddim_core.diffusion.specs import SchedulerSpec
+from ddim_core.pipelines.arguments import Conditions, Setting, call_arguments, plain_call
+from ddim_core.pipelines.opening import OpenedPipeline
+from ddim_core.samplers.name import parse_sampler
+from ddim_core.samplers.scheduler import scheduler_for, takes_eta
+from ddim_core.shipping.listed import listed_steps
+from ddim_core.shipping.readme import Plain
+from ddim_core.shipping.script import PipelineCall, pipeline_script
+from ddim_core.shipping.snippet import PlainCall, pipeline_snippet
+from tasks.checkpoints.pipelines import pipeline_in_memory
+from tasks.sampling.conditions import KIND, conditions_for, encode_conditions
+from tasks.sampling.pipeline import batch_of, setting_of
+from tasks.shipping.cell import ScoredCell
+from tasks.shipping.ready import Ready, shared_by
+from tasks.storage import store
+from tasks.storage.store import ArtifactRef
+
+OURS = ("generator", "batch_size")  # arguments that differ from batch to batch
+N_CLASSES_SHOWN = 4
+
+
+def ready_pipeline(scored: ScoredCell) -> Ready:
+    """Returns what is written for a cell of a pipeline's own call."""
+    assert isinstance(scored.cell.sampler, SchedulerSpec)
+    given = _conditions(scored)
+    conditions = conditions_for(scored.checkpoint, given, range(len(scored.images)))
+    opened = pipeline_in_memory(scored.checkpoint, dtype=scored.cell.dtype)
+    setting = setting_of(scored.cell)
+    scheduler = scheduler_for(parse_sampler(scored.cell.sampler.sampler), opened.scheduler)
+    kind = type(scheduler).__name__
+    own_steps = listed_steps(setting.sampler, kind)
+    folder = store.get_folder(scored.checkpoint)
+    script = pipeline_script(
+        shared_by(scored, folder, opened.shape, batch_of(scored.cell)),
+        PipelineCall(
+            pipeline=opened.name,
+            absent=[name for name, part in opened.pipeline.components.items() if part is None],
+            scheduler=kind,
+            own_steps=own_steps,
+            eta=setting.eta,
+            call=_same_for_all(opened, setting, conditions),
+            listed=list(opened.takes.listed),
+            takes_latents=opened.takes.latents,
+            takes_batch_size="batch_size" in opened.takes.parameters,
+            latent_dtype=str(opened.latent_dtype).removeprefix("torch."),
+        ),
+    )
+    call = plain_call(opened.takes, setting, opened.size)
+    call |= {name: value for name, value in own_steps.items() if name in call}
+    handed = takes_eta(scheduler) and "eta" not in opened.takes.parameters
+    absent = [name for name, part in opened.pipeline.components.items() if part is None]
+    snippet = pipeline_snippet(
+        PlainCall(
+            folder=str(folder),
+            pipeline=opened.name,
+            scheduler=kind,
+            absent=tuple(n for n in absent if n not in opened.pipeline._optional_components),
+            call=call,
+            own_steps={name: value for name, value in own_steps.items() if name not in call},
+            eta=setting.eta if handed else 0.0,
+            dtype=scored.cell.dtype,
+            told=_told(opened, scored.cell.dtype, list(conditions)),
+        )
+    )
+    plain = Plain(kind, snippet, _form(opened, setting), _notes(opened, setting))
+    return Ready(script, scheduler, conditions, plain)
+
+
+def _conditions(scored: ScoredCell) -> ArtifactRef | None:
+    """What the cell's prompts are encoded to: what somebody gave, or encoded again."""
+    digest = scored.cell.prompts
+    if digest is None:
+        return None
+    ref = ArtifactRef(artifact=digest, kind=KIND)
+    if store.get(ref)[:1] == b"[":  # a list of texts; a safetensors file begins with a length
+        return encode_conditions.fn(scored.checkpoint, digest)
+    return ref
+
+
+def _same_for_all(
+    opened: OpenedPipeline, setting: Setting, conditions: Conditions
+) -> dict[str, Any]:
+    """The call's arguments that no image changes."""
+    found = call_arguments(
+        opened.takes, conditions, [], setting.steps, setting.guidance, setting.eta, opened.size,
+        None,
+    )  # fmt: skip
+    if opened.dtype == "bfloat16" and not hasattr(opened.pipeline, "image_processor"):
+        found["output_type"] = "pt"  # as it was drawn: NumPy has no such format
+    return {name: value for name, value in found.items() if name not in (*conditions, *OURS)}
+
+
+def _told(opened: OpenedPipeline, dtype: str, names: list[str]) -> dict[str, str]:
+    """The arguments of the plain call that say what is drawn, as code."""
+    takes = opened.takes
+    if takes.modality == "class-to-image":
+        n = opened.n_classes or 1
+        return {"class_labels": str([k % n for k in range(N_CLASSES_SHOWN)])}
+    if takes.modality == "unconditional":
+        return {"batch_size": "4"} if "batch_size" in takes.parameters else {}
+    if opened.encodes:
+        away = takes.guidance == "real" and takes.guidance_name == "true_cfg_scale"
+        return {"prompt": '"a text"', **({"negative_prompt": '""'} if away else {})}
+    cast = "" if dtype == "float32" else f".to(torch.{dtype})"
+    plain = {name: f'told["{name}"][:1]{cast if "mask" not in name else ""}' for name in names}
+    return {name: f"list({c})" if name in takes.listed else c for name, c in plain.items()}
+
+
+def _form(opened: OpenedPipeline, setting: Setting) -> str:
+    takes = opened.takes
+    if takes.modality == "class-to-image":
+        return (
+            f"It draws for a class number 0 to {(opened.n_classes or 1) - 1}. Image k was scored "
+            f"for class k modulo {opened.n_classes}."
+        )
+    if takes.modality == "unconditional":
+        return "It draws from noise alone, without prompts and classes."
+    guided = {
+        "real": f"guidance {setting.guidance:g} leads away from the empty prompt",
+        "embedded": f"the network is told the guidance {setting.guidance:g}",
+        "none": "it takes no guidance",
+    }[takes.guidance]
+    asked = "as text, encoded by its own encoders"
+    if not opened.encodes:
+        asked = f"already encoded, as {', '.join(takes.conditions)}: it has no text encoders here"
+    return (
+        f"It draws for a prompt, {asked}; {guided}. Image k was scored for prompt k modulo their "
+        "number."
+    )
+
+
+def _notes(opened: OpenedPipeline, setting: Setting) -> tuple[str, ...]:
+    notes = [f"{note[0].upper()}{note[1:]}." for note in opened.notes]
+    if not opened.hands_streams:
+        notes.append(
+            f"{opened.name} hands its scheduler no generator: what that draws on the way comes "
+            "from torch's global stream, which torch.manual_seed sets. sample.py hands it on."
+        )
+    return tuple(notes)

@@ -1,0 +1,58 @@
+"""What is written for a cell, whichever kind it is of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from ddim_core.shipping.readme import Plain
+from ddim_core.shipping.script import Shared
+from tasks.shipping.cell import ScoredCell
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """What is to be written.
+
+    Attributes:
+        script: The text of sample.py.
+        scheduler: The scheduler of diffusers that does it; None where there is none.
+        conditions: What the images are drawn for, by name; empty where nothing is told.
+        plain: How plain diffusers draws with it.
+    """
+
+    script: str
+    scheduler: Any
+    conditions: Mapping[str, Tensor]
+    plain: Plain
+
+    def conditions_file(self) -> bytes:
+        """Returns the conditions as a safetensors file."""
+        whole = {name: value.contiguous().clone() for name, value in self.conditions.items()}
+        return safetensors.torch.save(whole)
+
+
+def shared_by(scored: ScoredCell, folder: Path, shape: tuple[int, ...], batch: int) -> Shared:
+    """Returns what every script is told of a cell.
+
+    Args:
+        scored: The cell.
+        folder: Where its checkpoint lies.
+        shape: Of one image's x_T.
+        batch: Images at once.
+    """
+    return Shared(
+        cell=scored.row.cell_digest,
+        checkpoint=str(folder),
+        seed=scored.cell.seed,
+        shape=tuple(shape),
+        n_images=len(scored.images),
+        batch=batch,
+        dtype=scored.cell.dtype,
+        device=scored.row.device,
+    )

@@ -1,0 +1,132 @@
+"""The evidence for a cell, and the lines of plain diffusers, which are run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ddim_core.decisions.compare import compare
+from ddim_core.pipelines.arguments import Setting, plain_call
+from ddim_core.samplers.name import parse_sampler
+from ddim_core.samplers.scheduler import scheduler_for
+from ddim_core.shipping.evidence import as_json, evidence_of
+from ddim_core.shipping.listed import listed_steps
+from ddim_core.shipping.readme import Plain, readme
+from ddim_core.shipping.script import BareNetwork
+from ddim_core.shipping.snippet import PlainCall, network_snippet, pipeline_snippet
+from tests.core.decisions.test_compare import row
+from tests.core.pipelines.tiny import PIPELINES, made, opened_of
+
+KNOWN: dict[str, Any] = {
+    "steps": 10, "eta": 0.0, "variance": "eta", "sampler": "unipc", "scheduler_config": "{}",
+    "nfe": 10, "kid": 0.001, "n_reference": 500, "extractor": "inception-v3", "resize": "tf1",
+    "dataset": "emoji", "split": "all", "checkpoint": "faces", "checkpoint_digest": "c" * 64,
+    "device": "cpu", "dtype": "float32", "created_at": "2026-11-27T00:00:00+00:00",
+}  # fmt: skip
+ROWS = [row("a", 3.0, **KNOWN), row("b", 3.2, **KNOWN), row("c", 3.1, **KNOWN),
+        row("d", 2.0, **{**KNOWN, "seed": 1})]  # fmt: skip
+
+
+def test_a_cell_is_compared_with_its_pairs_and_corrected_for_all_of_them() -> None:
+    found = evidence_of(ROWS[0], ROWS)
+    assert [other.cell for other in found.compared] == ["c" * 8, "b" * 8]  # by FID; d has no pairs
+    pairs = compare([(ROWS[0], ROWS[1]), (ROWS[0], ROWS[2]), (ROWS[1], ROWS[2])])
+    assert found.compared[1].p_adjusted == pairs[0].p_adjusted
+    assert (found.compared[1].difference, found.compared[1].verdict) == (pairs[0].value, "better")
+    told = json.loads(as_json(found, {"scheduler": "X"}))
+    assert (told["cell"], told["nfe"], told["scheduler"]) == ("a" * 8, 10, "X")
+    assert len(told["compared"]) == 2
+
+
+def test_a_cell_without_pairs_or_intervals_says_so() -> None:
+    assert "no other row" in evidence_of(ROWS[3], ROWS).why_none
+    few = replace(ROWS[0], fid_leave_one_out=[])
+    assert "too few images" in evidence_of(few, [few, *ROWS[1:]]).why_none
+
+
+def test_the_readme_shows_the_numbers_with_their_protocol() -> None:
+    plain = Plain("UniPCMultistepScheduler", "images = 1", "It draws from noise.", ("A note.",))
+    text = readme(evidence_of(ROWS[0], ROWS), plain, "/there", 8)
+    for wanted in ("```python\nimages = 1\n```", "| FID, 95 % interval | 3.00 [", "1000 generated",
+                   "inception-v3", "r" * 12, "c" * 64, "- A note.", "| better |"):  # fmt: skip
+        assert wanted in text, wanted
+
+
+def run(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {}
+    exec(compile(text, "README.md", "exec"), names)
+    return names["images"]
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 3.0])
+def test_the_lines_for_a_network_of_classes_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guidance: float
+) -> None:
+    import diffusers
+
+    unet = made(diffusers.UNet2DModel, sample_size=8, in_channels=4, out_channels=4,
+                num_class_embeds=4, block_out_channels=(8,), norm_num_groups=4, layers_per_block=1,
+                down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",))  # fmt: skip
+    PIPELINES["ldm"].make().save_pretrained(tmp_path)
+    unet.save_pretrained(tmp_path / "unet")
+    diffusers.DDIMScheduler().save_pretrained(tmp_path)
+    network = BareNetwork("unet", "UNet2DModel", "vqvae", "VQModel", 3, 3, False, guidance)
+    steps = {"timesteps": [900, 500, 0]}
+    diffusers.EulerAncestralDiscreteScheduler().save_pretrained(tmp_path)
+    text = network_snippet(
+        str(tmp_path), network, "EulerAncestralDiscreteScheduler", {"num_inference_steps": 2}, 0.0,
+        True, (4, 8, 8),
+    )  # fmt: skip
+    assert run(text, tmp_path, monkeypatch).shape == (4, 3, 16, 16)
+    assert ("said - free" in text) == (guidance == 3.0)
+    text = network_snippet(str(tmp_path), network, "DDPMScheduler", steps, 0.0, True, (4, 8, 8))
+    assert "set_timesteps(timesteps=[900, 500, 0])" in text
+
+
+@pytest.mark.parametrize(
+    ("family", "text", "eta", "told"),
+    [
+        ("dit", "dpmpp_2m?timesteps=[999,500]", 0.0, {"class_labels": "[0, 1]"}),
+        ("dit", "ddim", 0.5, {"class_labels": "[0, 1]"}),
+        ("flux", "flow_euler?sigmas=[1.0,0.7]", 0.0, {}),
+        ("sdxl", "euler?sigmas=[10.0,2.0]", 0.0, {}),
+    ],
+)
+def test_the_lines_for_a_pipeline_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, text: str, eta: float,
+    told: dict[str, str],
+) -> None:  # fmt: skip
+    opened, tiny = opened_of(family, tmp_path), PIPELINES[family]
+    setting = Setting(parse_sampler(text), 2, tiny.guidance, eta)
+    scheduler = scheduler_for(setting.sampler, opened.scheduler)
+    kind = type(scheduler).__name__
+    scheduler.save_pretrained(tmp_path)
+    save_file(tiny.conditions([0]), tmp_path / "conditions.safetensors")
+    listed = listed_steps(setting.sampler, kind)
+    call = plain_call(opened.takes, setting, opened.size)
+    call |= {name: value for name, value in listed.items() if name in call}
+    told = told or {name: f'told["{name}"][:1]' for name in tiny.conditions([0])}
+    left = {name: value for name, value in listed.items() if name not in call}
+    parts = opened.pipeline.components
+    absent = [
+        n for n in parts if parts[n] is None and n not in opened.pipeline._optional_components
+    ]
+    handed = eta if family == "dit" else 0.0
+    lines = pipeline_snippet(
+        PlainCall(
+            str(tmp_path / family), opened.name, kind, tuple(absent), call, left, handed, "float32",
+            told,
+        )
+    )  # fmt: skip
+    with torch.inference_mode():
+        images = run(lines, tmp_path, monkeypatch)
+    assert len(images) == (2 if family == "dit" else 1)
+    assert ("functools.partial" in lines) == (eta > 0.0)
+    assert ("set_steps(" in lines) == bool(left)
