@@ -65,7 +65,7 @@ def _cell_of(row: CellRow, checkpoint: ArtifactRef) -> GridCell | None:
     names = {field.name for field in fields(kind)}
     noise, schedule, dtype = None, _any(row.noise_schedule), _any(row.dtype)
     if schedule != OWN:
-        noise = NoiseSpec(schedule, checkpoint_in_memory(checkpoint).schedule.n_train)
+        noise = NoiseSpec(schedule, checkpoint_in_memory(checkpoint).require_schedule().n_train)
     sampler = kind(**{name: value for name, value in asked.items() if name in names})
     return GridCell(sampler, noise, row.seed, dtype, row.prompts_digest)
 

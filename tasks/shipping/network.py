@@ -63,7 +63,7 @@ def ready_native(scored: ScoredCell) -> Ready:
         raise ValueError("a cell with dynamic_threshold is not shipped; no grid draws one")
     opened = _opened(scored)
     noise = scored.cell.noise
-    schedule = NoiseSchedule.from_spec(noise) if noise else opened.loaded.schedule
+    schedule = NoiseSchedule.from_spec(noise) if noise else opened.loaded.require_schedule()
     steps = plan(schedule, spec)
     script = native_script(
         shared_by(scored, opened.folder, opened.loaded.noise_shape, opened.batch),

@@ -28,6 +28,11 @@ N_CLASSES_SHOWN = 4
 def ready_pipeline(scored: ScoredCell) -> Ready:
     """Returns what is written for a cell of a pipeline's own call."""
     assert isinstance(scored.cell.sampler, SchedulerSpec)
+    if scored.cell.sampler.loras:
+        raise ValueError(
+            f"the cell {scored.row.cell_digest[:10]} has LoRAs over its pipeline, which are not "
+            "shipped yet; ship the cell of the same sampler without them (--lora-scales 0)"
+        )
     given = _conditions(scored)
     conditions = conditions_for(scored.checkpoint, given, range(len(scored.images)))
     opened = pipeline_in_memory(scored.checkpoint, dtype=scored.cell.dtype)
