@@ -77,13 +77,15 @@ def expressed(
 def _candidates(
     spec: SamplerSpec, timesteps: list[int], own: Mapping[str, Any]
 ) -> Iterator[Expressed]:
-    listed = {"timesteps": timesteps}
+    listed: dict[str, Any] = {"timesteps": timesteps}
     clipped: dict[str, Any] = {"clip_sample": spec.clip, "clip_sample_range": spec.clip_range}
     if spec.dynamic_threshold is not None:
         clipped = {"clip_sample": False, "thresholding": True, "sample_max_value": spec.clip_range,
                    "dynamic_thresholding_ratio": spec.dynamic_threshold}  # fmt: skip
-    numbers = [{"num_inference_steps": n} for n in dict.fromkeys([spec.steps, len(timesteps)])]
-    spaced = [
+    numbers: list[dict[str, Any]] = [
+        {"num_inference_steps": n} for n in dict.fromkeys([spec.steps, len(timesteps)])
+    ]
+    spaced: list[tuple[dict[str, Any], dict[str, Any]]] = [
         ({"timestep_spacing": spacing, "steps_offset": offset}, number)
         for spacing in SPACINGS
         for offset in dict.fromkeys([0, spec.steps_offset])
