@@ -27,8 +27,12 @@ def ship(
     with one_sentence():
         require_writable()
         from flows.run import waiting
+        from tasks.cells.lookup import find_cell
+        from tasks.storage import stages
 
+        find_cell(cell)  # a wrong digest is told before the networks are imported
         with waiting.shown(f"ship: {cell}"):
+            stages.begin("importing the networks")
             from tasks.shipping.push import NotPushedError
             from tasks.shipping.ship import NotTheSameError, ship_cell
 
