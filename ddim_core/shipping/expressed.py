@@ -85,11 +85,7 @@ def _candidates(
     numbers: list[dict[str, Any]] = [
         {"num_inference_steps": n} for n in dict.fromkeys([spec.steps, len(timesteps)])
     ]
-<<<<<<< HEAD
-    spaced = [
-=======
     spaced: list[tuple[dict[str, Any], dict[str, Any]]] = [
->>>>>>> 9a1b42584c26a07010f732caa17db81b858b2456
         ({"timestep_spacing": spacing, "steps_offset": offset}, number)
         for spacing in SPACINGS
         for offset in dict.fromkeys([0, spec.steps_offset])

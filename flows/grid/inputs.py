@@ -189,6 +189,12 @@ def _cells(
     prompts: str | None = None,
 ) -> list[GridCell]:
     cells = request.cells(sampled(request, checkpoint, loras), prompts)
+    changed = request.model.noise_schedule or request.model.prediction_type
+    if changed and any(by_pipeline(cell) for cell in cells):
+        raise ValueError(
+            f"{changed!r} is asked for instead of the checkpoint's own, and a "
+            f"{checkpoint.pipeline} draws with its own settings; leave it out, or take ddim alone"
+        )
     if not checkpoint.with_prompts:  # these have the empty prompt to be guided away from
         for cell in cells:
             require_guidable(
