@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from ddim_core.samplers.catalogue import NAMES, REFUSED
+from ddim_core.samplers.catalogue import NAMES, REFUSED, SAMPLERS
 from ddim_core.samplers.name import SamplerName, parse_sampler, split_samplers
 
 
@@ -99,3 +101,9 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(written: str, said: str) -
 def test_classes_that_draw_no_image_of_ours_are_refused_with_the_reason(kind: str) -> None:
     with pytest.raises(ValueError, match=f"{kind} cannot be used: "):
         parse_sampler(kind)
+
+
+def test_the_page_on_samplers_has_every_name_with_its_class() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "samplers.md").read_text()
+    for name, sampler in SAMPLERS.items():
+        assert f"| `{name}` | `{sampler.kind}`" in page
