@@ -134,9 +134,17 @@ def line_name(row: Setting) -> str:
         notes += [f"eta = {row.eta:g}"] if row.eta else []
     scale = getattr(row, "guidance_scale", None)
     notes += [f"g = {scale:g}"] if scale not in (None, 1.0) else []
-    laid = json.loads(getattr(row, "loras", None) or "[]")
-    notes += [f"{name.removesuffix('.safetensors')} {scale:g}" for name, _, scale in laid]
+    notes += _laid(getattr(row, "loras", None))
     return f"{line} ({', '.join(notes)})" if notes else line
+
+
+def _laid(loras: str | None) -> list[str]:
+    """LoRA files in words; what another program wrote there stands as it is."""
+    try:
+        told = json.loads(loras or "[]")
+        return [f"{name.removesuffix('.safetensors')} {scale:g}" for name, _, scale in told]
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return [str(loras)]
 
 
 def cell_name(row: Setting) -> str:

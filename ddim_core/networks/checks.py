@@ -220,6 +220,8 @@ def _require_few_places(config: Mapping[str, Any], where: str) -> None:
     ups = list(up)[::-1] if isinstance(up, (list, tuple)) else []
     attending += [level for level, kind in enumerate(ups) if "Attn" in str(kind)]
     in_middle = config.get("add_attention", config.get("mid_block_add_attention", True))
+    if "Autoencoder" in str(config.get("_class_name")):  # whose middle has the size of the latents
+        in_middle = False
     attending += [len(kinds) - 1] if kinds and in_middle else []
     places = max(1, size >> min(attending, default=len(kinds) + 16)) ** 2
     if places > MOST_PLACES:

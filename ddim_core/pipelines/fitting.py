@@ -34,6 +34,11 @@ def require_setting(opened: OpenedPipeline, setting: Setting) -> None:
         raise ValueError(
             f"eta is {setting.eta}; {setting.sampler.text} has none, so that it must be 0"
         )
+    if opened.takes.guidance == "real" and setting.guidance < 1.0:
+        raise ValueError(
+            f"guidance is {setting.guidance}; the call of a {opened.name} does none at 1 and "
+            "below, so that it must be at least 1 (none)"
+        )
     if opened.takes.guidance == "none" and setting.guidance != 1.0:
         raise ValueError(
             f"guidance is {setting.guidance}; {opened.name} takes none, so that it must be 1"

@@ -129,8 +129,8 @@ def _require_keys(name: SamplerName, kind: str) -> None:
     """What `parse_sampler` cannot check of `own`."""
     if name.sigmas:
         require_rule(name.name, kind, name.sigmas)
-    for key, _ in name.options:
-        require_key(name.name, kind, key)
+    for key, value in name.options:
+        require_key(name.name, kind, key, value)
 
 
 def _require_list(name: SamplerName, kind: str, own: Mapping[str, Any]) -> None:

@@ -92,8 +92,8 @@ def parse_sampler(text: str) -> SamplerName:
         raise ValueError(f"sampler {text!r} has a list of its own and the rule {rule!r}; give one")
     if kind is not None:
         require_rule(name, kind, rule)
-        for key in options:
-            require_key(name, kind, key)
+        for key, value in options.items():
+            require_key(name, kind, key, value)
     if kind is not None and name not in NAMES:  # a class: by its short name where it has one
         name, options = named_for(kind, options)
     return SamplerName(name, rule or None, tuple(sorted(options.items())), timesteps, sigmas)
@@ -104,16 +104,18 @@ def split_samplers(text: str) -> list[str]:
     return [part.strip() for part in _split(text, ",") if part.strip()]
 
 
-def require_key(name: str, kind: str, key: str) -> None:
+def require_key(name: str, kind: str, key: str, value: Value) -> None:
     """Makes sure that an entry of a scheduler's configuration may be set by a sampler's name.
 
     Args:
         name: The sampler's name.
         kind: Its class in diffusers.
         key: The entry.
+        value: What it is set to.
 
     Raises:
-        ValueError: If there is no such entry, the name fixes it, or it is the checkpoint's.
+        ValueError: If there is no such entry, the name fixes it, it is the checkpoint's, or its
+            value is of another type than the scheduler's own.
     """
     sampler, known = SAMPLERS.get(name), class_entries(kind)
     fixed = dict(sampler.fixed) if sampler else {}
@@ -131,6 +133,23 @@ def require_key(name: str, kind: str, key: str) -> None:
             f"{name} has no key {key!r}{nearest(key, offered)}; "
             f"its keys are {', '.join(offered) or 'none'}"
         )
+    _require_type(key, value, known[key])
+
+
+def _require_type(key: str, value: Value, usual: object) -> None:
+    """Text that stands for a truth value is one in no library: `thresholding=no` would be on."""
+    wanted = ""
+    if isinstance(usual, bool):
+        wanted = "" if isinstance(value, bool) else "true or false"
+    elif isinstance(usual, (int, float)):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        wanted = "" if is_number else "a number"
+        if is_number and key.endswith("_order") and value not in (1, 2, 3):
+            wanted = "1, 2 or 3"
+    elif isinstance(usual, str):
+        wanted = "" if isinstance(value, str) else "text"
+    if wanted:
+        raise ValueError(f"{key} is {_written(value)}; it must be {wanted}")
 
 
 TRAINED = (
@@ -205,6 +224,8 @@ def _split(text: str, border: str) -> list[str]:
 def _read(key: str, value: str) -> Value:
     try:
         read = json.loads(value)
+    except RecursionError:
+        raise ValueError(f"{key} begins with {value[:20]}; it is nested too deeply") from None
     except ValueError:
         if value[0] in '[{"':
             raise ValueError(f"{key} is {value}; it must be a JSON value or a bare word") from None

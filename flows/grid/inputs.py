@@ -160,7 +160,7 @@ def _prompts(
     """The digest of what a checkpoint's images are drawn for, and that encoded for its pipeline."""
     location = request.model.prompts
     laid = {laid_over(cell) for cell in _cells(request, checkpoint, loras) if by_pipeline(cell)}
-    if checkpoint.pipeline and location.endswith(TENSORS):
+    if checkpoint.pipeline and checkpoint.with_prompts and location.endswith(TENSORS):
         given = store_conditions(location, checkpoint.ref)
         return given.artifact, dict.fromkeys(laid, given)
     prompts = prompts_for(checkpoint.with_prompts, location, reference)

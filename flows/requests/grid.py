@@ -183,6 +183,8 @@ class GridRequest:
             raise ValueError(f"prompts is {model.prompts!r}; the toy model is told of no text")
         for text in model.lora:
             split_lora(text)
+        if not model.lora and grid.lora_scales != SamplerChoice.lora_scales:
+            raise ValueError("lora_scales are given and no lora; name a file, or leave them out")
         require_choice("noise_schedule", model.noise_schedule, ("", *SCHEDULES))
         require_choice("prediction_type", model.prediction_type, ("", *get_args(PredictionType)))
         if model.checkpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import product
@@ -25,6 +26,7 @@ from flows.requests.images import Etas, Seed, SpacingChoice, Steps
 
 LEAST_IMAGES = 2  # one image has no covariance
 DDIM = "ddim"
+MOST_SCALE = 100  # of a LoRA
 Line = SamplerSpec | SchedulerSpec
 LARGEST_BATCH, PIXELS_AT_ONCE = 16, 2**20  # of a pipeline's call
 
@@ -95,6 +97,12 @@ class SamplerChoice:
         Raises:
             ValueError: For a sampler that there is not.
         """
+        for eta in self.etas:
+            if not 0.0 <= eta <= 1.0:
+                raise ValueError(f"eta is {eta:g}; it must lie in [0, 1]")
+        for scale in self.lora_scales:
+            if not abs(scale) <= MOST_SCALE:
+                raise ValueError(f"lora_scales has {scale:g}; it must lie within +-{MOST_SCALE}")
         names = dict.fromkeys(parse_sampler(text).text for text in self.samplers)
         usual = not names and list(self.etas) == list(USUAL_ETAS)
         sigma_hat = usual if self.sigma_hat is None else self.sigma_hat
@@ -158,6 +166,7 @@ def cells_of(
         )
     cells = []
     lines = [laid for line in _lines(choice, known) for laid in _with_loras(line, choice, known)]
+    _require_used(choice, known, lines)
     for line, scale in product(lines, dict.fromkeys(choice.guidance)):
         for steps in dict.fromkeys(choice.steps):
             sampler = replace(line, steps=steps, guidance_scale=scale)
@@ -165,6 +174,30 @@ def cells_of(
                 timesteps(known.n_train, steps, choice.spacing)
             cells.append(GridCell(sampler, noise, choice.seed, prompts=prompts))
     return cells
+
+
+def _require_used(choice: SamplerChoice, known: Sampled, lines: Sequence[Line]) -> None:
+    """Makes sure that what was asked for plays a part in some line.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if not lines:
+        raise ValueError("etas is empty, and the samplers that are named have no line without one")
+    names = ", ".join(choice.samplers) or OWN
+    if any(isinstance(line, SamplerSpec) for line in lines):
+        return
+    if known.is_native and (choice.clip or choice.spacing != "uniform"):
+        what = "clip" if choice.clip else "spacing"
+        raise ValueError(
+            f"{what} is of the project's own ddim and sigma-hat, and none is among {names}; leave "
+            "it out, or set the scheduler's own keys (clip_sample, timestep_spacing)"
+        )
+    others = list(choice.etas) != list(USUAL_ETAS) and any(choice.etas)
+    if others and not any(
+        _has_eta(line.sampler) for line in lines if not isinstance(line, SamplerSpec)
+    ):
+        raise ValueError(f"etas are given, and none of {names} has one; leave them out")
 
 
 def _lines(choice: SamplerChoice, known: Sampled) -> list[Line]:
