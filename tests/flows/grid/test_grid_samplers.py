@@ -131,7 +131,9 @@ def test_a_toy_of_a_flow_is_trained_in_a_grid_and_drawn_by_five_samplers(
     from ddim_core.diffusion.noise import ImageNoise
     from ddim_core.images.pixels import to_uint8
 
-    asked: dict[str, Any] = {"steps": [3], "seed": 33, "n_images": 8, "shard_size": 8}
+    asked: dict[str, Any] = {
+        "steps": [3], "seed": 33, "n_images": 8, "shard_size": 8, "etas": [0.0],
+    }  # fmt: skip
     samplers = ["own", "flow_euler", "flow_heun", "dpmpp_2m", "unipc"]
     trained = {"checkpoint": "", "objective": "flow", "train_steps": 20}
     run = run_grid(**asked, **trained, samplers=samplers)
@@ -213,6 +215,12 @@ def test_the_papers_experiments_refuse_a_flow_in_words(flow_toy: str) -> None:
         ({"samplers": ["sigma-hat"]}, "sigma-hat is of the project's own sampler"),
         ({"prompts": ""}, "no text encoders here; .* as a .safetensors file of prompt_embeds"),
         ({"samplers": ["euler?order=3"]}, "euler has no key 'order'"),
+        ({"samplers": ["unipc?thresholding=no"]}, "thresholding is no; it must be true or false"),
+        ({"guidance": [0.5]}, "guidance is 0.5; the call of a StableDiffusionXLPipeline does none"),
+        ({"samplers": ["unipc"], "etas": [0.5]}, "etas are given, and none of unipc has one"),
+        ({"samplers": ["unipc"], "etas": [7.0]}, "eta is 7; it must lie in"),
+        ({"samplers": ["tcd"], "etas": []}, "etas is empty"),
+        ({"lora_scales": [0.5]}, "lora_scales are given and no lora"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_words_before_anything_is(

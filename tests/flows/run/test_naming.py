@@ -121,8 +121,9 @@ def test_names_are_in_no_key_and_every_task_has_one() -> None:
     sources = sorted((root / "tasks").rglob("*.py"))
     cached = [".".join(p.relative_to(root).with_suffix("").parts) for p in sources
               if "\n@cached_task" in p.read_text()]  # fmt: skip
-    for module in ("cells.sample", "cells.embed", "cells.score", "cells.extractor",
-                   "checkpoints.train", "images.prepare", "lora.train"):  # fmt: skip
+    for module in ("sampling.native", "sampling.scheduled", "sampling.pipeline", "cells.embed",
+                   "cells.score", "cells.extractor", "checkpoints.train", "images.prepare",
+                   "lora.train"):  # fmt: skip
         assert f"tasks.{module}" in cached
         assert "tasks.storage.naming" not in _closure(f"tasks.{module}")
     assert bounded("a\nb\tc") == r"a\nb\tc"
