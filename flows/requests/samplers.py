@@ -99,7 +99,7 @@ class SamplerChoice:
         """
         for eta in self.etas:
             if not 0.0 <= eta <= 1.0:
-                raise ValueError(f"eta is {eta:g}; it must lie in [0, 1]")
+                raise ValueError(f"eta is {eta}; it must lie in [0, 1]")
         for scale in self.lora_scales:
             if not abs(scale) <= MOST_SCALE:
                 raise ValueError(f"lora_scales has {scale:g}; it must lie within +-{MOST_SCALE}")

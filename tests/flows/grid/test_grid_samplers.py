@@ -218,7 +218,7 @@ def test_the_papers_experiments_refuse_a_flow_in_words(flow_toy: str) -> None:
         ({"samplers": ["unipc?thresholding=no"]}, "thresholding is no; it must be true or false"),
         ({"guidance": [0.5]}, "guidance is 0.5; the call of a StableDiffusionXLPipeline does none"),
         ({"samplers": ["unipc"], "etas": [0.5]}, "etas are given, and none of unipc has one"),
-        ({"samplers": ["unipc"], "etas": [7.0]}, "eta is 7; it must lie in"),
+        ({"samplers": ["unipc"], "etas": [7.0]}, "eta is 7.0; it must lie in"),
         ({"samplers": ["tcd"], "etas": []}, "etas is empty"),
         ({"lora_scales": [0.5]}, "lora_scales are given and no lora"),
     ],
