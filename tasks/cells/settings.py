@@ -18,7 +18,7 @@ from ddim_core.samplers.trial import require_steps
 from tasks.checkpoints.loras import StoredLora
 from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
-from tasks.sampling.pipeline import Laid, setting_of
+from tasks.sampling.pipeline import Laid, by_pipeline, setting_of
 from tasks.storage.artifact import ArtifactRef
 
 
@@ -116,8 +116,10 @@ def _trial(cell: GridCell, checkpoint: ArtifactRef | None) -> tuple[Any, Visited
 
 def calls_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef) -> int:
     """Returns the network calls an image that a cell will take: guidance asks twice, with the class
-    and without."""
+    and without, but where the network itself is told of it."""
     guided = cell.sampler.guidance_scale not in (0.0, 1.0)
+    if by_pipeline(cell):
+        guided = guided and pipeline_in_memory(checkpoint).takes.guidance == "real"
     return len(settings_of(cell, n_train, checkpoint).timesteps) * (2 if guided else 1)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ddim_core.common.digest import digest, file_digest
 from ddim_core.common.plain_files import is_regular, is_there
-from ddim_core.diffusion.scheduler_config import DISTILLED_PIPELINES
 from ddim_core.networks.building import LOADING
 from ddim_core.pipelines.loras import lay_over
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
@@ -53,7 +52,7 @@ def is_pipeline(folder: Path, there: bool = True) -> bool:
     if not (folder / "text_encoder").is_dir():  # somebody encoded its prompts
         return True
     distilled = is_there(network) and read_settings(network).get("time_cond_proj_dim") is not None
-    return distilled or family_of(told) != "vp" or kind in DISTILLED_PIPELINES
+    return distilled or family_of(told) != "vp"
 
 
 def pipeline_digest(folder: Path) -> str:
