@@ -46,9 +46,13 @@ def test_a_bare_u_net_takes_every_sampler_with_the_noise_of_its_other_cells(
 ) -> None:
     from diffusers import DPMSolverMultistepScheduler
 
-    from ddim_core.checkpoints.checkpoint import load_checkpoint
+    from ddim_core.checkpoints.checkpoint import load_checkpoint, scheduler_config
     from ddim_core.diffusion.noise import ImageNoise
     from ddim_core.images.pixels import to_uint8
+    from ddim_core.samplers.loop import draw
+    from ddim_core.samplers.name import parse_sampler
+    from ddim_core.samplers.scheduler import scheduler_for, set_steps
+    from ddim_core.samplers.streams import image_streams
 
     asked: dict[str, Any] = {
         "samplers": ["own", "ddim", "heun", "dpmpp_2m/karras", "euler_a"], "etas": [0.0],
@@ -72,6 +76,16 @@ def test_a_bare_u_net_takes_every_sampler_with_the_noise_of_its_other_cells(
         for t in scheduler.timesteps:
             x = scheduler.step(loaded.model(x, t.expand(25)), t, x).prev_sample
     shown = images_of(rows["dpmpp_2m/karras"]["cell_digest"])
+    assert np.abs(shown.astype(int) - to_uint8(x)).max() <= 1
+
+    # A sampler that draws noise takes each image's own stream, in whatever shard it lies.
+    name = parse_sampler("euler_a")
+    ancestral = scheduler_for(name, scheduler_config(Path(toy)))
+    set_steps(ancestral, name, 3)
+    with torch.inference_mode():
+        x_T = ImageNoise(31, range(25), (1, 8, 8)).x_T()
+        x = draw(loaded.model, ancestral, x_T, image_streams(31, range(25))).x
+    shown = images_of(rows["euler_a"]["cell_digest"])
     assert np.abs(shown.astype(int) - to_uint8(x)).max() <= 1
 
     again = run_grid(**asked)
