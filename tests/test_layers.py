@@ -52,6 +52,9 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
         "ddim_core.networks", "ddim_core.samplers",
     },
+    "ddim_core.tuning": {
+        "ddim_core.common", "ddim_core.diffusion", "ddim_core.samplers", "ddim_core.pipelines",
+    },
     "ddim_core.checkpoints.formats": {"ddim_core.safe_files", "ddim_core.diffusion"},
     "ddim_core.checkpoints": {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.networks",
@@ -103,9 +106,11 @@ ARROWS: dict[str, set[str]] = {
     "tasks.shipping": {
         "tasks.storage", "tasks.checkpoints", "tasks.images", "tasks.sampling", "tasks.cells",
     },
+    "tasks.tuning": {"tasks.storage", "tasks.checkpoints", "tasks.images", "tasks.sampling"},
     "tasks.text2image": {"tasks.storage", "tasks.lora", "tasks.reports"},
     "tasks.reports": {
         "tasks.storage", "tasks.machine", "tasks.sampling", "tasks.cells", "tasks.lora",
+        "tasks.tuning",
     },
     "tasks": {"tasks.storage"},
     "flows.servers": set(),
@@ -113,7 +118,10 @@ ARROWS: dict[str, set[str]] = {
     "flows.requests": {"flows.run"},
     "flows.grid": {"flows.run", "flows.requests"},
     "flows.lora": {"flows.run", "flows.requests"},
-    "flows": {"flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.lora"},
+    "flows.tuning": {"flows.run", "flows.requests", "flows.grid"},
+    "flows": {
+        "flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.lora", "flows.tuning",
+    },
     "flows.cli.text": {"flows.grid"},
     "flows.cli.commands": {
         "flows", "flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.lora",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Protocol
 
@@ -64,8 +64,7 @@ class UNetModel:
         if x_t.device.type != "cpu":
             with torch.inference_mode():
                 return _predict(self.unet, *inputs).to(x_t.dtype)
-        size = max(1, min(MAX_BATCH, PIXELS_PER_BATCH // (x_t.shape[-2] * x_t.shape[-1])))
-        return in_fixed_batches(self._traced, size, *inputs).to(x_t.dtype)
+        return in_fixed_batches(self._traced, network_batch(x_t.shape), *inputs).to(x_t.dtype)
 
     def _traced(self, *inputs: Tensor) -> Tensor:
         key = (*(tuple(x.shape) for x in inputs), *(x.dtype for x in inputs))
@@ -101,6 +100,11 @@ def _predict(
     if labels is not None and labels.is_floating_point():
         return unet(x, t, encoder_hidden_states=labels, return_dict=False)[0]
     return unet(x, t, class_labels=labels, return_dict=False)[0]
+
+
+def network_batch(shape: Sequence[int]) -> int:
+    """Returns how many images [..., h, w] a network runs on at once on a CPU."""
+    return max(1, min(MAX_BATCH, PIXELS_PER_BATCH // (shape[-2] * shape[-1])))
 
 
 def toy_unet(spec: ToyModelSpec, seed: int) -> UNet2DModel:

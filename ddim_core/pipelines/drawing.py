@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,13 @@ from ddim_core.pipelines.arguments import Conditions, Setting, call_arguments, p
 from ddim_core.pipelines.fitting import require_conditions, require_setting
 from ddim_core.pipelines.opening import DTYPES, OpenedPipeline
 from ddim_core.pipelines.rehearsal import refusal
-from ddim_core.pipelines.stage import Conductor, Starts, own_copy, watch_networks
+from ddim_core.pipelines.stage import (
+    Conductor,
+    Starts,
+    own_copy,
+    replace_networks,
+    watch_networks,
+)
 from ddim_core.samplers.scheduler import scheduler_for
 from ddim_core.samplers.streams import image_streams
 
@@ -82,13 +88,26 @@ def draw(
 
 
 class Stage:
-    """A copy of a pipeline on which the batches of one run are drawn, one after another."""
+    """A copy of a pipeline on which the batches of one run are drawn, one after another.
 
-    def __init__(self, opened: OpenedPipeline, setting: Setting) -> None:
+    Args:
+        opened: The pipeline.
+        setting: How it draws.
+        instead: Makes of a network's name and its forward what is called in its place.
+    """
+
+    def __init__(
+        self,
+        opened: OpenedPipeline,
+        setting: Setting,
+        instead: Callable[[str, Callable[..., Any]], Callable[..., Any]] | None = None,
+    ) -> None:
         self.nfe = 0
         self._opened, self._setting = opened, setting
         self._mine = own_copy(opened.pipeline, None)
         self._n_rows = 0
+        if instead is not None:
+            replace_networks(self._mine, instead)
         watch_networks(self._mine, self._count)
 
     def _count(self, images: Any) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from flows.cli.commands.data import data
 from flows.cli.commands.deploy_run import ANY_MORE, deploy_run
-from flows.cli.commands.flows import grid, paper, swiss_roll, train, train_base
+from flows.cli.commands.flows import grid, paper, swiss_roll, train, train_base, tune
 from flows.cli.commands.lora import lora
 from flows.cli.commands.options import Commands, one_sentence, option, stop
 from flows.cli.commands.score import export, score
@@ -100,6 +100,7 @@ def report() -> None:
     typer.echo("\n".join(found))
 
 
+app.command("tune")(tune)
 app.command("train")(train)
 app.command("swiss-roll")(swiss_roll)
 app.command("paper")(paper)

@@ -168,12 +168,18 @@ def cells_of(
     lines = [laid for line in _lines(choice, known) for laid in _with_loras(line, choice, known)]
     _require_used(choice, known, lines)
     for line, scale in product(lines, dict.fromkeys(choice.guidance)):
-        for steps in dict.fromkeys(choice.steps):
+        for steps in _steps_of(line, choice):
             sampler = replace(line, steps=steps, guidance_scale=scale)
             if isinstance(sampler, SamplerSpec):
                 timesteps(known.n_train, steps, choice.spacing)
             cells.append(GridCell(sampler, noise, choice.seed, prompts=prompts))
     return cells
+
+
+def _steps_of(line: Line, choice: SamplerChoice) -> Sequence[int]:
+    """The S of a line: those asked for, but of a sampler with a list of its own its length."""
+    listed = None if isinstance(line, SamplerSpec) else parse_sampler(line.sampler).n_listed
+    return [listed] if listed else list(dict.fromkeys(choice.steps))
 
 
 def _require_used(choice: SamplerChoice, known: Sampled, lines: Sequence[Line]) -> None:

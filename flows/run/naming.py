@@ -95,4 +95,5 @@ HEADS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "lora-style": _lora,
     "lora-subject": _lora,
     "checkpoint-watch": _sources,
+    "tune": lambda p: f"{_checkpoint(p)} {','.join(map(str, p['calls']))} calls",
 }

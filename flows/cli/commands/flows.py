@@ -25,6 +25,7 @@ from flows.requests.points import PointRequest
 from flows.requests.race import RaceChoice, RaceRequest
 from flows.requests.samplers import SamplerChoice
 from flows.requests.toy import Toy, ToyRequest
+from flows.requests.tuning import TuneRequest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from flows.swiss_roll import PointOutcome
     from flows.train_base import TrainedBase
     from flows.train_toy import TrainedToy
+    from flows.tune import TuneOutcome
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,17 @@ def _show_toy(result: TrainedToy) -> None:
     typer.echo(f"checkpoint: {result.checkpoint}")
 
 
+def _show_tuned(result: TuneOutcome) -> None:
+    if result.grid is not None:
+        from flows.cli.text.table import show_grid
+
+        show_grid(result.grid)
+    typer.echo("\ntuned:")
+    for sampler in dict.fromkeys(result.samplers):
+        typer.echo(f"  {sampler}")
+    typer.echo(f"report: {result.report}")
+
+
 def _show_base(result: TrainedBase) -> None:
     for name, found in (("seen", result.seen), ("unseen", result.unseen)):
         shares = ", ".join(
@@ -195,6 +208,12 @@ train_base = flow_command(
     "train_base",
     "Train the small text-to-image base of the LoRA commands, and judge its pictures.",
     _show_base,
+)
+tune = flow_command(
+    TuneRequest,
+    "tune",
+    "Find the timesteps of few-step samplers by the checkpoint's own long run, and prove them.",
+    _show_tuned,
 )
 swiss_roll = flow_command(
     PointRequest,

@@ -125,6 +125,6 @@ def test_a_lora_has_its_parameters_from_its_spec_and_the_command_says_both_defau
 
 
 def test_the_page_of_all_parameters_is_what_the_declarations_say() -> None:
-    from flows.requests.document import PAGE, page
+    from flows.cli.document import PAGE, page
 
-    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m flows.requests.document"
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m flows.cli.document"

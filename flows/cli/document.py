@@ -1,4 +1,4 @@
-"""Writes docs/parameters.md from the declarations: `python -m flows.requests.document`."""
+"""Writes docs/parameters.md from the declarations: `python -m flows.cli.document`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from flows.requests.paper import PaperRequest
 from flows.requests.points import PointRequest
 from flows.requests.race import RaceRequest
 from flows.requests.toy import ToyRequest
+from flows.requests.tuning import TuneRequest
 
 PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
 FLOWS: dict[str, type] = {
     "fid-grid": GridRequest, "until-decided": RaceRequest, "paper": PaperRequest,
     "swiss-roll": PointRequest, "train-toy": ToyRequest, "train-base": BaseRequest,
-    "lora-style": StyleRequest, "lora-subject": SubjectRequest,
+    "lora-style": StyleRequest, "lora-subject": SubjectRequest, "tune": TuneRequest,
 }  # fmt: skip
 HEAD = """# Parameters
 
-Made by `python -m flows.requests.document` from the declarations in `flows/requests/`; a test
+Made by `python -m flows.cli.document` from the declarations in `flows/requests/`; a test
 compares them. Names are those of the flows (`prefect deployment run FLOW/FLOW -p NAME=JSON`); the
 command line has `--name-with-dashes`, and lists with commas.
 """

@@ -1,0 +1,143 @@
+"""What tuning bought: sentences, where the timesteps lie, the same x_T under three runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ddim_core.decisions.bought import Bought, bought, is_listed
+from ddim_core.decisions.row import CellRow, cell_name, with_interval
+from ddim_core.reports.grid_figures import COLOURS, contact_sheet, png
+
+AYS = {
+    "SD 1.5": (999, 850, 736, 645, 545, 455, 343, 233, 124, 24),
+    "SDXL": (999, 845, 730, 587, 443, 310, 193, 116, 53, 13),
+}
+"""Timesteps of Align Your Steps (Sabour et al. 2024, arXiv:2404.14507) as NVIDIA published them."""
+RHO = 7.0  # of Karras' spacing
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where a run asks the network.
+
+    Attributes:
+        name: For people.
+        timesteps: One for each call.
+        sigmas: The noise levels there, and where the last step lands.
+        tuned: It was found here.
+    """
+
+    name: str
+    timesteps: tuple[float, ...]
+    sigmas: tuple[float, ...]
+    tuned: bool
+
+
+def read_bought(rows: Sequence[CellRow], samplers: Sequence[str], margin: float) -> list[str]:
+    """Says what each tuned cell bought beside the stock ones of its grid.
+
+    Args:
+        rows: Of the proof's grid.
+        samplers: Tuned, with their lists.
+        margin: A difference of FID that does not count.
+    """
+    tuned, stock = _parted(rows, samplers)
+    if not tuned or not stock:
+        return []
+    if any(len(row.fid_leave_one_out) < 2 for row in (*tuned, *stock)):
+        return ["There are too few images a cell for intervals, and so for any proof."]
+    found = bought(tuned, stock, margin)
+    return [sentence for one in found for sentence in _sentences(one, margin)]
+
+
+def short(row: CellRow) -> str:
+    """Names a cell for people; of a list how many it has, since its numbers stand elsewhere."""
+    name = cell_name(row)
+    head, bracket, tail = name.partition("timesteps=[")
+    if not bracket:
+        head, bracket, tail = name.partition("sigmas=[")
+    if not bracket:
+        return name
+    kept = head.rstrip("?&")
+    return f"{kept}, tuned{tail.partition(']')[2]}"
+
+
+def _parted(
+    rows: Sequence[CellRow], samplers: Sequence[str]
+) -> tuple[list[CellRow], list[CellRow]]:
+    tuned = [row for row in rows if row.sampler in set(samplers)]
+    return tuned, [row for row in rows if not is_listed(row)]
+
+
+def _sentences(one: Bought, margin: float) -> list[str]:
+    row = one.row
+    said = [f"{short(row)}: FID {with_interval(row.fid, row.fid_low, row.fid_high)}."]
+    if one.rival is not None and one.against is not None:
+        gap = one.against
+        how = "better than every stock setting" if one.proven else "not proven better than every"
+        said.append(
+            f"At {row.nfe} network calls it is {how}{'' if one.proven else ' stock setting'}; the "
+            f"best of them, {cell_name(one.rival)}, has "
+            f"{with_interval(one.rival.fid, one.rival.fid_low, one.rival.fid_high)}, a difference "
+            f"of {gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}], {_p(gap.p_adjusted)}."
+        )
+    if one.matched is not None and one.p_matched is not None:
+        said.append(
+            f"{row.nfe} calls tuned are not worse than {one.matched.nfe} of the best stock setting "
+            f"({cell_name(one.matched)}, "
+            f"{with_interval(one.matched.fid, one.matched.fid_low, one.matched.fid_high)}) by more "
+            f"than {margin:g}, {_p(one.p_matched)}."
+        )
+    return [" ".join(said)]
+
+
+def _p(value: float) -> str:
+    return f"p = {value:.2g}" if value >= 1e-4 else "p < 0.0001"
+
+
+def course_plot(courses: Sequence[Course], top: float, is_flow: bool) -> bytes:
+    """Draws the timestep of each network call over its place in the run: tuned, as the samplers
+    stand, and beside them uniform, Karras' and (of a diffusion model) AYS's.
+
+    Args:
+        courses: The runs.
+        top: The noisiest timestep that the network was trained on.
+        is_flow: The model is a flow, for which AYS has no list.
+    """
+    figure = Figure(figsize=(7.2, 4.2))
+    axes = figure.subplots()
+    share = np.linspace(0.0, 1.0, 101)
+    low, high = 0.002 ** (1 / RHO), 1.0
+    axes.plot(share, 1.0 - share, ":", color="#51606f", lw=1, label="uniform")
+    axes.plot(share, (high + share * (low - high)) ** RHO, "--", color="#51606f", lw=1,
+              label="rho = 7 in the timestep")  # fmt: skip
+    if not is_flow:
+        for (name, listed), look in zip(AYS.items(), ("-.", (0, (1, 1))), strict=True):
+            axes.plot(np.linspace(0, 1, len(listed)), np.array(listed) / 999.0, linestyle=look,
+                      color="#a0a8b0", lw=1, label=f"AYS, {name}")  # fmt: skip
+    seen: set[tuple[float, ...]] = set()
+    for i, course in enumerate(one for one in courses if len(one.timesteps)):
+        if course.timesteps in seen:
+            continue
+        seen.add(course.timesteps)
+        n = len(course.timesteps)
+        places = np.linspace(0, 1, n) if n > 1 else np.zeros(1)
+        axes.plot(
+            places, np.array(course.timesteps) / top, "o-" if course.tuned else "x-",
+            ms=5, lw=1.6 if course.tuned else 0.7, color=COLOURS[i % len(COLOURS)],
+            label=course.name,
+        )  # fmt: skip
+    axes.set(xlabel="place in the run", ylabel="timestep, as a share of the noisiest")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=7)
+    return png(figure)
+
+
+def side_by_side(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
+    """Draws images of the same x_T, a line for each run."""
+    return contact_sheet(images)

@@ -1,0 +1,180 @@
+"""What tuning can be asked for: which samplers at how many network calls, and the proof."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field
+
+from ddim_core.common.checks import MOST_IMAGES, MOST_STEPS, require_at_least
+from ddim_core.common.redaction import redacted
+from ddim_core.samplers.name import parse_sampler
+from ddim_core.tuning.positions import require_tunable
+from flows.requests.flat import Without
+from flows.requests.grid import NONE, CheckpointChoice, GridRequest, ScoreChoice, VerdictChoice
+from flows.requests.images import ImageChoice, Machine, Seed
+from flows.requests.samplers import LEAST_IMAGES, SamplerChoice
+from flows.requests.toy import Toy
+
+DDIM, AS_EULER = "ddim", "euler?timestep_spacing=leading"
+"""DDIM of diffusers takes no list; with eta = 0 its steps are Euler's (Song et al. 2021,
+arXiv:2010.02502, eq. 14), which takes one."""
+
+
+@dataclass(frozen=True)
+class TuneChoice:
+    """What is tuned."""
+
+    samplers: Annotated[
+        tuple[str, ...],
+        Field(
+            examples=[["dpmpp_2m", "ddim"]],
+            description="Deterministic samplers, as dpmpp_2m,ddim; empty is dpmpp_2m, of a flow "
+            "unipc and flow_euler. Its scheduler must take timesteps or sigmas; ddim is tuned as "
+            "euler, which does the same steps and takes them.",
+        ),
+    ] = ()
+    calls: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=100)], ...],
+        Field(min_length=1, description="Numbers of network calls an image, without guidance."),
+    ] = (4, 8)
+    guidance: Annotated[
+        tuple[float, ...],
+        Field(min_length=1, description="Scales of classifier-free guidance; each has its list."),
+    ] = (1.0,)
+    tuning_images: Annotated[
+        int,
+        Field(
+            ge=2, le=10_000, description="Images to tune on, and as many fresh ones to judge on."
+        ),
+    ] = 128
+    tuning_prompts: Annotated[
+        str,
+        Field(
+            description="Prompts to tune and judge on, as `prompts`; empty deals out those: every "
+            "second is scored, of the others every second is tuned on."
+        ),
+    ] = ""
+    budget: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10**7,
+            description="Most network calls on an image for one setting, over all candidates.",
+        ),
+    ] = 4000
+    long_steps: Annotated[
+        int | None,
+        Field(
+            ge=2,
+            le=MOST_STEPS,
+            description="Steps of the long run; empty doubles them until that moves little.",
+        ),
+    ] = None
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class ProofChoice:
+    """The proof."""
+
+    n_images: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=MOST_IMAGES,
+            description="Images per cell of the grid that scores what was found; 0 leaves it out.",
+        ),
+    ] = 2048
+    stock: Annotated[
+        tuple[str, ...],
+        Field(description="Samplers to compare with; empty is ddim, own and those tuned."),
+    ] = ()
+    stock_steps: Annotated[
+        tuple[int, ...], Field(description="Their S, besides those of the calls tuned for.")
+    ] = (10, 20)
+    margin: Annotated[
+        float,
+        Field(ge=0.0, le=1e6, description="A difference of FID that does not count."),
+    ] = 0.1
+    shard_size: Annotated[
+        int,
+        Field(
+            ge=LEAST_IMAGES, le=MOST_IMAGES, description="Images per unit of work and of caching."
+        ),
+    ] = SamplerChoice.shard_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneRequest:
+    """What is tuned, and how it is proven.
+
+    Raises:
+        ValueError: On construction, for the first parameter that cannot be, with its value.
+    """
+
+    model: CheckpointChoice
+    toy: Toy
+    real: ImageChoice
+    tune: TuneChoice
+    proof: ProofChoice
+    scores: Annotated[ScoreChoice, Without(("matrix_images",))]
+    machine: Machine
+
+    def __post_init__(self) -> None:
+        if self.proof.n_images:
+            require_at_least("n_images", self.proof.n_images, LEAST_IMAGES)
+        for text in self.samplers:
+            require_tunable(parse_sampler(text))
+        if self.tune.tuning_prompts and not self.model.checkpoint:
+            raise ValueError(
+                f"tuning_prompts is {self.tune.tuning_prompts!r}; the toy model is told of no text"
+            )
+        most = max(self.tune.calls)
+        if self.tune.budget < most:
+            raise ValueError(
+                f"budget is {self.tune.budget} network calls an image; one candidate of {most} "
+                f"calls takes {most}"
+            )
+        object.__setattr__(self, "real", self.grid(()).real)  # settled, and refused if it cannot be
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """Those named, as they are searched."""
+        named = [AS_EULER if text.strip() == DDIM else text for text in self.tune.samplers]
+        return tuple(dict.fromkeys(parse_sampler(text).text for text in named))
+
+    def grid(
+        self, tuned: tuple[str, ...], stock: tuple[str, ...] = (), prompts: str = ""
+    ) -> GridRequest:
+        """Returns the grid that scores tuned settings beside stock ones.
+
+        Args:
+            tuned: Samplers with their lists.
+            stock: Those to compare with, where the request names none.
+            prompts: File of the prompts of its cells, instead of the request's.
+        """
+        model = replace(self.model, prompts=prompts) if prompts else self.model
+        choice = SamplerChoice(
+            steps=tuple(sorted({*self.tune.calls, *self.proof.stock_steps})),
+            samplers=(*(self.proof.stock or stock), *tuned),
+            etas=(0.0,),
+            sigma_hat=False,
+            guidance=self.tune.guidance,
+            n_images=self.proof.n_images or LEAST_IMAGES,
+            seed=self.tune.seed,
+            shard_size=self.proof.shard_size,
+        )
+        return GridRequest(
+            model=model, toy=self.toy, real=self.real, grid=choice, scores=self.scores,
+            machine=self.machine, verdict=VerdictChoice(against=NONE),
+        )  # fmt: skip
+
+    @property
+    def line(self) -> str:
+        """What is about to be done, for people."""
+        of = redacted(self.model.checkpoint) or "the toy model that is trained first"
+        names = ", ".join(self.tune.samplers) or "the usual samplers"
+        calls = ", ".join(map(str, self.tune.calls))
+        return f"tune: {names} at {calls} network calls, of {of}"

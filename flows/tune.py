@@ -1,0 +1,133 @@
+"""Finds where a few-step sampler should ask a checkpoint's network, and proves it by the grid."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prefect import flow
+from prefect.logging import get_run_logger
+
+from ddim_core.common.digest import digest
+from ddim_core.decisions.row import CellRow
+from flows.fid_grid import fid_grid
+from flows.grid.outcome import GridOutcome
+from flows.requests.flat import flat, values
+from flows.requests.tuning import TuneRequest
+from flows.run import waiting
+from flows.run.naming import flow_name
+from flows.run.runners import ONE_TASK_A_CORE, task_runner
+from flows.tuning.inputs import TuneInputs, prepare_tuning
+from flows.tuning.search import long_runs, search
+from tasks.reports.tuning import publish_tuning, render_tuning
+from tasks.storage.cell_rows import read_rows
+from tasks.storage.store import check_writable
+from tasks.tuning.tune import LongRun, Tuned
+
+
+@dataclass(frozen=True)
+class TuneOutcome:
+    """What came of tuning.
+
+    Attributes:
+        report: Its place.
+        samplers: With their lists, as a grid is asked for them.
+        reading: Sentences on what tuning bought, and what speaks against it.
+        grid: The proof; None if it was left out.
+    """
+
+    report: str
+    samplers: tuple[str, ...]
+    reading: tuple[str, ...]
+    grid: GridOutcome | None
+
+
+@flow(
+    name="tune",
+    flow_run_name=flow_name,
+    validate_parameters=False,
+    task_runner=ONE_TASK_A_CORE,
+)
+@flat
+def tune(request: TuneRequest) -> TuneOutcome:
+    """Finds the timesteps of few-step samplers by the checkpoint's own long run; the grid proves.
+
+    Raises:
+        ValueError: If the request cannot be, or the checkpoint cannot be tuned so.
+        CellsFailedError: If cells of the proof failed.
+    """
+    check_writable()
+    with task_runner(request.machine.runner, request.machine.workers):
+        return _run(request)
+
+
+def _run(request: TuneRequest) -> TuneOutcome:
+    inputs = prepare_tuning(request)
+    for note in inputs.notes:
+        _say(note)
+    targets = long_runs(request, inputs)
+    _say_budget(request, inputs, list(targets.values()))
+    tuned = search(request, inputs, targets)
+    for one in tuned:
+        judged = one.judged
+        _say(
+            f"{one.sampler} (g = {one.guidance:g}): {judged.tuned.mean:.3g} from the end of the "
+            f"long run on fresh images, {one.stock} {judged.stock.mean:.3g}"
+        )
+        for warning in one.warnings:
+            _say(f"{one.sampler}: {warning}")
+    grid = _proof(request, inputs, tuned) if request.proof.n_images else None
+    rows = read_rows(grid.cells).rows if grid else []
+    return _report(request, inputs, tuned, rows, grid)
+
+
+def _say_budget(request: TuneRequest, inputs: TuneInputs, targets: Sequence[LongRun]) -> None:
+    """What the search may cost, before it begins."""
+    for target in targets:
+        still = "" if target.settled else ", which still moves: see the report"
+        _say(
+            f"long run: {target.sampler}, {target.steps} steps; doubling them moved its ends by "
+            f"{target.moved:.3g}{still}"
+        )
+    n = request.tune.tuning_images * request.tune.budget * len(inputs.settings)
+    each = sum(t.seconds for t in targets) / max(1, sum(t.calls for t in targets))
+    _say(
+        f"search: at most {request.tune.budget} network calls an image for each of "
+        f"{len(inputs.settings)} settings, {n:,} image calls; here at most {n * each:,.0f} seconds "
+        "of one core"
+    )
+
+
+def _proof(request: TuneRequest, inputs: TuneInputs, tuned: Sequence[Tuned]) -> GridOutcome:
+    """Scores what was found beside stock samplers, on the same noise."""
+    names = dict.fromkeys(one.sampler for one in tuned)
+    stock = ["own"] if inputs.checkpoint.pipeline and not inputs.checkpoint.is_native else ["ddim"]
+    stock += [one.stock for one in tuned]
+    grid = request.grid(tuple(names), tuple(dict.fromkeys(stock)), inputs.scored_prompts)
+    outcome: GridOutcome = fid_grid(**values(grid))
+    return outcome
+
+
+def _report(
+    request: TuneRequest,
+    inputs: TuneInputs,
+    tuned: list[Tuned],
+    rows: list[CellRow],
+    grid: GridOutcome | None,
+) -> TuneOutcome:
+    report = render_tuning(
+        tuned, rows, inputs.checkpoint.name, list(inputs.notes), request.proof.margin
+    )
+    name = digest([one.sampler for one in tuned], [row.cell_digest for row in rows])
+    place = publish_tuning(name, report, tuned)
+    for sentence in report.reading:
+        _say(sentence)
+    return TuneOutcome(place, tuple(one.sampler for one in tuned), tuple(report.reading), grid)
+
+
+def _say(line: str) -> None:
+    """Puts a line into the run's log and, under the CLI, into the terminal."""
+    get_run_logger().info(line)
+    if os.environ.get("DDIM_TERMINAL"):
+        waiting.say(line)

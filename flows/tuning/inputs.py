@@ -1,0 +1,129 @@
+"""What all settings that are tuned share: the checkpoint, the cells without lists, the prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ddim_core.diffusion.specs import GridCell
+from ddim_core.images.sources.source import dataset_name
+from flows.grid.inputs import sampled
+from flows.grid.toy_training import submit_training
+from flows.requests.grid import GridRequest
+from flows.requests.samplers import SamplerChoice
+from flows.requests.tuning import TuneRequest
+from tasks.checkpoints.addresses import name_of
+from tasks.checkpoints.loras import StoredLora, store_lora
+from tasks.checkpoints.open import CheckpointRecord, import_checkpoint, open_checkpoint
+from tasks.images.grid_prompts import prompts_for
+from tasks.images.prepare import content_of, prepare_data
+from tasks.sampling.conditions import TENSORS, encode_conditions, store_conditions
+from tasks.sampling.pipeline import by_pipeline, laid_over
+from tasks.storage.artifact import ArtifactRef
+from tasks.tuning.asked import settings_to_tune
+from tasks.tuning.prompts import deal, deal_conditions
+
+Both = tuple[ArtifactRef | None, ArtifactRef | None]
+
+
+@dataclass(frozen=True)
+class TuneInputs:
+    """What all settings share.
+
+    Attributes:
+        checkpoint: It.
+        settings: Cells without lists, each with its network calls.
+        conditions: Prompts to tune on and fresh ones, encoded for the pipeline's own call.
+        fresh_prompts: Digest of the fresh ones, where the network itself is told of them.
+        scored_prompts: File of those that the grid is drawn for; empty takes the request's.
+        notes: What is to be known, for people.
+    """
+
+    checkpoint: CheckpointRecord
+    settings: list[tuple[GridCell, int]]
+    conditions: Both
+    fresh_prompts: str | None
+    scored_prompts: str
+    notes: tuple[str, ...]
+
+
+def prepare_tuning(request: TuneRequest) -> TuneInputs:
+    """Opens or trains the checkpoint, refuses what cannot be tuned of it, deals out its prompts."""
+    model, grid = request.model, request.grid(())
+    loras: tuple[StoredLora, ...] = ()
+    if model.checkpoint:
+        imported = import_checkpoint(model.checkpoint, model.weights)
+        checkpoint = open_checkpoint(imported, name_of(model.checkpoint))
+        loras = tuple(store_lora(text) for text in model.lora)
+    else:
+        training = submit_training(grid.training, request.machine.device)
+        name = f"toy-{Path(dataset_name(request.real.dataset)).stem}{request.toy.kind}"
+        checkpoint = open_checkpoint(training.result(), name)
+    bases = _bases(request, grid, checkpoint, loras)
+    settings = [
+        found
+        for base in bases
+        for found in settings_to_tune(base, checkpoint.ref, request.samplers, request.tune.calls)
+    ]
+    tuning, fresh, conditions, scored, notes = _prompts(request, checkpoint, bases[0])
+    told = [(replace(cell, prompts=tuning), calls) for cell, calls in settings]
+    return TuneInputs(checkpoint, told, conditions, fresh, scored, notes)
+
+
+def _bases(
+    request: TuneRequest,
+    grid: GridRequest,
+    checkpoint: CheckpointRecord,
+    loras: tuple[StoredLora, ...],
+) -> list[GridCell]:
+    """A cell for each scale of guidance, by a scheduler of diffusers."""
+    one = replace(
+        grid, grid=SamplerChoice(steps=(1,), samplers=("own",), etas=(0.0,), sigma_hat=False,
+                                 guidance=request.tune.guidance, seed=request.tune.seed),
+    )  # fmt: skip
+    return one.cells(sampled(one, checkpoint, loras))
+
+
+def _prompts(
+    request: TuneRequest, checkpoint: CheckpointRecord, base: GridCell
+) -> tuple[str | None, str | None, Both, str, tuple[str, ...]]:
+    """Digests of the prompts to tune on and of fresh ones, both encoded, the file of the others."""
+    location, other = request.model.prompts, request.tune.tuning_prompts
+    if checkpoint.pipeline and checkpoint.with_prompts and location.endswith(TENSORS):
+        halves = deal_conditions(store_conditions(other or location, checkpoint.ref))
+        note = () if other else (
+            "The prompts came encoded, so that the grid scores those that were tuned on too, with "
+            "other noise; give tuning_prompts for others.",
+        )  # fmt: skip
+        return halves[0].artifact, halves[1].artifact, halves, "", note
+    if not checkpoint.with_prompts:
+        prompts_for(False, location or other, checkpoint.ref)  # refuses prompts that nobody reads
+        return None, None, (None, None), "", ()
+    stored = _stored(request, checkpoint, location)
+    given = prompts_for(True, other, checkpoint.ref) if other else None
+    dealt = deal(stored, given)
+    notes = (
+        "There are too few prompts to deal them out: those that are scored were tuned on as well.",
+    ) if dealt.shared else ()  # fmt: skip
+    conditions: Both = (None, None)
+    if by_pipeline(base):
+        over = laid_over(base)
+        conditions = (
+            encode_conditions(checkpoint.ref, dealt.tuning, over),
+            encode_conditions(checkpoint.ref, dealt.fresh, over),
+        )
+    return dealt.tuning, dealt.fresh, conditions, dealt.scored, notes
+
+
+def _stored(request: TuneRequest, checkpoint: CheckpointRecord, location: str) -> str:
+    """The digest of the prompts that were given, or of the data set's captions."""
+    real = request.real
+    reference = checkpoint.ref
+    if not location:
+        reference = prepare_data(
+            content_of(real.dataset, real.spec), real.split, checkpoint.resolution, real.dataset,
+            checkpoint.channels, real.spec,
+        )  # fmt: skip
+    stored = prompts_for(True, location, reference)
+    assert stored is not None
+    return stored

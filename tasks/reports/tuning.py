@@ -1,0 +1,94 @@
+"""Tuned settings and the rows that prove them in, their report out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import task
+
+from ddim_core.decisions.row import CellRow, with_interval
+from ddim_core.reports.tuning import Course, course_plot, read_bought, short, side_by_side
+from ddim_core.reports.verdict_figures import pareto_plot
+from tasks.reports import page
+from tasks.storage import store
+from tasks.storage.artifact import Report
+from tasks.storage.caching import cached_task
+from tasks.storage.naming import run_name
+from tasks.tuning.tune import Tuned
+
+TEMPLATE = Path(__file__).with_suffix(".html")
+SHOWN = ("stock", "tuned", "long")
+
+
+@cached_task
+def render_tuning(
+    tuned: list[Tuned], rows: list[CellRow], checkpoint: str, notes: list[str], margin: float
+) -> Report:
+    """Draws the figures, reads the numbers and renders the page.
+
+    Args:
+        tuned: What was found.
+        rows: Of the grid that proves it; empty where that was left out.
+        checkpoint: Its name.
+        notes: What is to be known, for people.
+        margin: A difference of FID that does not count.
+    """
+    is_flow = all(max(one.sigmas, default=2.0) <= 1.0 for one in tuned)
+    top = max((t for one in tuned for t in (*one.timesteps, *one.stock_timesteps)), default=1.0)
+    figures = {"courses": course_plot(_courses(tuned), max(top, 1.0), is_flow)}
+    for i, one in enumerate(tuned):
+        images = store.get_arrays(one)
+        name = f"{one.stock.partition('?')[0]}, {one.calls} calls"
+        figures[f"images{i}"] = side_by_side(
+            {f"{name}, stock": images["stock"], f"{name}, tuned": images["tuned"],
+             f"{one.long_steps} steps": images["long"]}
+        )  # fmt: skip
+    if rows:
+        figures["calls"] = pareto_plot(rows)
+    reading = read_bought(rows, [one.sampler for one in tuned], margin)
+    text = page.html(
+        TEMPLATE,
+        figures,
+        {
+            "checkpoint": checkpoint,
+            "tuned": tuned,
+            "rows": sorted(rows, key=lambda row: (row.nfe, row.fid)),
+            "listed": {one.sampler for one in tuned},
+            "reading": reading,
+            "notes": notes,
+            "margin": margin,
+            "short": short,
+            "interval": with_interval,
+            "first": rows[0] if rows else None,
+        },
+    )
+    return page.stored(text, figures, reading)
+
+
+def _courses(tuned: list[Tuned]) -> list[Course]:
+    found = []
+    for one in tuned:
+        head = one.stock.partition("?")[0]
+        scale = f", g = {one.guidance:g}" if one.guidance != 1.0 else ""
+        name = f"{head}, {one.calls} calls{scale}"
+        found.append(Course(f"{name}, tuned", one.timesteps, one.sigmas, True))
+        found.append(Course(f"{name}, stock", one.stock_timesteps, one.stock_sigmas, False))
+    return found
+
+
+@task(name="publish-tuning", task_run_name=run_name("publish-tuning"))
+def publish_tuning(name: str, report: Report, tuned: list[Tuned]) -> str:
+    """Puts a rendered report where people look: reports/<name>/, and a Prefect artifact.
+
+    Returns the page's place.
+    """
+    place = page.publish(name[:12], report)
+    lines = [
+        f"| `{one.sampler}` | {one.guidance:g} | {one.judged.stock.mean:.3g} | "
+        f"{one.judged.tuned.mean:.3g} |"
+        for one in tuned
+    ]
+    head = "| tuned | guidance | as it stands | tuned |\n|---|---|---|---|\n"
+    text = "\n\n".join(report.reading)
+    page.show("tune", f"{text}\n\n{head}" + "\n".join(lines) + f"\n\nReport: `{place}`\n")
+    return place

@@ -1,0 +1,87 @@
+"""Runs of a stored checkpoint from the noise that settings are tuned on, or are judged on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from ddim_core.checkpoints.conditioning import conditioned
+from ddim_core.diffusion.specs import Execution, GridCell
+from ddim_core.networks.denoisers import network_batch
+from ddim_core.pipelines.fitting import where_it_asks
+from ddim_core.samplers.name import SamplerName
+from ddim_core.samplers.scheduler import Visited, scheduler_for, set_steps
+from ddim_core.tuning.positions import Visits
+from ddim_core.tuning.runs import LoopRuns, PipelineRuns, Runs
+from tasks.checkpoints.memory import checkpoint_in_memory
+from tasks.checkpoints.pipelines import pipeline_in_memory
+from tasks.checkpoints.scheduler import scheduler_in
+from tasks.images.stored_prompts import stored_prompts
+from tasks.sampling.conditions import conditions_for
+from tasks.sampling.pipeline import batch_of, by_pipeline, laid_over, setting_of
+from tasks.storage.store import ArtifactRef
+
+
+def runs_of(
+    cell: GridCell,
+    checkpoint: ArtifactRef,
+    conditions: ArtifactRef | None,
+    first: int,
+    n_images: int,
+    execution: Execution,
+) -> Runs:
+    """Returns runs of a checkpoint as a cell says it is drawn, of n_images from the index first."""
+    torch.set_num_threads(execution.threads)
+    scale, device = cell.sampler.guidance_scale, execution.device
+    if by_pipeline(cell):
+        return PipelineRuns(
+            pipeline_in_memory(checkpoint, device, cell.dtype, laid_over(cell)),
+            lambda indices: conditions_for(checkpoint, conditions, indices),
+            scale,
+            cell.seed,
+            first,
+            n_images,
+            chunk_of(cell, checkpoint),
+        )
+    loaded = checkpoint_in_memory(checkpoint, device, cell.dtype)
+    prompts = stored_prompts(cell.prompts) if cell.prompts else []
+    return LoopRuns(
+        lambda indices: conditioned(loaded, indices, scale, device, prompts),
+        scheduler_in(cell, checkpoint),
+        loaded.noise_shape,
+        cell.seed,
+        first,
+        n_images,
+        chunk_of(cell, checkpoint),
+        device,
+    )
+
+
+def chunk_of(cell: GridCell, checkpoint: ArtifactRef) -> int:
+    """Returns how many images the network is asked about at once."""
+    if by_pipeline(cell):
+        return batch_of(cell)
+    return network_batch(checkpoint_in_memory(checkpoint).noise_shape)
+
+
+def visits_of(cell: GridCell, checkpoint: ArtifactRef) -> Visits:
+    """Returns what tells where a sampler would ask the cell's network."""
+    if by_pipeline(cell):
+        opened, setting = pipeline_in_memory(checkpoint), setting_of(cell)
+        return lambda name, steps: where_it_asks(
+            opened, replace(setting, sampler=name, steps=steps)
+        )
+    own = scheduler_in(cell, checkpoint)
+
+    def visits(name: SamplerName, steps: int) -> Visited:
+        return set_steps(scheduler_for(name, own), name, steps)
+
+    return visits
+
+
+def own_of(cell: GridCell, checkpoint: ArtifactRef) -> dict[str, object]:
+    """Returns the scheduler_config.json of the cell's network, with its class."""
+    if by_pipeline(cell):
+        return dict(pipeline_in_memory(checkpoint).scheduler)
+    return scheduler_in(cell, checkpoint)

@@ -1,0 +1,262 @@
+"""A checkpoint and a sampler in, the list of timesteps out whose short run ends nearest to the
+long one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from filelock import FileLock
+from tqdm import tqdm
+
+from ddim_core.common.digest import code_digest, digest
+from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
+from ddim_core.images.pixels import to_uint8
+from ddim_core.samplers.name import SamplerName, parse_sampler
+from ddim_core.tuning.evaluations import Distances, Evaluations
+from ddim_core.tuning.judged import Judged, joined, judge, warnings
+from ddim_core.tuning.positions import scale_of
+from ddim_core.tuning.runs import FRESH, TUNING, Runs, chunks_of, distances
+from ddim_core.tuning.search import Found, Task, search
+from ddim_core.tuning.target import Target, long_run
+from tasks.checkpoints.memory import checkpoint_in_memory
+from tasks.sampling.pipeline import by_pipeline
+from tasks.storage import places, store
+from tasks.storage.caching import cached_task
+from tasks.storage.store import ArtifactRef
+from tasks.tuning.runs import chunk_of, own_of, runs_of, visits_of
+
+SHOWN = 8  # images of a comparison
+Stock = tuple[tuple[str, int], ...]  # samplers as they stand, with their steps
+
+
+@dataclass(frozen=True)
+class LongRun(ArtifactRef):
+    """Where a long run ends: float32 [n, ...] of the images tuned on, and of fresh ones.
+
+    Attributes:
+        sampler, steps: What was run.
+        moved: How far the last doubling of its steps moved the ends, on the images tuned on.
+        settled: That is little beside what the short runs are away.
+        seconds, calls: Of one network call on an image: what it took here, over so many.
+    """
+
+    sampler: str
+    steps: int
+    moved: float
+    settled: bool
+    seconds: float
+    calls: int
+
+
+@dataclass(frozen=True)
+class Tuned(ArtifactRef):
+    """A sampler's list, found; a candidate until the grid has scored it. The artefact holds some
+    fresh images, uint8, as `stock`, `tuned` and `long` draw them.
+
+    Attributes:
+        sampler: With its list, as a grid is asked for it.
+        stock: The sampler as it stands.
+        steps, calls: S, and network calls an image (guidance, which may double them, left out).
+        guidance: Of the run.
+        timesteps, sigmas: Where it asks the network, and the noise levels there.
+        stock_timesteps, stock_sigmas: The same of the sampler as it stands.
+        judged: Distances from the long run.
+        found: What the search did.
+        n_images: It was tuned on.
+        moved, long_steps: Of the long run.
+        evaluations: How many were made, in all runs.
+        asked: Images that the network was asked about by this run of the task.
+        warnings: What speaks against it.
+    """
+
+    sampler: str
+    stock: str
+    steps: int
+    calls: int
+    guidance: float
+    timesteps: tuple[float, ...]
+    sigmas: tuple[float, ...]
+    stock_timesteps: tuple[float, ...]
+    stock_sigmas: tuple[float, ...]
+    judged: Judged
+    found: Found
+    n_images: int
+    moved: float
+    long_steps: int
+    evaluations: int
+    asked: int
+    warnings: tuple[str, ...]
+
+
+@cached_task
+def draw_long_run(
+    cell: GridCell,
+    checkpoint: ArtifactRef,
+    conditions: tuple[ArtifactRef | None, ArtifactRef | None],
+    fresh_prompts: str | None,
+    n_images: int,
+    stock: Stock,
+    steps: int | None,
+    execution: Execution,
+) -> LongRun:
+    """Draws the long run of a checkpoint, on images to tune on and on as many fresh ones.
+
+    Args:
+        cell: How it is drawn: the long run's sampler, guidance, seed, prompts to tune on.
+        checkpoint: It.
+        conditions: The prompts encoded for its pipeline: those to tune on, and fresh ones.
+        fresh_prompts: As the cell's prompts, for the fresh images.
+        n_images: Of each kind.
+        stock: The short runs beside which its own distance to the next doubling has to be small.
+        steps: Take so many, whatever doubling would change.
+    """
+    assert isinstance(cell.sampler, SchedulerSpec)
+    sampler, began = parse_sampler(cell.sampler.sampler), time.perf_counter()
+    runs = runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution)
+    n_chunks = len(chunks_of(n_images, chunk_of(cell, checkpoint)))
+
+    def beside(target: Target) -> float:
+        away = [
+            np.mean(joined([
+                target.from_it(runs.ends(parse_sampler(text), n, i), i) for i in range(n_chunks)
+            ]))
+            for text, n in stock
+        ]  # fmt: skip
+        return float(min(away))
+
+    target = long_run(runs, n_chunks, sampler, beside, steps)
+    others = _fresh(cell, checkpoint, conditions[1], fresh_prompts, n_images, execution)
+    fresh = [others.ends(sampler, target.steps, chunk) for chunk in range(n_chunks)]
+    arrays = {
+        "tuning": np.concatenate([ends.numpy() for ends in target.ends]),
+        "fresh": np.concatenate([ends.numpy() for ends in fresh]),
+    }
+    ref = store.put_arrays(arrays, "long run")
+    return LongRun(
+        **vars(ref),
+        sampler=sampler.text,
+        steps=target.steps,
+        moved=target.moved,
+        settled=target.settled,
+        seconds=time.perf_counter() - began,
+        calls=runs.calls + others.calls,
+    )
+
+
+@cached_task
+def tune_sampler(
+    cell: GridCell,
+    checkpoint: ArtifactRef,
+    conditions: tuple[ArtifactRef | None, ArtifactRef | None],
+    fresh_prompts: str | None,
+    calls: int,
+    n_images: int,
+    budget: float,
+    target: LongRun,
+    execution: Execution,
+) -> Tuned:
+    """Searches the list of a sampler whose short run ends nearest to the long one.
+
+    What is measured is written down at once: a search that was killed goes on from there.
+
+    Args:
+        cell: The sampler without a list, its steps, guidance, seed, prompts to tune on.
+        checkpoint, conditions, fresh_prompts, n_images: As of the long run.
+        calls: Network calls that the steps make.
+        budget: Most of them an image, over all candidates.
+        target: The long run.
+    """
+    assert isinstance(cell.sampler, SchedulerSpec)
+    name, steps = parse_sampler(cell.sampler.sampler), cell.sampler.steps
+    visits, own = visits_of(cell, checkpoint), own_of(cell, checkpoint)
+    scale = scale_of(name, own, visits, steps)
+    runs = runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution)
+    chunks = chunks_of(n_images, chunk_of(cell, checkpoint))
+    ends = store.get_arrays(target)
+    named = digest(code_digest(__name__), cell, checkpoint, conditions, n_images, target, calls)
+    work = places.local_dir("work")
+    work.mkdir(parents=True, exist_ok=True)
+    with FileLock(work / f"tune-{named[:32]}.lock"):
+        measured = Evaluations(
+            lambda sampler, n, i: _away(runs, sampler, n, i, ends["tuning"][_slice(chunks[i])]),
+            work / f"tune-{named[:32]}.jsonl",
+        )
+        task = Task(name, steps, calls, len(chunks), n_images, budget)
+        with tqdm(desc=f"tuning {name.text} at {calls} calls", unit="", disable=None) as bar:
+            found = search(task, scale, measured, lambda said: _show(bar, measured, said))
+        tuned = scale.listed(name, found.positions)
+        on_tuning = joined([measured.of(tuned, steps, i) for i in range(len(chunks))])
+    others = _fresh(cell, checkpoint, conditions[1], fresh_prompts, n_images, execution)
+    away: dict[str, list[Distances]] = {"tuned": [], "stock": []}
+    for i, places_of in enumerate(chunks):
+        for kind, sampler in (("tuned", tuned), ("stock", name)):
+            away[kind].append(_away(others, sampler, steps, i, ends["fresh"][_slice(places_of)]))
+    judged = judge(on_tuning, joined(away["tuned"]), joined(away["stock"]))
+    done, usual = visits(tuned, steps), visits(name, steps)
+    images = {
+        kind: _images(cell, checkpoint, others.ends(sampler, steps, 0)[:SHOWN].numpy())
+        for kind, sampler in (("tuned", tuned), ("stock", name))
+    }
+    images["long"] = _images(cell, checkpoint, ends["fresh"][: len(images["tuned"])])
+    ref = store.put_arrays(images, "tuned images")
+    return Tuned(
+        **vars(ref),
+        sampler=tuned.text,
+        stock=name.text,
+        steps=steps,
+        calls=calls,
+        guidance=cell.sampler.guidance_scale,
+        timesteps=done.timesteps,
+        sigmas=done.sigmas,
+        stock_timesteps=usual.timesteps,
+        stock_sigmas=usual.sigmas,
+        judged=judged,
+        found=found,
+        n_images=n_images,
+        moved=target.moved,
+        long_steps=target.steps,
+        evaluations=measured.n_measured,
+        asked=runs.calls,
+        warnings=tuple(
+            warnings(
+                judged, found, target.moved, target.steps, n_images, budget, others.ignores_time()
+            )
+        ),
+    )
+
+
+def _fresh(
+    cell: GridCell,
+    checkpoint: ArtifactRef,
+    conditions: ArtifactRef | None,
+    prompts: str | None,
+    n_images: int,
+    execution: Execution,
+) -> Runs:
+    told = replace(cell, prompts=prompts)
+    return runs_of(told, checkpoint, conditions, FRESH, n_images, execution)
+
+
+def _away(runs: Runs, sampler: SamplerName, steps: int, chunk: int, ends: np.ndarray) -> Distances:
+    return distances(runs.ends(sampler, steps, chunk), torch.from_numpy(ends))
+
+
+def _slice(places_of: range) -> slice:
+    return slice(places_of.start, places_of.stop)
+
+
+def _show(bar: tqdm, measured: Evaluations, said: str) -> None:
+    bar.n = measured.n_measured
+    bar.set_postfix_str(said)
+
+
+def _images(cell: GridCell, checkpoint: ArtifactRef, ends: np.ndarray) -> np.ndarray:
+    """Ends of runs as pictures: of a latent model decoded."""
+    x = torch.from_numpy(ends)
+    if not by_pipeline(cell):
+        with torch.inference_mode():
+            x = checkpoint_in_memory(checkpoint).images(x)
+    return to_uint8(x)
