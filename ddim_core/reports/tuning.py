@@ -115,7 +115,7 @@ def course_plot(courses: Sequence[Course], top: float, is_flow: bool) -> bytes:
     low, high = 0.002 ** (1 / RHO), 1.0
     axes.plot(share, 1.0 - share, ":", color="#51606f", lw=1, label="uniform")
     axes.plot(share, (high + share * (low - high)) ** RHO, "--", color="#51606f", lw=1,
-              label="rho = 7 in the timestep")  # fmt: skip
+              label="rho = 7")  # fmt: skip
     if not is_flow:
         for (name, listed), look in zip(AYS.items(), ("-.", (0, (1, 1))), strict=True):
             axes.plot(np.linspace(0, 1, len(listed)), np.array(listed) / 999.0, linestyle=look,

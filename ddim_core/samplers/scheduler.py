@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 
 from ddim_core.diffusion.scheduler_config import class_of
@@ -125,7 +126,7 @@ def set_steps(
     if name.timesteps:
         asked["timesteps"] = list(name.timesteps)
     elif name.own_sigmas:
-        asked["sigmas"] = [*name.own_sigmas, *_last_of(scheduler)]
+        asked["sigmas"] = np.array([*name.own_sigmas, *_last_of(scheduler)])
     else:
         asked["num_inference_steps"] = steps
     if mu is not None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.scheduler_config import USUAL
 from ddim_core.samplers.catalogue import OWN, SAMPLERS, Family
-from ddim_core.samplers.families import family_of, settled_own
+from ddim_core.samplers.families import CALLED, family_of, settled_own
 from ddim_core.samplers.fits import class_behind
 from ddim_core.samplers.name import SamplerName
 from ddim_core.samplers.scheduler import Visited
@@ -19,7 +19,6 @@ from ddim_core.samplers.scheduler import Visited
 Positions = tuple[float, ...]
 Visits = Callable[[SamplerName, int], Visited]
 """Where a sampler of so many steps asks the network, or ValueError in words."""
-KARRAS_RHO = 7.0  # of an EDM's scale, as its own schedule has it
 DIGITS = 5  # of a listed sigma: a difference beyond them moves no pixel
 SPACINGS = ((1.0, 0.0, 1.0), (1.0, 0.02, 1.0), (1.0, 0.0, 2.0), (0.75, 0.02, 2.0))
 """Where a search looks first, as (noisiest, cleanest, rho): uniform to 0, uniform, quadratic, and
@@ -39,7 +38,7 @@ class Scale:
         whole: Positions are whole numbers, the timesteps that the network was trained on.
         top: The noisiest position: T - 1 where they are timesteps.
         family: What the network is; it says what a sigma is.
-        levels: Sigmas of a diffusion model, by timestep; the smallest and largest of an EDM.
+        levels: Sigmas of a diffusion model, by timestep.
     """
 
     word: Literal["timesteps", "sigmas"]
@@ -57,9 +56,6 @@ class Scale:
     def _sigma(self, u: float) -> float:
         if self.family == "flow":
             return float(f"{max(u, 1e-3) / self.top:.{DIGITS}g}")
-        if self.family == "edm":
-            low, high = (level ** (1.0 / KARRAS_RHO) for level in self.levels)
-            return float(f"{(low + u / self.top * (high - low)) ** KARRAS_RHO:.{DIGITS}g}")
         return float(f"{self.levels[int(u)]:.{DIGITS + 2}g}")
 
     def settled(self, positions: Sequence[float]) -> Positions | None:
@@ -102,16 +98,10 @@ def scale_of(name: SamplerName, own: Mapping[str, Any], visits: Visits, n: int =
     scales = [Scale("timesteps", True, top, family), Scale("sigmas", True, top, family)]
     if family == "flow":
         scales = [Scale("sigmas", False, top + 1.0, family)]
-    elif family == "edm":
-        ends = (float(config["sigma_min"]), float(config["sigma_max"]))
-        scales = [Scale("sigmas", False, top, family, ends)]
     elif family == "vp":
         scales[1] = replace(scales[1], levels=_levels(config))
     else:
-        raise NotTunableError(
-            f"{name.text} is not tuned for a network that is {family}; tuned are diffusion models "
-            "with a schedule of betas, flows and EDMs"
-        )
+        raise NotTunableError(f"{name.text} is not tuned: {untuned(family)}")
     why = ""
     for scale in scales:
         reason = _refuses(name, scale, visits, n)
@@ -122,6 +112,19 @@ def scale_of(name: SamplerName, own: Mapping[str, Any], visits: Visits, n: int =
     raise NotTunableError(
         f"{name.text} cannot be told where to ask the network ({why}); of {', '.join(takers)} "
         "those can whose scheduler takes timesteps or sigmas"
+    )
+
+
+def untuned(family: Family) -> str:
+    """Says why checkpoints of a family are not tuned."""
+    if family == "edm":
+        return (
+            "the EDM schedulers of diffusers take no list (what they call sigmas is a ramp from 0 "
+            "to 1); tuned are diffusion models with a schedule of betas, and flows"
+        )
+    return (
+        f"the checkpoint is {CALLED[family]}; tuned are diffusion models with a schedule of betas, "
+        "and flows"
     )
 
 

@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.diffusion.sampling import Denoiser
-from ddim_core.pipelines.arguments import Conditions, Setting, placed
+from ddim_core.pipelines.arguments import Conditions, Setting, placed, rows_for
 from ddim_core.pipelines.drawing import Stage, memory_words
 from ddim_core.pipelines.fitting import require_conditions, require_setting
 from ddim_core.pipelines.opening import DTYPES, OpenedPipeline
@@ -121,6 +122,7 @@ class LoopRuns:
     ) -> None:
         self.calls = 0
         self._own, self._device = own, device
+        self._fresh: dict[SamplerName, Any] = {}  # schedulers, whatever list they are given
         self._chunks = []
         for places in chunks_of(n_images, chunk):
             indices = [first + i for i in places]
@@ -133,10 +135,18 @@ class LoopRuns:
     def ends(self, sampler: SamplerName, steps: int, chunk: int) -> Tensor:
         """Returns where the images of a chunk end, float32 [n, ...]."""
         model, x_T = self._chunks[chunk]
-        scheduler = scheduler_for(sampler, self._own)
+        scheduler = self._scheduler(sampler)
         set_steps(scheduler, sampler, steps, self._device)
         with torch.inference_mode():
             return draw(model, scheduler, x_T).x.float().cpu()
+
+    def _scheduler(self, sampler: SamplerName) -> Any:
+        """A fresh one; making it takes longer than a step of a small network."""
+        listed = (bool(sampler.timesteps), bool(sampler.own_sigmas))
+        key = replace(sampler, timesteps=listed[:1], own_sigmas=listed[1:])
+        if key not in self._fresh:
+            self._fresh[key] = scheduler_for(sampler, self._own)
+        return copy.deepcopy(self._fresh[key])
 
     def ignores_time(self) -> bool:
         """Tells whether the network answers alike at all timesteps."""
@@ -167,12 +177,12 @@ class PipelineRuns:
         self._opened, self._guidance, self._seed = opened, guidance, seed
         self._kept: dict[str, Remembered] = {}
         self._indices = [[first + i for i in places] for places in chunks_of(n_images, chunk)]
-        dtype = DTYPES[opened.dtype]
-        self._conditions = [
-            placed(conditions_for(indices), opened.device, dtype) for indices in self._indices
-        ]
-        for conditions, indices in zip(self._conditions, self._indices, strict=True):
+        self._conditions = []
+        for indices in self._indices:
+            conditions = conditions_for(indices)
             require_conditions(opened, conditions, guidance, len(indices))
+            here = placed(conditions, opened.device, DTYPES[opened.dtype])
+            self._conditions.append(rows_for(here, list(range(len(indices)))))
 
     def ends(self, sampler: SamplerName, steps: int, chunk: int) -> Tensor:
         """Returns the images of a chunk, float32 [n, ...] in [-1, 1]."""

@@ -19,7 +19,6 @@ STILL = 0.05
 USUAL: dict[Family, str] = {
     "vp": "dpmpp_2m?timestep_spacing=linspace",
     "flow": "flow_heun",
-    "edm": "edm_dpmpp_2m",
 }
 """Solvers of second order, which are near the ODE's end in fewer steps."""
 

@@ -33,9 +33,8 @@ def render_tuning(
         notes: What is to be known, for people.
         margin: A difference of FID that does not count.
     """
-    is_flow = all(max(one.sigmas, default=2.0) <= 1.0 for one in tuned)
-    top = max((t for one in tuned for t in (*one.timesteps, *one.stock_timesteps)), default=1.0)
-    figures = {"courses": course_plot(_courses(tuned), max(top, 1.0), is_flow)}
+    first = tuned[0]
+    figures = {"courses": course_plot(_courses(tuned), first.noisiest, first.family == "flow")}
     for i, one in enumerate(tuned):
         images = store.get_arrays(one)
         name = f"{one.stock.partition('?')[0]}, {one.calls} calls"

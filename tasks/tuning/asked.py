@@ -9,14 +9,12 @@ from ddim_core.diffusion.specs import GridCell, SchedulerSpec
 from ddim_core.samplers.catalogue import Family
 from ddim_core.samplers.families import family_of
 from ddim_core.samplers.name import parse_sampler
-from ddim_core.tuning.positions import NotTunableError, needs_steps, scale_of
+from ddim_core.tuning.positions import NotTunableError, needs_steps, scale_of, untuned
 from ddim_core.tuning.target import USUAL
 from tasks.storage.store import ArtifactRef
 from tasks.tuning.runs import own_of, visits_of
 
-USUALLY: dict[Family, tuple[str, ...]] = {
-    "vp": ("dpmpp_2m",), "flow": ("unipc", "flow_euler"), "edm": ("edm_euler",),
-}  # fmt: skip
+USUALLY: dict[Family, tuple[str, ...]] = {"vp": ("dpmpp_2m",), "flow": ("unipc", "flow_euler")}
 """Samplers that are tuned where none is named."""
 
 
@@ -38,10 +36,7 @@ def settings_to_tune(
     own, visits = own_of(base, checkpoint), visits_of(base, checkpoint)
     family = family_of(own)
     if family not in USUAL:
-        raise NotTunableError(
-            f"the checkpoint is of the family {family!r}; tuned are diffusion models with a "
-            "schedule of betas, flows and EDMs"
-        )
+        raise NotTunableError(f"nothing is tuned: {untuned(family)}")
     cells = []
     for text in samplers or USUALLY[family]:
         name = parse_sampler(text)

@@ -63,6 +63,8 @@ class Tuned(ArtifactRef):
         guidance: Of the run.
         timesteps, sigmas: Where it asks the network, and the noise levels there.
         stock_timesteps, stock_sigmas: The same of the sampler as it stands.
+        noisiest: The noisiest timestep that the network was trained on.
+        family: What the network is: `vp` or `flow`.
         judged: Distances from the long run.
         found: What the search did.
         n_images: It was tuned on.
@@ -81,6 +83,8 @@ class Tuned(ArtifactRef):
     sigmas: tuple[float, ...]
     stock_timesteps: tuple[float, ...]
     stock_sigmas: tuple[float, ...]
+    noisiest: float
+    family: str
     judged: Judged
     found: Found
     n_images: int
@@ -213,6 +217,8 @@ def tune_sampler(
         sigmas=done.sigmas,
         stock_timesteps=usual.timesteps,
         stock_sigmas=usual.sigmas,
+        noisiest=scale.top,
+        family=scale.family,
         judged=judged,
         found=found,
         n_images=n_images,

@@ -16,7 +16,7 @@ from ddim_core.tuning.search import Found, Task, search
 from ddim_core.tuning.target import USUAL, Target, long_run
 from tests.core.samplers.exact import World, network
 
-IMAGES, CHUNK = 64, 32
+IMAGES, CHUNK = 48, 24
 
 
 class Exact:

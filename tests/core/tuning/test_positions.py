@@ -37,7 +37,6 @@ def scale(sampler: str, own: dict[str, Any]) -> Scale:
         ("euler", linear(), "timesteps", True),
         ("flow_euler", FLOW, "sigmas", False),
         ("unipc", FLOW, "sigmas", False),
-        ("edm_euler", EDM, "sigmas", False),
     ],
 )
 def test_a_scheduler_goes_where_its_list_says(
@@ -64,7 +63,8 @@ def test_a_scheduler_goes_where_its_list_says(
         ("deis", linear(), r"cannot be told where to ask the network \(deis .* takes no list"),
         ("unipc", linear(), r"cannot be told where to ask the network \(unipc .* takes no list"),
         ("flow_heun", FLOW, "cannot be told where to ask"),
-        ("own", {"_class_name": "LCMScheduler"}, "is not tuned for a network that is distilled"),
+        ("edm_euler", EDM, "take no list .what they call sigmas is a ramp"),
+        ("own", {"_class_name": "LCMScheduler"}, "the checkpoint is distilled to few steps"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused_with_the_reason(

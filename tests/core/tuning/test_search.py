@@ -11,7 +11,7 @@ from ddim_core.tuning.evaluations import Evaluations
 from ddim_core.tuning.positions import Positions
 from tests.core.analytic import one_thread  # noqa: F401
 from tests.core.samplers.exact import linear
-from tests.core.tuning.exact import Exact
+from tests.core.tuning.exact import CHUNK, Exact
 
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0}
 
@@ -31,9 +31,7 @@ def brute_force(world: Exact, sampler: str, steps: int, n: int, low: float = 0.0
     return min(world.mean(sampler, positions) for positions in lists)
 
 
-@pytest.mark.parametrize(
-    ("sampler", "steps", "n"), [("dpmpp_2m", 3, 13), ("euler", 3, 13), ("dpmpp_2m", 4, 10)]
-)
+@pytest.mark.parametrize(("sampler", "steps", "n"), [("euler", 3, 11), ("dpmpp_2m", 4, 9)])
 def test_no_list_of_a_grid_of_all_is_nearer(
     diffusion: Exact, sampler: str, steps: int, n: int
 ) -> None:
@@ -47,7 +45,7 @@ def test_no_list_of_a_grid_of_all_is_nearer(
 def test_a_flow_is_tuned_in_sigmas_between_the_timesteps() -> None:
     flow = Exact("flow", FLOW)
     found = flow.search("flow_euler", 3)
-    assert found.distance <= 1.05 * brute_force(flow, "flow_euler", 3, 13, low=0.02)
+    assert found.distance <= 1.05 * brute_force(flow, "flow_euler", 3, 11, low=0.02)
     listed = flow.scale("flow_euler").listed
     assert any(u % 1.0 for u in found.positions)
     from ddim_core.samplers.name import parse_sampler
@@ -98,4 +96,4 @@ def test_what_was_asked_before_is_not_asked_again(diffusion: Exact) -> None:
     diffusion.runs.ends(replace(name, timesteps=(950, 600, 301)), 3, 0)
     before = diffusion.runs.calls
     diffusion.runs.ends(replace(name, timesteps=(950, 600, 299)), 3, 0)
-    assert diffusion.runs.calls == before + 32
+    assert diffusion.runs.calls == before + CHUNK

@@ -1,0 +1,151 @@
+"""`ddim tune`: lists are found, proven by the grid, kept, and what cannot be tuned is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from ddim_core.samplers.name import parse_sampler
+from flows.cli.app import app
+from flows.requests.flat import build
+from flows.requests.tuning import TuneRequest
+from tests.core.pipelines.tiny import PIPELINES
+
+pytestmark = pytest.mark.timeout(300)
+SMALL: dict[str, Any] = {
+    "calls": [3], "tuning_images": 16, "budget": 60, "long_steps": 12, "n_images": 12,
+    "stock_steps": [5], "features": "pixels",
+}  # fmt: skip
+
+
+def tune(**asked: Any) -> Any:
+    from flows.tune import tune as flow
+
+    return flow(**(SMALL | asked))
+
+
+def ddim(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
+
+
+def rows_of(outcome: Any) -> dict[str, Any]:
+    from tasks.storage.cell_rows import read_rows
+
+    return {f"{row.sampler} {row.steps}": row for row in read_rows(outcome.grid.cells).rows}
+
+
+@pytest.fixture(scope="module")
+def found(server: str, toy: str) -> Any:
+    return tune(checkpoint=toy, samplers=["dpmpp_2m", "ddim"], seed=71)
+
+
+def test_what_is_found_is_scored_beside_the_stock_settings(found: Any) -> None:
+    assert len(found.samplers) == 2
+    names = [parse_sampler(text) for text in found.samplers]
+    assert [name.name for name in names] == ["dpmpp_2m", "euler"]
+    assert all(name.n_listed == 3 for name in names)
+    rows = rows_of(found)
+    assert set(rows) == {
+        "ddim 3", "ddim 5", "dpmpp_2m 3", "dpmpp_2m 5", *(f"{text} 3" for text in found.samplers),
+    }  # fmt: skip
+    listed = rows[f"{found.samplers[0]} 3"]
+    assert listed.timesteps == list(names[0].timesteps)
+    assert listed.nfe == 3
+    page = Path(found.report).read_text()
+    assert found.samplers[0] in page.replace("&amp;", "&")
+    assert "The budget of 60 network calls an image was spent" in page
+    assert any(sentence.startswith("S = 3, dpmpp_2m, tuned: FID") for sentence in found.reading)
+
+
+def test_a_second_run_asks_the_network_nothing_and_a_killed_search_goes_on(
+    found: Any, toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.storage import places
+    from tasks.tuning import tune as tasks
+
+    asked: list[str] = []
+    away = tasks._away
+
+    def counted(runs: Any, sampler: Any, *more: Any) -> Any:
+        asked.append(sampler.text)
+        return away(runs, sampler, *more)
+
+    monkeypatch.setattr(tasks, "_away", counted)
+    again = tune(checkpoint=toy, samplers=["dpmpp_2m", "ddim"], seed=71)
+    assert asked == []
+    assert again.samplers == found.samplers
+    assert again.grid.images_drawn == 0
+
+    # Killed: no task's result is there, and the records of what was measured end in the middle.
+    shutil.rmtree(places.local_dir("prefect"))
+    lines = 0
+    for path in places.local_dir("work").glob("tune-*.jsonl"):
+        content = path.read_bytes()
+        lines += content.count(b"\n")
+        path.write_bytes(content[: len(content) // 2])
+    third = tune(checkpoint=toy, samplers=["dpmpp_2m", "ddim"], seed=71, n_images=0)
+    assert third.samplers == found.samplers
+    n_judged = 2 * 2  # fresh images under both settings, tuned and as they stand: never recorded
+    assert 0 < len(asked) - n_judged < lines - 5
+
+
+def test_a_pipeline_is_tuned_by_its_own_call_on_prompts_of_their_own(
+    server: str, tmp_path: Path
+) -> None:
+    PIPELINES["sd3"].make().save_pretrained(tmp_path / "sd3")
+    save_file(PIPELINES["sd3"].conditions(range(8)), tmp_path / "prompts.safetensors")
+    outcome = tune(
+        checkpoint=str(tmp_path / "sd3"), prompts=str(tmp_path / "prompts.safetensors"),
+        dataset="emoji", samplers=["flow_euler"], guidance=[3.0], tuning_images=4, budget=30,
+        long_steps=4, calls=[2], n_images=0,
+    )  # fmt: skip
+    (text,) = outcome.samplers
+    assert len(parse_sampler(text).own_sigmas) == 2
+    assert outcome.grid is None
+    page = Path(outcome.report).read_text()
+    assert "The proof was left out" in page
+    assert "the grid scores those that were tuned on too" in page
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"samplers": ["euler_a"]}, "draws noise on the way"),
+        ({"samplers": ["dpmpp_2n"]}, "did you mean"),
+        ({"samplers": ["dpmpp_2m/karras"]}, "says already where it asks"),
+        ({"budget": 3, "calls": [4]}, "budget is 3 network calls"),
+        ({"tuning_prompts": "x.txt"}, "the toy model is told of no text"),
+        ({"n_images": 1}, "n_images"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_started(
+    asked: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        build(TuneRequest, asked)
+
+
+def test_a_sampler_without_lists_is_refused_on_the_command_line(server: str, toy: str) -> None:
+    done = ddim("tune", "--checkpoint", toy, "--samplers", "deis")
+    assert done.exit_code == 2
+    assert "cannot be told where to ask the network" in done.stderr
+
+
+def test_prompts_are_dealt_out(tmp_path: Path, server: str) -> None:
+    from tasks.images.stored_prompts import store_prompts, stored_prompts
+    from tasks.tuning.prompts import deal
+
+    prompts = [f"prompt {i}" for i in range(8)]
+    dealt = deal(store_prompts(prompts), None)
+    parts = [stored_prompts(dealt.tuning), stored_prompts(dealt.fresh)]
+    scored = [json.loads(line)["text"] for line in Path(dealt.scored).read_text().splitlines()]
+    assert sorted([*parts[0], *parts[1], *scored]) == prompts
+    assert not dealt.shared
+    assert deal(store_prompts(prompts[:2]), None).shared
