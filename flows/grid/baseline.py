@@ -14,6 +14,7 @@ from prefect.logging import get_run_logger
 
 from ddim_core.decisions.row import CellRow
 from ddim_core.decisions.verdict import IDENTICAL, judge
+from ddim_core.pipelines.single_file import is_single_file
 from flows.grid.outcome import GridOutcome
 from flows.requests.flat import values
 from flows.requests.grid import NONE, PREVIOUS, GridRequest
@@ -66,12 +67,16 @@ def settle_baseline(request: GridRequest, run: Callable[..., GridOutcome]) -> Ba
         return None
     folder = local_checkpoint(named)
     name = folder.name if folder.name == Path(named).name else resolved(named)
-    weights = weights_of(import_checkpoint(str(folder)))
+    described = request.model.configuration if is_single_file(folder) else ""
+    weights = weights_of(import_checkpoint(str(folder), configuration=described))
     own = request.model.checkpoint
-    if own and weights == weights_of(import_checkpoint(own)):
+    if own and weights == weights_of(
+        import_checkpoint(own, configuration=request.model.configuration)
+    ):
         get_run_logger().info("identical to %s by content: nothing is sampled", name)
         return Baseline(name, [], _identical(Path(own).resolve().name, name, weights))
-    other = {"checkpoint": str(folder), "against": NONE, "gate": False, "promote": "", "at": ""}
+    theirs = {"checkpoint": str(folder), "configuration": described}
+    other = {**theirs, "against": NONE, "gate": False, "promote": "", "at": ""}
     scored = run(**values(request) | other)
     return Baseline(name, read_table(scored.cells))
 

@@ -73,7 +73,8 @@ def prepare(request: GridRequest) -> GridInputs:
     training = None
     loras: tuple[StoredLora, ...] = ()
     if request.model.checkpoint:
-        imported = import_checkpoint(request.model.checkpoint, request.model.weights)
+        model = request.model
+        imported = import_checkpoint(model.checkpoint, model.weights, model.configuration)
         checkpoint = open_checkpoint(imported, name_of(request.model.checkpoint))
         resolution: int | None = checkpoint.resolution
         if real.resolution not in (None, resolution):

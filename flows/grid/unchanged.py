@@ -44,7 +44,7 @@ def state_of(request: GridRequest) -> str | None:
         or request.verdict.against not in (PREVIOUS, NONE)
     ):
         return None
-    if request.model.checkpoint and not is_local(request.model.checkpoint):
+    if any(p and not is_local(p) for p in (request.model.checkpoint, request.model.configuration)):
         return None
     if request.real.dataset not in EMBEDDED and not is_local(request.real.dataset):
         return None
@@ -55,6 +55,7 @@ def state_of(request: GridRequest) -> str | None:
         values(request),
         open_source(request.real.dataset, request.real.spec).content(),
         _content(request.model.checkpoint),
+        _content(request.model.configuration),
         _content(request.model.prompts),
         [_content(split_lora(text)[0]) for text in request.model.lora],
         weights,

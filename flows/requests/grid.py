@@ -24,7 +24,14 @@ from tasks.checkpoints.loras import split_lora
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
 # Parameters that say which checkpoint and data set, by their names and not their content.
-NOT_SCORED = ("checkpoint", "dataset", "feature_weights", "train_steps", "matrix_images")
+NOT_SCORED = (
+    "checkpoint",
+    "configuration",
+    "dataset",
+    "feature_weights",
+    "train_steps",
+    "matrix_images",
+)
 LATER: dict[str, Any] = {
     "samplers": (), "lora": (), "lora_scales": (1.0,), "objective": Toy.objective,
 }  # fmt: skip
@@ -40,9 +47,18 @@ class CheckpointChoice:
         Field(
             description="Folder, file, hub id or MLflow address; empty trains the toy model. A "
             "diffusers pipeline that draws images from noise, or a UNet2DModel, as a folder or "
-            "hub id; a .safetensors file with its config.json beside it; a .ckpt of "
+            "hub id; a .safetensors file with its config.json beside it, or of Stable Diffusion "
+            "1.x, 2.x or SDXL with `configuration`; a .ckpt of "
             "the official DDIM code, of pytorch_diffusion or of KAIST's course; an MLflow address "
             "(runs:/, models:/, mlflow-artifacts:/)."
+        ),
+    ] = ""
+    configuration: Annotated[
+        str,
+        Field(
+            description="For a single .safetensors file of Stable Diffusion: a pipeline's folder "
+            "or hub id of its kind. Its settings and tokenizers say what the file holds; its "
+            "weights are not read."
         ),
     ] = ""
     weights: Annotated[
@@ -177,6 +193,12 @@ class GridRequest:
                     "leave one of them out"
                 )
             require_location(model.checkpoint)
+            self._check_configuration()
+        elif model.configuration:
+            raise ValueError(
+                f"configuration is {model.configuration!r}, and no checkpoint is given; name the "
+                "single file that it describes"
+            )
         elif model.lora:
             raise ValueError(f"lora is {model.lora[0]!r}; the toy model takes none")
         elif model.prompts:
@@ -201,6 +223,18 @@ class GridRequest:
             real = replace(real, resolution=toy_resolution(real.dataset, real.resolution))
         object.__setattr__(self, "real", real)
         object.__setattr__(self, "grid", grid.settled())
+
+    def _check_configuration(self) -> None:
+        model = self.model
+        if not model.configuration:
+            return
+        if Path(model.checkpoint).suffix != ".safetensors" or not Path(model.checkpoint).is_file():
+            raise ValueError(
+                f"configuration is {redacted(model.configuration)!r}, which describes a single "
+                f".safetensors file, and the checkpoint {redacted(model.checkpoint)!r} is none; "
+                "leave it out"
+            )
+        require_location(model.configuration)
 
     def _check_toy(self) -> None:
         for cell in self.cells(self.expected):
