@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -279,3 +281,22 @@ def test_a_lora_lies_over_a_pipeline_in_either_layout_and_its_scales_are_an_axis
     pictures = [images_of(row["cell_digest"]) for row in (base, with_lora, layout)]
     assert np.abs(pictures[0].astype(int) - pictures[1]).max() > 3
     assert np.abs(pictures[1].astype(int) - pictures[2]).max() <= 1
+    _require_shipped(with_lora, Path(ours), tmp_path / "shipped")
+
+
+def _require_shipped(row: dict[str, Any], lora: Path, place: Path) -> None:
+    """A cell with a LoRA is handed over with the file beside, and drawn again from it."""
+    from typer.testing import CliRunner
+
+    from flows.cli.app import app
+
+    done = CliRunner().invoke(app, ["ship", row["cell_digest"], "--out", str(place)])
+    assert done.exit_code == 0, done.stderr
+    assert (place / lora.name).read_bytes() == lora.read_bytes()
+    told = json.loads((place / "evidence.json").read_text())
+    digest = hashlib.sha256(lora.read_bytes()).hexdigest()
+    assert told["loras"] == [{"file": lora.name, "digest": digest, "scale": 1.0}]
+    assert told["drawn_again"]["largest_difference_in_levels"] <= 1
+    lines = (place / "README.md").read_text()
+    assert f'pipe.load_lora_weights(".", weight_name={lora.name!r}' in lines
+    assert "pipe.set_adapters(['lora_0'], [1.0])" in lines
