@@ -12,11 +12,13 @@ import json
 import os
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from ddim_core.common.digest import digest, file_digest
+from ddim_core.decisions.lora_rows import digests_over, rows_of_lora, rows_of_loras
 from ddim_core.features.model_folder import local_inception_weights
 from ddim_core.features.registry import PRETRAINED, at_hand
 from ddim_core.images.load import EMBEDDED, open_source
@@ -112,8 +114,12 @@ def _comparable(cells: list[str]) -> str:
     from tasks.reports.verdict import history
     from tasks.storage.cell_rows import read_rows
 
-    found, damaged = history(read_rows(cells).rows)
-    files = sorted(_row_file(row.cell_digest) for row in found)
+    rows = read_rows(cells).rows
+    found, damaged = history(rows)
+    for lora in dict.fromkeys(lora for row in rows for lora in digests_over(row)):
+        told_as = partial(rows_of_loras, base=rows[0].weights_digest)
+        found += history(rows_of_lora(rows, lora), told_as)[0]
+    files = sorted({_row_file(row.cell_digest) for row in found})
     return digest([[file, _sha256(file)] for file in files], list(damaged))
 
 

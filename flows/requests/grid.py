@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -17,7 +16,7 @@ from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.load import splits_of
 from flows.requests.flat import Option, values
 from flows.requests.images import ImageChoice, Machine
-from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of
+from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of, may_name
 from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
 from tasks.checkpoints.addresses import require_location
 from tasks.checkpoints.loras import split_lora
@@ -140,7 +139,8 @@ class VerdictChoice:
         str,
         Field(
             description="Compare with: a checkpoint, models:/NAME@ALIAS, previous or none. "
-            "`previous` is the last one scored by this protocol."
+            "`previous` is the last one scored by this protocol. A LoRA's file takes the place of "
+            "the LoRA that is named first."
         ),
         Option("--against --reference"),
     ] = PREVIOUS
@@ -184,7 +184,7 @@ class GridRequest:
         model, scores, grid = self.model, self.scores, self.grid
         if scores.matrix_images:
             require_at_least("matrix_images", scores.matrix_images, LEAST_IMAGES)
-        if not grid.etas and not grid.sigma_hat and set(grid.samplers) <= {"ddim"}:
+        if not grid.etas and not grid.with_sigma_hat and set(grid.samplers) <= {"ddim"}:
             raise ValueError("etas is empty and sigma_hat is off; give at least one eta in [0, 1]")
         if model.checkpoint:
             if self.toy.objective != Toy.objective:
@@ -196,8 +196,7 @@ class GridRequest:
             self._check_configuration()
         elif model.configuration:
             raise ValueError(
-                f"configuration is {model.configuration!r}, and no checkpoint is given; name the "
-                "single file that it describes"
+                f"configuration is {model.configuration!r}, and no checkpoint is given"
             )
         elif model.lora:
             raise ValueError(f"lora is {model.lora[0]!r}; the toy model takes none")
@@ -225,16 +224,14 @@ class GridRequest:
         object.__setattr__(self, "grid", grid.settled())
 
     def _check_configuration(self) -> None:
-        model = self.model
-        if not model.configuration:
-            return
-        if Path(model.checkpoint).suffix != ".safetensors" or not Path(model.checkpoint).is_file():
+        place, described = Path(self.model.checkpoint), self.model.configuration
+        if described and not (place.suffix == ".safetensors" and place.is_file()):
             raise ValueError(
-                f"configuration is {redacted(model.configuration)!r}, which describes a single "
-                f".safetensors file, and the checkpoint {redacted(model.checkpoint)!r} is none; "
-                "leave it out"
+                f"configuration is {redacted(described)!r}, which describes a single .safetensors "
+                f"file, and the checkpoint {redacted(str(place))!r} is none; leave it out"
             )
-        require_location(model.configuration)
+        if described:
+            require_location(described)
 
     def _check_toy(self) -> None:
         for cell in self.cells(self.expected):
@@ -250,12 +247,17 @@ class GridRequest:
             raise ValueError("gate is on and against is 'none'; a gate needs a checkpoint to beat")
         if asked.against not in (PREVIOUS, NONE):
             require_location(asked.against)
+        if asked.promote and self.model.lora:
+            raise ValueError(
+                f"promote is {asked.promote!r} and lora {self.model.lora[0]!r}; a registered model "
+                "is a checkpoint, which a LoRA does not become; leave one of them out"
+            )
         cells = self.cells(self.expected)
-        there_is = dict.fromkeys(f"{cell.sampler.steps},{cell.sampler.at}" for cell in cells)
-        if asked.at and re.sub(r"\s", "", asked.at) not in there_is:
+        if asked.at and not any(may_name(asked.at, cell) for cell in cells):
+            first = cells[0].sampler
             raise ValueError(
                 f"at is {asked.at!r}, which is no cell of the grid; give S and eta (or the sampler)"
-                f" of one, such as {next(iter(there_is))}"
+                f" of one, such as {first.steps},{first.at}"
             )
 
     def identity(self, content: str) -> str:
@@ -266,6 +268,7 @@ class GridRequest:
         """
         left_out = {*values(self.machine), *values(self.verdict), *NOT_SCORED}
         asked = {name: value for name, value in values(self).items() if name not in left_out}
+        asked["sigma_hat"] = self.grid.with_sigma_hat
         for name, usual in LATER.items():  # as before there were any
             if asked[name] == usual:
                 del asked[name]

@@ -51,7 +51,7 @@ def test_a_single_file_is_scored_as_its_folder_is(run_grid: RunGrid, xl: Path) -
     [
         ({}, "file is a single file of Stable Diffusion.* give, as --configuration, the folder"),
         ({"checkpoint": "folder", "configuration": "folder"}, "describes a single .safetensors"),
-        ({"checkpoint": "", "configuration": "folder"}, "no checkpoint is given"),
+        ({"checkpoint": "", "configuration": "folder"}, "and no checkpoint is"),
         ({"configuration": "nowhere"}, "there is no checkpoint folder or file .*nowhere"),
     ],
 )
