@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
+from ddim_core.pipelines.single_file import is_single_file
 from flows.fid_grid import fid_grid
 from flows.requests.watch import Watch
 from flows.run.naming import flow_name
@@ -23,7 +25,7 @@ from tasks.checkpoints.identity import is_scored
 from tasks.checkpoints.open import import_checkpoint
 from tasks.images.prepare import content_of
 from tasks.storage import places
-from tasks.storage.store import check_writable
+from tasks.storage.store import ArtifactRef, check_writable
 
 DEPLOYMENT = "fid-grid/fid-grid"
 ENDED_BADLY = ("FAILED", "CRASHED")
@@ -86,7 +88,7 @@ def checkpoint_watch(
         require_source(source)
     check_writable()
     found, silent = look_at(sources or listed_sources())
-    whole, seen = _whole(found, settle_seconds)
+    whole, seen = _whole(found, watch)
     for candidate, (path, weights) in whole.items():
         seen.append(_score(watch, candidate, Path(path), weights))
     _tell(seen)
@@ -109,7 +111,7 @@ def look_at(sources: list[str]) -> tuple[list[Candidate], list[str]]:
 
 
 def _whole(
-    found: list[Candidate], settle_seconds: float
+    found: list[Candidate], watch: Watch
 ) -> tuple[dict[Candidate, tuple[str, str]], list[Seen]]:
     """Returns each whole checkpoint's place and digest, and those that are left for the next look.
 
@@ -125,18 +127,23 @@ def _whole(
     whole = {c: (p, w) for c, pair in known.items() if pair for p, w in [pair] if Path(p).exists()}
     fresh = [candidate for candidate in found if candidate not in whole]
     if any(candidate.is_local for candidate in fresh):
-        time.sleep(settle_seconds)
+        time.sleep(watch.settle_seconds)
     for candidate in fresh:
         try:
             if candidate.is_local and stamp_of(Path(candidate.address)) != candidate.stamp:
                 raise ValueError("it is still being written")
-            path, weights = read_whole(candidate, import_checkpoint)
+            path, weights = read_whole(candidate, partial(_brought_in, watch))
         except ValueError as error:
             left.append(Seen(candidate.address, None, "left", str(error)))
             continue
         remember(candidate.address, candidate.stamp, [str(path), weights])
         whole[candidate] = (str(path), weights)
     return whole, left
+
+
+def _brought_in(watch: Watch, place: str) -> ArtifactRef:
+    described = str(watch.grid.get("configuration", "")) if is_single_file(Path(place)) else ""
+    return import_checkpoint(place, configuration=described)
 
 
 def _is_text(name: str) -> bool:

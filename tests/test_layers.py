@@ -60,7 +60,9 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.networks",
         "ddim_core.checkpoints.formats",
     },
-    "ddim_core.decisions": {"ddim_core.common", "ddim_core.features", "ddim_core.statistics"},
+    "ddim_core.decisions": {
+        "ddim_core.common", "ddim_core.samplers", "ddim_core.features", "ddim_core.statistics",
+    },
     "ddim_core.shipping": {
         "ddim_core.diffusion", "ddim_core.samplers", "ddim_core.checkpoints.formats",
         "ddim_core.decisions",

@@ -244,8 +244,9 @@ def _parameters(
 def _diffusers_network(state: dict[str, Tensor], settings: Any, name: str) -> Network:
     if any(key.startswith("model.diffusion_model.") for key in state):
         raise ValueError(
-            f"{name} is a single file of latent diffusion; convert it once with diffusers' "
-            "StableDiffusionPipeline.from_single_file(file).save_pretrained(folder)"
+            f"{name} is a single file of latent diffusion; as .safetensors it is opened beside a "
+            "pipeline's folder or hub id of its kind (--configuration). Others convert it once "
+            "with diffusers' StableDiffusionPipeline.from_single_file(file).save_pretrained(folder)"
         )
     if "conv_in.weight" not in state:
         raise ValueError(

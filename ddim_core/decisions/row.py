@@ -134,17 +134,35 @@ def line_name(row: Setting) -> str:
         notes += [f"eta = {row.eta:g}"] if row.eta else []
     scale = getattr(row, "guidance_scale", None)
     notes += [f"g = {scale:g}"] if scale not in (None, 1.0) else []
-    notes += _laid(getattr(row, "loras", None))
+    notes += _laid(row)
     return f"{line} ({', '.join(notes)})" if notes else line
 
 
-def _laid(loras: str | None) -> list[str]:
-    """LoRA files in words; what another program wrote there stands as it is."""
+@dataclass(frozen=True)
+class LaidLora:
+    """A LoRA file over a row's pipeline: its name, the digest of its bytes, how much counts."""
+
+    name: str
+    digest: str
+    scale: float
+
+
+def loras_of(row: Setting) -> tuple[LaidLora, ...]:
+    """Returns the LoRA files over a row's pipeline; none of what another program wrote there."""
     try:
-        told = json.loads(loras or "[]")
-        return [f"{name.removesuffix('.safetensors')} {scale:g}" for name, _, scale in told]
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return [str(loras)]
+        told = json.loads(getattr(row, "loras", None) or "[]")
+        return tuple(LaidLora(str(name), str(d), float(scale)) for name, d, scale in told)
+    except (ValueError, TypeError, RecursionError):
+        return ()
+
+
+def _laid(row: Setting) -> list[str]:
+    """LoRA files in words; what another program wrote there stands as it is."""
+    said = getattr(row, "loras", None)
+    found = loras_of(row)
+    if said and said != "[]" and not found:
+        return [str(said)]
+    return [f"{lora.name.removesuffix('.safetensors')} {lora.scale:g}" for lora in found]
 
 
 def cell_name(row: Setting) -> str:

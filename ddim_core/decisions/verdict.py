@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ddim_core.decisions.compare import difference
-from ddim_core.decisions.row import CellRow, cell_name, place_of, sampler_of
+from ddim_core.decisions.place import names_cell
+from ddim_core.decisions.row import CellRow, cell_name, loras_of, place_of, sampler_of
 from ddim_core.statistics.paired import holm, paired_difference
 
 LEVEL = 0.05
@@ -134,18 +135,16 @@ def require_same_protocol(a: CellRow, b: CellRow) -> None:
 
 
 def setting_of(row: CellRow) -> tuple[Any, ...]:
-    """What makes cells of two checkpoints one cell of both grids."""
-    return (sampler_of(row), *(getattr(row, name) for name in SETTING))
+    """What makes cells of two checkpoints one cell of both grids; what people call a LoRA's file
+    plays no part."""
+    laid = tuple((lora.digest, lora.scale) for lora in loras_of(row)) or row.loras or None
+    named = (getattr(row, name) for name in SETTING if name != "loras")
+    return (sampler_of(row), *named, laid)
 
 
 def protocol_of(row: CellRow) -> tuple[Any, ...]:
     """What rows must share for their distances to be comparable."""
     return tuple(getattr(row, name) for name in PROTOCOL)
-
-
-def names_cell(row: CellRow, text: str) -> bool:
-    """Tells whether S and eta or sampler, as `20,0.5`, `20,sigma-hat`, `20,unipc`, name a cell."""
-    return "".join(text.split()) == f"{row.steps},{place_of(row)}"
 
 
 def pareto(rows: Sequence[CellRow]) -> list[CellRow]:

@@ -17,6 +17,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     },
     "CosineDPMSolverMultistepScheduler": {"prediction_type": "v_prediction"},
 }  # fmt: skip
+PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow_prediction")
 SPACINGS = ("leading", "linspace", "trailing", "uniform", "quad")  # diffusers' own, and ours
 BOOLEANS = ("clip_sample", "thresholding", "rescale_betas_zero_snr", "set_alpha_to_one")
 NUMBERS = {  # by name: the least, the most, and whether the least itself will do
@@ -155,6 +156,8 @@ def _require_types(config: Mapping[str, Any]) -> None:
             raise _wrong(name, value, f"be a number in {bracket}{least:g}, {most:g}]")
         if name in ("beta_schedule", "prediction_type") and not isinstance(value, str):
             raise _wrong(name, value, "be a name, as diffusers writes it")
+        if name == "prediction_type" and value not in PREDICTIONS:
+            raise _wrong(name, value, f"be one of {', '.join(PREDICTIONS)}")
         if name == "timestep_spacing" and value not in SPACINGS:
             raise _wrong(name, value, f"be one of {', '.join(SPACINGS)}")
         if name == "num_train_timesteps" and not (type(value) is int and value >= 1):

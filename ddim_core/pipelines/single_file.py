@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,41 @@ PREFIXES = {
     "vae": ("first_stage_model.", "vae."),
     "text encoder": ("cond_stage_model.", "conditioner.embedders."),
 }
-KINDS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+KINDS = {
+    "StableDiffusionPipeline": "cond_stage_model.",
+    "StableDiffusionXLPipeline": "conditioner.embedders.1.",
+}
+"""What can be opened, each with what the names of its text encoder begin with."""
+OTHERS = {
+    "joint_blocks.": "Stable Diffusion 3",
+    "double_blocks.": "Flux or another of its kind",
+    "conditioner.embedders.0.model.": "the refiner of SDXL",
+    "control_model.": "a ControlNet",
+    "lora_": "a LoRA (--lora lays it over a pipeline)",
+    "model.diffusion_model.": "a U-Net of Stable Diffusion without all of its encoders",
+    "down_blocks.": "one network of a diffusers folder",
+}
+"""What else lies in such files, by what stands in their names."""
+N_SHOWN = 3
+
+
+AVERAGE = "model_ema."
+
+
+def is_single_file(place: Path) -> bool:
+    """Tells a `.safetensors` file that holds all networks of a Stable Diffusion model."""
+    if place.suffix != ".safetensors" or not is_there(place):
+        return False
+    try:
+        names = _names(place)
+    except ValueError:  # whoever opens it says why
+        return False
+    return not _missing(names)
+
+
+def holds_average(file: Path) -> bool:
+    """Tells whether a single file holds a moving average of its U-Net beside it."""
+    return any(name.startswith(AVERAGE) for name in _names(file))
 
 
 def load_single_file(
@@ -38,14 +73,19 @@ def load_single_file(
         raise ValueError(f"{file.name} is no .safetensors file; a single file must be one")
     if configuration is None:
         raise ValueError(
-            f"{file.name} is a single file, which does not say what it is of; give beside it a "
-            "pipeline's folder, as its configuration"
+            f"{file.name} is a single file, which does not say what it is of; give beside it, as "
+            "its configuration, the folder (or on the command line the hub id) of a pipeline of "
+            "its kind, such as the one that it was trained from"
         )
+    found = kind_of(file)
+    _require_no_pickles(configuration)
     parts = described_parts(configuration)
-    _require_held(file, configuration)
     name = parts.kind.__name__
-    if name not in KINDS:
-        raise ValueError(f"{configuration.name} is of a {name}; a single file is of {KINDS}")
+    if name != found:
+        raise ValueError(
+            f"{file.name} is of a {found}, and its configuration {configuration.name} of a {name}; "
+            "give one of the same kind"
+        )
     known = inspect.signature(parts.kind.__init__).parameters
     given: dict[str, Any] = {n: None for n in parts.absent if n in known}
     if "requires_safety_checker" in known:
@@ -64,23 +104,50 @@ def load_single_file(
     return pipeline, parts
 
 
-def _require_held(file: Path, configuration: Path) -> None:
-    """Makes sure that a file holds all networks: diffusers would take those that are missing from
-    the folder of configurations, pickles too."""
+def kind_of(file: Path) -> str:
+    """Returns the class of the pipeline that a single file is of.
+
+    All networks must lie in it: diffusers would take those that are missing from the folder of
+    configurations.
+
+    Raises:
+        ValueError: If it is no safetensors file, or is of neither SD 1.x, 2.x nor SDXL: what was
+            found is said.
+    """
+    names = _names(file)
+    missing = _missing(names)
+    for kind, prefix in KINDS.items():
+        if not missing and any(name.startswith(prefix) for name in names):
+            return kind
+    known = next((what for mark, what in OTHERS.items() if any(mark in n for n in names)), "")
+    shown = f"{known}: " if known else ""
+    shown += ", ".join(names[:N_SHOWN]) or "nothing"
+    raise ValueError(
+        f"{file.name} is no single file of Stable Diffusion 1.x, 2.x or SDXL; it holds {shown}"
+        + (f", and {', '.join(missing)}" if missing else "")
+    )
+
+
+def _missing(names: Sequence[str]) -> list[str]:
+    return [
+        f"no {part} ({' or '.join(prefixes)})"
+        for part, prefixes in PREFIXES.items()
+        if not any(name.startswith(prefixes) for name in names)
+    ]
+
+
+def _names(file: Path) -> list[str]:
+    try:
+        with safe_open(file, "pt") as weights:
+            return sorted(weights.keys())
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{file.name} is no safetensors file: {first_line(error)}") from error
+
+
+def _require_no_pickles(configuration: Path) -> None:
     for path in sorted(configuration.rglob("*")):
         if path.suffix in PICKLES:
             raise ValueError(
                 f"{configuration.name} holds a pickle, {path.name}, which can run code when it is "
                 "read; a configuration needs no weights: leave it out"
-            )
-    try:
-        with safe_open(file, "pt") as weights:
-            names = list(weights.keys())
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{file.name} is no safetensors file: {first_line(error)}") from error
-    for part, prefixes in PREFIXES.items():
-        if not any(name.startswith(prefixes) for name in names):
-            raise ValueError(
-                f"{file.name} holds no {part} ({' or '.join(prefixes)}); a single file must hold "
-                "the whole of a Stable Diffusion model"
             )

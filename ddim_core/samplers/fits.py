@@ -18,6 +18,7 @@ from ddim_core.samplers.families import (
     settled_own,
 )
 from ddim_core.samplers.name import SamplerName, require_key, require_rule
+from ddim_core.samplers.values import require_words
 
 SLACK = 1.01
 """By so much a listed sigma may lie outside the table: published lists are rounded."""
@@ -38,6 +39,8 @@ def require_fit(name: SamplerName, own: Mapping[str, Any], entries: Mapping[str,
     _require_family(name, kind, own)
     if name.name not in SAMPLERS:
         _require_keys(name, kind)
+    require_words(kind, entries, class_of(own), settled_own(own))
+    _require_of_family(name, own, entries)
     _require_list(name, kind, own)
     _require_whole_flow(name, entries)
 
@@ -131,6 +134,25 @@ def _require_keys(name: SamplerName, kind: str) -> None:
         require_rule(name.name, kind, name.sigmas)
     for key, value in name.options:
         require_key(name.name, kind, key, value)
+
+
+OF_FLOWS = ("use_dynamic_shifting", "flow_shift", "shift_terminal", "time_shift_type")
+
+
+def _require_of_family(
+    name: SamplerName, own: Mapping[str, Any], entries: Mapping[str, Any]
+) -> None:
+    """Makes sure that no entry is set that only flows have: others ignore it, or fail on it."""
+    family = family_of(own)
+    if family == "flow":
+        return
+    given = [key for key, _ in name.options if key in OF_FLOWS]
+    given += [key for key in OF_FLOWS[:1] if entries.get(key)]
+    if given:
+        raise ValueError(
+            f"{given[0]} is of flow-matching models, and the checkpoint is {CALLED[family]} "
+            f"({class_of(own)}); leave it out"
+        )
 
 
 def _require_list(name: SamplerName, kind: str, own: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from ddim_core.samplers.catalogue import (
     class_entries,
     named_for,
 )
+from ddim_core.samplers.values import require_word
 
 Value = str | int | float | bool | None | tuple["Value", ...]
 LISTS = ("timesteps", "sigmas")
@@ -134,6 +135,7 @@ def require_key(name: str, kind: str, key: str, value: Value) -> None:
             f"its keys are {', '.join(offered) or 'none'}"
         )
     _require_type(key, value, known[key])
+    require_word(kind, key, value)
 
 
 def _require_type(key: str, value: Value, usual: object) -> None:

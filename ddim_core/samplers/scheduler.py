@@ -20,6 +20,9 @@ from ddim_core.samplers.fits import class_behind, require_fit, scheduler_class
 from ddim_core.samplers.name import SamplerName
 
 RUNGE_KUTTA = 3  # steps with which PNDM starts
+WHOLE_STEPS = ("PNDMScheduler", "DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler",
+               "DDPMParallelScheduler")  # fmt: skip
+"""Classes that visit whole timesteps, each once."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,11 @@ def set_steps(
         if hasattr(scheduler, "set_sigmas"):  # of a variance-exploding model
             scheduler.set_sigmas(steps)
     except Exception as error:  # each scheduler refuses in its own way
+        if mu is None and scheduler.config.get("use_dynamic_shifting"):
+            raise ValueError(
+                f"{name.text} shifts its sigmas by the size of the picture (use_dynamic_shifting), "
+                "which only a pipeline's own call tells it; leave that out"
+            ) from error
         raise ValueError(f"{name.text} cannot take {steps} steps: {told_of(error)}") from error
     done = visited(scheduler)
     _require_trained(name, steps, scheduler, done)
@@ -148,6 +156,12 @@ def _require_enough(name: SamplerName, scheduler: Any, steps: int) -> None:
         least = RUNGE_KUTTA + 1
     if steps < least:
         raise ValueError(f"{steps} steps are asked of {name.text}; it takes {least} or more")
+    most = scheduler.config.get("num_train_timesteps")
+    if most is not None and steps > most and type(scheduler).__name__ in WHOLE_STEPS:
+        raise ValueError(
+            f"{steps} steps are asked of {name.text}; it takes at most {most}, the timesteps that "
+            "its network was trained on"
+        )
 
 
 def _last_of(scheduler: Any) -> list[float]:

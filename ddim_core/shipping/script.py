@@ -124,6 +124,7 @@ class PipelineCall:
         takes_latents: Whether the call takes x_T; else it stands where the call draws its own.
         takes_batch_size: Whether the call is told how many.
         latent_dtype: Number format of x_T.
+        loras: Files beside the script that are laid over its networks, and how much of each counts.
     """
 
     pipeline: str
@@ -136,6 +137,7 @@ class PipelineCall:
     takes_latents: bool
     takes_batch_size: bool
     latent_dtype: str
+    loras: list[tuple[str, float]]
 
 
 def native_script(shared: Shared, network: BareNetwork, steps: NativeSteps) -> str:

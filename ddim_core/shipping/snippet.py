@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ class PlainCall:
         eta: What the scheduler's step has to be given, since the call takes none; else 0.
         dtype: Number format of the networks.
         told: The arguments that say what is drawn, as code.
+        loras: Files beside the lines that are laid over its networks, and how much of each counts.
     """
 
     folder: str
@@ -36,6 +37,7 @@ class PlainCall:
     eta: float
     dtype: str
     told: Mapping[str, str]
+    loras: tuple[tuple[str, float], ...] = ()
 
 
 def pipeline_snippet(plain: PlainCall) -> str:
@@ -52,6 +54,7 @@ def pipeline_snippet(plain: PlainCall) -> str:
         f"pipe = {plain.pipeline}.from_pretrained({opened})",
         f'pipe.scheduler = {plain.scheduler}.from_pretrained(".")  # scheduler_config.json here',
     ]
+    lines += _laid_over(plain.loras)
     if plain.own_steps:
         lines += [
             "set_steps = pipe.scheduler.set_timesteps",
@@ -69,6 +72,16 @@ def pipeline_snippet(plain: PlainCall) -> str:
     lines += [f"    {name}={value!r}," for name, value in plain.call.items()]
     lines += ["    generator=torch.Generator().manual_seed(0),  # a seed of your own", ").images"]
     return "\n".join(lines)
+
+
+def _laid_over(loras: Sequence[tuple[str, float]]) -> list[str]:
+    """The lines that lay LoRA files over a pipeline, each under a name of its own."""
+    names = [f"lora_{i}" for i in range(len(loras))]
+    lines = [
+        f'pipe.load_lora_weights(".", weight_name={file!r}, adapter_name={name!r})'
+        for name, (file, _) in zip(names, loras, strict=True)
+    ]
+    return [*lines, f"pipe.set_adapters({names}, {[s for _, s in loras]})"] if loras else []
 
 
 def network_snippet(

@@ -7,17 +7,21 @@ its grid is then run first, from the cache where it has been.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from prefect.logging import get_run_logger
 
+from ddim_core.decisions.lora_rows import rows_of_lora, rows_of_loras
 from ddim_core.decisions.row import CellRow
 from ddim_core.decisions.verdict import IDENTICAL, judge
+from ddim_core.pipelines.single_file import is_single_file
 from flows.grid.outcome import GridOutcome
 from flows.requests.flat import values
 from flows.requests.grid import NONE, PREVIOUS, GridRequest
 from tasks.checkpoints.identity import weights_of
+from tasks.checkpoints.loras import split_lora, store_lora
 from tasks.checkpoints.open import import_checkpoint
 from tasks.reports.records import FiledVerdict
 from tasks.reports.verdict import about_one, about_pair, history, previous
@@ -38,11 +42,13 @@ class Baseline:
         name: For people.
         rows: Its scored grid.
         outcome: Of the whole flow, where both checkpoints are the same and nothing is left to do.
+        lora: Digest of the LoRA file that is the baseline on the same checkpoint; else empty.
     """
 
     name: str
     rows: Rows
     outcome: GridOutcome | None = None
+    lora: str = ""
 
 
 def local_checkpoint(location: str) -> Path:
@@ -64,16 +70,48 @@ def settle_baseline(request: GridRequest, run: Callable[..., GridOutcome]) -> Ba
     named = _named(request)
     if named is None:
         return None
+    if is_lora(named):
+        return _lora_baseline(request, named, run)
     folder = local_checkpoint(named)
     name = folder.name if folder.name == Path(named).name else resolved(named)
-    weights = weights_of(import_checkpoint(str(folder)))
+    described = request.model.configuration if is_single_file(folder) else ""
+    weights = weights_of(import_checkpoint(str(folder), configuration=described))
     own = request.model.checkpoint
-    if own and weights == weights_of(import_checkpoint(own)):
+    if own and weights == weights_of(
+        import_checkpoint(own, configuration=request.model.configuration)
+    ):
         get_run_logger().info("identical to %s by content: nothing is sampled", name)
         return Baseline(name, [], _identical(Path(own).resolve().name, name, weights))
-    other = {"checkpoint": str(folder), "against": NONE, "gate": False, "promote": "", "at": ""}
+    theirs = {"checkpoint": str(folder), "configuration": described}
+    other = {**theirs, "against": NONE, "gate": False, "promote": "", "at": ""}
     scored = run(**values(request) | other)
     return Baseline(name, read_table(scored.cells))
+
+
+def is_lora(place: str) -> bool:
+    """Tells a LoRA's file, such as another epoch of the one that a grid lays over its pipeline."""
+    try:
+        store_lora(place)
+    except ValueError:
+        return False
+    return True
+
+
+def _lora_baseline(
+    request: GridRequest, named: str, run: Callable[..., GridOutcome]
+) -> Baseline | None:
+    """Scores the same grid with another LoRA in place of the one that is named first."""
+    if not request.model.lora:
+        raise ValueError(f"against is {named!r}, a LoRA, and the grid has none (--lora)")
+    first, *others = request.model.lora
+    stored, own = store_lora(named), store_lora(first)
+    if stored.artifact == own.artifact:
+        return Baseline(stored.name, [], _identical(own.name, stored.name, own.artifact))
+    scale = first.removeprefix(split_lora(first)[0])
+    laid = [f"{split_lora(named)[0]}{scale}", *others]
+    other = {"lora": laid, "against": NONE, "gate": False, "promote": "", "at": ""}
+    scored = run(**values(request) | other)
+    return Baseline(stored.name, read_table(scored.cells), lora=stored.artifact)
 
 
 def judge_grid(
@@ -85,8 +123,30 @@ def judge_grid(
         The verdict, None without a baseline, and a sentence for each damaged row of the table.
     """
     rows = read_table([row.cell_digest for row in rows])
+    if request.model.lora and (baseline is None or baseline.lora):
+        judged, damaged = _judged_as_loras(request, rows, baseline)
+        if judged or baseline:
+            return judged, damaged
     comparable, damaged = _comparable(request, rows, baseline)
     return _judged(request, rows, baseline, comparable), damaged
+
+
+def _judged_as_loras(
+    request: GridRequest, rows: Rows, baseline: Baseline | None
+) -> tuple[FiledVerdict | None, tuple[str, ...]]:
+    """Compares the LoRA that is named first with another one on the same base, if there is one."""
+    lora = store_lora(request.model.lora[0]).artifact
+    ours, base = rows_of_lora(rows, lora), rows[0].weights_digest
+    if not ours or request.verdict.against == NONE:
+        return None, ()
+    told_as = partial(rows_of_loras, base=base)
+    comparable, damaged = _comparable(request, ours, baseline, told_as)
+    if baseline:
+        theirs = rows_of_lora(baseline.rows, baseline.lora)
+        baseline = replace(baseline, name=theirs[0].checkpoint if theirs else "", rows=theirs)
+    elif not previous(ours, comparable):
+        return None, damaged
+    return _judged(request, ours, baseline, comparable), damaged
 
 
 def _judged(
@@ -111,11 +171,14 @@ def _judged(
 
 
 def _comparable(
-    request: GridRequest, rows: Rows, baseline: Baseline | None
+    request: GridRequest,
+    rows: Rows,
+    baseline: Baseline | None,
+    told_as: Callable[[Rows], Rows] = list,
 ) -> tuple[Rows, tuple[str, ...]]:
     """What the table has to compare with, without the rows that are damaged, and these. A gate
     whose baseline may be one of them stays shut."""
-    comparable, damaged = history(rows)
+    comparable, damaged = history(rows, told_as)
     if damaged and request.verdict.gate and baseline is None:
         raise DamagedRowError("; ".join(damaged))
     for sentence in damaged:

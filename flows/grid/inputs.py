@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ddim_core.checkpoints.conditioning import require_guidable
-from ddim_core.diffusion.specs import Execution, GridCell
+from ddim_core.diffusion.specs import Execution, GridCell, NoiseSpec, SchedulerSpec
 from ddim_core.images.sources.source import dataset_name
 from ddim_core.networks.specs import ClassifierSpec
+from ddim_core.samplers.catalogue import OWN
 from ddim_core.scores.cell_score import CellScore
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
@@ -29,6 +30,7 @@ from tasks.checkpoints.open import (
     lint_schedule,
     open_checkpoint,
 )
+from tasks.checkpoints.scheduler import own_scheduler
 from tasks.images.grid_prompts import cut_prompts, prompts_for
 from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
 from tasks.sampling.conditions import TENSORS, encode_conditions, store_conditions
@@ -73,7 +75,8 @@ def prepare(request: GridRequest) -> GridInputs:
     training = None
     loras: tuple[StoredLora, ...] = ()
     if request.model.checkpoint:
-        imported = import_checkpoint(request.model.checkpoint, request.model.weights)
+        model = request.model
+        imported = import_checkpoint(model.checkpoint, model.weights, model.configuration)
         checkpoint = open_checkpoint(imported, name_of(request.model.checkpoint))
         resolution: int | None = checkpoint.resolution
         if real.resolution not in (None, resolution):
@@ -217,7 +220,17 @@ def sampled(
         checkpoint.pipeline,
         batch_at(checkpoint.resolution, request.machine.batch_size),
         tuple((lora.artifact, lora.scale) for lora in loras),
+        _scheduler(request, checkpoint),
     )
+
+
+def _scheduler(request: GridRequest, checkpoint: CheckpointRecord) -> Mapping[str, Any]:
+    """The configuration of a checkpoint's own scheduler, as its cells depart from it."""
+    asked = request.model.prediction_type or checkpoint.prediction_type
+    kind: Any = request.model.noise_schedule
+    noise = NoiseSpec(kind, checkpoint.n_train) if kind else None
+    spec = SchedulerSpec(OWN, 1, prediction_type=asked, pipeline=checkpoint.pipeline)
+    return own_scheduler(GridCell(spec, noise), checkpoint.ref)
 
 
 def _submit_extractor(

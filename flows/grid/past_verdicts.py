@@ -7,8 +7,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ddim_core.checkpoints.identity import weights_digest
+from ddim_core.common.digest import file_digest
+from ddim_core.decisions.lora_rows import digests_over, judged_weights, loras_named, rows_of_loras
+from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow
-from ddim_core.decisions.verdict import IDENTICAL, judge, names_cell, protocol_of
+from ddim_core.decisions.verdict import IDENTICAL, judge, protocol_of
 from ddim_core.reports.verdict_sentences import by_checkpoint, first_scored
 from flows.grid.baseline import IN_MLFLOW, local_checkpoint
 from tasks.reports.curve import write_curve
@@ -27,7 +30,8 @@ def verdict_of(
 
     Args:
         table: Its rows.
-        new: A checkpoint's folder, its name in the table, or the start of a digest.
+        new: A checkpoint's folder, its name in the table, or the start of a digest; or a LoRA's
+            file or its name, of which the rows with it over one base count.
         against: The other one, or an MLflow address; empty takes the one scored before it.
         at: Operating point that decides, S and eta, such as `20,0.5`; empty chooses the best.
         margin: Largest difference of FID that does not count.
@@ -35,9 +39,10 @@ def verdict_of(
     Raises:
         ValueError: If either checkpoint has no rows, or none that can be compared.
     """
+    table, new, against = _told_of_loras(table, new, against)
     weights = _weights(new, table)
     if against and weights == _weights(against, table):
-        about = about_one(_called(new), _called(against), weights)
+        about = about_one(_called(new, table), _called(against, table), weights)
         return file_verdict(about, IDENTICAL, [], [])
     theirs = _rows_of(against, table) if against else []
     ours = _protocol_of(_rows_of(new, table), at, theirs)
@@ -67,6 +72,9 @@ def curve_of(table: Rows, names: str, cells: Sequence[str]) -> str:
         ValueError: If no row matches.
     """
     rows = [row for row in table if fnmatch(row.checkpoint, names)]
+    if not rows:  # of LoRA files, over the base that was scored last
+        newest = max(table, key=lambda row: row.created_at).weights_digest if table else ""
+        rows = [row for row in rows_of_loras(table, newest) if fnmatch(row.checkpoint, names)]
     if not rows:
         raise ValueError(f"no checkpoint in the table is named {names!r}; `ddim table` lists them")
     newest = max(by_checkpoint(rows), key=first_scored)[0].weights_digest
@@ -79,12 +87,54 @@ def curve_of(table: Rows, names: str, cells: Sequence[str]) -> str:
     return write_curve(last, alike, cells)
 
 
+def _told_of_loras(table: Rows, new: str, against: str) -> tuple[Rows, str, str]:
+    """The same question, where two LoRA files are meant: of rows told as theirs, on the base on
+    which both were scored, and which the new one was scored on last."""
+    ours, theirs = _lora(new, table), _lora(against, table)
+    if not (ours or theirs):
+        return table, new, against
+    if against and not (ours and theirs):
+        lora, other = (new, against) if ours else (against, new)
+        raise ValueError(
+            f"{lora!r} is a LoRA and {other!r} a checkpoint; compare two LoRAs, or two cells by "
+            "`ddim table --compare --cell`"
+        )
+    bases = [
+        {row.weights_digest: row.created_at for row in table if lora in digests_over(row)}
+        for lora in (ours, theirs or ours)
+    ]
+    both = bases[0].keys() & bases[1].keys()
+    if not both:
+        raise ValueError(f"{new!r} and {against!r} have no base in common; score both on one")
+    base = max(both, key=lambda weights: bases[0][weights])
+    names = [judged_weights(base, lora) if lora else "" for lora in (ours, theirs)]
+    return rows_of_loras(table, base), names[0], names[1]
+
+
+def _lora(name: str, table: Rows) -> str:
+    """The digest of a LoRA given by its file, its name or a digest's start; "" if it is none."""
+    place = Path(name)
+    if not name or any(row.checkpoint == name for row in table):
+        return ""
+    if place.suffix == ".safetensors" and place.is_file():
+        found = {file_digest(place)} & {d for row in table for d in digests_over(row)}
+    else:
+        found = loras_named(table, name)
+        if len(name) >= LEAST_DIGITS and not found:
+            found = {d for row in table for d in digests_over(row) if d.startswith(name)}
+    if len(found) > 1:
+        several = ", ".join(sorted(lora[:12] for lora in found))
+        raise ValueError(f"{name!r} names several LoRAs; give the digest of one: {several}")
+    return found.pop() if found else ""
+
+
 def _is_location(name: str) -> bool:
     return name.startswith(IN_MLFLOW) or Path(name).exists()
 
 
-def _called(name: str) -> str:
-    return Path(name).resolve().name if Path(name).exists() else name
+def _called(name: str, table: Rows) -> str:
+    told = (row.checkpoint for row in table if row.weights_digest == name)
+    return Path(name).resolve().name if Path(name).exists() else next(told, name)
 
 
 def _weights(name: str, table: Rows) -> str:

@@ -12,11 +12,13 @@ import json
 import os
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from ddim_core.common.digest import digest, file_digest
+from ddim_core.decisions.lora_rows import digests_over, rows_of_lora, rows_of_loras
 from ddim_core.features.model_folder import local_inception_weights
 from ddim_core.features.registry import PRETRAINED, at_hand
 from ddim_core.images.load import EMBEDDED, open_source
@@ -44,7 +46,7 @@ def state_of(request: GridRequest) -> str | None:
         or request.verdict.against not in (PREVIOUS, NONE)
     ):
         return None
-    if request.model.checkpoint and not is_local(request.model.checkpoint):
+    if any(p and not is_local(p) for p in (request.model.checkpoint, request.model.configuration)):
         return None
     if request.real.dataset not in EMBEDDED and not is_local(request.real.dataset):
         return None
@@ -55,6 +57,7 @@ def state_of(request: GridRequest) -> str | None:
         values(request),
         open_source(request.real.dataset, request.real.spec).content(),
         _content(request.model.checkpoint),
+        _content(request.model.configuration),
         _content(request.model.prompts),
         [_content(split_lora(text)[0]) for text in request.model.lora],
         weights,
@@ -111,8 +114,12 @@ def _comparable(cells: list[str]) -> str:
     from tasks.reports.verdict import history
     from tasks.storage.cell_rows import read_rows
 
-    found, damaged = history(read_rows(cells).rows)
-    files = sorted(_row_file(row.cell_digest) for row in found)
+    rows = read_rows(cells).rows
+    found, damaged = history(rows)
+    for lora in dict.fromkeys(lora for row in rows for lora in digests_over(row)):
+        told_as = partial(rows_of_loras, base=rows[0].weights_digest)
+        found += history(rows_of_lora(rows, lora), told_as)[0]
+    files = sorted({_row_file(row.cell_digest) for row in found})
     return digest([[file, _sha256(file)] for file in files], list(damaged))
 
 

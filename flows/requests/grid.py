@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -17,14 +16,21 @@ from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.load import splits_of
 from flows.requests.flat import Option, values
 from flows.requests.images import ImageChoice, Machine
-from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of
+from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of, may_name
 from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
 from tasks.checkpoints.addresses import require_location
 from tasks.checkpoints.loras import split_lora
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
 # Parameters that say which checkpoint and data set, by their names and not their content.
-NOT_SCORED = ("checkpoint", "dataset", "feature_weights", "train_steps", "matrix_images")
+NOT_SCORED = (
+    "checkpoint",
+    "configuration",
+    "dataset",
+    "feature_weights",
+    "train_steps",
+    "matrix_images",
+)
 LATER: dict[str, Any] = {
     "samplers": (), "lora": (), "lora_scales": (1.0,), "objective": Toy.objective,
 }  # fmt: skip
@@ -40,9 +46,18 @@ class CheckpointChoice:
         Field(
             description="Folder, file, hub id or MLflow address; empty trains the toy model. A "
             "diffusers pipeline that draws images from noise, or a UNet2DModel, as a folder or "
-            "hub id; a .safetensors file with its config.json beside it; a .ckpt of "
+            "hub id; a .safetensors file with its config.json beside it, or of Stable Diffusion "
+            "1.x, 2.x or SDXL with `configuration`; a .ckpt of "
             "the official DDIM code, of pytorch_diffusion or of KAIST's course; an MLflow address "
             "(runs:/, models:/, mlflow-artifacts:/)."
+        ),
+    ] = ""
+    configuration: Annotated[
+        str,
+        Field(
+            description="For a single .safetensors file of Stable Diffusion: a pipeline's folder "
+            "or hub id of its kind. Its settings and tokenizers say what the file holds; its "
+            "weights are not read."
         ),
     ] = ""
     weights: Annotated[
@@ -124,7 +139,8 @@ class VerdictChoice:
         str,
         Field(
             description="Compare with: a checkpoint, models:/NAME@ALIAS, previous or none. "
-            "`previous` is the last one scored by this protocol."
+            "`previous` is the last one scored by this protocol. A LoRA's file takes the place of "
+            "the LoRA that is named first."
         ),
         Option("--against --reference"),
     ] = PREVIOUS
@@ -168,7 +184,7 @@ class GridRequest:
         model, scores, grid = self.model, self.scores, self.grid
         if scores.matrix_images:
             require_at_least("matrix_images", scores.matrix_images, LEAST_IMAGES)
-        if not grid.etas and not grid.sigma_hat and set(grid.samplers) <= {"ddim"}:
+        if not grid.etas and not grid.with_sigma_hat and set(grid.samplers) <= {"ddim"}:
             raise ValueError("etas is empty and sigma_hat is off; give at least one eta in [0, 1]")
         if model.checkpoint:
             if self.toy.objective != Toy.objective:
@@ -177,6 +193,11 @@ class GridRequest:
                     "leave one of them out"
                 )
             require_location(model.checkpoint)
+            self._check_configuration()
+        elif model.configuration:
+            raise ValueError(
+                f"configuration is {model.configuration!r}, and no checkpoint is given"
+            )
         elif model.lora:
             raise ValueError(f"lora is {model.lora[0]!r}; the toy model takes none")
         elif model.prompts:
@@ -202,6 +223,16 @@ class GridRequest:
         object.__setattr__(self, "real", real)
         object.__setattr__(self, "grid", grid.settled())
 
+    def _check_configuration(self) -> None:
+        place, described = Path(self.model.checkpoint), self.model.configuration
+        if described and not (place.suffix == ".safetensors" and place.is_file()):
+            raise ValueError(
+                f"configuration is {redacted(described)!r}, which describes a single .safetensors "
+                f"file, and the checkpoint {redacted(str(place))!r} is none; leave it out"
+            )
+        if described:
+            require_location(described)
+
     def _check_toy(self) -> None:
         for cell in self.cells(self.expected):
             if not self.toy.class_conditional and cell.sampler.guidance_scale != 1.0:
@@ -216,12 +247,17 @@ class GridRequest:
             raise ValueError("gate is on and against is 'none'; a gate needs a checkpoint to beat")
         if asked.against not in (PREVIOUS, NONE):
             require_location(asked.against)
+        if asked.promote and self.model.lora:
+            raise ValueError(
+                f"promote is {asked.promote!r} and lora {self.model.lora[0]!r}; a registered model "
+                "is a checkpoint, which a LoRA does not become; leave one of them out"
+            )
         cells = self.cells(self.expected)
-        there_is = dict.fromkeys(f"{cell.sampler.steps},{cell.sampler.at}" for cell in cells)
-        if asked.at and re.sub(r"\s", "", asked.at) not in there_is:
+        if asked.at and not any(may_name(asked.at, cell) for cell in cells):
+            first = cells[0].sampler
             raise ValueError(
                 f"at is {asked.at!r}, which is no cell of the grid; give S and eta (or the sampler)"
-                f" of one, such as {next(iter(there_is))}"
+                f" of one, such as {first.steps},{first.at}"
             )
 
     def identity(self, content: str) -> str:
@@ -232,6 +268,7 @@ class GridRequest:
         """
         left_out = {*values(self.machine), *values(self.verdict), *NOT_SCORED}
         asked = {name: value for name, value in values(self).items() if name not in left_out}
+        asked["sigma_hat"] = self.grid.with_sigma_hat
         for name, usual in LATER.items():  # as before there were any
             if asked[name] == usual:
                 del asked[name]

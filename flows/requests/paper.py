@@ -52,7 +52,9 @@ class PaperRequest:
 
     model: Annotated[
         CheckpointChoice,
-        Without(("weights", "noise_schedule", "prediction_type", "lora", "prompts")),
+        Without(
+            ("configuration", "weights", "noise_schedule", "prediction_type", "lora", "prompts")
+        ),
     ]
     toy: Annotated[Toy, Without(("class_conditional", "objective"))]
     real: ImageChoice

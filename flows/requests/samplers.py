@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import product
@@ -92,7 +92,7 @@ class SamplerChoice:
 
     def settled(self) -> SamplerChoice:
         """Returns the same choice with nothing left open: names in full, each once, and sigma-hat
-        on or off.
+        on or off; or empty, where it is on because nothing but the usual is asked for.
 
         Raises:
             ValueError: For a sampler that there is not.
@@ -104,12 +104,17 @@ class SamplerChoice:
             if not abs(scale) <= MOST_SCALE:
                 raise ValueError(f"lora_scales has {scale:g}; it must lie within +-{MOST_SCALE}")
         names = dict.fromkeys(parse_sampler(text).text for text in self.samplers)
-        usual = not names and list(self.etas) == list(USUAL_ETAS)
-        sigma_hat = usual if self.sigma_hat is None else self.sigma_hat
-        sigma_hat = sigma_hat or SIGMA_HAT in names
+        sigma_hat = self.with_sigma_hat or SIGMA_HAT in names
         if names and sigma_hat:
             names[SIGMA_HAT] = None
-        return replace(self, samplers=tuple(names), sigma_hat=sigma_hat)
+        asked = None if sigma_hat and self.sigma_hat is None and not names else sigma_hat
+        return replace(self, samplers=tuple(names), sigma_hat=asked)
+
+    @property
+    def with_sigma_hat(self) -> bool:
+        """Whether sigma-hat is a line: where it is asked for, or nothing but the usual is."""
+        usual = not self.samplers and list(self.etas) == list(USUAL_ETAS)
+        return usual if self.sigma_hat is None else self.sigma_hat
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,7 @@ class Sampled:
             where our loop over the network does.
         batch: How many images that call draws at once.
         loras: LoRA files over the pipeline, each with how much of it counts at scale 1.
+        scheduler: The configuration of its own scheduler; None before it is known.
     """
 
     n_train: int
@@ -134,6 +140,7 @@ class Sampled:
     pipeline: str = ""
     batch: int = 1
     loras: tuple[tuple[str, float], ...] = ()
+    scheduler: Mapping[str, Any] | None = None
 
 
 def batch_at(resolution: int, most: int) -> int:
@@ -200,10 +207,29 @@ def _require_used(choice: SamplerChoice, known: Sampled, lines: Sequence[Line]) 
             "it out, or set the scheduler's own keys (clip_sample, timestep_spacing)"
         )
     others = list(choice.etas) != list(USUAL_ETAS) and any(choice.etas)
-    if others and not any(
-        _has_eta(line.sampler) for line in lines if not isinstance(line, SamplerSpec)
-    ):
+    named = [line.sampler for line in lines if not isinstance(line, SamplerSpec)]
+    is_open = known.scheduler is None and any(parse_sampler(name).name == OWN for name in named)
+    if others and not is_open and not any(_may_have_eta(name, known) for name in named):
         raise ValueError(f"etas are given, and none of {names} has one; leave them out")
+
+
+def may_name(at: str, cell: GridCell) -> bool:
+    """Tells whether S and eta or sampler can name a cell: keys of a sampler that say what it does
+    anyway are known to be so once the checkpoint is there."""
+    from ddim_core.decisions.place import read_place  # slow to import
+
+    asked, sampler = read_place(at), cell.sampler
+    if asked is None or asked.steps != sampler.steps:
+        return False
+    if isinstance(sampler, SamplerSpec):
+        if sampler.variance == "sigma_hat":
+            return asked.sampler == SIGMA_HAT
+        return asked.sampler in ("", DDIM) and asked.eta == sampler.eta
+    try:
+        written = parse_sampler(asked.sampler)
+    except ValueError:
+        return False
+    return written.name == parse_sampler(sampler.sampler).name
 
 
 def _lines(choice: SamplerChoice, known: Sampled) -> list[Line]:
@@ -211,14 +237,14 @@ def _lines(choice: SamplerChoice, known: Sampled) -> list[Line]:
     names = choice.samplers or ((DDIM,) if known.is_native else (OWN,))
     etas = dict.fromkeys(choice.etas)
     if not known.is_native:
-        if choice.sigma_hat and choice.samplers:
+        if choice.sigma_hat:
             raise ValueError(
                 "sigma-hat is of the project's own sampler, which does not draw a "
                 f"{known.pipeline or 'flow or an EDM'}; leave it out"
             )
-        return [line for name in names for line in _of_scheduler(name, etas, known)]
+        return _distinct(line for name in names for line in _of_scheduler(name, etas, known))
     rows: list[tuple[Variance, float]] = [("eta", eta) for eta in etas] if DDIM in names else []
-    rows += [("sigma_hat", 1.0)] if choice.sigma_hat else []
+    rows += [("sigma_hat", 1.0)] if choice.with_sigma_hat else []
     kind: Any = known.prediction_type  # a native checkpoint has one of the three
     native = [
         SamplerSpec(
@@ -233,11 +259,20 @@ def _lines(choice: SamplerChoice, known: Sampled) -> list[Line]:
         for variance, eta in rows
     ]
     others = [name for name in names if name not in (DDIM, SIGMA_HAT)]
-    return [*native, *(line for name in others for line in _of_scheduler(name, etas, known))]
+    drawn = (line for name in others for line in _of_scheduler(name, etas, known))
+    return [*native, *_distinct(drawn)]
+
+
+def _distinct(lines: Iterable[SchedulerSpec]) -> list[Line]:
+    return list(dict.fromkeys(lines))
 
 
 def _of_scheduler(name: str, etas: dict[float, None], known: Sampled) -> list[SchedulerSpec]:
-    """A scheduler's lines: one an eta, if it has that."""
+    """A scheduler's lines: one an eta, if it has that. A scheduler that is not called by a name
+    which takes eta is drawn without it, unless etas were asked for."""
+    name = _spelled(name, known)
+    usual = list(etas) == list(USUAL_ETAS) and not _is_named_with_eta(name)
+    taken = etas if _may_have_eta(name, known) and not usual else {0.0: None}
     return [
         SchedulerSpec(
             sampler=name,
@@ -248,7 +283,7 @@ def _of_scheduler(name: str, etas: dict[float, None], known: Sampled) -> list[Sc
             batch=known.batch,
             diffusers=version("diffusers"),
         )
-        for eta in (etas if _has_eta(name) else {0.0: None})
+        for eta in taken
     ]
 
 
@@ -263,6 +298,28 @@ def _with_loras(line: Line, choice: SamplerChoice, known: Sampled) -> list[Line]
     return [replace(line, loras=loras) for loras in dict.fromkeys(scaled)]
 
 
-def _has_eta(name: str) -> bool:
+def _spelled(name: str, known: Sampled) -> str:
+    """A sampler's one spelling for the checkpoint, where that is known."""
+    if known.scheduler is None:
+        return name
+    from ddim_core.samplers.canonical import canonical  # torch is slow to import
+
+    return canonical(parse_sampler(name), known.scheduler).text
+
+
+def _is_named_with_eta(name: str) -> bool:
     found = SAMPLERS.get(parse_sampler(name).name)
     return found is not None and found.eta
+
+
+def _may_have_eta(name: str, known: Sampled) -> bool:
+    """Whether a sampler's step takes eta; of `own` that is open until the checkpoint is known."""
+    parsed = parse_sampler(name)
+    if parsed.name in SAMPLERS or parsed.name == SIGMA_HAT:
+        return _is_named_with_eta(name)
+    if known.scheduler is None and parsed.name == OWN:
+        return False
+    from ddim_core.samplers.fits import class_behind, scheduler_class
+    from ddim_core.samplers.scheduler import takes_eta
+
+    return takes_eta(scheduler_class(class_behind(parsed, known.scheduler or {})))

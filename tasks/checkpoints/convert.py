@@ -1,13 +1,21 @@
-"""Somebody's checkpoint files in, a checkpoint of the one layout in the store out."""
+"""Somebody's checkpoint files in, a checkpoint of the one layout in the store out; of a single file
+of Stable Diffusion a whole pipeline."""
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from ddim_core.checkpoints.convert import adopt, source_digest, source_files
+from ddim_core.common.digest import digest, file_digest
+from ddim_core.common.plain_files import is_regular
 from ddim_core.diffusion.specs import Weights
 from ddim_core.networks.building import LOADING
+from ddim_core.pipelines.opening import open_pipeline
+from ddim_core.pipelines.parts import INDEX, described_parts
+from ddim_core.pipelines.single_file import holds_average
+from tasks.checkpoints.pipelines import DATA, is_pipeline, written_pipeline
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -26,4 +34,52 @@ def convert_checkpoint(source: str, weights: Weights, location: str) -> Artifact
         adopt(files, out, weights)
         if source_digest(files) != source:
             raise ValueError(f"the files of {location!r} changed while they were read; try again")
+        return store.put_folder(out)
+
+
+@dataclass(frozen=True)
+class SingleFile:
+    """A single file of Stable Diffusion, and the folder whose configurations describe it."""
+
+    file: str
+    configuration: str
+
+
+def single_file_digest(single: SingleFile) -> str:
+    """Returns a digest over a single file and all settings that are read beside it.
+
+    Raises:
+        ValueError: If the folder describes no pipeline.
+    """
+    folder = Path(single.configuration)
+    parts = described_parts(folder)
+    inside = [path for part in parts.opened for path in sorted((folder / part).rglob("*"))]
+    settings = [path for path in inside if path.suffix in DATA and path.suffix != ".safetensors"]
+    read = [folder / INDEX, *filter(is_regular, settings)]
+    told = [[path.relative_to(folder).as_posix(), file_digest(path)] for path in read]
+    return digest([file_digest(Path(single.file)), told])
+
+
+@cached_task
+def unpack_single_file(source: str, weights: Weights, location: SingleFile) -> ArtifactRef:
+    """Brings a single file into the store as the folder of the pipeline that it is of.
+
+    Cached on `single_file_digest`, wherever the files lie.
+    """
+    file, configuration = Path(location.file), Path(location.configuration)
+    if weights == "ema" and holds_average(file):
+        raise ValueError(
+            f"{file.name} holds a moving average of its U-Net too (model_ema.), which diffusers "
+            "does not open; take the others with --weights raw"
+        )
+    with tempfile.TemporaryDirectory() as place, LOADING:
+        whole, out = Path(place, file.stem), Path(place, "out", file.stem)
+        open_pipeline(file, configuration=configuration).pipeline.save_pretrained(whole)
+        if single_file_digest(location) != source:
+            raise ValueError(f"{file.name} or its configuration changed while it was read")
+        out.mkdir(parents=True)
+        if is_pipeline(whole):
+            written_pipeline(whole, out)
+        else:
+            adopt(source_files(whole), out, weights)
         return store.put_folder(out)

@@ -9,7 +9,7 @@ from prefect import task
 from ddim_core.checkpoints.convert import INDEX
 from ddim_core.checkpoints.pipeline_files import NETWORK_FILES, PARTS
 from ddim_core.safe_files.hub import fetched
-from tasks.checkpoints.addresses import HUB, MLFLOW
+from tasks.checkpoints.addresses import HUB, MLFLOW, is_local
 from tasks.checkpoints.pipelines import DATA, is_pipeline
 from tasks.storage.naming import run_name
 
@@ -22,6 +22,7 @@ HUB_FILES = [
 
 # Of a pipeline that is drawn by its own call, whatever its parts are called.
 PIPELINE_FILES = [INDEX, *(f"*/*{suffix}" for suffix in DATA)]
+DESCRIPTION = [INDEX, *(f"*/*{suffix}" for suffix in DATA if suffix != ".safetensors")]
 VARIANTS = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.ema.*"]
 
 
@@ -48,6 +49,21 @@ def fetch_checkpoint(location: str, folder: str) -> str:
 
         return str(download(location, Path(folder)))
     return str(_from_hub(location, Path(folder)))
+
+
+def fetch_configuration(location: str, folder: Path) -> Path:
+    """Returns the folder of a pipeline's configurations and tokenizers: itself, or those of a hub
+    id, brought into `folder` without weights.
+
+    Raises:
+        ValueError: If there is none.
+        ConnectionError: If the hub does not answer.
+    """
+    if is_local(location):
+        return Path(location)
+    name, _, revision = location.removeprefix(HUB).partition("@")
+    sought = f"there is no folder {name!r} here for a configuration, and as a hub id it"
+    return fetched(name, DESCRIPTION, revision=revision or None, into=folder, sought=sought)
 
 
 def _is_whole_pipeline(name: str, revision: str, folder: Path) -> bool:

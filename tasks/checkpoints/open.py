@@ -13,12 +13,18 @@ from ddim_core.checkpoints.convert import source_digest, source_files
 from ddim_core.diffusion.lint import Finding, by_steps, lint
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import GridCell, SamplerSpec, SchedulerSpec, Weights
+from ddim_core.pipelines.single_file import is_single_file
 from ddim_core.samplers.families import family_of, settled_own
 from ddim_core.samplers.lint import lint_scheduler
 from ddim_core.samplers.name import parse_sampler
 from tasks.checkpoints.addresses import is_local, name_of, require_location
-from tasks.checkpoints.convert import convert_checkpoint
-from tasks.checkpoints.fetch import fetch_checkpoint
+from tasks.checkpoints.convert import (
+    SingleFile,
+    convert_checkpoint,
+    single_file_digest,
+    unpack_single_file,
+)
+from tasks.checkpoints.fetch import fetch_checkpoint, fetch_configuration
 from tasks.checkpoints.identity import first_of_content, weights_of
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.checkpoints.pipelines import (
@@ -127,24 +133,43 @@ def _pipeline_record(ref: ArtifactRef, name: str) -> CheckpointRecord:
     )
 
 
-def import_checkpoint(location: str, weights: Weights = "ema") -> ArtifactRef:
+def import_checkpoint(
+    location: str, weights: Weights = "ema", configuration: str = ""
+) -> ArtifactRef:
     """Brings a checkpoint of any known form into the store, converted once per content.
 
     Args:
         location: A folder or file, a hub id, or an MLflow address; an alias of MLflow is looked
             up each time.
         weights: `ema` takes the moving average where there are both, `raw` the others.
+        configuration: For a single file of Stable Diffusion: a pipeline's folder or hub id.
 
     Raises:
         ValueError: If it is not there, is damaged, asks to run code, or is of no known form.
         ConnectionError: If the hub or MLflow does not answer.
     """
     require_location(location)
+    if configuration:
+        return _unpacked(location, weights, configuration)
+    if is_single_file(Path(location)):
+        raise ValueError(
+            f"{name_of(location)} is a single file of Stable Diffusion, which does not say how its "
+            "networks are built; give, as --configuration, the folder or hub id of a pipeline of "
+            "its kind, such as the one that it was trained from"
+        )
     if is_local(location):
         return _converted(location, weights)
     with tempfile.TemporaryDirectory() as folder:
         inside = Path(folder, name_of(location))
         return _converted(fetch_checkpoint(location, str(inside)), weights)
+
+
+def _unpacked(location: str, weights: Weights, configuration: str) -> ArtifactRef:
+    with tempfile.TemporaryDirectory() as place:
+        folder = fetch_configuration(configuration, Path(place, name_of(configuration)))
+        single = SingleFile(location, str(folder))
+        found = single_file_digest(single)
+        return first_of_content(unpack_single_file(found, weights, location=single))
 
 
 def _converted(place: str, weights: Weights) -> ArtifactRef:

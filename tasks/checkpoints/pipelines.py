@@ -72,18 +72,27 @@ def store_pipeline(source: str, location: str) -> ArtifactRef:
     Cached on the digest of its files, wherever they lie.
     """
     folder = Path(location)
-    parts = pipeline_parts(folder)
     with tempfile.TemporaryDirectory() as place:
         out = Path(place, folder.name or "pipeline")
-        for name, path in _files(parts).items():
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, out / name)
+        written_pipeline(folder, out)
         if pipeline_digest(folder) != source:
             raise ValueError(f"the files of {location!r} changed while they were read; try again")
-        index = understood_index(parts)
-        (out / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
-        open_pipeline(out)
         return store.put_folder(out)
+
+
+def written_pipeline(folder: Path, out: Path) -> None:
+    """Copies what is understood of a pipeline's folder, and opens the copy.
+
+    Raises:
+        ValueError: If it is no pipeline that can be opened.
+    """
+    parts = pipeline_parts(folder)
+    for name, path in _files(parts).items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, out / name)
+    index = understood_index(parts)
+    (out / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    open_pipeline(out)
 
 
 def _files(parts: PipelineParts) -> dict[str, Path]:

@@ -8,7 +8,7 @@ from ddim_core.checkpoints.checkpoint import scheduler_config
 from ddim_core.checkpoints.scheduler import noise_scheduler, scheduler_trained
 from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.scheduler_config import FLOW_PREDICTION
-from ddim_core.diffusion.specs import GridCell, NoiseSpec
+from ddim_core.diffusion.specs import GridCell, NoiseSpec, SchedulerSpec
 from ddim_core.samplers.scheduler import config_of
 from tasks.checkpoints.pipelines import is_pipeline, pipeline_in_memory
 from tasks.storage import store
@@ -35,3 +35,11 @@ def scheduler_in(cell: GridCell, checkpoint: ArtifactRef | None) -> dict[str, An
     if cell.noise:
         own |= {"trained_betas": None, **noise_scheduler(cell.noise).config}
     return own | {"prediction_type": cell.sampler.prediction_type}
+
+
+def own_scheduler(cell: GridCell, checkpoint: ArtifactRef) -> dict[str, Any]:
+    """Returns what a cell's `own` is: of a pipeline what lies in it, else `scheduler_in`."""
+    spec = cell.sampler
+    if isinstance(spec, SchedulerSpec) and spec.pipeline:
+        return dict(pipeline_in_memory(checkpoint).scheduler)
+    return scheduler_in(cell, checkpoint)

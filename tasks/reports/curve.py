@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddim_core.common.digest import digest
+from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow, cell_name
-from ddim_core.decisions.verdict import names_cell
 from ddim_core.reports.verdict_figures import checkpoint_curve
 from ddim_core.reports.verdict_sentences import best_of, by_checkpoint
 from tasks.reports import page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -65,12 +65,19 @@ class VerdictRow:
 SCHEMA = schema_of(columns_of(VerdictRow))
 
 
-def history(rows: Sequence[CellRow]) -> tuple[list[CellRow], tuple[str, ...]]:
+def history(
+    rows: Sequence[CellRow], told_as: Callable[[list[CellRow]], list[CellRow]] = list
+) -> tuple[list[CellRow], tuple[str, ...]]:
     """Returns all rows of the table that are comparable with a checkpoint's rows (the same cells by
-    the same protocol, of any checkpoint), and a sentence for each row that is damaged."""
+    the same protocol, of any checkpoint), and a sentence for each row that is damaged.
+
+    Args:
+        rows: The checkpoint's.
+        told_as: What the table's rows are told as: rows of LoRA files, where `rows` are.
+    """
     wanted = set(map(setting_of, rows))
     found = read_rows(alike={name: getattr(rows[0], name) for name in PROTOCOL})
-    return [row for row in found.rows if setting_of(row) in wanted], found.damaged
+    return [row for row in told_as(found.rows) if setting_of(row) in wanted], found.damaged
 
 
 def previous(rows: Sequence[CellRow], comparable: Sequence[CellRow]) -> list[CellRow]:

@@ -66,8 +66,14 @@ def _cell_of(row: CellRow, checkpoint: ArtifactRef) -> GridCell | None:
     noise, schedule, dtype = None, _any(row.noise_schedule), _any(row.dtype)
     if schedule != OWN:
         noise = NoiseSpec(schedule, checkpoint_in_memory(checkpoint).require_schedule().n_train)
-    sampler = kind(**{name: value for name, value in asked.items() if name in names})
+    told = {name: _frozen(value) for name, value in asked.items() if name in names}
+    sampler = kind(**told)
     return GridCell(sampler, noise, row.seed, dtype, row.prompts_digest)
+
+
+def _frozen(value: Any) -> Any:
+    """A value of a spec as it was before JSON: lists are tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _any(value: str) -> Any:

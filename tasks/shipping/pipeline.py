@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ddim_core.diffusion.specs import SchedulerSpec
@@ -11,28 +14,26 @@ from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, takes_eta
 from ddim_core.shipping.listed import listed_steps
 from ddim_core.shipping.readme import Plain
-from ddim_core.shipping.script import PipelineCall, pipeline_script
+from ddim_core.shipping.script import CONDITIONS, PipelineCall, pipeline_script
 from ddim_core.shipping.snippet import PlainCall, pipeline_snippet
 from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.sampling.conditions import KIND, conditions_for, encode_conditions
-from tasks.sampling.pipeline import batch_of, setting_of
+from tasks.sampling.pipeline import batch_of, laid_over, setting_of
 from tasks.shipping.cell import ScoredCell
-from tasks.shipping.ready import Ready, shared_by
+from tasks.shipping.ready import Ready, ShippedLora, shared_by
 from tasks.storage import store
 from tasks.storage.store import ArtifactRef
 
 OURS = ("generator", "batch_size")  # arguments that differ from batch to batch
 N_CLASSES_SHOWN = 4
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*\.safetensors", re.ASCII)
 
 
 def ready_pipeline(scored: ScoredCell) -> Ready:
     """Returns what is written for a cell of a pipeline's own call."""
     assert isinstance(scored.cell.sampler, SchedulerSpec)
-    if scored.cell.sampler.loras:
-        raise ValueError(
-            f"the cell {scored.row.cell_digest[:10]} has LoRAs over its pipeline, which are not "
-            "shipped yet; ship the cell of the same sampler without them (--lora-scales 0)"
-        )
+    loras = _loras(scored)
+    laid = [(lora.file, lora.scale) for lora in loras]
     given = _conditions(scored)
     conditions = conditions_for(scored.checkpoint, given, range(len(scored.images)))
     opened = pipeline_in_memory(scored.checkpoint, dtype=scored.cell.dtype)
@@ -54,6 +55,7 @@ def ready_pipeline(scored: ScoredCell) -> Ready:
             takes_latents=opened.takes.latents,
             takes_batch_size="batch_size" in opened.takes.parameters,
             latent_dtype=str(opened.latent_dtype).removeprefix("torch."),
+            loras=laid,
         ),
     )
     call = plain_call(opened.takes, setting, opened.size)
@@ -71,10 +73,34 @@ def ready_pipeline(scored: ScoredCell) -> Ready:
             eta=setting.eta if handed else 0.0,
             dtype=scored.cell.dtype,
             told=_told(opened, scored.cell.dtype, list(conditions)),
+            loras=tuple(laid),
         )
     )
-    plain = Plain(kind, snippet, _form(opened, setting), _notes(opened, setting))
-    return Ready(script, scheduler, conditions, plain)
+    notes = (*_notes(opened), *_notes_on(loras))
+    plain = Plain(kind, snippet, _form(opened, setting), notes)
+    return Ready(script, scheduler, conditions, plain, loras)
+
+
+def _loras(scored: ScoredCell) -> tuple[ShippedLora, ...]:
+    """The LoRA files over a cell's pipeline, by the names that they had where those can stand
+    beside the script."""
+    named = {digest: name for name, digest, _ in json.loads(scored.row.loras or "[]")}
+    found: list[ShippedLora] = []
+    for i, (digest, scale) in enumerate(laid_over(scored.cell)):
+        name = str(named.get(digest, ""))
+        taken = {CONDITIONS, *(lora.file for lora in found)}
+        if not PLAIN_NAME.fullmatch(name) or name in taken:
+            name = f"lora_{i}.safetensors"
+        found.append(ShippedLora(name, digest, scale))
+    return tuple(found)
+
+
+def _notes_on(loras: Sequence[ShippedLora]) -> Iterator[str]:
+    for lora in loras:
+        yield (
+            f"The LoRA `{lora.file}` ({lora.digest[:12]}) lies over its networks, {lora.scale:g} "
+            "of it; loading it takes the package peft. A copy that --push makes is without it."
+        )
 
 
 def _conditions(scored: ScoredCell) -> ArtifactRef | None:
@@ -84,7 +110,7 @@ def _conditions(scored: ScoredCell) -> ArtifactRef | None:
         return None
     ref = ArtifactRef(artifact=digest, kind=KIND)
     if store.get(ref)[:1] == b"[":  # a list of texts; a safetensors file begins with a length
-        return encode_conditions.fn(scored.checkpoint, digest)
+        return encode_conditions.fn(scored.checkpoint, digest, laid_over(scored.cell))
     return ref
 
 
@@ -140,7 +166,7 @@ def _form(opened: OpenedPipeline, setting: Setting) -> str:
     )
 
 
-def _notes(opened: OpenedPipeline, setting: Setting) -> tuple[str, ...]:
+def _notes(opened: OpenedPipeline) -> tuple[str, ...]:
     notes = [f"{note[0].upper()}{note[1:]}." for note in opened.notes]
     if not opened.hands_streams:
         notes.append(

@@ -15,6 +15,21 @@ from ddim_core.shipping.script import Shared
 from tasks.shipping.cell import ScoredCell
 
 
+@dataclass(frozen=True)
+class ShippedLora:
+    """A LoRA file as it is handed over.
+
+    Attributes:
+        file: Its name beside the script.
+        digest: Sha256 of its bytes.
+        scale: How much of it counts.
+    """
+
+    file: str
+    digest: str
+    scale: float
+
+
 @dataclass(frozen=True, eq=False)
 class Ready:
     """What is to be written.
@@ -24,12 +39,14 @@ class Ready:
         scheduler: The scheduler of diffusers that does it; None where there is none.
         conditions: What the images are drawn for, by name; empty where nothing is told.
         plain: How plain diffusers draws with it.
+        loras: The LoRA files over its pipeline.
     """
 
     script: str
     scheduler: Any
     conditions: Mapping[str, Tensor]
     plain: Plain
+    loras: tuple[ShippedLora, ...] = ()
 
     def conditions_file(self) -> bytes:
         """Returns the conditions as a safetensors file."""

@@ -29,7 +29,7 @@ from tasks.shipping.push import push, require_free, require_pushable
 from tasks.shipping.ready import Ready
 from tasks.storage import places, stages, store
 from tasks.storage.cell_rows import read_rows
-from tasks.storage.store import DamagedArtifactError
+from tasks.storage.store import ArtifactRef, DamagedArtifactError
 
 N_IMAGES = 8
 LEVELS = 1  # of 255: what rounding of another order of the same sums can move
@@ -129,6 +129,8 @@ def _written_and_tried(scored: ScoredCell, ready: Ready, draft: Path, pipeline: 
         (draft / CONDITIONS).write_bytes(ready.conditions_file())
     if ready.scheduler is not None:
         ready.scheduler.save_pretrained(draft)
+    for lora in ready.loras:
+        (draft / lora.file).write_bytes(store.get(ArtifactRef(lora.digest, "lora")))
     stages.begin("drawing the images again in a fresh process")
     levels = compared(draft, scored.images)
     evidence = evidence_of(scored.row, read_rows().rows)
@@ -136,6 +138,7 @@ def _written_and_tried(scored: ScoredCell, ready: Ready, draft: Path, pipeline: 
     (draft / "README.md").write_text(text, encoding="utf-8")
     more = {
         "scheduler": ready.plain.scheduler or None,
+        "loras": [vars(lora) for lora in ready.loras],
         "drawn_again": {"images": len(scored.images), "largest_difference_in_levels": levels},
     }
     (draft / "evidence.json").write_text(as_json(evidence, more), encoding="utf-8")

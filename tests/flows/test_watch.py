@@ -62,7 +62,7 @@ def test_a_grid_that_fails_is_named_and_given_up_after_its_attempts(
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["-p", "stepz=[2]"], "fid-grid takes no stepz; it takes weights, noise_schedule"),
+        (["-p", "stepz=[2]"], "fid-grid takes no stepz; it takes configuration, weights"),
         (["-p", "steps"], "is not NAME=VALUE"),
         (["--attempts", "0"], "attempts is 0"),
         (["--settle", "-1"], "settle_seconds is -1"),

@@ -15,6 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from ddim_core.networks.building import seeded_weights
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
+from ddim_core.text2image.small_base import caption_tokenizer
 
 Conditions = dict[str, Tensor]
 TOKENS, WIDTH, SIDE = 7, 16, 8
@@ -127,8 +128,7 @@ def text_unet(**more: Any) -> Any:
         sample_size=SIDE,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=WIDTH,
-        **{"attention_head_dim": 4, **LEVELS, **more},
+        **{"attention_head_dim": 4, "cross_attention_dim": WIDTH, **LEVELS, **more},
     )
 
 
@@ -173,26 +173,42 @@ def lcm() -> Any:
     )  # fmt: skip
 
 
-def clip(kind: Any) -> Any:
+def clip(kind: Any, width: int = WIDTH, tokens: int = 50, **more: Any) -> Any:
     config = CLIPTextConfig(
-        hidden_size=WIDTH, intermediate_size=WIDTH, num_attention_heads=2, num_hidden_layers=1,
-        vocab_size=50, projection_dim=WIDTH, max_position_embeddings=TOKENS,
+        hidden_size=width, intermediate_size=width, num_attention_heads=2, num_hidden_layers=1,
+        vocab_size=tokens, projection_dim=width, max_position_embeddings=TOKENS, **more,
     )  # fmt: skip
     return made(kind, config=config)
 
 
 def sdxl() -> Any:
+    texts = (clip(CLIPTextModel), clip(CLIPTextModelWithProjection))
+    return _sdxl(texts, (None, None), WIDTH, WIDTH)
+
+
+def sdxl_with_texts() -> Any:
+    """An SDXL with tokenizers, whose second encoder is wider than the first, as the real one's."""
+    tokenizer = caption_tokenizer(["a red ball"], 600, TOKENS)
+    more = {"tokens": len(tokenizer), "eos_token_id": tokenizer.eos_token_id}
+    texts = (
+        clip(CLIPTextModel, **more),
+        clip(CLIPTextModelWithProjection, 2 * WIDTH, **more, hidden_act="gelu"),
+    )
+    return _sdxl(texts, (tokenizer, tokenizer), 3 * WIDTH, 2 * WIDTH)
+
+
+def _sdxl(texts: tuple[Any, Any], tokenizers: tuple[Any, Any], cross: int, pooled: int) -> Any:
     unet = text_unet(
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=6 * 8 + WIDTH,
+        projection_class_embeddings_input_dim=6 * 8 + pooled,
         use_linear_projection=True,
         attention_head_dim=(2, 4),
+        cross_attention_dim=cross,
     )
     return diffusers.StableDiffusionXLPipeline(
-        vae(), clip(CLIPTextModel), clip(CLIPTextModelWithProjection), None, None, unet,
-        diffusers.EulerDiscreteScheduler(**SCALED),
-    )  # fmt: skip
+        vae(), *texts, *tokenizers, unet, diffusers.EulerDiscreteScheduler(**SCALED)
+    )
 
 
 def sd3() -> Any:

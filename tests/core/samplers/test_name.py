@@ -27,8 +27,8 @@ def test_every_name_reads_as_itself(name: str) -> None:
         ("DDIMScheduler", "ddim"),
         ("EulerDiscreteScheduler/beta", "euler/beta"),
         ("DPMSolverMultistepScheduler", "DPMSolverMultistepScheduler"),
-        ("DPMSolverMultistepScheduler?solver_order=3&algorithm_type=dpmsolver%2B%2B",
-         "DPMSolverMultistepScheduler?algorithm_type=dpmsolver%2B%2B&solver_order=3"),
+        ("DPMSolverMultistepScheduler?solver_order=3&algorithm_type=dpmsolver",
+         "DPMSolverMultistepScheduler?algorithm_type=dpmsolver&solver_order=3"),
         ("DPMSolverMultistepScheduler?solver_order=3&algorithm_type=dpmsolver++&lower_order_final=false",
          "dpmpp_3m?lower_order_final=false"),
         ("euler?steps_offset=1&sigmas=[14,3]", "euler?sigmas=[14,3]&steps_offset=1"),
@@ -88,6 +88,12 @@ def test_lists_of_samplers_are_split_outside_brackets_and_quotes() -> None:
         ("euler?timesteps=999", "list of numbers"),
         ("euler?timesteps=[999]&sigmas=[1]", "give one of them"),
         ("euler/karras?timesteps=[999]", "give one"),
+        ("ddpm?variance_type=foo", "variance_type is 'foo'; for DDPMScheduler it must be fixed_sm"),
+        ("unipc?solver_type=zzz", "for UniPCMultistepScheduler it must be bh1 or bh2"),
+        ("dpmpp_2m?solver_type=bh2", "it must be midpoint or heun"),
+        ("DPMSolverMultistepScheduler?algorithm_type=dpmsolver+", "did you mean dpmsolver++?"),
+        ("lcm?timestep_spacing=evenly", "it must be linspace or leading or trailing"),
+        ("euler?interpolation_type=log", "linear or log_linear"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_a_sentence(written: str, said: str) -> None:

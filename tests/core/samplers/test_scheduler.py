@@ -163,7 +163,16 @@ def test_a_rule_of_sigmas_takes_the_place_of_the_checkpoints_own() -> None:
         ("flow_euler?sigmas=[1.5,0.5]", FLOW, "trained on 0 to 1"),
         ("euler?timesteps=[1000,1]", VP, "trained on 0 to 999"),
         ("euler?sigmas=[200,1]", VP, "trained on 0.0099"),
-        ("euler", {**VP, "beta_schedule": "sigmoid"}, "sigmoid is not implemented"),
+        (
+            "euler",
+            {**VP, "beta_schedule": "sigmoid"},
+            "beta_schedule is 'sigmoid' in the checkpoint's",
+        ),
+        ("unipc", {**VP, "prediction_type": "foo"}, "prediction_type is 'foo' in the checkpoint's"),
+        ("own", {**VP, "timestep_spacing": "evenly"}, "timestep_spacing is 'evenly' in the check"),
+        ("unipc?use_dynamic_shifting=true", VP, "use_dynamic_shifting is of flow-matching models"),
+        ("unipc?flow_shift=3", VP, "flow_shift is of flow-matching models"),
+        ("ddpm?variance_type=learned", VP, "which is for a network that predicts a variance too"),
         ("RePaintScheduler", VP, "cannot be used"),
         ("DDIMParallelScheduler", FLOW, "does not fit"),
     ],
@@ -185,13 +194,18 @@ def test_what_cannot_work_is_refused_before_anything_is_drawn(
         ("dpmpp_2m?timesteps=[999,500.5]", VP, 2, "list whole numbers"),
         ("ddim?timestep_spacing=trailing", VP, 61, "timesteps -1 to 999"),
         ("ddim?steps_offset=1", VP, 1000, "timesteps 1 to 1000"),
-        ("ddim", VP, 1001, "cannot take 1001 steps"),
+        ("ddim", VP, 1001, "it takes at most 1000"),
         ("dpmpp_2m", VP, 1000, "noise level twice"),
         ("dpmpp_2m", FLOW, 999, "noise level twice"),
         ("lcm", {"_class_name": "LCMScheduler"}, 51, "cannot take 51 steps"),
         ("kdpm2_a", VP, 2, "finite"),
-        ("flow_euler", {**FLOW, "use_dynamic_shifting": True}, 5, "`mu` must be passed"),
-        ("euler?timestep_spacing=evenly", VP, 5, "evenly is not supported"),
+        (
+            "flow_euler",
+            {**FLOW, "use_dynamic_shifting": True},
+            5,
+            "which only a pipeline's own call tells it",
+        ),
+        ("pndm", VP, 1001, "it takes at most 1000, the timesteps that its network was trained on"),
     ],
 )
 def test_steps_that_a_scheduler_cannot_take_are_refused(
@@ -204,9 +218,9 @@ def test_steps_that_a_scheduler_cannot_take_are_refused(
 
 
 def test_a_step_that_fails_is_found_by_a_trial() -> None:
-    with pytest.raises(ValueError, match="cannot take 5 steps: "):
-        require_steps(parse_sampler("dpmpp_2m?solver_type=heun&lower_order_final=false"),
-                      {**VP, "prediction_type": "nonsense"}, 5)  # fmt: skip
+    own = {"_class_name": "EulerAncestralDiscreteScheduler", "prediction_type": "sample"}
+    with pytest.raises(ValueError, match="own cannot take 5 steps: "):
+        require_steps(parse_sampler("own"), own, 5)
 
 
 def test_what_is_visited_is_what_is_done() -> None:

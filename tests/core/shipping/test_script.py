@@ -107,7 +107,7 @@ def scripts() -> Sequence[str]:
     native = NativeSteps("epsilon", 0.5, False, 0.0, False, [500, 0], [0.1, 0.9])
     steps = SchedulerSteps("HeunDiscreteScheduler", {"num_inference_steps": 2}, 0.0)
     call = PipelineCall("DiTPipeline", [], "DDIMScheduler", {}, 0.0, {}, [], False, False,
-                        "float32")  # fmt: skip
+                        "float32", [])  # fmt: skip
     wide = replace(BARE, network_class="WideTimeUNet2DModel")
     return [
         native_script(SHARED, BARE, native), native_script(SHARED, wide, native),
@@ -230,6 +230,7 @@ def test_the_script_of_a_pipeline_draws_the_same(
             opened.takes.latents,
             "batch_size" in opened.takes.parameters,
             str(opened.latent_dtype).removeprefix("torch."),
+            [],
         ),
     )
     scheduler.save_pretrained(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from flows.cli.app import app
 from tests.core.pipelines.tiny import PIPELINES
 from tests.flows.grids import GridRun, lasting
 
@@ -270,7 +274,7 @@ def test_a_lora_lies_over_a_pipeline_in_either_layout_and_its_scales_are_an_axis
     }  # fmt: skip
     plain = run_grid(**asked)
     laid = run_grid(**asked, lora=[ours], lora_scales=[0.0, 1.0])
-    other = run_grid(**asked, lora=[f"{kohya}:0.5"], lora_scales=[2.0])
+    other = run_grid(**asked, lora=[f"{kohya}:0.5"], lora_scales=[2.0], against=ours)
     base, with_lora = sorted(laid.rows, key=lambda row: row["loras"] or "")
     (without,), (layout,) = plain.rows, other.rows
     assert base["cell_digest"] == without["cell_digest"]
@@ -279,3 +283,36 @@ def test_a_lora_lies_over_a_pipeline_in_either_layout_and_its_scales_are_an_axis
     pictures = [images_of(row["cell_digest"]) for row in (base, with_lora, layout)]
     assert np.abs(pictures[0].astype(int) - pictures[1]).max() > 3
     assert np.abs(pictures[1].astype(int) - pictures[2]).max() <= 1
+    _require_judged(other, Path(ours), Path(kohya))
+    _require_shipped(with_lora, Path(ours), tmp_path / "shipped")
+
+
+def _require_judged(run: GridRun, first: Path, second: Path) -> None:
+    """The second LoRA was compared with the first, in its place in the same grid; on demand too."""
+    assert run.result is not None
+    assert run.result.verdict is not None
+    base = run.rows[0]["checkpoint"]
+    assert run.result.verdict.against == f"{first.stem} on {base}"
+    words = ["verdict", second.stem, "--against", str(first), "--at", "2,own"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.stderr
+    assert " at S = 2, own (LoRA 1)" in done.stdout
+    page = Path(done.stdout.split("verdict: ")[1].strip()).read_text()
+    assert f"{second.stem} on {base} against {first.stem} on {base}" in page
+    refused = CliRunner().invoke(app, ["verdict", second.stem, "--against", base])
+    assert refused.exit_code == 2
+    assert "is a LoRA and" in refused.stderr
+
+
+def _require_shipped(row: dict[str, Any], lora: Path, place: Path) -> None:
+    """A cell with a LoRA is handed over with the file beside, and drawn again from it."""
+    done = CliRunner().invoke(app, ["ship", row["cell_digest"], "--out", str(place)])
+    assert done.exit_code == 0, done.stderr
+    assert (place / lora.name).read_bytes() == lora.read_bytes()
+    told = json.loads((place / "evidence.json").read_text())
+    digest = hashlib.sha256(lora.read_bytes()).hexdigest()
+    assert told["loras"] == [{"file": lora.name, "digest": digest, "scale": 1.0}]
+    assert told["drawn_again"]["largest_difference_in_levels"] <= 1
+    lines = (place / "README.md").read_text()
+    assert f'pipe.load_lora_weights(".", weight_name={lora.name!r}' in lines
+    assert "pipe.set_adapters(['lora_0'], [1.0])" in lines

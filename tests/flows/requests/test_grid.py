@@ -104,3 +104,46 @@ def test_the_form_of_a_deployment_says_when_sigma_hat_is_drawn_and_that_it_clips
     assert "clips each predicted x0" in said
     assert "only where etas are the usual ones" in said
     assert "sigma-hat alone still does" in fields["clip"]["description"]
+
+
+DDIM = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", "steps_offset": 1}
+
+
+def of_pipeline(scheduler: dict[str, Any] | None = None, **asked: Any) -> list[str]:
+    """The lines of a checkpoint that a pipeline alone draws."""
+    known = Sampled(1000, is_native=False, pipeline="SomePipeline", scheduler=scheduler)
+    return list(dict.fromkeys(c.sampler.line for c in request(**asked).cells(known)))
+
+
+def test_sigma_hat_that_is_asked_for_is_refused_where_nothing_can_draw_it() -> None:
+    assert of_pipeline() == ["own"]
+    with pytest.raises(ValueError, match="sigma-hat is of the project's own sampler"):
+        of_pipeline(sigma_hat=True)
+    again = values(request())  # a baseline's grid is asked for by what the first settled
+    assert of_pipeline(**again) == ["own"]
+
+
+def test_eta_is_taken_by_own_where_its_class_has_one_and_refused_where_not() -> None:
+    own = {"samplers": ["own"]}
+    assert of_pipeline(DDIM, **own) == ["own"]  # the usual etas are not asked for
+    assert of_pipeline(DDIM, **own, etas=[0.0, 0.5]) == ["own", "own (eta=0.5)"]
+    parallel = {"samplers": ["DDIMParallelScheduler"]}
+    assert of_pipeline(DDIM, **parallel, etas=[0.5]) == ["DDIMParallelScheduler (eta=0.5)"]
+    assert request(**own, checkpoint="ann/model", etas=[0.5])  # open until it is opened
+    with pytest.raises(ValueError, match="etas are given, and none of own has one"):
+        of_pipeline({**DDIM, "_class_name": "EulerDiscreteScheduler"}, **own, etas=[0.5])
+
+
+def test_two_spellings_of_one_sampler_are_one_line() -> None:
+    asked = ["euler", "euler?steps_offset=1", "EulerDiscreteScheduler/linear", "euler/karras"]
+    assert of_pipeline(DDIM, samplers=asked) == ["euler", "euler/karras"]
+
+
+def test_a_cell_that_decides_may_be_spelled_otherwise() -> None:
+    asked = {"samplers": ["euler", "ddim"], "steps": [8], "etas": [0.0]}
+    spellings = (" 8, euler", "8,EulerDiscreteScheduler", "8,ddim", "8,0.0", "8,euler/linear")
+    for at in spellings:
+        assert request(**asked, at=at).verdict.at == at
+    for at in ("8,unipc", "4,euler", "8,0.5", "8,eular"):
+        with pytest.raises(ValueError, match="which is no cell of the grid"):
+            request(**asked, at=at)
