@@ -104,7 +104,8 @@ def test_a_pipeline_is_handed_over_with_its_scheduler_in_a_copy(
     save_file(PIPELINES["sdxl"].conditions(range(8)), tmp_path / "prompts.safetensors")
     run = run_grid(
         checkpoint=str(tmp_path / "sdxl"), prompts=str(tmp_path / "prompts.safetensors"),
-        dataset="emoji", steps=[2], seed=43, samplers=["dpmpp_2m_sde/karras"], etas=[0.0], guidance=[3.0],
+        dataset="emoji", steps=[2], seed=43, samplers=["dpmpp_2m_sde/karras"], etas=[0.0],
+        guidance=[3.0],
         n_images=6, shard_size=6,
     )  # fmt: skip
     (cell,) = cells_of(run).values()
