@@ -16,7 +16,7 @@ demo: setup
 	$(BIN)/ddim grid
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 bench: setup
 	$(BIN)/python -m benchmarks.run

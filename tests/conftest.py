@@ -2,9 +2,10 @@
 
 Settings are made here, before anything imports Prefect or `tasks`, which read them at import.
 Everything lies in one temporary folder; nothing but loopback is ever spoken to. Under xdist
-(`make test` has one worker a core) the controller makes folder and server for all workers, and
-each worker has data of its own. A file's tests stay with one worker (`--dist=loadfile`): some share
-what was costly to make, and those of the guard end each other's runs.
+(`make test` has three workers for two cores, since each waits for servers a third of its time) the
+controller makes folder and server for all workers, and each worker has data of its own. A file's
+tests stay with one worker (`--dist=loadfile`): some share what was costly to make, and those of the
+guard end each other's runs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,17 @@ def _start_server() -> None:
     with (SESSION_DIR / "server.log").open("wb") as log:
         command = ["sh", "-c", script]
         _servers.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=SESSION_DIR))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_batches(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Networks are called with as few images as tests draw, but in the tests of just that."""
+    from tests.flows.small_batches import SMALL
+
+    with pytest.MonkeyPatch.context() as patched:
+        if "core/networks/" not in request.node.nodeid:
+            patched.setattr("ddim_core.networks.denoisers.MAX_BATCH", SMALL)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,10 @@ FORBIDDEN = {
     "tasks": {"flows"},
     "flows": {"torch", "mlflow"},
 }
+SLOW = {
+    "diffusers", "transformers", "peft", "accelerate", "torchvision", "torch_fidelity", "datasets",
+    "scipy", "sklearn", "pandas", "mlflow",
+}  # fmt: skip
 MLFLOW = "tasks.tracking"  # the only room that imports mlflow
 LONGEST = 350  # lines of a file
 WIDEST = 12  # Python files of a folder, `__init__` not counted
@@ -46,7 +50,9 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.images.sources",
         "ddim_core.features",
     },
-    "ddim_core.scores": {"ddim_core.diffusion", "ddim_core.features", "ddim_core.statistics"},
+    "ddim_core.scores": {
+        "ddim_core.common", "ddim_core.diffusion", "ddim_core.features", "ddim_core.statistics",
+    },
     "ddim_core.samplers": {"ddim_core.common", "ddim_core.diffusion", "ddim_core.networks"},
     "ddim_core.pipelines": {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
@@ -55,7 +61,9 @@ ARROWS: dict[str, set[str]] = {
     "ddim_core.tuning": {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.samplers", "ddim_core.pipelines",
     },
-    "ddim_core.checkpoints.formats": {"ddim_core.safe_files", "ddim_core.diffusion"},
+    "ddim_core.checkpoints.formats": {
+        "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion",
+    },
     "ddim_core.checkpoints": {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.networks",
         "ddim_core.checkpoints.formats",
@@ -212,6 +220,18 @@ def test_only_the_tracking_room_imports_mlflow() -> None:
     }
     assert importers
     assert [name for name in sorted(importers) if not name.startswith(f"{MLFLOW}.")] == []
+
+
+def test_slow_libraries_are_imported_where_something_of_them_is_used() -> None:
+    """So that a flow is deployed, and a command is answered, without them (`common/late.py`)."""
+    wrong = {}
+    for name, path in modules().items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
+        tops = {whole.split(".")[0] for whole in imported(ast.unparse(tree), inside=False)}
+        if found := tops & SLOW:
+            wrong[name] = found
+    assert wrong == {}
 
 
 def test_rooms_import_along_the_arrows_alone() -> None:

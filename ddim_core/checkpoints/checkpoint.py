@@ -9,14 +9,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
-from diffusers import (
-    DDPMPipeline,
-    UNet2DConditionModel,
-    UNet2DModel,
-)
 from torch import Tensor
 
 from ddim_core.checkpoints.formats.wide_time import CLASS_NAME as WIDE_TIME
@@ -30,6 +25,7 @@ from ddim_core.checkpoints.latent import (
 )
 from ddim_core.checkpoints.scheduler import scheduler_trained
 from ddim_core.common.checks import require_choice
+from ddim_core.common.late import late
 from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.scheduler_config import (
@@ -44,6 +40,11 @@ from ddim_core.networks.checks import require_justified, require_sane
 from ddim_core.networks.denoisers import UNetModel
 from ddim_core.networks.specs import Objective
 from ddim_core.safe_files.settings import read_settings
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 PICKLE_NAME = "diffusion_pytorch_model.bin"
@@ -163,7 +164,7 @@ class Provenance:
 
 def save_pipeline(
     folder: Path,
-    unet: UNet2DModel,
+    unet: diffusers.UNet2DModel,
     noise: NoiseSpec,
     training_step: int | None,
     objective: Objective = "epsilon",
@@ -181,7 +182,7 @@ def save_pipeline(
         training_step: Optimiser steps behind the weights, where they are known.
         objective: What it was trained to predict; of a flow, T alone of `noise` counts.
     """
-    pipeline = DDPMPipeline(unet=unet, scheduler=scheduler_trained(noise, objective))
+    pipeline = diffusers.DDPMPipeline(unet=unet, scheduler=scheduler_trained(noise, objective))
     pipeline.save_pretrained(folder, safe_serialization=True)
     n_embeddings = unet.config["num_class_embeds"]
     null_label = n_embeddings - 1 if n_embeddings else None  # the last one, as `toy_unet` has it
@@ -226,7 +227,7 @@ def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
         kinds = (*get_args(PredictionType), *([FLOW_PREDICTION] if schedule is None else []))
         require_choice("prediction_type", prediction_type, kinds)
     latent = load_latent_space(folder, device) if is_pipeline else None
-    with_prompts = isinstance(unet, UNet2DConditionModel)
+    with_prompts = isinstance(unet, diffusers.UNet2DConditionModel)
     if with_prompts and latent is None:
         raise ValueError("the network is told of a text and has no vae beside it")
     known = Provenance.read(folder)
@@ -270,12 +271,14 @@ def _load_unet(folder: Path) -> Any:
     if not is_there(folder / WEIGHTS_NAME):
         raise ValueError(_missing_weights(folder))
     if config["_class_name"] == "UNet2DModel":
-        require_justified(UNet2DModel, folder, folder.name)
+        require_justified(diffusers.UNet2DModel, folder, folder.name)
     require_sane(config, folder.name)
     if config["_class_name"] == WIDE_TIME:
         return load_wide_time_unet(config, folder / WEIGHTS_NAME)
     with_prompts = config["_class_name"] == "UNet2DConditionModel"
-    unet = (UNet2DConditionModel if with_prompts else UNet2DModel).from_pretrained(
+    unet = (
+        diffusers.UNet2DConditionModel if with_prompts else diffusers.UNet2DModel
+    ).from_pretrained(
         folder, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32
     )
     require_complete(unet, folder.name)

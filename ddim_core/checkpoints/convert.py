@@ -15,9 +15,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel, UNet2DModel, VQModel
+from typing import TYPE_CHECKING, Any
 
 from ddim_core.checkpoints.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
 from ddim_core.checkpoints.pipeline_files import (
@@ -47,6 +45,7 @@ from ddim_core.checkpoints.weight_files import (
     weights_in,
 )
 from ddim_core.common.digest import file_digest
+from ddim_core.common.late import late
 from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.scheduler_config import require_undistilled, with_class
 from ddim_core.diffusion.specs import Weights
@@ -56,12 +55,14 @@ from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.shards import is_index, read_shards, shards_in
 from ddim_core.safe_files.understood import keep_understood, understood_entries, understood_index
 
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
+
 SETTINGS_SUFFIXES = (".json", ".yml", ".yaml")
 INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
-NETWORK_CLASSES: dict[str, type[ModelMixin]] = {
-    "UNet2DModel": UNet2DModel, "UNet2DConditionModel": UNet2DConditionModel,
-    "AutoencoderKL": AutoencoderKL, "VQModel": VQModel,
-}  # fmt: skip
+NETWORK_CLASSES = ("UNet2DModel", "UNet2DConditionModel", "AutoencoderKL", "VQModel")
 ROOT_PARTS = ("unet", "scheduler")
 DEPTH = 3  # folders below an MLflow artefact in which a checkpoint is looked for
 
@@ -303,7 +304,8 @@ def _adopt_network(
     source = weights_in(files, prefix, names)
     if source is None:
         raise ValueError(f"{where} holds no weights; {names[1]} is missing")
-    kind = NETWORK_CLASSES.get(str(told.get("_class_name")))
+    named = str(told.get("_class_name"))
+    kind = getattr(diffusers, named) if named in NETWORK_CLASSES else None
     entries = understood_entries(kind)
     config = {name: value for name, value in told.items() if name in entries}
     size = config.get("sample_size")

@@ -5,22 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import AutoencoderKL, VQModel
 from torch import Tensor
 
+from ddim_core.common.late import late
 from ddim_core.networks.batches import in_fixed_batches
 from ddim_core.networks.checks import require_justified, require_picture_side
 from ddim_core.networks.text_length import fit_length
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.tokenizer_files import require_plain_tokenizer
 
-DECODERS: dict[str, type[AutoencoderKL | VQModel]] = {
-    "AutoencoderKL": AutoencoderKL,
-    "VQModel": VQModel,
-}
+if TYPE_CHECKING:
+    import diffusers
+    import transformers
+else:
+    diffusers = late("diffusers")
+    transformers = late("transformers")
+
+DECODERS = ("AutoencoderKL", "VQModel")  # of diffusers
 FOLDERS = ("vae", "vqvae")
 PIXELS_PER_BATCH = 65536
 PROMPTS_KEPT = 256
@@ -96,13 +100,14 @@ def load_latent_space(folder: Path, device: str) -> LatentSpace | None:
         path = folder / name
         if not path.is_dir():
             continue
-        kind = AutoencoderKL.load_config(path, local_files_only=True).get("_class_name")
+        kind = diffusers.AutoencoderKL.load_config(path, local_files_only=True).get("_class_name")
         if kind not in DECODERS:
             raise ValueError(f"{name} is a {kind}; it must be one of {', '.join(DECODERS)}")
-        require_justified(DECODERS[kind], path, name)
+        decoder_class = getattr(diffusers, kind)
+        require_justified(decoder_class, path, name)
         unet, own = (read_settings(p / "config.json") for p in (folder / "unet", path))
         require_picture_side(unet, own, name)
-        decoder = DECODERS[kind].from_pretrained(
+        decoder = decoder_class.from_pretrained(
             path, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32
         )
         require_complete(decoder, name)
@@ -121,11 +126,9 @@ def load_prompt_encoder(folder: Path, device: str) -> PromptEncoder:
     Raises:
         ValueError: If a weight is missing.
     """
-    from transformers import CLIPTextModel, CLIPTokenizer  # slow, and needed for prompts only
-
-    require_justified(CLIPTextModel, folder / "text_encoder", "text_encoder")
+    require_justified(transformers.CLIPTextModel, folder / "text_encoder", "text_encoder")
     require_plain_tokenizer(folder / "tokenizer")
-    loaded: Any = CLIPTextModel.from_pretrained(
+    loaded: Any = transformers.CLIPTextModel.from_pretrained(
         folder / "text_encoder", use_safetensors=True, local_files_only=True,
         trust_remote_code=False, dtype=torch.float32, output_loading_info=True,
     )  # fmt: skip
@@ -133,7 +136,7 @@ def load_prompt_encoder(folder: Path, device: str) -> PromptEncoder:
     missing = sorted(told["missing_keys"]) + sorted(map(str, told.get("mismatched_keys", [])))
     if missing:
         raise ValueError(f"text_encoder lacks {len(missing)} weights, first {missing[0]}")
-    tokenizer = CLIPTokenizer.from_pretrained(
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(
         folder / "tokenizer", local_files_only=True, trust_remote_code=False
     )
     longest = text_encoder.config.max_position_embeddings

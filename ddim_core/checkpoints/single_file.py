@@ -7,9 +7,8 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diffusers import UNet2DModel
 from torch import Tensor
 
 from ddim_core.checkpoints.checkpoint import MOST_STEPS, Provenance, is_step, save_pipeline
@@ -26,6 +25,7 @@ from ddim_core.checkpoints.state_names import (
     split_networks,
 )
 from ddim_core.checkpoints.weight_files import save_settings
+from ddim_core.common.late import late
 from ddim_core.diffusion.scheduler_config import class_of, without_betas
 from ddim_core.diffusion.specs import NoiseSpec, Weights
 from ddim_core.networks.checks import (
@@ -39,6 +39,11 @@ from ddim_core.networks.checks import (
 from ddim_core.safe_files.safe_load import first_line, read_weights, require_tensors
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.shards import is_index, read_shards
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 FORMATS = (OFFICIAL, COURSE)  # the first that fits; what fits none has to be diffusers' own
 EMA_KEYS = ("unet_ema", "ema", "ema_state_dict", "model_ema", "ema_model", "state_dict_ema")
@@ -231,7 +236,7 @@ def _parameters(
     """The parameters of a list of weights, by name: of the configuration, or, without one, of the
     network that it is an average of."""
     if settings is not None and "block_out_channels" in settings:
-        return dict(laid_out(UNet2DModel, settings, len(listed), name).named_parameters())
+        return dict(laid_out(diffusers.UNet2DModel, settings, len(listed), name).named_parameters())
     weights, _ = split_networks(raw, name)
     if isinstance(weights, Mapping) and len(weights) == len(listed):
         return weights
@@ -266,8 +271,8 @@ def _write(out: Path, network: Network, name: str) -> None:
     if network.is_wide:
         _write_wide(out, network, name)
         return
-    require_fit(UNet2DModel, network.config, network.state, name)
-    unet = UNet2DModel.from_config(network.config)
+    require_fit(diffusers.UNet2DModel, network.config, network.state, name)
+    unet = diffusers.UNet2DModel.from_config(network.config)
     unet.load_state_dict(current_names(network.state))
     save_pipeline(out, unet, network.noise, None)
 

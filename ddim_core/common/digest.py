@@ -101,14 +101,21 @@ def code_digest(module: str) -> str:
     then everything is made again, which is safe.
     """
     with _parsing:
-        parts = []
-        for name in sorted(_closure(module)):
-            path = _source_path(name)
-            parts.append([name, ast.dump(_without_docstrings(_tree(path)))])
-            for companion in sorted(path.parent.glob(f"{path.stem}.*")):
-                if companion.suffix in COMPANIONS:
-                    parts.append([companion.name, file_digest(companion)])
-        return digest(parts)
+        return digest([part for name in sorted(_closure(module)) for part in _read(name)[0]])
+
+
+@cache
+def _read(module: str) -> tuple[list[list[str]], set[str]]:
+    """What a module's own text adds to a digest, and the modules of ours that it names.
+
+    Each text is read once, however many tasks import it.
+    """
+    path = _source_path(module)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = _our_imports(module, path, tree)
+    beside = [p for p in sorted(path.parent.glob(f"{path.stem}.*")) if p.suffix in COMPANIONS]
+    own = [module, ast.dump(_without_docstrings(tree))]
+    return [own, *([companion.name, file_digest(companion)] for companion in beside)], imported
 
 
 def _closure(module: str) -> set[str]:
@@ -118,11 +125,11 @@ def _closure(module: str) -> set[str]:
         name = waiting.pop()
         if name not in found and name not in APART:
             found.add(name)
-            waiting.extend(_our_imports(name))
+            waiting.extend(_read(name)[1])
     return found
 
 
-def _our_imports(module: str) -> set[str]:
+def _our_imports(module: str, path: Path, tree: ast.Module) -> set[str]:
     """The modules of our packages that a module imports or reaches, anywhere in its text.
 
     In whatever way it says so: `import a.b`, `from a import b`, `from a.b import name`, relative
@@ -130,11 +137,10 @@ def _our_imports(module: str) -> set[str]:
     way count too, as Python runs their `__init__`; but not the outermost, which settle an
     environment or hand out names lazily.
     """
-    path = _source_path(module)
     inside = module if path.name == "__init__.py" else module.rpartition(".")[0]
     names: set[str] = set()
     bound: dict[str, str] = {}  # names in the text that stand for modules of ours
-    nodes = list(ast.walk(_tree(path)))
+    nodes = list(ast.walk(tree))
     for node in nodes:
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
@@ -218,11 +224,6 @@ def _find(module: str) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, places) if places is not None else None
         places = spec.submodule_search_locations if spec is not None else None
     return spec
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

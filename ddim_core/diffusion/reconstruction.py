@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from ddim_core.diffusion.sampling import Denoiser, encode, sample
@@ -78,6 +77,8 @@ def mean_error(errors: NDArray[np.float64]) -> MeanError:
     Raises:
         ValueError: If there are no images.
     """
+    from scipy import stats
+
     n = len(errors)
     if n == 0:
         raise ValueError("there are 0 errors; a mean needs at least 1")

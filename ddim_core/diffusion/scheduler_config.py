@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ddim_core.common.late import late
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 USUAL = "DDIMScheduler"  # of a configuration that names no class
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
@@ -67,8 +74,6 @@ def class_defaults(name: str) -> dict[str, Any] | None:
     None if diffusers has no such class."""
     if name in ELSEWHERE:
         return dict(ELSEWHERE[name])
-    import diffusers.schedulers  # slow, and needed where a configuration is read only
-
     kind = getattr(diffusers.schedulers, name, None)
     if not (inspect.isclass(kind) and hasattr(kind, "from_config")):
         return None

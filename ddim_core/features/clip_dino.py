@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
+from ddim_core.common.late import late
 from ddim_core.features.model_folder import folder_digest, model_folder
 from ddim_core.features.network import NetworkFeatures, Scaling
 from ddim_core.features.registry import CLIP_HUB_ID, DINOV2_HUB_ID
 from ddim_core.features.transformers_network import config_of, network_of
+
+if TYPE_CHECKING:
+    import transformers
+else:
+    transformers = late("transformers")
 
 DINOV2_SIZE = 224
 BATCH = 16
@@ -30,14 +38,14 @@ class ClipFeatures(NetworkFeatures):
     """
 
     def __init__(self, place: str = CLIP_HUB_ID, resize: str = "clean") -> None:
-        from transformers import CLIPVisionModelWithProjection
-
         folder = model_folder(place, "clip-vit-b-32")
         config = config_of(folder, "clip-vit-b-32", "clip", "clip_vision_model")
         if config.model_type == "clip":  # a whole CLIP; only this entry of it has the right size
             config.vision_config.projection_dim = config.projection_dim
             config = config.vision_config
-        model = network_of(CLIPVisionModelWithProjection, config, folder, "clip-vit-b-32")
+        model = network_of(
+            transformers.CLIPVisionModelWithProjection, config, folder, "clip-vit-b-32"
+        )
         super().__init__(
             "clip-vit-b-32", folder, folder_digest(folder), "image_embeds", "transformers", resize,
             _scaling(CLIP_MEAN, CLIP_STD), lambda pixels: model(pixel_values=pixels).image_embeds,
@@ -60,8 +68,6 @@ class Dinov2Features(NetworkFeatures):
     """
 
     def __init__(self, place: str = DINOV2_HUB_ID, resize: str = "clean") -> None:
-        from transformers import Dinov2Model
-
         folder = model_folder(place, "dinov2-vit-b-14")
         config = config_of(folder, "dinov2-vit-b-14", "dinov2")
         if DINOV2_SIZE % int(config.patch_size):
@@ -69,7 +75,7 @@ class Dinov2Features(NetworkFeatures):
                 f"{place!r} has patches of {config.patch_size} pixels; they must divide "
                 f"{DINOV2_SIZE}"
             )
-        model = network_of(Dinov2Model, config, folder, "dinov2-vit-b-14")
+        model = network_of(transformers.Dinov2Model, config, folder, "dinov2-vit-b-14")
 
         def class_token(pixels: Tensor) -> Tensor:
             return model(pixel_values=pixels).pooler_output

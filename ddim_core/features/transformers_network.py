@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 
+from ddim_core.common.late import late
 from ddim_core.networks.building import LOADING
+
+if TYPE_CHECKING:
+    import transformers
+else:
+    transformers = late("transformers")
 
 
 def config_of(folder: Path, what: str, *model_types: str) -> Any:
@@ -21,10 +27,8 @@ def config_of(folder: Path, what: str, *model_types: str) -> Any:
     Raises:
         ValueError: If it cannot be read, or is of another kind of network.
     """
-    from transformers import AutoConfig
-
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{folder.name} cannot be opened as {what}: {_first(error)}") from error
     if config.model_type not in model_types:
@@ -45,9 +49,8 @@ def network_of(kind: Any, config: Any, folder: Path, what: str, unused: str = ""
     Raises:
         ValueError: If they cannot be read, or any are missing.
     """
-    from transformers.utils import logging
-
     with LOADING:
+        logging = transformers.utils.logging
         said = logging.get_verbosity()
         logging.set_verbosity_error()  # it lists CLIP's text weights, left out on purpose
         try:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import UNet2DConditionModel
-from peft import LoraConfig
 from torch import Tensor, nn
 
 from ddim_core.common.checks import nearest
+from ddim_core.common.late import late
 from ddim_core.lora.specs import LoraSpec
 from ddim_core.networks.building import seeded_weights
 from ddim_core.safe_files.settings import read_settings
+
+if TYPE_CHECKING:
+    import diffusers
+    import peft
+else:
+    diffusers = late("diffusers")
+    peft = late("peft")
 
 ADAPTER = "default"
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -57,10 +63,10 @@ def require_targets(base: Path, targets: Sequence[str]) -> None:
     """
     config = read_settings(base / "unet" / "config.json")
     with torch.device("meta"):
-        target_modules(UNet2DConditionModel.from_config(config), targets)
+        target_modules(diffusers.UNet2DConditionModel.from_config(config), targets)
 
 
-def attach(unet: UNet2DConditionModel, encoders: Sequence[Any], spec: LoraSpec) -> None:
+def attach(unet: diffusers.UNet2DConditionModel, encoders: Sequence[Any], spec: LoraSpec) -> None:
     """Adds an untrained LoRA (B = 0, A drawn from the spec's seed) to the U-Net, and to the
     attention of the text encoders where the spec says so.
 
@@ -114,8 +120,8 @@ def weights_of(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
     return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in parameters.items()}
 
 
-def _config(spec: LoraSpec, modules: list[str]) -> LoraConfig:
-    return LoraConfig(
+def _config(spec: LoraSpec, modules: list[str]) -> peft.LoraConfig:
+    return peft.LoraConfig(
         r=spec.rank,
         lora_alpha=spec.rank if spec.alpha is None else spec.alpha,  # type: ignore[arg-type]
         lora_dropout=spec.dropout,

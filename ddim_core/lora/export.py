@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ddim_core.common.late import late
 from ddim_core.lora.adapters import ADAPTER, parts
 from ddim_core.lora.specs import LoraSpec
+
+if TYPE_CHECKING:
+    import diffusers
+    import peft
+else:
+    diffusers = late("diffusers")
+    peft = late("peft")
 
 DIFFUSERS_NAME = "pytorch_lora_weights.safetensors"
 # Trainers that wrote these files before transformers 5 have this level in a text encoder's names.
@@ -52,7 +58,11 @@ def save_diffusers(folder: Path, unet: nn.Module, encoders: Sequence[Any]) -> Pa
             name: sorted(value) if isinstance(value, set) else value
             for name, value in config.items()
         }
-    pipeline = StableDiffusionXLPipeline if len(encoders) == 2 else StableDiffusionPipeline
+    pipeline = (
+        diffusers.StableDiffusionXLPipeline
+        if len(encoders) == 2
+        else diffusers.StableDiffusionPipeline
+    )
     pipeline.save_lora_weights(folder, **weights, **metadata)
     return folder / DIFFUSERS_NAME
 
@@ -121,5 +131,5 @@ def _carrying(unet: nn.Module, encoders: Sequence[Any]) -> list[tuple[str, Any]]
 
 def _portable(part: str, module: Any) -> dict[str, Tensor]:
     level = "" if part == "unet" or hasattr(module, "text_model") else TEXT_LEVEL
-    state = get_peft_model_state_dict(module, adapter_name=ADAPTER)
+    state = peft.get_peft_model_state_dict(module, adapter_name=ADAPTER)
     return {f"{level}{name}": t.detach().cpu().contiguous() for name, t in state.items()}

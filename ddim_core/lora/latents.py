@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as images
 
+from ddim_core.common.late import late
 from ddim_core.lora.data import Captioned, decode
 from ddim_core.lora.specs import LatentSpec
 from ddim_core.text2image.base_folder import load_vae
+
+if TYPE_CHECKING:
+    import diffusers
+    from torchvision.transforms import functional as images
+else:
+    diffusers = late("diffusers")
+    images = late("torchvision.transforms.functional")
 
 LARGEST_ASPECT = 2.0
 Size = tuple[int, int]
@@ -116,10 +122,10 @@ def _cover(image: Image.Image, size: Size) -> Image.Image:
         new = (max(width, int(height * image.width / image.height)), height)
     if new == image.size:
         return image
-    return images.resize(image, [new[1], new[0]], InterpolationMode.LANCZOS)
+    return images.resize(image, [new[1], new[0]], images.InterpolationMode.LANCZOS)
 
 
-def _moments(vae: AutoencoderKL, image: Image.Image) -> NDArray[np.float32]:
+def _moments(vae: diffusers.AutoencoderKL, image: Image.Image) -> NDArray[np.float32]:
     pixels = images.normalize(images.to_tensor(image), [0.5], [0.5])[None]
     with torch.inference_mode():
         moments = vae.encode(pixels).latent_dist.parameters[0]

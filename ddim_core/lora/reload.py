@@ -12,17 +12,22 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ddim_core.common.late import late
 from ddim_core.lora.export import DORA, KOHYA_NAMES, KOHYA_PREFIXES, KOHYA_XL_PREFIXES, TEXT_LEVEL
 from ddim_core.lora.pipeline import encoders_of, portrait
 from ddim_core.lora.specs import PictureSpec
 from ddim_core.text2image.base_folder import load_pipeline
+
+if TYPE_CHECKING:
+    import peft
+else:
+    peft = late("peft")
 
 PROJECT = Path(__file__).parents[2]
 
@@ -82,7 +87,7 @@ def _load_kohya(pipeline: Any, weights: dict[str, Tensor]) -> None:
         if not mine:
             continue
         first = next(iter(mine))
-        config = LoraConfig(
+        config = peft.LoraConfig(
             r=len(weights[f"{first}.lora_down.weight"]),
             lora_alpha=float(weights[f"{first}.alpha"]),  # type: ignore[arg-type]
             target_modules=list(mine.values()),

@@ -5,15 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from diffusers import UNet2DConditionModel, UNet2DModel
 from torch import Tensor
 
+from ddim_core.common.late import late
 from ddim_core.networks.batches import in_fixed_batches
 from ddim_core.networks.building import seeded_weights
 from ddim_core.networks.specs import ToyModelSpec
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 PIXELS_PER_BATCH = 8192
 MAX_BATCH = 128
@@ -42,7 +47,7 @@ class UNetModel:
             contiguous layout. Its weights must not change after the first call.
     """
 
-    def __init__(self, unet: UNet2DModel | UNet2DConditionModel) -> None:
+    def __init__(self, unet: diffusers.UNet2DModel | diffusers.UNet2DConditionModel) -> None:
         # One memory layout, whatever the network came in: kernels and their rounding depend on it.
         self.unet = unet.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
         self._weight = next(self.unet.parameters())  # diffusers' own `dtype` takes milliseconds
@@ -86,7 +91,7 @@ class UNetModel:
 class _AsModule(torch.nn.Module):
     """The network with plain tensors in and out, as tracing needs it."""
 
-    def __init__(self, unet: UNet2DModel | UNet2DConditionModel) -> None:
+    def __init__(self, unet: diffusers.UNet2DModel | diffusers.UNet2DConditionModel) -> None:
         super().__init__()
         self.unet = unet
 
@@ -95,7 +100,10 @@ class _AsModule(torch.nn.Module):
 
 
 def _predict(
-    unet: UNet2DModel | UNet2DConditionModel, x: Tensor, t: Tensor, labels: Tensor | None = None
+    unet: diffusers.UNet2DModel | diffusers.UNet2DConditionModel,
+    x: Tensor,
+    t: Tensor,
+    labels: Tensor | None = None,
 ) -> Tensor:
     if labels is not None and labels.is_floating_point():
         return unet(x, t, encoder_hidden_states=labels, return_dict=False)[0]
@@ -107,7 +115,7 @@ def network_batch(shape: Sequence[int]) -> int:
     return max(1, min(MAX_BATCH, PIXELS_PER_BATCH // (shape[-2] * shape[-1])))
 
 
-def toy_unet(spec: ToyModelSpec, seed: int) -> UNet2DModel:
+def toy_unet(spec: ToyModelSpec, seed: int) -> diffusers.UNet2DModel:
     """Builds an untrained U-Net; its weights follow from the seed, the global stream is left alone.
 
     Args:
@@ -117,7 +125,7 @@ def toy_unet(spec: ToyModelSpec, seed: int) -> UNet2DModel:
     """
     levels = range(len(spec.widths))
     with seeded_weights(seed):
-        return UNet2DModel(
+        return diffusers.UNet2DModel(
             sample_size=spec.resolution,
             num_class_embeds=spec.n_classes + 1 if spec.n_classes else None,
             in_channels=spec.channels,

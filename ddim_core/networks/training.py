@@ -10,19 +10,25 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers import UNet2DModel
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddim_core.common.late import late
 from ddim_core.common.plain_files import read_bytes
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.images.pixels import from_uint8
 from ddim_core.networks.denoisers import toy_unet
 from ddim_core.networks.objectives import lesson
 from ddim_core.networks.specs import TrainSpec
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 BATCH_STREAM, ORDER_STREAM = 0, 1
 DIGEST_SIZE = 32
@@ -49,8 +55,8 @@ class TrainStep:
 class TrainState:
     """All that a training run needs to go on exactly as if it had never stopped."""
 
-    unet: UNet2DModel
-    ema: UNet2DModel
+    unet: diffusers.UNet2DModel
+    ema: diffusers.UNet2DModel
     optimizer: torch.optim.AdamW
     step: int
 
@@ -147,7 +153,7 @@ def _update(
 
 
 def _set_gradients(
-    unet: UNet2DModel,
+    unet: diffusers.UNet2DModel,
     parameters: list[torch.nn.Parameter],
     pool: ThreadPoolExecutor,
     inputs: tuple[Tensor, ...],

@@ -5,15 +5,22 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Sequence
+from logging import CRITICAL
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import safetensors.torch
 import torch
-from diffusers.utils import logging
 
+from ddim_core.common.late import late
 from ddim_core.networks.building import LOADING
 from ddim_core.pipelines.opening import OpenedPipeline
 from ddim_core.safe_files.safe_load import first_line
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 WEIGHTS = "lora.safetensors"
 LONGEST_REASON = 300  # characters
@@ -33,9 +40,10 @@ def lay_over(opened: OpenedPipeline, files: Sequence[bytes], scales: Sequence[fl
     pipeline, names = opened.pipeline, [f"lora_{i}" for i in range(len(files))]
     if not hasattr(pipeline, "load_lora_weights"):
         raise ValueError(f"{opened.name} takes no LoRAs")
+    logging = diffusers.utils.logging
     for i, (name, file) in enumerate(zip(names, files, strict=True)):
         before = logging.get_verbosity()
-        logging.set_verbosity(logging.CRITICAL)  # what matters is raised
+        logging.set_verbosity(CRITICAL)  # what matters is raised
         try:
             with LOADING, warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
                 warnings.simplefilter("ignore")

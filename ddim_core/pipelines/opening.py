@@ -9,14 +9,12 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers.utils import logging as diffusers_logging
-from transformers import PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from ddim_core.common.checks import require_choice
+from ddim_core.common.late import late, when_imported
 from ddim_core.networks.building import LOADING
 from ddim_core.networks.text_length import fit_length
 from ddim_core.pipelines.arguments import blank_conditions, call_arguments, placed
@@ -26,6 +24,11 @@ from ddim_core.pipelines.single_file import load_single_file
 from ddim_core.pipelines.takes import Takes, networks_of, what_it_takes
 from ddim_core.safe_files.safe_load import first_line
 
+if TYPE_CHECKING:
+    import transformers
+else:
+    transformers = late("transformers")
+
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DECODERS = ("vae", "vqvae", "movq")
 REHEARSED_STEPS = 2
@@ -34,9 +37,15 @@ LEFT_OUT_WORDS = {
     "watermarker": "the watermark is left out",
 }
 
-for _logging in (diffusers_logging, transformers_logging):
-    _logging.disable_progress_bar()
-    _logging.set_verbosity_error()  # what matters is raised; the rest would be said for each cell
+
+def _silenced(library: Any) -> None:
+    """What matters is raised; the rest would be said for each cell."""
+    library.utils.logging.disable_progress_bar()
+    library.utils.logging.set_verbosity_error()
+
+
+for _library in ("diffusers", "transformers"):
+    when_imported(_library, _silenced)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +146,7 @@ def _loaded(parts: PipelineParts, dtype: torch.dtype) -> Any:
             warnings.simplefilter("ignore")  # of settings that the class itself corrects
             for name in parts.opened:
                 kind = part_class(parts.folder, name)
-                if issubclass(kind, PreTrainedModel):
+                if issubclass(kind, transformers.PreTrainedModel):
                     given[name] = _text_model(kind, parts, name, dtype)
             return parts.kind.from_pretrained(
                 parts.folder, local_files_only=True, use_safetensors=True, dtype=dtype,

@@ -6,11 +6,9 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import diffusers
-import transformers
-
+from ddim_core.common.late import late
 from ddim_core.common.plain_files import is_there, require_plain_tree
 from ddim_core.networks.checks import require_justified, require_sane
 from ddim_core.pipelines.takes import require_images
@@ -18,13 +16,19 @@ from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.shards import shards_in
 from ddim_core.safe_files.tokenizer_files import require_harmless_tokenizer
 
+if TYPE_CHECKING:
+    import diffusers
+    import transformers
+else:
+    diffusers = late("diffusers")
+    transformers = late("transformers")
+
 INDEX = "model_index.json"
 TEXT_PARTS = ("text_encoder", "tokenizer", "image_encoder", "feature_extractor", "processor")
 # What plays no part in how an image is drawn: judges that paint pictures black, and what reads
 # pictures that nobody gives.
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 WEIGHTS = ("diffusion_pytorch_model", "model")
-MODELS = (diffusers.ModelMixin, transformers.PreTrainedModel)
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -176,7 +180,7 @@ def _require_part(folder: Path, name: str, value: list[Any]) -> None:
     path = folder / name
     if not path.is_dir():
         raise ValueError(f"{folder.name} lacks its {name}; {INDEX} names a {kind_name}")
-    if issubclass(kind, MODELS):
+    if _is_network(kind):
         if not is_there(path / "config.json"):
             raise ValueError(f"{name}/config.json is missing in {folder.name}")
         require_sane(read_settings(path / "config.json"), name)
@@ -185,9 +189,13 @@ def _require_part(folder: Path, name: str, value: list[Any]) -> None:
 
 
 def _require_weights(path: Path, name: str, kind: Any) -> None:
-    if issubclass(kind, MODELS):
+    if _is_network(kind):
         _require_safetensors(path, name)
         require_justified(kind, path, name)
+
+
+def _is_network(kind: Any) -> bool:
+    return issubclass(kind, (diffusers.ModelMixin, transformers.PreTrainedModel))
 
 
 def part_class(folder: Path, name: str) -> Any:

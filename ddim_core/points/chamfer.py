@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.spatial import cKDTree
 
 from ddim_core.statistics.moments import check_features
 
@@ -24,6 +23,8 @@ def chamfer_distance(a: ArrayLike, b: ArrayLike) -> float:
     Raises:
         ValueError: If a cloud is empty, not 2-D or not finite, or the dimensions differ.
     """
+    from scipy.spatial import cKDTree
+
     of_a = check_features(a, "a").astype(np.float64)
     of_b = check_features(b, "b").astype(np.float64)
     if of_a.shape[1] != of_b.shape[1]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import MT19937, RandomState, SeedSequence
 from numpy.typing import NDArray
-from sklearn.datasets import make_s_curve, make_swiss_roll
 
 from ddim_core.points.specs import PointSet
 
@@ -68,11 +67,15 @@ def stream(seed: int, index: int, purpose: int) -> RandomState:
 
 def _swiss_roll(n: int, random: RandomState) -> Floats:
     """The roll seen from its end: (t cos t, t sin t), t from 1.5 pi to 4.5 pi, thinner halfway."""
+    from sklearn.datasets import make_swiss_roll
+
     points, _ = make_swiss_roll(n, noise=0.0, hole=True, random_state=random)
     return np.asarray(points[:, [0, 2]])
 
 
 def _s_curve(n: int, random: RandomState) -> Floats:
+    from sklearn.datasets import make_s_curve
+
     points, _ = make_s_curve(n, noise=0.0, random_state=random)
     return np.asarray(points[:, [0, 2]])
 

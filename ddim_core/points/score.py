@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from ddim_core.decisions.row import line_name
 from ddim_core.points.chamfer import chamfer_distance
@@ -35,6 +34,8 @@ class SeedMean:
 
 def seed_mean(values: Sequence[float]) -> SeedMean:
     """Averages one score over seeds; the lower end stays at 0 or above, as the scores do."""
+    from scipy import stats
+
     mean = float(np.mean(values))
     if len(values) < 2:
         return SeedMean(mean, None, None, list(values))

@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from ddim_core.decisions.compare import LEVEL, difference
 from ddim_core.decisions.row import CellRow, line_name
@@ -92,6 +91,8 @@ def _errors_fall(errors: Errors) -> list[str]:
 
 def _paired(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
     """Returns the mean of a - b and the p-value of its being 0."""
+    from scipy import stats
+
     gap = a - b
     mean = float(gap.mean())
     if len(gap) < 2:

@@ -11,12 +11,16 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import diffusers
-
+from ddim_core.common.late import late
 from ddim_core.common.plain_files import is_there
 from ddim_core.safe_files.settings import read_settings
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
 TEXT_MODELS = ("CLIPTextModel", "CLIPTextModelWithProjection")

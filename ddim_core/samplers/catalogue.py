@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ddim_core.common.checks import nearest
+from ddim_core.common.late import late
 from ddim_core.diffusion.scheduler_config import class_defaults
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 Family = Literal["vp", "flow", "edm", "ve", "distilled", "other"]
 OWN = "own"  # the scheduler that lies in the checkpoint, as it lies there
@@ -103,8 +109,6 @@ def class_entries(kind: str) -> Mapping[str, Any]:
     Raises:
         ValueError: If diffusers has no such scheduler.
     """
-    import diffusers.schedulers
-
     found = class_defaults(kind)
     if found is None:
         known = [name for name in dir(diffusers.schedulers) if name.endswith("Scheduler")]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ddim_core.common.late import late
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.scheduler_config import USUAL, class_defaults, class_of
 from ddim_core.samplers.catalogue import OWN, REFUSED, SAMPLERS, SIGMA_HAT, class_entries
@@ -19,6 +20,11 @@ from ddim_core.samplers.families import (
 )
 from ddim_core.samplers.name import SamplerName, require_key, require_rule
 from ddim_core.samplers.values import require_words
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 SLACK = 1.01
 """By so much a listed sigma may lie outside the table: published lists are rounded."""
@@ -66,8 +72,6 @@ def class_behind(name: SamplerName, own: Mapping[str, Any]) -> str:
 
 def scheduler_class(kind: str) -> Any:
     """Returns a scheduler class of diffusers by its name."""
-    import diffusers.schedulers
-
     return getattr(diffusers.schedulers, kind)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from ddim_core.diffusion.labels import asked_labels
 
@@ -20,6 +19,8 @@ def class_accuracy(
         logits: A classifier's, float [n, n_classes].
         indices: The image indices k, which tell the classes asked for.
     """
+    from scipy.stats import binomtest
+
     asked = asked_labels(indices, logits.shape[1]).numpy()
     right = int((logits.argmax(axis=1) == asked).sum())
     interval = binomtest(right, len(asked)).proportion_ci(0.95, method="wilson")

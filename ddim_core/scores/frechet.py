@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import eigvalsh, svdvals
-from scipy.linalg.lapack import dpstrf
 
+from ddim_core.common.late import late
 from ddim_core.statistics.moments import FeatureMoments, Floats, check_features
+
+if TYPE_CHECKING:
+    from scipy import linalg
+else:
+    linalg = late("scipy.linalg")
 
 # How far below zero rounding can put a distance, as a share of tr C + tr C_r: a few eps per
 # feature by singular values (measured: 3e-16 at d = 32), the square root of that by eigenvalues.
@@ -117,7 +122,7 @@ class Reference:
         offset = (rows - rows[0]).mean(axis=0)  # from the first row, as in FeatureMoments
         centred = (rows - rows[0] - offset) / np.sqrt(len(rows) - 1)
         trace = float(np.vdot(centred, centred))
-        root_trace = float(svdvals(centred @ self.factor).sum()) if self.factor.size else 0.0
+        root_trace = float(linalg.svdvals(centred @ self.factor).sum()) if self.factor.size else 0.0
         value = self.combine(rows[0] + offset, trace, root_trace)
         return self._settle(value, trace, _ROUNDING)
 
@@ -127,7 +132,7 @@ class Reference:
         factor = covariance_factor(moments)
         if not (factor.size and self.factor.size):  # a set of equal rows has rank 0
             return np.zeros(0)
-        values: Floats = svdvals(factor.T @ self.factor)
+        values: Floats = linalg.svdvals(factor.T @ self.factor)
         return values
 
     def spectrum(self, moments: FeatureMoments) -> Floats:
@@ -138,7 +143,7 @@ class Reference:
             return np.zeros(0)
         product = self.factor.T @ (moments.covariance @ self.factor)
         keep = min(moments.count - 1, rank)
-        values: Floats = eigvalsh(product, overwrite_a=True, check_finite=False)
+        values: Floats = linalg.eigvalsh(product, overwrite_a=True, check_finite=False)
         return np.maximum(values[rank - keep :], 0.0)
 
     def check_columns(self, columns: int) -> None:
@@ -189,7 +194,7 @@ def covariance_factor(moments: FeatureMoments) -> Floats:
     if alive.size == 0:
         return np.zeros((moments.mean.size, 0))
     tolerance = (_PIVOT_ROUNDING + alive.size) * np.finfo(np.float64).eps
-    lower, pivots, rank, _ = dpstrf(correlation, tol=tolerance, lower=1)
+    lower, pivots, rank, _ = linalg.lapack.dpstrf(correlation, tol=tolerance, lower=1)
     rank = min(int(rank), moments.count - 1)
     lower = np.tril(lower)[:, :rank]
     if not abs(np.vdot(lower, lower) - alive.size) <= _INDEFINITE * alive.size:

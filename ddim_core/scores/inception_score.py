@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax, xlogy
 
 from ddim_core.statistics.moments import check_features
 
@@ -50,6 +49,8 @@ def inception_score_of_blocks(
 
     Per split, mean KL(p(y|x) || p(y)) = mean_x sum_y p(y|x) log p(y|x) - sum_y p(y) log p(y).
     """
+    from scipy.special import log_softmax, xlogy
+
     if not 1 <= splits <= n:
         raise ValueError(f"splits is {splits}; with {n} images it must lie in 1..{n}")
     edges = np.array([i * n // splits for i in range(splits + 1)])

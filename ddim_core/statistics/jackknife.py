@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 LEVEL = 0.95
 
@@ -87,4 +86,6 @@ def jackknife(
 
 def half_width(se: float, groups: int) -> float:
     """Of a 95 % interval from a jackknife over G groups: Student t at G - 1 degrees of freedom."""
+    from scipy.special import stdtrit
+
     return float(stdtrit(groups - 1, 0.5 + LEVEL / 2)) * se

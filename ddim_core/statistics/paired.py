@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr
 
 from ddim_core.statistics.jackknife import Jackknife, half_width, jackknife
 
@@ -80,6 +79,8 @@ def _loo_difference(loo_a: Sequence[float], loo_b: Sequence[float]) -> list[floa
 
 
 def _tested(found: Jackknife, value: float) -> PairedDifference:
+    from scipy.special import stdtr
+
     if found.se == 0.0:
         p_value = 1.0 if value == 0.0 else 0.0
     else:

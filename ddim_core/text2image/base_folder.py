@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
 
 from ddim_core.common.digest import digest, file_digest
+from ddim_core.common.late import late, when_imported
 from ddim_core.common.plain_files import is_regular, is_there, require_plain_tree
 from ddim_core.diffusion.scheduler_config import BETAS, class_defaults
 from ddim_core.networks.building import LOADING
@@ -22,14 +19,27 @@ from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.tokenizer_files import require_plain_tokenizer
 from ddim_core.safe_files.understood import understood_index
 
+if TYPE_CHECKING:
+    import diffusers
+    import transformers
+else:
+    diffusers = late("diffusers")
+    transformers = late("transformers")
+
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 NEEDED = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 HUB_FILES = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.safetensors"]
 VARIANTS = ["*fp16*", "*non_ema*"]
 
-transformers_logging.disable_progress_bar()  # a bar for each part that is opened tells nothing
-diffusers_logging.disable_progress_bar()
+
+def _without_bars(library: Any) -> None:
+    """A bar for each part that is opened tells nothing."""
+    library.utils.logging.disable_progress_bar()
+
+
+for _library in ("diffusers", "transformers"):
+    when_imported(_library, _without_bars)
 
 
 def locate_base(name: str) -> Path:
@@ -59,7 +69,7 @@ def _require_plain(folder: Path) -> None:
     """Makes sure of a base's files before a library opens them: that nothing in them is absurd,
     and that its weights justify what its configurations ask for."""
     require_plain_tree(folder)
-    for part, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
+    for part, kind in (("unet", diffusers.UNet2DConditionModel), ("vae", diffusers.AutoencoderKL)):
         require_justified(kind, folder / part, part)
     unet, vae = (read_settings(folder / part / "config.json") for part in ("unet", "vae"))
     require_picture_side(unet, vae, "vae")
@@ -99,14 +109,14 @@ def is_xl(folder: Path) -> bool:
     return (folder / "text_encoder_2").is_dir()
 
 
-def load_unet(folder: Path) -> UNet2DConditionModel:
+def load_unet(folder: Path) -> diffusers.UNet2DConditionModel:
     """Returns the U-Net, frozen, in float32."""
-    return _frozen(folder, "unet", UNet2DConditionModel)
+    return _frozen(folder, "unet", diffusers.UNet2DConditionModel)
 
 
-def load_vae(folder: Path) -> AutoencoderKL:
+def load_vae(folder: Path) -> diffusers.AutoencoderKL:
     """Returns the autoencoder, frozen, in float32."""
-    return _frozen(folder, "vae", AutoencoderKL)
+    return _frozen(folder, "vae", diffusers.AutoencoderKL)
 
 
 def load_text_encoders(folder: Path) -> list[Any]:
@@ -131,7 +141,7 @@ def load_tokenizers(folder: Path) -> list[Any]:
         ]
 
 
-def load_noise_scheduler(folder: Path) -> DDPMScheduler:
+def load_noise_scheduler(folder: Path) -> diffusers.DDPMScheduler:
     """Returns the schedule that the base was trained on.
 
     Raises:
@@ -144,7 +154,7 @@ def load_noise_scheduler(folder: Path) -> DDPMScheduler:
         raise ValueError(f"the base's scheduler, {named}, has no betas; a LoRA is trained on these")
     # DDPMScheduler has defaults of its own: what is not told is what the base's class takes.
     betas = {name: value for name, value in (defaults or {}).items() if name in BETAS}
-    scheduler = DDPMScheduler.from_config({**betas, **told})
+    scheduler = diffusers.DDPMScheduler.from_config({**betas, **told})
     kind = scheduler.config.prediction_type
     if kind not in ("epsilon", "v_prediction"):
         raise ValueError(f"the base predicts {kind!r}; it must predict epsilon or v_prediction")
@@ -155,7 +165,7 @@ def load_pipeline(folder: Path, device: str = "cpu") -> Any:
     """Returns the whole pipeline in float32, without a safety checker or progress bar."""
     with LOADING:
         given = {} if is_xl(folder) else {"safety_checker": None, "requires_safety_checker": False}
-        pipeline = DiffusionPipeline.from_pretrained(
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **given
         )
     for part, encoder in (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")):
@@ -186,7 +196,7 @@ def own_resolution(folder: Path) -> int:
 
 def _class_of(folder: Path, part: str) -> Any:
     _, name = understood_index(read_settings(folder / "model_index.json"))[part]
-    return getattr(importlib.import_module("transformers"), name)
+    return getattr(transformers, name)
 
 
 def _frozen(folder: Path, part: str, kind: Any) -> Any:

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from diffusers.utils import logging
 from numpy.typing import NDArray
 
+from ddim_core.common.late import late
 from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.images.pixels import to_uint8
 from ddim_core.networks.building import LOADING
 from ddim_core.text2image.base_folder import load_pipeline
 from ddim_core.text2image.scheduler_noise import require_own_noise, step_noise
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 ADAPTER = "scored"
 BATCH = 32
@@ -50,6 +55,7 @@ def open_pipeline(base: Path, lora: Path | None = None, device: str = "cpu") -> 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps diffusers from saying that a LoRA has no part in the text encoder."""
+    logging = diffusers.utils.logging
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

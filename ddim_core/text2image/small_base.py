@@ -5,27 +5,34 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from ddim_core.common.late import late
 from ddim_core.networks.building import seeded_weights
 from ddim_core.text2image.specs import BaseSpec
+
+if TYPE_CHECKING:
+    import diffusers
+    import transformers
+else:
+    diffusers = late("diffusers")
+    transformers = late("transformers")
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 LATENT_SCALE = 1.5  # brings pixels in [-1, 1] to about unit variance
 PAIR_CONSTANT = 256.0
 
 
-def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> StableDiffusionPipeline:
+def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> diffusers.StableDiffusionPipeline:
     """Returns an untrained pipeline; its vocabulary is learnt from the captions."""
     tokenizer = caption_tokenizer(captions, spec.vocabulary, spec.max_tokens)
     with seeded_weights(spec.seed):
-        text_encoder = CLIPTextModel(_text_config(spec, tokenizer))
-        unet = UNet2DConditionModel(
+        text_encoder = transformers.CLIPTextModel(_text_config(spec, tokenizer))
+        unet = diffusers.UNet2DConditionModel(
             sample_size=spec.resolution,
             in_channels=3,
             out_channels=3,
@@ -37,7 +44,7 @@ def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> StableDiffusionPipe
             attention_head_dim=spec.heads,  # diffusers' name for the number of heads
             norm_num_groups=8,
         )
-    return StableDiffusionPipeline(
+    return diffusers.StableDiffusionPipeline(
         vae=identity_autoencoder(spec.resolution),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
@@ -49,9 +56,9 @@ def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> StableDiffusionPipe
     )
 
 
-def v_scheduler() -> DDIMScheduler:
+def v_scheduler() -> diffusers.DDIMScheduler:
     """The cosine schedule of a network that predicts v (Salimans and Ho, arXiv:2202.00512)."""
-    return DDIMScheduler(
+    return diffusers.DDIMScheduler(
         num_train_timesteps=1000,
         beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",
@@ -62,7 +69,9 @@ def v_scheduler() -> DDIMScheduler:
     )
 
 
-def caption_tokenizer(captions: Sequence[str], vocabulary: int, max_tokens: int) -> CLIPTokenizer:
+def caption_tokenizer(
+    captions: Sequence[str], vocabulary: int, max_tokens: int
+) -> transformers.CLIPTokenizer:
     """Learns a byte-pair vocabulary in CLIP's form.
 
     As in CLIP, the single bytes come first, then the bytes that end a word, then what was merged:
@@ -84,11 +93,13 @@ def caption_tokenizer(captions: Sequence[str], vocabulary: int, max_tokens: int)
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     tokens += [a + b for a, b in merges]
     vocab = {token: i for i, token in enumerate([*tokens, START, END])}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=max_tokens)  # type: ignore[arg-type]
+    return transformers.CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=max_tokens)  # type: ignore[arg-type]
 
 
-def _text_config(spec: BaseSpec, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
-    return CLIPTextConfig(
+def _text_config(
+    spec: BaseSpec, tokenizer: transformers.CLIPTokenizer
+) -> transformers.CLIPTextConfig:
+    return transformers.CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=spec.text_width,
         intermediate_size=4 * spec.text_width,
@@ -102,7 +113,7 @@ def _text_config(spec: BaseSpec, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
     )
 
 
-def identity_autoencoder(resolution: int) -> AutoencoderKL:
+def identity_autoencoder(resolution: int) -> diffusers.AutoencoderKL:
     """An AutoencoderKL whose latents are the pixels, in closed form: nothing is trained or lost.
 
         silu(x) - silu(-x) = x
@@ -112,7 +123,7 @@ def identity_autoencoder(resolution: int) -> AutoencoderKL:
     known scale: the mean is 0 and the variance K^2 / 4 up to x^2 / K^2, about 1e-5. The latents'
     variance is e^-30, so that sampling them changes nothing.
     """
-    vae = AutoencoderKL(
+    vae = diffusers.AutoencoderKL(
         in_channels=3,
         out_channels=3,
         latent_channels=3,
@@ -150,7 +161,7 @@ def _set_pairs(conv_in: nn.Conv2d, norm: nn.GroupNorm, conv_out: nn.Conv2d) -> N
             conv_out.weight[channel, place, 1, 1] = sign
 
 
-def save_base(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+def save_base(pipeline: diffusers.StableDiffusionPipeline, folder: Path) -> None:
     """Writes the pipeline as a folder that `StableDiffusionPipeline.from_pretrained` opens.
 
     The vocabulary is also written in CLIP's own two files, which older versions read.

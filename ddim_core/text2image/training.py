@@ -9,17 +9,23 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ddim_core.common.late import late
 from ddim_core.common.plain_files import read_bytes
 from ddim_core.images.pixels import from_uint8
 from ddim_core.text2image.small_base import new_pipeline
 from ddim_core.text2image.specs import BaseTrainSpec
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 DIGEST_SIZE = 32
 
@@ -37,7 +43,7 @@ class BaseStep:
 class BaseState:
     """All that training needs to go on exactly: `networks` is trained, `average` is what counts."""
 
-    pipeline: StableDiffusionPipeline
+    pipeline: diffusers.StableDiffusionPipeline
     networks: nn.ModuleDict
     average: dict[str, Tensor]
     optimizer: torch.optim.AdamW
@@ -100,7 +106,7 @@ def learning_rate(spec: BaseTrainSpec, step: int) -> float:
     return spec.learning_rate * min(rise, math.sqrt(spec.constant_steps / (step + 1)), 1.0)
 
 
-def averaged(state: BaseState) -> StableDiffusionPipeline:
+def averaged(state: BaseState) -> diffusers.StableDiffusionPipeline:
     """Returns the pipeline with the averaged weights in its networks.
 
     The networks are the state's own: take it when the training is over, or from a loaded state.

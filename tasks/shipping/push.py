@@ -6,14 +6,18 @@ import inspect
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import diffusers
-
+from ddim_core.common.late import late
 from ddim_core.common.plain_files import is_there
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.samplers.families import said_by
 from tasks.shipping.ready import Ready
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 INDEX = "model_index.json"
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlflow.artifacts import download_artifacts
-from mlflow.exceptions import MlflowException, RestException
-
+from ddim_core.common.late import late
 from ddim_core.common.redaction import redacted
+
+if TYPE_CHECKING:
+    import mlflow
+else:
+    mlflow = late("mlflow")
 
 NOT_REACHED = ("Connection", "timed out", "Max retries", "API request to")
 
@@ -26,12 +30,14 @@ def download(address: str, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        place = Path(download_artifacts(artifact_uri=address, dst_path=str(folder)))
-    except (MlflowException, OSError) as error:
+        place = Path(
+            mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(folder))
+        )
+    except (mlflow.exceptions.MlflowException, OSError) as error:
         # Never chained: the original names the server, with its password where one is in it.
         message = redacted(f"{address!r} cannot be fetched from MLflow: {error}")
         lost = isinstance(error, OSError) or any(word in str(error) for word in NOT_REACHED)
-        if lost and not isinstance(error, RestException):
+        if lost and not isinstance(error, mlflow.exceptions.RestException):
             raise ConnectionError(message) from None
         raise ValueError(message) from None
     _require_inside(place, folder)

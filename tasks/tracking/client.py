@@ -13,14 +13,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.utils.time import get_current_time_millis
 from prefect import task
 
+from ddim_core.common.late import late
 from ddim_core.common.redaction import redacted
 from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.diffusion.reconstruction import MeanError
@@ -34,6 +32,11 @@ from tasks.storage.columns import names_of
 from tasks.storage.naming import run_name
 from tasks.tracking import database, outbox
 from tasks.tracking.outbox import Entry, Message
+
+if TYPE_CHECKING:
+    import mlflow
+else:
+    mlflow = late("mlflow")
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
 
@@ -177,7 +180,7 @@ def one_at_a_time() -> Iterator[None]:
         yield
 
 
-def find_experiment(client: MlflowClient, name: str) -> str:
+def find_experiment(client: mlflow.MlflowClient, name: str) -> str:
     """The id of an experiment, which is made where there is none of the name."""
     found = client.get_experiment_by_name(name)
     if found:
@@ -190,13 +193,13 @@ def find_experiment(client: MlflowClient, name: str) -> str:
 
 
 def known_runs(
-    client: MlflowClient, experiment: str, grid: str, identity: str = ""
-) -> dict[str, Run]:
+    client: mlflow.MlflowClient, experiment: str, grid: str, identity: str = ""
+) -> dict[str, mlflow.entities.Run]:
     """The grid's runs so far, or the one of an identity, by the digest of what each one logs."""
     wanted = f"tags.`ddim.grid` = '{grid}'"
     if identity:
         wanted += f" and tags.`ddim.identity` = '{identity}'"
-    known: dict[str, Run] = {}
+    known: dict[str, mlflow.entities.Run] = {}
     token = None
     while True:
         page = client.search_runs([experiment], wanted, max_results=1000, page_token=token)
@@ -245,26 +248,34 @@ def _metrics(row: CellRow | PointRow, names: tuple[str, ...], prefix: str = "") 
 
 
 def say(
-    client: MlflowClient,
+    client: mlflow.MlflowClient,
     experiment: str,
-    known: dict[str, Run],
+    known: dict[str, mlflow.entities.Run],
     entry: Entry,
     links: dict[str, str],
-) -> Run:
+) -> mlflow.entities.Run:
     """Finds or makes an entry's run, and logs what it does not say yet, in one batch."""
     tags = entry.tags | links
     run = known.get(entry.identity) or client.create_run(experiment, run_name=entry.name, tags=tags)
     said = run.data
-    now = get_current_time_millis()
-    params = [Param(k, str(v)) for k, v in entry.parameters.items() if k not in said.params]
-    metrics = [Metric(k, v, now, 0) for k, v in entry.metrics.items() if said.metrics.get(k) != v]
-    changed = [RunTag(k, v) for k, v in tags.items() if said.tags.get(k) != v]
+    now = mlflow.utils.time.get_current_time_millis()
+    params = [
+        mlflow.entities.Param(k, str(v))
+        for k, v in entry.parameters.items()
+        if k not in said.params
+    ]
+    metrics = [
+        mlflow.entities.Metric(k, v, now, 0)
+        for k, v in entry.metrics.items()
+        if said.metrics.get(k) != v
+    ]
+    changed = [mlflow.entities.RunTag(k, v) for k, v in tags.items() if said.tags.get(k) != v]
     if params or metrics or changed:
         client.log_batch(run.info.run_id, metrics=metrics, params=params, tags=changed)
     return run
 
 
-def _log_report(client: MlflowClient, parent: Run, report: Report) -> None:
+def _log_report(client: mlflow.MlflowClient, parent: mlflow.entities.Run, report: Report) -> None:
     page = report.page.artifact
     if parent.data.tags.get("ddim.report") == page:
         return
@@ -277,13 +288,13 @@ def _log_report(client: MlflowClient, parent: Run, report: Report) -> None:
     client.log_batch(
         parent.info.run_id,
         tags=[
-            RunTag("ddim.report", page),
-            RunTag("mlflow.note.content", "\n\n".join(report.reading)),
+            mlflow.entities.RunTag("ddim.report", page),
+            mlflow.entities.RunTag("mlflow.note.content", "\n\n".join(report.reading)),
         ],
     )
 
 
-def finish(client: MlflowClient, run: Run, status: str = "FINISHED") -> None:
+def finish(client: mlflow.MlflowClient, run: mlflow.entities.Run, status: str = "FINISHED") -> None:
     """Ends a run with a status that it does not have yet."""
     if run.info.status != status:
         client.set_terminated(run.info.run_id, status)

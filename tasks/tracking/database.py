@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlflow import MlflowClient
-
+from ddim_core.common.late import late
 from tasks.storage.places import default_tracking_uri, local_dir
 
+if TYPE_CHECKING:
+    import mlflow
+else:
+    mlflow = late("mlflow")
 
-def client() -> MlflowClient:
+
+def client() -> mlflow.MlflowClient:
     """Returns a client of the MLflow that MLFLOW_TRACKING_URI names; its own database is made
     where there is none."""
     if os.environ["MLFLOW_TRACKING_URI"] == default_tracking_uri():
         make_database()
-    return MlflowClient()
+    return mlflow.MlflowClient()
 
 
 def make_database() -> None:

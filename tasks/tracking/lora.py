@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run
-from mlflow.exceptions import MlflowException
-from mlflow.utils.time import get_current_time_millis
 from prefect import task
 
 from ddim_core.common.digest import digest, file_digest
+from ddim_core.common.late import late
 from ddim_core.lora.specs import LatentSpec, LoraSpec
 from tasks.lora.record import LoraRecord
 from tasks.lora.train import Training
@@ -19,6 +17,11 @@ from tasks.storage import store
 from tasks.storage.naming import run_name
 from tasks.tracking import database
 from tasks.tracking.client import find_experiment, one_at_a_time
+
+if TYPE_CHECKING:
+    import mlflow
+else:
+    mlflow = late("mlflow")
 
 EXPERIMENT, IDENTITY, FILES = "lora", "ddim.identity", "ddim.files"
 POINTS_PER_BATCH = 1000  # MLflow takes no more at once
@@ -44,7 +47,7 @@ def track_lora(record: LoraRecord, spec: LoraSpec, latents: LatentSpec, folder: 
     return str(run.info.run_id)
 
 
-def _run(client: MlflowClient, experiment: str, record: LoraRecord) -> Run:
+def _run(client: mlflow.MlflowClient, experiment: str, record: LoraRecord) -> mlflow.entities.Run:
     found = client.search_runs([experiment], f"tags.`{IDENTITY}` = '{record.name}'")
     if found:
         return found[0]
@@ -57,27 +60,33 @@ def _run(client: MlflowClient, experiment: str, record: LoraRecord) -> Run:
     return client.create_run(experiment, run_name=record.name, tags=tags)
 
 
-def _log_parameters(client: MlflowClient, run: Run, spec: LoraSpec, latents: LatentSpec) -> None:
+def _log_parameters(
+    client: mlflow.MlflowClient, run: mlflow.entities.Run, spec: LoraSpec, latents: LatentSpec
+) -> None:
     values = asdict(spec) | {f"latents.{k}": v for k, v in asdict(latents).items()}
-    parameters = [Param(k, str(v)) for k, v in values.items() if k not in run.data.params]
+    parameters = [
+        mlflow.entities.Param(k, str(v)) for k, v in values.items() if k not in run.data.params
+    ]
     if parameters:
         client.log_batch(run.info.run_id, params=parameters)
 
 
-def _log_curves(client: MlflowClient, run: Run, training: Training) -> None:
-    now = get_current_time_millis()
+def _log_curves(client: mlflow.MlflowClient, run: mlflow.entities.Run, training: Training) -> None:
+    now = mlflow.utils.time.get_current_time_millis()
     points = [
-        Metric(name, float(value), now, step)
+        mlflow.entities.Metric(name, float(value), now, step)
         for name, values in store.get_arrays(training.losses).items()
         for step, value in enumerate(values, 1)
     ]
-    points.append(Metric("total_seconds", training.seconds, now, 0))
-    points.append(Metric("total_peak_memory_bytes", float(training.peak_memory_bytes), now, 0))
+    points.append(mlflow.entities.Metric("total_seconds", training.seconds, now, 0))
+    points.append(
+        mlflow.entities.Metric("total_peak_memory_bytes", float(training.peak_memory_bytes), now, 0)
+    )
     for start in range(0, len(points), POINTS_PER_BATCH):
         client.log_batch(run.info.run_id, metrics=points[start : start + POINTS_PER_BATCH])
 
 
-def _log_files(client: MlflowClient, run: Run, folder: Path) -> None:
+def _log_files(client: mlflow.MlflowClient, run: mlflow.entities.Run, folder: Path) -> None:
     """Uploads the folder, unless these very files are there."""
     content = digest([[path.name, file_digest(path)] for path in sorted(folder.iterdir())])
     if run.data.tags.get(FILES) != content:
@@ -85,11 +94,11 @@ def _log_files(client: MlflowClient, run: Run, folder: Path) -> None:
         client.set_tag(run.info.run_id, FILES, content)
 
 
-def _register(client: MlflowClient, run: Run, record: LoraRecord) -> None:
+def _register(client: mlflow.MlflowClient, run: mlflow.entities.Run, record: LoraRecord) -> None:
     name = f"lora-{record.title}"
     try:
         client.create_registered_model(name)
-    except MlflowException as error:
+    except mlflow.exceptions.MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     known = client.search_model_versions(f"name = '{name}'")

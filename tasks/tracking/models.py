@@ -8,21 +8,23 @@ from __future__ import annotations
 import shutil
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlflow import MlflowClient
-from mlflow.entities import RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 from prefect import task
 
 from ddim_core.common.digest import digest
+from ddim_core.common.late import late
 from ddim_core.common.redaction import redacted
 from tasks.machine.secrets import without_secrets
 from tasks.storage import places
 from tasks.storage.naming import run_name
 from tasks.tracking import artifacts, database
 from tasks.tracking.client import GRIDS, find_experiment, known_runs
+
+if TYPE_CHECKING:
+    import mlflow
+else:
+    mlflow = late("mlflow")
 
 CHAMPION = "champion"
 WEIGHTS_TAG = "ddim.weights"
@@ -39,7 +41,7 @@ def model_versions(name: str) -> list[str]:
     client = database.client()
     try:
         client.get_registered_model(name)
-    except MlflowException as error:
+    except mlflow.exceptions.MlflowException as error:
         told = redacted(str(error))
         raise ValueError(f"there is no registered model {name!r} in MLflow: {told}") from None
     found = client.search_model_versions(f"name = '{_quotable(name)}'")
@@ -82,7 +84,7 @@ def resolved(address: str) -> str:
         return address
     try:
         version = database.client().get_model_version_by_alias(name, alias)
-    except MlflowException as error:
+    except mlflow.exceptions.MlflowException as error:
         told = redacted(str(error))
         raise ValueError(f"there is no {address} in MLflow: {told}") from None
     return f"models:/{name}/{version.version}"
@@ -120,7 +122,7 @@ def champion(name: str) -> str | None:
     """
     try:
         version = database.client().get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
+    except mlflow.exceptions.MlflowException as error:
         if error.error_code in NOT_THERE:
             return None
         raise
@@ -138,7 +140,7 @@ def track_verdict(grid: str, tags: dict[str, str], difference: float | None) -> 
     if run is None:
         return None
     run_id = str(run.info.run_id)
-    client.log_batch(run_id, tags=[RunTag(f"ddim.{k}", v) for k, v in tags.items()])
+    client.log_batch(run_id, tags=[mlflow.entities.RunTag(f"ddim.{k}", v) for k, v in tags.items()])
     if difference is not None and run.data.metrics.get("verdict_difference") != difference:
         client.log_metric(run_id, "verdict_difference", difference)
     return run_id
@@ -155,7 +157,7 @@ def promote(name: str, folder: str, weights: str, run_id: str | None, call: str)
     client = database.client()
     try:
         client.get_registered_model(name)
-    except MlflowException:
+    except mlflow.exceptions.MlflowException:
         client.create_registered_model(name)
     versions = client.search_model_versions(f"name = '{_quotable(name)}'")
     known = [v.version for v in versions if v.tags.get(WEIGHTS_TAG) == weights]
@@ -166,7 +168,7 @@ def promote(name: str, folder: str, weights: str, run_id: str | None, call: str)
 
 
 def _registered(
-    client: MlflowClient, name: str, folder: str, weights: str, run_id: str | None
+    client: mlflow.MlflowClient, name: str, folder: str, weights: str, run_id: str | None
 ) -> str:
     run = (
         run_id
@@ -175,6 +177,8 @@ def _registered(
         ).info.run_id
     )
     client.log_artifacts(run, folder, FOLDER)
+    from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
+
     source = RunsArtifactRepository.get_underlying_uri(f"runs:/{run}/{FOLDER}")
     made: Any = client.create_model_version(name, source, run, tags={WEIGHTS_TAG: weights})
     if run_id is None:

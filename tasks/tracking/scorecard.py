@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.utils.time import get_current_time_millis
 from prefect import task
 
 from ddim_core.common.digest import digest
+from ddim_core.common.late import late
 from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.safe_files.contained import require_plain_name
 from tasks.lora.scoring.table import COLUMNS
@@ -19,6 +19,11 @@ from tasks.storage.columns import names_of
 from tasks.storage.naming import run_name
 from tasks.tracking import database
 from tasks.tracking.client import find_experiment, one_at_a_time
+
+if TYPE_CHECKING:
+    import mlflow
+else:
+    mlflow = late("mlflow")
 
 EXPERIMENT = "lora-scorecard"
 PARAMETERS = names_of(COLUMNS, "parameter")
@@ -58,7 +63,7 @@ def track_scorecard(name: str, rows: list[LoraRow], report: Report) -> str:
             },
         )  # fmt: skip
         run_id = run.info.run_id
-        parameters = [Param(name, str(getattr(first, name))) for name in PARAMETERS]
+        parameters = [mlflow.entities.Param(name, str(getattr(first, name))) for name in PARAMETERS]
         client.log_batch(run_id, metrics=_metrics(rows), params=parameters)
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "report.html").write_bytes(store.get(report.page))
@@ -66,16 +71,16 @@ def track_scorecard(name: str, rows: list[LoraRow], report: Report) -> str:
                 file = require_plain_name(f"{figure}.png", "the figure")
                 Path(folder, file).write_bytes(store.get(ref))
             client.log_artifacts(run_id, folder)
-        note = RunTag("mlflow.note.content", "\n\n".join(report.reading))
+        note = mlflow.entities.RunTag("mlflow.note.content", "\n\n".join(report.reading))
         client.log_batch(run_id, tags=[note])
         client.set_terminated(run_id)
     return str(run_id)
 
 
-def _metrics(rows: list[LoraRow]) -> list[Metric]:
-    now = get_current_time_millis()
+def _metrics(rows: list[LoraRow]) -> list[mlflow.entities.Metric]:
+    now = mlflow.utils.time.get_current_time_millis()
     return [
-        Metric(f"{row.prompts}.{name}{end}", value, now, round(100 * row.scale))
+        mlflow.entities.Metric(f"{row.prompts}.{name}{end}", value, now, round(100 * row.scale))
         for row in rows
         for name, score in row.measures.items()
         for end, value in (("", score.value), ("_low", score.low), ("_high", score.high))

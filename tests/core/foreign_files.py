@@ -6,6 +6,7 @@ diffusers to the official code's, and to the course's.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import sys
@@ -41,6 +42,16 @@ SETTINGS = {
 
 def small_unet(seed: int = 0, **changes: Any) -> UNet2DModel:
     """A network of 16x16 RGB images with attention at 8x8, every weight random."""
+    made = _MADE.get(key := repr((seed, sorted(changes.items()))))
+    if made is None:
+        made = _MADE[key] = _small_unet(seed, changes)
+    return copy.deepcopy(made)
+
+
+_MADE: dict[str, UNet2DModel] = {}
+
+
+def _small_unet(seed: int, changes: dict[str, Any]) -> UNet2DModel:
     torch.manual_seed(seed)
     settings: dict[str, Any] = {
         "sample_size": 16, "in_channels": 3, "out_channels": 3, "block_out_channels": (32, 64),

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.flows.grids import PROJECT, GridRun, Project, told
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_batches() -> Iterator[None]:
-    """Networks are called with as few images as these tests draw."""
-    from tests.flows.small_batches import SMALL
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("ddim_core.networks.denoisers.MAX_BATCH", SMALL)
-        yield
 
 
 @pytest.fixture(scope="session")

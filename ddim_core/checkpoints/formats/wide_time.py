@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
-from diffusers import UNet2DModel
-from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+
+from ddim_core.common.late import late
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 CLASS_NAME = "WideTimeUNet2DModel"
 
 
-def wide_time_unet(config: Mapping[str, Any]) -> UNet2DModel:
+def wide_time_unet(config: Mapping[str, Any]) -> diffusers.UNet2DModel:
     """Lays out the network of a config, without memory for its weights yet.
 
         emb(t) = MLP([cos(t f_i), sin(t f_i)]),  f_i = 10000^(-2 i / n),  i = 0..n/2 - 1
@@ -29,17 +34,21 @@ def wide_time_unet(config: Mapping[str, Any]) -> UNet2DModel:
     Args:
         config: Of a UNet2DModel, and `time_features`, an even number.
     """
+    from diffusers.models import embeddings
+
     plain = {k: v for k, v in config.items() if k not in ("time_features", "_class_name")}
     n_features = int(config["time_features"])
     with torch.device("meta"):
-        unet = UNet2DModel.from_config(plain)
+        unet = diffusers.UNet2DModel.from_config(plain)
         width = unet.time_embedding.linear_2.out_features
-        unet.time_proj = Timesteps(n_features, flip_sin_to_cos=True, downscale_freq_shift=0)
-        unet.time_embedding = TimestepEmbedding(n_features, width)
+        unet.time_proj = embeddings.Timesteps(
+            n_features, flip_sin_to_cos=True, downscale_freq_shift=0
+        )
+        unet.time_embedding = embeddings.TimestepEmbedding(n_features, width)
     return unet
 
 
-def load_wide_time_unet(config: Mapping[str, Any], weights: Path) -> UNet2DModel:
+def load_wide_time_unet(config: Mapping[str, Any], weights: Path) -> diffusers.UNet2DModel:
     """Opens a stored one.
 
     Args:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+from ddim_core.common.late import late
 from ddim_core.common.plain_files import is_there, read_json
 from ddim_core.features.model_folder import model_folder
 from ddim_core.features.transformers_network import config_of, network_of
 from ddim_core.networks.checks import require_sane
+
+if TYPE_CHECKING:
+    import transformers
+else:
+    transformers = late("transformers")
 
 BATCH = 32
 PICTURES = "preprocessor_config.json"  # how a model sees pictures
@@ -53,7 +58,7 @@ class ClipModel:
 
     def __init__(self, folder: Path) -> None:
         self.model, self.processor = _open(folder, "CLIP", "clip")
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
     def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Maps uint8 [n, h, w, 3] to unit vectors, float32 [n, d]."""
@@ -95,9 +100,11 @@ def _open(folder: Path, what: str, *kinds: str) -> tuple[Any, Any]:
     if is_there(folder / PICTURES):
         require_sane(read_json(folder / PICTURES), f"{folder.name}/{PICTURES}")
     # Its class token is what counts: published DINOs have no pooler.
-    model = network_of(AutoModel, config_of(folder, what, *kinds), folder, what, unused="pooler")
+    model = network_of(
+        transformers.AutoModel, config_of(folder, what, *kinds), folder, what, unused="pooler"
+    )
     try:
-        return model, AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        return model, transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} cannot be opened: {error}") from error
 

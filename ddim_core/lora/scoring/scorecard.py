@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
 
 from ddim_core.scores.frechet import Reference
 from ddim_core.statistics.jackknife import jackknife
@@ -68,6 +67,8 @@ def share_measure(
     Where all pictures agree leaving some out shows no spread; the interval is then, and at least,
     Wilson's for n pictures.
     """
+    from scipy.stats import binomtest
+
     found = mean_measure(holds, groups)
     count = int(np.asarray(holds, dtype=np.float64).sum())
     wilson = binomtest(count, len(groups)).proportion_ci(0.95, method="wilson")

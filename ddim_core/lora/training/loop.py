@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
-from diffusers.optimization import get_scheduler
 from torch import nn
 
+from ddim_core.common.late import late
 from ddim_core.lora.adapters import attach, trainable
 from ddim_core.lora.specs import LoraExecution, LoraSpec
 from ddim_core.lora.training.batches import (
@@ -29,6 +28,11 @@ from ddim_core.lora.training.loss import Objective, Prompts
 from ddim_core.networks.building import seeded_weights
 from ddim_core.networks.frozen_linear import pack_frozen_linears
 from ddim_core.text2image.base_folder import load_noise_scheduler, load_text_encoders, load_unet
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 # What torch says on a CPU, where it has no exception of its own for it.
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
@@ -68,11 +72,11 @@ class LoraState:
         step: Steps done.
     """
 
-    unet: UNet2DConditionModel
+    unet: diffusers.UNet2DConditionModel
     encoders: list[Any]
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.AdamW
-    scheduler: DDPMScheduler
+    scheduler: diffusers.DDPMScheduler
     engine: Engine
     step: int = 0
 
@@ -163,7 +167,7 @@ def train(
 def rate_factor(spec: LoraSpec) -> Callable[[int], float]:
     """Returns the learning rate of step 0, 1, ... as a share of its peak: diffusers' schedules."""
     unused = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=spec.learning_rate)
-    schedule = get_scheduler(
+    schedule = diffusers.optimization.get_scheduler(
         spec.schedule,
         unused,
         num_warmup_steps=spec.warmup_steps,

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DDPMScheduler
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddim_core.common.late import late
 from ddim_core.lora.specs import LoraSpec
 from ddim_core.lora.texts import encode
 from ddim_core.lora.training.batches import Group
 from ddim_core.lora.training.engine import Engine
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
 
 LARGEST_LOG_VARIANCE = (-30.0, 20.0)  # diffusers' limits, against overflow
 
@@ -62,7 +67,7 @@ class Objective:
     """
 
     spec: LoraSpec
-    scheduler: DDPMScheduler
+    scheduler: diffusers.DDPMScheduler
     scaling_factor: float
     prompts: Prompts
     unet: Any

@@ -51,8 +51,9 @@ def assert_same_bits(got: Checkpoint, unet: UNet2DModel) -> None:
     read, weights = got.model.unet, unet.state_dict()
     told = json.loads(read.to_json_string()) | {"_name_or_path": None}
     assert told == json.loads(unet.to_json_string()) | {"_name_or_path": None}
-    assert read.state_dict().keys() == weights.keys()
-    assert all(torch.equal(read.state_dict()[name], weight) for name, weight in weights.items())
+    found = read.state_dict()
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in weights.items())
 
 
 def under(prefix: str, unet: UNet2DModel) -> dict[str, Tensor]:

@@ -105,7 +105,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
     def forget() -> None:
         importlib.invalidate_caches()
-        for cached in (code_digest, module._tree, module._find):
+        for cached in (code_digest, module._read, module._find):
             cached.cache_clear()
 
     def put(name: str, text: str) -> None:
@@ -277,7 +277,7 @@ def test_many_threads_may_take_digests_at_once() -> None:
     expected = module.code_digest("tasks.reports.grid")
     for _ in range(5):
         module.code_digest.cache_clear()
-        module._tree.cache_clear()
+        module._read.cache_clear()
         with ThreadPoolExecutor(8) as pool:
             names = [
                 "tasks.reports.grid",
