@@ -14,7 +14,7 @@ from ddim_core.decisions.row import CellRow
 from flows.fid_grid import fid_grid
 from flows.grid.outcome import GridOutcome
 from flows.requests.flat import flat, values
-from flows.requests.tuning import AS_EULER, DDIM, TuneRequest
+from flows.requests.tuning import DDIM, TuneRequest
 from flows.run import waiting
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
@@ -103,7 +103,10 @@ def _proof(request: TuneRequest, inputs: TuneInputs, tuned: Sequence[Tuned]) -> 
     """Scores what was found beside stock samplers, on the same noise."""
     names = dict.fromkeys(one.sampler for one in tuned)
     stock = ["own"] if inputs.checkpoint.pipeline and not inputs.checkpoint.is_native else ["ddim"]
-    stock += [DDIM if one.stock == AS_EULER else one.stock for one in tuned]
+    stock += [
+        DDIM if DDIM in request.tune.samplers and one.stock.startswith("euler") else one.stock
+        for one in tuned
+    ]
     grid = request.grid(tuple(names), tuple(dict.fromkeys(stock)), inputs.scored_prompts)
     outcome: GridOutcome = fid_grid(**values(grid))
     return outcome

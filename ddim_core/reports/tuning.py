@@ -19,6 +19,7 @@ AYS = {
 }
 """Timesteps of Align Your Steps (Sabour et al. 2024, arXiv:2404.14507) as NVIDIA published them."""
 RHO = 7.0  # of Karras' spacing
+STILL = 0.1  # of the distance: a list of another checkpoint that is no farther still serves
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,22 @@ def read_bought(rows: Sequence[CellRow], samplers: Sequence[str], margin: float)
         return ["There are too few images a cell for intervals, and so for any proof."]
     found = bought(tuned, stock, margin)
     return [sentence for one in found for sentence in _sentences(one, margin)]
+
+
+def read_known(sampler: str, mean: float, low: float, high: float) -> str:
+    """Says whether a list that was found on another checkpoint still serves.
+
+    Args:
+        sampler: With the list.
+        mean, low, high: How much farther it is from the long run than the list found here, as a
+            share of the latter's distance, with its 95 % interval.
+    """
+    far = f"{100 * mean:+.0f} % [{100 * low:+.0f}, {100 * high:+.0f}]"
+    if high < STILL:
+        return f"{sampler}, found elsewhere, still serves: {far} farther from the long run."
+    if low > STILL:
+        return f"{sampler}, found elsewhere, serves no longer: {far} farther from the long run."
+    return f"Whether {sampler}, found elsewhere, still serves is open: {far} farther."
 
 
 def short(row: CellRow) -> str:

@@ -116,6 +116,17 @@ def warnings(
     return said
 
 
+def serves(known: Distances, tuned: Distances) -> Apart:
+    """Returns how much farther a list that was found elsewhere is from the long run than the list
+    found here, image by image on fresh images, as a share of the latter's distance.
+
+    Args:
+        known, tuned: Their distances.
+    """
+    apart, own = mean_with_interval(known - tuned), float(np.mean(tuned))
+    return Apart(apart.mean / own, apart.low / own, apart.high / own)
+
+
 def joined(chunks: Sequence[Distances]) -> Distances:
     """Returns the distances of all chunks, one after another."""
     return np.concatenate(list(chunks))

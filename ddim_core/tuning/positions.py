@@ -58,6 +58,20 @@ class Scale:
             return float(f"{max(u, 1e-3) / self.top:.{DIGITS}g}")
         return float(f"{self.levels[int(u)]:.{DIGITS + 2}g}")
 
+    def positions_of(self, name: SamplerName) -> Positions | None:
+        """Returns where a sampler's list lies on the scale; None if it lies on none of it."""
+        if self.word == "timesteps":
+            return self.settled(name.timesteps) if name.timesteps else None
+        if not name.own_sigmas:
+            return None
+        if self.family == "flow":
+            return self.settled([sigma * self.top for sigma in name.own_sigmas])
+        nearest = [
+            min(range(len(self.levels)), key=lambda t: abs(self.levels[t] - sigma))
+            for sigma in name.own_sigmas
+        ]
+        return self.settled(nearest)
+
     def settled(self, positions: Sequence[float]) -> Positions | None:
         """Returns positions as they can be: on the scale, whole where they must be, falling; None
         if two of them come to lie at one place."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -69,7 +69,11 @@ class _SpentError(Exception):
 
 
 def search(
-    task: Task, scale: Scale, evaluations: Evaluations, said: Callable[[str], None] = lambda _: None
+    task: Task,
+    scale: Scale,
+    evaluations: Evaluations,
+    known: Sequence[Positions] = (),
+    said: Callable[[str], None] = lambda _: None,
 ) -> Found:
     """Finds the list whose run ends nearest to the long run's end, over common noise.
 
@@ -82,19 +86,26 @@ def search(
         task: What is searched for.
         scale: Where positions can lie.
         evaluations: Measures, and remembers.
+        known: Lists that were found elsewhere, which are looked at before positions are moved.
         said: Is told now and then how far it is.
 
     Raises:
         ValueError: If no spacing of so many steps fits, or the budget is too small for one
             candidate.
     """
-    return _Search(task, scale, evaluations, said).run()
+    return _Search(task, scale, evaluations, known, said).run()
 
 
 class _Search:
     def __init__(
-        self, task: Task, scale: Scale, evaluations: Evaluations, said: Callable[[str], None]
+        self,
+        task: Task,
+        scale: Scale,
+        evaluations: Evaluations,
+        known: Sequence[Positions],
+        said: Callable[[str], None],
     ) -> None:
+        self._known = known
         self._task, self._scale, self._evaluations, self._said = task, scale, evaluations, said
         self._seen: set[tuple[Positions, int]] = set()
         self._tried: set[Positions] = set()
@@ -115,6 +126,8 @@ class _Search:
             start = bent = self._best = self._started()
             self._bend()
             bent = self._best
+            for positions in self._known:
+                self._try(positions)
             for move in MOVES:
                 self._move(move)
         except _SpentError:

@@ -56,6 +56,13 @@ class TuneChoice:
             "second is scored, of the others every second is tuned on."
         ),
     ] = ""
+    known: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Lists found on other checkpoints, as dpmpp_2m?timesteps=[...]: do they "
+            "serve here? The search looks at them too."
+        ),
+    ] = ()
     budget: Annotated[
         int,
         Field(
@@ -127,6 +134,9 @@ class TuneRequest:
             require_at_least("n_images", self.proof.n_images, LEAST_IMAGES)
         for text in self.samplers:
             require_tunable(parse_sampler(text))
+        for text in self.known:
+            if parse_sampler(text).n_listed is None:
+                raise ValueError(f"known has {text!r}, which lists no timesteps and no sigmas")
         if self.tune.tuning_prompts and not self.model.checkpoint:
             raise ValueError(
                 f"tuning_prompts is {self.tune.tuning_prompts!r}; the toy model is told of no text"
@@ -144,6 +154,11 @@ class TuneRequest:
         """Those named, as they are searched."""
         named = [AS_EULER if text.strip() == DDIM else text for text in self.tune.samplers]
         return tuple(dict.fromkeys(parse_sampler(text).text for text in named))
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Lists found elsewhere, each in its one spelling."""
+        return tuple(dict.fromkeys(parse_sampler(text).text for text in self.tune.known))
 
     def grid(
         self, tuned: tuple[str, ...], stock: tuple[str, ...] = (), prompts: str = ""

@@ -55,6 +55,7 @@ def search(request: TuneRequest, inputs: TuneInputs, targets: dict[float, LongRu
                 request.tune.tuning_images,
                 float(request.tune.budget),
                 targets[cell.sampler.guidance_scale],
+                request.known,
                 request.machine.execution,
             )
             for cell, calls in inputs.settings

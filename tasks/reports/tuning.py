@@ -7,7 +7,14 @@ from pathlib import Path
 from prefect import task
 
 from ddim_core.decisions.row import CellRow, with_interval
-from ddim_core.reports.tuning import Course, course_plot, read_bought, short, side_by_side
+from ddim_core.reports.tuning import (
+    Course,
+    course_plot,
+    read_bought,
+    read_known,
+    short,
+    side_by_side,
+)
 from ddim_core.reports.verdict_figures import pareto_plot
 from tasks.reports import page
 from tasks.storage import store
@@ -36,7 +43,7 @@ def render_tuning(
     first = tuned[0]
     figures = {"courses": course_plot(_courses(tuned), first.noisiest, first.family == "flow")}
     for i, one in enumerate(tuned):
-        images = store.get_arrays(one)
+        images = store.get_arrays(one.images)
         name = f"{one.stock.partition('?')[0]}, {one.calls} calls"
         figures[f"images{i}"] = side_by_side(
             {f"{name}, stock": images["stock"], f"{name}, tuned": images["tuned"],
@@ -45,6 +52,11 @@ def render_tuning(
     if rows:
         figures["calls"] = pareto_plot(rows)
     reading = read_bought(rows, [one.sampler for one in tuned], margin)
+    reading += [
+        read_known(known.sampler, known.behind.mean, known.behind.low, known.behind.high)
+        for one in tuned
+        for known in one.known
+    ]
     text = page.html(
         TEMPLATE,
         figures,

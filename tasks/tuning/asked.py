@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ddim_core.diffusion.specs import GridCell, SchedulerSpec
+from ddim_core.samplers.canonical import canonical
 from ddim_core.samplers.catalogue import Family
 from ddim_core.samplers.families import family_of
 from ddim_core.samplers.name import parse_sampler
@@ -39,7 +40,7 @@ def settings_to_tune(
         raise NotTunableError(f"nothing is tuned: {untuned(family)}")
     cells = []
     for text in samplers or USUALLY[family]:
-        name = parse_sampler(text)
+        name = canonical(parse_sampler(text), own)
         for n_calls in dict.fromkeys(calls):
             steps = needs_steps(name, own, n_calls)
             scale_of(name, own, visits, steps)

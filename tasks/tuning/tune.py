@@ -16,7 +16,7 @@ from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.images.pixels import to_uint8
 from ddim_core.samplers.name import SamplerName, parse_sampler
 from ddim_core.tuning.evaluations import Distances, Evaluations
-from ddim_core.tuning.judged import Judged, joined, judge, warnings
+from ddim_core.tuning.judged import Apart, Judged, joined, judge, serves, warnings
 from ddim_core.tuning.positions import scale_of
 from ddim_core.tuning.runs import FRESH, TUNING, Runs, chunks_of, distances
 from ddim_core.tuning.search import Found, Task, search
@@ -52,11 +52,20 @@ class LongRun(ArtifactRef):
 
 
 @dataclass(frozen=True)
-class Tuned(ArtifactRef):
-    """A sampler's list, found; a candidate until the grid has scored it. The artefact holds some
-    fresh images, uint8, as `stock`, `tuned` and `long` draw them.
+class Known:
+    """A list that was found elsewhere, on fresh images: how much farther it is from the long run
+    than the list found here, as a share of the latter's distance."""
+
+    sampler: str
+    behind: Apart
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A sampler's list, found; a candidate until the grid has scored it.
 
     Attributes:
+        images: Some fresh ones, uint8, as `stock`, `tuned` and `long` draw them.
         sampler: With its list, as a grid is asked for it.
         stock: The sampler as it stands.
         steps, calls: S, and network calls an image (guidance, which may double them, left out).
@@ -69,11 +78,13 @@ class Tuned(ArtifactRef):
         found: What the search did.
         n_images: It was tuned on.
         moved, long_steps: Of the long run.
+        known: Lists found elsewhere, beside it.
         evaluations: How many were made, in all runs.
         asked: Images that the network was asked about by this run of the task.
         warnings: What speaks against it.
     """
 
+    images: ArtifactRef
     sampler: str
     stock: str
     steps: int
@@ -90,6 +101,7 @@ class Tuned(ArtifactRef):
     n_images: int
     moved: float
     long_steps: int
+    known: tuple[Known, ...]
     evaluations: int
     asked: int
     warnings: tuple[str, ...]
@@ -160,6 +172,7 @@ def tune_sampler(
     n_images: int,
     budget: float,
     target: LongRun,
+    known: tuple[str, ...],
     execution: Execution,
 ) -> Tuned:
     """Searches the list of a sampler whose short run ends nearest to the long one.
@@ -172,6 +185,7 @@ def tune_sampler(
         calls: Network calls that the steps make.
         budget: Most of them an image, over all candidates.
         target: The long run.
+        known: Lists found elsewhere; those of this sampler and number of steps are looked at.
     """
     assert isinstance(cell.sampler, SchedulerSpec)
     name, steps = parse_sampler(cell.sampler.sampler), cell.sampler.steps
@@ -180,6 +194,12 @@ def tune_sampler(
     runs = runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution)
     chunks = chunks_of(n_images, chunk_of(cell, checkpoint))
     ends = store.get_arrays(target)
+    elsewhere = {
+        sampler.text: positions
+        for sampler in map(parse_sampler, known)
+        if replace(sampler, timesteps=(), own_sigmas=()) == name and sampler.n_listed == steps
+        if (positions := scale.positions_of(sampler)) is not None
+    }
     named = digest(code_digest(__name__), cell, checkpoint, conditions, n_images, target, calls)
     work = places.local_dir("work")
     work.mkdir(parents=True, exist_ok=True)
@@ -190,24 +210,30 @@ def tune_sampler(
         )
         task = Task(name, steps, calls, len(chunks), n_images, budget)
         with tqdm(desc=f"tuning {name.text} at {calls} calls", unit="", disable=None) as bar:
-            found = search(task, scale, measured, lambda said: _show(bar, measured, said))
+            found = search(
+                task, scale, measured, list(elsewhere.values()),
+                lambda said: _show(bar, measured, said),
+            )  # fmt: skip
         tuned = scale.listed(name, found.positions)
         on_tuning = joined([measured.of(tuned, steps, i) for i in range(len(chunks))])
     others = _fresh(cell, checkpoint, conditions[1], fresh_prompts, n_images, execution)
-    away: dict[str, list[Distances]] = {"tuned": [], "stock": []}
-    for i, places_of in enumerate(chunks):
-        for kind, sampler in (("tuned", tuned), ("stock", name)):
-            away[kind].append(_away(others, sampler, steps, i, ends["fresh"][_slice(places_of)]))
-    judged = judge(on_tuning, joined(away["tuned"]), joined(away["stock"]))
+
+    def on_fresh(sampler: SamplerName) -> Distances:
+        return joined([
+            _away(others, sampler, steps, i, ends["fresh"][_slice(places_of)])
+            for i, places_of in enumerate(chunks)
+        ])  # fmt: skip
+
+    away = on_fresh(tuned)
+    judged = judge(on_tuning, away, on_fresh(name))
     done, usual = visits(tuned, steps), visits(name, steps)
-    images = {
+    shown = {
         kind: _images(cell, checkpoint, others.ends(sampler, steps, 0)[:SHOWN].numpy())
         for kind, sampler in (("tuned", tuned), ("stock", name))
     }
-    images["long"] = _images(cell, checkpoint, ends["fresh"][: len(images["tuned"])])
-    ref = store.put_arrays(images, "tuned images")
+    shown["long"] = _images(cell, checkpoint, ends["fresh"][: len(shown["tuned"])])
     return Tuned(
-        **vars(ref),
+        images=store.put_arrays(shown, "tuned images"),
         sampler=tuned.text,
         stock=name.text,
         steps=steps,
@@ -224,6 +250,10 @@ def tune_sampler(
         n_images=n_images,
         moved=target.moved,
         long_steps=target.steps,
+        known=tuple(
+            Known(text, serves(on_fresh(scale.listed(name, positions)), away))
+            for text, positions in elsewhere.items()
+        ),
         evaluations=measured.n_measured,
         asked=runs.calls,
         warnings=tuple(

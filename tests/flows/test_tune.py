@@ -96,6 +96,17 @@ def test_a_second_run_asks_the_network_nothing_and_a_killed_search_goes_on(
     assert 0 < len(asked) - n_judged < lines - 5
 
 
+def test_a_list_found_elsewhere_is_looked_at_and_judged(found: Any, toy: str) -> None:
+    known = "dpmpp_2m?timesteps=[990,980,970]"
+    outcome = tune(checkpoint=toy, samplers=["dpmpp_2m"], seed=71, n_images=0, known=[known])
+    assert any(f"{known}, found elsewhere, serves no longer" in s for s in outcome.reading), outcome
+    own = outcome.samplers[0]
+    again = tune(checkpoint=toy, samplers=["dpmpp_2m"], seed=71, n_images=0, known=[own])
+    assert any(f"{own}, found elsewhere, still serves: +0 %" in said for said in again.reading)
+    with pytest.raises(ValueError, match="known has 'dpmpp_2m', which lists no timesteps"):
+        build(TuneRequest, {"known": ["dpmpp_2m"]})
+
+
 def test_a_pipeline_is_tuned_by_its_own_call_on_prompts_of_their_own(
     server: str, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def test_a_scheduler_goes_where_its_list_says(
     if word == "timesteps":
         assert list(dict.fromkeys(done.timesteps)) == list(name.timesteps)
     assert parse_sampler(name.text) == name
+    assert found.positions_of(name) == pytest.approx((0.9 * found.top // 1, 0.5 * found.top // 1))
 
 
 @pytest.mark.parametrize(
