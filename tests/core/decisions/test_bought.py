@@ -1,0 +1,95 @@
+"""What tuned cells bought: proven beside as many calls, matched with more, corrected together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ddim_core.decisions.bought import bought, is_listed
+from ddim_core.decisions.row import CellRow
+from ddim_core.reports.tuning import read_bought, read_known, short
+from tests.core.decisions.test_compare import row
+
+LISTED = "dpmpp_2m?timesteps=[685,356,185,50]"
+
+
+def cell(name: str, fid: float, sampler: str, nfe: int, **more: Any) -> CellRow:
+    return row(
+        name, fid, sampler=sampler, nfe=nfe, steps=nfe, guidance_scale=1.0, eta=0.0,
+        scheduler_config="{}", variance="scheduler", clip=False, loras=None, **more,
+    )  # fmt: skip
+
+
+TUNED = cell("a", 1.0, LISTED, 4)
+STOCK = [
+    cell("b", 3.0, "dpmpp_2m", 4), cell("c", 2.0, "unipc", 4), cell("d", 1.5, "dpmpp_2m", 5),
+    cell("e", 1.05, "unipc", 5), cell("f", 1.02, "dpmpp_2m", 10), cell("g", 0.7, "unipc", 20),
+]  # fmt: skip
+
+
+def test_a_tuned_cell_beats_its_equals_and_matches_dearer_ones() -> None:
+    (found,) = bought([TUNED], STOCK, margin=0.1)
+    assert found.rival is STOCK[1]
+    assert found.against is not None
+    assert found.against.value == pytest.approx(-1.0)
+    assert found.proven
+    assert found.matched is STOCK[4]  # 20 calls are better by .3, and so not matched
+    assert found.p_matched is not None
+    assert found.p_matched < 0.05
+
+
+def test_one_equal_that_is_not_beaten_is_no_proof() -> None:
+    near = cell("h", 1.0, "deis", 4)
+    (found,) = bought([TUNED], [*STOCK, near], margin=0.1)
+    assert found.rival is near
+    assert not found.proven
+
+
+def test_a_margin_of_nothing_matches_only_what_is_proven_better() -> None:
+    equal = cell("i", 1.0, "heun", 10)
+    (found,) = bought([TUNED], [equal], margin=0.0)
+    assert found.matched is None
+    (found,) = bought([TUNED], [equal], margin=0.5)
+    assert found.matched is equal
+
+
+def test_more_tests_make_each_p_value_larger() -> None:
+    (alone,) = bought([TUNED], STOCK[1:2], margin=0.1)
+    (among,) = bought([TUNED], STOCK, margin=0.1)
+    assert alone.against is not None
+    assert among.against is not None
+    assert among.against.p_adjusted >= alone.against.p_adjusted
+    assert among.against.p_value == alone.against.p_value
+
+
+def test_other_guidance_is_another_question() -> None:
+    other = cell("j", 9.0, "dpmpp_2m", 4)
+    object.__setattr__(other, "guidance_scale", 4.0)
+    (found,) = bought([TUNED], [other], margin=0.1)
+    assert (found.rival, found.proven, found.matched) == (None, False, None)
+
+
+def test_sentences_say_what_was_bought() -> None:
+    (said,) = read_bought([TUNED, *STOCK], [LISTED], 0.1)
+    assert said.startswith("S = 4, dpmpp_2m, tuned: FID 1.00")
+    assert "At 4 network calls it is better than every stock setting; the best of them" in said
+    assert "4 calls tuned are not worse than 10 of the best stock setting" in said
+    assert read_bought(STOCK, [LISTED], 0.1) == []
+    assert is_listed(TUNED)
+    assert not any(map(is_listed, STOCK))
+    assert short(STOCK[0]) == "S = 4, dpmpp_2m"
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [
+        ((0.02, -0.01, 0.05), "still serves: +2 %"),
+        ((0.5, 0.3, 0.7), "serves no longer: +50 %"),
+        ((0.1, 0.0, 0.2), "is open: +10 %"),
+    ],
+)
+def test_a_list_found_elsewhere_serves_or_does_not(
+    share: tuple[float, float, float], told: str
+) -> None:
+    assert told in read_known(LISTED, *share)
