@@ -16,7 +16,7 @@ LISTED = "dpmpp_2m?timesteps=[685,356,185,50]"
 
 def cell(name: str, fid: float, sampler: str, nfe: int, **more: Any) -> CellRow:
     return row(
-        name, fid, sampler=sampler, nfe=nfe, steps=nfe, guidance_scale=1.0, eta=0.0,
+        name, fid, 0.001, sampler=sampler, nfe=nfe, steps=nfe, guidance_scale=1.0, eta=0.0,
         scheduler_config="{}", variance="scheduler", clip=False, loras=None, **more,
     )  # fmt: skip
 
