@@ -105,7 +105,7 @@ def _show(rows: list[CellRow]) -> None:
 
 def _as_data(rows: list[CellRow]) -> dict[str, Any]:
     if any(len(row.fid_leave_one_out) < 2 for row in rows):
-        none = {"best": None, "tied_with_best": [], "comparisons": []}
+        none: dict[str, Any] = {"best": None, "tied_with_best": [], "comparisons": []}
         return {**none, "nfe": _calls(rows), "why": "too few images"}
     best, found = compare_with_best(rows)
     return {

@@ -25,8 +25,8 @@ def test_cells_of_samplers_are_shown_with_their_network_calls(
     show_comparisons([OURS, HEUN], one_set=True, as_json=False)
     head, ours, heun = capsys.readouterr().out.splitlines()[2:5]
     assert head.split()[2:4] == ["S", "calls"]
-    assert ["5", "5", "3.00"] == ours.split("eta = 0")[1].split()[:3]
-    assert ["5", "9", "3.20"] == heun.split("heun")[1].split()[:3]
+    assert ours.split("eta = 0")[1].split()[:3] == ["5", "5", "3.00"]
+    assert heun.split("heun")[1].split()[:3] == ["5", "9", "3.20"]
     show_comparisons([OURS], one_set=True, as_json=False)
     assert "calls" not in capsys.readouterr().out
     show_comparisons([OURS, HEUN], one_set=True, as_json=True)
