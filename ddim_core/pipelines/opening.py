@@ -244,7 +244,16 @@ def _start(
         )
         return rehearse(pipeline, type(own).from_config(own.config), arguments)
 
-    first = trial(None)
+    try:
+        first = trial(None)
+    except ValueError as error:
+        part = networks_of(pipeline)[0]
+        if network.config.get("sample_size", 0) is None:
+            raise ValueError(
+                f"sample_size is null in {part}/config.json, and the call of a {name} takes the "
+                "size of its images from it; it must be a whole number"
+            ) from error
+        raise
     if first.drawn is None:
         raise ValueError(f"{name} does not draw its noise from the generator that it is given")
     if not takes.latents:

@@ -191,7 +191,14 @@ def _require_part(folder: Path, name: str, value: list[Any]) -> None:
 def _require_weights(path: Path, name: str, kind: Any) -> None:
     if _is_network(kind):
         _require_safetensors(path, name)
-        require_justified(kind, path, name)
+        try:
+            require_justified(kind, path, name)
+        except ValueError as error:
+            if read_settings(path / "config.json").get("sample_size", 0) is None:
+                raise ValueError(
+                    f"sample_size is null in {name}/config.json; it must be a whole number"
+                ) from error
+            raise
 
 
 def _is_network(kind: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -54,9 +54,32 @@ def store_conditions(location: str, checkpoint: ArtifactRef) -> ArtifactRef:
         tensors = safetensors.torch.load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path.name} is no whole safetensors file: {error}") from error
+    _require_sound(path.name, tensors)
     n = max((len(value) for value in tensors.values() if value.ndim), default=0)
     require_conditions(opened, tensors, 1.0, n)
     return _stored(tensors)
+
+
+def _require_sound(file: str, tensors: Mapping[str, Tensor]) -> None:
+    """Makes sure that what somebody encoded prompts to are numbers, and some.
+
+    Raises:
+        ValueError: If not; the file and the tensor are named.
+    """
+    if not tensors:
+        raise ValueError(f"{file} holds no tensors; it must have what the prompts are encoded to")
+    for name, value in tensors.items():
+        if value.numel() == 0:
+            raise ValueError(
+                f"{name} in {file} is empty, of shape {tuple(value.shape)}; it must have a row a "
+                "prompt, and numbers in it"
+            )
+        wrong = int((~value.isfinite()).sum())
+        if wrong:
+            raise ValueError(
+                f"{name} in {file} has {wrong} of {value.numel()} values that are not finite; "
+                "encode the prompts again"
+            )
 
 
 def conditions_for(

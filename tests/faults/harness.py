@@ -85,17 +85,17 @@ class Place:
     def ddim(self, *words: str) -> subprocess.Popen[bytes]:
         return start(self.log, self.env, "-m", "flows.cli.app", *words)
 
-    def grid(self) -> subprocess.Popen[bytes]:
-        """Starts the small grid."""
-        asked = ("grid", "--checkpoint", str(self.checkpoint))
+    def grid(self, *words: str) -> subprocess.Popen[bytes]:
+        """Starts the small grid, with more words to the command."""
+        asked = ("grid", "--checkpoint", str(self.checkpoint), *words)
         if not BY_PIPELINE:
             return self.ddim(*asked, *GRID)
         prompts = str(self.checkpoint.with_suffix(".safetensors"))
         return self.ddim(*asked, "--prompts", prompts, *BY_PIPELINE_GRID)
 
-    def whole_grid(self) -> int:
+    def whole_grid(self, *words: str) -> int:
         """Runs the small grid to its end; returns how many images it had to draw."""
-        code = self.grid().wait(400)
+        code = self.grid(*words).wait(400)
         assert code == 0, f"exit code {code}: {self.last_words()}"
         return int(re.findall(r"images drawn: (\d+)", self.log.read_text())[-1])
 

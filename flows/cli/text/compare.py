@@ -15,7 +15,7 @@ from ddim_core.decisions.compare import (
     require_paired,
     unpaired_fields,
 )
-from ddim_core.decisions.row import CellRow, line_name
+from ddim_core.decisions.row import CellRow, is_ours, line_name
 from ddim_core.reports.grid_sentences import mixed_clipping
 
 
@@ -77,16 +77,17 @@ def _show(rows: list[CellRow]) -> None:
         return
     best, found = compare_with_best(rows)
     width = max(len(line_name(row)) for row in rows)
+    calls = not all(map(is_ours, rows))  # else they are S, or twice S, on every line
     typer.echo(
-        f"{'cell':>10} {'checkpoint':>24} {'':>{width}} {'S':>5} {'FID':>9} {'difference':>11} "
-        f"{'95 % interval':>19} {'p':>8} {'p corrected':>12}"
+        f"{'cell':>10} {'checkpoint':>24} {'':>{width}} {'S':>5}{' calls' if calls else ''} "
+        f"{'FID':>9} {'difference':>11} {'95 % interval':>19} {'p':>8} {'p corrected':>12}"
     )
     for i in sorted(range(len(rows)), key=lambda i: float(rows[i].fid)):
         row = rows[i]
         name = f"{row.checkpoint} {row.checkpoint_digest[:8]}"
         head = (
             f"{row.cell_digest[:10]:>10} {name[-24:]:>24} {line_name(row):>{width}} "
-            f"{row.steps:>5} {row.fid:>9.2f}"
+            f"{row.steps:>5}{f'{row.nfe:>6}' if calls else ''} {row.fid:>9.2f}"
         )
         if row is best:
             typer.echo(f"{head}  lowest")
@@ -104,11 +105,18 @@ def _show(rows: list[CellRow]) -> None:
 
 def _as_data(rows: list[CellRow]) -> dict[str, Any]:
     if any(len(row.fid_leave_one_out) < 2 for row in rows):
-        return {"best": None, "tied_with_best": [], "comparisons": [], "why": "too few images"}
+        none: dict[str, Any] = {"best": None, "tied_with_best": [], "comparisons": []}
+        return {**none, "nfe": _calls(rows), "why": "too few images"}
     best, found = compare_with_best(rows)
     return {
         "best": best.cell_digest,
         "tied_with_best": [c.a for c in found.values() if c.verdict == "tied"],
         "comparisons": [{**asdict(c), "verdict": c.verdict} for c in found.values()],
+        "nfe": _calls(rows),
         "why": None,
     }
+
+
+def _calls(rows: list[CellRow]) -> dict[str, int]:
+    """Network calls an image, by cell."""
+    return {row.cell_digest: row.nfe for row in rows}

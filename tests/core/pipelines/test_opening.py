@@ -214,3 +214,14 @@ class TestRefusals:
         changed(mine / "model_index.json", lambda told: told.update(_class_name=kind))
         with pytest.raises(ValueError, match=words):
             open_pipeline(mine)
+
+
+@pytest.mark.parametrize(("family", "part"), [("sdxl", "unet"), ("sd3", "transformer")])
+def test_a_size_that_is_not_told_is_asked_for(
+    folder: Path, tmp_path: Path, family: str, part: str
+) -> None:
+    tiny.opened_of(family, folder)
+    mine = Path(shutil.copytree(folder / family, tmp_path / family))
+    changed(mine / part / "config.json", lambda told: told.update(sample_size=None))
+    with pytest.raises(ValueError, match=f"sample_size is null in {part}/config.json.*whole numb"):
+        open_pipeline(mine)
