@@ -72,8 +72,8 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.samplers", "ddim_core.features", "ddim_core.statistics",
     },
     "ddim_core.shipping": {
-        "ddim_core.diffusion", "ddim_core.samplers", "ddim_core.checkpoints.formats",
-        "ddim_core.decisions",
+        "ddim_core.common", "ddim_core.diffusion", "ddim_core.samplers",
+        "ddim_core.checkpoints.formats", "ddim_core.decisions",
     },
     "ddim_core.points": {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.networks", "ddim_core.statistics",

@@ -25,6 +25,7 @@ from ddim_core.checkpoints.latent import (
 )
 from ddim_core.checkpoints.scheduler import scheduler_trained
 from ddim_core.common.checks import require_choice
+from ddim_core.common.foreign import Config
 from ddim_core.common.late import late
 from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.schedule import NoiseSchedule
@@ -254,7 +255,7 @@ def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
     )
 
 
-def scheduler_config(folder: Path) -> dict[str, Any]:
+def scheduler_config(folder: Path) -> Config:
     """Returns what a pipeline folder's scheduler_config.json says, with its class.
 
     Raises:

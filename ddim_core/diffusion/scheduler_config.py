@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ddim_core.common.foreign import Config
 from ddim_core.common.late import late
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ else:
 USUAL = "DDIMScheduler"  # of a configuration that names no class
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
 # Diffusers shows these classes only where another library is installed: its defaults by hand.
-ELSEWHERE: dict[str, dict[str, Any]] = {
+ELSEWHERE: dict[str, Config] = {
     "DPMSolverSDEScheduler": {
         "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012,
         "beta_schedule": "linear", "trained_betas": None, "prediction_type": "epsilon",
@@ -44,7 +45,7 @@ def class_of(config: Mapping[str, Any]) -> str:
     return _today(named) if isinstance(named, str) else USUAL
 
 
-def with_class(config: Mapping[str, Any], index: Mapping[str, Any]) -> dict[str, Any]:
+def with_class(config: Mapping[str, Any], index: Mapping[str, Any]) -> Config:
     """Returns a configuration with the class that diffusers opens it with, where that matters.
 
     Diffusers goes by the index of a pipeline. Where the configuration names another class and the
@@ -69,7 +70,7 @@ def with_class(config: Mapping[str, Any], index: Mapping[str, Any]) -> dict[str,
     return opened
 
 
-def class_defaults(name: str) -> dict[str, Any] | None:
+def class_defaults(name: str) -> Config | None:
     """Returns what a scheduler class of diffusers takes where its configuration is silent, by name;
     None if diffusers has no such class."""
     if name in ELSEWHERE:
@@ -81,7 +82,7 @@ def class_defaults(name: str) -> dict[str, Any] | None:
     return {n: p.default for n, p in parameters.items() if p.default is not inspect.Parameter.empty}
 
 
-def settled(config: Mapping[str, Any]) -> dict[str, Any]:
+def settled(config: Mapping[str, Any]) -> Config:
     """Returns a configuration with its class's own defaults where it is silent.
 
     A class that diffusers does not have takes DDIMScheduler's.

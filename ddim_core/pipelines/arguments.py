@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ddim_core.common.checks import require_at_least, settle_types
+from ddim_core.common.foreign import Keywords
 from ddim_core.pipelines.takes import PROMPTS, Takes
 from ddim_core.samplers.name import SamplerName
 
@@ -61,7 +62,7 @@ def call_arguments(
     eta: float,
     size: tuple[int, int],
     latents: Tensor | None,
-) -> dict[str, Any]:
+) -> Keywords:
     """Returns what a pipeline's call is given for one batch.
 
     Args:
@@ -73,7 +74,7 @@ def call_arguments(
         latents: x_T; None where the call draws it.
     """
     known = takes.parameters
-    given: dict[str, Any] = {name: None for name in PROMPTS if conditions and name in known}
+    given: Keywords = {name: None for name in PROMPTS if conditions and name in known}
     given |= conditions
     if "class_labels" in given:
         given["class_labels"] = given["class_labels"].tolist()
@@ -92,7 +93,7 @@ def call_arguments(
     }
 
 
-def plain_call(takes: Takes, setting: Setting, size: tuple[int, int]) -> dict[str, Any]:
+def plain_call(takes: Takes, setting: Setting, size: tuple[int, int]) -> Keywords:
     """Returns the arguments of a call of plain diffusers that are the same for all images: what a
     snippet names beside the prompts, besides the scheduler.
 
@@ -104,7 +105,7 @@ def plain_call(takes: Takes, setting: Setting, size: tuple[int, int]) -> dict[st
         setting: What is drawn.
         size: Height and width in pixels, of a call that takes them; else (0, 0).
     """
-    given: dict[str, Any] = {"num_inference_steps": setting.steps}
+    given: Keywords = {"num_inference_steps": setting.steps}
     if takes.guidance_name is not None:
         given[takes.guidance_name] = setting.guidance
     if "eta" in takes.parameters and setting.eta != 0.0:

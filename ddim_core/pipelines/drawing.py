@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddim_core.common.checks import require_at_least
+from ddim_core.common.foreign import Keywords
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.images.pixels import to_uint8
 from ddim_core.pipelines.arguments import Conditions, Setting, call_arguments, placed, rows_for
@@ -134,7 +135,7 @@ class Stage:
         self.nfe = self._n_rows // len(keys)
         return _pixels(made)
 
-    def _called(self, arguments: dict[str, Any], starts: Starts | None) -> Any:
+    def _called(self, arguments: Keywords, starts: Starts | None) -> Any:
         try:
             if starts is None:
                 return self._mine(**arguments)

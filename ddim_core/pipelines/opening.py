@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import textwrap
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ddim_core.common.checks import require_choice
+from ddim_core.common.foreign import Config, Keywords
 from ddim_core.common.late import late, when_imported
 from ddim_core.networks.building import LOADING
 from ddim_core.networks.text_length import fit_length
@@ -21,7 +20,7 @@ from ddim_core.pipelines.arguments import blank_conditions, call_arguments, plac
 from ddim_core.pipelines.parts import PipelineParts, part_class, pipeline_parts
 from ddim_core.pipelines.rehearsal import Rehearsed, rehearse
 from ddim_core.pipelines.single_file import load_single_file
-from ddim_core.pipelines.takes import Takes, networks_of, what_it_takes
+from ddim_core.pipelines.takes import Takes, hands_streams, networks_of, what_it_takes
 from ddim_core.safe_files.safe_load import first_line
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ def _loaded(parts: PipelineParts, dtype: torch.dtype) -> Any:
     """The pipeline of a folder that was looked through."""
     flags = {"requires_safety_checker": False}
     known = inspect.signature(parts.kind.__init__).parameters
-    given: dict[str, Any] = dict.fromkeys(parts.absent)
+    given: Keywords = dict.fromkeys(parts.absent)
     given |= {name: value for name, value in flags.items() if name in known}
     try:
         with LOADING, warnings.catch_warnings():
@@ -268,23 +267,6 @@ def _start(
     raise ValueError(f"{name} does not take latents in the shape that it draws them in")
 
 
-def hands_streams(kind: Any) -> bool:
-    """Tells whether the source of a pipeline's call hands its generators to `scheduler.step`."""
-    more = getattr(kind, "prepare_extra_step_kwargs", None)
-    by_more = more is not None and 'extra_step_kwargs["generator"]' in inspect.getsource(more)
-    for node in ast.walk(call_tree(kind)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self.scheduler.step":
-            names = [keyword.arg for keyword in node.keywords]
-            return "generator" in names or (None in names and by_more)
-    return False
-
-
-def call_tree(kind: Any) -> ast.AST:
-    """Returns the syntax tree of a pipeline's call, as diffusers has it."""
-    call = inspect.unwrap(kind.__call__)
-    return ast.parse(textwrap.dedent(inspect.getsource(call)))
-
-
 def _trained_size(pipeline: Any, takes: Takes) -> int:
     """The size that a network was trained at, where the call has one number for all networks.
 
@@ -333,7 +315,7 @@ def _encodes(pipeline: Any, parts: PipelineParts) -> bool:
     return has_tokenizer and not missing and hasattr(pipeline, "encode_prompt")
 
 
-def _changed(scheduler: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+def _changed(scheduler: Any, told: Mapping[str, Any]) -> Config:
     """The settings of its scheduler that a pipeline's class changes when it is made."""
     before = type(scheduler).from_config(dict(told)).config
     return {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddim_core.common.foreign import Config
 from ddim_core.common.late import late
 from ddim_core.common.plain_files import is_there, require_plain_tree
 from ddim_core.networks.checks import require_justified, require_sane
@@ -101,12 +102,12 @@ def described_parts(folder: Path) -> PipelineParts:
     )
 
 
-def understood_index(parts: PipelineParts) -> dict[str, Any]:
+def understood_index(parts: PipelineParts) -> Config:
     """Returns the model_index.json of a pipeline, with what is understood of it and nothing else:
     its class, the parts that are opened, and the settings that its class takes."""
     told = read_settings(parts.folder / INDEX)
     known = inspect.signature(parts.kind.__init__).parameters
-    kept: dict[str, Any] = {"_class_name": parts.kind.__name__}
+    kept: Config = {"_class_name": parts.kind.__name__}
     kept |= {name: [None, None] for name in parts.absent if name in known}
     kept |= {name: told[name] for name in parts.opened}
     plain = {n: v for n, v in told.items() if n in known and isinstance(v, (bool, int, float, str))}
@@ -132,7 +133,7 @@ def pipeline_class(name: Any) -> Any:
     return kind
 
 
-def own_scheduler(folder: Path, named: str) -> dict[str, Any]:
+def own_scheduler(folder: Path, named: str) -> Config:
     """Returns the configuration of the scheduler that lies in a pipeline, with the class that the
     pipeline opens it with."""
     path = folder / "scheduler" / "scheduler_config.json"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ddim_core.common.foreign import Keywords
 from ddim_core.common.plain_files import is_there
 from ddim_core.networks.building import LOADING
 from ddim_core.pipelines.parts import PICKLES, PipelineParts, described_parts
@@ -87,7 +88,7 @@ def load_single_file(
             "give one of the same kind"
         )
     known = inspect.signature(parts.kind.__init__).parameters
-    given: dict[str, Any] = {n: None for n in parts.absent if n in known}
+    given: Keywords = {n: None for n in parts.absent if n in known}
     if "requires_safety_checker" in known:
         given["requires_safety_checker"] = False
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import textwrap
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -184,3 +186,20 @@ def _conditions(parameters: Any, modality: Modality) -> tuple[str, ...]:
         and (with_images or "image_embeds" not in name)
         and not name.startswith("num_")
     )
+
+
+def hands_streams(kind: Any) -> bool:
+    """Tells whether the source of a pipeline's call hands its generators to `scheduler.step`."""
+    more = getattr(kind, "prepare_extra_step_kwargs", None)
+    by_more = more is not None and 'extra_step_kwargs["generator"]' in inspect.getsource(more)
+    for node in ast.walk(call_tree(kind)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self.scheduler.step":
+            names = [keyword.arg for keyword in node.keywords]
+            return "generator" in names or (None in names and by_more)
+    return False
+
+
+def call_tree(kind: Any) -> ast.AST:
+    """Returns the syntax tree of a pipeline's call, as diffusers has it."""
+    call = inspect.unwrap(kind.__call__)
+    return ast.parse(textwrap.dedent(inspect.getsource(call)))

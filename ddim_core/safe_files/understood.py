@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddim_core.common.foreign import Config
 from ddim_core.common.late import late
 from ddim_core.common.plain_files import is_there
 from ddim_core.safe_files.settings import read_settings
@@ -47,7 +48,7 @@ RECORD_ENTRIES = frozenset({"training_step", "null_label", "weights", "assumed"}
 LONGEST_TEXT = 500  # characters of an entry that only people read
 
 
-def understood_index(told: Mapping[str, Any]) -> dict[str, Any]:
+def understood_index(told: Mapping[str, Any]) -> Config:
     """Returns the entries of a model_index.json that are known.
 
     Raises:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ddim_core.common.foreign import Config
 from ddim_core.samplers.catalogue import OWN, SAMPLERS, SIGMA_HAT, class_entries
 from ddim_core.samplers.fits import class_behind
 from ddim_core.samplers.name import SamplerName
@@ -38,7 +39,7 @@ def canonical(name: SamplerName, own: Mapping[str, Any]) -> SamplerName:
     return next((n for n in _named(name) if _settled(n, own) == meant), name)
 
 
-def _settled(name: SamplerName, own: Mapping[str, Any]) -> dict[str, Any]:
+def _settled(name: SamplerName, own: Mapping[str, Any]) -> Config:
     return {**class_entries(class_behind(name, own)), **entries_of(name, own)}
 
 

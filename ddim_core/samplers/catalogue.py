@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ddim_core.common.checks import nearest
+from ddim_core.common.foreign import Config
 from ddim_core.common.late import late
 from ddim_core.diffusion.scheduler_config import class_defaults
 
@@ -116,7 +117,7 @@ def class_entries(kind: str) -> Mapping[str, Any]:
     return found
 
 
-def named_for(kind: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def named_for(kind: str, options: Mapping[str, Any]) -> tuple[str, Config]:
     """Returns the short name of a class with options, and the options that the name leaves: that
     of the most entries fixed; the class itself where no name stands for it."""
     fitting = [

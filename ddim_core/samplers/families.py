@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ddim_core.common.foreign import Config
 from ddim_core.diffusion.scheduler_config import class_defaults, class_of
 from ddim_core.samplers.catalogue import SAMPLERS, VP, Family, class_entries
 from ddim_core.samplers.name import TRAINED
@@ -24,7 +25,7 @@ CALLED: dict[Family, str] = {
 }
 
 
-def settled_own(own: Mapping[str, Any]) -> dict[str, Any]:
+def settled_own(own: Mapping[str, Any]) -> Config:
     """Returns a checkpoint's scheduler configuration with its class's defaults where it is silent.
 
     A configuration of a scheduler in memory lists, as `_use_default_values`, where its file is
@@ -33,7 +34,7 @@ def settled_own(own: Mapping[str, Any]) -> dict[str, Any]:
     return {**(class_defaults(class_of(own)) or {}), **said_by(own)}
 
 
-def said_by(own: Mapping[str, Any]) -> dict[str, Any]:
+def said_by(own: Mapping[str, Any]) -> Config:
     """Returns what a scheduler configuration says itself, without its private entries."""
     silent = own.get("_use_default_values") or ()
     return {k: v for k, v in own.items() if not k.startswith("_") and k not in silent}
@@ -56,7 +57,7 @@ def family_of(own: Mapping[str, Any]) -> Family:
     return "vp" if "beta_schedule" in config and not bent else "other"
 
 
-def trained(own: Mapping[str, Any]) -> dict[str, Any]:
+def trained(own: Mapping[str, Any]) -> Config:
     """Returns those entries of a checkpoint's scheduler that its network was trained on.
 
     Another class of scheduler has other defaults (`HeunDiscreteScheduler` another schedule of betas

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddim_core.common.foreign import Keywords
 from ddim_core.diffusion.sampling import Denoiser
 from ddim_core.samplers.ve import predict_and_correct
 
@@ -91,11 +92,11 @@ def _require_streams(scheduler: Any, n_images: int, streams: Sequence[torch.Gene
 
 def _arguments_of_step(
     scheduler: Any, n_images: int, streams: Sequence[torch.Generator], eta: float
-) -> dict[str, Any]:
+) -> Keywords:
     known = inspect.signature(scheduler.step).parameters
     if streams and len(streams) != n_images:
         raise ValueError(f"{n_images} images have {len(streams)} streams; each needs its own")
-    more: dict[str, Any] = {}
+    more: Keywords = {}
     if "generator" in known:
         # Without streams a scheduler that draws would take the global stream, which is no image's.
         more["generator"] = list(streams) if streams else _NoStream(type(scheduler).__name__)

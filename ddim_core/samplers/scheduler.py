@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddim_core.common.foreign import Config, Keywords
 from ddim_core.diffusion.scheduler_config import class_of
 from ddim_core.samplers.catalogue import FLAGS, SAMPLERS, class_entries
 from ddim_core.samplers.families import family_of, said_by, settled_own, trained
@@ -64,13 +65,13 @@ def scheduler_for(name: SamplerName, own: Mapping[str, Any]) -> Any:
         raise ValueError(f"{name.text} cannot be made for it: {told_of(error)}") from error
 
 
-def config_of(scheduler: Any) -> dict[str, Any]:
+def config_of(scheduler: Any) -> Config:
     """Returns the configuration of a scheduler in memory as its scheduler_config.json would say it,
     with its class: what `scheduler_for` takes as a checkpoint's own."""
     return {**scheduler.config, "_class_name": type(scheduler).__name__}
 
 
-def entries_of(name: SamplerName, own: Mapping[str, Any]) -> dict[str, Any]:
+def entries_of(name: SamplerName, own: Mapping[str, Any]) -> Config:
     """Returns the whole configuration of a sampler for a checkpoint, with its `_class_name`: what
     the checkpoint says, what its network was trained on, what the name stands for, and the keys."""
     kind = class_behind(name, own)
@@ -84,11 +85,11 @@ def entries_of(name: SamplerName, own: Mapping[str, Any]) -> dict[str, Any]:
     return {"_class_name": kind, **{k: v for k, v in wanted.items() if k in known}}
 
 
-def _flow_entries(kind: str, own: Mapping[str, Any]) -> dict[str, Any]:
+def _flow_entries(kind: str, own: Mapping[str, Any]) -> Config:
     """How the schedulers that say it in other words are told of a flow and of its shift."""
     config = settled_own(own)
     shift = config.get("shift", config.get("flow_shift", 1.0))
-    told: dict[str, Any] = {"shift": shift}
+    told: Config = {"shift": shift}
     if "use_flow_sigmas" in class_entries(kind):
         told = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
         told |= dict.fromkeys(FLAGS, False)  # these rules are made from betas, which it has not
@@ -125,7 +126,7 @@ def set_steps(
     if name.n_listed not in (None, steps):
         raise ValueError(f"{steps} steps are asked of {name.text}, which lists {name.n_listed}")
     _require_enough(name, scheduler, steps)
-    asked: dict[str, Any] = {"device": device}
+    asked: Keywords = {"device": device}
     if name.timesteps:
         asked["timesteps"] = list(name.timesteps)
     elif name.own_sigmas:

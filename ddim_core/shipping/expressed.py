@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddim_core.common.foreign import Config, Keywords
 from ddim_core.diffusion.sampling import sample
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import SamplerSpec
@@ -39,7 +40,7 @@ class Expressed:
     """
 
     scheduler: Any
-    set_steps: dict[str, Any]
+    set_steps: Keywords
     eta: float
 
 
@@ -77,15 +78,15 @@ def expressed(
 def _candidates(
     spec: SamplerSpec, timesteps: list[int], own: Mapping[str, Any]
 ) -> Iterator[Expressed]:
-    listed: dict[str, Any] = {"timesteps": timesteps}
-    clipped: dict[str, Any] = {"clip_sample": spec.clip, "clip_sample_range": spec.clip_range}
+    listed: Keywords = {"timesteps": timesteps}
+    clipped: Config = {"clip_sample": spec.clip, "clip_sample_range": spec.clip_range}
     if spec.dynamic_threshold is not None:
         clipped = {"clip_sample": False, "thresholding": True, "sample_max_value": spec.clip_range,
                    "dynamic_thresholding_ratio": spec.dynamic_threshold}  # fmt: skip
-    numbers: list[dict[str, Any]] = [
+    numbers: list[Keywords] = [
         {"num_inference_steps": n} for n in dict.fromkeys([spec.steps, len(timesteps)])
     ]
-    spaced: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    spaced: list[tuple[Keywords, Keywords]] = [
         ({"timestep_spacing": spacing, "steps_offset": offset}, number)
         for spacing in SPACINGS
         for offset in dict.fromkeys([0, spec.steps_offset])

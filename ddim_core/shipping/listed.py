@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ddim_core.common.foreign import Keywords
 from ddim_core.samplers.name import SamplerName
 
 
-def listed_steps(name: SamplerName, kind: str) -> dict[str, Any]:
+def listed_steps(name: SamplerName, kind: str) -> Keywords:
     """Returns a sampler's own list, by the argument that takes it; empty where it has none.
 
     Args:
@@ -23,6 +22,6 @@ def listed_steps(name: SamplerName, kind: str) -> dict[str, Any]:
     return {}
 
 
-def set_steps_of(name: SamplerName, kind: str, steps: int) -> dict[str, Any]:
+def set_steps_of(name: SamplerName, kind: str, steps: int) -> Keywords:
     """Returns all that `set_timesteps` is given: the list, or how many steps are asked for."""
     return listed_steps(name, kind) or {"num_inference_steps": steps}

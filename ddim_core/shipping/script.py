@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ddim_core.checkpoints.formats.wide_time import CLASS_NAME as WIDE_TIME
+from ddim_core.common.foreign import Keywords
 
 WIDTH = 100
 PLACE = "# CONSTANTS"
@@ -105,7 +106,7 @@ class SchedulerSteps:
     """
 
     scheduler: str
-    set_steps: dict[str, Any]
+    set_steps: Keywords
     eta: float
 
 
@@ -130,9 +131,9 @@ class PipelineCall:
     pipeline: str
     absent: list[str]
     scheduler: str
-    own_steps: dict[str, Any]
+    own_steps: Keywords
     eta: float
-    call: dict[str, Any]
+    call: Keywords
     listed: list[str]
     takes_latents: bool
     takes_batch_size: bool

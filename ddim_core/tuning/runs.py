@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddim_core.common.foreign import Keywords
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.diffusion.sampling import Denoiser
 from ddim_core.pipelines.arguments import Conditions, Setting, placed, rows_for
@@ -61,7 +62,7 @@ class Remembered:
         self._network, self._asked = network, asked
         self._kept: OrderedDict[bytes, Any] = OrderedDict()
         self._bytes = 0
-        self._latest: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self._latest: tuple[tuple[Any, ...], Keywords] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._latest = args, kwargs

@@ -96,8 +96,10 @@ class ProofChoice:
     ] = 2048
     stock: Annotated[
         tuple[str, ...],
-        Field(description="Samplers to compare with; empty is ddim (own where only a pipeline draws) and "
-            "those tuned."),
+        Field(
+            description="Samplers to compare with; empty is ddim (own where only a pipeline draws) "
+            "and those tuned."
+        ),
     ] = ()
     stock_steps: Annotated[
         tuple[int, ...], Field(description="Their S, besides those of the calls tuned for.")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ddim_core.common.foreign import Config
 from ddim_core.decisions.row import DDIM, SIGMA_HAT
 from ddim_core.diffusion.schedule import timesteps
 from ddim_core.diffusion.specs import GridCell, SamplerSpec, SchedulerSpec
@@ -83,7 +84,7 @@ def settings_of(
     )
 
 
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(config: Mapping[str, Any]) -> Config:
     """A scheduler's configuration as JSON that any program reads: without what diffusers notes for
     itself, in an order of its own, and with text for what is endless."""
     return {

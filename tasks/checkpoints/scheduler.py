@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ddim_core.checkpoints.checkpoint import scheduler_config
 from ddim_core.checkpoints.scheduler import noise_scheduler, scheduler_trained
+from ddim_core.common.foreign import Config
 from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.scheduler_config import FLOW_PREDICTION
 from ddim_core.diffusion.specs import GridCell, NoiseSpec, SchedulerSpec
@@ -15,7 +14,7 @@ from tasks.storage import store
 from tasks.storage.store import ArtifactRef
 
 
-def scheduler_of(checkpoint: ArtifactRef) -> dict[str, Any] | None:
+def scheduler_of(checkpoint: ArtifactRef) -> Config | None:
     """What diffusers would sample with; None where the checkpoint came without it."""
     folder = store.get_folder(checkpoint)
     if is_pipeline(folder):
@@ -24,7 +23,7 @@ def scheduler_of(checkpoint: ArtifactRef) -> dict[str, Any] | None:
     return scheduler_config(folder) if there else None
 
 
-def scheduler_in(cell: GridCell, checkpoint: ArtifactRef | None) -> dict[str, Any]:
+def scheduler_in(cell: GridCell, checkpoint: ArtifactRef | None) -> Config:
     """Returns a checkpoint's scheduler_config.json, with the class, as a cell departs from it: with
     another schedule, another prediction type. Without one, as of the toy model that is not yet
     trained (None), it is DDPM's, the usual of diffusers; of a flow's toy, that of a flow."""
@@ -37,7 +36,7 @@ def scheduler_in(cell: GridCell, checkpoint: ArtifactRef | None) -> dict[str, An
     return own | {"prediction_type": cell.sampler.prediction_type}
 
 
-def own_scheduler(cell: GridCell, checkpoint: ArtifactRef) -> dict[str, Any]:
+def own_scheduler(cell: GridCell, checkpoint: ArtifactRef) -> Config:
     """Returns what a cell's `own` is: of a pipeline what lies in it, else `scheduler_in`."""
     spec = cell.sampler
     if isinstance(spec, SchedulerSpec) and spec.pipeline:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
+from ddim_core.common.foreign import Keywords
 from ddim_core.diffusion.specs import SchedulerSpec
 from ddim_core.pipelines.arguments import Conditions, Setting, call_arguments, plain_call
 from ddim_core.pipelines.opening import OpenedPipeline
@@ -114,9 +114,7 @@ def _conditions(scored: ScoredCell) -> ArtifactRef | None:
     return ref
 
 
-def _same_for_all(
-    opened: OpenedPipeline, setting: Setting, conditions: Conditions
-) -> dict[str, Any]:
+def _same_for_all(opened: OpenedPipeline, setting: Setting, conditions: Conditions) -> Keywords:
     """The call's arguments that no image changes."""
     found = call_arguments(
         opened.takes, conditions, [], setting.steps, setting.guidance, setting.eta, opened.size,

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddim_core.common.foreign import Config
 from ddim_core.common.late import late
 from ddim_core.common.plain_files import is_there
 from ddim_core.safe_files.settings import read_settings
@@ -86,7 +87,7 @@ def push(pipeline: Path, scheduler: Any, folder: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _require_opened(draft: Path, index: dict[str, Any], scheduler: Any) -> None:
+def _require_opened(draft: Path, index: Config, scheduler: Any) -> None:
     kind = getattr(diffusers, str(index.get("_class_name")), None)
     if kind is None:
         raise NotPushedError(f"diffusers has no pipeline {str(index.get('_class_name'))[:80]!r}")

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ddim_core.checkpoints.formats.wide_time import CLASS_NAME
+from ddim_core.common.foreign import Config
 from ddim_core.diffusion.specs import NoiseSpec
 
 
@@ -24,7 +25,7 @@ class Network:
         assumed_noise: The same of the schedule; without meaning where a scheduler lies beside it.
     """
 
-    config: dict[str, Any]
+    config: Config
     state: dict[str, Tensor]
     noise: NoiseSpec
     assumed: list[str] = field(default_factory=list)

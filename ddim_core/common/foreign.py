@@ -1,0 +1,11 @@
+"""What other libraries read and are called with, as they have it: names and values of any kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Config = dict[str, Any]
+"""Entries of a configuration by name: a scheduler_config.json or model_index.json of diffusers."""
+
+Keywords = dict[str, Any]
+"""Arguments of a call into another library by name, such as a pipeline's or `set_timesteps`."""
