@@ -155,7 +155,8 @@ def _order(rows: Sequence[CellRow]) -> list[str]:
     if not beaten:
         return [f"{where} no line of the grid can be told from another."]
     wins = "; ".join(f"{better} beats {', '.join(worse)}" for better, worse in beaten.items())
-    return [f"{where}, beyond paired intervals corrected for {len(pairs)} comparisons: {wins}."]
+    n = f"{len(pairs)} comparison{'s' if len(pairs) > 1 else ''}"
+    return [f"{where}, beyond paired intervals corrected for {n}: {wins}."]
 
 
 def _undertrained(rows: Sequence[CellRow]) -> list[str]:

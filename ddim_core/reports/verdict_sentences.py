@@ -95,6 +95,9 @@ def _cells(verdict: Verdict) -> list[str]:
     if n < 2 or verdict.call == "untested":
         return []
     calls = {c: [x.name for x in verdict.cells if x.call == c] for c in ("better", "worse")}
+    whole = next((call for call, names in calls.items() if len(names) == n), None)
+    if whole:
+        return [f"All {n} cells, corrected for {n} comparisons (Holm), are {whole}."]
     parts = [f"{len(names)} {call} ({'; '.join(names)})" for call, names in calls.items() if names]
     tied = n - sum(map(len, calls.values()))
     parts += [f"{tied} tied"] if tied else []

@@ -155,8 +155,11 @@ def test_the_front_holds_what_nothing_beats_in_cost_and_fid(old: Rows) -> None:
 
 def test_the_reading_tells_the_front_the_best_cell_and_its_drift(old: Rows, worse: Rows) -> None:
     said = " ".join(read_verdict(judge(worse, old), worse, [old, worse]))
-    assert "6 worse (S = 5, eta = 0" in said
-    assert "corrected for 6 comparisons" in said
+    assert "All 6 cells, corrected for 6 comparisons (Holm), are worse." in said
+    mixed = [worse[0], *old[1:]]
+    assert "1 worse (S = 5, eta = 0), 5 tied" in " ".join(
+        read_verdict(judge(mixed, old), mixed, [])
+    )
     assert "Pareto front" in said
     assert "The best cell" in said
     assert "Identical" in read_verdict(IDENTICAL, [], [])[0]
