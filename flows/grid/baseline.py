@@ -85,12 +85,16 @@ def judge_grid(
         The verdict, None without a baseline, and a sentence for each damaged row of the table.
     """
     rows = read_table([row.cell_digest for row in rows])
-    comparable, damaged = _comparable(request, rows, baseline)
-    return _judged(request, rows, baseline, comparable), damaged
+    comparable, damaged, remarks = _comparable(request, rows, baseline)
+    return _judged(request, rows, baseline, comparable, remarks), damaged
 
 
 def _judged(
-    request: GridRequest, rows: Rows, baseline: Baseline | None, comparable: Rows
+    request: GridRequest,
+    rows: Rows,
+    baseline: Baseline | None,
+    comparable: Rows,
+    remarks: tuple[str, ...],
 ) -> FiledVerdict | None:
     old = baseline.rows if baseline else []
     if not baseline and request.verdict.against == PREVIOUS:
@@ -107,20 +111,20 @@ def _judged(
         get_run_logger().warning("no verdict: %s", error)
         return None
     about = about_pair(rows, old, baseline.name if baseline else "")
-    return publish_verdict(about, verdict, rows, comparable, bool(request.verdict.at))
+    return publish_verdict(about, verdict, rows, comparable, bool(request.verdict.at), remarks)
 
 
 def _comparable(
     request: GridRequest, rows: Rows, baseline: Baseline | None
-) -> tuple[Rows, tuple[str, ...]]:
-    """What the table has to compare with, without the rows that are damaged, and these. A gate
-    whose baseline may be one of them stays shut."""
-    comparable, damaged = history(rows)
+) -> tuple[Rows, tuple[str, ...], tuple[str, ...]]:
+    """What the table has to compare with, without the rows that are damaged, these, and what is to
+    be said of all. A gate whose baseline may be one of them stays shut."""
+    comparable, damaged, remarks = history(rows)
     if damaged and request.verdict.gate and baseline is None:
         raise DamagedRowError("; ".join(damaged))
     for sentence in damaged:
         get_run_logger().warning("%s", sentence)
-    return comparable, damaged
+    return comparable, damaged, remarks
 
 
 def _named(request: GridRequest) -> str | None:

@@ -111,7 +111,7 @@ def _comparable(cells: list[str]) -> str:
     from tasks.reports.verdict import history
     from tasks.storage.cell_rows import read_rows
 
-    found, damaged = history(read_rows(cells).rows)
+    found, damaged, _ = history(read_rows(cells).rows)
     files = sorted(_row_file(row.cell_digest) for row in found)
     return digest([[file, _sha256(file)] for file in files], list(damaged))
 

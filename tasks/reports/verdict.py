@@ -65,12 +65,14 @@ class VerdictRow:
 SCHEMA = schema_of(columns_of(VerdictRow))
 
 
-def history(rows: Sequence[CellRow]) -> tuple[list[CellRow], tuple[str, ...]]:
+def history(rows: Sequence[CellRow]) -> tuple[list[CellRow], tuple[str, ...], tuple[str, ...]]:
     """Returns all rows of the table that are comparable with a checkpoint's rows (the same cells by
-    the same protocol, of any checkpoint), and a sentence for each row that is damaged."""
+    the same protocol, of any checkpoint), a sentence for each row that is damaged, and what is to
+    be said of all of them."""
     wanted = set(map(setting_of, rows))
     found = read_rows(alike={name: getattr(rows[0], name) for name in PROTOCOL})
-    return [row for row in found.rows if setting_of(row) in wanted], found.damaged
+    alike = [row for row in found.rows if setting_of(row) in wanted]
+    return alike, found.damaged, found.remarks
 
 
 def previous(rows: Sequence[CellRow], comparable: Sequence[CellRow]) -> list[CellRow]:
