@@ -24,6 +24,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import pytest
 
 SERVER_STARTS_WITHIN = 180.0  # seconds; 17 were seen on a quiet machine, 40 on a busy one
@@ -68,6 +69,14 @@ os.environ.update(
         "NO_PROXY": "127.0.0.1,localhost",
     }
 )
+
+# Every client of Prefect's reads all certificates of the machine, 40 ms of work; one is enough for
+# servers that are asked without TLS.
+ONE_CERTIFICATE = SESSION_DIR / "certificate.pem"
+if not WORKER:
+    _first, _end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
+    ONE_CERTIFICATE.write_text(_first + _end)
+os.environ["SSL_CERT_FILE"] = str(ONE_CERTIFICATE)
 
 # A full collection goes through the two million objects of the imported libraries.
 gc.set_threshold(100_000, 20, 100)
@@ -136,8 +145,10 @@ def small_batches(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def server() -> str:
-    """The API's address of a running Prefect server with a database of its own."""
+def server(mlflow_database: Path) -> str:
+    """The API's address of a running Prefect server with a database of its own; and this worker's
+    MLflow has its database."""
+    _copied(mlflow_database, Path(os.environ["DDIM_DATA"]) / "mlflow.db")
     if not WORKER:
         _start_server()
     deadline = time.monotonic() + SERVER_STARTS_WITHIN
@@ -150,13 +161,15 @@ def server() -> str:
 
 
 @pytest.fixture(scope="session")
-def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without a run."""
+def mlflow_database() -> Path:
+    """An MLflow database without a run, made once for all workers: it takes 5 s."""
+    from filelock import FileLock
+
     from tasks.storage import places
     from tasks.tracking.database import make_database
 
-    folder = tmp_path_factory.mktemp("mlflow")
-    with pytest.MonkeyPatch.context() as elsewhere:
+    folder = SESSION_DIR / "mlflow"
+    with FileLock(SESSION_DIR / "mlflow.lock"), pytest.MonkeyPatch.context() as elsewhere:
         elsewhere.setattr(places, "DATA_URL", str(folder))
         make_database()
     return folder / "mlflow.db"
@@ -170,11 +183,16 @@ def fresh_data(server: str, mlflow_database: Path, tmp_path: Path) -> Path:
         (EMPTY_DATABASE, "prefect-home/prefect.db"),
         (mlflow_database, "mlflow.db"),
     ):
-        (data / place).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copyfile(made, data / place)
-        (data / place).chmod(0o600)
+        _copied(made, data / place)
     data.chmod(0o700)
     return data
+
+
+def _copied(made: Path, place: Path) -> None:
+    if not place.exists():
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copyfile(made, place)
+        place.chmod(0o600)
 
 
 def _is_healthy() -> bool:

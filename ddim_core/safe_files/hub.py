@@ -68,6 +68,11 @@ def fetched(
             f"{sought} was refused by the hub ({_first_line(error)}); for a private or gated one "
             "set HF_TOKEN"
         ) from None
+    except (IsADirectoryError, FileExistsError, NotADirectoryError) as error:
+        raise HubError(
+            f"{sought} cannot be put down: {error.filename2 or error.filename} is in the way "
+            f"({error.strerror}); take it away and run this again"
+        ) from None
     except (LocalEntryNotFoundError, HTTPError, OSError) as error:
         raise HubAwayError(
             f"{sought} cannot be fetched: the hub does not answer, or HF_HUB_OFFLINE is set "

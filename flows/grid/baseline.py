@@ -127,8 +127,8 @@ def judge_grid(
         judged, damaged = _judged_as_loras(request, rows, baseline)
         if judged or baseline:
             return judged, damaged
-    comparable, damaged = _comparable(request, rows, baseline)
-    return _judged(request, rows, baseline, comparable), damaged
+    comparable, damaged, remarks = _comparable(request, rows, baseline)
+    return _judged(request, rows, baseline, comparable, remarks), damaged
 
 
 def _judged_as_loras(
@@ -140,17 +140,21 @@ def _judged_as_loras(
     if not ours or request.verdict.against == NONE:
         return None, ()
     told_as = partial(rows_of_loras, base=base)
-    comparable, damaged = _comparable(request, ours, baseline, told_as)
+    comparable, damaged, remarks = _comparable(request, ours, baseline, told_as)
     if baseline:
         theirs = rows_of_lora(baseline.rows, baseline.lora)
         baseline = replace(baseline, name=theirs[0].checkpoint if theirs else "", rows=theirs)
     elif not previous(ours, comparable):
         return None, damaged
-    return _judged(request, ours, baseline, comparable), damaged
+    return _judged(request, ours, baseline, comparable, remarks), damaged
 
 
 def _judged(
-    request: GridRequest, rows: Rows, baseline: Baseline | None, comparable: Rows
+    request: GridRequest,
+    rows: Rows,
+    baseline: Baseline | None,
+    comparable: Rows,
+    remarks: tuple[str, ...],
 ) -> FiledVerdict | None:
     old = baseline.rows if baseline else []
     if not baseline and request.verdict.against == PREVIOUS:
@@ -167,7 +171,7 @@ def _judged(
         get_run_logger().warning("no verdict: %s", error)
         return None
     about = about_pair(rows, old, baseline.name if baseline else "")
-    return publish_verdict(about, verdict, rows, comparable, bool(request.verdict.at))
+    return publish_verdict(about, verdict, rows, comparable, bool(request.verdict.at), remarks)
 
 
 def _comparable(
@@ -175,15 +179,15 @@ def _comparable(
     rows: Rows,
     baseline: Baseline | None,
     told_as: Callable[[Rows], Rows] = list,
-) -> tuple[Rows, tuple[str, ...]]:
-    """What the table has to compare with, without the rows that are damaged, and these. A gate
-    whose baseline may be one of them stays shut."""
-    comparable, damaged = history(rows, told_as)
+) -> tuple[Rows, tuple[str, ...], tuple[str, ...]]:
+    """What the table has to compare with, without the rows that are damaged, these, and what is to
+    be said of all. A gate whose baseline may be one of them stays shut."""
+    comparable, damaged, remarks = history(rows, told_as)
     if damaged and request.verdict.gate and baseline is None:
         raise DamagedRowError("; ".join(damaged))
     for sentence in damaged:
         get_run_logger().warning("%s", sentence)
-    return comparable, damaged
+    return comparable, damaged, remarks
 
 
 def _named(request: GridRequest) -> str | None:

@@ -24,7 +24,12 @@ Rows = list[CellRow]
 
 
 def verdict_of(
-    table: Rows, new: str, against: str = "", at: str = "", margin: float = 0.0
+    table: Rows,
+    new: str,
+    against: str = "",
+    at: str = "",
+    margin: float = 0.0,
+    remarks: Sequence[str] = (),
 ) -> FiledVerdict:
     """Judges a checkpoint by the rows that it and another one have in the table.
 
@@ -35,6 +40,7 @@ def verdict_of(
         against: The other one, or an MLflow address; empty takes the one scored before it.
         at: Operating point that decides, S and eta, such as `20,0.5`; empty chooses the best.
         margin: Largest difference of FID that does not count.
+        remarks: What is to be said of the table's rows.
 
     Raises:
         ValueError: If either checkpoint has no rows, or none that can be compared.
@@ -43,7 +49,7 @@ def verdict_of(
     weights = _weights(new, table)
     if against and weights == _weights(against, table):
         about = about_one(_called(new, table), _called(against, table), weights)
-        return file_verdict(about, IDENTICAL, [], [])
+        return file_verdict(about, IDENTICAL, [], [], remarks=remarks)
     theirs = _rows_of(against, table) if against else []
     ours = _protocol_of(_rows_of(new, table), at, theirs)
     alike = [row for row in table if protocol_of(row) == protocol_of(ours[0])]
@@ -57,16 +63,17 @@ def verdict_of(
                 "--against"
             )
     verdict = judge(ours, theirs, at, margin=margin)
-    return file_verdict(about_pair(ours, theirs), verdict, ours, alike, bool(at))
+    return file_verdict(about_pair(ours, theirs), verdict, ours, alike, bool(at), remarks)
 
 
-def curve_of(table: Rows, names: str, cells: Sequence[str]) -> str:
+def curve_of(table: Rows, names: str, cells: Sequence[str], remarks: Sequence[str] = ()) -> str:
     """Draws FID with its intervals over checkpoints; returns the page's place.
 
     Args:
         table: Its rows.
         names: Pattern of the checkpoints' names in the table.
         cells: Cells to draw, S and eta, such as `20,0.5`; empty takes the five best.
+        remarks: What is to be said of the table's rows.
 
     Raises:
         ValueError: If no row matches.
@@ -84,7 +91,7 @@ def curve_of(table: Rows, names: str, cells: Sequence[str]) -> str:
         if not any(names_cell(row, cell) for row in last):
             raise ValueError(f"the last checkpoint has no cell {cell!r}; give S and eta, as 20,0.5")
     alike = [row for row in rows if protocol_of(row) == protocol_of(last[0])]
-    return write_curve(last, alike, cells)
+    return write_curve(last, alike, cells, remarks)
 
 
 def _told_of_loras(table: Rows, new: str, against: str) -> tuple[Rows, str, str]:

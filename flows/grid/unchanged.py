@@ -115,7 +115,7 @@ def _comparable(cells: list[str]) -> str:
     from tasks.storage.cell_rows import read_rows
 
     rows = read_rows(cells).rows
-    found, damaged = history(rows)
+    found, damaged, _ = history(rows)
     for lora in dict.fromkeys(lora for row in rows for lora in digests_over(row)):
         told_as = partial(rows_of_loras, base=rows[0].weights_digest)
         found += history(rows_of_lora(rows, lora), told_as)[0]

@@ -18,7 +18,10 @@ TEMPLATE = Path(__file__).with_suffix(".html")
 
 
 def write_curve(
-    last: Sequence[CellRow], comparable: Sequence[CellRow], cells: Sequence[str]
+    last: Sequence[CellRow],
+    comparable: Sequence[CellRow],
+    cells: Sequence[str],
+    remarks: Sequence[str] = (),
 ) -> str:
     """Writes the page to reports/curve-<digest>/ and returns its place.
 
@@ -26,6 +29,7 @@ def write_curve(
         last: Rows of the checkpoint scored last, for the choice of cells.
         comparable: Rows of all checkpoints by its protocol.
         cells: Cells asked for, S and eta, such as `20,0.5`; empty takes the best of `last`.
+        remarks: What is to be said of the table's rows: unverified, left out.
     """
     ranked = [cell_name(row) for row in sorted(last, key=lambda row: row.fid)]
     asked = [cell_name(row) for cell in cells for row in last if names_cell(row, cell)]
@@ -33,7 +37,7 @@ def write_curve(
     history = by_checkpoint([row for row in comparable if cell_name(row) in ranked])
     text = page.html(TEMPLATE, {"curve": checkpoint_curve(history, drawn)}, {
         "first": last[0], "history": history, "cells": drawn, "cell_name": cell_name,
-        "best_of": best_of,
+        "best_of": best_of, "remarks": remarks,
     })  # fmt: skip
     identity = digest(sorted(row.cell_digest for row in comparable), drawn)
     place = places.data_url("reports", f"curve-{identity[:12]}", "index.html")

@@ -67,9 +67,10 @@ SCHEMA = schema_of(columns_of(VerdictRow))
 
 def history(
     rows: Sequence[CellRow], told_as: Callable[[list[CellRow]], list[CellRow]] = list
-) -> tuple[list[CellRow], tuple[str, ...]]:
+) -> tuple[list[CellRow], tuple[str, ...], tuple[str, ...]]:
     """Returns all rows of the table that are comparable with a checkpoint's rows (the same cells by
-    the same protocol, of any checkpoint), and a sentence for each row that is damaged.
+    the same protocol, of any checkpoint), a sentence for each row that is damaged, and what is to
+    be said of all of them.
 
     Args:
         rows: The checkpoint's.
@@ -77,7 +78,8 @@ def history(
     """
     wanted = set(map(setting_of, rows))
     found = read_rows(alike={name: getattr(rows[0], name) for name in PROTOCOL})
-    return [row for row in told_as(found.rows) if setting_of(row) in wanted], found.damaged
+    alike = [row for row in told_as(found.rows) if setting_of(row) in wanted]
+    return alike, found.damaged, found.remarks
 
 
 def previous(rows: Sequence[CellRow], comparable: Sequence[CellRow]) -> list[CellRow]:

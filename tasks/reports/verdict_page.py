@@ -28,9 +28,10 @@ def publish_verdict(
     rows: Sequence[CellRow],
     comparable: Sequence[CellRow],
     given: bool = False,
+    remarks: Sequence[str] = (),
 ) -> FiledVerdict:
     """Files a verdict, as `file_verdict`, and shows it as a Prefect artifact."""
-    filed = file_verdict(about, verdict, rows, comparable, given)
+    filed = file_verdict(about, verdict, rows, comparable, given, remarks)
     page.show("verdict", _markdown(about, verdict, filed.sentences, filed.page))
     return filed
 
@@ -41,6 +42,7 @@ def file_verdict(
     rows: Sequence[CellRow],
     comparable: Sequence[CellRow],
     given: bool = False,
+    remarks: Sequence[str] = (),
 ) -> FiledVerdict:
     """Writes a verdict's rows, and its page to reports/verdict-<digest>/.
 
@@ -50,12 +52,13 @@ def file_verdict(
         rows: The new checkpoint's rows.
         comparable: Rows of all checkpoints with the same cells and protocol, for the curve.
         given: Whether the operating point was asked for.
+        remarks: What is to be said of the table's rows: unverified, left out.
     """
     identity = write_verdict(about, verdict, rows)
     against = [cell.baseline for cell in verdict.cells]
     sentences = read_verdict(verdict, rows, [against, rows] if rows else [])
     place = places.data_url("reports", f"verdict-{identity[:12]}", "index.html")
-    text = _page(about, identity, verdict, rows, comparable, given, sentences)
+    text = _page(about, identity, verdict, rows, comparable, given, sentences, remarks)
     store.write_whole(place, text.encode())
     point = verdict.point
     return FiledVerdict(
@@ -77,6 +80,7 @@ def _page(
     comparable: Sequence[CellRow],
     given: bool,
     sentences: list[str],
+    remarks: Sequence[str],
 ) -> str:
     history = by_checkpoint(comparable)
     figures = {"curve": b""}
@@ -94,6 +98,7 @@ def _page(
             "rows": rows,
             "given": given,
             "reading": sentences,
+            "remarks": remarks,
             "trail": [best_of(rows) for rows in history],
             "cell_name": cell_name,
         },

@@ -83,6 +83,20 @@ class Found(Generic[R]):
         frame: pd.DataFrame = self.table.to_pandas()
         return frame.sort_values(list(self.order), ignore_index=True)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said wherever the rows are shown: how many are taken unverified, and how
+        many are left out."""
+        told, n = [], len(self.damaged)
+        if self.unverified:
+            told.append(
+                f"{self.unverified} of {self.table.num_rows} rows carry no seal (an older version "
+                "or another program wrote them): they are taken unverified"
+            )
+        if n:
+            told.append(f"{n} row{'s are' if n > 1 else ' is'} damaged and left out")
+        return tuple(told)
+
     def whole(self) -> Self:
         """Returns itself.
 

@@ -41,6 +41,10 @@ class StoreError(Exception):
     """The store cannot be written or read; the message says where and what would help."""
 
 
+class OccupiedError(StoreError, ValueError):
+    """A folder lies where a file is to be put; who put it there has to take it away."""
+
+
 class DamagedArtifactError(StoreError):
     """A stored artefact is missing or is not what its name says; it has to be made again."""
 
@@ -49,7 +53,8 @@ def write_whole(url: str, data: bytes) -> None:
     """Writes a file so that no reader, and no crash, ever sees half of it.
 
     Raises:
-        StoreError: If the place cannot be written (full, read-only, not a folder).
+        StoreError: If the place cannot be written (full, read-only, not a folder); OccupiedError
+            if a folder lies there.
     """
     try:
         if "://" in url:
@@ -63,6 +68,10 @@ def write_whole(url: str, data: bytes) -> None:
             draft.replace(target)
         finally:
             draft.unlink(missing_ok=True)
+    except IsADirectoryError as error:
+        raise OccupiedError(
+            f"cannot write {url}: a folder lies in its place; take it away and run this again"
+        ) from error
     except OSError as error:
         raise StoreError(
             f"cannot write {url}: {error.strerror or error}; "

@@ -29,6 +29,7 @@ def download(address: str, folder: Path) -> Path:
         ConnectionError: If the server does not answer.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    occupied = (IsADirectoryError, FileExistsError, NotADirectoryError)
     try:
         place = Path(
             mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(folder))
@@ -36,7 +37,8 @@ def download(address: str, folder: Path) -> Path:
     except (mlflow.exceptions.MlflowException, OSError) as error:
         # Never chained: the original names the server, with its password where one is in it.
         message = redacted(f"{address!r} cannot be fetched from MLflow: {error}")
-        lost = isinstance(error, OSError) or any(word in str(error) for word in NOT_REACHED)
+        away = isinstance(error, OSError) and not isinstance(error, occupied)
+        lost = away or any(word in str(error) for word in NOT_REACHED)
         if lost and not isinstance(error, mlflow.exceptions.RestException):
             raise ConnectionError(message) from None
         raise ValueError(message) from None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.grids import PROJECT, GridRun, Project, told
+from tests.flows.grids import KEPT_IN, PROJECT, GridRun, Project, told
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +52,29 @@ def run_grid(server: str, toy: str) -> Callable[..., GridRun]:
 
 
 @pytest.fixture
+def quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier of digits after 150 steps, not 600: nine in ten it knows."""
+    from ddim_core.networks.specs import ClassifierSpec
+
+    quick = ClassifierSpec(steps=150)
+    monkeypatch.setattr("flows.grid.inputs.ClassifierSpec", lambda: quick)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of twelve pictures of 16x16 pixels."""
+    from PIL import Image
+
+    from ddim_core.text2image.scenes import base_scenes, draw
+
+    folder = tmp_path_factory.mktemp("data") / "pictures"
+    folder.mkdir()
+    for i, scene in enumerate(base_scenes()[:12]):
+        Image.fromarray(draw(scene, 16)).save(folder / f"{i:02}.png")
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def wipe() -> Callable[[], None]:
     """Empties this process's store, results and trained states, as on a machine of its own."""
 
@@ -60,7 +83,7 @@ def wipe() -> Callable[[], None]:
         from tasks.checkpoints import memory
         from tasks.storage import places
 
-        for folder in ("store", "prefect", "results", "work", "checkpoints"):
+        for folder in KEPT_IN:
             shutil.rmtree(places.local_dir(folder), ignore_errors=True)
         memory._checkpoint.cache_clear()
         extractor_memory._extractor.cache_clear()

@@ -21,9 +21,11 @@ CACHED_TASKS = {
     "prepare-data", "train-toy", "train-extractor", "embed-images", "sample-shard", "score-cell",
     "render-report",
 }  # fmt: skip
+KEPT_IN = ("store", "prefect", "results", "work", "checkpoints")  # below DDIM_DATA
 CHANGES_EACH_TIME = ["sample_seconds", "images_per_second", "created_at"]
 API_LAGS_AT_MOST = 90.0  # seconds until the last state of a finished run is in the database
 SETTLED_AFTER = 3  # equal answers in a row
+PAGE = 200  # task runs that the API tells of at once, at most
 DRIVER = PROJECT / "tests" / "flows" / "driver.py"
 
 
@@ -118,9 +120,11 @@ def _task_runs(client: Any, flow_run_id: UUID) -> list[Any]:
 
     only = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
     runs: list[Any] = []
-    while page := client.read_task_runs(flow_run_filter=only, offset=len(runs), limit=200):
+    while True:
+        page = client.read_task_runs(flow_run_filter=only, offset=len(runs), limit=PAGE)
         runs += page
-    return runs
+        if len(page) < PAGE:
+            return runs
 
 
 def task_states(client: Any, flow_run_id: UUID) -> Counter[tuple[str, str]]:

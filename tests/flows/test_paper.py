@@ -17,7 +17,7 @@ from tests.flows.grids import task_states
 
 pytestmark = pytest.mark.timeout(240)
 SMALL: dict[str, Any] = {
-    "steps": [2, 4], "etas": [0.0], "n_images": 25, "features": "pixels", "shard_size": 10,
+    "steps": [2, 4], "etas": [0.0], "n_images": 14, "features": "pixels", "shard_size": 10,
     "reconstruction_steps": [2, 4, 8], "n_reconstructed": 20,
 }  # fmt: skip
 COMPUTING = (
@@ -99,7 +99,7 @@ def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(
     assert sorted(zip(rows["variance"], rows["steps"], strict=True)) == [
         ("eta", 2), ("eta", 4), ("sigma_hat", 2), ("sigma_hat", 4),
     ]  # fmt: skip
-    assert first.result.images_drawn == 4 * 25
+    assert first.result.images_drawn == 4 * 14
     assert [r.steps for r in first.result.reconstructions] == [2, 4, 8]
     errors = [r.error for r in first.result.reconstructions]
     assert all(0 < (e.low or 0.0) < e.mean < (e.high or 0.0) for e in errors)
@@ -200,7 +200,7 @@ def test_what_fails_is_named_and_all_else_is_in_the_report(
 
     monkeypatch.undo()
     healed = run(checkpoint=toy, seed=73, n_reconstructed=19)
-    assert healed.result.images_drawn == 25
+    assert healed.result.images_drawn == 14
     assert "These failed" not in Path(healed.result.report).read_text()
 
 

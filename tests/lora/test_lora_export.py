@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,10 @@ KINDS = {
 PROMPT, PICTURES = "a photo of sks cat", PictureSpec(steps=3, guidance=3.0)
 
 
-def exported(base: Path, folder: Path, kind: str) -> tuple[dict[str, torch.Tensor], list[Path]]:
-    """A trained LoRA's portrait, and its files in both layouts."""
+@cache
+def exported(base: Path, kind: str) -> tuple[dict[str, torch.Tensor], list[Path]]:
+    """A trained LoRA's portrait, and its files in both layouts, beside the base."""
+    folder = base.with_name(f"exported-{kind}")
     spec = LoraSpec(steps=2, batch_size=2, learning_rate=1e-2, **KINDS[kind])
     for _ in run(small_job(base, spec), folder / "work"):
         pass
@@ -44,11 +47,14 @@ def exported(base: Path, folder: Path, kind: str) -> tuple[dict[str, torch.Tenso
     return portrait(pipeline, PROMPT, PICTURES), files
 
 
+@cache
+def bare_picture(base: Path) -> torch.Tensor:
+    return portrait(load_pipeline(base), PROMPT, PICTURES)[PICTURE]
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_both_layouts_give_back_weights_scaling_and_picture(
-    base: Path, tmp_path: Path, kind: str
-) -> None:
-    trained, files = exported(base, tmp_path, kind)
+def test_both_layouts_give_back_weights_scaling_and_picture(base: Path, kind: str) -> None:
+    trained, files = exported(base, kind)
     assert any(name.endswith("scaling") for name in trained)
     for file in files:
         pipeline = load_pipeline(base)
@@ -57,14 +63,11 @@ def test_both_layouts_give_back_weights_scaling_and_picture(
         assert set(again) == set(trained)
         differing = [name for name in trained if not torch.equal(again[name], trained[name])]
         assert differing == []
-    bare = portrait(load_pipeline(base), PROMPT, PICTURES)
-    assert not torch.equal(bare[PICTURE], trained[PICTURE])  # the LoRA does something
+    assert not torch.equal(bare_picture(base), trained[PICTURE])  # the LoRA does something
 
 
-def test_kohyas_names_and_alphas_are_those_that_web_uis_look_for(
-    base: Path, tmp_path: Path
-) -> None:
-    _, files = exported(base, tmp_path, "everything")
+def test_kohyas_names_and_alphas_are_those_that_web_uis_look_for(base: Path) -> None:
+    _, files = exported(base, "everything")
     weights = load_file(files[1])
     layers = {name.split(".")[0] for name in weights}
     ends = {name.split(".", 1)[1] for name in weights}
@@ -75,8 +78,8 @@ def test_kohyas_names_and_alphas_are_those_that_web_uis_look_for(
     assert alphas == {8.0}  # s rank = (4 / sqrt(4)) 4
 
 
-def test_metadata_lets_diffusers_restore_the_scaling(base: Path, tmp_path: Path) -> None:
-    _, files = exported(base, tmp_path, "rslora")
+def test_metadata_lets_diffusers_restore_the_scaling(base: Path) -> None:
+    _, files = exported(base, "rslora")
     assert files[0].name == DIFFUSERS_NAME
     with safe_open(files[0], "pt") as file:
         assert "lora_adapter_metadata" in file.metadata()

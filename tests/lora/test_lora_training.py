@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ def losses_of(base: Path, spec: LoraSpec, execution: LoraExecution = ONE_THREAD)
     return [r.loss for r in steps_of(replace(small_job(base, spec), execution=execution))]
 
 
+@cache
+def basic_losses(base: Path) -> list[float]:
+    """What most are compared with: the same each time, as `test_lora_resume.py` holds."""
+    return losses_of(base, BASIC)
+
+
 @pytest.mark.parametrize(
     "option",
     [
@@ -38,11 +45,11 @@ def losses_of(base: Path, spec: LoraSpec, execution: LoraExecution = ONE_THREAD)
     ],
 )  # fmt: skip
 def test_every_option_changes_what_is_learnt(base: Path, option: dict[str, object]) -> None:
-    assert losses_of(base, replace(BASIC, **option)) != losses_of(base, BASIC)
+    assert losses_of(base, replace(BASIC, **option)) != basic_losses(base)
 
 
 def test_dora_starts_from_the_base_and_then_goes_its_own_way(base: Path) -> None:
-    plain, dora = losses_of(base, BASIC), losses_of(base, replace(BASIC, dora=True))
+    plain, dora = basic_losses(base), losses_of(base, replace(BASIC, dora=True))
     assert dora[0] == pytest.approx(plain[0], rel=1e-5)  # float32 rounding of the column norms
     assert dora[1:] != plain[1:]
 
@@ -57,7 +64,7 @@ def test_gradient_checkpointing_changes_nothing(base: Path) -> None:
 def test_mixed_precision_stays_near_float32(base: Path, precision: str) -> None:
     ours = losses_of(base, replace(BASIC, precision=precision))
     # bfloat16 has 8 bits: a relative step of 2^-8 a value, less in the mean of 256 errors.
-    assert ours == pytest.approx(losses_of(base, BASIC), rel=2**-8)
+    assert ours == pytest.approx(basic_losses(base), rel=2**-8)
 
 
 def test_accumulated_halves_are_the_whole_batch(base: Path) -> None:
@@ -81,7 +88,7 @@ def test_prior_weight_zero_is_no_prior(base: Path) -> None:
 
 def test_a_base_that_predicts_v_is_taught_v(base: Path, tmp_path: Path) -> None:
     other = write_tiny_base(tmp_path / "v", "v_prediction")
-    assert losses_of(other, BASIC)[0] != losses_of(base, BASIC)[0]
+    assert losses_of(other, BASIC)[0] != basic_losses(base)[0]
 
 
 def test_a_base_that_predicts_x0_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def verdict(
 
         table = read_rows()
         with told_of(table):
-            found = verdict_of(table.rows, new, against or "", at, margin)
+            found = verdict_of(table.rows, new, against or "", at, margin, table.remarks)
             typer.echo("\n".join(found.sentences))
             typer.echo(f"verdict: {found.page}")
             if gate and found.call == "worse":
@@ -50,4 +50,4 @@ def curve(
 
         table = read_rows()
         with told_of(table):
-            typer.echo(f"curve: {curve_of(table.rows, names, cells or [])}")
+            typer.echo(f"curve: {curve_of(table.rows, names, cells or [], table.remarks)}")

@@ -26,11 +26,7 @@ def told_of(found: Found[Any]) -> Iterator[None]:
         typer.echo(f"ddim: {redacted(str(error))}", err=True)
     finally:
         if found.unverified:
-            typer.echo(
-                f"ddim: {found.unverified} of {found.table.num_rows} rows carry no seal (an older "
-                "version or another program wrote them): they are taken unverified",
-                err=True,
-            )
+            typer.echo(f"ddim: {found.remarks[0]}", err=True)
         _name(found.damaged)
     if found.damaged:
         raise typer.Exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tasks.cells import extractor_memory
 from tasks.checkpoints import memory
 from tasks.storage import places
 from tasks.storage.caching import RESULTS
-from tests.flows.grids import GridRun, lasting
+from tests.flows.grids import KEPT_IN, GridRun, lasting
 
 pytestmark = pytest.mark.timeout(240)
 RunGrid = Callable[..., GridRun]
@@ -62,16 +63,28 @@ def damage(paths: list[Path], how: Callable[[Path, random.Random], None], seed: 
 
 
 @pytest.fixture(scope="module")
-def sound(run_grid: RunGrid) -> list[dict[str, Any]]:
-    """The undamaged grid's rows."""
-    return lasting(run_grid(**SMALL).rows)
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the files of the undamaged grid are kept."""
+    return tmp_path_factory.mktemp("sound")
+
+
+@pytest.fixture(scope="module")
+def sound(run_grid: RunGrid, wipe: Callable[[], None], kept: Path) -> list[dict[str, Any]]:
+    """The undamaged grid's rows; it is alone in its store."""
+    wipe()
+    rows = lasting(run_grid(**SMALL).rows)
+    for folder in KEPT_IN:
+        if places.local_dir(folder).exists():
+            shutil.copytree(places.local_dir(folder), kept / folder)
+    return rows
 
 
 @pytest.fixture
-def few_files(wipe: Callable[[], None], run_grid: RunGrid, sound: list[dict[str, Any]]) -> None:
-    """A store that holds this grid alone."""
+def few_files(wipe: Callable[[], None], sound: list[dict[str, Any]], kept: Path) -> None:
+    """A store that holds this grid alone, undamaged."""
     wipe()
-    assert lasting(run_grid(**SMALL).rows) == sound
+    for folder in kept.iterdir():
+        shutil.copytree(folder, places.local_dir(folder.name), dirs_exist_ok=True)
 
 
 def in_some_way(path: Path, chance: random.Random) -> None:

@@ -30,6 +30,7 @@ def pixel_distance(a: str, b: str) -> float:
     return json.loads(done.stdout)["fid"]
 
 
+@pytest.mark.usefixtures("quick_classifier")
 def test_a_cell_is_scored_exported_and_read_elsewhere(
     run_grid: Callable[..., GridRun], tmp_path: Path
 ) -> None:

@@ -96,7 +96,7 @@ def test_a_cell_of_a_scheduler_is_handed_over_and_one_that_differs_is_not(
 
 
 def test_a_pipeline_is_handed_over_with_its_scheduler_in_a_copy(
-    run_grid: RunGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_grid: RunGrid, pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from diffusers import StableDiffusionXLPipeline
 
@@ -104,7 +104,7 @@ def test_a_pipeline_is_handed_over_with_its_scheduler_in_a_copy(
     save_file(PIPELINES["sdxl"].conditions(range(8)), tmp_path / "prompts.safetensors")
     run = run_grid(
         checkpoint=str(tmp_path / "sdxl"), prompts=str(tmp_path / "prompts.safetensors"),
-        dataset="emoji", steps=[2], seed=43, samplers=["dpmpp_2m_sde/karras"], etas=[0.0],
+        dataset=pictures, steps=[2], seed=43, samplers=["dpmpp_2m_sde/karras"], etas=[0.0],
         guidance=[3.0], n_images=6, shard_size=6,
     )  # fmt: skip
     (cell,) = cells_of(run).values()

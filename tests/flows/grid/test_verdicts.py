@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from tasks.storage.cell_rows import read_rows
 from tasks.storage.places import local_dir
+from tests.faults.flips import unsealed
 from tests.flows.grids import GridRun
 
 pytestmark = pytest.mark.timeout(240)
@@ -125,6 +127,26 @@ def test_the_verdict_command_reads_the_table_and_gates(
     curve = ddim("curve", "--cell", "2,0")
     assert curve.exit_code == 0
     assert "S = 2, eta = 0" in Path(curve.stdout.split("curve: ")[1].strip()).read_text()
+
+
+def test_pages_say_how_many_rows_are_unverified_and_how_many_are_left_out(
+    gated: GridRun, toy: str, noisy: str
+) -> None:
+    cell = next(row.cell_digest for row in read_rows().rows if row.seed == SEED)
+    ours = local_dir("results", "cells") / f"{cell}.parquet"
+    damaged, kept = ours.with_name(f"{'0' * 64}.parquet"), ours.read_bytes()
+    ours.write_bytes(unsealed(kept))
+    damaged.write_bytes(kept[:-9])
+    try:
+        for words in (("curve",), ("verdict", noisy, "--against", toy)):
+            done = ddim(*words)
+            assert done.exit_code == 1
+            page = Path(re.findall(r"(?:curve|verdict): (.*)", done.stdout)[0]).read_text()
+            assert re.search(r"Of the table: 1 of \d+ rows carry no seal", page)
+            assert "Of the table: 1 row is damaged and left out" in page
+    finally:
+        ours.write_bytes(kept)
+        damaged.unlink()
 
 
 @pytest.mark.parametrize(

@@ -216,9 +216,20 @@ def hub(copy: Path) -> Iterator[str]:
 
 
 FETCH = """
+import shutil
 from tasks.checkpoints.hub import hub_download, hub_heads
 heads = hub_heads("a/b")
-print(heads, hub_download(heads[0]))
+folder = hub_download(heads[0])
+print(heads, folder)
+planted = shutil.copytree(folder, folder.with_name("kept")) and next(folder.rglob("*.safetensors"))
+planted.unlink()
+(planted / "in the way").mkdir(parents=True)
+folder.with_name(f".{folder.name}.whole").unlink()
+shutil.rmtree(folder / ".cache")
+try:
+    hub_download(heads[0])
+except ValueError as error:
+    print(error)
 """
 
 
@@ -232,10 +243,13 @@ def test_a_repository_on_a_hub_is_fetched_at_its_heads_without_its_code(
         timeout=100, check=False, cwd=Path(__file__).parents[3],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    heads, folder = done.stdout.strip().rsplit(" ", 1)
+    first, planted = done.stdout.strip().split("\n")
+    heads, folder = first.rsplit(" ", 1)
+    folder = str(Path(folder).with_name("kept"))
     assert heads == f"['hub:a/b@{COMMIT}']"  # a branch and a tag, one commit
     assert weights_digest(Path(folder)) == weights_digest(saved)
     assert not list(Path(folder).rglob("*.py"))
+    assert "safetensors is in the way" in planted
 
 
 @pytest.mark.parametrize("source", ["modles:/x", "experiments:x", "hbu:owner/name"])

@@ -201,6 +201,17 @@ def test_folder_comes_back_whole_also_where_its_copy_was_damaged(data: Path, fol
         assert (copy / original.relative_to(folder)).read_bytes() == original.read_bytes()
 
 
+def test_a_folder_planted_where_a_file_is_unpacked_is_told_as_bad_input(
+    data: Path, folder: Path
+) -> None:
+    ref = store.put_folder(folder)
+    place = store.get_folder(ref) / "config.json"
+    place.unlink()
+    (place / "planted").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"config.json: a folder lies in its place; take it away"):
+        store.get_folder(ref)
+
+
 def test_folder_is_not_intact_if_one_of_its_files_is_damaged(data: Path, folder: Path) -> None:
     ref = store.put_folder(folder)
     assert store.intact(ref)
