@@ -147,3 +147,13 @@ def test_a_cell_that_decides_may_be_spelled_otherwise() -> None:
     for at in ("8,unipc", "4,euler", "8,0.5", "8,eular"):
         with pytest.raises(ValueError, match="which is no cell of the grid"):
             request(**asked, at=at)
+
+
+def test_a_sampler_with_a_list_makes_one_cell_at_its_length() -> None:
+    asked = request(
+        samplers=["dpmpp_2m", "dpmpp_2m?timesteps=[685,356,185,50]"], steps=[3, 10], etas=[0.0]
+    )
+    cells = asked.cells(asked.expected)
+    assert [(cell.sampler.at, cell.sampler.steps) for cell in cells] == [
+        ("dpmpp_2m", 3), ("dpmpp_2m", 10), ("dpmpp_2m?timesteps=[685,356,185,50]", 4),
+    ]  # fmt: skip
