@@ -135,12 +135,13 @@ def _start_server() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def small_batches(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Networks are called with as few images as tests draw, but in the tests of just that."""
-    from tests.flows.small_batches import SMALL
+    """Networks are called as `small_batches` says, but in the tests of just that."""
+    from tests.flows.small_batches import SMALL, untraced
 
     with pytest.MonkeyPatch.context() as patched:
         if "core/networks/" not in request.node.nodeid:
             patched.setattr("ddim_core.networks.denoisers.MAX_BATCH", SMALL)
+            patched.setattr("ddim_core.networks.denoisers.UNetModel._trace", untraced)
         yield
 
 

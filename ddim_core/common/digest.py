@@ -112,9 +112,11 @@ def _read(module: str) -> tuple[list[list[str]], set[str]]:
     """
     path = _source_path(module)
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    imported = _our_imports(module, path, tree)
+    nodes = list(ast.walk(tree))
+    imported = _our_imports(module, path, nodes)
     beside = [p for p in sorted(path.parent.glob(f"{path.stem}.*")) if p.suffix in COMPANIONS]
-    own = [module, ast.dump(_without_docstrings(tree))]
+    _drop_docstrings(nodes)
+    own = [module, ast.dump(tree)]
     return [own, *([companion.name, file_digest(companion)] for companion in beside)], imported
 
 
@@ -129,7 +131,7 @@ def _closure(module: str) -> set[str]:
     return found
 
 
-def _our_imports(module: str, path: Path, tree: ast.Module) -> set[str]:
+def _our_imports(module: str, path: Path, nodes: Sequence[ast.AST]) -> set[str]:
     """The modules of our packages that a module imports or reaches, anywhere in its text.
 
     In whatever way it says so: `import a.b`, `from a import b`, `from a.b import name`, relative
@@ -140,7 +142,6 @@ def _our_imports(module: str, path: Path, tree: ast.Module) -> set[str]:
     inside = module if path.name == "__init__.py" else module.rpartition(".")[0]
     names: set[str] = set()
     bound: dict[str, str] = {}  # names in the text that stand for modules of ours
-    nodes = list(ast.walk(tree))
     for node in nodes:
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
@@ -226,8 +227,8 @@ def _find(module: str) -> ModuleSpec | None:
     return spec
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
+def _drop_docstrings(nodes: Sequence[ast.AST]) -> None:
+    for node in nodes:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             first = node.body[0] if node.body else None
             if (
@@ -236,4 +237,3 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
                 and isinstance(first.value.value, str)
             ):
                 node.body = node.body[1:] or [ast.Pass()]
-    return tree

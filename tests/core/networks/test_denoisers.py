@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from ddim_core.networks.batches import in_fixed_batches
-from ddim_core.networks.denoisers import UNetModel, toy_unet
+from ddim_core.networks.denoisers import MAX_BATCH, UNetModel, _predict, toy_unet
 from ddim_core.networks.specs import ToyModelSpec
 
 SMALL = ToyModelSpec(widths=(8, 16), norm_groups=4)
@@ -48,6 +51,35 @@ def test_no_bit_of_a_prediction_depends_on_batch_place_or_threads(
     assert torch.equal(model(x[order], t[order]), expected[order])
     torch.set_num_threads(2)
     assert torch.equal(in_batches_of(model, x, t, 50), expected)
+
+
+@pytest.mark.parametrize("told", ["nothing", "classes", "a text"])
+def test_a_trace_answers_as_its_network_does(told: str) -> None:
+    x, t = noisy(5)
+    others: tuple[Tensor, ...] = ()
+    if told == "a text":
+        unet: Any = text_unet()
+        others = (torch.randn(5, 7, 8, generator=torch.Generator().manual_seed(2)),)
+    else:
+        spec = ToyModelSpec(widths=(8, 16), norm_groups=4, attention=(1,))
+        unet = toy_unet(replace(spec, n_classes=10 if told == "classes" else None), 0)
+        others = (torch.tensor([0, 1, 10, 3, 3]),) if told == "classes" else ()
+    traced = UNetModel(unet)(x, t, *others)
+
+    def plain(*inputs: Tensor) -> Tensor:
+        return _predict(unet, *inputs)
+
+    assert torch.equal(traced, in_fixed_batches(plain, MAX_BATCH, x, t, *others))
+
+
+def text_unet() -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8, 16),
+        layers_per_block=1, norm_num_groups=4, cross_attention_dim=8, attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
 
 
 def test_two_threads_at_once_get_the_same_bits() -> None:
