@@ -37,9 +37,9 @@ def scheduler_in(cell: GridCell, checkpoint: ArtifactRef | None) -> dict[str, An
     return own | {"prediction_type": cell.sampler.prediction_type}
 
 
-def own_scheduler(cell: GridCell, checkpoint: ArtifactRef) -> dict[str, Any]:
+def own_scheduler(cell: GridCell, checkpoint: ArtifactRef | None) -> dict[str, Any]:
     """Returns what a cell's `own` is: of a pipeline what lies in it, else `scheduler_in`."""
     spec = cell.sampler
-    if isinstance(spec, SchedulerSpec) and spec.pipeline:
+    if checkpoint and isinstance(spec, SchedulerSpec) and spec.pipeline:
         return dict(pipeline_in_memory(checkpoint).scheduler)
     return scheduler_in(cell, checkpoint)
