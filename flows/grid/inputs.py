@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,8 @@ def prepare(request: GridRequest) -> GridInputs:
         loras = tuple(store_lora(text) for text in request.model.lora)
         require_fit(_cells(request, checkpoint, loras), checkpoint.n_train, checkpoint.ref)
     else:
-        require_fit(request.cells(request.expected), request.expected.n_train, None)
+        expected = replace(request.expected, scheduler=_scheduler(request, request.expected, None))
+        require_fit(request.cells(expected), expected.n_train, None)
         training = submit_training(request.training, request.machine.device)
         resolution = real.resolution
 
@@ -212,7 +213,7 @@ def sampled(
     """What a checkpoint says of how it can be sampled; with LoRAs over it by its pipeline alone."""
     if loras and not checkpoint.pipeline:
         raise ValueError(f"lora is {loras[0].name!r}; only pipelines told of a text take LoRAs")
-    return Sampled(
+    known = Sampled(
         checkpoint.n_train,
         checkpoint.prediction_type,
         checkpoint.is_latent,
@@ -220,17 +221,19 @@ def sampled(
         checkpoint.pipeline,
         batch_at(checkpoint.resolution, request.machine.batch_size),
         tuple((lora.artifact, lora.scale) for lora in loras),
-        _scheduler(request, checkpoint),
     )
+    return replace(known, scheduler=_scheduler(request, known, checkpoint.ref))
 
 
-def _scheduler(request: GridRequest, checkpoint: CheckpointRecord) -> Mapping[str, Any]:
+def _scheduler(
+    request: GridRequest, known: Sampled, checkpoint: ArtifactRef | None
+) -> Mapping[str, Any]:
     """The configuration of a checkpoint's own scheduler, as its cells depart from it."""
-    asked = request.model.prediction_type or checkpoint.prediction_type
+    asked = request.model.prediction_type or known.prediction_type
     kind: Any = request.model.noise_schedule
-    noise = NoiseSpec(kind, checkpoint.n_train) if kind else None
-    spec = SchedulerSpec(OWN, 1, prediction_type=asked, pipeline=checkpoint.pipeline)
-    return own_scheduler(GridCell(spec, noise), checkpoint.ref)
+    noise = NoiseSpec(kind, known.n_train) if kind else None
+    spec = SchedulerSpec(OWN, 1, prediction_type=asked, pipeline=known.pipeline)
+    return own_scheduler(GridCell(spec, noise), checkpoint)
 
 
 def _submit_extractor(

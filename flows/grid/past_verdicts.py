@@ -155,7 +155,9 @@ def _weights(name: str, table: Rows) -> str:
         and any(d.startswith(name) for d in (str(row.weights_digest), row.checkpoint_digest))
     }
     if len(found) > 1:
-        several = ", ".join(sorted(weights[:12] for weights in found))
+        step = {row.weights_digest: row.training_step for row in table}
+        told = {w: "" if step[w] is None else f" (step {step[w]})" for w in sorted(found)}
+        several = ", ".join(f"{weights[:12]}{of}" for weights, of in told.items())
         raise ValueError(f"{name!r} names several checkpoints; give the digest of one: {several}")
     if not found:
         raise ValueError(f"the table has no rows of {name!r}; `ddim grid --checkpoint` scores it")

@@ -36,9 +36,9 @@ def scheduler_in(cell: GridCell, checkpoint: ArtifactRef | None) -> Config:
     return own | {"prediction_type": cell.sampler.prediction_type}
 
 
-def own_scheduler(cell: GridCell, checkpoint: ArtifactRef) -> Config:
+def own_scheduler(cell: GridCell, checkpoint: ArtifactRef | None) -> Config:
     """Returns what a cell's `own` is: of a pipeline what lies in it, else `scheduler_in`."""
     spec = cell.sampler
-    if isinstance(spec, SchedulerSpec) and spec.pipeline:
+    if checkpoint and isinstance(spec, SchedulerSpec) and spec.pipeline:
         return dict(pipeline_in_memory(checkpoint).scheduler)
     return scheduler_in(cell, checkpoint)

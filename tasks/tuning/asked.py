@@ -12,8 +12,9 @@ from ddim_core.samplers.families import family_of
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.tuning.positions import NotTunableError, needs_steps, scale_of, untuned
 from ddim_core.tuning.target import USUAL
+from tasks.checkpoints.scheduler import own_scheduler
 from tasks.storage.store import ArtifactRef
-from tasks.tuning.runs import own_of, visits_of
+from tasks.tuning.runs import visits_of
 
 USUALLY: dict[Family, tuple[str, ...]] = {"vp": ("dpmpp_2m",), "flow": ("unipc", "flow_euler")}
 """Samplers that are tuned where none is named."""
@@ -34,7 +35,7 @@ def settings_to_tune(
         NotTunableError: If a named sampler draws noise on the way, or cannot be told where to ask.
         ValueError: If it does not fit the checkpoint, or no number of steps makes so many calls.
     """
-    own, visits = own_of(base, checkpoint), visits_of(base, checkpoint)
+    own, visits = own_scheduler(base, checkpoint), visits_of(base, checkpoint)
     family = family_of(own)
     if family not in USUAL:
         raise NotTunableError(f"nothing is tuned: {untuned(family)}")
@@ -50,7 +51,7 @@ def settings_to_tune(
 
 def long_run_cell(base: GridCell, checkpoint: ArtifactRef) -> GridCell:
     """Returns the cell of the long run that short ones are compared with; its steps are 1."""
-    own = own_of(base, checkpoint)
+    own = own_scheduler(base, checkpoint)
     sampler = parse_sampler(USUAL[family_of(own)])
     try:
         visits_of(base, checkpoint)(sampler, 8)

@@ -78,10 +78,3 @@ def visits_of(cell: GridCell, checkpoint: ArtifactRef) -> Visits:
         return set_steps(scheduler_for(name, own), name, steps)
 
     return visits
-
-
-def own_of(cell: GridCell, checkpoint: ArtifactRef) -> dict[str, object]:
-    """Returns the scheduler_config.json of the cell's network, with its class."""
-    if by_pipeline(cell):
-        return dict(pipeline_in_memory(checkpoint).scheduler)
-    return scheduler_in(cell, checkpoint)

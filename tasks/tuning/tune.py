@@ -22,11 +22,12 @@ from ddim_core.tuning.runs import FRESH, TUNING, Runs, chunks_of, distances
 from ddim_core.tuning.search import Found, Task, search
 from ddim_core.tuning.target import Target, long_run
 from tasks.checkpoints.memory import checkpoint_in_memory
+from tasks.checkpoints.scheduler import own_scheduler
 from tasks.sampling.pipeline import by_pipeline
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
-from tasks.tuning.runs import chunk_of, own_of, runs_of, visits_of
+from tasks.tuning.runs import chunk_of, runs_of, visits_of
 
 SHOWN = 8  # images of a comparison
 Stock = tuple[tuple[str, int], ...]  # samplers as they stand, with their steps
@@ -189,7 +190,7 @@ def tune_sampler(
     """
     assert isinstance(cell.sampler, SchedulerSpec)
     name, steps = parse_sampler(cell.sampler.sampler), cell.sampler.steps
-    visits, own = visits_of(cell, checkpoint), own_of(cell, checkpoint)
+    visits, own = visits_of(cell, checkpoint), own_scheduler(cell, checkpoint)
     scale = scale_of(name, own, visits, steps)
     runs = runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution)
     chunks = chunks_of(n_images, chunk_of(cell, checkpoint))

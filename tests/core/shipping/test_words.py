@@ -130,3 +130,33 @@ def test_the_lines_for_a_pipeline_run(
     assert len(images) == (2 if family == "dit" else 1)
     assert ("functools.partial" in lines) == (eta > 0.0)
     assert ("set_steps(" in lines) == bool(left)
+
+
+def test_the_lines_lay_loras_over_a_pipeline_as_much_as_they_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, tiny = opened_of("sdxl", tmp_path), PIPELINES["sdxl"]
+    place = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_v"
+    out, into = opened.pipeline.unet.get_submodule(place.removeprefix("unet.")).weight.shape
+    down, up = torch.ones(2, into), torch.full((out, 2), 0.5)
+    save_file(
+        {f"{place}.lora_A.weight": down, f"{place}.lora_B.weight": up}, tmp_path / "a.safetensors"
+    )
+    save_file(tiny.conditions([0]), tmp_path / "conditions.safetensors")
+    scheduler = scheduler_for(parse_sampler("euler"), opened.scheduler)
+    scheduler.save_pretrained(tmp_path)
+    told = {name: f'told["{name}"][:1]' for name in tiny.conditions([0])}
+    call = {**plain_call(opened.takes, Setting(parse_sampler("euler"), 2), opened.size),
+            "output_type": "np"}  # fmt: skip
+    plain = PlainCall(
+        str(tmp_path / "sdxl"), opened.name, type(scheduler).__name__,
+        ("tokenizer", "tokenizer_2"), call, {}, 0.0, "float32", told,
+    )  # fmt: skip
+    drawn = []
+    for loras in ((), (("a.safetensors", 0.0),), (("a.safetensors", 1.0),)):
+        lines = pipeline_snippet(replace(plain, loras=loras))
+        assert lines.count("load_lora_weights") == len(loras)
+        with torch.inference_mode():
+            drawn.append(torch.from_numpy(run(lines, tmp_path, monkeypatch)))
+    assert drawn[0].allclose(drawn[1], atol=1e-6)
+    assert not drawn[0].allclose(drawn[2], atol=1e-3)
