@@ -15,6 +15,7 @@ from ddim_core.samplers.families import CALLED, family_of, settled_own
 from ddim_core.samplers.fits import class_behind
 from ddim_core.samplers.name import SamplerName
 from ddim_core.samplers.scheduler import Visited
+from ddim_core.tuning.tunable import NotTunableError, require_tunable
 
 Positions = tuple[float, ...]
 Visits = Callable[[SamplerName, int], Visited]
@@ -23,10 +24,6 @@ DIGITS = 5  # of a listed sigma: a difference beyond them moves no pixel
 SPACINGS = ((1.0, 0.0, 1.0), (1.0, 0.02, 1.0), (1.0, 0.0, 2.0), (0.75, 0.02, 2.0))
 """Where a search looks first, as (noisiest, cleanest, rho): uniform to 0, uniform, quadratic, and
 quadratic from three quarters."""
-
-
-class NotTunableError(ValueError):
-    """A sampler that cannot be told where to ask the network, or draws noise on the way."""
 
 
 @dataclass(frozen=True)
@@ -140,25 +137,6 @@ def untuned(family: Family) -> str:
         f"the checkpoint is {CALLED[family]}; tuned are diffusion models with a schedule of betas, "
         "and flows"
     )
-
-
-def require_tunable(name: SamplerName) -> None:
-    """Makes sure, without a checkpoint, that a sampler follows the ODE and has no list yet.
-
-    Raises:
-        NotTunableError: If not.
-    """
-    known = SAMPLERS.get(name.name)
-    if name.name == "sigma-hat" or (known is not None and (known.noisy or known.order is None)):
-        raise NotTunableError(
-            f"{name.text} draws noise on the way, so that the same x_T ends at another image each "
-            "time and no distance tells good timesteps from bad ones; take a deterministic one, "
-            "such as dpmpp_2m, ddim, heun or flow_euler"
-        )
-    if name.n_listed or name.sigmas:
-        raise NotTunableError(
-            f"{name.text} says already where it asks the network; leave the list or rule out"
-        )
 
 
 def needs_steps(name: SamplerName, own: Mapping[str, Any], calls: int) -> int:

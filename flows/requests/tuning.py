@@ -10,7 +10,7 @@ from pydantic import Field
 from ddim_core.common.checks import MOST_IMAGES, MOST_STEPS, require_at_least
 from ddim_core.common.redaction import redacted
 from ddim_core.samplers.name import parse_sampler
-from ddim_core.tuning.positions import require_tunable
+from ddim_core.tuning.tunable import require_tunable
 from flows.requests.flat import Without
 from flows.requests.grid import NONE, CheckpointChoice, GridRequest, ScoreChoice, VerdictChoice
 from flows.requests.images import ImageChoice, Machine, Seed

@@ -10,8 +10,9 @@ from ddim_core.samplers.canonical import canonical
 from ddim_core.samplers.catalogue import Family
 from ddim_core.samplers.families import family_of
 from ddim_core.samplers.name import parse_sampler
-from ddim_core.tuning.positions import NotTunableError, needs_steps, scale_of, untuned
+from ddim_core.tuning.positions import needs_steps, scale_of, untuned
 from ddim_core.tuning.target import USUAL
+from ddim_core.tuning.tunable import NotTunableError
 from tasks.checkpoints.scheduler import own_scheduler
 from tasks.storage.store import ArtifactRef
 from tasks.tuning.runs import visits_of

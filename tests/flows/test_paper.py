@@ -86,6 +86,7 @@ def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(
 ) -> None:
     from mlflow import MlflowClient
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
     from tasks.storage.cell_rows import read_rows
 
@@ -129,7 +130,8 @@ def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(
     assert kept == {"report.html", *FIGURES}
 
     with get_client(sync_client=True) as api:
-        artifacts = [a for a in api.read_artifacts() if a.flow_run_id == first.flow_run_id]
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[first.flow_run_id]))
+        artifacts = api.read_artifacts(artifact_filter=of_run)
     assert "paper-report" in {artifact.key for artifact in artifacts}
 
 
