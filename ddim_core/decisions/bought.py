@@ -20,8 +20,8 @@ class Bought:
             there is none.
         against: The tuned cell minus the rival, p-value corrected for all tests made here.
         proven: It is better than every stock cell of as many calls, each corrected.
-        matched: The stock cell of most network calls that it is proven not to be worse than by more
-            than the margin, as the best of its number of calls; None if there is none.
+        matched: The best of the stock cells of more calls that it is proven not to be worse than by
+            more than the margin, up to the number of calls at which that fails; None if none.
         p_matched: Of that, corrected.
     """
 
@@ -85,15 +85,10 @@ def bought(tuned: Sequence[CellRow], stock: Sequence[CellRow], margin: float) ->
 def _matched(
     row: CellRow, stock: Sequence[CellRow], corrected: dict[tuple[str, str], float]
 ) -> CellRow | None:
-    """The best stock cell of the most calls all of whose cells the tuned one is not worse than."""
-    by_calls: dict[int, list[CellRow]] = {}
-    for other in stock:
-        by_calls.setdefault(other.nfe, []).append(other)
-    passed = None
-    for calls in sorted(by_calls):
-        if all(corrected[_key(row, other)] < LEVEL for other in by_calls[calls]):
-            passed = min(by_calls[calls], key=lambda other: other.fid)
-    return passed
+    """The best of the stock cells up to the number of calls at which one is not matched."""
+    missed = [other.nfe for other in stock if corrected[_key(row, other)] >= LEVEL]
+    passed = [other for other in stock if other.nfe < min(missed, default=other.nfe + 1)]
+    return min(passed, key=lambda other: other.fid, default=None)
 
 
 def _alike(a: CellRow, b: CellRow) -> bool:

@@ -39,6 +39,12 @@ def test_a_tuned_cell_beats_its_equals_and_matches_dearer_ones() -> None:
     assert found.p_matched < 0.05
 
 
+def test_a_weak_setting_of_many_calls_is_no_match() -> None:
+    weak = cell("k", 5.0, "ddim", 50)
+    (found,) = bought([TUNED], [*STOCK, weak], margin=0.1)
+    assert found.matched is STOCK[4]
+
+
 def test_one_equal_that_is_not_beaten_is_no_proof() -> None:
     near = cell("h", 1.0, "deis", 4)
     (found,) = bought([TUNED], [*STOCK, near], margin=0.1)
