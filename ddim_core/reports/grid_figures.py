@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,6 +20,7 @@ from ddim_core.reports.grid_sentences import lines, mixed_clipping
 from ddim_core.scores.cell_score import CellScore
 
 DOTS_PER_INCH = 110
+FEW_LINES, SHORT_NAME = 8, 32  # lines and letters that leave room for a legend in the figure
 TILE = 56  # pixels of a picture in a contact sheet, about
 MARKERS = ("o", "s", "^", "D")
 COLOURS = ("#0b3c5d", "#328cc1", "#3a7d44", "#d9792b", "#b23a48", "#6b4e9b", "#7f7f7f")
@@ -76,7 +78,7 @@ def curves(rows: Sequence[CellRow], floor: CellScore | None) -> bytes:
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.minorticks_off()
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+    key(axes)
     axes.set_title(_protocol(rows), fontsize=9, parse_math=False)
     return png(figure)
 
@@ -138,6 +140,15 @@ def spread(numbers: Sequence[int]) -> list[int]:
         if not shown or number >= 1.12 * shown[-1]:
             shown.append(number)
     return shown
+
+
+def key(axes: Any) -> None:
+    """Draws a figure's legend: within it, or beside it where it would cover the lines."""
+    names = axes.get_legend_handles_labels()[1]
+    if len(names) <= FEW_LINES and max(map(len, names), default=0) <= SHORT_NAME:
+        axes.legend(fontsize=8)
+    else:
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
 
 
 def png(figure: Figure) -> bytes:

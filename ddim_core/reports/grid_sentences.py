@@ -29,6 +29,8 @@ CLIPS = (
     "between the two is also the clipping."
 )
 
+NAMED = 12  # cells of a sentence; of more the others are counted
+
 
 def mixed_clipping(rows: Iterable[CellRow]) -> list[str]:
     """Says that some rows clip and others do not, where that is so."""
@@ -89,7 +91,7 @@ def _best(rows: Sequence[CellRow]) -> str:
     if len(rows) == 1:
         return f"The only cell is {cell_name(best)}: FID {fid}."
     tail = (
-        f"{len(ties)} other cells cannot be told from it: {'; '.join(map(cell_name, ties))}"
+        f"{len(ties)} other cells cannot be told from it: {_some(ties)}"
         if len(ties) > 1
         else f"one other cell cannot be told from it: {cell_name(ties[0])}"
         if ties
@@ -101,6 +103,14 @@ def _best(rows: Sequence[CellRow]) -> str:
     cheapest = min([best, *ties], key=lambda row: row.nfe)
     calls = f"{cheapest.nfe} network calls an image"
     return f"{sentence} The cheapest of these is {cell_name(cheapest)}, {calls}."
+
+
+def _some(rows: Sequence[CellRow]) -> str:
+    """Names of cells, or of the first of many."""
+    names = [cell_name(row) for row in rows]
+    more = len(names) - NAMED
+    said = "; ".join(names if more <= 1 else names[:NAMED])
+    return said if more <= 1 else f"{said}; and {more} more, as the table shows"
 
 
 def _trend(rows: Sequence[CellRow]) -> list[str]:

@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.decisions.verdict import Verdict, pareto
-from ddim_core.reports.grid_figures import COLOURS, MARKERS, png, spread
+from ddim_core.reports.grid_figures import COLOURS, MARKERS, key, png, spread
 from ddim_core.reports.grid_sentences import lines
 
 BY_CALL = {"better": "#3a7d44", "worse": "#b23a48", "tied": "#51606f", "untested": "#51606f"}
@@ -60,7 +60,7 @@ def pareto_plot(rows: Sequence[CellRow]) -> bytes:
     numbers = spread(sorted({row.nfe for row in rows}))
     axes.set_xticks(numbers, [str(n) for n in numbers])
     _plain_fid(axes)
-    axes.legend(fontsize=8)
+    key(axes)
     return png(figure)
 
 
