@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from prefect import flow
 from prefect.logging import get_run_logger
 
-from ddim_core.common.digest import digest
 from ddim_core.decisions.row import CellRow
 from flows.fid_grid import fid_grid
 from flows.grid.outcome import GridOutcome
 from flows.requests.flat import flat, values
-from flows.requests.tuning import DDIM, TuneRequest
+from flows.requests.tuning import AS_EULER, DDIM, TuneRequest
 from flows.run import waiting
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
@@ -85,10 +84,10 @@ def _run(request: TuneRequest) -> TuneOutcome:
 def _say_budget(request: TuneRequest, inputs: TuneInputs, targets: Sequence[LongRun]) -> None:
     """What the search may cost, before it begins."""
     for target in targets:
-        still = "" if target.settled else ", which still moves: see the report"
+        still = "" if target.settled else ", which is not little: see the report"
         _say(
-            f"long run: {target.sampler}, {target.steps} steps; doubling them moved its ends by "
-            f"{target.moved:.3g}{still}"
+            f"long run: {target.sampler}, {target.steps} steps; half of them end "
+            f"{target.moved:.3g} elsewhere{still}"
         )
     n = request.tune.tuning_images * request.tune.budget * len(inputs.settings)
     each = sum(t.seconds for t in targets) / max(1, sum(t.calls for t in targets))
@@ -104,7 +103,7 @@ def _proof(request: TuneRequest, inputs: TuneInputs, tuned: Sequence[Tuned]) -> 
     names = dict.fromkeys(one.sampler for one in tuned)
     stock = ["own"] if inputs.checkpoint.pipeline and not inputs.checkpoint.is_native else ["ddim"]
     stock += [
-        DDIM if DDIM in request.tune.samplers and one.stock.startswith("euler") else one.stock
+        DDIM if DDIM in request.tune.samplers and one.stock in ("euler", AS_EULER) else one.stock
         for one in tuned
     ]
     grid = request.grid(tuple(names), tuple(dict.fromkeys(stock)), inputs.scored_prompts)
@@ -119,11 +118,15 @@ def _report(
     rows: list[CellRow],
     grid: GridOutcome | None,
 ) -> TuneOutcome:
-    report = render_tuning(
-        tuned, rows, inputs.checkpoint.name, list(inputs.notes), request.proof.margin
-    )
-    name = digest([one.sampler for one in tuned], [row.cell_digest for row in rows])
-    place = publish_tuning(name, report, tuned)
+    looked_at = {known.sampler for one in tuned for known in one.known}
+    ignored = [text for text in request.known if text not in looked_at]
+    notes = [
+        *inputs.notes,
+        *(f"{text} is of no sampler and number of calls that was tuned, or lies where the network "
+          "was not trained: it was not looked at." for text in ignored),
+    ]  # fmt: skip
+    report = render_tuning(tuned, rows, inputs.checkpoint.name, notes, request.proof.margin)
+    place = publish_tuning(report, tuned)
     for sentence in report.reading:
         _say(sentence)
     return TuneOutcome(place, tuple(one.sampler for one in tuned), tuple(report.reading), grid)

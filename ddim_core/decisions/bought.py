@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ddim_core.decisions.compare import LEVEL, Comparison, difference
-from ddim_core.decisions.row import CellRow, sampler_of
+from ddim_core.decisions.row import CellRow
 from ddim_core.statistics.paired import holm, paired_difference
 
 
@@ -20,32 +20,28 @@ class Bought:
             there is none.
         against: The tuned cell minus the rival, p-value corrected for all tests made here.
         proven: It is better than every stock cell of as many calls, each corrected.
+        p_proven: The largest of these corrected p-values; None where there is no such cell.
         matched: The best of the stock cells of more calls that it is proven not to be worse than by
             more than the margin, up to the number of calls at which that fails; None if none.
-        p_matched: Of that, corrected.
+        p_matched: The largest corrected p-value of those that say so.
     """
 
     row: CellRow
     rival: CellRow | None
     against: Comparison | None
     proven: bool
+    p_proven: float | None
     matched: CellRow | None
     p_matched: float | None
-
-
-def is_listed(row: CellRow) -> bool:
-    """Tells whether a cell's sampler has a list of timesteps or sigmas of its own."""
-    name = sampler_of(row)
-    return "timesteps=[" in name or "sigmas=[" in name
 
 
 def bought(tuned: Sequence[CellRow], stock: Sequence[CellRow], margin: float) -> list[Bought]:
     """Compares tuned cells with stock ones by paired tests, all corrected together (Holm).
 
-    With the stock cells of as many calls the question is whether there is a difference; with those
-    of more calls, whether the tuned cell is worse by more than the margin (one-sided). Since a
-    tuned cell has to pass against every stock cell of a number of calls, the choice of the best
-    among them costs nothing of the 5 %.
+    With the stock cells of as many calls the question is whether there is a difference; with all
+    of them, whether the tuned cell is worse by more than the margin (one-sided). Since a tuned
+    cell has to pass against every stock cell up to a number of calls, the choice of the best among
+    them costs nothing of the 5 %.
 
     Args:
         tuned, stock: Rows of one grid, with intervals.
@@ -54,53 +50,49 @@ def bought(tuned: Sequence[CellRow], stock: Sequence[CellRow], margin: float) ->
     Raises:
         ValueError: If rows cannot be compared, or have no interval.
     """
-    pairs = [(a, b) for a in tuned for b in stock if _alike(a, b) and b.nfe >= a.nfe]
-    tests = [difference(a, b) for a, b in pairs]
-    alone = [
-        test.p_value if a.nfe == b.nfe else _not_worse(a, b, margin)
-        for (a, b), test in zip(pairs, tests, strict=True)
-    ]
-    corrected = dict(zip(_keys(pairs), holm(alone), strict=True)) if pairs else {}
-    found = dict(zip(_keys(pairs), zip(tests, alone, strict=True), strict=True))
+    alike = [[b for b in stock if _alike(a, b)] for a in tuned]
+    same = [[b for b in others if b.nfe == a.nfe] for a, others in zip(tuned, alike, strict=True)]
+    tests = [[difference(a, b) for b in others] for a, others in zip(tuned, same, strict=True)]
+    alone = [test.p_value for found in tests for test in found]
+    n_two_sided = len(alone)
+    alone += [_not_worse(a, b, margin) for a, o in zip(tuned, alike, strict=True) for b in o]
+    corrected = holm(alone) if alone else []
+    differs, matches = iter(corrected[:n_two_sided]), iter(corrected[n_two_sided:])
     said = []
-    for row in tuned:
-        same = [b for a, b in pairs if a is row and b.nfe == row.nfe]
-        rival = min(same, key=lambda b: b.fid) if same else None
-        proven = bool(same) and all(
-            found[_key(row, b)][0].value < 0.0 and corrected[_key(row, b)] < LEVEL for b in same
-        )
-        against = None
-        if rival is not None:
-            test, p = found[_key(row, rival)]
+    for row, others, equals, found in zip(tuned, alike, same, tests, strict=True):
+        p_same = [next(differs) for _ in equals]
+        p_match = [next(matches) for _ in others]
+        rival, against = None, None
+        if equals:
+            i = min(range(len(equals)), key=lambda j: equals[j].fid)
+            rival, test = equals[i], found[i]
             against = Comparison(
-                row.cell_digest, rival.cell_digest, test.value, test.se, test.low, test.high, p,
-                corrected[_key(row, rival)],
+                row.cell_digest, rival.cell_digest, test.value, test.se, test.low, test.high,
+                test.p_value, p_same[i],
             )  # fmt: skip
-        matched = _matched(row, [b for a, b in pairs if a is row and b.nfe > row.nfe], corrected)
-        p_matched = None if matched is None else corrected[_key(row, matched)]
-        said.append(Bought(row, rival, against, proven, matched, p_matched))
+        better = all(test.value < 0.0 for test in found)
+        proven = bool(equals) and better and max(p_same) < LEVEL
+        matched, p_matched = _matched(row, others, p_match)
+        p_proven = max(p_same, default=None)
+        said.append(Bought(row, rival, against, proven, p_proven, matched, p_matched))
     return said
 
 
 def _matched(
-    row: CellRow, stock: Sequence[CellRow], corrected: dict[tuple[str, str], float]
-) -> CellRow | None:
+    row: CellRow, stock: Sequence[CellRow], p_values: Sequence[float]
+) -> tuple[CellRow | None, float | None]:
     """The best of the stock cells up to the number of calls at which one is not matched."""
-    missed = [other.nfe for other in stock if corrected[_key(row, other)] >= LEVEL]
-    passed = [other for other in stock if other.nfe < min(missed, default=other.nfe + 1)]
-    return min(passed, key=lambda other: other.fid, default=None)
+    missed = [b.nfe for b, p in zip(stock, p_values, strict=True) if p >= LEVEL]
+    end = min(missed, default=max((b.nfe for b in stock), default=0) + 1)
+    passed = [(b, p) for b, p in zip(stock, p_values, strict=True) if b.nfe < end]
+    dearer = [b for b, _ in passed if b.nfe > row.nfe]
+    if not dearer:
+        return None, None
+    return min(dearer, key=lambda b: b.fid), max(p for _, p in passed)
 
 
 def _alike(a: CellRow, b: CellRow) -> bool:
     return a.guidance_scale == b.guidance_scale and a.loras == b.loras
-
-
-def _key(a: CellRow, b: CellRow) -> tuple[str, str]:
-    return a.cell_digest, b.cell_digest
-
-
-def _keys(pairs: Sequence[tuple[CellRow, CellRow]]) -> list[tuple[str, str]]:
-    return [_key(a, b) for a, b in pairs]
 
 
 def _not_worse(a: CellRow, b: CellRow, margin: float) -> float:

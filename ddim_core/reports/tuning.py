@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ddim_core.decisions.bought import Bought, bought, is_listed
+from ddim_core.decisions.bought import Bought, bought
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
 from ddim_core.reports.grid_figures import COLOURS, contact_sheet, png
 
@@ -18,8 +18,13 @@ AYS = {
     "SDXL": (999, 845, 730, 587, 443, 310, 193, 116, 53, 13),
 }
 """Timesteps of Align Your Steps (Sabour et al. 2024, arXiv:2404.14507) as NVIDIA published them."""
+HOW = {"worse": "is worse than", "better": "is better than", "tied": "cannot be told from"}
 RHO = 7.0  # of Karras' spacing
 STILL = 0.1  # of the distance: a list of another checkpoint that is no farther still serves
+
+
+Tuning = frozenset[tuple[str, float]]
+"""Samplers with the lists that were found, each with the guidance that it was tuned at."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +44,28 @@ class Course:
     tuned: bool
 
 
-def read_bought(rows: Sequence[CellRow], samplers: Sequence[str], margin: float) -> list[str]:
+def read_bought(rows: Sequence[CellRow], tuned: Tuning, margin: float) -> list[str]:
     """Says what each tuned cell bought beside the stock ones of its grid.
 
     Args:
         rows: Of the proof's grid.
-        samplers: Tuned, with their lists.
+        tuned: What was tuned.
         margin: A difference of FID that does not count.
     """
-    tuned, stock = _parted(rows, samplers)
-    if not tuned or not stock:
+    ours = [row for row in rows if is_tuned(row, tuned)]
+    lists = {sampler for sampler, _ in tuned}
+    stock = [row for row in rows if row.sampler not in lists]
+    if not ours or not stock:
         return []
-    if any(len(row.fid_leave_one_out) < 2 for row in (*tuned, *stock)):
+    if any(len(row.fid_leave_one_out) < 2 for row in (*ours, *stock)):
         return ["There are too few images a cell for intervals, and so for any proof."]
-    found = bought(tuned, stock, margin)
-    return [sentence for one in found for sentence in _sentences(one, margin)]
+    found = bought(ours, stock, margin)
+    return [_sentences(one, tuned, margin) for one in found]
+
+
+def is_tuned(row: CellRow, tuned: Tuning) -> bool:
+    """Tells whether a cell has a list that was found here, at the guidance it was tuned at."""
+    return (row.sampler, row.guidance_scale) in tuned
 
 
 def read_known(sampler: str, mean: float, low: float, high: float) -> str:
@@ -72,37 +84,39 @@ def read_known(sampler: str, mean: float, low: float, high: float) -> str:
     return f"Whether {sampler}, found elsewhere, still serves is open: {far} farther."
 
 
-def short(row: CellRow) -> str:
-    """Names a cell for people; of a list how many it has, since its numbers stand elsewhere."""
+def short(row: CellRow, tuned: Tuning) -> str:
+    """Names a cell for people; of a list that was found here only that, since its numbers stand
+    elsewhere."""
     name = cell_name(row)
-    head, bracket, tail = name.partition("timesteps=[")
-    if not bracket:
-        head, bracket, tail = name.partition("sigmas=[")
-    if not bracket:
+    if row.sampler not in {sampler for sampler, _ in tuned}:
         return name
-    kept = head.rstrip("?&")
-    return f"{kept}, tuned{tail.partition(']')[2]}"
+    word = "timesteps=[" if "timesteps=[" in name else "sigmas=["
+    head, _, tail = name.partition(word)
+    how = "tuned" if is_tuned(row, tuned) else "tuned at another guidance"
+    return f"{head.rstrip('?&')}, {how}{tail.partition(']')[2]}"
 
 
-def _parted(
-    rows: Sequence[CellRow], samplers: Sequence[str]
-) -> tuple[list[CellRow], list[CellRow]]:
-    tuned = [row for row in rows if row.sampler in set(samplers)]
-    return tuned, [row for row in rows if not is_listed(row)]
-
-
-def _sentences(one: Bought, margin: float) -> list[str]:
+def _sentences(one: Bought, tuned: Tuning, margin: float) -> str:
     row = one.row
-    said = [f"{short(row)}: FID {with_interval(row.fid, row.fid_low, row.fid_high)}."]
-    if one.rival is not None and one.against is not None:
+    said = [f"{short(row, tuned)}: FID {with_interval(row.fid, row.fid_low, row.fid_high)}."]
+    if one.rival is None or one.against is None or one.p_proven is None:
+        said.append(f"No stock setting of {row.nfe} network calls stands beside it.")
+    else:
         gap = one.against
-        how = "better than every stock setting" if one.proven else "not proven better than every"
-        said.append(
-            f"At {row.nfe} network calls it is {how}{'' if one.proven else ' stock setting'}; the "
-            f"best of them, {cell_name(one.rival)}, has "
-            f"{with_interval(one.rival.fid, one.rival.fid_low, one.rival.fid_high)}, a difference "
-            f"of {gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}], {_p(gap.p_adjusted)}."
-        )
+        rival = with_interval(one.rival.fid, one.rival.fid_low, one.rival.fid_high)
+        apart = f"a difference of {gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]"
+        if one.proven:
+            said.append(
+                f"At {row.nfe} network calls it is better than every stock setting, "
+                f"{_p(one.p_proven)}; the best of them, {cell_name(one.rival)}, has {rival}, "
+                f"{apart}."
+            )
+        else:
+            more = "" if gap.verdict != "better" else ", but not than every other of them"
+            said.append(
+                f"At {row.nfe} network calls it {HOW[gap.verdict]} the best stock setting"
+                f"{more}: {cell_name(one.rival)} has {rival}, {apart}, {_p(gap.p_adjusted)}."
+            )
     if one.matched is not None and one.p_matched is not None:
         said.append(
             f"{row.nfe} calls tuned are not worse than {one.matched.nfe} of the best stock setting "
@@ -110,7 +124,7 @@ def _sentences(one: Bought, margin: float) -> list[str]:
             f"{with_interval(one.matched.fid, one.matched.fid_low, one.matched.fid_high)}) by more "
             f"than {margin:g}, {_p(one.p_matched)}."
         )
-    return [" ".join(said)]
+    return " ".join(said)
 
 
 def _p(value: float) -> str:
@@ -132,7 +146,7 @@ def course_plot(courses: Sequence[Course], top: float, is_flow: bool) -> bytes:
     low, high = 0.002 ** (1 / RHO), 1.0
     axes.plot(share, 1.0 - share, ":", color="#51606f", lw=1, label="uniform")
     axes.plot(share, (high + share * (low - high)) ** RHO, "--", color="#51606f", lw=1,
-              label="rho = 7")  # fmt: skip
+              label="rho = 7, in the timestep")  # fmt: skip
     if not is_flow:
         for (name, listed), look in zip(AYS.items(), ("-.", (0, (1, 1))), strict=True):
             axes.plot(np.linspace(0, 1, len(listed)), np.array(listed) / 999.0, linestyle=look,

@@ -93,14 +93,19 @@ def warnings(
             "long run than on those that it was tuned on: it is fitted to them in part; tune on "
             "more images."
         )
-    if judged.gain.low <= 0.0:
+    if judged.gain.high < 0.0:
+        said.append(
+            "On fresh images it is farther from the long run than the sampler as it stands: do not "
+            "take it."
+        )
+    elif judged.gain.low <= 0.0:
         said.append(
             "On fresh images it is not proven nearer to the long run than the sampler as it stands."
         )
     if moved > LONG * found.distance:
         said.append(
-            f"The long run is too short for it: doubling it to {long_steps} steps moved its ends "
-            f"by {moved:.3g}, which is not little beside the {found.distance:.3g} that the tuned "
+            "The long run is too short for it: the last doubling, "
+            f"to {long_steps} steps, moved its ends by {moved:.3g}, which is not little beside the {found.distance:.3g} that the tuned "
             "run is away."
         )
     if not found.finished:

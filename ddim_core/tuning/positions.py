@@ -14,13 +14,17 @@ from ddim_core.samplers.catalogue import OWN, SAMPLERS, Family
 from ddim_core.samplers.families import CALLED, family_of, settled_own
 from ddim_core.samplers.fits import class_behind
 from ddim_core.samplers.name import SamplerName
-from ddim_core.samplers.scheduler import Visited
-from ddim_core.tuning.tunable import NotTunableError, require_tunable
+from ddim_core.samplers.scheduler import Visited, entries_of
+from ddim_core.tuning.tunable import NotTunableError, noisy, require_tunable
 
 Positions = tuple[float, ...]
 Visits = Callable[[SamplerName, int], Visited]
 """Where a sampler of so many steps asks the network, or ValueError in words."""
 DIGITS = 5  # of a listed sigma: a difference beyond them moves no pixel
+TAKERS: dict[Family, str] = {
+    "vp": "dpmpp_2m, dpmpp_2s, dpmpp_3m, heun, euler or ddim", "flow": "unipc or flow_euler",
+}  # fmt: skip
+"""Samplers whose schedulers go where a list says, by the family of the network."""
 SPACINGS = ((1.0, 0.0, 1.0), (1.0, 0.02, 1.0), (1.0, 0.0, 2.0), (0.75, 0.02, 2.0))
 """Where a search looks first, as (noisiest, cleanest, rho): uniform to 0, uniform, quadratic, and
 quadratic from three quarters."""
@@ -56,13 +60,16 @@ class Scale:
         return float(f"{self.levels[int(u)]:.{DIGITS + 2}g}")
 
     def positions_of(self, name: SamplerName) -> Positions | None:
-        """Returns where a sampler's list lies on the scale; None if it lies on none of it."""
+        """Returns where a sampler's list lies on the scale; None if it lies beyond its ends, or is
+        none of what the scheduler is given."""
         if self.word == "timesteps":
-            return self.settled(name.timesteps) if name.timesteps else None
+            listed = name.timesteps
+            return self.settled(listed) if listed and listed[0] <= self.top else None
         if not name.own_sigmas:
             return None
         if self.family == "flow":
-            return self.settled([sigma * self.top for sigma in name.own_sigmas])
+            inside = name.own_sigmas[0] <= 1.0
+            return self.settled([s * self.top for s in name.own_sigmas]) if inside else None
         nearest = [
             min(range(len(self.levels)), key=lambda t: abs(self.levels[t] - sigma))
             for sigma in name.own_sigmas
@@ -113,17 +120,25 @@ def scale_of(name: SamplerName, own: Mapping[str, Any], visits: Visits, n: int =
         scales[1] = replace(scales[1], levels=_levels(config))
     else:
         raise NotTunableError(f"{name.text} is not tuned: {untuned(family)}")
+    _require_quiet(name, own)
     why = ""
     for scale in scales:
         reason = _refuses(name, scale, visits, n)
         if not reason:
             return scale
         why = why or reason
-    takers = [n for n, s in SAMPLERS.items() if not s.noisy and family in s.fits]
     raise NotTunableError(
-        f"{name.text} cannot be told where to ask the network ({why}); of {', '.join(takers)} "
-        "those can whose scheduler takes timesteps or sigmas"
+        f"{name.text} cannot be told where to ask the network ({why}); take {TAKERS[family]}"
     )
+
+
+def _require_quiet(name: SamplerName, own: Mapping[str, Any]) -> None:
+    """Makes sure that a class's scheduler follows the ODE, where its name does not tell."""
+    kind = class_behind(name, own)
+    of_kind = [sampler for sampler in SAMPLERS.values() if sampler.kind == kind]
+    sde = "sde" in str(entries_of(name, own).get("algorithm_type"))
+    if sde or (of_kind and all(sampler.noisy for sampler in of_kind)):
+        raise NotTunableError(noisy(f"{name.text} ({kind})"))
 
 
 def untuned(family: Family) -> str:

@@ -28,7 +28,7 @@ from ddim_core.samplers.scheduler import scheduler_for, set_steps
 TUNING, FRESH = 2**62, 3 * 2**61
 """Indices of the first image that settings are tuned on, and of the first that they are judged on:
 no cell of a grid has any so large, so that no image that is scored was tuned on."""
-KEPT_BYTES = 2**26  # of answers that are remembered, for each chunk
+KEPT_BYTES = 2**28  # of answers that are remembered, over all chunks
 
 
 class Runs(Protocol):
@@ -56,10 +56,13 @@ class Remembered:
     Args:
         network: Anything that is called with tensors, the noisy images [n, ...] first.
         asked: Is told n before each call that is made.
+        most: Bytes of answers that are kept.
     """
 
-    def __init__(self, network: Callable[..., Any], asked: Callable[[int], None]) -> None:
-        self._network, self._asked = network, asked
+    def __init__(
+        self, network: Callable[..., Any], asked: Callable[[int], None], most: int = KEPT_BYTES
+    ) -> None:
+        self._network, self._asked, self._most = network, asked, most
         self._kept: OrderedDict[bytes, Any] = OrderedDict()
         self._bytes = 0
         self._latest: tuple[tuple[Any, ...], Keywords] | None = None
@@ -74,7 +77,7 @@ class Remembered:
             answer = self._network(*args, **kwargs)
             self._kept[key] = answer
             self._bytes += _bytes_of(answer)
-            while self._bytes > KEPT_BYTES and len(self._kept) > 1:
+            while self._bytes > self._most and len(self._kept) > 1:
                 self._bytes -= _bytes_of(self._kept.popitem(last=False)[1])
         return copy.deepcopy(self._kept[key])  # whoever asked may change it in place
 
@@ -125,9 +128,10 @@ class LoopRuns:
         self._own, self._device = own, device
         self._fresh: dict[SamplerName, Any] = {}  # schedulers, whatever list they are given
         self._chunks = []
-        for places in chunks_of(n_images, chunk):
+        chunks = chunks_of(n_images, chunk)
+        for places in chunks:
             indices = [first + i for i in places]
-            model = Remembered(model_for(indices), self._count)
+            model = Remembered(model_for(indices), self._count, KEPT_BYTES // len(chunks))
             self._chunks.append((model, ImageNoise(seed, indices, shape, device).x_T()))
 
     def _count(self, n_images: int) -> None:

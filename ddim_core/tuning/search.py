@@ -86,7 +86,7 @@ def search(
         task: What is searched for.
         scale: Where positions can lie.
         evaluations: Measures, and remembers.
-        known: Lists that were found elsewhere, which are looked at before positions are moved.
+        known: Other lists to look at, right after the spacings.
         said: Is told now and then how far it is.
 
     Raises:
@@ -123,17 +123,23 @@ class _Search:
         start: Positions = ()
         bent: Positions = ()
         try:
-            start = bent = self._best = self._started()
-            self._bend()
-            bent = self._best
+            start = bent = self._started()
+            shape = self._shape()
             for positions in self._known:
                 self._try(positions)
+            self._bend(shape)
+            bent = self._best
             for move in MOVES:
                 self._move(move)
         except _SpentError:
             finished = False
             start, bent = start or self._best, bent or self._best
         self._ended = True
+        if not math.isfinite(self._mean(self._best)):
+            raise ValueError(
+                f"every list of {task.sampler.text} that was tried ends in numbers that are not "
+                "finite; take another number format"
+            )
         return Found(
             self._best, self._mean(self._best), start, self._mean(start), self._mean(bent),
             len(self._tried), self._spent, finished,
@@ -147,15 +153,16 @@ class _Search:
                 f"{self._task.steps} steps do not fit on {self._scale.top + 1:g} timesteps"
             )
         self._best = fitting[0]
+        self._tried.add(self._best)
+        self._mean(self._best)
         for positions in fitting:
             self._try(positions)
         return self._best
 
-    def _bend(self) -> None:
-        """Both ends and rho of the whole list, from where it started."""
+    def _bend(self, shape: tuple[float, ...]) -> None:
+        """Both ends and rho of the whole list, from the shape of the best spacing."""
         if self._task.steps < 2:
             return
-        shape = self._shape()
         for by in BENDS:
             better = True
             while better:
@@ -203,6 +210,10 @@ class _Search:
         apart: list[float] = []
         for chunk in range(self._task.n_chunks):
             ours, theirs = self._of(positions, chunk), self._of(self._best, chunk)
+            if not np.isfinite(ours).all():
+                return False
+            if not np.isfinite(theirs).all():
+                return True
             apart.extend(ours - theirs)
             spread = float(np.std(apart, ddof=1)) if len(apart) > 1 else 0.0
             if np.mean(apart) > LOST * spread / math.sqrt(len(apart)):

@@ -65,13 +65,28 @@ def long_run(
     ends = _ends(runs, n_chunks, sampler, max(n // 2, 1) if steps else n)
     while True:
         n = steps or 2 * n
-        longer = _ends(runs, n_chunks, sampler, n)
+        try:
+            longer = _ends(runs, n_chunks, sampler, n)
+        except ValueError as error:
+            if steps:
+                raise ValueError(f"long_steps is {steps}: {error}") from error
+            return _shorter(runs, n_chunks, sampler, n // 2, beside)  # the model has few timesteps
         moved = float(np.mean(np.concatenate(list(map(distances, ends, longer)))))
         target = Target(sampler, n, longer, moved, False)
         settled = moved <= STILL * beside(target)
         if settled or steps or n >= LONGEST:
             return Target(sampler, n, longer, moved, settled)
         ends = longer
+
+
+def _shorter(
+    runs: Runs, n_chunks: int, sampler: SamplerName, n: int, beside: Callable[[Target], float]
+) -> Target:
+    """The long run of n steps, where there cannot be twice as many."""
+    half, whole = (_ends(runs, n_chunks, sampler, steps) for steps in (n // 2, n))
+    moved = float(np.mean(np.concatenate(list(map(distances, half, whole)))))
+    target = Target(sampler, n, whole, moved, False)
+    return Target(sampler, n, whole, moved, moved <= STILL * beside(target))
 
 
 def _ends(runs: Runs, n_chunks: int, sampler: SamplerName, steps: int) -> tuple[Tensor, ...]:

@@ -174,8 +174,9 @@ class TuneRequest:
             prompts: File of the prompts of its cells, instead of the request's.
         """
         model = replace(self.model, prompts=prompts) if prompts else self.model
+        listed = [parse_sampler(text).n_listed or 1 for text in tuned]
         choice = SamplerChoice(
-            steps=tuple(sorted({*self.tune.calls, *self.proof.stock_steps})),
+            steps=tuple(sorted({*self.tune.calls, *self.proof.stock_steps, *listed})),
             samplers=(*(self.proof.stock or stock), *tuned),
             etas=(0.0,),
             sigma_hat=False,

@@ -12,6 +12,7 @@ from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
 from flows.requests.samplers import SamplerChoice
 from flows.requests.tuning import TuneRequest
+from tasks.cells.settings import require_fit
 from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.loras import StoredLora, store_lora
 from tasks.checkpoints.open import CheckpointRecord, import_checkpoint, open_checkpoint
@@ -65,6 +66,10 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
         for base in bases
         for found in settings_to_tune(base, checkpoint.ref, request.samplers, request.tune.calls)
     ]
+    if request.proof.n_images:  # stock that does not fit is found here, before anything is drawn
+        stocked = request.grid((), ("ddim",) if checkpoint.is_native else ("own",))
+        cells = stocked.cells(sampled(stocked, checkpoint, loras))
+        require_fit(cells, checkpoint.n_train, checkpoint.ref)
     tuning, fresh, conditions, scored, notes = _prompts(request, checkpoint, bases[0])
     told = [(replace(cell, prompts=tuning), calls) for cell, calls in settings]
     return TuneInputs(checkpoint, told, conditions, fresh, scored, notes)
@@ -102,9 +107,7 @@ def _prompts(
     stored = _stored(request, checkpoint, location)
     given = prompts_for(True, other, checkpoint.ref) if other else None
     dealt = deal(stored, given)
-    notes = (
-        "There are too few prompts to deal them out: those that are scored were tuned on as well.",
-    ) if dealt.shared else ()  # fmt: skip
+    notes = (dealt.note,) if dealt.note else ()
     conditions: Both = (None, None)
     if by_pipeline(base):
         over = laid_over(base)

@@ -10,6 +10,7 @@ from ddim_core.decisions.row import CellRow, with_interval
 from ddim_core.reports.tuning import (
     Course,
     course_plot,
+    is_tuned,
     read_bought,
     read_known,
     short,
@@ -51,7 +52,8 @@ def render_tuning(
         )  # fmt: skip
     if rows:
         figures["calls"] = pareto_plot(rows)
-    reading = read_bought(rows, [one.sampler for one in tuned], margin)
+    found = frozenset((one.sampler, one.guidance) for one in tuned)
+    reading = read_bought(rows, found, margin)
     reading += [
         read_known(known.sampler, known.behind.mean, known.behind.low, known.behind.high)
         for one in tuned
@@ -64,7 +66,8 @@ def render_tuning(
             "checkpoint": checkpoint,
             "tuned": tuned,
             "rows": sorted(rows, key=lambda row: (row.nfe, row.fid)),
-            "listed": {one.sampler for one in tuned},
+            "found": found,
+            "is_tuned": is_tuned,
             "reading": reading,
             "notes": notes,
             "margin": margin,
@@ -88,12 +91,12 @@ def _courses(tuned: list[Tuned]) -> list[Course]:
 
 
 @task(name="publish-tuning", task_run_name=run_name("publish-tuning"))
-def publish_tuning(name: str, report: Report, tuned: list[Tuned]) -> str:
+def publish_tuning(report: Report, tuned: list[Tuned]) -> str:
     """Puts a rendered report where people look: reports/<name>/, and a Prefect artifact.
 
     Returns the page's place.
     """
-    place = page.publish(name[:12], report)
+    place = page.publish(f"tune-{report.page.artifact[:12]}", report)
     lines = [
         f"| `{one.sampler}` | {one.guidance:g} | {one.judged.stock.mean:.3g} | "
         f"{one.judged.tuned.mean:.3g} |"

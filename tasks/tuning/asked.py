@@ -41,8 +41,8 @@ def settings_to_tune(
     if family not in USUAL:
         raise NotTunableError(f"nothing is tuned: {untuned(family)}")
     cells = []
-    for text in samplers or USUALLY[family]:
-        name = canonical(parse_sampler(text), own)
+    named = [canonical(parse_sampler(text), own) for text in samplers or USUALLY[family]]
+    for name in dict.fromkeys(named):
         for n_calls in dict.fromkeys(calls):
             steps = needs_steps(name, own, n_calls)
             scale_of(name, own, visits, steps)

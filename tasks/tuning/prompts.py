@@ -19,13 +19,13 @@ class Dealt:
     """Digests of stored lists of prompts, and the file of those that cells are drawn for.
 
     Attributes:
-        shared: They are too few to be dealt: all three are the same.
+        note: What is to be said of it, for people; empty where all three have no prompt in common.
     """
 
     tuning: str
     fresh: str
     scored: str
-    shared: bool
+    note: str
 
 
 def deal(prompts: str, given: str | None) -> Dealt:
@@ -38,14 +38,25 @@ def deal(prompts: str, given: str | None) -> Dealt:
     """
     whole = stored_prompts(prompts)
     if given is not None:
-        tuning, fresh, shared = _halves(stored_prompts(given))
-        return Dealt(store_prompts(tuning), store_prompts(fresh), _file(prompts, whole), shared)
-    if len(whole) < FEW:
-        return Dealt(prompts, prompts, _file(prompts, whole), True)
-    scored, others = whole[::2], whole[1::2]
-    tuning, fresh, _ = _halves(others)
+        tuning, fresh = _halves(list(dict.fromkeys(stored_prompts(given))))
+        note = _said(tuning, fresh, whole)
+        return Dealt(store_prompts(tuning), store_prompts(fresh), _file(prompts, whole), note)
+    unique = list(dict.fromkeys(whole))
+    if len(unique) < FEW:
+        return Dealt(prompts, prompts, _file(prompts, whole), _said(unique, unique, unique))
+    tuning, fresh = _halves(unique[1::2])
+    scored = unique[::2]
     kept = store_prompts(scored)
-    return Dealt(store_prompts(tuning), store_prompts(fresh), _file(kept, scored), False)
+    return Dealt(store_prompts(tuning), store_prompts(fresh), _file(kept, scored), "")
+
+
+def _said(tuning: list[str], fresh: list[str], scored: list[str]) -> str:
+    """What prompts have in common that should have nothing."""
+    if set(tuning) & set(scored):
+        return "Some prompts that are scored were tuned on as well, with other noise."
+    if set(tuning) & set(fresh):
+        return "The prompts that were tuned on were judged on as well, with other noise."
+    return ""
 
 
 def deal_conditions(conditions: ArtifactRef) -> tuple[ArtifactRef, ArtifactRef]:
@@ -62,10 +73,8 @@ def deal_conditions(conditions: ArtifactRef) -> tuple[ArtifactRef, ArtifactRef]:
     return halves[0], halves[1]
 
 
-def _halves(prompts: list[str]) -> tuple[list[str], list[str], bool]:
-    if len(prompts) < 2:
-        return prompts, prompts, True
-    return prompts[::2], prompts[1::2], False
+def _halves(prompts: list[str]) -> tuple[list[str], list[str]]:
+    return (prompts, prompts) if len(prompts) < 2 else (prompts[::2], prompts[1::2])
 
 
 def _file(digest: str, prompts: list[str]) -> str:

@@ -14,10 +14,12 @@ from tqdm import tqdm
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.images.pixels import to_uint8
+from ddim_core.samplers.canonical import canonical
 from ddim_core.samplers.name import SamplerName, parse_sampler
+from ddim_core.samplers.scheduler import Visited
 from ddim_core.tuning.evaluations import Distances, Evaluations
 from ddim_core.tuning.judged import Apart, Judged, joined, judge, serves, warnings
-from ddim_core.tuning.positions import scale_of
+from ddim_core.tuning.positions import Positions, Scale, scale_of
 from ddim_core.tuning.runs import FRESH, TUNING, Runs, chunks_of, distances
 from ddim_core.tuning.search import Found, Task, search
 from ddim_core.tuning.target import Target, long_run
@@ -195,15 +197,17 @@ def tune_sampler(
     runs = runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution)
     chunks = chunks_of(n_images, chunk_of(cell, checkpoint))
     ends = store.get_arrays(target)
+    spelled = {canonical(parse_sampler(text), own): text for text in known}
     elsewhere = {
-        sampler.text: positions
-        for sampler in map(parse_sampler, known)
+        text: positions
+        for sampler, text in spelled.items()
         if replace(sampler, timesteps=(), own_sigmas=()) == name and sampler.n_listed == steps
         if (positions := scale.positions_of(sampler)) is not None
     }
     named = digest(code_digest(__name__), cell, checkpoint, conditions, n_images, target, calls)
     work = places.local_dir("work")
     work.mkdir(parents=True, exist_ok=True)
+    usual = visits(name, steps)
     with FileLock(work / f"tune-{named[:32]}.lock"):
         measured = Evaluations(
             lambda sampler, n, i: _away(runs, sampler, n, i, ends["tuning"][_slice(chunks[i])]),
@@ -212,7 +216,7 @@ def tune_sampler(
         task = Task(name, steps, calls, len(chunks), n_images, budget)
         with tqdm(desc=f"tuning {name.text} at {calls} calls", unit="", disable=None) as bar:
             found = search(
-                task, scale, measured, list(elsewhere.values()),
+                task, scale, measured, [*_as_it_stands(scale, usual), *elsewhere.values()],
                 lambda said: _show(bar, measured, said),
             )  # fmt: skip
         tuned = scale.listed(name, found.positions)
@@ -227,7 +231,7 @@ def tune_sampler(
 
     away = on_fresh(tuned)
     judged = judge(on_tuning, away, on_fresh(name))
-    done, usual = visits(tuned, steps), visits(name, steps)
+    done = visits(tuned, steps)
     shown = {
         kind: _images(cell, checkpoint, others.ends(sampler, steps, 0)[:SHOWN].numpy())
         for kind, sampler in (("tuned", tuned), ("stock", name))
@@ -263,6 +267,14 @@ def tune_sampler(
             )
         ),
     )
+
+
+def _as_it_stands(scale: Scale, usual: Visited) -> list[Positions]:
+    """Where a sampler asks the network without a list, if a list can say so."""
+    if scale.word != "timesteps":
+        return []
+    positions = scale.settled(tuple(dict.fromkeys(usual.timesteps)))  # Heun asks there twice
+    return [positions] if positions else []
 
 
 def _fresh(

@@ -99,10 +99,14 @@ def test_a_second_run_asks_the_network_nothing_and_a_killed_search_goes_on(
 def test_a_list_found_elsewhere_is_looked_at_and_judged(found: Any, toy: str) -> None:
     known = "dpmpp_2m?timesteps=[990,980,970]"
     outcome = tune(checkpoint=toy, samplers=["dpmpp_2m"], seed=71, n_images=0, known=[known])
-    assert any(f"{known}, found elsewhere, serves no longer" in s for s in outcome.reading), outcome
-    own = outcome.samplers[0]
-    again = tune(checkpoint=toy, samplers=["dpmpp_2m"], seed=71, n_images=0, known=[own])
-    assert any(f"{own}, found elsewhere, still serves: +0 %" in said for said in again.reading)
+    said = next(s for s in outcome.reading if known in s)
+    assert "found elsewhere, serves no longer" in said
+    strangers = ["dpmpp_2m?timesteps=[900,100]", "dpmpp_2m?timesteps=[5000,500,100]"]
+    again = tune(checkpoint=toy, samplers=["dpmpp_2m"], seed=71, n_images=0, known=strangers)
+    assert again.report != outcome.report
+    page = Path(again.report).read_text()
+    assert page.count("it was not looked at") == 2
+    assert not any("found elsewhere" in said for said in again.reading)
     with pytest.raises(ValueError, match="known has 'dpmpp_2m', which lists no timesteps"):
         build(TuneRequest, {"known": ["dpmpp_2m"]})
 
@@ -158,5 +162,12 @@ def test_prompts_are_dealt_out(tmp_path: Path, server: str) -> None:
     parts = [stored_prompts(dealt.tuning), stored_prompts(dealt.fresh)]
     scored = [json.loads(line)["text"] for line in Path(dealt.scored).read_text().splitlines()]
     assert sorted([*parts[0], *parts[1], *scored]) == prompts
-    assert not dealt.shared
-    assert deal(store_prompts(prompts[:2]), None).shared
+    assert not dealt.note
+    assert "were tuned on as well" in deal(store_prompts(prompts[:2]), None).note
+    twice = deal(store_prompts(prompts * 2), None)
+    assert not set(stored_prompts(twice.tuning)) & set(stored_prompts(twice.fresh))
+    other = deal(store_prompts(prompts), store_prompts(["other"]))
+    assert other.note == "The prompts that were tuned on were judged on as well, with other noise."
+    assert (
+        "Some prompts that are scored" in deal(store_prompts(prompts), store_prompts(prompts)).note
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ddim_core.decisions.bought import bought, is_listed
+from ddim_core.decisions.bought import bought
 from ddim_core.decisions.row import CellRow
 from ddim_core.reports.tuning import read_bought, read_known, short
 from tests.core.decisions.test_compare import row
@@ -76,15 +76,41 @@ def test_other_guidance_is_another_question() -> None:
     assert (found.rival, found.proven, found.matched) == (None, False, None)
 
 
+def test_a_cheaper_setting_that_is_better_is_matched_by_nothing() -> None:
+    better = cell("l", 0.5, "unipc", 4)
+    (found,) = bought([TUNED], [better, cell("m", 1.5, "ddim", 10)], margin=0.1)
+    assert not found.proven
+    assert found.matched is None
+
+
+FOUND = frozenset({(LISTED, 1.0)})
+
+
 def test_sentences_say_what_was_bought() -> None:
-    (said,) = read_bought([TUNED, *STOCK], [LISTED], 0.1)
+    (said,) = read_bought([TUNED, *STOCK], FOUND, 0.1)
     assert said.startswith("S = 4, dpmpp_2m, tuned: FID 1.00")
-    assert "At 4 network calls it is better than every stock setting; the best of them" in said
+    assert "At 4 network calls it is better than every stock setting, p < 0.0001; the best" in said
     assert "4 calls tuned are not worse than 10 of the best stock setting" in said
-    assert read_bought(STOCK, [LISTED], 0.1) == []
-    assert is_listed(TUNED)
-    assert not any(map(is_listed, STOCK))
-    assert short(STOCK[0]) == "S = 4, dpmpp_2m"
+    assert read_bought(STOCK, FOUND, 0.1) == []
+    assert short(STOCK[0], FOUND) == "S = 4, dpmpp_2m"
+
+
+def test_what_is_worse_or_stands_alone_is_said_so() -> None:
+    (said,) = read_bought([TUNED, cell("n", 0.5, "unipc", 4)], FOUND, 0.1)
+    assert "At 4 network calls it is worse than the best stock setting" in said
+    assert "not worse than" not in said
+    (said,) = read_bought([TUNED, STOCK[5]], FOUND, 0.1)
+    assert "No stock setting of 4 network calls stands beside it." in said
+
+
+def test_a_list_of_somebody_elses_is_stock_and_one_of_another_guidance_neither() -> None:
+    ays = cell("o", 0.5, "dpmpp_2m?timesteps=[900,500,100,9]", 4)
+    (said,) = read_bought([TUNED, ays], FOUND, 0.1)
+    assert "worse than the best stock setting" in said
+    elsewhere = cell("p", 9.0, LISTED, 4)
+    object.__setattr__(elsewhere, "guidance_scale", 4.0)
+    assert len(read_bought([TUNED, elsewhere, *STOCK], FOUND, 0.1)) == 1
+    assert "tuned at another guidance" in short(elsewhere, FOUND)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_nothing_speaks_against_a_sound_list() -> None:
     ("changed", "told"),
     [
         ({"n_images": 4}, "tuned on 4 images, which are few"),
-        ({"moved": 0.05}, "The long run is too short for it: doubling it to 64 steps"),
+        ({"moved": 0.05}, "The long run is too short for it: the last doubling, to 64 steps,"),
         ({"found": replace(FOUND, finished=False)}, "The budget of 4000 network calls an image"),
         ({"ignores_time": True}, "answers alike at all timesteps"),
     ],
