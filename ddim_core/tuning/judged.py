@@ -105,8 +105,8 @@ def warnings(
     if moved > LONG * found.distance:
         said.append(
             "The long run is too short for it: the last doubling, "
-            f"to {long_steps} steps, moved its ends by {moved:.3g}, which is not little beside the {found.distance:.3g} that the tuned "
-            "run is away."
+            f"to {long_steps} steps, moved its ends by {moved:.3g}, which is not little beside the "
+            f"{found.distance:.3g} that the tuned run is away."
         )
     if not found.finished:
         said.append(

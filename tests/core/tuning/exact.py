@@ -44,7 +44,8 @@ class Exact:
         task = Task(
             parse_sampler(sampler), steps, steps, self.n_chunks, self.n_chunks * CHUNK, budget
         )
-        return search(task, self.scale(sampler), more.get("kept") or Evaluations(self.measure))
+        kept = more.get("kept") or Evaluations(self.measure)
+        return search(task, self.scale(sampler), kept, more.get("known", ()))
 
     def mean(self, sampler: str, positions: Positions) -> float:
         listed = self.scale(sampler).listed(parse_sampler(sampler), positions)

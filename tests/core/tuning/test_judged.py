@@ -81,6 +81,15 @@ def test_the_long_run_is_doubled_until_it_moves_little() -> None:
     assert short.moved > hard.moved
 
 
+def test_a_model_of_few_timesteps_has_the_longest_run_that_it_can_have() -> None:
+    own = linear(50)
+    runs = LoopRuns(lambda _: lambda x, t: 0.1 * x, own, (2,), 0, TUNING, 8, 8)
+    sampler = parse_sampler("dpmpp_2m?timestep_spacing=linspace")
+    assert long_run(runs, 1, sampler, lambda _: 1e-9).steps == 32
+    with pytest.raises(ValueError, match="long_steps is 60: "):
+        long_run(runs, 1, sampler, lambda _: 1.0, 60)
+
+
 def test_distance_is_the_root_mean_square_image_by_image() -> None:
     a = torch.zeros(2, 1, 2, 2)
     b = a.clone()

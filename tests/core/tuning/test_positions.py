@@ -61,6 +61,12 @@ def test_a_scheduler_goes_where_its_list_says(
         ("sigma-hat", linear(), "draws noise on the way"),
         ("dpmpp_2m/karras", linear(), "says already where it asks"),
         ("dpmpp_2m?timesteps=[9,5]", linear(), "says already where it asks"),
+        ("own", linear(), "own .DDPMScheduler. draws noise on the way"),
+        (
+            "own",
+            linear(_class_name="DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++"),
+            "draws noise on the way",
+        ),
         ("deis", linear(), r"cannot be told where to ask the network \(deis .* takes no list"),
         ("unipc", linear(), r"cannot be told where to ask the network \(unipc .* takes no list"),
         ("flow_heun", FLOW, "cannot be told where to ask"),

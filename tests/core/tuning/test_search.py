@@ -5,8 +5,10 @@ from __future__ import annotations
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ddim_core.samplers.name import SamplerName
 from ddim_core.tuning.evaluations import Evaluations
 from ddim_core.tuning.positions import Positions
 from tests.core.analytic import one_thread  # noqa: F401
@@ -84,6 +86,29 @@ def test_the_budget_is_kept_and_its_end_told(diffusion: Exact) -> None:
     assert short.distance <= short.start_distance
     with pytest.raises(ValueError, match="budget is 3 network calls an image; one candidate"):
         diffusion.search("dpmpp_2m", 4, budget=3.0)
+
+
+def test_the_first_candidate_counts_and_numbers_that_are_not_finite_never_win(
+    diffusion: Exact,
+) -> None:
+    once = diffusion.search("dpmpp_2m", 3, budget=3.0)
+    assert (once.spent, once.n_tried, once.finished) == (3.0, 2, False)
+
+    def broken(sampler: SamplerName, steps: int, chunk: int) -> np.ndarray:
+        found = diffusion.measure(sampler, steps, chunk)
+        return found * np.nan if sampler.timesteps[0] == 999 else found
+
+    found = diffusion.search("dpmpp_2m", 3, kept=Evaluations(broken))
+    assert np.isfinite(found.distance)
+    assert found.positions[0] != 999.0
+    with pytest.raises(ValueError, match="ends in numbers that are not finite"):
+        diffusion.search("dpmpp_2m", 3, kept=Evaluations(lambda *of: broken(*of) * np.nan))
+
+
+def test_a_list_that_is_known_is_looked_at_even_on_a_small_budget(diffusion: Exact) -> None:
+    good = diffusion.search("dpmpp_2m", 3).positions
+    found = diffusion.search("dpmpp_2m", 3, budget=30.0, known=[good])
+    assert found.distance <= diffusion.mean("dpmpp_2m", good) + 1e-9
 
 
 def test_what_was_asked_before_is_not_asked_again(diffusion: Exact) -> None:
