@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from ddim_core.decisions.bought import Bought, bought
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
-from ddim_core.reports.grid_figures import COLOURS, contact_sheet, png
+from ddim_core.reports.grid_figures import COLOURS, png
 
 AYS = {
     "SD 1.5": (999, 850, 736, 645, 545, 455, 343, 233, 124, 24),
@@ -34,13 +33,11 @@ class Course:
     Attributes:
         name: For people.
         timesteps: One for each call.
-        sigmas: The noise levels there, and where the last step lands.
         tuned: It was found here.
     """
 
     name: str
     timesteps: tuple[float, ...]
-    sigmas: tuple[float, ...]
     tuned: bool
 
 
@@ -167,8 +164,3 @@ def course_plot(courses: Sequence[Course], top: float, is_flow: bool) -> bytes:
     axes.grid(alpha=0.25)
     axes.legend(fontsize=7)
     return png(figure)
-
-
-def side_by_side(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
-    """Draws images of the same x_T, a line for each run."""
-    return contact_sheet(images)

@@ -27,7 +27,6 @@ class Task:
         sampler: Without its list.
         steps, calls: S, and the network calls that they make.
         n_chunks: Of the images that it is tuned on.
-        n_images: Of all of them.
         budget: Most network calls on an image, over all candidates: one candidate seen on all
             images takes `calls` of it.
     """
@@ -36,7 +35,6 @@ class Task:
     steps: int
     calls: int
     n_chunks: int
-    n_images: int
     budget: float
 
 

@@ -70,7 +70,7 @@ def long_run(
         except ValueError as error:
             if steps:
                 raise ValueError(f"long_steps is {steps}: {error}") from error
-            return _shorter(runs, n_chunks, sampler, n // 2, beside)  # the model has few timesteps
+            return _shorter(runs, ends, sampler, n // 2, beside)  # the model has few timesteps
         moved = float(np.mean(np.concatenate(list(map(distances, ends, longer)))))
         target = Target(sampler, n, longer, moved, False)
         settled = moved <= STILL * beside(target)
@@ -80,10 +80,14 @@ def long_run(
 
 
 def _shorter(
-    runs: Runs, n_chunks: int, sampler: SamplerName, n: int, beside: Callable[[Target], float]
+    runs: Runs,
+    whole: tuple[Tensor, ...],
+    sampler: SamplerName,
+    n: int,
+    beside: Callable[[Target], float],
 ) -> Target:
-    """The long run of n steps, where there cannot be twice as many."""
-    half, whole = (_ends(runs, n_chunks, sampler, steps) for steps in (n // 2, n))
+    """The long run of n steps, drawn already, where there cannot be twice as many."""
+    half = _ends(runs, len(whole), sampler, n // 2)
     moved = float(np.mean(np.concatenate(list(map(distances, half, whole)))))
     target = Target(sampler, n, whole, moved, False)
     return Target(sampler, n, whole, moved, moved <= STILL * beside(target))

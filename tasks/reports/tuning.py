@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import task
 
 from ddim_core.decisions.row import CellRow, with_interval
+from ddim_core.reports.grid_figures import contact_sheet
 from ddim_core.reports.tuning import (
     Course,
     course_plot,
@@ -14,7 +15,6 @@ from ddim_core.reports.tuning import (
     read_bought,
     read_known,
     short,
-    side_by_side,
 )
 from ddim_core.reports.verdict_figures import pareto_plot
 from tasks.reports import page
@@ -46,7 +46,7 @@ def render_tuning(
     for i, one in enumerate(tuned):
         images = store.get_arrays(one.images)
         name = f"{one.stock.partition('?')[0]}, {one.calls} calls"
-        figures[f"images{i}"] = side_by_side(
+        figures[f"images{i}"] = contact_sheet(
             {f"{name}, stock": images["stock"], f"{name}, tuned": images["tuned"],
              f"{one.long_steps} steps": images["long"]}
         )  # fmt: skip
@@ -85,8 +85,8 @@ def _courses(tuned: list[Tuned]) -> list[Course]:
         head = one.stock.partition("?")[0]
         scale = f", g = {one.guidance:g}" if one.guidance != 1.0 else ""
         name = f"{head}, {one.calls} calls{scale}"
-        found.append(Course(f"{name}, tuned", one.timesteps, one.sigmas, True))
-        found.append(Course(f"{name}, stock", one.stock_timesteps, one.stock_sigmas, False))
+        found.append(Course(f"{name}, tuned", one.timesteps, True))
+        found.append(Course(f"{name}, stock", one.stock_timesteps, False))
     return found
 
 

@@ -78,7 +78,7 @@ def _halves(prompts: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _file(digest: str, prompts: list[str]) -> str:
-    """A file with a prompt a line, as a grid is given them; of JSON Lines where one has lines."""
+    """A file of JSON Lines with a prompt each, as a grid is given them."""
     lines = [json.dumps({"text": prompt}, ensure_ascii=False) for prompt in prompts]
     path = places.local_dir("work") / f"prompts-{digest[:32]}.jsonl"
     store.write_whole(str(path), "".join(f"{line}\n" for line in lines).encode())

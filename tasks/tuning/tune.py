@@ -82,8 +82,6 @@ class Tuned:
         n_images: It was tuned on.
         moved, long_steps: Of the long run.
         known: Lists found elsewhere, beside it.
-        evaluations: How many were made, in all runs.
-        asked: Images that the network was asked about by this run of the task.
         warnings: What speaks against it.
     """
 
@@ -105,8 +103,6 @@ class Tuned:
     moved: float
     long_steps: int
     known: tuple[Known, ...]
-    evaluations: int
-    asked: int
     warnings: tuple[str, ...]
 
 
@@ -213,7 +209,7 @@ def tune_sampler(
             lambda sampler, n, i: _away(runs, sampler, n, i, ends["tuning"][_slice(chunks[i])]),
             work / f"tune-{named[:32]}.jsonl",
         )
-        task = Task(name, steps, calls, len(chunks), n_images, budget)
+        task = Task(name, steps, calls, len(chunks), budget)
         with tqdm(desc=f"tuning {name.text} at {calls} calls", unit="", disable=None) as bar:
             found = search(
                 task, scale, measured, [*_as_it_stands(scale, usual), *elsewhere.values()],
@@ -259,8 +255,6 @@ def tune_sampler(
             Known(text, serves(on_fresh(scale.listed(name, positions)), away))
             for text, positions in elsewhere.items()
         ),
-        evaluations=measured.n_measured,
-        asked=runs.calls,
         warnings=tuple(
             warnings(
                 judged, found, target.moved, target.steps, n_images, budget, others.ignores_time()

@@ -41,9 +41,7 @@ class Exact:
         return self.target.from_it(self.runs.ends(sampler, steps, chunk), chunk)
 
     def search(self, sampler: str, steps: int, budget: float = 1e6, **more: Any) -> Found:
-        task = Task(
-            parse_sampler(sampler), steps, steps, self.n_chunks, self.n_chunks * CHUNK, budget
-        )
+        task = Task(parse_sampler(sampler), steps, steps, self.n_chunks, budget)
         kept = more.get("kept") or Evaluations(self.measure)
         return search(task, self.scale(sampler), kept, more.get("known", ()))
 
