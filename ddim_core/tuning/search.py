@@ -208,10 +208,8 @@ class _Search:
         apart: list[float] = []
         for chunk in range(self._task.n_chunks):
             ours, theirs = self._of(positions, chunk), self._of(self._best, chunk)
-            if not np.isfinite(ours).all():
-                return False
             if not np.isfinite(theirs).all():
-                return True
+                return bool(np.isfinite(ours).all())
             apart.extend(ours - theirs)
             spread = float(np.std(apart, ddof=1)) if len(apart) > 1 else 0.0
             if np.mean(apart) > LOST * spread / math.sqrt(len(apart)):

@@ -45,6 +45,13 @@ def test_a_weak_setting_of_many_calls_is_no_match() -> None:
     assert found.matched is STOCK[4]
 
 
+def test_a_setting_that_is_better_ends_what_is_matched() -> None:
+    better = cell("q", 0.5, "unipc", 5)
+    (found,) = bought([TUNED], [*STOCK, better], margin=0.1)
+    assert found.proven
+    assert found.matched is None
+
+
 def test_one_equal_that_is_not_beaten_is_no_proof() -> None:
     near = cell("h", 1.0, "deis", 4)
     (found,) = bought([TUNED], [*STOCK, near], margin=0.1)
