@@ -59,7 +59,7 @@ def main() -> int:
         began = time.process_time()
         runs, target = runs_of(seed, TUNING)
         kept = Evaluations(lambda s, _, i, r=runs, t=target: away(r, t, s, i))  # type: ignore[misc]
-        best = search(Task(name, CALLS, CALLS, len(chunks), BUDGET), scale, kept)
+        best = search(Task(name, CALLS, CALLS, tuple(map(len, chunks)), BUDGET), scale, kept)
         listed = scale.listed(name, best.positions)
         found.append(joined([away(fresh, fresh_target, listed, i) for i in range(len(chunks))]))
         print(

@@ -28,14 +28,17 @@ from ddim_core.samplers.scheduler import scheduler_for, set_steps
 TUNING, FRESH = 2**62, 3 * 2**61
 """Indices of the first image that settings are tuned on, and of the first that they are judged on:
 no cell of a grid has any so large, so that no image that is scored was tuned on."""
+FEWEST = 16  # images that a candidate is looked at first
 KEPT_BYTES = 2**28  # of answers that are remembered, over all chunks
 
 
 class Runs(Protocol):
     """Runs of one model from the noise of chunks of images."""
 
-    calls: int
-    """Images that the network was asked about so far; what was remembered is not counted."""
+    @property
+    def calls(self) -> int:
+        """Images that the network was asked about so far; what was remembered is not counted."""
+        ...
 
     def ends(self, sampler: SamplerName, steps: int, chunk: int) -> Tensor:
         """Returns where the images of a chunk end, float32 [n, ...]."""
@@ -109,7 +112,7 @@ class LoopRuns:
         seed: Of the noise.
         first: Index of the first image: `TUNING` or `FRESH`.
         n_images: How many there are.
-        chunk: Images of a network call: `network_batch` of their shape.
+        chunk: Most images of a network call: `network_batch` of their shape.
         device: Where they are drawn.
     """
 
@@ -210,9 +213,40 @@ class PipelineRuns:
         return all(network.ignores_time() for network in self._kept.values())
 
 
+class Seen:
+    """Runs whose ends are looked at, as by a feature extractor: distances lie between what is seen.
+
+    Args:
+        runs: To images or latents.
+        see: What is seen of their ends, [n, ...].
+    """
+
+    def __init__(self, runs: Runs, see: Callable[[Tensor], Tensor]) -> None:
+        self._runs, self._see = runs, see
+
+    @property
+    def calls(self) -> int:
+        """Images that the network was asked about so far."""
+        return self._runs.calls
+
+    def ends(self, sampler: SamplerName, steps: int, chunk: int) -> Tensor:
+        """Returns what is seen where the images of a chunk end, float32 [n, ...]."""
+        return self._see(self._runs.ends(sampler, steps, chunk))
+
+    def ignores_time(self) -> bool:
+        """Tells whether the network answers alike at all timesteps."""
+        return self._runs.ignores_time()
+
+
 def chunks_of(n_images: int, size: int) -> list[range]:
-    """Returns the places of images, so many at a time."""
-    return [range(i, min(i + size, n_images)) for i in range(0, n_images, size)]
+    """Returns the places of images a chunk: few at first, then as many as in all chunks before, at
+    most `size`. Most candidates of a search are given up after the first."""
+    chunks, first = [], 0
+    while first < n_images:
+        n = min(max(first, FEWEST), size, n_images - first)
+        chunks.append(range(first, first + n))
+        first += n
+    return chunks
 
 
 def distances(a: Tensor, b: Tensor) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ class Task:
     Attributes:
         sampler: Without its list.
         steps, calls: S, and the network calls that they make.
-        n_chunks: Of the images that it is tuned on.
+        chunks: Images of each chunk that it is tuned on.
         budget: Most network calls on an image, over all candidates: one candidate seen on all
             images takes `calls` of it.
     """
@@ -34,7 +34,7 @@ class Task:
     sampler: SamplerName
     steps: int
     calls: int
-    n_chunks: int
+    chunks: tuple[int, ...]
     budget: float
 
 
@@ -206,7 +206,7 @@ class _Search:
         if positions == self._best:
             return False
         apart: list[float] = []
-        for chunk in range(self._task.n_chunks):
+        for chunk in range(len(self._task.chunks)):
             ours, theirs = self._of(positions, chunk), self._of(self._best, chunk)
             if not np.isfinite(theirs).all():
                 return bool(np.isfinite(ours).all())
@@ -220,7 +220,7 @@ class _Search:
         key = (positions, chunk)
         if key not in self._seen:
             task = self._task
-            per_chunk = task.calls / task.n_chunks
+            per_chunk = task.calls * task.chunks[chunk] / sum(task.chunks)
             over = self._spent + per_chunk > task.budget + 1e-9
             if over and positions != self._best and not self._ended:
                 raise _SpentError
@@ -231,6 +231,6 @@ class _Search:
 
     def _mean(self, positions: Positions) -> float:
         chunks: Iterator[np.ndarray] = (
-            self._of(positions, chunk) for chunk in range(self._task.n_chunks)
+            self._of(positions, chunk) for chunk in range(len(self._task.chunks))
         )
         return float(np.mean(np.concatenate(list(chunks))))

@@ -112,11 +112,8 @@ def prepare(request: GridRequest) -> GridInputs:
     conditions: Conditions = {}
     if request.model.checkpoint:
         prompts, conditions = _prompts(request, checkpoint, loras, reference_images)
-    held_out_split = request.held_out_split()
-    held_out = data(held_out_split) if held_out_split else None
-    if held_out and held_out.n < LEAST_IMAGES:  # no floor can be told from it
-        held_out = None
-    extractor_future = _submit_extractor(request, data, held_out)
+    held_out_split, held_out = request.held_out_split(), held_out_of(request, data)
+    extractor_future = submit_extractor(request, data, held_out)
     if training is not None:
         name = f"toy-{Path(dataset_name(real.dataset)).stem}{request.toy.kind}"
         checkpoint = open_checkpoint(training.result(), name)
@@ -236,7 +233,16 @@ def _scheduler(
     return own_scheduler(GridCell(spec, noise), checkpoint)
 
 
-def _submit_extractor(
+def held_out_of(
+    request: GridRequest, data: Callable[[str], PreparedImages]
+) -> PreparedImages | None:
+    """Real images beside the reference; None where there are not enough to tell a floor from."""
+    split = request.held_out_split()
+    images = data(split) if split else None
+    return images if images and images.n >= LEAST_IMAGES else None
+
+
+def submit_extractor(
     request: GridRequest,
     data: Callable[[str], PreparedImages],
     held_out: PreparedImages | None,

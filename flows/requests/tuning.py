@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -63,6 +63,13 @@ class TuneChoice:
             "serve here? The search looks at them too."
         ),
     ] = ()
+    distance: Annotated[
+        Literal["ends", "features"],
+        Field(
+            description="Between a short and the long run: ends (pixels, or a latent model's "
+            "latents), or features (of `features`, which takes longer)."
+        ),
+    ] = "ends"
     budget: Annotated[
         int,
         Field(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ddim_core.diffusion.specs import GridCell
 from ddim_core.images.sources.source import dataset_name
-from flows.grid.inputs import sampled
+from flows.grid.inputs import held_out_of, sampled, submit_extractor
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
 from flows.requests.samplers import SamplerChoice
@@ -17,7 +17,7 @@ from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.loras import StoredLora, store_lora
 from tasks.checkpoints.open import CheckpointRecord, import_checkpoint, open_checkpoint
 from tasks.images.grid_prompts import prompts_for
-from tasks.images.prepare import content_of, prepare_data
+from tasks.images.prepare import PreparedImages, content_of, prepare_data
 from tasks.sampling.conditions import TENSORS, encode_conditions, store_conditions
 from tasks.sampling.pipeline import by_pipeline, laid_over
 from tasks.storage.artifact import ArtifactRef
@@ -37,6 +37,7 @@ class TuneInputs:
         conditions: Prompts to tune on and fresh ones, encoded for the pipeline's own call.
         fresh_prompts: Digest of the fresh ones, where the network itself is told of them.
         scored_prompts: File of those that the grid is drawn for; empty takes the request's.
+        extractor: Distances are taken in its features; None takes pixels, or latents.
         notes: What is to be known, for people.
     """
 
@@ -45,6 +46,7 @@ class TuneInputs:
     conditions: Both
     fresh_prompts: str | None
     scored_prompts: str
+    extractor: ArtifactRef | None
     notes: tuple[str, ...]
 
 
@@ -72,7 +74,26 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
         require_fit(cells, checkpoint.n_train, checkpoint.ref)
     tuning, fresh, conditions, scored, notes = _prompts(request, checkpoint, bases[0])
     told = [(replace(cell, prompts=tuning), calls) for cell, calls in settings]
-    return TuneInputs(checkpoint, told, conditions, fresh, scored, notes)
+    extractor = _extractor(request, grid, checkpoint)
+    return TuneInputs(checkpoint, told, conditions, fresh, scored, extractor, notes)
+
+
+def _extractor(
+    request: TuneRequest, grid: GridRequest, checkpoint: CheckpointRecord
+) -> ArtifactRef | None:
+    """The extractor that the grid scores with, where distances are taken in its features."""
+    real = request.real
+    if request.tune.distance != "features":
+        return None
+
+    def data(split: str) -> PreparedImages:
+        return prepare_data(
+            content_of(real.dataset, real.spec), split, checkpoint.resolution, real.dataset,
+            checkpoint.channels, real.spec,
+        )  # fmt: skip
+
+    stored: ArtifactRef = submit_extractor(grid, data, held_out_of(grid, data)).result()
+    return stored
 
 
 def _bases(

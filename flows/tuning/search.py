@@ -30,6 +30,7 @@ def long_runs(request: TuneRequest, inputs: TuneInputs) -> dict[float, LongRun]:
                 request.tune.tuning_images,
                 _stock(cells),
                 request.tune.long_steps,
+                inputs.extractor,
                 request.machine.execution,
             )
     return {scale: future.result() for scale, future in submitted.items()}
@@ -56,6 +57,7 @@ def search(request: TuneRequest, inputs: TuneInputs, targets: dict[float, LongRu
                 float(request.tune.budget),
                 targets[cell.sampler.guidance_scale],
                 request.known,
+                inputs.extractor,
                 request.machine.execution,
             )
             for cell, calls in inputs.settings

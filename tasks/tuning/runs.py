@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ddim_core.checkpoints.conditioning import conditioned
 from ddim_core.diffusion.specs import Execution, GridCell
+from ddim_core.images.pixels import to_uint8
 from ddim_core.networks.denoisers import network_batch
 from ddim_core.pipelines.fitting import where_it_asks
 from ddim_core.samplers.name import SamplerName
 from ddim_core.samplers.scheduler import Visited, scheduler_for, set_steps
 from ddim_core.tuning.positions import Visits
 from ddim_core.tuning.runs import LoopRuns, PipelineRuns, Runs
+from tasks.cells.extractor_memory import extractor_in_memory
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
@@ -56,6 +62,29 @@ def runs_of(
         chunk_of(cell, checkpoint),
         device,
     )
+
+
+def see_features(
+    cell: GridCell, checkpoint: ArtifactRef, extractor: ArtifactRef
+) -> Callable[[Tensor], Tensor]:
+    """Returns what turns the ends of runs into features [n, d]; NaN where an end is not finite."""
+
+    def seen(ends: Tensor) -> Tensor:
+        whole = torch.isfinite(ends).flatten(1).all(dim=1)
+        images = pictures(cell, checkpoint, ends.nan_to_num())
+        features = torch.from_numpy(extractor_in_memory(extractor, images.shape[1:])(images))
+        features[~whole] = torch.nan
+        return features
+
+    return seen
+
+
+def pictures(cell: GridCell, checkpoint: ArtifactRef, ends: Tensor) -> NDArray[np.uint8]:
+    """Returns ends of runs as pictures [n, h, w, c]: of a latent model decoded."""
+    if by_pipeline(cell):
+        return to_uint8(ends)
+    with torch.inference_mode():
+        return to_uint8(checkpoint_in_memory(checkpoint).images(ends))
 
 
 def chunk_of(cell: GridCell, checkpoint: ArtifactRef) -> int:

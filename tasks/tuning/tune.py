@@ -13,23 +13,21 @@ from tqdm import tqdm
 
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
-from ddim_core.images.pixels import to_uint8
 from ddim_core.samplers.canonical import canonical
 from ddim_core.samplers.name import SamplerName, parse_sampler
 from ddim_core.samplers.scheduler import Visited
 from ddim_core.tuning.evaluations import Distances, Evaluations
 from ddim_core.tuning.judged import Apart, Judged, joined, judge, serves, warnings
 from ddim_core.tuning.positions import Positions, Scale, scale_of
-from ddim_core.tuning.runs import FRESH, TUNING, Runs, chunks_of, distances
+from ddim_core.tuning.runs import FRESH, TUNING, Runs, Seen, chunks_of, distances
 from ddim_core.tuning.search import Found, Task, search
 from ddim_core.tuning.target import Target, long_run
-from tasks.checkpoints.memory import checkpoint_in_memory
+from tasks.cells.extractor_memory import record_of
 from tasks.checkpoints.scheduler import own_scheduler
-from tasks.sampling.pipeline import by_pipeline
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
-from tasks.tuning.runs import chunk_of, runs_of, visits_of
+from tasks.tuning.runs import chunk_of, pictures, runs_of, see_features, visits_of
 
 SHOWN = 8  # images of a comparison
 Stock = tuple[tuple[str, int], ...]  # samplers as they stand, with their steps
@@ -37,7 +35,8 @@ Stock = tuple[tuple[str, int], ...]  # samplers as they stand, with their steps
 
 @dataclass(frozen=True)
 class LongRun(ArtifactRef):
-    """Where a long run ends: float32 [n, ...] of the images tuned on, and of fresh ones.
+    """Where a long run ends, as distances see it: float32 [n, ...] of the images tuned on, and of
+    fresh ones; with some pictures of the latter.
 
     Attributes:
         sampler, steps: What was run.
@@ -81,6 +80,7 @@ class Tuned:
         found: What the search did.
         n_images: It was tuned on.
         moved, long_steps: Of the long run.
+        features: In which the distances are taken; empty where the ends are taken as they are.
         known: Lists found elsewhere, beside it.
         warnings: What speaks against it.
     """
@@ -102,6 +102,7 @@ class Tuned:
     n_images: int
     moved: float
     long_steps: int
+    features: str
     known: tuple[Known, ...]
     warnings: tuple[str, ...]
 
@@ -115,6 +116,7 @@ def draw_long_run(
     n_images: int,
     stock: Stock,
     steps: int | None,
+    extractor: ArtifactRef | None,
     execution: Execution,
 ) -> LongRun:
     """Draws the long run of a checkpoint, on images to tune on and on as many fresh ones.
@@ -127,27 +129,32 @@ def draw_long_run(
         n_images: Of each kind.
         stock: The short runs beside which its own distance to the next doubling has to be small.
         steps: Take so many, whatever doubling would change.
+        extractor: Distances are taken in its features; None takes the ends as they are.
     """
     assert isinstance(cell.sampler, SchedulerSpec)
     sampler, began = parse_sampler(cell.sampler.sampler), time.perf_counter()
+    told = replace(cell, prompts=fresh_prompts)
+    drawn = runs_of(told, checkpoint, conditions[1], FRESH, n_images, execution)
     runs = runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution)
+    runs, fresh = (_seen(of, cell, checkpoint, extractor) for of in (runs, drawn))
     n_chunks = len(chunks_of(n_images, chunk_of(cell, checkpoint)))
 
     def beside(target: Target) -> float:
         away = [
             np.mean(joined([
-                target.from_it(runs.ends(parse_sampler(text), n, i), i) for i in range(n_chunks)
+                target.from_it(runs.ends(parse_sampler(text), n, i), i)
+                for i in range(len(target.ends))
             ]))
             for text, n in stock
         ]  # fmt: skip
         return float(min(away))
 
     target = long_run(runs, n_chunks, sampler, beside, steps)
-    others = _fresh(cell, checkpoint, conditions[1], fresh_prompts, n_images, execution)
-    fresh = [others.ends(sampler, target.steps, chunk) for chunk in range(n_chunks)]
+    ends = [fresh.ends(sampler, target.steps, chunk).numpy() for chunk in range(n_chunks)]
     arrays = {
         "tuning": np.concatenate([ends.numpy() for ends in target.ends]),
-        "fresh": np.concatenate([ends.numpy() for ends in fresh]),
+        "fresh": np.concatenate(ends),
+        "shown": pictures(cell, checkpoint, drawn.ends(sampler, target.steps, 0)[:SHOWN]),
     }
     ref = store.put_arrays(arrays, "long run")
     return LongRun(
@@ -157,7 +164,7 @@ def draw_long_run(
         moved=target.moved,
         settled=target.settled,
         seconds=time.perf_counter() - began,
-        calls=runs.calls + others.calls,
+        calls=runs.calls + fresh.calls,
     )
 
 
@@ -172,6 +179,7 @@ def tune_sampler(
     budget: float,
     target: LongRun,
     known: tuple[str, ...],
+    extractor: ArtifactRef | None,
     execution: Execution,
 ) -> Tuned:
     """Searches the list of a sampler whose short run ends nearest to the long one.
@@ -185,12 +193,16 @@ def tune_sampler(
         budget: Most of them an image, over all candidates.
         target: The long run.
         known: Lists found elsewhere; those of this sampler and number of steps are looked at.
+        extractor: As of the long run.
     """
     assert isinstance(cell.sampler, SchedulerSpec)
     name, steps = parse_sampler(cell.sampler.sampler), cell.sampler.steps
     visits, own = visits_of(cell, checkpoint), own_scheduler(cell, checkpoint)
     scale = scale_of(name, own, visits, steps)
-    runs = runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution)
+    runs = _seen(
+        runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution),
+        cell, checkpoint, extractor,
+    )  # fmt: skip
     chunks = chunks_of(n_images, chunk_of(cell, checkpoint))
     ends = store.get_arrays(target)
     spelled = {canonical(parse_sampler(text), own): text for text in known}
@@ -200,7 +212,9 @@ def tune_sampler(
         if replace(sampler, timesteps=(), own_sigmas=()) == name and sampler.n_listed == steps
         if (positions := scale.positions_of(sampler)) is not None
     }
-    named = digest(code_digest(__name__), cell, checkpoint, conditions, n_images, target, calls)
+    named = digest(
+        code_digest(__name__), cell, checkpoint, conditions, n_images, target, calls, extractor
+    )
     work = places.local_dir("work")
     work.mkdir(parents=True, exist_ok=True)
     usual = visits(name, steps)
@@ -209,7 +223,7 @@ def tune_sampler(
             lambda sampler, n, i: _away(runs, sampler, n, i, ends["tuning"][_slice(chunks[i])]),
             work / f"tune-{named[:32]}.jsonl",
         )
-        task = Task(name, steps, calls, len(chunks), budget)
+        task = Task(name, steps, calls, tuple(map(len, chunks)), budget)
         with tqdm(desc=f"tuning {name.text} at {calls} calls", unit="", disable=None) as bar:
             found = search(
                 task, scale, measured, [*_as_it_stands(scale, usual), *elsewhere.values()],
@@ -217,7 +231,9 @@ def tune_sampler(
             )  # fmt: skip
         tuned = scale.listed(name, found.positions)
         on_tuning = joined([measured.of(tuned, steps, i) for i in range(len(chunks))])
-    others = _fresh(cell, checkpoint, conditions[1], fresh_prompts, n_images, execution)
+    told = replace(cell, prompts=fresh_prompts)
+    drawn = runs_of(told, checkpoint, conditions[1], FRESH, n_images, execution)
+    others = _seen(drawn, cell, checkpoint, extractor)
 
     def on_fresh(sampler: SamplerName) -> Distances:
         return joined([
@@ -229,10 +245,10 @@ def tune_sampler(
     judged = judge(on_tuning, away, on_fresh(name))
     done = visits(tuned, steps)
     shown = {
-        kind: _images(cell, checkpoint, others.ends(sampler, steps, 0)[:SHOWN].numpy())
+        kind: pictures(cell, checkpoint, drawn.ends(sampler, steps, 0)[:SHOWN])
         for kind, sampler in (("tuned", tuned), ("stock", name))
     }
-    shown["long"] = _images(cell, checkpoint, ends["fresh"][: len(shown["tuned"])])
+    shown["long"] = ends["shown"]
     return Tuned(
         images=store.put_arrays(shown, "tuned images"),
         sampler=tuned.text,
@@ -251,6 +267,7 @@ def tune_sampler(
         n_images=n_images,
         moved=target.moved,
         long_steps=target.steps,
+        features=record_of(extractor).extractor if extractor else "",
         known=tuple(
             Known(text, serves(on_fresh(scale.listed(name, positions)), away))
             for text, positions in elsewhere.items()
@@ -271,16 +288,10 @@ def _as_it_stands(scale: Scale, usual: Visited) -> list[Positions]:
     return [positions] if positions else []
 
 
-def _fresh(
-    cell: GridCell,
-    checkpoint: ArtifactRef,
-    conditions: ArtifactRef | None,
-    prompts: str | None,
-    n_images: int,
-    execution: Execution,
+def _seen(
+    runs: Runs, cell: GridCell, checkpoint: ArtifactRef, extractor: ArtifactRef | None
 ) -> Runs:
-    told = replace(cell, prompts=prompts)
-    return runs_of(told, checkpoint, conditions, FRESH, n_images, execution)
+    return Seen(runs, see_features(cell, checkpoint, extractor)) if extractor else runs
 
 
 def _away(runs: Runs, sampler: SamplerName, steps: int, chunk: int, ends: np.ndarray) -> Distances:
@@ -294,12 +305,3 @@ def _slice(places_of: range) -> slice:
 def _show(bar: tqdm, measured: Evaluations, said: str) -> None:
     bar.n = measured.n_measured
     bar.set_postfix_str(said)
-
-
-def _images(cell: GridCell, checkpoint: ArtifactRef, ends: np.ndarray) -> np.ndarray:
-    """Ends of runs as pictures: of a latent model decoded."""
-    x = torch.from_numpy(ends)
-    if not by_pipeline(cell):
-        with torch.inference_mode():
-            x = checkpoint_in_memory(checkpoint).images(x)
-    return to_uint8(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,20 @@ def test_a_list_found_elsewhere_is_looked_at_and_judged(found: Any, toy: str) ->
     assert not any("found elsewhere" in said for said in again.reading)
     with pytest.raises(ValueError, match="known has 'dpmpp_2m', which lists no timesteps"):
         build(TuneRequest, {"known": ["dpmpp_2m"]})
+
+
+def test_distances_are_taken_in_features_where_that_is_asked_for(found: Any, toy: str) -> None:
+    def distance(outcome: Any) -> float:
+        table = Path(outcome.report).read_text().partition("nearer by</th>")[2]
+        return float(re.findall(r"<td>([\d.e-]+) <span", table)[0])
+
+    asked: dict[str, Any] = {"checkpoint": toy, "samplers": ["dpmpp_2m"], "seed": 71, "n_images": 0}
+    ends, features = tune(**asked), tune(**asked, distance="features")
+    page = Path(features.report).read_text()
+    assert "between the pixels features of the ends" in page
+    assert "features of the ends" not in Path(ends.report).read_text()
+    # Pixels as features go from 0 to 1, half of [-1, 1], and are clipped.
+    assert 0.0 < distance(features) < 0.51 * distance(ends)
 
 
 def test_a_pipeline_is_tuned_by_its_own_call_on_prompts_of_their_own(

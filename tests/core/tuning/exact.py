@@ -11,7 +11,7 @@ from ddim_core.samplers.name import SamplerName, parse_sampler
 from ddim_core.samplers.scheduler import Visited, scheduler_for, set_steps
 from ddim_core.tuning.evaluations import Evaluations
 from ddim_core.tuning.positions import Positions, Scale, scale_of
-from ddim_core.tuning.runs import TUNING, LoopRuns
+from ddim_core.tuning.runs import TUNING, LoopRuns, chunks_of
 from ddim_core.tuning.search import Found, Task, search
 from ddim_core.tuning.target import USUAL, Target, long_run
 from tests.core.samplers.exact import World, network
@@ -23,12 +23,13 @@ class Exact:
     """A world's exact network, its long run, and distances from it."""
 
     def __init__(self, world: World, own: Mapping[str, Any], n: int = IMAGES) -> None:
-        self.world, self.own, self.n_chunks = world, own, -(-n // CHUNK)
+        self.world, self.own = world, own
+        self.chunks = tuple(map(len, chunks_of(n, CHUNK)))
         ask = network(world, scheduler_for(parse_sampler("own"), own))
         self.runs = LoopRuns(lambda _: ask, own, (2,), 0, TUNING, n, CHUNK)
         family = "vp" if world == "vp" else world
         self.target: Target = long_run(
-            self.runs, self.n_chunks, parse_sampler(USUAL[family]), lambda _: 1.0, 64
+            self.runs, len(self.chunks), parse_sampler(USUAL[family]), lambda _: 1.0, 64
         )
 
     def visits(self, name: SamplerName, steps: int) -> Visited:
@@ -41,11 +42,11 @@ class Exact:
         return self.target.from_it(self.runs.ends(sampler, steps, chunk), chunk)
 
     def search(self, sampler: str, steps: int, budget: float = 1e6, **more: Any) -> Found:
-        task = Task(parse_sampler(sampler), steps, steps, self.n_chunks, budget)
+        task = Task(parse_sampler(sampler), steps, steps, self.chunks, budget)
         kept = more.get("kept") or Evaluations(self.measure)
         return search(task, self.scale(sampler), kept, more.get("known", ()))
 
     def mean(self, sampler: str, positions: Positions) -> float:
         listed = self.scale(sampler).listed(parse_sampler(sampler), positions)
-        ends = [self.measure(listed, len(positions), i) for i in range(self.n_chunks)]
+        ends = [self.measure(listed, len(positions), i) for i in range(len(self.chunks))]
         return float(np.mean(np.concatenate(ends)))

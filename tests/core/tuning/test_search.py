@@ -13,7 +13,7 @@ from ddim_core.tuning.evaluations import Evaluations
 from ddim_core.tuning.positions import Positions
 from tests.core.analytic import one_thread  # noqa: F401
 from tests.core.samplers.exact import linear
-from tests.core.tuning.exact import CHUNK, Exact
+from tests.core.tuning.exact import Exact
 
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0}
 
@@ -121,4 +121,4 @@ def test_what_was_asked_before_is_not_asked_again(diffusion: Exact) -> None:
     diffusion.runs.ends(replace(name, timesteps=(950, 600, 301)), 3, 0)
     before = diffusion.runs.calls
     diffusion.runs.ends(replace(name, timesteps=(950, 600, 299)), 3, 0)
-    assert diffusion.runs.calls == before + CHUNK
+    assert diffusion.runs.calls == before + diffusion.chunks[0]
