@@ -1,4 +1,4 @@
-"""Looks for checkpoints that a grid has not scored yet, and has each scored once."""
+"""Looks for checkpoints that were not scored yet, and has each scored, and tuned, once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from prefect.logging import get_run_logger
 
 from ddim_core.pipelines.single_file import is_single_file
 from flows.fid_grid import fid_grid
-from flows.requests.watch import Watch
+from flows.grid.outcome import GridOutcome
+from flows.requests.watch import Job, Watch
 from flows.run.naming import flow_name
+from flows.tune import TuneOutcome
+from flows.tune import tune as tune_flow
 from tasks.checkpoints.addresses import listed_sources, require_source
 from tasks.checkpoints.arrivals import Candidate, candidates, read_whole, recall, remember, stamp_of
 from tasks.checkpoints.identity import is_scored
@@ -27,7 +30,7 @@ from tasks.images.prepare import content_of
 from tasks.storage import places
 from tasks.storage.store import ArtifactRef, check_writable
 
-DEPLOYMENT = "fid-grid/fid-grid"
+FLOWS: dict[str, Any] = {"fid-grid": fid_grid, "tune": tune_flow}
 ENDED_BADLY = ("FAILED", "CRASHED")
 BY_STATE = {"SCHEDULED": "started", "COMPLETED": "scored", "CANCELLED": "cancelled"}
 # Nothing happened that anyone waits to hear of.
@@ -45,12 +48,14 @@ class Seen:
     Attributes:
         address: Where it is.
         weights: Its content digest; None while it is not whole.
+        flow: What is done with it: `fid-grid` or `tune`.
         outcome: `started`, `under way`, `scored`, `cancelled`, `given up`, `left` or `failed`.
         remark: The run, or why it was left.
     """
 
     address: str
     weights: str | None
+    flow: str
     outcome: str
     remark: str = ""
 
@@ -62,8 +67,10 @@ def checkpoint_watch(
     settle_seconds: float = 5.0,
     attempts: int = 3,
     here: bool = False,
+    tune: dict[str, Any] | None = None,
 ) -> list[Seen]:
-    """Looks once at all sources, and starts the grid for every checkpoint that it has not scored.
+    """Looks once at all sources, and starts the grid for every checkpoint that it has not scored;
+    where `tune` is given, its tuning too.
 
     A checkpoint is known by its weights and settings: copied, touched or saved again it is the same
     one. However often this runs, restarts or overlaps, a grid is started once for it: the run's
@@ -76,13 +83,16 @@ def checkpoint_watch(
         grid: Parameters of the `fid-grid` flow; what is left out has its default.
         settle_seconds: How long a checkpoint's files must stay as they are before it is read.
         attempts: How often a grid is started for one checkpoint while its runs fail.
-        here: Run the grids in this process, where there is no deployment and no worker.
+        here: Run them in this process, where there is no deployment and no worker.
+        tune: Parameters of the `tune` flow ({} takes its defaults); None tunes nothing. It looks at
+            the lists of the checkpoint before, and says whether they still serve.
 
     Raises:
-        ValueError: If `grid` holds what the flow does not take, or attempts or seconds cannot be.
-        WatchError: After all work, if a source did not answer or a grid that ran here failed.
+        ValueError: If `grid` or `tune` holds what its flow does not take, or attempts or seconds
+            cannot be.
+        WatchError: After all work, if a source did not answer or a flow that ran here failed.
     """
-    watch = Watch(sources, grid, settle_seconds, attempts, here)
+    watch = Watch(sources, grid, settle_seconds, attempts, here, tune)
     watch.check()
     for source in sources:
         require_source(source)
@@ -90,7 +100,8 @@ def checkpoint_watch(
     found, silent = look_at(sources or listed_sources())
     whole, seen = _whole(found, watch)
     for candidate, (path, weights) in whole.items():
-        seen.append(_score(watch, candidate, Path(path), weights))
+        for job in watch.jobs(Path(path)):
+            seen.append(_do(watch, job, candidate.address, weights))
     _tell(seen)
     failed = silent + [f"{one.address}: {one.remark}" for one in seen if one.outcome == "failed"]
     if failed:
@@ -118,7 +129,7 @@ def _whole(
     What has its stamp of an earlier look is not read again.
     """
     left = [
-        Seen(ascii(c.address), None, "left", "its name is no UTF-8 text; rename it")
+        Seen(ascii(c.address), None, "fid-grid", "left", "its name is no UTF-8 text; rename it")
         for c in found
         if not _is_text(c.address)
     ]
@@ -134,7 +145,7 @@ def _whole(
                 raise ValueError("it is still being written")
             path, weights = read_whole(candidate, partial(_brought_in, watch))
         except ValueError as error:
-            left.append(Seen(candidate.address, None, "left", str(error)))
+            left.append(Seen(candidate.address, None, "fid-grid", "left", str(error)))
             continue
         remember(candidate.address, candidate.stamp, [str(path), weights])
         whole[candidate] = (str(path), weights)
@@ -155,22 +166,23 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _score(watch: Watch, candidate: Candidate, path: Path, weights: str) -> Seen:
-    """Has a checkpoint scored, unless it is or is being."""
+def _do(watch: Watch, job: Job, address: str, weights: str) -> Seen:
+    """Has a checkpoint scored or tuned, unless it is or is being."""
     try:
-        request = watch.request(path)
+        request = job.request
     except ValueError as error:
-        return Seen(candidate.address, weights, "failed", str(error))
+        return Seen(address, weights, job.flow, "failed", str(error))
     identity = request.identity(data_content(request.real.dataset))
     if is_scored(identity, weights):
-        return Seen(candidate.address, weights, "scored")
+        return Seen(address, weights, job.flow, "scored")
     key = f"{weights[:32]}-{identity[:32]}"
     if watch.here:
-        return Seen(candidate.address, weights, *_run_here(watch, path, key))
-    outcome, remark = _start(watch, path, key)
+        return Seen(address, weights, job.flow, *_run_here(watch, job, key))
+    outcome, remark = _start(watch, job, key)
     if outcome == "scored" and not is_scored(identity, weights):
-        remark = f"{remark} says so, but its rows are gone; score it with ddim grid --checkpoint"
-    return Seen(candidate.address, weights, outcome, remark)
+        command = "grid" if job.flow == "fid-grid" else job.flow
+        remark = f"{remark} says so, but its rows are gone; run ddim {command} --checkpoint"
+    return Seen(address, weights, job.flow, outcome, remark)
 
 
 def data_content(dataset: str) -> str:
@@ -184,19 +196,20 @@ def data_content(dataset: str) -> str:
     return str(content)
 
 
-def _start(watch: Watch, path: Path, key: str) -> tuple[str, str]:
+def _start(watch: Watch, job: Job, key: str) -> tuple[str, str]:
     """Starts the deployment, once: a key that is known gives the run that has it."""
+    deployment, name = f"{job.flow}/{job.flow}", Path(job.parameters["checkpoint"]).name
     for attempt in range(1, watch.attempts + 1):
         try:
             run: Any = run_deployment(
-                DEPLOYMENT, parameters=watch.of(path), flow_run_name=f"{path.name} ({attempt})",
+                deployment, parameters=job.parameters, flow_run_name=f"{name} ({attempt})",
                 timeout=0, as_subflow=False, idempotency_key=f"{key}-{attempt}",
                 tags=["checkpoint-watch"],
             )  # fmt: skip
         except ObjectNotFound as error:
             raise WatchError(
-                f"there is no deployment {DEPLOYMENT}; run `make serve` or `prefect deploy --all`, "
-                "or run the grids here (--here)"
+                f"there is no deployment {deployment}; run `make serve` or `prefect deploy --all`, "
+                "or run the flows here (--here)"
             ) from error
         kind = run.state.type.name if run.state else "PENDING"
         if kind not in ENDED_BADLY:
@@ -207,8 +220,8 @@ def _start(watch: Watch, path: Path, key: str) -> tuple[str, str]:
     )
 
 
-def _run_here(watch: Watch, path: Path, key: str) -> tuple[str, str]:
-    """Runs the grid in this process; another watch on this machine that runs it is left to it."""
+def _run_here(watch: Watch, job: Job, key: str) -> tuple[str, str]:
+    """Runs a flow in this process; another watch on this machine that runs it is left to it."""
     tried = int(recall(f"attempts {key}", "") or 0)
     if tried >= watch.attempts:
         return "given up", f"it failed {tried} times; raise attempts to try again"
@@ -216,14 +229,22 @@ def _run_here(watch: Watch, path: Path, key: str) -> tuple[str, str]:
     Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
     try:
         with lock.acquire(blocking=False):
-            state: Any = fid_grid(**watch.of(path), return_state=True)
+            state: Any = FLOWS[job.flow](**job.parameters, return_state=True)
     except Timeout:
         return "under way", "another watch runs it"
     if not state.is_completed():
         remember(f"attempts {key}", "", tried + 1)
         return "failed", str(state.message)
-    verdict = state.result().verdict
-    return "started", verdict.sentences[0] if verdict else f"{path.name} is scored"
+    return "started", _answer(job, state.result())
+
+
+def _answer(job: Job, outcome: GridOutcome | TuneOutcome) -> str:
+    """What came of a flow, in a sentence."""
+    name = Path(job.parameters["checkpoint"]).name
+    if isinstance(outcome, TuneOutcome):
+        known = (sentence for sentence in outcome.reading if "found elsewhere" in sentence)
+        return next(known, f"{name} is tuned: {', '.join(outcome.samplers)}")
+    return outcome.verdict.sentences[0] if outcome.verdict else f"{name} is scored"
 
 
 def _tell(seen: list[Seen]) -> None:

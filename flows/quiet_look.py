@@ -17,7 +17,7 @@ from flows.checkpoint_watch import (
     data_content,
     look_at,
 )
-from flows.requests.watch import Watch
+from flows.requests.watch import Job, Watch
 from tasks.checkpoints.addresses import listed_sources
 from tasks.checkpoints.arrivals import Candidate, recall, stamp_of
 from tasks.checkpoints.identity import is_scored
@@ -74,13 +74,17 @@ def is_news(asked: Watch, told: dict[str, str]) -> bool:
 def _is_open(
     candidate: Candidate, path: str, weights: str, asked: Watch, told: dict[str, str]
 ) -> bool:
-    """Tells whether a checkpoint that has been read still needs a grid to be started."""
+    """Tells whether a checkpoint that has been read still needs a flow to be started."""
     try:
-        request = asked.request(Path(path))
+        return any(_is_undone(job, weights, asked) for job in asked.jobs(Path(path)))
     except ValueError:  # the flow says why, once
         first = told.get(candidate.address) != candidate.stamp
         told[candidate.address] = candidate.stamp
         return first
+
+
+def _is_undone(job: Job, weights: str, asked: Watch) -> bool:
+    request = job.request
     identity = request.identity(data_content(request.real.dataset))
     if is_scored(identity, weights):
         return False

@@ -19,6 +19,8 @@ from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
 from flows.tuning.inputs import TuneInputs, prepare_tuning
 from flows.tuning.search import long_runs, search
+from tasks.checkpoints.identity import mark_scored, weights_of
+from tasks.images.prepare import content_of
 from tasks.reports.tuning import publish_tuning, render_tuning
 from tasks.storage.cell_rows import read_rows
 from tasks.storage.store import check_writable
@@ -119,7 +121,7 @@ def _report(
     grid: GridOutcome | None,
 ) -> TuneOutcome:
     looked_at = {known.sampler for one in tuned for known in one.known}
-    ignored = [text for text in request.known if text not in looked_at]
+    ignored = [text for text in inputs.known if text not in looked_at]
     notes = [
         *inputs.notes,
         *(f"{text} is of no sampler and number of calls that was tuned, or lies where the network "
@@ -129,6 +131,9 @@ def _report(
     place = publish_tuning(report, tuned)
     for sentence in report.reading:
         _say(sentence)
+    content = content_of(request.real.dataset)
+    weights = weights_of(inputs.checkpoint.ref)
+    mark_scored(request.identity(content), weights, grid.cells if grid else [])
     return TuneOutcome(place, tuple(one.sampler for one in tuned), tuple(report.reading), grid)
 
 

@@ -8,11 +8,20 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ddim_core.common.checks import MOST_IMAGES, MOST_STEPS, require_at_least
+from ddim_core.common.digest import digest
 from ddim_core.common.redaction import redacted
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.tuning.tunable import require_tunable
-from flows.requests.flat import Without
-from flows.requests.grid import NONE, CheckpointChoice, GridRequest, ScoreChoice, VerdictChoice
+from flows.requests.flat import Without, values
+from flows.requests.grid import (
+    NONE,
+    NOT_SCORED,
+    PREVIOUS,
+    CheckpointChoice,
+    GridRequest,
+    ScoreChoice,
+    VerdictChoice,
+)
 from flows.requests.images import ImageChoice, Machine, Seed
 from flows.requests.samplers import LEAST_IMAGES, SamplerChoice
 from flows.requests.toy import Toy
@@ -59,8 +68,9 @@ class TuneChoice:
     known: Annotated[
         tuple[str, ...],
         Field(
-            description="Lists found on other checkpoints, as dpmpp_2m?timesteps=[...]: do they "
-            "serve here? The search looks at them too."
+            description="Lists found on other checkpoints, as dpmpp_2m?timesteps=[...], or "
+            "`previous` for those of the checkpoint that was tuned last before: do they serve "
+            "here? The search looks at them too."
         ),
     ] = ()
     distance: Annotated[
@@ -145,7 +155,7 @@ class TuneRequest:
         for text in self.samplers:
             require_tunable(parse_sampler(text))
         for text in self.known:
-            if parse_sampler(text).n_listed is None:
+            if text != PREVIOUS and parse_sampler(text).n_listed is None:
                 raise ValueError(f"known has {text!r}, which lists no timesteps and no sigmas")
         if self.tune.tuning_prompts and not self.model.checkpoint:
             raise ValueError(
@@ -167,8 +177,19 @@ class TuneRequest:
 
     @property
     def known(self) -> tuple[str, ...]:
-        """Lists found elsewhere, each in its one spelling."""
-        return tuple(dict.fromkeys(parse_sampler(text).text for text in self.tune.known))
+        """Lists found elsewhere, each in its one spelling; or the word `previous`."""
+        named = [text if text == PREVIOUS else parse_sampler(text).text for text in self.tune.known]
+        return tuple(dict.fromkeys(named))
+
+    def identity(self, content: str) -> str:
+        """Returns the digest of what is tuned, whatever the checkpoint and wherever it is done.
+
+        Args:
+            content: The data set's content digest (`tasks.images.prepare.content_of`).
+        """
+        asked = {name: value for name, value in values(self).items()
+                 if name not in {*values(self.machine), *NOT_SCORED}}  # fmt: skip
+        return digest("tune", asked, content, self.scores.feature_weights)
 
     def grid(
         self, tuned: tuple[str, ...], stock: tuple[str, ...] = (), prompts: str = ""

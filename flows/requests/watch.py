@@ -1,16 +1,42 @@
-"""What the flow `checkpoint-watch` is asked: where to look, and which grid to have scored."""
+"""What the flow `checkpoint-watch` is asked: where to look, and what is done with what is new."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ddim_core.common.checks import require_at_most
 from flows.requests.flat import build, parameters
-from flows.requests.grid import GridRequest
+from flows.requests.grid import PREVIOUS, GridRequest
+from flows.requests.tuning import TuneRequest
 
 MOST_ATTEMPTS = 1000
+RECORDS: dict[str, Any] = {"fid-grid": GridRequest, "tune": TuneRequest}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done once with a new checkpoint.
+
+    Attributes:
+        flow: `fid-grid` or `tune`; its deployment is named alike.
+        parameters: What it is given.
+    """
+
+    flow: str
+    parameters: dict[str, Any]
+
+    @cached_property
+    def request(self) -> GridRequest | TuneRequest:
+        """What they ask for.
+
+        Raises:
+            ValueError: If they cannot be, with this checkpoint.
+        """
+        found: GridRequest | TuneRequest = build(RECORDS[self.flow], self.parameters)
+        return found
 
 
 @dataclass(frozen=True)
@@ -22,27 +48,33 @@ class Watch:
     settle_seconds: float = 5.0
     attempts: int = 3
     here: bool = False
+    tune: dict[str, Any] | None = None
 
     def check(self) -> None:
         """Makes sure that they can be.
 
         Raises:
-            ValueError: If `grid` holds what its flow does not take, or a number is out of bounds.
+            ValueError: If `grid` or `tune` holds what its flow does not take, or a number is out of
+                bounds.
         """
-        known = [p.name for p in parameters(GridRequest) if p.name != "checkpoint"]
-        unknown = [name for name in self.grid if name not in known]
-        if unknown:
-            raise ValueError(f"fid-grid takes no {', '.join(unknown)}; it takes {', '.join(known)}")
+        for flow, given in (("fid-grid", self.grid), ("tune", self.tune or {})):
+            known = [p.name for p in parameters(RECORDS[flow]) if p.name != "checkpoint"]
+            unknown = [name for name in given if name not in known]
+            if unknown:
+                raise ValueError(
+                    f"{flow} takes no {', '.join(unknown)}; it takes {', '.join(known)}"
+                )
         if self.attempts < 1:
             raise ValueError(f"attempts is {self.attempts}; it must be at least 1")
         require_at_most("attempts", self.attempts, MOST_ATTEMPTS)
         if not 0.0 <= self.settle_seconds <= 3600.0:
             raise ValueError(f"settle_seconds is {self.settle_seconds}; it must lie in 0..3600")
 
-    def of(self, checkpoint: Path) -> dict[str, Any]:
-        """The parameters of the grid of a checkpoint."""
-        return {**self.grid, "checkpoint": str(checkpoint)}
-
-    def request(self, checkpoint: Path) -> GridRequest:
-        """The grid of a checkpoint."""
-        return build(GridRequest, self.of(checkpoint))
+    def jobs(self, checkpoint: Path) -> list[Job]:
+        """What is done with a checkpoint: its grid, and where that is asked for its tuning, which
+        looks at the lists of the one before it."""
+        of = {"checkpoint": str(checkpoint)}
+        jobs = [Job("fid-grid", self.grid | of)]
+        if self.tune is not None:
+            jobs.append(Job("tune", {"known": [PREVIOUS]} | self.tune | of))
+        return jobs

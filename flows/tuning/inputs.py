@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ddim_core.decisions.tuned_lists import lists_before
 from ddim_core.diffusion.specs import GridCell
 from ddim_core.images.sources.source import dataset_name
 from flows.grid.inputs import held_out_of, sampled, submit_extractor
 from flows.grid.toy_training import submit_training
-from flows.requests.grid import GridRequest
+from flows.requests.grid import PREVIOUS, GridRequest
 from flows.requests.samplers import SamplerChoice
 from flows.requests.tuning import TuneRequest
 from tasks.cells.settings import require_fit
 from tasks.checkpoints.addresses import name_of
+from tasks.checkpoints.identity import weights_of
 from tasks.checkpoints.loras import StoredLora, store_lora
 from tasks.checkpoints.open import CheckpointRecord, import_checkpoint, open_checkpoint
 from tasks.images.grid_prompts import prompts_for
@@ -21,6 +23,7 @@ from tasks.images.prepare import PreparedImages, content_of, prepare_data
 from tasks.sampling.conditions import TENSORS, encode_conditions, store_conditions
 from tasks.sampling.pipeline import by_pipeline, laid_over
 from tasks.storage.artifact import ArtifactRef
+from tasks.storage.cell_rows import read_rows
 from tasks.tuning.asked import settings_to_tune
 from tasks.tuning.prompts import deal, deal_conditions
 
@@ -38,6 +41,7 @@ class TuneInputs:
         fresh_prompts: Digest of the fresh ones, where the network itself is told of them.
         scored_prompts: File of those that the grid is drawn for; empty takes the request's.
         extractor: Distances are taken in its features; None takes pixels, or latents.
+        known: Lists found elsewhere, to look at too.
         notes: What is to be known, for people.
     """
 
@@ -47,6 +51,7 @@ class TuneInputs:
     fresh_prompts: str | None
     scored_prompts: str
     extractor: ArtifactRef | None
+    known: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -75,7 +80,24 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
     tuning, fresh, conditions, scored, notes = _prompts(request, checkpoint, bases[0])
     told = [(replace(cell, prompts=tuning), calls) for cell, calls in settings]
     extractor = _extractor(request, grid, checkpoint)
-    return TuneInputs(checkpoint, told, conditions, fresh, scored, extractor, notes)
+    known, found = _known(request, checkpoint)
+    return TuneInputs(
+        checkpoint, told, conditions, fresh, scored, extractor, known, (*notes, *found)
+    )
+
+
+def _known(
+    request: TuneRequest, checkpoint: CheckpointRecord
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Lists found elsewhere, and what is to be said of where `previous` ones come from."""
+    named = tuple(text for text in request.known if text != PREVIOUS)
+    if PREVIOUS not in request.known:
+        return named, ()
+    before = lists_before(read_rows().rows, weights_of(checkpoint.ref))
+    if not before.lists:
+        return named, ("No other checkpoint was tuned before, so there are no lists of one.",)
+    note = f"Lists of {before.checkpoint}, which was tuned last before, are looked at."
+    return tuple(dict.fromkeys([*named, *before.lists])), (note,)
 
 
 def _extractor(

@@ -56,7 +56,7 @@ def search(request: TuneRequest, inputs: TuneInputs, targets: dict[float, LongRu
                 request.tune.tuning_images,
                 float(request.tune.budget),
                 targets[cell.sampler.guidance_scale],
-                request.known,
+                inputs.known,
                 inputs.extractor,
                 request.machine.execution,
             )

@@ -106,3 +106,20 @@ def copied_project(fresh_data: Path, tmp_path: Path) -> Project:
         )
     shutil.copy(PROJECT / "pyproject.toml", tmp_path)
     return Project(tmp_path, fresh_data)
+
+
+@pytest.fixture(scope="session")
+def noisy(toy: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The toy with half a standard deviation of noise on every weight."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("planted") / "noisy"
+    shutil.copytree(toy, folder)
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights, generator = load_file(path), torch.Generator().manual_seed(0)
+    for name, weight in weights.items():
+        if weight.numel() > 1:
+            weights[name] += 0.5 * weight.std() * torch.randn(weight.shape, generator=generator)
+    save_file(weights, path)
+    return str(folder)

@@ -44,7 +44,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(quiet_look, "get_client", lambda **_: Client())
     identity = SimpleNamespace(real=SimpleNamespace(dataset="digits"), identity=lambda _: "i" * 64)
-    monkeypatch.setattr(Watch, "request", lambda *_: identity)
+    monkeypatch.setattr(Watch, "jobs", lambda *_: [SimpleNamespace(request=identity)])
     monkeypatch.setattr(quiet_look, "is_scored", lambda *_: "SCORED" in kinds)
     return kinds
 
@@ -105,4 +105,4 @@ def test_the_command_runs_no_flow_where_nothing_is_new(
     assert done.stdout == f"nothing new in {tmp_path}\n"
     both = CliRunner().invoke(app, ["watch", str(tmp_path), "--once", "--as-deployed"])
     assert both.exit_code == 2
-    assert "takes sources and grid from the deployment" in both.stderr
+    assert "takes these from the deployment" in both.stderr

@@ -19,11 +19,16 @@ WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")
 
 def look(folder: Path, **asked: Any) -> dict[str, tuple[str, str]]:
     """One look at a folder: outcome and remark of each name."""
+    return {Path(one.address).name: (one.outcome, one.remark) for one in looked(folder, **asked)}
+
+
+def looked(folder: Path, **asked: Any) -> list[Any]:
+    """One look at a folder, as the flow returns it."""
     from flows.checkpoint_watch import checkpoint_watch
 
     given = {"grid": GRID, "settle_seconds": 0.1, "here": True, **asked}
-    seen = checkpoint_watch(sources=[str(folder)], **given)
-    return {Path(one.address).name: (one.outcome, one.remark) for one in seen}
+    seen: list[Any] = checkpoint_watch(sources=[str(folder)], **given)
+    return seen
 
 
 def test_each_content_is_scored_once_and_what_is_not_whole_is_left(
@@ -47,6 +52,28 @@ def test_each_content_is_scored_once_and_what_is_not_whole_is_left(
     }  # fmt: skip
 
 
+def test_a_new_checkpoint_is_tuned_where_that_is_asked_for_and_told_of_the_lists_before_it(
+    server: str, toy: str, noisy: str, tmp_path: Path
+) -> None:
+    tune = {"calls": [3], "tuning_images": 16, "budget": 30, "long_steps": 8, "n_images": 10,
+            "stock_steps": [4], "features": "pixels", "seed": 803}  # fmt: skip
+    asked = {"grid": {**GRID, "seed": 802}, "tune": tune}
+    shutil.copytree(toy, tmp_path / "first")
+    seen = looked(tmp_path, **asked)
+    assert [(one.flow, one.outcome) for one in seen] == [
+        ("fid-grid", "started"), ("tune", "started"),
+    ]  # fmt: skip
+    assert "first is tuned: dpmpp_2m?timesteps=[" in seen[1].remark
+    assert [one.outcome for one in looked(tmp_path, **asked)] == ["scored", "scored"]
+
+    shutil.copytree(noisy, tmp_path / "second")
+    news = [one for one in looked(tmp_path, **asked) if one.address.endswith("second")]
+    assert news[1].flow == "tune"
+    listed = seen[1].remark.partition("tuned: ")[2]
+    assert listed in news[1].remark
+    assert "found elsewhere" in news[1].remark
+
+
 def test_a_grid_that_fails_is_named_and_given_up_after_its_attempts(
     server: str, toy: str, tmp_path: Path
 ) -> None:
@@ -64,6 +91,7 @@ def test_a_grid_that_fails_is_named_and_given_up_after_its_attempts(
     [
         (["-p", "stepz=[2]"], "fid-grid takes no stepz; it takes configuration, weights"),
         (["-p", "steps"], "is not NAME=VALUE"),
+        (["--tune", "stepz=[2]"], "tune takes no stepz; it takes configuration, weights"),
         (["--attempts", "0"], "attempts is 0"),
         (["--settle", "-1"], "settle_seconds is -1"),
     ],

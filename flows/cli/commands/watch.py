@@ -29,6 +29,11 @@ def watch(
         list[str] | None,
         typer.Option("-p", "--param", help="Of the grid, as NAME=JSON: steps='[10,20]'; repeat."),
     ] = None,
+    tune: Annotated[
+        list[str] | None,
+        typer.Option("--tune", help="Tune each too: a parameter of `ddim tune` as NAME=JSON, such "
+                     "as calls='[4,8]'; repeat."),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
     every: Annotated[float, option("Seconds between looks [60].")] = 60.0,
     settle: Annotated[float, option("Seconds that files must stay as they are [5].")] = 5.0,
@@ -51,9 +56,12 @@ def watch(
         _require_sources(sources or [])
     if here is None:
         here = not os.environ.get("PREFECT_API_URL")
-    if as_deployed and (sources or parameter):
-        stop("--as-deployed takes sources and grid from the deployment; leave out the others", 2)
-    asked = Watch(sources or [], _parameters(parameter or []), settle, attempts, here)
+    if as_deployed and (sources or parameter or tune):
+        stop("--as-deployed takes these from the deployment; leave out sources, -p and --tune", 2)
+    asked = Watch(
+        sources or [], _parameters(parameter or []), settle, attempts, here,
+        _parameters(tune) if tune else None,
+    )  # fmt: skip
     told: dict[str, str] = {}
     if once:
         with one_sentence():
@@ -113,7 +121,7 @@ def _look(asked: Watch, told: dict[str, str]) -> None:
         typer.echo(f"no checkpoint in {', '.join(asked.sources or listed_sources())}")
     for one in seen:
         known = f" {one.weights[:12]}" if one.weights else ""
-        line = f"{one.address}{known}: {one.outcome} {one.remark}"
+        line = f"{one.address}{known}: {one.flow} {one.outcome} {one.remark}"
         typer.echo(printable(line.rstrip()))
 
 

@@ -35,21 +35,6 @@ def verdicts() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def noisy(toy: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The toy with half a standard deviation of noise on every weight."""
-    import torch
-
-    folder = tmp_path_factory.mktemp("planted") / "noisy"
-    shutil.copytree(toy, folder)
-    weights, generator = load_file(folder / WEIGHTS), torch.Generator().manual_seed(0)
-    for name, weight in weights.items():
-        if weight.numel() > 1:
-            weights[name] += 0.5 * weight.std() * torch.randn(weight.shape, generator=generator)
-    save_file(weights, folder / WEIGHTS)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def resaved(toy: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("resaved") / "resaved"
     shutil.copytree(toy, folder)
