@@ -127,7 +127,7 @@ class SchedulerSpec:
         pipeline: The class of the pipeline whose own call draws; empty for our loop over its U-Net.
         batch: How many images the pipeline draws at once, which decides their last bits.
         loras: LoRA files over the pipeline: the digest of each, and how much of it counts.
-        diffusers: The library's version, whose arithmetic it is.
+        libraries: Those whose arithmetic it is, each with its version.
     """
 
     sampler: str
@@ -137,7 +137,7 @@ class SchedulerSpec:
     prediction_type: str = "epsilon"
     pipeline: str = ""
     batch: int = 1
-    diffusers: str = ""
+    libraries: tuple[tuple[str, str], ...] = ()
     loras: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:

@@ -129,8 +129,10 @@ def _require_choice(name: str, value: Any, where: str) -> None:
         *others, last = known
         or_so = f"{', '.join(map(str, others))} or {last}" if others else str(last)
         raise ValueError(f"{name} is {value!r} in {where}; it must be {or_so}")
-    is_share = type(value) in (int, float) and 0 <= value <= 1
-    if name == "dropout" and not is_share:
+    if name != "dropout":
+        return
+    shares = value if isinstance(value, list) else [value]  # of Stable Cascade: one a level
+    if not all(type(share) in (int, float) and 0 <= share <= 1 for share in shares):
         raise ValueError(f"{name} is {value!r} in {where}; it must be a number in [0, 1]")
 
 

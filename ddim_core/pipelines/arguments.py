@@ -14,6 +14,7 @@ from ddim_core.common.checks import require_at_least, settle_types
 from ddim_core.common.foreign import Keywords
 from ddim_core.pipelines.takes import PROMPTS, Takes
 from ddim_core.samplers.name import SamplerName
+from ddim_core.samplers.scheduler import BETWEEN
 
 Conditions = Mapping[str, Tensor]
 """What images are drawn for, by the call's own parameter names: embeddings and masks of prompts
@@ -86,6 +87,7 @@ def call_arguments(
     given |= {name: v for name, v in optional.items() if name in known and v is not None}
     if takes.guidance_name is not None:
         given[takes.guidance_name] = guidance
+    given |= between(takes, steps)
     return given | {
         "generator": list(streams),
         "num_inference_steps": steps,
@@ -108,6 +110,7 @@ def plain_call(takes: Takes, setting: Setting, size: tuple[int, int]) -> Keyword
     given: Keywords = {"num_inference_steps": setting.steps}
     if takes.guidance_name is not None:
         given[takes.guidance_name] = setting.guidance
+    given |= between(takes, setting.steps)
     if "eta" in takes.parameters and setting.eta != 0.0:
         given["eta"] = setting.eta
     if setting.sampler.timesteps and takes.own_timesteps:
@@ -119,6 +122,12 @@ def plain_call(takes: Takes, setting: Setting, size: tuple[int, int]) -> Keyword
     if "use_resolution_binning" in takes.parameters:
         given["use_resolution_binning"] = False
     return given
+
+
+def between(takes: Takes, steps: int) -> Keywords:
+    """Returns what a call must be told of a timestep between its two, where it asks otherwise for
+    one that other numbers of steps have not (SANA-Sprint)."""
+    return {BETWEEN: None} if BETWEEN in takes.parameters and steps != 2 else {}
 
 
 def rows_for(conditions: Conditions, rows: Sequence[int]) -> dict[str, Tensor]:
@@ -142,6 +151,7 @@ def blank_conditions(pipeline: Any, takes: Takes) -> dict[str, Tensor]:
     if takes.modality == "class-to-image":
         return {"class_labels": torch.zeros(1, dtype=torch.int64)}
     blank: dict[str, Tensor] = {}
+    layers = getattr(pipeline, "text_encoder_select_layers", None)  # of Krea 2, one beside another
     for name in takes.conditions:
         if name.startswith("negative_") and takes.guidance != "real":
             continue
@@ -150,7 +160,7 @@ def blank_conditions(pipeline: Any, takes: Takes) -> dict[str, Tensor]:
         elif "pooled" in name or "image_embeds" in name:
             blank[name] = torch.zeros(1, _pooled_width(pipeline))
         else:
-            blank[name] = torch.zeros(1, 7, 16)
+            blank[name] = torch.zeros(1, 7, *([len(layers)] if layers else []), 16)
     return blank
 
 

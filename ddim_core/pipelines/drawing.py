@@ -15,7 +15,7 @@ from torch import Tensor
 from ddim_core.common.checks import require_at_least
 from ddim_core.common.foreign import Keywords
 from ddim_core.diffusion.noise import ImageNoise
-from ddim_core.images.pixels import to_uint8
+from ddim_core.images.batches import in_batches
 from ddim_core.pipelines.arguments import Conditions, Setting, call_arguments, placed, rows_for
 from ddim_core.pipelines.fitting import require_conditions, require_setting
 from ddim_core.pipelines.opening import DTYPES, OpenedPipeline
@@ -78,14 +78,13 @@ def draw(
     require_conditions(opened, conditions, setting.guidance, len(indices))
     here = placed(conditions, opened.device, DTYPES[opened.dtype])
     stage = Stage(opened, setting)
-    made = []
+
+    def batch(rows: list[int]) -> Tensor:
+        return stage.batch([indices[row] for row in rows], rows_for(here, rows))
+
     with memory_words(batch_size):
-        for begin in range(0, len(indices), batch_size):
-            chosen = list(range(begin, min(begin + batch_size, len(indices))))
-            rows = chosen + chosen[:1] * (batch_size - len(chosen))
-            pixels = stage.batch([indices[row] for row in rows], rows_for(here, rows))
-            made.append(to_uint8(pixels[: len(chosen)] * 2.0 - 1.0))
-    return DrawnImages(np.concatenate(made), stage.nfe)
+        images = in_batches(len(indices), batch_size, batch)
+    return DrawnImages(images, stage.nfe)
 
 
 class Stage:

@@ -252,7 +252,12 @@ def _start(
                 f"sample_size is null in {part}/config.json, and the call of a {name} takes the "
                 "size of its images from it; it must be a whole number"
             ) from error
-        raise
+        told = first_line(error.__cause__ or error)
+        with_what = " and stand-ins for what prompts are encoded to" if takes.conditions else ""
+        raise ValueError(
+            f"the call of a {name} cannot be tried with its own {type(own).__name__}{with_what}: "
+            f"{told}"
+        ) from error
     if first.drawn is None:
         raise ValueError(f"{name} does not draw its noise from the generator that it is given")
     if not takes.latents:

@@ -82,7 +82,8 @@ def described_parts(folder: Path) -> PipelineParts:
     index = read_settings(folder / INDEX)
     kind = pipeline_class(index.get("_class_name"))
     require_images(kind)
-    named = {name: value for name, value in index.items() if isinstance(value, list)}
+    parts = _parts_of(kind)
+    named = {n: v for n, v in index.items() if isinstance(v, list) and (n in parts or _names(v))}
     expected = [name for name in inspect.signature(kind.__init__).parameters if name in named]
     left_out = tuple(name for name in expected if _is_left_out(kind, name, named[name]))
     opened = tuple(n for n in expected if n not in left_out and named[n] != [None, None])
@@ -110,8 +111,10 @@ def understood_index(parts: PipelineParts) -> Config:
     kept: Config = {"_class_name": parts.kind.__name__}
     kept |= {name: [None, None] for name in parts.absent if name in known}
     kept |= {name: told[name] for name in parts.opened}
-    plain = {n: v for n, v in told.items() if n in known and isinstance(v, (bool, int, float, str))}
-    return kept | plain | ({"requires_safety_checker": False} if "safety_checker" in known else {})
+    settings = {n: v for n, v in told.items() if n in known and n not in kept and _is_setting(v)}
+    return (
+        kept | settings | ({"requires_safety_checker": False} if "safety_checker" in known else {})
+    )
 
 
 def pipeline_class(name: Any) -> Any:
@@ -144,6 +147,18 @@ def own_scheduler(folder: Path, named: str) -> Config:
     return {**told, "_class_name": named}
 
 
+def _names(value: list[Any]) -> bool:
+    """Whether an entry names a part, [library, class]; other lists are settings."""
+    return len(value) == 2 and all(part is None or isinstance(part, str) for part in value)
+
+
+def _is_setting(value: Any) -> bool:
+    plain = (bool, int, float, str)
+    return isinstance(value, plain) or (
+        isinstance(value, list) and all(isinstance(part, plain) for part in value)
+    )
+
+
 def _is_left_out(kind: Any, name: str, value: list[Any]) -> bool:
     return name in LEFT_OUT and (name in kind._optional_components or value == [None, None])
 
@@ -173,6 +188,11 @@ def _require_whole(kind: Any, opened: tuple[str, ...]) -> None:
 def _require_part(folder: Path, name: str, value: list[Any]) -> None:
     library, kind_name = value if len(value) == 2 else (None, None)
     kind = _known_class(library, kind_name)
+    if kind is None and library == "diffusers" and _is_guider(kind_name):
+        raise ValueError(
+            f"{INDEX} names {kind_name} as its {name}, which is neither a network nor a scheduler; "
+            "pipelines with such a part are not sampled"
+        )
     if kind is None:
         raise ValueError(
             f"{INDEX} names {str(value)[:80]} as its {name}; it must be a class of diffusers or "
@@ -225,6 +245,11 @@ def _known_class(library: Any, name: Any) -> Any:
         transformers.FeatureExtractionMixin,
     )
     return kind if inspect.isclass(kind) and issubclass(kind, known) else None
+
+
+def _is_guider(name: Any) -> bool:
+    """Whether it is one of diffusers' guiders, which keep a state from step to step."""
+    return isinstance(name, str) and name.endswith("Guidance") and hasattr(diffusers.guiders, name)
 
 
 def _require_safetensors(folder: Path, name: str) -> None:

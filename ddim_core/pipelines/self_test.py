@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from ddim_core.pipelines.arguments import Conditions, Setting, placed, rows_for
 from ddim_core.pipelines.drawing import Stage, memory_words
 from ddim_core.pipelines.fitting import require_conditions, require_setting
 from ddim_core.pipelines.opening import DTYPES, OpenedPipeline
+from ddim_core.safe_files.safe_load import first_line
 
 PROBE, OTHERS = 3, (11, 12, 13, 14)
 """The image that is looked at, and its neighbours in one batch and in the other."""
@@ -29,7 +30,8 @@ def require_place_free(
         conditions: At least one row; the first is the image's, the others' come after it.
 
     Raises:
-        ValueError: If the bits differ, with the reason; or as `draw`.
+        ValueError: If the bits differ, with the reason, or the call draws one image at a time;
+            or as `draw`.
         MemoryError: As `draw`.
     """
     require_setting(opened, setting)
@@ -47,7 +49,16 @@ def require_place_free(
         return pixels
 
     with memory_words(batch_size):
-        first, last = shown(batches[0]), shown(batches[1])
+        try:
+            first, last = shown(batches[0]), shown(batches[1])
+        except ValueError as error:
+            if batch_size == 1 or not _is_drawn(shown):
+                raise
+            raise ValueError(
+                f"{opened.name} draws one image at a time, and not {batch_size} (with "
+                f"{setting.sampler.text}: {first_line(error.__cause__ or error)}); give batch_size "
+                "1"
+            ) from error
         if not np.isfinite(first).all():
             raise ValueError(
                 f"{opened.name} with {setting.sampler.text} leaves pixels that are not finite; "
@@ -66,6 +77,15 @@ def require_place_free(
         f"{who} with {name} gives an image other bits at another place of its batch (by up to "
         f"{float(np.abs(first - last).max()):.1g} of 1); take another sampler, or batch_size 1"
     )
+
+
+def _is_drawn(shown: Callable[[Sequence[int]], NDArray[np.float32]]) -> bool:
+    """Whether one image alone is."""
+    try:
+        shown([PROBE])
+    except ValueError:
+        return False
+    return True
 
 
 def _batch(others: Sequence[int], batch_size: int) -> list[int]:

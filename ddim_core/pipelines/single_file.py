@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from ddim_core.common.foreign import Keywords
 from ddim_core.common.plain_files import is_there
@@ -17,8 +18,9 @@ from ddim_core.networks.building import LOADING
 from ddim_core.pipelines.parts import PICKLES, PipelineParts, described_parts
 from ddim_core.safe_files.safe_load import first_line
 
+UNET, AVERAGE = "model.diffusion_model.", "model_ema."
 PREFIXES = {
-    "unet": ("model.diffusion_model.",),
+    "unet": (UNET,),
     "vae": ("first_stage_model.", "vae."),
     "text encoder": ("cond_stage_model.", "conditioner.embedders."),
 }
@@ -40,9 +42,6 @@ OTHERS = {
 N_SHOWN = 3
 
 
-AVERAGE = "model_ema."
-
-
 def is_single_file(place: Path) -> bool:
     """Tells a `.safetensors` file that holds all networks of a Stable Diffusion model."""
     if place.suffix != ".safetensors" or not is_there(place):
@@ -57,6 +56,45 @@ def is_single_file(place: Path) -> bool:
 def holds_average(file: Path) -> bool:
     """Tells whether a single file holds a moving average of its U-Net beside it."""
     return any(name.startswith(AVERAGE) for name in _names(file))
+
+
+def write_average(file: Path, out: Path) -> None:
+    """Writes a single file again, with the moving average of its U-Net in the U-Net's place.
+
+    The original code names the average of `model.diffusion_model.out.0.bias`
+    `model_ema.diffusion_modelout0bias`: without its points.
+
+    Raises:
+        ValueError: If the average is not one of this U-Net.
+    """
+    kept: dict[str, torch.Tensor] = {}
+    with safe_open(file, "pt") as weights:
+        names = list(weights.keys())
+        averages = {_pointless(n, AVERAGE): n for n in names if n.startswith(AVERAGE)}
+        lacking = []
+        for name in names:
+            if name.startswith(AVERAGE):
+                continue
+            taken = name
+            if name.startswith(UNET):
+                taken = averages.get(_pointless(name, "model."), "")
+                if not taken:
+                    lacking.append(name)
+                    continue
+            kept[name] = weights.get_tensor(taken)
+            there = weights.get_slice(name).get_shape()
+            if list(kept[name].shape) != there:
+                lacking.append(name)
+    if lacking:
+        raise ValueError(
+            f"{file.name} holds a moving average ({AVERAGE}) without {len(lacking)} of its U-Net's "
+            f"weights, the first of them {lacking[0]}; take those beside it with --weights raw"
+        )
+    save_file(kept, out)
+
+
+def _pointless(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).replace(".", "")
 
 
 def load_single_file(

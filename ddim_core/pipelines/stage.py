@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ddim_core.pipelines.arguments import Setting
-from ddim_core.pipelines.takes import networks_of
+from ddim_core.pipelines.takes import changes_networks, networks_of
 from ddim_core.samplers.catalogue import OWN
 from ddim_core.samplers.scheduler import set_steps
 
@@ -27,12 +27,15 @@ CLOSE = 0.02  # of x_T's spread: what rounding x_T to bfloat16 moves it by, four
 def own_copy(pipeline: Any, scheduler: Any) -> Any:
     """Returns a pipeline that shares all weights with another, and nothing that a call sets."""
     mine = copy.copy(pipeline)
+    changes = changes_networks(type(pipeline))
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module):
             # A decoder that a call turns to float32 and back is changed in its weights themselves.
             upcast = getattr(getattr(part, "config", None), "force_upcast", False)
             whole = upcast and next(part.parameters()).dtype == torch.float16
-            vars(mine)[name] = copy.deepcopy(part) if whole else copy.copy(part)
+            shared = {} if whole else {id(t): t for t in (*part.parameters(), *part.buffers())}
+            deep = whole or (changes and name in networks_of(pipeline))
+            vars(mine)[name] = copy.deepcopy(part, shared) if deep else copy.copy(part)
     vars(mine)["scheduler"] = scheduler
     mine.set_progress_bar_config(disable=True)
     return mine

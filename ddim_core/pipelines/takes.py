@@ -28,6 +28,8 @@ NEEDED_MORE = (
 )  # fmt: skip
 # Whose image is no required parameter, and needed all the same.
 CHANGERS = ("Edit", "Upscale", "SuperResolution", "Refiner", "Img2Img", "Inpaint", "Decode")
+PRIOR = "Prior"  # in the names of classes
+CHANGES_LAYERS = ("processor(", ".processor =", "register_forward_hook")
 EMBEDDED_FLAGS = ("guidance_embeds", "time_cond_proj_dim")
 LISTS = re.compile(r"^(typing\.)?(Optional\[)?(typing\.)?list\[torch", re.IGNORECASE)
 PROMPTS = ("prompt", "negative_prompt")
@@ -120,6 +122,11 @@ def require_images(kind: Any) -> None:
             f"a {kind.__name__} is made of two pipelines; give the folder of the one that draws, "
             "and what the other one makes of the prompts (image_embeds) as its conditions"
         )
+    if PRIOR in kind.__name__:
+        raise ValueError(
+            f"a {kind.__name__} makes embeddings that another pipeline draws from, and no images; "
+            "only pipelines that make images are sampled"
+        )
     parameters = inspect.signature(kind.__call__).parameters
     for parameter, made in OTHER_MODALITIES.items():
         if parameter in parameters:
@@ -197,6 +204,13 @@ def hands_streams(kind: Any) -> bool:
             names = [keyword.arg for keyword in node.keywords]
             return "generator" in names or (None in names and by_more)
     return False
+
+
+def changes_networks(kind: Any) -> bool:
+    """Tells whether the source of a pipeline's call changes layers of its networks for a while, as
+    perturbed-attention guidance does: two calls at once need networks of their own."""
+    source = inspect.getsource(inspect.unwrap(kind.__call__))
+    return any(word in source for word in CHANGES_LAYERS)
 
 
 def call_tree(kind: Any) -> ast.AST:

@@ -48,6 +48,7 @@ def require_fit(name: SamplerName, own: Mapping[str, Any], entries: Mapping[str,
     require_words(kind, entries, class_of(own), settled_own(own))
     _require_of_family(name, own, entries)
     _require_list(name, kind, own)
+    _require_ends(name, own, {**class_entries(kind), **entries})
     _require_whole_flow(name, entries)
 
 
@@ -187,15 +188,58 @@ def _require_list(name: SamplerName, kind: str, own: Mapping[str, Any]) -> None:
 
 def _range(word: str, family: str, config: Mapping[str, Any]) -> tuple[float, float]:
     n_train = int(config.get("num_train_timesteps", 1000))
-    if family == "flow":
-        return (0.0, n_train) if word == "timesteps" else (0.0, 1.0)
     if word == "timesteps":
-        return 0.0, n_train - 1.0
-    if family == "edm":
-        return config["sigma_min"] / SLACK, config["sigma_max"] * SLACK
+        return 0.0, n_train - (0.0 if family == "flow" else 1.0)
+    low, high = _levels(family, config)
+    return (low, high) if family == "flow" else (low / SLACK, high * SLACK)
+
+
+def _levels(family: str, config: Mapping[str, Any]) -> tuple[float, float]:
+    """The ends of the noise levels that a network was trained on."""
+    if family == "flow":
+        return 0.0, 1.0
+    if "beta_schedule" not in config:
+        return config.get("sigma_min") or 0.0, config.get("sigma_max") or math.inf
     alpha_bar = NoiseSchedule.from_diffusers({**config, "_class_name": USUAL}).alpha_bar
-    sigmas = [math.sqrt((1 - a) / max(a, 2.0**-24)) for a in (alpha_bar[0], alpha_bar[-1])]
-    return sigmas[0] / SLACK, sigmas[1] * SLACK
+    low, high = (math.sqrt((1 - a) / max(a, 2.0**-24)) for a in (alpha_bar[0], alpha_bar[-1]))
+    return low, high
+
+
+ENDS = ("sigma_min", "sigma_max")
+SIZES = ("base_image_seq_len", "max_image_seq_len")  # of pictures, in patches
+
+
+def _require_ends(name: SamplerName, own: Mapping[str, Any], entries: Mapping[str, Any]) -> None:
+    """Makes sure that sampling goes from noise alone to a picture, through what the network was
+    trained on, where a name sets an end of it."""
+    given = {
+        key: value for key, value in name.options if key in ENDS and isinstance(value, float | int)
+    }
+    family, config = family_of(own), settled_own(own)
+    if given and family != "flow":  # whose sigmas these are not
+        low, high = _levels(family, config)
+        for key, value in given.items():
+            if not low / SLACK <= value <= high * SLACK:
+                raise ValueError(
+                    f"{key} is {value:g}; the network was trained on sigmas from {low:.4g} to "
+                    f"{high:.4g}"
+                )
+        first, last = given.get("sigma_max", high), given.get("sigma_min", low)
+        even = config.get("sigma_data", 1.0)
+        if first <= last:
+            raise ValueError(f"sigma_min is {last:.4g} and sigma_max {first:.4g}; sigmas must fall")
+        if first <= even:
+            raise ValueError(
+                f"sigma_max is {first:g}, where a noisy image is as much picture as noise, or "
+                f"more; sampling starts from noise alone, so it must lie above {even:g} (training "
+                f"ends at {high:.4g})"
+            )
+    if any(key in SIZES for key, _ in name.options):
+        small, large = (entries[key] for key in SIZES)
+        if small >= large:
+            raise ValueError(
+                f"{SIZES[0]} is {small} and {SIZES[1]} {large}; the first must be the smaller one"
+            )
 
 
 def _require_whole_flow(name: SamplerName, entries: Mapping[str, Any]) -> None:

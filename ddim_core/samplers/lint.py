@@ -18,6 +18,7 @@ from ddim_core.samplers.families import family_of, said_by, settled_own
 from ddim_core.samplers.fits import class_behind
 from ddim_core.samplers.name import TRAINED, SamplerName
 from ddim_core.samplers.scheduler import Visited, entries_of, scheduler_for, set_steps
+from ddim_core.samplers.values import DEPARTS, PLAYS_A_PART
 
 PLAIN_STEPS = ("DDIMScheduler", "DDIMParallelScheduler", "PNDMScheduler")
 """Classes whose step goes from t to t - T // S, whatever timestep is listed next."""
@@ -69,7 +70,12 @@ def lint_scheduler(
     kind = class_behind(name, own)
     defaults = dict(class_entries(kind))
     pair = Pair(name, own, kind, {**defaults, **entries_of(name, own)}, steps)
-    findings = [*_lint_ignored(pair), *_lint_carried(pair), *_lint_wrong(pair)]
+    findings = [
+        *_lint_ignored(pair),
+        *_lint_carried(pair),
+        *_lint_chosen(pair),
+        *_lint_wrong(pair),
+    ]
     if scheduler.config.get("use_dynamic_shifting") and mu is None:
         return findings
     done = set_steps(scheduler, name, steps, mu=mu)
@@ -150,6 +156,27 @@ def _lint_carried(pair: Pair) -> Iterator[Finding]:
             f"The checkpoint's configuration leaves to its class what {pair.kind} does by another "
             f"default: {', '.join(silent)}.",
         )
+
+
+def _lint_chosen(pair: Pair) -> Iterator[Finding]:
+    """What a name sets that departs from how the network was trained, or plays no part."""
+    theirs = settled_own(pair.own)
+    for key, value in pair.name.options:
+        usual = theirs.get(key, class_entries(pair.kind)[key])
+        said = "not set" if usual is None else repr(usual)
+        if key in PLAYS_A_PART and not PLAYS_A_PART[key][1](pair.entries):
+            yield Finding(
+                "no_part",
+                "warning",
+                f"{key} = {value!r} plays no part in {pair.kind} as it is set: it counts only "
+                f"{PLAYS_A_PART[key][0]}, so that this draws what the same without it draws.",
+            )
+        elif key in DEPARTS and value != usual and value is not False:
+            yield Finding(
+                "departs",
+                "warning",
+                f"{key} is {value!r} here and {said} in the checkpoint: {DEPARTS[key]}.",
+            )
 
 
 SDE_3 = {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ddim_core.common.foreign import Keywords
 from ddim_core.diffusion.sampling import Denoiser
+from ddim_core.samplers.scheduler import asks_at
 from ddim_core.samplers.ve import predict_and_correct
 
 FLOW_EULER = "FlowMatchEulerDiscreteScheduler"
@@ -70,7 +71,7 @@ def draw(
     x = x_T * scheduler.init_noise_sigma if hasattr(scheduler, "init_noise_sigma") else x_T
     scales = hasattr(scheduler, "scale_model_input")
     n_evaluations = 0
-    for t in scheduler.timesteps:
+    for t in asks_at(scheduler):
         said = model(scheduler.scale_model_input(x, t) if scales else x, t.expand(len(x)))
         n_evaluations += 1
         if said.shape != x.shape:

@@ -20,7 +20,7 @@ from ddim_core.samplers.catalogue import (
     class_entries,
     named_for,
 )
-from ddim_core.samplers.values import require_word
+from ddim_core.samplers.values import require_value, require_word
 
 Value = str | int | float | bool | None | tuple["Value", ...]
 LISTS = ("timesteps", "sigmas")
@@ -134,30 +134,14 @@ def require_key(name: str, kind: str, key: str, value: Value) -> None:
             f"{name} has no key {key!r}{nearest(key, offered)}; "
             f"its keys are {', '.join(offered) or 'none'}"
         )
-    _require_type(key, value, known[key])
+    require_value(key, value, _written(value), known[key])
     require_word(kind, key, value)
-
-
-def _require_type(key: str, value: Value, usual: object) -> None:
-    """Text that stands for a truth value is one in no library: `thresholding=no` would be on."""
-    wanted = ""
-    if isinstance(usual, bool):
-        wanted = "" if isinstance(value, bool) else "true or false"
-    elif isinstance(usual, (int, float)):
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        wanted = "" if is_number else "a number"
-        if is_number and key.endswith("_order") and value not in (1, 2, 3):
-            wanted = "1, 2 or 3"
-    elif isinstance(usual, str):
-        wanted = "" if isinstance(value, str) else "text"
-    if wanted:
-        raise ValueError(f"{key} is {_written(value)}; it must be {wanted}")
 
 
 TRAINED = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
     "prediction_type", "rescale_betas_zero_snr", "sigma_data", "use_flow_sigmas", "snr_shift_scale",
-    "invert_sigmas", "timestep_type",
+    "invert_sigmas", "timestep_type", "beta_min", "beta_max",
 )  # fmt: skip
 """Entries that say what the network was trained on: another value is a wrongly wired sampler."""
 OBJECTS = ("tau_func", "solver_p")  # entries that are functions, which no text can give

@@ -26,6 +26,10 @@ WHOLE_STEPS = ("PNDMScheduler", "DDIMScheduler", "DDIMParallelScheduler", "DDPMS
 """Classes that visit whole timesteps, each once."""
 
 
+BETWEEN = "intermediate_timesteps"
+"""What SCM takes between its two steps."""
+
+
 @dataclass(frozen=True)
 class Visited:
     """Where a scheduler asks the network: what is done, not what was asked.
@@ -135,6 +139,8 @@ def set_steps(
         asked["num_inference_steps"] = steps
     if mu is not None:
         asked["mu"] = mu
+    if BETWEEN in inspect.signature(scheduler.set_timesteps).parameters and steps != 2:
+        asked[BETWEEN] = None  # its default is for two steps
     try:
         scheduler.set_timesteps(**asked)
         if hasattr(scheduler, "set_sigmas"):  # of a variance-exploding model
@@ -201,7 +207,7 @@ def visited(scheduler: Any) -> Visited:
         each = 1 + scheduler.config.correct_steps
         asked = tuple(float(sigma) for sigma in scheduler.sigmas for _ in range(each))
         return Visited(asked, (*asked, 0.0))
-    timesteps = tuple(float(t) for t in scheduler.timesteps)
+    timesteps = tuple(float(t) for t in asks_at(scheduler))
     sigmas = getattr(scheduler, "sigmas", None)
     if sigmas is not None and len(sigmas) == len(timesteps) + 1:
         return Visited(timesteps, tuple(float(sigma) for sigma in sigmas))
@@ -215,6 +221,13 @@ def visited(scheduler: Any) -> Visited:
     return Visited(
         timesteps, tuple(math.sqrt((1 - a) / max(a, 2.0**-24)) for a in map(float, levels))
     )
+
+
+def asks_at(scheduler: Any) -> torch.Tensor:
+    """Returns the timesteps at which a scheduler that is ready asks the network: SCM lists where
+    its last step lands among them."""
+    timesteps: torch.Tensor = scheduler.timesteps
+    return timesteps[:-1] if type(scheduler).__name__ == "SCMScheduler" else timesteps
 
 
 def takes_eta(scheduler: Any) -> bool:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ddim_core.common.late import late
 from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.noise import ImageNoise
-from ddim_core.images.pixels import to_uint8
+from ddim_core.images.batches import in_batches
 from ddim_core.networks.building import LOADING
 from ddim_core.text2image.base_folder import load_pipeline
 from ddim_core.text2image.scheduler_noise import require_own_noise, step_noise
@@ -108,30 +109,27 @@ def pictures(
     """
     if len(prompts) != len(seeds) or not prompts:
         raise ValueError(f"{len(prompts)} prompts have {len(seeds)} seeds; each needs one")
-    made = []
     factor = pipeline.vae_scale_factor
     side = resolution or pipeline.unet.config.sample_size * factor
     if side % factor or side < factor:
         raise ValueError(f"resolution is {resolution}; it must be a multiple of {factor}")
     shape = (pipeline.unet.config.in_channels, side // factor, side // factor)
     require_own_noise(pipeline.scheduler, steps)
-    for begin in range(0, len(prompts), batch_size):
-        texts = list(prompts[begin : begin + batch_size])
-        keys = list(seeds[begin : begin + batch_size])
-        n = len(texts)
-        texts += texts[:1] * (batch_size - n)
-        keys += keys[:1] * (batch_size - n)
+
+    def batch(rows: list[int]) -> Tensor:
+        keys = [seeds[row] for row in rows]
         noise = torch.cat([ImageNoise(key, [0], shape).x_T() for key in keys])
-        with torch.no_grad():
-            batch = pipeline(
-                prompt=texts,
-                height=side,
-                width=side,
-                latents=noise.to(pipeline.device),
-                generator=step_noise(keys),
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                output_type="pt",
-            ).images
-        made.append(to_uint8(batch[:n].float().cpu() * 2.0 - 1.0))
-    return np.concatenate(made)
+        drawn: Tensor = pipeline(
+            prompt=[prompts[row] for row in rows],
+            height=side,
+            width=side,
+            latents=noise.to(pipeline.device),
+            generator=step_noise(keys),
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            output_type="pt",
+        ).images
+        return drawn.float().cpu()
+
+    with torch.no_grad():
+        return in_batches(len(prompts), batch_size, batch)

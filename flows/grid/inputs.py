@@ -34,7 +34,7 @@ from tasks.checkpoints.scheduler import own_scheduler
 from tasks.images.grid_prompts import cut_prompts, prompts_for
 from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
 from tasks.sampling.conditions import TENSORS, encode_conditions, store_conditions
-from tasks.sampling.pipeline import Laid, by_pipeline, laid_over, require_own_place
+from tasks.sampling.pipeline import Laid, by_pipeline, laid_over, libraries_of, require_own_place
 from tasks.storage.artifact import ArtifactRef
 from tasks.storage.naming import named
 
@@ -160,14 +160,18 @@ def _prompts(
 ) -> tuple[str | None, Conditions]:
     """The digest of what a checkpoint's images are drawn for, and that encoded for its pipeline."""
     location = request.model.prompts
-    laid = {laid_over(cell) for cell in _cells(request, checkpoint, loras) if by_pipeline(cell)}
+    drawn = [cell for cell in _cells(request, checkpoint, loras) if by_pipeline(cell)]
+    laid = {laid_over(cell): libraries_of(cell) for cell in drawn}
     if checkpoint.pipeline and checkpoint.with_prompts and location.endswith(TENSORS):
         given = store_conditions(location, checkpoint.ref)
         return given.artifact, dict.fromkeys(laid, given)
     prompts = prompts_for(checkpoint.with_prompts, location, reference)
     if prompts is None:
         return None, {}
-    return prompts, {over: encode_conditions(checkpoint.ref, prompts, over) for over in laid}
+    return prompts, {
+        over: encode_conditions(checkpoint.ref, prompts, over, libraries)
+        for over, libraries in laid.items()
+    }
 
 
 def _try_pipeline(

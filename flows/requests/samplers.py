@@ -28,6 +28,9 @@ LEAST_IMAGES = 2  # one image has no covariance
 DDIM = "ddim"
 MOST_SCALE = 100  # of a LoRA
 Line = SamplerSpec | SchedulerSpec
+ARITHMETIC = ("diffusers", "torch")
+"""Libraries whose arithmetic an image of a scheduler is: steps, and the noise drawn on the way."""
+TEXT_ARITHMETIC = (*ARITHMETIC, "transformers")  # of a pipeline, whose encoders are transformers'
 LARGEST_BATCH, PIXELS_AT_ONCE = 16, 2**20  # of a pipeline's call
 
 
@@ -281,7 +284,7 @@ def _of_scheduler(name: str, etas: dict[float, None], known: Sampled) -> list[Sc
             prediction_type=known.prediction_type,
             pipeline=known.pipeline,
             batch=known.batch,
-            diffusers=version("diffusers"),
+            libraries=_versions(*(TEXT_ARITHMETIC if known.pipeline else ARITHMETIC)),
         )
         for eta in taken
     ]
@@ -295,7 +298,16 @@ def _with_loras(line: Line, choice: SamplerChoice, known: Sampled) -> list[Line]
         tuple((digest, own * scale) for digest, own in known.loras if own * scale != 0.0)
         for scale in choice.lora_scales
     ]
-    return [replace(line, loras=loras) for loras in dict.fromkeys(scaled)]
+    laid = (*line.libraries, *_versions("peft"))
+    return [
+        replace(line, loras=loras, libraries=laid) if loras else line
+        for loras in dict.fromkeys(scaled)
+    ]
+
+
+def _versions(*names: str) -> tuple[tuple[str, str], ...]:
+    """Libraries with their versions, without the build (`+cpu`): the device counts by itself."""
+    return tuple((name, version(name).partition("+")[0]) for name in names)
 
 
 def _spelled(name: str, known: Sampled) -> str:

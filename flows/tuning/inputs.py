@@ -21,7 +21,7 @@ from tasks.checkpoints.open import CheckpointRecord, import_checkpoint, open_che
 from tasks.images.grid_prompts import prompts_for
 from tasks.images.prepare import PreparedImages, content_of, prepare_data
 from tasks.sampling.conditions import TENSORS, encode_conditions, store_conditions
-from tasks.sampling.pipeline import by_pipeline, laid_over
+from tasks.sampling.pipeline import by_pipeline, laid_over, libraries_of
 from tasks.storage.artifact import ArtifactRef
 from tasks.storage.cell_rows import read_rows
 from tasks.tuning.asked import settings_to_tune
@@ -153,10 +153,10 @@ def _prompts(
     notes = (dealt.note,) if dealt.note else ()
     conditions: Both = (None, None)
     if by_pipeline(base):
-        over = laid_over(base)
+        over, libraries = laid_over(base), libraries_of(base)
         conditions = (
-            encode_conditions(checkpoint.ref, dealt.tuning, over),
-            encode_conditions(checkpoint.ref, dealt.fresh, over),
+            encode_conditions(checkpoint.ref, dealt.tuning, over, libraries),
+            encode_conditions(checkpoint.ref, dealt.fresh, over, libraries),
         )
     return dealt.tuning, dealt.fresh, conditions, dealt.scored, notes
 

@@ -14,7 +14,7 @@ from ddim_core.diffusion.specs import Weights
 from ddim_core.networks.building import LOADING
 from ddim_core.pipelines.opening import open_pipeline
 from ddim_core.pipelines.parts import INDEX, described_parts
-from ddim_core.pipelines.single_file import holds_average
+from ddim_core.pipelines.single_file import holds_average, write_average
 from tasks.checkpoints.pipelines import DATA, is_pipeline, written_pipeline
 from tasks.storage import store
 from tasks.storage.caching import cached_task
@@ -62,19 +62,20 @@ def single_file_digest(single: SingleFile) -> str:
 
 @cached_task
 def unpack_single_file(source: str, weights: Weights, location: SingleFile) -> ArtifactRef:
-    """Brings a single file into the store as the folder of the pipeline that it is of.
+    """Brings a single file into the store as the folder of the pipeline that it is of; with the
+    moving average of its U-Net (`model_ema.`) where that is asked for and there.
 
     Cached on `single_file_digest`, wherever the files lie.
     """
     file, configuration = Path(location.file), Path(location.configuration)
-    if weights == "ema" and holds_average(file):
-        raise ValueError(
-            f"{file.name} holds a moving average of its U-Net too (model_ema.), which diffusers "
-            "does not open; take the others with --weights raw"
-        )
     with tempfile.TemporaryDirectory() as place, LOADING:
         whole, out = Path(place, file.stem), Path(place, "out", file.stem)
-        open_pipeline(file, configuration=configuration).pipeline.save_pretrained(whole)
+        taken = file
+        if weights == "ema" and holds_average(file):
+            taken = Path(place, "average", file.name)  # messages name it
+            taken.parent.mkdir()
+            write_average(file, taken)
+        open_pipeline(taken, configuration=configuration).pipeline.save_pretrained(whole)
         if single_file_digest(location) != source:
             raise ValueError(f"{file.name} or its configuration changed while it was read")
         out.mkdir(parents=True)

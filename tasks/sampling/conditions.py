@@ -26,10 +26,16 @@ TENSORS = ".safetensors"
 
 @cached_task
 def encode_conditions(
-    checkpoint: ArtifactRef, prompts: str, loras: tuple[tuple[str, float], ...] = ()
+    checkpoint: ArtifactRef,
+    prompts: str,
+    loras: tuple[tuple[str, float], ...] = (),
+    libraries: tuple[tuple[str, str], ...] = (),
 ) -> ArtifactRef:
     """Encodes a stored list of prompts by a pipeline's own encoders, with the LoRAs over them, once
-    for a grid; returns what its call takes in their place, by its names."""
+    for a grid; returns what its call takes in their place, by its names.
+
+    The versions of the libraries whose arithmetic that is count in the key.
+    """
     opened = pipeline_in_memory(checkpoint, loras=loras)
     with torch.inference_mode():
         encoded = encode_prompts(opened, stored_prompts(prompts))

@@ -19,6 +19,7 @@ from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 TEST_STEPS = 3
+Libraries = tuple[tuple[str, str], ...]
 Laid = tuple[tuple[str, float], ...]  # LoRA files over a pipeline: digests, and how much counts
 
 
@@ -74,6 +75,11 @@ def by_pipeline(cell: GridCell) -> bool:
 def laid_over(cell: GridCell) -> Laid:
     """Returns the LoRA files that lie over a cell's pipeline."""
     return cell.sampler.loras if isinstance(cell.sampler, SchedulerSpec) else ()
+
+
+def libraries_of(cell: GridCell) -> Libraries:
+    """Returns the libraries whose arithmetic a pipeline's cell is, with their versions."""
+    return cell.sampler.libraries if isinstance(cell.sampler, SchedulerSpec) else ()
 
 
 def setting_of(cell: GridCell) -> Setting:

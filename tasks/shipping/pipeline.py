@@ -18,7 +18,7 @@ from ddim_core.shipping.script import CONDITIONS, PipelineCall, pipeline_script
 from ddim_core.shipping.snippet import PlainCall, pipeline_snippet
 from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.sampling.conditions import KIND, conditions_for, encode_conditions
-from tasks.sampling.pipeline import batch_of, laid_over, setting_of
+from tasks.sampling.pipeline import batch_of, laid_over, libraries_of, setting_of
 from tasks.shipping.cell import ScoredCell
 from tasks.shipping.ready import Ready, ShippedLora, shared_by
 from tasks.storage import store
@@ -110,7 +110,9 @@ def _conditions(scored: ScoredCell) -> ArtifactRef | None:
         return None
     ref = ArtifactRef(artifact=digest, kind=KIND)
     if store.get(ref)[:1] == b"[":  # a list of texts; a safetensors file begins with a length
-        return encode_conditions.fn(scored.checkpoint, digest, laid_over(scored.cell))
+        return encode_conditions.fn(
+            scored.checkpoint, digest, laid_over(scored.cell), libraries_of(scored.cell)
+        )
     return ref
 
 

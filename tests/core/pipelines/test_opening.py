@@ -152,6 +152,12 @@ class TestRefusals:
         with pytest.raises(ValueError, match="as its unet; it must be a class of diffusers or"):
             open_pipeline(mine)
 
+    def test_a_guider(self, mine: Path) -> None:
+        guider = ["diffusers", "ClassifierFreeGuidance"]
+        changed(mine / "model_index.json", lambda told: told.update(unet=guider))
+        with pytest.raises(ValueError, match="which is neither a network nor a scheduler"):
+            open_pipeline(mine)
+
     def test_a_missing_part(self, mine: Path) -> None:
         shutil.rmtree(mine / "vae")
         with pytest.raises(ValueError, match=r"lacks its vae; model_index.json names a Autoenc"):

@@ -9,12 +9,18 @@ from typing import Any
 import diffusers
 import numpy as np
 import pytest
+import torch
 
-from ddim_core.pipelines.arguments import Setting
+from ddim_core.pipelines.arguments import Setting, plain_call
 from ddim_core.pipelines.drawing import draw
+from ddim_core.pipelines.fitting import where_it_asks
 from ddim_core.pipelines.opening import open_pipeline
+from ddim_core.pipelines.parts import pipeline_parts, understood_index
 from ddim_core.pipelines.self_test import require_place_free
+from ddim_core.pipelines.stage import own_copy
+from ddim_core.pipelines.takes import require_images
 from ddim_core.samplers.name import parse_sampler
+from ddim_core.samplers.trial import require_steps
 from tests.core.pipelines import tiny
 from tests.core.pipelines.tiny import Conditions, made, masks, prompts, rows
 
@@ -86,6 +92,62 @@ def z_image() -> Any:
     return diffusers.ZImagePipeline(FLOW(), tiny.flow_vae(), None, None, transformer)
 
 
+def krea_2() -> Any:
+    """Has a list among its settings, and takes several layers of its encoder beside each other."""
+    transformer = made(
+        diffusers.Krea2Transformer2DModel, in_channels=16, num_layers=1, attention_head_dim=8,
+        num_attention_heads=4, num_key_value_heads=2, intermediate_size=32, timestep_embed_dim=8,
+        text_hidden_dim=16, num_text_layers=3, text_num_attention_heads=2,
+        text_num_key_value_heads=1, text_intermediate_size=16, num_layerwise_text_blocks=1,
+        num_refiner_text_blocks=1, axes_dims_rope=(4, 2, 2), rope_theta=1000.0,
+    )  # fmt: skip
+    decoder = made(
+        diffusers.AutoencoderKLQwenImage, base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1,
+        temperal_downsample=[False], latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
+    )  # fmt: skip
+    scheduler = FLOW(use_dynamic_shifting=True)
+    return diffusers.Krea2Pipeline(
+        scheduler, decoder, None, None, transformer, text_encoder_select_layers=(1, 2, 3)
+    )
+
+
+def krea_conditions(ks: Sequence[int]) -> Conditions:
+    return {
+        "prompt_embeds": rows(ks, 7, 3, 16),
+        "negative_prompt_embeds": rows([0], 7, 3, 16, salt=5),
+        "prompt_embeds_mask": torch.ones(len(ks), 7, dtype=torch.bool),
+        "negative_prompt_embeds_mask": torch.ones(1, 7, dtype=torch.bool),
+    }
+
+
+def sana_sprint() -> Any:
+    """Its scheduler lists where the last step lands, and two steps have a timestep between them."""
+    whole = tiny.sana()
+    transformer = made(
+        diffusers.SanaTransformer2DModel, patch_size=1, in_channels=4, out_channels=4,
+        num_layers=1, num_attention_heads=2, attention_head_dim=4, num_cross_attention_heads=2,
+        cross_attention_head_dim=4, cross_attention_dim=8, caption_channels=8, sample_size=16,
+        qk_norm="rms_norm_across_heads", guidance_embeds=True,
+    )  # fmt: skip
+    return diffusers.SanaSprintPipeline(
+        None, None, whole.vae, transformer, diffusers.SCMScheduler()
+    )
+
+
+def sprint_conditions(ks: Sequence[int]) -> Conditions:
+    told: Conditions = prompts(8, masked=True, negative=False)(ks)
+    return {name: value for name, value in told.items() if not name.startswith("negative_")}
+
+
+def perturbed() -> Any:
+    """Asks its network a third time, with other layers of attention for that while."""
+    whole = tiny.sd15()
+    return diffusers.StableDiffusionPAGPipeline(
+        whole.vae, None, None, whole.unet, whole.scheduler, None, None,
+        requires_safety_checker=False, pag_applied_layers="mid",
+    )  # fmt: skip
+
+
 def consistency() -> Any:
     unet = made(
         diffusers.UNet2DModel, sample_size=8, down_block_types=("DownBlock2D",) * 2,
@@ -118,6 +180,9 @@ def qwen_conditions(ks: Sequence[int]) -> Conditions:
         (flux_2, prompts(negative=False), 4.0, 16, "unipc", (16, 8, 8), 2),
         (qwen_image, qwen_conditions, 4.0, 16, "own", (16, 16), 4),
         (z_image, prompts(), 4.0, 16, "own", (4, 8, 8), 4),
+        (krea_2, krea_conditions, 4.0, 16, "own", (16, 16), 4),
+        (sana_sprint, sprint_conditions, 4.5, 32, "own", (4, 16, 16), 2),
+        (perturbed, prompts(), 4.0, 0, "euler_a", (4, 8, 8), 6),
         (consistency, tiny.classes, 1.0, 0, "own", (3, 8, 8), 2),
         (lambda: tiny.pixart(diffusers.PixArtAlphaPipeline), prompts(masked=True), 4.0, 0,
          "euler_a", (4, 8, 8), 4),
@@ -142,3 +207,41 @@ def test_other_families_are_drawn_too(
     assert drawn.nfe == nfe
     assert drawn.images.shape == (2, opened.height, opened.width, opened.channels)
     assert not np.array_equal(*drawn.images)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_timestep_between_two_is_asked_for_with_two_steps_alone(
+    steps: int, tmp_path: Path
+) -> None:
+    sana_sprint().save_pretrained(tmp_path / "it")
+    opened = open_pipeline(tmp_path / "it", resolution=32)
+    asked, conditions = Setting(parse_sampler("own"), steps, 4.5), sprint_conditions([0])
+    require_steps(asked.sampler, opened.scheduler, steps)
+    assert len(where_it_asks(opened, asked).timesteps) == steps
+    assert draw(opened, asked, [0], conditions, 1).nfe == steps
+    assert ("intermediate_timesteps" in plain_call(opened.takes, asked, (0, 0))) == (steps != 2)
+
+
+def test_a_setting_that_is_a_list_is_kept(tmp_path: Path) -> None:
+    krea_2().save_pretrained(tmp_path / "it")
+    index = understood_index(pipeline_parts(tmp_path / "it"))
+    assert index["text_encoder_select_layers"] == [1, 2, 3]
+
+
+def test_layers_that_a_call_changes_for_a_while_are_its_own() -> None:
+    """Two calls at once took each other's layers of attention away."""
+    whole = perturbed()
+    mine = own_copy(whole, None)
+    assert mine.unet.mid_block.attentions[0] is not whole.unet.mid_block.attentions[0]
+    pairs = zip(mine.unet.parameters(), whole.unet.parameters(), strict=True)
+    assert all(one is other for one, other in pairs)
+    plain = tiny.sd15()
+    assert own_copy(plain, None).unet.mid_block is plain.unet.mid_block
+
+
+@pytest.mark.parametrize(
+    "kind", ["StableCascadePriorPipeline", "KandinskyV22PriorPipeline", "WuerstchenPriorPipeline"]
+)
+def test_what_makes_embeddings_makes_no_images(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"a {kind} makes embeddings that another pipeline"):
+        require_images(getattr(diffusers, kind))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ddim_core.pipelines.arguments import Setting
-from ddim_core.pipelines.drawing import draw
+from ddim_core.pipelines.drawing import Stage, draw
 from ddim_core.pipelines.fitting import where_it_asks
 from ddim_core.pipelines.self_test import require_place_free
 from ddim_core.pipelines.stage import Conductor
@@ -65,6 +65,23 @@ def test_an_image_that_depends_on_its_place_is_refused(
     monkeypatch.setattr(Conductor, "_step", mixed)
     with pytest.raises(ValueError, match="other bits at another place of its batch"):
         require_place_free(opened, asked("sd15", "own"), PIPELINES["sd15"].conditions([0]), 2)
+
+
+def test_a_call_that_draws_one_image_at_a_time_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, conditions = opened_of("sd15", folder), PIPELINES["sd15"].conditions([0])
+    plain = Stage.batch
+
+    def alone(self: Stage, keys: Any, conditions: Any) -> torch.Tensor:
+        if len(keys) > 1:
+            raise ValueError("sizes must match")
+        return plain(self, keys, conditions)
+
+    monkeypatch.setattr(Stage, "batch", alone)
+    with pytest.raises(ValueError, match=r"one image at a time, and not 2 \(with own: sizes"):
+        require_place_free(opened, asked("sd15", "own"), conditions, 2)
+    require_place_free(opened, asked("sd15", "own"), conditions, 1)
 
 
 @pytest.mark.parametrize(

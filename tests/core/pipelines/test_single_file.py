@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.drawing import draw
 from ddim_core.pipelines.opening import open_pipeline
 from ddim_core.pipelines.prompts import encode_prompts
+from ddim_core.pipelines.single_file import UNET, holds_average, write_average
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.text2image.small_base import new_pipeline, save_base
 from ddim_core.text2image.specs import BaseSpec
@@ -72,6 +73,28 @@ def test_a_single_file_of_sdxl_draws_what_its_folder_draws(
 ) -> None:
     folder, file = xl
     require_same_pictures(folder, file, described(folder, tmp_path / "description"))
+
+
+def test_the_moving_average_stands_in_the_unets_place(
+    file: Path, folder: Path, tmp_path: Path
+) -> None:
+    weights = load_file(file)
+    average = {n: w * 0.9 for n, w in weights.items() if n.startswith(UNET)}
+    flat = {f"model_ema.{n.removeprefix('model.').replace('.', '')}": w for n, w in average.items()}
+    save_file(weights | flat | {"model_ema.decay": torch.ones(())}, tmp_path / "both.safetensors")
+    assert holds_average(tmp_path / "both.safetensors")
+    assert not holds_average(file)
+    write_average(tmp_path / "both.safetensors", tmp_path / "one.safetensors")
+    save_file(weights | average, tmp_path / "as_meant.safetensors")
+    drawn = [load_file(tmp_path / name) for name in ("one.safetensors", "as_meant.safetensors")]
+    assert drawn[0].keys() == drawn[1].keys()
+    assert all(torch.equal(drawn[0][name], drawn[1][name]) for name in drawn[1])
+
+
+def test_an_average_of_another_unet_is_refused(file: Path, tmp_path: Path) -> None:
+    save_file(load_file(file) | {"model_ema.decay": torch.ones(())}, tmp_path / "b.safetensors")
+    with pytest.raises(ValueError, match=r"without \d+ of its U-Net's weights.* --weights raw"):
+        write_average(tmp_path / "b.safetensors", tmp_path / "one.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,13 @@ def test_nothing_is_said_where_all_is_as_it_should_be() -> None:
         ("sigmas_shifted", "flow_euler?sigmas=[1,0.5]", {**FLOW, "shift": 3.0}, 2, "1, 0.75"),
         ("peer_scales_nothing", "euler", PLAIN, 10, "calls no scale_model_input"),
         ("wrong_in_diffusers", "dpmpp_3m_sde", PLAIN, 10, "a sign wrong"),
+        ("departs", "euler/karras?sigma_max=5", PLAIN, 10, "sigma_max is 5 here and not set in the "
+         "checkpoint: noise levels begin elsewhere than they did in training"),
+        ("departs", "own?timestep_scaling=1", {"_class_name": "LCMScheduler"}, 4, "otherwise than"),
+        ("departs", "own?thresholding=true", PLAIN, 10, "which pixels have and latents have not"),
+        ("no_part", "euler?sigma_max=5", PLAIN, 10, "counts only with a rule of sigmas"),
+        ("no_part", "own?clip_sample_range=2", PLAIN, 10, "only with clip_sample=true"),
+        ("no_part", "own?max_shift=2", FLOW, 4, "only with use_dynamic_shifting=true"),
     ],
 )  # fmt: skip
 def test_each_finding_is_said_with_its_numbers(
@@ -97,6 +104,9 @@ def test_each_finding_is_said_with_its_numbers(
         ("late_start", "euler", PLAIN, 10),
         ("wrong_in_diffusers", "dpmpp_2m_sde", PLAIN, 10),
         ("carried_over", "euler?timestep_spacing=leading", PLAIN, 10),
+        ("no_part", "euler/karras?sigma_max=5", PLAIN, 10),
+        ("no_part", "edm_euler?sigma_max=50", {"_class_name": "EDMEulerScheduler"}, 10),
+        ("departs", "own?clip_sample=false", {**PLAIN, "clip_sample": True}, 10),
     ],
 )  # fmt: skip
 def test_what_is_in_order_is_not_said(

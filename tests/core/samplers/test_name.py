@@ -94,6 +94,15 @@ def test_lists_of_samplers_are_split_outside_brackets_and_quotes() -> None:
         ("DPMSolverMultistepScheduler?algorithm_type=dpmsolver+", "did you mean dpmsolver++?"),
         ("lcm?timestep_spacing=evenly", "it must be linspace or leading or trailing"),
         ("euler?interpolation_type=log", "linear or log_linear"),
+        ("euler/karras?sigma_max=foo", "sigma_max is foo; it must be a number above 0"),
+        ("flow_euler?shift=0", "shift is 0; it must be a number above 0"),
+        ("flow_euler?shift_terminal=1", "above 0 and below 1"),
+        ("ddim?steps_offset=1.5", "steps_offset is 1.5; it must be a whole number of at least 0"),
+        ("ddim?thresholding=true&dynamic_thresholding_ratio=2", "above 0, at most 1"),
+        ("lcm?original_inference_steps=0", "a whole number of at least 1"),
+        ("unipc?solver_order=4", "it must be 1, 2 or 3"),
+        ("unipc?disable_corrector=[0.5]", "a list of whole numbers"),
+        ("edm_euler?rho=0", "rho is 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_a_sentence(written: str, said: str) -> None:

@@ -27,6 +27,7 @@ from tests.core.analytic import one_thread  # noqa: F401
 VP: dict[str, Any] = {"_class_name": "DDIMScheduler"}
 SHORT = {**VP, "num_train_timesteps": 200}  # to make a KDPM2 scheduler takes T^2
 FLOW: dict[str, Any] = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
+EDM: dict[str, Any] = {"_class_name": "EDMEulerScheduler"}
 STABLE_DIFFUSION = {
     "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012,
     "beta_schedule": "scaled_linear", "beta_start": 0.00085, "num_train_timesteps": 1000,
@@ -45,7 +46,7 @@ OWNS: list[tuple[str, Mapping[str, Any], set[str]]] = [
     ("flux", {**FLOW, "use_dynamic_shifting": True}, OF_FLOWS - {"flow_heun"}),
     ("sana", {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True,
               "prediction_type": "flow_prediction", "flow_shift": 3.0}, OF_FLOWS),
-    ("edm", {"_class_name": "EDMEulerScheduler"}, {"edm_euler", "edm_dpmpp_2m"}),
+    ("edm", EDM, {"edm_euler", "edm_dpmpp_2m"}),
     ("lcm", {"_class_name": "LCMScheduler"}, {"lcm"}),
     ("tcd", {"_class_name": "TCDScheduler"}, {"tcd"}),
     ("ipndm", {"_class_name": "IPNDMScheduler"}, {"ipndm"}),
@@ -173,6 +174,15 @@ def test_a_rule_of_sigmas_takes_the_place_of_the_checkpoints_own() -> None:
         ("unipc?use_dynamic_shifting=true", VP, "use_dynamic_shifting is of flow-matching models"),
         ("unipc?flow_shift=3", VP, "flow_shift is of flow-matching models"),
         ("ddpm?variance_type=learned", VP, "which is for a network that predicts a variance too"),
+        ("euler/karras?sigma_max=0.1", VP, "as much picture as noise, or more"),
+        ("euler?sigma_max=0.1", VP, "must lie above 1 (training ends at 157.4)"),
+        ("euler/karras?sigma_max=300", VP, "trained on sigmas from 0.01 to 157.4"),
+        ("unipc/karras?sigma_min=0.001", VP, "sigma_min is 0.001; the network was trained on"),
+        ("euler/karras?sigma_min=6&sigma_max=5", VP, "sigmas must fall"),
+        ("edm_euler?sigma_max=200", EDM, "trained on sigmas from 0.002 to 80"),
+        ("edm_dpmpp_2m?sigma_max=0.4", EDM, "above 0.5"),
+        ("own?sigma_min=2000", {"_class_name": "ScoreSdeVeScheduler"}, "from 0.01 to 1348"),
+        ("flow_euler?base_image_seq_len=5000", FLOW, "the first must be the smaller one"),
         ("RePaintScheduler", VP, "cannot be used"),
         ("DDIMParallelScheduler", FLOW, "does not fit"),
     ],

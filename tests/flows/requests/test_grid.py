@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import pytest
 from prefect.utilities.callables import parameter_schema
 from typer.testing import CliRunner
 
+from ddim_core.common.digest import digest
 from ddim_core.diffusion.specs import USUAL_ETAS
 from flows.cli import app
 from flows.cli.commands import flows
 from flows.fid_grid import fid_grid
+from flows.requests import samplers
 from flows.requests.flat import build, values
 from flows.requests.grid import GridRequest
 from flows.requests.race import RaceRequest
@@ -137,6 +140,34 @@ def test_eta_is_taken_by_own_where_its_class_has_one_and_refused_where_not() -> 
 def test_two_spellings_of_one_sampler_are_one_line() -> None:
     asked = ["euler", "euler?steps_offset=1", "EulerDiscreteScheduler/linear", "euler/karras"]
     assert of_pipeline(DDIM, samplers=asked) == ["euler", "euler/karras"]
+
+
+def keys(pipeline: str, **more: Any) -> dict[str, str]:
+    known = Sampled(1000, is_native=not pipeline, pipeline=pipeline, scheduler=DDIM, **more)
+    asked = request(samplers=["euler"] if pipeline else ["ddim", "euler"], etas=[0.0], steps=[8])
+    return {cell.sampler.line: digest(cell) for cell in asked.cells(known)}
+
+
+@pytest.mark.parametrize(
+    ("library", "bare", "whole", "with_lora"),
+    [
+        ("diffusers", True, True, True),
+        ("torch", True, True, True),
+        ("transformers", False, True, True),
+        ("peft", False, False, True),
+        ("mlflow", False, False, False),
+    ],
+)
+def test_another_version_of_what_draws_is_another_cell(
+    library: str, bare: bool, whole: bool, with_lora: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora = {"loras": (("a" * 64, 1.0),)}
+    before = keys(""), keys("SomePipeline"), keys("SomePipeline", **lora)
+    monkeypatch.setattr(samplers, "version", lambda n: "9.9" if n == library else version(n))
+    after = keys(""), keys("SomePipeline"), keys("SomePipeline", **lora)
+    assert after[0]["eta=0"] == before[0]["eta=0"]  # our own arithmetic
+    changed = [b != a for b, a in zip(before, after, strict=True)]
+    assert changed == [bare, whole, with_lora]
 
 
 def test_a_cell_that_decides_may_be_spelled_otherwise() -> None:
