@@ -20,15 +20,18 @@ import os
 import runpy
 import select
 import signal
+import site
 import socket
 import struct
 import subprocess
 import sys
+import sysconfig
 import threading
 import traceback
 import types
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 LIBRARIES = [
@@ -113,6 +116,34 @@ class Forked:
     def _read(self) -> None:
         self.returncode = _number(self._answers)
         self._answers.close()
+
+
+def run(
+    command: list[str], *, cwd: str | Path, env: Mapping[str, str], **_: object
+) -> subprocess.CompletedProcess[str]:
+    """`subprocess.run` of `python -c CODE WORDS...`, or of `python -I -c`, with captured text."""
+    words = command[1:]
+    path = ["", *sys.path]
+    if words[0] == "-I":
+        places = sysconfig.get_paths()
+        path = [places["stdlib"], f"{places['platstdlib']}/lib-dynload", *site.getsitepackages()]
+        del words[0]
+    assert words[0] == "-c", command
+    asked = {
+        "code": words[1], "argv": ["-c", *words[2:]], "folder": str(cwd), "path": path,
+        "environment": dict(env),
+    }  # fmt: skip
+    with (
+        TemporaryFile("w+") as said,
+        TemporaryFile("w+") as errors,
+        Path(os.devnull).open() as nothing,
+    ):
+        answers, _ = _ask(asked, [nothing.fileno(), said.fileno(), errors.fileno()])
+        with answers:
+            code = _number(answers)
+        for file in (said, errors):
+            file.seek(0)
+        return subprocess.CompletedProcess(command, code, said.read(), errors.read())
 
 
 def _ask(asked: dict[str, Any], streams: list[int]) -> tuple[socket.socket, int]:
