@@ -3,7 +3,8 @@
 Settings are made here, before anything imports Prefect or `tasks`, which read them at import.
 Everything lies in one temporary folder; nothing but loopback is ever spoken to. Under xdist
 (`make test` has three workers for two cores, since each waits for servers a third of its time) the
-controller makes folder and server for all workers, and each worker has data of its own. A file's
+controller makes folder and server for all workers, which are forks of one process that has
+imported the libraries of others (`tests/forked.py`); each worker has data of its own. A file's
 tests stay with one worker (`--dist=loadfile`): some share what was costly to make, and those of the
 guard end each other's runs.
 """
@@ -23,9 +24,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import certifi
 import pytest
+
+from tests import forked
 
 SERVER_STARTS_WITHIN = 180.0  # seconds; 17 were seen on a quiet machine, 40 on a busy one
 
@@ -36,6 +40,19 @@ if not WORKER:  # xdist's workers inherit what the controller chose
     os.environ["DDIM_TESTS_DIR"] = tempfile.mkdtemp(prefix="ddim-flows-tests-")
 SESSION_DIR = Path(os.environ["DDIM_TESTS_DIR"])
 EMPTY_DATABASE = SESSION_DIR / "empty.db"
+# Makes the database, keeps a copy of it while it is empty, and becomes `prefect` WORDS.
+SERVE = """
+import asyncio, shutil, sys
+from pathlib import Path
+from prefect.cli import app
+from prefect.server.database import provide_database_interface
+
+asyncio.run(provide_database_interface().create_db())
+empty = Path(sys.argv.pop(1))
+shutil.copyfile("prefect-home/prefect.db", empty.with_suffix(".new"))
+empty.with_suffix(".new").rename(empty)
+app()
+"""
 
 
 def _free_port() -> int:
@@ -78,7 +95,7 @@ if not WORKER:
     ONE_CERTIFICATE.write_text(_first + _end)
 os.environ["SSL_CERT_FILE"] = str(ONE_CERTIFICATE)
 
-# A full collection goes through the two million objects of the imported libraries.
+# A full collection goes through the objects of all imported modules that are not yet frozen.
 gc.set_threshold(100_000, 20, 100)
 
 _servers: list[subprocess.Popen[bytes]] = []
@@ -87,7 +104,15 @@ _servers: list[subprocess.Popen[bytes]] = []
 def pytest_configure(config: pytest.Config) -> None:
     """Under xdist only the controller starts the server, before it knows who wants it."""
     if getattr(config.option, "numprocesses", None) and not WORKER:
+        forked.start(SESSION_DIR / "forks")
         _start_server()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+    """Workers are forks."""
+    for spec in specs:
+        spec.python = shlex.join([sys.executable, forked.__file__])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -101,6 +126,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Starts the server early if any test wants it: it boots while the core tests run."""
+    gc.collect()
+    gc.freeze()  # the modules and the tests stay
     wanted = any("server" in getattr(item, "fixturenames", ()) for item in session.items)
     if wanted and not WORKER and not session.config.option.collectonly:
         _start_server()
@@ -109,6 +136,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_unconfigure() -> None:
     if WORKER:
         return
+    forked.stop()
     for process in _servers:
         process.terminate()
         try:
@@ -122,14 +150,10 @@ def _start_server() -> None:
     if _servers:
         return
     host, port = API_URL.removeprefix("http://").removesuffix("/api").split(":")
-    prefect = f"{shlex.quote(sys.executable)} -m prefect server"
-    script = (
-        f"{prefect} database upgrade -y && cp prefect-home/prefect.db new.db"
-        f" && mv new.db {EMPTY_DATABASE.name} && exec {prefect} start --host {host} --port {port}"
-    )
+    words = ["server", "start", "--host", host, "--port", port]
+    command = [sys.executable, "-c", SERVE, str(EMPTY_DATABASE), *words]
     SESSION_DIR.mkdir(exist_ok=True)
     with (SESSION_DIR / "server.log").open("wb") as log:
-        command = ["sh", "-c", script]
         _servers.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=SESSION_DIR))
 
 

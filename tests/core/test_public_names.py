@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from diffusers import UNet2DModel
 
 import ddim_core
+from tests import forked
 
 PROJECT = Path(__file__).parents[2]
 NAMES = {  # the contract of the design's section 3
@@ -32,6 +36,8 @@ class Without:
         return None if hidden else self.finder.find_spec(name, *rest)
 
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+for name in [name for name in sys.modules if name.split(".")[0] in ("prefect", "mlflow")]:
+    del sys.modules[name]  # a fork has them
 for absent in ("prefect", "mlflow"):
     try:
         __import__(absent)
@@ -41,14 +47,14 @@ for absent in ("prefect", "mlflow"):
 """
 
 
-def apart(code: str, folder: Path) -> str:
+def apart(code: str, folder: Path, start: Callable[..., Any] = subprocess.run) -> str:
     """Runs code in a fresh Python, in which Prefect and MLflow are hidden; returns what it says."""
-    done = subprocess.run(
+    done = start(
         [sys.executable, "-c", f"{WITHOUT}\nsys.path.insert(0, {str(PROJECT)!r})\n{code}"],
-        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+        cwd=folder, env=os.environ, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    return str(done.stdout)
 
 
 def test_importing_the_core_imports_nothing_else_until_it_is_asked(tmp_path: Path) -> None:
@@ -74,7 +80,7 @@ def test_the_readmes_script_samples_a_unet_and_scores_it_with_an_interval(tmp_pa
         layers_per_block=1, down_block_types=("DownBlock2D",) * 2,
         up_block_types=("UpBlock2D",) * 2,
     ).save_pretrained(tmp_path / "unet")  # fmt: skip
-    said = apart(script.replace("steps=20", "steps=3"), tmp_path)
+    said = apart(script.replace("steps=20", "steps=3"), tmp_path, forked.run)
     found = re.fullmatch(r"FID ([\d.]+) \[([\d.]+), ([\d.]+)\], N = 256\n", said)
     assert found, said
     fid, low, high = (float(number) for number in found.groups())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,6 +59,15 @@ def quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
 
     quick = ClassifierSpec(steps=150)
     monkeypatch.setattr("flows.grid.inputs.ClassifierSpec", lambda: quick)
+
+
+@pytest.fixture
+def shipped_by_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script of a handed-over cell runs in a fork that has the libraries, not in a process that
+    imports them; that one is in `test_ship.py` and in `tests/tasks/shipping/test_compared.py`."""
+    from tests import forked
+
+    monkeypatch.setattr("tasks.shipping.ship.subprocess", SimpleNamespace(run=forked.run))
 
 
 @pytest.fixture(scope="session")

@@ -253,6 +253,7 @@ def test_what_cannot_be_drawn_is_refused_in_words_before_anything_is(
         fid_grid(**{**asked, **change})
 
 
+@pytest.mark.usefixtures("shipped_by_forks")
 def test_a_lora_lies_over_a_pipeline_in_either_layout_and_its_scales_are_an_axis(
     run_grid: RunGrid, pictures: str, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def run_snippet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return names["images"]
 
 
+@pytest.mark.usefixtures("shipped_by_forks")
 def test_a_native_cell_is_handed_over_with_a_scheduler_that_takes_its_steps(
     cells: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_cell_of_a_scheduler_is_handed_over_and_one_that_differs_is_not(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["shipped"]
 
 
+@pytest.mark.usefixtures("shipped_by_forks")
 def test_a_pipeline_is_handed_over_with_its_scheduler_in_a_copy(
     run_grid: RunGrid, pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -17,7 +19,19 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.run.runner_names import RUNNERS, require_runner
 from flows.run.runners import on_device, task_runner
 from tasks.storage import places
-from tests.flows.grids import GridRun, lasting
+from tests.flows.grids import PROJECT, GridRun, lasting
+from tests.forked import Forked
+
+WORKER = """
+import asyncio, sys
+from distributed import Worker
+
+async def work():
+    async with Worker(sys.argv[1], nthreads=2) as worker:
+        await worker.finished()
+
+asyncio.run(work())
+"""
 
 
 @pytest.mark.parametrize(
@@ -107,8 +121,9 @@ def test_limit_on_a_devices_tag_keeps_its_tasks_apart(server: str) -> None:
 
 @pytest.mark.timeout(300)
 def test_dask_cluster_gives_the_rows_that_threads_do_if_it_has_the_flows_store(
-    run_grid: Callable[..., GridRun], wipe: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run_grid: Callable[..., GridRun], wipe: Callable[[], None], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     @flow
     def asks(runner: str) -> None:
         with task_runner(runner, None):
@@ -117,8 +132,13 @@ def test_dask_cluster_gives_the_rows_that_threads_do_if_it_has_the_flows_store(
     asked = {"seed": 707, "etas": [0.0]}
     threads = lasting(run_grid(**asked).rows)
     wipe()
-    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
-        runner = f"dask:{cluster.scheduler_address}"
+    (tmp_path / "worker.py").write_text(WORKER)
+    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        Forked(
+            tmp_path / "worker.py", (address,), PROJECT, os.environ, tmp_path / "worker.log"
+        )  # which ends with the cluster
+        runner = f"dask:{address}"
         run = run_grid(workers=None, runner=runner, **asked)
         dask = lasting(run.rows)
         monkeypatch.setattr(places, "DATA_URL", "memory://elsewhere")
