@@ -183,6 +183,7 @@ class PipelineRuns:
     ) -> None:
         self.calls = 0
         self._opened, self._guidance, self._seed = opened, guidance, seed
+        self._n_now = 0
         self._kept: dict[str, Remembered] = {}
         self._indices = [[first + i for i in places] for places in chunks_of(n_images, chunk)]
         self._conditions = []
@@ -196,6 +197,7 @@ class PipelineRuns:
         """Returns the images of a chunk, float32 [n, ...] in [-1, 1]."""
         setting = Setting(sampler, steps, self._guidance, 0.0, self._seed)
         require_setting(self._opened, setting)
+        self._n_now = len(self._indices[chunk])
         stage = Stage(self._opened, setting, self._remembered)
         with torch.inference_mode(), memory_words(len(self._indices[chunk])):
             return stage.batch(self._indices[chunk], self._conditions[chunk]) * 2.0 - 1.0
@@ -206,7 +208,7 @@ class PipelineRuns:
         return self._kept[name]
 
     def _count(self, n_rows: int) -> None:
-        self.calls += n_rows
+        self.calls += min(n_rows, self._n_now)  # guidance may double the rows, not the images
 
     def ignores_time(self) -> bool:
         """Tells whether the network answers alike at all timesteps."""

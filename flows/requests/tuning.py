@@ -26,6 +26,7 @@ from flows.requests.images import ImageChoice, Machine, Seed
 from flows.requests.samplers import LEAST_IMAGES, SamplerChoice
 from flows.requests.toy import Toy
 
+ENCODED = ".safetensors"  # prompts as a pipeline's encoders make them
 DDIM, AS_EULER = "ddim", "euler?timestep_spacing=leading"
 """DDIM of diffusers takes no list; with eta = 0 its steps are Euler's (Song et al. 2021,
 arXiv:2010.02502, eq. 14), which takes one."""
@@ -160,6 +161,12 @@ class TuneRequest:
         if self.tune.tuning_prompts and not self.model.checkpoint:
             raise ValueError(
                 f"tuning_prompts is {self.tune.tuning_prompts!r}; the toy model is told of no text"
+            )
+        encoded = [self.model.prompts.endswith(ENCODED), self.tune.tuning_prompts.endswith(ENCODED)]
+        if self.tune.tuning_prompts and encoded[0] != encoded[1]:
+            raise ValueError(
+                f"prompts is {self.model.prompts!r} and tuning_prompts {self.tune.tuning_prompts!r}; "
+                f"give both encoded ({ENCODED}), or both as text"
             )
         most = max(self.tune.calls)
         if self.tune.budget < most:

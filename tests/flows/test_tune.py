@@ -152,6 +152,10 @@ def test_a_pipeline_is_tuned_by_its_own_call_on_prompts_of_their_own(
         ({"samplers": ["dpmpp_2m/karras"]}, "says already where it asks"),
         ({"budget": 3, "calls": [4]}, "budget is 3 network calls"),
         ({"tuning_prompts": "x.txt"}, "the toy model is told of no text"),
+        (
+            {"checkpoint": "x", "prompts": "a.safetensors", "tuning_prompts": "b.txt"},
+            "give both encoded",
+        ),
         ({"n_images": 1}, "n_images"),
     ],
 )
