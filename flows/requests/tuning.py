@@ -165,8 +165,8 @@ class TuneRequest:
         encoded = [self.model.prompts.endswith(ENCODED), self.tune.tuning_prompts.endswith(ENCODED)]
         if self.tune.tuning_prompts and encoded[0] != encoded[1]:
             raise ValueError(
-                f"prompts is {self.model.prompts!r} and tuning_prompts {self.tune.tuning_prompts!r}; "
-                f"give both encoded ({ENCODED}), or both as text"
+                f"prompts is {self.model.prompts!r} and tuning_prompts "
+                f"{self.tune.tuning_prompts!r}; give both encoded ({ENCODED}), or both as text"
             )
         most = max(self.tune.calls)
         if self.tune.budget < most:
