@@ -38,7 +38,6 @@ POOL = "ddim"
 STOPPED = "stopped; what is finished is kept, run it again to go on"  # as the commands say it
 # Without variables: no run can be made to execute something else than its flow.
 TEMPLATE = Path(__file__).with_name("pool.json")
-BIN = Path(sys.executable).parent
 STOP_SECONDS = 2  # for all of them together, who withstand SIGKILL; a worker would take a minute
 TELL_SECONDS = 5.0
 
@@ -110,11 +109,8 @@ def _serve(
         wait_for(f"{api}/health", started, log)
         wait_for(f"{mlflow}/health", started, log)
         os.environ["MLFLOW_TRACKING_URI"] = mlflow
-        _run(
-            *("prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite"),
-            *("--base-job-template", str(TEMPLATE)),
-        )
-        _run("prefect", "--no-prompt", "deploy", "--all")
+        deploy = [sys.executable, "-m", "flows.servers.deploy", POOL, str(TEMPLATE)]
+        subprocess.run(deploy, check=True, stdout=subprocess.DEVNULL)
     started.append(_start("prefect-worker", "prefect", "worker", "start", "--pool", POOL))
     every = os.environ.get("DDIM_WATCH_SECONDS", "60")
     look = ("watch", "--as-deployed", "--every", every)
@@ -175,10 +171,6 @@ def _start(name: str, module: str, *words: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-
-
-def _run(*command: str) -> None:
-    subprocess.run([str(BIN / command[0]), *command[1:]], check=True, stdout=subprocess.DEVNULL)
 
 
 def _stop(started: list[subprocess.Popen[bytes]]) -> None:
