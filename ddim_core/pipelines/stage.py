@@ -213,7 +213,7 @@ class Conductor:
             raise ValueError(
                 f"{self._who} starts {name} from noise of another size than it asks for (its "
                 f"init_noise_sigma is {sigma:.4g}), which draws garbage; take a sampler whose "
-                "noise has unit size, such as ddim, dpmpp_2m or unipc"
+                "noise has unit size, such as ddim or dpmpp_2m"
             )
         if self._scaled or not hasattr(self, "_scale_of"):
             return
@@ -222,6 +222,5 @@ class Conductor:
         if not torch.equal(scaled, sample):
             raise ValueError(
                 f"{self._who} never asks {name} to scale the network's input (scale_model_input), "
-                "which draws garbage; take a sampler that scales nothing, such as ddim, dpmpp_2m "
-                "or unipc"
+                "which draws garbage; take a sampler that scales nothing, such as ddim or dpmpp_2m"
             )
