@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddim_core.common.last import last_of
 from ddim_core.diffusion.sampling import Denoiser, encode, sample
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import SamplerSpec
@@ -38,8 +39,8 @@ def reconstruct(model: Denoiser, schedule: NoiseSchedule, spec: SamplerSpec, x_0
     Raises:
         ValueError: As `sampling.encode`.
     """
-    *_, encoded = encode(model, schedule, spec, x_0)
-    *_, decoded = sample(model, schedule, spec, encoded.x)
+    encoded = last_of(encode(model, schedule, spec, x_0))
+    decoded = last_of(sample(model, schedule, spec, encoded.x))
     return decoded.x
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ddim_core.common.last import last_of
 from ddim_core.diffusion.sampling import ImageNoise, SampleStep, sample
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec
@@ -34,7 +35,7 @@ def sample_points(
     """Samples n points of a cell."""
     began = time.perf_counter()
     with torch.inference_mode():
-        *_, last = _steps(cell, training, model, n, execution)
+        last = last_of(_steps(cell, training, model, n, execution))
     ref = store.put_arrays({"points": last.x.numpy()}, "points")
     return DrawnPoints(**vars(ref), seconds=time.perf_counter() - began, seed=cell.seed)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddim_core.checkpoints.checkpoint import Checkpoint
+from ddim_core.common.last import last_of
 from ddim_core.diffusion.interpolation import corner_grid, line
 from ddim_core.diffusion.reconstruction import MeanError, mean_error, squared_errors
 from ddim_core.diffusion.reconstruction import reconstruct as reconstruct_images
@@ -177,6 +178,6 @@ def _decoded(
     batches = []
     for batch in x_T.split(execution.batch_size):
         with torch.inference_mode():
-            *_, last = sample(loaded.model, loaded.require_schedule(), sampler, batch)
+            last = last_of(sample(loaded.model, loaded.require_schedule(), sampler, batch))
         batches.append(to_uint8(last.x))
     return np.concatenate(batches)
