@@ -1,8 +1,9 @@
 """A grid that was run before and would come out the same: its result, without Prefect or torch.
 
 After a whole run what came of it is kept, named by all that decides it: every field of the request,
-the bytes of the data set, of the checkpoint and of feature weights, and all of our code. It counts
-only while every row and page that it names has the bytes it had then.
+the bytes of the data set, of the checkpoint and of feature weights, all of our code, and the
+versions of the libraries that draw. It counts only while every row and page that it names has the
+bytes it had then.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ddim_core.images.load import EMBEDDED, open_source
 from flows.grid.outcome import GridOutcome
 from flows.requests.flat import values
 from flows.requests.grid import NONE, PREVIOUS, GridRequest
+from flows.requests.samplers import ALL_ARITHMETIC, versions
 from tasks.checkpoints.addresses import is_local
 from tasks.checkpoints.loras import split_lora
 from tasks.storage import places, store
@@ -66,6 +68,7 @@ def state_of(request: GridRequest) -> str | None:
         os.environ["MLFLOW_TRACKING_URI"],
         _code(),
         sys.version,
+        versions(*ALL_ARITHMETIC),
     )
 
 

@@ -31,6 +31,7 @@ Line = SamplerSpec | SchedulerSpec
 ARITHMETIC = ("diffusers", "torch")
 """Libraries whose arithmetic an image of a scheduler is: steps, and the noise drawn on the way."""
 TEXT_ARITHMETIC = (*ARITHMETIC, "transformers")  # of a pipeline, whose encoders are transformers'
+ALL_ARITHMETIC = (*TEXT_ARITHMETIC, "peft")  # with LoRAs over it
 LARGEST_BATCH, PIXELS_AT_ONCE = 16, 2**20  # of a pipeline's call
 
 
@@ -284,7 +285,7 @@ def _of_scheduler(name: str, etas: dict[float, None], known: Sampled) -> list[Sc
             prediction_type=known.prediction_type,
             pipeline=known.pipeline,
             batch=known.batch,
-            libraries=_versions(*(TEXT_ARITHMETIC if known.pipeline else ARITHMETIC)),
+            libraries=versions(*(TEXT_ARITHMETIC if known.pipeline else ARITHMETIC)),
         )
         for eta in taken
     ]
@@ -298,15 +299,15 @@ def _with_loras(line: Line, choice: SamplerChoice, known: Sampled) -> list[Line]
         tuple((digest, own * scale) for digest, own in known.loras if own * scale != 0.0)
         for scale in choice.lora_scales
     ]
-    laid = (*line.libraries, *_versions("peft"))
+    laid = (*line.libraries, *versions("peft"))
     return [
         replace(line, loras=loras, libraries=laid) if loras else line
         for loras in dict.fromkeys(scaled)
     ]
 
 
-def _versions(*names: str) -> tuple[tuple[str, str], ...]:
-    """Libraries with their versions, without the build (`+cpu`): the device counts by itself."""
+def versions(*names: str) -> tuple[tuple[str, str], ...]:
+    """Returns libraries with their versions, without the build (`+cpu`): a device counts itself."""
     return tuple((name, version(name).partition("+")[0]) for name in names)
 
 

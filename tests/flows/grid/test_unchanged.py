@@ -11,6 +11,7 @@ import pytest
 from ddim_core.decisions.row import CellRow
 from flows.grid import unchanged
 from flows.grid.outcome import GridOutcome
+from flows.requests import samplers
 from flows.requests.flat import build
 from flows.requests.grid import GridRequest
 from tasks.storage import places, store
@@ -47,6 +48,8 @@ def test_whatever_decides_a_grid_changes_its_name(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:8")
     names.append(state())
     monkeypatch.setattr(unchanged, "_code", lambda: "edited")
+    names.append(state())
+    monkeypatch.setattr(samplers, "version", lambda name: "9.9")  # of diffusers, for one
     names.append(state())
     assert None not in names
     assert len(set(names)) == len(names)
