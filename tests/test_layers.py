@@ -116,7 +116,9 @@ ARROWS: dict[str, set[str]] = {
     "tasks.shipping": {
         "tasks.storage", "tasks.checkpoints", "tasks.images", "tasks.sampling", "tasks.cells",
     },
-    "tasks.tuning": {"tasks.storage", "tasks.checkpoints", "tasks.images", "tasks.sampling"},
+    "tasks.tuning": {
+        "tasks.storage", "tasks.checkpoints", "tasks.images", "tasks.sampling", "tasks.cells",
+    },
     "tasks.text2image": {"tasks.storage", "tasks.lora", "tasks.reports"},
     "tasks.reports": {
         "tasks.storage", "tasks.machine", "tasks.sampling", "tasks.cells", "tasks.lora",

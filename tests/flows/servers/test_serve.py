@@ -106,7 +106,9 @@ def served(fresh_data: Path, tmp_path: Path) -> Iterator[Served]:
     text = (PROJECT / "prefect.yaml").read_text()
     edits = {
         "&watched_grid {}": f"&watched_grid {GRID}",
-        "{grid: *watched_grid}": "{grid: *watched_grid, settle_seconds: 0.5}",
+        "{grid: *watched_grid, tune: *watched_tune}": (
+            "{grid: *watched_grid, tune: *watched_tune, settle_seconds: 0.5}"
+        ),
     }
     for old, new in edits.items():
         assert text.count(old) == 1, old
