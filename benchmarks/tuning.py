@@ -1,62 +1,99 @@
 """What tuning buys on the small models: one `ddim tune` after another, and what their rows say.
 
-    python -m benchmarks.tuning FOLDER [SEEDS]      # 5: trainings of the demo's digits model
+    python -m benchmarks.tuning FOLDER digits [SEEDS]   # 5 trainings of the demo's model
+    python -m benchmarks.tuning FOLDER flow             # the same digits, learned by flow matching
+    python -m benchmarks.tuning FOLDER base             # the embedded text-to-image base, guided
 
-Appends to benchmarks/tuning.json, for each training seed: FID of the tuned settings, of the model's
-own long run, of the stock setting of as many calls, and how many calls the stock settings and DDIM
-need for the FID of the tuned one. FOLDER is the DDIM_DATA; what it holds is not computed again.
+Appends to benchmarks/tuning.json, for each training seed and scale of guidance: FID of the tuned
+settings, of the model's own long run, of the stock setting of as many calls, and how many calls the
+stock settings and the plain first-order one need for the FID of the best tuned one. FOLDER is the
+DDIM_DATA; what it holds is not computed again.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.base_samplers import BASE, write
+
 RECORDS = Path(__file__).with_name("tuning.json")
-LONG = 100  # S of the long run that the FIDs are compared with
-TUNED_CALLS = 4
-ASKED = {
-    "samplers": "dpmpp_2m,ddim", "calls": TUNED_CALLS, "stock": "ddim,dpmpp_2m,unipc,deis",
-    "stock-steps": f"5,6,8,10,20,{LONG}", "n-images": 2048,
+TUNED = re.compile(r"^(\S+\[\S+\]) \(g = ([\d.]+)\): ", re.MULTILINE)
+CASES: dict[str, dict[str, Any]] = {
+    "digits": {
+        "samplers": "dpmpp_2m?solver_type=heun", "calls": 4, "distance": "features",
+        "stock": "ddim,dpmpp_2m,unipc", "stock-steps": "6,7,8,10,20,100", "n-images": 2048,
+    },
+    "flow": {
+        "objective": "flow", "samplers": "unipc,flow_euler", "calls": 4, "distance": "features",
+        "stock": "unipc,flow_euler", "stock-steps": "6,7,8,10,20,100", "n-images": 2048,
+    },
+    "base": {
+        "checkpoint": BASE, "features": "classifier", "guidance": "1,2,4", "tuning-images": 32,
+        "long-steps": 64, "samplers": "dpmpp_2m", "calls": 4, "stock": "own,dpmpp_2m,unipc",
+        "stock-steps": "6,8,10,64", "n-images": 192, "shard-size": 96,
+    },
 }  # fmt: skip
+PLAIN = ("ddim", "own", "flow_euler")
 
 
-def run(folder: Path, seed: int) -> dict[str, Any]:
-    """Tunes the toy model of a training seed; returns what its rows say."""
-    options = [word for name, value in ASKED.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "flows.cli.entry", "tune", "--seed", str(seed), *options]
-    env = {**os.environ, "DDIM_DATA": str(folder)}
-    subprocess.run(command, check=True, env=env)
+def run(folder: Path, case: str, seed: int) -> list[dict[str, Any]]:
+    """Tunes a model of a training seed; returns what its rows say, a record a scale of guidance."""
+    asked = {"seed": seed, **CASES[case]}
+    if case == "base":
+        write(folder / "base")
+        asked |= {"dataset": folder / "base" / "pictures", "prompts": folder / "base/prompts.txt"}
+    options = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "flows.cli.entry", "tune", *options]
+    env = {**os.environ, "DDIM_DATA": str(folder / case)}
+    began = time.perf_counter()
+    done = subprocess.run(command, check=True, env=env, stdout=subprocess.PIPE, text=True)
+    seconds = time.perf_counter() - began
+    print(done.stdout, flush=True)
     shown = subprocess.run(
         [sys.executable, "-m", "flows.cli.entry", "table", "--json"],
         check=True, env=env, capture_output=True, text=True,
     )  # fmt: skip
     rows = [row for row in json.loads(shown.stdout) if row["seed"] == seed]
-    return read(seed, rows)
+    by_scale: dict[float, list[str]] = {}
+    for sampler, scale in TUNED.findall(done.stdout):
+        by_scale.setdefault(float(scale), []).append(sampler)
+    return [
+        {"case": case, "seed": seed, "guidance": scale, "seconds": round(seconds),
+         "at": datetime.now(UTC).isoformat(timespec="seconds"),
+         **read([row for row in rows if row["guidance_scale"] == scale], names)}
+        for scale, names in by_scale.items()
+    ]  # fmt: skip
 
 
-def read(seed: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the rows of one model say."""
+def read(rows: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
+    """What the rows of one model at one scale of guidance say.
+
+    Args:
+        rows: They.
+        names: The samplers with the lists that were tuned for it.
+    """
     stock = [row for row in rows if "[" not in row["sampler"]]
-    tuned = [row for row in rows if "[" in row["sampler"]]
+    tuned = [row for row in rows if row["sampler"] in names]
     best = min(tuned, key=lambda row: row["fid"])
-    long = min(row["fid"] for row in stock if row["steps"] == LONG)
-    ddim = [row for row in stock if row["sampler"] == "ddim"]
+    longest = max(row["steps"] for row in stock)
+    long = min((row for row in stock if row["steps"] == longest), key=lambda row: row["fid"])
+    plain = [row for row in stock if row["sampler"] in PLAIN]
     rival = min((row for row in stock if row["nfe"] == best["nfe"]), key=lambda row: row["fid"])
     return {
-        "seed": seed,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "tuned": {row["sampler"]: _shown(row) for row in tuned},
         "rival": {f"{rival['sampler']} S={rival['steps']}": _shown(rival)},
-        "long": long,
-        "of_long": best["fid"] / long,
+        "long": {f"{long['sampler']} S={long['steps']}": _shown(long)},
+        "of_long": round(best["fid"] / long["fid"], 3),
         "calls_stock": _calls(stock, best["fid"]),
-        "calls_ddim": _calls(ddim, best["fid"]),
+        "calls_plain": _calls(plain, best["fid"]),
     }
 
 
@@ -70,14 +107,14 @@ def _shown(row: dict[str, Any]) -> list[float]:
 
 
 def main() -> int:
-    folder = Path(sys.argv[1])
-    seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    folder, case = Path(sys.argv[1]), sys.argv[2]
+    seeds = (int(sys.argv[3]) if len(sys.argv) > 3 else 5) if case == "digits" else 1
     records = json.loads(RECORDS.read_text()) if RECORDS.exists() else []
     for seed in range(seeds):
-        records = [record for record in records if record["seed"] != seed]
-        records.append(run(folder, seed))
+        found = run(folder, case, seed)
+        records = [one for one in records if (one["case"], one["seed"]) != (case, seed)] + found
         RECORDS.write_text(json.dumps(records, indent=1) + "\n")
-        print(json.dumps(records[-1]), flush=True)
+        print(json.dumps(found), flush=True)
     return 0
 
 
