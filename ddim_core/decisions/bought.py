@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ddim_core.decisions.compare import LEVEL, Comparison, difference
 from ddim_core.decisions.row import CellRow
-from ddim_core.statistics.paired import holm, paired_difference
+from ddim_core.statistics.holm import holm
+from ddim_core.statistics.paired import paired_difference
 
 
 @dataclass(frozen=True)

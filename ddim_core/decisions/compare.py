@@ -14,9 +14,9 @@ from typing import Literal
 
 from ddim_core.decisions.row import CellRow
 from ddim_core.features.protocol import differing_fields, require_comparable
+from ddim_core.statistics.holm import holm
 from ddim_core.statistics.paired import (
     PairedDifference,
-    holm,
     paired_difference,
     paired_difference_inf,
 )

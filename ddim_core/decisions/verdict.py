@@ -14,7 +14,8 @@ from typing import Any, Literal
 from ddim_core.decisions.compare import difference
 from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow, cell_name, loras_of, place_of, sampler_of
-from ddim_core.statistics.paired import holm, paired_difference
+from ddim_core.statistics.holm import holm
+from ddim_core.statistics.paired import paired_difference
 
 LEVEL = 0.05
 Call = Literal["better", "worse", "tied", "identical", "untested"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ddim_core.decisions.compare import LEVEL, difference
 from ddim_core.decisions.row import CellRow, line_name
 from ddim_core.reports.grid_sentences import lines, mixed_clipping
-from ddim_core.statistics.paired import holm
+from ddim_core.statistics.holm import holm
 
 Errors = Mapping[int, NDArray[np.float64]]
 

@@ -12,7 +12,7 @@ from ddim_core.scores.frechet_infinity import (
     root_trace_infinity,
 )
 from ddim_core.statistics.moments import FeatureMoments
-from ddim_core.statistics.paired import holm, paired_difference
+from ddim_core.statistics.paired import paired_difference
 from tests.core.worlds import World
 
 
@@ -241,16 +241,3 @@ def test_equal_cells_do_not_differ_and_a_certain_difference_is_certain():
 def test_cells_of_different_shards_are_no_pairs():
     with pytest.raises(ValueError, match="2 and 3 groups"):
         paired_difference([1.0, 2.0], [1.0, 2.0, 3.0], 1.0, 1.0)
-
-
-def test_holm_by_hand_keeps_the_order_and_never_falls():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([0.2]) == [0.2]
-    assert holm([]) == []
-
-
-@pytest.mark.parametrize("bad", [-0.1, 1.1, np.nan])
-def test_a_p_value_outside_zero_to_one_is_refused(bad):
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        holm([0.5, bad])
