@@ -45,7 +45,7 @@ def render_tuning(
     figures = {"courses": course_plot(_courses(tuned), first.noisiest, first.family == "flow")}
     for i, one in enumerate(tuned):
         images = store.get_arrays(one.images)
-        name = f"{one.stock.partition('?')[0]}, {one.calls} calls"
+        name = f"{_head(one, tuned)}, {one.calls} calls"
         figures[f"images{i}"] = contact_sheet(
             {f"{name}, stock": images["stock"], f"{name}, tuned": images["tuned"],
              f"{one.long_steps} steps": images["long"]}
@@ -82,12 +82,19 @@ def render_tuning(
 def _courses(tuned: list[Tuned]) -> list[Course]:
     found = []
     for one in tuned:
-        head = one.stock.partition("?")[0]
+        head = _head(one, tuned)
         scale = f", g = {one.guidance:g}" if one.guidance != 1.0 else ""
         name = f"{head}, {one.calls} calls{scale}"
         found.append(Course(f"{name}, tuned", one.timesteps, True))
         found.append(Course(f"{name}, stock", one.stock_timesteps, False))
     return found
+
+
+def _head(one: Tuned, tuned: list[Tuned]) -> str:
+    """A sampler's name, without its keys where no other of that name was tuned."""
+    head = one.stock.partition("?")[0]
+    others = {other.stock for other in tuned if other.stock.partition("?")[0] == head}
+    return head if len(others) == 1 else one.stock
 
 
 @task(name="publish-tuning", task_run_name=run_name("publish-tuning"))
