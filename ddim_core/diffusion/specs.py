@@ -16,6 +16,7 @@ Variance = Literal["eta", "sigma_hat"]
 Spacing = Literal["uniform", "quad", "leading", "linspace", "trailing"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
 Weights = Literal["ema", "raw"]
+Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 USUAL_ETAS = [0.0, 0.2, 0.5, 1.0]  # the lines of a grid where none are named; never changed
 RESIZES = ("tf1", "clean", "torch")  # from native size to a feature network, see `resize`
 ScheduleKind = Literal["linear", "quad", "cosine", "constant", "sigmoid", "jsd", "given"]
@@ -179,12 +180,12 @@ class GridCell:
     sampler: SamplerSpec | SchedulerSpec
     noise: NoiseSpec | None = None
     seed: int = 0
-    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
     prompts: str | None = None
 
     def __post_init__(self) -> None:
         require_at_least("seed", self.seed, 0)
-        require_choice("dtype", self.dtype, ("float32", "float64", "bfloat16", "float16"))
+        require_choice("dtype", self.dtype, get_args(Dtype))
 
     @property
     def label(self) -> str:

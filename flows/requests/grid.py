@@ -33,6 +33,7 @@ NOT_SCORED = (
 )
 LATER: dict[str, Any] = {
     "samplers": (), "lora": (), "lora_scales": (1.0,), "objective": Toy.objective,
+    "dtype": SamplerChoice.dtype,
 }  # fmt: skip
 NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
 

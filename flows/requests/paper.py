@@ -59,7 +59,8 @@ class PaperRequest:
     toy: Annotated[Toy, Without(("class_conditional", "objective"))]
     real: ImageChoice
     grid: Annotated[
-        SamplerChoice, Without(("samplers", "sigma_hat", "clip", "guidance", "lora_scales"))
+        SamplerChoice,
+        Without(("samplers", "sigma_hat", "clip", "guidance", "lora_scales", "dtype")),
     ] = TABLE_1
     reconstruction: ReconstructionChoice
     scores: Annotated[ScoreChoice, Without(("resize", "matrix_images"))]

@@ -14,6 +14,7 @@ from ddim_core.common.checks import MOST_IMAGES
 from ddim_core.diffusion.schedule import timesteps
 from ddim_core.diffusion.specs import (
     USUAL_ETAS,
+    Dtype,
     GridCell,
     NoiseSpec,
     SamplerSpec,
@@ -33,6 +34,15 @@ ARITHMETIC = ("diffusers", "torch")
 TEXT_ARITHMETIC = (*ARITHMETIC, "transformers")  # of a pipeline, whose encoders are transformers'
 ALL_ARITHMETIC = (*TEXT_ARITHMETIC, "peft")  # with LoRAs over it
 LARGEST_BATCH, PIXELS_AT_ONCE = 16, 2**20  # of a pipeline's call
+
+
+DtypeChoice = Annotated[
+    Dtype,
+    Field(
+        description="Number format of the networks that draw; a setting in another is another "
+        "cell. float64 is for the small models alone."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,7 @@ class SamplerChoice:
         tuple[float, ...],
         Field(min_length=1, description="How much of the LoRA files counts; 0 is the base alone."),
     ] = (1.0,)
+    dtype: DtypeChoice = "float32"
     n_images: Annotated[
         int,
         Field(
@@ -183,7 +194,7 @@ def cells_of(
             sampler = replace(line, steps=steps, guidance_scale=scale)
             if isinstance(sampler, SamplerSpec):
                 timesteps(known.n_train, steps, choice.spacing)
-            cells.append(GridCell(sampler, noise, choice.seed, prompts=prompts))
+            cells.append(GridCell(sampler, noise, choice.seed, choice.dtype, prompts))
     return cells
 
 

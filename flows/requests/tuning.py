@@ -23,7 +23,7 @@ from flows.requests.grid import (
     VerdictChoice,
 )
 from flows.requests.images import ImageChoice, Machine, Seed
-from flows.requests.samplers import LEAST_IMAGES, SamplerChoice
+from flows.requests.samplers import LEAST_IMAGES, DtypeChoice, SamplerChoice
 from flows.requests.toy import Toy
 
 ENCODED = ".safetensors"  # prompts as a pipeline's encoders make them
@@ -81,6 +81,7 @@ class TuneChoice:
             "latents), or features (of `features`, which takes longer)."
         ),
     ] = "ends"
+    dtype: DtypeChoice = "float32"
     budget: Annotated[
         int,
         Field(
@@ -216,6 +217,7 @@ class TuneRequest:
             etas=(0.0,),
             sigma_hat=False,
             guidance=self.tune.guidance,
+            dtype=self.tune.dtype,
             n_images=self.proof.n_images or LEAST_IMAGES,
             seed=self.tune.seed,
             shard_size=self.proof.shard_size,

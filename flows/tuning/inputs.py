@@ -127,7 +127,8 @@ def _bases(
     """A cell for each scale of guidance, by a scheduler of diffusers."""
     one = replace(
         grid, grid=SamplerChoice(steps=(1,), samplers=("own",), etas=(0.0,), sigma_hat=False,
-                                 guidance=request.tune.guidance, seed=request.tune.seed),
+                                 guidance=request.tune.guidance, dtype=request.tune.dtype,
+                                 seed=request.tune.seed),
     )  # fmt: skip
     return one.cells(sampled(one, checkpoint, loras))
 

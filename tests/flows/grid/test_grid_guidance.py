@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.flows.grids import GridRun
@@ -47,6 +49,34 @@ def test_guidance_raises_the_share_of_images_of_the_class_asked_for(
     page = Path(run.result.report).read_text()
     assert "asked class" in page
     assert "From guidance 0 to 3" in page
+
+
+def test_another_number_format_makes_other_cells_of_nearly_the_same_images(
+    run_grid: Callable[..., GridRun], toy: str
+) -> None:
+    from tasks.storage import store
+    from tasks.storage.cell_rows import read_rows
+    from tasks.storage.store import ArtifactRef
+
+    def images(row: Any) -> np.ndarray:
+        shard = ArtifactRef(artifact=row.image_shards[0], kind="shard")
+        return store.get_arrays(shard)["images"].astype(int)
+
+    asked: dict[str, Any] = {
+        "checkpoint": toy, "features": "pixels", "steps": [3], "etas": [0.0],
+        "samplers": ["ddim", "dpmpp_2m"], "n_images": 8, "shard_size": 8,
+    }  # fmt: skip
+    rows = {
+        dtype: {row.sampler: row for row in read_rows(
+            run_grid(**asked, dtype=dtype).result.cells).whole().rows}
+        for dtype in ("float32", "bfloat16")
+    }  # fmt: skip
+    for sampler in asked["samplers"]:
+        whole, half = (rows[dtype][sampler] for dtype in rows)
+        assert (whole.dtype, half.dtype) == ("float32", "bfloat16")
+        assert whole.cell_digest != half.cell_digest
+        apart = np.abs(images(whole) - images(half))
+        assert 0.0 < apart.mean() < 4.0  # levels of 255
 
 
 def test_guidance_of_an_unconditional_checkpoint_is_refused_before_anything_is_drawn(

@@ -70,6 +70,14 @@ def test_the_usual_grid_has_20_cells_and_unchanged_requests_their_identity() -> 
     assert request(**values(request())) == request()  # as a baseline's grid is asked for
 
 
+def test_a_number_format_is_of_every_cell_and_of_the_identity_where_it_is_not_the_usual() -> None:
+    half = request(dtype="bfloat16", samplers=["ddim", "dpmpp_2m"])
+    assert {cell.dtype for cell in half.cells(Sampled(1000))} == {"bfloat16"}
+    assert half.identity(CONTENT) != request(samplers=["ddim", "dpmpp_2m"]).identity(CONTENT)
+    with pytest.raises(ValueError, match="dtype is 'fp16'"):
+        request(dtype="fp16")
+
+
 def test_without_lines_of_its_own_a_grid_is_refused_and_sigma_hat_is_no_point_of_it() -> None:
     with pytest.raises(ValueError, match="etas is empty and sigma_hat is off"):
         request(etas=[])
