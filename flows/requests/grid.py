@@ -24,13 +24,8 @@ from tasks.checkpoints.loras import split_lora
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
 # Parameters that say which checkpoint and data set, by their names and not their content.
 NOT_SCORED = (
-    "checkpoint",
-    "configuration",
-    "dataset",
-    "feature_weights",
-    "train_steps",
-    "matrix_images",
-)
+    "checkpoint", "configuration", "dataset", "feature_weights", "train_steps", "matrix_images",
+)  # fmt: skip
 LATER: dict[str, Any] = {
     "samplers": (), "lora": (), "lora_scales": (1.0,), "objective": Toy.objective,
     "dtype": SamplerChoice.dtype,
