@@ -84,8 +84,9 @@ def checkpoint_watch(
         settle_seconds: How long a checkpoint's files must stay as they are before it is read.
         attempts: How often a grid is started for one checkpoint while its runs fail.
         here: Run them in this process, where there is no deployment and no worker.
-        tune: Parameters of the `tune` flow ({} takes its defaults); None tunes nothing. It looks at
-            the lists of the checkpoint before, and says whether they still serve.
+        tune: Parameters of the `tune` flow beside those of the grid that say of which model, images
+            and scores; None tunes nothing. It looks at the lists of the checkpoint before, and
+            says whether they still serve.
 
     Raises:
         ValueError: If `grid` or `tune` holds what its flow does not take, or attempts or seconds

@@ -28,7 +28,6 @@ from ddim_core.samplers.scheduler import scheduler_for, set_steps
 TUNING, FRESH = 2**62, 3 * 2**61
 """Indices of the first image that settings are tuned on, and of the first that they are judged on:
 no cell of a grid has any so large, so that no image that is scored was tuned on."""
-FEWEST = 16  # images that a candidate is looked at first
 KEPT_BYTES = 2**28  # of answers that are remembered, over all chunks
 
 
@@ -112,7 +111,7 @@ class LoopRuns:
         seed: Of the noise.
         first: Index of the first image: `TUNING` or `FRESH`.
         n_images: How many there are.
-        chunk: Most images of a network call: `network_batch` of their shape.
+        chunk: Images of a network call: `network_batch` of their shape.
         device: Where they are drawn.
     """
 
@@ -241,14 +240,9 @@ class Seen:
 
 
 def chunks_of(n_images: int, size: int) -> list[range]:
-    """Returns the places of images a chunk: few at first, then as many as in all chunks before, at
-    most `size`. Most candidates of a search are given up after the first."""
-    chunks, first = [], 0
-    while first < n_images:
-        n = min(max(first, FEWEST), size, n_images - first)
-        chunks.append(range(first, first + n))
-        first += n
-    return chunks
+    """Returns the places of images, so many at a time: what the network is asked about at once, for
+    fewer take hardly less time."""
+    return [range(i, min(i + size, n_images)) for i in range(0, n_images, size)]
 
 
 def distances(a: Tensor, b: Tensor) -> NDArray[np.float64]:

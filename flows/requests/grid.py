@@ -126,6 +126,12 @@ class ScoreChoice:
         ),
     ] = 64
 
+    @property
+    def weights_content(self) -> str:
+        """What identifies the extractor's weights: a file's digest, a folder or a hub id."""
+        place = Path(self.feature_weights)
+        return file_digest(place) if place.is_file() else self.feature_weights
+
 
 @dataclass(frozen=True)
 class VerdictChoice:
@@ -268,9 +274,7 @@ class GridRequest:
         for name, usual in LATER.items():  # as before there were any
             if asked[name] == usual:
                 del asked[name]
-        place = Path(self.scores.feature_weights)  # a file, a folder or a hub id
-        told = file_digest(place) if place.is_file() else self.scores.feature_weights
-        return digest(asked, content, told)
+        return digest(asked, content, self.scores.weights_content)
 
     def cells(self, known: Sampled, prompts: str | None = None) -> list[GridCell]:
         """Returns the grid's cells, by row and then by S, for a checkpoint.

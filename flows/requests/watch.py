@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ddim_core.common.checks import require_at_most
 from flows.requests.flat import build, parameters
-from flows.requests.grid import PREVIOUS, GridRequest
+from flows.requests.grid import PREVIOUS, CheckpointChoice, GridRequest, ScoreChoice
+from flows.requests.images import ImageChoice, Machine
 from flows.requests.tuning import TuneRequest
 
 MOST_ATTEMPTS = 1000
+SHARED = {field.name for group in (CheckpointChoice, ImageChoice, ScoreChoice, Machine)
+          for field in fields(group)} - {"matrix_images"}  # fmt: skip
+"""Parameters of a grid that its checkpoint's tuning has too, with the same meaning."""
 RECORDS: dict[str, Any] = {"fid-grid": GridRequest, "tune": TuneRequest}
 
 
@@ -71,10 +75,12 @@ class Watch:
             raise ValueError(f"settle_seconds is {self.settle_seconds}; it must lie in 0..3600")
 
     def jobs(self, checkpoint: Path) -> list[Job]:
-        """What is done with a checkpoint: its grid, and where that is asked for its tuning, which
-        looks at the lists of the one before it."""
+        """What is done with a checkpoint: its grid, and where that is asked for its tuning, of the
+        same model, images and scores if nothing else is said, which looks at the lists of the
+        checkpoint before."""
         of = {"checkpoint": str(checkpoint)}
         jobs = [Job("fid-grid", self.grid | of)]
         if self.tune is not None:
-            jobs.append(Job("tune", {"known": [PREVIOUS]} | self.tune | of))
+            shared = {name: value for name, value in self.grid.items() if name in SHARED}
+            jobs.append(Job("tune", shared | {"known": [PREVIOUS]} | self.tune | of))
         return jobs

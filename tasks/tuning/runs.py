@@ -64,10 +64,13 @@ def runs_of(
     )
 
 
-def see_features(
-    cell: GridCell, checkpoint: ArtifactRef, extractor: ArtifactRef
+def see_ends(
+    cell: GridCell, checkpoint: ArtifactRef, extractor: ArtifactRef | None
 ) -> Callable[[Tensor], Tensor]:
-    """Returns what turns the ends of runs into features [n, d]; NaN where an end is not finite."""
+    """Returns what turns the ends of runs into what distances are taken between: into features
+    [n, d], NaN where an end is not finite; without an extractor the ends stay as they are."""
+    if extractor is None:
+        return lambda ends: ends
 
     def seen(ends: Tensor) -> Tensor:
         whole = torch.isfinite(ends).flatten(1).all(dim=1)

@@ -27,7 +27,7 @@ from tasks.checkpoints.scheduler import own_scheduler
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
-from tasks.tuning.runs import chunk_of, pictures, runs_of, see_features, visits_of
+from tasks.tuning.runs import chunk_of, pictures, runs_of, see_ends, visits_of
 
 SHOWN = 8  # images of a comparison
 Stock = tuple[tuple[str, int], ...]  # samplers as they stand, with their steps
@@ -133,10 +133,10 @@ def draw_long_run(
     """
     assert isinstance(cell.sampler, SchedulerSpec)
     sampler, began = parse_sampler(cell.sampler.sampler), time.perf_counter()
+    see = see_ends(cell, checkpoint, extractor)
+    runs = Seen(runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution), see)
     told = replace(cell, prompts=fresh_prompts)
-    drawn = runs_of(told, checkpoint, conditions[1], FRESH, n_images, execution)
-    runs = runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution)
-    runs, fresh = (_seen(of, cell, checkpoint, extractor) for of in (runs, drawn))
+    fresh = runs_of(told, checkpoint, conditions[1], FRESH, n_images, execution)
     n_chunks = len(chunks_of(n_images, chunk_of(cell, checkpoint)))
 
     def beside(target: Target) -> float:
@@ -150,11 +150,12 @@ def draw_long_run(
         return float(min(away))
 
     target = long_run(runs, n_chunks, sampler, beside, steps)
-    ends = [fresh.ends(sampler, target.steps, chunk).numpy() for chunk in range(n_chunks)]
+    first = fresh.ends(sampler, target.steps, 0)
+    others = (fresh.ends(sampler, target.steps, chunk) for chunk in range(1, n_chunks))
     arrays = {
         "tuning": np.concatenate([ends.numpy() for ends in target.ends]),
-        "fresh": np.concatenate(ends),
-        "shown": pictures(cell, checkpoint, drawn.ends(sampler, target.steps, 0)[:SHOWN]),
+        "fresh": np.concatenate([see(ends).numpy() for ends in (first, *others)]),
+        "shown": pictures(cell, checkpoint, first[:SHOWN]),
     }
     ref = store.put_arrays(arrays, "long run")
     return LongRun(
@@ -199,10 +200,8 @@ def tune_sampler(
     name, steps = parse_sampler(cell.sampler.sampler), cell.sampler.steps
     visits, own = visits_of(cell, checkpoint), own_scheduler(cell, checkpoint)
     scale = scale_of(name, own, visits, steps)
-    runs = _seen(
-        runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution),
-        cell, checkpoint, extractor,
-    )  # fmt: skip
+    see = see_ends(cell, checkpoint, extractor)
+    runs = Seen(runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution), see)
     chunks = chunks_of(n_images, chunk_of(cell, checkpoint))
     ends = store.get_arrays(target)
     spelled = {canonical(parse_sampler(text), own): text for text in known}
@@ -233,7 +232,7 @@ def tune_sampler(
         on_tuning = joined([measured.of(tuned, steps, i) for i in range(len(chunks))])
     told = replace(cell, prompts=fresh_prompts)
     drawn = runs_of(told, checkpoint, conditions[1], FRESH, n_images, execution)
-    others = _seen(drawn, cell, checkpoint, extractor)
+    others = Seen(drawn, see)
 
     def on_fresh(sampler: SamplerName) -> Distances:
         return joined([
@@ -286,12 +285,6 @@ def _as_it_stands(scale: Scale, usual: Visited) -> list[Positions]:
         return []
     positions = scale.settled(tuple(dict.fromkeys(usual.timesteps)))  # Heun asks there twice
     return [positions] if positions else []
-
-
-def _seen(
-    runs: Runs, cell: GridCell, checkpoint: ArtifactRef, extractor: ArtifactRef | None
-) -> Runs:
-    return Seen(runs, see_features(cell, checkpoint, extractor)) if extractor else runs
 
 
 def _away(runs: Runs, sampler: SamplerName, steps: int, chunk: int, ends: np.ndarray) -> Distances:

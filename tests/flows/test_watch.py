@@ -56,7 +56,7 @@ def test_a_new_checkpoint_is_tuned_where_that_is_asked_for_and_told_of_the_lists
     server: str, toy: str, noisy: str, tmp_path: Path
 ) -> None:
     tune = {"calls": [3], "tuning_images": 16, "budget": 30, "long_steps": 8, "n_images": 10,
-            "stock_steps": [4], "features": "pixels", "seed": 803}  # fmt: skip
+            "stock_steps": [4], "seed": 803}  # fmt: skip
     asked = {"grid": {**GRID, "seed": 802}, "tune": tune}
     shutil.copytree(toy, tmp_path / "first")
     seen = looked(tmp_path, **asked)

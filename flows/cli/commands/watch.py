@@ -31,8 +31,8 @@ def watch(
     ] = None,
     tune: Annotated[
         list[str] | None,
-        typer.Option("--tune", help="Tune each too: a parameter of `ddim tune` as NAME=JSON, such "
-                     "as calls='[4,8]'; repeat."),
+        typer.Option("--tune", help="Tune each too, on the grid's images: a parameter of `ddim "
+                     "tune` as NAME=JSON, such as calls='[4,8]'; repeat."),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
     every: Annotated[float, option("Seconds between looks [60].")] = 60.0,
