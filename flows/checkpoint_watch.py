@@ -240,11 +240,11 @@ def _run_here(watch: Watch, job: Job, key: str) -> tuple[str, str]:
 
 
 def _answer(job: Job, outcome: GridOutcome | TuneOutcome) -> str:
-    """What came of a flow, in a sentence."""
+    """What came of a flow, in words; of a tuning a sentence for each list of the one before."""
     name = Path(job.parameters["checkpoint"]).name
     if isinstance(outcome, TuneOutcome):
-        known = (sentence for sentence in outcome.reading if "found elsewhere" in sentence)
-        return next(known, f"{name} is tuned: {', '.join(outcome.samplers)}")
+        known = " ".join(said for said in outcome.reading if "found elsewhere" in said)
+        return known or f"{name} is tuned: {', '.join(outcome.samplers)}"
     return outcome.verdict.sentences[0] if outcome.verdict else f"{name} is scored"
 
 
