@@ -32,6 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "ddim_core.common": set(),
     "ddim_core.safe_files": {"ddim_core.common"},
     "ddim_core.diffusion": {"ddim_core.common"},
+    "ddim_core.devices": {"ddim_core.common"},
     "ddim_core.images.sources": {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion",
     },
@@ -39,10 +40,10 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion",
         "ddim_core.images.sources",
     },
-    "ddim_core.networks": {
+    "ddim_core.networks": {"ddim_core.devices", 
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
     },
-    "ddim_core.features": {
+    "ddim_core.features": {"ddim_core.devices", 
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
         "ddim_core.networks",
     },
@@ -53,18 +54,18 @@ ARROWS: dict[str, set[str]] = {
     "ddim_core.scores": {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.features", "ddim_core.statistics",
     },
-    "ddim_core.samplers": {"ddim_core.common", "ddim_core.diffusion", "ddim_core.networks"},
-    "ddim_core.pipelines": {
+    "ddim_core.samplers": {"ddim_core.devices", "ddim_core.common", "ddim_core.diffusion", "ddim_core.networks"},
+    "ddim_core.pipelines": {"ddim_core.devices", 
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
         "ddim_core.networks", "ddim_core.samplers",
     },
-    "ddim_core.tuning": {
+    "ddim_core.tuning": {"ddim_core.devices", 
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.samplers", "ddim_core.pipelines",
     },
     "ddim_core.checkpoints.formats": {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion",
     },
-    "ddim_core.checkpoints": {
+    "ddim_core.checkpoints": {"ddim_core.devices", 
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.networks",
         "ddim_core.checkpoints.formats",
     },
@@ -79,15 +80,15 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.networks", "ddim_core.statistics",
         "ddim_core.decisions",
     },
-    "ddim_core.text2image": {
+    "ddim_core.text2image": {"ddim_core.devices", 
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
         "ddim_core.images.sources", "ddim_core.networks", "ddim_core.features",
     },
-    "ddim_core.lora": {
+    "ddim_core.lora": {"ddim_core.devices", 
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
         "ddim_core.images.sources", "ddim_core.networks", "ddim_core.text2image",
     },
-    "ddim_core.lora.training": {
+    "ddim_core.lora.training": {"ddim_core.devices", 
         "ddim_core.common", "ddim_core.networks", "ddim_core.text2image", "ddim_core.lora",
     },
     "ddim_core.lora.scoring": {

@@ -22,14 +22,19 @@ from typing import Any
 from ddim_core.common.plain_files import open_regular
 
 PACKAGES = ("ddim_core.", "tasks.")
+LATER = "later"
+"""In the metadata of a field that came after records were kept: at its default it does not count,
+so that what was computed before keeps its name."""
 COMPANIONS = frozenset({".html"})
 # Modules whose text is in no key. Specs reach a task as inputs, so their values are in its key
-# already. The others move bytes that are verified by digest, and change none.
+# already. The others move bytes that are verified by digest, or say where work is done, and change
+# none.
 APART = frozenset(
     {
         "ddim_core.diffusion.specs",
         "ddim_core.networks.specs",
         "ddim_core.points.specs",
+        "tasks.machine.device",
         "tasks.storage.artifact",
         "tasks.storage.caching",
         "tasks.storage.places",
@@ -57,7 +62,12 @@ def canonical(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         if hasattr(value, "artifact"):
             return {"artifact": value.artifact}
-        content = {f.name: canonical(getattr(value, f.name)) for f in fields(value)}
+        told = {f.name: (f, getattr(value, f.name)) for f in fields(value)}
+        content = {
+            name: canonical(held)
+            for name, (f, held) in told.items()
+            if not (LATER in f.metadata and held == f.default)
+        }
         return {"record": type(value).__name__, **content}
     if isinstance(value, Mapping):
         if "artifact" in value:

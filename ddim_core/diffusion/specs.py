@@ -7,16 +7,17 @@ setting (0 and 0.0) have one digest.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ddim_core.common.checks import require_at_least, require_choice, settle_types
+from ddim_core.common.digest import LATER
 
 Variance = Literal["eta", "sigma_hat"]
 Spacing = Literal["uniform", "quad", "leading", "linspace", "trailing"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
 Weights = Literal["ema", "raw"]
-Dtype = Literal["float32", "bfloat16", "float16", "float64"]
+Dtype = Literal["float32", "tf32", "bfloat16", "float16", "float64"]
 USUAL_ETAS = [0.0, 0.2, 0.5, 1.0]  # the lines of a grid where none are named; never changed
 RESIZES = ("tf1", "clean", "torch")  # from native size to a feature network, see `resize`
 ScheduleKind = Literal["linear", "quad", "cosine", "constant", "sigmoid", "jsd", "given"]
@@ -165,6 +166,25 @@ class SchedulerSpec:
 
 
 @dataclass(frozen=True)
+class OnCard:
+    """What a GPU, or another card, adds to what an image's bits depend on.
+
+    Attributes:
+        kind: `cuda`, `mps`, `xpu`; `cpu` where CPUs stand in for cards. Which of them plays no
+            part: cards of one host are taken to be of one make.
+        batch: Images per network call in loops of the project's own; a pipeline's is its sampler's.
+        compiled: Whether the networks that draw run as torch.compile made them.
+    """
+
+    kind: str
+    batch: int
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        require_at_least("batch", self.batch, 1)
+
+
+@dataclass(frozen=True)
 class GridCell:
     """One sampler setting on one checkpoint: the unit that gets a score.
 
@@ -175,6 +195,7 @@ class GridCell:
             seed share x_T image by image.
         dtype: Number format of the sampling arithmetic.
         prompts: Digest of the stored list of prompts, for a model that is told of a text.
+        card: Where it is drawn, if not on a CPU as CPUs draw.
     """
 
     sampler: SamplerSpec | SchedulerSpec
@@ -182,6 +203,7 @@ class GridCell:
     seed: int = 0
     dtype: Dtype = "float32"
     prompts: str | None = None
+    card: OnCard | None = field(default=None, metadata={LATER: True})
 
     def __post_init__(self) -> None:
         require_at_least("seed", self.seed, 0)
@@ -223,7 +245,7 @@ class Execution:
     """How work is done on this machine; no part of any result, so no part of any cache key.
 
     Attributes:
-        device: A torch device; `cpu`, or `cuda` (untested).
+        device: `cpu`, or cards: `cuda` for all of the host, `cuda:1`, `cuda:0,cuda:2`, `mps`.
         batch_size: Images per network call.
         threads: Torch threads per task.
     """

@@ -1,36 +1,150 @@
-"""Whether a torch device is here; torch itself is asked last, since importing it takes seconds."""
+"""Devices by name: which of them are cards, which cards are here, and a card taken by one task.
+
+Torch itself is asked last, since importing it takes seconds.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ddim_core.common.checks import nearest
 
-KINDS = ("cpu", "cuda", "mps", "xpu", "meta")
+CPU, AUTO = "cpu", "auto"
+KINDS = (CPU, "cuda", "mps", "xpu", "meta")
+KNOWN = (*KINDS, AUTO)
 OF_GPUS = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")  # below /dev, where there is a GPU
+LOOK_SECONDS = 0.005  # between looks at whether a card is free
+
+
+def kind_of(device: str) -> str:
+    """Returns the kind of a device by its name: `cuda` of `cuda:0,cuda:1`."""
+    return device.partition(":")[0]
+
+
+def is_card(device: str) -> bool:
+    """Tells whether work on a device takes one card for itself: all but the plain `cpu`, where
+    tasks share cores. `cpu:0,cpu:1` are two stand-ins for cards."""
+    return device != CPU
 
 
 def require_device(name: str) -> None:
-    """Makes sure that a torch device is there.
+    """Makes sure that a torch device is there, or each of several cards.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If it is not, or they are of several kinds.
     """
-    kind, colon, index = name.partition(":")
-    if name == "cpu":
+    if name in (CPU, AUTO):
         return
+    each = name.split(",")
+    for one in each:
+        _require_one(one.strip(), name)
+    if len({kind_of(one.strip()) for one in each}) > 1 or len(set(each)) < len(each):
+        raise ValueError(f"device is {name!r}; several cards must be of one kind, each named once")
+
+
+def _require_one(one: str, name: str) -> None:
+    kind, colon, index = one.partition(":")
     if kind not in KINDS or (colon and not index.isdecimal()):
-        raise ValueError(f"device is {name!r}{nearest(name, KINDS)}; it must be cpu or cuda")
+        raise ValueError(
+            f"device is {name!r}{nearest(name, KNOWN)}; it must be cpu, cuda, mps or auto, or name "
+            "cards as cuda:0 or cuda:0,cuda:1"
+        )
+    if kind == CPU:
+        return
     missing = f"device is {name!r}, which is not here; try cpu or cuda"
     if kind == "cuda" and sys.platform == "linux" and not _any_gpu():
         raise ValueError(missing)
     import torch
 
     try:
-        torch.empty(0, device=name)
+        torch.empty(0, device=one)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(missing) from error
+
+
+def settled(name: str) -> str:
+    """Returns the device that `auto` stands for here: CUDA where there is one, else Apple's, else
+    the CPU; any other as it is."""
+    if name != AUTO:
+        return name
+    if sys.platform == "linux" and not _any_gpu():
+        return CPU
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else CPU
+
+
+def cards_of(device: str) -> list[str]:
+    """Returns the cards that a device names: those listed, or all of the host of its kind."""
+    if "," in device or ":" in device:
+        return [one.strip() for one in device.split(",")]
+    if device == "cuda":
+        import torch
+
+        return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cuda:0"]
+    return [device]
+
+
+@contextmanager
+def card(device: str, dtype: str = "float32") -> Iterator[str]:
+    """Inside, one of a device's cards belongs to the caller alone, of all threads and processes of
+    this user on this host; waits until one is free. On the plain CPU nothing is waited for.
+
+    The lock is the system's own on a file, which a process that dies lets go.
+
+    Args:
+        device: As of `Execution`.
+        dtype: Number format of what is computed, see `ddim_core.devices.arithmetic`.
+    """
+    if not is_card(device):
+        yield device
+        return
+    from ddim_core.devices.arithmetic import arithmetic
+
+    with _taken(cards_of(device)) as mine, arithmetic(dtype):
+        yield mine
+
+
+@contextmanager
+def _taken(cards: list[str]) -> Iterator[str]:
+    folder = Path(tempfile.gettempdir(), f"ddim-flows-cards-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    files = {name: open(folder / _of_host(name), "ab") for name in cards}
+    try:
+        mine = None
+        while mine is None:
+            mine = next((name for name, file in files.items() if _locked(file.fileno())), None)
+            if mine is None:
+                time.sleep(LOOK_SECONDS)
+        yield mine
+    finally:
+        for file in files.values():
+            file.close()
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _of_host(name: str) -> str:
+    """A card's name on the host, which a process may see under another number."""
+    kind, _, index = name.partition(":")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if kind == "cuda" else []
+    number = int(index or 0)
+    return f"{kind}-{visible[number].strip() if number < len(visible) and visible[0] else number}"
 
 
 def _any_gpu() -> bool:
