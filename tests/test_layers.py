@@ -40,11 +40,13 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion",
         "ddim_core.images.sources",
     },
-    "ddim_core.networks": {"ddim_core.devices", 
-        "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
+    "ddim_core.networks": {
+        "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files", "ddim_core.diffusion",
+        "ddim_core.images",
     },
-    "ddim_core.features": {"ddim_core.devices", 
-        "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
+    "ddim_core.features": {
+        "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files", "ddim_core.diffusion",
+        "ddim_core.images",
         "ddim_core.networks",
     },
     "ddim_core.statistics": {
@@ -54,19 +56,24 @@ ARROWS: dict[str, set[str]] = {
     "ddim_core.scores": {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.features", "ddim_core.statistics",
     },
-    "ddim_core.samplers": {"ddim_core.devices", "ddim_core.common", "ddim_core.diffusion", "ddim_core.networks"},
-    "ddim_core.pipelines": {"ddim_core.devices", 
-        "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
+    "ddim_core.samplers": {
+        "ddim_core.common", "ddim_core.devices", "ddim_core.diffusion", "ddim_core.networks",
+    },
+    "ddim_core.pipelines": {
+        "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files", "ddim_core.diffusion",
+        "ddim_core.images",
         "ddim_core.networks", "ddim_core.samplers",
     },
-    "ddim_core.tuning": {"ddim_core.devices", 
-        "ddim_core.common", "ddim_core.diffusion", "ddim_core.samplers", "ddim_core.pipelines",
+    "ddim_core.tuning": {
+        "ddim_core.common", "ddim_core.devices", "ddim_core.diffusion", "ddim_core.samplers",
+        "ddim_core.pipelines",
     },
     "ddim_core.checkpoints.formats": {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion",
     },
-    "ddim_core.checkpoints": {"ddim_core.devices", 
-        "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.networks",
+    "ddim_core.checkpoints": {
+        "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files", "ddim_core.diffusion",
+        "ddim_core.networks",
         "ddim_core.checkpoints.formats",
     },
     "ddim_core.decisions": {
@@ -80,16 +87,19 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.networks", "ddim_core.statistics",
         "ddim_core.decisions",
     },
-    "ddim_core.text2image": {"ddim_core.devices", 
-        "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
+    "ddim_core.text2image": {
+        "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files", "ddim_core.diffusion",
+        "ddim_core.images",
         "ddim_core.images.sources", "ddim_core.networks", "ddim_core.features",
     },
-    "ddim_core.lora": {"ddim_core.devices", 
-        "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion", "ddim_core.images",
+    "ddim_core.lora": {
+        "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files", "ddim_core.diffusion",
+        "ddim_core.images",
         "ddim_core.images.sources", "ddim_core.networks", "ddim_core.text2image",
     },
-    "ddim_core.lora.training": {"ddim_core.devices", 
-        "ddim_core.common", "ddim_core.networks", "ddim_core.text2image", "ddim_core.lora",
+    "ddim_core.lora.training": {
+        "ddim_core.common", "ddim_core.devices", "ddim_core.networks", "ddim_core.text2image",
+        "ddim_core.lora",
     },
     "ddim_core.lora.scoring": {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.features", "ddim_core.networks",
@@ -102,14 +112,16 @@ ARROWS: dict[str, set[str]] = {
     "tasks.storage": set(),
     "tasks.machine": {"tasks.storage"},
     "tasks.points": {"tasks.storage"},
-    "tasks.lora": {"tasks.storage"},
-    "tasks.lora.scoring": {"tasks.storage", "tasks.lora"},
+    "tasks.lora": {"tasks.storage", "tasks.machine"},
+    "tasks.lora.scoring": {"tasks.storage", "tasks.machine", "tasks.lora"},
     "tasks.tracking": {
         "tasks.storage", "tasks.machine", "tasks.points", "tasks.lora", "tasks.lora.scoring",
     },
     "tasks.checkpoints": {"tasks.storage", "tasks.machine", "tasks.tracking"},
     "tasks.images": {"tasks.storage", "tasks.checkpoints"},
-    "tasks.sampling": {"tasks.storage", "tasks.checkpoints", "tasks.images"},
+    "tasks.sampling": {
+        "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images",
+    },
     "tasks.cells": {
         "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images", "tasks.sampling",
     },
@@ -118,9 +130,9 @@ ARROWS: dict[str, set[str]] = {
         "tasks.storage", "tasks.checkpoints", "tasks.images", "tasks.sampling", "tasks.cells",
     },
     "tasks.tuning": {
-        "tasks.storage", "tasks.checkpoints", "tasks.images", "tasks.sampling", "tasks.cells",
+        "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images", "tasks.sampling", "tasks.cells",
     },
-    "tasks.text2image": {"tasks.storage", "tasks.lora", "tasks.reports"},
+    "tasks.text2image": {"tasks.storage", "tasks.machine", "tasks.lora", "tasks.reports"},
     "tasks.reports": {
         "tasks.storage", "tasks.machine", "tasks.sampling", "tasks.cells", "tasks.lora",
         "tasks.tuning",

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ddim_core.common.checks import nearest
@@ -118,17 +118,16 @@ def card(device: str, dtype: str = "float32") -> Iterator[str]:
 def _taken(cards: list[str]) -> Iterator[str]:
     folder = Path(tempfile.gettempdir(), f"ddim-flows-cards-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    files = {name: open(folder / _of_host(name), "ab") for name in cards}
-    try:
+    with ExitStack() as opened:
+        files = {
+            name: opened.enter_context((folder / _of_host(name)).open("ab")) for name in cards
+        }
         mine = None
         while mine is None:
             mine = next((name for name, file in files.items() if _locked(file.fileno())), None)
             if mine is None:
                 time.sleep(LOOK_SECONDS)
         yield mine
-    finally:
-        for file in files.values():
-            file.close()
 
 
 def _locked(descriptor: int) -> bool:
