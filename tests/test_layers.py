@@ -130,7 +130,8 @@ ARROWS: dict[str, set[str]] = {
         "tasks.storage", "tasks.checkpoints", "tasks.images", "tasks.sampling", "tasks.cells",
     },
     "tasks.tuning": {
-        "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images", "tasks.sampling", "tasks.cells",
+        "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images", "tasks.sampling",
+        "tasks.cells",
     },
     "tasks.text2image": {"tasks.storage", "tasks.machine", "tasks.lora", "tasks.reports"},
     "tasks.reports": {

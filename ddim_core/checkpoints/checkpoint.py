@@ -190,7 +190,9 @@ def save_pipeline(
     Provenance(training_step, null_label).write(folder)
 
 
-def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
+def load_checkpoint(
+    folder: Path, device: str = "cpu", on_card: bool = False, by_compiler: bool = False
+) -> Checkpoint:
     """Opens a diffusers pipeline folder, or the folder of a bare `UNet2DModel`; never a network.
 
     A pipeline draws pixels (DDPM, DDIM), latents (LDM), or latents for a prompt (Stable
@@ -199,6 +201,7 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
     Args:
         folder: The local folder; weights must be safetensors.
         device: Where the network is put.
+        on_card, by_compiler: How it runs there, see `UNetModel`.
 
     Raises:
         ValueError: If the folder is not there, lacks weights or a configuration, holds pickled
@@ -206,7 +209,7 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
             class numbers.
     """
     try:
-        return _load_checkpoint(folder, device)
+        return _load_checkpoint(folder, device, on_card, by_compiler)
     except ValueError:
         raise
     except Exception as error:  # other people's files can be wrong in every way
@@ -214,7 +217,7 @@ def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
         raise ValueError(f"{folder.name} cannot be opened as a checkpoint: {reason}") from error
 
 
-def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
+def _load_checkpoint(folder: Path, device: str, on_card: bool, by_compiler: bool) -> Checkpoint:
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}; a checkpoint is a local folder")
     is_pipeline = (folder / "unet").is_dir() or is_there(folder / INDEX)
@@ -227,7 +230,7 @@ def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
         prediction_type = predicted(config)
         kinds = (*get_args(PredictionType), *([FLOW_PREDICTION] if schedule is None else []))
         require_choice("prediction_type", prediction_type, kinds)
-    latent = load_latent_space(folder, device) if is_pipeline else None
+    latent = load_latent_space(folder, device, on_card) if is_pipeline else None
     with_prompts = isinstance(unet, diffusers.UNet2DConditionModel)
     if with_prompts and latent is None:
         raise ValueError("the network is told of a text and has no vae beside it")
@@ -239,7 +242,7 @@ def _load_checkpoint(folder: Path, device: str) -> Checkpoint:
             "must be the last"
         )
     return Checkpoint(
-        model=UNetModel(unet),
+        model=UNetModel(unet, on_card, by_compiler),
         schedule=schedule,
         prediction_type=prediction_type,
         resolution=int(unet.config["sample_size"]) * (latent.factor if latent else 1),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ddim_core.common.late import late
+from ddim_core.devices.placing import laid_out
 from ddim_core.networks.batches import in_fixed_batches
 from ddim_core.networks.checks import require_justified, require_picture_side
 from ddim_core.networks.text_length import fit_length
@@ -27,6 +28,7 @@ else:
 DECODERS = ("AutoencoderKL", "VQModel")  # of diffusers
 FOLDERS = ("vae", "vqvae")
 PIXELS_PER_BATCH = 65536
+PIXELS_ON_CARD = 2**21  # 8 images of 512 x 512
 PROMPTS_KEPT = 256
 
 
@@ -42,11 +44,14 @@ class LatentSpace:
         decoder: Diffusers' AutoencoderKL or VQModel.
         factor: Pixels per latent, along each side.
         channels: Of the images.
+        on_card: Whether it decodes as on a card: more images at once, in the decoder's own number
+            format.
     """
 
     decoder: Any
     factor: int
     channels: int
+    on_card: bool = False
 
     def decode(self, latents: Tensor) -> Tensor:
         """Maps latents [n, c, h, w] to images [n, channels, factor h, factor w], about [-1, 1].
@@ -54,8 +59,10 @@ class LatentSpace:
         Always in batches of one size, so that an image's bits do not depend on its neighbours.
         """
         pixels = latents.shape[-2] * latents.shape[-1] * self.factor**2
-        size = max(1, min(64, PIXELS_PER_BATCH // pixels))
-        return in_fixed_batches(self._decoded, size, latents.to(torch.float32))
+        at_once = PIXELS_ON_CARD if self.on_card else PIXELS_PER_BATCH
+        size = max(1, min(64, at_once // pixels))
+        dtype = next(self.decoder.parameters()).dtype if self.on_card else torch.float32
+        return in_fixed_batches(self._decoded, size, latents.to(dtype))
 
     def _decoded(self, latents: Tensor) -> Tensor:
         scaled = latents / self.decoder.config["scaling_factor"]
@@ -90,7 +97,7 @@ class PromptEncoder:
         return hidden[0].float()
 
 
-def load_latent_space(folder: Path, device: str) -> LatentSpace | None:
+def load_latent_space(folder: Path, device: str, on_card: bool = False) -> LatentSpace | None:
     """Opens a pipeline's decoder; None for a pipeline of pixels.
 
     Raises:
@@ -112,10 +119,12 @@ def load_latent_space(folder: Path, device: str) -> LatentSpace | None:
         )
         require_complete(decoder, name)
         config = decoder.config
+        ready = decoder.eval().requires_grad_(False).to(device)
         return LatentSpace(
-            decoder.eval().requires_grad_(False).to(device),
+            laid_out(ready) if on_card else ready,
             factor=2 ** (len(config["block_out_channels"]) - 1),
             channels=int(config["out_channels"]),
+            on_card=on_card,
         )
     return None
 

@@ -87,6 +87,8 @@ class CellRow:
     images_per_second: float = column("metric")
     device: str
     dtype: str = column("parameter")
+    images_at_once: int | None
+    compiled: bool | None
     image_shards: list[str]
     created_at: Moment
 

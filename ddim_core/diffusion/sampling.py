@@ -29,6 +29,7 @@ __all__ = [
     "LabelledDenoiser",
     "SampleStep",
     "Step",
+    "adds_noise",
     "ddim_step",
     "direction_and_sigma",
     "encode",
@@ -239,7 +240,7 @@ def sample(
     """
     _require_floating("x_T", x_T)
     steps = plan(schedule, spec)
-    if noise is None and _adds_noise(spec) and len(steps) > 1:
+    if noise is None and adds_noise(spec) and len(steps) > 1:
         raise ValueError(f"variance {spec.variance}, eta {spec.eta} add noise; give noise(i)")
     return _sample(model, steps, spec, x_T, noise)
 
@@ -251,7 +252,7 @@ def _sample(
     x: Tensor,
     noise: Callable[[int], Tensor] | None,
 ) -> Iterator[SampleStep]:
-    noisy = noise if _adds_noise(spec) else None
+    noisy = noise if adds_noise(spec) else None
     for i, step in enumerate(steps):
         x0, eps = _denoise(model, spec, x, step.t, step.alpha_bar_t)
         draw = noisy(i) if noisy is not None and step.s != CLEAN else None
@@ -261,7 +262,8 @@ def _sample(
         yield SampleStep(x, x0, step.t, step.s)
 
 
-def _adds_noise(spec: SamplerSpec) -> bool:
+def adds_noise(spec: SamplerSpec) -> bool:
+    """Tells whether a sampler draws fresh noise on the way (in its last step it never does)."""
     return spec.eta > 0.0 or spec.variance == "sigma_hat"
 
 

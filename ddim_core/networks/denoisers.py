@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ddim_core.common.late import late
+from ddim_core.devices.graph import captured
+from ddim_core.devices.placing import compiled, laid_out
 from ddim_core.networks.batches import in_fixed_batches
 from ddim_core.networks.building import seeded_weights
 from ddim_core.networks.specs import ToyModelSpec
@@ -40,17 +42,30 @@ class UNetModel:
     8x8, 32 at 16x16, 8 at 32x32), so a prediction is bit-equal for every caller's batch size,
     place in the batch and number of threads. It runs there as a TorchScript trace with frozen
     weights: the same kernels and bits without Python between them, which is faster and lets
-    threads run side by side. On other devices the caller's batch is used as it is.
+    threads run side by side. On a card the caller's batch is used as it is, so that callers keep to
+    one size; on CUDA it runs as a graph of each size.
 
     Args:
-        unet: A `UNet2DModel` or `UNet2DConditionModel`; it is put into evaluation mode and
-            contiguous layout. Its weights must not change after the first call.
+        unet: A `UNet2DModel` or `UNet2DConditionModel`; it is put into evaluation mode and one
+            layout: contiguous, or channels last on a card. Its weights must not change after the
+            first call.
+        on_card: Whether it runs as on a card, wherever it lies; anything off the CPU does.
+        by_compiler: Whether a card runs what torch.compile makes of it.
     """
 
-    def __init__(self, unet: diffusers.UNet2DModel | diffusers.UNet2DConditionModel) -> None:
+    def __init__(
+        self,
+        unet: diffusers.UNet2DModel | diffusers.UNet2DConditionModel,
+        on_card: bool = False,
+        by_compiler: bool = False,
+    ) -> None:
         # One memory layout, whatever the network came in: kernels and their rounding depend on it.
         self.unet = unet.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
         self._weight = next(self.unet.parameters())  # diffusers' own `dtype` takes milliseconds
+        self._on_card = on_card or self._weight.device.type != "cpu"
+        self._by_compiler = by_compiler
+        if self._on_card:
+            laid_out(self.unet)
         self._traces: dict[tuple[object, ...], Callable[..., Tensor]] = {}
 
     def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -66,9 +81,10 @@ class UNetModel:
         if labels is not None and labels.is_floating_point():
             labels = labels.to(x.dtype)
         inputs = (x, t) if labels is None else (x, t, labels)
-        if x_t.device.type != "cpu":
+        if self._on_card:
             with torch.inference_mode():
-                return _predict(self.unet, *inputs).to(x_t.dtype)
+                laid = x.contiguous(memory_format=torch.channels_last)
+                return self._traced(laid, *inputs[1:]).to(x_t.dtype)
         return in_fixed_batches(self._traced, network_batch(x_t.shape), *inputs).to(x_t.dtype)
 
     def _traced(self, *inputs: Tensor) -> Tensor:
@@ -80,6 +96,9 @@ class UNetModel:
         return self._traces[key](*inputs)
 
     def _trace(self, inputs: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+        if self._on_card:
+            forward = _AsModule(self.unet).eval()
+            return captured(compiled(forward) if self._by_compiler else forward, *inputs)
         # TorchScript is kept by torch but marked as replaced by torch.compile, which needs a C++
         # compiler and half a minute; the pinned version has both.
         with warnings.catch_warnings():

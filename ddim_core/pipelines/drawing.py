@@ -114,7 +114,8 @@ class Stage:
         self._n_rows += len(images)
 
     def batch(self, keys: Sequence[int], conditions: Conditions) -> Tensor:
-        """Returns images [n, channels, height, width] on the CPU, float32 in [0, 1]."""
+        """Returns images [n, channels, height, width], float32 in [0, 1]; on the CPU but for a
+        pipeline on a card."""
         opened, setting = self._opened, self._setting
         streams = image_streams(setting.seed, keys)
         x_T = ImageNoise(setting.seed, keys, opened.shape).x_T().to(opened.latent_dtype)
@@ -127,12 +128,15 @@ class Stage:
             opened.takes, conditions, streams, setting.steps, setting.guidance, setting.eta,
             opened.size, given,
         )  # fmt: skip
-        if opened.dtype == "bfloat16" and not hasattr(self._mine, "image_processor"):
-            arguments["output_type"] = "pt"  # NumPy has no such format, and no one casts it there
+        # NumPy has no bfloat16, and no one casts it there; a card makes bytes of its own images.
+        as_array = opened.dtype == "bfloat16" and not hasattr(self._mine, "image_processor")
+        if as_array or (opened.on_card and hasattr(self._mine, "image_processor")):
+            arguments["output_type"] = "pt"
         made = self._called(arguments, Starts(streams, x_T) if given is None else None)
         conductor.require_used()
         self.nfe = self._n_rows // len(keys)
-        return _pixels(made)
+        pixels = _pixels(made)
+        return pixels if opened.on_card else pixels.cpu()
 
     def _called(self, arguments: Keywords, starts: Starts | None) -> Any:
         try:
@@ -153,7 +157,7 @@ class Stage:
 def _pixels(made: Any) -> Tensor:
     images = made.images if hasattr(made, "images") else made[0]
     if isinstance(images, Tensor):
-        return images.float().cpu()
+        return images.float()
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1))).float()
 
 

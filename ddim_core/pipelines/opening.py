@@ -66,6 +66,7 @@ class OpenedPipeline:
             not, a run of plain diffusers with a noisy scheduler cannot be drawn again.
         encodes: Whether it has text encoders, so that prompts can be encoded.
         notes: What was left out, in sentences.
+        on_card: Whether it runs as on a card, see `ready_for_card`.
     """
 
     pipeline: Any
@@ -83,6 +84,7 @@ class OpenedPipeline:
     hands_streams: bool
     encodes: bool
     notes: tuple[str, ...]
+    on_card: bool = False
 
     @property
     def size(self) -> tuple[int, int]:

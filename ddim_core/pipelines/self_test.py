@@ -45,7 +45,7 @@ def require_place_free(
 
     def shown(keys: Sequence[int]) -> NDArray[np.float32]:
         rows = rows_for(here, [0 if key == PROBE else key % n_rows for key in keys])
-        pixels: NDArray[np.float32] = stage.batch(keys, rows)[keys.index(PROBE)].numpy()
+        pixels: NDArray[np.float32] = stage.batch(keys, rows)[keys.index(PROBE)].cpu().numpy()
         return pixels
 
     with memory_words(batch_size):

@@ -199,7 +199,8 @@ class PipelineRuns:
         self._n_now = len(self._indices[chunk])
         stage = Stage(self._opened, setting, self._remembered)
         with torch.inference_mode(), memory_words(len(self._indices[chunk])):
-            return stage.batch(self._indices[chunk], self._conditions[chunk]) * 2.0 - 1.0
+            ends = stage.batch(self._indices[chunk], self._conditions[chunk]).cpu()
+            return ends * 2.0 - 1.0
 
     def _remembered(self, name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         if name not in self._kept:

@@ -15,7 +15,7 @@ from ddim_core.samplers.catalogue import OWN
 from ddim_core.scores.cell_score import CellScore
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
-from flows.requests.samplers import LEAST_IMAGES, Sampled, batch_at
+from flows.requests.samplers import LEAST_IMAGES, Sampled
 from flows.requests.toy import training_split
 from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.extractor import StoredExtractor, ready_extractor, train_extractor
@@ -220,8 +220,9 @@ def sampled(
         checkpoint.is_latent,
         checkpoint.is_native and not loras,
         checkpoint.pipeline,
-        batch_at(checkpoint.resolution, request.machine.batch_size),
+        request.machine.batch_at(checkpoint.resolution),
         tuple((lora.artifact, lora.scale) for lora in loras),
+        card=request.machine.card_at(checkpoint.resolution),
     )
     return replace(known, scheduler=_scheduler(request, known, checkpoint.ref))
 

@@ -274,7 +274,7 @@ class GridRequest:
         for name, usual in LATER.items():  # as before there were any
             if asked[name] == usual:
                 del asked[name]
-        return digest(asked, content, self.scores.weights_content)
+        return digest(asked | self.machine.counts, content, self.scores.weights_content)
 
     def cells(self, known: Sampled, prompts: str | None = None) -> list[GridCell]:
         """Returns the grid's cells, by row and then by S, for a checkpoint.

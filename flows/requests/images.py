@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -14,10 +14,13 @@ from ddim_core.common.checks import (
     MOST_SIDE,
     MOST_THREADS,
 )
-from ddim_core.diffusion.specs import Execution, ImageSpec, Spacing
+from ddim_core.diffusion.specs import Execution, ImageSpec, OnCard, Spacing
 from ddim_core.images.sources.colour import rgb_of
 from flows.run.runner_names import is_elsewhere, require_runner
-from tasks.machine.device import require_device
+from tasks.machine.device import AUTO, CPU, is_card, kind_of, require_device, settled
+
+LARGEST_BATCH, PIXELS_AT_ONCE = 16, 2**20  # of a pipeline's call on a CPU
+PIXELS_ON_CARD = 2**22  # 16 images of 512 x 512
 
 Steps = Annotated[tuple[int, ...], Field(min_length=1, description="Numbers of steps S.")]
 Etas = Annotated[
@@ -96,7 +99,10 @@ class Machine:
     batch_size: Annotated[
         int,
         Field(
-            ge=1, le=MOST_BATCH, description="Images per network call; changes no result on a CPU."
+            ge=1,
+            le=MOST_BATCH,
+            description="Most images per network call; changes no result on a "
+            "CPU, but of pipelines. On a card it is part of the cell.",
         ),
     ] = 256
     threads: Annotated[
@@ -105,7 +111,19 @@ class Machine:
             ge=1, le=MOST_THREADS, description="Torch threads per task; changes no result on a CPU."
         ),
     ] = 1
-    device: Annotated[str, Field(description="cpu, or a CUDA device (untested).")] = "cpu"
+    device: Annotated[
+        str,
+        Field(
+            description="cpu, cuda (all cards of the host), cuda:1, cuda:0,cuda:2, mps, or auto: "
+            "CUDA where it is. One task a card; what a card draws is another cell."
+        ),
+    ] = CPU
+    compile: Annotated[
+        bool,
+        Field(
+            description="Networks that draw on a card run as torch.compile made them: other cells."
+        ),
+    ] = False
     runner: Annotated[
         str,
         Field(
@@ -121,6 +139,33 @@ class Machine:
         require_runner(self.runner, self.workers)
         if not is_elsewhere(self.runner):
             require_device(self.device)
+            object.__setattr__(self, "device", settled(self.device))
+        elif self.device == AUTO:
+            raise ValueError(
+                f"device is auto, and runner {self.runner!r} works elsewhere; name the device"
+            )
+        if self.compile and not is_card(self.device):
+            raise ValueError("compile is on, which is for cards; on a CPU networks run traced")
+
+    def batch_at(self, resolution: int) -> int:
+        """How many images are drawn at once by a pipeline, and on a card by any network: by their
+        size alone where `batch_size` allows it."""
+        if is_card(self.device):
+            return min(self.batch_size, max(1, PIXELS_ON_CARD // resolution**2))
+        return min(self.batch_size, max(1, min(LARGEST_BATCH, PIXELS_AT_ONCE // resolution**2)))
+
+    def card_at(self, resolution: int) -> OnCard | None:
+        """What a card adds to the cells of a checkpoint of this resolution; None on a CPU."""
+        if not is_card(self.device):
+            return None
+        return OnCard(kind_of(self.device), self.batch_at(resolution), self.compile)
+
+    @property
+    def counts(self) -> dict[str, list[Any]]:
+        """What of the machine is part of a grid: nothing on a CPU."""
+        if not is_card(self.device):
+            return {}
+        return {"card": [kind_of(self.device), self.batch_size, self.compile]}
 
     @property
     def execution(self) -> Execution:

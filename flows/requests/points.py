@@ -56,7 +56,7 @@ class PointRequest:
     train_steps: Annotated[
         int, Field(ge=1, le=MOST_STEPS, description="Training steps of a model.")
     ] = 5000
-    machine: Annotated[Machine, Without(("batch_size", "device"))]
+    machine: Annotated[Machine, Without(("batch_size", "compile", "device"))]
 
     def __post_init__(self) -> None:
         if not self.etas:

@@ -17,6 +17,7 @@ from ddim_core.diffusion.specs import (
     Dtype,
     GridCell,
     NoiseSpec,
+    OnCard,
     SamplerSpec,
     SchedulerSpec,
     Variance,
@@ -33,14 +34,14 @@ ARITHMETIC = ("diffusers", "torch")
 """Libraries whose arithmetic an image of a scheduler is: steps, and the noise drawn on the way."""
 TEXT_ARITHMETIC = (*ARITHMETIC, "transformers")  # of a pipeline, whose encoders are transformers'
 ALL_ARITHMETIC = (*TEXT_ARITHMETIC, "peft")  # with LoRAs over it
-LARGEST_BATCH, PIXELS_AT_ONCE = 16, 2**20  # of a pipeline's call
 
 
 DtypeChoice = Annotated[
     Dtype,
     Field(
         description="Number format of the networks that draw; a setting in another is another "
-        "cell. float64 is for the small models alone."
+        "cell. tf32 is float32 with products of a GPU's tensor cores; float64 is for the small "
+        "models alone."
     ),
 ]
 
@@ -146,6 +147,7 @@ class Sampled:
         batch: How many images that call draws at once.
         loras: LoRA files over the pipeline, each with how much of it counts at scale 1.
         scheduler: The configuration of its own scheduler; None before it is known.
+        card: What a card adds to its cells, where they are drawn on one.
     """
 
     n_train: int
@@ -156,11 +158,7 @@ class Sampled:
     batch: int = 1
     loras: tuple[tuple[str, float], ...] = ()
     scheduler: Mapping[str, Any] | None = None
-
-
-def batch_at(resolution: int, most: int) -> int:
-    """How many images a pipeline draws at once, by their size alone where `most` allows it."""
-    return min(most, max(1, min(LARGEST_BATCH, PIXELS_AT_ONCE // resolution**2)))
+    card: OnCard | None = None
 
 
 def cells_of(
@@ -194,7 +192,7 @@ def cells_of(
             sampler = replace(line, steps=steps, guidance_scale=scale)
             if isinstance(sampler, SamplerSpec):
                 timesteps(known.n_train, steps, choice.spacing)
-            cells.append(GridCell(sampler, noise, choice.seed, choice.dtype, prompts))
+            cells.append(GridCell(sampler, noise, choice.seed, choice.dtype, prompts, known.card))
     return cells
 
 

@@ -109,9 +109,27 @@ def row_of(
         images_per_second=protocol.n_images / seconds,
         device=shards[0].device,
         dtype=cell.dtype,
+        images_at_once=one_batch(shards) if cell.card else None,
+        compiled=cell.card.compiled if cell.card else None,
         image_shards=[shard.artifact for shard in shards],
         created_at=scored.created_at,
     )
+
+
+def one_batch(shards: Sequence[Shard]) -> int:
+    """Returns how many of a cell's images a card drew at once.
+
+    Raises:
+        ValueError: If memory ran out between its shards: bits depend on the batch, and a cell has
+            one.
+    """
+    sizes = sorted({shard.batch for shard in shards})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"memory ran out on the way, so that some images were drawn {sizes[-1]} at once and "
+            f"others {sizes[0]}, which gives other bits; run the grid with --batch-size {sizes[0]}"
+        )
+    return sizes[0]
 
 
 def protocol_record(cell: GridCell, protocol: GridProtocol, scored: ScoredCell) -> Protocol:
@@ -128,7 +146,11 @@ def protocol_record(cell: GridCell, protocol: GridProtocol, scored: ScoredCell) 
         reference=protocol.dataset,
         split=protocol.split,
         statistics_digest=scored.statistics_digest,
-        sampler={**asdict(cell.sampler), "dtype": cell.dtype},
+        sampler={
+            **asdict(cell.sampler),
+            "dtype": cell.dtype,
+            **({"card": asdict(cell.card)} if cell.card else {}),
+        },
         seed=cell.seed,
         versions=protocol.features.versions | scored.versions,
     )

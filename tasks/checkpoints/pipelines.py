@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 from pathlib import Path
 
 from ddim_core.common.digest import digest, file_digest
 from ddim_core.common.plain_files import is_regular, is_there
+from ddim_core.diffusion.specs import OnCard
 from ddim_core.networks.building import LOADING
+from ddim_core.pipelines.card import ready_for_card
 from ddim_core.pipelines.loras import lay_over
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
 from ddim_core.pipelines.parts import INDEX, PipelineParts, pipeline_parts, understood_index
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.samplers.families import family_of
+from tasks.checkpoints.memory import compiles
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -24,6 +28,10 @@ from tasks.storage.store import ArtifactRef
 OURS = (
     "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "LDMPipeline", "StableDiffusionPipeline",
 )  # fmt: skip
+Loras = tuple[tuple[str, float], ...]
+# In memory at once: threads may draw with and without LoRAs, and how much counts is a state of the
+# networks. A card holds one.
+N_KEPT = 4
 DATA = (".json", ".txt", ".model", ".safetensors")
 
 
@@ -112,7 +120,8 @@ def pipeline_in_memory(
     ref: ArtifactRef,
     device: str = "cpu",
     dtype: str = "float32",
-    loras: tuple[tuple[str, float], ...] = (),
+    loras: Loras = (),
+    card: OnCard | None = None,
 ) -> OpenedPipeline:
     """Returns a stored pipeline, ready to draw from; read once per process.
 
@@ -120,19 +129,29 @@ def pipeline_in_memory(
         ref: The pipeline.
         device, dtype: Of its networks.
         loras: LoRA files over it: the digest of each, and how much of it counts.
+        card: How a card runs them; None as a CPU does.
     """
     with LOADING:
-        return _pipeline(ref.artifact, device, dtype, loras)
+        known = _memory_of(device, 1 if card else N_KEPT)
+        return known(ref.artifact, device, dtype, loras, card is not None, compiles(card))
 
 
-# Threads may draw with and without LoRAs at once, and how much counts is a state of the networks.
-@lru_cache(maxsize=4)
-def _pipeline(
-    artifact: str, device: str, dtype: str, loras: tuple[tuple[str, float], ...]
+def _opened(
+    artifact: str, device: str, dtype: str, loras: Loras, on_card: bool, by_compiler: bool
 ) -> OpenedPipeline:
     folder = store.get_folder(ArtifactRef(artifact=artifact, kind="folder"))
-    opened = open_pipeline(folder, dtype, device)
+    opened = open_pipeline(folder, "float32" if dtype == "tf32" else dtype, device)
     if loras:
         files = [store.get(ArtifactRef(digest, "lora")) for digest, _ in loras]
         lay_over(opened, files, [scale for _, scale in loras])
-    return opened
+    return ready_for_card(opened, by_compiler) if on_card else opened
+
+
+@cache
+def _memory_of(device: str, n_kept: int) -> Callable[..., OpenedPipeline]:
+    return lru_cache(maxsize=n_kept)(_opened)
+
+
+def forget() -> None:
+    """Lets go of all pipelines in memory."""
+    _memory_of.cache_clear()

@@ -119,9 +119,7 @@ def _taken(cards: list[str]) -> Iterator[str]:
     folder = Path(tempfile.gettempdir(), f"ddim-flows-cards-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     with ExitStack() as opened:
-        files = {
-            name: opened.enter_context((folder / _of_host(name)).open("ab")) for name in cards
-        }
+        files = {name: opened.enter_context((folder / _of_host(name)).open("ab")) for name in cards}
         mine = None
         while mine is None:
             mine = next((name for name, file in files.items() if _locked(file.fileno())), None)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
+from ddim_core.checkpoints.checkpoint import Checkpoint
 from ddim_core.checkpoints.conditioning import conditioned
 from ddim_core.common.digest import code_digest, digest
-from ddim_core.diffusion.sampling import ImageNoise, plan, sample
+from ddim_core.common.last import last_of, one_ahead
+from ddim_core.diffusion.noise_ahead import NoiseAhead
+from ddim_core.diffusion.sampling import ImageNoise, adds_noise, plan, sample
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec
 from ddim_core.images.pixels import to_uint8
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.images.stored_prompts import stored_prompts
+from tasks.machine.device import card, kind_of
+from tasks.sampling.batches import Batch, batches, within_memory
 from tasks.sampling.shards import Images, Shard, extended
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -28,29 +35,54 @@ def sample_shard(
         name,
         start,
         stop,
-        execution.device,
-        lambda indices: _draw(cell, checkpoint, indices, execution),
+        kind_of(execution.device),
+        lambda indices, before: within_memory(
+            cell,
+            checkpoint,
+            cell.card.batch if cell.card else execution.batch_size,
+            before,
+            lambda size: _draw(cell, checkpoint, indices, execution, size),
+        ),
     )
 
 
-def _draw(cell: GridCell, checkpoint: ArtifactRef, indices: range, execution: Execution) -> Images:
+def _draw(
+    cell: GridCell, checkpoint: ArtifactRef, indices: range, execution: Execution, size: int
+) -> Images:
     assert isinstance(cell.sampler, SamplerSpec)
     torch.set_num_threads(execution.threads)
-    loaded = checkpoint_in_memory(checkpoint, execution.device, cell.dtype)
-    own = loaded.require_schedule()
-    schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
-    prompts = stored_prompts(cell.prompts) if cell.prompts else []
     scale = cell.sampler.guidance_scale
-    batches = []
-    for first in range(0, len(indices), execution.batch_size):
-        batch = indices[first : first + execution.batch_size]
-        noise = ImageNoise(cell.seed, list(batch), loaded.noise_shape, execution.device)
-        with torch.inference_mode():
-            model = conditioned(loaded, batch, scale, execution.device, prompts)
-            for step in sample(model, schedule, cell.sampler, noise.x_T(), noise):
-                last = step.x  # none but the last is kept
-            images = loaded.images(last)
-        batches.append(to_uint8(images))
+    prompts = stored_prompts(cell.prompts) if cell.prompts else []
+    with card(execution.device, cell.dtype) as device:
+        loaded = checkpoint_in_memory(checkpoint, device, cell.dtype, cell.card)
+        own = loaded.require_schedule()
+        schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
+        steps = plan(schedule, cell.sampler)
+        drawn = []
+        for batch, noise in _with_noise(cell, loaded, indices, size, device, len(steps)):
+            with torch.inference_mode():
+                model = conditioned(loaded, batch.keys, scale, device, prompts)
+                last = last_of(sample(model, schedule, cell.sampler, noise.x_T(), noise)).x
+                images = loaded.images(last)[: batch.n]
+            drawn.append(to_uint8(images))
     # Guidance asks the network twice, with the class and without.
-    nfe = len(plan(schedule, cell.sampler)) * (1 if scale in (0.0, 1.0) else 2)
-    return Images(np.concatenate(batches), nfe)
+    nfe = len(steps) * (1 if scale in (0.0, 1.0) else 2)
+    return Images(np.concatenate(drawn), nfe)
+
+
+def _with_noise(
+    cell: GridCell, loaded: Checkpoint, indices: range, size: int, device: str, n_steps: int
+) -> Iterator[tuple[Batch, ImageNoise | NoiseAhead]]:
+    """The batches with their noise; on a card the next one's is begun while one is drawn."""
+    cut = batches(indices, size, filled=cell.card is not None)
+    if cell.card is None:
+        for batch in cut:
+            yield batch, ImageNoise(cell.seed, batch.keys, loaded.noise_shape, device)
+        return
+    assert isinstance(cell.sampler, SamplerSpec)
+    n_draws = n_steps - 1 if adds_noise(cell.sampler) else 0
+    begun = (
+        (batch, NoiseAhead(cell.seed, batch.keys, loaded.noise_shape, device, n_draws))
+        for batch in cut
+    )
+    yield from one_ahead(begun)

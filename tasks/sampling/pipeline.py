@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.drawing import draw
+from ddim_core.pipelines.opening import OpenedPipeline
 from ddim_core.pipelines.self_test import require_place_free
 from ddim_core.samplers.name import parse_sampler
 from tasks.checkpoints.pipelines import pipeline_in_memory
+from tasks.machine.device import card, kind_of
+from tasks.sampling.batches import within_memory
 from tasks.sampling.conditions import conditions_for
 from tasks.sampling.shards import Images, Shard, extended
 from tasks.storage.caching import cached_task
@@ -45,8 +49,14 @@ def draw_by_pipeline(
         name,
         start,
         stop,
-        execution.device,
-        lambda indices: _draw(cell, checkpoint, conditions, indices, execution),
+        kind_of(execution.device),
+        lambda indices, before: within_memory(
+            cell,
+            checkpoint,
+            batch_of(cell),
+            before,
+            lambda size: _draw(cell, checkpoint, conditions, indices, execution, size),
+        ),
     )
 
 
@@ -57,13 +67,18 @@ def require_own_place(
     """Tries a cell's pipeline and sampler: an image's bits may depend neither on its place in a
     batch nor on its neighbours, since shards are extended and resumed."""
     torch.set_num_threads(execution.threads)
-    opened = pipeline_in_memory(checkpoint, execution.device, cell.dtype, laid_over(cell))
     asked = setting_of(cell)
     listed = asked.sampler.n_listed
     asked = asked if listed else replace(asked, steps=min(asked.steps, TEST_STEPS))
     rows = conditions_for(checkpoint, conditions, range(5))
-    with torch.inference_mode():
-        require_place_free(opened, asked, rows, batch_of(cell))
+
+    def tried(size: int) -> Images:
+        with card(execution.device, cell.dtype) as device, torch.inference_mode():
+            opened = pipeline_of(cell, checkpoint, device)
+            require_place_free(opened, asked, rows, size)
+        return Images(np.empty(0, np.uint8), 0)
+
+    within_memory(cell, checkpoint, batch_of(cell), 0, tried)
     return Tested(asked.sampler.text)
 
 
@@ -103,10 +118,16 @@ def _draw(
     conditions: ArtifactRef | None,
     indices: range,
     execution: Execution,
+    size: int,
 ) -> Images:
     torch.set_num_threads(execution.threads)
-    opened = pipeline_in_memory(checkpoint, execution.device, cell.dtype, laid_over(cell))
     rows = conditions_for(checkpoint, conditions, indices)
-    with torch.inference_mode():
-        drawn = draw(opened, setting_of(cell), indices, rows, batch_of(cell))
+    with card(execution.device, cell.dtype) as device, torch.inference_mode():
+        opened = pipeline_of(cell, checkpoint, device)
+        drawn = draw(opened, setting_of(cell), indices, rows, size)
     return Images(drawn.images, drawn.nfe)
+
+
+def pipeline_of(cell: GridCell, checkpoint: ArtifactRef, device: str) -> OpenedPipeline:
+    """Returns a cell's pipeline with its LoRAs, as the cell is drawn."""
+    return pipeline_in_memory(checkpoint, device, cell.dtype, laid_over(cell), cell.card)

@@ -17,6 +17,8 @@ from ddim_core.samplers.streams import image_streams
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
 from tasks.images.stored_prompts import stored_prompts
+from tasks.machine.device import card, kind_of
+from tasks.sampling.batches import batches, within_memory
 from tasks.sampling.shards import Images, Shard, extended
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -32,30 +34,38 @@ def draw_shard(
         name,
         start,
         stop,
-        execution.device,
-        lambda indices: _draw(cell, checkpoint, indices, execution),
+        kind_of(execution.device),
+        lambda indices, before: within_memory(
+            cell,
+            checkpoint,
+            cell.card.batch if cell.card else execution.batch_size,
+            before,
+            lambda size: _draw(cell, checkpoint, indices, execution, size),
+        ),
     )
 
 
-def _draw(cell: GridCell, checkpoint: ArtifactRef, indices: range, execution: Execution) -> Images:
+def _draw(
+    cell: GridCell, checkpoint: ArtifactRef, indices: range, execution: Execution, size: int
+) -> Images:
     spec = cell.sampler
     assert isinstance(spec, SchedulerSpec)
     torch.set_num_threads(execution.threads)
-    loaded = checkpoint_in_memory(checkpoint, execution.device, cell.dtype)
     sampler = parse_sampler(spec.sampler)
     own = scheduler_in(cell, checkpoint)
     prompts = stored_prompts(cell.prompts) if cell.prompts else []
-    batches, nfe = [], 0
-    for first in range(0, len(indices), execution.batch_size):
-        batch = indices[first : first + execution.batch_size]
-        noise = ImageNoise(cell.seed, list(batch), loaded.noise_shape, execution.device)
-        scheduler = scheduler_for(sampler, own)
-        set_steps(scheduler, sampler, spec.steps, execution.device)
-        with torch.inference_mode():
-            model = conditioned(loaded, batch, spec.guidance_scale, execution.device, prompts)
-            streams = image_streams(cell.seed, list(batch))
-            drawn = draw(model, scheduler, noise.x_T(), streams, spec.eta)
-            images = loaded.images(drawn.x)
-        nfe = drawn.n_evaluations * (1 if spec.guidance_scale in (0.0, 1.0) else 2)
-        batches.append(to_uint8(images))
-    return Images(np.concatenate(batches), nfe)
+    made, nfe = [], 0
+    with card(execution.device, cell.dtype) as device:
+        loaded = checkpoint_in_memory(checkpoint, device, cell.dtype, cell.card)
+        for batch in batches(indices, size, filled=cell.card is not None):
+            noise = ImageNoise(cell.seed, batch.keys, loaded.noise_shape, device)
+            scheduler = scheduler_for(sampler, own)
+            set_steps(scheduler, sampler, spec.steps, device)
+            with torch.inference_mode():
+                model = conditioned(loaded, batch.keys, spec.guidance_scale, device, prompts)
+                streams = image_streams(cell.seed, batch.keys)
+                drawn = draw(model, scheduler, noise.x_T(), streams, spec.eta)
+                images = loaded.images(drawn.x)[: batch.n]
+            nfe = drawn.n_evaluations * (1 if spec.guidance_scale in (0.0, 1.0) else 2)
+            made.append(to_uint8(images))
+    return Images(np.concatenate(made), nfe)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,11 @@ from tasks.storage.store import ArtifactRef
 @dataclass(frozen=True)
 class DrawnImages(ArtifactRef):
     """Images uint8 [n, h, w, c], the seconds that they took when they were first drawn, and the
-    network calls of each, as they happened."""
+    network calls of each, as they happened; and how many a card drew at once."""
 
     seconds: float
     nfe: int
+    batch: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,16 @@ class Shard(DrawnImages):
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images uint8 [n, h, w, c] as they were drawn, and the network calls of each."""
+    """Images uint8 [n, h, w, c] as they were drawn, the network calls of each, and how many a card
+    drew at once."""
 
     images: NDArray[np.uint8]
     nfe: int
+    batch: int = 0
 
 
 def extended(
-    name: str, start: int, stop: int, device: str, draw: Callable[[range], Images]
+    name: str, start: int, stop: int, device: str, draw: Callable[[range, int], Images]
 ) -> Shard:
     """Returns images start..stop-1 of a cell, stored.
 
@@ -51,31 +54,32 @@ def extended(
         name: The digest of all that decides the images, but for how many they are.
         start, stop: Their indices.
         device: Where they are drawn, for the record.
-        draw: Draws the images of a range of indices.
+        draw: Draws the images of a range of indices; told how many at once a card drew of those
+            before them, 0 if there are none.
     """
     n = stop - start
-    kept, seconds, nfe = _longest_beginning(name, n)
-    images = kept
-    if len(kept) < n:
+    kept, seconds = _longest_beginning(name, n)
+    whole, n_kept = kept, len(kept.images)
+    if n_kept < n:
         began = time.perf_counter()
-        drawn = draw(range(start + len(kept), stop))
+        drawn = draw(range(start + n_kept, stop), kept.batch)
         seconds += time.perf_counter() - began
-        images = np.concatenate([kept, drawn.images]) if len(kept) else drawn.images
-        nfe = drawn.nfe
-    ref = store.put_arrays({"images": images}, "shard")
-    made = DrawnImages(ref.artifact, ref.kind, seconds, nfe)
+        images = np.concatenate([kept.images, drawn.images]) if n_kept else drawn.images
+        whole = replace(drawn, images=images)
+    ref = store.put_arrays({"images": whole.images}, "shard")
+    made = DrawnImages(ref.artifact, ref.kind, seconds, whole.nfe, batch=whole.batch)
     store.bind(f"{name}/{n}", made)
-    return Shard(**vars(made), n=n, drawn=n - len(kept), device=device)
+    return Shard(**vars(made), n=n, drawn=n - n_kept, device=device)
 
 
-def _longest_beginning(name: str, n_wanted: int) -> tuple[NDArray[np.uint8], float, int]:
-    """Returns as many of a shard's first images as the store has, what these took to draw, and
-    the network calls of each."""
+def _longest_beginning(name: str, n_wanted: int) -> tuple[Images, float]:
+    """Returns as many of a shard's first images as the store has, and what these took to draw."""
     known = {int(n): ref for n, ref in store.bound(name, DrawnImages).items()}
     if not known:
-        return np.empty(0, np.uint8), 0.0, 0
+        return Images(np.empty(0, np.uint8), 0), 0.0
     enough = [n for n in known if n >= n_wanted]
     n_known = min(enough) if enough else max(known)
     ref = known[n_known]
     n_kept = min(n_known, n_wanted)
-    return store.get_arrays(ref)["images"][:n_kept], ref.seconds * n_kept / n_known, ref.nfe
+    images = store.get_arrays(ref)["images"][:n_kept]
+    return Images(images, ref.nfe, ref.batch), ref.seconds * n_kept / n_known

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ddim_core.common.digest import digest
 from ddim_core.decisions.row import CellRow
-from ddim_core.diffusion.specs import GridCell, NoiseSpec, SamplerSpec, SchedulerSpec
+from ddim_core.diffusion.specs import GridCell, NoiseSpec, OnCard, SamplerSpec, SchedulerSpec
 from tasks.cells.table import OWN
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.storage import store
@@ -68,7 +68,8 @@ def _cell_of(row: CellRow, checkpoint: ArtifactRef) -> GridCell | None:
         noise = NoiseSpec(schedule, checkpoint_in_memory(checkpoint).require_schedule().n_train)
     told = {name: _frozen(value) for name, value in asked.items() if name in names}
     sampler = kind(**told)
-    return GridCell(sampler, noise, row.seed, dtype, row.prompts_digest)
+    card = OnCard(**asked["card"]) if isinstance(asked.get("card"), Mapping) else None
+    return GridCell(sampler, noise, row.seed, dtype, row.prompts_digest, card)
 
 
 def _frozen(value: Any) -> Any:

@@ -202,5 +202,5 @@ def _require_device(device: str) -> None:
 
 def _forget_networks() -> None:
     """Makes room for the process that opens the checkpoint once more."""
-    memory._checkpoint.cache_clear()
-    pipelines._pipeline.cache_clear()
+    memory.forget()
+    pipelines.forget()

@@ -95,7 +95,7 @@ def wipe() -> Callable[[], None]:
 
         for folder in KEPT_IN:
             shutil.rmtree(places.local_dir(folder), ignore_errors=True)
-        memory._checkpoint.cache_clear()
+        memory.forget()
         extractor_memory._extractor.cache_clear()
 
     return empty

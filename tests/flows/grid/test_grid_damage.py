@@ -51,7 +51,7 @@ def flip(path: Path, chance: random.Random) -> None:
 
 def in_a_new_process() -> None:
     """Forgets the models in memory, so that they are read from the damaged files."""
-    memory._checkpoint.cache_clear()
+    memory.forget()
     extractor_memory._extractor.cache_clear()
 
 

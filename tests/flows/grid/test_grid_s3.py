@@ -44,7 +44,7 @@ def test_grid_in_a_bucket_has_the_rows_of_a_local_one_and_is_shared_by_all_hosts
     drawn = []
     for host in ("one", "two"):  # two hosts share the bucket, and nothing on their disks
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / host))
-        memory._checkpoint.cache_clear()
+        memory.forget()
         run = run_grid(seed=801)
         drawn.append(run.result.images_drawn)
     assert drawn == [50, 0]

@@ -1,0 +1,81 @@
+"""Batches of image indices, and what is done where memory does not hold one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ddim_core.common.digest import digest
+from ddim_core.diffusion.specs import GridCell
+from tasks.sampling.shards import Images
+from tasks.storage.store import ArtifactRef
+
+logger = logging.getLogger(__name__)
+_fits: dict[str, int] = {}  # of cells that ran out of memory in this process: the batch that fits
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one network call.
+
+    Attributes:
+        keys: Their indices; on a card filled up with the first one.
+        n: How many of them are wanted.
+    """
+
+    keys: list[int]
+    n: int
+
+
+def batches(indices: Sequence[int], size: int, filled: bool) -> Iterator[Batch]:
+    """Yields indices in batches, the last one filled up to the same size where bits depend on it,
+    as on a card; a network on a CPU sees to that itself."""
+    for first in range(0, len(indices), size):
+        keys = list(indices[first : first + size])
+        missing = size - len(keys) if filled else 0
+        yield Batch(keys + keys[:1] * missing, len(keys))
+
+
+def within_memory(
+    cell: GridCell, checkpoint: ArtifactRef, asked: int, before: int, draw: Callable[[int], Images]
+) -> Images:
+    """Draws a cell's images in the largest batch that a card's memory holds: of the size asked for,
+    or halved until it fits, for all images of the cell that this process draws.
+
+    Args:
+        cell, checkpoint: What is drawn.
+        asked: Images at once.
+        before: How many at once the shard's images before them were drawn, which holds for these
+            too; 0 if there are none.
+        draw: Draws all images in batches of a size.
+
+    Raises:
+        MemoryError: If not even one image fits, or memory holds less than it did before.
+    """
+    if cell.card is None:
+        return draw(asked)
+    name = digest(cell, checkpoint)
+    while True:
+        size = before or min(asked, _fits.get(name, asked))
+        try:
+            return replace(draw(size), batch=size)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            if before:
+                raise MemoryError(
+                    f"memory ran out for {cell.label} in batches of {size}, in which its first "
+                    "images were drawn, and others would have other bits; free the card's memory"
+                ) from error
+            if size == 1:
+                raise
+            told = str(error).splitlines()[0]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        _fits[name] = size // 2
+        logger.warning(
+            "memory ran out for %s in batches of %d (%s); they are drawn in batches of %d: "
+            "--batch-size %d asks for that at once",
+            cell.label, size, told, size // 2, size // 2,
+        )  # fmt: skip
