@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ddim_core.common.checks import require_at_least
 from ddim_core.common.foreign import Keywords
+from ddim_core.devices.placing import compiled, laid_out
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.images.batches import in_batches
 from ddim_core.pipelines.arguments import Conditions, Setting, call_arguments, placed, rows_for
@@ -27,6 +28,7 @@ from ddim_core.pipelines.stage import (
     replace_networks,
     watch_networks,
 )
+from ddim_core.pipelines.takes import networks_of
 from ddim_core.samplers.scheduler import scheduler_for
 from ddim_core.samplers.streams import image_streams
 
@@ -85,6 +87,19 @@ def draw(
     with memory_words(batch_size):
         images = in_batches(len(indices), batch_size, batch)
     return DrawnImages(images, stage.nfe)
+
+
+def ready_for_card(opened: OpenedPipeline, by_compiler: bool) -> OpenedPipeline:
+    """Lays a pipeline's networks out channels last, and has those that draw compiled if asked for;
+    its images then stay on the card until they are bytes."""
+    for part in opened.pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            laid_out(part)
+    if by_compiler:
+        for name in networks_of(opened.pipeline):
+            network = getattr(opened.pipeline, name)
+            network.forward = compiled(network.forward)
+    return replace(opened, on_card=True)
 
 
 class Stage:

@@ -13,7 +13,7 @@ from ddim_core.common.digest import digest, file_digest
 from ddim_core.common.plain_files import is_regular, is_there
 from ddim_core.diffusion.specs import OnCard
 from ddim_core.networks.building import LOADING
-from ddim_core.pipelines.card import ready_for_card
+from ddim_core.pipelines.drawing import ready_for_card
 from ddim_core.pipelines.loras import lay_over
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
 from ddim_core.pipelines.parts import INDEX, PipelineParts, pipeline_parts, understood_index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -54,6 +55,7 @@ def _draw(
     scale = cell.sampler.guidance_scale
     prompts = stored_prompts(cell.prompts) if cell.prompts else []
     with card(execution.device, cell.dtype) as device:
+        began = time.perf_counter()
         loaded = checkpoint_in_memory(checkpoint, device, cell.dtype, cell.card)
         own = loaded.require_schedule()
         schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
@@ -65,9 +67,10 @@ def _draw(
                 last = last_of(sample(model, schedule, cell.sampler, noise.x_T(), noise)).x
                 images = loaded.images(last)[: batch.n]
             drawn.append(to_uint8(images))
+        seconds = time.perf_counter() - began
     # Guidance asks the network twice, with the class and without.
     nfe = len(steps) * (1 if scale in (0.0, 1.0) else 2)
-    return Images(np.concatenate(drawn), nfe)
+    return Images(np.concatenate(drawn), nfe, seconds)
 
 
 def _with_noise(

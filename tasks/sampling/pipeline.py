@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,7 +77,7 @@ def require_own_place(
         with card(execution.device, cell.dtype) as device, torch.inference_mode():
             opened = pipeline_of(cell, checkpoint, device)
             require_place_free(opened, asked, rows, size)
-        return Images(np.empty(0, np.uint8), 0)
+        return Images(np.empty(0, np.uint8), 0, 0.0)
 
     within_memory(cell, checkpoint, batch_of(cell), 0, tried)
     return Tested(asked.sampler.text)
@@ -123,9 +124,11 @@ def _draw(
     torch.set_num_threads(execution.threads)
     rows = conditions_for(checkpoint, conditions, indices)
     with card(execution.device, cell.dtype) as device, torch.inference_mode():
+        began = time.perf_counter()
         opened = pipeline_of(cell, checkpoint, device)
         drawn = draw(opened, setting_of(cell), indices, rows, size)
-    return Images(drawn.images, drawn.nfe)
+        seconds = time.perf_counter() - began
+    return Images(drawn.images, drawn.nfe, seconds)
 
 
 def pipeline_of(cell: GridCell, checkpoint: ArtifactRef, device: str) -> OpenedPipeline:

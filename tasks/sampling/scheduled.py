@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import torch
 
@@ -56,6 +58,7 @@ def _draw(
     prompts = stored_prompts(cell.prompts) if cell.prompts else []
     made, nfe = [], 0
     with card(execution.device, cell.dtype) as device:
+        began = time.perf_counter()
         loaded = checkpoint_in_memory(checkpoint, device, cell.dtype, cell.card)
         for batch in batches(indices, size, filled=cell.card is not None):
             noise = ImageNoise(cell.seed, batch.keys, loaded.noise_shape, device)
@@ -68,4 +71,5 @@ def _draw(
                 images = loaded.images(drawn.x)[: batch.n]
             nfe = drawn.n_evaluations * (1 if spec.guidance_scale in (0.0, 1.0) else 2)
             made.append(to_uint8(images))
-    return Images(np.concatenate(made), nfe)
+        seconds = time.perf_counter() - began
+    return Images(np.concatenate(made), nfe, seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -34,11 +33,12 @@ class Shard(DrawnImages):
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images uint8 [n, h, w, c] as they were drawn, the network calls of each, and how many a card
-    drew at once."""
+    """Images uint8 [n, h, w, c] as they were drawn, the network calls of each, the seconds that all
+    took (waiting for a card left out), and how many a card drew at once."""
 
     images: NDArray[np.uint8]
     nfe: int
+    seconds: float
     batch: int = 0
 
 
@@ -58,28 +58,26 @@ def extended(
             before them, 0 if there are none.
     """
     n = stop - start
-    kept, seconds = _longest_beginning(name, n)
+    kept = _longest_beginning(name, n)
     whole, n_kept = kept, len(kept.images)
     if n_kept < n:
-        began = time.perf_counter()
         drawn = draw(range(start + n_kept, stop), kept.batch)
-        seconds += time.perf_counter() - began
         images = np.concatenate([kept.images, drawn.images]) if n_kept else drawn.images
-        whole = replace(drawn, images=images)
+        whole = replace(drawn, images=images, seconds=kept.seconds + drawn.seconds)
     ref = store.put_arrays({"images": whole.images}, "shard")
-    made = DrawnImages(ref.artifact, ref.kind, seconds, whole.nfe, batch=whole.batch)
+    made = DrawnImages(ref.artifact, ref.kind, whole.seconds, whole.nfe, batch=whole.batch)
     store.bind(f"{name}/{n}", made)
     return Shard(**vars(made), n=n, drawn=n - n_kept, device=device)
 
 
-def _longest_beginning(name: str, n_wanted: int) -> tuple[Images, float]:
+def _longest_beginning(name: str, n_wanted: int) -> Images:
     """Returns as many of a shard's first images as the store has, and what these took to draw."""
     known = {int(n): ref for n, ref in store.bound(name, DrawnImages).items()}
     if not known:
-        return Images(np.empty(0, np.uint8), 0), 0.0
+        return Images(np.empty(0, np.uint8), 0, 0.0)
     enough = [n for n in known if n >= n_wanted]
     n_known = min(enough) if enough else max(known)
     ref = known[n_known]
     n_kept = min(n_known, n_wanted)
     images = store.get_arrays(ref)["images"][:n_kept]
-    return Images(images, ref.nfe, ref.batch), ref.seconds * n_kept / n_known
+    return Images(images, ref.nfe, ref.seconds * n_kept / n_known, ref.batch)

@@ -1,0 +1,98 @@
+"""Cards by name, and each taken by one task at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.requests.images import Machine
+from tasks.machine import device
+from tasks.machine.device import card, cards_of, is_card, kind_of, require_device, settled
+
+
+def test_names() -> None:
+    assert [kind_of(name) for name in ("cpu", "cuda:1,cuda:2", "cpu:0")] == ["cpu", "cuda", "cpu"]
+    assert [is_card(name) for name in ("cpu", "cuda", "cpu:0", "mps")] == [False, True, True, True]
+    assert cards_of("cpu:0, cpu:1") == ["cpu:0", "cpu:1"]
+    assert settled("auto") == ("cpu" if not device._any_gpu() else settled("auto"))
+    require_device("cpu:0,cpu:1")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("gpu", "device is 'gpu'.*must be cpu, cuda, mps or auto"),
+        ("cuda:x", "name cards as cuda:0 or cuda:0,cuda:1"),
+        ("cpu:0,meta:0", "must be of one kind"),
+        ("cpu:0,cpu:0", "each named once"),
+    ],
+)
+def test_what_is_no_device_is_refused(name: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        require_device(name)
+
+
+def test_a_machine_says_what_a_card_adds() -> None:
+    assert Machine().card_at(32) is None
+    assert not Machine().counts
+    found = Machine(device="cpu:0,cpu:1", batch_size=64).card_at(512)
+    assert found is not None
+    assert (found.kind, found.batch, found.compiled) == ("cpu", 16, False)
+    assert Machine(device="cpu:0", batch_size=64).batch_at(32) == 64
+    with pytest.raises(ValueError, match="compile is on, which is for cards"):
+        Machine(compile=True)
+    with pytest.raises(ValueError, match="name the device"):
+        Machine(device="auto", runner="dask:tcp://host:8786")
+
+
+def test_two_tasks_are_never_on_one_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device.tempfile, "gettempdir", lambda: str(tmp_path))
+    inside: dict[str, int] = {"cpu:0": 0, "cpu:1": 0}
+    most, used, guard = [0], set(), threading.Lock()
+
+    def work() -> None:
+        with card("cpu:0,cpu:1") as mine:
+            with guard:
+                inside[mine] += 1
+                used.add(mine)
+                most[0] = max(most[0], *inside.values())
+            time.sleep(0.02)
+            with guard:
+                inside[mine] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+    assert used == {"cpu:0", "cpu:1"}
+
+
+def test_a_card_is_let_go_after_an_error_and_a_plain_cpu_is_never_waited_for() -> None:
+    with pytest.raises(KeyError), card("cpu:7"):
+        raise KeyError
+    with card("cpu:7") as mine, card("cpu") as first, card("cpu") as second:
+        assert (mine, first, second) == ("cpu:7", "cpu", "cpu")
+
+
+def test_float32_is_whole_while_another_thread_wants_tf32() -> None:
+    import torch
+
+    seen: list[bool] = []
+
+    def tf32() -> None:
+        with card("cpu:8", "tf32"):
+            seen.append(torch.backends.cudnn.allow_tf32)
+
+    other = threading.Thread(target=tf32)
+    with card("cpu:9"):
+        other.start()
+        time.sleep(0.1)
+        assert not seen
+        assert not torch.backends.cudnn.allow_tf32
+    other.join()
+    assert seen == [True]
