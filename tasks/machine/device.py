@@ -10,11 +10,18 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import wraps
+from inspect import signature
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from ddim_core.common.checks import nearest
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 CPU, AUTO = "cpu", "auto"
 KINDS = (CPU, "cuda", "mps", "xpu", "meta")
@@ -112,6 +119,21 @@ def card(device: str, dtype: str = "float32") -> Iterator[str]:
 
     with _taken(cards_of(device)) as mine, arithmetic(dtype):
         yield mine
+
+
+def on_a_card(function: Callable[P, R]) -> Callable[P, R]:
+    """Has a task that takes a `cell` and an `execution` run on a card of its own, which its
+    `execution.device` then is."""
+
+    @wraps(function)
+    def placed(*args: P.args, **kwargs: P.kwargs) -> R:
+        told = signature(function).bind(*args, **kwargs)
+        cell, execution = told.arguments["cell"], told.arguments["execution"]
+        with card(execution.device, cell.dtype) as mine:
+            told.arguments["execution"] = replace(execution, device=mine)
+            return function(*told.args, **told.kwargs)
+
+    return placed
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
 from tasks.images.stored_prompts import stored_prompts
 from tasks.sampling.conditions import conditions_for
-from tasks.sampling.pipeline import batch_of, by_pipeline, laid_over, setting_of
+from tasks.sampling.pipeline import batch_of, by_pipeline, pipeline_of, setting_of
 from tasks.storage.store import ArtifactRef
 
 
@@ -42,7 +42,7 @@ def runs_of(
     scale, device = cell.sampler.guidance_scale, execution.device
     if by_pipeline(cell):
         return PipelineRuns(
-            pipeline_in_memory(checkpoint, device, cell.dtype, laid_over(cell)),
+            pipeline_of(cell, checkpoint, device),
             lambda indices: conditions_for(checkpoint, conditions, indices),
             scale,
             cell.seed,
@@ -50,7 +50,7 @@ def runs_of(
             n_images,
             chunk_of(cell, checkpoint),
         )
-    loaded = checkpoint_in_memory(checkpoint, device, cell.dtype)
+    loaded = checkpoint_in_memory(checkpoint, device, cell.dtype, cell.card)
     prompts = stored_prompts(cell.prompts) if cell.prompts else []
     return LoopRuns(
         lambda indices: conditioned(loaded, indices, scale, device, prompts),
@@ -65,7 +65,7 @@ def runs_of(
 
 
 def see_ends(
-    cell: GridCell, checkpoint: ArtifactRef, extractor: ArtifactRef | None
+    cell: GridCell, checkpoint: ArtifactRef, extractor: ArtifactRef | None, device: str
 ) -> Callable[[Tensor], Tensor]:
     """Returns what turns the ends of runs into what distances are taken between: into features
     [n, d], NaN where an end is not finite; without an extractor the ends stay as they are."""
@@ -74,7 +74,7 @@ def see_ends(
 
     def seen(ends: Tensor) -> Tensor:
         whole = torch.isfinite(ends).flatten(1).all(dim=1)
-        images = pictures(cell, checkpoint, ends.nan_to_num())
+        images = pictures(cell, checkpoint, ends.nan_to_num(), device)
         features = torch.from_numpy(extractor_in_memory(extractor, images.shape[1:])(images))
         features[~whole] = torch.nan
         return features
@@ -82,18 +82,23 @@ def see_ends(
     return seen
 
 
-def pictures(cell: GridCell, checkpoint: ArtifactRef, ends: Tensor) -> NDArray[np.uint8]:
+def pictures(
+    cell: GridCell, checkpoint: ArtifactRef, ends: Tensor, device: str
+) -> NDArray[np.uint8]:
     """Returns ends of runs as pictures [n, h, w, c]: of a latent model decoded."""
     if by_pipeline(cell):
         return to_uint8(ends)
     with torch.inference_mode():
-        return to_uint8(checkpoint_in_memory(checkpoint).images(ends))
+        loaded = checkpoint_in_memory(checkpoint, device, cell.dtype, cell.card)
+        return to_uint8(loaded.images(ends.to(device)))
 
 
 def chunk_of(cell: GridCell, checkpoint: ArtifactRef) -> int:
     """Returns how many images the network is asked about at once."""
     if by_pipeline(cell):
         return batch_of(cell)
+    if cell.card is not None:
+        return cell.card.batch
     return network_batch(checkpoint_in_memory(checkpoint).noise_shape)
 
 

@@ -24,6 +24,7 @@ from ddim_core.tuning.search import Found, Task, search
 from ddim_core.tuning.target import Target, long_run
 from tasks.cells.extractor_memory import record_of
 from tasks.checkpoints.scheduler import own_scheduler
+from tasks.machine.device import on_a_card
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -108,6 +109,7 @@ class Tuned:
 
 
 @cached_task
+@on_a_card
 def draw_long_run(
     cell: GridCell,
     checkpoint: ArtifactRef,
@@ -133,7 +135,7 @@ def draw_long_run(
     """
     assert isinstance(cell.sampler, SchedulerSpec)
     sampler, began = parse_sampler(cell.sampler.sampler), time.perf_counter()
-    see = see_ends(cell, checkpoint, extractor)
+    see = see_ends(cell, checkpoint, extractor, execution.device)
     runs = Seen(runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution), see)
     told = replace(cell, prompts=fresh_prompts)
     fresh = runs_of(told, checkpoint, conditions[1], FRESH, n_images, execution)
@@ -155,7 +157,7 @@ def draw_long_run(
     arrays = {
         "tuning": np.concatenate([ends.numpy() for ends in target.ends]),
         "fresh": np.concatenate([see(ends).numpy() for ends in (first, *others)]),
-        "shown": pictures(cell, checkpoint, first[:SHOWN]),
+        "shown": pictures(cell, checkpoint, first[:SHOWN], execution.device),
     }
     ref = store.put_arrays(arrays, "long run")
     return LongRun(
@@ -170,6 +172,7 @@ def draw_long_run(
 
 
 @cached_task
+@on_a_card
 def tune_sampler(
     cell: GridCell,
     checkpoint: ArtifactRef,
@@ -200,7 +203,7 @@ def tune_sampler(
     name, steps = parse_sampler(cell.sampler.sampler), cell.sampler.steps
     visits, own = visits_of(cell, checkpoint), own_scheduler(cell, checkpoint)
     scale = scale_of(name, own, visits, steps)
-    see = see_ends(cell, checkpoint, extractor)
+    see = see_ends(cell, checkpoint, extractor, execution.device)
     runs = Seen(runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution), see)
     chunks = chunks_of(n_images, chunk_of(cell, checkpoint))
     ends = store.get_arrays(target)
@@ -244,7 +247,7 @@ def tune_sampler(
     judged = judge(on_tuning, away, on_fresh(name))
     done = visits(tuned, steps)
     shown = {
-        kind: pictures(cell, checkpoint, drawn.ends(sampler, steps, 0)[:SHOWN])
+        kind: pictures(cell, checkpoint, drawn.ends(sampler, steps, 0)[:SHOWN], execution.device)
         for kind, sampler in (("tuned", tuned), ("stock", name))
     }
     shown["long"] = ends["shown"]
