@@ -21,6 +21,7 @@ from ddim_core.networks.building import LOADING, seeded_weights
 from ddim_core.networks.specs import ClassifierSpec
 
 BATCH = 64
+BATCH_ON_CARD = 2048
 DROPOUT = 0.2
 WEIGHT_DECAY = 0.01
 LABEL_SMOOTHING = 0.05
@@ -114,21 +115,31 @@ class ClassifierFeatures:
             "none", "none", "none", "v / 127.5 - 1", "ddim-flows",
         )  # fmt: skip
         self.digest = self.record.digest
+        self._device, self._batch = "cpu", BATCH
+
+    def to_card(self, device: str) -> None:
+        """Puts the network on a card, for good; it then runs in larger batches."""
+        self.network.to(device)
+        self._device, self._batch = device, BATCH_ON_CARD
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Maps uint8 [n, h, w, c] to float32 [n, d]."""
         require_images(images, self.shape)
-        return in_fixed_batches(self.network.features, BATCH, _floats(images)).numpy()
+        return self._asked(self.network.features, images)
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Maps uint8 [n, h, w, c] to the logits of the classes, float32 [n, n_classes]."""
         require_images(images, self.shape)
-        return in_fixed_batches(self.network, BATCH, _floats(images)).numpy()
+        return self._asked(self.network, images)
+
+    def _asked(self, network: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        pixels = _floats(images).to(self._device)
+        return in_fixed_batches(network, self._batch, pixels).cpu().numpy()
 
     def class_scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Maps its features [n, d] to the logits of the classes [n, n_classes], in float64."""
         head = self.network.head
-        weight, bias = head.weight.double().numpy(), head.bias.double().numpy()
+        weight, bias = (x.double().cpu().numpy() for x in (head.weight, head.bias))
         return features.astype(np.float64) @ weight.T + bias
 
     def accuracy(self, images: ImageSet) -> float:

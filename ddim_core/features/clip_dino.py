@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from ddim_core.common.late import late
 from ddim_core.features.model_folder import folder_digest, model_folder
-from ddim_core.features.network import NetworkFeatures, Scaling
+from ddim_core.features.network import Answer, NetworkFeatures, Scaling
 from ddim_core.features.registry import CLIP_HUB_ID, DINOV2_HUB_ID
 from ddim_core.features.transformers_network import config_of, network_of
 
@@ -48,7 +46,7 @@ class ClipFeatures(NetworkFeatures):
         )
         super().__init__(
             "clip-vit-b-32", folder, folder_digest(folder), "image_embeds", "transformers", resize,
-            _scaling(CLIP_MEAN, CLIP_STD), lambda pixels: model(pixel_values=pixels).image_embeds,
+            _scaling(CLIP_MEAN, CLIP_STD), Answer(model, "image_embeds"),
             int(config.image_size), int(config.projection_dim), BATCH,
         )  # fmt: skip
 
@@ -77,12 +75,9 @@ class Dinov2Features(NetworkFeatures):
             )
         model = network_of(transformers.Dinov2Model, config, folder, "dinov2-vit-b-14")
 
-        def class_token(pixels: Tensor) -> Tensor:
-            return model(pixel_values=pixels).pooler_output
-
         super().__init__(
             "dinov2-vit-b-14", folder, folder_digest(folder), "class token", "transformers", resize,
-            _scaling(DINOV2_MEAN, DINOV2_STD), class_token,
+            _scaling(DINOV2_MEAN, DINOV2_STD), Answer(model, "pooler_output"),
             DINOV2_SIZE, int(config.hidden_size), BATCH,
         )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ddim_core.features.card_network import CardNetwork
 from ddim_core.features.extractor import FeatureRecord, require_images
 from ddim_core.features.resize import RULES, resized
 from ddim_core.networks.batches import in_fixed_batches
@@ -31,6 +31,18 @@ class Scaling(NamedTuple):
         return f"(v - [{mean}]) / [{std}]"
 
 
+class Answer(nn.Module):
+    """One of the tensors that a network of transformers answers with, as a network of its own."""
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        super().__init__()
+        self.model, self.name = model, name
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        answer: Tensor = getattr(self.model(pixel_values=pixels), self.name)
+        return answer
+
+
 class Head(NamedTuple):
     """The linear layer from features to the logits of classes: weight [c, d], bias [c] or None."""
 
@@ -42,7 +54,8 @@ class NetworkFeatures:
     """Features of a pretrained network; see the factories in `inception`, `afhq` and `vision`.
 
     The network always runs on batches of one size, padded: an image's features do not depend on
-    what stands beside it.
+    what stands beside it. On a card the batches are larger, and the resize is the card's too where
+    it is torch's; Pillow's is made by threads, a batch ahead.
 
     Args:
         name, extractor_weights_digest, layer, implementation: For the record, see `FeatureRecord`.
@@ -70,7 +83,7 @@ class NetworkFeatures:
         implementation: str,
         resize: str,
         scaling: Scaling,
-        network: nn.Module | Callable[[Tensor], Tensor],
+        network: nn.Module,
         size: int,
         dim: int,
         batch: int,
@@ -82,6 +95,7 @@ class NetworkFeatures:
         self.name, self.weights, self.size = name, weights, size
         self.dim, self.batch = dim, batch
         self._network, self._scaling, self._head = network, scaling, head
+        self._card: CardNetwork | None = None
         self.record = FeatureRecord(
             name,
             extractor_weights_digest,
@@ -97,8 +111,16 @@ class NetworkFeatures:
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Maps uint8 [n, h, w, 1 or 3] of any one native size to float32 [n, d]."""
         require_images(images, images.shape[1:])
+        if self._card is not None:
+            return self._card(images)
         rows = torch.from_numpy(np.ascontiguousarray(images))
         return in_fixed_batches(self._features, self.batch, rows).numpy()
+
+    def to_card(self, device: str) -> None:
+        """Puts the network on a card, for good."""
+        self._card = CardNetwork(
+            self._network, device, self.size, self.dim, self.record.resize, *self._scaling
+        )
 
     @property
     def has_classes(self) -> bool:

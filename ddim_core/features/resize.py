@@ -66,7 +66,19 @@ def resized(images: NDArray[np.uint8], size: int, how: str) -> Tensor:
         )
     if how == "clean":
         return torch.from_numpy(np.stack([_clean(image, size) for image in images]))
-    pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float()
+    return resized_by_torch(torch.from_numpy(np.ascontiguousarray(images)), size, how)
+
+
+def resized_by_torch(images: Tensor, size: int, how: str) -> Tensor:
+    """Does what `resized` does for `tf1` and `torch`, on whatever device the images lie.
+
+    On a GPU `tf1` is within 1e-4 levels of what it is on a CPU, by its authors' measure.
+
+    Args:
+        images: uint8 [n, h, w, 1 or 3].
+        size, how: As of `resized`.
+    """
+    pixels = images.permute(0, 3, 1, 2).contiguous().float()
     if how == "tf1":
         from torch_fidelity import interpolate_compat_tensorflow as tf1  # slow to import
 

@@ -92,7 +92,7 @@ def submit_features(
     execution = request.machine.execution
     return [
         named(embed_images, f"features {_shard(request, cell, start)}").submit(
-            shard, inputs.extractor, execution
+            shard, inputs.extractor, execution, request.machine.card_kind
         )
         for start, shard in shards
     ]
@@ -114,7 +114,7 @@ def submit_score(
     classes = None
     if inputs.checkpoint.n_classes == (inputs.extractor.n_classes or -1):
         classes = named(judge_classes, f"classes {cell.label}").submit(
-            shards, inputs.extractor, request.machine.execution
+            shards, inputs.extractor, request.machine.execution, request.machine.card_kind
         )
     score = named(score_cell, f"score {cell.label}").submit(
         features, inputs.reference, inputs.extractor

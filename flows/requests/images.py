@@ -147,6 +147,11 @@ class Machine:
         if self.compile and not is_card(self.device):
             raise ValueError("compile is on, which is for cards; on a CPU networks run traced")
 
+    @property
+    def card_kind(self) -> str | None:
+        """The kind of the cards that work is done on; None on a CPU."""
+        return kind_of(self.device) if is_card(self.device) else None
+
     def batch_at(self, resolution: int) -> int:
         """How many images are drawn at once by a pipeline, and on a card by any network: by their
         size alone where `batch_size` allows it."""

@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 from pathlib import Path
 
 from ddim_core.common.digest import file_digest
 from ddim_core.features.classifier import ClassifierFeatures
 from ddim_core.features.extractor import FeatureExtractor, FeatureRecord, PixelFeatures
+from ddim_core.features.network import NetworkFeatures
 from ddim_core.features.registry import PRETRAINED, ExtractorChoice, open_extractor
 from ddim_core.networks.building import LOADING
+from tasks.machine.device import is_card
 from tasks.storage import store
 from tasks.storage.places import local_dir
 from tasks.storage.store import ArtifactRef
 
 
-def extractor_in_memory(ref: ArtifactRef, image_shape: tuple[int, ...]) -> FeatureExtractor:
-    """Returns a stored extractor for images of shape [h, w, c]."""
+def extractor_in_memory(
+    ref: ArtifactRef, image_shape: tuple[int, ...], device: str = "cpu"
+) -> FeatureExtractor:
+    """Returns a stored extractor for images of shape [h, w, c]; of each device the latest is kept.
+
+    Args:
+        ref: The extractor.
+        image_shape: Of one image.
+        device: The CPU, or one card that it is put on.
+    """
     record = record_of(ref)
     if record.extractor == "pixels":
         return PixelFeatures(*image_shape)
     with LOADING:
-        return _extractor(record)
+        return _memory_of(device)(record, device)
+
+
+def forget() -> None:
+    """Lets go of all extractors in memory."""
+    _memory_of.cache_clear()
+
+
+@cache
+def _memory_of(device: str) -> Callable[[FeatureRecord, str], FeatureExtractor]:
+    return lru_cache(maxsize=1)(_opened)
 
 
 def record_of(ref: ArtifactRef) -> FeatureRecord:
@@ -37,13 +58,17 @@ def weights_ref(record: FeatureRecord) -> ArtifactRef:
     )
 
 
-@lru_cache(maxsize=1)
-def _extractor(record: FeatureRecord) -> FeatureExtractor:
+def _opened(record: FeatureRecord, device: str) -> FeatureExtractor:
     ref = weights_ref(record)
+    extractor: ClassifierFeatures | NetworkFeatures
     if record.extractor == "classifier":
-        return ClassifierFeatures.from_bytes(store.get(ref))
-    place = store.get_folder(ref) if ref.kind == "folder" else _unpacked(ref)
-    return open_extractor(ExtractorChoice(record.extractor, str(place), record.resize))
+        extractor = ClassifierFeatures.from_bytes(store.get(ref))
+    else:
+        place = store.get_folder(ref) if ref.kind == "folder" else _unpacked(ref)
+        extractor = open_extractor(ExtractorChoice(record.extractor, str(place), record.resize))
+    if is_card(device):
+        extractor.to_card(device)
+    return extractor
 
 
 def _unpacked(ref: ArtifactRef) -> Path:

@@ -96,7 +96,7 @@ def wipe() -> Callable[[], None]:
         for folder in KEPT_IN:
             shutil.rmtree(places.local_dir(folder), ignore_errors=True)
         memory.forget()
-        extractor_memory._extractor.cache_clear()
+        extractor_memory.forget()
 
     return empty
 

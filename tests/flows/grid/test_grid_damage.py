@@ -52,7 +52,7 @@ def flip(path: Path, chance: random.Random) -> None:
 def in_a_new_process() -> None:
     """Forgets the models in memory, so that they are read from the damaged files."""
     memory.forget()
-    extractor_memory._extractor.cache_clear()
+    extractor_memory.forget()
 
 
 def damage(paths: list[Path], how: Callable[[Path, random.Random], None], seed: int) -> None:

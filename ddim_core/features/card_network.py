@@ -1,0 +1,113 @@
+"""A feature network as a card runs it: large batches of one size, resized where it is quickest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from os import cpu_count
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ddim_core.common.last import one_ahead
+from ddim_core.devices.graph import captured
+from ddim_core.devices.placing import laid_out
+from ddim_core.features.resize import resized, resized_by_torch
+
+BATCH = 256
+N_PARTS = 64  # of a batch whose resize threads share
+_resizing = ThreadPoolExecutor(cpu_count() or 1, "resize")
+
+
+class CardNetwork:
+    """A feature network on a card, from bytes to features.
+
+    Images travel as bytes. Batch norms are folded into the convolutions before them, which moves
+    features by about 1e-6 of their size; float32 is what `ddim_core.devices.arithmetic` makes it.
+
+    Args:
+        network: Maps float32 [batch, 3, size, size] to [batch, dim]; it is changed.
+        device: The card.
+        size: Height and width of its input, in pixels.
+        dim: d, the number of features.
+        resize: One of `resize.RESIZES`.
+        mean, std: Of its input, in bytes, by channel or for all alike.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: str,
+        size: int,
+        dim: int,
+        resize: str,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        self._device = torch.device(device)
+        self._size, self._dim, self._resize = size, dim, resize
+        fold_batch_norms(network)
+        self._network = laid_out(network.eval().requires_grad_(False).to(self._device))
+        self._mean, self._std = (
+            torch.tensor(values, device=self._device).view(1, -1, 1, 1) for values in (mean, std)
+        )
+        self._run: Callable[..., Tensor] | None = None
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Maps uint8 [n, h, w, 1 or 3] of one native size to float32 [n, dim]."""
+        made = torch.empty((len(images), self._dim), device=self._device)
+        done = 0
+        with torch.inference_mode():
+            for pixels in one_ahead(self._sent(images)):
+                features = self._features(pixels())
+                n = min(BATCH, len(images) - done)
+                made[done : done + n] = features[:n]
+                done += n
+        return made.cpu().numpy()
+
+    def _sent(self, images: NDArray[np.uint8]) -> Iterator[Callable[[], Tensor]]:
+        """Of each batch what returns its pixels on the card, float32 [BATCH, 3, size, size]; what
+        threads do of it is begun at once."""
+        for first in range(0, len(images), BATCH):
+            chosen = images[first : first + BATCH]
+            fill = np.repeat(chosen[:1], BATCH - len(chosen), axis=0)
+            batch = np.concatenate([chosen, fill]) if len(fill) else np.ascontiguousarray(chosen)
+            if self._resize != "clean":
+                sent = self._to_card(torch.from_numpy(batch))
+                yield partial(resized_by_torch, sent, self._size, self._resize)
+                continue
+            parts = [
+                _resizing.submit(resized, part, self._size, "clean")
+                for part in np.array_split(batch, N_PARTS)
+                if len(part)
+            ]
+            yield partial(self._joined, parts)
+
+    def _joined(self, parts: Sequence[Future[Tensor]]) -> Tensor:
+        return self._to_card(torch.cat([part.result() for part in parts]))
+
+    def _to_card(self, rows: Tensor) -> Tensor:
+        if self._device.type == "cuda":
+            rows = rows.pin_memory()
+        return rows.to(self._device, non_blocking=True)
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        scaled = (pixels - self._mean) / self._std
+        x = scaled.contiguous(memory_format=torch.channels_last)
+        if self._run is None:
+            self._run = captured(self._network, x)
+        return self._run(x).float()
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Puts the batch norm behind a convolution into it, in every `BasicConv2d` of torchvision's and
+    torch-fidelity's Inceptions."""
+    for part in network.modules():
+        conv, norm = getattr(part, "conv", None), getattr(part, "bn", None)
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            part.conv = fuse_conv_bn_eval(conv.eval(), norm.eval())
+            part.bn = nn.Identity()
