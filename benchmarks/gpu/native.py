@@ -73,7 +73,7 @@ def bits(record: Record, tiny: bool, device: str, ref: ArtifactRef) -> None:
         again = _images(cell, ref, device, range(n))
         memory.forget()
         fresh = _images(cell, ref, device, range(n))
-        rest = _images(cell, ref, device, range(n // 2 - 1, n))
+        rest = _images(cell, ref, device, range(n // 2 - 1, n))  # as a shard is extended
         moved = [
             float((np.abs(a.astype(int) - b.astype(int))).max())
             for a, b in ((whole, again), (whole, fresh), (whole[n // 2 - 1 :], rest))
@@ -90,7 +90,9 @@ def _ours(cell: GridCell, ref: ArtifactRef, device: str, n: int) -> Callable[[],
 
 def _images(cell: GridCell, ref: ArtifactRef, device: str, indices: range) -> NDArray[np.uint8]:
     assert cell.card is not None
-    return _draw(cell, ref, indices, Execution(device=device), cell.card.batch).images
+    return _draw(
+        cell, ref, indices, Execution(device=device), cell.card.batch, indices.start
+    ).images
 
 
 def _bare(cell: GridCell, ref: ArtifactRef, device: str, n: int) -> Callable[[], object]:
