@@ -143,6 +143,16 @@ def setting_of(row: CellRow) -> tuple[Any, ...]:
     return (sampler_of(row), *named, laid)
 
 
+def one_row_a_cell(rows: Sequence[CellRow], device: str) -> list[CellRow]:
+    """Returns rows, of each checkpoint's cell one: that of a device where there is one, the newest
+    of several. A cell may have been drawn on a CPU and on a card, or in batches of two sizes."""
+    chosen: dict[tuple[Any, ...], CellRow] = {}
+    for row in sorted(rows, key=lambda row: (row.device == device, row.created_at)):
+        chosen[row.weights_digest, setting_of(row)] = row
+    kept = {id(row) for row in chosen.values()}
+    return [row for row in rows if id(row) in kept]
+
+
 def protocol_of(row: CellRow) -> tuple[Any, ...]:
     """What rows must share for their distances to be comparable."""
     return tuple(getattr(row, name) for name in PROTOCOL)

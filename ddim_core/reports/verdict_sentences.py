@@ -37,7 +37,8 @@ def read_verdict(
     if verdict.point is None:
         return ["Identical: the two checkpoints hold the same weights and settings; nothing had "
                 "to be sampled to tell."]  # fmt: skip
-    said = [headline(verdict), *_cells(verdict), *_best(rows), *front_sentence(rows)]
+    said = [headline(verdict), *_devices(verdict)]
+    said += [*_cells(verdict), *_best(rows), *front_sentence(rows)]
     said += _drift(history)
     return [*(sentence for sentence in said if sentence), *mixed_clipping(rows)]
 
@@ -102,6 +103,18 @@ def _cells(verdict: Verdict) -> list[str]:
     tied = n - sum(map(len, calls.values()))
     parts += [f"{tied} tied"] if tied else []
     return [f"Of {n} cells, corrected for {n} comparisons (Holm): {', '.join(parts)}."]
+
+
+def _devices(verdict: Verdict) -> list[str]:
+    """Says so where the images that are compared were drawn on two kinds of device."""
+    kinds = sorted({(c.new.device, c.baseline.device) for c in verdict.cells})
+    apart = [f"{new} and {old}" for new, old in kinds if new != old]
+    if not apart:
+        return []
+    return [
+        f"The new checkpoint's images and the baseline's were drawn on {', '.join(apart)}, whose "
+        "arithmetic rounds differently: part of a small difference may be theirs."
+    ]
 
 
 def _best(rows: Sequence[CellRow]) -> list[str]:

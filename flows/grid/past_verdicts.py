@@ -11,7 +11,7 @@ from ddim_core.common.digest import file_digest
 from ddim_core.decisions.lora_rows import digests_over, judged_weights, loras_named, rows_of_loras
 from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow
-from ddim_core.decisions.verdict import IDENTICAL, judge, protocol_of
+from ddim_core.decisions.verdict import IDENTICAL, judge, one_row_a_cell, protocol_of
 from ddim_core.reports.verdict_sentences import by_checkpoint, first_scored
 from flows.grid.baseline import IN_MLFLOW, local_checkpoint
 from tasks.reports.curve import write_curve
@@ -53,6 +53,7 @@ def verdict_of(
     theirs = _rows_of(against, table) if against else []
     ours = _protocol_of(_rows_of(new, table), at, theirs)
     alike = [row for row in table if protocol_of(row) == protocol_of(ours[0])]
+    alike = one_row_a_cell(alike, ours[0].device)
     if against:
         theirs = [row for row in theirs if row in alike] or theirs  # judge names what differs
     else:
@@ -91,6 +92,7 @@ def curve_of(table: Rows, names: str, cells: Sequence[str], remarks: Sequence[st
         if not any(names_cell(row, cell) for row in last):
             raise ValueError(f"the last checkpoint has no cell {cell!r}; give S and eta, as 20,0.5")
     alike = [row for row in rows if protocol_of(row) == protocol_of(last[0])]
+    alike = one_row_a_cell(alike, last[0].device)
     return write_curve(last, alike, cells, remarks)
 
 
@@ -173,15 +175,18 @@ def _rows_of(name: str, table: Rows) -> Rows:
 
 
 def _protocol_of(rows: Rows, at: str, others: Rows) -> Rows:
-    """A checkpoint's rows of one protocol: the one scored last, of those by which the other
-    checkpoint was scored too, and that have the asked cell, where there are such."""
+    """A checkpoint's rows of one protocol and one device: the one scored last, of those by which
+    the other checkpoint was scored too, and that have the asked cell, where there are such."""
     groups: dict[tuple[object, ...], Rows] = {}
     for row in rows:
-        groups.setdefault(protocol_of(row), []).append(row)
+        groups.setdefault((protocol_of(row), row.device), []).append(row)
     shared = {protocol_of(row) for row in others}
+    devices = {(protocol_of(row), row.device) for row in others}
 
-    def rank(group: Rows) -> tuple[bool, bool, str]:
-        has_cell = not at or any(names_cell(row, at) for row in group)
-        return protocol_of(group[0]) in shared, has_cell, max(row.created_at for row in group)
+    def rank(group: Rows) -> tuple[bool, bool, bool, str]:
+        alike, has_cell = protocol_of(group[0]), not at or any(names_cell(r, at) for r in group)
+        on_both = (alike, group[0].device) in devices
+        return alike in shared, has_cell, on_both, max(row.created_at for row in group)
 
-    return max(groups.values(), key=rank)
+    chosen = max(groups.values(), key=rank)
+    return one_row_a_cell(chosen, chosen[0].device)

@@ -9,7 +9,15 @@ from datetime import UTC, datetime
 from ddim_core.common.columns import Moment
 from ddim_core.common.digest import digest
 from ddim_core.decisions.row import CellRow, sampler_of
-from ddim_core.decisions.verdict import PROTOCOL, SETTING, CellVerdict, Verdict, pareto, setting_of
+from ddim_core.decisions.verdict import (
+    PROTOCOL,
+    SETTING,
+    CellVerdict,
+    Verdict,
+    one_row_a_cell,
+    pareto,
+    setting_of,
+)
 from ddim_core.reports.verdict_sentences import best_of, first_scored
 from tasks.reports.records import ComparedPair
 from tasks.storage import places
@@ -79,7 +87,7 @@ def history(
     wanted = set(map(setting_of, rows))
     found = read_rows(alike={name: getattr(rows[0], name) for name in PROTOCOL})
     alike = [row for row in told_as(found.rows) if setting_of(row) in wanted]
-    return alike, found.damaged, found.remarks
+    return one_row_a_cell(alike, rows[0].device), found.damaged, found.remarks
 
 
 def previous(rows: Sequence[CellRow], comparable: Sequence[CellRow]) -> list[CellRow]:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ddim_core.decisions.row import CellRow
-from ddim_core.decisions.verdict import IDENTICAL, judge, pareto, proven_steps
+from ddim_core.decisions.verdict import IDENTICAL, judge, one_row_a_cell, pareto, proven_steps
 from ddim_core.reports.verdict_figures import checkpoint_curve, difference_plot, pareto_plot
 from ddim_core.reports.verdict_sentences import by_checkpoint, headline, read_verdict
 from ddim_core.scores.frechet import Reference
@@ -189,3 +189,15 @@ def test_the_figures_are_drawn(old: Rows, worse: Rows) -> None:
         checkpoint_curve([[replace(row, training_step=None) for row in old]], names),
     ):
         assert png.startswith(b"\x89PNG")
+
+
+def test_a_cell_that_was_drawn_on_two_devices_counts_once(old: Rows, worse: Rows) -> None:
+    carded = [replace(row, device="cuda", created_at="2027-01-01T00:00:00") for row in old[:2]]
+    newer = [replace(row, created_at="2027-01-02T00:00:00") for row in old[:1]]
+    both = [*old, *carded, *newer]
+    assert one_row_a_cell(both, "cpu") == [*old[1:], *newer]
+    assert one_row_a_cell(both, "cuda") == [*old[2:], *carded]
+    assert one_row_a_cell([*both, *worse], "cuda") == [*old[2:], *carded, *worse]
+    said = read_verdict(judge(carded, old), carded, [old, carded])
+    assert "were drawn on cuda and cpu, whose arithmetic rounds differently" in said[1]
+    assert not any("drawn on" in line for line in read_verdict(judge(worse, old), worse, [old]))
