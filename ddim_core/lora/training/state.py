@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ddim_core.common.plain_files import read_bytes
+from ddim_core.devices.transfer import on_cpu
 from ddim_core.lora.adapters import set_weights, weights_of
 from ddim_core.lora.specs import LoraSpec
 from ddim_core.lora.training.loop import LoraState
@@ -21,13 +22,13 @@ History = list[list[float]]
 
 
 def save_state(spec: LoraSpec, state: LoraState, history: History, path: Path) -> None:
-    """Writes weights, optimiser, number of steps and history."""
+    """Writes weights, optimiser, number of steps and history; its tensors are the CPU's."""
     scaler = state.engine.scaler
     record = {
         "spec": repr(asdict(spec)),
         "step": state.step,
         "weights": weights_of(state.parameters),
-        "optimizer": state.optimizer.state_dict(),
+        "optimizer": on_cpu(state.optimizer.state_dict()),
         "engine": {} if scaler is None else scaler.state_dict(),
         "history": history,
     }
