@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 WARM = 3  # calls before the capture, in which libraries choose kernels and take memory
 MOST_GRAPHS = 8  # shapes of arguments that get one; the others run kernel by kernel
@@ -32,7 +32,7 @@ class Gradients:
         graphs: Whether graphs are made.
     """
 
-    def __init__(self, loss: Loss, parameters: Sequence[nn.Parameter], graphs: bool = True) -> None:
+    def __init__(self, loss: Loss, parameters: Sequence[Tensor], graphs: bool = True) -> None:
         self._loss, self._parameters = loss, list(parameters)
         self._graphs = graphs and self._parameters[0].is_cuda
         self._played: dict[tuple[torch.Size, ...], Callable[..., WithGradients]] = {}

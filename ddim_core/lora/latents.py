@@ -187,7 +187,7 @@ def _encoded(
         parameters: Tensor = vae.encode(x).latent_dist.parameters
         return parameters.float()
 
-    found = {}
+    found: dict[int, NDArray[np.float32]] = {}
     for (width, height), places in by_size.items():
         rows = np.stack([np.asarray(x) for place in places for x in chunk[place].images])
         batch = max(1, PIXELS_AT_ONCE // (width * height))

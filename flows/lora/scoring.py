@@ -113,7 +113,7 @@ def score_lora(
             scored.asked, list(plan.scales), pictures, known, dict(scored.aliases),
             judge or thumbnails(),
             {name: model_digest(folder) for name, folder in plan.models.items()},
-            location=dict(plan.models),
+            location=dict(plan.models), execution=execution, on=plan.on if plan.models else None,
         )  # fmt: skip
         rows += lora_rows(kind, record, plan.spec, scored.asked, pictures, scores, execution)
     return _report(plan, record, sets, rows, drawn, judge, held_out)

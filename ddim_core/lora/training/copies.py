@@ -23,12 +23,12 @@ class WorkingCopies:
     """
 
     def __init__(self, inside: Mapping[str, nn.Parameter], device: torch.device) -> None:
-        self.inside = list(inside.values())
+        self.inside: list[Tensor] = [*inside.values()]
         self.trained = {
             name: nn.Parameter(p.detach().to(device, torch.float32, copy=True))
             for name, p in inside.items()
         }
-        self._trained = list(self.trained.values())
+        self._trained: list[Tensor] = [*self.trained.values()]
         self._sums = [torch.zeros_like(p) for p in self._trained]
         self._landed = [torch.zeros_like(p) for p in self._trained]
         for parameter, total in zip(self._trained, self._sums, strict=True):

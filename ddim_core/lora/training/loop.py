@@ -123,13 +123,12 @@ def start(
     parameters = trainable(unet, encoders)
     copies = WorkingCopies(parameters, engine.device) if engine.native else None
     if copies is not None:
-        unet.to(FORMATS[spec.precision])
         parameters = copies.trained
     if execution.device != "cpu":
         laid_out(unet)
     for module in (unet, *encoders):
         for parameter in module.parameters():
-            if not parameter.requires_grad:
+            if copies is not None or not parameter.requires_grad:
                 parameter.data = parameter.data.to(FORMATS[spec.precision])
         module.to(engine.device).train()
         pack_frozen_linears(module)

@@ -52,9 +52,7 @@ def load_state(spec: LoraSpec, state: LoraState, path: Path) -> History:
     data = read_bytes(path)
     if hashlib.sha256(data[DIGEST_SIZE:]).digest() != data[:DIGEST_SIZE]:
         raise ValueError(f"{path.name} is damaged: its bytes do not have their digest")
-    record = torch.load(
-        io.BytesIO(data[DIGEST_SIZE:]), weights_only=True, map_location=state.engine.device
-    )
+    record = torch.load(io.BytesIO(data[DIGEST_SIZE:]), weights_only=True, map_location="cpu")
     if record["spec"] != repr(asdict(spec)):
         raise ValueError(f"{path.name} was saved by a run of {record['spec']}, not of {spec}")
     set_weights(state.parameters, record["weights"])
