@@ -12,9 +12,9 @@ from ddim_core.images.pixels import to_uint8
 
 
 def in_batches(
-    n_images: int, batch_size: int, batch: Callable[[list[int]], Tensor]
+    n_images: int, batch_size: int, batch: Callable[[list[int]], Tensor], n_before: int = 0
 ) -> NDArray[np.uint8]:
-    """Draws images in batches of one size, the last one filled up with its first image.
+    """Draws images in batches of one size, filled up with its first image.
 
     A library's sums go in another order in a batch of another size: so an image's bits depend on
     neither its place nor its neighbours.
@@ -24,6 +24,8 @@ def in_batches(
         batch_size: Images at once.
         batch: Returns the images of some rows, floats in [0, 1], [batch_size, channels, height,
             width].
+        n_before: Images that were drawn before these: each of these has the place in its batch that
+            it would have had after them.
 
     Returns:
         uint8 [n_images, height, width, channels].
@@ -32,8 +34,9 @@ def in_batches(
         ValueError: If a pixel is not finite.
     """
     made = []
-    for begin in range(0, n_images, batch_size):
-        chosen = list(range(begin, min(begin + batch_size, n_images)))
-        pixels = batch(chosen + chosen[:1] * (batch_size - len(chosen)))
-        made.append(to_uint8(pixels[: len(chosen)] * 2.0 - 1.0))
+    for begin in range(-(n_before % batch_size), n_images, batch_size):
+        rows = range(begin, begin + batch_size)
+        pixels = batch([row if 0 <= row < n_images else max(begin, 0) for row in rows])
+        wanted = slice(max(-begin, 0), min(n_images - begin, batch_size))
+        made.append(to_uint8(pixels[wanted] * 2.0 - 1.0))
     return np.concatenate(made)

@@ -55,6 +55,7 @@ def draw(
     indices: Sequence[int],
     conditions: Conditions,
     batch_size: int,
+    n_before: int = 0,
 ) -> DrawnImages:
     """Draws images by a pipeline's own call, each from the noise that belongs to it.
 
@@ -69,6 +70,8 @@ def draw(
         indices: The images k, at least one.
         conditions: What they are drawn for; a row for each of `indices`, or one for all.
         batch_size: Images at once.
+        n_before: Images drawn before them; on a card, where bits may depend on it, each has the
+            place in its batch that it would have after those.
 
     Raises:
         ValueError: If the pipeline and the setting cannot work together, the conditions are not
@@ -85,7 +88,8 @@ def draw(
         return stage.batch([indices[row] for row in rows], rows_for(here, rows))
 
     with memory_words(batch_size):
-        images = in_batches(len(indices), batch_size, batch)
+        places = n_before if opened.on_card else 0
+        images = in_batches(len(indices), batch_size, batch, places)
     return DrawnImages(images, stage.nfe)
 
 

@@ -22,21 +22,36 @@ class Batch:
     """Images of one network call.
 
     Attributes:
-        keys: Their indices; on a card filled up with the first one.
-        n: How many of them are wanted.
+        keys: Their indices, and on a card what fills the batch up.
+        wanted: Which of them are.
     """
 
     keys: list[int]
-    n: int
+    wanted: slice
 
 
-def batches(indices: Sequence[int], size: int, filled: bool) -> Iterator[Batch]:
-    """Yields indices in batches, the last one filled up to the same size where bits depend on it,
-    as on a card; a network on a CPU sees to that itself."""
-    for first in range(0, len(indices), size):
-        keys = list(indices[first : first + size])
-        missing = size - len(keys) if filled else 0
-        yield Batch(keys + keys[:1] * missing, len(keys))
+def batches(indices: Sequence[int], size: int, on_card: bool, n_before: int = 0) -> Iterator[Batch]:
+    """Yields indices in batches.
+
+    On a card a batch is filled up, and an image has the place in it that it would have if the
+    shard's images before it were drawn in the same run: there bits may depend on the size of a
+    batch and on the place in it. A network on a CPU sees to that itself.
+
+    Args:
+        indices: Of a shard's images, in order.
+        size: Images of a batch.
+        on_card: Whether they are drawn on a card.
+        n_before: Images of the shard before them.
+    """
+    if not on_card:
+        for first in range(0, len(indices), size):
+            keys = list(indices[first : first + size])
+            yield Batch(keys, slice(len(keys)))
+        return
+    n = len(indices)
+    for first in range(-(n_before % size), n, size):
+        keys = [indices[row if 0 <= row < n else 0] for row in range(first, first + size)]
+        yield Batch(keys, slice(max(-first, 0), min(n - first, size)))
 
 
 def within_memory(

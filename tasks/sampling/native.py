@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -42,13 +42,18 @@ def sample_shard(
             checkpoint,
             cell.card.batch if cell.card else execution.batch_size,
             before,
-            lambda size: _draw(cell, checkpoint, indices, execution, size),
+            lambda size: _draw(cell, checkpoint, indices, execution, size, indices.start - start),
         ),
     )
 
 
 def _draw(
-    cell: GridCell, checkpoint: ArtifactRef, indices: range, execution: Execution, size: int
+    cell: GridCell,
+    checkpoint: ArtifactRef,
+    indices: range,
+    execution: Execution,
+    size: int,
+    n_before: int,
 ) -> Images:
     assert isinstance(cell.sampler, SamplerSpec)
     torch.set_num_threads(execution.threads)
@@ -61,11 +66,12 @@ def _draw(
         schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
         steps = plan(schedule, cell.sampler)
         drawn = []
-        for batch, noise in _with_noise(cell, loaded, indices, size, device, len(steps)):
+        cut = batches(indices, size, cell.card is not None, n_before)
+        for batch, noise in _with_noise(cell, loaded, cut, device, len(steps)):
             with torch.inference_mode():
                 model = conditioned(loaded, batch.keys, scale, device, prompts)
                 last = last_of(sample(model, schedule, cell.sampler, noise.x_T(), noise)).x
-                images = loaded.images(last)[: batch.n]
+                images = loaded.images(last)[batch.wanted]
             drawn.append(to_uint8(images))
         seconds = time.perf_counter() - began
     # Guidance asks the network twice, with the class and without.
@@ -74,10 +80,9 @@ def _draw(
 
 
 def _with_noise(
-    cell: GridCell, loaded: Checkpoint, indices: range, size: int, device: str, n_steps: int
+    cell: GridCell, loaded: Checkpoint, cut: Iterable[Batch], device: str, n_steps: int
 ) -> Iterator[tuple[Batch, ImageNoise | NoiseAhead]]:
     """The batches with their noise; on a card the next one's is begun while one is drawn."""
-    cut = batches(indices, size, filled=cell.card is not None)
     if cell.card is None:
         for batch in cut:
             yield batch, ImageNoise(cell.seed, batch.keys, loaded.noise_shape, device)

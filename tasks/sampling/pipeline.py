@@ -56,7 +56,9 @@ def draw_by_pipeline(
             checkpoint,
             batch_of(cell),
             before,
-            lambda size: _draw(cell, checkpoint, conditions, indices, execution, size),
+            lambda size: _draw(
+                cell, checkpoint, conditions, indices, execution, size, indices.start - start
+            ),
         ),
     )
 
@@ -120,13 +122,14 @@ def _draw(
     indices: range,
     execution: Execution,
     size: int,
+    n_before: int,
 ) -> Images:
     torch.set_num_threads(execution.threads)
     rows = conditions_for(checkpoint, conditions, indices)
     with card(execution.device, cell.dtype) as device, torch.inference_mode():
         began = time.perf_counter()
         opened = pipeline_of(cell, checkpoint, device)
-        drawn = draw(opened, setting_of(cell), indices, rows, size)
+        drawn = draw(opened, setting_of(cell), indices, rows, size, n_before)
         seconds = time.perf_counter() - began
     return Images(drawn.images, drawn.nfe, seconds)
 

@@ -42,13 +42,18 @@ def draw_shard(
             checkpoint,
             cell.card.batch if cell.card else execution.batch_size,
             before,
-            lambda size: _draw(cell, checkpoint, indices, execution, size),
+            lambda size: _draw(cell, checkpoint, indices, execution, size, indices.start - start),
         ),
     )
 
 
 def _draw(
-    cell: GridCell, checkpoint: ArtifactRef, indices: range, execution: Execution, size: int
+    cell: GridCell,
+    checkpoint: ArtifactRef,
+    indices: range,
+    execution: Execution,
+    size: int,
+    n_before: int,
 ) -> Images:
     spec = cell.sampler
     assert isinstance(spec, SchedulerSpec)
@@ -60,7 +65,7 @@ def _draw(
     with card(execution.device, cell.dtype) as device:
         began = time.perf_counter()
         loaded = checkpoint_in_memory(checkpoint, device, cell.dtype, cell.card)
-        for batch in batches(indices, size, filled=cell.card is not None):
+        for batch in batches(indices, size, cell.card is not None, n_before):
             noise = ImageNoise(cell.seed, batch.keys, loaded.noise_shape, device)
             scheduler = scheduler_for(sampler, own)
             set_steps(scheduler, sampler, spec.steps, device)
@@ -68,7 +73,7 @@ def _draw(
                 model = conditioned(loaded, batch.keys, spec.guidance_scale, device, prompts)
                 streams = image_streams(cell.seed, batch.keys)
                 drawn = draw(model, scheduler, noise.x_T(), streams, spec.eta)
-                images = loaded.images(drawn.x)[: batch.n]
+                images = loaded.images(drawn.x)[batch.wanted]
             nfe = drawn.n_evaluations * (1 if spec.guidance_scale in (0.0, 1.0) else 2)
             made.append(to_uint8(images))
         seconds = time.perf_counter() - began

@@ -63,7 +63,7 @@ def test_an_image_that_depends_on_its_place_is_refused(
         return made
 
     monkeypatch.setattr(Conductor, "_step", mixed)
-    with pytest.raises(ValueError, match="other bits at another place of its batch"):
+    with pytest.raises(ValueError, match="other bits in another batch"):
         require_place_free(opened, asked("sd15", "own"), PIPELINES["sd15"].conditions([0]), 2)
 
 

@@ -105,6 +105,20 @@ def test_a_shard_is_extended_in_the_batch_of_its_beginning(
     assert np.array_equal(pixels(longer)[:10], pixels(first))
 
 
+def test_an_extended_shard_asks_for_each_image_where_a_whole_one_does() -> None:
+    whole = list(sized.batches(range(100, 150), 16, True))
+    rest = list(sized.batches(range(121, 150), 16, True, 21))
+
+    def places(cut: list[sized.Batch]) -> dict[int, int]:
+        return {batch.keys[place]: place for batch in cut for place in range(16)[batch.wanted]}
+
+    assert {len(batch.keys) for batch in whole + rest} == {16}
+    assert list(places(whole)) == list(range(100, 150))
+    assert places(rest) == {k: v for k, v in places(whole).items() if k >= 121}
+    plain = list(sized.batches(range(100, 150), 16, False, 21))
+    assert [len(batch.keys) for batch in plain] == [16, 16, 16, 2]
+
+
 def of_memory_for(most: int, plain: Callable[..., Any]) -> Callable[..., Any]:
     def forward(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         if len(x) > most:
