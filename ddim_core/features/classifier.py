@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ddim_core.devices.transfer import sent
 from ddim_core.features.extractor import FeatureRecord, require_images
 from ddim_core.images.image_set import ImageSet
 from ddim_core.images.pixels import from_uint8
@@ -168,8 +169,11 @@ class ClassifierFeatures:
         return cls(network, about)
 
 
-def train_classifier(spec: ClassifierSpec, train: ImageSet, test: ImageSet) -> ClassifierFeatures:
-    """Trains the classifier on labelled images; every draw follows from the spec's seed.
+def train_classifier(
+    spec: ClassifierSpec, train: ImageSet, test: ImageSet, device: str = "cpu"
+) -> ClassifierFeatures:
+    """Trains the classifier on labelled images; every draw follows from the spec's seed, on a card
+    as on a CPU.
 
     Adam with a linear fall of the learning rate; images are shifted at random by up to
     `spec.shift` pixels, edges repeated.
@@ -178,6 +182,7 @@ def train_classifier(spec: ClassifierSpec, train: ImageSet, test: ImageSet) -> C
         spec: How it is trained.
         train: Labelled images to train on.
         test: Held-out labelled images, for the recorded accuracy alone.
+        device: Where it is trained, the CPU or a card; it comes back on the CPU.
 
     Raises:
         ValueError: If a set has no labels, or the sets differ in shape.
@@ -190,7 +195,8 @@ def train_classifier(spec: ClassifierSpec, train: ImageSet, test: ImageSet) -> C
     stream = torch.Generator().manual_seed(spec.seed)
     with seeded_weights(spec.seed):
         network = about.network().train()
-    _fit(network, spec, from_uint8(train.images), labels, stream)
+    _fit(network, spec, from_uint8(train.images), labels, stream, torch.device(device))
+    network.to("cpu")
     accuracy = ClassifierFeatures(network, about).accuracy(test)
     return ClassifierFeatures(network, replace(about, test_accuracy=accuracy))
 
@@ -201,8 +207,9 @@ def _fit(
     pixels: Tensor,
     labels: Tensor,
     stream: torch.Generator,
+    device: torch.device,
 ) -> None:
-    network.to(memory_format=LAYOUT)
+    network.to(memory_format=LAYOUT).to(device)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=spec.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
     )
@@ -211,12 +218,12 @@ def _fit(
             group["lr"] = spec.learning_rate * (1.0 - step / spec.steps)
         rows = torch.randint(0, len(pixels), (spec.batch_size,), generator=stream)
         x = _shifted(pixels[rows], spec.shift, stream)
-        features = network.features(x.contiguous(memory_format=LAYOUT))
+        features = network.features(sent(x.contiguous(memory_format=LAYOUT), device))
         # Dropout by hand: torch's own draws from the global stream, which threads share.
         kept = torch.rand(features.shape, generator=stream) >= DROPOUT
         loss = nn.functional.cross_entropy(
-            network.head(features * kept / (1.0 - DROPOUT)),
-            labels[rows],
+            network.head(features * sent(kept, device) / (1.0 - DROPOUT)),
+            sent(labels[rows], device),
             label_smoothing=LABEL_SMOOTHING,
         )
         optimizer.zero_grad()

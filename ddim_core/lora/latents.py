@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import cpu_count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
+from ddim_core.common.last import one_ahead
 from ddim_core.common.late import late
+from ddim_core.devices.placing import laid_out
+from ddim_core.devices.transfer import sent
 from ddim_core.lora.data import Captioned, decode
 from ddim_core.lora.specs import LatentSpec
+from ddim_core.networks.batches import in_fixed_batches
 from ddim_core.text2image.base_folder import load_vae
 
 if TYPE_CHECKING:
@@ -24,11 +34,24 @@ else:
     images = late("torchvision.transforms.functional")
 
 LARGEST_ASPECT = 2.0
+PIXELS_AT_ONCE = 2**21  # that a card encodes: 8 images of 512 x 512
+CHUNK = 64  # images that are decoded and cut while a card encodes as many
 Size = tuple[int, int]
+# Of one image: its variants' moments, and what SDXL is told of each.
+Encoded = tuple[NDArray[np.float32], list[list[int]]]
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """An image's variants, all of one size, and what SDXL is told of each."""
+
+    size: Size
+    images: list[Image.Image]
+    told: list[list[int]]
 
 
 def encode_latents(
-    base: Path, items: list[Captioned], spec: LatentSpec, step: int
+    base: Path, items: list[Captioned], spec: LatentSpec, step: int, device: str = "cpu"
 ) -> dict[str, NDArray[np.float32]]:
     """Encodes every image in each of its variants (cuts, each plain and mirrored).
 
@@ -40,6 +63,8 @@ def encode_latents(
         items: The images.
         spec: How they are cut.
         step: What height and width must be multiples of, from `lora_base.size_step`.
+        device: The CPU, which takes them one by one, or a card: batches of one number of images for
+            each size, so that no image depends on its neighbours.
 
     Returns:
         `moments/<i>` float32 [variants, 2 c, h, w]: mean and log variance of image i; `sizes/<i>`
@@ -52,12 +77,25 @@ def encode_latents(
     sizes = bucket_sizes(spec, step)
     vae = load_vae(base)
     arrays = {"scaling_factor": np.array([vae.config.scaling_factor], dtype=np.float32)}
-    for index, item in enumerate(items):
-        image = decode(item.data, item.name)
+
+    def cut(index: int) -> Cuts:
+        image = decode(items[index].data, items[index].name)
         size = nearest_size(image.size, sizes)
-        variants = _variants(image, size, spec, index)
-        arrays[f"moments/{index:06d}"] = np.stack([_moments(vae, cut) for cut, _ in variants])
-        arrays[f"sizes/{index:06d}"] = np.array([told for _, told in variants], dtype=np.float32)
+        made, told = zip(*_variants(image, size, spec, index), strict=True)
+        return Cuts(size, list(made), list(told))
+
+    indices = range(len(items))
+    encoded = (
+        (
+            (np.stack([_moments(vae, x) for x in cuts.images]), cuts.told)
+            for cuts in map(cut, indices)
+        )
+        if device == "cpu"
+        else _on_card(vae, cut, indices, torch.device(device))
+    )
+    for index, (moments, told) in enumerate(encoded):
+        arrays[f"moments/{index:06d}"] = moments
+        arrays[f"sizes/{index:06d}"] = np.array(told, dtype=np.float32)
     return arrays
 
 
@@ -123,6 +161,39 @@ def _cover(image: Image.Image, size: Size) -> Image.Image:
     if new == image.size:
         return image
     return images.resize(image, [new[1], new[0]], images.InterpolationMode.LANCZOS)
+
+
+def _on_card(
+    vae: diffusers.AutoencoderKL, cut: Callable[[int], Cuts], indices: range, device: torch.device
+) -> Iterator[Encoded]:
+    """Encodes images on a card while threads decode and cut the next ones."""
+    laid_out(vae).to(device)
+    with ThreadPoolExecutor(cpu_count(), "cut") as pool:
+        chunks = (indices[first : first + CHUNK] for first in range(0, len(indices), CHUNK))
+        for cutting in one_ahead([pool.submit(cut, i) for i in chunk] for chunk in chunks):
+            yield from _encoded(vae, [future.result() for future in cutting], device)
+
+
+def _encoded(
+    vae: diffusers.AutoencoderKL, chunk: list[Cuts], device: torch.device
+) -> list[Encoded]:
+    by_size: dict[Size, list[int]] = defaultdict(list)
+    for place, cuts in enumerate(chunk):
+        by_size[cuts.size].append(place)
+
+    def moments(rows: Tensor) -> Tensor:
+        pixels = sent(rows, device).permute(0, 3, 1, 2).float().div(255).sub(0.5).div(0.5)
+        x = pixels.contiguous(memory_format=torch.channels_last)
+        parameters: Tensor = vae.encode(x).latent_dist.parameters
+        return parameters.float()
+
+    found: dict[int, NDArray[np.float32]] = {}
+    for (width, height), places in by_size.items():
+        rows = np.stack([np.asarray(x) for place in places for x in chunk[place].images])
+        batch = max(1, PIXELS_AT_ONCE // (width * height))
+        made = in_fixed_batches(moments, batch, torch.from_numpy(rows)).cpu().numpy()
+        found |= dict(zip(places, np.split(made, len(places)), strict=True))
+    return [(found[place], cuts.told) for place, cuts in enumerate(chunk)]
 
 
 def _moments(vae: diffusers.AutoencoderKL, image: Image.Image) -> NDArray[np.float32]:

@@ -249,7 +249,13 @@ class LoraExecution:
         ValueError: For the first setting that cannot be, with its value.
     """
 
-    device: Annotated[str, Field(description="A torch device; cpu, or cuda (untested).")] = "cpu"
+    device: Annotated[
+        str,
+        Field(
+            description="cpu, cuda (a card of the host), cuda:1, mps, or auto: CUDA where it is. "
+            "What a card computes has other bits."
+        ),
+    ] = "cpu"
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS, description="Torch threads.")] = 2
     processes: Annotated[
         int,

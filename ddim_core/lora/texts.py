@@ -14,6 +14,7 @@ from torch import Tensor
 from ddim_core.text2image.base_folder import load_text_encoders, load_tokenizers
 
 EMPTY = ""
+BATCH_ON_CARD = 64
 
 
 def distinct_prompts(captions: Sequence[str]) -> list[str]:
@@ -21,14 +22,18 @@ def distinct_prompts(captions: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([EMPTY, *captions]))
 
 
-def embed_prompts(base: Path, prompts: Sequence[str]) -> dict[str, NDArray[Any]]:
+def embed_prompts(
+    base: Path, prompts: Sequence[str], device: str = "cpu"
+) -> dict[str, NDArray[Any]]:
     """Tokenizes and embeds prompts as the base's pipeline does.
 
-    Each prompt is embedded by itself, so that no embedding depends on its neighbours.
+    Each prompt is embedded by itself, on a card in batches of one size, so that no embedding
+    depends on its neighbours.
 
     Args:
         base: The base's folder.
         prompts: n texts; what is longer than the text encoder reads is cut.
+        device: The CPU, or a card.
 
     Returns:
         `ids` int64 [n, tokens], and `ids_2` of a second tokenizer; `states` float32 [n, tokens, d];
@@ -36,14 +41,19 @@ def embed_prompts(base: Path, prompts: Sequence[str]) -> dict[str, NDArray[Any]]
     """
     tokenizers, encoders = load_tokenizers(base), load_text_encoders(base)
     ids = [torch.stack([token_ids(t, prompt) for prompt in prompts]) for t in tokenizers]
+    n, size = len(prompts), 1 if device == "cpu" else BATCH_ON_CARD
+    whole = [torch.cat([x, x[:1].expand(-n % size, -1)]) for x in ids]
     with torch.inference_mode():
+        for encoder in encoders:
+            encoder.to(device)
         rows = [
-            encode(encoders, [numbers[i : i + 1] for numbers in ids]) for i in range(len(prompts))
+            encode(encoders, [numbers[i : i + size].to(device) for numbers in whole])
+            for i in range(0, n, size)
         ]
-    arrays = {"states": torch.cat([states for states, _ in rows]).float().numpy()}
+    arrays = {"states": torch.cat([states for states, _ in rows])[:n].float().cpu().numpy()}
     arrays |= {name: n.numpy() for name, n in zip(("ids", "ids_2"), ids, strict=False)}
     pooled = [vector for _, vector in rows if vector is not None]
-    return arrays | ({"pooled": torch.cat(pooled).float().numpy()} if pooled else {})
+    return arrays | ({"pooled": torch.cat(pooled)[:n].float().cpu().numpy()} if pooled else {})
 
 
 def token_ids(tokenizer: Any, prompt: str) -> Tensor:

@@ -6,11 +6,11 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from torch import Tensor
 
 from ddim_core.common.late import late
 from ddim_core.common.plain_files import read_bytes
+from ddim_core.devices.gradients import Gradients
+from ddim_core.devices.reading import BEHIND, LossWatch, Reading
+from ddim_core.devices.transfer import made_ahead, on_cpu, sent
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.images.pixels import from_uint8
 from ddim_core.networks.denoisers import toy_unet
@@ -33,6 +36,11 @@ else:
 BATCH_STREAM, ORDER_STREAM = 0, 1
 DIGEST_SIZE = 32
 
+# The network's inputs and its target in one step.
+Batch: TypeAlias = tuple[tuple[Tensor, ...], Tensor]
+# Sets the gradients of a batch's mean loss, and returns that.
+SetGradients: TypeAlias = Callable[[tuple[Tensor, ...], Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class TrainStep:
@@ -40,37 +48,48 @@ class TrainStep:
 
     Attributes:
         step: Steps done so far, this one included; 1 to the spec's `steps`.
-        loss: Mean squared error over the batch; of noise, 1 for a zero prediction.
+        reading: Of the loss, which a card may still be computing.
         learning_rate: Used in this step.
-        images_per_second: Of this step alone, by the wall clock.
+        images_per_second: Of this step alone, by the wall clock; on a card, which is some steps
+            behind, right in the mean.
     """
 
     step: int
-    loss: float
+    reading: Reading
     learning_rate: float
     images_per_second: float
+
+    @property
+    def loss(self) -> float:
+        """Mean squared error over the batch; of noise, 1 for a zero prediction."""
+        return float(self.reading)
 
 
 @dataclass
 class TrainState:
-    """All that a training run needs to go on exactly as if it had never stopped."""
+    """All that a training run needs to go on exactly as if it had never stopped, and its device:
+    the CPU, or a card."""
 
     unet: diffusers.UNet2DModel
     ema: diffusers.UNet2DModel
     optimizer: torch.optim.AdamW
     step: int
+    device: str = "cpu"
 
 
-def start(spec: TrainSpec) -> TrainState:
-    """The state before the first step; the average starts as a copy of the network."""
-    unet = toy_unet(spec.model, spec.seed).to(memory_format=torch.channels_last).train()
-    ema = (
-        toy_unet(spec.model, spec.seed).to(memory_format=torch.channels_last).requires_grad_(False)
+def start(spec: TrainSpec, device: str = "cpu") -> TrainState:
+    """The state before the first step, the same on each device; the average starts as a copy of
+    the network."""
+    unet, ema = (
+        toy_unet(spec.model, spec.seed).to(memory_format=torch.channels_last).to(device)
+        for _ in range(2)
     )
+    unet.train()
+    ema.requires_grad_(False)
     optimizer = torch.optim.AdamW(
         unet.parameters(), lr=spec.learning_rate, weight_decay=0.0, fused=True
     )
-    return TrainState(unet, ema, optimizer, step=0)
+    return TrainState(unet, ema, optimizer, step=0, device=device)
 
 
 def train(
@@ -88,6 +107,10 @@ def train(
     a step are functions of (seed, step) alone, so a run stopped after any step and taken up from
     its saved state ends with bit-equal weights (at one number of threads).
 
+    A card is given whole batches, drawn by the CPU one ahead, so that each step sees the same there
+    as here. Its bits repeat where its kernels' do: inside `ddim_core.devices.arithmetic` all but
+    the backward of attention, whose kernels add in no fixed order.
+
     Args:
         spec: What is trained and how.
         images: Training images uint8 [n, resolution, resolution, channels].
@@ -104,15 +127,24 @@ def train(
     classes = _checked_labels(spec, len(images), labels)
     alpha_bar = torch.tensor(NoiseSchedule.from_spec(spec.noise).alpha_bar)
     pixels = from_uint8(images)
+
+    device = torch.device(state.device)
+
+    def batch(step: int) -> Batch:
+        inputs, target = _batch(spec, pixels, classes, alpha_bar, step)
+        return tuple(sent(given, device) for given in inputs), sent(target, device)
+
+    steps, on_card = range(state.step, spec.steps), state.device != "cpu"
+    watch = LossWatch(BEHIND if on_card else 0)
     with ThreadPoolExecutor(2) as pool:
-        while state.step < spec.steps:
+        batches = made_ahead(batch, steps) if on_card else map(batch, steps)
+        set_gradients = _as_one(state.unet) if on_card else _by_halves(state.unet, pool)
+        for step in steps:
             began = time.perf_counter()
-            inputs, target = _batch(spec, pixels, classes, alpha_bar, state.step)
-            rate = learning_rate(spec, state.step)
-            loss = _update(spec, state, pool, inputs, target, rate)
-            if not math.isfinite(loss):
-                where = f"at step {state.step}"
-                raise ValueError(f"the loss is {loss} {where}; lower the learning_rate")
+            inputs, target = next(batches)
+            rate = learning_rate(spec, step)
+            loss = Reading(_update(spec, state, set_gradients, inputs, target, rate))
+            watch.see(state.step, loss, is_last=state.step == spec.steps)
             seconds = time.perf_counter() - began
             yield TrainStep(state.step, loss, rate, spec.batch_size / seconds)
 
@@ -134,15 +166,15 @@ def ema_decay(spec: TrainSpec, step: int) -> float:
 def _update(
     spec: TrainSpec,
     state: TrainState,
-    pool: ThreadPoolExecutor,
+    set_gradients: SetGradients,
     inputs: tuple[Tensor, ...],
     target: Tensor,
     rate: float,
-) -> float:
+) -> Tensor:
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     parameters = list(state.unet.parameters())
-    loss = _set_gradients(state.unet, parameters, pool, inputs, target)
+    loss = set_gradients(inputs, target)
     torch.nn.utils.clip_grad_norm_(parameters, spec.gradient_clip)
     state.optimizer.step()
     with torch.no_grad():
@@ -152,33 +184,48 @@ def _update(
     return loss
 
 
-def _set_gradients(
-    unet: diffusers.UNet2DModel,
-    parameters: list[torch.nn.Parameter],
-    pool: ThreadPoolExecutor,
-    inputs: tuple[Tensor, ...],
-    target: Tensor,
-) -> float:
-    """Sets the gradients of the batch's mean loss, and returns that.
+def _by_halves(unet: diffusers.UNet2DModel, pool: ThreadPoolExecutor) -> SetGradients:
+    """The batch is cut in halves that are worked on side by side and added up in a fixed order:
+    two cores are used, and the sum is the same with one."""
+    parameters = list(unet.parameters())
 
-    The batch is cut in halves that are worked on side by side and added up in a fixed order: two
-    cores are used, and the sum is the same with one.
-    """
+    def set_gradients(inputs: tuple[Tensor, ...], target: Tensor) -> Tensor:
+        def half(rows: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
+            predicted = unet(*(given[rows] for given in inputs), return_dict=False)[0]
+            loss = (predicted - target[rows]).square().sum() / target.numel()
+            return loss.detach(), torch.autograd.grad(loss, parameters)
 
-    def half(rows: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
-        predicted = unet(*(given[rows] for given in inputs), return_dict=False)[0]
-        loss = (predicted - target[rows]).square().sum() / target.numel()
-        return loss.detach(), torch.autograd.grad(loss, parameters)
+        middle = (len(target) + 1) // 2
+        halves = [slice(0, middle), slice(middle, None)] if len(target) > 1 else [slice(None)]
+        losses, gradients = zip(*pool.map(half, halves), strict=True)
+        for parameter, *parts in zip(parameters, *gradients, strict=True):
+            # Laid out as the parameter is: the fused optimiser walks both by memory, not by index.
+            parameter.grad = torch.zeros_like(parameter)
+            for part in parts:
+                parameter.grad.add_(part)
+        return torch.stack(losses).sum()
 
-    middle = (len(target) + 1) // 2
-    halves = [slice(0, middle), slice(middle, None)] if len(target) > 1 else [slice(None)]
-    losses, gradients = zip(*pool.map(half, halves), strict=True)
-    for parameter, *parts in zip(parameters, *gradients, strict=True):
-        # Laid out as the parameter is: the fused optimiser walks both by memory, not by index.
-        parameter.grad = torch.zeros_like(parameter)
-        for part in parts:
-            parameter.grad.add_(part)
-    return float(torch.stack(losses).sum())
+    return set_gradients
+
+
+def _as_one(unet: diffusers.UNet2DModel) -> SetGradients:
+    """The whole batch in one call, as a card takes it best."""
+    parameters = list(unet.parameters())
+    own = [torch.zeros_like(parameter) for parameter in parameters]  # laid out as these, as above
+    for parameter, gradient in zip(parameters, own, strict=True):
+        parameter.grad = gradient
+
+    def loss_of(target: Tensor, *inputs: Tensor) -> Tensor:
+        return torch.nn.functional.mse_loss(unet(*inputs, return_dict=False)[0], target)
+
+    gradients = Gradients(loss_of, parameters)
+
+    def set_gradients(inputs: tuple[Tensor, ...], target: Tensor) -> Tensor:
+        loss, found = gradients(target, *inputs)
+        torch._foreach_copy_(own, list(found))
+        return loss
+
+    return set_gradients
 
 
 def _checked_labels(
@@ -199,8 +246,8 @@ def _checked_labels(
 
 def _batch(
     spec: TrainSpec, pixels: Tensor, classes: Tensor | None, alpha_bar: Tensor, step: int
-) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The network's inputs and its target in one step: a function of (seed, step) alone."""
+) -> Batch:
+    """What a step sees: a function of (seed, step) alone."""
     stream = _generator(spec.seed, step, BATCH_STREAM)
     rows = _rows(spec, len(pixels), step)
     x_0 = pixels[rows]
@@ -236,7 +283,7 @@ def _generator(seed: int, index: int, stream: int) -> torch.Generator:
 
 
 def save_state(spec: TrainSpec, state: TrainState, path: Path) -> None:
-    """Writes the state to a file, whole or not at all."""
+    """Writes the state to a file, whole or not at all; its tensors are the CPU's."""
     record = {
         "spec": repr(asdict(spec)),
         "step": state.step,
@@ -245,7 +292,7 @@ def save_state(spec: TrainSpec, state: TrainState, path: Path) -> None:
         "optimizer": state.optimizer.state_dict(),
     }
     buffer = io.BytesIO()
-    torch.save(record, buffer)
+    torch.save(on_cpu(record), buffer)
     content = buffer.getvalue()
     partial = path.with_name(path.name + ".partial")
     # torch does not notice a flipped bit, and other weights would come out.
@@ -253,8 +300,9 @@ def save_state(spec: TrainSpec, state: TrainState, path: Path) -> None:
     partial.replace(path)
 
 
-def load_state(spec: TrainSpec, path: Path) -> TrainState:
-    """Reads a state that `save_state` wrote; nothing but tensors and plain values is unpickled.
+def load_state(spec: TrainSpec, path: Path, device: str = "cpu") -> TrainState:
+    """Reads a state that `save_state` wrote onto a device; nothing but tensors and plain values is
+    unpickled.
 
     Raises:
         ValueError: If it is damaged, or belongs to another spec, since going on would give
@@ -266,7 +314,7 @@ def load_state(spec: TrainSpec, path: Path) -> TrainState:
     record = torch.load(io.BytesIO(data[DIGEST_SIZE:]), weights_only=True)
     if record["spec"] != repr(asdict(spec)):
         raise ValueError(f"{path.name} was saved by a run of {record['spec']}, not of {spec}")
-    state = start(spec)
+    state = start(spec, device)
     state.unet.load_state_dict(record["unet"])
     state.ema.load_state_dict(record["ema"])
     state.optimizer.load_state_dict(record["optimizer"])

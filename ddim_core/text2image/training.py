@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from ddim_core.common.late import late
 from ddim_core.common.plain_files import read_bytes
+from ddim_core.devices.placing import laid_out
+from ddim_core.devices.reading import BEHIND, LossWatch, Reading
+from ddim_core.devices.transfer import on_cpu, sent
 from ddim_core.images.pixels import from_uint8
 from ddim_core.text2image.small_base import new_pipeline
 from ddim_core.text2image.specs import BaseTrainSpec
@@ -32,33 +35,44 @@ DIGEST_SIZE = 32
 
 @dataclass(frozen=True)
 class BaseStep:
-    """What one step did: `step` counts from 1, `loss` is the mean squared error of v."""
+    """What one step did: `step` counts from 1; a card may still be computing its loss."""
 
     step: int
-    loss: float
+    reading: Reading
     images_per_second: float
+
+    @property
+    def loss(self) -> float:
+        """The mean squared error of v."""
+        return float(self.reading)
 
 
 @dataclass
 class BaseState:
-    """All that training needs to go on exactly: `networks` is trained, `average` is what counts."""
+    """All that training needs to go on exactly: `networks` is trained, `average` is what counts;
+    both are on `device`, the CPU or a card."""
 
     pipeline: diffusers.StableDiffusionPipeline
     networks: nn.ModuleDict
     average: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     step: int
+    device: str = "cpu"
 
 
-def start_base(spec: BaseTrainSpec, captions: Sequence[Sequence[str]]) -> BaseState:
+def start_base(
+    spec: BaseTrainSpec, captions: Sequence[Sequence[str]], device: str = "cpu"
+) -> BaseState:
     """The state before the first step; the vocabulary is learnt from the captions."""
     pipeline = new_pipeline(spec.model, sorted({text for texts in captions for text in texts}))
     networks = nn.ModuleDict({"unet": pipeline.unet, "text_encoder": pipeline.text_encoder})
+    if device != "cpu":
+        laid_out(networks.to(device))
     optimizer = torch.optim.AdamW(
         networks.train().parameters(), lr=spec.learning_rate, weight_decay=0.0, fused=True
     )
     average = {name: p.detach().clone() for name, p in networks.named_parameters()}
-    return BaseState(pipeline, networks, average, optimizer, step=0)
+    return BaseState(pipeline, networks, average, optimizer, step=0, device=device)
 
 
 def train_base(
@@ -73,7 +87,8 @@ def train_base(
 
     Source: Salimans and Ho 2022 (arXiv:2202.00512), appendix D. The rows, captions, timesteps and
     noise of a step are functions of (seed, step) alone, so a run taken up from its saved state
-    ends with bit-equal weights (at one number of threads).
+    ends with bit-equal weights (at one number of threads). A card is shown the same; there the
+    backward of attention may add in another order each time.
 
     Args:
         spec: What is trained and how.
@@ -92,11 +107,11 @@ def train_base(
     with torch.no_grad():
         scale = state.pipeline.vae.config.scaling_factor
         latents = state.pipeline.vae.encode(from_uint8(images)).latent_dist.mean * scale
+    watch = LossWatch(0 if state.device == "cpu" else BEHIND)
     while state.step < spec.steps:
         began = time.perf_counter()
-        loss = _update(spec, state, latents, captions)
-        if not math.isfinite(loss):
-            raise ValueError(f"the loss is {loss} at step {state.step}; lower the learning_rate")
+        loss = Reading(_update(spec, state, latents, captions))
+        watch.see(state.step, loss, is_last=state.step == spec.steps)
         yield BaseStep(state.step, loss, spec.batch_size / (time.perf_counter() - began))
 
 
@@ -107,25 +122,27 @@ def learning_rate(spec: BaseTrainSpec, step: int) -> float:
 
 
 def averaged(state: BaseState) -> diffusers.StableDiffusionPipeline:
-    """Returns the pipeline with the averaged weights in its networks.
+    """Returns the pipeline with the averaged weights in its networks, on the CPU.
 
     The networks are the state's own: take it when the training is over, or from a loaded state.
     """
     state.networks.load_state_dict(state.average, strict=False)
-    state.networks.eval()
+    state.networks.eval().to("cpu")
     return state.pipeline
 
 
 def _update(
     spec: BaseTrainSpec, state: BaseState, latents: Tensor, captions: Sequence[Sequence[str]]
-) -> float:
+) -> Tensor:
     rows, texts, t, eps = _draws(spec, latents, captions, state.step)
     scheduler, tokenizer = state.pipeline.scheduler, state.pipeline.tokenizer
     tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    hidden = state.networks["text_encoder"](tokens).last_hidden_state
     x_t = scheduler.add_noise(latents[rows], eps, t)
+    v = scheduler.get_velocity(latents[rows], eps, t)
+    tokens, x_t, t, v = (sent(drawn, torch.device(state.device)) for drawn in (tokens, x_t, t, v))
+    hidden = state.networks["text_encoder"](tokens).last_hidden_state
     predicted = state.networks["unet"](x_t, t, hidden, return_dict=False)[0]
-    loss = nn.functional.mse_loss(predicted, scheduler.get_velocity(latents[rows], eps, t))
+    loss = nn.functional.mse_loss(predicted, v)
     state.optimizer.zero_grad()
     loss.backward()
     parameters: list[Tensor] = list(state.networks.parameters())
@@ -137,7 +154,7 @@ def _update(
         decay = min(spec.ema_decay, (1 + state.step) / (10 + state.step))
         torch._foreach_lerp_(list(state.average.values()), parameters, 1.0 - decay)
     state.step += 1
-    return float(loss.detach())
+    return loss.detach()
 
 
 def _draws(
@@ -158,7 +175,7 @@ def _draws(
 
 
 def save_base_state(spec: BaseTrainSpec, state: BaseState, path: Path) -> None:
-    """Writes the state to a file, whole or not at all."""
+    """Writes the state to a file, whole or not at all; its tensors are the CPU's."""
     record = {
         "spec": spec.but_for_steps,
         "step": state.step,
@@ -167,7 +184,7 @@ def save_base_state(spec: BaseTrainSpec, state: BaseState, path: Path) -> None:
         "optimizer": state.optimizer.state_dict(),
     }
     buffer = io.BytesIO()
-    torch.save(record, buffer)
+    torch.save(on_cpu(record), buffer)
     content = buffer.getvalue()
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(hashlib.sha256(content).digest() + content)
@@ -175,9 +192,10 @@ def save_base_state(spec: BaseTrainSpec, state: BaseState, path: Path) -> None:
 
 
 def load_base_state(
-    spec: BaseTrainSpec, captions: Sequence[Sequence[str]], path: Path
+    spec: BaseTrainSpec, captions: Sequence[Sequence[str]], path: Path, device: str = "cpu"
 ) -> BaseState:
-    """Reads a state that `save_base_state` wrote, of this spec or of a shorter run of it.
+    """Reads a state that `save_base_state` wrote, of this spec or of a shorter run of it, onto a
+    device.
 
     Raises:
         ValueError: If it is damaged, or belongs to another spec.
@@ -188,9 +206,9 @@ def load_base_state(
     record = torch.load(io.BytesIO(data[DIGEST_SIZE:]), weights_only=True)
     if record["spec"] != spec.but_for_steps or record["step"] > spec.steps:
         raise ValueError(f"{path.name} was saved by another run than {spec}")
-    state = start_base(spec, captions)
+    state = start_base(spec, captions, device)
     state.networks.load_state_dict(record["networks"])
-    state.average = record["average"]
+    state.average = {name: held.to(device) for name, held in record["average"].items()}
     state.optimizer.load_state_dict(record["optimizer"])
     state.step = record["step"]
     return state

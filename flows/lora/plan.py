@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddim_core.common.digest import digest
@@ -20,6 +20,7 @@ from flows.requests.lora import (
 )
 from tasks.lora.data import data_place
 from tasks.lora.scoring.vision_models import model_folder
+from tasks.machine.device import is_card, kind_of, settled
 from tasks.text2image.embedded import LICENCES, embedded_base
 
 EMBEDDED_NAME = "ddim-flows-base"
@@ -68,6 +69,11 @@ class LoraPlan:
     models: dict[str, str]
     embedded: bool
     judged: bool
+
+    @property
+    def on(self) -> str | None:
+        """The kind of the cards that work is done on; None on a CPU."""
+        return kind_of(self.execution.device) if is_card(self.execution.device) else None
 
     @property
     def location(self) -> str:
@@ -157,7 +163,7 @@ def _plan(asked: StyleRequest | SubjectRequest, licence: str, prompts: tuple[str
         step=step,
         spec=spec,
         latents=latents,
-        execution=asked.machine,
+        execution=replace(asked.machine, device=settled(asked.machine.device)),
         pictures=pictures,
         validation_prompts=list(prompts),
         data_licence=licence,

@@ -15,6 +15,7 @@ from ddim_core.features.model_folder import model_files
 from ddim_core.features.registry import ExtractorChoice, open_extractor
 from ddim_core.images.image_set import ImageSet
 from ddim_core.networks.specs import ClassifierSpec
+from tasks.machine.device import CPU, card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -42,11 +43,20 @@ class StoredExtractor(ArtifactRef):
 
 @cached_task
 def train_extractor(
-    spec: ClassifierSpec, train: ArtifactRef, held_out: ArtifactRef | None, execution: Execution
+    spec: ClassifierSpec,
+    train: ArtifactRef,
+    held_out: ArtifactRef | None,
+    execution: Execution,
+    on: str | None = None,
 ) -> StoredExtractor:
     """Trains the classifier whose last convolution is the feature space.
 
     Where the data set has no held-out part, every fifth image is kept from training to test it.
+
+    Args:
+        spec, train, held_out: How, on what, and what tests it.
+        execution: Device and threads.
+        on: The kind of device, where it is a card: it gives another classifier.
     """
     torch.set_num_threads(execution.threads)
     fitted = _labelled(train)
@@ -54,7 +64,8 @@ def train_extractor(
         unseen = _labelled(held_out)
     else:
         unseen, fitted = _every(fitted, HELD_OUT_EVERY)
-    extractor = train_classifier(spec, fitted, unseen)
+    with card(execution.device if on else CPU) as device:
+        extractor = train_classifier(spec, fitted, unseen, device)
     weights = store.put(extractor.to_bytes(), "weights")
     return replace(
         _stored(extractor.record, weights),

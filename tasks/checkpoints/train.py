@@ -5,18 +5,29 @@ from __future__ import annotations
 import logging
 import pickle
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddim_core.checkpoints.checkpoint import save_pipeline
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.specs import Execution
 from ddim_core.networks.specs import TrainSpec
-from ddim_core.networks.training import TrainState, load_state, save_state, start, train
+from ddim_core.networks.training import (
+    TrainState,
+    TrainStep,
+    load_state,
+    save_state,
+    start,
+    train,
+)
+from tasks.machine.device import CPU, card
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -34,33 +45,49 @@ class TrainedCheckpoint(ArtifactRef):
 
 
 @cached_task
-def train_toy(spec: TrainSpec, images: ArtifactRef, execution: Execution) -> TrainedCheckpoint:
+def train_toy(
+    spec: TrainSpec, images: ArtifactRef, execution: Execution, on: str | None = None
+) -> TrainedCheckpoint:
     """Trains a small U-Net; returns a diffusers pipeline folder of its EMA weights.
 
     A run that was killed goes on from its last saved state and ends with the same weights. The
     lock lets one process at a time train one model; another waits and finds the work done.
+
+    Args:
+        spec, images: What is trained, and on what.
+        execution: Device and threads.
+        on: The kind of device, where it is a card: it gives another model.
     """
     torch.set_num_threads(execution.threads)
     work = places.local_dir("work")
     work.mkdir(parents=True, exist_ok=True)
-    state_path = work / f"{digest(code_digest(__name__), spec, images)}.pt"
+    state_path = work / f"{digest(code_digest(__name__), spec, images, *filter(None, [on]))}.pt"
     with FileLock(state_path.with_suffix(".lock")):
-        state = _resume(spec, state_path)
         data = store.get_arrays(images)
-        losses = [float("nan")]
-        with tqdm(
-            total=spec.steps, initial=state.step, desc="training", unit="step", disable=None
-        ) as bar:
-            for record in train(spec, data["images"], state, data.get("labels")):
-                losses = [*losses[-99:], record.loss]
-                bar.update()
-                if record.step % STEPS_PER_SAVE == 0 or record.step == spec.steps:
-                    _save(spec, state, state_path)
-                    bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.4f}")
+        with card(execution.device if on else CPU) as device:
+            state = _resume(spec, state_path, device)
+            _train(spec, data, state, state_path)
     with tempfile.TemporaryDirectory() as folder:
         save_pipeline(Path(folder), state.ema, spec.noise, spec.steps, spec.objective)
         ref = store.put_folder(Path(folder))
     return TrainedCheckpoint(ref.artifact, ref.kind, spec.steps)
+
+
+def _train(
+    spec: TrainSpec, data: Mapping[str, NDArray[Any]], state: TrainState, path: Path
+) -> None:
+    """Trains to the end; the average is then on the CPU."""
+    recent: list[TrainStep] = []
+    with tqdm(
+        total=spec.steps, initial=state.step, desc="training", unit="step", disable=None
+    ) as bar:
+        for record in train(spec, data["images"], state, data.get("labels")):
+            recent = [*recent[-49:], record]
+            bar.update()
+            if record.step % STEPS_PER_SAVE == 0 or record.step == spec.steps:
+                _save(spec, state, path)
+                bar.set_postfix(loss=f"{sum(r.loss for r in recent) / len(recent):.4f}")
+    state.ema.to("cpu")
 
 
 def _save(spec: TrainSpec, state: TrainState, path: Path) -> None:
@@ -70,10 +97,10 @@ def _save(spec: TrainSpec, state: TrainState, path: Path) -> None:
         raise store.StoreError(f"cannot write {path}: {error.strerror}; free the disk") from error
 
 
-def _resume(spec: TrainSpec, path: Path) -> TrainState:
+def _resume(spec: TrainSpec, path: Path, device: str) -> TrainState:
     if path.exists():
         try:
-            return load_state(spec, path)
+            return load_state(spec, path, device)
         except (ValueError, OSError, pickle.UnpicklingError) as error:
             logger.warning("training starts again; its saved state cannot be used: %s", error)
-    return start(spec)
+    return start(spec, device)

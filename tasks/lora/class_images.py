@@ -15,6 +15,7 @@ from ddim_core.lora.pipeline import draw
 from ddim_core.lora.specs import LoraExecution, PictureSpec
 from ddim_core.text2image.base_folder import load_pipeline
 from tasks.lora.data import CaptionedImages
+from tasks.machine.device import CPU, card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 
@@ -22,13 +23,16 @@ from tasks.storage.caching import cached_task
 @cached_task
 def class_images(
     prompts: list[str], n_images: int, spec: PictureSpec, base: dict[str, str], location: str,
-    execution: LoraExecution,
+    execution: LoraExecution, on: str | None = None,
 ) -> CaptionedImages:  # fmt: skip
-    """Draws n pictures, the prompts in turn; returns them as a captioned folder."""
+    """Draws n pictures, the prompts in turn; returns them as a captioned folder.
+
+    Where the kind of device, `on`, is a card, it is part of the key.
+    """
     torch.set_num_threads(execution.threads)
-    pipeline = load_pipeline(Path(location), execution.device)
     texts = [prompts[i % len(prompts)] for i in range(n_images)]
-    drawn = draw(pipeline, texts, spec.seeds(n_images), spec)
+    with card(execution.device if on else CPU) as device:
+        drawn = draw(load_pipeline(Path(location), device), texts, spec.seeds(n_images), spec)
     items = [
         Captioned(f"{i:05d}.png", _png(pixels), text)
         for i, (pixels, text) in enumerate(zip(drawn, texts, strict=True))

@@ -10,6 +10,7 @@ from safetensors.torch import load
 from ddim_core.lora.pipeline import draw, pipeline_with
 from ddim_core.lora.specs import LoraExecution, LoraSpec, PictureSpec
 from ddim_core.text2image.base_folder import load_pipeline
+from tasks.machine.device import CPU, card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -24,13 +25,19 @@ def validation_pictures(
     base: dict[str, str],
     location: str,
     execution: LoraExecution,
+    on: str | None = None,
 ) -> ArtifactRef:
-    """Draws each prompt once, all from one seed; without an adapter by the base alone."""
+    """Draws each prompt once, all from one seed; without an adapter by the base alone.
+
+    Where the kind of device, `on`, is a card, it is part of the key.
+    """
     torch.set_num_threads(execution.threads)
-    if adapter is None:
-        pipeline = load_pipeline(Path(location), execution.device)
-    else:
-        weights = load(store.get(adapter))
-        pipeline = pipeline_with(Path(location), spec, weights, execution.device)
-    drawn = draw(pipeline, prompts, [pictures.seed] * len(prompts), pictures)
+    weights = load(store.get(adapter)) if adapter else None
+    with card(execution.device if on else CPU) as device:
+        pipeline = (
+            load_pipeline(Path(location), device)
+            if weights is None
+            else pipeline_with(Path(location), spec, weights, device)
+        )
+        drawn = draw(pipeline, prompts, [pictures.seed] * len(prompts), pictures)
     return store.put_arrays({"images": drawn}, "images")

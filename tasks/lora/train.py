@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,11 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from ddim_core.common.digest import code_digest, digest
+from ddim_core.devices.reading import BEHIND
 from ddim_core.lora.specs import LoraExecution, LoraSpec
+from ddim_core.lora.training.loop import LoraStep
 from ddim_core.lora.training.run import LoraJob, checkpoints, history_of, run, run_apart
+from tasks.machine.device import CPU, card, kind_of
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -58,11 +61,23 @@ def train_lora(
     base: dict[str, str],
     location: str,
     execution: LoraExecution,
+    on: str | None = None,
 ) -> Training:
     """Trains a LoRA.
 
     A run that was killed goes on from its last saved state and ends with the same weights. The
-    lock lets one process at a time train one LoRA; another waits and finds the work done.
+    lock lets one process at a time train one LoRA; another waits and finds the work done. On cards
+    one is taken; several processes take as many as they are, the first of the host.
+
+    Args:
+        spec: What is trained and how.
+        latents, captions: Of the images.
+        class_latents, class_captions: Of class images; None and empty without.
+        embeddings: Of the distinct captions.
+        base: Digests of the base's parts.
+        location: The base's folder.
+        execution: Device, threads and processes.
+        on: The kind of device, where it is a card: it gives another LoRA.
     """
     job = LoraJob(
         spec=spec,
@@ -75,26 +90,30 @@ def train_lora(
         class_captions=tuple(class_captions),
     )
     inputs = [spec, latents, captions, class_latents, class_captions, embeddings, base]
+    inputs += filter(None, [on])
     folder = places.local_dir("work", f"lora-{digest(code_digest(__name__), inputs)[:32]}")
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
         if execution.processes > 1:
             run_apart(job, folder)
-        else:
-            _run_here(job, folder)
-        return _record(spec, folder)
+            return _record(spec, folder, _peak_memory(CPU))
+        with card(execution.device if on else CPU) as device:
+            _run_here(replace(job, execution=replace(execution, device=device)), folder)
+            peak = _peak_memory(device)
+        return _record(spec, folder, peak)
 
 
 def _run_here(job: LoraJob, folder: Path) -> None:
     with tqdm(total=job.spec.steps, desc="training", unit="step", disable=None) as bar:
-        recent: list[float] = []
+        recent: list[LoraStep] = []
         for record in run(job, folder):
-            recent = [*recent[-49:], record.loss]
-            bar.update(record.step - bar.n)
-            bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}")
+            recent = [*recent[-(50 + BEHIND) :], record]
+            if bar.update(record.step - bar.n):
+                known = recent[:-BEHIND] or recent[:1]  # a card may still be computing the others
+                bar.set_postfix(loss=f"{sum(r.loss for r in known) / len(known):.4f}")
 
 
-def _record(spec: LoraSpec, folder: Path) -> Training:
+def _record(spec: LoraSpec, folder: Path, peak_memory_bytes: int) -> Training:
     history = np.array(history_of(folder))
     names = ("loss", "learning_rate", "gradient_norm", "seconds")
     curves = {name: history[:, column].copy() for column, name in enumerate(names)}
@@ -108,12 +127,12 @@ def _record(spec: LoraSpec, folder: Path) -> Training:
         losses=store.put_arrays(curves, "losses"),
         steps=spec.steps,
         seconds=float(curves["seconds"].sum()),
-        peak_memory_bytes=_peak_memory(),
+        peak_memory_bytes=peak_memory_bytes,
     )
 
 
-def _peak_memory() -> int:
+def _peak_memory(device: str) -> int:
     """Of this process so far: on a GPU of its tensors, else all of it."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return int(torch.cuda.max_memory_allocated())
+    if kind_of(device) == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

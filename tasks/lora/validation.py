@@ -15,6 +15,7 @@ from ddim_core.lora.training.batches import TrainingImages
 from ddim_core.lora.training.loss import Prompts
 from ddim_core.lora.training.validation import validation_loss
 from tasks.lora.train import Kept
+from tasks.machine.device import CPU, card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -37,6 +38,7 @@ def validation_curve(
     base: dict[str, str],
     location: str,
     execution: LoraExecution,
+    on: str | None = None,
 ) -> ValidationCurve:
     """Takes the loss of the base and of each checkpoint.
 
@@ -49,6 +51,7 @@ def validation_curve(
         base: Digests of the base's parts.
         location: The base's folder.
         execution: Device and threads.
+        on: The kind of device, where it is a card: its results have other bits.
     """
     torch.set_num_threads(execution.threads)
     images = TrainingImages.from_arrays(
@@ -56,8 +59,9 @@ def validation_curve(
     )
     prompts = Prompts.from_arrays(store.get_arrays(embeddings))
     stages = {0: None} | {kept.step: load(store.get(kept.adapter)) for kept in checkpoints}
-    losses = (
-        (step, validation_loss(Path(location), spec, weights, prompts, images, execution.device))
-        for step, weights in stages.items()
-    )
-    return ValidationCurve(tuple(losses))
+    with card(execution.device if on else CPU) as device:
+        losses = tuple(
+            (step, validation_loss(Path(location), spec, weights, prompts, images, device))
+            for step, weights in stages.items()
+        )
+    return ValidationCurve(losses)

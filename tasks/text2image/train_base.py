@@ -7,8 +7,10 @@ import pickle
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddim_core.common.digest import code_digest, digest
@@ -24,6 +26,7 @@ from ddim_core.text2image.training import (
     start_base,
     train_base,
 )
+from tasks.machine.device import CPU, card
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -34,11 +37,18 @@ logger = logging.getLogger(__name__)
 
 
 @cached_task
-def train_text2image(spec: BaseTrainSpec, execution: Execution) -> ArtifactRef:
+def train_text2image(
+    spec: BaseTrainSpec, execution: Execution, on: str | None = None
+) -> ArtifactRef:
     """Trains the base on Twemoji scenes; returns a StableDiffusionPipeline folder of its averages.
 
     A run that was killed goes on from its last saved state and ends with the same weights; so
     does a longer run from a shorter one's.
+
+    Args:
+        spec: What is trained and how.
+        execution: Device and threads.
+        on: The kind of device, where it is a card: it gives another base.
     """
     torch.set_num_threads(execution.threads)
     scenes = base_scenes()
@@ -46,27 +56,38 @@ def train_text2image(spec: BaseTrainSpec, execution: Execution) -> ArtifactRef:
     captions = [[scene.caption(template) for template in TEMPLATES] for scene in scenes]
     work = places.local_dir("work")
     work.mkdir(parents=True, exist_ok=True)
-    resumable = digest(code_digest(__name__), spec.but_for_steps)
+    resumable = digest(code_digest(__name__), spec.but_for_steps, *filter(None, [on]))
     path = work / f"base-{resumable[:32]}.pt"
-    with FileLock(path.with_suffix(".lock")):
-        state = _resume(spec, captions, path)
-        with tqdm(
-            total=spec.steps, initial=state.step, desc="training", unit="step", disable=None
-        ) as bar:
-            for record in train_base(spec, images, captions, state):
-                bar.update()
-                if record.step % STEPS_PER_SAVE == 0 or record.step == spec.steps:
-                    save_base_state(spec, state, path)
-                    bar.set_postfix(loss=f"{record.loss:.4f}")
+    with FileLock(path.with_suffix(".lock")), card(execution.device if on else CPU) as device:
+        state = _resume(spec, captions, path, device)
+        _train(spec, images, captions, state, path)
+        trained = averaged(state)
     with tempfile.TemporaryDirectory() as folder:
-        save_base(averaged(state), Path(folder))
+        save_base(trained, Path(folder))
         return store.put_folder(Path(folder))
 
 
-def _resume(spec: BaseTrainSpec, captions: list[list[str]], path: Path) -> BaseState:
+def _train(
+    spec: BaseTrainSpec,
+    images: NDArray[np.uint8],
+    captions: list[list[str]],
+    state: BaseState,
+    path: Path,
+) -> None:
+    with tqdm(
+        total=spec.steps, initial=state.step, desc="training", unit="step", disable=None
+    ) as bar:
+        for record in train_base(spec, images, captions, state):
+            bar.update()
+            if record.step % STEPS_PER_SAVE == 0 or record.step == spec.steps:
+                save_base_state(spec, state, path)
+                bar.set_postfix(loss=f"{record.loss:.4f}")
+
+
+def _resume(spec: BaseTrainSpec, captions: list[list[str]], path: Path, device: str) -> BaseState:
     if path.exists():
         try:
-            return load_base_state(spec, captions, path)
+            return load_base_state(spec, captions, path, device)
         except (ValueError, OSError, pickle.UnpicklingError) as error:
             logger.warning("training starts again; its saved state cannot be used: %s", error)
-    return start_base(spec, captions)
+    return start_base(spec, captions, device)

@@ -51,26 +51,32 @@ class ClipModel:
 
     Args:
         folder: With config, weights, image processor and tokenizer.
+        device: The CPU, or a card, which takes pictures in batches of one size.
 
     Raises:
         ValueError: If it is no such folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
         self.model, self.processor = _open(folder, "CLIP", "clip")
+        self.device = device
+        self.model.to(device)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
     def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Maps uint8 [n, h, w, 3] to unit vectors, float32 [n, d]."""
         return _in_batches(
-            images, self.processor, lambda x: self.model.get_image_features(pixel_values=x)
+            images,
+            self.processor,
+            lambda x: self.model.get_image_features(pixel_values=x),
+            self.device,
         )
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Maps texts to unit vectors, float32 [n, d]; words beyond the model's length are cut."""
         tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
         with torch.inference_mode():
-            return _unit(self.model.get_text_features(**tokens))
+            return _unit(self.model.get_text_features(**tokens.to(self.device)))
 
 
 class DinoModel:
@@ -80,18 +86,24 @@ class DinoModel:
 
     Args:
         folder: With config, weights and image processor.
+        device: As of `ClipModel`.
 
     Raises:
         ValueError: If it is no such folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
         self.model, self.processor = _open(folder, "DINO", "dinov2", "vit")
+        self.device = device
+        self.model.to(device)
 
     def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Maps uint8 [n, h, w, 3] to unit vectors, float32 [n, d]."""
         return _in_batches(
-            images, self.processor, lambda x: self.model(pixel_values=x).last_hidden_state[:, 0]
+            images,
+            self.processor,
+            lambda x: self.model(pixel_values=x).last_hidden_state[:, 0],
+            self.device,
         )
 
 
@@ -109,15 +121,20 @@ def _open(folder: Path, what: str, *kinds: str) -> tuple[Any, Any]:
         raise ValueError(f"{folder} cannot be opened: {error}") from error
 
 
-def _in_batches(images: NDArray[np.uint8], processor: Any, model: Any) -> NDArray[np.float32]:
+def _in_batches(
+    images: NDArray[np.uint8], processor: Any, model: Any, device: str
+) -> NDArray[np.float32]:
     parts = []
     for begin in range(0, len(images), BATCH):
         batch = [Image.fromarray(image) for image in images[begin : begin + BATCH]]
+        if device != "cpu":
+            batch += batch[:1] * (BATCH - len(batch))
+        pixels = processor(images=batch, return_tensors="pt").pixel_values
         with torch.inference_mode():
-            parts.append(_unit(model(processor(images=batch, return_tensors="pt").pixel_values)))
-    return np.concatenate(parts)
+            parts.append(_unit(model(pixels.to(device))))
+    return np.concatenate(parts)[: len(images)]
 
 
 def _unit(given: Any) -> NDArray[np.float32]:
     vectors: Tensor = getattr(given, "pooler_output", given)
-    return torch.nn.functional.normalize(vectors.float(), dim=-1).numpy()
+    return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ddim_core.common.late import late
+from ddim_core.devices.gradients import Gradients
+from ddim_core.devices.placing import laid_out
+from ddim_core.devices.reading import BEHIND, LossWatch, Reading
+from ddim_core.devices.transfer import made_ahead
 from ddim_core.lora.adapters import attach, trainable
 from ddim_core.lora.specs import LoraExecution, LoraSpec
 from ddim_core.lora.training.batches import (
@@ -23,6 +26,7 @@ from ddim_core.lora.training.batches import (
     draws,
     stream_seed,
 )
+from ddim_core.lora.training.copies import WorkingCopies
 from ddim_core.lora.training.engine import FORMATS, Engine, OneProcess
 from ddim_core.lora.training.loss import Objective, Prompts
 from ddim_core.networks.building import seeded_weights
@@ -37,6 +41,10 @@ else:
 # What torch says on a CPU, where it has no exception of its own for it.
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
+Forward: TypeAlias = list[tuple[Tensor, ...]]  # of each of its groups, what `Objective.loss` takes
+# Adds the gradients of such a group's loss, its share of a step's, and returns that.
+AddGradients: TypeAlias = Callable[..., Tensor]
+
 
 @dataclass(frozen=True)
 class LoraStep:
@@ -44,17 +52,27 @@ class LoraStep:
 
     Attributes:
         step: Steps done so far, this one included; 1 to the spec's `steps`.
-        loss: Mean over the step's forwards; 1 for a zero prediction of the noise.
+        loss_reading, norm_reading: Of what a card may still be computing.
         learning_rate: Used in this step, of the U-Net.
-        gradient_norm: Before clipping.
-        seconds: Of this step alone, by the wall clock.
+        seconds: Of this step alone, by the wall clock; on a card, which is some steps behind, right
+            in the sum.
     """
 
     step: int
-    loss: float
+    loss_reading: Reading
     learning_rate: float
-    gradient_norm: float
+    norm_reading: Reading
     seconds: float
+
+    @property
+    def loss(self) -> float:
+        """Mean over the step's forwards; 1 for a zero prediction of the noise."""
+        return float(self.loss_reading)
+
+    @property
+    def gradient_norm(self) -> float:
+        """Before clipping."""
+        return float(self.norm_reading)
 
 
 @dataclass
@@ -65,10 +83,11 @@ class LoraState:
 
     Attributes:
         unet, encoders: The networks with the LoRA; encoders are empty unless it has a part there.
-        parameters: The LoRA's parameters by name.
+        parameters: The LoRA's trained weights by name, float32.
         optimizer: With the moving averages of the gradient.
         scheduler: The base's noise schedule.
         engine: Where it runs.
+        copies: Of these weights, by which a card computes; None: they are the networks' own.
         step: Steps done.
     """
 
@@ -78,28 +97,38 @@ class LoraState:
     optimizer: torch.optim.AdamW
     scheduler: diffusers.DDPMScheduler
     engine: Engine
+    copies: WorkingCopies | None = None
     step: int = 0
 
 
 def start(
     spec: LoraSpec, base: Path, execution: LoraExecution, engine: Engine | None = None
 ) -> LoraState:
-    """The state before the first step.
+    """The state before the first step, the same on each device.
 
-    Frozen weights take the spec's number format; the LoRA's stay float32.
+    Frozen weights take the spec's number format; the LoRA's stay float32. On a card the network
+    computes in its own format, where autocast is not needed: it is by fp16, whose loss is scaled,
+    by DoRA, whose lengths want float32, and by encoders, of which layers may go unused.
 
     Raises:
         ValueError: If the base cannot be opened or a target module is unknown.
     """
-    engine = engine or OneProcess(execution.device, spec.precision)
+    native = execution.device != "cpu" and spec.precision != "fp16"
+    native = native and not spec.dora and not spec.text_encoder
+    engine = engine or OneProcess(execution.device, spec.precision, native)
     scheduler = load_noise_scheduler(base)
     unet = load_unet(base)
     encoders = load_text_encoders(base) if spec.text_encoder else []
     attach(unet, encoders, spec)
     parameters = trainable(unet, encoders)
+    copies = WorkingCopies(parameters, engine.device) if engine.native else None
+    if copies is not None:
+        parameters = copies.trained
+    if execution.device != "cpu":
+        laid_out(unet)
     for module in (unet, *encoders):
         for parameter in module.parameters():
-            if not parameter.requires_grad:
+            if copies is not None or not parameter.requires_grad:
                 parameter.data = parameter.data.to(FORMATS[spec.precision])
         module.to(engine.device).train()
         pack_frozen_linears(module)
@@ -107,7 +136,8 @@ def start(
         unet.enable_gradient_checkpointing()
         for encoder in encoders:
             encoder.gradient_checkpointing_enable()
-    return LoraState(unet, encoders, parameters, _optimizer(spec, parameters), scheduler, engine)
+    optimizer = _optimizer(spec, parameters)
+    return LoraState(unet, encoders, parameters, optimizer, scheduler, engine, copies)
 
 
 def train(
@@ -126,7 +156,9 @@ def train(
     Source: diffusers' `train_text_to_image_lora.py` and `train_dreambooth_lora.py`; Ruiz et al.
     2022 (arXiv:2208.12242), eq. 2. Latents are sampled from their moments at each visit. Everything
     random in a step is a function of (seed, step), so a run that stops after any step and is taken
-    up from its saved state ends with bit-equal weights on a CPU.
+    up from its saved state ends with bit-equal weights on a CPU. On a card the next forward's input
+    is made while one is computed, and the losses are looked at some steps later; the backward of
+    attention adds there in no fixed order, so that weights repeat up to its rounding.
 
     Args:
         spec: What is trained and how.
@@ -152,14 +184,17 @@ def train(
     )
     draw = draw or draws(spec, images, class_images, len(state.scheduler.alphas_cumprod))
     factor = rate_factor(spec)
+    on_card = engine.device != torch.device("cpu")
+    forwards = _forwards(spec, state, objective, draw, on_card)
+    add_gradients = _adding(spec, state, objective)
+    watch = LossWatch(BEHIND if on_card else 0)
     while state.step < spec.steps:
         began = time.perf_counter()
         for group in state.optimizer.param_groups:
             group["lr"] = group["peak"] * factor(state.step)
         with memory_words(spec):
-            loss, norm = _step(spec, state, objective, draw)
-        if not math.isfinite(loss):
-            raise ValueError(f"the loss is {loss} at step {state.step}; lower the learning_rate")
+            loss, norm = map(Reading, _step(spec, state, forwards, add_gradients))
+            watch.see(state.step, loss, is_last=state.step == spec.steps)
         rate = state.optimizer.param_groups[0]["lr"]
         yield LoraStep(state.step, loss, rate, norm, time.perf_counter() - began)
 
@@ -207,18 +242,57 @@ def _optimizer(spec: LoraSpec, parameters: dict[str, nn.Parameter]) -> torch.opt
     return torch.optim.AdamW(groups, weight_decay=spec.weight_decay, fused=True)
 
 
+def _forwards(
+    spec: LoraSpec, state: LoraState, objective: Objective, draw: Draws, ahead: bool
+) -> Iterator[Forward]:
+    """What this process is shown in each forward to come; made one ahead where that is asked."""
+    rank, n_processes = state.engine.rank, state.engine.n_processes
+    indices = range(state.step * spec.accumulation, spec.steps * spec.accumulation)
+
+    def forward(index: int) -> Forward:
+        return [objective.shown(group.share(rank, n_processes)) for group in draw(index)]
+
+    return made_ahead(forward, indices) if ahead else map(forward, indices)
+
+
+def _adding(spec: LoraSpec, state: LoraState, objective: Objective) -> AddGradients:
+    engine, copies = state.engine, state.copies
+
+    def loss_of(*shown: Tensor) -> Tensor:
+        return objective.loss(*shown) / spec.accumulation
+
+    def by_engine(*shown: Tensor) -> Tensor:
+        loss = loss_of(*shown)
+        engine.backward(loss * engine.n_processes)  # which averages over processes
+        return loss.detach()
+
+    if copies is None:
+        return by_engine
+    graphs = not _draws_numbers(spec, state) and not state.unet.is_gradient_checkpointing
+    gradients = Gradients(loss_of, copies.inside, graphs)
+
+    def by_copies(*shown: Tensor) -> Tensor:
+        loss, found = gradients(*shown)
+        copies.add(found)
+        return loss
+
+    return by_copies
+
+
 def _step(
-    spec: LoraSpec, state: LoraState, objective: Objective, draw: Draws
-) -> tuple[float, float]:
+    spec: LoraSpec, state: LoraState, forwards: Iterator[Forward], add_gradients: AddGradients
+) -> tuple[Tensor, Tensor]:
+    """Returns the loss, and the gradient's norm."""
     engine = state.engine
-    state.optimizer.zero_grad()
+    if state.copies is None:
+        state.optimizer.zero_grad()
+    else:
+        state.copies.begin()
     total = torch.zeros((), device=engine.device)
     for index in range(state.step * spec.accumulation, (state.step + 1) * spec.accumulation):
         with _dropout_stream(spec, state, index):
-            for group in draw(index):
-                loss = objective(group.share(engine.rank, engine.n_processes)) / spec.accumulation
-                engine.backward(loss * engine.n_processes)  # which averages over processes
-                total += loss.detach()
+            for shown in next(forwards):
+                total += add_gradients(*shown)
     norm = engine.step(state.optimizer, spec.gradient_clip)
     state.step += 1
     return engine.total(total), norm
@@ -226,7 +300,11 @@ def _step(
 
 def _dropout_stream(spec: LoraSpec, state: LoraState, index: int) -> AbstractContextManager[None]:
     """Where a forward draws numbers itself (dropout), they too follow from (seed, step)."""
-    of_base = [getattr(e.config, "attention_dropout", 0.0) for e in state.encoders]
-    if not spec.dropout and not state.unet.config.dropout and not any(of_base):
+    if not _draws_numbers(spec, state):
         return nullcontext()
     return seeded_weights(stream_seed(spec.seed, index, DROPOUT_STREAM))
+
+
+def _draws_numbers(spec: LoraSpec, state: LoraState) -> bool:
+    of_base = [getattr(e.config, "attention_dropout", 0.0) for e in state.encoders]
+    return bool(spec.dropout or state.unet.config.dropout or any(of_base))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddim_core.common.late import late
+from ddim_core.devices.transfer import sent
 from ddim_core.lora.specs import LoraSpec
 from ddim_core.lora.texts import encode
 from ddim_core.lora.training.batches import Group
@@ -75,40 +76,56 @@ class Objective:
     engine: Engine
 
     def __call__(self, group: Group) -> Tensor:
-        device = self.engine.device
-        latents = latents_of(group, self.scaling_factor).to(device)
-        noise = (group.noise + self.spec.noise_offset * group.offset).to(device)
-        t = group.timesteps.to(device)
+        return self.loss(*self.shown(group))
+
+    def shown(self, group: Group) -> tuple[Tensor, ...]:
+        """Returns what `loss` is taken of, on the engine's device: computed on the CPU, where it
+        costs next to nothing, so that a thread may do it a step ahead."""
+        latents, t = latents_of(group, self.scaling_factor), group.timesteps
+        noise = group.noise + self.spec.noise_offset * group.offset
         noisy = self.scheduler.add_noise(latents, noise, t)
         target = noise
         if self.scheduler.config.prediction_type == "v_prediction":
             target = self.scheduler.get_velocity(latents, noise, t)
+        given = (noisy.to(self.engine.given), t, target, self._weights(group), group.sizes)
+        return tuple(sent(x, self.engine.device) for x in (*given, *self._texts(group)))
+
+    def loss(
+        self, noisy: Tensor, t: Tensor, target: Tensor, weights: Tensor, sizes: Tensor,
+        *texts: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """Returns the loss of what `shown` returned.
+
+        Args:
+            noisy: z_t, [n, c, h, w].
+            t: int64 [n].
+            target: What the network shall answer, like `noisy`.
+            weights: w, [n].
+            sizes: [n, 6], for SDXL.
+            texts: The embedded captions [n, tokens, d], with SDXL's pooled vectors [n, d_2]; or,
+                where encoders are trained, the token numbers of each, int64 [n, tokens].
+        """
         with self.engine.autocast():
-            states, pooled = self._text(group)
-            told = None
-            if pooled is not None:
-                told = {"text_embeds": pooled, "time_ids": group.sizes.to(device)}
+            if self.encoders:
+                states, pooled = encode(self.encoders, texts)
+            else:
+                states, pooled = texts[0], texts[1] if len(texts) > 1 else None
+            told = None if pooled is None else {"text_embeds": pooled, "time_ids": sizes}
             predicted = self.unet(noisy, t, states, added_cond_kwargs=told, return_dict=False)[0]
         errors = (predicted.float() - target.float()).square().mean(dim=(1, 2, 3))
-        return (errors * self._weights(group, t)).sum()
+        return (errors * weights).sum()
 
-    def _text(self, group: Group) -> tuple[Tensor, Tensor | None]:
-        device = self.engine.device
+    def _texts(self, group: Group) -> list[Tensor]:
         if self.encoders:
-            return encode(
-                self.encoders, [ids[group.prompts].to(device) for ids in self.prompts.ids]
-            )
-        pooled = self.prompts.pooled
-        return (
-            self.prompts.states[group.prompts].to(device),
-            None if pooled is None else pooled[group.prompts].to(device),
-        )
+            return [ids[group.prompts] for ids in self.prompts.ids]
+        embedded = (self.prompts.states, self.prompts.pooled)
+        return [x[group.prompts].to(self.engine.given) for x in embedded if x is not None]
 
-    def _weights(self, group: Group, t: Tensor) -> Tensor:
-        weights = group.weights.to(t.device)
+    def _weights(self, group: Group) -> Tensor:
+        weights = group.weights
         if self.spec.snr_gamma is None:
             return weights
-        alpha_bar = self.scheduler.alphas_cumprod.to(t.device)[t]
+        alpha_bar = self.scheduler.alphas_cumprod[group.timesteps]
         snr = alpha_bar / (1.0 - alpha_bar)
         capped = snr.clamp(max=self.spec.snr_gamma)
         if self.scheduler.config.prediction_type == "v_prediction":

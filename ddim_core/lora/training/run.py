@@ -90,13 +90,16 @@ def run(job: LoraJob, folder: Path, engine: Engine | None = None) -> Iterator[Lo
     images, class_images = job.images()
     first = state.engine.rank == 0
     saved_at = time.monotonic()
+    told: list[LoraStep] = []  # since the last save: a card may still be computing their losses
     for record in train(spec, state, Prompts.from_arrays(job.embeddings), images, class_images):
-        history.append([record.loss, record.learning_rate, record.gradient_norm, record.seconds])
+        told.append(record)
         is_last = record.step == spec.steps
         is_kept = bool(spec.checkpoint_every) and record.step % spec.checkpoint_every == 0
         if first and is_kept and not is_last:
             _keep(spec, state, folder)
         if first and (is_last or is_kept or time.monotonic() > saved_at + SECONDS_PER_SAVE):
+            history += [[r.loss, r.learning_rate, r.gradient_norm, r.seconds] for r in told]
+            told.clear()
             save_state(spec, state, history, folder / STATE)
             saved_at = time.monotonic()
         yield record

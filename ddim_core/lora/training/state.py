@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ddim_core.common.plain_files import read_bytes
+from ddim_core.devices.transfer import on_cpu
 from ddim_core.lora.adapters import set_weights, weights_of
 from ddim_core.lora.specs import LoraSpec
 from ddim_core.lora.training.loop import LoraState
@@ -21,13 +22,13 @@ History = list[list[float]]
 
 
 def save_state(spec: LoraSpec, state: LoraState, history: History, path: Path) -> None:
-    """Writes weights, optimiser, number of steps and history."""
+    """Writes weights, optimiser, number of steps and history; its tensors are the CPU's."""
     scaler = state.engine.scaler
     record = {
         "spec": repr(asdict(spec)),
         "step": state.step,
         "weights": weights_of(state.parameters),
-        "optimizer": state.optimizer.state_dict(),
+        "optimizer": on_cpu(state.optimizer.state_dict()),
         "engine": {} if scaler is None else scaler.state_dict(),
         "history": history,
     }
@@ -51,9 +52,7 @@ def load_state(spec: LoraSpec, state: LoraState, path: Path) -> History:
     data = read_bytes(path)
     if hashlib.sha256(data[DIGEST_SIZE:]).digest() != data[:DIGEST_SIZE]:
         raise ValueError(f"{path.name} is damaged: its bytes do not have their digest")
-    record = torch.load(
-        io.BytesIO(data[DIGEST_SIZE:]), weights_only=True, map_location=state.engine.device
-    )
+    record = torch.load(io.BytesIO(data[DIGEST_SIZE:]), weights_only=True, map_location="cpu")
     if record["spec"] != repr(asdict(spec)):
         raise ValueError(f"{path.name} was saved by a run of {record['spec']}, not of {spec}")
     set_weights(state.parameters, record["weights"])

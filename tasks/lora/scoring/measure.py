@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddim_core.common.digest import digest
+from ddim_core.diffusion.specs import Execution
 from ddim_core.images.load import load_images
 from ddim_core.lora.scoring.likeness import ClipModel, DinoModel, ThumbnailFeatures
 from ddim_core.lora.scoring.measures import Knowledge, PictureFeatures, take_measures
@@ -20,6 +21,7 @@ from ddim_core.lora.scoring.specs import PRIOR, PromptSet
 from ddim_core.reports.lora_sentences import SHARES
 from ddim_core.statistics.paired import PairedDifference
 from ddim_core.text2image.judge import EmojiJudge, asked_in
+from tasks.machine.device import CPU, card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -64,6 +66,8 @@ def score_pictures(
     extractor: ArtifactRef,
     models: dict[str, str],
     location: dict[str, str],
+    execution: Execution | None = None,
+    on: str | None = None,
 ) -> PictureScores:
     """Takes all measures of a prompt set at every scale, each against the first one, paired.
 
@@ -76,11 +80,13 @@ def score_pictures(
         extractor: The judge, or the thumbnails.
         models: Digests of `clip` and `dino`, where they are given.
         location: Their folders.
+        execution: Where they run; None is the CPU.
+        on: The kind of device, where it is a card: their vectors have other bits.
     """
     images = [store.get_arrays(ref)["images"] for ref in drawn]
     space = _extractor(extractor)
     side = images[0].shape[1]
-    knowledge = Knowledge(
+    known_but_for_models = Knowledge(
         extractor=space,
         training=_images(known.training, side),
         real=_images(known.real, side) if known.real else None,
@@ -89,10 +95,14 @@ def score_pictures(
         subject=_images(known.subject, side) if known.subject else None,
         asked=_asked(asked, aliases) if isinstance(space, EmojiJudge) else None,
         prior=asked.role in PRIOR,
-        clip=ClipModel(Path(location["clip"])) if "clip" in models else None,
-        dino=DinoModel(Path(location["dino"])) if "dino" in models else None,
     )
-    measured = [take_measures(x, images[0], asked.texts, knowledge) for x in images]
+    with card(execution.device if execution and on and models else CPU) as device:
+        knowledge = replace(
+            known_but_for_models,
+            clip=ClipModel(Path(location["clip"]), device) if "clip" in models else None,
+            dino=DinoModel(Path(location["dino"]), device) if "dino" in models else None,
+        )
+        measured = [take_measures(x, images[0], asked.texts, knowledge) for x in images]
     return PictureScores(
         tuple(
             AtScale(scale, scores_of(at_scale, measured[0]))

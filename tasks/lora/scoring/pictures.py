@@ -12,6 +12,7 @@ import torch
 from ddim_core.diffusion.specs import Execution
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.text2image.pictures import open_pipeline, pictures, set_scale
+from tasks.machine.device import CPU, card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -34,6 +35,7 @@ def draw_prompts(
     scale: float,
     location: str,
     execution: Execution,
+    on: str | None = None,
 ) -> DrawnPictures:
     """Draws the pictures of a prompt set with a LoRA at a scale; without one, the base's own.
 
@@ -44,20 +46,23 @@ def draw_prompts(
         scale: Of the LoRA; of no meaning without one.
         location: The base's folder.
         execution: Device, threads and pictures at once.
+        on: The kind of device, where it is a card: its results have other bits.
     """
     torch.set_num_threads(execution.threads)
-    began = time.perf_counter()
     folder = store.get_folder(lora) if lora else None
-    pipeline = open_pipeline(Path(location), folder, execution.device)
-    if lora:
-        set_scale(pipeline, scale)
-    drawn = pictures(
-        pipeline, asked.texts, asked.seeds, asked.steps, asked.guidance,
-        min(execution.batch_size, len(asked.texts)), asked.resolution,
-    )  # fmt: skip
+    with card(execution.device if on else CPU) as device:
+        began = time.perf_counter()
+        pipeline = open_pipeline(Path(location), folder, device)
+        if lora:
+            set_scale(pipeline, scale)
+        drawn = pictures(
+            pipeline, asked.texts, asked.seeds, asked.steps, asked.guidance,
+            min(execution.batch_size, len(asked.texts)), asked.resolution,
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
     return DrawnPictures(
         **vars(store.put_arrays({"images": drawn}, "pictures")),
         n_images=len(drawn),
-        seconds=time.perf_counter() - began,
+        seconds=seconds,
         peak_memory_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     )

@@ -96,15 +96,16 @@ def test_a_saved_pipeline_is_opened_by_its_libraries(tmp_path: Path) -> None:
     assert drawn.shape == (2, 8, 8, 3)
 
 
-def test_training_taken_up_again_ends_with_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_training_taken_up_again_ends_with_the_same_weights(tmp_path: Path, device: str) -> None:
     images, captions = scenes()
-    whole = start_base(spec(6), captions)
+    whole = start_base(spec(6), captions, device)
     losses = [record.loss for record in train_base(spec(6), images, captions, whole)]
     assert len(losses) == 6
-    part = start_base(spec(3), captions)
+    part = start_base(spec(3), captions, device)
     list(train_base(spec(3), images, captions, part))
     save_base_state(spec(3), part, tmp_path / "state")
-    resumed = load_base_state(spec(6), captions, tmp_path / "state")  # of a shorter run
+    resumed = load_base_state(spec(6), captions, tmp_path / "state", device)  # of a shorter run
     again = [record.loss for record in train_base(spec(6), images, captions, resumed)]
     assert again == losses[3:]
     for name, value in whole.average.items():
