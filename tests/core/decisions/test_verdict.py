@@ -192,6 +192,7 @@ def test_the_figures_are_drawn(old: Rows, worse: Rows) -> None:
 
 
 def test_a_cell_that_was_drawn_on_two_devices_counts_once(old: Rows, worse: Rows) -> None:
+    old, worse = ([replace(row, device="cpu") for row in rows] for rows in (old, worse))
     carded = [replace(row, device="cuda", created_at="2027-01-01T00:00:00") for row in old[:2]]
     newer = [replace(row, created_at="2027-01-02T00:00:00") for row in old[:1]]
     both = [*old, *carded, *newer]
