@@ -33,8 +33,9 @@ def test_no_two_networks_are_built_at_once_wherever_they_are_built(
     spec = ClassifierSpec(steps=1, batch_size=4, width=8)
     stored = train_classifier(spec, digits, digits).to_bytes()
     ref = ArtifactRef(artifact="a" * 64, kind="weights")
-    monkeypatch.setattr(memory, "_checkpoint", lambda *_: toy_unet(WIDTHS, seed=0))
-    monkeypatch.setattr(extractor_memory, "_extractor", lambda _: toy_unet(WIDTHS, seed=0))
+    for room in (memory, extractor_memory):
+        room.forget()
+        monkeypatch.setattr(room, "_opened", lambda *_: toy_unet(WIDTHS, seed=0))
     monkeypatch.setattr(extractor_memory, "record_of", lambda _: SimpleNamespace(extractor="any"))
     builders: list[Callable[[], object]] = [
         lambda: toy_unet(WIDTHS, seed=3),
@@ -50,3 +51,5 @@ def test_no_two_networks_are_built_at_once_wherever_they_are_built(
             assert not wait(waiting, timeout=0.5).done
         for done in waiting:
             done.result(timeout=60)
+    for room in (memory, extractor_memory):
+        room.forget()
