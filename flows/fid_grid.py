@@ -57,7 +57,7 @@ def fid_grid(request: GridRequest) -> GridOutcome:
         RegressionError: If a gate was asked for and the checkpoint is proven worse.
     """
     check_writable()
-    with task_runner(request.machine.runner, request.machine.workers):
+    with task_runner(request.machine.runner, request.machine.workers, request.machine.device):
         return _run(request)
 
 

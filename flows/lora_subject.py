@@ -59,7 +59,7 @@ def lora_subject(request: SubjectRequest) -> LoraOutcome:
     if subject.prior:
         drawn = class_images(
             classes, n_class_images(request), plan.pictures, plan.digests,
-            location=plan.location, execution=plan.execution, on=plan.on,
+            location=plan.location, execution=plan.execution,
         )  # fmt: skip
     record = train_and_export(plan, images, drawn)
     if request.data:

@@ -102,7 +102,9 @@ def paper(request: PaperRequest) -> PaperOutcome:
     """
     check_writable()
     grid = request.table1
-    with task_runner(grid.machine.runner, grid.machine.workers):  # the grid makes its own
+    with task_runner(
+        grid.machine.runner, grid.machine.workers, grid.machine.device
+    ):  # the grid makes its own
         model, images, real = _prepare(request, grid)
         explored = _explore(request, grid, model, images)
     cells, images_drawn, failures = _score(request, explored.failures)

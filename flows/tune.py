@@ -59,7 +59,7 @@ def tune(request: TuneRequest) -> TuneOutcome:
         CellsFailedError: If cells of the proof failed.
     """
     check_writable()
-    with task_runner(request.machine.runner, request.machine.workers):
+    with task_runner(request.machine.runner, request.machine.workers, request.machine.device):
         return _run(request)
 
 

@@ -73,7 +73,7 @@ def until_decided(asked: RaceRequest) -> RaceOutcome:
         CellsFailedError: If cells failed; the others have their rows and are in the report.
     """
     check_writable()
-    with task_runner(asked.machine.runner, asked.machine.workers):
+    with task_runner(asked.machine.runner, asked.machine.workers, asked.machine.device):
         return _run(asked.whole, asked.race)
 
 

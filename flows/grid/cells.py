@@ -90,12 +90,13 @@ def submit_features(
 ) -> list[Any]:
     """Submits the embedding of shards of a cell's images, each with the first image's index."""
     execution = request.machine.execution
-    return [
-        named(embed_images, f"features {_shard(request, cell, start)}").submit(
-            shard, inputs.extractor, execution, request.machine.card_kind
-        )
-        for start, shard in shards
-    ]
+    with on_device(request.machine.runner, request.machine.device):
+        return [
+            named(embed_images, f"features {_shard(request, cell, start)}").submit(
+                shard, inputs.extractor, execution
+            )
+            for start, shard in shards
+        ]
 
 
 def _shard(request: GridRequest, cell: GridCell, start: int) -> str:
@@ -113,9 +114,10 @@ def submit_score(
     """Submits a cell's score, and its share of right classes where it has classes."""
     classes = None
     if inputs.checkpoint.n_classes == (inputs.extractor.n_classes or -1):
-        classes = named(judge_classes, f"classes {cell.label}").submit(
-            shards, inputs.extractor, request.machine.execution, request.machine.card_kind
-        )
+        with on_device(request.machine.runner, request.machine.device):
+            classes = named(judge_classes, f"classes {cell.label}").submit(
+                shards, inputs.extractor, request.machine.execution
+            )
     score = named(score_cell, f"score {cell.label}").submit(
         features, inputs.reference, inputs.extractor
     )

@@ -123,15 +123,14 @@ def prepare(request: GridRequest) -> GridInputs:
             f"has {reference_images.channels}; they must be equal"
         )
     extractor, execution = extractor_future.result(), request.machine.execution
-    on = request.machine.card_kind
     name = name_of(real.dataset)
     embed_real = named(embed_images, f"features of real images {name} {real.split}")
-    reference = embed_real(reference_images, extractor, execution, on)
+    reference = embed_real(reference_images, extractor, execution)
     floor = None
     if held_out:
         embed_real = named(embed_images, f"features of real images {name} {held_out_split}")
         score_real = named(score_cell, f"score of real images {real} {held_out_split}")
-        features = embed_real(held_out, extractor, execution, on)
+        features = embed_real(held_out, extractor, execution)
         floor = score_real([features], reference, extractor).score
     cells = _cells(request, checkpoint, loras, prompts)
     notes = notes_on(reference_images, *([held_out] if held_out else []))

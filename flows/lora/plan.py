@@ -20,7 +20,7 @@ from flows.requests.lora import (
 )
 from tasks.lora.data import data_place
 from tasks.lora.scoring.vision_models import model_folder
-from tasks.machine.device import is_card, kind_of, settled
+from tasks.machine.device import settled
 from tasks.text2image.embedded import LICENCES, embedded_base
 
 EMBEDDED_NAME = "ddim-flows-base"
@@ -69,11 +69,6 @@ class LoraPlan:
     models: dict[str, str]
     embedded: bool
     judged: bool
-
-    @property
-    def on(self) -> str | None:
-        """The kind of the cards that work is done on; None on a CPU."""
-        return kind_of(self.execution.device) if is_card(self.execution.device) else None
 
     @property
     def location(self) -> str:

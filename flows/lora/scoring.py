@@ -113,7 +113,7 @@ def score_lora(
             scored.asked, list(plan.scales), pictures, known, dict(scored.aliases),
             judge or thumbnails(),
             {name: model_digest(folder) for name, folder in plan.models.items()},
-            location=dict(plan.models), execution=execution, on=plan.on if plan.models else None,
+            location=dict(plan.models), execution=execution,
         )  # fmt: skip
         rows += lora_rows(kind, record, plan.spec, scored.asked, pictures, scores, execution)
     return _report(plan, record, sets, rows, drawn, judge, held_out)
@@ -127,7 +127,7 @@ def _submit_sweep(
     def submit(prompts: PromptSet, scale: float) -> Any:
         return draw_prompts.submit(
             prompts, plan.digests, lora if scale else None, scale,
-            location=plan.location, execution=execution, on=plan.on,
+            location=plan.location, execution=execution,
         )  # fmt: skip
 
     sweep = [submit(scored.asked, scale) for scale in plan.scales]
@@ -163,13 +163,13 @@ def _validation(plan: LoraPlan, record: LoraRecord, held_out: ArtifactRef) -> Va
     captions = captions_of(held_out)
     latents = encode_latents(
         held_out, replace(plan.latents, flip=False, crops=0), plan.step, plan.digests["vae"],
-        location=plan.location, execution=plan.execution, on=plan.on,
+        location=plan.location, execution=plan.execution,
     )  # fmt: skip
     embeddings = embed_prompts(
         distinct_prompts(captions), plan.text_digests,
-        location=plan.location, execution=plan.execution, on=plan.on,
+        location=plan.location, execution=plan.execution,
     )  # fmt: skip
     return validation_curve(
         plan.spec, record.training.checkpoints, latents, captions, embeddings, plan.digests,
-        location=plan.location, execution=plan.execution, on=plan.on,
+        location=plan.location, execution=plan.execution,
     )  # fmt: skip

@@ -93,18 +93,18 @@ def _train(plan: LoraPlan, data: ArtifactRef, class_data: ArtifactRef | None) ->
     class_latents = _latents(plan, class_data) if class_data else None
     embeddings = embed_prompts(
         distinct_prompts([*captions, *class_captions]), plan.text_digests,
-        location=plan.location, execution=plan.execution, on=plan.on,
+        location=plan.location, execution=plan.execution,
     )  # fmt: skip
     return train_lora(
         plan.spec, latents, captions, class_latents, class_captions, embeddings,
-        plan.training_digests, location=plan.location, execution=plan.execution, on=plan.on,
+        plan.training_digests, location=plan.location, execution=plan.execution,
     )  # fmt: skip
 
 
 def _latents(plan: LoraPlan, data: ArtifactRef) -> ArtifactRef:
     return encode_latents(
         data, plan.latents, plan.step, plan.digests["vae"],
-        location=plan.location, execution=plan.execution, on=plan.on,
+        location=plan.location, execution=plan.execution,
     )  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def _validate(plan: LoraPlan, training: Training) -> tuple[Stage, ...]:
     def stage(step: int, adapter: ArtifactRef | None) -> Stage:
         pictures = named(validation_pictures, f"pictures at step {step}")(
             plan.validation_prompts, plan.pictures, plan.spec, adapter, plan.digests,
-            location=plan.location, execution=plan.execution, on=plan.on,
+            location=plan.location, execution=plan.execution,
         )  # fmt: skip
         return Stage(step, pictures)
 

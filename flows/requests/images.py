@@ -14,10 +14,11 @@ from ddim_core.common.checks import (
     MOST_SIDE,
     MOST_THREADS,
 )
+from ddim_core.devices.names import AUTO, CPU, is_card, kind_of
 from ddim_core.diffusion.specs import Execution, ImageSpec, OnCard, Spacing
 from ddim_core.images.sources.colour import rgb_of
 from flows.run.runner_names import is_elsewhere, require_runner
-from tasks.machine.device import AUTO, CPU, is_card, kind_of, require_device, settled
+from tasks.machine.device import require_device, settled
 
 LARGEST_BATCH, PIXELS_AT_ONCE = 16, 2**20  # of a pipeline's call on a CPU
 PIXELS_ON_CARD = 2**22  # 16 images of 512 x 512
@@ -146,11 +147,6 @@ class Machine:
             )
         if self.compile and not is_card(self.device):
             raise ValueError("compile is on, which is for cards; on a CPU networks run traced")
-
-    @property
-    def card_kind(self) -> str | None:
-        """The kind of the cards that work is done on; None on a CPU."""
-        return kind_of(self.device) if is_card(self.device) else None
 
     def batch_at(self, resolution: int) -> int:
         """How many images are drawn at once by a pipeline, and on a card by any network: by their

@@ -15,7 +15,9 @@ from prefect.context import FlowRunContext
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from ddim_core.common.checks import require_at_least
+from ddim_core.devices.names import CPU, is_card, kind_of
 from flows.run.runner_names import is_elsewhere, parts_of, require_runner
+from tasks.machine.device import cards_of
 from tasks.machine.worker import where_results_lie
 from tasks.storage import places
 
@@ -38,7 +40,7 @@ ONE_TASK_A_CORE: Any = ThreadPoolTaskRunner(max_workers=cpu_count() or 1)
 
 
 @contextmanager
-def task_runner(runner: str, workers: int | None) -> Iterator[None]:
+def task_runner(runner: str, workers: int | None, device: str = CPU) -> Iterator[None]:
     """Submits the tasks of the flow run to the named runner; to its own if nothing is named.
 
     Raises:
@@ -48,7 +50,9 @@ def task_runner(runner: str, workers: int | None) -> Iterator[None]:
         runner: threads, processes, dask or ray; the last two, with `:ADDRESS`, on a cluster that
             is there (`dask:tcp://host:8786`, `ray:ray://host:10001`), else on one of this
             machine that ends with the flow.
-        workers: Tasks at once; None is one a core.
+        workers: Tasks at once; None is one a core, or of processes, each of which would hold
+            networks of its own on a card, one a card.
+        device: What the flow works on.
     """
     require_runner(runner, workers)
     context = FlowRunContext.get()
@@ -56,7 +60,7 @@ def task_runner(runner: str, workers: int | None) -> Iterator[None]:
         yield
         return
     with (
-        _made(runner, workers or cpu_count() or 1) as chosen,
+        _made(runner, workers or _usual(runner, device), device) as chosen,
         context.model_copy(update={"task_runner": chosen}),
     ):
         if is_elsewhere(runner):
@@ -66,18 +70,19 @@ def task_runner(runner: str, workers: int | None) -> Iterator[None]:
 
 @contextmanager
 def on_device(runner: str, device: str) -> Iterator[None]:
-    """Marks the tasks submitted inside as work for a GPU; on a CPU it marks nothing.
+    """Marks the tasks submitted inside as work for a card; on a CPU it marks nothing.
 
-    Their tag, `ddim-` and the device, can be given a limit on the Prefect server, which each of
-    them then asks for a slot. On a Dask cluster they need a worker with the resource `GPU`
-    (`dask worker --resources GPU=1`), on Ray a free GPU: one task a GPU. Untested on a GPU.
+    Whatever the runner, a task takes one card for itself when it runs (`tasks.machine.device`).
+    Their tag, `ddim-` and the kind of device, can be given a limit on the Prefect server, which
+    each of them then asks for a slot. On a Dask cluster they need a worker with the resource `GPU`
+    (`dask worker --resources GPU=1`), on Ray a free GPU. Clusters are untested on GPUs.
     """
-    if device == "cpu":
+    if not is_card(device):
         yield
         return
     name, _ = parts_of(runner)
     with ExitStack() as marks:
-        marks.enter_context(tags(f"ddim-{device}"))
+        marks.enter_context(tags(f"ddim-{kind_of(device)}"))
         if name == "dask":
             from dask.base import annotate
 
@@ -98,7 +103,14 @@ def _require_our_store(runner: str) -> None:
         )
 
 
-def _made(runner: str, workers: int) -> Any:
+def _usual(runner: str, device: str) -> int:
+    """How many tasks run at once if nothing is said."""
+    if runner != "threads" and is_card(device):
+        return len(cards_of(device))
+    return cpu_count() or 1
+
+
+def _made(runner: str, workers: int, device: str = CPU) -> Any:
     name, address = parts_of(runner)
     if name == "threads":
         return ThreadPoolTaskRunner(max_workers=workers)
@@ -109,6 +121,8 @@ def _made(runner: str, workers: int) -> Any:
 
         local = {"n_workers": workers, "threads_per_worker": 1, "host": "127.0.0.1",
                  "dashboard_address": None}  # fmt: skip
+        if is_card(device):  # scores beside it
+            local |= {"threads_per_worker": 2, "resources": {"GPU": 1}}
         return DaskTaskRunner(address=address) if address else DaskTaskRunner(cluster_kwargs=local)
     from prefect_ray.task_runners import RayTaskRunner
 

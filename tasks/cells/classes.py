@@ -12,7 +12,7 @@ from ddim_core.diffusion.specs import Execution
 from ddim_core.features.classifier import ClassifierFeatures
 from ddim_core.scores.class_accuracy import class_accuracy
 from tasks.cells.extractor_memory import extractor_in_memory
-from tasks.machine.device import CPU, card
+from tasks.machine.device import card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -33,13 +33,12 @@ def judge_classes(
     shards: Sequence[ArtifactRef],
     extractor: ArtifactRef,
     execution: Execution,
-    on: str | None = None,
 ) -> ClassAccuracy:
     """Says in which share of a cell's images the classifier finds the class asked of them; `on` is
     the kind of device, where it is a card."""
     torch.set_num_threads(execution.threads)
     pixels = np.concatenate([store.get_arrays(shard)["images"] for shard in shards])
-    with card(execution.device if on else CPU) as device:
+    with card(execution.device) as device:
         classifier = extractor_in_memory(extractor, pixels.shape[1:], device)
         assert isinstance(classifier, ClassifierFeatures)
         logits = classifier.logits(pixels)

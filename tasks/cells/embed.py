@@ -10,7 +10,7 @@ from ddim_core.common.versions import network_versions
 from ddim_core.diffusion.specs import Execution
 from ddim_core.features.extractor import FeatureRecord
 from tasks.cells.extractor_memory import extractor_in_memory
-from tasks.machine.device import CPU, card
+from tasks.machine.device import card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -34,19 +34,16 @@ class FeatureShard(ArtifactRef):
 
 
 @cached_task
-def embed_images(
-    images: ArtifactRef, extractor: ArtifactRef, execution: Execution, on: str | None = None
-) -> FeatureShard:
+def embed_images(images: ArtifactRef, extractor: ArtifactRef, execution: Execution) -> FeatureShard:
     """Extracts features.
 
     Args:
         images, extractor: What of, and by what.
         execution: How.
-        on: The kind of device, where it is a card: its features have other bits.
     """
     torch.set_num_threads(execution.threads)
     pixels = store.get_arrays(images)["images"]
-    with card(execution.device if on else CPU) as device:
+    with card(execution.device) as device:
         network = extractor_in_memory(extractor, pixels.shape[1:], device)
         features = network(pixels)
     n_images, n_features = features.shape

@@ -15,7 +15,7 @@ from ddim_core.features.model_folder import model_files
 from ddim_core.features.registry import ExtractorChoice, open_extractor
 from ddim_core.images.image_set import ImageSet
 from ddim_core.networks.specs import ClassifierSpec
-from tasks.machine.device import CPU, card
+from tasks.machine.device import card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -47,7 +47,6 @@ def train_extractor(
     train: ArtifactRef,
     held_out: ArtifactRef | None,
     execution: Execution,
-    on: str | None = None,
 ) -> StoredExtractor:
     """Trains the classifier whose last convolution is the feature space.
 
@@ -56,7 +55,6 @@ def train_extractor(
     Args:
         spec, train, held_out: How, on what, and what tests it.
         execution: Device and threads.
-        on: The kind of device, where it is a card: it gives another classifier.
     """
     torch.set_num_threads(execution.threads)
     fitted = _labelled(train)
@@ -64,7 +62,7 @@ def train_extractor(
         unseen = _labelled(held_out)
     else:
         unseen, fitted = _every(fitted, HELD_OUT_EVERY)
-    with card(execution.device if on else CPU) as device:
+    with card(execution.device) as device:
         extractor = train_classifier(spec, fitted, unseen, device)
     weights = store.put(extractor.to_bytes(), "weights")
     return replace(

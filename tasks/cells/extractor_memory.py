@@ -7,12 +7,12 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from ddim_core.common.digest import file_digest
+from ddim_core.devices.names import is_card
 from ddim_core.features.classifier import ClassifierFeatures
 from ddim_core.features.extractor import FeatureExtractor, FeatureRecord, PixelFeatures
 from ddim_core.features.network import NetworkFeatures
 from ddim_core.features.registry import PRETRAINED, ExtractorChoice, open_extractor
 from ddim_core.networks.building import LOADING
-from tasks.machine.device import is_card
 from tasks.storage import store
 from tasks.storage.places import local_dir
 from tasks.storage.store import ArtifactRef

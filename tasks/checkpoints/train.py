@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ddim_core.checkpoints.checkpoint import save_pipeline
 from ddim_core.common.digest import code_digest, digest
+from ddim_core.devices.names import card_kind
 from ddim_core.diffusion.specs import Execution
 from ddim_core.networks.specs import TrainSpec
 from ddim_core.networks.training import (
@@ -27,7 +28,7 @@ from ddim_core.networks.training import (
     start,
     train,
 )
-from tasks.machine.device import CPU, card
+from tasks.machine.device import card
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -45,9 +46,7 @@ class TrainedCheckpoint(ArtifactRef):
 
 
 @cached_task
-def train_toy(
-    spec: TrainSpec, images: ArtifactRef, execution: Execution, on: str | None = None
-) -> TrainedCheckpoint:
+def train_toy(spec: TrainSpec, images: ArtifactRef, execution: Execution) -> TrainedCheckpoint:
     """Trains a small U-Net; returns a diffusers pipeline folder of its EMA weights.
 
     A run that was killed goes on from its last saved state and ends with the same weights. The
@@ -56,15 +55,15 @@ def train_toy(
     Args:
         spec, images: What is trained, and on what.
         execution: Device and threads.
-        on: The kind of device, where it is a card: it gives another model.
     """
     torch.set_num_threads(execution.threads)
     work = places.local_dir("work")
     work.mkdir(parents=True, exist_ok=True)
-    state_path = work / f"{digest(code_digest(__name__), spec, images, *filter(None, [on]))}.pt"
+    name = digest(code_digest(__name__), spec, images, card_kind(execution.device))
+    state_path = work / f"{name}.pt"
     with FileLock(state_path.with_suffix(".lock")):
         data = store.get_arrays(images)
-        with card(execution.device if on else CPU) as device:
+        with card(execution.device) as device:
             state = _resume(spec, state_path, device)
             _train(spec, data, state, state_path)
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from ddim_core.lora.pipeline import draw
 from ddim_core.lora.specs import LoraExecution, PictureSpec
 from ddim_core.text2image.base_folder import load_pipeline
 from tasks.lora.data import CaptionedImages
-from tasks.machine.device import CPU, card
+from tasks.machine.device import card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 
@@ -23,7 +23,7 @@ from tasks.storage.caching import cached_task
 @cached_task
 def class_images(
     prompts: list[str], n_images: int, spec: PictureSpec, base: dict[str, str], location: str,
-    execution: LoraExecution, on: str | None = None,
+    execution: LoraExecution,
 ) -> CaptionedImages:  # fmt: skip
     """Draws n pictures, the prompts in turn; returns them as a captioned folder.
 
@@ -31,7 +31,7 @@ def class_images(
     """
     torch.set_num_threads(execution.threads)
     texts = [prompts[i % len(prompts)] for i in range(n_images)]
-    with card(execution.device if on else CPU) as device:
+    with card(execution.device) as device:
         drawn = draw(load_pipeline(Path(location), device), texts, spec.seeds(n_images), spec)
     items = [
         Captioned(f"{i:05d}.png", _png(pixels), text)

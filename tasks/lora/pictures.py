@@ -10,7 +10,7 @@ from safetensors.torch import load
 from ddim_core.lora.pipeline import draw, pipeline_with
 from ddim_core.lora.specs import LoraExecution, LoraSpec, PictureSpec
 from ddim_core.text2image.base_folder import load_pipeline
-from tasks.machine.device import CPU, card
+from tasks.machine.device import card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -25,7 +25,6 @@ def validation_pictures(
     base: dict[str, str],
     location: str,
     execution: LoraExecution,
-    on: str | None = None,
 ) -> ArtifactRef:
     """Draws each prompt once, all from one seed; without an adapter by the base alone.
 
@@ -33,7 +32,7 @@ def validation_pictures(
     """
     torch.set_num_threads(execution.threads)
     weights = load(store.get(adapter)) if adapter else None
-    with card(execution.device if on else CPU) as device:
+    with card(execution.device) as device:
         pipeline = (
             load_pipeline(Path(location), device)
             if weights is None

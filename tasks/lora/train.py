@@ -12,11 +12,12 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from ddim_core.common.digest import code_digest, digest
+from ddim_core.devices.names import CPU, card_kind, kind_of
 from ddim_core.devices.reading import BEHIND
 from ddim_core.lora.specs import LoraExecution, LoraSpec
 from ddim_core.lora.training.loop import LoraStep
 from ddim_core.lora.training.run import LoraJob, checkpoints, history_of, run, run_apart
-from tasks.machine.device import CPU, card, kind_of
+from tasks.machine.device import card
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -61,7 +62,6 @@ def train_lora(
     base: dict[str, str],
     location: str,
     execution: LoraExecution,
-    on: str | None = None,
 ) -> Training:
     """Trains a LoRA.
 
@@ -77,7 +77,6 @@ def train_lora(
         base: Digests of the base's parts.
         location: The base's folder.
         execution: Device, threads and processes.
-        on: The kind of device, where it is a card: it gives another LoRA.
     """
     job = LoraJob(
         spec=spec,
@@ -89,15 +88,15 @@ def train_lora(
         class_latents=store.get_arrays(class_latents) if class_latents else None,
         class_captions=tuple(class_captions),
     )
-    inputs = [spec, latents, captions, class_latents, class_captions, embeddings, base]
-    inputs += filter(None, [on])
+    kind = card_kind(execution.device)
+    inputs = [spec, latents, captions, class_latents, class_captions, embeddings, base, kind]
     folder = places.local_dir("work", f"lora-{digest(code_digest(__name__), inputs)[:32]}")
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
         if execution.processes > 1:
             run_apart(job, folder)
             return _record(spec, folder, _peak_memory(CPU))
-        with card(execution.device if on else CPU) as device:
+        with card(execution.device) as device:
             _run_here(replace(job, execution=replace(execution, device=device)), folder)
             peak = _peak_memory(device)
         return _record(spec, folder, peak)

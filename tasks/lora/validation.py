@@ -15,7 +15,7 @@ from ddim_core.lora.training.batches import TrainingImages
 from ddim_core.lora.training.loss import Prompts
 from ddim_core.lora.training.validation import validation_loss
 from tasks.lora.train import Kept
-from tasks.machine.device import CPU, card
+from tasks.machine.device import card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -38,7 +38,6 @@ def validation_curve(
     base: dict[str, str],
     location: str,
     execution: LoraExecution,
-    on: str | None = None,
 ) -> ValidationCurve:
     """Takes the loss of the base and of each checkpoint.
 
@@ -51,7 +50,6 @@ def validation_curve(
         base: Digests of the base's parts.
         location: The base's folder.
         execution: Device and threads.
-        on: The kind of device, where it is a card: its results have other bits.
     """
     torch.set_num_threads(execution.threads)
     images = TrainingImages.from_arrays(
@@ -59,7 +57,7 @@ def validation_curve(
     )
     prompts = Prompts.from_arrays(store.get_arrays(embeddings))
     stages = {0: None} | {kept.step: load(store.get(kept.adapter)) for kept in checkpoints}
-    with card(execution.device if on else CPU) as device:
+    with card(execution.device) as device:
         losses = tuple(
             (step, validation_loss(Path(location), spec, weights, prompts, images, device))
             for step, weights in stages.items()

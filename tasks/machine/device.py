@@ -19,26 +19,15 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from ddim_core.common.checks import nearest
+from ddim_core.devices.names import AUTO, CPU, is_card, kind_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-CPU, AUTO = "cpu", "auto"
 KINDS = (CPU, "cuda", "mps", "xpu", "meta")
 KNOWN = (*KINDS, AUTO)
 OF_GPUS = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")  # below /dev, where there is a GPU
 LOOK_SECONDS = 0.005  # between looks at whether a card is free
-
-
-def kind_of(device: str) -> str:
-    """Returns the kind of a device by its name: `cuda` of `cuda:0,cuda:1`."""
-    return device.partition(":")[0]
-
-
-def is_card(device: str) -> bool:
-    """Tells whether work on a device takes one card for itself: all but the plain `cpu`, where
-    tasks share cores. `cpu:0,cpu:1` are two stand-ins for cards."""
-    return device != CPU
 
 
 def require_device(name: str) -> None:
@@ -122,14 +111,14 @@ def card(device: str, dtype: str = "float32") -> Iterator[str]:
 
 
 def on_a_card(function: Callable[P, R]) -> Callable[P, R]:
-    """Has a task that takes a `cell` and an `execution` run on a card of its own, which its
-    `execution.device` then is."""
+    """Has a task that takes an `execution`, and perhaps a `cell`, run on a card of its own, which
+    its `execution.device` then is."""
 
     @wraps(function)
     def placed(*args: P.args, **kwargs: P.kwargs) -> R:
         told = signature(function).bind(*args, **kwargs)
-        cell, execution = told.arguments["cell"], told.arguments["execution"]
-        with card(execution.device, cell.dtype) as mine:
+        execution, cell = told.arguments["execution"], told.arguments.get("cell")
+        with card(execution.device, cell.dtype if cell else "float32") as mine:
             told.arguments["execution"] = replace(execution, device=mine)
             return function(*told.args, **told.kwargs)
 

@@ -24,6 +24,7 @@ from ddim_core.diffusion.sampling import ImageNoise, plan, sample
 from ddim_core.diffusion.specs import Execution, SamplerSpec
 from ddim_core.images.pixels import from_uint8, to_uint8
 from tasks.checkpoints.memory import checkpoint_in_memory
+from tasks.machine.device import on_a_card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -67,6 +68,7 @@ def require_unconditional(n_classes: int | None, is_latent: bool = False) -> Non
 
 
 @cached_task
+@on_a_card
 def reconstruct(
     sampler: SamplerSpec, checkpoint: ArtifactRef, images: ArtifactRef, n: int, execution: Execution
 ) -> Reconstruction:
@@ -103,6 +105,7 @@ def reconstruct(
 
 
 @cached_task
+@on_a_card
 def consistency(
     samplers: list[SamplerSpec], checkpoint: ArtifactRef, seed: int, execution: Execution
 ) -> ArtifactRef:
@@ -117,6 +120,7 @@ def consistency(
 
 
 @cached_task
+@on_a_card
 def interpolate(
     sampler: SamplerSpec,
     checkpoint: ArtifactRef,
@@ -140,6 +144,7 @@ def interpolate(
 
 
 @cached_task
+@on_a_card
 def x0_sequence(
     sampler: SamplerSpec, checkpoint: ArtifactRef, seed: int, n_shown: int, execution: Execution
 ) -> ArtifactRef:

@@ -12,6 +12,7 @@ from ddim_core.checkpoints.checkpoint import Checkpoint
 from ddim_core.checkpoints.conditioning import conditioned
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.common.last import last_of, one_ahead
+from ddim_core.devices.names import kind_of
 from ddim_core.diffusion.noise_ahead import NoiseAhead
 from ddim_core.diffusion.sampling import ImageNoise, adds_noise, plan, sample
 from ddim_core.diffusion.schedule import NoiseSchedule
@@ -19,7 +20,7 @@ from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec
 from ddim_core.images.pixels import to_uint8
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.images.stored_prompts import stored_prompts
-from tasks.machine.device import card, kind_of
+from tasks.machine.device import card
 from tasks.sampling.batches import Batch, batches, within_memory
 from tasks.sampling.shards import Images, Shard, extended
 from tasks.storage.caching import cached_task

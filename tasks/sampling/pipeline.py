@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ddim_core.common.digest import code_digest, digest
+from ddim_core.devices.names import kind_of
 from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.drawing import draw
@@ -16,7 +17,7 @@ from ddim_core.pipelines.opening import OpenedPipeline
 from ddim_core.pipelines.self_test import require_place_free
 from ddim_core.samplers.name import parse_sampler
 from tasks.checkpoints.pipelines import pipeline_in_memory
-from tasks.machine.device import card, kind_of
+from tasks.machine.device import card
 from tasks.sampling.batches import within_memory
 from tasks.sampling.conditions import conditions_for
 from tasks.sampling.shards import Images, Shard, extended

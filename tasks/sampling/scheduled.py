@@ -9,6 +9,7 @@ import torch
 
 from ddim_core.checkpoints.conditioning import conditioned
 from ddim_core.common.digest import code_digest, digest
+from ddim_core.devices.names import kind_of
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.images.pixels import to_uint8
@@ -19,7 +20,7 @@ from ddim_core.samplers.streams import image_streams
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
 from tasks.images.stored_prompts import stored_prompts
-from tasks.machine.device import card, kind_of
+from tasks.machine.device import card
 from tasks.sampling.batches import batches, within_memory
 from tasks.sampling.shards import Images, Shard, extended
 from tasks.storage.caching import cached_task

@@ -27,6 +27,7 @@ from prefect.serializers import JSONSerializer
 from pydantic import Field, TypeAdapter
 
 from ddim_core.common.digest import code_digest, digest
+from ddim_core.devices.names import card_kind
 from ddim_core.safe_files.contained import require_plain_path
 from tasks.storage import places, stages, store
 from tasks.storage.artifact import references
@@ -37,8 +38,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 RESULTS = places.local_dir("prefect")  # where DDIM_DATA is a local path
-# Inputs that say how and where the work is done, not what comes out: device, batch size, a path
-# whose content is another input.
+# Inputs that say how and where the work is done, not what comes out: batch size, a path whose
+# content is another input. Of the device the kind counts, where it is a card.
 NOT_IN_KEY = frozenset({"execution", "location"})
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,9 @@ class InputsAndCode(CachePolicy):
         **kwargs: Any,  # Prefect's signature
     ) -> str:
         asked = {name: value for name, value in inputs.items() if name not in NOT_IN_KEY}
+        execution = inputs.get("execution")
+        if execution is not None and (kind := card_kind(execution.device)):
+            asked["card"] = kind
         function = task_ctx.task.fn
         key = digest(function.__qualname__, code_digest(function.__module__), asked)
         if places.is_local():

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddim_core.common.digest import code_digest, digest
+from ddim_core.devices.names import card_kind
 from ddim_core.diffusion.specs import Execution
 from ddim_core.text2image.scenes import TEMPLATES, base_scenes, draw_all
 from ddim_core.text2image.small_base import save_base
@@ -26,7 +27,7 @@ from ddim_core.text2image.training import (
     start_base,
     train_base,
 )
-from tasks.machine.device import CPU, card
+from tasks.machine.device import card
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -37,9 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 @cached_task
-def train_text2image(
-    spec: BaseTrainSpec, execution: Execution, on: str | None = None
-) -> ArtifactRef:
+def train_text2image(spec: BaseTrainSpec, execution: Execution) -> ArtifactRef:
     """Trains the base on Twemoji scenes; returns a StableDiffusionPipeline folder of its averages.
 
     A run that was killed goes on from its last saved state and ends with the same weights; so
@@ -48,7 +47,6 @@ def train_text2image(
     Args:
         spec: What is trained and how.
         execution: Device and threads.
-        on: The kind of device, where it is a card: it gives another base.
     """
     torch.set_num_threads(execution.threads)
     scenes = base_scenes()
@@ -56,9 +54,9 @@ def train_text2image(
     captions = [[scene.caption(template) for template in TEMPLATES] for scene in scenes]
     work = places.local_dir("work")
     work.mkdir(parents=True, exist_ok=True)
-    resumable = digest(code_digest(__name__), spec.but_for_steps, *filter(None, [on]))
+    resumable = digest(code_digest(__name__), spec.but_for_steps, card_kind(execution.device))
     path = work / f"base-{resumable[:32]}.pt"
-    with FileLock(path.with_suffix(".lock")), card(execution.device if on else CPU) as device:
+    with FileLock(path.with_suffix(".lock")), card(execution.device) as device:
         state = _resume(spec, captions, path, device)
         _train(spec, images, captions, state, path)
         trained = averaged(state)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddim_core.common.digest import digest
+from ddim_core.devices.names import CPU
 from ddim_core.diffusion.specs import Execution
 from ddim_core.images.load import load_images
 from ddim_core.lora.scoring.likeness import ClipModel, DinoModel, ThumbnailFeatures
@@ -21,7 +22,7 @@ from ddim_core.lora.scoring.specs import PRIOR, PromptSet
 from ddim_core.reports.lora_sentences import SHARES
 from ddim_core.statistics.paired import PairedDifference
 from ddim_core.text2image.judge import EmojiJudge, asked_in
-from tasks.machine.device import CPU, card
+from tasks.machine.device import card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -67,7 +68,6 @@ def score_pictures(
     models: dict[str, str],
     location: dict[str, str],
     execution: Execution | None = None,
-    on: str | None = None,
 ) -> PictureScores:
     """Takes all measures of a prompt set at every scale, each against the first one, paired.
 
@@ -81,7 +81,6 @@ def score_pictures(
         models: Digests of `clip` and `dino`, where they are given.
         location: Their folders.
         execution: Where they run; None is the CPU.
-        on: The kind of device, where it is a card: their vectors have other bits.
     """
     images = [store.get_arrays(ref)["images"] for ref in drawn]
     space = _extractor(extractor)
@@ -96,7 +95,7 @@ def score_pictures(
         asked=_asked(asked, aliases) if isinstance(space, EmojiJudge) else None,
         prior=asked.role in PRIOR,
     )
-    with card(execution.device if execution and on and models else CPU) as device:
+    with card(execution.device if execution and models else CPU) as device:
         knowledge = replace(
             known_but_for_models,
             clip=ClipModel(Path(location["clip"]), device) if "clip" in models else None,

@@ -12,7 +12,7 @@ import torch
 from ddim_core.diffusion.specs import Execution
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.text2image.pictures import open_pipeline, pictures, set_scale
-from tasks.machine.device import CPU, card
+from tasks.machine.device import card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -35,7 +35,6 @@ def draw_prompts(
     scale: float,
     location: str,
     execution: Execution,
-    on: str | None = None,
 ) -> DrawnPictures:
     """Draws the pictures of a prompt set with a LoRA at a scale; without one, the base's own.
 
@@ -46,11 +45,10 @@ def draw_prompts(
         scale: Of the LoRA; of no meaning without one.
         location: The base's folder.
         execution: Device, threads and pictures at once.
-        on: The kind of device, where it is a card: its results have other bits.
     """
     torch.set_num_threads(execution.threads)
     folder = store.get_folder(lora) if lora else None
-    with card(execution.device if on else CPU) as device:
+    with card(execution.device) as device:
         began = time.perf_counter()
         pipeline = open_pipeline(Path(location), folder, device)
         if lora:

@@ -98,7 +98,7 @@ def test_named_runner_takes_the_flows_tasks_and_is_gone_afterwards(server: str) 
 
 
 def test_limit_on_a_devices_tag_keeps_its_tasks_apart(server: str) -> None:
-    device = f"cuda-{uuid4()}"  # a limit of our own on a server shared with other tests
+    device = f"cuda{uuid4()}"  # a limit of our own on a server shared with other tests
     spans: list[tuple[float, float]] = []
 
     @task

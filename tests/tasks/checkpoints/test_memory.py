@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +20,7 @@ from tasks.cells import extractor_memory
 from tasks.checkpoints import memory
 from tasks.storage.store import ArtifactRef
 
+Record = namedtuple("Record", ["extractor"])
 WIDTHS = ToyModelSpec(widths=(8, 16), norm_groups=4)
 
 
@@ -36,7 +37,7 @@ def test_no_two_networks_are_built_at_once_wherever_they_are_built(
     for room in (memory, extractor_memory):
         room.forget()
         monkeypatch.setattr(room, "_opened", lambda *_: toy_unet(WIDTHS, seed=0))
-    monkeypatch.setattr(extractor_memory, "record_of", lambda _: SimpleNamespace(extractor="any"))
+    monkeypatch.setattr(extractor_memory, "record_of", lambda _: Record("any"))
     builders: list[Callable[[], object]] = [
         lambda: toy_unet(WIDTHS, seed=3),
         lambda: model.from_bytes(points, point_spec, noise),

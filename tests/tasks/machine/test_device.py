@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ddim_core.devices.names import is_card, kind_of
 from flows.requests.images import Machine
 from tasks.machine import device
-from tasks.machine.device import card, cards_of, is_card, kind_of, require_device, settled
+from tasks.machine.device import card, cards_of, require_device, settled
 
 
 def test_names() -> None:
