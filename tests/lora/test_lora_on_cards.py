@@ -16,11 +16,13 @@ from safetensors.torch import load_file
 from ddim_core.lora import latents as encoding
 from ddim_core.lora import texts as embedding
 from ddim_core.lora.latents import encode_latents
-from ddim_core.lora.specs import LatentSpec, LoraExecution, LoraSpec
+from ddim_core.lora.specs import LatentSpec, LoraExecution, LoraSpec, Precision
 from ddim_core.lora.texts import embed_prompts
 from ddim_core.lora.training.loop import start
 from ddim_core.lora.training.run import CHECKPOINT, checkpoints, history_of, run
 from tasks.lora.inputs import embed_prompts as embed_task
+from tasks.lora.train import train_lora
+from tasks.storage import store
 from tests.lora.material import STEP, noise_pictures, small_job
 
 CARD = "cpu:0"
@@ -55,7 +57,7 @@ def test_a_card_learns_what_a_cpu_learns(
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_a_card_in_half_precision_stays_near_float32(
-    base: Path, tmp_path: Path, precision: str
+    base: Path, tmp_path: Path, precision: Precision
 ) -> None:
     whole = losses(base, BASIC, tmp_path / "whole", "cpu")
     half = losses(base, replace(BASIC, precision=precision), tmp_path / "half")
@@ -132,3 +134,21 @@ def test_two_tasks_have_a_card_each(base: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(embedded, [PROMPTS, PROMPTS])
     assert first == second == embed_task.fn(PROMPTS, {}, str(base), cards, "cpu").artifact
+
+
+def test_a_lora_is_trained_on_a_card_of_its_own(base: Path) -> None:
+    cards = LoraExecution(device="cpu:0,cpu:1", threads=1)
+    job = small_job(base, BASIC)
+    latents = store.put_arrays(job.latents, "latents")
+    embeddings = store.put_arrays(job.embeddings, "embeddings")
+
+    def trained(seed: int) -> str:
+        return train_lora.fn(
+            replace(BASIC, seed=seed), latents, job.captions, None, [], embeddings, {},
+            str(base), cards, "cpu",
+        ).adapter.artifact  # fmt: skip
+
+    with ThreadPoolExecutor(2) as pool:
+        at_once = list(pool.map(trained, [1, 2]))
+    assert at_once == [trained(1), trained(2)]
+    assert at_once[0] != at_once[1]
