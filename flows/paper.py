@@ -165,7 +165,7 @@ def _prepare(
             f"{images.channels}; they must be equal"
         )
     if model is None:
-        training = submit_training(grid.training, grid.machine.device)
+        training = submit_training(grid.training)
         model = open_checkpoint(
             training.result(), f"toy-{Path(dataset_name(grid.real.dataset)).stem}"
         )

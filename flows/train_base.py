@@ -41,10 +41,10 @@ def train_base(request: BaseRequest) -> TrainedBase:
     """
     check_writable()
     spec, resolution = request.training(), request.resolution
-    execution = Execution(batch_size=32)
+    execution = Execution(device=request.device, batch_size=32)
     trained = train_text2image(spec, execution)
     judge = train_emoji_judge(
-        JudgeSpec(resolution=resolution, steps=request.judge_steps), execution
+        JudgeSpec(resolution=resolution, steps=request.judge_steps), Execution()
     )
     folder = get_folder(trained)
     asked, drawn, found = {}, {}, {}

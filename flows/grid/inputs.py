@@ -90,7 +90,7 @@ def prepare(request: GridRequest) -> GridInputs:
     else:
         expected = replace(request.expected, scheduler=_scheduler(request, request.expected, None))
         require_fit(request.cells(expected), expected.n_train, None)
-        training = submit_training(request.training, request.machine.device)
+        training = submit_training(request.training)
         resolution = real.resolution
 
     def data(split: str) -> PreparedImages:

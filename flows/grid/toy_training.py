@@ -10,7 +10,7 @@ from tasks.checkpoints.train import train_toy as train_toy_task
 from tasks.images.prepare import content_of, prepare_data
 
 
-def submit_training(request: ToyRequest, device: str = "cpu") -> Any:
+def submit_training(request: ToyRequest) -> Any:
     """Submits the training of a data set's toy model; returns the future of its checkpoint.
 
     One thread: the weights then do not depend on the machine's cores, and a busy machine does not
@@ -28,4 +28,4 @@ def submit_training(request: ToyRequest, device: str = "cpu") -> Any:
     if request.toy.class_conditional and n_classes is None:
         raise ValueError(f"class_conditional is on, but {real.dataset!r} has no labels to train on")
     training = request.training(images.channels, n_classes)
-    return train_toy_task.submit(training, images, Execution(device=device))
+    return train_toy_task.submit(training, images, Execution(device=request.device))

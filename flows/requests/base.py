@@ -14,8 +14,11 @@ from ddim_core.common.checks import (
     MOST_SIDE,
     MOST_STEPS,
 )
+from ddim_core.devices.names import CPU
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.text2image.specs import BaseSpec, BaseTrainSpec, JudgeSpec
+from flows.requests.images import DeviceChoice
+from tasks.machine.device import require_device, settled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,11 @@ class BaseRequest:
         int, Field(ge=0, lt=LEAST_SEED_TOO_LARGE, description="Keys weights, batches and noise.")
     ] = 0
 
+    device: DeviceChoice = CPU
+
     def __post_init__(self) -> None:
+        require_device(self.device)
+        object.__setattr__(self, "device", settled(self.device))
         self.training()
         JudgeSpec(resolution=self.resolution, steps=self.judge_steps)
         PromptSet(

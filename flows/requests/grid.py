@@ -318,7 +318,8 @@ class GridRequest:
     @property
     def training(self) -> ToyRequest:
         """How the toy model is trained, where there is no checkpoint."""
-        return ToyRequest(real=self.real, toy=self.toy, seed=self.grid.seed)
+        seed, device = self.grid.seed, self.machine.device
+        return ToyRequest(real=self.real, toy=self.toy, seed=seed, device=device)
 
     def with_images(self, n_images: int) -> GridRequest:
         """Returns the same grid with another number of images a cell."""

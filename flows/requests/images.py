@@ -93,6 +93,15 @@ class ImageChoice:
         return ImageSpec(self.max_broken, self.background, self.skin_tones)
 
 
+DeviceChoice = Annotated[
+    str,
+    Field(
+        description="cpu, cuda (all cards of the host), cuda:1, cuda:0,cuda:2, mps, or auto: CUDA "
+        "where it is. One task a card; what a card works out is another result."
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Machine:
     """The machine."""
@@ -112,13 +121,7 @@ class Machine:
             ge=1, le=MOST_THREADS, description="Torch threads per task; changes no result on a CPU."
         ),
     ] = 1
-    device: Annotated[
-        str,
-        Field(
-            description="cpu, cuda (all cards of the host), cuda:1, cuda:0,cuda:2, mps, or auto: "
-            "CUDA where it is. One task a card; what a card draws is another cell."
-        ),
-    ] = CPU
+    device: DeviceChoice = CPU
     compile: Annotated[
         bool,
         Field(

@@ -8,11 +8,13 @@ from typing import Annotated
 from pydantic import Field
 
 from ddim_core.common.checks import MOST_STEPS
+from ddim_core.devices.names import CPU
 from ddim_core.diffusion.scheduler_config import FLOW_PREDICTION
 from ddim_core.images.load import splits_of
 from ddim_core.networks.specs import Objective, TargetSpec, ToyModelSpec, TrainSpec
 from flows.requests.flat import Without
-from flows.requests.images import ImageChoice, Seed
+from flows.requests.images import DeviceChoice, ImageChoice, Seed
+from tasks.machine.device import require_device, settled
 
 TOY_RESOLUTIONS = {"digits": 8, "emoji": 16}  # pixels
 
@@ -60,8 +62,11 @@ class ToyRequest:
     real: Annotated[ImageChoice, Without(("split",))]
     toy: Toy
     seed: Seed = 0
+    device: DeviceChoice = CPU
 
     def __post_init__(self) -> None:
+        require_device(self.device)
+        object.__setattr__(self, "device", settled(self.device))
         splits_of(self.real.dataset)
         self.training(1)
 

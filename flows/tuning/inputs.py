@@ -64,7 +64,7 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
         checkpoint = open_checkpoint(imported, name_of(model.checkpoint))
         loras = tuple(store_lora(text) for text in model.lora)
     else:
-        training = submit_training(grid.training, request.machine.device)
+        training = submit_training(grid.training)
         name = f"toy-{Path(dataset_name(request.real.dataset)).stem}{request.toy.kind}"
         checkpoint = open_checkpoint(training.result(), name)
     bases = _bases(request, grid, checkpoint, loras)

@@ -129,11 +129,11 @@ def test_two_tasks_have_a_card_each(base: Path) -> None:
     cards = LoraExecution(device="cpu:0,cpu:1", threads=1)
 
     def embedded(prompts: list[str]) -> str:
-        return embed_task.fn(prompts, {}, str(base), cards, "cpu").artifact
+        return embed_task.fn(prompts, {}, str(base), cards).artifact
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(embedded, [PROMPTS, PROMPTS])
-    assert first == second == embed_task.fn(PROMPTS, {}, str(base), cards, "cpu").artifact
+    assert first == second == embed_task.fn(PROMPTS, {}, str(base), cards).artifact
 
 
 def test_a_lora_is_trained_on_a_card_of_its_own(base: Path) -> None:

@@ -93,13 +93,22 @@ def test_key_covers_every_input_that_changes_the_result(change: dict[str, Any]) 
 @pytest.mark.parametrize(
     "change",
     [
-        {"execution": Execution("cuda", 7, 2)},
+        {"execution": Execution("cpu", 7, 2)},
         {"checkpoint": TrainedCheckpoint("a" * 64, "folder", training_step=3)},
         {"cell": GridCell(SamplerSpec(10, eta=0, clip_range=1))},
     ],
 )
 def test_key_leaves_out_how_and_where_the_work_is_done(change: dict[str, Any]) -> None:
     assert key(sample_shard, **SHARD) == key(sample_shard, **{**SHARD, **change})
+
+
+def test_key_knows_the_kind_of_card_and_not_which() -> None:
+    on = {
+        name: key(sample_shard, **{**SHARD, "execution": Execution(name)})
+        for name in ("cpu", "cuda", "cuda:1", "cuda:0,cuda:2", "mps", "cpu:0")
+    }
+    assert on["cuda"] == on["cuda:1"] == on["cuda:0,cuda:2"]
+    assert len(set(on.values())) == 4
 
 
 def test_inputs_left_out_are_the_two_that_change_no_result() -> None:
