@@ -16,21 +16,24 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from diffusers.training_utils import cast_training_params
 from PIL import Image
 from torchvision import transforms
 
 from ddim_core.lora.adapters import attach, trainable
 from ddim_core.lora.data import Captioned
 from ddim_core.lora.latents import encode_latents
-from ddim_core.lora.specs import LatentSpec, LoraExecution, LoraSpec
+from ddim_core.lora.specs import LatentSpec, LoraExecution, LoraSpec, Precision
 from ddim_core.lora.texts import distinct_prompts, embed_prompts, token_ids
 from ddim_core.lora.training.batches import TrainingImages
+from ddim_core.lora.training.engine import FORMATS
 from ddim_core.lora.training.loop import LoraState, start, train
 from ddim_core.lora.training.loss import Prompts
 from ddim_core.text2image.base_folder import (
@@ -55,10 +58,18 @@ class Setting:
     batch: int
     steps: int
     rounds: int
+    device: str = "cpu"
+    precision: Precision = "no"
 
     @property
     def spec(self) -> LoraSpec:
-        return LoraSpec(steps=10**6, batch_size=self.batch, gradient_clip=0.0)
+        return LoraSpec(
+            steps=10**6, batch_size=self.batch, gradient_clip=0.0, precision=self.precision
+        )
+
+    @property
+    def execution(self) -> LoraExecution:
+        return LoraExecution(threads=1, device=self.device)
 
 
 def pictures(side: int) -> list[Captioned]:
@@ -79,8 +90,8 @@ def ours(
     began = time.process_time()
     prompts = distinct_prompts([CAPTION])
     spec = LatentSpec(resolution=setting.resolution)
-    latents = encode_latents(setting.base, items, spec, size_step(setting.base))
-    embedded = Prompts.from_arrays(embed_prompts(setting.base, prompts))
+    latents = encode_latents(setting.base, items, spec, size_step(setting.base), setting.device)
+    embedded = Prompts.from_arrays(embed_prompts(setting.base, prompts, setting.device))
     once = time.process_time() - began
     images = TrainingImages.from_arrays(latents, [CAPTION] * len(items), prompts)
     loop = train(setting.spec, state, embedded, images)
@@ -90,11 +101,16 @@ def ours(
 def as_the_script(
     setting: Setting, state: LoraState, items: list[Captioned]
 ) -> Callable[[], object]:
-    """One step as `train_text_to_image_lora.py` of diffusers does it."""
-    base = setting.base
+    """One step as `train_text_to_image_lora.py` of diffusers does it: frozen weights in the
+    training's number format, the LoRA's in float32, the forward by autocast."""
+    base, device, half = setting.base, setting.device, FORMATS[setting.precision]
     vae, (encoder,), (tokenizer,) = load_vae(base), load_text_encoders(base), load_tokenizers(base)
     unet = load_unet(base)  # of its own: ours runs its linear layers in another way
+    vae, encoder, unet = (part.to(device, half) for part in (vae, encoder, unet))
     attach(unet, [], setting.spec)
+    unet.to(device)
+    cast_training_params(unet)
+    autocast = nullcontext() if half == torch.float32 else torch.autocast(device, half)
     unet.train()
     parameters = list(trainable(unet, []).values())
     optimizer = torch.optim.AdamW(parameters, lr=setting.spec.learning_rate, weight_decay=1e-2)
@@ -116,19 +132,21 @@ def as_the_script(
     def step() -> float:
         chosen = [next(visit) for _ in range(setting.batch)]
         opened = [Image.open(io.BytesIO(item.data)).convert("RGB") for item in chosen]
-        pixels = torch.stack([prepare(image) for image in opened])
-        ids = torch.stack([token_ids(tokenizer, item.caption) for item in chosen])
+        pixels = torch.stack([prepare(image) for image in opened]).to(device, half)
+        ids = torch.stack([token_ids(tokenizer, item.caption) for item in chosen]).to(device)
         with torch.no_grad():  # frozen there, so that nothing is kept for a backward either
             latents = vae.encode(pixels).latent_dist.sample() * vae.config.scaling_factor
             states = encoder(ids, return_dict=False)[0]
         noise = torch.randn_like(latents)
-        t = torch.randint(0, len(state.scheduler.alphas_cumprod), (len(latents),))
+        n_train = len(state.scheduler.alphas_cumprod)
+        t = torch.randint(0, n_train, (len(latents),), device=device)
         noisy = state.scheduler.add_noise(latents, noise, t)
         target = noise
         if state.scheduler.config.prediction_type == "v_prediction":
             target = state.scheduler.get_velocity(latents, noise, t)
-        predicted = unet(noisy, t, states, return_dict=False)[0]
-        loss = torch.nn.functional.mse_loss(predicted, target)
+        with autocast:
+            predicted = unet(noisy, t, states, return_dict=False)[0]
+            loss = torch.nn.functional.mse_loss(predicted.float(), target.float())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -148,7 +166,7 @@ def compare(setting: Setting) -> dict[str, Any]:
     """Medians of seconds a step, and their ratio."""
     torch.set_num_threads(1)
     items = pictures(setting.resolution)
-    state = start(setting.spec, setting.base, LoraExecution(threads=1))
+    state = start(setting.spec, setting.base, setting.execution)
     our_step, once = ours(setting, state, items)
     their_step = as_the_script(setting, state, items)
     our_step(), their_step()  # the first call of each allocates

@@ -30,7 +30,7 @@ def main() -> None:
 def _measure(asked: argparse.Namespace, place: Path) -> None:
     import torch
 
-    from benchmarks.gpu import features, grids, native, pipelines
+    from benchmarks.gpu import features, grids, lora, native, pipelines, training
     from benchmarks.gpu.record import Record
     from ddim_core.features import card_network
 
@@ -41,16 +41,18 @@ def _measure(asked: argparse.Namespace, place: Path) -> None:
         torch.zeros(1, device=device)
     record = Record(asked.out, device, asked.seconds)
     ref = native.stored(tiny, place)
-    works = {
-        "native": (60, lambda: native.measure(record, tiny, device, ref, False)),
+    works = {  # by importance, each with the seconds that it is expected to take
         "bits": (20, lambda: native.bits(record, tiny, device, ref)),
         "features": (60, lambda: features.measure(record, tiny, device, place)),
-        "sd15": (60, lambda: pipelines.measure(record, "sd15", tiny, device, False)),
-        "grid": (60, lambda: grids.measure(record, tiny, device, place)),
-        "dit": (30, lambda: pipelines.measure(record, "dit", tiny, device, False)),
-        "sdxl": (60, lambda: pipelines.measure(record, "sdxl", tiny, device, False)),
-        "formats": (40, lambda: grids.formats(record, tiny, device, place, asked.toy)),
-        "compiled": (150, lambda: pipelines.measure(record, "sd15", tiny, device, True)),
+        "sd15": (40, lambda: pipelines.measure(record, "sd15", tiny, device, False)),
+        "grid": (70, lambda: grids.measure(record, tiny, device, place)),
+        "training": (15, lambda: training.measure(record, tiny, device, place)),
+        "lora": (70, lambda: lora.measure(record, tiny, device, place)),
+        "formats": (30, lambda: grids.formats(record, tiny, device, place, asked.toy)),
+        "sdxl": (50, lambda: pipelines.measure(record, "sdxl", tiny, device, False)),
+        "dit": (25, lambda: pipelines.measure(record, "dit", tiny, device, False)),
+        "native": (50, lambda: native.measure(record, tiny, device, ref, False)),
+        "compiled": (120, lambda: pipelines.measure(record, "sd15", tiny, device, True)),
         "native-compiled": (90, lambda: native.measure(record, tiny, device, ref, True)),
     }
     chosen = [name for name in asked.only.split(",") if name] or list(works)

@@ -47,15 +47,18 @@ def formats(record: Record, tiny: bool, device: str, folder: Path, toy: Path) ->
     """How far the number format moves FID, beside its interval: a trained model of digits."""
     n = 64 if tiny else 4000
     flow = _flow(folder / "data")
-    for dtype in ("float32", "tf32", "bfloat16", "float16"):
+    card = device if device != "cpu" else "cpu:0"
+    for place, dtype in (
+        ("cpu", "float32"), (card, "float32"), (card, "tf32"), (card, "bfloat16"), (card, "float16"),
+    ):  # fmt: skip
         outcome = flow(
             checkpoint=str(toy), dataset="digits", steps=[10], etas=[0.0, 1.0], sigma_hat=False,
             n_images=n, shard_size=n // 4, against="none", matrix_images=0, batch_size=500,
-            device=device if device != "cpu" else "cpu:0", dtype=dtype,
+            device=place, dtype=dtype,
         )  # fmt: skip
         for row in _rows(outcome.cells):
             record.add(
-                Figure(f"FID of digits, S = 10, eta = {row.eta:g}, {dtype}", row.fid, "FID",
+                Figure(f"FID of digits, S = 10, eta = {row.eta:g}, {place}, {dtype}", row.fid, "FID",
                        low=row.fid_low, high=row.fid_high, told=f"N = {n}")
             )  # fmt: skip
 

@@ -29,7 +29,7 @@ def stored(tiny: bool, folder: Path) -> ArtifactRef:
 
 def measure(record: Record, tiny: bool, device: str, ref: ArtifactRef, by_compiler: bool) -> None:
     """Sampling over bare calls, over diffusers' pipeline, and formats over float32."""
-    n, batch, steps, repeats = (4, 2, 2, 1) if tiny else (1024, 512, 20, 3)
+    n, batch, steps, repeats = (4, 2, 2, 1) if tiny else (512, 512, 20, 2)
     kind = torch.device(device).type
     cell = GridCell(SamplerSpec(steps, eta=1.0), card=OnCard(kind, batch))
     per_second = {}

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from threading import Condition
 
 import torch
 
 _changed = Condition()
 _inside: dict[bool, int] = {True: 0, False: 0}  # threads that compute with TF32, and without
+_waiting: list[tuple[int, bool]] = []  # those that wait, in their order, and what they want
+_numbers = count()
+WHOLE = ("float32", "float64")
 
 
 @contextmanager
 def arithmetic(dtype: str) -> Iterator[None]:
     """Inside, float32 products and convolutions on a GPU are what a cell's `dtype` says.
 
-    `tf32` rounds their factors to 10 bits; everything else leaves them whole, where torch by itself
-    rounds those of convolutions. Convolutions take algorithms that give the same bits every time.
-    The switch is the whole process's: threads that want it otherwise wait until no one is inside.
+    Whole in `float32`, where torch by itself rounds the factors of convolutions; in `tf32`, and
+    where a network in 16 bits does some of its work in float32, factors are rounded to 10 bits.
+    Convolutions take algorithms that give the same bits every time. The switch is the whole
+    process's: threads that want it otherwise take turns.
 
     Args:
-        dtype: Of a cell; number formats other than `tf32` mean whole float32.
+        dtype: Of a cell, or `tf32`.
     """
-    tf32 = dtype == "tf32"
+    tf32 = dtype not in WHOLE
     with _changed:
-        _changed.wait_for(lambda: _inside[not tf32] == 0)
+        mine = (next(_numbers), tf32)
+        _waiting.append(mine)
+        _changed.wait_for(lambda: _may_enter(mine))
+        _waiting.remove(mine)
         _inside[tf32] += 1
+        _changed.notify_all()
         torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.deterministic = True
@@ -36,6 +45,14 @@ def arithmetic(dtype: str) -> Iterator[None]:
         with _changed:
             _inside[tf32] -= 1
             _changed.notify_all()
+
+
+def _may_enter(mine: tuple[int, bool]) -> bool:
+    """Whether no one computes otherwise, nor has waited longer to."""
+    number, tf32 = mine
+    return _inside[not tf32] == 0 and all(
+        wanted == tf32 for earlier, wanted in _waiting if earlier < number
+    )
 
 
 def network_dtype(dtype: str) -> torch.dtype:

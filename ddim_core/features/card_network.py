@@ -1,11 +1,8 @@
-"""A feature network as a card runs it: large batches of one size, resized where it is quickest."""
+"""A feature network as a card runs it: large batches of one size, from bytes to features there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from os import cpu_count
 
 import numpy as np
 import torch
@@ -16,18 +13,19 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ddim_core.common.last import one_ahead
 from ddim_core.devices.graph import captured
 from ddim_core.devices.placing import laid_out
-from ddim_core.features.resize import resized, resized_by_torch
+from ddim_core.features.resize import resized_by_torch
 
 BATCH = 256
-N_PARTS = 64  # of a batch whose resize threads share
-_resizing = ThreadPoolExecutor(cpu_count() or 1, "resize")
+ARITHMETIC = "tf32"
+"""Of features on a card, whatever the cells' number format. On an H200 it moved an FID by 5e-4 of
+itself and was 2.8 times as fast as whole float32, which moved it by 5e-7."""
 
 
 class CardNetwork:
-    """A feature network on a card, from bytes to features.
+    """A feature network on a card.
 
-    Images travel as bytes. Batch norms are folded into the convolutions before them, which moves
-    features by about 1e-6 of their size; float32 is what `ddim_core.devices.arithmetic` makes it.
+    Images travel as bytes and are resized there. Batch norms are folded into the convolutions
+    before them, which moves features by about 1e-6 of their size.
 
     Args:
         network: Maps float32 [batch, 3, size, size] to [batch, dim]; it is changed.
@@ -62,38 +60,25 @@ class CardNetwork:
         made = torch.empty((len(images), self._dim), device=self._device)
         done = 0
         with torch.inference_mode():
-            for pixels in one_ahead(self._sent(images)):
-                features = self._features(pixels())
+            for sent in one_ahead(self._sent(images)):
+                features = self._features(resized_by_torch(sent, self._size, self._resize))
                 n = min(BATCH, len(images) - done)
                 made[done : done + n] = features[:n]
                 done += n
         return made.cpu().numpy()
 
-    def _sent(self, images: NDArray[np.uint8]) -> Iterator[Callable[[], Tensor]]:
-        """Of each batch what returns its pixels on the card, float32 [BATCH, 3, size, size]; what
-        threads do of it is begun at once."""
+    def _sent(self, images: NDArray[np.uint8]) -> Iterator[Tensor]:
+        """Batches of one size on the card, as bytes; the last one filled up with its first image.
+
+        The next one is on its way while a batch is computed.
+        """
         for first in range(0, len(images), BATCH):
             chosen = images[first : first + BATCH]
             fill = np.repeat(chosen[:1], BATCH - len(chosen), axis=0)
-            batch = np.concatenate([chosen, fill]) if len(fill) else np.ascontiguousarray(chosen)
-            if self._resize != "clean":
-                sent = self._to_card(torch.from_numpy(batch))
-                yield partial(resized_by_torch, sent, self._size, self._resize)
-                continue
-            parts = [
-                _resizing.submit(resized, part, self._size, "clean")
-                for part in np.array_split(batch, N_PARTS)
-                if len(part)
-            ]
-            yield partial(self._joined, parts)
-
-    def _joined(self, parts: Sequence[Future[Tensor]]) -> Tensor:
-        return self._to_card(torch.cat([part.result() for part in parts]))
-
-    def _to_card(self, rows: Tensor) -> Tensor:
-        if self._device.type == "cuda":
-            rows = rows.pin_memory()
-        return rows.to(self._device, non_blocking=True)
+            rows = torch.from_numpy(np.concatenate([chosen, fill]))
+            if self._device.type == "cuda":
+                rows = rows.pin_memory()
+            yield rows.to(self._device, non_blocking=True)
 
     def _features(self, pixels: Tensor) -> Tensor:
         scaled = (pixels - self._mean) / self._std

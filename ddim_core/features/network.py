@@ -54,8 +54,7 @@ class NetworkFeatures:
     """Features of a pretrained network; see the factories in `inception`, `afhq` and `vision`.
 
     The network always runs on batches of one size, padded: an image's features do not depend on
-    what stands beside it. On a card the batches are larger, and the resize is the card's too where
-    it is torch's; Pillow's is made by threads, a batch ahead.
+    what stands beside it. On a card the batches are larger, and the resize is the card's too.
 
     Args:
         name, extractor_weights_digest, layer, implementation: For the record, see `FeatureRecord`.

@@ -70,16 +70,22 @@ def resized(images: NDArray[np.uint8], size: int, how: str) -> Tensor:
 
 
 def resized_by_torch(images: Tensor, size: int, how: str) -> Tensor:
-    """Does what `resized` does for `tf1` and `torch`, on whatever device the images lie.
+    """Does what `resized` does, by torch alone, on whatever device the images lie.
 
-    On a GPU `tf1` is within 1e-4 levels of what it is on a CPU, by its authors' measure.
+    `clean` is torch's antialiased bicubic in float64, within 3e-5 levels of Pillow's in float32. On
+    a GPU `tf1` is within 1e-4 levels of what it is on a CPU, by its authors' measure.
 
     Args:
         images: uint8 [n, h, w, 1 or 3].
         size, how: As of `resized`.
     """
     pixels = images.permute(0, 3, 1, 2).contiguous().float()
-    if how == "tf1":
+    if how == "clean":
+        exact = F.interpolate(
+            pixels.double(), size=(size, size), mode="bicubic", antialias=True, align_corners=False
+        )
+        pixels = exact.float().clamp(0.0, 255.0)
+    elif how == "tf1":
         from torch_fidelity import interpolate_compat_tensorflow as tf1  # slow to import
 
         pixels = tf1.interpolate_bilinear_2d_like_tensorflow1x(

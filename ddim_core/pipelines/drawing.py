@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddim_core.common.checks import require_at_least
 from ddim_core.common.foreign import Keywords
-from ddim_core.devices.placing import compiled, laid_out
+from ddim_core.devices.placing import compiled
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.images.batches import in_batches
 from ddim_core.pipelines.arguments import Conditions, Setting, call_arguments, placed, rows_for
@@ -94,11 +94,12 @@ def draw(
 
 
 def ready_for_card(opened: OpenedPipeline, by_compiler: bool) -> OpenedPipeline:
-    """Lays a pipeline's networks out channels last, and has those that draw compiled if asked for;
-    its images then stay on the card until they are bytes."""
-    for part in opened.pipeline.components.values():
-        if isinstance(part, torch.nn.Module):
-            laid_out(part)
+    """Has a pipeline's networks that draw compiled, if asked for; its images then stay on the card
+    until they are bytes.
+
+    Networks keep their layout: channels last made SD 1.5 and SDXL 2 to 9 % slower on an H200, and a
+    compiled one no faster.
+    """
     if by_compiler:
         for name in networks_of(opened.pipeline):
             network = getattr(opened.pipeline, name)

@@ -197,9 +197,7 @@ class GridRequest:
             require_location(model.checkpoint)
             self._check_configuration()
         elif model.configuration:
-            raise ValueError(
-                f"configuration is {model.configuration!r}, and no checkpoint is given"
-            )
+            raise ValueError(f"configuration is {model.configuration!r} and no checkpoint is given")
         elif model.lora:
             raise ValueError(f"lora is {model.lora[0]!r}; the toy model takes none")
         elif model.prompts:

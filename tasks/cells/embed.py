@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from ddim_core.common.versions import network_versions
+from ddim_core.devices.names import is_card
 from ddim_core.diffusion.specs import Execution
+from ddim_core.features.card_network import ARITHMETIC
 from ddim_core.features.extractor import FeatureRecord
 from tasks.cells.extractor_memory import extractor_in_memory
 from tasks.machine.device import card
@@ -43,7 +45,7 @@ def embed_images(images: ArtifactRef, extractor: ArtifactRef, execution: Executi
     """
     torch.set_num_threads(execution.threads)
     pixels = store.get_arrays(images)["images"]
-    with card(execution.device) as device:
+    with card(execution.device, ARITHMETIC) as device:
         network = extractor_in_memory(extractor, pixels.shape[1:], device)
         features = network(pixels)
     n_images, n_features = features.shape
@@ -53,5 +55,6 @@ def embed_images(images: ArtifactRef, extractor: ArtifactRef, execution: Executi
         d=n_features,
         record=network.record,
         size=f"{pixels.shape[1]}x{pixels.shape[2]}",
-        versions=network_versions(),
+        versions=network_versions()
+        | ({"float32 of features": ARITHMETIC} if is_card(execution.device) else {}),
     )

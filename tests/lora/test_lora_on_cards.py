@@ -145,7 +145,7 @@ def test_a_lora_is_trained_on_a_card_of_its_own(base: Path) -> None:
     def trained(seed: int) -> str:
         return train_lora.fn(
             replace(BASIC, seed=seed), latents, job.captions, None, [], embeddings, {},
-            str(base), cards, "cpu",
+            str(base), cards,
         ).adapter.artifact  # fmt: skip
 
     with ThreadPoolExecutor(2) as pool:

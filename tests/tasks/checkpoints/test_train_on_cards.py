@@ -16,7 +16,6 @@ from tasks.storage.store import ArtifactRef
 from tasks.text2image.train_base import train_text2image
 
 CARDS = Execution(device="cpu:0,cpu:1")
-KIND = "cpu"
 MODEL = ToyModelSpec(widths=(8, 8), norm_groups=4)
 
 
@@ -30,7 +29,7 @@ def test_two_models_are_trained_at_once_and_each_is_what_it_would_be_alone() -> 
 
     def trained(seed: int, steps: int = 5) -> str:
         spec = TrainSpec(MODEL, steps=steps, batch_size=8, warmup_steps=1, seed=seed)
-        return train_toy.fn(spec, images, CARDS, KIND).artifact
+        return train_toy.fn(spec, images, CARDS).artifact
 
     with ThreadPoolExecutor(2) as pool:
         at_once = list(pool.map(trained, [1, 2]))
@@ -42,14 +41,14 @@ def test_a_model_of_a_card_has_a_state_of_its_own_beside_a_cpus() -> None:
     spec = TrainSpec(MODEL, steps=5, batch_size=8, warmup_steps=1, seed=3)
     images = pictures()
     before = train_toy.fn(spec, images, Execution()).artifact
-    assert train_toy.fn(spec, images, CARDS, KIND).artifact != before  # whole batches, not halves
-    assert train_toy.fn(spec, images, CARDS).artifact == before  # no kind of card: the CPU
+    assert train_toy.fn(spec, images, CARDS).artifact != before  # whole batches, not halves
+    assert train_toy.fn(spec, images, Execution()).artifact == before
 
 
 def test_a_classifier_and_a_base_are_trained_on_a_card() -> None:
     images = pictures()
-    extractor = train_extractor.fn(ClassifierSpec(steps=3), images, None, CARDS, KIND)
+    extractor = train_extractor.fn(ClassifierSpec(steps=3), images, None, CARDS)
     assert extractor.n_classes == 3
     model = BaseSpec(resolution=8, widths=(8, 8), text_width=8, text_layers=1, heads=2)
-    base = train_text2image.fn(BaseTrainSpec(model, steps=2, batch_size=2), CARDS, KIND)
+    base = train_text2image.fn(BaseTrainSpec(model, steps=2, batch_size=2), CARDS)
     assert (store.get_folder(base) / "unet").is_dir()

@@ -97,3 +97,33 @@ def test_float32_is_whole_while_another_thread_wants_tf32() -> None:
         assert not torch.backends.cudnn.allow_tf32
     other.join()
     assert seen == [True]
+
+
+def test_no_one_waits_for_ever_for_another_arithmetic() -> None:
+    """A thread that wants TF32 gets its turn though others keep coming that do not."""
+    from ddim_core.devices.arithmetic import arithmetic
+
+    order: list[str] = []
+    entered, go = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with arithmetic("float32"):
+            entered.set()
+            go.wait(10)
+
+    def other(dtype: str) -> None:
+        with arithmetic(dtype):
+            order.append(dtype)
+
+    threads = [threading.Thread(target=first)]
+    threads[0].start()
+    entered.wait(10)
+    for dtype in ("bfloat16", "float32"):
+        threads.append(threading.Thread(target=other, args=(dtype,)))
+        threads[-1].start()
+        time.sleep(0.05)
+    assert order == []  # the later float32 does not overtake
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["bfloat16", "float32"]
