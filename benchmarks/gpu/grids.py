@@ -49,7 +49,8 @@ def formats(record: Record, tiny: bool, device: str, folder: Path, toy: Path) ->
     flow = _flow(folder / "data")
     card = device if device != "cpu" else "cpu:0"
     for place, dtype in (
-        ("cpu", "float32"), (card, "float32"), (card, "tf32"), (card, "bfloat16"), (card, "float16"),
+        ("cpu", "float32"), (card, "float32"), (card, "tf32"), (card, "bfloat16"),
+        (card, "float16"),
     ):  # fmt: skip
         outcome = flow(
             checkpoint=str(toy), dataset="digits", steps=[10], etas=[0.0, 1.0], sigma_hat=False,
@@ -58,8 +59,8 @@ def formats(record: Record, tiny: bool, device: str, folder: Path, toy: Path) ->
         )  # fmt: skip
         for row in _rows(outcome.cells):
             record.add(
-                Figure(f"FID of digits, S = 10, eta = {row.eta:g}, {place}, {dtype}", row.fid, "FID",
-                       low=row.fid_low, high=row.fid_high, told=f"N = {n}")
+                Figure(f"FID of digits, S = 10, eta = {row.eta:g}, {place}, {dtype}", row.fid,
+                       "FID", low=row.fid_low, high=row.fid_high, told=f"N = {n}")
             )  # fmt: skip
 
 
