@@ -1,0 +1,31 @@
+"""The measurement of a card, tiny and on a CPU: the same code, all of whose figures come out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from benchmarks.gpu import lora, native, pipelines, training
+from benchmarks.gpu.record import Figure, Record
+
+
+def test_a_tiny_run_writes_its_figures_as_it_goes(tmp_path: Path) -> None:
+    record = Record(tmp_path / "out", "cpu", 100.0)
+    ref = native.stored(True, tmp_path)
+    record.work("bits", 0, lambda: native.bits(record, True, "cpu", ref))
+    record.work("sd15", 0, lambda: pipelines.measure(record, "sd15", True, "cpu", False))
+    record.work("training", 0, lambda: training.measure(record, True, "cpu", tmp_path))
+    record.work("lora", 0, lambda: lora.measure(record, True, "cpu", tmp_path))
+    record.work("late", 1000, lambda: record.add(Figure("never", 0.0, "ratio")))
+    record.work("broken", 0, lambda: record.add(Figure("never", 1 / 0, "ratio")))
+    told = json.loads((tmp_path / "out" / "gpu.json").read_text())
+    assert set(told["failed"]) == {"late", "broken"}
+    assert "s were left, and it takes 1000" in told["failed"]["late"]
+    assert "ZeroDivisionError" in told["failed"]["broken"]
+    seen = {figure["name"]: figure["value"] for figure in told["figures"]}
+    moved = [value for name, value in seen.items() if "moved" in name]
+    assert moved == [0.0] * 3
+    assert seen["sampling / bare calls, sd15"] > 0.5
+    assert seen["LoRA steps/s, ours / diffusers' script, SD 1.5-sized"] > 0
+    table = (tmp_path / "out" / "gpu.md").read_text().splitlines()
+    assert len(table) == 2 + len(told["figures"])
