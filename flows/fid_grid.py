@@ -148,8 +148,11 @@ def _collect(
         futures = by_score[score]
         reason = None if futures.wait() else futures.reason
         if reason is None:
-            row = landed_row(request, inputs, futures)
-            reason = _unwritten(row)
+            try:
+                row = landed_row(request, inputs, futures)
+                reason = _unwritten(row)
+            except ValueError as error:  # a cell of two batches is none
+                reason = str(error)
         if reason is None:
             rows[futures.cell] = row
             log(row)

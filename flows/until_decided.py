@@ -169,5 +169,9 @@ class Race:
             self.failures[i] = f"{work.cell.label} ({work.reason})"
             self.progress.say(f"failed: {self.failures[i]}")
             return None
-        self.rows[i] = landed_row(request, self.inputs, work)
+        try:
+            self.rows[i] = landed_row(request, self.inputs, work)
+        except ValueError as error:  # a cell of two batches is none
+            self.failures[i] = f"{work.cell.label} ({error})"
+            return None
         return self.rows[i]

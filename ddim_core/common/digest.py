@@ -27,14 +27,12 @@ LATER = "later"
 so that what was computed before keeps its name."""
 COMPANIONS = frozenset({".html"})
 # Modules whose text is in no key. Specs reach a task as inputs, so their values are in its key
-# already. The others move bytes that are verified by digest, or say where work is done, and change
-# none.
+# already. The others move bytes that are verified by digest, and change none.
 APART = frozenset(
     {
         "ddim_core.diffusion.specs",
         "ddim_core.networks.specs",
         "ddim_core.points.specs",
-        "tasks.machine.device",
         "tasks.storage.artifact",
         "tasks.storage.caching",
         "tasks.storage.places",

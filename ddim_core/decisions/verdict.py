@@ -144,13 +144,21 @@ def setting_of(row: CellRow) -> tuple[Any, ...]:
 
 
 def one_row_a_cell(rows: Sequence[CellRow], device: str) -> list[CellRow]:
-    """Returns rows, of each checkpoint's cell one: that of a device where there is one, the newest
-    of several. A cell may have been drawn on a CPU and on a card, or in batches of two sizes."""
-    chosen: dict[tuple[Any, ...], CellRow] = {}
+    """Returns rows, of each checkpoint's cell those of one place: of a device where there are such,
+    of the newest of several. A cell may have been drawn on a CPU and on a card, or in batches of
+    two sizes; rows of one place all stay."""
+
+    def cell_of(row: CellRow) -> tuple[Any, ...]:
+        of = row.weights_digest or row.checkpoint_digest
+        return (of, setting_of(row), row.prompts_digest, row.noise_schedule, row.prediction_type)
+
+    def place_of(row: CellRow) -> tuple[Any, ...]:
+        return row.device, row.images_at_once, row.compiled
+
+    chosen: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     for row in sorted(rows, key=lambda row: (row.device == device, row.created_at)):
-        chosen[row.weights_digest, setting_of(row)] = row
-    kept = {id(row) for row in chosen.values()}
-    return [row for row in rows if id(row) in kept]
+        chosen[cell_of(row)] = place_of(row)
+    return [row for row in rows if place_of(row) == chosen[cell_of(row)]]
 
 
 def protocol_of(row: CellRow) -> tuple[Any, ...]:

@@ -90,10 +90,11 @@ def submit_features(
 ) -> list[Any]:
     """Submits the embedding of shards of a cell's images, each with the first image's index."""
     execution = request.machine.execution
+    arithmetic = request.machine.arithmetic_for(request.grid.dtype)
     with on_device(request.machine.runner, request.machine.device):
         return [
             named(embed_images, f"features {_shard(request, cell, start)}").submit(
-                shard, inputs.extractor, execution
+                shard, inputs.extractor, execution, arithmetic
             )
             for start, shard in shards
         ]

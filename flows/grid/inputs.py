@@ -17,6 +17,7 @@ from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
 from flows.requests.samplers import LEAST_IMAGES, Sampled
 from flows.requests.toy import training_split
+from flows.run.runners import on_device
 from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.extractor import StoredExtractor, ready_extractor, train_extractor
 from tasks.cells.score import score_cell
@@ -90,7 +91,8 @@ def prepare(request: GridRequest) -> GridInputs:
     else:
         expected = replace(request.expected, scheduler=_scheduler(request, request.expected, None))
         require_fit(request.cells(expected), expected.n_train, None)
-        training = submit_training(request.training)
+        with on_device(request.machine.runner, request.machine.device):
+            training = submit_training(request.training)
         resolution = real.resolution
 
     def data(split: str) -> PreparedImages:
@@ -125,12 +127,15 @@ def prepare(request: GridRequest) -> GridInputs:
     extractor, execution = extractor_future.result(), request.machine.execution
     name = name_of(real.dataset)
     embed_real = named(embed_images, f"features of real images {name} {real.split}")
-    reference = embed_real(reference_images, extractor, execution)
+    how = execution, request.machine.arithmetic_for(request.grid.dtype)
+    with on_device(request.machine.runner, request.machine.device):
+        reference = embed_real.submit(reference_images, extractor, *how).result()
     floor = None
     if held_out:
         embed_real = named(embed_images, f"features of real images {name} {held_out_split}")
         score_real = named(score_cell, f"score of real images {real} {held_out_split}")
-        features = embed_real(held_out, extractor, execution)
+        with on_device(request.machine.runner, request.machine.device):
+            features = embed_real.submit(held_out, extractor, *how).result()
         floor = score_real([features], reference, extractor).score
     cells = _cells(request, checkpoint, loras, prompts)
     notes = notes_on(reference_images, *([held_out] if held_out else []))
@@ -258,7 +263,8 @@ def submit_extractor(
         return named(ready_extractor, f"extractor {choice.label}").submit(choice)
     fitted = data(training_split(request.real.dataset))
     unseen = data("test") if request.real.split == "test" else held_out
-    return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.machine.execution)
+    with on_device(request.machine.runner, request.machine.device):
+        return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.machine.execution)
 
 
 def protocol_of(request: GridRequest, inputs: GridInputs) -> GridProtocol:

@@ -151,6 +151,23 @@ class Machine:
         if self.compile and not is_card(self.device):
             raise ValueError("compile is on, which is for cards; on a CPU networks run traced")
 
+    def require_dtype(self, dtype: str) -> None:
+        """Makes sure that a number format means something on the device.
+
+        Raises:
+            ValueError: If not.
+        """
+        if dtype == "tf32" and not is_card(self.device):
+            raise ValueError(
+                "dtype is 'tf32', which is how a GPU multiplies float32; on a CPU give float32"
+            )
+
+    def arithmetic_for(self, dtype: str) -> str:
+        """How features of cells of a number format are taken on a card; empty on a CPU."""
+        if not is_card(self.device):
+            return ""
+        return "float32" if dtype in ("float32", "float64") else "tf32"
+
     def batch_at(self, resolution: int) -> int:
         """How many images are drawn at once by a pipeline, and on a card by any network: by their
         size alone where `batch_size` allows it."""

@@ -197,7 +197,7 @@ class TuneRequest:
         """
         asked = {name: value for name, value in values(self).items()
                  if name not in {*values(self.machine), *NOT_SCORED}}  # fmt: skip
-        return digest("tune", asked, content, self.scores.weights_content)
+        return digest("tune", asked | self.machine.counts, content, self.scores.weights_content)
 
     def grid(
         self, tuned: tuple[str, ...], stock: tuple[str, ...] = (), prompts: str = ""

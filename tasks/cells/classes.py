@@ -34,8 +34,7 @@ def judge_classes(
     extractor: ArtifactRef,
     execution: Execution,
 ) -> ClassAccuracy:
-    """Says in which share of a cell's images the classifier finds the class asked of them; `on` is
-    the kind of device, where it is a card."""
+    """Says in which share of a cell's images the classifier finds the class asked of them."""
     torch.set_num_threads(execution.threads)
     pixels = np.concatenate([store.get_arrays(shard)["images"] for shard in shards])
     with card(execution.device) as device:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ddim_core.common.versions import network_versions
-from ddim_core.devices.names import is_card
 from ddim_core.diffusion.specs import Execution
-from ddim_core.features.card_network import ARITHMETIC
 from ddim_core.features.extractor import FeatureRecord
 from tasks.cells.extractor_memory import extractor_in_memory
 from tasks.machine.device import card
@@ -36,17 +34,20 @@ class FeatureShard(ArtifactRef):
 
 
 @cached_task
-def embed_images(images: ArtifactRef, extractor: ArtifactRef, execution: Execution) -> FeatureShard:
+def embed_images(
+    images: ArtifactRef, extractor: ArtifactRef, execution: Execution, arithmetic: str = ""
+) -> FeatureShard:
     """Extracts features.
 
     Args:
         images, extractor: What of, and by what.
         execution: How.
+        arithmetic: Of float32 on a card, `tf32` or `float32`; empty on a CPU.
     """
     torch.set_num_threads(execution.threads)
     pixels = store.get_arrays(images)["images"]
-    with card(execution.device, ARITHMETIC) as device:
-        network = extractor_in_memory(extractor, pixels.shape[1:], device)
+    with card(execution.device, arithmetic or "float32") as device:
+        network = extractor_in_memory(extractor, pixels.shape[1:], device, arithmetic)
         features = network(pixels)
     n_images, n_features = features.shape
     return FeatureShard(
@@ -55,6 +56,5 @@ def embed_images(images: ArtifactRef, extractor: ArtifactRef, execution: Executi
         d=n_features,
         record=network.record,
         size=f"{pixels.shape[1]}x{pixels.shape[2]}",
-        versions=network_versions()
-        | ({"float32 of features": ARITHMETIC} if is_card(execution.device) else {}),
+        versions=network_versions() | ({"float32 of features": arithmetic} if arithmetic else {}),
     )

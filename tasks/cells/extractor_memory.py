@@ -19,7 +19,7 @@ from tasks.storage.store import ArtifactRef
 
 
 def extractor_in_memory(
-    ref: ArtifactRef, image_shape: tuple[int, ...], device: str = "cpu"
+    ref: ArtifactRef, image_shape: tuple[int, ...], device: str = "cpu", arithmetic: str = ""
 ) -> FeatureExtractor:
     """Returns a stored extractor for images of shape [h, w, c]; of each device the latest is kept.
 
@@ -27,12 +27,13 @@ def extractor_in_memory(
         ref: The extractor.
         image_shape: Of one image.
         device: The CPU, or one card that it is put on.
+        arithmetic: Of float32 there, which a network on a card keeps.
     """
     record = record_of(ref)
     if record.extractor == "pixels":
         return PixelFeatures(*image_shape)
     with LOADING:
-        return _memory_of(device)(record, device)
+        return _memory_of(device)(record, device, arithmetic)
 
 
 def forget() -> None:
@@ -41,7 +42,7 @@ def forget() -> None:
 
 
 @cache
-def _memory_of(device: str) -> Callable[[FeatureRecord, str], FeatureExtractor]:
+def _memory_of(device: str) -> Callable[[FeatureRecord, str, str], FeatureExtractor]:
     return lru_cache(maxsize=1)(_opened)
 
 
@@ -58,7 +59,8 @@ def weights_ref(record: FeatureRecord) -> ArtifactRef:
     )
 
 
-def _opened(record: FeatureRecord, device: str) -> FeatureExtractor:
+def _opened(record: FeatureRecord, device: str, arithmetic: str) -> FeatureExtractor:
+    del arithmetic  # in whose graphs it is kept: another one has an extractor of its own
     ref = weights_ref(record)
     extractor: ClassifierFeatures | NetworkFeatures
     if record.extractor == "classifier":

@@ -25,10 +25,7 @@ def class_images(
     prompts: list[str], n_images: int, spec: PictureSpec, base: dict[str, str], location: str,
     execution: LoraExecution,
 ) -> CaptionedImages:  # fmt: skip
-    """Draws n pictures, the prompts in turn; returns them as a captioned folder.
-
-    Where the kind of device, `on`, is a card, it is part of the key.
-    """
+    """Draws n pictures, the prompts in turn; returns them as a captioned folder."""
     torch.set_num_threads(execution.threads)
     texts = [prompts[i % len(prompts)] for i in range(n_images)]
     with card(execution.device) as device:

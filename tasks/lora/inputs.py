@@ -21,8 +21,7 @@ def encode_latents(
     data: ArtifactRef, spec: LatentSpec, step: int, vae: str, location: str,
     execution: LoraExecution,
 ) -> ArtifactRef:  # fmt: skip
-    """Encodes images by the base's autoencoder; cached on images, cuts and autoencoder, and on the
-    kind of device, `on`, where it is a card."""
+    """Encodes images by the base's autoencoder; cached on images, cuts and autoencoder."""
     torch.set_num_threads(execution.threads)
     items = read_captioned(store.get_folder(data))
     with card(execution.device) as device:
@@ -34,8 +33,7 @@ def encode_latents(
 def embed_prompts(
     prompts: list[str], text: dict[str, str], location: str, execution: LoraExecution,
 ) -> ArtifactRef:  # fmt: skip
-    """Embeds prompts by the base's text encoder; cached on both, and on the kind of device, `on`,
-    where it is a card."""
+    """Embeds prompts by the base's text encoder; cached on both."""
     torch.set_num_threads(execution.threads)
     with card(execution.device) as device:
         arrays = embeddings_of(Path(location), prompts, device)

@@ -26,10 +26,7 @@ def validation_pictures(
     location: str,
     execution: LoraExecution,
 ) -> ArtifactRef:
-    """Draws each prompt once, all from one seed; without an adapter by the base alone.
-
-    Where the kind of device, `on`, is a card, it is part of the key.
-    """
+    """Draws each prompt once, all from one seed; without an adapter by the base alone."""
     torch.set_num_threads(execution.threads)
     weights = load(store.get(adapter)) if adapter else None
     with card(execution.device) as device:

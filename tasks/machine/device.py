@@ -38,10 +38,10 @@ def require_device(name: str) -> None:
     """
     if name in (CPU, AUTO):
         return
-    each = name.split(",")
+    each = [one.strip() for one in name.split(",")]
     for one in each:
-        _require_one(one.strip(), name)
-    if len({kind_of(one.strip()) for one in each}) > 1 or len(set(each)) < len(each):
+        _require_one(one, name)
+    if len({kind_of(one) for one in each}) > 1 or len(set(each)) < len(each) or CPU in each:
         raise ValueError(f"device is {name!r}; several cards must be of one kind, each named once")
 
 

@@ -88,7 +88,7 @@ def within_memory(
             told = str(error).splitlines()[0]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        _fits[name] = size // 2
+        _fits[name] = min(_fits.get(name, size), size // 2)
         logger.warning(
             "memory ran out for %s in batches of %d (%s); they are drawn in batches of %d: "
             "--batch-size %d asks for that at once",

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ddim_core.checkpoints.checkpoint import Checkpoint
 from ddim_core.common.last import last_of
+from ddim_core.devices.names import is_card
 from ddim_core.diffusion.interpolation import corner_grid, line
 from ddim_core.diffusion.reconstruction import MeanError, mean_error, squared_errors
 from ddim_core.diffusion.reconstruction import reconstruct as reconstruct_images
@@ -30,6 +31,7 @@ from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 N_SHOWN = 12
+BATCH_ON_CARD = 64  # where bits depend on it
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,9 @@ def reconstruct(
     pixels = store.get_arrays(images)["images"]
     chosen = pixels[np.linspace(0, len(pixels) - 1, n).round().astype(int)]
     errors, decoded = [], []
-    for first in range(0, n, execution.batch_size):
-        x_0 = from_uint8(chosen[first : first + execution.batch_size]).to(execution.device)
+    size = _at_once(execution)
+    for first in range(0, n, size):
+        x_0 = from_uint8(chosen[first : first + size]).to(execution.device)
         with torch.inference_mode():
             x = reconstruct_images(loaded.model, loaded.require_schedule(), sampler, x_0)
         errors.append(squared_errors(x, x_0))
@@ -172,6 +175,11 @@ def _opened(ref: ArtifactRef, execution: Execution) -> Checkpoint:
     return loaded
 
 
+def _at_once(execution: Execution) -> int:
+    """Images of a network call: on a CPU their number changes nothing."""
+    return BATCH_ON_CARD if is_card(execution.device) else execution.batch_size
+
+
 def _noise(loaded: Checkpoint, seed: int, n: int, execution: Execution) -> Tensor:
     shape = (loaded.channels, loaded.resolution, loaded.resolution)
     return ImageNoise(seed, range(n), shape, execution.device).x_T()
@@ -181,7 +189,7 @@ def _decoded(
     loaded: Checkpoint, sampler: SamplerSpec, x_T: Tensor, execution: Execution
 ) -> NDArray[np.uint8]:
     batches = []
-    for batch in x_T.split(execution.batch_size):
+    for batch in x_T.split(_at_once(execution)):
         with torch.inference_mode():
             last = last_of(sample(loaded.model, loaded.require_schedule(), sampler, batch))
         batches.append(to_uint8(last.x))

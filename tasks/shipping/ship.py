@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import SamplerSpec
 from ddim_core.shipping.evidence import as_json, evidence_of
 from ddim_core.shipping.readme import readme
@@ -90,7 +90,7 @@ def ship_cell(prefix: str, out: Path | None = None, push_to: Path | None = None)
         require_free(folder)
     row = find_cell(prefix)
     scored = scored_cell(row, N_IMAGES)
-    _require_device(row.device)
+    _require_device(row)
     try:
         pipeline = store.get_folder(scored.checkpoint)
     except DamagedArtifactError as error:
@@ -188,15 +188,16 @@ def compared(folder: Path, images: NDArray[np.uint8]) -> int:
     return int(apart.max())
 
 
-def _require_device(device: str) -> None:
-    """Makes sure that the machine has what the cell was drawn on.
+def _require_device(row: CellRow) -> None:
+    """Makes sure that the cell was drawn on a CPU: what is handed over is proven there.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: If it was not.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if row.images_at_once is not None or row.device != "cpu":
         raise ValueError(
-            f"the cell was drawn on {device}, which this machine has not; ship it where it is"
+            f"the cell was drawn on a card ({row.device}, {row.dtype}), whose bits a script of its "
+            "own does not repeat; run its grid with --device cpu and ship the cell that it then has"
         )
 
 
