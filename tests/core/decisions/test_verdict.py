@@ -194,7 +194,11 @@ def test_the_figures_are_drawn(old: Rows, worse: Rows) -> None:
 def test_a_cell_that_was_drawn_on_two_devices_counts_once(old: Rows, worse: Rows) -> None:
     old, worse = ([replace(row, device="cpu") for row in rows] for rows in (old, worse))
     carded = [replace(row, device="cuda", created_at="2027-01-01T00:00:00") for row in old[:2]]
-    newer = [replace(row, created_at="2027-01-02T00:00:00") for row in old[:1]]
+    newer = [replace(row, images_at_once=8, created_at="2027-01-02T00:00:00") for row in old[:1]]
+    again = [replace(row, created_at="2027-01-03T00:00:00") for row in old[:1]]
+    assert one_row_a_cell([*old, *again], "cpu") == [*old, *again]  # of one place all stay
+    other = [replace(row, prompts_digest="p", device="cuda") for row in old[:1]]
+    assert one_row_a_cell([*old, *other], "cpu") == [*old, *other]  # of other prompts too
     both = [*old, *carded, *newer]
     assert one_row_a_cell(both, "cpu") == [*old[1:], *newer]
     assert one_row_a_cell(both, "cuda") == [*old[2:], *carded]

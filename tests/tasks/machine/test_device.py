@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from ddim_core.devices.names import is_card, kind_of
+from flows.requests.flat import build
+from flows.requests.grid import GridRequest
 from flows.requests.images import Machine
+from flows.requests.tuning import TuneRequest
 from tasks.machine import device
 from tasks.machine.device import card, cards_of, require_device, settled
 
@@ -29,6 +32,8 @@ def test_names() -> None:
         ("cuda:x", "name cards as cuda:0 or cuda:0,cuda:1"),
         ("cpu:0,meta:0", "must be of one kind"),
         ("cpu:0,cpu:0", "each named once"),
+        ("cpu:0, cpu:0", "each named once"),
+        ("cpu,cpu:0", "must be of one kind"),
     ],
 )
 def test_what_is_no_device_is_refused(name: str, told: str) -> None:
@@ -47,6 +52,18 @@ def test_a_machine_says_what_a_card_adds() -> None:
         Machine(compile=True)
     with pytest.raises(ValueError, match="name the device"):
         Machine(device="auto", runner="dask:tcp://host:8786")
+
+
+def test_a_card_is_part_of_what_grids_and_tunings_are_and_tf32_is_for_cards() -> None:
+    for record in (GridRequest, TuneRequest):
+        here, there = (build(record, {"device": name}) for name in ("cpu", "cpu:0"))
+        other = build(record, {"device": "cpu:1", "batch_size": 8})
+        names = [request.identity("x") for request in (here, there, other)]
+        assert len(set(names)) == 3
+        assert build(record, {"batch_size": 8}).identity("x") == names[0]
+        with pytest.raises(ValueError, match="on a CPU give float32"):
+            build(record, {"dtype": "tf32"})
+        assert build(record, {"dtype": "tf32", "device": "cpu:0"}).machine.counts
 
 
 def test_two_tasks_are_never_on_one_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
