@@ -91,7 +91,7 @@ def _ours(cell: GridCell, ref: ArtifactRef, device: str, n: int) -> Callable[[],
 def _images(cell: GridCell, ref: ArtifactRef, device: str, indices: range) -> NDArray[np.uint8]:
     assert cell.card is not None
     return _draw(
-        cell, ref, indices, Execution(device=device), cell.card.batch, indices.start
+        cell, ref, Execution(device=device), indices, cell.card.batch, indices.start
     ).images
 
 

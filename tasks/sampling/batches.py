@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from ddim_core.common.digest import digest
-from ddim_core.diffusion.specs import GridCell
-from tasks.sampling.shards import Images
+from ddim_core.devices.names import kind_of
+from ddim_core.diffusion.specs import Execution, GridCell
+from tasks.sampling.shards import Images, Shard, extended
 from tasks.storage.store import ArtifactRef
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,35 @@ def batches(indices: Sequence[int], size: int, on_card: bool, n_before: int = 0)
     for first in range(-(n_before % size), n, size):
         keys = [indices[row if 0 <= row < n else 0] for row in range(first, first + size)]
         yield Batch(keys, slice(max(-first, 0), min(n - first, size)))
+
+
+def shard_of(
+    name: str,
+    cell: GridCell,
+    checkpoint: ArtifactRef,
+    start: int,
+    stop: int,
+    execution: Execution,
+    size: int,
+    draw: Callable[[range, int, int], Images],
+) -> Shard:
+    """Returns images start..stop-1 of a cell, stored; of these only what no other run has drawn.
+
+    Args:
+        name: The digest of all that decides the images, but for how many they are.
+        cell, checkpoint, start, stop, execution: As of the task that draws them.
+        size: Images at once.
+        draw: Draws a range of indices, so many at once, after so many of the shard's.
+    """
+    return extended(
+        name,
+        start,
+        stop,
+        kind_of(execution.device),
+        lambda indices, before: within_memory(
+            cell, checkpoint, size, before, lambda n: draw(indices, n, indices.start - start)
+        ),
+    )
 
 
 def within_memory(

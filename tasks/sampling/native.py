@@ -12,7 +12,6 @@ from ddim_core.checkpoints.checkpoint import Checkpoint
 from ddim_core.checkpoints.conditioning import conditioned
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.common.last import last_of, one_ahead
-from ddim_core.devices.names import kind_of
 from ddim_core.diffusion.noise_ahead import NoiseAhead
 from ddim_core.diffusion.sampling import ImageNoise, adds_noise, plan, sample
 from ddim_core.diffusion.schedule import NoiseSchedule
@@ -21,8 +20,8 @@ from ddim_core.images.pixels import to_uint8
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.images.stored_prompts import stored_prompts
 from tasks.machine.device import card
-from tasks.sampling.batches import Batch, batches, within_memory
-from tasks.sampling.shards import Images, Shard, extended
+from tasks.sampling.batches import Batch, batches, shard_of
+from tasks.sampling.shards import Images, Shard
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
@@ -33,26 +32,18 @@ def sample_shard(
 ) -> Shard:
     """Samples images start..stop-1 of a cell; of these only what no other run has drawn."""
     name = digest(code_digest(__name__), cell, checkpoint, start)
-    return extended(
-        name,
-        start,
-        stop,
-        kind_of(execution.device),
-        lambda indices, before: within_memory(
-            cell,
-            checkpoint,
-            cell.card.batch if cell.card else execution.batch_size,
-            before,
-            lambda size: _draw(cell, checkpoint, indices, execution, size, indices.start - start),
-        ),
-    )
+    size = cell.card.batch if cell.card else execution.batch_size
+    return shard_of(
+        name, cell, checkpoint, start, stop, execution, size,
+        lambda *which: _draw(cell, checkpoint, execution, *which),
+    )  # fmt: skip
 
 
 def _draw(
     cell: GridCell,
     checkpoint: ArtifactRef,
-    indices: range,
     execution: Execution,
+    indices: range,
     size: int,
     n_before: int,
 ) -> Images:

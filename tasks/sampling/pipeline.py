@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from ddim_core.common.digest import code_digest, digest
-from ddim_core.devices.names import kind_of
 from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.drawing import draw
@@ -18,9 +17,9 @@ from ddim_core.pipelines.self_test import require_place_free
 from ddim_core.samplers.name import parse_sampler
 from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.machine.device import card
-from tasks.sampling.batches import within_memory
+from tasks.sampling.batches import shard_of, within_memory
 from tasks.sampling.conditions import conditions_for
-from tasks.sampling.shards import Images, Shard, extended
+from tasks.sampling.shards import Images, Shard
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
@@ -47,21 +46,10 @@ def draw_by_pipeline(
 ) -> Shard:
     """Draws images start..stop-1 of a cell; of these only what no other run has drawn."""
     name = digest(code_digest(__name__), cell, checkpoint, conditions, start)
-    return extended(
-        name,
-        start,
-        stop,
-        kind_of(execution.device),
-        lambda indices, before: within_memory(
-            cell,
-            checkpoint,
-            batch_of(cell),
-            before,
-            lambda size: _draw(
-                cell, checkpoint, conditions, indices, execution, size, indices.start - start
-            ),
-        ),
-    )
+    return shard_of(
+        name, cell, checkpoint, start, stop, execution, batch_of(cell),
+        lambda *which: _draw(cell, checkpoint, conditions, execution, *which),
+    )  # fmt: skip
 
 
 @cached_task
@@ -120,8 +108,8 @@ def _draw(
     cell: GridCell,
     checkpoint: ArtifactRef,
     conditions: ArtifactRef | None,
-    indices: range,
     execution: Execution,
+    indices: range,
     size: int,
     n_before: int,
 ) -> Images:

@@ -9,7 +9,6 @@ import torch
 
 from ddim_core.checkpoints.conditioning import conditioned
 from ddim_core.common.digest import code_digest, digest
-from ddim_core.devices.names import kind_of
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.images.pixels import to_uint8
@@ -21,8 +20,8 @@ from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
 from tasks.images.stored_prompts import stored_prompts
 from tasks.machine.device import card
-from tasks.sampling.batches import batches, within_memory
-from tasks.sampling.shards import Images, Shard, extended
+from tasks.sampling.batches import batches, shard_of
+from tasks.sampling.shards import Images, Shard
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
@@ -33,26 +32,18 @@ def draw_shard(
 ) -> Shard:
     """Draws images start..stop-1 of a cell; of these only what no other run has drawn."""
     name = digest(code_digest(__name__), cell, checkpoint, start)
-    return extended(
-        name,
-        start,
-        stop,
-        kind_of(execution.device),
-        lambda indices, before: within_memory(
-            cell,
-            checkpoint,
-            cell.card.batch if cell.card else execution.batch_size,
-            before,
-            lambda size: _draw(cell, checkpoint, indices, execution, size, indices.start - start),
-        ),
-    )
+    size = cell.card.batch if cell.card else execution.batch_size
+    return shard_of(
+        name, cell, checkpoint, start, stop, execution, size,
+        lambda *which: _draw(cell, checkpoint, execution, *which),
+    )  # fmt: skip
 
 
 def _draw(
     cell: GridCell,
     checkpoint: ArtifactRef,
-    indices: range,
     execution: Execution,
+    indices: range,
     size: int,
     n_before: int,
 ) -> Images:

@@ -59,7 +59,7 @@ def test_its_images_are_those_of_its_own_scheduler(
     cell = GridCell(SchedulerSpec("own", 3, prediction_type=predicts), seed=4)
     require_fit([cell], record.n_train, ref)
     assert isinstance(lint_schedule.fn(ref, [cell]), list)
-    drawn = scheduled._draw(cell, ref, range(2), Execution(), 2, 0)
+    drawn = scheduled._draw(cell, ref, Execution(), range(2), 2, 0)
 
     scheduler = kind(**settings, num_train_timesteps=500)
     scheduler.set_timesteps(3)
@@ -83,6 +83,6 @@ def test_what_needs_a_schedule_of_betas_says_so(folder: Path) -> None:
     with pytest.raises(ValueError, match=NO_BETAS):
         lint_schedule.fn(ref, [GridCell(ddim)])
     with pytest.raises(ValueError, match=NO_BETAS):
-        native._draw(GridCell(ddim), ref, range(2), execution, 2, 0)
+        native._draw(GridCell(ddim), ref, execution, range(2), 2, 0)
     with pytest.raises(ValueError, match=NO_BETAS):
         beyond_sampling._opened(ref, execution)
