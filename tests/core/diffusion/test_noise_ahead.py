@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 import torch
 
@@ -22,3 +25,27 @@ def test_the_draws_are_the_same_in_any_order(shape: tuple[int, ...], indices: li
 def test_what_is_no_seed_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="seed is -1"):
         NoiseAhead(-1, [0], (1, 4, 4), "cpu", 1)
+
+
+def test_a_stream_draws_one_thing_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a step is asked for out of order while another one's draw is under way."""
+    inside: dict[int, int] = {}
+    most = [0]
+
+    def slowly(self: ImageNoise, *args: Any, plain: Any) -> torch.Tensor:
+        inside[id(self)] = inside.get(id(self), 0) + 1
+        most[0] = max(most[0], inside[id(self)])
+        time.sleep(0.02)
+        made: torch.Tensor = plain(self, *args)
+        inside[id(self)] -= 1
+        return made
+
+    for name in ("x_T", "__call__"):
+        own = getattr(ImageNoise, name)
+        monkeypatch.setattr(
+            ImageNoise, name, lambda self, *args, own=own: slowly(self, *args, plain=own)
+        )
+    ahead = NoiseAhead(7, [1, 2], (3, 8, 8), "cpu", 9)
+    for i in (None, 3, 7, 1):
+        ahead.x_T() if i is None else ahead(i)
+    assert most == [1]

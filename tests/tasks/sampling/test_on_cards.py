@@ -154,6 +154,23 @@ def test_memory_that_runs_out_halves_the_batch_of_the_cell(
     memory.forget()
 
 
+def test_a_shard_is_not_extended_in_smaller_batches(
+    checkpoint: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import diffusers
+
+    monkeypatch.undo()
+    cell = on_card(GridCell(NOISY, seed=78))
+    first = drawn(cell, checkpoint, 0, 10)
+    kind = diffusers.UNet2DModel
+    monkeypatch.setattr(kind, "forward", of_memory_for(7, kind.forward))
+    memory.forget()
+    with pytest.raises(MemoryError, match="batches of 16, in which its first images were drawn"):
+        drawn(cell, checkpoint, 0, 30)
+    assert np.array_equal(pixels(drawn(cell, checkpoint, 0, 10)), pixels(first))
+    memory.forget()
+
+
 def test_images_in_batches_of_two_sizes_are_no_cell(checkpoint: ArtifactRef) -> None:
     cell = on_card(GridCell(NOISY, seed=3))
     shards = [drawn(on_card(cell, n), checkpoint, 0, 8) for n in (16, 8)]
