@@ -52,7 +52,15 @@ class LossWatch:
         self._unseen.append((step, loss))
         while len(self._unseen) > (0 if is_last else self._behind):
             before, reading = self._unseen.popleft()
-            if not math.isfinite(float(reading)):
-                raise ValueError(
-                    f"the loss is {float(reading)} at step {before}; lower the learning_rate"
-                )
+            require_finite(before, float(reading))
+
+
+def require_finite(step: int, loss: float) -> None:
+    """Makes sure that a training still is one: asked of a step before its state is saved, since a
+    card may be some steps ahead of what was looked at.
+
+    Raises:
+        ValueError: If the loss of a step is not finite.
+    """
+    if not math.isfinite(loss):
+        raise ValueError(f"the loss is {loss} at step {step}; lower the learning_rate")

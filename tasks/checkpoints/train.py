@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ddim_core.checkpoints.checkpoint import save_pipeline
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.devices.names import card_kind
+from ddim_core.devices.reading import require_finite
 from ddim_core.diffusion.specs import Execution
 from ddim_core.networks.specs import TrainSpec
 from ddim_core.networks.training import (
@@ -84,6 +85,7 @@ def _train(
             recent = [*recent[-49:], record]
             bar.update()
             if record.step % STEPS_PER_SAVE == 0 or record.step == spec.steps:
+                require_finite(record.step, record.loss)
                 _save(spec, state, path)
                 bar.set_postfix(loss=f"{sum(r.loss for r in recent) / len(recent):.4f}")
     state.ema.to("cpu")

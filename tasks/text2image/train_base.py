@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.devices.names import card_kind
+from ddim_core.devices.reading import require_finite
 from ddim_core.diffusion.specs import Execution
 from ddim_core.text2image.scenes import TEMPLATES, base_scenes, draw_all
 from ddim_core.text2image.small_base import save_base
@@ -78,6 +79,7 @@ def _train(
         for record in train_base(spec, images, captions, state):
             bar.update()
             if record.step % STEPS_PER_SAVE == 0 or record.step == spec.steps:
+                require_finite(record.step, record.loss)
                 save_base_state(spec, state, path)
                 bar.set_postfix(loss=f"{record.loss:.4f}")
 

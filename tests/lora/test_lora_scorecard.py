@@ -109,7 +109,12 @@ def test_a_scorecard_goes_from_prompts_to_rows_and_a_page(
     known = Compared(training, subject=training, base=pictures[0])
     scores = score_pictures.fn(ASKED, SCALES, pictures, known, {}, thumbnails(), {}, {})
     record = record_of(small, training)
-    rows = lora_rows("subject", record, LoraSpec(rank=2), ASKED, pictures, scores, Execution())
+    told = "subject", record, LoraSpec(rank=2), ASKED, pictures, scores
+    rows = lora_rows(*told, Execution())
+    carded = lora_rows(*told, Execution(device="cuda:0,cuda:2"))
+    assert {row.device for row in carded} == {"cuda"}
+    assert len({row.row_digest for row in [*rows, *carded]}) == 2 * len(rows)  # both stay
+    assert carded == lora_rows(*told, Execution(device="cuda:1"))
     assert [row.scale for row in rows] == SCALES
     assert len({row.row_digest for row in rows}) == 3
     unchanged, likeness = rows[0].measures["diversity"].change, rows[2].measures["subject_likeness"]

@@ -24,6 +24,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 from ddim_core.common.plain_files import is_there
+from ddim_core.devices.reading import require_finite
 from ddim_core.lora.adapters import weights_of
 from ddim_core.lora.specs import LoraExecution, LoraSpec
 from ddim_core.lora.texts import distinct_prompts
@@ -95,9 +96,12 @@ def run(job: LoraJob, folder: Path, engine: Engine | None = None) -> Iterator[Lo
         told.append(record)
         is_last = record.step == spec.steps
         is_kept = bool(spec.checkpoint_every) and record.step % spec.checkpoint_every == 0
+        saves = is_last or is_kept or time.monotonic() > saved_at + SECONDS_PER_SAVE
+        if first and saves:
+            require_finite(record.step, record.loss)
         if first and is_kept and not is_last:
             _keep(spec, state, folder)
-        if first and (is_last or is_kept or time.monotonic() > saved_at + SECONDS_PER_SAVE):
+        if first and saves:
             history += [[r.loss, r.learning_rate, r.gradient_norm, r.seconds] for r in told]
             told.clear()
             save_state(spec, state, history, folder / STATE)

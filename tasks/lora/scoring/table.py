@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from ddim_core.common.digest import code_digest, digest
+from ddim_core.devices.names import card_kind, kind_of
 from ddim_core.diffusion.specs import Execution
 from ddim_core.lora.scoring.measures import MEANINGS
 from ddim_core.lora.scoring.row import Cost, LoraRow, Score, Scored
@@ -67,6 +68,8 @@ def lora_rows(
     """
     lora, data, base = record.lora.artifact, record.data.artifact, digest(record.base_digests)
     protocol = [lora, base, data, scores.extractor_digest, kind]
+    if on_card := card_kind(execution.device):  # a row of a CPU stays beside it
+        protocol.append(on_card)
     return [
         LoraRow(
             row_digest=digest(asked, score.scale, protocol),
@@ -96,7 +99,7 @@ def lora_rows(
             peak_memory_bytes=pictures.peak_memory_bytes,
             training_seconds=record.training.seconds,
             training_peak_memory_bytes=record.training.peak_memory_bytes,
-            device=execution.device,
+            device=kind_of(execution.device),
             created_at=scores.created_at,
         )
         for score, pictures in zip(scores.scores, drawn, strict=True)

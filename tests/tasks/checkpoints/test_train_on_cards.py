@@ -5,11 +5,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 
 from ddim_core.diffusion.specs import Execution
 from ddim_core.networks.specs import ClassifierSpec, ToyModelSpec, TrainSpec
 from ddim_core.text2image.specs import BaseSpec, BaseTrainSpec
 from tasks.cells.extractor import train_extractor
+from tasks.checkpoints import train as train_task
 from tasks.checkpoints.train import train_toy
 from tasks.storage import store
 from tasks.storage.store import ArtifactRef
@@ -52,3 +54,19 @@ def test_a_classifier_and_a_base_are_trained_on_a_card() -> None:
     model = BaseSpec(resolution=8, widths=(8, 8), text_width=8, text_layers=1, heads=2)
     base = train_text2image.fn(BaseTrainSpec(model, steps=2, batch_size=2), CARDS)
     assert (store.get_folder(base) / "unet").is_dir()
+
+
+def test_no_state_is_saved_of_a_training_that_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A card may be steps ahead of the last loss that was looked at: a state is saved after its own
+    was."""
+    saved: list[int] = []
+    monkeypatch.setattr(train_task, "STEPS_PER_SAVE", 2)
+    monkeypatch.setattr(train_task, "_save", lambda spec, state, path: saved.append(state.step))
+    spec = TrainSpec(MODEL, steps=12, batch_size=8, warmup_steps=1, seed=9, learning_rate=1e30)
+    with pytest.raises(
+        ValueError, match=r"the loss is (nan|inf) at step .*lower the learning_rate"
+    ):
+        train_toy.fn(spec, pictures(), CARDS)
+    assert saved in ([], [2])
