@@ -16,7 +16,8 @@ from scipy.special import stdtr
 
 from benchmarks.worlds import World
 from ddim_core.decisions.compare import tied_with_best
-from ddim_core.scores.frechet_infinity import FrechetScore, chong_forsyth, frechet_score
+from ddim_core.scores.frechet_infinity import chong_forsyth
+from ddim_core.scores.frechet_score import FrechetScore, frechet_score
 from ddim_core.statistics.moments import Floats
 from ddim_core.statistics.paired import paired_difference
 from ddim_core.statistics.rows import FeatureRows, places

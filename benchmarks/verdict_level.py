@@ -38,7 +38,7 @@ from ddim_core.networks.denoisers import UNetModel
 from ddim_core.networks.specs import TrainSpec
 from ddim_core.networks.training import start, train
 from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_infinity import frechet_interval
+from ddim_core.scores.frechet_score import frechet_interval
 from ddim_core.statistics.moments import FeatureMoments
 from tests.core.rows import cell_row
 

@@ -63,6 +63,14 @@ class CellRow:
     fid_inf: float | None = column("metric")
     fid_inf_low: float | None = column("metric")
     fid_inf_high: float | None = column("metric")
+    fid_bias: float | None
+    fid_population: float | None = column("metric")
+    fid_population_low: float | None
+    fid_population_high: float | None
+    carried_by: float | None
+    twins: int | None
+    near_twins: int | None
+    memorised: int | None
     fid_leave_one_out: list[float]
     fid_inf_leave_one_out: list[float] | None
     group_sizes: list[int]

@@ -7,20 +7,21 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_infinity import frechet_score
+from ddim_core.scores.frechet_score import MANY_FEATURES, FrechetScore, frechet_score
 from ddim_core.scores.kernel_score import KernelSums
 from ddim_core.scores.precision_recall import Coverage, Manifold
 from ddim_core.statistics.moments import FeatureMoments, merge
-from ddim_core.statistics.pairs import look_at_pairs
+from ddim_core.statistics.pairs import Looks, look_at_pairs
 from ddim_core.statistics.rows import FeatureRows
+from ddim_core.statistics.twins import RepeatCount, Repeats, twins_together
 
 # Groups of the jackknife: with few the spread itself is known badly, and paired tests lose power.
 # Each costs an eigen-decomposition, which with many features is most of a score's time.
 LEAST_GROUPS, LEAST_GROUPS_OF_MANY = 20, 15
-MANY_FEATURES = 1024
 NEAREST = 3
 
 
@@ -40,6 +41,15 @@ class CellScore:
         fid_leave_one_out, fid_inf_leave_one_out: Both without each group in turn, for paired
             tests; the second, before the jackknife's own correction, None as fid_inf is.
         group_sizes: Images in each of these groups.
+        fid_bias: How much too high `fid` is for want of generated images: fid - fid_inf, or where
+            that is None what as many images of a perfect model would have.
+        fid_population, fid_population_low, fid_population_high: Freed of the bias of either side,
+            as of infinitely many generated and real images, with its 95 % interval for other
+            draws of both; None where either side has too few images for the features.
+        carried_by: How many images carry the spread of the scores; where these are few, intervals
+            hold the truth less often than they say, see `tails.rests_on_few`.
+        twins, near_twins, memorised: Generated images that are not new, see `twins.Repeats`; the
+            last two None with fewer than 4 images.
         kid: Unbiased kernel distance over 100 subsets (torch-fidelity's defaults).
         kid_se, kid_low, kid_high: Its standard error and 95 % interval; None as fid_low is.
         kid_std: The spread between the subsets; it tells of one subset, not of `kid`.
@@ -60,6 +70,14 @@ class CellScore:
     fid_leave_one_out: list[float] | None = None
     fid_inf_leave_one_out: list[float] | None = None
     group_sizes: list[int] | None = None
+    fid_bias: float | None = None
+    fid_population: float | None = None
+    fid_population_low: float | None = None
+    fid_population_high: float | None = None
+    carried_by: float | None = None
+    twins: int | None = None
+    near_twins: int | None = None
+    memorised: int | None = None
     kid: float | None = None
     kid_se: float | None = None
     kid_low: float | None = None
@@ -112,31 +130,41 @@ def score_features(
         raise ValueError("a covariance of 1 feature vector is undefined; it needs at least 2")
     against = reference if isinstance(reference, ScoreReference) else ScoreReference.of(reference)
     groups = groups_of(generated)
-    frechet = frechet_score(generated, groups, against.gaussian)
-    kernel = KernelSums(generated, groups, against.features)
-    coverage, origin = None, None
-    if against.manifold is not None and len(generated) > NEAREST:
-        coverage = Coverage(against.manifold, len(generated))
-        origin = against.manifold.origin
-    look_at_pairs(generated, against.features, origin, [kernel, coverage] if coverage else [kernel])
+    together = twins_together(generated, groups)
+    frechet = frechet_score(generated, groups, against.gaussian, against.features, together)
+    apart = together.members if together and len(together.members) > 1 else groups
+    kernel = KernelSums(generated, apart, against.features)
+    looks: list[Looks] = [kernel]
+    coverage, repeats, origin, manifold = None, None, None, against.manifold
+    if manifold is not None and len(generated) > NEAREST:
+        coverage = Coverage(manifold, len(generated))
+        repeats = RepeatCount(len(generated), float(np.median(manifold.squared_radii)))
+        looks, origin = [kernel, coverage, repeats], manifold.origin
+    look_at_pairs(generated, against.features, origin, looks)
     precision, recall = coverage.shares() if coverage else (None, None)
+    counted = repeats.count() if repeats else Repeats()
     return CellScore(
         n_images=len(generated),
         n_reference=len(against.features),
         n_features=generated.columns,
-        fid=frechet.fid,
-        fid_low=frechet.fid_low,
-        fid_high=frechet.fid_high,
-        fid_inf=frechet.fid_inf,
-        fid_inf_low=frechet.fid_inf_low,
-        fid_inf_high=frechet.fid_inf_high,
-        fid_leave_one_out=list(frechet.loo),
-        fid_inf_leave_one_out=None if frechet.loo_inf is None else list(frechet.loo_inf),
-        group_sizes=list(frechet.sizes),
+        **columns_of(frechet),
+        twins=together.twins if together else 0,
+        **asdict(counted),
         **asdict(kernel.score()),
         precision=precision,
         recall=recall,
     )
+
+
+def columns_of(found: FrechetScore) -> dict[str, Any]:
+    """A Frechet score's fields by their names in `CellScore`."""
+    told = {name: value for name, value in vars(found).items() if name.startswith("fid")}
+    del told["fid_inf_raw"]
+    return told | {
+        "fid_leave_one_out": list(found.loo),
+        "fid_inf_leave_one_out": None if found.loo_inf is None else list(found.loo_inf),
+        "group_sizes": list(found.sizes),
+    }
 
 
 def score(generated: NDArray[Any], reference: NDArray[Any]) -> CellScore:

@@ -1,120 +1,13 @@
-"""Intervals by the delete-one-group jackknife, and the Frechet distance at infinite images."""
+"""The Frechet distance at infinitely many images: what is left when the bias of few is taken off."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ddim_core.scores.frechet import Reference
-from ddim_core.scores.leave_one_out import Spread, leave_one_out_spreads
-from ddim_core.statistics.jackknife import jackknife
-from ddim_core.statistics.moments import FeatureMoments, check_features, leave_one_out, merge
-from ddim_core.statistics.rows import FeatureRows
-
-
-@dataclass(frozen=True)
-class FrechetScore:
-    """A Frechet distance with its 95 % intervals; comparable at equal count, extractor, reference.
-
-    Attributes:
-        fid: The plug-in distance of all images.
-        fid_low, fid_high: Its spread over other draws of as many images; fid_low is clipped at 0
-            since no distance is below it. None with 1 shard.
-        fid_inf: The distance freed of its bias, as of infinitely many generated images; it may
-            fall slightly below 0 when the truth is near 0, and is left so to stay unbiased.
-            None where the images are too few, see `frechet_interval`.
-        fid_inf_low, fid_inf_high: Its interval, not clipped.
-        loo, loo_inf: Both without each shard in turn, for `paired_difference`; loo_inf (before
-            the jackknife's own correction, as is fid_inf_raw) None as fid_inf is.
-        fid_inf_raw: `frechet_infinity` of all images, the theta that belongs to loo_inf.
-        sizes: Images per shard.
-    """
-
-    fid: float
-    fid_low: float | None
-    fid_high: float | None
-    fid_inf: float | None
-    fid_inf_low: float | None
-    fid_inf_high: float | None
-    loo: tuple[float, ...]
-    loo_inf: tuple[float, ...] | None
-    fid_inf_raw: float | None
-    sizes: tuple[int, ...]
-
-
-def frechet_interval(shards: Sequence[FeatureMoments], reference: Reference) -> FrechetScore:
-    """Scores generated shards against a reference, with intervals over the shards.
-
-    fid_inf is the jackknife-corrected `frechet_infinity`; the reference counts as given, without
-    error of its own. It is None unless every leave-one-out set has n - 1 > d: with fewer images
-    some directions of feature space are never seen, and no correction can know their variance.
-    With 1 shard there is nothing to leave out, and all bounds and fid_inf are None.
-
-    Raises:
-        ValueError: If there is no shard, or fewer than 2 images are left in any set.
-    """
-    total = merge(shards)
-    sizes = [shard.count for shard in shards]
-    rests = leave_one_out(shards) if len(shards) > 1 else iter(())
-    spreads = [_spread(rest, reference) for rest in rests]
-    return _judge(reference.distance(total), _spread(total, reference), spreads, sizes, reference)
-
-
-def frechet_score(
-    features: FeatureRows, groups: Sequence[slice], reference: Reference
-) -> FrechetScore:
-    """The same from the features themselves, in bounded memory and a fraction of the time.
-
-    Args:
-        features: [n, d], n >= 2.
-        groups: Consecutive slices that cover the rows; fewer than 2 give no interval.
-        reference: What they are compared with.
-    """
-    whole, *rests = leave_one_out_spreads(features, groups, reference)
-    exact = reference.exact_by_spectrum(whole.mean, whole.trace, whole.spectrum)
-    if exact is None:
-        exact = _by_singular_values(features, reference)
-    sizes = [group.stop - group.start for group in groups]
-    return _judge(exact, whole, rests, sizes, reference)
-
-
-def _by_singular_values(features: FeatureRows, reference: Reference) -> float:
-    if len(features) <= features.columns:
-        return reference.distance_of_features(features.read(0, len(features)))
-    return reference.distance(
-        merge([FeatureMoments.from_features(rows) for _, rows in features.blocks(4096)])
-    )
-
-
-def _spread(moments: FeatureMoments, reference: Reference) -> Spread:
-    trace = float(np.trace(moments.covariance))
-    return Spread(moments.count, moments.mean, trace, reference.spectrum(moments))
-
-
-def _judge(
-    fid: float, whole: Spread, rests: Sequence[Spread], sizes: Sequence[int], reference: Reference
-) -> FrechetScore:
-    if len(rests) < 2:
-        return FrechetScore(fid, None, None, None, None, None, (), None, None, tuple(sizes))
-    loo = [
-        reference.combine(rest.mean, rest.trace, float(np.sqrt(rest.spectrum).sum()))
-        for rest in rests
-    ]
-    plain = jackknife(fid, loo, sizes)
-    low, high = max(plain.low, 0.0), plain.high
-    if min(rest.count for rest in rests) - 1 <= whole.mean.size:
-        return FrechetScore(fid, low, high, None, None, None, tuple(loo), None, None, tuple(sizes))
-    raw = _infinity(whole, reference)
-    loo_inf = [_infinity(rest, reference) for rest in rests]
-    inf = jackknife(raw, loo_inf, sizes)
-    return FrechetScore(
-        fid, low, high,
-        inf.bias_corrected, inf.bias_corrected_low, inf.bias_corrected_high,
-        tuple(loo), tuple(loo_inf), raw, tuple(sizes),
-    )  # fmt: skip
+from ddim_core.scores.leave_one_out import Spread
+from ddim_core.statistics.moments import FeatureMoments, check_features
 
 
 def frechet_infinity(moments: FeatureMoments, reference: Reference) -> float:
@@ -133,10 +26,40 @@ def frechet_infinity(moments: FeatureMoments, reference: Reference) -> float:
             f"{moments.count} images do not identify fid_inf of {moments.mean.size} features; "
             f"it needs at least {moments.mean.size + 2}"
         )
-    return _infinity(_spread(moments, reference), reference)
+    return at_infinity(spread_of(moments, reference), reference)
 
 
-def root_trace_infinity(eigenvalues: ArrayLike, dof: int) -> float:
+def spread_of(moments: FeatureMoments, reference: Reference) -> Spread:
+    """What the distance of a set to a reference needs of its moments."""
+    trace = float(np.trace(moments.covariance))
+    return Spread(moments.count, moments.mean, trace, reference.spectrum(moments))
+
+
+def at_infinity(spread: Spread, reference: Reference) -> float:
+    """`frechet_infinity` of a set with n - 1 > d, the reference as given."""
+    root_trace = root_trace_infinity(spread.spectrum, spread.count - 1)
+    plug_in = reference.combine(spread.mean, spread.trace, root_trace)
+    return plug_in - spread.trace / spread.count
+
+
+def at_population(spread: Spread, other: float, against: Reference) -> float:
+    """The same between populations.
+
+        |mu - mu_r|^2 - tr C / n - tr C_r / m + tr C + tr C_r - 2 T
+
+    T is `root_trace_population`.
+
+    Args:
+        spread: Of the one set.
+        other: m, how many independent images the other counts for.
+        against: The other set.
+    """
+    root_trace = root_trace_population(spread.spectrum, spread.count - 1, other - 1)
+    plug_in = against.combine(spread.mean, spread.trace, root_trace)
+    return plug_in - spread.trace / spread.count - against.trace / other
+
+
+def root_trace_infinity(eigenvalues: ArrayLike, dof: float) -> float:
     """Estimates tr M^{1/2} from the eigenvalues of a sample covariance whose mean is M.
 
         T = (2N/pi) int_0^inf t^{-1/2} (1 - sqrt(1 - phi(t))) dt,
@@ -169,10 +92,42 @@ def root_trace_infinity(eigenvalues: ArrayLike, dof: int) -> float:
     return float(2.0 * dof / np.pi * step * integrand.sum())
 
 
-def _infinity(spread: Spread, reference: Reference) -> float:
-    root_trace = root_trace_infinity(spread.spectrum, spread.count - 1)
-    plug_in = reference.combine(spread.mean, spread.trace, root_trace)
-    return plug_in - spread.trace / spread.count
+def root_trace_population(eigenvalues: ArrayLike, dof: float, dof_reference: float) -> float:
+    """`root_trace_infinity` where the reference's covariance is a sample's too.
+
+        T = (2/pi) int_0^inf t^{1/2} sum_i lambda_i / (lambda_i + t)^2
+                             / sqrt((1 - s(t)/N) (1 - s(t)/N_r)) dt,
+        s(t) = sum_i lambda_i / (lambda_i + t)
+
+    The same law inverted once for each side. With N_r infinite it is `root_trace_infinity`
+    integrated by parts. Source: Tiomoko and Couillet 2019 (arXiv:1903.03447) estimate the same
+    quantity by an integral over the spectrum; docs/fid-infinity.md derives this form.
+
+    Args:
+        eigenvalues: [d] of C C_r, at least 0.
+        dof, dof_reference: N and N_r, each above the number of eigenvalues.
+
+    Raises:
+        ValueError: If an eigenvalue is negative or either N is too small.
+    """
+    values = np.asarray(eigenvalues, dtype=np.float64)
+    if min(dof, dof_reference) <= values.size:
+        raise ValueError(
+            f"the degrees of freedom are {dof} and {dof_reference}; both must exceed the "
+            f"{values.size} eigenvalues"
+        )
+    if values.size and values.min() < 0.0:
+        raise ValueError(f"an eigenvalue is {values.min()}; all must be at least 0")
+    values = values[values > 0.0]
+    if values.size == 0:
+        return 0.0
+    step = 0.5  # as in `root_trace_infinity`
+    t = values.max() * np.exp(np.arange(-80.0, 80.0 + step, step))
+    share = values / (values + t[:, None])
+    s = share.sum(axis=1)
+    slope = (share * (t[:, None] / (values + t[:, None]))).sum(axis=1)  # -t s'(t)
+    integrand = np.sqrt(t) * slope / np.sqrt((1.0 - s / dof) * (1.0 - s / dof_reference))
+    return float(2.0 / np.pi * step * integrand.sum())
 
 
 def chong_forsyth(

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ddim_core.statistics.moments import Floats
 from ddim_core.statistics.pairs import Pairs, pairs_across, pairs_within
-from ddim_core.statistics.rows import BLOCK, FeatureRows, check_columns
+from ddim_core.statistics.rows import FeatureRows, check_columns
 
 SUBSETS, SEED = 100, 2020
 Bools = NDArray[np.bool_]
@@ -206,12 +206,7 @@ def within_subsets(x: FeatureRows, chosen: np.ndarray, kernel: Kernel) -> Floats
 
 
 def _take(x: FeatureRows, chosen: np.ndarray) -> FeatureRows:
-    rows = np.empty((len(chosen), x.columns))
-    order = np.argsort(chosen, kind="stable")
-    for place, block in x.blocks(4 * BLOCK):
-        first, last = np.searchsorted(chosen[order], (place.start, place.stop))
-        mine = order[first:last]
-        rows[mine] = block[chosen[mine] - place.start]
+    rows = x.take(chosen).astype(np.float64)
     return FeatureRows([rows], (0, len(rows)), x.columns)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddim_core.scores.kernel import (
     SUBSETS,
@@ -22,6 +23,7 @@ from ddim_core.statistics.jackknife import half_width, jackknife
 from ddim_core.statistics.moments import Floats
 from ddim_core.statistics.pairs import Pairs, look_at_pairs
 from ddim_core.statistics.rows import FeatureRows, check_columns
+from ddim_core.statistics.tails import carried_by
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class KernelScore:
         kid_low, kid_high: Its 95 % interval, Student t at G - 1 degrees of freedom.
         kid_std: Standard deviation between the subsets: of one subset of this size, not of `kid`.
         kid_subset_size: Images of each set in a subset.
+        carried_by: How many of the n images carry the spread, see `tails.carried_by`.
     """
 
     kid: float
@@ -43,10 +46,13 @@ class KernelScore:
     kid_high: float | None
     kid_std: float
     kid_subset_size: int
+    carried_by: float
 
 
 def kernel_score(
-    generated: FeatureRows, groups: Sequence[slice], reference: FeatureRows
+    generated: FeatureRows,
+    groups: Sequence[slice | NDArray[np.intp]],
+    reference: FeatureRows,
 ) -> KernelScore:
     """Scores generated features against a reference by KID, with its interval.
 
@@ -60,7 +66,7 @@ def kernel_score(
 
     Args:
         generated: Features [n, d], n >= 2.
-        groups: Consecutive slices that cover the rows.
+        groups: Consecutive slices that cover the rows, or the rows of each.
         reference: Features [m, d], m >= 2.
     """
     check_columns(generated, reference)
@@ -73,7 +79,10 @@ class KernelSums:
     """`kernel_score` as something that looks at pairs, see `pairs.look_at_pairs`."""
 
     def __init__(
-        self, generated: FeatureRows, groups: Sequence[slice], reference: FeatureRows
+        self,
+        generated: FeatureRows,
+        groups: Sequence[slice | NDArray[np.intp]],
+        reference: FeatureRows,
     ) -> None:
         self._reference, self._kernel = reference, Kernel()
         n, m = len(generated), len(reference)
@@ -90,21 +99,29 @@ class KernelSums:
         self._within, self._across = np.zeros(SUBSETS), np.zeros(SUBSETS)
         self._groups_within = np.zeros((len(groups), len(groups)))
         self._groups_across = np.zeros(len(groups))
+        # Of each generated row: with all others, and with the reference.
+        self._row_within, self._row_across = np.zeros(n), np.zeros(n)
 
     def within(self, pairs: Pairs) -> None:
         """Takes pairs of generated rows."""
-        sums = self._kernel.of_others(pairs) @ numbers(self._in_either[pairs.j])
+        values = self._kernel.of_others(pairs)
+        sums = values @ numbers(self._in_either[pairs.j])
         part = subset_sums(self._in_x[pairs.i], sums[:, :SUBSETS])
         groups = self._groups(pairs).T @ sums[:, SUBSETS:]
         once = pairs.i == pairs.j
         self._within += part if once else 2.0 * part
         self._groups_within += groups if once else groups + groups.T
+        self._row_within[pairs.i] += values.sum(axis=1)
+        if not once:
+            self._row_within[pairs.j] += values.sum(axis=0)
 
     def across(self, pairs: Pairs) -> None:
         """Takes pairs of generated and reference rows."""
         values = self._kernel(pairs)
         self._across += subset_sums(self._in_x[pairs.i], values @ numbers(self._in_y[pairs.j]))
-        self._groups_across += values.sum(axis=1) @ self._groups(pairs)
+        row = values.sum(axis=1)
+        self._row_across[pairs.i] += row
+        self._groups_across += row @ self._groups(pairs)
 
     def _groups(self, pairs: Pairs) -> Floats:
         return numbers(self._in_either[pairs.i, SUBSETS:])
@@ -117,8 +134,10 @@ class KernelSums:
         values = values - 2.0 * self._across / size**2
         kid, std = float(values.mean()), float(values.std())
         counts = self._counts
+        # The derivative of MMD^2 in the weight of a row, up to a factor and what all share.
+        carried = carried_by(self._row_within / (n - 1) - self._row_across / m)
         if len(counts) < 2 or n - counts.max() < 2:
-            return KernelScore(kid, None, None, None, std, size)
+            return KernelScore(kid, None, None, None, std, size, carried)
         # Without the reference's own term, which no group of generated images changes.
         group_within, group_across = self._groups_within, self._groups_across
         whole = group_within.sum() / (n * (n - 1)) - 2.0 * group_across.sum() / (n * m)
@@ -129,7 +148,7 @@ class KernelSums:
         found = jackknife(float(whole), loo.tolist(), counts.astype(int).tolist())
         se = float(np.hypot(found.se, std / np.sqrt(SUBSETS)))
         half = half_width(se, len(counts))
-        return KernelScore(kid, se, kid - half, kid + half, std, size)
+        return KernelScore(kid, se, kid - half, kid + half, std, size, carried)
 
 
 @lru_cache(maxsize=4)  # cells of a grid share theirs

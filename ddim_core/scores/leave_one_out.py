@@ -27,13 +27,13 @@ class Spread:
     """A set's moments as a distance to one reference sees them.
 
     Attributes:
-        count: n.
+        count: n, or of images that are no independent draws, how many they count for.
         mean: [d].
         trace: tr C.
         spectrum: The largest min(n - 1, rank) eigenvalues of L_r^T C L_r, at least 0.
     """
 
-    count: int
+    count: float
     mean: Floats
     trace: float
     spectrum: Floats

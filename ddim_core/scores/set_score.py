@@ -10,12 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddim_core.features.extractor import FeatureExtractor, FeatureRecord
-from ddim_core.scores.cell_score import CellScore, ScoreReference, groups_of, score_features
+from ddim_core.scores.cell_score import (
+    CellScore,
+    ScoreReference,
+    columns_of,
+    groups_of,
+    score_features,
+)
 from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_infinity import frechet_score
+from ddim_core.scores.frechet_score import frechet_influence, frechet_score
 from ddim_core.scores.further_scores import FurtherScores, further_scores
 from ddim_core.statistics.npz import Statistics, statistics_of
 from ddim_core.statistics.rows import FeatureRows
+from ddim_core.statistics.tails import carried_by
+from ddim_core.statistics.twins import twins_together
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,17 +129,14 @@ def _by_statistics(
     if rows is None:
         fid = against.distance(generated.statistics.moments())
         return CellScore(n_images, n_reference, n_features, fid)
-    found = frechet_score(rows, groups_of(rows), against)
+    groups = groups_of(rows)
+    together = twins_together(rows, groups)
+    found = frechet_score(rows, groups, against, None, together)
     return CellScore(
         n_images,
         n_reference,
         n_features,
-        found.fid,
-        found.fid_low,
-        found.fid_high,
-        found.fid_inf,
-        found.fid_inf_low,
-        found.fid_inf_high,
-        fid_leave_one_out=list(found.loo),
-        group_sizes=list(found.sizes),
+        **columns_of(found),
+        carried_by=carried_by(frechet_influence(rows, against)),
+        twins=together.twins if together else 0,
     )

@@ -84,6 +84,37 @@ def jackknife(
     return Jackknife(float(theta), bias_corrected, se, half_width(se, groups), groups)
 
 
+@dataclass(frozen=True)
+class TwoSided:
+    """An estimate from two independent samples, freed of the bias of both, with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def two_sided(a: Jackknife, b: Jackknife) -> TwoSided:
+    """Joins the jackknives of one estimate over either sample.
+
+    Biases and variances add up; Student's t has the degrees of freedom of Welch and Satterthwaite,
+    (se_a^2 + se_b^2)^2 / (se_a^4 / (G_a - 1) + se_b^4 / (G_b - 1)).
+
+    Args:
+        a: Leaving out groups of the one sample.
+        b: The same estimate, leaving out groups of the other.
+    """
+    from scipy.special import stdtrit
+
+    value = a.bias_corrected + b.bias_corrected - (a.value + b.value) / 2.0
+    variances = np.array([a.se**2, b.se**2])
+    total = float(variances.sum())
+    if total == 0.0:
+        return TwoSided(value, value, value)
+    dof = total**2 / float((variances**2 / (np.array([a.groups, b.groups]) - 1.0)).sum())
+    half = float(stdtrit(dof, 0.5 + LEVEL / 2)) * np.sqrt(total)
+    return TwoSided(value, value - half, value + half)
+
+
 def half_width(se: float, groups: int) -> float:
     """Of a 95 % interval from a jackknife over G groups: Student t at G - 1 degrees of freedom."""
     from scipy.special import stdtrit

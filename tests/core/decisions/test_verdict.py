@@ -14,7 +14,7 @@ from ddim_core.decisions.verdict import IDENTICAL, judge, one_row_a_cell, pareto
 from ddim_core.reports.verdict_figures import checkpoint_curve, difference_plot, pareto_plot
 from ddim_core.reports.verdict_sentences import by_checkpoint, headline, read_verdict
 from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_infinity import frechet_interval
+from ddim_core.scores.frechet_score import frechet_interval
 from ddim_core.statistics.moments import FeatureMoments
 from tests.core.rows import cell_row
 

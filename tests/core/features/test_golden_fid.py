@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from ddim_core.scores.frechet import Reference, frechet_distance
-from ddim_core.scores.frechet_infinity import frechet_interval, jackknife
+from ddim_core.scores.frechet_score import frechet_interval
 from ddim_core.scores.kernel import kid, mmd2_unbiased
+from ddim_core.statistics.jackknife import jackknife
 from ddim_core.statistics.moments import FeatureMoments, leave_one_out
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "fid_features.npz"

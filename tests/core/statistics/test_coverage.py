@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ddim_core.decisions.compare import difference
-from ddim_core.scores.frechet_infinity import FrechetScore, chong_forsyth, frechet_score
+from ddim_core.scores.frechet_infinity import chong_forsyth
+from ddim_core.scores.frechet_score import FrechetScore, frechet_score
 from ddim_core.scores.kernel_score import kernel_score
 from ddim_core.statistics.rows import FeatureRows, places
 from tests.core.rows import cell_row

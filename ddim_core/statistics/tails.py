@@ -1,0 +1,42 @@
+"""Whether an interval can be trusted: how many images its spread rests on."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def carried_by(influence: ArrayLike) -> float:
+    """Tells how many images carry the variance of an estimate, between 1 and n.
+
+        (sum_i v_i^2)^2 / sum_i v_i^4,    v_i = influence_i - mean
+
+    That is n over the kurtosis: n if all pull alike, 1 if one pulls alone. It is the participation
+    ratio of physics, and Kish's effective sample size with v_i^2 as weights.
+
+    Args:
+        influence: [n] how much each image moves the estimate, on any scale.
+
+    Returns:
+        n where no image moves it.
+    """
+    v = np.asarray(influence, dtype=np.float64)
+    v = v - v.mean()
+    largest = np.abs(v).max()
+    if largest == 0.0:
+        return float(v.size)
+    squares = (v / largest) ** 2  # no power of a tiny or huge number is lost
+    return float(squares.sum() ** 2 / (squares * squares).sum())
+
+
+def rests_on_few(carried: float, n: int) -> bool:
+    """Tells whether so few images carry the spread that Student's t cannot be relied on.
+
+    The bound is sqrt(n). In simulated worlds whose intervals cover 93 to 98 % it is undercut in
+    under 5 % of draws, and in those that cover less in over 95 % (docs/comparisons.md).
+
+    Args:
+        carried: Of `carried_by`.
+        n: Images.
+    """
+    return carried < np.sqrt(n)

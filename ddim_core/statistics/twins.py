@@ -1,0 +1,150 @@
+"""Images that stand more than once in a set: they are not independent draws.
+
+Exact twins have equal features, bit for bit. A jackknife that leaves one of them out and keeps the
+other takes them for two images, so they are put into one group, and counted as what they tell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddim_core.statistics.moments import Floats
+from ddim_core.statistics.pairs import Pairs
+from ddim_core.statistics.rows import BLOCK, FeatureRows, places
+
+# Nearer than this share of the usual distance between neighbours among the real images. On the
+# digits' features 0 of 2,048 generated images are; an image and its JPEG of quality 95 are.
+NEAR = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """A set's rows, twins side by side.
+
+    Attributes:
+        members: Rows of the set by group, each [m_g], twins in the group of the first of them.
+        rows: All rows in the order of `members`.
+        groups: The groups in this order.
+        effective: How many independent images all rows count for, then those without each group:
+            n^2 / sum of squared multiplicities.
+        twins: Rows that equal an earlier one.
+    """
+
+    members: tuple[NDArray[np.intp], ...]
+    rows: FeatureRows
+    groups: tuple[slice, ...]
+    effective: tuple[float, ...]
+    twins: int
+
+
+def twins_together(features: FeatureRows, groups: Sequence[slice]) -> Together | None:
+    """Puts exact twins into one group; None where no row stands twice.
+
+    Memory: 32 bytes a row.
+
+    Args:
+        features: [n, d].
+        groups: Consecutive slices that cover the rows.
+    """
+    first_seen: dict[bytes, int] = {}
+    kind = np.empty(len(features), dtype=np.intp)  # the place of each row's first twin
+    for place, rows in features.blocks():
+        for i, row in enumerate(np.ascontiguousarray(rows), start=place.start):
+            kind[i] = first_seen.setdefault(hashlib.blake2b(row, digest_size=16).digest(), i)
+    if len(first_seen) == len(features):
+        return None
+    edges = [group.start for group in groups]
+    home = np.searchsorted(edges, kind, side="right") - 1
+    members = [np.flatnonzero(home == g) for g in range(len(groups))]
+    members = [rows for rows in members if rows.size]
+    starts = np.cumsum([0, *(rows.size for rows in members)])
+    counts = np.bincount(kind, minlength=len(features)).astype(np.float64)
+    squares = [float((counts[rows] ** 2).sum()) for rows in members]  # of other rows it is 0
+    n, total = len(features), sum(squares)
+    rests = [
+        (n - rows.size) ** 2 / (total - own) if n > rows.size else 0.0
+        for rows, own in zip(members, squares, strict=True)
+    ]
+    return Together(
+        members=tuple(members),
+        rows=_reordered(features, np.concatenate(members)),
+        groups=tuple(slice(int(a), int(b)) for a, b in zip(starts, starts[1:], strict=False)),
+        effective=(n * n / total, *rests),
+        twins=n - len(first_seen),
+    )
+
+
+def _reordered(features: FeatureRows, order: NDArray[np.intp]) -> FeatureRows:
+    cuts = places(len(order), BLOCK)
+    starts = (*(cut.start for cut in cuts), len(order))
+    return FeatureRows(_Gathered(features, [order[cut] for cut in cuts]), starts, features.columns)
+
+
+class _Gathered(Sequence[NDArray[Any]]):
+    """Blocks of chosen rows, gathered when asked for."""
+
+    def __init__(self, features: FeatureRows, chosen: list[NDArray[np.intp]]) -> None:
+        self._features, self._chosen = features, chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._features.take(self._chosen[index])
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """How many generated images are not new; None where nobody looked.
+
+    Attributes:
+        near_twins: Images that lie nearer to another generated one than `NEAR` allows; exact
+            twins are among them.
+        memorised: Images that lie so near to a real one of the reference.
+    """
+
+    near_twins: int | None = None
+    memorised: int | None = None
+
+
+class RepeatCount:
+    """`Repeats` as something that looks at pairs, see `pairs.look_at_pairs`.
+
+    Args:
+        n: How many generated rows there are.
+        usual: The usual squared distance between a real image and its neighbours.
+    """
+
+    def __init__(self, n: int, usual: float) -> None:
+        self._near = NEAR**2 * usual
+        self._of_made, self._of_real = np.full(n, np.inf), np.full(n, np.inf)
+
+    def within(self, pairs: Pairs) -> None:
+        """Takes pairs of generated rows."""
+        distances = pairs.squared_distances()
+        if pairs.i == pairs.j:
+            distances = distances + np.diag(np.full(len(distances), np.inf))
+        else:
+            _keep(self._of_made, pairs.i, distances.min(axis=1))
+        _keep(self._of_made, pairs.j, distances.min(axis=0))
+
+    def across(self, pairs: Pairs) -> None:
+        """Takes pairs of generated and reference rows."""
+        _keep(self._of_real, pairs.i, pairs.squared_distances().min(axis=1))
+
+    def count(self) -> Repeats:
+        """The counts, when all pairs have been seen."""
+        near_made, near_real = (
+            int((nearest <= self._near).sum()) for nearest in (self._of_made, self._of_real)
+        )
+        return Repeats(near_made, near_real)
+
+
+def _keep(nearest: Floats, place: slice, found: Floats) -> None:
+    np.minimum(nearest[place], found, out=nearest[place])
