@@ -1,4 +1,4 @@
-"""The Frechet distance at infinitely many images: what is left when the bias of few is taken off."""
+"""The Frechet distance at infinitely many images: the bias of few taken off."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ def twins_together(features: FeatureRows, groups: Sequence[slice]) -> Together |
     return Together(
         members=tuple(members),
         rows=_reordered(features, np.concatenate(members)),
-        groups=tuple(slice(int(a), int(b)) for a, b in zip(starts, starts[1:], strict=False)),
+        groups=tuple(slice(int(a), int(b)) for a, b in pairwise(starts)),
         effective=(n * n / total, *rests),
         twins=n - len(first_seen),
     )
@@ -104,8 +105,8 @@ class Repeats:
     """How many generated images are not new; None where nobody looked.
 
     Attributes:
-        near_twins: Images that lie nearer to another generated one than `NEAR` allows; exact
-            twins are among them.
+        near_twins: Images whose nearest other generated one is not equal, but nearer than `NEAR`
+            allows.
         memorised: Images that lie so near to a real one of the reference.
     """
 
@@ -140,10 +141,8 @@ class RepeatCount:
 
     def count(self) -> Repeats:
         """The counts, when all pairs have been seen."""
-        near_made, near_real = (
-            int((nearest <= self._near).sum()) for nearest in (self._of_made, self._of_real)
-        )
-        return Repeats(near_made, near_real)
+        near = (self._of_made > 0.0) & (self._of_made <= self._near)
+        return Repeats(int(near.sum()), int((self._of_real <= self._near).sum()))
 
 
 def _keep(nearest: Floats, place: slice, found: Floats) -> None:

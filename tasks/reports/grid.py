@@ -10,6 +10,7 @@ from prefect import task
 
 from ddim_core.decisions.compare import Comparison, compare_with_best
 from ddim_core.decisions.row import CellRow, cell_name, is_ours, line_name, with_interval
+from ddim_core.decisions.trust import doubts_of
 from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
 from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_fid_inf
 from ddim_core.reports.verdict_figures import pareto_plot
@@ -71,7 +72,7 @@ def render_report(
     }
     if not all(map(is_ours, rows)):  # whose steps do not all cost the same
         figures["calls"] = pareto_plot(rows)
-    reading = read_grid(rows)
+    reading = [*read_grid(rows), *doubts_of(rows)]
     return page.stored(_page(rows, figures, reading, about), figures, reading)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ddim_core.common.versions import network_versions, score_versions
+from ddim_core.decisions.trust import doubts
 from ddim_core.features.protocol import Protocol
 from ddim_core.images.one_by_one import NativeImages, as_stored
 from ddim_core.images.sources.decode import decode
@@ -109,6 +110,7 @@ def run_score(request: ScoreRequest) -> PairResult | SavedStatistics:
         _saved(reference, request.save_stats)
     protocol = _protocol(request, judged, generated, reference, scores.statistics_digest)
     notes = _notes(judged, against, generated, reference)
+    notes += [doubt.text for doubt in doubts(scores.score)]
     return PairResult(request.generated, request.reference, scores, protocol, notes)
 
 

@@ -31,6 +31,11 @@ def _scores(scores: PairScore) -> list[str]:
     elif score.group_sizes:
         lines.append(f"FID_inf      not identifiable: {score.n_images} images are too few for "
                      f"{score.n_features} features")  # fmt: skip
+    if score.fid_population is not None:
+        both = _with_interval(
+            score.fid_population, score.fid_population_low, score.fid_population_high
+        )
+        lines.append(f"populations  {both}   freed of the size of the reference too")
     if score.kid is not None and score.kid_std is not None:
         kid = _with_interval(score.kid, score.kid_low, score.kid_high, 1000)
         lines.append(f"KID x 1000   {kid}   unbiased, subsets of {score.kid_subset_size}, spread "

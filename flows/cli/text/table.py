@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from ddim_core.decisions.row import CellRow, is_ours, line_name
+from ddim_core.decisions.trust import doubts_of
 from ddim_core.diffusion.specs import RESIZES
 from ddim_core.reports.grid_sentences import mixed_clipping
 from flows.cli.text.damage import end_with, told_of
@@ -72,7 +73,7 @@ def show_table(rows: Sequence[CellRow]) -> None:
         )
         for row in group:
             typer.echo(_line(row, width, classes, calls))
-        for note in mixed_clipping(group):
+        for note in [*mixed_clipping(group), *doubts_of(group)]:
             typer.echo(note)
     typer.echo(PER_WORKER)
 

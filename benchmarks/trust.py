@@ -1,0 +1,232 @@
+"""When an interval is not to be trusted, by simulation: the tables of docs/comparisons.md.
+
+    python -m benchmarks.trust tails [NAME,D,N,M ...]     coverage, and how often the warning shows
+    python -m benchmarks.trust twins                      images that stand twice
+    python -m benchmarks.trust population                 references of few images
+
+Each prints Markdown rows. Seeds are fixed. `tails` takes some ten minutes of one core, the others
+one each.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ddim_core.scores.cell_score import groups_of
+from ddim_core.scores.frechet import Reference
+from ddim_core.scores.frechet_score import FrechetScore, frechet_score
+from ddim_core.scores.kernel_score import KernelScore, kernel_score
+from ddim_core.statistics.moments import FeatureMoments, Floats, merge
+from ddim_core.statistics.rows import FeatureRows
+from ddim_core.statistics.tails import rests_on_few
+from ddim_core.statistics.twins import twins_together
+
+Draw = Callable[[int, int, np.random.Generator], Floats]
+DRAWS, WHOLE = 200, 200_000
+
+
+def mixing(d: int) -> Floats:
+    """[d, d]: a rotation of a lognormal spectrum, the same in every draw."""
+    rng = np.random.default_rng(11)
+    scale = np.exp(0.7 * rng.normal(size=d))
+    rotation, _ = np.linalg.qr(rng.normal(size=(d, d)))
+    return rotation * np.sqrt(scale)
+
+
+def gauss(n: int, d: int, rng: np.random.Generator) -> Floats:
+    return rng.normal(size=(n, d)) @ mixing(d).T
+
+
+def relu(n: int, d: int, rng: np.random.Generator) -> Floats:
+    return np.maximum(gauss(n, d, rng) - 0.3, 0.0)
+
+
+def softmax(n: int, d: int, rng: np.random.Generator) -> Floats:
+    odds = np.exp(gauss(n, d, rng))
+    return odds / odds.sum(axis=1, keepdims=True) * np.sqrt(d)
+
+
+def mixture(n: int, d: int, rng: np.random.Generator) -> Floats:
+    centres = 1.5 * np.random.default_rng(3).normal(size=(10, d))
+    return centres[rng.integers(10, size=n)] + 0.7 * rng.normal(size=(n, d))
+
+
+def chain(n: int, d: int, rng: np.random.Generator) -> Floats:
+    x = rng.normal(size=(n, d))
+    for j in range(1, d):
+        x[:, j] = 0.8 * x[:, j - 1] + 0.6 * x[:, j]
+    return x
+
+
+def uniform(n: int, d: int, rng: np.random.Generator) -> Floats:
+    return rng.uniform(-1.7, 1.7, size=(n, d))
+
+
+def t6(n: int, d: int, rng: np.random.Generator) -> Floats:
+    return rng.standard_t(6, size=(n, d)) @ mixing(d).T
+
+
+def elliptic(n: int, d: int, rng: np.random.Generator) -> Floats:
+    return gauss(n, d, rng) * np.sqrt(rng.gamma(10.0, 0.1, size=(n, 1)))
+
+
+def lognormal(n: int, d: int, rng: np.random.Generator) -> Floats:
+    return np.exp(rng.normal(size=(n, d)))
+
+
+def outliers(n: int, d: int, rng: np.random.Generator) -> Floats:
+    """0.6 % of the images have features ten times as large."""
+    return gauss(n, d, rng) * np.where(rng.random((n, 1)) < 0.006, 10.0, 1.0)
+
+
+def strays(n: int, d: int, rng: np.random.Generator) -> Floats:
+    """0.6 % of the images are broken in one way."""
+    return gauss(n, d, rng) + np.where(rng.random((n, 1)) < 0.006, 15.0, 0.0)
+
+
+def t3(n: int, d: int, rng: np.random.Generator) -> Floats:
+    return rng.standard_t(3, size=(n, d))
+
+
+def lengths(n: int, d: int, rng: np.random.Generator) -> Floats:
+    """Each image's features have a length of heavy tails."""
+    return gauss(n, d, rng) / np.sqrt(rng.chisquare(4, size=(n, 1)) / 4.0)
+
+
+def sparse(n: int, d: int, rng: np.random.Generator) -> Floats:
+    return 5.0 * rng.exponential(size=(n, d)) * (rng.random((n, d)) < 0.01)
+
+
+def rare(n: int, d: int, rng: np.random.Generator) -> Floats:
+    """0.4 % of the images are of a kind of their own."""
+    x, own = gauss(n, d, rng), 8.0 * np.sign(mixing(d)[0])
+    return np.where(rng.random((n, 1)) < 0.004, 0.1 * x + own, x)
+
+
+WORLDS: dict[str, Draw] = {
+    draw.__name__: draw
+    for draw in (gauss, relu, softmax, mixture, chain, uniform, t6, elliptic, lognormal, outliers,
+                 strays, t3, lengths, sparse, rare)
+}  # fmt: skip
+# World, features, generated and real images.
+CASES = (
+    ("gauss", 16, 500, 800), ("gauss", 64, 2000, 1000), ("gauss", 256, 1000, 1000),
+    ("relu", 64, 500, 500), ("relu", 16, 5000, 2000), ("softmax", 16, 500, 800),
+    ("softmax", 64, 1000, 1000), ("softmax", 256, 1000, 1000), ("mixture", 16, 500, 800),
+    ("mixture", 64, 2000, 1000), ("chain", 64, 1000, 2000), ("uniform", 16, 500, 500),
+    ("t6", 64, 640, 1000), ("t6", 16, 500, 500), ("elliptic", 64, 640, 1000),
+    ("lognormal", 16, 500, 800), ("lognormal", 64, 1000, 1000), ("outliers", 16, 1000, 1000),
+    ("outliers", 64, 1000, 1000), ("strays", 16, 1000, 1000), ("strays", 64, 2000, 2000),
+    ("t3", 16, 1000, 1000), ("lengths", 16, 1000, 1000), ("lengths", 64, 1000, 1000),
+    ("sparse", 16, 1000, 1000), ("rare", 16, 1000, 1000), ("rare", 64, 2000, 1000),
+)  # fmt: skip
+
+
+def real_of(x: Floats) -> Floats:
+    """The reference's images are of the generated ones' kind, and a little off."""
+    return 1.1 * x + 0.1
+
+
+def whole(
+    draw: Draw, d: int, rng: np.random.Generator, of: Callable[[Floats], Floats]
+) -> FeatureMoments:
+    """Moments of ever so many."""
+    return merge([FeatureMoments.from_features(of(draw(WHOLE // 8, d, rng))) for _ in range(8 * 8)])
+
+
+def scored(x: Floats, y: Floats, reference: Reference) -> tuple[FrechetScore, KernelScore]:
+    rows, real = FeatureRows.of_array(x), FeatureRows.of_array(y)
+    groups = groups_of(rows)
+    together = twins_together(rows, groups)
+    apart = together.members if together else groups
+    found = frechet_score(rows, groups, reference, None, together)
+    return found, kernel_score(rows, apart, real)
+
+
+def share(holds: Sequence[bool]) -> str:
+    return f"{100.0 * float(np.mean(holds)):.1f} %"
+
+
+def tails(name: str, d: int, n: int, m: int) -> str:
+    """Coverage: by the intervals of fid and kid of their means, and by fid_inf's of the truth."""
+    draw, rng = WORLDS[name], np.random.default_rng([d, n, m])
+    y = real_of(draw(m, d, rng))
+    reference = Reference.of(FeatureMoments.from_features(y))
+    truth = reference.distance(whole(draw, d, rng, lambda x: x))
+    scores = [scored(draw(n, d, rng), y, reference) for _ in range(DRAWS)]
+    fid = float(np.mean([s.fid for s, _ in scores]))
+    kid = float(np.mean([k.kid for _, k in scores]))
+    told = share([rests_on_few(k.carried_by, n) for _, k in scores])
+    held = (
+        share([s.fid_low <= fid <= s.fid_high for s, _ in scores]),
+        share([s.fid_inf_low <= truth <= s.fid_inf_high for s, _ in scores]),
+        share([k.kid_low <= kid <= k.kid_high for _, k in scores]),
+    )
+    carried = np.median([k.carried_by for _, k in scores])
+    return f"| {name} | {d} | {n} | {m} | {' | '.join(held)} | {carried:.0f} | {told} |"
+
+
+def twins(d: int, n: int, draws: int = DRAWS) -> list[str]:
+    """Every image stands twice, in an order of its own."""
+    rng = np.random.default_rng([d, n])
+    y = real_of(gauss(2000, d, rng))
+    reference = Reference.of(FeatureMoments.from_features(y))
+    truth = reference.distance(whole(gauss, d, rng, lambda x: x))
+    rows = {"by index": [], "twins together": []}
+    for _ in range(draws):
+        x = rng.permutation(np.repeat(gauss(n // 2, d, rng), 2, axis=0))
+        of = FeatureRows.of_array(x)
+        groups = groups_of(of)
+        rows["by index"].append(frechet_score(of, groups, reference))
+        rows["twins together"].append(
+            frechet_score(of, groups, reference, None, twins_together(of, groups))
+        )
+    return [
+        f"| {d} | {n} | {name} | {truth:.2f} | {np.mean([s.fid_inf for s in found]):.2f} | "
+        f"{np.std([s.fid_inf for s in found]):.2f} | "
+        + share([s.fid_inf_low <= truth <= s.fid_inf_high for s in found]) + " |"
+        for name, found in rows.items()
+    ]  # fmt: skip
+
+
+def population(name: str, d: int, n: int, m: int, draws: int = DRAWS) -> str:
+    """Both sides drawn anew: fid_inf against the reference drawn, fid_population, and the truth."""
+    draw, rng = WORLDS[name], np.random.default_rng([d, n, m])
+    against = Reference.of(whole(draw, d, rng, real_of))
+    truth = against.distance(whole(draw, d, rng, lambda x: x))
+    found = []
+    for _ in range(draws):
+        y = real_of(draw(m, d, rng))
+        x, real = FeatureRows.of_array(draw(n, d, rng)), FeatureRows.of_array(y)
+        reference = Reference.of(FeatureMoments.from_features(y))
+        found.append(frechet_score(x, groups_of(x), reference, real))
+    inf, both = (np.mean([getattr(s, k) for s in found]) for k in ("fid_inf", "fid_population"))
+    held = share([s.fid_population_low <= truth <= s.fid_population_high for s in found])
+    spread = np.std([s.fid_population for s in found])
+    return (
+        f"| {name} | {d} | {n} | {m} | {truth:.2f} | {np.mean([s.fid for s in found]):.2f} | "
+        f"{inf:.2f} | {both:.2f} | {spread:.2f} | {held} |"
+    )
+
+
+def main(words: Sequence[str]) -> None:
+    """Prints the rows that are asked for."""
+    if words[0] == "tails":
+        asked = [word.split(",") for word in words[1:]]
+        cases = [(name, int(d), int(n), int(m)) for name, d, n, m in asked] or CASES
+        for case in cases:
+            print(tails(*case), flush=True)
+    elif words[0] == "twins":
+        for d, n in ((64, 1000), (16, 500)):
+            print("\n".join(twins(d, n)), flush=True)
+    else:
+        for case in (("gauss", 64, 640, 640), ("gauss", 64, 640, 120), ("elliptic", 64, 640, 300),
+                     ("relu", 16, 500, 60), ("mixture", 16, 500, 100)):  # fmt: skip
+            print(population(*case), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
