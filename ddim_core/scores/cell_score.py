@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,12 +11,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_score import MANY_FEATURES, FrechetScore, frechet_score
+from ddim_core.scores.frechet_score import (
+    MANY_FEATURES,
+    FrechetScore,
+    frechet_influence,
+    frechet_score,
+)
 from ddim_core.scores.kernel_score import KernelSums
 from ddim_core.scores.precision_recall import Coverage, Manifold
 from ddim_core.statistics.moments import FeatureMoments, merge
 from ddim_core.statistics.pairs import Looks, look_at_pairs
 from ddim_core.statistics.rows import FeatureRows
+from ddim_core.statistics.tails import carried_by
 from ddim_core.statistics.twins import RepeatCount, Repeats, twins_together
 
 # Groups of the jackknife: with few the spread itself is known badly, and paired tests lose power.
@@ -46,8 +52,9 @@ class CellScore:
         fid_population, fid_population_low, fid_population_high: Freed of the bias of either side,
             as of infinitely many generated and real images, with its 95 % interval for other
             draws of both; None where either side has too few images for the features.
-        carried_by: How many images carry the spread of the scores; where these are few, intervals
-            hold the truth less often than they say, see `tails.rests_on_few`.
+        carried_by: How many images carry the spread of FID or of KID, whichever are more (with
+            1,024 features or more, of KID); where these are few, intervals hold the truth less
+            often than they say, see `tails.rests_on_few`.
         twins, near_twins, memorised: Generated images that are not new, see `twins.Repeats`; the
             last two None with fewer than 4 images.
         kid: Unbiased kernel distance over 100 subsets (torch-fidelity's defaults).
@@ -143,6 +150,10 @@ def score_features(
     look_at_pairs(generated, against.features, origin, looks)
     precision, recall = coverage.shares() if coverage else (None, None)
     counted = repeats.count() if repeats else Repeats()
+    distance = kernel.score()
+    if generated.columns < MANY_FEATURES:  # it takes eigenvectors
+        by_frechet = carried_by(frechet_influence(generated, against.gaussian))
+        distance = replace(distance, carried_by=max(distance.carried_by, by_frechet))
     return CellScore(
         n_images=len(generated),
         n_reference=len(against.features),
@@ -150,7 +161,7 @@ def score_features(
         **columns_of(frechet),
         twins=together.twins if together else 0,
         **asdict(counted),
-        **asdict(kernel.score()),
+        **asdict(distance),
         precision=precision,
         recall=recall,
     )

@@ -17,8 +17,10 @@ from ddim_core.statistics.rows import FeatureRows, places
 from ddim_core.statistics.twins import Together
 
 # Groups of the real images: each costs what a group of generated ones does, an eigen-decomposition.
+# With many features that is two thirds of a score again, spent where the reference is small.
 MANY_FEATURES = 1024
 REAL_GROUPS, FEW_REAL_GROUPS = 20, 6
+SMALL = 5  # images a feature
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class FrechetScore:
         fid_inf_low, fid_inf_high: Its interval, not clipped.
         fid_population, fid_population_low, fid_population_high: Freed of the bias of either side,
             as of infinitely many generated and real images, see `population`. None where only
-            statistics of the reference are known, or its images are too few.
+            statistics of the reference are known, and where that says so.
         fid_bias: How much too high `fid` is for want of generated images: fid - fid_inf, or where
             that is None what as many images of a perfect model would have, see `bias_of_few`;
             None for equal images in large numbers.
@@ -231,10 +233,14 @@ def population(
         real: Its features [m, d].
 
     Returns:
-        None where either side has too few images for its d features.
+        None where either side has too few images for its d features, and with 1,024 features or
+        more where the reference has over 5 d images: what it adds is small then, and costly to
+        know.
     """
-    m = len(real)
-    cuts = places(m, -(-m // (REAL_GROUPS if real.columns < MANY_FEATURES else FEW_REAL_GROUPS)))
+    m, many = len(real), real.columns >= MANY_FEATURES
+    if many and m > SMALL * real.columns:
+        return None
+    cuts = places(m, -(-m // (FEW_REAL_GROUPS if many else REAL_GROUPS)))
     if len(spreads) < 3 or not identified(spreads) or min(m, len(cuts)) < 2:
         return None
     if m - max(cut.stop - cut.start for cut in cuts) - 1 <= real.columns:

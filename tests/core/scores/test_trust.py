@@ -1,0 +1,234 @@
+"""What tells that a score is not to be trusted: few images that carry it, repeats, small sets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+
+from benchmarks.trust import WORLDS, real_of, tails
+from ddim_core.decisions.trust import doubts, doubts_of
+from ddim_core.scores.cell_score import ScoreReference, groups_of, score, score_features
+from ddim_core.scores.frechet import Reference
+from ddim_core.scores.frechet_infinity import root_trace_infinity, root_trace_population
+from ddim_core.scores.frechet_score import bias_of_few, frechet_influence, frechet_score
+from ddim_core.scores.set_score import FeatureSet, score_pair
+from ddim_core.statistics.moments import FeatureMoments
+from ddim_core.statistics.npz import statistics_of
+from ddim_core.statistics.rows import FeatureRows
+from ddim_core.statistics.tails import carried_by, rests_on_few
+from ddim_core.statistics.twins import twins_together
+from tests.core.rows import cell_row
+from tests.core.worlds import World
+
+
+def kinds(found) -> list[str]:
+    return [doubt.kind for doubt in doubts(found)]
+
+
+def test_images_that_carry_a_spread_are_counted() -> None:
+    assert carried_by([1.0, -1.0] * 50) == pytest.approx(100.0)
+    alone = np.zeros(1000)
+    alone[7] = 1e200  # no square of it is finite
+    assert carried_by(alone) == pytest.approx(1.0, rel=3e-3)
+    assert carried_by(np.full(30, 3.0)) == 30.0
+    assert rests_on_few(39.0, 1000)
+    assert not rests_on_few(40.0, 1000)
+
+
+def test_the_influence_is_the_derivative_of_the_distance_in_an_images_weight() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4))
+    reference = Reference.of(FeatureMoments.from_features(1.3 * rng.normal(size=(300, 4)) + 0.2))
+    influence = frechet_influence(FeatureRows.of_array(x), reference)
+    # The same distance with one image's weight a little larger, by numerical differentiation.
+    centre = x.mean(axis=0)
+
+    def weighted(i: int, h: float) -> float:
+        w = np.full(60, 1.0 / 60.0)
+        w[i] += h
+        w /= w.sum()
+        mean = w @ x
+        scatter = (w[:, None] * (x - mean)).T @ (x - mean) * 60.0  # divided by 59 in the end
+        return reference.distance(FeatureMoments(60, mean, scatter))
+
+    slopes = [(weighted(i, 1e-5) - weighted(i, -1e-5)) / 2e-5 for i in range(60)]
+    assert centre.shape == (4,)
+    # Up to what all share; 60/59 since the covariance divides by n - 1, the mean by n.
+    assert np.corrcoef(slopes, influence)[0, 1] > 0.9999
+
+
+@pytest.mark.parametrize("name", ["outliers", "strays", "lengths"])
+def test_heavy_tails_are_told(name: str) -> None:
+    rng = np.random.default_rng(3)
+    draw = WORLDS[name]
+    reference = ScoreReference.of(real_of(draw(600, 16, rng)))
+    told = [kinds(score_features([draw(1000, 16, rng)], reference)) for _ in range(12)]
+    # 95 % of draws are to be told: of 12 at most 3 (as many fail in 0.2 % of such dozens).
+    assert sum("tails" in found for found in told) >= 9
+
+
+@pytest.mark.parametrize("name", ["gauss", "relu", "softmax", "mixture", "chain"])
+def test_light_tails_raise_no_doubt(name: str) -> None:
+    rng = np.random.default_rng(4)
+    draw = WORLDS[name]
+    reference = ScoreReference.of(real_of(draw(2000, 16, rng)))
+    told = [kinds(score_features([draw(500, 16, rng)], reference)) for _ in range(12)]
+    # How much is the reference's size is another matter, and told wherever it can be seen.
+    assert sum(set(found) - {"reference"} != set() for found in told) <= 3
+
+
+def test_a_row_of_the_table_of_tails_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.trust.DRAWS", 4)
+    monkeypatch.setattr("benchmarks.trust.WHOLE", 800)
+    row = [text.strip() for text in tails("outliers", 8, 200, 300).strip("| ").split("|")]
+    assert row[:4] == ["outliers", "8", "200", "300"]
+    assert all(text.endswith("%") for text in [*row[4:7], row[8]])
+
+
+def test_statistics_of_a_reference_tell_of_heavy_tails_too() -> None:
+    rng = np.random.default_rng(5)
+    real = FeatureSet("real", given=statistics_of(rng.normal(size=(3000, 8)), None))
+    x = rng.normal(size=(800, 8))
+    light = score_pair(FeatureSet("light", [x]), real).score
+    x[5] *= 60.0
+    heavy = score_pair(FeatureSet("heavy", [x]), real).score
+    assert kinds(light) == []
+    assert kinds(heavy) == ["tails"]
+    assert light.fid_population is None
+
+
+def test_images_that_stand_twice_count_once() -> None:
+    world = World(32)
+    covered, apart, alone = [], [], []
+    for seed in range(60):
+        once = world.draw(200)
+        twice = np.random.default_rng(seed).permutation(np.repeat(once, 2, axis=0))
+        rows = FeatureRows.of_array(twice)
+        groups = groups_of(rows)
+        found = frechet_score(rows, groups, world.reference, None, twins_together(rows, groups))
+        covered.append(found.fid_inf_low <= world.truth <= found.fid_inf_high)
+        apart.append(found.fid_inf)
+        alone.append(frechet_score(rows, groups, world.reference).fid_inf)
+        assert found.fid == frechet_score(rows, groups, world.reference).fid
+    # 60 draws of 95 %: four standard errors of 2.8 % below.
+    assert np.mean(covered) >= 0.95 - 4 * 0.028
+    spread = np.std(apart)
+    assert abs(np.mean(apart) - world.truth) < 4 * spread / np.sqrt(60)
+    assert np.mean(alone) - world.truth > 2 * spread  # what it was
+
+
+def test_twins_lie_in_one_group_and_rows_keep_their_bits() -> None:
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(3000, 3)).astype(np.float32)
+    x[[2900, 17]] = x[4]
+    x[1500] = x[900]
+    rows = FeatureRows.of([x[:1100], x[1100:]])
+    together = twins_together(rows, groups_of(rows))
+    assert together is not None
+    assert together.twins == 3
+    homes = {int(i): g for g, rows_of in enumerate(together.members) for i in rows_of}
+    assert homes[4] == homes[17] == homes[2900]
+    assert homes[900] == homes[1500]
+    order = np.concatenate(together.members)
+    assert sorted(order) == list(range(3000))
+    assert (together.rows.read(0, 3000) == x[order]).all()
+    assert together.effective[0] == pytest.approx(3000**2 / (2995 + 9 + 4))
+    assert twins_together(FeatureRows.of_array(x[:17]), [slice(0, 17)]) is None
+
+
+def test_copies_are_counted_and_said() -> None:
+    rng = np.random.default_rng(7)
+    real, made = rng.normal(size=(500, 8)), rng.normal(size=(400, 8))
+    made[100:103] = real[:3] + 1e-6
+    made[200:205] = made[0:5] + 1e-6
+    made[300:307] = made[10:17]
+    found = score(made, real)
+    assert (found.twins, found.near_twins, found.memorised) == (7, 10, 3)
+    assert [k for k in kinds(found) if k != "reference"] == ["twins", "near", "memorised"]
+    texts = " ".join(doubt.text for doubt in doubts(found))
+    assert "7 of 400 images equal an earlier one" in texts
+    assert "3 of 400 images lie as near to one of the real images" in texts
+
+
+def test_equal_images_alone_have_no_interval() -> None:
+    found = score(np.ones((50, 4)), np.random.default_rng(8).normal(size=(100, 4)))
+    assert found.twins == 49
+    assert found.fid_low is None
+    assert found.fid_inf is None
+    assert "twins" in kinds(found)
+
+
+def test_the_estimate_for_both_sides_agrees_with_quadrature_and_its_limits() -> None:
+    values = np.random.default_rng(9).lognormal(size=30)
+
+    def integrand(u: float, a: float, b: float) -> float:
+        t = np.exp(u)
+        s = (values / (values + t)).sum()
+        slope = (values * t / (values + t) ** 2).sum()
+        return np.sqrt(t) * slope / np.sqrt((1 - s / a) * (1 - s / b))
+
+    for a, b in ((60.0, 45.0), (31.0, 400.0)):
+        exact = 2.0 / np.pi * quad(integrand, -60, 60, (a, b), limit=400, points=[-5, 0, 5])[0]
+        assert root_trace_population(values, a, b) == pytest.approx(exact, rel=1e-8)
+        assert root_trace_population(values, a, b) == root_trace_population(values, b, a)
+    # Both samples infinite: the roots themselves; one infinite: the one-sided estimate.
+    assert root_trace_population(values, 1e12, 1e12) == pytest.approx(np.sqrt(values).sum())
+    one = root_trace_population(values, 70.0, 1e12)
+    assert one == pytest.approx(root_trace_infinity(values, 70), rel=1e-9)
+    with pytest.raises(ValueError, match="both must exceed the 30"):
+        root_trace_population(values, 70.0, 30.0)
+    with pytest.raises(ValueError, match="an eigenvalue is -1"):
+        root_trace_population([-1.0], 9.0, 9.0)
+
+
+def test_a_small_reference_is_told_and_corrected_for() -> None:
+    rng, d = np.random.default_rng(10), 32
+    scale = np.exp(0.5 * rng.normal(size=d))
+    found = [
+        score(rng.normal(size=(300, d)) * scale, rng.normal(size=(90, d)) * scale)
+        for _ in range(30)
+    ]
+    # Two sets of one population: the truth is 0.
+    values = np.array([one.fid_population for one in found])
+    assert abs(values.mean()) < 4 * values.std() / np.sqrt(30)
+    held = np.mean([one.fid_population_low <= 0.0 <= one.fid_population_high for one in found])
+    assert held >= 0.95 - 4 * 0.04
+    assert min(one.fid_inf for one in found) > 4 * values.std()
+    assert all("reference" in kinds(one) for one in found)
+    assert "are the size of the reference (90 images)" in doubts(found[0])[-1].text
+
+
+def test_a_reference_too_small_to_tell_is_said() -> None:
+    rng = np.random.default_rng(11)
+    found = score(rng.normal(size=(400, 64)), rng.normal(size=(40, 64)))
+    assert found.fid_population is None
+    assert kinds(found) == ["reference"]
+    assert "the reference's 40 images are too few for 64 features" in doubts(found)[0].text
+
+
+def test_fid_of_fewer_images_than_features_states_its_bias() -> None:
+    rng = np.random.default_rng(12)
+    real = rng.normal(size=(30_000, 96))
+    found = score(rng.normal(size=(60, 96)), real)
+    assert found.fid_inf is None
+    # A perfect model's images: all of their FID is bias, but for their scatter about it.
+    assert found.fid_bias == pytest.approx(found.fid, rel=0.05)
+    assert "few" in kinds(found)
+    reference = Reference.of(FeatureMoments.from_features(real))
+    # The factor is one of many, and with it the sample: 2 % is what samples scatter here.
+    assert bias_of_few(reference, 60) == pytest.approx(found.fid_bias, rel=0.02)
+    enough = score(rng.normal(size=(400, 96)), real)
+    assert enough.fid_bias == enough.fid - enough.fid_inf
+
+
+def test_doubts_of_a_grid_are_told_once_a_kind() -> None:
+    rows = [
+        cell_row(steps=10 * k, eta=0.0, variance="eta", n_images=1000, n_features=8,
+                 n_reference=5000, fid=1.0, twins=k)
+        for k in range(4)
+    ]  # fmt: skip
+    (said,) = doubts_of(rows)
+    assert said.startswith("At S = 30, eta = 0: 3 of 1000 images equal an earlier one.")
+    assert said.endswith("Likewise, less so, at S = 10, eta = 0; S = 20, eta = 0.")
+    assert doubts_of(rows[:1]) == []
