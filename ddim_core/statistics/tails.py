@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-
 FEW = 1.25
 
 
@@ -35,8 +34,9 @@ def carried_by(influence: ArrayLike) -> float:
 def rests_on_few(carried: float, n: int) -> bool:
     """Tells whether so few images carry the spread that Student's t cannot be relied on.
 
-    The bound is 5/4 sqrt(n). Found by simulation: in worlds whose intervals cover as they say it is
-    undercut in under 5 % of draws, in most worlds of heavy tails in over 95 % (docs/comparisons.md).
+    The bound is 5/4 sqrt(n). Found by simulation: in worlds whose intervals cover as they say, it
+    is undercut in under 5 % of draws, in most of those with heavy tails in over 95 %
+    (docs/comparisons.md).
 
     Args:
         carried: Of `carried_by`.

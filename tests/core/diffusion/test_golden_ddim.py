@@ -25,8 +25,9 @@ from tests.core.analytic import Mixture, MixtureModel, one_thread  # noqa: F401 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
 FLOAT64 = 1e-10  # rounding of up to 1000 steps in float64; measured worst 4e-13
-# Diffusers works its coefficients out in float32 (6e-8 relative), also for float64 images; a
-# trajectory adds up to 30 steps of that. Measured worst: 1.6e-6.
+# Diffusers keeps alpha_bar in float32 (6e-8 relative) and works its coefficients out from it, also
+# for float64 images; a trajectory adds up to 30 steps of that. Measured worst: 1.6e-6. With its
+# table widened to float64 nothing of it is left: see the test of that.
 FLOAT32_COEFFICIENTS = 2e-6
 # Six rows amplify that rounding: x moves to level 3 and is then read as level 0, whose exact
 # network is steep. Measured worst 1.7e-5; one step at a time they agree like all others.
@@ -291,6 +292,38 @@ def test_thresholding_and_clip_range_are_those_of_diffusers(i: int, flags: dict[
         rtol=0,
         atol=FLOAT32_COEFFICIENTS,
     )
+
+
+WIDENED = 1e-13  # float64 rounding of up to 30 steps; measured worst 1e-15
+
+
+@pytest.mark.parametrize("kind", ["linear", "scaled_linear", "squaredcos_cap_v2"])
+@pytest.mark.parametrize(("n_steps", "eta"), [(10, 0.0), (30, 0.5), (20, 1.0)])
+def test_the_float32_table_is_all_that_parts_diffusers_from_ours(
+    kind: str, n_steps: int, eta: float
+) -> None:
+    """Measured: 3e-8 to 3e-7 as it is, at most 1e-15 with the table in float64."""
+    scheduler = DDIMScheduler(
+        beta_schedule=kind, clip_sample=False, set_alpha_to_one=True, timestep_spacing="leading"
+    )
+    scheduler.set_timesteps(n_steps)
+    schedule = NoiseSchedule(scheduler.alphas_cumprod.double().numpy())
+    spec = SamplerSpec(steps=n_steps, eta=eta, spacing="leading", clip=False)
+    model = MixtureModel(DIFFUSERS.mixture, schedule.alpha_bar)
+    *_, last = sample(model, schedule, spec, DIFFUSERS.x_T, lambda i: DIFFUSERS.noise[i])
+
+    def theirs() -> Tensor:
+        x = DIFFUSERS.x_T
+        for i, t in enumerate(scheduler.timesteps):
+            eps = model(x, torch.full((len(x),), int(t)))
+            x = scheduler.step(eps, t, x, eta=eta, variance_noise=DIFFUSERS.noise[i]).prev_sample
+        return x
+
+    narrow = (theirs() - last.x).abs().max().item()
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
+    scheduler.final_alpha_cumprod = scheduler.final_alpha_cumprod.double()
+    wide = (theirs() - last.x).abs().max().item()
+    assert wide < WIDENED < narrow < FLOAT32_COEFFICIENTS
 
 
 @pytest.mark.parametrize(
