@@ -1,6 +1,6 @@
 """What the intervals and the paired test are worth, by simulation: the tables of docs/.
 
-    python -m benchmarks.intervals coverage | extrapolation | power | alarms
+    python -m benchmarks.intervals coverage | parts | extrapolation | power | alarms
 
 Each prints Markdown rows. Seeds are fixed; a run takes one to four minutes on one core.
 """
@@ -18,6 +18,7 @@ from benchmarks.worlds import World
 from ddim_core.decisions.compare import tied_with_best
 from ddim_core.scores.frechet_infinity import chong_forsyth
 from ddim_core.scores.frechet_score import FrechetScore, frechet_score
+from ddim_core.statistics.jackknife import jackknife
 from ddim_core.statistics.moments import Floats
 from ddim_core.statistics.paired import paired_difference
 from ddim_core.statistics.rows import FeatureRows, places
@@ -65,6 +66,23 @@ def extrapolation(d: int, n: int, kind: str, draws: int) -> str:
         + " | ".join(texts)
         + (f" | {ratio:.1f} |")
     )
+
+
+def parts(d: int, n: int, kind: str, draws: int) -> str:
+    """What either correction leaves: bias of the plug-in, its jackknife, (7) alone, and both."""
+    world, rng = World.of(d), np.random.default_rng([d, n])
+    scores = [scored(world, world.draw(n, rng, kind)) for _ in range(draws)]
+    values = {
+        "plug-in": [s.fid for s in scores],
+        "jackknife": [jackknife(s.fid, s.loo, s.sizes).bias_corrected for s in scores],
+        "matrix": [s.fid_inf_raw for s in scores],
+        "both": [s.fid_inf for s in scores],
+    }
+    spread = float(np.std(values["both"]))
+    texts = [f"{np.mean(v) - world.truth:+.3f}" for v in values.values()]
+    off = f"{(np.mean(values['both']) - world.truth) / spread:+.2f}"
+    found = f"| {d} | {n} | {kind} | {draws} | {world.truth:.2f} | "
+    return found + " | ".join(texts) + f" | {spread:.3f} | {off} |"
 
 
 def power(draws: int, rotated: bool, d: int = 64, n: int = 5000, correlation: float = 0.95) -> str:
@@ -126,6 +144,11 @@ CASES: dict[str, Callable[[], list[str]]] = {
         extrapolation(d, n, kind, draws)
         for d, n, draws in ((64, 2560, 100), (64, 640, 200), (64, 160, 300), (256, 640, 60))
         for kind in ("gauss", "ellip")
+    ],
+    "parts": lambda: [
+        parts(d, n, kind, draws)
+        for d, n, draws in ((64, 2560, 200), (64, 640, 200), (64, 160, 300), (512, 1250, 40))
+        for kind in ("gauss", "t6", "ellip")
     ],
     "power": lambda: [power(300, rotated) for rotated in (True, False)],
     "alarms": lambda: [alarms(400)],
