@@ -211,11 +211,13 @@ def _report(
     report = render_report(rows, [futures.shards[0].result() for futures in landed], about)
     place = publish_report(grid, report, rows)
     called = verdict.sentences[:1] if verdict else []
+    ranking = about.ranked(rows)
+    advice = tuple(read_best(ranking)) if ranking else ()
     for sentence in [*report.reading, *inputs.notes, *called]:
-        progress.say(sentence)
+        # What the command prints at its end need not stand in the terminal twice.
+        (progress.logger.info if sentence in advice else progress.say)(sentence)
     complete = len(rows) == len(inputs.cells)
     tracked = track_grid(grid, rows, report, complete, return_state=True)
     if not tracked.is_completed():
         progress.say(f"{why_not_logged()}, the grid is not logged: {tracked.message}")
-    ranking = about.ranked(rows)
-    return place, tuple(read_best(ranking)) if ranking else ()
+    return place, advice

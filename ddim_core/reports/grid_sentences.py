@@ -132,7 +132,7 @@ def _recommended(found: Ranking) -> str:
         may = measure.number(found.best.high)
         return (
             f"No cell is shown to be within {size}, not even the {measure.extreme}, which may be "
-            f"{may} worse than another; so none is recommended{_settled(found, '; ')}."
+            f"up to {may} worse than another; so none is recommended{_settled(found, '; ')}."
         )
     take = within[0].row
     cost = f"{cell_name(take)}, {take.nfe} network calls an image"
