@@ -217,7 +217,7 @@ def _report(
         # What the command prints at its end need not stand in the terminal twice.
         (progress.logger.info if sentence in advice else progress.say)(sentence)
     complete = len(rows) == len(inputs.cells)
-    tracked = track_grid(grid, rows, report, complete, return_state=True)
+    tracked = track_grid(grid, rows, report, complete, request.verdict.decide_by, return_state=True)
     if not tracked.is_completed():
         progress.say(f"{why_not_logged()}, the grid is not logged: {tracked.message}")
     return place, advice

@@ -100,7 +100,7 @@ def _run(request: GridRequest, how: RaceChoice) -> RaceOutcome:
         place = publish_allocation(name, report, rows)
         for sentence in report.reading:
             progress.say(sentence)
-        tracked = track_grid(name, rows, report, not race.failures, return_state=True)
+        tracked = track_grid(name, rows, report, not race.failures, measure.name, return_state=True)
         if not tracked.is_completed():
             progress.say(f"{why_not_logged()}, nothing is logged: {tracked.message}")
     if race.failures:

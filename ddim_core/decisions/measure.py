@@ -4,6 +4,7 @@ differ in it. Everything that decides takes one of these; FID unless something e
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -82,6 +83,13 @@ class Measure:
         """The ends of a row's own 95 % interval."""
         return getattr(row, f"{self.name}_low"), getattr(row, f"{self.name}_high")
 
+    def ends(self, rows: Sequence[CellRow]) -> tuple[list[float], list[float]]:
+        """The lower and upper ends of those rows that have intervals, for a picture: of a distance
+        above 0, as a logarithmic axis wants."""
+        found = [(low, high) for low, high in map(self.bounds, rows) if None not in (low, high)]
+        least = 1e-3 if self.lower_is_better else -math.inf
+        return [max(low or 0.0, least) for low, _ in found], [high or 0.0 for _, high in found]
+
     def leave_one_out(self, row: CellRow) -> list[float]:
         """A row's estimates without each group; empty where there are too few images for groups."""
         return getattr(row, f"{self.name}_leave_one_out") or []
@@ -93,6 +101,12 @@ class Measure:
     def number(self, value: float) -> str:
         """A difference in the measure's own digits."""
         return f"{value:.{self.digits}f}"
+
+    def worse_by(self, low: float, high: float) -> str:
+        """An interval of how much worse a cell is, in words; 0 stands there only where it is 0."""
+        rounded = self.number(low)
+        least = rounded if low <= 0.0 or float(rounded) else f"{low:.1g}"
+        return f"{least} to {self.number(high)}"
 
     def signed(self, value: float) -> str:
         """The same, with its sign."""

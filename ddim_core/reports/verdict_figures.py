@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from ddim_core.decisions.measure import FID, Measure
 from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.decisions.verdict import Verdict, pareto
-from ddim_core.reports.grid_figures import COLOURS, MARKERS, key, png, spread
+from ddim_core.reports.grid_figures import COLOURS, MARKERS, key, plain, png, spread
 from ddim_core.reports.grid_sentences import lines
 
 BY_CALL = {"better": "#3a7d44", "worse": "#b23a48", "tied": "#51606f", "untested": "#51606f"}
@@ -57,13 +54,13 @@ def pareto_plot(rows: Sequence[CellRow], measure: Measure = FID) -> bytes:
     front = pareto(rows, measure)
     calls, values = [r.nfe for r in front], [measure.value(r) for r in front]
     axes.step(calls, values, where="post", color="black", lw=1, label="Pareto front")
-    low, high = _ends(front, measure)
+    low, high = measure.ends(front)
     if len(low) == len(front):
         axes.vlines(calls, low, high, color="black", lw=1)
     axes.set(xscale="log", xlabel="network calls an image", ylabel=measure.title)
     numbers = spread(sorted({row.nfe for row in rows}))
     axes.set_xticks(numbers, [str(n) for n in numbers])
-    _plain(axes, measure)
+    plain(axes, measure)
     key(axes)
     return png(figure)
 
@@ -97,7 +94,7 @@ def checkpoint_curve(
         x = [at for at, _ in found]
         axes.plot(x, [measure.value(row) for _, row in found], "o-", ms=4, color=colour, label=name)
         bars = [at for at, row in found if measure.bounds(row)[0] is not None]
-        low, high = _ends([row for _, row in found], measure)
+        low, high = measure.ends([row for _, row in found])
         axes.fill_between(bars, low, high, color=colour, alpha=0.15, lw=0)
         axes.vlines(bars, low, high, color=colour, alpha=0.5)
     axes.set_ylabel(f"{measure.title} (95 % interval)")
@@ -106,22 +103,6 @@ def checkpoint_curve(
     else:
         names = [rows[0].checkpoint for rows in history]
         axes.set_xticks(positions, names, rotation=30, ha="right", fontsize=8, parse_math=False)
-    _plain(axes, measure)
+    plain(axes, measure)
     axes.legend(fontsize=8)
     return png(figure)
-
-
-def _ends(rows: Sequence[CellRow], measure: Measure) -> tuple[list[float], list[float]]:
-    """The ends of the intervals that there are; of a distance within a logarithmic axis."""
-    least = 1e-3 if measure.lower_is_better else -math.inf
-    ends = [(low, high) for low, high in map(measure.bounds, rows) if None not in (low, high)]
-    return [max(low or 0.0, least) for low, _ in ends], [high or 0.0 for _, high in ends]
-
-
-def _plain(axes: Any, measure: Measure) -> None:
-    if measure.lower_is_better:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.minorticks_off()
-    axes.grid(alpha=0.25)

@@ -84,7 +84,7 @@ def render_report(
     }
     figures = {
         "heat_map": heat_map(rows),
-        "curves": curves(rows, about.floor),
+        "curves": curves(rows, about.floor, about.measure),
         "samples": contact_sheet(sheet),
     }
     if not all(map(is_ours, rows)):  # whose steps do not all cost the same

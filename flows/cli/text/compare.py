@@ -111,7 +111,7 @@ def _show(rows: list[CellRow], measure: Measure, margin: float) -> None:
     for one in sorted(found.standings, key=lambda one: one.behind):
         row = one.row
         name = f"{row.checkpoint} {row.checkpoint_digest[:8]}"
-        interval = f"{measure.number(one.low)} to {measure.number(one.high)}"
+        interval = measure.worse_by(one.low, one.high)
         at = f"{one.decided_at:,}" if one.decided_at else "-"
         marks = [measure.extreme] if one is found.best else ["tied"] if one.tied else []
         marks += ["recommended"] if row is found.recommended else []

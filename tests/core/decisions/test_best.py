@@ -119,3 +119,10 @@ def test_the_margin_is_what_is_asked_or_the_floors_interval_or_two_percent() -> 
     liked = rows_of(np.full((GROUPS, 2), 5.0) + np.array([0.0, 1.0]), "aesthetic")
     said = usual_margin(liked, MEASURES["aesthetic"], floor)
     assert said == Margin(pytest.approx(0.12), "2 % of the highest aesthetic score")
+
+
+def test_a_lower_end_that_is_not_0_is_never_written_as_0() -> None:
+    fid = MEASURES["fid"]
+    assert fid.worse_by(0.0, 0.434) == "0.00 to 0.43"
+    assert fid.worse_by(0.0004, 0.434) == "0.0004 to 0.43"
+    assert fid.worse_by(0.31, 0.434) == "0.31 to 0.43"
