@@ -26,7 +26,8 @@ def filled(rows: Rows) -> Rows:
     return [
         replace(
             row, dataset="digits", split="train", extractor="pixels", kid=0.0, kid_std=0.0,
-            kid_subset_size=9, n_features=8, timesteps=[1, 0], sample_seconds=1.0, images_per_second=1.0,
+            kid_subset_size=9, n_features=8, timesteps=[1, 0], sample_seconds=1.0,
+            images_per_second=1.0,
         )
         for row in rows
     ]  # fmt: skip
