@@ -9,6 +9,7 @@ from pathlib import Path
 from ddim_core.checkpoints.identity import weights_digest
 from ddim_core.common.digest import file_digest
 from ddim_core.decisions.lora_rows import digests_over, judged_weights, loras_named, rows_of_loras
+from ddim_core.decisions.measure import FID, measure_of
 from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow
 from ddim_core.decisions.verdict import IDENTICAL, judge, one_row_a_cell, protocol_of
@@ -30,6 +31,7 @@ def verdict_of(
     at: str = "",
     margin: float = 0.0,
     remarks: Sequence[str] = (),
+    decide_by: str = FID.name,
 ) -> FiledVerdict:
     """Judges a checkpoint by the rows that it and another one have in the table.
 
@@ -39,12 +41,15 @@ def verdict_of(
             file or its name, of which the rows with it over one base count.
         against: The other one, or an MLflow address; empty takes the one scored before it.
         at: Operating point that decides, S and eta, such as `20,0.5`; empty chooses the best.
-        margin: Largest difference of FID that does not count.
+        margin: Largest difference that does not count.
         remarks: What is to be said of the table's rows.
+        decide_by: Name of the measure that decides.
 
     Raises:
-        ValueError: If either checkpoint has no rows, or none that can be compared.
+        ValueError: If either checkpoint has no rows, or none that can be compared, or a row has
+            no value of what decides.
     """
+    measure = measure_of(decide_by)
     table, new, against = _told_of_loras(table, new, against)
     weights = _weights(new, table)
     if against and weights == _weights(against, table):
@@ -63,7 +68,7 @@ def verdict_of(
                 f"no checkpoint was scored before {new!r} by its grid and protocol; say which with "
                 "--against"
             )
-    verdict = judge(ours, theirs, at, margin=margin)
+    verdict = judge(ours, theirs, at, margin=margin, measure=measure)
     return file_verdict(about_pair(ours, theirs), verdict, ours, alike, bool(at), remarks)
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from ddim_core.common.columns import Moment
 from ddim_core.common.digest import digest
+from ddim_core.decisions.measure import FID
 from ddim_core.decisions.row import CellRow, sampler_of
 from ddim_core.decisions.verdict import (
     PROTOCOL,
@@ -53,6 +54,9 @@ class VerdictRow:
     n_images: int | None = None
     seed: int | None = None
     nfe: int | None = None
+    decide_by: str | None = None
+    score: float | None = None
+    score_against: float | None = None
     fid: float | None = None
     fid_against: float | None = None
     difference: float | None = None
@@ -123,7 +127,8 @@ def verdict_digest(about: ComparedPair, verdict: Verdict) -> str:
     cells = [[c.new.cell_digest, c.baseline.cell_digest] for c in verdict.cells]
     point = verdict.point.name if verdict.point else ""
     both = about.weights_digest, about.against_weights_digest
-    return digest(both, sorted(cells), point, verdict.level, verdict.margin)
+    by = [] if verdict.measure == FID else [verdict.measure.name]  # as before there were others
+    return digest(both, sorted(cells), point, verdict.level, verdict.margin, *by)
 
 
 def write_verdict(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]) -> str:
@@ -148,7 +153,9 @@ def write_verdict(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]
 def _line(
     shared: VerdictRow, cell: CellVerdict, verdict: Verdict, rows: Sequence[CellRow]
 ) -> VerdictRow:
-    best, front = best_of(rows), [row.cell_digest for row in pareto(rows)]
+    measure = verdict.measure
+    best = best_of(rows, measure)
+    front = [row.cell_digest for row in pareto(rows, measure)]
     new, own = cell.new, cell.new.cell_digest
     return replace(
         shared,
@@ -161,6 +168,9 @@ def _line(
         n_images=new.n_images,
         seed=new.seed,
         nfe=new.nfe,
+        decide_by=measure.name,
+        score=measure.value(new),
+        score_against=measure.value(cell.baseline),
         fid=new.fid,
         fid_against=cell.baseline.fid,
         difference=cell.difference,

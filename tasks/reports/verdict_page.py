@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prefect import task
 
+from ddim_core.decisions.measure import Measure
 from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.decisions.verdict import Verdict
 from ddim_core.reports.verdict_figures import checkpoint_curve, difference_plot, pareto_plot
@@ -82,12 +83,17 @@ def _page(
     sentences: list[str],
     remarks: Sequence[str],
 ) -> str:
-    history = by_checkpoint(comparable)
+    measure = verdict.measure
+    drawn = [row for row in comparable if _is_alike(row, rows, measure)]
+    history = by_checkpoint(drawn)
+    if len(drawn) < len(comparable):
+        left_out = f"{len(comparable) - len(drawn)} rows without {measure.name} by these weights"
+        remarks = [*remarks, f"{left_out} are not in the course of the checkpoints"]
     figures = {"curve": b""}
     if rows:
-        figures |= {"differences": difference_plot(verdict), "pareto": pareto_plot(rows)}
+        figures |= {"differences": difference_plot(verdict), "pareto": pareto_plot(rows, measure)}
         if len(history) > 1:
-            figures["curve"] = checkpoint_curve(history, chosen_cells(verdict, rows))
+            figures["curve"] = checkpoint_curve(history, chosen_cells(verdict, rows), measure)
     return page.html(
         TEMPLATE,
         figures,
@@ -99,16 +105,22 @@ def _page(
             "given": given,
             "reading": sentences,
             "remarks": remarks,
-            "trail": [best_of(rows) for rows in history],
+            "measure": measure,
+            "trail": [best_of(rows, measure) for rows in history],
             "cell_name": cell_name,
         },
     )
 
 
+def _is_alike(row: CellRow, rows: Sequence[CellRow], measure: Measure) -> bool:
+    """Whether a row's value can stand beside those of others in one curve."""
+    return measure.is_known(row) and measure.weights(row) == measure.weights(rows[0])
+
+
 def chosen_cells(verdict: Verdict, rows: Sequence[CellRow]) -> list[str]:
     """The cells whose course is drawn: the operating point, then the best ones of the new grid."""
     first = [verdict.point.name] if verdict.point else []
-    ranked = [cell_name(row) for row in sorted(rows, key=lambda row: row.fid)]
+    ranked = [cell_name(row) for row in sorted(rows, key=verdict.measure.cost)]
     return list(dict.fromkeys([*first, *ranked]))[:MOST_CURVES]
 
 
@@ -118,11 +130,14 @@ def _markdown(about: ComparedPair, verdict: Verdict, sentences: list[str], place
     head = f"# {new} against {against}: {verdict.call}\n\n" + "\n\n".join(sentences)
     if not verdict.cells:
         return f"{head}\n\nVerdict: `{place}`\n"
-    table = "| cell | FID | other | difference | p corrected | call |\n|---|---|---|---|---|---|\n"
+    measure = verdict.measure
+    table = f"| cell | {measure.title} | other | difference | p corrected | call |\n"
+    table += "|---|---|---|---|---|---|\n"
     for cell in verdict.cells:
         p = "-" if cell.p_corrected is None else f"{cell.p_corrected:.2g}"
         table += (
-            f"| {cell.name} | {cell.new.fid:.2f} | {cell.baseline.fid:.2f} | {signed(cell)} "
-            f"| {p} | {cell.call} |\n"
+            f"| {cell.name} | {measure.number(measure.value(cell.new))} "
+            f"| {measure.number(measure.value(cell.baseline))} | {signed(cell, measure)} | {p} "
+            f"| {cell.call} |\n"
         )
     return f"{head}\n\n{table}\nVerdict: `{place}`\n"
