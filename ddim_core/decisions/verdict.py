@@ -16,6 +16,7 @@ from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow, cell_name, loras_of, place_of, sampler_of
 from ddim_core.statistics.holm import holm
 from ddim_core.statistics.paired import paired_difference
+from ddim_core.statistics.training_noise import TrainingNoise
 
 LEVEL = 0.05
 Call = Literal["better", "worse", "tied", "identical", "untested"]
@@ -35,9 +36,11 @@ class CellVerdict:
         new, baseline: The cell's row of either checkpoint, as in the table.
         difference, low, high: FID of new minus FID of baseline with its 95 % interval; below 0 is
             better. None where there are too few images for intervals.
-        p_value: Two-sided, of the paired difference lying within the margin; alone.
+        p_value: Two-sided, of the paired difference lying within the margin; alone. With twins the
+            larger of that and of a difference between two trainings (`decisions.twins`).
         p_corrected: The same after Holm's correction over the grid's cells.
         call: From p_corrected.
+        noise: How far trainings of one recipe lie apart here, where twins were given.
     """
 
     new: CellRow
@@ -48,10 +51,24 @@ class CellVerdict:
     p_value: float | None
     p_corrected: float | None
     call: Call
+    noise: TrainingNoise | None = None
 
     @property
     def name(self) -> str:
         return cell_name(self.new)
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the sampling of images does not explain the difference, and training may."""
+        apart = self.low is not None and self.high is not None and self.low * self.high > 0.0
+        return self.noise is not None and apart and self.call == "tied"
+
+    @property
+    def reach(self) -> float | None:
+        """How far two trainings of the twins' recipe differ here in 95 % of cases."""
+        if self.noise is None:
+            return None
+        return self.noise.reach(difference(self.new, self.baseline).se)
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,7 @@ class Verdict:
         cells: Every cell that both grids have, in the new grid's order.
         level: Of the tests.
         margin: The largest difference of FID that does not count.
+        twins: Names of the trainings whose spread counts as no difference, if any were given.
     """
 
     call: Call
@@ -71,6 +89,7 @@ class Verdict:
     cells: tuple[CellVerdict, ...]
     level: float = LEVEL
     margin: float = 0.0
+    twins: tuple[str, ...] = ()
 
 
 IDENTICAL = Verdict("identical", None, ())

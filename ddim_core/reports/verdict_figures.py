@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from ddim_core.decisions.row import CellRow, cell_name
+from ddim_core.decisions.twins import NoiseAt
 from ddim_core.decisions.verdict import Verdict, pareto
 from ddim_core.reports.grid_figures import COLOURS, MARKERS, key, png, spread
 from ddim_core.reports.grid_sentences import lines
@@ -17,13 +20,16 @@ BY_CALL = {"better": "#3a7d44", "worse": "#b23a48", "tied": "#51606f", "untested
 
 
 def difference_plot(verdict: Verdict) -> bytes:
-    """Draws each cell's difference of FID with its 95 % interval; left of 0 is better."""
+    """Draws each cell's difference of FID with its 95 % interval; left of 0 is better. Where twins
+    were given, a band shows how far two trainings of their recipe differ."""
     cells = verdict.cells
     figure = Figure(figsize=(7.2, 1.1 + 0.27 * len(cells)))
     axes = figure.subplots()
     for i, cell in enumerate(cells):
         colour = BY_CALL[cell.call]
         value = cell.new.fid - cell.baseline.fid
+        if cell.reach is not None:
+            axes.barh(i, 2 * cell.reach, 0.8, -cell.reach, color="black", alpha=0.1, lw=0)
         if cell.low is not None and cell.high is not None:
             axes.hlines(i, cell.low, cell.high, color=colour, lw=2)
         chosen = verdict.point is not None and cell.name == verdict.point.name
@@ -34,7 +40,8 @@ def difference_plot(verdict: Verdict) -> bytes:
     axes.set_yticks(range(len(cells)), [cell.name for cell in cells], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("FID of the new checkpoint minus FID of the other, 95 % paired interval")
-    axes.set_title("better < 0 < worse; diamond: operating point; grey: tied", fontsize=9)
+    noise = "; band: training noise, 95 %" if verdict.twins else ""
+    axes.set_title(f"better < 0 < worse; diamond: operating point; grey: tied{noise}", fontsize=9)
     axes.grid(axis="x", alpha=0.25)
     return png(figure)
 
@@ -64,18 +71,25 @@ def pareto_plot(rows: Sequence[CellRow]) -> bytes:
     return png(figure)
 
 
-def checkpoint_curve(history: Sequence[Sequence[CellRow]], cells: Sequence[str]) -> bytes:
+def checkpoint_curve(
+    history: Sequence[Sequence[CellRow]],
+    cells: Sequence[str],
+    noise: Mapping[str, Sequence[NoiseAt]] | None = None,
+) -> bytes:
     """Draws FID with its 95 % band over checkpoints, a curve for each chosen cell.
 
-    Over training steps where each checkpoint has one of its own, else in their order.
+    Over training steps where each checkpoint has one of its own, else in their order. With noise
+    always over training steps, where checkpoints say theirs: the curve goes through the mean of
+    those of one step.
 
     Args:
-        history: Each checkpoint's rows, in order (`verdict_reading.by_checkpoint`).
-        cells: Names of the cells to draw (`reading.cell_name`).
+        history: Each checkpoint's rows, in order (`verdict_sentences.by_checkpoint`).
+        cells: Names of the cells to draw (`row.cell_name`).
+        noise: Of the recipe's trainings, by cell: a wide band about its curve.
     """
     steps = [rows[0].training_step for rows in history]
     known = [step for step in steps if step is not None]
-    stepped = len(set(known)) == len(steps)
+    stepped = len(known if noise else set(known)) == len(steps)
     positions = known if stepped else list(range(len(history)))
     figure = Figure(figsize=(7.2, 4.2))
     axes = figure.subplots()
@@ -87,8 +101,16 @@ def checkpoint_curve(history: Sequence[Sequence[CellRow]], cells: Sequence[str])
             for row in rows
             if cell_name(row) == name
         ]
-        x = [at for at, _ in found]
-        axes.plot(x, [row.fid for _, row in found], "o-", ms=4, color=colour, label=name)
+        at_each: dict[int, list[float]] = {}
+        for at, row in found:
+            at_each.setdefault(at, []).append(row.fid)
+        axes.plot([at for at, _ in found], [row.fid for _, row in found], "o", ms=4, color=colour)
+        means = [fmean(fids) for fids in at_each.values()]
+        axes.plot(list(at_each), means, "-", color=colour, label=name)
+        if noise and name in noise:
+            step_at = dict(zip(positions, steps, strict=True))
+            half = [_reach(noise[name], step_at[at]) for at in at_each]
+            _noise_band(axes, list(at_each), means, half, colour)
         bounded = [(at, row) for at, row in found if row.fid_low is not None]
         bars = [at for at, _ in bounded]
         low = [max(row.fid_low or 0.0, 1e-3) for _, row in bounded]
@@ -96,6 +118,8 @@ def checkpoint_curve(history: Sequence[Sequence[CellRow]], cells: Sequence[str])
         axes.fill_between(bars, low, high, color=colour, alpha=0.15, lw=0)
         axes.vlines(bars, low, high, color=colour, alpha=0.5)
     axes.set(yscale="log", ylabel="FID (95 % interval)")
+    if noise:
+        axes.plot([], [], ":", color="black", lw=1, label="training noise, 95 %")
     if stepped:
         axes.set_xlabel("training step")
     else:
@@ -104,6 +128,30 @@ def checkpoint_curve(history: Sequence[Sequence[CellRow]], cells: Sequence[str])
     _plain_fid(axes)
     axes.legend(fontsize=8)
     return png(figure)
+
+
+def _reach(noise: Sequence[NoiseAt], step: int | None) -> float:
+    """How far trainings lie apart at a step: between those of the twins interpolated, else held."""
+    known = [found for found in noise if found.step is not None]
+    reaches = [found.noise.reach() for found in known]
+    if step is None or not known:
+        return max(found.noise.reach() for found in noise)
+    return float(np.interp(step, [found.step or 0 for found in known], reaches))
+
+
+def _noise_band(
+    axes: Any, x: Sequence[int], means: Sequence[float], half: Sequence[float], colour: str
+) -> None:
+    """A band that opens downwards no further than a third of the lowest point, on a log axis."""
+    floor = min(means) / 3.0
+    low = [max(mean - reach, floor) for mean, reach in zip(means, half, strict=True)]
+    high = [mean + reach for mean, reach in zip(means, half, strict=True)]
+    if len(x) > 1:
+        axes.fill_between(x, low, high, facecolor=colour, alpha=0.08, lw=0)
+        axes.plot(x, low, ":", color=colour, lw=1)
+        axes.plot(x, high, ":", color=colour, lw=1)
+    else:
+        axes.vlines(x, low, high, color=colour, linestyles=":", lw=1)
 
 
 def _plain_fid(axes: Any) -> None:

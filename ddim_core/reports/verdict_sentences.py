@@ -10,6 +10,8 @@ from ddim_core.decisions.row import CellRow, cell_name, with_interval
 from ddim_core.decisions.verdict import CellVerdict, Verdict
 from ddim_core.reports.grid_sentences import front_sentence, mixed_clipping
 
+ENOUGH, ENOUGH_FACTOR = 8, 2.36  # trainings, and Student's t at one fewer
+
 
 @dataclass(frozen=True)
 class BestOf:
@@ -37,7 +39,7 @@ def read_verdict(
     if verdict.point is None:
         return ["Identical: the two checkpoints hold the same weights and settings; nothing had "
                 "to be sampled to tell."]  # fmt: skip
-    said = [headline(verdict), *_devices(verdict)]
+    said = [headline(verdict), *training_sentence(verdict), *_devices(verdict)]
     said += [*_cells(verdict), *_best(rows), *front_sentence(rows)]
     said += _drift(history)
     return [*(sentence for sentence in said if sentence), *mixed_clipping(rows)]
@@ -52,10 +54,33 @@ def headline(verdict: Verdict) -> str:
     if point.call == "untested" or point.p_value is None:
         return f"Untested at {point.name}: {fids}; there are too few images for intervals."
     margin = f", margin {verdict.margin:g}" if verdict.margin else ""
+    noise = " with training noise" if point.noise else ""
     return (
         f"{verdict.call.capitalize()} at {point.name}: {fids}; paired difference "
-        f"{signed(point)}, p = {point.p_value:.2g}{margin}."
+        f"{signed(point)}, p = {point.p_value:.2g}{noise}{margin}."
     )
+
+
+def training_sentence(verdict: Verdict) -> list[str]:
+    """Says how far trainings of one recipe lie apart, and where the difference lies in that."""
+    point = verdict.point
+    if point is None or point.noise is None or point.reach is None:
+        return []
+    noise, k = point.noise, point.noise.trainings
+    how = (
+        "The difference is within training noise"
+        if point.within_noise
+        else "The sampling of images alone may explain the difference"
+        if point.call == "tied"
+        else "The difference is more than training noise"
+    )
+    more = "" if k >= ENOUGH else f"; with {ENOUGH} the factor would be {ENOUGH_FACTOR}"
+    return [
+        f"{how}: {k} trainings of one recipe ({', '.join(verdict.twins)}) score here with a "
+        f"standard deviation of {noise.sd:.3g} [{noise.low:.3g}, {noise.high:.3g}] FID, the error "
+        f"of sampling taken off, so that two of them differ by up to {point.reach:.3g} in 95 % of "
+        f"cases ({noise.factor:.3g} times the spread of a difference, for {k} trainings{more})."
+    ]
 
 
 def signed(cell: CellVerdict) -> str:
@@ -101,7 +126,9 @@ def _cells(verdict: Verdict) -> list[str]:
         return [f"All {n} cells, corrected for {n} comparisons (Holm), are {whole}."]
     parts = [f"{len(names)} {call} ({'; '.join(names)})" for call, names in calls.items() if names]
     tied = n - sum(map(len, calls.values()))
-    parts += [f"{tied} tied"] if tied else []
+    within = sum(cell.within_noise for cell in verdict.cells)
+    noted = f" ({within} of them within training noise)" if within else ""
+    parts += [f"{tied} tied{noted}"] if tied else []
     return [f"Of {n} cells, corrected for {n} comparisons (Holm): {', '.join(parts)}."]
 
 

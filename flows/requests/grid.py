@@ -153,6 +153,14 @@ class VerdictChoice:
         float,
         Field(ge=0, allow_inf_nan=False, description="Largest FID difference that does not count."),
     ] = 0.0
+    twins: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Trainings of one recipe, whose spread counts as no difference. Scored "
+            "checkpoints that differ in their training seed alone: names in the table or patterns "
+            "of them (`faces-seed*`), folders or digests; 2 at least, better 5."
+        ),
+    ] = ()
     gate: Annotated[bool, Field(description="Fail if the checkpoint is proven worse.")] = False
     promote: Annotated[
         str,
@@ -338,12 +346,3 @@ class GridRequest:
     def extractor(self) -> ExtractorChoice:
         scores = self.scores
         return ExtractorChoice(scores.features, scores.feature_weights, scores.resize)
-
-    def held_out_split(self) -> str | None:
-        """Returns the data set's part that is neither trained on nor, by default, compared to."""
-        real = self.real
-        if real.split == "all":
-            return None
-        there_is = splits_of(real.dataset)
-        others = (s for s in ("test", "val", "validation") if s in there_is and s != real.split)
-        return next(others, None)

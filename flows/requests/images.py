@@ -16,6 +16,7 @@ from ddim_core.common.checks import (
 )
 from ddim_core.devices.names import AUTO, CPU, is_card, kind_of
 from ddim_core.diffusion.specs import Execution, ImageSpec, OnCard, Spacing
+from ddim_core.images.load import splits_of
 from ddim_core.images.sources.colour import rgb_of
 from flows.run.runner_names import is_elsewhere, require_runner
 from tasks.machine.device import require_device, settled
@@ -91,6 +92,14 @@ class ImageChoice:
     def spec(self) -> ImageSpec:
         """How images are read."""
         return ImageSpec(self.max_broken, self.background, self.skin_tones)
+
+    def held_out_split(self) -> str | None:
+        """The part that is neither trained on nor, by default, compared to."""
+        if self.split == "all":
+            return None
+        there_is = splits_of(self.dataset)
+        others = (s for s in ("test", "val", "validation") if s in there_is and s != self.split)
+        return next(others, None)
 
 
 DeviceChoice = Annotated[

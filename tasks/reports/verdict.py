@@ -67,6 +67,11 @@ class VerdictRow:
     on_pareto_front: bool | None = None
     level: float
     margin: float
+    twins: list[str] | None = None
+    training_sd: float | None = None
+    training_sd_low: float | None = None
+    training_sd_high: float | None = None
+    training_reach: float | None = None
     created_at: Moment
 
 
@@ -123,7 +128,9 @@ def verdict_digest(about: ComparedPair, verdict: Verdict) -> str:
     cells = [[c.new.cell_digest, c.baseline.cell_digest] for c in verdict.cells]
     point = verdict.point.name if verdict.point else ""
     both = about.weights_digest, about.against_weights_digest
-    return digest(both, sorted(cells), point, verdict.level, verdict.margin)
+    noises = [repr(cell.noise) for cell in verdict.cells]
+    twins = [[verdict.twins, noises]] if verdict.twins else []
+    return digest(both, sorted(cells), point, verdict.level, verdict.margin, *twins)
 
 
 def write_verdict(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]) -> str:
@@ -137,7 +144,8 @@ def write_verdict(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]
     identity = verdict_digest(about, verdict)
     shared = VerdictRow(
         verdict_digest=identity, verdict=verdict.call, level=verdict.level,
-        margin=verdict.margin, created_at=datetime.now(UTC).isoformat(), **vars(about),
+        margin=verdict.margin, twins=list(verdict.twins) or None,
+        created_at=datetime.now(UTC).isoformat(), **vars(about),
     )  # fmt: skip
     lines = [_line(shared, cell, verdict, rows) for cell in verdict.cells] or [shared]
     place = places.data_url("results", "verdicts", f"{identity}.parquet")
@@ -149,7 +157,7 @@ def _line(
     shared: VerdictRow, cell: CellVerdict, verdict: Verdict, rows: Sequence[CellRow]
 ) -> VerdictRow:
     best, front = best_of(rows), [row.cell_digest for row in pareto(rows)]
-    new, own = cell.new, cell.new.cell_digest
+    new, own, noise = cell.new, cell.new.cell_digest, cell.noise
     return replace(
         shared,
         cell_digest=own,
@@ -173,6 +181,10 @@ def _line(
         best=own == best.best.cell_digest,
         tied_with_best=own in [row.cell_digest for row in (best.best, *best.ties)],
         on_pareto_front=own in front,
+        training_sd=noise.sd if noise else None,
+        training_sd_low=noise.low if noise else None,
+        training_sd_high=noise.high if noise else None,
+        training_reach=cell.reach,
     )
 
 

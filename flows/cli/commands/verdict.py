@@ -6,7 +6,12 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.commands.options import one_sentence, option, plain, stop
+from flows.cli.commands.options import listed, one_sentence, option, plain, stop
+
+TWINS = (
+    "Trainings of one recipe that differ in their seed, A,B,C or a pattern of names: what two of "
+    "them may differ by counts as none [none]."
+)
 
 
 def verdict(
@@ -19,6 +24,7 @@ def verdict(
     at: Annotated[str, option("Cell that decides, such as 20,0.5 [the best].")] = "",
     margin: Annotated[float, option("FID difference that does not count [0].")] = 0.0,
     gate: Annotated[bool, option("Exit 1 if proven worse [off].")] = False,
+    twins: Annotated[str, option(TWINS)] = "",
 ) -> None:  # fmt: skip
     """Say whether a scored checkpoint is better, worse or tied with another scored one."""
     with one_sentence():
@@ -28,7 +34,8 @@ def verdict(
 
         table = read_rows()
         with told_of(table):
-            found = verdict_of(table.rows, new, against or "", at, margin, table.remarks)
+            named = listed(twins, str) if twins else []
+            found = verdict_of(table.rows, new, against or "", at, margin, table.remarks, named)
             typer.echo("\n".join(found.sentences))
             typer.echo(f"verdict: {found.page}")
             if gate and found.call == "worse":
@@ -41,6 +48,7 @@ def curve(
         list[str] | None,
         typer.Option("--cell", help=plain("S and eta, such as 20,0.5; several times [best five].")),
     ] = None,
+    twins: Annotated[str, option(TWINS)] = "",
 ) -> None:
     """Draw FID with intervals over training steps, for the cells of the last scored grid."""
     with one_sentence():
@@ -50,4 +58,6 @@ def curve(
 
         table = read_rows()
         with told_of(table):
-            typer.echo(f"curve: {curve_of(table.rows, names, cells or [], table.remarks)}")
+            named = listed(twins, str) if twins else []
+            place = curve_of(table.rows, names, cells or [], table.remarks, named)
+            typer.echo(f"curve: {place}")
