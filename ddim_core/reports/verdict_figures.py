@@ -34,6 +34,11 @@ def difference_plot(verdict: Verdict) -> bytes:
             axes.hlines(i, cell.low, cell.high, color=colour, lw=2)
         chosen = verdict.point is not None and cell.name == verdict.point.name
         axes.plot(value, i, "D" if chosen else "o", color=colour, ms=7 if chosen else 5)
+    if verdict.twins:  # a band of few twins may be far wider than all there is to see
+        told = [abs(x) for c in cells for x in (c.difference, c.low, c.high) if x is not None]
+        reach = max(c.reach or 0.0 for c in cells)
+        side = 1.1 * min(max([reach, *told]), 3.0 * max(told))
+        axes.set_xlim(-side, side)
     axes.axvline(0, color="black", lw=1)
     if verdict.margin:
         axes.axvspan(-verdict.margin, verdict.margin, color="black", alpha=0.08, lw=0)
@@ -150,8 +155,10 @@ def _noise_band(
         axes.fill_between(x, low, high, facecolor=colour, alpha=0.08, lw=0)
         axes.plot(x, low, ":", color=colour, lw=1)
         axes.plot(x, high, ":", color=colour, lw=1)
-    else:
-        axes.vlines(x, low, high, color=colour, linestyles=":", lw=1)
+        return
+    axes.axhspan(low[0], high[0], facecolor=colour, alpha=0.08, lw=0)
+    for edge in (low[0], high[0]):
+        axes.axhline(edge, color=colour, ls=":", lw=1)
 
 
 def _plain_fid(axes: Any) -> None:
