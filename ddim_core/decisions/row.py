@@ -82,6 +82,7 @@ class CellRow:
     class_accuracy: float | None = column("metric")
     class_accuracy_low: float | None
     class_accuracy_high: float | None
+    per_class: str | None
     nfe: int = column("metric")
     sample_seconds: float = column("metric")
     images_per_second: float = column("metric")

@@ -14,6 +14,7 @@ from ddim_core.scores.cell_score import CellScore, ScoreReference, groups_of, sc
 from ddim_core.scores.frechet import Reference
 from ddim_core.scores.frechet_infinity import frechet_score
 from ddim_core.scores.further_scores import FurtherScores, further_scores
+from ddim_core.scores.per_class import PerClass, per_class
 from ddim_core.statistics.npz import Statistics, statistics_of
 from ddim_core.statistics.rows import FeatureRows
 
@@ -30,6 +31,7 @@ class FeatureSet:
         native_size: Height x width of the images, `mixed` if several, None if unknown.
         digest: The sha256 of the images; None where there are none.
         extractor: What made the features here; None where they were given.
+        classes: The class of each image, by name; None where not all have one.
     """
 
     name: str
@@ -39,6 +41,7 @@ class FeatureSet:
     native_size: str | None = None
     digest: str | None = None
     extractor: FeatureExtractor | None = None
+    classes: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if self.record is None and self.given is not None:
@@ -106,6 +109,33 @@ def score_pair(generated: FeatureSet, reference: FeatureSet) -> PairScore:
     if rows and generated.extractor is not None:
         more = further_scores(generated.extractor, rows, real)
     return PairScore(score, more, reference.statistics.digest)
+
+
+def score_classes(generated: FeatureSet, reference: FeatureSet) -> PerClass:
+    """Scores each class of one set against that of the other, by the classes' names.
+
+    Raises:
+        ValueError: If a set has no features, or images without a class.
+    """
+    for side in (generated, reference):
+        if side.shards is None or side.classes is None:
+            lacks = "features" if side.shards is None else "a class for each image"
+            raise ValueError(f"per-class scores need {lacks}, which {side.name} does not have")
+    assert generated.shards
+    assert reference.shards
+    assert generated.classes
+    assert reference.classes
+    names = sorted({*generated.classes, *reference.classes})
+    index = {name: i for i, name in enumerate(names)}
+    ours, theirs = (
+        np.array([index[name] for name in side.classes], dtype=np.int64)
+        for side in (generated, reference)
+        if side.classes
+    )
+    return per_class(
+        names, np.concatenate(generated.shards), ours, np.concatenate(reference.shards), theirs,
+        found=ours, asked=False,
+    )  # fmt: skip
 
 
 def _differences(a: FeatureRecord, b: FeatureRecord) -> list[str]:

@@ -10,10 +10,12 @@ from prefect import task
 
 from ddim_core.decisions.compare import Comparison, compare_with_best
 from ddim_core.decisions.row import CellRow, cell_name, is_ours, line_name, with_interval
+from ddim_core.reports.class_sentences import classes_said, shown_classes
 from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
 from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_fid_inf
 from ddim_core.reports.verdict_figures import pareto_plot
 from ddim_core.scores.cell_score import CellScore
+from ddim_core.scores.per_class import PerClass
 from tasks.cells.protocol_matrix import MatrixLine
 from tasks.reports import page
 from tasks.reports.records import FiledVerdict
@@ -71,8 +73,11 @@ def render_report(
     }
     if not all(map(is_ours, rows)):  # whose steps do not all cost the same
         figures["calls"] = pareto_plot(rows)
-    reading = read_grid(rows)
-    return page.stored(_page(rows, figures, reading, about), figures, reading)
+    best = min(rows, key=lambda row: row.fid)
+    classes = PerClass.from_json(best.per_class) if best.per_class else None
+    told = classes_said(classes) if classes else []
+    reading = [*read_grid(rows), *(f"At {cell_name(best)}, {said}" for said in told)]
+    return page.stored(_page(rows, figures, reading, about, classes), figures, reading)
 
 
 @task(name="publish-report", task_run_name=run_name("publish-report"))
@@ -101,6 +106,7 @@ def _page(
     figures: dict[str, bytes],
     reading: list[str],
     about: AboutGrid,
+    classes: PerClass | None,
 ) -> str:
     tied, against = _comparisons(rows)
     return page.html(
@@ -117,6 +123,9 @@ def _page(
             "why_no_fid_inf": why_no_fid_inf(rows[0]),
             "clipping": mixed_clipping(rows),
             "cell_digits": CELL_DIGITS,
+            "best": cell_name(min(rows, key=lambda row: row.fid)),
+            "classes": classes,
+            "shown_classes": shown_classes(classes) if classes else [],
             **vars(about),
         },
     )
