@@ -58,10 +58,14 @@ class CellVerdict:
         return cell_name(self.new)
 
     @property
+    def is_beyond_sampling(self) -> bool:
+        """Whether the sampling of images alone does not explain the difference."""
+        return self.low is not None and self.high is not None and self.low * self.high > 0.0
+
+    @property
     def within_noise(self) -> bool:
-        """Whether the sampling of images does not explain the difference, and training may."""
-        apart = self.low is not None and self.high is not None and self.low * self.high > 0.0
-        return self.noise is not None and apart and self.call == "tied"
+        """Whether it is tied for what trainings of the twins' recipe differ by."""
+        return self.noise is not None and self.is_beyond_sampling and self.call == "tied"
 
     @property
     def reach(self) -> float | None:

@@ -16,7 +16,7 @@ def classes_said(scored: PerClass) -> list[str]:
     said = []
     worst, without = scored.worst(), [c for c in scored.classes if c.fid is None]
     if worst is not None and worst.scored.fid is not None:
-        fid, name = worst.scored.fid, repr(worst.scored.name)
+        fid, name = worst.scored.fid, _name(worst.scored)
         said.append(
             (
                 f"{name} is the worst of {worst.n_classes} classes"
@@ -46,7 +46,7 @@ def classes_said(scored: PerClass) -> list[str]:
     return [
         *said,
         f"{judge} in other shares than those {wanted} (chi-square, p = {p_value:.2g}): most apart "
-        f"is {most.name!r}, {100 * share:.1f} % [{100 * low:.1f}, {100 * high:.1f}] instead of "
+        f"is {_name(most)}, {100 * share:.1f} % [{100 * low:.1f}, {100 * high:.1f}] instead of "
         f"{100 * scored.wanted_share(most):.1f} %.",
     ]
 
@@ -66,8 +66,13 @@ def shown_classes(scored: PerClass) -> list[ClassScore]:
     return [one for one in scored.classes if one in chosen]
 
 
+def _name(scored: ClassScore) -> str:
+    """A class's name, which is the data's: in a code span, where Markdown is not read."""
+    return f"`{scored.name.replace('`', '')}`"
+
+
 def _classes(scored: Sequence[ClassScore]) -> str:
     """Names of classes, or of the first of many."""
     more = len(scored) - NAMED
-    named = ", ".join(repr(one.name) for one in scored[:NAMED])
+    named = ", ".join(map(_name, scored[:NAMED]))
     return f"class {named}" + (f" and {more} more" if more > 0 else "")

@@ -68,11 +68,11 @@ def training_sentence(verdict: Verdict) -> list[str]:
         return []
     noise, k = point.noise, point.noise.trainings
     how = (
-        "The difference is within training noise"
-        if point.within_noise
+        "The difference is more than training noise"
+        if verdict.call != "tied"
+        else "The difference is within training noise"
+        if point.is_beyond_sampling
         else "The sampling of images alone may explain the difference"
-        if point.call == "tied"
-        else "The difference is more than training noise"
     )
     more = "" if k >= ENOUGH else f"; with {ENOUGH} the factor would be {ENOUGH_FACTOR}"
     return [

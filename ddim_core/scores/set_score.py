@@ -32,6 +32,7 @@ class FeatureSet:
         digest: The sha256 of the images; None where there are none.
         extractor: What made the features here; None where they were given.
         classes: The class of each image, by name; None where not all have one.
+        asked: Whether these are what was asked of a model.
     """
 
     name: str
@@ -42,6 +43,7 @@ class FeatureSet:
     digest: str | None = None
     extractor: FeatureExtractor | None = None
     classes: Sequence[str] | None = None
+    asked: bool = False
 
     def __post_init__(self) -> None:
         if self.record is None and self.given is not None:
@@ -117,25 +119,23 @@ def score_classes(generated: FeatureSet, reference: FeatureSet) -> PerClass:
     Raises:
         ValueError: If a set has no features, or images without a class.
     """
-    for side in (generated, reference):
-        if side.shards is None or side.classes is None:
-            lacks = "features" if side.shards is None else "a class for each image"
-            raise ValueError(f"per-class scores need {lacks}, which {side.name} does not have")
-    assert generated.shards
-    assert reference.shards
-    assert generated.classes
-    assert reference.classes
-    names = sorted({*generated.classes, *reference.classes})
+    (ours, our_classes), (theirs, their_classes) = _labelled(generated), _labelled(reference)
+    names = sorted({*our_classes, *their_classes})
     index = {name: i for i, name in enumerate(names)}
-    ours, theirs = (
-        np.array([index[name] for name in side.classes], dtype=np.int64)
-        for side in (generated, reference)
-        if side.classes
+    labels, their_labels = (
+        np.array([index[name] for name in classes], dtype=np.int64)
+        for classes in (our_classes, their_classes)
     )
-    return per_class(
-        names, np.concatenate(generated.shards), ours, np.concatenate(reference.shards), theirs,
-        found=ours, asked=False,
-    )  # fmt: skip
+    found = None if generated.asked else labels
+    return per_class(names, ours, labels, theirs, their_labels, found, generated.asked)
+
+
+def _labelled(side: FeatureSet) -> tuple[NDArray[np.float32], Sequence[str]]:
+    """A set's features, and the class of each."""
+    if side.shards is None or side.classes is None:
+        lacks = "features" if side.shards is None else "a class for each image"
+        raise ValueError(f"per-class scores need {lacks}, which {side.name} does not have")
+    return np.concatenate(side.shards), side.classes
 
 
 def _differences(a: FeatureRecord, b: FeatureRecord) -> list[str]:

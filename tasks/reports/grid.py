@@ -74,7 +74,7 @@ def render_report(
     if not all(map(is_ours, rows)):  # whose steps do not all cost the same
         figures["calls"] = pareto_plot(rows)
     best = min(rows, key=lambda row: row.fid)
-    classes = PerClass.from_json(best.per_class) if best.per_class else None
+    classes = PerClass.from_json(best.per_class)
     told = classes_said(classes) if classes else []
     reading = [*read_grid(rows), *(f"At {cell_name(best)}, {said}" for said in told)]
     return page.stored(_page(rows, figures, reading, about, classes), figures, reading)

@@ -126,6 +126,12 @@ def run_score(request: ScoreRequest) -> PairResult | SavedStatistics:
         return _saved(feature_set(judged, opener(choice, [judged])), request.save_stats)
     against = open_place(request.reference, request.split, request.resolution, read)
     _require_effect(request, [judged, against], against)
+    for place in (judged, against):
+        if request.per_class and not place.has_classes:
+            raise ValueError(
+                f"per-class scores need a class for each image, which {place.name} does not have; "
+                "give a folder per class, a table with labels, or a cell of a grid with classes"
+            )
     open_for = opener(choice, [judged, against])  # asked only where there are images
     generated, reference = feature_set(judged, open_for), feature_set(against, open_for)
     scores = score_pair(generated, reference)

@@ -60,6 +60,14 @@ class Place:
     def has_images(self) -> bool:
         return isinstance(self.found, list)
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether its images are told apart by class; of single ones that have none is told when
+        they are read."""
+        if self.row is not None:
+            return PerClass.from_json(self.row.per_class) is not None
+        return self.files is not None and bool(self.files.source.class_names)
+
 
 def open_place(
     name: str,
@@ -203,14 +211,15 @@ def feature_set(place: Place, open_for: Opener) -> FeatureSet:
     size = "{}x{}".format(*sizes.pop()) if len(sizes) == 1 else "mixed"
     return FeatureSet(
         place.name, shards, None, extractor.record, size, content.hexdigest(), extractor,
-        _classes(place, sum(map(len, shards))),
+        _classes(place, sum(map(len, shards))), place.row is not None,
     )  # fmt: skip
 
 
 def _classes(place: Place, n_images: int) -> list[str] | None:
     """The class of each image by name: as its file says, or as was asked for in a cell."""
-    if place.row is not None and place.row.per_class:
-        names = [one.name for one in PerClass.from_json(place.row.per_class).classes]
+    told = PerClass.from_json(place.row.per_class) if place.row is not None else None
+    if told is not None:
+        names = [one.name for one in told.classes]
         return [names[i] for i in asked_labels(range(n_images), len(names)).tolist()]
     found = place.files.classes if place.files is not None else []
     known = [name for name in found if name is not None]

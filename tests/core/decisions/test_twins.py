@@ -53,6 +53,18 @@ def test_more_than_training_noise_is_called_and_two_twins_tell_less_than_five(
     assert beyond_training_noise(narrow, twins[1:3]).call == "tied"
 
 
+def test_the_sentence_says_what_the_headline_says(twins: list[Rows]) -> None:
+    said = set()
+    for quality in (0.33, 0.5, 0.6, 0.7, 0.9):  # in some the operating point alone is told apart
+        for k in (2, 3, 5):
+            plain = judge(grid("new", quality, 1), grid("old", 0.3, 1))
+            found = beyond_training_noise(plain, twins[:k])
+            first, second, *_ = read_verdict(found, [cell.new for cell in found.cells], [])
+            assert first.startswith("Tied") != second.startswith("The difference is more than")
+            said |= {found.call}
+    assert said == {"tied", "worse"}
+
+
 def test_no_call_is_won_by_twins_that_happen_to_lie_close(twins: list[Rows]) -> None:
     plain = judge(grid("new", 0.3, 3), grid("old", 0.3, 4))
     close = [twins[0], [replace(row, weights_digest="f", fid=row.fid + 1e-9) for row in twins[0]]]

@@ -46,9 +46,11 @@ def test_each_class_has_the_distance_of_its_own_images_and_the_planted_one_is_wo
     assert (worst.scored.name, worst.is_worse) == ("cat", True)
     assert worst.low < 1.0 < worst.high  # the shift's square, and others' distance 0
     said = classes_said(found)
-    assert said[0].startswith("'cat' is the worst of 5 classes: FID 1.")
+    assert said[0].startswith("`cat` is the worst of 5 classes: FID 1.")
     assert said[1].startswith("the classifier finds the classes in the shares that were asked for")
     assert PerClass.from_json(found.to_json()) == found
+    for foreign in (None, "x", "[]", '{"classes": [1]}', '{"classes": [{"fid": null}]}'):
+        assert PerClass.from_json(foreign) is None
 
 
 def test_with_bias_taken_off_equal_classes_of_unequal_sizes_are_told_apart_in_few_worlds() -> None:
@@ -97,7 +99,7 @@ def test_shares_are_tested_against_what_was_asked_by_chi_square() -> None:
     assert share is not None
     assert share[0] == 181 / 600
     assert share[1] < share[0] < share[2]
-    assert "most apart is 'ant', 30.2 % [26.6, 34.0] instead of 20.0 %" in classes_said(found)[-1]
+    assert "most apart is `ant`, 30.2 % [26.6, 34.0] instead of 20.0 %" in classes_said(found)[-1]
 
 
 def test_two_labelled_sets_are_matched_by_the_names_of_their_classes() -> None:
@@ -113,6 +115,10 @@ def test_two_labelled_sets_are_matched_by_the_names_of_their_classes() -> None:
     p_value = found.shares_p_value()
     assert p_value is not None
     assert p_value < 1e-10
+    by_request = FeatureSet("cell", [generated], classes=ours.classes, asked=True)
+    again = score_classes(by_request, theirs)
+    assert [one.fid for one in again.classes] == [one.fid for one in found.classes]
+    assert again.shares_p_value() is None  # nobody found them to be what was asked
     with pytest.raises(ValueError, match="a class for each image, which ours does not have"):
         score_classes(FeatureSet("ours", [generated]), theirs)
     with pytest.raises(ValueError, match="labels go from 0 to 4; there are 4 classes"):

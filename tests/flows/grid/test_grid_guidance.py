@@ -59,6 +59,7 @@ def test_guidance_raises_the_share_of_images_of_the_class_asked_for(
     assert "asked class" in page
     assert "From guidance 0 to 3" in page
     scored = PerClass.from_json(rows.loc[3.0, "per_class"])
+    assert scored is not None
     assert sum(one.n_found or 0 for one in scored.classes) == 80
     assert [one.n_images for one in scored.classes] == [8] * 10
     assert "8 generated and " in scored.why_not(scored.classes[0])
@@ -78,7 +79,8 @@ def test_each_class_of_a_cell_has_the_distance_that_its_images_have_by_hand(
         shard_size=350,
     )  # fmt: skip
     (row,) = read_rows(run.result.cells).rows
-    scored = PerClass.from_json(row.per_class or "")
+    scored = PerClass.from_json(row.per_class)
+    assert scored is not None
     drawn = np.concatenate([
         store.get_arrays(ArtifactRef(artifact=shard, kind="shard"))["images"]
         for shard in row.image_shards
