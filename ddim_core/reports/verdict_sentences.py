@@ -74,9 +74,11 @@ def training_sentence(verdict: Verdict) -> list[str]:
         if point.is_beyond_sampling
         else "The sampling of images alone may explain the difference"
     )
+    # Names are the data's: in code spans, where Markdown is not read.
+    names = ", ".join(f"`{name.replace('`', '')}`" for name in verdict.twins)
     more = "" if k >= ENOUGH else f"; with {ENOUGH} the factor would be {ENOUGH_FACTOR}"
     return [
-        f"{how}: {k} trainings of one recipe ({', '.join(verdict.twins)}) score here with a "
+        f"{how}: {k} trainings of one recipe ({names}) score here with a "
         f"standard deviation of {noise.sd:.3g} [{noise.low:.3g}, {noise.high:.3g}] FID, the error "
         f"of sampling taken off, so that two of them differ by up to {point.reach:.3g} in 95 % of "
         f"cases ({noise.factor:.3g} times the spread of a difference, for {k} trainings{more})."

@@ -32,7 +32,7 @@ def test_a_difference_that_trainings_have_is_tied_and_said_to_be_within_training
     assert found.point.within_noise
     said = read_verdict(found, [cell.new for cell in found.cells], [])
     assert said[1].startswith("The difference is within training noise: 5 trainings of one recipe")
-    assert "(a, b, c, d, e)" in said[1]
+    assert "(`a`, `b`, `c`, `d`, `e`)" in said[1]
     assert "with 8 the factor would be 2.36" in said[1]
     assert difference_plot(found).startswith(b"\x89PNG")
 

@@ -37,6 +37,6 @@ def test_loras_may_be_twins_of_loras_on_one_base(table: Rows) -> None:
     found = verdict_of(base, "new", "old", twins=["seed0", "seed1", "seed2.safetensors"])
     assert found.call == "tied"
     assert (
-        "3 trainings of one recipe (seed0 on base, seed1 on base, seed2 on base)"
+        "3 trainings of one recipe (`seed0 on base`, `seed1 on base`, `seed2 on base`)"
         in (found.sentences[1])
     )
