@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.run import BATCH, ETAS, IMAGES, STEPS
 from ddim_core.decisions.allocation import Rules, allocate
-from ddim_core.decisions.compare import tied_with_best
+from ddim_core.decisions.best import rank
 from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import SamplerSpec
 from ddim_core.networks.specs import ClassifierSpec
@@ -108,7 +108,7 @@ def replay(folder: Path, confidence: float = 0.95) -> Iterator[dict[str, Any]]:
             return {i: row_of(cells[i][:n], reference) for i in which}
 
         whole = [row_of(cell, reference) for cell in cells]
-        ties = [next(i for i, r in enumerate(whole) if r is row) for row in tied_with_best(whole)]
+        ties = [i for i, found in enumerate(rank(whole).standings) if found.tied]
         by_inf = min(range(len(whole)), key=lambda i: whole[i].fid_inf or np.inf)
         outcome = allocate(nfe, score, rules)
         calls = sum(r.n_images * steps for r, steps in zip(outcome.rulings, nfe, strict=True))

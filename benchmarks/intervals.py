@@ -1,6 +1,6 @@
 """What the intervals and the paired test are worth, by simulation: the tables of docs/.
 
-    python -m benchmarks.intervals coverage | extrapolation | power | alarms
+    python -m benchmarks.intervals coverage | extrapolation | power | best | alarms
 
 Each prints Markdown rows. Seeds are fixed; a run takes one to four minutes on one core.
 """
@@ -15,11 +15,14 @@ import numpy as np
 from scipy.special import stdtr
 
 from benchmarks.worlds import World
-from ddim_core.decisions.compare import tied_with_best
+from ddim_core.decisions.best import rank
 from ddim_core.scores.frechet_infinity import FrechetScore, chong_forsyth, frechet_score
+from ddim_core.statistics.jackknife import jackknife
 from ddim_core.statistics.moments import Floats
 from ddim_core.statistics.paired import paired_difference
 from ddim_core.statistics.rows import FeatureRows, places
+from tests.core.decisions.test_best import PLANTED, rows_of
+from tests.core.decisions.test_best import world as planted
 from tests.core.rows import cell_row
 
 GROUPS = 20
@@ -66,23 +69,52 @@ def extrapolation(d: int, n: int, kind: str, draws: int) -> str:
     )
 
 
-def power(draws: int, rotated: bool, d: int = 64, n: int = 5000, correlation: float = 0.95) -> str:
-    """How often a true difference of 0.05 is found: features of a and b share their noise."""
+def power(
+    draws: int, correlation: float, rotated: bool, apart: float, d: int = 64, n: int = 5000
+) -> str:
+    """How often a true difference is found: with shared noise by the paired test, and with
+    independent seeds by Welch's t, each on images of its own.
+
+    Args:
+        draws: Of each.
+        correlation: Of the noise of a and b where they share it; independent seeds share none.
+        rotated, d, n: The world, and images of each cell.
+        apart: The true difference of b and a; 0 asks for false alarms.
+    """
     a, rng = World.of(d, rotated=rotated), np.random.default_rng(5)
-    scale = shift_for(a, 0.05)
-    found = {"paired": 0, "unpaired": 0}
+    scale = shift_for(a, apart)
+    found, ratios = {"paired": 0, "independent": 0}, []
     for _ in range(draws):
-        noise, own = rng.normal(size=(2, n, d))
-        other = correlation * noise + np.sqrt(1.0 - correlation**2) * own
+        noise, own, other_seed = rng.normal(size=(3, n, d))
+        mixed = correlation * noise + np.sqrt(1.0 - correlation**2) * own
         one = scored(a, noise @ a.factor.T)
-        two = scored(a, scale * (other @ a.factor.T))
+        two, apart_two = (scored(a, scale * (z @ a.factor.T)) for z in (mixed, other_seed))
         paired = paired_difference(two.loo, one.loo, two.fid, one.fid, two.sizes)
-        found["paired"] += paired.p_value < 0.05 and paired.value > 0
-        halves = [(s.fid_high - s.fid) / 2.093 for s in (one, two)]  # t at 19 degrees of freedom
-        t = (two.fid - one.fid) / np.hypot(*halves)
-        found["unpaired"] += 2.0 * stdtr(2 * GROUPS - 2, -abs(t)) < 0.05 and t > 0
+        ratios.append(paired.se / np.hypot(standard_error(one), standard_error(two)))
+        for name, p_value, value in (
+            ("paired", paired.p_value, paired.value),
+            ("independent", welch(apart_two, one), apart_two.fid - one.fid),
+        ):
+            found[name] += p_value < 0.05 and (value > 0 or apart == 0.0)
     shares = [f"{count / draws:.3f}" for count in found.values()]
-    return f"| {d} | {n} | {correlation} | {a.truth:.2f} | {draws} | " + " | ".join(shares) + " |"
+    return (
+        f"| {d} | {n} | {correlation:g} | {a.truth:.2f} | {apart:g} | {draws} "
+        f"| {np.median(ratios):.2f} | {' | '.join(shares)} |"
+    )
+
+
+def standard_error(score: FrechetScore) -> float:
+    return jackknife(score.fid, score.loo, score.sizes).se
+
+
+def welch(a: FrechetScore, b: FrechetScore) -> float:
+    """The two-sided p-value of Welch's t on two distances and their own standard errors, each of
+    G - 1 degrees of freedom (Welch 1947, Satterthwaite's approximation)."""
+    variances = [standard_error(score) ** 2 for score in (a, b)]
+    freedoms = [len(score.sizes) - 1 for score in (a, b)]
+    total = sum(variances)
+    freedom = total**2 / sum(v * v / f for v, f in zip(variances, freedoms, strict=True))
+    return float(2.0 * stdtr(freedom, -abs(a.fid - b.fid) / np.sqrt(total)))
 
 
 def shift_for(world: World, difference: float) -> float:
@@ -111,8 +143,23 @@ def alarms(draws: int, d: int = 32, n: int = 1000, correlation: float = 0.9) -> 
         test = paired_difference(first.fid_leave_one_out, second.fid_leave_one_out,
                                  first.fid, second.fid, first.group_sizes)  # fmt: skip
         pairs += test.p_value < 0.05
-        families += len(tied_with_best(rows)) < len(rows)
+        families += not all(found.tied for found in rank(rows).standings)
     return f"| {d} | {n} | {correlation} | {draws} | {pairs / draws:.3f} | {families / draws:.3f} |"
+
+
+def best(name: str, draws: int) -> str:
+    """How often the intervals of how much worse than the best hold for all cells of a planted
+    world at once, and how often a cell that is as good as the best is called worse."""
+    worse, missed, alarms, told = PLANTED[name] - PLANTED[name].min(), 0, 0, 0.0
+    for seed in range(draws):
+        found = rank(rows_of(planted(PLANTED[name], 3.0, seed))).standings
+        low, high = (np.array([getattr(one, end) for one in found]) for end in ("low", "high"))
+        missed += not ((low <= worse) & (worse <= high)).all()
+        alarms += bool(((worse == 0.0) & (low > 0.0)).any())
+        told += float((low > 0.0).sum()) / max(int((worse > 0.0).sum()), 1)
+    shares = f"{100 * (1 - missed / draws):.1f} % | {100 * alarms / draws:.1f} %"
+    power = f"{100 * told / draws:.0f} %" if worse.any() else "-"
+    return f"| {name} | {len(worse)} | {draws} | {shares} | {power} |"
 
 
 CASES: dict[str, Callable[[], list[str]]] = {
@@ -126,7 +173,12 @@ CASES: dict[str, Callable[[], list[str]]] = {
         for d, n, draws in ((64, 2560, 100), (64, 640, 200), (64, 160, 300), (256, 640, 60))
         for kind in ("gauss", "ellip")
     ],
-    "power": lambda: [power(300, rotated) for rotated in (True, False)],
+    "power": lambda: [
+        power(300, correlation, rotated, apart)
+        for rotated, apart in ((True, 0.05), (False, 0.05), (False, 0.0))
+        for correlation in (0.95, 0.5, 0.0)
+    ],
+    "best": lambda: [best(name, 2000) for name in PLANTED],
     "alarms": lambda: [alarms(400)],
 }
 

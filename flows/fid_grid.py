@@ -13,6 +13,7 @@ from prefect.futures import as_completed
 from ddim_core.common.digest import digest
 from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import GridCell
+from ddim_core.reports.grid_sentences import read_best
 from flows.grid.baseline import judge_grid, settle_baseline
 from flows.grid.cells import (
     CellFutures,
@@ -74,9 +75,13 @@ def _run(request: GridRequest) -> GridOutcome:
             rows, failures = _collect(request, inputs, work, progress, log)
         verdict: FiledVerdict | None = None
         damaged: tuple[str, ...] = ()
+        if rows:
+            request.verdict.measure.has_intervals(rows)  # refuses rows without what decides
         if rows and not failures:
             verdict, damaged = judge_grid(request, rows, baseline)
-        place = _report(request, inputs, work, rows, verdict, progress) if rows else None
+        place, advice = (
+            _report(request, inputs, work, rows, verdict, progress) if rows else (None, ())
+        )
     if failures:
         raise CellsFailedError(
             f"{len(failures)} of {len(work)} cells failed"
@@ -91,6 +96,7 @@ def _run(request: GridRequest) -> GridOutcome:
         images_drawn=progress.images_drawn,
         verdict=verdict,
         damaged=damaged,
+        advice=advice,
     )
 
 
@@ -179,8 +185,9 @@ def _report(
     rows: list[CellRow],
     verdict: FiledVerdict | None,
     progress: GridProgress,
-) -> str:
-    """Renders and publishes the report and logs the grid; returns the report's place."""
+) -> tuple[str, tuple[str, ...]]:
+    """Renders and publishes the report and logs the grid; returns the report's place, and what it
+    says of the best cell."""
     grid = _identity(request, inputs)
     protocol, ref = protocol_of(request, inputs), inputs.checkpoint.ref
     in_rows = {row.cell_digest for row in rows}
@@ -198,14 +205,19 @@ def _report(
             rows,
             [[shard.result() for shard in futures.shards] for futures in landed],
         ),
+        decide_by=request.verdict.decide_by,
+        margin=request.verdict.margin,
     )
     report = render_report(rows, [futures.shards[0].result() for futures in landed], about)
     place = publish_report(grid, report, rows)
     called = verdict.sentences[:1] if verdict else []
+    ranking = about.ranked(rows)
+    advice = tuple(read_best(ranking)) if ranking else ()
     for sentence in [*report.reading, *inputs.notes, *called]:
-        progress.say(sentence)
+        # What the command prints at its end need not stand in the terminal twice.
+        (progress.logger.info if sentence in advice else progress.say)(sentence)
     complete = len(rows) == len(inputs.cells)
-    tracked = track_grid(grid, rows, report, complete, return_state=True)
+    tracked = track_grid(grid, rows, report, complete, request.verdict.decide_by, return_state=True)
     if not tracked.is_completed():
         progress.say(f"{why_not_logged()}, the grid is not logged: {tracked.message}")
-    return place
+    return place, advice

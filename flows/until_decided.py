@@ -11,6 +11,7 @@ from prefect import flow
 
 from ddim_core.common.digest import digest
 from ddim_core.decisions.allocation import Rules, allocate
+from ddim_core.decisions.measure import FID
 from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import GridCell
 from flows.grid.cells import (
@@ -44,7 +45,7 @@ class RaceOutcome(GridOutcome):
     Attributes:
         reading: Sentences on what was decided, how surely, at what cost.
         decided: Whether the goal is reached.
-        leader: The cell with the lowest distance, if one has a score.
+        leader: The cell with the best value, if one has a score.
         images, images_full: Of the race in all, and of the full grid.
     """
 
@@ -86,18 +87,20 @@ def _run(request: GridRequest, how: RaceChoice) -> RaceOutcome:
     rules = Rules(how.goal, how.confidence, budget, first, most, shard_size)
     with GridProgress(inputs.cells, request.grid.n_images) as progress:
         race = Race(request, inputs, progress)
-        outcome = allocate([race.nfe(cell) for cell in inputs.cells], race.score, rules)
+        measure = request.verdict.measure
+        outcome = allocate([race.nfe(cell) for cell in inputs.cells], race.score, rules, measure)
         rows = [race.rows[i] for i in sorted(race.rows)]
         for row in rows:
             write_row(row)
         if not rows:
             raise CellsFailedError(f"every cell failed: {'; '.join(race.failures.values())}")
         report = render_allocation(rows, sorted(race.rows), outcome, rules, inputs.floor)
-        name = digest([row.cell_digest for row in rows], vars(rules))
+        by = [] if measure == FID else [measure.name]  # as before there were others
+        name = digest([row.cell_digest for row in rows], vars(rules), *by)
         place = publish_allocation(name, report, rows)
         for sentence in report.reading:
             progress.say(sentence)
-        tracked = track_grid(name, rows, report, not race.failures, return_state=True)
+        tracked = track_grid(name, rows, report, not race.failures, measure.name, return_state=True)
         if not tracked.is_completed():
             progress.say(f"{why_not_logged()}, nothing is logged: {tracked.message}")
     if race.failures:

@@ -11,8 +11,8 @@ the R rounds that there can be (a union bound over the looks), and within a roun
 - The Pareto front of FID against network calls: two-sided tests of all k (k - 1) / 2 pairs, at
   (1 - confidence) / (R k (k - 1) / 2) each; all statements hold together.
 
-Cells are compared by FID_inf where every cell has it, since the bias of N images differs between
-cells and moves with N; else by FID at the N of the round.
+Cells are compared by what decides. Where that is FID it is FID_inf where every cell has it, since
+the bias of N images differs between cells and moves with N; else FID at the N of the round.
 
 Where the budget ends before the race, what is left of it completes the cells of the lowest
 distances: of these the best is told by rows that a full grid would have.
@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from ddim_core.decisions.compare import difference, difference_inf
+from ddim_core.decisions.compare import difference
+from ddim_core.decisions.measure import FID, Measure, measure_of
 from ddim_core.decisions.row import CellRow
 from ddim_core.statistics.paired import PairedDifference
 
@@ -41,8 +42,8 @@ class Rules:
     """What is to be decided, how surely, and with how many images.
 
     Attributes:
-        goal: `best`, the cell of the lowest distance; `front`, the cells that no cell of as many
-            or fewer network calls beats.
+        goal: `best`, the cell of the best value; `front`, the cells that no cell of as many or
+            fewer network calls beats.
         confidence: In (0, 1), of all decisions together.
         budget: Most images of all cells together.
         first: Images of every cell in the first round.
@@ -88,7 +89,7 @@ class Ruling:
             are open), or `failed`.
         n_images: What it got.
         beaten_by: Place of the cell that beats it (of these the one by the widest margin).
-        test: Distance minus that cell's, when it was decided.
+        test: Its value minus that cell's, when it was decided.
     """
 
     status: Status
@@ -104,11 +105,11 @@ class Outcome:
     Attributes:
         rulings: Of each cell, by place.
         decided: Whether the goal is reached at the asked confidence.
-        leader: Place of the cell with the lowest distance among those not beaten (where the budget
+        leader: Place of the cell with the best value among those not beaten (where the budget
             ended the race, among those completed); None if all failed.
         images, images_full: Drawn in all, and what a full grid draws.
         rounds: Looks taken, of how many there could be.
-        by_fid_inf: Whether cells were compared by FID_inf (else by FID, biased at N images).
+        measure: What cells were compared by in the last round.
     """
 
     rulings: tuple[Ruling, ...]
@@ -117,19 +118,21 @@ class Outcome:
     images: int
     images_full: int
     rounds: tuple[int, int]
-    by_fid_inf: bool
+    measure: Measure
 
 
-def allocate(nfe: Sequence[int], score: Score, rules: Rules) -> Outcome:
+def allocate(nfe: Sequence[int], score: Score, rules: Rules, measure: Measure = FID) -> Outcome:
     """Races cells to the end.
 
     Args:
         nfe: Network calls an image of each cell; k cells.
         score: Extends cells to n images and returns their rows.
         rules: What ends the race.
+        measure: What decides.
 
     Raises:
-        ValueError: If the budget does not even pay for the first round.
+        ValueError: If the budget does not even pay for the first round, or a row has no value of
+            what decides.
     """
     k = len(nfe)
     if rules.budget < k * rules.first:
@@ -137,7 +140,7 @@ def allocate(nfe: Sequence[int], score: Score, rules: Rules) -> Outcome:
             f"budget is {rules.budget} images; the first round alone takes {k} cells times "
             f"{rules.first} = {k * rules.first}"
         )
-    race = _Race(nfe, rules)
+    race = _Race(nfe, rules, measure)
     for n in rules.counts():
         active = race.active()
         if len(active) < 2 and race.looks:
@@ -158,9 +161,10 @@ def allocate(nfe: Sequence[int], score: Score, rules: Rules) -> Outcome:
 class _Race:
     """The state of a race between two looks."""
 
-    def __init__(self, nfe: Sequence[int], rules: Rules) -> None:
+    def __init__(self, nfe: Sequence[int], rules: Rules, measure: Measure) -> None:
         self.nfe, self.rules = nfe, rules
-        self.n, self.looks, self.by_fid_inf = 0, 0, True
+        self.asked = self.measure = measure
+        self.n, self.looks = 0, 0
         self.images = [0] * len(nfe)
         self.rows: dict[int, CellRow] = {}
         self.failed: set[int] = set()
@@ -174,23 +178,24 @@ class _Race:
         for i in rows:
             self.images[i] = n
         self.rows |= rows
-        self.by_fid_inf = all(row.fid_inf_leave_one_out is not None for row in rows.values())
-        judge = difference_inf if self.by_fid_inf else difference
-        if any(len(row.fid_leave_one_out) < 2 for row in rows.values()):
-            return  # no intervals: nothing can be decided
+        unbiased = measure_of(self.asked.unbiased or self.asked.name)
+        has_it = all(unbiased.is_known(row) for row in rows.values())
+        self.measure = unbiased if has_it else self.asked
+        if not self.measure.has_intervals(list(rows.values())):
+            return  # nothing can be decided
         level = self.rules.level(len(self.nfe))
         for i, j in combinations(rows, 2):
-            test = judge(rows[i], rows[j])
+            test = difference(rows[i], rows[j], self.measure)
             if test.p_value / 2.0 < level:
-                better, worse = (j, i) if test.value > 0.0 else (i, j)
-                found = test if worse == i else judge(rows[j], rows[i])
+                i_is_worse = (test.value > 0.0) == self.measure.lower_is_better
+                better, worse = (j, i) if i_is_worse else (i, j)
+                found = test if i_is_worse else difference(rows[j], rows[i], self.measure)
                 self.beats.setdefault((better, worse), found)
 
     def lowest(self, cells: Sequence[int]) -> list[int]:
-        """The unbeaten of some cells, the lowest distance first."""
-        column = "fid_inf" if self.by_fid_inf else "fid"
+        """The unbeaten of some cells, the best value first."""
         unbeaten = [i for i in cells if i in self.rows and not self.beaten(i)]
-        return sorted(unbeaten, key=lambda i: float(getattr(self.rows[i], column)))
+        return sorted(unbeaten, key=lambda i: self.measure.cost(self.rows[i]))
 
     def complete(self, cells: Sequence[int], rows: Mapping[int, CellRow]) -> None:
         """Takes the final rows of cells that no further look will test."""
@@ -226,7 +231,7 @@ class _Race:
     def outcome(self) -> Outcome:
         rulings = tuple(self._ruling(i) for i in range(len(self.nfe)))
         left = [i for i in self.rows if rulings[i].status not in ("beaten", "failed")]
-        leader = min(self.completed, key=lambda i: float(self.rows[i].fid), default=None)
+        leader = min(self.completed, key=lambda i: self.asked.cost(self.rows[i]), default=None)
         if leader is None and left:
             leader = self.lowest(left)[0]
         return Outcome(
@@ -236,7 +241,7 @@ class _Race:
             images=sum(self.images),
             images_full=len(self.nfe) * self.rules.most,
             rounds=(self.looks, len(self.rules.counts())),
-            by_fid_inf=self.by_fid_inf,
+            measure=self.measure,
         )
 
     def _ruling(self, i: int) -> Ruling:
@@ -244,7 +249,7 @@ class _Race:
             return Ruling("failed", self.images[i])
         winners = [j for j in self.rivals(i) if (j, i) in self.beats]
         if winners:
-            by = max(winners, key=lambda j: self.beats[j, i].value)
+            by = max(winners, key=lambda j: abs(self.beats[j, i].value))
             return Ruling("beaten", self.images[i], by, self.beats[by, i])
         status: Status = "open" if self.open_rivals(i) else self.rules.goal
         return Ruling(status, self.images[i])

@@ -83,6 +83,27 @@ class CellRow:
     class_accuracy_low: float | None
     class_accuracy_high: float | None
     per_class: str | None
+    clip_score: float | None = None
+    clip_score_low: float | None = None
+    clip_score_high: float | None = None
+    clip_score_leave_one_out: list[float] | None = None
+    pick_score: float | None = None
+    pick_score_low: float | None = None
+    pick_score_high: float | None = None
+    pick_score_leave_one_out: list[float] | None = None
+    hpsv2: float | None = None
+    hpsv2_low: float | None = None
+    hpsv2_high: float | None = None
+    hpsv2_leave_one_out: list[float] | None = None
+    image_reward: float | None = None
+    image_reward_low: float | None = None
+    image_reward_high: float | None = None
+    image_reward_leave_one_out: list[float] | None = None
+    aesthetic: float | None = None
+    aesthetic_low: float | None = None
+    aesthetic_high: float | None = None
+    aesthetic_leave_one_out: list[float] | None = None
+    image_scores: str | None = None
     nfe: int = column("metric")
     sample_seconds: float = column("metric")
     images_per_second: float = column("metric")
@@ -172,10 +193,12 @@ def cell_name(row: Setting) -> str:
     return f"S = {row.steps}, {line_name(row)}"
 
 
-def with_interval(value: float | None, low: float | None, high: float | None) -> str:
+def with_interval(
+    value: float | None, low: float | None, high: float | None, digits: int = 2
+) -> str:
     """Writes a score with its 95 % interval."""
     if value is None:
         return "not identifiable"
     if low is None or high is None:
-        return f"{value:.2f} [too few images for an interval]"
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+        return f"{value:.{digits}f} [too few images for an interval]"
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

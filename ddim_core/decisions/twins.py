@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from ddim_core.decisions.compare import difference
+from ddim_core.decisions.measure import FID, Measure
 from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.decisions.verdict import (
     CellVerdict,
@@ -40,7 +41,12 @@ def beyond_training_noise(verdict: Verdict, twins: Sequence[Rows]) -> Verdict:
     if verdict.call in ("identical", "untested"):
         return verdict
     require_trainings(twins)
-    cells = [_within(cell, _of_cell(cell.new, twins), verdict.margin) for cell in verdict.cells]
+    measure = verdict.measure
+    noises = [_of_cell(cell.new, twins, measure) for cell in verdict.cells]
+    cells = [
+        _within(cell, noise, verdict.margin, measure)
+        for cell, noise in zip(verdict.cells, noises, strict=True)
+    ]
     corrected = holm([cell.p_value or 0.0 for cell in cells])
     cells = [
         replace(cell, p_corrected=p, call=cell.call if p < verdict.level else "tied")
@@ -53,14 +59,19 @@ def beyond_training_noise(verdict: Verdict, twins: Sequence[Rows]) -> Verdict:
     return replace(verdict, call=call, point=point, cells=tuple(cells), twins=names)
 
 
-def training_noise(rows: Rows) -> TrainingNoise:
+def training_noise(rows: Rows, measure: Measure = FID) -> TrainingNoise:
     """Estimates the spread between trainings in one cell, from its row of each.
 
+    Args:
+        rows: Of the table.
+        measure: What decides.
+
     Raises:
-        ValueError: If the rows are no pairs (names the fields), or there are fewer than 2.
+        ValueError: If the rows are no pairs (names the fields), one has no value, or there are
+            fewer than 2.
     """
-    errors = [difference(a, b).se for a, b in combinations(rows, 2)]
-    return TrainingNoise.of([row.fid for row in rows], errors)
+    errors = [difference(a, b, measure).se for a, b in combinations(rows, 2)]
+    return TrainingNoise.of([measure.value(row) for row in rows], errors)
 
 
 def require_trainings(twins: Sequence[Rows]) -> None:
@@ -97,7 +108,7 @@ class NoiseAt:
 
 
 def noise_over_steps(twins: Sequence[Rows], cells: Sequence[CellRow]) -> dict[str, list[NoiseAt]]:
-    """Estimates the spread between trainings in some cells, at each training step of the twins.
+    """Estimates the spread of FID between trainings in some cells, at each step of the twins.
 
     Args:
         twins: The rows of each checkpoint; those of one step are trainings of one recipe.
@@ -116,7 +127,7 @@ def noise_over_steps(twins: Sequence[Rows], cells: Sequence[CellRow]) -> dict[st
         require_trainings(alike)
     ordered = sorted(by_step.items(), key=lambda item: item[0] or 0)
     return {
-        cell_name(cell): [NoiseAt(step, _of_cell(cell, alike)) for step, alike in ordered]
+        cell_name(cell): [NoiseAt(step, _of_cell(cell, alike, FID)) for step, alike in ordered]
         for cell in cells
     }
 
@@ -133,7 +144,7 @@ def rows_like(rows: Rows, like: CellRow) -> Rows:
     return one_row_a_cell(alike or rows, like.device)
 
 
-def _of_cell(cell: CellRow, twins: Sequence[Rows]) -> TrainingNoise:
+def _of_cell(cell: CellRow, twins: Sequence[Rows], measure: Measure) -> TrainingNoise:
     """The spread between trainings in the cell that a row is of."""
     found = []
     for rows in twins:
@@ -148,11 +159,13 @@ def _of_cell(cell: CellRow, twins: Sequence[Rows]) -> TrainingNoise:
         except ValueError as error:
             raise ValueError(f"{name_of(rows)} is no twin: {error}") from error
         found.append(own)
-    return training_noise(found)
+    return training_noise(found, measure)
 
 
-def _within(cell: CellVerdict, noise: TrainingNoise, margin: float) -> CellVerdict:
+def _within(
+    cell: CellVerdict, noise: TrainingNoise, margin: float, measure: Measure
+) -> CellVerdict:
     """A cell whose p-value counts both tests."""
-    tested = difference(cell.new, cell.baseline)
+    tested = difference(cell.new, cell.baseline, measure)
     p = max(cell.p_value or 0.0, noise.p_value(tested.value, tested.se, margin))
-    return replace(cell, p_value=p, noise=noise)
+    return replace(cell, p_value=p, noise=noise, reach=noise.reach(tested.se))

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ddim_core.decisions.compare import difference
+from ddim_core.decisions.measure import FID, Measure
 from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow, cell_name, loras_of, place_of, sampler_of
 from ddim_core.statistics.holm import holm
-from ddim_core.statistics.paired import paired_difference
+from ddim_core.statistics.paired import beyond
 from ddim_core.statistics.training_noise import TrainingNoise
 
 LEVEL = 0.05
@@ -34,13 +35,14 @@ class CellVerdict:
 
     Attributes:
         new, baseline: The cell's row of either checkpoint, as in the table.
-        difference, low, high: FID of new minus FID of baseline with its 95 % interval; below 0 is
-            better. None where there are too few images for intervals.
+        difference, low, high: The value of new minus that of baseline with its 95 % interval; of a
+            distance, below 0 is better. None where there are too few images for intervals.
         p_value: Two-sided, of the paired difference lying within the margin; alone. With twins the
             larger of that and of a difference between two trainings (`decisions.twins`).
         p_corrected: The same after Holm's correction over the grid's cells.
         call: From p_corrected.
         noise: How far trainings of one recipe lie apart here, where twins were given.
+        reach: How far two of them differ in 95 % of cases, in the unit of what decides.
     """
 
     new: CellRow
@@ -52,6 +54,7 @@ class CellVerdict:
     p_corrected: float | None
     call: Call
     noise: TrainingNoise | None = None
+    reach: float | None = None
 
     @property
     def name(self) -> str:
@@ -67,13 +70,6 @@ class CellVerdict:
         """Whether it is tied for what trainings of the twins' recipe differ by."""
         return self.noise is not None and self.is_beyond_sampling and self.call == "tied"
 
-    @property
-    def reach(self) -> float | None:
-        """How far two trainings of the twins' recipe differ here in 95 % of cases."""
-        if self.noise is None:
-            return None
-        return self.noise.reach(difference(self.new, self.baseline).se)
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -84,7 +80,8 @@ class Verdict:
         point: The operating point; None if identical.
         cells: Every cell that both grids have, in the new grid's order.
         level: Of the tests.
-        margin: The largest difference of FID that does not count.
+        margin: The largest difference that does not count.
+        measure: What decides.
         twins: Names of the trainings whose spread counts as no difference, if any were given.
     """
 
@@ -93,6 +90,7 @@ class Verdict:
     cells: tuple[CellVerdict, ...]
     level: float = LEVEL
     margin: float = 0.0
+    measure: Measure = FID
     twins: tuple[str, ...] = ()
 
 
@@ -105,10 +103,11 @@ def judge(
     at: str = "",
     level: float = LEVEL,
     margin: float = 0.0,
+    measure: Measure = FID,
 ) -> Verdict:
     """Judges a checkpoint's grid against another checkpoint's.
 
-    The operating point is the cell where both checkpoints together have the lowest FID: chosen by
+    The operating point is the cell where both checkpoints together have the best value: chosen by
     the sum, the choice favours neither (the best cell of one of them alone was lucky there, and the
     other would look worse than it is). Its test decides the verdict. The other cells' tests are
     corrected for their number by Holm's procedure.
@@ -118,11 +117,13 @@ def judge(
             out.
         at: The operating point, `S` and eta, such as `20,0.5` or `20,sigma-hat`; empty chooses.
         level: Probability of calling equal checkpoints different at the operating point.
-        margin: The largest difference of FID, either way, that counts as none.
+        margin: The largest difference, either way, that counts as none.
+        measure: What decides.
 
     Raises:
         ValueError: If the protocols differ (which fields, is said), no cell is in both, the
-            operating point is not in the grids, or level or margin cannot be.
+            operating point is not in the grids, level or margin cannot be, or a row has no value
+            of what decides.
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level is {level}; it must lie between 0 and 1")
@@ -136,10 +137,10 @@ def judge(
         raise ValueError("the two checkpoints have no cell in common; score both with one grid")
     for ours, theirs in pairs:
         require_same_protocol(ours, theirs)
-    cells = _cells(pairs, level, margin)
-    point = _chosen(cells, at)
-    p = point.p_value
-    return Verdict(_call(point.difference, p, level), point, tuple(cells), level, margin)
+    cells = _cells(pairs, level, margin, measure)
+    point = _chosen(cells, at, measure)
+    call = _call(point.difference, point.p_value, level, measure)
+    return Verdict(call, point, tuple(cells), level, margin, measure)
 
 
 def require_same_protocol(a: CellRow, b: CellRow) -> None:
@@ -189,68 +190,60 @@ def protocol_of(row: CellRow) -> tuple[Any, ...]:
     return tuple(getattr(row, name) for name in PROTOCOL)
 
 
-def pareto(rows: Sequence[CellRow]) -> list[CellRow]:
-    """Returns the cells that no other beats at once in FID and in cost, the cheapest first.
+def pareto(rows: Sequence[CellRow], measure: Measure = FID) -> list[CellRow]:
+    """Returns the cells that no other beats at once in what decides and in cost, the cheapest
+    first.
 
-    Cost is network calls per image (column `nfe`); FID falls strictly along the front.
+    Cost is network calls per image (column `nfe`); values get strictly better along the front.
     """
     front: list[CellRow] = []
-    for row in sorted(rows, key=lambda row: (row.nfe, row.fid)):
-        if not front or row.fid < front[-1].fid:
+    for row in sorted(rows, key=lambda row: (row.nfe, measure.cost(row))):
+        if not front or measure.cost(row) < measure.cost(front[-1]):
             front.append(row)
     return front
 
 
-def proven_steps(front: Sequence[CellRow], level: float = LEVEL) -> list[bool]:
+def proven_steps(
+    front: Sequence[CellRow], level: float = LEVEL, measure: Measure = FID
+) -> list[bool]:
     """Tells for each cell of a front whether it beats the cheaper one before it, beyond chance.
 
     Paired tests along the front, Holm over its steps; the first has nothing before it: True.
     """
     steps = list(zip(front[1:], front[:-1], strict=True))
-    if any(len(row.fid_leave_one_out) < 2 for row in front):
+    if not measure.has_intervals(front):
         return [True] + [False] * len(steps) if front else []
-    p_values = holm([difference(dear, cheap).p_value for dear, cheap in steps]) if steps else []
-    return [True, *(p < level for p in p_values)] if front else []
+    tests = [difference(dear, cheap, measure).p_value for dear, cheap in steps]
+    return [True, *(p < level for p in (holm(tests) if tests else []))] if front else []
 
 
 def _cells(
-    pairs: Sequence[tuple[CellRow, CellRow]], level: float, margin: float
+    pairs: Sequence[tuple[CellRow, CellRow]], level: float, margin: float, measure: Measure
 ) -> list[CellVerdict]:
-    if any(len(row.fid_leave_one_out) < 2 for pair in pairs for row in pair):
+    if not measure.has_intervals([row for pair in pairs for row in pair]):
         return [
             CellVerdict(new, old, None, None, None, None, None, "untested") for new, old in pairs
         ]
-    tests = [difference(new, old) for new, old in pairs]
-    p_values = [_beyond(new, old, margin) for new, old in pairs]
+    tests = [difference(new, old, measure) for new, old in pairs]
+    groups = len(pairs[0][0].group_sizes)
+    p_values = [beyond(test, margin, groups) for test in tests]
     return [
-        CellVerdict(new, old, t.value, t.low, t.high, p, q, _call(t.value, q, level))
+        CellVerdict(new, old, t.value, t.low, t.high, p, q, _call(t.value, q, level, measure))
         for (new, old), t, p, q in zip(pairs, tests, p_values, holm(p_values), strict=True)
     ]
 
 
-def _beyond(new: CellRow, old: CellRow, margin: float) -> float:
-    """The p-value of a difference no larger than the margin."""
-    value = new.fid - old.fid
-    if margin and abs(value) <= margin:
-        return 1.0
-    shift = math.copysign(margin, value)
-    shifted = [loo - shift for loo in new.fid_leave_one_out]
-    return paired_difference(
-        shifted, old.fid_leave_one_out, new.fid - shift, old.fid, new.group_sizes
-    ).p_value
-
-
-def _call(value: float | None, p_value: float | None, level: float) -> Call:
+def _call(value: float | None, p_value: float | None, level: float, measure: Measure) -> Call:
     if value is None or p_value is None:
         return "untested"
     if p_value >= level:
         return "tied"
-    return "worse" if value > 0 else "better"
+    return "better" if (value < 0.0) == measure.lower_is_better else "worse"
 
 
-def _chosen(cells: Sequence[CellVerdict], at: str) -> CellVerdict:
+def _chosen(cells: Sequence[CellVerdict], at: str, measure: Measure) -> CellVerdict:
     if not at:
-        return min(cells, key=lambda cell: cell.new.fid + cell.baseline.fid)
+        return min(cells, key=lambda cell: measure.cost(cell.new) + measure.cost(cell.baseline))
     for cell in cells:
         if names_cell(cell.new, at):
             return cell

@@ -15,6 +15,7 @@ from matplotlib.ticker import LogLocator, StrMethodFormatter
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ddim_core.decisions.measure import FID, Measure
 from ddim_core.decisions.row import CellRow
 from ddim_core.reports.grid_sentences import lines, mixed_clipping
 from ddim_core.scores.cell_score import CellScore
@@ -52,34 +53,39 @@ def heat_map(rows: Sequence[CellRow]) -> bytes:
     return png(figure)
 
 
-def curves(rows: Sequence[CellRow], floor: CellScore | None) -> bytes:
-    """Draws FID against S for each line with its 95 % band, and what as many real images score."""
+def curves(rows: Sequence[CellRow], floor: CellScore | None, measure: Measure = FID) -> bytes:
+    """Draws what decides against S for each line with its 95 % band, and what as many real images
+    score."""
     figure = Figure(figsize=(7.2, 4.4))
     axes = figure.subplots()
     for i, (name, line) in enumerate(lines(rows).items()):
         colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % len(MARKERS)]
         steps = [row.steps for row in line]
-        axes.plot(steps, [row.fid for row in line], f"{marker}-", ms=4, color=colour, label=name)
-        low = [max(row.fid_low, 1e-3) for row in line if row.fid_low is not None]
-        high = [row.fid_high for row in line if row.fid_high is not None]
-        if len(low) == len(high) == len(line):
+        axes.plot(
+            steps,
+            [measure.value(row) for row in line],
+            f"{marker}-",
+            ms=4,
+            color=colour,
+            label=name,
+        )
+        low, high = measure.ends(line)
+        if len(low) == len(line):
             axes.fill_between(steps, low, high, color=colour, alpha=0.2, lw=0)
             if len(steps) == 1:  # a band has no width there
                 axes.vlines(steps, low, high, color=colour, alpha=0.5)
-    if floor and floor.n_images == rows[0].n_images:  # else the bias of N differs
+    as_many = floor and floor.n_images == rows[0].n_images  # else the bias of N differs
+    if floor and as_many and measure == FID:
         axes.axhline(floor.fid, color="black", lw=1, ls=":")
         text = f"held-out real images, N = {floor.n_images}: {floor.fid:.1f}"
         axes.annotate(text, (1, floor.fid), xycoords=("axes fraction", "data"),
                       ha="right", va="bottom", fontsize=8)  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="steps S", ylabel="FID (95 % band)")
+    axes.set(xscale="log", xlabel="steps S", ylabel=f"{measure.title} (95 % band)")
     all_steps = sorted({row.steps for row in rows})
     axes.set_xticks(all_steps, [str(s) for s in all_steps])
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.minorticks_off()
-    axes.grid(alpha=0.25)
+    plain(axes, measure)
     key(axes)
-    axes.set_title(_protocol(rows), fontsize=9, parse_math=False)
+    axes.set_title(_protocol(rows, measure), fontsize=9, parse_math=False)
     return png(figure)
 
 
@@ -118,10 +124,10 @@ def _cell_text(row: CellRow, digits: int) -> str:
     return f"{row.fid:.{digits}f}\n[{row.fid_low:.{digits}f}, {row.fid_high:.{digits}f}]"
 
 
-def _protocol(rows: Sequence[CellRow]) -> str:
+def _protocol(rows: Sequence[CellRow], measure: Measure = FID) -> str:
     row = rows[0]
     return (
-        f"FID of {row.checkpoint} against {row.dataset} {row.split}; N = {row.n_images}"
+        f"{measure.title} of {row.checkpoint} against {row.dataset} {row.split}; N = {row.n_images}"
         f" a cell, {row.n_reference} real, {row.extractor} features, 95 % intervals"
         + clipping_key(rows)
     )
@@ -140,6 +146,16 @@ def spread(numbers: Sequence[int]) -> list[int]:
         if not shown or number >= 1.12 * shown[-1]:
             shown.append(number)
     return shown
+
+
+def plain(axes: Any, measure: Measure) -> None:
+    """Gives an axis of values plain numbers, on a logarithmic scale where they are distances."""
+    if measure.lower_is_better:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.minorticks_off()
+    axes.grid(alpha=0.25)
 
 
 def key(axes: Any) -> None:

@@ -1,7 +1,8 @@
 """What a grid's numbers say, in sentences that are computed from them.
 
 Cells of a grid share x_T image by image, so two cells are compared by their paired difference,
-and the tests of one question are corrected together (`compare`).
+and what answers one question is corrected together: the best cell and its ties (`best`), the course
+over S (`shapes`), the lines at one S (`compare`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import TypeVar
 
-from ddim_core.decisions.compare import LEVEL, compare, difference, tied_with_best
+from ddim_core.decisions.best import Margin, Ranking, Standing, rank
+from ddim_core.decisions.compare import LEVEL, compare, pairing
+from ddim_core.decisions.measure import FID, Measure
 from ddim_core.decisions.row import (
     CellRow,
     Setting,
@@ -18,8 +21,8 @@ from ddim_core.decisions.row import (
     is_ours,
     line_name,
     sampler_of,
-    with_interval,
 )
+from ddim_core.decisions.shapes import Shape, n_comparisons, shapes
 from ddim_core.decisions.verdict import pareto, proven_steps
 
 S = TypeVar("S", bound=Setting)
@@ -30,6 +33,12 @@ CLIPS = (
 )
 
 NAMED = 12  # cells of a sentence; of more the others are counted
+CAUSES = (
+    "a model that is not trained enough, whose errors add up along the path; a noise schedule or "
+    "prediction type that is not the one it was trained with; steps taken in a wrong order; images "
+    "that are scaled or decoded wrongly; features or a reference that do not suit the images"
+)
+BUYS = 0.95  # of the unpaired standard error: from there on pairing saves less than a tenth
 
 
 def mixed_clipping(rows: Iterable[CellRow]) -> list[str]:
@@ -65,84 +74,187 @@ def lines(rows: Sequence[S]) -> dict[str, list[S]]:
     return {name: sorted(line, key=lambda r: r.steps) for name, line in grouped.items()}
 
 
-def read_grid(rows: Sequence[CellRow]) -> list[str]:
-    """Says what the grid shows and what it does not: the trend in S, the order of the rows at
-    the smallest S but one, the best cell and its ties, and signs of an undertrained model.
+def read_grid(
+    rows: Sequence[CellRow], measure: Measure = FID, margin: Margin | None = None
+) -> list[str]:
+    """Says what the grid shows and what it does not: the best cell, its ties and the cell to take,
+    the course over S, the order of the lines at the smallest S but one, and what pairing bought.
 
     Args:
         rows: Rows of the table, all of one grid.
+        measure: What decides.
+        margin: A difference that does not count; None takes 2 % of the best value.
 
     Returns:
         Sentences of plain text; every claim of a difference is beyond its paired interval.
+
+    Raises:
+        ValueError: If a row has no value of what decides; says what gives it one.
     """
     if not rows:
         return ["No cell has a score."]
-    if any(len(row.fid_leave_one_out) < 2 for row in rows):
+    if not measure.has_intervals(rows):
         too_few = "There are too few images for intervals, so no difference is claimed."
         return [too_few, *mixed_clipping(rows)]
-    said = [_best(rows), *_trend(rows), *_order(rows), *_undertrained(rows), *_guidance(rows)]
-    said += [] if all(map(is_ours, rows)) else front_sentence(rows)
-    return [*(sentence for sentence in said if sentence), *mixed_clipping(rows)]
+    said = [*read_best(rank(rows, measure, margin)), *_course(rows, measure)]
+    said += [*_order(rows, measure), *_guidance(rows)]
+    said += [] if all(map(is_ours, rows)) else front_sentence(rows, measure)
+    return [*said, *read_pairing(rows, measure), *mixed_clipping(rows)]
 
 
-def _best(rows: Sequence[CellRow]) -> str:
-    best, *ties = tied_with_best(rows)
-    fid = with_interval(best.fid, best.fid_low, best.fid_high)
-    if len(rows) == 1:
-        return f"The only cell is {cell_name(best)}: FID {fid}."
+def read_best(found: Ranking) -> list[str]:
+    """Names the best cell, how much worse those may be that cannot be told from it, and the cell
+    to take: the cheapest of those shown not to be worse by more than the margin."""
+    best, title = found.best, found.measure.title
+    value, name = found.measure.shown(best.row), cell_name(best.row)
+    if len(found.standings) == 1:
+        return [f"The only cell is {name}: {title} {value}."]
+    ties = found.ties
     tail = (
-        f"{len(ties)} other cells cannot be told from it: {_some(ties)}"
+        f"{len(ties)} other cells cannot be told from the best: {_some(ties, found.measure)}"
         if len(ties) > 1
-        else f"one other cell cannot be told from it: {cell_name(ties[0])}"
+        else f"one other cell cannot be told from the best: {_tie(ties[0], found.measure)}"
         if ties
-        else "every other cell is worse beyond its paired interval"
+        else "every other cell is worse beyond its interval"
     )
-    sentence = f"The lowest FID is {fid} at {cell_name(best)}; {tail}."
-    if not ties:
-        return sentence
-    cheapest = min([best, *ties], key=lambda row: row.nfe)
-    calls = f"{cheapest.nfe} network calls an image"
-    return f"{sentence} The cheapest of these is {cell_name(cheapest)}, {calls}."
+    return [
+        f"The {found.measure.extreme} {title} is {value} at {name}; {tail} (intervals hold for all "
+        "cells together).",
+        _recommended(found),
+    ]
 
 
-def _some(rows: Sequence[CellRow]) -> str:
-    """Names of cells, or of the first of many."""
-    names = [cell_name(row) for row in rows]
-    more = len(names) - NAMED
-    said = "; ".join(names if more <= 1 else names[:NAMED])
-    return said if more <= 1 else f"{said}; and {more} more, as the table shows"
+def _recommended(found: Ranking) -> str:
+    """What to take, or how many images it would take to say."""
+    measure, within = found.measure, found.within
+    size = f"{measure.number(found.margin.value)} of the best ({found.margin.source})"
+    if not within:
+        may = measure.number(found.best.high)
+        return (
+            f"No cell is shown to be within {size}, not even the {measure.extreme}, which may be "
+            f"up to {may} worse than another; so none is recommended{_settled(found, '; ')}."
+        )
+    take = within[0].row
+    cost = f"{cell_name(take)}, {take.nfe} network calls an image"
+    if within == [found.best]:
+        return (
+            f"Only the {measure.extreme} itself is shown to be within {size}; so {cost}, is "
+            f"recommended{_settled(found, '; ')}."
+        )
+    several = f"{len(within)} cells are" if len(within) > 1 else "One cell is"
+    cheapest = "the cheapest of them" if len(within) > 1 else "it"
+    return (
+        f"{several} shown to be within {size}: {cheapest}, {cost}, is recommended"
+        f"{_settled(found, '; ')}."
+    )
 
 
-def _trend(rows: Sequence[CellRow]) -> list[str]:
-    """Compares the fewest with the most steps, on the lines that have both."""
-    all_steps = [row.steps for row in rows]
-    first, last = min(all_steps), max(all_steps)
+def _settled(found: Ranking, before: str) -> str:
+    """How many images a cell settle all that is open."""
+    margin = found.margin.value
+    open_ = [one for one in found.standings if one.tied and one.high > margin]
+    wanted = [one.decided_at for one in open_ if one.decided_at]
+    if not open_:
+        return ""
+    if len(wanted) < len(open_):
+        return f"{before}of some cells no number of images would tell"
+    others = "all" if found.best in open_ else "the others"
+    return f"{before}N = {max(wanted):,} images a cell would settle {others}, if the numbers stay"
+
+
+def _tie(one: Standing, measure: Measure) -> str:
+    """A cell, how much worse it may be, and how many images would decide that."""
+    may = f"{cell_name(one.row)} may be up to {measure.number(one.high)} worse"
+    return f"{may} (N = {one.decided_at:,} would decide it)" if one.decided_at else may
+
+
+def _some(ties: Sequence[Standing], measure: Measure) -> str:
+    """Cells that are tied, or the first of many."""
+    said = [_tie(one, measure) for one in ties]
+    more = len(said) - NAMED
+    if more <= 1:
+        return "; ".join(said)
+    return f"{'; '.join(said[:NAMED])}; and {more} more, as the table shows"
+
+
+def _course(rows: Sequence[CellRow], measure: Measure) -> list[str]:
+    """Says what each line does from its fewest to its most steps."""
     grouped = lines(rows)
-    ends = {
-        name: (line[0], line[-1])
-        for name, line in grouped.items()
-        if first < last and (line[0].steps, line[-1].steps) == (first, last)
-    }
-    if not ends:
+    found = shapes(grouped, measure)
+    if not found:
         return []
-    found = compare((most, fewest) for fewest, most in ends.values())
-    tests = dict(zip(ends, found, strict=True))
-    falls = [n for n, test in tests.items() if test.verdict == "better"]
-    rises = [n for n, test in tests.items() if test.verdict == "worse"]
-    open_ = [n for n in tests if n not in falls and n not in rises]
+    falls, rises = ("falls", "rises") if measure.lower_is_better else ("rises", "falls")
+    does = {
+        "better": falls, "worse": rises, "best inside": f"{falls} and then {rises}",
+        "worst inside": f"{rises} and then {falls}", "turns": "turns more than once",
+        "plateau": "shows no difference beyond its intervals",
+    }  # fmt: skip
     parts = []
-    if falls:
-        worst = max(tests[n].p_adjusted for n in falls)
-        everywhere = "on every line of the grid" if len(falls) == len(grouped) else _at(falls)
-        parts.append(f"falls {everywhere} (largest corrected p: {worst:.1g})")
-    if rises:
-        parts.append(f"rises {_at(rises)}")
-    if open_:
-        parts.append(f"shows no difference beyond its interval {_at(open_)}")
-    return [f"From S = {first} to S = {last} FID {', '.join(parts)}."]
+    for kind, verb in does.items():
+        alike = [shape for shape in found if shape.kind == kind]
+        if alike:
+            where = "on every line of the grid: " if len(alike) == len(grouped) else ""
+            named = ", ".join(_shape(shape, measure) for shape in alike)
+            parts.append(f"{verb} {where}at {named}")
+    n = n_comparisons(grouped)
+    corrected = f"all pairs of S on a line compared, corrected for {n}"
+    course = f"With more steps {measure.title} {'; '.join(parts)} ({corrected})."
+    return [course, *_inverted(found, measure)]
 
 
-def _order(rows: Sequence[CellRow]) -> list[str]:
+def _shape(shape: Shape, measure: Measure) -> str:
+    """A line with the S where it turns and from which on it is level."""
+    turns = [f"S = {leg.last.steps}" for leg in shape.legs[:-1]]
+    notes = [f"turning near {', '.join(turns)}"] if turns else []
+    if shape.legs and shape.level_from is not None:
+        within = measure.number(shape.level_within)
+        notes.append(f"level from S = {shape.level_from.steps} on, within {within}")
+    return f"{shape.name} ({'; '.join(notes)})" if notes else shape.name
+
+
+def _inverted(found: Sequence[Shape], measure: Measure) -> list[str]:
+    """Says where more steps make it worse, and what can cause that."""
+    wrong = [shape for shape in found if shape.inverted]
+    if not wrong:
+        return []
+    ends = "; ".join(
+        f"{shape.name}: {measure.number(measure.value(shape.legs[0].first))} at "
+        f"S = {shape.legs[0].first.steps}, {measure.number(measure.value(shape.legs[0].last))} at "
+        f"S = {shape.legs[0].last.steps}"
+        for shape in wrong
+    )
+    where = "on every line" if len(wrong) == len(found) else "on some lines"
+    said = f"The trend is inverted {where}, more steps make it worse ({ends})."
+    mended = " Noise on the way may mend part of it on the others."
+    return [
+        f"{said} Possible causes, which these numbers cannot tell apart: {CAUSES}. The schedule's "
+        "findings and the timesteps in the table bear on the second and the third."
+        + (mended if len(wrong) < len(found) else "")
+    ]
+
+
+def read_pairing(rows: Sequence[CellRow], measure: Measure) -> list[str]:
+    """Says what the shared noise bought in this grid."""
+    found = pairing(rows, measure)
+    if found is None:
+        return []
+    kinds = "; ".join(f"{name}: {ratio:.2f} ({n})" for name, n, ratio in found.kinds)
+    little = [name for name, _, ratio in found.kinds if ratio > BUYS]
+    verdict = (
+        "the shared noise buys next to nothing in this grid"
+        if len(little) == len(found.kinds)
+        else f"it buys next to nothing of this kind: {', '.join(little)}"
+        if little
+        else "the square of a ratio is the share of images that the same interval takes"
+    )
+    return [
+        f"What pairing buys: the standard error of a difference is {found.median:.2f} of what "
+        f"independent seeds would give (median of {found.n_pairs} pairs; by kind, with their "
+        f"number: {kinds}); {verdict}."
+    ]
+
+
+def _order(rows: Sequence[CellRow], measure: Measure) -> list[str]:
     """Compares all lines at a small S, where they differ most in the paper: 10 if it is there; at
     equal network calls, where steps of some samplers ask the network more often."""
     by_calls = len({row.nfe / row.steps for row in rows if row.nfe}) > 1 and not all(
@@ -153,11 +265,11 @@ def _order(rows: Sequence[CellRow]) -> list[str]:
         at_each.setdefault(row.nfe if by_calls else row.steps, []).append(row)
     steps = 10 if 10 in at_each else min(at_each, key=lambda n: (-len(at_each[n]), n))
     where = f"At {steps} network calls" if by_calls else f"At S = {steps}"
-    ordered = sorted(at_each[steps], key=lambda row: row.fid)
+    ordered = sorted(at_each[steps], key=measure.cost)
     pairs = list(combinations(ordered, 2))
     if not pairs:
         return []
-    tests = compare((worse, better) for better, worse in pairs)
+    tests = compare(((worse, better) for better, worse in pairs), measure)
     beaten: dict[str, list[str]] = {}
     for (better, worse), test in zip(pairs, tests, strict=True):
         if test.p_adjusted < LEVEL:
@@ -167,33 +279,6 @@ def _order(rows: Sequence[CellRow]) -> list[str]:
     wins = "; ".join(f"{better} beats {', '.join(worse)}" for better, worse in beaten.items())
     n = f"{len(pairs)} comparison{'s' if len(pairs) > 1 else ''}"
     return [f"{where}, beyond paired intervals corrected for {n}: {wins}."]
-
-
-def _undertrained(rows: Sequence[CellRow]) -> list[str]:
-    """Recognises the sign of an undertrained model: eta 0 gets worse with S where eta 1 is better.
-
-    Errors of the score add up along the deterministic path, and noise repairs some of them.
-    """
-    zero, one = _unguided(rows, 0.0), _unguided(rows, 1.0)
-    if len(zero) < 2 or not one:
-        return []
-    rise = difference(zero[-1], zero[0])
-    noisy = [row for row in one if row.steps == zero[-1].steps]
-    if not noisy or rise.low <= 0 or difference(zero[-1], noisy[0]).low <= 0:
-        return []
-    return [
-        f"FID rises with S at eta = 0 (by {rise.value:.2f} [{rise.low:.2f}, {rise.high:.2f}] from "
-        f"S = {zero[0].steps} to {zero[-1].steps}) while eta = 1 is better: the model is "
-        "undertrained or is not the one the schedule was made for, or the steps are taken in a "
-        "wrong order (the timesteps in the table tell of that)."
-    ]
-
-
-def _unguided(rows: Sequence[CellRow], eta: float) -> list[CellRow]:
-    """The line of an eta without guidance, in order of S."""
-    setting = ("eta", eta, 1.0)
-    found = [r for r in rows if is_ours(r) and (r.variance, r.eta, r.guidance_scale) == setting]
-    return sorted(found, key=lambda row: row.steps)
 
 
 def _guidance(rows: Sequence[CellRow]) -> list[str]:
@@ -221,18 +306,19 @@ def _guidance(rows: Sequence[CellRow]) -> list[str]:
     ]
 
 
-def front_sentence(rows: Sequence[CellRow]) -> list[str]:
-    """Names the cells that no other beats at once in FID and in network calls."""
-    front = pareto(rows)
+def front_sentence(rows: Sequence[CellRow], measure: Measure = FID) -> list[str]:
+    """Names the cells that no other beats at once in what decides and in network calls."""
+    front = pareto(rows, measure)
     if len(front) < 2:
         return []
     named = [
-        f"{row.nfe} calls: {row.fid:.2f} ({cell_name(row)}"
+        f"{row.nfe} calls: {measure.number(measure.value(row))} ({cell_name(row)}"
         + ("" if proven else "; not told from the cheaper one")
         + ")"
-        for row, proven in zip(front, proven_steps(front), strict=True)
+        for row, proven in zip(front, proven_steps(front, measure=measure), strict=True)
     ]
-    return [f"Pareto front of FID against network calls an image: {', '.join(named)}."]
+    said = f"Pareto front of {measure.title} against network calls an image"
+    return [f"{said}: {', '.join(named)}."]
 
 
 def _share(row: CellRow) -> tuple[float, float, float]:
@@ -243,7 +329,3 @@ def _share(row: CellRow) -> tuple[float, float, float]:
 def _shown(row: CellRow) -> str:
     share, low, high = (100.0 * part for part in _share(row))
     return f"{share:.1f} % [{low:.1f}, {high:.1f}]"
-
-
-def _at(names: Sequence[str]) -> str:
-    return f"at {', '.join(names)}"

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from ddim_core.decisions.allocation import Outcome, Rules, Ruling
+from ddim_core.decisions.measure import FID, Measure
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
 from ddim_core.reports.grid_figures import COLOURS, png
 from ddim_core.reports.grid_sentences import mixed_clipping
@@ -33,37 +34,39 @@ def read_outcome(rows: Mapping[int, CellRow], outcome: Outcome, rules: Rules) ->
     ]  # fmt: skip
 
 
-def ruling_text(ruling: Ruling, rows: Mapping[int, CellRow]) -> str:
+def ruling_text(ruling: Ruling, rows: Mapping[int, CellRow], measure: Measure) -> str:
     """Says how one cell came out, for its line of the table."""
     test = ruling.test
     if test is not None and ruling.beaten_by is not None:
         by = rows[ruling.beaten_by]
-        return f"beaten by {cell_name(by)}: +{test.value:.2f} [{test.low:.2f}, {test.high:.2f}]"
+        ends = ", ".join(measure.number(end) for end in (test.low, test.high))
+        return f"beaten by {cell_name(by)}: {measure.signed(test.value)} [{ends}]"
     return {
         "best": "best", "front": "on the front", "open": "open: not told apart", "failed": "failed",
     }[ruling.status]  # fmt: skip
 
 
 def race_figure(rows: Mapping[int, CellRow], outcome: Outcome) -> bytes:
-    """Draws each cell's distance with its interval, and beside it the images it got."""
-    shown = {i: _distance(row, outcome.by_fid_inf) for i, row in rows.items()}
-    order = sorted(rows, key=lambda i: -(shown[i][0] or rows[i].fid))
+    """Draws each cell's value with its interval, and beside it the images it got."""
+    measure = outcome.measure
+    shown = {i: _value(row, measure) for i, row in rows.items()}
+    order = sorted(rows, key=lambda i: shown[i][0], reverse=measure.lower_is_better)
     figure = Figure(figsize=(9.0, 1.0 + 0.28 * len(order)))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
     for y, i in enumerate(order):
         colour, (value, low, high) = LOOKS[outcome.rulings[i].status], shown[i]
-        left.plot([value if value is not None else rows[i].fid], [y], "o", color=colour, ms=4)
+        left.plot([value], [y], "o", color=colour, ms=4)
         if low is not None and high is not None:
             left.plot([low, high], [y, y], color=colour)
         right.barh(y, rows[i].n_images, color=colour)
     left.set_yticks(range(len(order)), [cell_name(rows[i]) for i in order], fontsize=8)
-    ends = [shown[i][1] or rows[i].fid for i in order]
+    ends = [shown[i][1] or shown[i][0] for i in order]
     if min(ends) > 0.0 and max(ends) > 10.0 * min(ends):
         left.set_xscale("log")
         left.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         left.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         left.minorticks_off()
-    left.set(xlabel=f"{'FID_inf' if outcome.by_fid_inf else 'FID'} (95 % interval)")
+    left.set(xlabel=f"{measure.title} (95 % interval)")
     right.set(xlabel="images")
     for axes in (left, right):
         axes.grid(alpha=0.25, axis="x")
@@ -83,8 +86,9 @@ def _best(
     open_ = [i for i in by_status.get("open", []) if i != leader]
     others = "1 other cell" if len(open_) == 1 else f"{len(open_)} other cells"
     return (
-        f"Not decided: {lowest} has the lowest distance, and {others} cannot be told from it: "
-        f"{_names(rows, open_)}. Beaten, with {sure}: {len(by_status.get('beaten', []))}."
+        f"Not decided: {lowest} has the {outcome.measure.extreme} {outcome.measure.title}, and "
+        f"{others} cannot be told from it: {_names(rows, open_)}. Beaten, with {sure}: "
+        f"{len(by_status.get('beaten', []))}."
     )
 
 
@@ -93,7 +97,7 @@ def _front(
 ) -> str:
     front, open_ = by_status.get("front", []), by_status.get("open", [])
     said = (
-        f"On the Pareto front of distance against network calls, with {sure}: "
+        f"On the Pareto front of {outcome.measure.title} against network calls, with {sure}: "
         f"{_names(rows, front) if front else 'no cell'}."
     )
     if not open_:
@@ -118,28 +122,34 @@ def _cost(rows: Mapping[int, CellRow], outcome: Outcome, rules: Rules) -> str:
 
 
 def _basis(outcome: Outcome) -> str:
-    if outcome.by_fid_inf:
+    measure = outcome.measure
+    if measure.corrected:
         return (
             "Cells were compared by FID_inf, at equal N in every round. FID at N is shown beside "
             "it; cells of different N do not compare by FID."
         )
+    if measure.unbiased:
+        return (
+            "Cells were compared by FID at equal N in every round, since there are too few images "
+            "for FID_inf: an order that changes with N would not be seen."
+        )
     return (
-        "Cells were compared by FID at equal N in every round, since there are too few images for "
-        "FID_inf: an order that changes with N would not be seen."
+        f"Cells were compared by {measure.title}, a mean over images that no number of them "
+        "biases: cells of different N compare by it, with wider intervals where N is small."
     )
 
 
 def _score(row: CellRow, outcome: Outcome) -> str:
-    name = "FID_inf" if outcome.by_fid_inf else "FID"
-    value = with_interval(*_distance(row, outcome.by_fid_inf))
-    return f"{name} {value}, N = {row.n_images}"
+    value, low, high = _value(row, outcome.measure)
+    text = with_interval(value, low, high, outcome.measure.digits)
+    return f"{outcome.measure.title} {text}, N = {row.n_images}"
 
 
-def _distance(row: CellRow, by_fid_inf: bool) -> tuple[float | None, float | None, float | None]:
-    """What cells are compared by, with its interval."""
-    if by_fid_inf:
-        return row.fid_inf, row.fid_inf_low, row.fid_inf_high
-    return row.fid, row.fid_low, row.fid_high
+def _value(row: CellRow, measure: Measure) -> tuple[float, float | None, float | None]:
+    """What cells are compared by, with its interval; of a cell that was stopped before it had one,
+    its FID."""
+    shown = measure if measure.is_known(row) else FID
+    return shown.value(row), *shown.bounds(row)
 
 
 def _names(rows: Mapping[int, CellRow], places: Sequence[int]) -> str:

@@ -8,26 +8,28 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, StrMethodFormatter
 
+from ddim_core.decisions.measure import FID, Measure
 from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.decisions.twins import NoiseAt
 from ddim_core.decisions.verdict import Verdict, pareto
-from ddim_core.reports.grid_figures import COLOURS, MARKERS, key, png, spread
+from ddim_core.reports.grid_figures import COLOURS, MARKERS, key, plain, png, spread
 from ddim_core.reports.grid_sentences import lines
 
 BY_CALL = {"better": "#3a7d44", "worse": "#b23a48", "tied": "#51606f", "untested": "#51606f"}
 
 
 def difference_plot(verdict: Verdict) -> bytes:
-    """Draws each cell's difference of FID with its 95 % interval; left of 0 is better. Where twins
-    were given, a band shows how far two trainings of their recipe differ."""
-    cells = verdict.cells
+    """Draws each cell's difference with its 95 % interval, and which side of 0 is better. Where
+    twins were given, a band shows how far two trainings of their recipe differ."""
+    cells, measure = verdict.cells, verdict.measure
+    title = measure.title
+    sides = ("better", "worse") if measure.lower_is_better else ("worse", "better")
     figure = Figure(figsize=(7.2, 1.1 + 0.27 * len(cells)))
     axes = figure.subplots()
     for i, cell in enumerate(cells):
         colour = BY_CALL[cell.call]
-        value = cell.new.fid - cell.baseline.fid
+        value = measure.value(cell.new) - measure.value(cell.baseline)
         if cell.reach is not None:
             axes.barh(i, 2 * cell.reach, 0.8, -cell.reach, color="black", alpha=0.1, lw=0)
         if cell.low is not None and cell.high is not None:
@@ -44,34 +46,35 @@ def difference_plot(verdict: Verdict) -> bytes:
         axes.axvspan(-verdict.margin, verdict.margin, color="black", alpha=0.08, lw=0)
     axes.set_yticks(range(len(cells)), [cell.name for cell in cells], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("FID of the new checkpoint minus FID of the other, 95 % paired interval")
+    axes.set_xlabel(f"{title} of the new checkpoint minus that of the other, 95 % paired interval")
     noise = "; band: training noise, 95 %" if verdict.twins else ""
-    axes.set_title(f"better < 0 < worse; diamond: operating point; grey: tied{noise}", fontsize=9)
+    about = f"{sides[0]} < 0 < {sides[1]}; diamond: operating point; grey: tied{noise}"
+    axes.set_title(about, fontsize=9)
     axes.grid(axis="x", alpha=0.25)
     return png(figure)
 
 
-def pareto_plot(rows: Sequence[CellRow]) -> bytes:
-    """Draws FID against network calls per image, all cells, and the front that none beats."""
+def pareto_plot(rows: Sequence[CellRow], measure: Measure = FID) -> bytes:
+    """Draws what decides against network calls per image, all cells, and the front that none
+    beats."""
     figure = Figure(figsize=(7.2, 4.0))
     axes = figure.subplots()
     grouped = lines(rows)
     for i, (name, line) in enumerate(grouped.items()):
-        axes.plot([r.nfe for r in line], [r.fid for r in line], MARKERS[i // len(COLOURS) % 4],
-                  ms=4, color=COLOURS[i % len(COLOURS)], label=name)  # fmt: skip
-        axes.plot([r.nfe for r in line], [r.fid for r in line], "-", lw=0.6, alpha=0.6,
-                  color=COLOURS[i % len(COLOURS)])  # fmt: skip
-    front = pareto(rows)
-    calls, fids = [r.nfe for r in front], [r.fid for r in front]
-    axes.step(calls, fids, where="post", color="black", lw=1, label="Pareto front")
-    low = [max(row.fid_low, 1e-3) for row in front if row.fid_low is not None]
-    high = [row.fid_high for row in front if row.fid_high is not None]
-    if len(low) == len(high) == len(front):
+        calls, values = [r.nfe for r in line], [measure.value(r) for r in line]
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(calls, values, MARKERS[i // len(COLOURS) % 4], ms=4, color=colour, label=name)
+        axes.plot(calls, values, "-", lw=0.6, alpha=0.6, color=colour)
+    front = pareto(rows, measure)
+    calls, values = [r.nfe for r in front], [measure.value(r) for r in front]
+    axes.step(calls, values, where="post", color="black", lw=1, label="Pareto front")
+    low, high = measure.ends(front)
+    if len(low) == len(front):
         axes.vlines(calls, low, high, color="black", lw=1)
-    axes.set(xscale="log", yscale="log", xlabel="network calls an image", ylabel="FID")
+    axes.set(xscale="log", xlabel="network calls an image", ylabel=measure.title)
     numbers = spread(sorted({row.nfe for row in rows}))
     axes.set_xticks(numbers, [str(n) for n in numbers])
-    _plain_fid(axes)
+    plain(axes, measure)
     key(axes)
     return png(figure)
 
@@ -79,9 +82,10 @@ def pareto_plot(rows: Sequence[CellRow]) -> bytes:
 def checkpoint_curve(
     history: Sequence[Sequence[CellRow]],
     cells: Sequence[str],
+    measure: Measure = FID,
     noise: Mapping[str, Sequence[NoiseAt]] | None = None,
 ) -> bytes:
-    """Draws FID with its 95 % band over checkpoints, a curve for each chosen cell.
+    """Draws what decides with its 95 % band over checkpoints, a curve for each chosen cell.
 
     Over training steps where each checkpoint has one of its own, else in their order. With noise
     always over training steps, where checkpoints say theirs: the curve goes through the mean of
@@ -90,6 +94,7 @@ def checkpoint_curve(
     Args:
         history: Each checkpoint's rows, in order (`verdict_sentences.by_checkpoint`).
         cells: Names of the cells to draw (`row.cell_name`).
+        measure: What is drawn; checkpoints without it are left out.
         noise: Of the recipe's trainings, by cell: a wide band about its curve.
     """
     steps = [rows[0].training_step for rows in history]
@@ -104,25 +109,24 @@ def checkpoint_curve(
             (x, row)
             for x, rows in zip(positions, history, strict=True)
             for row in rows
-            if cell_name(row) == name
+            if cell_name(row) == name and measure.is_known(row)
         ]
         at_each: dict[int, list[float]] = {}
         for at, row in found:
-            at_each.setdefault(at, []).append(row.fid)
-        axes.plot([at for at, _ in found], [row.fid for _, row in found], "o", ms=4, color=colour)
-        means = [fmean(fids) for fids in at_each.values()]
+            at_each.setdefault(at, []).append(measure.value(row))
+        x = [at for at, _ in found]
+        axes.plot(x, [measure.value(row) for _, row in found], "o", ms=4, color=colour)
+        means = [fmean(values) for values in at_each.values()]
         axes.plot(list(at_each), means, "-", color=colour, label=name)
         if noise and name in noise:
             step_at = dict(zip(positions, steps, strict=True))
             half = [_reach(noise[name], step_at[at]) for at in at_each]
             _noise_band(axes, list(at_each), means, half, colour)
-        bounded = [(at, row) for at, row in found if row.fid_low is not None]
-        bars = [at for at, _ in bounded]
-        low = [max(row.fid_low or 0.0, 1e-3) for _, row in bounded]
-        high = [row.fid_high or 0.0 for _, row in bounded]
+        bars = [at for at, row in found if measure.bounds(row)[0] is not None]
+        low, high = measure.ends([row for _, row in found])
         axes.fill_between(bars, low, high, color=colour, alpha=0.15, lw=0)
         axes.vlines(bars, low, high, color=colour, alpha=0.5)
-    axes.set(yscale="log", ylabel="FID (95 % interval)")
+    axes.set_ylabel(f"{measure.title} (95 % interval)")
     if noise:
         axes.plot([], [], ":", color="black", lw=1, label="training noise, 95 %")
     if stepped:
@@ -130,7 +134,7 @@ def checkpoint_curve(
     else:
         names = [rows[0].checkpoint for rows in history]
         axes.set_xticks(positions, names, rotation=30, ha="right", fontsize=8, parse_math=False)
-    _plain_fid(axes)
+    plain(axes, measure)
     axes.legend(fontsize=8)
     return png(figure)
 
@@ -159,10 +163,3 @@ def _noise_band(
     axes.axhspan(low[0], high[0], facecolor=colour, alpha=0.08, lw=0)
     for edge in (low[0], high[0]):
         axes.axhline(edge, color=colour, ls=":", lw=1)
-
-
-def _plain_fid(axes: Any) -> None:
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.minorticks_off()
-    axes.grid(alpha=0.25)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ddim_core.decisions.compare import difference, tied_with_best
-from ddim_core.decisions.row import CellRow, cell_name, with_interval
+from ddim_core.decisions.best import Ranking, rank, usual_margin
+from ddim_core.decisions.compare import difference
+from ddim_core.decisions.measure import FID, Measure
+from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.decisions.verdict import CellVerdict, Verdict
-from ddim_core.reports.grid_sentences import front_sentence, mixed_clipping
+from ddim_core.reports.grid_sentences import front_sentence, mixed_clipping, read_best
 
 ENOUGH, ENOUGH_FACTOR = 8, 2.36  # trainings, and Student's t at one fewer
 
@@ -18,12 +20,14 @@ class BestOf:
     """The best cell of one checkpoint.
 
     Attributes:
-        best: Its row with the lowest FID.
-        ties: The rows that cannot be told from it (Holm); empty with too few images for a test.
+        best: Its row with the best value.
+        ties: The others that cannot be told from the best; empty with too few images for a test.
+        ranking: All of them beside the best; None with too few images.
     """
 
     best: CellRow
     ties: tuple[CellRow, ...]
+    ranking: Ranking | None = None
 
 
 def read_verdict(
@@ -39,9 +43,10 @@ def read_verdict(
     if verdict.point is None:
         return ["Identical: the two checkpoints hold the same weights and settings; nothing had "
                 "to be sampled to tell."]  # fmt: skip
+    measure = verdict.measure
     said = [headline(verdict), *training_sentence(verdict), *_devices(verdict)]
-    said += [*_cells(verdict), *_best(rows), *front_sentence(rows)]
-    said += _drift(history)
+    said += [*_cells(verdict), *_best(rows, verdict), *front_sentence(rows, measure)]
+    said += _drift(history, measure)
     return [*(sentence for sentence in said if sentence), *mixed_clipping(rows)]
 
 
@@ -50,14 +55,15 @@ def headline(verdict: Verdict) -> str:
     point = verdict.point
     if point is None:
         return "Identical: the same weights and settings."
-    fids = f"FID {_fid(point.new)} against {_fid(point.baseline)}"
+    measure = verdict.measure
+    values = f"{measure.title} {measure.shown(point.new)} against {measure.shown(point.baseline)}"
     if point.call == "untested" or point.p_value is None:
-        return f"Untested at {point.name}: {fids}; there are too few images for intervals."
+        return f"Untested at {point.name}: {values}; there are too few images for intervals."
     margin = f", margin {verdict.margin:g}" if verdict.margin else ""
     noise = " with training noise" if point.noise else ""
     return (
-        f"{verdict.call.capitalize()} at {point.name}: {fids}; paired difference "
-        f"{signed(point)}, p = {point.p_value:.2g}{noise}{margin}."
+        f"{verdict.call.capitalize()} at {point.name}: {values}; paired difference "
+        f"{signed(point, measure)}, p = {point.p_value:.2g}{noise}{margin}."
     )
 
 
@@ -79,16 +85,18 @@ def training_sentence(verdict: Verdict) -> list[str]:
     more = "" if k >= ENOUGH else f"; with {ENOUGH} the factor would be {ENOUGH_FACTOR}"
     return [
         f"{how}: {k} trainings of one recipe ({names}) score here with a "
-        f"standard deviation of {noise.sd:.3g} [{noise.low:.3g}, {noise.high:.3g}] FID, the error "
-        f"of sampling taken off, so that two of them differ by up to {point.reach:.3g} in 95 % of "
-        f"cases ({noise.factor:.3g} times the spread of a difference, for {k} trainings{more})."
+        f"standard deviation of {noise.sd:.3g} [{noise.low:.3g}, {noise.high:.3g}] of "
+        f"{verdict.measure.title}, the error of sampling taken off, so that two of them differ by "
+        f"up to {point.reach:.3g} in 95 % of cases ({noise.factor:.3g} times the spread of a "
+        f"difference, for {k} trainings{more})."
     ]
 
 
-def signed(cell: CellVerdict) -> str:
-    """A cell's difference of FID with its 95 % interval; below 0 is better."""
+def signed(cell: CellVerdict, measure: Measure = FID) -> str:
+    """A cell's difference with its 95 % interval; of a distance, below 0 is better."""
     if cell.difference is None:
-        return f"{cell.new.fid - cell.baseline.fid:+.3f} [too few images for an interval]"
+        apart = measure.value(cell.new) - measure.value(cell.baseline)
+        return f"{apart:+.3f} [too few images for an interval]"
     return f"{cell.difference:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]"
 
 
@@ -109,12 +117,16 @@ def first_scored(rows: Sequence[CellRow]) -> str:
     return min(row.created_at for row in rows)
 
 
-def best_of(rows: Sequence[CellRow]) -> BestOf:
-    """Finds a checkpoint's best cell and its ties."""
-    if any(len(row.fid_leave_one_out) < 2 for row in rows):
-        return BestOf(min(rows, key=lambda row: row.fid), ())
-    best, *ties = tied_with_best(rows)
-    return BestOf(best, tuple(ties))
+def best_of(rows: Sequence[CellRow], measure: Measure = FID, margin: float = 0.0) -> BestOf:
+    """Finds a checkpoint's best cell and its ties.
+
+    Raises:
+        ValueError: If a row has no value of what decides; says what gives it one.
+    """
+    if not measure.has_intervals(rows):
+        return BestOf(min(rows, key=measure.cost), ())
+    found = rank(rows, measure, usual_margin(rows, measure, asked=margin))
+    return BestOf(found.best.row, tuple(tie.row for tie in found.ties), found)
 
 
 def _cells(verdict: Verdict) -> list[str]:
@@ -146,37 +158,31 @@ def _devices(verdict: Verdict) -> list[str]:
     ]
 
 
-def _best(rows: Sequence[CellRow]) -> list[str]:
-    found = best_of(rows)
-    best = found.best
-    sentence = f"Its lowest FID is {_fid(best)} at {cell_name(best)}"
-    if not found.ties:
-        return [f"{sentence}."]
-    cheapest = min([best, *found.ties], key=lambda row: row.nfe)
-    others = f"{len(found.ties)} other cells" if len(found.ties) > 1 else "one other cell"
-    return [
-        f"{sentence}; {others} cannot be told from it; the cheapest of them all is "
-        f"{cell_name(cheapest)}, {cheapest.nfe} network calls an image."
-    ]
+def _best(rows: Sequence[CellRow], verdict: Verdict) -> list[str]:
+    found = best_of(rows, verdict.measure, verdict.margin)
+    if found.ranking is None:
+        title = f"{verdict.measure.extreme} {verdict.measure.title}"
+        return [f"Its {title} is {verdict.measure.shown(found.best)} at {cell_name(found.best)}."]
+    return read_best(found.ranking)
 
 
-def _drift(history: Sequence[Sequence[CellRow]]) -> list[str]:
+def _drift(history: Sequence[Sequence[CellRow]], measure: Measure) -> list[str]:
     """Says whether the best cell moved since the checkpoint before, and whether that is proven."""
     if len(history) < 2:
         return []
-    before, now = best_of(history[-2]), best_of(history[-1])
+    before, now = best_of(history[-2], measure), best_of(history[-1], measure)
     if cell_name(before.best) == cell_name(now.best):
         return [f"The best cell is where it was: {cell_name(now.best)}."]
     where = f"from {cell_name(before.best)} to {cell_name(now.best)}"
     old = [row for row in history[-1] if cell_name(row) == cell_name(before.best)]
-    if not old or len(old[0].fid_leave_one_out) < 2:
+    if not old or not measure.has_intervals(old):
         return [f"The best cell moved {where}."]
-    cost = difference(old[0], now.best)
-    gain = f"{cost.value:.2f} [{cost.low:.2f}, {cost.high:.2f}]"
+    cost = difference(old[0], now.best, measure)
+    sign = 1.0 if measure.lower_is_better else -1.0
+    value, *ends = (measure.number(sign * x) for x in (cost.value, cost.low, cost.high))
+    gain = f"{value} [{', '.join(sorted(ends, key=float))}]"
     if any(cell_name(row) == cell_name(before.best) for row in now.ties):
         return [f"The best cell moved {where}, within chance: the two are tied here."]
-    return [f"The best cell moved {where}; keeping the old one would cost {gain} of FID."]
-
-
-def _fid(row: CellRow) -> str:
-    return with_interval(row.fid, row.fid_low, row.fid_high)
+    return [
+        f"The best cell moved {where}; keeping the old one would cost {gain} of {measure.title}."
+    ]

@@ -30,10 +30,11 @@ class Compared:
     Attributes:
         cell, name, checkpoint: Which row it is.
         fid, nfe: Its own.
-        difference, low, high: FID of the cell minus FID of this row, with its 95 % interval.
+        difference, low, high: FID of the cell minus FID of this row, with an interval that holds
+            with 95 % for all pairs of rows of the protocol, since a cell is chosen among them by
+            the same numbers.
         p_value: Two-sided, of this pair alone.
-        p_adjusted: Corrected for all pairs of rows of the protocol (Holm), since a cell is chosen
-            among them by the same numbers.
+        p_adjusted: Corrected as the interval is (Bonferroni).
         verdict: Of the cell against this row: better, worse or tied.
     """
 

@@ -92,8 +92,8 @@ def _compared(evidence: Evidence) -> str:
     more = f" The {len(shown)} of lowest FID are shown." if len(shown) < n else ""
     head = (
         f"Compared with the {n} other rows of its protocol and noise, as pairs: FID of this cell "
-        "minus FID of the other, its 95 % interval, and p corrected for all pairs of these rows "
-        f"(Holm). Below 0 this cell is better.{more}"
+        "minus FID of the other, its 95 % interval and p, both corrected for all pairs of these "
+        f"rows. Below 0 this cell is better.{more}"
     )
     table = ["| other cell | FID | evaluations | difference | 95 % interval | p corrected | |"]
     table += ["|---|---|---|---|---|---|---|"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddim_core.statistics.jackknife import Jackknife, half_width, jackknife
+from ddim_core.statistics.jackknife import LEVEL, Jackknife, half_width, jackknife
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,14 @@ class PairedDifference:
     low: float
     high: float
     p_value: float
+
+    def interval(self, n_tests: int, groups: int) -> tuple[float, float]:
+        """Returns the interval that holds with 95 % together with those of n_tests - 1 others
+        (Bonferroni), for a jackknife over G groups."""
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(groups - 1, 1.0 - (1.0 - LEVEL) / (2.0 * n_tests))) * self.se
+        return self.value - half, self.value + half
 
 
 def paired_difference(
@@ -62,14 +70,41 @@ def paired_difference_inf(
     Raises:
         ValueError: As `paired_difference`.
     """
-    loo = np.asarray(_loo_difference(loo_a, loo_b))
+    loo = _loo_difference(loo_a, loo_b)
+    found = jackknife(uncorrected(value_a - value_b, loo, sizes), loo, sizes)
+    return _tested(found, value_a - value_b)
+
+
+def uncorrected(value: float, leave_one_out: Sequence[float], sizes: Sequence[int]) -> float:
+    """Returns the estimate that a jackknife freed of its bias: Busing et al.'s correction, solved
+    for what it was made from.
+
+    Args:
+        value: The corrected estimate.
+        leave_one_out: [G] the estimates before the correction, without each group.
+        sizes: Members per group.
+
+    Raises:
+        ValueError: If the lengths differ.
+    """
+    loo = np.asarray(leave_one_out)
     if loo.size != len(sizes):
         raise ValueError(f"sizes is {list(sizes)}; it must hold {loo.size} numbers")
-    # Busing et al.'s correction, solved for the estimate it was made from.
     share = np.asarray(sizes) / np.sum(sizes)
-    theta = (value_a - value_b + float(((1.0 - share) * loo).sum())) / max(loo.size, 1)
-    found = jackknife(theta, loo.tolist(), sizes)
-    return _tested(found, value_a - value_b)
+    return (value + float(((1.0 - share) * loo).sum())) / max(loo.size, 1)
+
+
+def beyond(found: PairedDifference, margin: float, groups: int) -> float:
+    """Returns the two-sided p-value of a difference no larger than a margin, either way.
+
+    Args:
+        found: The difference, of G groups.
+        margin: What does not count; 0 gives the difference's own p-value.
+        groups: G.
+    """
+    if margin and abs(found.value) <= margin:
+        return 1.0
+    return _p_value(abs(found.value) - margin, found.se, groups)
 
 
 def _loo_difference(loo_a: Sequence[float], loo_b: Sequence[float]) -> list[float]:
@@ -79,11 +114,14 @@ def _loo_difference(loo_a: Sequence[float], loo_b: Sequence[float]) -> list[floa
 
 
 def _tested(found: Jackknife, value: float) -> PairedDifference:
+    half = half_width(found.se, found.groups)
+    p_value = _p_value(value, found.se, found.groups)
+    return PairedDifference(value, found.se, value - half, value + half, p_value)
+
+
+def _p_value(value: float, se: float, groups: int) -> float:
     from scipy.special import stdtr
 
-    if found.se == 0.0:
-        p_value = 1.0 if value == 0.0 else 0.0
-    else:
-        p_value = float(2.0 * stdtr(found.groups - 1, -abs(value) / found.se))
-    half = half_width(found.se, found.groups)
-    return PairedDifference(value, found.se, value - half, value + half, p_value)
+    if se == 0.0:
+        return 1.0 if value == 0.0 else 0.0
+    return float(2.0 * stdtr(groups - 1, -abs(value) / se))

@@ -68,9 +68,16 @@ def table(
     cell: Annotated[
         list[str] | None, option("Only this cell, by the first letters of its digest; repeatable.")
     ] = None,
+    decide_by: Annotated[
+        str, option("Score that --compare compares, such as clip_score [fid].")
+    ] = "fid",
+    margin: Annotated[
+        float, option("Of --compare: difference that does not count [2 % of the best].")
+    ] = 0.0,
 ) -> None:
     """Print all rows of the results table, or their paired comparisons."""
     with one_sentence():
+        from ddim_core.decisions.measure import measure_of
         from flows.cli.text.compare import chosen, show_comparisons
         from flows.cli.text.damage import told_of
         from flows.cli.text.table import show_table
@@ -81,7 +88,8 @@ def table(
             places = chosen(found.rows, cell or [])
             rows = [found.rows[i] for i in places]
             if compare:
-                show_comparisons(rows, one_set=bool(cell), as_json=as_json)
+                by = measure_of(decide_by)
+                show_comparisons(rows, bool(cell), as_json, by, margin)
             elif as_json:
                 frame = found.frame.iloc[places]
                 typer.echo(frame.to_json(orient="records", date_format="iso", indent=2))

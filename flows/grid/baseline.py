@@ -21,7 +21,8 @@ from ddim_core.pipelines.single_file import is_single_file
 from flows.grid.named import local_checkpoint, twins_called
 from flows.grid.outcome import GridOutcome
 from flows.requests.flat import values
-from flows.requests.grid import NONE, PREVIOUS, GridRequest
+from flows.requests.grid import GridRequest
+from flows.requests.images import NONE, PREVIOUS
 from tasks.checkpoints.identity import weights_of
 from tasks.checkpoints.loras import split_lora, store_lora
 from tasks.checkpoints.open import import_checkpoint
@@ -173,9 +174,10 @@ def _judged(
             get_run_logger().warning("no other checkpoint was scored before: the gate is open")
         return None
     try:
-        verdict = judge(rows, old, request.verdict.at, margin=request.verdict.margin)
-        if request.verdict.twins:
-            twins = twins_called(request.verdict.twins, read_rows().rows)
+        asked = request.verdict
+        verdict = judge(rows, old, asked.at, margin=asked.margin, measure=asked.measure)
+        if asked.twins:
+            twins = twins_called(asked.twins, read_rows().rows)
             verdict = beyond_training_noise(verdict, [rows_like(twin, rows[0]) for twin in twins])
     except ValueError as error:
         if request.verdict.gate:

@@ -18,7 +18,7 @@ def best_cell_matrix(
     rows: list[CellRow],
     shards: list[list[Shard]],
 ) -> list[MatrixLine]:
-    """Scores the images of the cell with the lowest FID by every protocol at hand.
+    """Scores the images of the best cell by every protocol at hand.
 
     Args:
         request: Says of how many images; 0 leaves the matrix out.
@@ -32,7 +32,7 @@ def best_cell_matrix(
     """
     if not request.scores.matrix_images:
         return []
-    best = min(range(len(rows)), key=lambda i: rows[i].fid)
+    best = min(range(len(rows)), key=lambda i: request.verdict.measure.cost(rows[i]))
     own = request.extractor()
     n_pixels = reference_images.resolution**2 * reference_images.channels
     extractors = [ready_extractor(choice) for choice in every_choice(own, n_pixels)]

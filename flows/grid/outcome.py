@@ -17,6 +17,7 @@ class GridOutcome:
         images_drawn: How many were not in the store.
         verdict: Against another checkpoint, if there is one.
         damaged: A sentence for each row of the table that is damaged.
+        advice: Sentences on the best cell, its ties and the cell to take.
     """
 
     report: str | None
@@ -24,3 +25,4 @@ class GridOutcome:
     images_drawn: int
     verdict: FiledVerdict | None = None
     damaged: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()

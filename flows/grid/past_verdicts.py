@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ddim_core.common.digest import file_digest
 from ddim_core.decisions.lora_rows import digests_over, judged_weights, loras_named, rows_of_loras
+from ddim_core.decisions.measure import FID, measure_of
 from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow
 from ddim_core.decisions.twins import beyond_training_noise, rows_like
@@ -29,6 +30,7 @@ def verdict_of(
     at: str = "",
     margin: float = 0.0,
     remarks: Sequence[str] = (),
+    decide_by: str = FID.name,
     twins: Sequence[str] = (),
 ) -> FiledVerdict:
     """Judges a checkpoint by the rows that it and another one have in the table.
@@ -39,15 +41,17 @@ def verdict_of(
             file or its name, of which the rows with it over one base count.
         against: The other one, or an MLflow address; empty takes the one scored before it.
         at: Operating point that decides, S and eta, such as `20,0.5`; empty chooses the best.
-        margin: Largest difference of FID that does not count.
+        margin: Largest difference that does not count.
         remarks: What is to be said of the table's rows.
+        decide_by: Name of the measure that decides.
         twins: Trainings of one recipe, named likewise or by patterns; a difference that two of
             them may have counts as none.
 
     Raises:
-        ValueError: If a checkpoint has no rows, or none that can be compared; or if the twins are
-            not trainings of one recipe, scored alike.
+        ValueError: If a checkpoint has no rows, or none that can be compared, or a row has no
+            value of what decides; or if the twins are not trainings of one recipe, scored alike.
     """
+    measure = measure_of(decide_by)
     table, new, against, twins = _told_of_loras(table, new, against, twins)
     trainings = twins_called(twins, table)
     weights = weights_called(new, table)
@@ -67,7 +71,7 @@ def verdict_of(
                 f"no checkpoint was scored before {new!r} by its grid and protocol; say which with "
                 "--against"
             )
-    verdict = judge(ours, theirs, at, margin=margin)
+    verdict = judge(ours, theirs, at, margin=margin, measure=measure)
     if twins:
         verdict = beyond_training_noise(verdict, [rows_like(t, ours[0]) for t in trainings])
     return file_verdict(about_pair(ours, theirs), verdict, ours, alike, bool(at), remarks)

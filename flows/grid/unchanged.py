@@ -25,7 +25,8 @@ from ddim_core.features.registry import PRETRAINED, at_hand
 from ddim_core.images.load import EMBEDDED, open_source
 from flows.grid.outcome import GridOutcome
 from flows.requests.flat import values
-from flows.requests.grid import NONE, PREVIOUS, GridRequest
+from flows.requests.grid import GridRequest
+from flows.requests.images import NONE, PREVIOUS
 from flows.requests.samplers import ALL_ARITHMETIC, versions
 from tasks.checkpoints.addresses import is_local
 from tasks.checkpoints.loras import split_lora

@@ -15,7 +15,7 @@ from ddim_core.diffusion.specs import GridCell, NoiseSpec, PredictionType, Weigh
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.load import splits_of
 from flows.requests.flat import Option, values
-from flows.requests.images import ImageChoice, Machine
+from flows.requests.images import NONE, PREVIOUS, ImageChoice, Machine, VerdictChoice
 from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of, may_name
 from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
 from tasks.checkpoints.addresses import require_location
@@ -30,7 +30,6 @@ LATER: dict[str, Any] = {
     "samplers": (), "lora": (), "lora_scales": (1.0,), "objective": Toy.objective,
     "dtype": SamplerChoice.dtype,
 }  # fmt: skip
-NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
 
 
 @dataclass(frozen=True)
@@ -131,44 +130,6 @@ class ScoreChoice:
         """What identifies the extractor's weights: a file's digest, a folder or a hub id."""
         place = Path(self.feature_weights)
         return file_digest(place) if place.is_file() else self.feature_weights
-
-
-@dataclass(frozen=True)
-class VerdictChoice:
-    """The verdict."""
-
-    against: Annotated[
-        str,
-        Field(
-            description="Compare with: a checkpoint, models:/NAME@ALIAS, previous or none. "
-            "`previous` is the last one scored by this protocol. A LoRA's file takes the place of "
-            "the LoRA that is named first."
-        ),
-        Option("--against --reference"),
-    ] = PREVIOUS
-    at: Annotated[
-        str, Field(description="Cell that decides, such as 20,0.5; empty chooses the best.")
-    ] = ""
-    margin: Annotated[
-        float,
-        Field(ge=0, allow_inf_nan=False, description="Largest FID difference that does not count."),
-    ] = 0.0
-    twins: Annotated[
-        tuple[str, ...],
-        Field(
-            description="Trainings of one recipe, whose spread counts as no difference. Scored "
-            "checkpoints that differ in their training seed alone: names in the table or patterns "
-            "of them (`faces-seed*`), folders or digests; 2 at least, better 5."
-        ),
-    ] = ()
-    gate: Annotated[bool, Field(description="Fail if the checkpoint is proven worse.")] = False
-    promote: Annotated[
-        str,
-        Field(
-            description="Registered MLflow model whose champion is to be beaten. This checkpoint "
-            "becomes it where it is better."
-        ),
-    ] = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What several flows can be asked for: real images, and the machine."""
+"""What several flows can be asked for: real images, what decides, and the machine."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from ddim_core.common.checks import (
     MOST_SIDE,
     MOST_THREADS,
 )
+from ddim_core.decisions.measure import Decider, Measure, measure_of
 from ddim_core.devices.names import AUTO, CPU, is_card, kind_of
 from ddim_core.diffusion.specs import Execution, ImageSpec, OnCard, Spacing
 from ddim_core.images.load import splits_of
 from ddim_core.images.sources.colour import rgb_of
+from flows.requests.flat import Option
 from flows.run.runner_names import is_elsewhere, require_runner
 from tasks.machine.device import require_device, settled
 
 LARGEST_BATCH, PIXELS_AT_ONCE = 16, 2**20  # of a pipeline's call on a CPU
 PIXELS_ON_CARD = 2**22  # 16 images of 512 x 512
+NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
 
 Steps = Annotated[tuple[int, ...], Field(min_length=1, description="Numbers of steps S.")]
 Etas = Annotated[
@@ -109,6 +112,62 @@ DeviceChoice = Annotated[
         "where it is. One task a card; what a card works out is another result."
     ),
 ]
+
+
+@dataclass(frozen=True)
+class VerdictChoice:
+    """The verdict."""
+
+    against: Annotated[
+        str,
+        Field(
+            description="Compare with: a checkpoint, models:/NAME@ALIAS, previous or none. "
+            "`previous` is the last one scored by this protocol. A LoRA's file takes the place of "
+            "the LoRA that is named first."
+        ),
+        Option("--against --reference"),
+    ] = PREVIOUS
+    at: Annotated[
+        str, Field(description="Cell that decides, such as 20,0.5; empty chooses the best.")
+    ] = ""
+    margin: Annotated[
+        float,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="Largest difference that does not count, in the unit of what decides. 0: "
+            "verdicts count every difference, and a grid recommends by half of the interval of "
+            "held-out real images, or 2 % of the best value.",
+        ),
+    ] = 0.0
+    decide_by: Annotated[
+        Decider,
+        Field(
+            description="Score that decides: fid, fid_inf, clip_score, pick_score, hpsv2, "
+            "image_reward or aesthetic. It says which cell is best, recommended, better or worse."
+        ),
+    ] = "fid"
+    twins: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Trainings of one recipe, whose spread counts as no difference. Scored "
+            "checkpoints that differ in their training seed alone: names in the table or patterns "
+            "of them (`faces-seed*`), folders or digests; 2 at least, better 5."
+        ),
+    ] = ()
+    gate: Annotated[bool, Field(description="Fail if the checkpoint is proven worse.")] = False
+    promote: Annotated[
+        str,
+        Field(
+            description="Registered MLflow model whose champion is to be beaten. This checkpoint "
+            "becomes it where it is better."
+        ),
+    ] = ""
+
+    @property
+    def measure(self) -> Measure:
+        """What decides."""
+        return measure_of(self.decide_by)
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,8 @@ from pydantic import Field
 from ddim_core.common.checks import MOST_IMAGES, require_at_least
 from ddim_core.diffusion.schedule import timesteps
 from flows.requests.flat import Without
-from flows.requests.grid import (
-    CheckpointChoice,
-    GridRequest,
-    ScoreChoice,
-    VerdictChoice,
-)
-from flows.requests.images import ImageChoice, Machine
+from flows.requests.grid import CheckpointChoice, GridRequest, ScoreChoice
+from flows.requests.images import ImageChoice, Machine, VerdictChoice
 from flows.requests.samplers import SamplerChoice
 from flows.requests.toy import Toy, toy_spec
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import Field
@@ -10,14 +10,8 @@ from pydantic import Field
 from ddim_core.common.checks import MOST_IMAGES
 from ddim_core.decisions.allocation import Goal
 from flows.requests.flat import Without
-from flows.requests.grid import (
-    NONE,
-    CheckpointChoice,
-    GridRequest,
-    ScoreChoice,
-    VerdictChoice,
-)
-from flows.requests.images import ImageChoice, Machine
+from flows.requests.grid import CheckpointChoice, GridRequest, ScoreChoice
+from flows.requests.images import NONE, ImageChoice, Machine, VerdictChoice
 from flows.requests.samplers import SamplerChoice
 from flows.requests.toy import Toy
 
@@ -64,6 +58,7 @@ class RaceRequest:
     real: ImageChoice
     grid: SamplerChoice = RACED
     scores: Annotated[ScoreChoice, Without(("matrix_images",))]
+    verdict: Annotated[VerdictChoice, Without(("against", "at", "margin", "gate", "promote"))]
     machine: Machine
 
     def __post_init__(self) -> None:
@@ -80,7 +75,7 @@ class RaceRequest:
         """The grid whose cells race."""
         return GridRequest(
             model=self.model, toy=self.toy, real=self.real, grid=self.grid, scores=self.scores,
-            machine=self.machine, verdict=VerdictChoice(against=NONE),
+            machine=self.machine, verdict=replace(self.verdict, against=NONE),
         )  # fmt: skip
 
     @property

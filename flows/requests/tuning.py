@@ -13,16 +13,8 @@ from ddim_core.common.redaction import redacted
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.tuning.tunable import require_tunable
 from flows.requests.flat import Without, values
-from flows.requests.grid import (
-    NONE,
-    NOT_SCORED,
-    PREVIOUS,
-    CheckpointChoice,
-    GridRequest,
-    ScoreChoice,
-    VerdictChoice,
-)
-from flows.requests.images import ImageChoice, Machine, Seed
+from flows.requests.grid import NOT_SCORED, CheckpointChoice, GridRequest, ScoreChoice
+from flows.requests.images import NONE, PREVIOUS, ImageChoice, Machine, Seed, VerdictChoice
 from flows.requests.samplers import LEAST_IMAGES, DtypeChoice, SamplerChoice
 from flows.requests.toy import Toy
 

@@ -10,7 +10,8 @@ from ddim_core.diffusion.specs import GridCell
 from ddim_core.images.sources.source import dataset_name
 from flows.grid.inputs import held_out_of, sampled, submit_extractor
 from flows.grid.toy_training import submit_training
-from flows.requests.grid import PREVIOUS, GridRequest
+from flows.requests.grid import GridRequest
+from flows.requests.images import PREVIOUS
 from flows.requests.samplers import SamplerChoice
 from flows.requests.tuning import TuneRequest
 from tasks.cells.settings import require_fit

@@ -44,7 +44,7 @@ def write_curve(
     history = by_checkpoint([row for row in comparable if cell_name(row) in ranked])
     chosen = [row for row in last if cell_name(row) in drawn]
     noise = noise_over_steps(twins, chosen) if twins else {}
-    text = page.html(TEMPLATE, {"curve": checkpoint_curve(history, drawn, noise)}, {
+    text = page.html(TEMPLATE, {"curve": checkpoint_curve(history, drawn, noise=noise)}, {
         "first": last[0], "history": history, "cells": drawn, "cell_name": cell_name,
         "best_of": best_of, "remarks": remarks, "noise": noise,
     })  # fmt: skip

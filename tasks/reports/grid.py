@@ -8,7 +8,8 @@ from pathlib import Path
 
 from prefect import task
 
-from ddim_core.decisions.compare import Comparison, compare_with_best
+from ddim_core.decisions.best import Ranking, rank, usual_margin
+from ddim_core.decisions.measure import FID, Measure, measure_of
 from ddim_core.decisions.row import CellRow, cell_name, is_ours, line_name, with_interval
 from ddim_core.reports.class_sentences import classes_said, shown_classes
 from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
@@ -41,6 +42,9 @@ class AboutGrid:
         notes: On the real images (licence, broken ones).
         verdict: Against another checkpoint, if there is one.
         matrix: The best cell by several protocols; empty if it was not asked for.
+        decide_by: Name of the measure that says which cell is best.
+        margin: A difference in it that does not count, as asked; 0: half of the floor's interval,
+            or 2 % of the best value.
     """
 
     floor: CellScore | None
@@ -49,6 +53,20 @@ class AboutGrid:
     notes: list[str]
     verdict: FiledVerdict | None
     matrix: list[MatrixLine]
+    decide_by: str = FID.name
+    margin: float = 0.0
+
+    @property
+    def measure(self) -> Measure:
+        """What decides."""
+        return measure_of(self.decide_by)
+
+    def ranked(self, rows: list[CellRow]) -> Ranking | None:
+        """Returns rows beside the best of them; None with too few images for intervals."""
+        if not self.measure.has_intervals(rows):
+            return None
+        margin = usual_margin(rows, self.measure, self.floor, self.margin)
+        return rank(rows, self.measure, margin)
 
 
 @cached_task
@@ -68,16 +86,17 @@ def render_report(
     }
     figures = {
         "heat_map": heat_map(rows),
-        "curves": curves(rows, about.floor),
+        "curves": curves(rows, about.floor, about.measure),
         "samples": contact_sheet(sheet),
     }
     if not all(map(is_ours, rows)):  # whose steps do not all cost the same
-        figures["calls"] = pareto_plot(rows)
-    best = min(rows, key=lambda row: row.fid)
-    classes = PerClass.from_json(best.per_class)
+        figures["calls"] = pareto_plot(rows, about.measure)
+    margin = usual_margin(rows, about.measure, about.floor, about.margin)
+    best, classes = _best_classes(rows)
     told = classes_said(classes) if classes else []
-    reading = [*read_grid(rows), *(f"At {cell_name(best)}, {said}" for said in told)]
-    return page.stored(_page(rows, figures, reading, about, classes), figures, reading)
+    reading = read_grid(rows, about.measure, margin)
+    reading += [f"At {cell_name(best)}, {said}" for said in told]
+    return page.stored(_page(rows, figures, reading, about), figures, reading)
 
 
 @task(name="publish-report", task_run_name=run_name("publish-report"))
@@ -101,14 +120,21 @@ def report_places() -> list[str]:
     return [str(page) for page in sorted(pages, key=lambda page: page.stat().st_mtime)]
 
 
+def _best_classes(rows: list[CellRow]) -> tuple[CellRow, PerClass | None]:
+    """The cell of the lowest FID, and what its classes score, where it has classes."""
+    best = min(rows, key=lambda row: row.fid)
+    return best, PerClass.from_json(best.per_class)
+
+
 def _page(
     rows: list[CellRow],
     figures: dict[str, bytes],
     reading: list[str],
     about: AboutGrid,
-    classes: PerClass | None,
 ) -> str:
-    tied, against = _comparisons(rows)
+    best, classes = _best_classes(rows)
+    ranking = about.ranked(rows)
+    standings = ranking.standings if ranking else ()
     return page.html(
         TEMPLATE,
         figures,
@@ -118,26 +144,18 @@ def _page(
             "reading": reading,
             "line_name": line_name,
             "interval": with_interval,
-            "tied": tied,
-            "against": against,
+            "standings": {found.row.cell_digest: found for found in standings},
+            "ranking": ranking,
+            "measure": about.measure,
             "why_no_fid_inf": why_no_fid_inf(rows[0]),
             "clipping": mixed_clipping(rows),
             "cell_digits": CELL_DIGITS,
-            "best": cell_name(min(rows, key=lambda row: row.fid)),
+            "best": cell_name(best),
             "classes": classes,
             "shown_classes": shown_classes(classes) if classes else [],
             **vars(about),
         },
     )
-
-
-def _comparisons(rows: list[CellRow]) -> tuple[list[str], dict[str, Comparison]]:
-    """The cells tied with the lowest, itself first, and each other's difference from it."""
-    if any(len(row.fid_leave_one_out) < 2 for row in rows):
-        return [], {}
-    best, found = compare_with_best(rows)
-    ties = [c.a for c in found.values() if c.verdict == "tied"]
-    return [best.cell_digest, *ties], {c.a: c for c in found.values()}
 
 
 def _table_line(row: CellRow) -> dict[str, str | float | None]:

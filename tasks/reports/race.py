@@ -40,11 +40,13 @@ def render_allocation(
         {
             "first": rows[0],
             "lines": [
-                (row, ruling_text(outcome.rulings[i], by_place)) for i, row in by_place.items()
+                (row, ruling_text(outcome.rulings[i], by_place, outcome.measure))
+                for i, row in by_place.items()
             ],
             "status": [outcome.rulings[i].status for i in by_place],
             "reading": reading,
             "floor": floor,
+            "measure": outcome.measure,
             "cell_name": cell_name,
             "interval": with_interval,
         },

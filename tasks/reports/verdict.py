@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from ddim_core.common.columns import Moment
 from ddim_core.common.digest import digest
+from ddim_core.decisions.measure import FID
 from ddim_core.decisions.row import CellRow, sampler_of
 from ddim_core.decisions.verdict import (
     PROTOCOL,
@@ -53,6 +54,9 @@ class VerdictRow:
     n_images: int | None = None
     seed: int | None = None
     nfe: int | None = None
+    decide_by: str | None = None
+    score: float | None = None
+    score_against: float | None = None
     fid: float | None = None
     fid_against: float | None = None
     difference: float | None = None
@@ -128,9 +132,10 @@ def verdict_digest(about: ComparedPair, verdict: Verdict) -> str:
     cells = [[c.new.cell_digest, c.baseline.cell_digest] for c in verdict.cells]
     point = verdict.point.name if verdict.point else ""
     both = about.weights_digest, about.against_weights_digest
+    by = [] if verdict.measure == FID else [verdict.measure.name]  # as before there were others
     noises = [repr(cell.noise) for cell in verdict.cells]
     twins = [[verdict.twins, noises]] if verdict.twins else []
-    return digest(both, sorted(cells), point, verdict.level, verdict.margin, *twins)
+    return digest(both, sorted(cells), point, verdict.level, verdict.margin, *by, *twins)
 
 
 def write_verdict(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]) -> str:
@@ -156,7 +161,9 @@ def write_verdict(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]
 def _line(
     shared: VerdictRow, cell: CellVerdict, verdict: Verdict, rows: Sequence[CellRow]
 ) -> VerdictRow:
-    best, front = best_of(rows), [row.cell_digest for row in pareto(rows)]
+    measure = verdict.measure
+    best = best_of(rows, measure)
+    front = [row.cell_digest for row in pareto(rows, measure)]
     new, own, noise = cell.new, cell.new.cell_digest, cell.noise
     return replace(
         shared,
@@ -169,6 +176,9 @@ def _line(
         n_images=new.n_images,
         seed=new.seed,
         nfe=new.nfe,
+        decide_by=measure.name,
+        score=measure.value(new),
+        score_against=measure.value(cell.baseline),
         fid=new.fid,
         fid_against=cell.baseline.fid,
         difference=cell.difference,

@@ -82,12 +82,12 @@ def _page(
     sentences: list[str],
     remarks: Sequence[str],
 ) -> str:
-    history = by_checkpoint(comparable)
+    history, measure = by_checkpoint(comparable), verdict.measure
     figures = {"curve": b""}
     if rows:
-        figures |= {"differences": difference_plot(verdict), "pareto": pareto_plot(rows)}
+        figures |= {"differences": difference_plot(verdict), "pareto": pareto_plot(rows, measure)}
         if len(history) > 1:
-            figures["curve"] = checkpoint_curve(history, chosen_cells(verdict, rows))
+            figures["curve"] = checkpoint_curve(history, chosen_cells(verdict, rows), measure)
     return page.html(
         TEMPLATE,
         figures,
@@ -99,7 +99,8 @@ def _page(
             "given": given,
             "reading": sentences,
             "remarks": remarks,
-            "trail": [best_of(rows) for rows in history],
+            "measure": measure,
+            "trail": [best_of(rows, measure) for rows in history],
             "cell_name": cell_name,
         },
     )
@@ -108,7 +109,7 @@ def _page(
 def chosen_cells(verdict: Verdict, rows: Sequence[CellRow]) -> list[str]:
     """The cells whose course is drawn: the operating point, then the best ones of the new grid."""
     first = [verdict.point.name] if verdict.point else []
-    ranked = [cell_name(row) for row in sorted(rows, key=lambda row: row.fid)]
+    ranked = [cell_name(row) for row in sorted(rows, key=verdict.measure.cost)]
     return list(dict.fromkeys([*first, *ranked]))[:MOST_CURVES]
 
 
@@ -118,11 +119,14 @@ def _markdown(about: ComparedPair, verdict: Verdict, sentences: list[str], place
     head = f"# {new} against {against}: {verdict.call}\n\n" + "\n\n".join(sentences)
     if not verdict.cells:
         return f"{head}\n\nVerdict: `{place}`\n"
-    table = "| cell | FID | other | difference | p corrected | call |\n|---|---|---|---|---|---|\n"
+    measure = verdict.measure
+    table = f"| cell | {measure.title} | other | difference | p corrected | call |\n"
+    table += "|---|---|---|---|---|---|\n"
     for cell in verdict.cells:
         p = "-" if cell.p_corrected is None else f"{cell.p_corrected:.2g}"
         table += (
-            f"| {cell.name} | {cell.new.fid:.2f} | {cell.baseline.fid:.2f} | {signed(cell)} "
-            f"| {p} | {cell.call} |\n"
+            f"| {cell.name} | {measure.number(measure.value(cell.new))} "
+            f"| {measure.number(measure.value(cell.baseline))} | {signed(cell, measure)} | {p} "
+            f"| {cell.call} |\n"
         )
     return f"{head}\n\n{table}\nVerdict: `{place}`\n"

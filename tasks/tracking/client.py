@@ -20,6 +20,7 @@ from prefect import task
 
 from ddim_core.common.late import late
 from ddim_core.common.redaction import redacted
+from ddim_core.decisions.measure import FID, measure_of
 from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.diffusion.reconstruction import MeanError
 from ddim_core.points.row import PointRow
@@ -51,12 +52,19 @@ POINT_PARAMETERS = names_of(points.COLUMNS, "shared", "parameter")
 
 @task(name="track-grid", task_run_name=run_name("track-grid"), retries=2, retry_delay_seconds=2)
 @without_secrets
-def track_grid(grid: str, rows: list[CellRow], report: Report, complete: bool = True) -> str:
-    """Logs a grid's rows, figures and report; returns the id of its parent run.
+def track_grid(
+    grid: str,
+    rows: list[CellRow],
+    report: Report,
+    complete: bool = True,
+    decide_by: str = FID.name,
+) -> str:
+    """Logs a grid's rows, figures and report; returns the id of its parent run, whose metrics are
+    those of the cell that is best by the measure that decides.
 
     A grid of which cells failed is logged under the same identity, as failed, until it is whole.
     """
-    best = min(rows, key=lambda row: row.fid)
+    best = min(rows, key=measure_of(decide_by).cost)
     first = rows[0]
     title = _grid_name(first.checkpoint, grid)
     parent = _entry(grid, title, _cell_tags(first), first, SHARED, _metrics(best, METRICS, "best_"))

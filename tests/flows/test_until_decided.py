@@ -66,6 +66,14 @@ def test_a_race_stops_cells_and_draws_nothing_twice(
     compared = json.loads(ddim("table", "--compare", "--json").stdout)
     ours = next(c for c in compared if c["best"] in whole.result.cells)
     assert {c["a"] for c in ours["comparisons"]} | {ours["best"]} == set(whole.result.cells)
+    assert len(whole.result.advice) == 2
+    assert whole.result.advice[0].startswith("The lowest FID is ")
+    by_inf = json.loads(ddim("table", "--compare", "--json", "--decide-by", "fid_inf").stdout)
+    assert {c["decide_by"] for c in by_inf} == {"fid_inf"}
+    unscored = ddim("table", "--compare", "--decide-by", "clip_score")
+    assert unscored.exit_code == 2
+    assert "clip_score decides, and S = " in unscored.stderr
+    assert "score the grid again with clip_score" in unscored.stderr
     text = ddim("table", "--compare").stdout
     assert "Not compared with the first rows, which differ in" in text
     small = rows.loc[rows["n_images"] == 128, "cell_digest"].iloc[0]

@@ -22,7 +22,8 @@ def verdict(
                      help=plain("The other: likewise, or models:/NAME@ALIAS [scored before it].")),
     ] = None,
     at: Annotated[str, option("Cell that decides, such as 20,0.5 [the best].")] = "",
-    margin: Annotated[float, option("FID difference that does not count [0].")] = 0.0,
+    margin: Annotated[float, option("Difference that does not count [0].")] = 0.0,
+    decide_by: Annotated[str, option("Score that decides, such as clip_score [fid].")] = "fid",
     gate: Annotated[bool, option("Exit 1 if proven worse [off].")] = False,
     twins: Annotated[str, option(TWINS)] = "",
 ) -> None:  # fmt: skip
@@ -35,7 +36,9 @@ def verdict(
         table = read_rows()
         with told_of(table):
             named = listed(twins, str) if twins else []
-            found = verdict_of(table.rows, new, against or "", at, margin, table.remarks, named)
+            found = verdict_of(
+                table.rows, new, against or "", at, margin, table.remarks, decide_by, named
+            )
             typer.echo("\n".join(found.sentences))
             typer.echo(f"verdict: {found.page}")
             if gate and found.call == "worse":

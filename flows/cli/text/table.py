@@ -42,6 +42,8 @@ def _show_grid(result: GridOutcome, rows: Sequence[CellRow]) -> None:
     if verdict := result.verdict:
         typer.echo(f"\nagainst {verdict.against}: {verdict.sentences[0]}")
         typer.echo(f"verdict: {verdict.page}")
+    if result.advice:
+        typer.echo("\n" + "\n".join(result.advice))
     typer.echo(f"\nimages drawn: {result.images_drawn} (all others came from the store)")
     typer.echo(f"report:  {result.report}")
     typer.echo(f"table:   {places.data_url('results', 'cells')} (Parquet; `ddim table` prints it)")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ddim_core.decisions.allocation import Outcome, Rules, allocate
+from ddim_core.decisions.measure import FID, MEASURES
 from ddim_core.decisions.row import CellRow
 from ddim_core.statistics.jackknife import jackknife
 from tests.core.rows import cell_row
@@ -202,4 +203,35 @@ def test_without_fid_inf_cells_are_compared_by_fid() -> None:
         }
 
     outcome = allocate([1, 1], score, Rules("best", 0.95, 10**6, 256, 4096))
-    assert (outcome.by_fid_inf, outcome.leader, outcome.decided) == (False, 0, True)
+    assert (outcome.measure, outcome.leader, outcome.decided) == (FID, 0, True)
+
+
+def test_the_score_that_is_asked_for_decides_and_more_of_it_is_better() -> None:
+    cells, clip = Cells([0.20, 0.35, 9.0]), MEASURES["clip_score"]
+
+    def score(which: Sequence[int], n: int) -> dict[int, CellRow]:
+        """FID says the first cell is best, and CLIPScore the last."""
+        return {
+            i: replace(
+                row,
+                fid_inf=float(i),
+                clip_score=row.fid,
+                clip_score_leave_one_out=row.fid_leave_one_out,
+            )
+            for i, row in cells(which, n).items()
+        }
+
+    outcome = allocate([1, 1, 1], score, Rules("best", 0.95, 10**6, 256, 4096), clip)
+    assert (outcome.measure, outcome.leader, outcome.decided) == (clip, 2, True)
+    assert outcome.rulings[0].test is not None
+    assert outcome.rulings[0].test.value < 0.0  # less than the cell that beats it
+    front = allocate([1, 2, 3], score, Rules("front", 0.95, 10**6, 256, 4096), clip)
+    assert front.rulings[2].status == "front"
+    named = {"steps": 5, "eta": 0.0, "variance": "eta", "checkpoint": "faces"}
+
+    def unscored(which: Sequence[int], n: int) -> dict[int, CellRow]:
+        return {i: replace(row, **named) for i, row in score(which, n).items()}
+
+    rules, pick = Rules("best", 0.95, 10**6, 256, 4096), MEASURES["pick_score"]
+    with pytest.raises(ValueError, match=r"pick_score decides, and S = 5, eta = 0 of faces .* non"):
+        allocate([1, 1, 1], unscored, rules, pick)

@@ -11,17 +11,18 @@ import pytest
 from ddim_core.decisions.compare import (
     comparable_sets,
     compare,
-    compare_with_best,
     difference,
-    difference_inf,
-    tied_with_best,
+    pairing,
     unpaired_fields,
 )
+from ddim_core.decisions.measure import MEASURES
 from ddim_core.decisions.row import CellRow
 from ddim_core.statistics.jackknife import jackknife
+from ddim_core.statistics.paired import paired_difference
 from tests.core.rows import cell_row
 
 GROUPS = 20
+NAMED: dict[str, Any] = {"steps": 5, "eta": 0.0, "variance": "eta"}
 SHARED = np.random.default_rng(0).standard_normal(GROUPS)
 
 
@@ -60,22 +61,6 @@ def test_tests_of_one_question_are_corrected_together() -> None:
     assert compare([]) == []
 
 
-def test_every_pair_counts_when_the_best_is_chosen_by_the_same_numbers() -> None:
-    rows = [row("a", 3.0), row("b", 3.2), row("c", 9.0)]
-    best, found = compare_with_best(rows)
-    assert best is rows[0]
-    assert sorted(found) == [1, 2]
-    assert all(comparison.b == "a" * 8 for comparison in found.values())
-    three = compare([(rows[1], rows[0]), (rows[2], rows[0]), (rows[2], rows[1])])
-    assert found[1] == three[0]
-
-
-def test_ties_come_after_the_best_in_order_of_their_distance() -> None:
-    rows = [row("a", 3.02, own=0.2), row("b", 3.0, own=0.2), row("c", 9.0), row("d", 3.01, own=0.2)]
-    assert tied_with_best(rows) == [rows[1], rows[3], rows[0]]
-    assert tied_with_best(rows[:1]) == rows[:1]
-
-
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
@@ -106,13 +91,13 @@ def test_all_fields_that_differ_are_named_together() -> None:
 
 def test_corrected_distances_differ_by_what_their_rows_say() -> None:
     a, b = row("a", 3.2), row("b", 3.0)
-    found = difference_inf(a, b)
+    found = difference(a, b, MEASURES["fid_inf"])
     assert found.value == pytest.approx(a.fid_inf - b.fid_inf)
     # The uncorrected estimate comes back from the corrected one: the same spread as by hand.
     loo = np.subtract(a.fid_inf_leave_one_out, b.fid_inf_leave_one_out)
     assert found.se == pytest.approx(jackknife(0.2, loo.tolist()).se, rel=1e-9)
-    with pytest.raises(ValueError, match="too few images"):
-        difference_inf(a, replace(b, fid_inf_leave_one_out=None))
+    with pytest.raises(ValueError, match=r"cell bbbb.* has none; it takes more images"):
+        difference(a, replace(b, fid_inf=None, **NAMED), MEASURES["fid_inf"])
 
 
 def test_rows_without_groups_are_refused() -> None:
@@ -121,21 +106,34 @@ def test_rows_without_groups_are_refused() -> None:
         difference(row("a", 3.0, **few), row("b", 3.0, **few))
 
 
-def test_equal_cells_are_called_different_as_often_as_the_level_says() -> None:
-    # A/A: ten cells of one truth with correlated noise; any pair called different is a false alarm.
-    rng, alarms, single = np.random.default_rng(3), 0, 0
-    for _ in range(300):
-        shared = rng.standard_normal((GROUPS, 1))
-        groups = 3.0 * shared + rng.standard_normal((GROUPS, 10))
-        means = groups.mean(axis=0)
-        loo = (GROUPS * means - groups) / (GROUPS - 1)
-        rows = [
-            row("x", float(mean), fid_leave_one_out=values.tolist())
-            for mean, values in zip(means, loo.T, strict=True)
-        ]
-        single += difference(rows[0], rows[1]).p_value < 0.05
-        alarms += len(tied_with_best(rows)) < len(rows)
-    # 15 of 300 are expected of one pair, with a standard error of 3.8: within three of them. The
-    # choice of the best may cost nothing: the family's level is 5 %, and Holm is conservative.
-    assert 4 <= single <= 27
-    assert alarms <= 27
+def test_an_interval_leaves_zero_out_where_the_label_says_so_and_nowhere_else() -> None:
+    rng = np.random.default_rng(2)
+    pairs = [(row("a", 3.0 + d, own=0.01), row("b", 3.0)) for d in rng.normal(0, 0.2, 40)]
+    found = compare(pairs)
+    assert {c.verdict for c in found} == {"better", "worse", "tied"}
+    for one in found:
+        assert (one.verdict == "tied") == (one.low <= 0.0 <= one.high)
+        assert (one.verdict == "better") == (one.high < 0.0)
+
+
+def test_what_pairing_buys_is_told_by_the_noise_of_the_pair() -> None:
+    def cell(name: str, eta: float, shared: float, own: float) -> CellRow:
+        alone = np.random.default_rng(sum(map(ord, name))).standard_normal(GROUPS)
+        loo = 3.0 + shared * SHARED + own * alone
+        return row(name, 3.0, eta=eta, variance="eta", fid_leave_one_out=loo.tolist())
+
+    rows = [cell("a", 0.0, 0.1, 0.02), cell("b", 0.0, 0.1, 0.02),
+            cell("c", 1.0, 0.0, 0.1), cell("d", 1.0, 0.0, 0.1)]  # fmt: skip
+    found = pairing(rows)
+    assert found is not None
+    assert [(name, n) for name, n, _ in found.kinds] == [
+        ("both without noise", 1), ("one or both with eta = 1", 5),
+    ]  # fmt: skip
+    # Two cells with 0.1 of a shared scatter and 0.02 of their own: 0.02 / sqrt(0.1^2 + 0.02^2) in
+    # the mean; 0.196. Of cells that share nothing 1. Both within the scatter of 20 groups.
+    assert found.kinds[0][2] == pytest.approx(0.196, abs=0.07)
+    assert found.kinds[1][2] == pytest.approx(1.0, abs=0.25)
+    twin = paired_difference(rows[0].fid_leave_one_out, rows[1].fid_leave_one_out, 3.0, 3.0)
+    alone = [jackknife(3.0, r.fid_leave_one_out).se for r in rows[:2]]
+    assert found.kinds[0][2] == pytest.approx(twin.se / np.hypot(*alone), rel=1e-12)
+    assert pairing(rows[:1]) is None

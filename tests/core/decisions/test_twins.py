@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from ddim_core.decisions.measure import measure_of
 from ddim_core.decisions.twins import beyond_training_noise, noise_over_steps
 from ddim_core.decisions.verdict import IDENTICAL, judge
 from ddim_core.reports.verdict_figures import checkpoint_curve, difference_plot
@@ -65,6 +66,28 @@ def test_the_sentence_says_what_the_headline_says(twins: list[Rows]) -> None:
     assert said == {"tied", "worse"}
 
 
+def test_another_score_that_decides_has_the_training_noise_of_its_own(twins: list[Rows]) -> None:
+    def rewarded(rows: Rows) -> Rows:
+        return [
+            replace(
+                row, fid=1.0, fid_leave_one_out=[1.0] * 20, clip_score=-row.fid,
+                clip_score_leave_one_out=[-x for x in row.fid_leave_one_out],
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    new, old = grid("new", 0.6, 1), grid("old", 0.3, 1)
+    by_fid = beyond_training_noise(judge(new, old), twins)
+    plain = judge(rewarded(new), rewarded(old), measure=measure_of("clip_score"))
+    found = beyond_training_noise(plain, [rewarded(rows) for rows in twins])
+    assert [cell.call for cell in found.cells] == [cell.call for cell in by_fid.cells]
+    assert found.point is not None
+    assert by_fid.point is not None
+    assert found.point.noise is not None
+    assert found.point.noise.sd == pytest.approx(by_fid.point.noise.sd)  # type: ignore[union-attr]
+    assert "of CLIPScore" in read_verdict(found, [cell.new for cell in found.cells], [])[1]
+
+
 def test_no_call_is_won_by_twins_that_happen_to_lie_close(twins: list[Rows]) -> None:
     plain = judge(grid("new", 0.3, 3), grid("old", 0.3, 4))
     close = [twins[0], [replace(row, weights_digest="f", fid=row.fid + 1e-9) for row in twins[0]]]
@@ -98,7 +121,9 @@ def test_a_curve_has_a_band_at_each_step_where_there_are_twins(twins: list[Rows]
         ["S = 5, eta = 0", "S = 10, eta = 0"], [[100, 300], [100, 300]],
     ]  # fmt: skip
     rows = [row for twin in [*twins, *late] for row in twin]
-    plain, banded = (checkpoint_curve(by_checkpoint(rows), list(noise), n) for n in (None, noise))
+    plain, banded = (
+        checkpoint_curve(by_checkpoint(rows), list(noise), noise=n) for n in (None, noise)
+    )
     assert banded.startswith(b"\x89PNG")
     assert banded != plain
     with pytest.raises(ValueError, match="a alone tells no spread"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ddim_core.decisions.measure import MEASURES
 from ddim_core.decisions.row import CellRow
 from ddim_core.decisions.verdict import IDENTICAL, judge, one_row_a_cell, pareto, proven_steps
 from ddim_core.reports.verdict_figures import checkpoint_curve, difference_plot, pareto_plot
@@ -206,3 +207,48 @@ def test_a_cell_that_was_drawn_on_two_devices_counts_once(old: Rows, worse: Rows
     said = read_verdict(judge(carded, old), carded, [old, carded])
     assert "were drawn on cuda and cpu, whose arithmetic rounds differently" in said[1]
     assert not any("drawn on" in line for line in read_verdict(judge(worse, old), worse, [old]))
+
+
+def liked(rows: Rows, by: float, weights: str = "w", own: float = 0.001) -> Rows:
+    """The same rows with an ImageReward of each, which scatters together and by `own` alone."""
+    shared, found = 0.05 * np.random.default_rng(3).standard_normal(20), []
+    for i, row in enumerate(rows):
+        alone = own * np.random.default_rng([i, len(row.checkpoint)]).standard_normal(20)
+        value = by + 0.01 * i
+        found.append(replace(
+            row, image_reward=value, image_reward_low=value - 0.1, image_reward_high=value + 0.1,
+            image_reward_leave_one_out=(value + shared + alone).tolist(),
+            image_scores=f'{{"image_reward": "{weights}"}}',
+        ))  # fmt: skip
+    return found
+
+
+def test_the_score_that_is_asked_for_decides_the_verdict(old: Rows, worse: Rows) -> None:
+    reward = MEASURES["image_reward"]
+    ours, theirs = liked(worse, -0.3), liked(old, -0.5)
+    found = judge(ours, theirs, measure=reward)
+    assert (found.call, judge(ours, theirs).call) == ("better", "worse")
+    assert found.point is not None
+    assert found.point.difference == pytest.approx(0.2)
+    assert found.point.new is ours[-1]  # the highest of both
+    assert judge(theirs, ours, measure=reward).call == "worse"
+    assert judge(ours, theirs, margin=0.3, measure=reward).call == "tied"
+    said = " ".join(read_verdict(found, ours, [theirs, ours]))
+    assert said.startswith("Better at S = 20, eta = 1: ImageReward -0.250 [-0.350, -0.150] against")
+    assert "The highest ImageReward is -0.250" in said
+    assert "FID" not in said
+    assert [row.nfe for row in pareto(ours, reward)] == [5, 10, 20]  # each later cell has more
+    for png in (difference_plot(found), pareto_plot(ours, reward),
+                checkpoint_curve([theirs, ours], [found.point.name], reward)):  # fmt: skip
+        assert png.startswith(b"\x89PNG")
+
+
+def test_scores_by_other_weights_or_without_a_value_are_refused(old: Rows, worse: Rows) -> None:
+    reward = MEASURES["image_reward"]
+    with pytest.raises(ValueError, match="image_scores is"):
+        judge(liked(worse, 0.3), liked(old, 0.5, weights="v2"), measure=reward)
+    judge(liked(worse, 0.3), liked(old, 0.5, weights="v2"))  # by FID they do not count
+    with pytest.raises(
+        ValueError, match=r"image_reward decides, and S = 5, eta = 0 of old \(cell "
+    ):
+        judge(liked(worse, 0.3), old, measure=reward)

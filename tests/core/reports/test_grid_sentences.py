@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ddim_core.decisions.compare import difference, tied_with_best
+from ddim_core.decisions.best import Margin
+from ddim_core.decisions.compare import difference
+from ddim_core.decisions.measure import MEASURES
 from ddim_core.decisions.row import CellRow, cell_name, line_name
 from ddim_core.reports.grid_sentences import CLIPS, lines, read_grid
 from tests.core.rows import cell_row
@@ -35,6 +37,8 @@ def row(
         fid_leave_one_out=loo.tolist(),
         group_sizes=[SIZE] * groups,
         nfe=steps,
+        n_images=groups * SIZE,
+        checkpoint="faces",
     )
 
 
@@ -52,12 +56,19 @@ def test_names_are_those_of_the_grid() -> None:
 
 
 def test_shape_of_the_paper_is_read_as_such() -> None:
-    best, trend, order = read_grid(PAPER)
+    best, take, trend, order, pairing = read_grid(PAPER)
     assert best.startswith("The lowest FID is 6.00 [5.50, 6.50] at S = 50, eta = 1;")
-    assert "every other cell is worse beyond its paired interval" in best
-    assert trend.startswith("From S = 5 to S = 50 FID falls on every line of the grid")
+    assert "every other cell is worse beyond its interval" in best
+    assert take.startswith("Only the lowest itself is shown to be within 0.12 of the best (2 % of")
+    assert take.endswith("so S = 50, eta = 1, 50 network calls an image, is recommended.")
+    assert trend == (
+        "With more steps FID falls on every line of the grid: at eta = 0, eta = 1, sigma-hat (all "
+        "pairs of S on a line compared, corrected for 9)."
+    )
     assert "eta = 0 beats eta = 1, sigma-hat; eta = 1 beats sigma-hat" in order
     assert "At S = 10" in order
+    assert "(median of 36 pairs" in pairing
+    assert "share of images that the same interval takes" in pairing
 
 
 def test_a_line_that_clips_says_so_and_so_does_what_is_compared_with_it() -> None:
@@ -74,14 +85,22 @@ def test_a_line_that_clips_says_so_and_so_does_what_is_compared_with_it() -> Non
     assert read_grid([*few, ddpm])[-1] == CLIPS.format(why="")
 
 
-def test_ties_are_named_and_the_cheapest_of_them_told() -> None:
-    rows = [row(10, 0.0, 6.01, own=0.2), row(50, 0.0, 6.0, own=0.2), row(5, 0.0, 30.0)]
-    assert tied_with_best(rows) == [rows[1], rows[0]]
-    best = read_grid(rows)[0]
-    assert "one other cell cannot be told from it: S = 10, eta = 0" in best
-    assert "The cheapest of these is S = 10, eta = 0, 10 network calls an image." in best
-    more = read_grid([*rows, row(20, 0.0, 6.02, own=0.2)])[0]
-    assert "2 other cells cannot be told from it: S = 10, eta = 0; S = 20, eta = 0" in more
+def test_ties_say_how_much_worse_they_may_be_and_how_many_images_decide() -> None:
+    rows = [row(10, 0.0, 6.01, own=0.02), row(50, 0.0, 6.0, own=0.02), row(5, 0.0, 30.0)]
+    best, take, *_ = read_grid(rows)
+    assert "one other cell cannot be told from the best: S = 10, eta = 0 may be up to 0." in best
+    assert " worse (N = " in best
+    assert "would decide it) (intervals hold for all cells together)." in best
+    assert take.startswith("No cell is shown to be within 0.12 of the best (2 % of the lowest FID)")
+    assert "so none is recommended; N = " in take
+    assert take.endswith(" images a cell would settle all, if the numbers stay.")
+    wide = read_grid(rows, margin=Margin(1.0, "as asked"))[1]
+    assert wide == (
+        "2 cells are shown to be within 1.00 of the best (as asked): the cheapest of them, S = 10, "
+        "eta = 0, 10 network calls an image, is recommended."
+    )
+    more = read_grid([*rows, row(20, 0.0, 6.02, own=0.02)])[0]
+    assert "2 other cells cannot be told from the best: S = 10, eta = 0 may be" in more
 
 
 def test_difference_is_paired_so_shared_scatter_does_not_hide_it() -> None:
@@ -95,10 +114,11 @@ def test_difference_is_paired_so_shared_scatter_does_not_hide_it() -> None:
 def test_no_claim_where_nothing_differs() -> None:
     rows = [row(s, eta, 6.0, own=0.2) for s in (5, 10) for eta in (0.0, 1.0)]
     text = " ".join(read_grid(rows))
-    assert "3 other cells cannot be told from it" in text
-    assert "shows no difference beyond its interval at eta = 0, eta = 1" in text
+    assert "3 other cells cannot be told from the best" in text
+    assert "FID shows no difference beyond its intervals on every line of the grid: at" in text
     assert "At S = 10 no line of the grid can be told from another" in text
-    assert not any(claim in text for claim in ("falls", "rises", "worse", "beats", "undertrained"))
+    assert "buys next to nothing of this kind: one or both with eta = 1." in text
+    assert not any(claim in text for claim in ("falls", "rises", "beats", "inverted"))
 
 
 def test_lines_that_fall_rise_and_stay_are_told_apart() -> None:
@@ -106,34 +126,71 @@ def test_lines_that_fall_rise_and_stay_are_told_apart() -> None:
         row(5, 0.0, 30.0), row(50, 0.0, 10.0), row(5, 0.5, 10.0), row(50, 0.5, 30.0),
         row(5, 1.0, 20.0, own=0.2), row(50, 1.0, 20.01, own=0.2),
     ]  # fmt: skip
-    trend = read_grid(rows)[1]
-    assert "falls at eta = 0 (" in trend
-    assert "rises at eta = 0.5" in trend
-    assert "shows no difference beyond its interval at eta = 1" in trend
+    trend, inverted = read_grid(rows)[2:4]
+    assert "FID falls at eta = 0; rises at eta = 0.5; shows no difference" in trend
+    assert "beyond its intervals at eta = 1 (" in trend
+    assert inverted.startswith("The trend is inverted on some lines, more steps make it worse (eta")
+    assert "Noise on the way may mend part of it on the others." in inverted
 
 
-def test_undertrained_model_is_recognised_by_its_sign() -> None:
+def test_a_line_that_turns_or_levels_off_says_where() -> None:
+    rows = [row(s, 0.0, v) for s, v in ((5, 30.0), (10, 9.0), (20, 9.0), (50, 20.0))]
+    rows += [row(s, 1.0, v) for s, v in ((5, 30.0), (10, 20.0), (20, 9.0), (50, 9.0))]
+    trend = read_grid(rows)[2]
+    assert "FID falls at eta = 1 (level from S = 20 on, within 0." in trend
+    assert "falls and then rises at eta = 0 (turning near S = " in trend
+
+
+def test_the_labs_grid_is_called_inverted_whatever_eta_does_and_no_cause_is_stated() -> None:
+    lab = {0.0: (541.0, 921.0, 1267.0, 1479.0), 1.0: (570.0, 616.0, 716.0, 700.0)}
     rows = [
-        row(5, 0.0, 541.0), row(50, 0.0, 1479.0), row(5, 1.0, 570.0), row(50, 1.0, 700.0),
-    ]  # fmt: skip
-    said = read_grid(rows)[-1]
-    assert said.startswith("FID rises with S at eta = 0 (by 938.00 [")
-    assert "undertrained" in said
+        row(steps, eta, fid, own=3.0 / 9.0)
+        for eta, fids in lab.items()
+        for steps, fid in zip((5, 10, 20, 50), fids, strict=True)
+    ]
+    trend, inverted = read_grid(rows)[2:4]
+    assert "FID rises at eta = 0; rises and then falls at eta = 1 (turning near S = 20)" in trend
+    assert inverted.startswith(
+        "The trend is inverted on every line, more steps make it worse (eta = 0: 541.00 at S = 5, "
+        "1479.00 at S = 50; eta = 1: 570.00 at S = 5, 716.00 at S = 20). Possible causes, which "
+        "these numbers cannot tell apart: "
+    )
+    for cause in ("not trained enough", "noise schedule", "wrong order", "decoded", "reference"):
+        assert cause in inverted
+    # Whatever eta does: where the noisy line is the worse one at every S, it is inverted too.
+    worse = [replace(r, fid=r.fid + 2000.0, fid_leave_one_out=[x + 2000.0 for x in
+             r.fid_leave_one_out]) if r.eta else r for r in rows]  # fmt: skip
+    assert "inverted on every line" in " ".join(read_grid(worse))
 
 
 @pytest.mark.parametrize(
     "rows",
     [
         PAPER,
-        # eta 0 rises, but eta 1 is worse still: errors are not repaired by noise
-        [row(5, 0.0, 10.0), row(50, 0.0, 20.0), row(5, 1.0, 30.0), row(50, 1.0, 30.0)],
         # the rise is within its interval
         [row(5, 0.0, 20.0, own=0.3), row(50, 0.0, 20.1, own=0.3), row(50, 1.0, 5.0)],
-        [row(5, 0.0, 10.0), row(50, 0.0, 20.0)],
+        # more steps than a few make it worse, but not worse than the fewest
+        [row(5, 0.0, 30.0), row(10, 0.0, 10.0), row(50, 0.0, 20.0)],
     ],
 )
-def test_undertraining_is_not_claimed_without_its_sign(rows: list[CellRow]) -> None:
-    assert "undertrained" not in " ".join(read_grid(rows))
+def test_an_inverted_trend_is_not_claimed_without_its_sign(rows: list[CellRow]) -> None:
+    assert "inverted" not in " ".join(read_grid(rows))
+
+
+def test_the_score_that_decides_is_the_one_that_is_read() -> None:
+    def liked(steps: int, eta: float, value: float) -> CellRow:
+        of = row(steps, eta, 90.0 - 80.0 * value)
+        loo = [value + x - of.fid for x in row(steps, eta, of.fid, own=0.001).fid_leave_one_out]
+        return replace(of, hpsv2=value, hpsv2_low=value, hpsv2_high=value, hpsv2_leave_one_out=loo)
+
+    rows = [liked(5, 0.0, 0.2), liked(10, 0.0, 0.3), liked(5, 1.0, 0.1), liked(10, 1.0, 0.15)]
+    said = " ".join(read_grid(rows, MEASURES["hpsv2"]))
+    assert said.startswith("The highest HPSv2 is 0.300 [0.300, 0.300] at S = 10, eta = 0; every")
+    assert "With more steps HPSv2 rises on every line" in said
+    assert "eta = 0 beats eta = 1" in said
+    assert "FID" not in said
+    with pytest.raises(ValueError, match="aesthetic decides, and S = 5, eta = 0 of faces"):
+        read_grid(rows, MEASURES["aesthetic"])
 
 
 def test_too_few_images_claim_nothing() -> None:

@@ -1,0 +1,73 @@
+"""Pages and rows of what was decided by another score than FID, or with a margin."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+
+import pyarrow.parquet as pq
+import pytest
+
+from ddim_core.decisions.measure import MEASURES
+from ddim_core.decisions.verdict import judge
+from ddim_core.reports.grid_sentences import read_grid
+from tasks.reports.grid import AboutGrid, _page
+from tasks.reports.verdict import about_pair, verdict_digest
+from tasks.reports.verdict_page import file_verdict
+from tasks.storage import places, store
+from tests.core.decisions.test_verdict import Rows, grid, liked
+
+REWARD = MEASURES["image_reward"]
+
+
+def filled(rows: Rows) -> Rows:
+    """Rows with the columns that a grid's page shows besides."""
+    return [
+        replace(
+            row, dataset="digits", split="train", extractor="pixels", kid=0.0, kid_std=0.0,
+            kid_subset_size=9, n_features=8, timesteps=[1, 0], sample_seconds=1.0,
+            images_per_second=1.0,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def both() -> tuple[Rows, Rows]:
+    ours = filled(liked(grid("worse", 0.6, noise=1), -0.3))
+    return ours, filled(liked(grid("old", 0.3, noise=1), -0.5))
+
+
+def test_a_verdict_is_filed_with_what_decided_it(both: tuple[Rows, Rows]) -> None:
+    ours, theirs = both
+    about, verdict = about_pair(ours, theirs), judge(ours, theirs, measure=REWARD)
+    assert verdict_digest(about, verdict) != verdict_digest(about, judge(ours, theirs))
+    filed = file_verdict(about, verdict, ours, [*theirs, *ours])
+    page = store.read(filed.page).decode()
+    assert "where both checkpoints together have the highest ImageReward" in page
+    assert "<th>ImageReward, new</th>" in page
+    place = places.data_url("results", "verdicts", f"{filed.digest}.parquet")
+    table = pq.read_table(io.BytesIO(store.read(place))).to_pylist()
+    (point,) = [row for row in table if row["operating_point"]]
+    assert (point["decide_by"], point["call"]) == ("image_reward", "better")
+    assert point["score"] == pytest.approx(-0.25)
+    assert point["fid"] > point["fid_against"]  # which would have said worse
+
+
+def test_a_grids_page_marks_tied_what_may_be_the_best_and_what_to_take(
+    both: tuple[Rows, Rows],
+) -> None:
+    rows = both[0]
+    about = AboutGrid(None, None, [], [], None, [], decide_by="image_reward", margin=0.015)
+    ranking = about.ranked(rows)
+    assert ranking is not None
+    figures = dict.fromkeys(("heat_map", "curves", "samples"), b"")
+    page = _page(rows, figures, read_grid(rows, REWARD, ranking.margin), about)
+    lines = re.findall(r'<tr class="([a-z ]*)">(.*?)</tr>', page, re.DOTALL)
+    assert len(lines) == len(rows)
+    for found, (mark, cells) in zip(ranking.standings, lines, strict=True):
+        assert ("tied" in mark) == found.tied == (f">{0:.3f} to " in cells)
+        assert ("recommended" in mark) == (found.row is ranking.recommended)
+    assert "not to be worse by more than 0.015 (as asked)" in page
+    assert "<th>ImageReward, 95 %</th>" in page
