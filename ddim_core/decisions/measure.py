@@ -125,9 +125,11 @@ class Measure:
     def weights(self, row: CellRow) -> str | None:
         """The digest of the weights that gave a row its value; None of what takes none, and of
         rows that do not say."""
+        if not self.weighed:
+            return None
         try:
             told = json.loads(row.image_scores or "{}")
-            return str(told[self.name]) if self.weighed and self.name in told else None
+            return str(told[self.name]) if self.name in told else None
         except (ValueError, TypeError, RecursionError):
             return row.image_scores
 

@@ -38,6 +38,7 @@ CAUSES = (
     "prediction type that is not the one it was trained with; steps taken in a wrong order; images "
     "that are scaled or decoded wrongly; features or a reference that do not suit the images"
 )
+TURNS = {"falls": "falls and then rises (a U)", "rises": "rises and then falls (a hump)"}
 BUYS = 0.95  # of the unpaired standard error: from there on pairing saves less than a tenth
 
 
@@ -185,8 +186,8 @@ def _course(rows: Sequence[CellRow], measure: Measure) -> list[str]:
         return []
     falls, rises = ("falls", "rises") if measure.lower_is_better else ("rises", "falls")
     does = {
-        "better": falls, "worse": rises, "best inside": f"{falls} and then {rises}",
-        "worst inside": f"{rises} and then {falls}", "turns": "turns more than once",
+        "better": falls, "worse": rises, "best inside": TURNS[falls], "worst inside": TURNS[rises],
+        "turns": "turns more than once",
         "plateau": "shows no difference beyond its intervals",
     }  # fmt: skip
     parts = []

@@ -134,8 +134,8 @@ def _basis(outcome: Outcome) -> str:
             "for FID_inf: an order that changes with N would not be seen."
         )
     return (
-        f"Cells were compared by {measure.title}, a mean over images that no number of them "
-        "biases: cells of different N compare by it, with wider intervals where N is small."
+        f"Cells were compared by {measure.title}, at equal N in every round: a mean over images, "
+        "which no number of them biases."
     )
 
 

@@ -163,7 +163,8 @@ def _best(rows: Sequence[CellRow], verdict: Verdict) -> list[str]:
     if found.ranking is None:
         title = f"{verdict.measure.extreme} {verdict.measure.title}"
         return [f"Its {title} is {verdict.measure.shown(found.best)} at {cell_name(found.best)}."]
-    return read_best(found.ranking)
+    first, *more = read_best(found.ranking)
+    return [f"Of the new checkpoint: {first[0].lower()}{first[1:]}", *more]
 
 
 def _drift(history: Sequence[Sequence[CellRow]], measure: Measure) -> list[str]:

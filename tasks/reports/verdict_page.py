@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prefect import task
 
+from ddim_core.decisions.measure import Measure
 from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.decisions.verdict import Verdict
 from ddim_core.reports.verdict_figures import checkpoint_curve, difference_plot, pareto_plot
@@ -82,7 +83,12 @@ def _page(
     sentences: list[str],
     remarks: Sequence[str],
 ) -> str:
-    history, measure = by_checkpoint(comparable), verdict.measure
+    measure = verdict.measure
+    drawn = [row for row in comparable if _is_alike(row, rows, measure)]
+    history = by_checkpoint(drawn)
+    if len(drawn) < len(comparable):
+        left_out = f"{len(comparable) - len(drawn)} rows without {measure.name} by these weights"
+        remarks = [*remarks, f"{left_out} are not in the course of the checkpoints"]
     figures = {"curve": b""}
     if rows:
         figures |= {"differences": difference_plot(verdict), "pareto": pareto_plot(rows, measure)}
@@ -104,6 +110,11 @@ def _page(
             "cell_name": cell_name,
         },
     )
+
+
+def _is_alike(row: CellRow, rows: Sequence[CellRow], measure: Measure) -> bool:
+    """Whether a row's value can stand beside those of others in one curve."""
+    return measure.is_known(row) and measure.weights(row) == measure.weights(rows[0])
 
 
 def chosen_cells(verdict: Verdict, rows: Sequence[CellRow]) -> list[str]:

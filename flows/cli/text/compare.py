@@ -73,20 +73,18 @@ def show_comparisons(
     if as_json:
         found = [_as_data(rows, measure, margin) for rows in sets]
         typer.echo(json.dumps(found, indent=2))
-        return
-    if not rows:
+    elif not rows:
         typer.echo("The table is empty; `ddim grid` fills it.")
-    for i, members in enumerate(sets):
-        if i:
-            fields = ", ".join(unpaired_fields(sets[0][0], members[0], measure))
-            typer.echo(f"\nNot compared with the first rows, which differ in {fields}:")
-        _show(members, measure, margin)
+    else:
+        for i, members in enumerate(sets):
+            if i:
+                fields = ", ".join(unpaired_fields(sets[0][0], members[0], measure))
+                typer.echo(f"\nNot compared with the first rows, which differ in {fields}:")
+            _show(members, measure, margin)
     without = [row.cell_digest[:10] for row in rows if not measure.is_known(row)]
     if without:
-        typer.echo(
-            f"\nNot compared, since they have no {measure.name} ({measure.remedy}): "
-            f"{', '.join(without)}"
-        )
+        why = f"since they have no {measure.name} ({measure.remedy})"
+        typer.echo(f"\nNot compared, {why}: {', '.join(without)}", err=as_json)
 
 
 def _show(rows: list[CellRow], measure: Measure, margin: float) -> None:

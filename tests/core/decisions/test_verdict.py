@@ -235,7 +235,7 @@ def test_the_score_that_is_asked_for_decides_the_verdict(old: Rows, worse: Rows)
     assert judge(ours, theirs, margin=0.3, measure=reward).call == "tied"
     said = " ".join(read_verdict(found, ours, [theirs, ours]))
     assert said.startswith("Better at S = 20, eta = 1: ImageReward -0.250 [-0.350, -0.150] against")
-    assert "The highest ImageReward is -0.250" in said
+    assert "Of the new checkpoint: the highest ImageReward is -0.250" in said
     assert "FID" not in said
     assert [row.nfe for row in pareto(ours, reward)] == [5, 10, 20]  # each later cell has more
     for png in (difference_plot(found), pareto_plot(ours, reward),

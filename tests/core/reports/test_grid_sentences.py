@@ -138,7 +138,7 @@ def test_a_line_that_turns_or_levels_off_says_where() -> None:
     rows += [row(s, 1.0, v) for s, v in ((5, 30.0), (10, 20.0), (20, 9.0), (50, 9.0))]
     trend = read_grid(rows)[2]
     assert "FID falls at eta = 1 (level from S = 20 on, within 0." in trend
-    assert "falls and then rises at eta = 0 (turning near S = " in trend
+    assert "falls and then rises (a U) at eta = 0 (turning near S = " in trend
 
 
 def test_the_labs_grid_is_called_inverted_whatever_eta_does_and_no_cause_is_stated() -> None:
@@ -149,7 +149,7 @@ def test_the_labs_grid_is_called_inverted_whatever_eta_does_and_no_cause_is_stat
         for steps, fid in zip((5, 10, 20, 50), fids, strict=True)
     ]
     trend, inverted = read_grid(rows)[2:4]
-    assert "FID rises at eta = 0; rises and then falls at eta = 1 (turning near S = 20)" in trend
+    assert "FID rises at eta = 0; rises and then falls (a hump) at eta = 1 (turning near S" in trend
     assert inverted.startswith(
         "The trend is inverted on every line, more steps make it worse (eta = 0: 541.00 at S = 5, "
         "1479.00 at S = 50; eta = 1: 570.00 at S = 5, 716.00 at S = 20). Possible causes, which "

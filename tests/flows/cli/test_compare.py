@@ -76,6 +76,10 @@ def test_rows_without_what_decides_are_left_out_and_named_or_refused_if_they_wer
     assert "The highest aesthetic score is 5.500" in out
     assert "Not compared, since they have no aesthetic (score the grid again with" in out
     assert out.splitlines()[-1].endswith(": eeeeeeee")
+    show_comparisons([*liked, third], one_set=False, as_json=True, measure=by)
+    shown = capsys.readouterr()
+    assert len(json.loads(shown.out)[0]["nfe"]) == 2
+    assert "Not compared" in shown.err
     for rows, one_set in (([*liked, third], True), ([third], False)):
         with pytest.raises(ValueError, match=r"aesthetic decides, and S = 5, eta = 0 of faces"):
             show_comparisons(rows, one_set=one_set, as_json=False, measure=by)

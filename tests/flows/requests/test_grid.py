@@ -196,3 +196,12 @@ def test_a_sampler_with_a_list_makes_one_cell_at_its_length() -> None:
     assert [(cell.sampler.at, cell.sampler.steps) for cell in cells] == [
         ("dpmpp_2m", 3), ("dpmpp_2m", 10), ("dpmpp_2m?timesteps=[685,356,185,50]", 4),
     ]  # fmt: skip
+
+
+def test_what_decides_is_handed_to_a_race_too_and_is_no_part_of_what_is_scored() -> None:
+    assert request(decide_by="hpsv2").identity(CONTENT) == request().identity(CONTENT)
+    race = build(RaceRequest, {"decide_by": "hpsv2"})
+    assert race.whole.verdict.measure.title == "HPSv2"
+    assert race.whole.verdict.against == "none"
+    with pytest.raises(ValueError, match="decide_by is 'lpips'; it must be one of fid, fid_inf"):
+        request(decide_by="lpips")

@@ -43,10 +43,12 @@ def test_a_verdict_is_filed_with_what_decided_it(both: tuple[Rows, Rows]) -> Non
     ours, theirs = both
     about, verdict = about_pair(ours, theirs), judge(ours, theirs, measure=REWARD)
     assert verdict_digest(about, verdict) != verdict_digest(about, judge(ours, theirs))
-    filed = file_verdict(about, verdict, ours, [*theirs, *ours])
+    before = filled(grid("before", 0.5, noise=1))  # scored before there were such scores
+    filed = file_verdict(about, verdict, ours, [*before, *theirs, *ours])
     page = store.read(filed.page).decode()
     assert "where both checkpoints together have the highest ImageReward" in page
     assert "<th>ImageReward, new</th>" in page
+    assert "6 rows without image_reward by these weights are not in the course" in page
     place = places.data_url("results", "verdicts", f"{filed.digest}.parquet")
     table = pq.read_table(io.BytesIO(store.read(place))).to_pylist()
     (point,) = [row for row in table if row["operating_point"]]
