@@ -1,4 +1,4 @@
-"""What scores of each class are worth, by images per class; about a CPU minute.
+"""What scores of each class are worth, by images per class; half a CPU minute.
 
     python -m benchmarks.per_class
 
