@@ -1,7 +1,7 @@
 """When an interval is not to be trusted, by simulation: the tables of docs/comparisons.md.
 
     python -m benchmarks.trust tails [NAME,D,N,M ...]     coverage, and how often the warning shows
-    python -m benchmarks.trust twins                      images that stand twice
+    python -m benchmarks.trust duplicates                      images that stand twice
     python -m benchmarks.trust population                 references of few images
 
 Each prints Markdown rows. Seeds are fixed. `tails` takes some ten minutes of one core, the others
@@ -20,10 +20,10 @@ from ddim_core.scores.cell_score import groups_of
 from ddim_core.scores.frechet import Reference
 from ddim_core.scores.frechet_score import FrechetScore, frechet_influence, frechet_score
 from ddim_core.scores.kernel_score import KernelScore, kernel_score
+from ddim_core.statistics.duplicates import duplicates_together
 from ddim_core.statistics.moments import FeatureMoments, Floats, merge
 from ddim_core.statistics.rows import FeatureRows
 from ddim_core.statistics.tails import carried_by, rests_on_few
-from ddim_core.statistics.twins import twins_together
 
 Draw = Callable[[int, int, np.random.Generator], Floats]
 DRAWS, WHOLE = 200, 200_000
@@ -142,7 +142,7 @@ def whole(
 def scored(x: Floats, y: Floats, reference: Reference) -> tuple[FrechetScore, KernelScore]:
     rows, real = FeatureRows.of_array(x), FeatureRows.of_array(y)
     groups = groups_of(rows)
-    together = twins_together(rows, groups)
+    together = duplicates_together(rows, groups)
     apart = together.members if together else groups
     found = frechet_score(rows, groups, reference, None, together)
     kernel = kernel_score(rows, apart, real)
@@ -177,20 +177,20 @@ def tails(name: str, d: int, n: int, m: int) -> str:
     )
 
 
-def twins(d: int, n: int, draws: int = DRAWS) -> list[str]:
+def duplicates(d: int, n: int, draws: int = DRAWS) -> list[str]:
     """Every image stands twice, in an order of its own."""
     rng = np.random.default_rng([d, n])
     y = real_of(gauss(2000, d, rng))
     reference = Reference.of(FeatureMoments.from_features(y))
     truth = reference.distance(whole(gauss, d, rng, lambda x: x))
-    rows = {"by index": [], "twins together": []}
+    rows = {"by index": [], "duplicates together": []}
     for _ in range(draws):
         x = rng.permutation(np.repeat(gauss(n // 2, d, rng), 2, axis=0))
         of = FeatureRows.of_array(x)
         groups = groups_of(of)
         rows["by index"].append(frechet_score(of, groups, reference))
-        rows["twins together"].append(
-            frechet_score(of, groups, reference, None, twins_together(of, groups))
+        rows["duplicates together"].append(
+            frechet_score(of, groups, reference, None, duplicates_together(of, groups))
         )
     return [
         f"| {d} | {n} | {name} | {truth:.2f} | {np.mean([s.fid_inf for s in found]):.2f} | "
@@ -227,9 +227,9 @@ def main(words: Sequence[str]) -> None:
         cases = [(name, int(d), int(n), int(m)) for name, d, n, m in asked] or CASES
         for case in cases:
             print(tails(*case), flush=True)
-    elif words[0] == "twins":
+    elif words[0] == "duplicates":
         for d, n in ((64, 1000), (16, 500)):
-            print("\n".join(twins(d, n)), flush=True)
+            print("\n".join(duplicates(d, n)), flush=True)
     else:
         for case in (("gauss", 64, 640, 640), ("gauss", 64, 640, 120), ("elliptic", 64, 640, 300),
                      ("relu", 16, 500, 60), ("mixture", 16, 500, 100)):  # fmt: skip

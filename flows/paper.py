@@ -147,7 +147,7 @@ def _prepare(
         require_native(model)
         request.require_steps(model.n_train)
     resolution = model.resolution if model else grid.real.resolution
-    held_out = grid.held_out_split()
+    held_out = grid.real.held_out_split()
     split = held_out or grid.real.split
     images = prepare_data(
         content_of(grid.real.dataset, grid.real.spec), split, resolution, grid.real.dataset,

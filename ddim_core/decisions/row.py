@@ -68,8 +68,8 @@ class CellRow:
     fid_population_low: float | None
     fid_population_high: float | None
     carried_by: float | None
-    twins: int | None
-    near_twins: int | None
+    duplicates: int | None
+    near_duplicates: int | None
     memorised: int | None
     fid_leave_one_out: list[float]
     fid_inf_leave_one_out: list[float] | None
@@ -90,6 +90,7 @@ class CellRow:
     class_accuracy: float | None = column("metric")
     class_accuracy_low: float | None
     class_accuracy_high: float | None
+    per_class: str | None
     clip_score: float | None = None
     clip_score_low: float | None = None
     clip_score_high: float | None = None

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
+from ddim_core.statistics.duplicates import NEAR
 from ddim_core.statistics.tails import rests_on_few
-from ddim_core.statistics.twins import NEAR
 
 NAMED = 5  # cells of a sentence; of more the others are counted
 
@@ -37,9 +37,9 @@ class Scored(Protocol):
     @property
     def carried_by(self) -> float | None: ...
     @property
-    def twins(self) -> int | None: ...
+    def duplicates(self) -> int | None: ...
     @property
-    def near_twins(self) -> int | None: ...
+    def near_duplicates(self) -> int | None: ...
     @property
     def memorised(self) -> int | None: ...
 
@@ -65,7 +65,7 @@ def doubts(score: Scored) -> list[Doubt]:
     Args:
         score: With None in what is not known of it; that raises no doubt.
     """
-    found = [_tails(score), *_repeats(score), _few(score), _reference(score)]
+    found = [_tails(score), *_duplicates(score), _few(score), _reference(score)]
     return [doubt for doubt in found if doubt]
 
 
@@ -103,19 +103,19 @@ def _tails(score: Scored) -> Doubt | None:
     )
 
 
-def _repeats(score: Scored) -> list[Doubt]:
+def _duplicates(score: Scored) -> list[Doubt]:
     found = []
-    n, twins = score.n_images, score.twins or 0
-    if twins:
+    n, duplicates = score.n_images, score.duplicates or 0
+    if duplicates:
         found.append(
             Doubt(
-                "twins",
-                twins,
-                f"{twins} of {n} images equal an earlier one. The intervals and FID_inf take equal "
-                "images for one; KID and paired tests do not.",
+                "duplicates",
+                duplicates,
+                f"{duplicates} of {n} images equal an earlier one. The intervals and FID_inf take "
+                "equal images for one; KID and paired tests do not.",
             )
         )
-    if near := score.near_twins:
+    if near := score.near_duplicates:
         found.append(
             Doubt(
                 "near",

@@ -17,6 +17,7 @@ from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow, cell_name, loras_of, place_of, sampler_of
 from ddim_core.statistics.holm import holm
 from ddim_core.statistics.paired import beyond
+from ddim_core.statistics.training_noise import TrainingNoise
 
 LEVEL = 0.05
 Call = Literal["better", "worse", "tied", "identical", "untested"]
@@ -36,9 +37,12 @@ class CellVerdict:
         new, baseline: The cell's row of either checkpoint, as in the table.
         difference, low, high: The value of new minus that of baseline with its 95 % interval; of a
             distance, below 0 is better. None where there are too few images for intervals.
-        p_value: Two-sided, of the paired difference lying within the margin; alone.
+        p_value: Two-sided, of the paired difference lying within the margin; alone. With twins the
+            larger of that and of a difference between two trainings (`decisions.twins`).
         p_corrected: The same after Holm's correction over the grid's cells.
         call: From p_corrected.
+        noise: How far trainings of one recipe lie apart here, where twins were given.
+        reach: How far two of them differ in 95 % of cases, in the unit of what decides.
     """
 
     new: CellRow
@@ -49,10 +53,22 @@ class CellVerdict:
     p_value: float | None
     p_corrected: float | None
     call: Call
+    noise: TrainingNoise | None = None
+    reach: float | None = None
 
     @property
     def name(self) -> str:
         return cell_name(self.new)
+
+    @property
+    def is_beyond_sampling(self) -> bool:
+        """Whether the sampling of images alone does not explain the difference."""
+        return self.low is not None and self.high is not None and self.low * self.high > 0.0
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether it is tied for what trainings of the twins' recipe differ by."""
+        return self.noise is not None and self.is_beyond_sampling and self.call == "tied"
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,7 @@ class Verdict:
         level: Of the tests.
         margin: The largest difference that does not count.
         measure: What decides.
+        twins: Names of the trainings whose spread counts as no difference, if any were given.
     """
 
     call: Call
@@ -74,6 +91,7 @@ class Verdict:
     level: float = LEVEL
     margin: float = 0.0
     measure: Measure = FID
+    twins: tuple[str, ...] = ()
 
 
 IDENTICAL = Verdict("identical", None, ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ class NativeImages:
             prepared for a model of this size; None keeps the native size.
         read: Makes pixels of a file's bytes: `decode`, or `as_stored`.
         n_otherwise: Of those read so far, how many the other reader makes other pixels of.
+        classes: The class of each read so far, by name; None of one that has none.
 
     Raises:
         ValueError: While iterating, at an image that cannot be read, or if there is none.
@@ -43,6 +44,7 @@ class NativeImages:
     resolution: int | None
     read: Callable[[bytes], Image.Image]
     n_otherwise: int = 0
+    classes: list[str | None] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         row = None
@@ -56,6 +58,7 @@ class NativeImages:
             pixels = np.asarray(
                 image if self.resolution is None else resized(image, self.resolution)
             )
+            self.classes.append(row.label)
             yield pixels if pixels.ndim == 3 else pixels[:, :, None]
         if row is None:
             raise ValueError(f"{self.source.name} {self.split} has no image")
@@ -113,7 +116,7 @@ def is_grey(image: NDArray[np.uint8]) -> bool:
 
 def all_grey(images: NativeImages) -> bool:
     """Tells whether no image of a set has a colour, by reading it up to the first that has one."""
-    return all(is_grey(image) for image in replace(images, n_otherwise=0))
+    return all(is_grey(image) for image in replace(images, n_otherwise=0, classes=[]))
 
 
 def in_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from ddim_core.decisions.row import CellRow, line_name
 from ddim_core.diffusion.reconstruction import MeanError
 from ddim_core.reports.grid_figures import COLOURS, DOTS_PER_INCH, clipping_key, contact_sheet
 from ddim_core.reports.grid_sentences import lines
-from ddim_core.reports.paper_numbers import (
+from ddim_core.reports.paper_sentences import (
     RECONSTRUCTION,
     SOURCE,
     TABLE_1_SETTING,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from ddim_core.decisions.measure import FID, Measure
 from ddim_core.decisions.row import CellRow, cell_name
+from ddim_core.decisions.twins import NoiseAt
 from ddim_core.decisions.verdict import Verdict, pareto
 from ddim_core.reports.grid_figures import COLOURS, MARKERS, key, plain, png, spread
 from ddim_core.reports.grid_sentences import lines
@@ -16,7 +20,8 @@ BY_CALL = {"better": "#3a7d44", "worse": "#b23a48", "tied": "#51606f", "untested
 
 
 def difference_plot(verdict: Verdict) -> bytes:
-    """Draws each cell's difference with its 95 % interval, and which side of 0 is better."""
+    """Draws each cell's difference with its 95 % interval, and which side of 0 is better. Where
+    twins were given, a band shows how far two trainings of their recipe differ."""
     cells, measure = verdict.cells, verdict.measure
     title = measure.title
     sides = ("better", "worse") if measure.lower_is_better else ("worse", "better")
@@ -25,17 +30,26 @@ def difference_plot(verdict: Verdict) -> bytes:
     for i, cell in enumerate(cells):
         colour = BY_CALL[cell.call]
         value = measure.value(cell.new) - measure.value(cell.baseline)
+        if cell.reach is not None:
+            axes.barh(i, 2 * cell.reach, 0.8, -cell.reach, color="black", alpha=0.1, lw=0)
         if cell.low is not None and cell.high is not None:
             axes.hlines(i, cell.low, cell.high, color=colour, lw=2)
         chosen = verdict.point is not None and cell.name == verdict.point.name
         axes.plot(value, i, "D" if chosen else "o", color=colour, ms=7 if chosen else 5)
+    if verdict.twins:  # a band of few twins may be far wider than all there is to see
+        told = [abs(x) for c in cells for x in (c.difference, c.low, c.high) if x is not None]
+        reach = max(c.reach or 0.0 for c in cells)
+        side = 1.1 * min(max([reach, *told]), 3.0 * max(told))
+        axes.set_xlim(-side, side)
     axes.axvline(0, color="black", lw=1)
     if verdict.margin:
         axes.axvspan(-verdict.margin, verdict.margin, color="black", alpha=0.08, lw=0)
     axes.set_yticks(range(len(cells)), [cell.name for cell in cells], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(f"{title} of the new checkpoint minus that of the other, 95 % paired interval")
-    axes.set_title(f"{sides[0]} < 0 < {sides[1]}; diamond: operating point; grey: tied", fontsize=9)
+    noise = "; band: training noise, 95 %" if verdict.twins else ""
+    about = f"{sides[0]} < 0 < {sides[1]}; diamond: operating point; grey: tied{noise}"
+    axes.set_title(about, fontsize=9)
     axes.grid(axis="x", alpha=0.25)
     return png(figure)
 
@@ -66,20 +80,26 @@ def pareto_plot(rows: Sequence[CellRow], measure: Measure = FID) -> bytes:
 
 
 def checkpoint_curve(
-    history: Sequence[Sequence[CellRow]], cells: Sequence[str], measure: Measure = FID
+    history: Sequence[Sequence[CellRow]],
+    cells: Sequence[str],
+    measure: Measure = FID,
+    noise: Mapping[str, Sequence[NoiseAt]] | None = None,
 ) -> bytes:
     """Draws what decides with its 95 % band over checkpoints, a curve for each chosen cell.
 
-    Over training steps where each checkpoint has one of its own, else in their order.
+    Over training steps where each checkpoint has one of its own, else in their order. With noise
+    always over training steps, where checkpoints say theirs: the curve goes through the mean of
+    those of one step.
 
     Args:
-        history: Each checkpoint's rows, in order (`verdict_reading.by_checkpoint`).
-        cells: Names of the cells to draw (`reading.cell_name`).
+        history: Each checkpoint's rows, in order (`verdict_sentences.by_checkpoint`).
+        cells: Names of the cells to draw (`row.cell_name`).
         measure: What is drawn; checkpoints without it are left out.
+        noise: Of the recipe's trainings, by cell: a wide band about its curve.
     """
     steps = [rows[0].training_step for rows in history]
     known = [step for step in steps if step is not None]
-    stepped = len(set(known)) == len(steps)
+    stepped = len(known if noise else set(known)) == len(steps)
     positions = known if stepped else list(range(len(history)))
     figure = Figure(figsize=(7.2, 4.2))
     axes = figure.subplots()
@@ -91,13 +111,24 @@ def checkpoint_curve(
             for row in rows
             if cell_name(row) == name and measure.is_known(row)
         ]
+        at_each: dict[int, list[float]] = {}
+        for at, row in found:
+            at_each.setdefault(at, []).append(measure.value(row))
         x = [at for at, _ in found]
-        axes.plot(x, [measure.value(row) for _, row in found], "o-", ms=4, color=colour, label=name)
+        axes.plot(x, [measure.value(row) for _, row in found], "o", ms=4, color=colour)
+        means = [fmean(values) for values in at_each.values()]
+        axes.plot(list(at_each), means, "-", color=colour, label=name)
+        if noise and name in noise:
+            step_at = dict(zip(positions, steps, strict=True))
+            half = [_reach(noise[name], step_at[at]) for at in at_each]
+            _noise_band(axes, list(at_each), means, half, colour)
         bars = [at for at, row in found if measure.bounds(row)[0] is not None]
         low, high = measure.ends([row for _, row in found])
         axes.fill_between(bars, low, high, color=colour, alpha=0.15, lw=0)
         axes.vlines(bars, low, high, color=colour, alpha=0.5)
     axes.set_ylabel(f"{measure.title} (95 % interval)")
+    if noise:
+        axes.plot([], [], ":", color="black", lw=1, label="training noise, 95 %")
     if stepped:
         axes.set_xlabel("training step")
     else:
@@ -106,3 +137,29 @@ def checkpoint_curve(
     plain(axes, measure)
     axes.legend(fontsize=8)
     return png(figure)
+
+
+def _reach(noise: Sequence[NoiseAt], step: int | None) -> float:
+    """How far trainings lie apart at a step: between those of the twins interpolated, else held."""
+    known = [found for found in noise if found.step is not None]
+    reaches = [found.noise.reach() for found in known]
+    if step is None or not known:
+        return max(found.noise.reach() for found in noise)
+    return float(np.interp(step, [found.step or 0 for found in known], reaches))
+
+
+def _noise_band(
+    axes: Any, x: Sequence[int], means: Sequence[float], half: Sequence[float], colour: str
+) -> None:
+    """A band that opens downwards no further than a third of the lowest point, on a log axis."""
+    floor = min(means) / 3.0
+    low = [max(mean - reach, floor) for mean, reach in zip(means, half, strict=True)]
+    high = [mean + reach for mean, reach in zip(means, half, strict=True)]
+    if len(x) > 1:
+        axes.fill_between(x, low, high, facecolor=colour, alpha=0.08, lw=0)
+        axes.plot(x, low, ":", color=colour, lw=1)
+        axes.plot(x, high, ":", color=colour, lw=1)
+        return
+    axes.axhspan(low[0], high[0], facecolor=colour, alpha=0.08, lw=0)
+    for edge in (low[0], high[0]):
+        axes.axhline(edge, color=colour, ls=":", lw=1)

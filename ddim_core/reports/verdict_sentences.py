@@ -12,6 +12,8 @@ from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.decisions.verdict import CellVerdict, Verdict
 from ddim_core.reports.grid_sentences import front_sentence, mixed_clipping, read_best
 
+ENOUGH, ENOUGH_FACTOR = 8, 2.36  # trainings, and Student's t at one fewer
+
 
 @dataclass(frozen=True)
 class BestOf:
@@ -42,7 +44,7 @@ def read_verdict(
         return ["Identical: the two checkpoints hold the same weights and settings; nothing had "
                 "to be sampled to tell."]  # fmt: skip
     measure = verdict.measure
-    said = [headline(verdict), *_devices(verdict)]
+    said = [headline(verdict), *training_sentence(verdict), *_devices(verdict)]
     said += [*_cells(verdict), *_best(rows, verdict), *front_sentence(rows, measure)]
     said += _drift(history, measure)
     return [*(sentence for sentence in said if sentence), *mixed_clipping(rows)]
@@ -58,10 +60,36 @@ def headline(verdict: Verdict) -> str:
     if point.call == "untested" or point.p_value is None:
         return f"Untested at {point.name}: {values}; there are too few images for intervals."
     margin = f", margin {verdict.margin:g}" if verdict.margin else ""
+    noise = " with training noise" if point.noise else ""
     return (
         f"{verdict.call.capitalize()} at {point.name}: {values}; paired difference "
-        f"{signed(point, measure)}, p = {point.p_value:.2g}{margin}."
+        f"{signed(point, measure)}, p = {point.p_value:.2g}{noise}{margin}."
     )
+
+
+def training_sentence(verdict: Verdict) -> list[str]:
+    """Says how far trainings of one recipe lie apart, and where the difference lies in that."""
+    point = verdict.point
+    if point is None or point.noise is None or point.reach is None:
+        return []
+    noise, k = point.noise, point.noise.trainings
+    how = (
+        "The difference is more than training noise"
+        if verdict.call != "tied"
+        else "The difference is within training noise"
+        if point.is_beyond_sampling
+        else "The sampling of images alone may explain the difference"
+    )
+    # Names are the data's: in code spans, where Markdown is not read.
+    names = ", ".join(f"`{name.replace('`', '')}`" for name in verdict.twins)
+    more = "" if k >= ENOUGH else f"; with {ENOUGH} the factor would be {ENOUGH_FACTOR}"
+    return [
+        f"{how}: {k} trainings of one recipe ({names}) score here with a "
+        f"standard deviation of {noise.sd:.3g} [{noise.low:.3g}, {noise.high:.3g}] of "
+        f"{verdict.measure.title}, the error of sampling taken off, so that two of them differ by "
+        f"up to {point.reach:.3g} in 95 % of cases ({noise.factor:.3g} times the spread of a "
+        f"difference, for {k} trainings{more})."
+    ]
 
 
 def signed(cell: CellVerdict, measure: Measure = FID) -> str:
@@ -112,7 +140,9 @@ def _cells(verdict: Verdict) -> list[str]:
         return [f"All {n} cells, corrected for {n} comparisons (Holm), are {whole}."]
     parts = [f"{len(names)} {call} ({'; '.join(names)})" for call, names in calls.items() if names]
     tied = n - sum(map(len, calls.values()))
-    parts += [f"{tied} tied"] if tied else []
+    within = sum(cell.within_noise for cell in verdict.cells)
+    noted = f" ({within} of them within training noise)" if within else ""
+    parts += [f"{tied} tied{noted}"] if tied else []
     return [f"Of {n} cells, corrected for {n} comparisons (Holm): {', '.join(parts)}."]
 
 

@@ -19,11 +19,11 @@ from ddim_core.scores.frechet_score import (
 )
 from ddim_core.scores.kernel_score import KernelSums
 from ddim_core.scores.precision_recall import Coverage, Manifold
+from ddim_core.statistics.duplicates import Copies, CopyCount, duplicates_together
 from ddim_core.statistics.moments import FeatureMoments, merge
 from ddim_core.statistics.pairs import Looks, look_at_pairs
 from ddim_core.statistics.rows import FeatureRows
 from ddim_core.statistics.tails import carried_by
-from ddim_core.statistics.twins import RepeatCount, Repeats, twins_together
 
 # Groups of the jackknife: with few the spread itself is known badly, and paired tests lose power.
 # Each costs an eigen-decomposition, which with many features is most of a score's time.
@@ -55,8 +55,9 @@ class CellScore:
         carried_by: How many images carry the spread of FID or of KID, whichever are more (with
             1,024 features or more, of KID); where these are few, intervals hold the truth less
             often than they say, see `tails.rests_on_few`.
-        twins, near_twins, memorised: Generated images that are not new, see `twins.Repeats`; the
-            last two None with fewer than 4 images.
+        duplicates: Images that equal an earlier one.
+        near_duplicates, memorised: Images that are copies but for a little, see
+            `duplicates.Copies`; None with fewer than 4 images.
         kid: Unbiased kernel distance over 100 subsets (torch-fidelity's defaults).
         kid_se, kid_low, kid_high: Its standard error and 95 % interval; None as fid_low is.
         kid_std: The spread between the subsets; it tells of one subset, not of `kid`.
@@ -82,8 +83,8 @@ class CellScore:
     fid_population_low: float | None = None
     fid_population_high: float | None = None
     carried_by: float | None = None
-    twins: int | None = None
-    near_twins: int | None = None
+    duplicates: int | None = None
+    near_duplicates: int | None = None
     memorised: int | None = None
     kid: float | None = None
     kid_se: float | None = None
@@ -137,19 +138,19 @@ def score_features(
         raise ValueError("a covariance of 1 feature vector is undefined; it needs at least 2")
     against = reference if isinstance(reference, ScoreReference) else ScoreReference.of(reference)
     groups = groups_of(generated)
-    together = twins_together(generated, groups)
+    together = duplicates_together(generated, groups)
     frechet = frechet_score(generated, groups, against.gaussian, against.features, together)
     apart = together.members if together and len(together.members) > 1 else groups
     kernel = KernelSums(generated, apart, against.features)
     looks: list[Looks] = [kernel]
-    coverage, repeats, origin, manifold = None, None, None, against.manifold
+    coverage, copies, origin, manifold = None, None, None, against.manifold
     if manifold is not None and len(generated) > NEAREST:
         coverage = Coverage(manifold, len(generated))
-        repeats = RepeatCount(len(generated), float(np.median(manifold.squared_radii)))
-        looks, origin = [kernel, coverage, repeats], manifold.origin
+        copies = CopyCount(len(generated), float(np.median(manifold.squared_radii)))
+        looks, origin = [kernel, coverage, copies], manifold.origin
     look_at_pairs(generated, against.features, origin, looks)
     precision, recall = coverage.shares() if coverage else (None, None)
-    counted = repeats.count() if repeats else Repeats()
+    counted = copies.count() if copies else Copies()
     distance = kernel.score()
     if generated.columns < MANY_FEATURES:  # it takes eigenvectors
         by_frechet = carried_by(frechet_influence(generated, against.gaussian))
@@ -159,7 +160,7 @@ def score_features(
         n_reference=len(against.features),
         n_features=generated.columns,
         **columns_of(frechet),
-        twins=together.twins if together else 0,
+        duplicates=together.duplicates if together else 0,
         **asdict(counted),
         **asdict(distance),
         precision=precision,

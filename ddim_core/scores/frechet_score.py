@@ -11,10 +11,10 @@ import numpy as np
 from ddim_core.scores.frechet import Reference
 from ddim_core.scores.frechet_infinity import at_infinity, at_population, spread_of
 from ddim_core.scores.leave_one_out import Spread, leave_one_out_spreads
+from ddim_core.statistics.duplicates import Together
 from ddim_core.statistics.jackknife import TwoSided, jackknife, two_sided
 from ddim_core.statistics.moments import FeatureMoments, Floats, leave_one_out, merge
 from ddim_core.statistics.rows import FeatureRows, places
-from ddim_core.statistics.twins import Together
 
 # Groups of the real images: each costs what a group of generated ones does, an eigen-decomposition.
 # With many features that is two thirds of a score again, spent where the reference is small.
@@ -90,15 +90,16 @@ def frechet_score(
 ) -> FrechetScore:
     """The same from the features themselves, in bounded memory and a fraction of the time.
 
-    Exact twins among the images, which are no independent draws, are left out together, and count
-    in fid_inf as one; `loo` and `loo_inf`, which serve pairs of cells, go by the groups as given.
+    Exact duplicates among the images, which are no independent draws, are left out together, and
+    count in fid_inf as one; `loo` and `loo_inf`, which serve pairs of cells, go by the groups as
+    given.
 
     Args:
         features: [n, d], n >= 2.
         groups: Consecutive slices that cover the rows; fewer than 2 give no interval.
         reference: What they are compared with.
         real: The reference's features [m, d], for fid_population.
-        together: The rows with exact twins side by side; None where no row stands twice.
+        together: The rows with exact duplicates side by side; None where no row stands twice.
     """
     spreads = list(leave_one_out_spreads(features, groups, reference))
     whole = spreads[0]

@@ -20,10 +20,11 @@ from ddim_core.scores.cell_score import (
 from ddim_core.scores.frechet import Reference
 from ddim_core.scores.frechet_score import frechet_influence, frechet_score
 from ddim_core.scores.further_scores import FurtherScores, further_scores
+from ddim_core.scores.per_class import PerClass, per_class
+from ddim_core.statistics.duplicates import duplicates_together
 from ddim_core.statistics.npz import Statistics, statistics_of
 from ddim_core.statistics.rows import FeatureRows
 from ddim_core.statistics.tails import carried_by
-from ddim_core.statistics.twins import twins_together
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,8 @@ class FeatureSet:
         native_size: Height x width of the images, `mixed` if several, None if unknown.
         digest: The sha256 of the images; None where there are none.
         extractor: What made the features here; None where they were given.
+        classes: The class of each image, by name; None where not all have one.
+        asked: Whether these are what was asked of a model.
     """
 
     name: str
@@ -47,6 +50,8 @@ class FeatureSet:
     native_size: str | None = None
     digest: str | None = None
     extractor: FeatureExtractor | None = None
+    classes: Sequence[str] | None = None
+    asked: bool = False
 
     def __post_init__(self) -> None:
         if self.record is None and self.given is not None:
@@ -116,6 +121,31 @@ def score_pair(generated: FeatureSet, reference: FeatureSet) -> PairScore:
     return PairScore(score, more, reference.statistics.digest)
 
 
+def score_classes(generated: FeatureSet, reference: FeatureSet) -> PerClass:
+    """Scores each class of one set against that of the other, by the classes' names.
+
+    Raises:
+        ValueError: If a set has no features, or images without a class.
+    """
+    (ours, our_classes), (theirs, their_classes) = _labelled(generated), _labelled(reference)
+    names = sorted({*our_classes, *their_classes})
+    index = {name: i for i, name in enumerate(names)}
+    labels, their_labels = (
+        np.array([index[name] for name in classes], dtype=np.int64)
+        for classes in (our_classes, their_classes)
+    )
+    found = None if generated.asked else labels
+    return per_class(names, ours, labels, theirs, their_labels, found, generated.asked)
+
+
+def _labelled(side: FeatureSet) -> tuple[NDArray[np.float32], Sequence[str]]:
+    """A set's features, and the class of each."""
+    if side.shards is None or side.classes is None:
+        lacks = "features" if side.shards is None else "a class for each image"
+        raise ValueError(f"per-class scores need {lacks}, which {side.name} does not have")
+    return np.concatenate(side.shards), side.classes
+
+
 def _differences(a: FeatureRecord, b: FeatureRecord) -> list[str]:
     pairs = {f.name: (getattr(a, f.name), getattr(b, f.name)) for f in fields(FeatureRecord)}
     return [f"{name} is {x!r} and {y!r}" for name, (x, y) in pairs.items() if x != y]
@@ -130,7 +160,7 @@ def _by_statistics(
         fid = against.distance(generated.statistics.moments())
         return CellScore(n_images, n_reference, n_features, fid)
     groups = groups_of(rows)
-    together = twins_together(rows, groups)
+    together = duplicates_together(rows, groups)
     found = frechet_score(rows, groups, against, None, together)
     return CellScore(
         n_images,
@@ -138,5 +168,5 @@ def _by_statistics(
         n_features,
         **columns_of(found),
         carried_by=carried_by(frechet_influence(rows, against)),
-        twins=together.twins if together else 0,
+        duplicates=together.duplicates if together else 0,
     )

@@ -15,8 +15,10 @@ from prefect.logging import get_run_logger
 
 from ddim_core.decisions.lora_rows import rows_of_lora, rows_of_loras
 from ddim_core.decisions.row import CellRow
+from ddim_core.decisions.twins import beyond_training_noise, require_trainings, rows_like
 from ddim_core.decisions.verdict import IDENTICAL, judge
 from ddim_core.pipelines.single_file import is_single_file
+from flows.grid.named import local_checkpoint, twins_called
 from flows.grid.outcome import GridOutcome
 from flows.requests.flat import values
 from flows.requests.grid import GridRequest
@@ -27,12 +29,11 @@ from tasks.checkpoints.open import import_checkpoint
 from tasks.reports.records import FiledVerdict
 from tasks.reports.verdict import about_one, about_pair, history, previous
 from tasks.reports.verdict_page import publish_verdict
-from tasks.storage.cell_rows import read_table
+from tasks.storage.cell_rows import read_rows, read_table
 from tasks.storage.row_files import DamagedRowError
-from tasks.tracking.models import champion, download, resolved
+from tasks.tracking.models import champion, resolved
 
 Rows = list[CellRow]
-IN_MLFLOW = ("models:/", "runs:/")
 
 
 @dataclass(frozen=True)
@@ -52,22 +53,18 @@ class Baseline:
     lora: str = ""
 
 
-def local_checkpoint(location: str) -> Path:
-    """Returns a checkpoint's folder on this machine; an MLflow address is fetched, once.
-
-    Raises:
-        ValueError: If MLflow does not have it.
-    """
-    return download(location) if location.startswith(IN_MLFLOW) else Path(location)
-
-
 def settle_baseline(request: GridRequest, run: Callable[..., GridOutcome]) -> Baseline | None:
     """Finds the baseline that was named and scores it by the same grid; None if none was named.
 
     Args:
         request: The grid that was asked for.
         run: The flow that scores a grid.
+
+    Raises:
+        ValueError: If the baseline or a twin is nowhere, or the twins are no trainings of one
+            recipe.
     """
+    _require_twins(request)
     named = _named(request)
     if named is None:
         return None
@@ -84,9 +81,21 @@ def settle_baseline(request: GridRequest, run: Callable[..., GridOutcome]) -> Ba
         get_run_logger().info("identical to %s by content: nothing is sampled", name)
         return Baseline(name, [], _identical(Path(own).resolve().name, name, weights))
     theirs = {"checkpoint": str(folder), "configuration": described}
-    other = {**theirs, "against": NONE, "gate": False, "promote": "", "at": ""}
+    other = {**theirs, "against": NONE, "gate": False, "promote": "", "at": "", "twins": ()}
     scored = run(**values(request) | other)
     return Baseline(name, read_table(scored.cells))
+
+
+def _require_twins(request: GridRequest) -> None:
+    """Refuses twins that cannot serve before anything is drawn."""
+    twins = request.verdict.twins
+    if twins and (request.verdict.against == NONE or request.model.lora):
+        raise ValueError(
+            f"twins are {', '.join(twins)}; in a grid they need another checkpoint to be compared "
+            "with, and no lora (`ddim verdict --twins` takes LoRAs)"
+        )
+    if twins:
+        require_trainings(twins_called(twins, read_rows().rows))
 
 
 def is_lora(place: str) -> bool:
@@ -110,7 +119,7 @@ def _lora_baseline(
         return Baseline(stored.name, [], _identical(own.name, stored.name, own.artifact))
     scale = first.removeprefix(split_lora(first)[0])
     laid = [f"{split_lora(named)[0]}{scale}", *others]
-    other = {"lora": laid, "against": NONE, "gate": False, "promote": "", "at": ""}
+    other = {"lora": laid, "against": NONE, "gate": False, "promote": "", "at": "", "twins": ()}
     scored = run(**values(request) | other)
     return Baseline(stored.name, read_table(scored.cells), lora=stored.artifact)
 
@@ -167,6 +176,9 @@ def _judged(
     try:
         asked = request.verdict
         verdict = judge(rows, old, asked.at, margin=asked.margin, measure=asked.measure)
+        if asked.twins:
+            twins = twins_called(asked.twins, read_rows().rows)
+            verdict = beyond_training_noise(verdict, [rows_like(twin, rows[0]) for twin in twins])
     except ValueError as error:
         if request.verdict.gate:
             raise

@@ -13,7 +13,7 @@ from ddim_core.diffusion.specs import GridCell
 from flows.grid.inputs import GridInputs, protocol_of
 from flows.requests.grid import GridRequest
 from flows.run.runners import on_device
-from tasks.cells.classes import ClassAccuracy, judge_classes
+from tasks.cells.classes import ClassScores, judge_classes
 from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.score import ScoredCell, score_cell
 from tasks.cells.table import row_of
@@ -42,7 +42,7 @@ class CellFutures:
     cell: GridCell
     shards: list[PrefectFuture[Shard]]
     features: list[PrefectFuture[FeatureShard]]
-    classes: PrefectFuture[ClassAccuracy] | None
+    classes: PrefectFuture[ClassScores] | None
     score: PrefectFuture[ScoredCell]
 
     @property
@@ -112,13 +112,14 @@ def submit_score(
     shards: list[Any],
     features: list[Any],
 ) -> CellFutures:
-    """Submits a cell's score, and its share of right classes where it has classes."""
-    classes = None
-    if inputs.checkpoint.n_classes == (inputs.extractor.n_classes or -1):
+    """Submits a cell's score, and what its classes score where it has classes."""
+    classes, n_classes, real = None, inputs.checkpoint.n_classes, inputs.reference_images
+    if n_classes and n_classes in (inputs.extractor.n_classes, real.n_classes):
         with on_device(request.machine.runner, request.machine.device):
             classes = named(judge_classes, f"classes {cell.label}").submit(
-                shards, inputs.extractor, request.machine.execution
-            )
+                shards, features, inputs.extractor, inputs.reference, real, n_classes,
+                request.machine.execution,
+            )  # fmt: skip
     score = named(score_cell, f"score {cell.label}").submit(
         features, inputs.reference, inputs.extractor
     )
@@ -128,6 +129,6 @@ def submit_score(
 def landed_row(request: GridRequest, inputs: GridInputs, futures: CellFutures) -> CellRow:
     """Puts together the row of a cell all of whose tasks completed."""
     shards = [shard.result() for shard in futures.shards]
-    classes = futures.classes.result() if futures.classes else ClassAccuracy()
+    classes = futures.classes.result() if futures.classes else ClassScores()
     protocol, scored = protocol_of(request, inputs), futures.score.result()
     return row_of(futures.cell, inputs.checkpoint, protocol, scored, classes, shards, inputs.loras)

@@ -114,7 +114,7 @@ def prepare(request: GridRequest) -> GridInputs:
     conditions: Conditions = {}
     if request.model.checkpoint:
         prompts, conditions = _prompts(request, checkpoint, loras, reference_images)
-    held_out_split, held_out = request.held_out_split(), held_out_of(request, data)
+    held_out_split, held_out = request.real.held_out_split(), held_out_of(request, data)
     extractor_future = submit_extractor(request, data, held_out)
     if training is not None:
         name = f"toy-{Path(dataset_name(real.dataset)).stem}{request.toy.kind}"
@@ -247,7 +247,7 @@ def held_out_of(
     request: GridRequest, data: Callable[[str], PreparedImages]
 ) -> PreparedImages | None:
     """Real images beside the reference; None where there are not enough to tell a floor from."""
-    split = request.held_out_split()
+    split = request.real.held_out_split()
     images = data(split) if split else None
     return images if images and images.n >= LEAST_IMAGES else None
 

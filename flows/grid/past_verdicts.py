@@ -6,21 +6,20 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ddim_core.checkpoints.identity import weights_digest
 from ddim_core.common.digest import file_digest
 from ddim_core.decisions.lora_rows import digests_over, judged_weights, loras_named, rows_of_loras
 from ddim_core.decisions.measure import FID, measure_of
 from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow
+from ddim_core.decisions.twins import beyond_training_noise, rows_like
 from ddim_core.decisions.verdict import IDENTICAL, judge, one_row_a_cell, protocol_of
 from ddim_core.reports.verdict_sentences import by_checkpoint, first_scored
-from flows.grid.baseline import IN_MLFLOW, local_checkpoint
+from flows.grid.named import LEAST_DIGITS, rows_called, twins_called, weights_called
 from tasks.reports.curve import write_curve
 from tasks.reports.records import FiledVerdict
 from tasks.reports.verdict import about_one, about_pair, previous
 from tasks.reports.verdict_page import file_verdict
 
-LEAST_DIGITS = 6  # of a digest, to name a checkpoint
 Rows = list[CellRow]
 
 
@@ -32,6 +31,7 @@ def verdict_of(
     margin: float = 0.0,
     remarks: Sequence[str] = (),
     decide_by: str = FID.name,
+    twins: Sequence[str] = (),
 ) -> FiledVerdict:
     """Judges a checkpoint by the rows that it and another one have in the table.
 
@@ -44,19 +44,22 @@ def verdict_of(
         margin: Largest difference that does not count.
         remarks: What is to be said of the table's rows.
         decide_by: Name of the measure that decides.
+        twins: Trainings of one recipe, named likewise or by patterns; a difference that two of
+            them may have counts as none.
 
     Raises:
-        ValueError: If either checkpoint has no rows, or none that can be compared, or a row has
-            no value of what decides.
+        ValueError: If a checkpoint has no rows, or none that can be compared, or a row has no
+            value of what decides; or if the twins are not trainings of one recipe, scored alike.
     """
     measure = measure_of(decide_by)
-    table, new, against = _told_of_loras(table, new, against)
-    weights = _weights(new, table)
-    if against and weights == _weights(against, table):
+    table, new, against, twins = _told_of_loras(table, new, against, twins)
+    trainings = twins_called(twins, table)
+    weights = weights_called(new, table)
+    if against and weights == weights_called(against, table):
         about = about_one(_called(new, table), _called(against, table), weights)
         return file_verdict(about, IDENTICAL, [], [], remarks=remarks)
-    theirs = _rows_of(against, table) if against else []
-    ours = _protocol_of(_rows_of(new, table), at, theirs)
+    theirs = rows_called(against, table) if against else []
+    ours = _protocol_of(rows_called(new, table), at, theirs)
     alike = [row for row in table if protocol_of(row) == protocol_of(ours[0])]
     alike = one_row_a_cell(alike, ours[0].device)
     if against:
@@ -69,10 +72,18 @@ def verdict_of(
                 "--against"
             )
     verdict = judge(ours, theirs, at, margin=margin, measure=measure)
+    if twins:
+        verdict = beyond_training_noise(verdict, [rows_like(t, ours[0]) for t in trainings])
     return file_verdict(about_pair(ours, theirs), verdict, ours, alike, bool(at), remarks)
 
 
-def curve_of(table: Rows, names: str, cells: Sequence[str], remarks: Sequence[str] = ()) -> str:
+def curve_of(
+    table: Rows,
+    names: str,
+    cells: Sequence[str],
+    remarks: Sequence[str] = (),
+    twins: Sequence[str] = (),
+) -> str:
     """Draws FID with its intervals over checkpoints; returns the page's place.
 
     Args:
@@ -80,9 +91,10 @@ def curve_of(table: Rows, names: str, cells: Sequence[str], remarks: Sequence[st
         names: Pattern of the checkpoints' names in the table.
         cells: Cells to draw, S and eta, such as `20,0.5`; empty takes the five best.
         remarks: What is to be said of the table's rows.
+        twins: Trainings of one recipe, by name or pattern: how far they lie apart is drawn.
 
     Raises:
-        ValueError: If no row matches.
+        ValueError: If no row matches, or the twins are not trainings of one recipe.
     """
     rows = [row for row in table if fnmatch(row.checkpoint, names)]
     if not rows:  # of LoRA files, over the base that was scored last
@@ -98,15 +110,18 @@ def curve_of(table: Rows, names: str, cells: Sequence[str], remarks: Sequence[st
             raise ValueError(f"the last checkpoint has no cell {cell!r}; give S and eta, as 20,0.5")
     alike = [row for row in rows if protocol_of(row) == protocol_of(last[0])]
     alike = one_row_a_cell(alike, last[0].device)
-    return write_curve(last, alike, cells, remarks)
+    trainings = [rows_like(rows, last[0]) for rows in twins_called(twins, table)]
+    return write_curve(last, alike, cells, remarks, trainings)
 
 
-def _told_of_loras(table: Rows, new: str, against: str) -> tuple[Rows, str, str]:
+def _told_of_loras(
+    table: Rows, new: str, against: str, twins: Sequence[str]
+) -> tuple[Rows, str, str, Sequence[str]]:
     """The same question, where two LoRA files are meant: of rows told as theirs, on the base on
     which both were scored, and which the new one was scored on last."""
     ours, theirs = _lora(new, table), _lora(against, table)
     if not (ours or theirs):
-        return table, new, against
+        return table, new, against, twins
     if against and not (ours and theirs):
         lora, other = (new, against) if ours else (against, new)
         raise ValueError(
@@ -122,7 +137,9 @@ def _told_of_loras(table: Rows, new: str, against: str) -> tuple[Rows, str, str]
         raise ValueError(f"{new!r} and {against!r} have no base in common; score both on one")
     base = max(both, key=lambda weights: bases[0][weights])
     names = [judged_weights(base, lora) if lora else "" for lora in (ours, theirs)]
-    return rows_of_loras(table, base), names[0], names[1]
+    found = [(name, _lora(name, table)) for name in twins]
+    twins = [judged_weights(base, lora) if lora else name for name, lora in found]
+    return rows_of_loras(table, base), names[0], names[1], twins
 
 
 def _lora(name: str, table: Rows) -> str:
@@ -142,41 +159,9 @@ def _lora(name: str, table: Rows) -> str:
     return found.pop() if found else ""
 
 
-def _is_location(name: str) -> bool:
-    return name.startswith(IN_MLFLOW) or Path(name).exists()
-
-
 def _called(name: str, table: Rows) -> str:
     told = (row.checkpoint for row in table if row.weights_digest == name)
     return Path(name).resolve().name if Path(name).exists() else next(told, name)
-
-
-def _weights(name: str, table: Rows) -> str:
-    """The content digest of a checkpoint given by its place, its name or a digest's start."""
-    if _is_location(name):
-        return weights_digest(local_checkpoint(name))
-    found = {str(row.weights_digest) for row in table if row.checkpoint == name} or {
-        str(row.weights_digest)
-        for row in table
-        if len(name) >= LEAST_DIGITS
-        and any(d.startswith(name) for d in (str(row.weights_digest), row.checkpoint_digest))
-    }
-    if len(found) > 1:
-        step = {row.weights_digest: row.training_step for row in table}
-        told = {w: "" if step[w] is None else f" (step {step[w]})" for w in sorted(found)}
-        several = ", ".join(f"{weights[:12]}{of}" for weights, of in told.items())
-        raise ValueError(f"{name!r} names several checkpoints; give the digest of one: {several}")
-    if not found:
-        raise ValueError(f"the table has no rows of {name!r}; `ddim grid --checkpoint` scores it")
-    return found.pop()
-
-
-def _rows_of(name: str, table: Rows) -> Rows:
-    weights = _weights(name, table)
-    found = [row for row in table if row.weights_digest == weights]
-    if not found:
-        raise ValueError(f"the table has no rows of {name!r}; `ddim grid --checkpoint` scores it")
-    return found
 
 
 def _protocol_of(rows: Rows, at: str, others: Rows) -> Rows:

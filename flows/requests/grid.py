@@ -307,12 +307,3 @@ class GridRequest:
     def extractor(self) -> ExtractorChoice:
         scores = self.scores
         return ExtractorChoice(scores.features, scores.feature_weights, scores.resize)
-
-    def held_out_split(self) -> str | None:
-        """Returns the data set's part that is neither trained on nor, by default, compared to."""
-        real = self.real
-        if real.split == "all":
-            return None
-        there_is = splits_of(real.dataset)
-        others = (s for s in ("test", "val", "validation") if s in there_is and s != real.split)
-        return next(others, None)

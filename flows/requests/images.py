@@ -17,6 +17,7 @@ from ddim_core.common.checks import (
 from ddim_core.decisions.measure import Decider, Measure, measure_of
 from ddim_core.devices.names import AUTO, CPU, is_card, kind_of
 from ddim_core.diffusion.specs import Execution, ImageSpec, OnCard, Spacing
+from ddim_core.images.load import splits_of
 from ddim_core.images.sources.colour import rgb_of
 from flows.requests.flat import Option
 from flows.run.runner_names import is_elsewhere, require_runner
@@ -95,6 +96,14 @@ class ImageChoice:
         """How images are read."""
         return ImageSpec(self.max_broken, self.background, self.skin_tones)
 
+    def held_out_split(self) -> str | None:
+        """The part that is neither trained on nor, by default, compared to."""
+        if self.split == "all":
+            return None
+        there_is = splits_of(self.dataset)
+        others = (s for s in ("test", "val", "validation") if s in there_is and s != self.split)
+        return next(others, None)
+
 
 DeviceChoice = Annotated[
     str,
@@ -138,6 +147,14 @@ class VerdictChoice:
             "image_reward or aesthetic. It says which cell is best, recommended, better or worse."
         ),
     ] = "fid"
+    twins: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Trainings of one recipe, whose spread counts as no difference. Scored "
+            "checkpoints that differ in their training seed alone: names in the table or patterns "
+            "of them (`faces-seed*`), folders or digests; 2 at least, better 5."
+        ),
+    ] = ()
     gate: Annotated[bool, Field(description="Fail if the checkpoint is proven worse.")] = False
     promote: Annotated[
         str,

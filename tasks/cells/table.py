@@ -11,7 +11,7 @@ from ddim_core.common.printable import printable
 from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import GridCell
 from ddim_core.features.protocol import Protocol
-from tasks.cells.classes import ClassAccuracy
+from tasks.cells.classes import ClassScores
 from tasks.cells.embed import FeatureShard
 from tasks.cells.extractor import StoredExtractor
 from tasks.cells.score import ScoredCell
@@ -64,7 +64,7 @@ def row_of(
     checkpoint: CheckpointRecord,
     protocol: GridProtocol,
     scored: ScoredCell,
-    classes: ClassAccuracy,
+    classes: ClassScores,
     shards: Sequence[Shard],
     loras: Sequence[StoredLora] = (),
 ) -> CellRow:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ddim_core.common.digest import digest
 from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow, cell_name
+from ddim_core.decisions.twins import noise_over_steps
 from ddim_core.reports.verdict_figures import checkpoint_curve
 from ddim_core.reports.verdict_sentences import best_of, by_checkpoint
 from tasks.reports import page
@@ -22,6 +23,7 @@ def write_curve(
     comparable: Sequence[CellRow],
     cells: Sequence[str],
     remarks: Sequence[str] = (),
+    twins: Sequence[Sequence[CellRow]] = (),
 ) -> str:
     """Writes the page to reports/curve-<digest>/ and returns its place.
 
@@ -30,16 +32,24 @@ def write_curve(
         comparable: Rows of all checkpoints by its protocol.
         cells: Cells asked for, S and eta, such as `20,0.5`; empty takes the best of `last`.
         remarks: What is to be said of the table's rows: unverified, left out.
+        twins: The rows of trainings of one recipe, for the band of training noise; several of a
+            training step, at one step or more.
+
+    Raises:
+        ValueError: If the twins cannot be compared: which, and why.
     """
     ranked = [cell_name(row) for row in sorted(last, key=lambda row: row.fid)]
     asked = [cell_name(row) for cell in cells for row in last if names_cell(row, cell)]
     drawn = asked or ranked[:MOST_CURVES]
     history = by_checkpoint([row for row in comparable if cell_name(row) in ranked])
-    text = page.html(TEMPLATE, {"curve": checkpoint_curve(history, drawn)}, {
+    chosen = [row for row in last if cell_name(row) in drawn]
+    noise = noise_over_steps(twins, chosen) if twins else {}
+    text = page.html(TEMPLATE, {"curve": checkpoint_curve(history, drawn, noise=noise)}, {
         "first": last[0], "history": history, "cells": drawn, "cell_name": cell_name,
-        "best_of": best_of, "remarks": remarks,
+        "best_of": best_of, "remarks": remarks, "noise": noise,
     })  # fmt: skip
-    identity = digest(sorted(row.cell_digest for row in comparable), drawn)
+    named = [sorted(row.cell_digest for rows in twins for row in rows)] if twins else []
+    identity = digest(sorted(row.cell_digest for row in comparable), drawn, *named)
     place = places.data_url("reports", f"curve-{identity[:12]}", "index.html")
     store.write_whole(place, text.encode())
     return place

@@ -12,10 +12,12 @@ from ddim_core.decisions.best import Ranking, rank, usual_margin
 from ddim_core.decisions.measure import FID, Measure, measure_of
 from ddim_core.decisions.row import CellRow, cell_name, is_ours, line_name, with_interval
 from ddim_core.decisions.trust import doubts_of
+from ddim_core.reports.class_sentences import classes_said, shown_classes
 from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
 from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_fid_inf
 from ddim_core.reports.verdict_figures import pareto_plot
 from ddim_core.scores.cell_score import CellScore
+from ddim_core.scores.per_class import PerClass
 from tasks.cells.protocol_matrix import MatrixLine
 from tasks.reports import page
 from tasks.reports.records import FiledVerdict
@@ -91,7 +93,11 @@ def render_report(
     if not all(map(is_ours, rows)):  # whose steps do not all cost the same
         figures["calls"] = pareto_plot(rows, about.measure)
     margin = usual_margin(rows, about.measure, about.floor, about.margin)
-    reading = [*read_grid(rows, about.measure, margin), *doubts_of(rows)]
+    best, classes = _best_classes(rows)
+    told = classes_said(classes) if classes else []
+    reading = read_grid(rows, about.measure, margin)
+    reading += [f"At {cell_name(best)}, {said}" for said in told]
+    reading += doubts_of(rows)
     return page.stored(_page(rows, figures, reading, about), figures, reading)
 
 
@@ -116,12 +122,19 @@ def report_places() -> list[str]:
     return [str(page) for page in sorted(pages, key=lambda page: page.stat().st_mtime)]
 
 
+def _best_classes(rows: list[CellRow]) -> tuple[CellRow, PerClass | None]:
+    """The cell of the lowest FID, and what its classes score, where it has classes."""
+    best = min(rows, key=lambda row: row.fid)
+    return best, PerClass.from_json(best.per_class)
+
+
 def _page(
     rows: list[CellRow],
     figures: dict[str, bytes],
     reading: list[str],
     about: AboutGrid,
 ) -> str:
+    best, classes = _best_classes(rows)
     ranking = about.ranked(rows)
     standings = ranking.standings if ranking else ()
     return page.html(
@@ -139,6 +152,9 @@ def _page(
             "why_no_fid_inf": why_no_fid_inf(rows[0]),
             "clipping": mixed_clipping(rows),
             "cell_digits": CELL_DIGITS,
+            "best": cell_name(best),
+            "classes": classes,
+            "shown_classes": shown_classes(classes) if classes else [],
             **vars(about),
         },
     )

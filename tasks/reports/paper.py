@@ -23,14 +23,14 @@ from ddim_core.reports.paper_figures import (
     table_2_figure,
     x0_sheet,
 )
-from ddim_core.reports.paper_numbers import (
+from ddim_core.reports.paper_sentences import (
     RECONSTRUCTION,
     SOURCE,
     TABLE_1_SETTING,
     TABLE_2_SETTING,
     fid_of,
+    read_paper,
 )
-from ddim_core.reports.paper_sentences import read_paper
 from tasks.reports import page
 from tasks.sampling.beyond_sampling import Reconstruction
 from tasks.storage import store

@@ -71,6 +71,11 @@ class VerdictRow:
     on_pareto_front: bool | None = None
     level: float
     margin: float
+    twins: list[str] | None = None
+    training_sd: float | None = None
+    training_sd_low: float | None = None
+    training_sd_high: float | None = None
+    training_reach: float | None = None
     created_at: Moment
 
 
@@ -128,7 +133,9 @@ def verdict_digest(about: ComparedPair, verdict: Verdict) -> str:
     point = verdict.point.name if verdict.point else ""
     both = about.weights_digest, about.against_weights_digest
     by = [] if verdict.measure == FID else [verdict.measure.name]  # as before there were others
-    return digest(both, sorted(cells), point, verdict.level, verdict.margin, *by)
+    noises = [repr(cell.noise) for cell in verdict.cells]
+    twins = [[verdict.twins, noises]] if verdict.twins else []
+    return digest(both, sorted(cells), point, verdict.level, verdict.margin, *by, *twins)
 
 
 def write_verdict(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]) -> str:
@@ -142,7 +149,8 @@ def write_verdict(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]
     identity = verdict_digest(about, verdict)
     shared = VerdictRow(
         verdict_digest=identity, verdict=verdict.call, level=verdict.level,
-        margin=verdict.margin, created_at=datetime.now(UTC).isoformat(), **vars(about),
+        margin=verdict.margin, twins=list(verdict.twins) or None,
+        created_at=datetime.now(UTC).isoformat(), **vars(about),
     )  # fmt: skip
     lines = [_line(shared, cell, verdict, rows) for cell in verdict.cells] or [shared]
     place = places.data_url("results", "verdicts", f"{identity}.parquet")
@@ -156,7 +164,7 @@ def _line(
     measure = verdict.measure
     best = best_of(rows, measure)
     front = [row.cell_digest for row in pareto(rows, measure)]
-    new, own = cell.new, cell.new.cell_digest
+    new, own, noise = cell.new, cell.new.cell_digest, cell.noise
     return replace(
         shared,
         cell_digest=own,
@@ -183,6 +191,10 @@ def _line(
         best=own == best.best.cell_digest,
         tied_with_best=own in [row.cell_digest for row in (best.best, *best.ties)],
         on_pareto_front=own in front,
+        training_sd=noise.sd if noise else None,
+        training_sd_low=noise.low if noise else None,
+        training_sd_high=noise.high if noise else None,
+        training_reach=cell.reach,
     )
 
 

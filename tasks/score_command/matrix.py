@@ -36,7 +36,7 @@ def score_matrix(request: ScoreRequest, scored: PairResult) -> PairResult:
     for choice in every_choice(_own(request), values or 10**9):
         if own is None or (choice.name, choice.resize) != (own.extractor, own.resize):
             again = replace(request, features=choice.name, feature_weights=choice.weights,
-                            resize=choice.resize, save_stats=None)  # fmt: skip
+                            resize=choice.resize, save_stats=None, per_class=False)  # fmt: skip
             found = run_score(again)
             assert isinstance(found, PairResult)
             lines.append(_line(found))

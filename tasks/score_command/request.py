@@ -27,6 +27,7 @@ class ScoreRequest:
     resolution: int | None
     save_stats: Path | None
     as_stored: bool = False
+    per_class: bool = False
 
     def check(self) -> None:
         """Refuses what cannot be, before any place is opened.
@@ -38,6 +39,8 @@ class ScoreRequest:
             raise ValueError(
                 "one set alone has no distance; give a second one, or --save-stats FILE"
             )
+        if self.reference is None and self.per_class:
+            raise ValueError("per-class scores need two sets of images; give a second one")
         if self.save_stats is not None and self.save_stats.suffix != ".npz":
             raise ValueError(f"save_stats is {str(self.save_stats)!r}; its name must end in .npz")
         if self.resolution is not None:

@@ -12,7 +12,9 @@ from ddim_core.features.protocol import Protocol
 from ddim_core.images.one_by_one import NativeImages, as_stored
 from ddim_core.images.sources.decode import decode
 from ddim_core.images.sources.source import ALL
-from ddim_core.scores.set_score import FeatureSet, PairScore, score_pair
+from ddim_core.reports.class_sentences import classes_said
+from ddim_core.scores.per_class import PerClass
+from ddim_core.scores.set_score import FeatureSet, PairScore, score_classes, score_pair
 from ddim_core.statistics.npz import Statistics, save_statistics
 from tasks.cells.lookup import is_verified
 from tasks.score_command.request import ScoreRequest
@@ -61,6 +63,7 @@ class PairResult:
         protocol: What they were taken by.
         notes: What a reader should know before trusting the number.
         matrix: The same sets by every protocol, where that was asked for.
+        classes: The scores of each class, likewise.
     """
 
     generated: str
@@ -69,6 +72,7 @@ class PairResult:
     protocol: Protocol
     notes: list[str]
     matrix: tuple[MatrixLine, ...] = ()
+    classes: PerClass | None = None
 
 
 def as_json(result: PairResult | SavedStatistics) -> dict[str, Any]:
@@ -84,7 +88,27 @@ def as_json(result: PairResult | SavedStatistics) -> dict[str, Any]:
         "protocol": result.protocol.flat(),
         "notes": result.notes,
         **({"matrix": [asdict(line) for line in result.matrix]} if result.matrix else {}),
+        **({"per_class": _classes(result.classes)} if result.classes else {}),
     }
+
+
+def _classes(scored: PerClass) -> dict[str, Any]:
+    """The scores of each class side by side, null with the reason where there is none."""
+    lines = []
+    for one in scored.classes:
+        fid, share = one.fid, scored.share(one)
+        lines.append({
+            "class": one.name, "n_images": one.n_images, "n_reference": one.n_reference,
+            "fid": fid.fid if fid else None,
+            "fid_low": fid.low if fid else None, "fid_high": fid.high if fid else None,
+            "fid_bias": fid.bias if fid else None, "why_no_fid": scored.why_not(one) or None,
+            "share": share[0] if share else None,
+            "share_low": share[1] if share else None, "share_high": share[2] if share else None,
+            "reference_share": scored.reference_share(one),
+        })  # fmt: skip
+    return {
+        "classes": lines, "shares_p_value": scored.shares_p_value(), "said": classes_said(scored),
+    }  # fmt: skip
 
 
 def run_score(request: ScoreRequest) -> PairResult | SavedStatistics:
@@ -103,6 +127,12 @@ def run_score(request: ScoreRequest) -> PairResult | SavedStatistics:
         return _saved(feature_set(judged, opener(choice, [judged])), request.save_stats)
     against = open_place(request.reference, request.split, request.resolution, read)
     _require_effect(request, [judged, against], against)
+    for place in (judged, against):
+        if request.per_class and not place.has_classes:
+            raise ValueError(
+                f"per-class scores need a class for each image, which {place.name} does not have; "
+                "give a folder per class, a table with labels, or a cell of a grid with classes"
+            )
     open_for = opener(choice, [judged, against])  # asked only where there are images
     generated, reference = feature_set(judged, open_for), feature_set(against, open_for)
     scores = score_pair(generated, reference)
@@ -111,7 +141,10 @@ def run_score(request: ScoreRequest) -> PairResult | SavedStatistics:
     protocol = _protocol(request, judged, generated, reference, scores.statistics_digest)
     notes = _notes(judged, against, generated, reference)
     notes += [doubt.text for doubt in doubts(scores.score)]
-    return PairResult(request.generated, request.reference, scores, protocol, notes)
+    classes = score_classes(generated, reference) if request.per_class else None
+    return PairResult(
+        request.generated, request.reference, scores, protocol, notes, classes=classes
+    )
 
 
 def _require_effect(request: ScoreRequest, places: list[Place], with_split: Place) -> None:

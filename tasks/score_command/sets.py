@@ -18,12 +18,14 @@ from tqdm import tqdm
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.common.plain_files import is_there
 from ddim_core.decisions.row import CellRow
+from ddim_core.diffusion.labels import asked_labels
 from ddim_core.features.extractor import FeatureExtractor, PixelFeatures, features_of, in_groups
 from ddim_core.features.registry import ExtractorChoice, open_extractor
 from ddim_core.images.one_by_one import NativeImages, all_grey, in_channels, native_images
 from ddim_core.images.sources.arrays import is_array_file
 from ddim_core.images.sources.decode import decode
 from ddim_core.images.sources.source import ALL
+from ddim_core.scores.per_class import PerClass
 from ddim_core.scores.set_score import FeatureSet
 from ddim_core.statistics.npz import Statistics, holds_images, read_npz
 from tasks.cells.extractor_memory import extractor_in_memory, record_of
@@ -57,6 +59,14 @@ class Place:
     @property
     def has_images(self) -> bool:
         return isinstance(self.found, list)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether its images are told apart by class; of single ones that have none is told when
+        they are read."""
+        if self.row is not None:
+            return PerClass.from_json(self.row.per_class) is not None
+        return self.files is not None and bool(self.files.source.class_names)
 
 
 def open_place(
@@ -200,8 +210,20 @@ def feature_set(place: Place, open_for: Opener) -> FeatureSet:
     _require_images(place.name, sum(map(len, shards)), shards[0].shape[1])
     size = "{}x{}".format(*sizes.pop()) if len(sizes) == 1 else "mixed"
     return FeatureSet(
-        place.name, shards, None, extractor.record, size, content.hexdigest(), extractor
-    )
+        place.name, shards, None, extractor.record, size, content.hexdigest(), extractor,
+        _classes(place, sum(map(len, shards))), place.row is not None,
+    )  # fmt: skip
+
+
+def _classes(place: Place, n_images: int) -> list[str] | None:
+    """The class of each image by name: as its file says, or as was asked for in a cell."""
+    told = PerClass.from_json(place.row.per_class) if place.row is not None else None
+    if told is not None:
+        names = [one.name for one in told.classes]
+        return [names[i] for i in asked_labels(range(n_images), len(names)).tolist()]
+    found = place.files.classes if place.files is not None else []
+    known = [name for name in found if name is not None]
+    return known if known and len(known) == n_images else None
 
 
 def _require_images(name: str, n_images: int, n_features: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ddim_core.features.protocol import Protocol
+from ddim_core.reports.class_sentences import classes_said, shown_classes
+from ddim_core.scores.per_class import PerClass
 from ddim_core.scores.set_score import PairScore
 from tasks.score_command.run import MatrixLine, PairResult, SavedStatistics
 
@@ -16,7 +18,9 @@ def as_text(result: PairResult | SavedStatistics) -> str:
             f"statistics of {result.n_images} images, {result.n_features} features: {result.saved}"
         )
     notes = [f"note: {note}" for note in result.notes]
-    lines = [*_scores(result.scores), *_matrix(result.matrix), "", *_protocol(result.protocol)]
+    classes = _classes(result.classes) if result.classes else []
+    lines = [*_scores(result.scores), *_matrix(result.matrix), *classes, ""]
+    lines += _protocol(result.protocol)
     return "\n".join([*lines, *notes])
 
 
@@ -68,6 +72,30 @@ def _matrix(matrix: Sequence[MatrixLine]) -> list[str]:
     ]
     said = "the same images by every protocol at hand (never compare one line with another):"
     return ["", said, *lines] if lines else []
+
+
+def _classes(scored: PerClass) -> list[str]:
+    """Each class, and what they say together."""
+    shown = shown_classes(scored)
+    width = max(len(one.name) for one in shown)
+    lines = ["", "by class:"]
+    for one in shown:
+        fid, share = one.fid, scored.share(one)
+        told = "FID null"
+        if fid is not None:
+            told = f"FID {_with_interval(fid.fid, fid.low, fid.high)}, {fid.bias:.3g} of it bias"
+        part = ""
+        if share is not None:
+            part = f"   {100 * share[0]:.1f} % [{100 * share[1]:.1f}, {100 * share[2]:.1f}] of the "
+            part += f"images, {100 * scored.reference_share(one):.1f} % of the reference"
+        lines.append(
+            f"  {one.name:>{width}}   {one.n_images} against {one.n_reference}   {told}{part}"
+        )
+    if len(shown) < len(scored.classes):
+        lines.append(
+            f"  the {len(shown)} that stand out most of {len(scored.classes)}; --json has all"
+        )
+    return [*lines, *(f"classes      {said}" for said in classes_said(scored))]
 
 
 def _protocol(protocol: Protocol) -> list[str]:

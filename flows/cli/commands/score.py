@@ -46,6 +46,9 @@ def score(
     matrix: Annotated[
         bool, typer.Option("--matrix", help="Also by every other extractor and resize at hand.")
     ] = False,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Also each class by itself, by the sets' labels.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Score one set of images against another, with intervals and the protocol.
@@ -60,7 +63,7 @@ def score(
 
         request = ScoreRequest(
             generated, reference, features, feature_weights, resize, split, resolution, save_stats,
-            as_stored,
+            as_stored, per_class,
         )  # fmt: skip
         if matrix and reference is None:
             raise ValueError("a matrix of protocols needs two sets of images")

@@ -6,7 +6,12 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.commands.options import one_sentence, option, plain, stop
+from flows.cli.commands.options import listed, one_sentence, option, plain, stop
+
+TWINS = (
+    "Trainings of one recipe that differ in their seed, A,B,C or a pattern of names: what two of "
+    "them may differ by counts as none [none]."
+)
 
 
 def verdict(
@@ -20,6 +25,7 @@ def verdict(
     margin: Annotated[float, option("Difference that does not count [0].")] = 0.0,
     decide_by: Annotated[str, option("Score that decides, such as clip_score [fid].")] = "fid",
     gate: Annotated[bool, option("Exit 1 if proven worse [off].")] = False,
+    twins: Annotated[str, option(TWINS)] = "",
 ) -> None:  # fmt: skip
     """Say whether a scored checkpoint is better, worse or tied with another scored one."""
     with one_sentence():
@@ -29,7 +35,10 @@ def verdict(
 
         table = read_rows()
         with told_of(table):
-            found = verdict_of(table.rows, new, against or "", at, margin, table.remarks, decide_by)
+            named = listed(twins, str) if twins else []
+            found = verdict_of(
+                table.rows, new, against or "", at, margin, table.remarks, decide_by, named
+            )
             typer.echo("\n".join(found.sentences))
             typer.echo(f"verdict: {found.page}")
             if gate and found.call == "worse":
@@ -42,6 +51,7 @@ def curve(
         list[str] | None,
         typer.Option("--cell", help=plain("S and eta, such as 20,0.5; several times [best five].")),
     ] = None,
+    twins: Annotated[str, option(TWINS)] = "",
 ) -> None:
     """Draw FID with intervals over training steps, for the cells of the last scored grid."""
     with one_sentence():
@@ -51,4 +61,6 @@ def curve(
 
         table = read_rows()
         with told_of(table):
-            typer.echo(f"curve: {curve_of(table.rows, names, cells or [], table.remarks)}")
+            named = listed(twins, str) if twins else []
+            place = curve_of(table.rows, names, cells or [], table.remarks, named)
+            typer.echo(f"curve: {place}")

@@ -16,7 +16,7 @@ from ddim_core.diffusion.labels import asked_labels
 from ddim_core.diffusion.specs import NoiseSpec, SamplerSpec
 from ddim_core.networks.denoisers import UNetModel, toy_unet
 from ddim_core.networks.specs import ToyModelSpec
-from ddim_core.scores.class_accuracy import class_accuracy
+from ddim_core.scores.per_class import class_accuracy
 
 SPEC = ToyModelSpec(widths=(8, 16), norm_groups=4, n_classes=3)
 X = torch.randn(7, 1, 8, 8, generator=torch.Generator().manual_seed(0))

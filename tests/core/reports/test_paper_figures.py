@@ -22,8 +22,7 @@ from ddim_core.reports.paper_figures import (
     table_2_figure,
     x0_sheet,
 )
-from ddim_core.reports.paper_numbers import RECONSTRUCTION, STEPS, fid_of, table_1
-from ddim_core.reports.paper_sentences import read_paper
+from ddim_core.reports.paper_sentences import RECONSTRUCTION, STEPS, fid_of, read_paper, table_1
 from tests.core.rows import cell_row
 
 N_GROUPS = 10

@@ -1,4 +1,4 @@
-"""What tells that a score is not to be trusted: few images that carry it, repeats, small sets."""
+"""What tells that a score is not to be trusted: few images that carry it, copies, small sets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ddim_core.scores.frechet import Reference
 from ddim_core.scores.frechet_infinity import root_trace_infinity, root_trace_population
 from ddim_core.scores.frechet_score import bias_of_few, frechet_influence, frechet_score
 from ddim_core.scores.set_score import FeatureSet, score_pair
+from ddim_core.statistics.duplicates import duplicates_together
 from ddim_core.statistics.moments import FeatureMoments
 from ddim_core.statistics.npz import statistics_of
 from ddim_core.statistics.rows import FeatureRows
 from ddim_core.statistics.tails import carried_by, rests_on_few
-from ddim_core.statistics.twins import twins_together
 from tests.core.rows import cell_row
 from tests.core.worlds import World
 
@@ -106,7 +106,9 @@ def test_images_that_stand_twice_count_once() -> None:
         twice = np.random.default_rng(seed).permutation(np.repeat(once, 2, axis=0))
         rows = FeatureRows.of_array(twice)
         groups = groups_of(rows)
-        found = frechet_score(rows, groups, world.reference, None, twins_together(rows, groups))
+        found = frechet_score(
+            rows, groups, world.reference, None, duplicates_together(rows, groups)
+        )
         covered.append(found.fid_inf_low <= world.truth <= found.fid_inf_high)
         apart.append(found.fid_inf)
         alone.append(frechet_score(rows, groups, world.reference).fid_inf)
@@ -118,15 +120,15 @@ def test_images_that_stand_twice_count_once() -> None:
     assert np.mean(alone) - world.truth > 2 * spread  # what it was
 
 
-def test_twins_lie_in_one_group_and_rows_keep_their_bits() -> None:
+def test_duplicates_lie_in_one_group_and_rows_keep_their_bits() -> None:
     rng = np.random.default_rng(6)
     x = rng.normal(size=(3000, 3)).astype(np.float32)
     x[[2900, 17]] = x[4]
     x[1500] = x[900]
     rows = FeatureRows.of([x[:1100], x[1100:]])
-    together = twins_together(rows, groups_of(rows))
+    together = duplicates_together(rows, groups_of(rows))
     assert together is not None
-    assert together.twins == 3
+    assert together.duplicates == 3
     homes = {int(i): g for g, rows_of in enumerate(together.members) for i in rows_of}
     assert homes[4] == homes[17] == homes[2900]
     assert homes[900] == homes[1500]
@@ -134,7 +136,7 @@ def test_twins_lie_in_one_group_and_rows_keep_their_bits() -> None:
     assert sorted(order) == list(range(3000))
     assert (together.rows.read(0, 3000) == x[order]).all()
     assert together.effective[0] == pytest.approx(3000**2 / (2995 + 9 + 4))
-    assert twins_together(FeatureRows.of_array(x[:17]), [slice(0, 17)]) is None
+    assert duplicates_together(FeatureRows.of_array(x[:17]), [slice(0, 17)]) is None
 
 
 def test_copies_are_counted_and_said() -> None:
@@ -144,8 +146,8 @@ def test_copies_are_counted_and_said() -> None:
     made[200:205] = made[0:5] + 1e-6
     made[300:307] = made[10:17]
     found = score(made, real)
-    assert (found.twins, found.near_twins, found.memorised) == (7, 10, 3)
-    assert [k for k in kinds(found) if k != "reference"] == ["twins", "near", "memorised"]
+    assert (found.duplicates, found.near_duplicates, found.memorised) == (7, 10, 3)
+    assert [k for k in kinds(found) if k != "reference"] == ["duplicates", "near", "memorised"]
     texts = " ".join(doubt.text for doubt in doubts(found))
     assert "7 of 400 images equal an earlier one" in texts
     assert "3 of 400 images lie as near to one of the real images" in texts
@@ -153,10 +155,10 @@ def test_copies_are_counted_and_said() -> None:
 
 def test_equal_images_alone_have_no_interval() -> None:
     found = score(np.ones((50, 4)), np.random.default_rng(8).normal(size=(100, 4)))
-    assert found.twins == 49
+    assert found.duplicates == 49
     assert found.fid_low is None
     assert found.fid_inf is None
-    assert "twins" in kinds(found)
+    assert "duplicates" in kinds(found)
 
 
 def test_the_estimate_for_both_sides_agrees_with_quadrature_and_its_limits() -> None:
@@ -225,7 +227,7 @@ def test_fid_of_fewer_images_than_features_states_its_bias() -> None:
 def test_doubts_of_a_grid_are_told_once_a_kind() -> None:
     rows = [
         cell_row(steps=10 * k, eta=0.0, variance="eta", n_images=1000, n_features=8,
-                 n_reference=5000, fid=1.0, twins=k)
+                 n_reference=5000, fid=1.0, duplicates=k)
         for k in range(4)
     ]  # fmt: skip
     (said,) = doubts_of(rows)

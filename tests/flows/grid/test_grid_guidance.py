@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import html
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from ddim_core.features.extractor import PixelFeatures
+from ddim_core.images.load import load_images
+from ddim_core.scores.frechet import frechet_distance
+from ddim_core.scores.per_class import PerClass
+from ddim_core.statistics.moments import FeatureMoments
+from flows.cli.app import app
 from tests.flows.grids import GridRun
 
 
@@ -49,6 +58,54 @@ def test_guidance_raises_the_share_of_images_of_the_class_asked_for(
     page = Path(run.result.report).read_text()
     assert "asked class" in page
     assert "From guidance 0 to 3" in page
+    scored = PerClass.from_json(rows.loc[3.0, "per_class"])
+    assert scored is not None
+    assert sum(one.n_found or 0 for one in scored.classes) == 80
+    assert [one.n_images for one in scored.classes] == [8] * 10
+    assert "8 generated and " in scored.why_not(scored.classes[0])
+    assert "it takes 272 of each" in html.unescape(page)
+    assert "the classifier finds the classes in" in page
+
+
+def test_each_class_of_a_cell_has_the_distance_that_its_images_have_by_hand(
+    run_grid: Callable[..., GridRun], conditional: str
+) -> None:
+    from tasks.storage import store
+    from tasks.storage.cell_rows import read_rows
+    from tasks.storage.store import ArtifactRef
+
+    run = run_grid(
+        checkpoint=conditional, features="pixels", steps=[2], etas=[0.0], n_images=700,
+        shard_size=350,
+    )  # fmt: skip
+    (row,) = read_rows(run.result.cells).rows
+    scored = PerClass.from_json(row.per_class)
+    assert scored is not None
+    drawn = np.concatenate([
+        store.get_arrays(ArtifactRef(artifact=shard, kind="shard"))["images"]
+        for shard in row.image_shards
+    ])  # fmt: skip
+    digits = load_images("digits", "train")
+    assert digits.labels is not None
+    features = PixelFeatures(8, 8, 1)
+    for label in (0, 7):
+        by_hand = frechet_distance(
+            FeatureMoments.from_features(features(drawn[label::10])),
+            FeatureMoments.from_features(features(digits.images[digits.labels == label])),
+        )
+        one = scored.classes[label]
+        assert (one.name, one.n_images, one.n_found) == (str(label), 70, None)
+        assert one.fid is not None
+        assert one.fid.fid == pytest.approx(by_hand, rel=1e-9)
+        assert one.fid.low < one.fid.fid < one.fid.high
+    assert "FID less bias" in Path(run.result.report).read_text()
+    told = CliRunner().invoke(
+        app, ["score", row.cell_digest[:10], "digits", "--split", "train", "--per-class", "--json"]
+    )
+    classes = json.loads(told.stdout)["per_class"]["classes"]
+    assert [one["fid"] for one in classes] == [
+        pytest.approx(one.fid.fid, rel=1e-9) for one in scored.classes if one.fid
+    ]
 
 
 def test_another_number_format_makes_other_cells_of_nearly_the_same_images(

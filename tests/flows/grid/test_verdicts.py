@@ -114,6 +114,26 @@ def test_the_verdict_command_reads_the_table_and_gates(
     assert "S = 2, eta = 0" in Path(curve.stdout.split("curve: ")[1].strip()).read_text()
 
 
+def test_with_twins_a_difference_that_trainings_have_opens_the_gate_and_is_said(
+    run_grid: Callable[..., GridRun], gated: GridRun, toy: str, noisy: str
+) -> None:
+    twins = [toy, noisy]
+    run = run_grid(checkpoint=noisy, against=toy, gate=True, twins=twins, **SMALL)
+    assert (run.state, run.computed["sample-shard"]) == ("Completed", 0)
+    assert run.result.verdict.call == "tied"
+    told = ddim("verdict", noisy, "--against", toy, "--twins", ",".join(twins), "--gate")
+    assert told.exit_code == 0
+    assert "The difference is within training noise: 2 trainings of one recipe" in told.stdout
+    page = Path(re.findall(r"verdict: (.*)", told.stdout)[0]).read_text()
+    assert "tied (training noise)" in page
+    found = verdicts()
+    found = found[(found["checkpoint"] == "noisy") & found["training_sd"].notna()]
+    assert [list(names) for names in found["twins"]] == [["toy", "noisy"]] * 2
+    assert (found["training_sd"] < found["training_sd_high"]).all()
+    band = ddim("curve", "--cell", "2,0", "--twins", ",".join(twins))
+    assert "from 2 trainings" in Path(band.stdout.split("curve: ")[1].strip()).read_text()
+
+
 def test_pages_say_how_many_rows_are_unverified_and_how_many_are_left_out(
     gated: GridRun, toy: str, noisy: str
 ) -> None:
@@ -144,6 +164,10 @@ def test_pages_say_how_many_rows_are_unverified_and_how_many_are_left_out(
         ("grid --margin -1", "margin is -1.0"),
         ("grid --at 7,0", "at is '7,0'"),
         ("grid --gate --against none", "a gate needs a checkpoint"),
+        ("grid --twins nobody-*", "no rows of 'nobody-*'"),
+        ("grid --twins toy,noisy --against none", "they need another checkpoint"),
+        ("verdict noisy --against toy --twins toy", "toy alone tells no spread"),
+        ("verdict noisy --against toy --twins toy,toy", "toy and toy are the same weights"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_in_one_sentence(

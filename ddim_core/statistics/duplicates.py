@@ -1,7 +1,7 @@
 """Images that stand more than once in a set: they are not independent draws.
 
-Exact twins have equal features, bit for bit. A jackknife that leaves one of them out and keeps the
-other takes them for two images, so they are put into one group, and counted as what they tell.
+Exact duplicates have equal features, bit for bit. A jackknife that leaves one of them out and keeps
+the other takes them for two images, so they are put into one group, and counted as what they tell.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ NEAR = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Together:
-    """A set's rows, twins side by side.
+    """A set's rows, duplicates side by side.
 
     Attributes:
-        members: Rows of the set by group, each [m_g], twins in the group of the first of them.
+        members: Rows of the set by group, each [m_g], duplicates in the group of the first of them.
         rows: All rows in the order of `members`.
         groups: The groups in this order.
         effective: How many independent images all rows count for, then those without each group:
             n^2 / sum of squared multiplicities.
-        twins: Rows that equal an earlier one.
+        duplicates: Rows that equal an earlier one.
     """
 
     members: tuple[NDArray[np.intp], ...]
     rows: FeatureRows
     groups: tuple[slice, ...]
     effective: tuple[float, ...]
-    twins: int
+    duplicates: int
 
 
-def twins_together(features: FeatureRows, groups: Sequence[slice]) -> Together | None:
-    """Puts exact twins into one group; None where no row stands twice.
+def duplicates_together(features: FeatureRows, groups: Sequence[slice]) -> Together | None:
+    """Puts exact duplicates into one group; None where no row stands twice.
 
     Memory: 32 bytes a row.
 
@@ -54,7 +54,7 @@ def twins_together(features: FeatureRows, groups: Sequence[slice]) -> Together |
         groups: Consecutive slices that cover the rows.
     """
     first_seen: dict[bytes, int] = {}
-    kind = np.empty(len(features), dtype=np.intp)  # the place of each row's first twin
+    kind = np.empty(len(features), dtype=np.intp)  # the place of each row's first duplicate
     for place, rows in features.blocks():
         for i, row in enumerate(np.ascontiguousarray(rows), start=place.start):
             kind[i] = first_seen.setdefault(hashlib.blake2b(row, digest_size=16).digest(), i)
@@ -77,7 +77,7 @@ def twins_together(features: FeatureRows, groups: Sequence[slice]) -> Together |
         rows=_reordered(features, np.concatenate(members)),
         groups=tuple(slice(int(a), int(b)) for a, b in pairwise(starts)),
         effective=(n * n / total, *rests),
-        twins=n - len(first_seen),
+        duplicates=n - len(first_seen),
     )
 
 
@@ -101,21 +101,21 @@ class _Gathered(Sequence[NDArray[Any]]):
 
 
 @dataclass(frozen=True)
-class Repeats:
+class Copies:
     """How many generated images are not new; None where nobody looked.
 
     Attributes:
-        near_twins: Images whose nearest other generated one is not equal, but nearer than `NEAR`
-            allows.
+        near_duplicates: Images whose nearest other generated one is not equal, but nearer than
+            `NEAR` allows.
         memorised: Images that lie so near to a real one of the reference.
     """
 
-    near_twins: int | None = None
+    near_duplicates: int | None = None
     memorised: int | None = None
 
 
-class RepeatCount:
-    """`Repeats` as something that looks at pairs, see `pairs.look_at_pairs`.
+class CopyCount:
+    """`Copies` as something that looks at pairs, see `pairs.look_at_pairs`.
 
     Args:
         n: How many generated rows there are.
@@ -139,10 +139,10 @@ class RepeatCount:
         """Takes pairs of generated and reference rows."""
         _keep(self._of_real, pairs.i, pairs.squared_distances().min(axis=1))
 
-    def count(self) -> Repeats:
+    def count(self) -> Copies:
         """The counts, when all pairs have been seen."""
         near = (self._of_made > 0.0) & (self._of_made <= self._near)
-        return Repeats(int(near.sum()), int((self._of_real <= self._near).sum()))
+        return Copies(int(near.sum()), int((self._of_real <= self._near).sum()))
 
 
 def _keep(nearest: Floats, place: slice, found: Floats) -> None:
