@@ -27,8 +27,8 @@ from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import SamplerSpec
 from ddim_core.networks.specs import ClassifierSpec
 from ddim_core.scores.cell_score import groups_of
-from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_score import frechet_score
+from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.distances.frechet_score import frechet_score
 from ddim_core.statistics.moments import FeatureMoments
 from ddim_core.statistics.rows import FeatureRows
 from tests.core.rows import cell_row

@@ -16,8 +16,8 @@ from scipy.special import stdtr
 
 from benchmarks.worlds import World
 from ddim_core.decisions.best import rank
-from ddim_core.scores.frechet_infinity import chong_forsyth
-from ddim_core.scores.frechet_score import FrechetScore, frechet_score
+from ddim_core.scores.distances.frechet_infinity import chong_forsyth
+from ddim_core.scores.distances.frechet_score import FrechetScore, frechet_score
 from ddim_core.statistics.jackknife import jackknife
 from ddim_core.statistics.moments import Floats
 from ddim_core.statistics.paired import paired_difference

@@ -23,8 +23,8 @@ import numpy as np
 
 from benchmarks.run import REPEATS, figure
 from ddim_core.scores.cell_score import ScoreReference, groups_of, score_features
-from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_score import frechet_score
+from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.distances.frechet_score import frechet_score
 from ddim_core.statistics.moments import FeatureMoments
 from ddim_core.statistics.rows import FeatureRows
 

@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddim_core.decisions.checkpoints.twins import beyond_training_noise
+from ddim_core.decisions.checkpoints.verdict import judge
 from ddim_core.decisions.row import CellRow
-from ddim_core.decisions.twins import beyond_training_noise
-from ddim_core.decisions.verdict import judge
-from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_infinity import frechet_interval
+from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.distances.frechet_infinity import frechet_interval
 from ddim_core.statistics.moments import FeatureMoments
 from tests.core.rows import cell_row
 

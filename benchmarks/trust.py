@@ -17,9 +17,9 @@ from dataclasses import replace
 import numpy as np
 
 from ddim_core.scores.cell_score import groups_of
-from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_score import FrechetScore, frechet_influence, frechet_score
-from ddim_core.scores.kernel_score import KernelScore, kernel_score
+from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.distances.frechet_score import FrechetScore, frechet_influence, frechet_score
+from ddim_core.scores.distances.kernel_score import KernelScore, kernel_score
 from ddim_core.statistics.duplicates import duplicates_together
 from ddim_core.statistics.moments import FeatureMoments, Floats, merge
 from ddim_core.statistics.rows import FeatureRows

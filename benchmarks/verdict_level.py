@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ddim_core.decisions.checkpoints.verdict import judge
 from ddim_core.decisions.row import CellRow
-from ddim_core.decisions.verdict import judge
 from ddim_core.diffusion.sampling import ImageNoise, sample
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import SamplerSpec
@@ -37,8 +37,8 @@ from ddim_core.images.pixels import to_uint8
 from ddim_core.networks.denoisers import UNetModel
 from ddim_core.networks.specs import TrainSpec
 from ddim_core.networks.training import start, train
-from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_score import frechet_interval
+from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.distances.frechet_score import frechet_interval
 from ddim_core.statistics.moments import FeatureMoments
 from tests.core.rows import cell_row
 

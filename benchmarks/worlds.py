@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddim_core.scores.frechet import Reference
+from ddim_core.scores.distances.frechet import Reference
 from ddim_core.statistics.moments import FeatureMoments, Floats
 
 

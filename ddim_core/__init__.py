@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ddim_core.networks.denoisers import UNetModel as UNetModel
     from ddim_core.points.chamfer import chamfer_distance as chamfer_distance
     from ddim_core.scores.cell_score import score as score
-    from ddim_core.scores.frechet import frechet_distance as frechet_distance
-    from ddim_core.scores.kernel import kid as kid
+    from ddim_core.scores.distances.frechet import frechet_distance as frechet_distance
+    from ddim_core.scores.distances.kernel import kid as kid
     from ddim_core.statistics.moments import FeatureMoments as FeatureMoments
 
 _ROOMS = {
@@ -40,9 +40,9 @@ _ROOMS = {
     "chamfer_distance": "points.chamfer",
     "ddim_step": "diffusion.sampling",
     "encode": "diffusion.sampling",
-    "frechet_distance": "scores.frechet",
+    "frechet_distance": "scores.distances.frechet",
     "from_uint8": "images.pixels",
-    "kid": "scores.kernel",
+    "kid": "scores.distances.kernel",
     "load_images": "images.load",
     "sample": "diffusion.sampling",
     "score": "scores.cell_score",

@@ -53,7 +53,9 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.images.sources",
         "ddim_core.features",
     },
+    "ddim_core.scores.distances": {"ddim_core.common", "ddim_core.statistics"},
     "ddim_core.scores": {
+        "ddim_core.scores.distances",
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.features", "ddim_core.statistics",
     },
     "ddim_core.samplers": {
@@ -79,6 +81,9 @@ ARROWS: dict[str, set[str]] = {
     "ddim_core.decisions": {
         "ddim_core.common", "ddim_core.samplers", "ddim_core.features", "ddim_core.statistics",
     },
+    "ddim_core.decisions.checkpoints": {
+        "ddim_core.common", "ddim_core.statistics", "ddim_core.decisions",
+    },
     "ddim_core.shipping": {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.samplers",
         "ddim_core.checkpoints.formats", "ddim_core.decisions",
@@ -103,11 +108,16 @@ ARROWS: dict[str, set[str]] = {
     },
     "ddim_core.lora.scoring": {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.features", "ddim_core.networks",
-        "ddim_core.scores", "ddim_core.statistics", "ddim_core.text2image",
+        "ddim_core.scores.distances", "ddim_core.scores", "ddim_core.statistics",
+        "ddim_core.text2image",
+    },
+    "ddim_core.reports.verdicts": {
+        "ddim_core.statistics", "ddim_core.decisions", "ddim_core.decisions.checkpoints",
+        "ddim_core.reports",
     },
     "ddim_core.reports": {
         "ddim_core.diffusion", "ddim_core.scores", "ddim_core.statistics", "ddim_core.decisions",
-        "ddim_core.points", "ddim_core.lora.scoring",
+        "ddim_core.decisions.checkpoints", "ddim_core.points", "ddim_core.lora.scoring",
     },
     "tasks.storage": set(),
     "tasks.machine": {"tasks.storage"},

@@ -15,7 +15,7 @@ from benchmarks.gpu.record import Figure, Record
 from benchmarks.gpu.timing import in_turn, ratio, speed
 from ddim_core.devices.arithmetic import arithmetic
 from ddim_core.features.inception import InceptionFeatures
-from ddim_core.scores.frechet import frechet_distance
+from ddim_core.scores.distances.frechet import frechet_distance
 from ddim_core.statistics.moments import FeatureMoments
 from tests.networks import save_fid_inception
 

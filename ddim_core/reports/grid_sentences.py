@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import TypeVar
 
 from ddim_core.decisions.best import Margin, Ranking, Standing, rank
+from ddim_core.decisions.checkpoints.verdict import pareto, proven_steps
 from ddim_core.decisions.compare import LEVEL, compare, pairing
 from ddim_core.decisions.measure import FID, Measure
 from ddim_core.decisions.row import (
@@ -23,7 +24,6 @@ from ddim_core.decisions.row import (
     sampler_of,
 )
 from ddim_core.decisions.shapes import Shape, n_comparisons, shapes
-from ddim_core.decisions.verdict import pareto, proven_steps
 
 S = TypeVar("S", bound=Setting)
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_score import (
+from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.distances.frechet_score import (
     MANY_FEATURES,
     FrechetScore,
     frechet_influence,
     frechet_score,
 )
-from ddim_core.scores.kernel_score import KernelSums
+from ddim_core.scores.distances.kernel_score import KernelSums
 from ddim_core.scores.precision_recall import Coverage, Manifold
 from ddim_core.statistics.duplicates import Copies, CopyCount, duplicates_together
 from ddim_core.statistics.moments import FeatureMoments, merge

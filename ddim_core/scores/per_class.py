@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ddim_core.common.printable import printable
 from ddim_core.diffusion.labels import asked_labels
 from ddim_core.scores.cell_score import LEAST_GROUPS, LEAST_GROUPS_OF_MANY, groups_of
-from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_score import MANY_FEATURES, frechet_score
+from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.distances.frechet_score import MANY_FEATURES, frechet_score
 from ddim_core.statistics.holm import holm
 from ddim_core.statistics.jackknife import half_width
 from ddim_core.statistics.moments import FeatureMoments

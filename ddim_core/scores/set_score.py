@@ -17,8 +17,8 @@ from ddim_core.scores.cell_score import (
     groups_of,
     score_features,
 )
-from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_score import frechet_influence, frechet_score
+from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.distances.frechet_score import frechet_influence, frechet_score
 from ddim_core.scores.further_scores import FurtherScores, further_scores
 from ddim_core.scores.per_class import PerClass, per_class
 from ddim_core.statistics.duplicates import duplicates_together

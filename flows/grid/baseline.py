@@ -13,10 +13,14 @@ from pathlib import Path
 
 from prefect.logging import get_run_logger
 
-from ddim_core.decisions.lora_rows import rows_of_lora, rows_of_loras
+from ddim_core.decisions.checkpoints.lora_rows import rows_of_lora, rows_of_loras
+from ddim_core.decisions.checkpoints.twins import (
+    beyond_training_noise,
+    require_trainings,
+    rows_like,
+)
+from ddim_core.decisions.checkpoints.verdict import IDENTICAL, judge
 from ddim_core.decisions.row import CellRow
-from ddim_core.decisions.twins import beyond_training_noise, require_trainings, rows_like
-from ddim_core.decisions.verdict import IDENTICAL, judge
 from ddim_core.pipelines.single_file import is_single_file
 from flows.grid.named import local_checkpoint, twins_called
 from flows.grid.outcome import GridOutcome

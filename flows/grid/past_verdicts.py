@@ -7,13 +7,18 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ddim_core.common.digest import file_digest
-from ddim_core.decisions.lora_rows import digests_over, judged_weights, loras_named, rows_of_loras
+from ddim_core.decisions.checkpoints.lora_rows import (
+    digests_over,
+    judged_weights,
+    loras_named,
+    rows_of_loras,
+)
+from ddim_core.decisions.checkpoints.twins import beyond_training_noise, rows_like
+from ddim_core.decisions.checkpoints.verdict import IDENTICAL, judge, one_row_a_cell, protocol_of
 from ddim_core.decisions.measure import FID, measure_of
 from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow
-from ddim_core.decisions.twins import beyond_training_noise, rows_like
-from ddim_core.decisions.verdict import IDENTICAL, judge, one_row_a_cell, protocol_of
-from ddim_core.reports.verdict_sentences import by_checkpoint, first_scored
+from ddim_core.reports.verdicts.sentences import by_checkpoint, first_scored
 from flows.grid.named import LEAST_DIGITS, rows_called, twins_called, weights_called
 from tasks.reports.curve import write_curve
 from tasks.reports.records import FiledVerdict

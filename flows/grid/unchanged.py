@@ -19,7 +19,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from ddim_core.common.digest import digest, file_digest
-from ddim_core.decisions.lora_rows import digests_over, rows_of_lora, rows_of_loras
+from ddim_core.decisions.checkpoints.lora_rows import digests_over, rows_of_lora, rows_of_loras
 from ddim_core.features.model_folder import local_inception_weights
 from ddim_core.features.registry import PRETRAINED, at_hand
 from ddim_core.images.load import EMBEDDED, open_source

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddim_core.common.digest import digest
+from ddim_core.decisions.checkpoints.twins import noise_over_steps
 from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow, cell_name
-from ddim_core.decisions.twins import noise_over_steps
-from ddim_core.reports.verdict_figures import checkpoint_curve
-from ddim_core.reports.verdict_sentences import best_of, by_checkpoint
+from ddim_core.reports.verdicts.figures import checkpoint_curve
+from ddim_core.reports.verdicts.sentences import best_of, by_checkpoint
 from tasks.reports import page
 from tasks.reports.verdict_page import MOST_CURVES
 from tasks.storage import places, store

@@ -15,7 +15,7 @@ from ddim_core.decisions.trust import doubts_of
 from ddim_core.reports.class_sentences import classes_said, shown_classes
 from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
 from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_fid_inf
-from ddim_core.reports.verdict_figures import pareto_plot
+from ddim_core.reports.verdicts.figures import pareto_plot
 from ddim_core.scores.cell_score import CellScore
 from ddim_core.scores.per_class import PerClass
 from tasks.cells.protocol_matrix import MatrixLine

@@ -16,7 +16,7 @@ from ddim_core.reports.tuning import (
     read_known,
     short,
 )
-from ddim_core.reports.verdict_figures import pareto_plot
+from ddim_core.reports.verdicts.figures import pareto_plot
 from tasks.reports import page
 from tasks.storage import store
 from tasks.storage.artifact import Report

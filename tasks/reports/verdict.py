@@ -8,9 +8,7 @@ from datetime import UTC, datetime
 
 from ddim_core.common.columns import Moment
 from ddim_core.common.digest import digest
-from ddim_core.decisions.measure import FID
-from ddim_core.decisions.row import CellRow, sampler_of
-from ddim_core.decisions.verdict import (
+from ddim_core.decisions.checkpoints.verdict import (
     PROTOCOL,
     SETTING,
     CellVerdict,
@@ -19,7 +17,9 @@ from ddim_core.decisions.verdict import (
     pareto,
     setting_of,
 )
-from ddim_core.reports.verdict_sentences import best_of, first_scored
+from ddim_core.decisions.measure import FID
+from ddim_core.decisions.row import CellRow, sampler_of
+from ddim_core.reports.verdicts.sentences import best_of, first_scored
 from tasks.reports.records import ComparedPair
 from tasks.storage import places
 from tasks.storage.cell_rows import read_rows

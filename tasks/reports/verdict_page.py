@@ -7,11 +7,11 @@ from pathlib import Path
 
 from prefect import task
 
+from ddim_core.decisions.checkpoints.verdict import Verdict
 from ddim_core.decisions.measure import Measure
 from ddim_core.decisions.row import CellRow, cell_name
-from ddim_core.decisions.verdict import Verdict
-from ddim_core.reports.verdict_figures import checkpoint_curve, difference_plot, pareto_plot
-from ddim_core.reports.verdict_sentences import best_of, by_checkpoint, read_verdict, signed
+from ddim_core.reports.verdicts.figures import checkpoint_curve, difference_plot, pareto_plot
+from ddim_core.reports.verdicts.sentences import best_of, by_checkpoint, read_verdict, signed
 from tasks.reports import page
 from tasks.reports.records import ComparedPair, FiledVerdict
 from tasks.reports.verdict import write_verdict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddim_core.scores.frechet import Reference
+from ddim_core.scores.distances.frechet import Reference
 from ddim_core.statistics.moments import FeatureMoments
 
 

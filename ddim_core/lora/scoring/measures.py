@@ -24,7 +24,7 @@ from ddim_core.lora.scoring.scorecard import (
     share_measure,
     spread_within,
 )
-from ddim_core.scores.frechet import Reference
+from ddim_core.scores.distances.frechet import Reference
 from ddim_core.statistics.moments import FeatureMoments
 from ddim_core.text2image.judge import EmojiJudge
 

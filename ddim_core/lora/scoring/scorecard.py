@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ddim_core.scores.frechet import Reference
+from ddim_core.scores.distances.frechet import Reference
 from ddim_core.statistics.jackknife import jackknife
 from ddim_core.statistics.moments import FeatureMoments, leave_one_out, merge
 from ddim_core.statistics.paired import PairedDifference, paired_difference

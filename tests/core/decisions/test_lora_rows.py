@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from ddim_core.decisions.lora_rows import loras_named, rows_of_lora, rows_of_loras
+from ddim_core.decisions.checkpoints.lora_rows import loras_named, rows_of_lora, rows_of_loras
+from ddim_core.decisions.checkpoints.verdict import judge, setting_of
 from ddim_core.decisions.row import CellRow, cell_name
-from ddim_core.decisions.verdict import judge, setting_of
 from tests.core.decisions.test_verdict import grid
 
 EARLY, LATE = ("style-000004.safetensors", "d4"), ("style-000008.safetensors", "d8")

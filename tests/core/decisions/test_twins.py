@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from ddim_core.decisions.checkpoints.twins import beyond_training_noise, noise_over_steps
+from ddim_core.decisions.checkpoints.verdict import IDENTICAL, judge
 from ddim_core.decisions.measure import measure_of
-from ddim_core.decisions.twins import beyond_training_noise, noise_over_steps
-from ddim_core.decisions.verdict import IDENTICAL, judge
-from ddim_core.reports.verdict_figures import checkpoint_curve, difference_plot
-from ddim_core.reports.verdict_sentences import by_checkpoint, read_verdict
+from ddim_core.reports.verdicts.figures import checkpoint_curve, difference_plot
+from ddim_core.reports.verdicts.sentences import by_checkpoint, read_verdict
 from tests.core.decisions.test_verdict import Rows, grid
 
 QUALITIES = {"a": 0.30, "b": 0.34, "c": 0.38, "d": 0.36, "e": 0.32}

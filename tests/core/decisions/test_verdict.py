@@ -9,13 +9,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ddim_core.decisions.checkpoints.verdict import (
+    IDENTICAL,
+    judge,
+    one_row_a_cell,
+    pareto,
+    proven_steps,
+)
 from ddim_core.decisions.measure import MEASURES
 from ddim_core.decisions.row import CellRow
-from ddim_core.decisions.verdict import IDENTICAL, judge, one_row_a_cell, pareto, proven_steps
-from ddim_core.reports.verdict_figures import checkpoint_curve, difference_plot, pareto_plot
-from ddim_core.reports.verdict_sentences import by_checkpoint, headline, read_verdict
-from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_score import frechet_interval
+from ddim_core.reports.verdicts.figures import checkpoint_curve, difference_plot, pareto_plot
+from ddim_core.reports.verdicts.sentences import by_checkpoint, headline, read_verdict
+from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.distances.frechet_score import frechet_interval
 from ddim_core.statistics.moments import FeatureMoments
 from tests.core.rows import cell_row
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from ddim_core.scores.frechet import Reference, frechet_distance
-from ddim_core.scores.frechet_score import frechet_interval
-from ddim_core.scores.kernel import kid, mmd2_unbiased
+from ddim_core.scores.distances.frechet import Reference, frechet_distance
+from ddim_core.scores.distances.frechet_score import frechet_interval
+from ddim_core.scores.distances.kernel import kid, mmd2_unbiased
 from ddim_core.statistics.jackknife import jackknife
 from ddim_core.statistics.moments import FeatureMoments, leave_one_out
 

@@ -16,7 +16,7 @@ from ddim_core.features.inception import InceptionFeatures
 from ddim_core.features.network import NetworkFeatures
 from ddim_core.images.image_set import ImageSet
 from ddim_core.networks.specs import ClassifierSpec
-from ddim_core.scores.frechet import frechet_distance
+from ddim_core.scores.distances.frechet import frechet_distance
 from ddim_core.statistics.moments import FeatureMoments
 from tests.networks import save_clip, save_fid_inception
 

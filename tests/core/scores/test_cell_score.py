@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ddim_core.scores.cell_score import score_features
-from ddim_core.scores.frechet import frechet_distance
-from ddim_core.scores.kernel import kid, usual_subset_size
+from ddim_core.scores.distances.frechet import frechet_distance
+from ddim_core.scores.distances.kernel import kid, usual_subset_size
 from ddim_core.scores.precision_recall import precision_recall
 from ddim_core.statistics.moments import FeatureMoments
 

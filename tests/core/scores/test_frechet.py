@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ddim_core.scores.frechet import Reference, covariance_factor, frechet_distance
+from ddim_core.scores.distances.frechet import Reference, covariance_factor, frechet_distance
 from ddim_core.statistics.moments import FeatureMoments
 
 # Traces of order 10 to 100 summed in float64, with factors whose relative error is about d eps.

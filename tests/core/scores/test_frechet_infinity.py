@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from ddim_core.scores.frechet import Reference, frechet_distance
-from ddim_core.scores.frechet_infinity import (
+from ddim_core.scores.distances.frechet import Reference, frechet_distance
+from ddim_core.scores.distances.frechet_infinity import (
     frechet_infinity,
     root_trace_infinity,
 )
-from ddim_core.scores.frechet_score import frechet_interval
+from ddim_core.scores.distances.frechet_score import frechet_interval
 from ddim_core.statistics.jackknife import jackknife
 from ddim_core.statistics.moments import FeatureMoments
 from ddim_core.statistics.paired import paired_difference

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ddim_core.scores.cell_score import groups_of
-from ddim_core.scores.kernel import Kernel, kid, mmd2_unbiased, usual_subset_size
-from ddim_core.scores.kernel_score import kernel_score
+from ddim_core.scores.distances.kernel import Kernel, kid, mmd2_unbiased, usual_subset_size
+from ddim_core.scores.distances.kernel_score import kernel_score
 from ddim_core.statistics.rows import FeatureRows
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import chi2
 
 from ddim_core.reports.class_sentences import MOST_SHOWN, classes_said, shown_classes
-from ddim_core.scores.frechet import frechet_distance
+from ddim_core.scores.distances.frechet import frechet_distance
 from ddim_core.scores.per_class import PerClass, least_images, per_class
 from ddim_core.scores.set_score import FeatureSet, score_classes
 from ddim_core.statistics.moments import FeatureMoments

@@ -9,9 +9,9 @@ from scipy.integrate import quad
 from benchmarks.trust import WORLDS, real_of, tails
 from ddim_core.decisions.trust import doubts, doubts_of
 from ddim_core.scores.cell_score import ScoreReference, groups_of, score, score_features
-from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_infinity import root_trace_infinity, root_trace_population
-from ddim_core.scores.frechet_score import bias_of_few, frechet_influence, frechet_score
+from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.distances.frechet_infinity import root_trace_infinity, root_trace_population
+from ddim_core.scores.distances.frechet_score import bias_of_few, frechet_influence, frechet_score
 from ddim_core.scores.set_score import FeatureSet, score_pair
 from ddim_core.statistics.duplicates import duplicates_together
 from ddim_core.statistics.moments import FeatureMoments

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ddim_core.decisions.compare import difference
-from ddim_core.scores.frechet_infinity import chong_forsyth
-from ddim_core.scores.frechet_score import FrechetScore, frechet_score
-from ddim_core.scores.kernel_score import kernel_score
+from ddim_core.scores.distances.frechet_infinity import chong_forsyth
+from ddim_core.scores.distances.frechet_score import FrechetScore, frechet_score
+from ddim_core.scores.distances.kernel_score import kernel_score
 from ddim_core.statistics.rows import FeatureRows, places
 from tests.core.rows import cell_row
 from tests.core.worlds import World

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from ddim_core.features.extractor import PixelFeatures
 from ddim_core.images.load import load_images
-from ddim_core.scores.frechet import frechet_distance
+from ddim_core.scores.distances.frechet import frechet_distance
 from ddim_core.scores.per_class import PerClass
 from ddim_core.statistics.moments import FeatureMoments
 from flows.cli.app import app

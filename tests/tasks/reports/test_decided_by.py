@@ -9,8 +9,8 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
+from ddim_core.decisions.checkpoints.verdict import judge
 from ddim_core.decisions.measure import MEASURES
-from ddim_core.decisions.verdict import judge
 from ddim_core.reports.grid_sentences import read_grid
 from tasks.reports.grid import AboutGrid, _page
 from tasks.reports.verdict import about_pair, verdict_digest

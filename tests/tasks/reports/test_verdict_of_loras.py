@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ddim_core.decisions.lora_rows import rows_of_lora, rows_of_loras
+from ddim_core.decisions.checkpoints.lora_rows import rows_of_lora, rows_of_loras
 from tasks.reports.verdict import previous
 from tests.core.decisions.test_lora_rows import EARLY, LATE, laid
 from tests.core.decisions.test_verdict import grid

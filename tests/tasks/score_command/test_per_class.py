@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ddim_core.features.extractor import PixelFeatures
-from ddim_core.scores.frechet import frechet_distance
+from ddim_core.scores.distances.frechet import frechet_distance
 from ddim_core.statistics.moments import FeatureMoments
 from flows.cli.app import app
 

@@ -369,7 +369,7 @@ def test_no_picture_of_a_prompt_set_shares_its_noise_with_another() -> None:
 
 def test_frechet_distance_of_few_pictures_has_a_value_and_no_interval() -> None:
     x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
-    from ddim_core.scores.frechet import Reference
+    from ddim_core.scores.distances.frechet import Reference
     from ddim_core.statistics.moments import FeatureMoments
 
     reference = Reference.of(FeatureMoments.from_features(x))

@@ -8,9 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from ddim_core.scores.frechet import Reference
-from ddim_core.scores.frechet_infinity import at_infinity, at_population, spread_of
-from ddim_core.scores.leave_one_out import Spread, leave_one_out_spreads
+from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.distances.frechet_infinity import at_infinity, at_population, spread_of
+from ddim_core.scores.distances.leave_one_out import Spread, leave_one_out_spreads
 from ddim_core.statistics.duplicates import Together
 from ddim_core.statistics.jackknife import TwoSided, jackknife, two_sided
 from ddim_core.statistics.moments import FeatureMoments, Floats, leave_one_out, merge

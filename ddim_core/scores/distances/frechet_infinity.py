@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ddim_core.scores.frechet import Reference
-from ddim_core.scores.leave_one_out import Spread
+from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.distances.leave_one_out import Spread
 from ddim_core.statistics.moments import FeatureMoments, check_features
 
 

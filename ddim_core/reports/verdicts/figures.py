@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ddim_core.decisions.checkpoints.twins import NoiseAt
+from ddim_core.decisions.checkpoints.verdict import Verdict, pareto
 from ddim_core.decisions.measure import FID, Measure
 from ddim_core.decisions.row import CellRow, cell_name
-from ddim_core.decisions.twins import NoiseAt
-from ddim_core.decisions.verdict import Verdict, pareto
 from ddim_core.reports.grid_figures import COLOURS, MARKERS, key, plain, png, spread
 from ddim_core.reports.grid_sentences import lines
 

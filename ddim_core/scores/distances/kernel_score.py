@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ddim_core.scores.kernel import (
+from ddim_core.scores.distances.kernel import (
     SUBSETS,
     Kernel,
     draw_subsets,

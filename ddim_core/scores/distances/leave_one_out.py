@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ddim_core.scores.frechet import Reference
+from ddim_core.scores.distances.frechet import Reference
 from ddim_core.statistics.moments import Floats
 from ddim_core.statistics.rows import FeatureRows
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ddim_core.decisions.best import Ranking, rank, usual_margin
+from ddim_core.decisions.checkpoints.verdict import CellVerdict, Verdict
 from ddim_core.decisions.compare import difference
 from ddim_core.decisions.measure import FID, Measure
 from ddim_core.decisions.row import CellRow, cell_name
-from ddim_core.decisions.verdict import CellVerdict, Verdict
 from ddim_core.reports.grid_sentences import front_sentence, mixed_clipping, read_best
 
 ENOUGH, ENOUGH_FACTOR = 8, 2.36  # trainings, and Student's t at one fewer

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from ddim_core.decisions.compare import difference
-from ddim_core.decisions.measure import FID, Measure
-from ddim_core.decisions.row import CellRow, cell_name
-from ddim_core.decisions.verdict import (
+from ddim_core.decisions.checkpoints.verdict import (
     CellVerdict,
     Verdict,
     one_row_a_cell,
@@ -17,6 +14,9 @@ from ddim_core.decisions.verdict import (
     require_same_protocol,
     setting_of,
 )
+from ddim_core.decisions.compare import difference
+from ddim_core.decisions.measure import FID, Measure
+from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.statistics.holm import holm
 from ddim_core.statistics.training_noise import TrainingNoise
 
