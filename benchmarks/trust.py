@@ -98,7 +98,9 @@ def lengths(n: int, d: int, rng: np.random.Generator) -> Floats:
 
 
 def sparse(n: int, d: int, rng: np.random.Generator) -> Floats:
-    return 5.0 * rng.exponential(size=(n, d)) * (rng.random((n, d)) < 0.01)
+    """Few features speak at once, and then loudly."""
+    loud = 5.0 * rng.exponential(size=(n, d)) * (rng.random((n, d)) < 0.01)
+    return loud + 0.1 * rng.normal(size=(n, d))
 
 
 def rare(n: int, d: int, rng: np.random.Generator) -> Floats:
