@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ddim_core.image_scores.parts import CLIP_WEIGHTS, Part, Source
-from ddim_core.image_scores.scorer import Scorer, ScoreKind
+from ddim_core.image_scores.scorer import ScoreKind, Scorer
 
 NAME = "aesthetic"
 HEAD = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ddim_core.image_scores.parts import CLIP_TOKENIZER, CLIP_WEIGHTS, Part, Source
-from ddim_core.image_scores.scorer import Scorer, ScoreKind
+from ddim_core.image_scores.scorer import ScoreKind, Scorer
 
 NAME = "hpsv2"
 ITS_OWN = (("HPS_v2.1_compressed.pt",), ("HPS_v2_compressed.pt",), ("*.pt",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ddim_core.image_scores.parts import Part, Source
-from ddim_core.image_scores.scorer import Scorer, ScoreKind
+from ddim_core.image_scores.scorer import ScoreKind, Scorer
 
 NAME = "image-reward"
 # Of the rewards of its training data, by which the package standardises.

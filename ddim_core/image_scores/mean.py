@@ -88,16 +88,17 @@ def image_by_image(
     units = units_of(len(x), n_prompts)
     if units.max() == 0:
         return None
-    without = [_without(z.sum(), *_sums(z, units)).tolist() for z in (x, y)]
-    sizes = np.bincount(units).tolist()
-    return paired_difference(*without, float(x.mean()), float(y.mean()), sizes)
+    (x_sums, sizes), (y_sums, _) = _sums(x, units), _sums(y, units)
+    return paired_difference(
+        _without(x.sum(), x_sums, sizes).tolist(), _without(y.sum(), y_sums, sizes).tolist(),
+        float(x.mean()), float(y.mean()), sizes.tolist(),
+    )  # fmt: skip
 
 
 def units_of(n: int, n_prompts: int | None) -> NDArray[np.int64]:
     """The unit that each of n images belongs to, int64 [n]: its prompt, or itself."""
-    images = np.arange(n)
     several = n_prompts is not None and FEWEST_PROMPTS <= n_prompts < n
-    return images % n_prompts if several else images
+    return np.arange(n, dtype=np.int64) % (n_prompts if several and n_prompts else n)
 
 
 def _finite(values: ArrayLike) -> Floats:
@@ -111,7 +112,7 @@ def _finite(values: ArrayLike) -> Floats:
 
 
 def _sums(x: Floats, units: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
-    return np.bincount(units, weights=x), np.bincount(units)
+    return np.bincount(units, weights=x).astype(np.float64), np.bincount(units).astype(np.int64)
 
 
 def _without(total: float, sums: Floats, sizes: NDArray[np.int64]) -> Floats:

@@ -5,7 +5,7 @@ Nothing but these comes from a hub, and none of them is code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def files_of(
     sources = places.get(place or next(iter(places)), (Source(place),))
     local = Path(place) if place and Path(place).is_dir() else None
     for part in parts:
-        files = _in_folder(local, part, name) if local else _from(sources, part, name)
+        files = in_folder(local, part, name) if local else _from(sources, part, name)
         if not files and part.elsewhere:
             files = _of_hub(Source(part.elsewhere), part, name)
         if not files:
@@ -102,7 +102,7 @@ def require_parts(name: str, folder: Path, parts: Sequence[Part]) -> None:
         ValueError: If it does not, with what is missing.
     """
     for part in parts:
-        if not _in_folder(folder, part, name) and not part.elsewhere:
+        if not in_folder(folder, part, name) and not part.elsewhere:
             raise ValueError(
                 f"image_scores: the folder {str(folder)!r} has no {part.what} of {name}; it must "
                 f"hold {part.wanted}"
@@ -110,10 +110,9 @@ def require_parts(name: str, folder: Path, parts: Sequence[Part]) -> None:
 
 
 def _from(sources: Sequence[Source], part: Part, name: str) -> dict[str, Path]:
-    tried: Callable[[Source], dict[str, Path]]
     for source in sources:
-        tried = _at_address if "://" in source.place else _of_hub
-        if files := tried(source, part, name):
+        found = _at_address if "://" in source.place else _of_hub
+        if files := found(source, part, name):
             return files
     return {}
 
@@ -142,8 +141,12 @@ def _at_address(source: Source, part: Part, name: str) -> dict[str, Path]:
     return {file: downloaded(source.place, f"the image score {name}", source.sha256)}
 
 
-def _in_folder(folder: Path | None, part: Part, name: str) -> dict[str, Path]:
-    assert folder is not None
+def in_folder(folder: Path, part: Part, name: str) -> dict[str, Path]:
+    """Returns the files of the best form of a part that a folder has; none if it has none.
+
+    Raises:
+        ValueError: If a pattern fits several.
+    """
     return next((files for form in part.forms if (files := _form(folder, form, name))), {})
 
 

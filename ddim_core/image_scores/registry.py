@@ -22,7 +22,7 @@ SCORES: dict[str, ScoreKind] = {
 
 
 @dataclass(frozen=True)
-class ScoreChoice:
+class ImageScoreChoice:
     """A score of images as a user names it: `NAME` or `NAME=PLACE`.
 
     Attributes:
@@ -66,16 +66,16 @@ class ScoreChoice:
         return files_of(self.name, self.place, self.kind.parts, self.kind.places)
 
 
-def choices_of(texts: Sequence[str]) -> tuple[ScoreChoice, ...]:
+def choices_of(texts: Sequence[str]) -> tuple[ImageScoreChoice, ...]:
     """Reads a list of scores, in the order of their names' first mention.
 
     Raises:
-        ValueError: As `ScoreChoice`, or if a score stands there twice.
+        ValueError: As `ImageScoreChoice`, or if a score stands there twice.
     """
-    found: dict[str, ScoreChoice] = {}
+    found: dict[str, ImageScoreChoice] = {}
     for text in texts:
         name, _, place = text.partition("=")
-        choice = ScoreChoice(name.strip(), place.strip())
+        choice = ImageScoreChoice(name.strip(), place.strip())
         if choice.name in found:
             raise ValueError(
                 f"image_scores has {choice.name!r} twice; a score has one column, so run the grid "
@@ -83,3 +83,22 @@ def choices_of(texts: Sequence[str]) -> tuple[ScoreChoice, ...]:
             )
         found[choice.name] = choice
     return tuple(found.values())
+
+
+def require_no_prompts_needed(choices: Sequence[ImageScoreChoice], of: str) -> None:
+    """Refuses scores that judge a picture by its prompt, where there are none.
+
+    Args:
+        choices: The scores.
+        of: What has no prompts as text: `the toy model`.
+
+    Raises:
+        ValueError: For the first such score.
+    """
+    needing = next((choice.name for choice in choices if choice.kind.needs_prompts), None)
+    if needing:
+        without = ", ".join(name for name, kind in SCORES.items() if not kind.needs_prompts)
+        raise ValueError(
+            f"image_scores has {needing!r}, which judges a picture by its prompt, and {of} has no "
+            f"prompts as text; leave it out, or take {without}"
+        )

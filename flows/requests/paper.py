@@ -13,10 +13,9 @@ from flows.requests.flat import Without
 from flows.requests.grid import (
     CheckpointChoice,
     GridRequest,
-    ScoreChoice,
     VerdictChoice,
 )
-from flows.requests.images import ImageChoice, Machine
+from flows.requests.images import ImageChoice, Machine, ScoreChoice
 from flows.requests.samplers import SamplerChoice
 from flows.requests.toy import Toy, toy_spec
 
@@ -63,7 +62,7 @@ class PaperRequest:
         Without(("samplers", "sigma_hat", "clip", "guidance", "lora_scales", "dtype")),
     ] = TABLE_1
     reconstruction: ReconstructionChoice
-    scores: Annotated[ScoreChoice, Without(("resize", "matrix_images"))]
+    scores: Annotated[ScoreChoice, Without(("resize", "matrix_images", "image_scores"))]
     machine: Machine
 
     def __post_init__(self) -> None:

@@ -14,10 +14,9 @@ from flows.requests.grid import (
     NONE,
     CheckpointChoice,
     GridRequest,
-    ScoreChoice,
     VerdictChoice,
 )
-from flows.requests.images import ImageChoice, Machine
+from flows.requests.images import ImageChoice, Machine, ScoreChoice
 from flows.requests.samplers import SamplerChoice
 from flows.requests.toy import Toy
 

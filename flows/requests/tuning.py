@@ -19,10 +19,9 @@ from flows.requests.grid import (
     PREVIOUS,
     CheckpointChoice,
     GridRequest,
-    ScoreChoice,
     VerdictChoice,
 )
-from flows.requests.images import ImageChoice, Machine, Seed
+from flows.requests.images import ImageChoice, Machine, ScoreChoice, Seed
 from flows.requests.samplers import LEAST_IMAGES, DtypeChoice, SamplerChoice
 from flows.requests.toy import Toy
 
@@ -197,6 +196,8 @@ class TuneRequest:
         """
         asked = {name: value for name, value in values(self).items()
                  if name not in {*values(self.machine), *NOT_SCORED}}  # fmt: skip
+        if not asked["image_scores"]:  # as before there were any
+            del asked["image_scores"]
         return digest("tune", asked | self.machine.counts, content, self.scores.weights_content)
 
     def grid(

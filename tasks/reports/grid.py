@@ -8,6 +8,12 @@ from pathlib import Path
 
 from prefect import task
 
+from ddim_core.decisions.by_image import (
+    read_image_scores,
+    score_digests,
+    score_shards,
+    shared_scores,
+)
 from ddim_core.decisions.compare import Comparison, compare_with_best
 from ddim_core.decisions.row import CellRow, cell_name, is_ours, line_name, with_interval
 from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
@@ -15,6 +21,7 @@ from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_f
 from ddim_core.reports.verdict_figures import pareto_plot
 from ddim_core.scores.cell_score import CellScore
 from tasks.cells.protocol_matrix import MatrixLine
+from tasks.image_scores.judge import values_of
 from tasks.reports import page
 from tasks.reports.records import FiledVerdict
 from tasks.storage import places, store
@@ -71,7 +78,11 @@ def render_report(
     }
     if not all(map(is_ours, rows)):  # whose steps do not all cost the same
         figures["calls"] = pareto_plot(rows)
-    reading = read_grid(rows)
+    by_image = {
+        column: [values_of(score_shards(row)[column]) for row in rows]
+        for column in shared_scores(rows)
+    }
+    reading = [*read_grid(rows), *read_image_scores(rows, by_image)]
     return page.stored(_page(rows, figures, reading, about), figures, reading)
 
 
@@ -113,6 +124,7 @@ def _page(
             "line_name": line_name,
             "interval": with_interval,
             "tied": tied,
+            "image_scores": shared_scores(rows),
             "against": against,
             "why_no_fid_inf": why_no_fid_inf(rows[0]),
             "clipping": mixed_clipping(rows),
@@ -143,6 +155,7 @@ def _table_line(row: CellRow) -> dict[str, str | float | None]:
         "95 % interval of FID_inf": _interval(row.fid_inf_low, row.fid_inf_high),
         "KID": round(row.kid, 5),
         "95 % interval of KID": _interval(row.kid_low, row.kid_high, 5),
+        **{column: round(getattr(row, column), 4) for column in score_digests(row)},
         "N": row.n_images,
         "seconds of a busy worker": round(row.sample_seconds, 1),
         "cell": row.cell_digest[:CELL_DIGITS],

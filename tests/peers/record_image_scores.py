@@ -132,7 +132,7 @@ def hpsv2(folder: Path, shape: str, _place: str) -> list[float]:
 
     with (
         mock.patch.object(img_score, "create_model_and_transforms", without_laion),
-        mock.patch.object(img_score, "get_tokenizer", lambda _name: tokenized),
+        mock.patch.object(img_score, "get_tokenizer", return_value=tokenized),
     ):
         paths = files(folder, shape)
         return [
@@ -148,10 +148,10 @@ def image_reward(folder: Path, shape: str, _place: str) -> list[float]:
     stub("fairscale.nn.checkpoint")
     stub("fairscale.nn.checkpoint.checkpoint_activations", checkpoint_wrapper=None)
     # The package's own __init__s import its training, and other scores.
-    package = next(Path(place) for place in sys.path if Path(place, "ImageReward").is_dir())
+    place = next(Path(place) for place in sys.path if Path(place, "ImageReward").is_dir())
     for name in ("ImageReward", "ImageReward.models"):
-        stub(name, __path__=[str(package / name.replace(".", "/"))])
-    from ImageReward import ImageReward as reward
+        stub(name, __path__=[str(place / name.replace(".", "/"))])
+    from ImageReward import ImageReward as package  # noqa: N813
     from ImageReward.models.BLIP import blip, blip_pretrain
     from ImageReward.models.BLIP.vit import VisionTransformer
     from transformers import BertTokenizer
@@ -162,15 +162,14 @@ def image_reward(folder: Path, shape: str, _place: str) -> list[float]:
         img_size=tiny.SIZE, patch_size=tiny.PATCH, embed_dim=tiny.REWARD_WIDTH, depth=tiny.LAYERS,
         num_heads=tiny.REWARD_WIDTH // 64,
     )  # fmt: skip
-    tokenizer, layers = BertTokenizer(str(folder / "vocab.txt")), reward.MLP
+    tokenizer = BertTokenizer(str(folder / "vocab.txt"))
+    layers = package.MLP(tiny.REWARD_TEXT)
     with (
-        mock.patch.object(blip.BertTokenizer, "from_pretrained", lambda _name: tokenizer),
-        mock.patch.object(
-            blip_pretrain, "create_vit", lambda *_asked: (vision, tiny.REWARD_WIDTH)
-        ),
-        mock.patch.object(reward, "MLP", lambda _width: layers(tiny.REWARD_TEXT)),
+        mock.patch.object(blip.BertTokenizer, "from_pretrained", return_value=tokenizer),
+        mock.patch.object(blip_pretrain, "create_vit", return_value=(vision, tiny.REWARD_WIDTH)),
+        mock.patch.object(package, "MLP", return_value=layers),
     ):
-        network = reward.ImageReward(med_config=str(folder / "med_config.json"))
+        network = package.ImageReward(med_config=str(folder / "med_config.json"))
     network.load_state_dict(tiny.reward_state())
     network.eval()
     with torch.no_grad():
@@ -178,7 +177,40 @@ def image_reward(folder: Path, shape: str, _place: str) -> list[float]:
         return [network.score(p, path) for p, path in zip(tiny.PROMPTS, paths, strict=True)]
 
 
-PEERS = {f.__name__: f for f in (clip_score, aesthetic, hpsv2, image_reward)}
+def torchmetrics(folder: Path, shape: str, project: str) -> list[float]:
+    """`CLIPScore` of torchmetrics, with transformers' processor by Pillow.
+
+    torchmetrics 1.9.0 takes the vectors themselves of transformers, which since its version 5
+    returns them in an object; and it cuts a prompt that is too long without its last token.
+    """
+    sys.path.insert(0, project)
+    from torchmetrics.multimodal.clip_score import CLIPScore
+    from transformers import CLIPProcessor, CLIPTokenizer
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    from ddim_core.image_scores.networks.open_clip import clip_of
+
+    network = clip_of(tiny.open_clip_state(), {"quick_gelu": True}, "the tiny CLIP")
+    for name in ("get_image_features", "get_text_features"):
+        whole = getattr(network, name)
+        setattr(network, name, lambda *a, _whole=whole, **k: _whole(*a, **k).pooler_output)
+    tiny.write_clip_tokenizer(folder)
+    processor = CLIPProcessor(
+        CLIPImageProcessorPil(
+            size={"shortest_edge": tiny.SIZE},
+            crop_size={"height": tiny.SIZE, "width": tiny.SIZE},
+        ),
+        CLIPTokenizer.from_pretrained(folder, model_max_length=tiny.LENGTH),
+    )
+    metric, found = CLIPScore(lambda: (network, processor)), []
+    for picture, prompt in zip(tiny.pictures(shape), tiny.PROMPTS, strict=True):
+        metric.reset()
+        metric.update(torch.from_numpy(picture).permute(2, 0, 1)[None], [prompt])
+        found.append(metric.compute().item())
+    return found
+
+
+PEERS = {f.__name__: f for f in (clip_score, aesthetic, hpsv2, image_reward, torchmetrics)}
 
 
 def main() -> None:
@@ -191,7 +223,7 @@ def main() -> None:
     found = {}
     for name, libraries, place in (
         ("clip_score", peers, clipscore), ("aesthetic", peers, predictor), ("hpsv2", peers, "-"),
-        ("image_reward", old, "-"),
+        ("image_reward", old, "-"), ("torchmetrics", peers, str(Path(__file__).parents[2])),
     ):  # fmt: skip
         command = [sys.executable, __file__, name, place]
         environment = {"PYTHONPATH": libraries, "PATH": "/usr/bin:/bin"}

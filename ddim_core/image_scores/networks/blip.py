@@ -80,9 +80,7 @@ class RewardNetwork(nn.Module):
         self.vocabulary = int(text.vocab_size)
         with LOADING:
             self.vision = transformers.BlipVisionModel(vision)
-            self.text = transformers.BlipTextModel(
-                text, add_pooling_layer=False
-            )
+            self.text = transformers.BlipTextModel(text, add_pooling_layer=False)
         _load(self.vision, pictures, what)
         _load(self.text, texts, what)
         self.mlp = linear_layers(_below(state, MLP), what, int(text.hidden_size))

@@ -124,4 +124,3 @@ class ClipTokens:
             return_tensors="pt",
         )  # fmt: skip
         return (told.input_ids,)
-

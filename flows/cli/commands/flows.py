@@ -16,10 +16,9 @@ from flows.requests.flat import build, parameters
 from flows.requests.grid import (
     CheckpointChoice,
     GridRequest,
-    ScoreChoice,
     VerdictChoice,
 )
-from flows.requests.images import ImageChoice, Machine
+from flows.requests.images import ImageChoice, Machine, ScoreChoice
 from flows.requests.paper import PaperRequest
 from flows.requests.points import PointRequest
 from flows.requests.race import RaceChoice, RaceRequest

@@ -18,7 +18,8 @@ WIDTH, TEXT_WIDTH, LAYERS, EMBED = 128, 64, 2, 32
 REWARD_WIDTH, REWARD_TEXT, REWARD_LENGTH = 64, 48, 48
 PROMPTS = (
     "a red cat", "two dogs in the rain", "A house, by the sea!", "blue",
-    "a very long prompt that says much more than the text transformer ever reads of it", "a red cat",
+    "a very long prompt that says much more than the text transformer ever reads of it",
+    "a red cat",
 )  # fmt: skip
 SHAPES = {"wide": (96, 150), "large": (300, 300), "exact": (SIZE, SIZE), "small": (24, 24)}
 
