@@ -112,6 +112,7 @@ ARROWS: dict[str, set[str]] = {
     "ddim_core.lora.scoring": {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.features", "ddim_core.networks",
         "ddim_core.scores", "ddim_core.statistics", "ddim_core.text2image",
+        "ddim_core.image_scores",
     },
     "ddim_core.reports": {
         "ddim_core.diffusion", "ddim_core.scores", "ddim_core.statistics", "ddim_core.decisions",

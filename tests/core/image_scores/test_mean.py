@@ -11,7 +11,8 @@ from ddim_core.image_scores.mean import image_by_image, mean_score
 RANDOM = np.random.default_rng(0)
 
 
-def test_interval_of_images_is_students(n: int = 40) -> None:
+def test_interval_of_images_is_students() -> None:
+    n = 40
     x = RANDOM.normal(3.0, 2.0, n)
     found = mean_score(x, [10] * 4)
     t = stats.t.interval(0.95, n - 1, loc=x.mean(), scale=x.std(ddof=1) / np.sqrt(n))

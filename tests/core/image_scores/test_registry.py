@@ -49,7 +49,7 @@ def test_a_folder_gives_what_its_score_is_made_of_and_nothing_else(tmp_path: Pat
     found = ImageScoreChoice("aesthetic", str(folder)).files()
     assert sorted(found) == ["linear.pth", "open_clip_config.json", "open_clip_model.safetensors"]
     shutil.copy(folder / "linear.pth", folder / "other.pth")
-    with pytest.raises(ValueError, match="holds linear.pth, other.pth, and aesthetic is made of"):
+    with pytest.raises(ValueError, match=r"holds linear.pth, other.pth, and aesthetic is made of"):
         ImageScoreChoice("aesthetic", str(folder))
 
 
@@ -80,7 +80,7 @@ def test_networks_of_something_else_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has 2\d\d tokens, and its network knows 143"):
         SCORES["image-reward"].open(reward)
     torch.save(tiny.head_state(), reward / "ImageReward.pt")
-    with pytest.raises(ValueError, match="lack 'embeddings.patch_embedding.weight' of its BLIP"):
+    with pytest.raises(ValueError, match=r"lack 'embeddings.patch_embedding.weight' of its BLIP"):
         SCORES["image-reward"].open(reward)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_a_grid_is_judged_image_by_image_and_a_further_score_draws_nothing(
         assert row["clip_score"] == pytest.approx(expected.mean(), abs=2e-6)
         assert row["clip_score_low"] < row["clip_score"] < row["clip_score_high"]
         edges = np.cumsum([0, *row["group_sizes"]])
-        without = [np.delete(expected, np.s_[a:b]).mean() for a, b in zip(edges, edges[1:])]  # noqa: B905
+        without = [np.delete(expected, np.s_[a:b]).mean() for a, b in pairwise(edges)]
         assert row["clip_score_leave_one_out"] == pytest.approx(without, abs=2e-6)
         assert (row["image_score_prompts"], row["aesthetic"]) == (6, None)
         assert list(json.loads(row["image_scores"])) == ["clip_score"]
@@ -117,9 +118,9 @@ def test_a_score_that_needs_prompts_is_refused_before_anything_is_drawn(
     from flows.fid_grid import fid_grid
 
     clip = f"clip-score={clip_folder(tmp_path / 'clip')}"
-    with pytest.raises(ValueError, match="'clip-score', .* the toy model has no prompts as text"):
+    with pytest.raises(ValueError, match=r"'clip-score', .* the toy model has no prompts as text"):
         fid_grid(image_scores=[clip], n_images=4)
-    with pytest.raises(ValueError, match="'clip-score', .* toy has no prompts as text"):
+    with pytest.raises(ValueError, match=r"'clip-score', .* toy has no prompts as text"):
         fid_grid(checkpoint=toy, image_scores=[clip], features="pixels", n_images=4)
     told = CliRunner().invoke(app, ["grid", "--image-scores", "aesthetics"])
     assert told.exit_code == 2
