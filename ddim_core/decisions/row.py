@@ -16,7 +16,8 @@ class CellRow:
     What the scores mean is said in `ddim_core.scores.cell_score`, and those of images one by one in
     `ddim_core.image_scores`. Of the latter JSON says, by column, the digest of all that decides
     them (`image_scores`: others are not compared) and the artefacts of their numbers, shard by
-    shard (`image_score_shards`).
+    shard (`image_score_shards`). Their `_leave_one_out` leave out groups of
+    `image_score_group_sizes` images, which are `group_sizes` where no prompt has several images.
     """
 
     cell_digest: str
@@ -108,6 +109,7 @@ class CellRow:
     image_scores: str | None = column("parameter")
     image_score_shards: str | None
     image_score_prompts: int | None
+    image_score_group_sizes: list[int] | None
     nfe: int = column("metric")
     sample_seconds: float = column("metric")
     images_per_second: float = column("metric")

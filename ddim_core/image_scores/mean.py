@@ -22,14 +22,17 @@ class MeanScore:
     Attributes:
         value: The mean.
         low, high: Its 95 % interval; None of one image.
-        leave_one_out: The mean without each of the cell's groups of images, for paired tests; None
-            where there are fewer than two groups.
+        leave_one_out: The mean without each group of images, for paired tests; None where there
+            are fewer than two groups.
+        group_sizes: Images in each of these groups: those of the cell's other scores, or, where
+            prompts have several images, groups of whole prompts.
     """
 
     value: float
     low: float | None
     high: float | None
     leave_one_out: list[float] | None
+    group_sizes: list[int]
 
 
 def mean_score(
@@ -42,9 +45,13 @@ def mean_score(
     for the same few prompts, or, where each image has a prompt of its own, of both. Student t; at
     equal counts this is mean +- t s / sqrt(units), else the jackknife that leaves out a prompt.
 
+    What is left out for paired tests are the cell's own groups of neighbouring images; with several
+    images a prompt these would share their prompts, and so at most as many groups of whole prompts
+    are left out instead.
+
     Args:
         values: [n], in order of image index.
-        group_sizes: Images in each of the groups that paired tests leave out, in that order.
+        group_sizes: Images in each of the cell's groups, in order of image index.
         n_prompts: Prompts that the images were drawn for, in turn; None where there are none.
 
     Raises:
@@ -59,9 +66,9 @@ def mean_score(
     if len(sizes) > 1:
         found = jackknife(value, _without(x.sum(), sums, sizes).tolist(), sizes.tolist())
         low, high = found.low, found.high
-    parts = np.repeat(np.arange(len(group_sizes)), group_sizes)
-    loo = _without(x.sum(), *_sums(x, parts)).tolist() if len(group_sizes) > 1 else None
-    return MeanScore(value, low, high, loo)
+    sums, sizes = _sums(x, _groups(len(x), group_sizes, n_prompts))
+    loo = _without(x.sum(), sums, sizes).tolist() if len(sizes) > 1 else None
+    return MeanScore(value, low, high, loo, sizes.tolist())
 
 
 def image_by_image(
@@ -97,8 +104,20 @@ def image_by_image(
 
 def units_of(n: int, n_prompts: int | None) -> NDArray[np.int64]:
     """The unit that each of n images belongs to, int64 [n]: its prompt, or itself."""
-    several = n_prompts is not None and FEWEST_PROMPTS <= n_prompts < n
-    return np.arange(n, dtype=np.int64) % (n_prompts if several and n_prompts else n)
+    return np.arange(n, dtype=np.int64) % (_repeated(n, n_prompts) or n)
+
+
+def _groups(n: int, group_sizes: Sequence[int], n_prompts: int | None) -> NDArray[np.int64]:
+    """The group that each of n images is left out with, int64 [n]."""
+    prompts = _repeated(n, n_prompts)
+    if not prompts:
+        return np.repeat(np.arange(len(group_sizes), dtype=np.int64), group_sizes)
+    return units_of(n, n_prompts) * min(prompts, len(group_sizes)) // prompts
+
+
+def _repeated(n: int, n_prompts: int | None) -> int:
+    """How many prompts n images were drawn for, where these have several images; else 0."""
+    return n_prompts if n_prompts is not None and FEWEST_PROMPTS <= n_prompts < n else 0
 
 
 def _finite(values: ArrayLike) -> Floats:

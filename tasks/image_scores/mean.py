@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ddim_core.image_scores.mean import MeanScore, mean_score
@@ -39,7 +39,7 @@ def mean_of_images(
     Args:
         values: Of its shards, in order of image index.
         n_prompts: Prompts that the images were drawn for, in turn.
-        group_sizes: Of the cell's other scores, so that all pair by the same groups.
+        group_sizes: Of the cell's other scores.
     """
     shards = [shard.artifact for shard in values]
     return JudgedCell(mean_score(values_of(shards), group_sizes, n_prompts), n_prompts, shards)
@@ -57,13 +57,14 @@ def score_columns(
     columns: dict[str, Any] = {}
     for kind in SCORES.values():
         cell = judged.get(kind.column)
-        for field in fields(MeanScore):
-            name = kind.column + ("" if field.name == "value" else f"_{field.name}")
-            columns[name] = getattr(cell.mean, field.name) if cell else None
+        for name in ("value", "low", "high", "leave_one_out"):
+            column = kind.column + ("" if name == "value" else f"_{name}")
+            columns[column] = getattr(cell.mean, name) if cell else None
     asked = {score.column: score.artifact for score in scores}
     shards = {column: cell.shards for column, cell in judged.items()}
     return columns | {
         "image_scores": json.dumps(asked, sort_keys=True) if asked else None,
         "image_score_shards": json.dumps(shards, sort_keys=True) if asked else None,
         "image_score_prompts": next((cell.n_prompts for cell in judged.values()), None),
+        "image_score_group_sizes": next((cell.mean.group_sizes for cell in judged.values()), None),
     }

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from ddim_core.image_scores.mean import image_by_image, mean_score
+from ddim_core.statistics.paired import paired_difference
 
 RANDOM = np.random.default_rng(0)
 
@@ -19,6 +20,7 @@ def test_interval_of_images_is_students() -> None:
     assert (found.low, found.high) == pytest.approx(t, rel=1e-12)
     without = [np.delete(x, np.s_[i : i + 10]).mean() for i in range(0, n, 10)]
     assert found.leave_one_out == pytest.approx(without, rel=1e-12)
+    assert found.group_sizes == [10] * 4
 
 
 def test_interval_of_several_images_a_prompt_is_students_of_the_prompts_means() -> None:
@@ -31,12 +33,39 @@ def test_interval_of_several_images_a_prompt_is_students_of_the_prompts_means() 
     t = stats.t.interval(0.95, n_prompts - 1, loc=means.mean(), scale=scale)
     assert (found.value, found.low, found.high) == pytest.approx((means.mean(), *t), rel=1e-12)
     assert found.leave_one_out is None  # one group
+    # Groups that paired tests leave out are of whole prompts, as many as the cell has at most.
+    grouped = mean_score(x, [20] * 3, n_prompts)
+    assert grouped.leave_one_out is not None
+    assert grouped.group_sizes == [20, 20, 20]
+    without = [x[np.arange(60) % 12 // 4 != g].mean() for g in range(3)]
+    assert grouped.leave_one_out == pytest.approx(without, rel=1e-12)
+    assert mean_score(x, [3] * 20, n_prompts).group_sizes == [5] * 12
     # As if images were independent the interval would be less than half as wide.
     wrong = mean_score(x, [n_prompts * each])
     assert wrong.high - wrong.low < 0.5 * (found.high - found.low)
     # One prompt, or too few: the interval is of other noise for the same ones.
     few = mean_score(x, [n_prompts * each], 4)
     assert (few.low, few.high) == (wrong.low, wrong.high)
+
+
+def test_a_paired_interval_over_prompts_covers_where_one_over_neighbours_does_not() -> None:
+    """One cell is better for some prompts and worse for others, alike in the mean."""
+    n_prompts, n, tries = 20, 200, 300
+    of, groups = np.arange(n) % n_prompts, [10] * 20
+    covered = {"prompts": 0, "neighbours": 0}
+    for _ in range(tries):
+        shared = RANDOM.normal(0.7, 0.1, n_prompts)[of]
+        b = shared + RANDOM.normal(0.0, 0.03, n)
+        a = shared + RANDOM.normal(0.0, 0.05, n_prompts)[of] + RANDOM.normal(0.0, 0.03, n)
+        for name, told in (("prompts", n_prompts), ("neighbours", None)):
+            x, y = mean_score(a, groups, told), mean_score(b, groups, told)
+            assert x.leave_one_out is not None
+            assert y.leave_one_out is not None
+            loo = x.leave_one_out, y.leave_one_out
+            found = paired_difference(*loo, x.value, y.value, x.group_sizes)
+            covered[name] += found.low <= 0.0 <= found.high
+    assert covered["prompts"] / tries > 0.91  # three standard errors below 0.95
+    assert covered["neighbours"] / tries < 0.6  # measured with 1000 tries: 0.48
 
 
 def test_prompts_of_unequal_counts_weigh_by_their_images() -> None:
