@@ -108,9 +108,7 @@ def _best(rows: Sequence[CellRow], column: str, values: Sequence[Values]) -> str
     row = rows[best]
     value, low, high = (getattr(row, column + part) for part in ("", "_low", "_high"))
     interval = "" if low is None else f" [{low:.4g}, {high:.4g}]"
-    n_prompts = row.image_score_prompts
-    several = n_prompts is not None and FEWEST_PROMPTS <= n_prompts < row.n_images
-    over = f"the means of {n_prompts} prompts" if several else "images"
+    over = f"the means of {row.image_score_prompts} prompts" if _over_prompts(row) else "images"
     sentence = (
         f"{column} is highest at {cell_name(row)}: {value:.4g}{interval}, {row.n_images} images, "
         f"interval over {over}"
@@ -145,9 +143,11 @@ def _needed(
             parts.append(f"{column} {_count(a.n_images, found)}")
     if not parts:
         return []
+    prompts = ", with as many more prompts" if _over_prompts(a) else ""
     return [
         f"To tell {cell_name(a)} from {cell_name(b)}, the two cells of the lowest FID, at 5 % in "
-        f"80 % of tries, FID takes {_count(a.n_images, fid)}; image by image, {', '.join(parts)}. "
+        f"80 % of tries, FID takes {_count(a.n_images, fid)}; image by image{prompts}, "
+        f"{', '.join(parts)}. "
         "These counts take this grid's differences for the true ones: of a difference that its own "
         "interval cannot tell from 0 they are no more than an order of magnitude."
     ]
@@ -157,7 +157,16 @@ def _count(n: int, found: PairedDifference) -> str:
     """How many images it takes, with the difference that says so."""
     needed = images_needed(n, found)
     shown = f"difference {found.value:.3g}, standard error {found.se:.2g}"
-    return f"cannot ({shown})" if needed is None else f"{needed:,} images a cell ({shown})"
+    if needed is None:
+        return f"cannot ({shown})"
+    rounded = round(needed, 2 - len(str(needed)))
+    return f"about {rounded:,} images a cell ({shown})"
+
+
+def _over_prompts(row: CellRow) -> bool:
+    """Tells whether a row's intervals are over the means of prompts (`mean_score`)."""
+    n_prompts = row.image_score_prompts
+    return n_prompts is not None and FEWEST_PROMPTS <= n_prompts < row.n_images
 
 
 def _unequal(a: CellRow, b: CellRow) -> list[str]:

@@ -92,7 +92,8 @@ def test_sentences_name_the_best_cell_and_both_counts(pictures: list[np.ndarray]
     counts = [int(n.replace(",", "")) for n in re.findall(r"([\d,]+) images a cell", needed)]
     pair = image_by_image(pictures[0], pictures[1])
     assert pair is not None
-    assert counts[1] == images_needed(N, pair) < N < counts[0]
+    assert counts[1] == pytest.approx(images_needed(N, pair), rel=0.05)  # two digits are shown
+    assert counts[1] < N < counts[0]
     assert read_image_scores(rows[:1], {"clip_score": pictures[:1]})[0].endswith("over images.")
     prompts = [
         row(x, 8.0, s, image_score_prompts=20) for x, s in zip(pictures, (1, 2, 3), strict=True)
