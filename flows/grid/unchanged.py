@@ -55,7 +55,7 @@ def state_of(request: GridRequest) -> str | None:
         return None
     weights = _feature_weights(request)
     judges = [choice.place for choice in choices_of(request.scores.image_scores)]
-    if weights is None or not all(Path(place).is_dir() for place in judges):
+    if weights is None or not all(place and Path(place).is_dir() for place in judges):
         return None
     return digest(
         values(request),
