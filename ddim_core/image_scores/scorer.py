@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,7 +118,7 @@ class Scorer:
     ) -> None:
         self._network = network.eval().requires_grad_(False)
         self._size, self._cut, self._judge, self._tokens = size, cut, judge, tokens
-        self._device = "cpu"
+        self._device, self._reading = "cpu", Lock()
 
     def to_card(self, device: str) -> None:
         """Puts the network on a card, for good; it then runs in larger batches."""
@@ -150,13 +151,19 @@ class Scorer:
                 "[n, h, w, 1 or 3]"
             )
         rows = torch.from_numpy(np.ascontiguousarray(images))
-        tokens = () if self._tokens is None else self._tokens(_as_many(prompts, len(images)))
+        tokens = self._read(prompts, len(images))
         size = BATCH_ON_CARD if is_card(self._device) else BATCH
         numbers = in_fixed_batches(self._batch, size, rows, *tokens).numpy()
         if not np.isfinite(numbers).all():
             wrong = int((~np.isfinite(numbers)).sum())
             raise ValueError(f"{wrong} of {len(numbers)} numbers are not finite; are the weights?")
         return numbers
+
+    def _read(self, prompts: Sequence[str] | None, n: int) -> tuple[Tensor, ...]:
+        if self._tokens is None:
+            return ()
+        with self._reading:  # a tokenizer of Rust is one thread's at a time
+            return self._tokens(_as_many(prompts, n))
 
     def _batch(self, images: Tensor, *tokens: Tensor) -> Tensor:
         seen = (self._cut(images, self._size), *tokens)
