@@ -156,7 +156,9 @@ class Scorer:
         numbers = in_fixed_batches(self._batch, size, rows, *tokens).numpy()
         if not np.isfinite(numbers).all():
             wrong = int((~np.isfinite(numbers)).sum())
-            raise ValueError(f"{wrong} of {len(numbers)} numbers are not finite; are the weights?")
+            raise ValueError(
+                f"{wrong} of {len(numbers)} numbers are not finite; the network's weights must be"
+            )
         return numbers
 
     def _read(self, prompts: Sequence[str] | None, n: int) -> tuple[Tensor, ...]:

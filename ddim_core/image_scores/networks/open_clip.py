@@ -64,7 +64,7 @@ def clip_of(state: Mapping[str, Tensor], told: Config | None, what: str) -> Any:
         ValueError: If it is no CLIP of two transformers, or was made for other pictures.
     """
     state = {name.removeprefix("module.").removeprefix("text."): x for name, x in state.items()}
-    config = _config(state, told, what)
+    config = config_from(state, told, what)
     renamed = _renamed(state, what)
     with LOADING:
         network = transformers.CLIPModel(config)
@@ -77,7 +77,8 @@ def clip_of(state: Mapping[str, Tensor], told: Config | None, what: str) -> Any:
     return network.float().eval().requires_grad_(False)
 
 
-def _config(state: Mapping[str, Tensor], told: Config | None, what: str) -> Any:
+def config_from(state: Mapping[str, Tensor], told: Config | None, what: str) -> Any:
+    """Returns the configuration of transformers for weights of open_clip's layout; as `clip_of`."""
     asked = (told or {}).get("model_cfg", told or {})
     vision, text = asked.get("vision_cfg") or {}, asked.get("text_cfg") or {}
     for tower, foreign in ((vision, "timm_model_name"), (text, "hf_model_name")):
