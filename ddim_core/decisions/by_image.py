@@ -122,6 +122,9 @@ def _best(rows: Sequence[CellRow], column: str, values: Sequence[Values]) -> str
         if i != best
     ]
     lower = sum(test is not None and test.p_value * n_pairs < LEVEL for test in tests)
+    if n_others == 1:
+        told = "is lower" if lower else "cannot be told from it"
+        return f"{sentence}; image by image the other cell {told}."
     return (
         f"{sentence}; image by image {lower} of {n_others} other cells are lower, corrected for "
         f"all {n_pairs} pairs of cells."

@@ -94,6 +94,8 @@ def test_sentences_name_the_best_cell_and_both_counts(pictures: list[np.ndarray]
     assert pair is not None
     assert counts[1] == pytest.approx(images_needed(N, pair), rel=0.05)  # two digits are shown
     assert counts[1] < N < counts[0]
+    pair_of_cells = read_image_scores(rows[:2], {"clip_score": pictures[:2]})
+    assert pair_of_cells[0].endswith("image by image the other cell is lower.")
     assert read_image_scores(rows[:1], {"clip_score": pictures[:1]})[0].endswith("over images.")
     prompts = [
         row(x, 8.0, s, image_score_prompts=20) for x, s in zip(pictures, (1, 2, 3), strict=True)

@@ -106,7 +106,7 @@ def test_a_grid_is_judged_image_by_image_and_a_further_score_draws_nothing(
     page = Path(more.result.report).read_text()
     assert "Scores of images one by one" in page
     assert "To tell" in page
-    assert "image by image, clip_score" in page
+    assert "image by image, with as many more prompts, clip_score about" in page
     table = CliRunner().invoke(app, ["table"], env={"COLUMNS": "300"}).output
     assert "aesthetic" in table
     assert f"{more.rows[0]['clip_score']:.4g}" in table
