@@ -58,6 +58,13 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.scores.distances",
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.features", "ddim_core.statistics",
     },
+    "ddim_core.image_scores.networks": {
+        "ddim_core.common", "ddim_core.safe_files", "ddim_core.features", "ddim_core.networks",
+    },
+    "ddim_core.image_scores": {
+        "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files", "ddim_core.features",
+        "ddim_core.networks", "ddim_core.statistics", "ddim_core.image_scores.networks",
+    },
     "ddim_core.samplers": {
         "ddim_core.common", "ddim_core.devices", "ddim_core.diffusion", "ddim_core.networks",
     },
@@ -80,6 +87,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "ddim_core.decisions": {
         "ddim_core.common", "ddim_core.samplers", "ddim_core.features", "ddim_core.statistics",
+        "ddim_core.image_scores",
     },
     "ddim_core.decisions.checkpoints": {
         "ddim_core.common", "ddim_core.statistics", "ddim_core.decisions",
@@ -109,7 +117,7 @@ ARROWS: dict[str, set[str]] = {
     "ddim_core.lora.scoring": {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.features", "ddim_core.networks",
         "ddim_core.scores.distances", "ddim_core.scores", "ddim_core.statistics",
-        "ddim_core.text2image",
+        "ddim_core.text2image", "ddim_core.image_scores",
     },
     "ddim_core.reports.verdicts": {
         "ddim_core.statistics", "ddim_core.decisions", "ddim_core.decisions.checkpoints",
@@ -121,9 +129,12 @@ ARROWS: dict[str, set[str]] = {
     },
     "tasks.storage": set(),
     "tasks.machine": {"tasks.storage"},
+    "tasks.image_scores": {"tasks.storage", "tasks.machine"},
     "tasks.points": {"tasks.storage"},
     "tasks.lora": {"tasks.storage", "tasks.machine"},
-    "tasks.lora.scoring": {"tasks.storage", "tasks.machine", "tasks.lora"},
+    "tasks.lora.scoring": {
+        "tasks.storage", "tasks.machine", "tasks.image_scores", "tasks.lora",
+    },
     "tasks.tracking": {
         "tasks.storage", "tasks.machine", "tasks.points", "tasks.lora", "tasks.lora.scoring",
     },
@@ -133,7 +144,8 @@ ARROWS: dict[str, set[str]] = {
         "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images",
     },
     "tasks.cells": {
-        "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images", "tasks.sampling",
+        "tasks.storage", "tasks.machine", "tasks.image_scores", "tasks.checkpoints",
+        "tasks.images", "tasks.sampling",
     },
     "tasks.score_command": {"tasks.storage", "tasks.machine", "tasks.cells"},
     "tasks.shipping": {
@@ -145,8 +157,8 @@ ARROWS: dict[str, set[str]] = {
     },
     "tasks.text2image": {"tasks.storage", "tasks.machine", "tasks.lora", "tasks.reports"},
     "tasks.reports": {
-        "tasks.storage", "tasks.machine", "tasks.sampling", "tasks.cells", "tasks.lora",
-        "tasks.tuning",
+        "tasks.storage", "tasks.machine", "tasks.image_scores", "tasks.sampling", "tasks.cells",
+        "tasks.lora", "tasks.tuning",
     },
     "tasks": {"tasks.storage"},
     "flows.servers": set(),

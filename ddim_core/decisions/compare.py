@@ -30,6 +30,7 @@ PAIRED = (
     "group_sizes",
 )  # fmt: skip
 WEIGHTS = "image_scores"  # whose entry of a measure says by which weights it was taken
+PROMPTS = "prompts_digest"
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ def compare(pairs: Iterable[Pair], measure: Measure = FID) -> list[Comparison]:
     return [
         Comparison(
             a.cell_digest, b.cell_digest, test.value, test.se,
-            *test.interval(n, len(a.group_sizes)), test.p_value, min(1.0, n * test.p_value),
-            measure,
+            *test.interval(n, len(measure.group_sizes(a))), test.p_value,
+            min(1.0, n * test.p_value), measure,
         )
         for (a, b), test in zip(rows, found, strict=True)
     ]  # fmt: skip
@@ -105,6 +106,7 @@ def unpaired_fields(a: CellRow, b: CellRow, measure: Measure = FID) -> list[str]
     """Names the fields in which two rows differ although a paired test needs them equal."""
     unequal = [name for name in PAIRED if getattr(a, name) != getattr(b, name)]
     unequal += [WEIGHTS] if measure.weights(a) != measure.weights(b) else []
+    unequal += [PROMPTS] if measure.weighed and a.prompts_digest != b.prompts_digest else []
     return list(dict.fromkeys([*unequal, *differing_fields(a, b)]))
 
 
@@ -115,7 +117,7 @@ def require_paired(a: CellRow, b: CellRow, measure: Measure = FID) -> None:
         ValueError: Names every field in which they differ, with both values.
     """
     different = unpaired_fields(a, b, measure)
-    if set(different) - {*PAIRED, WEIGHTS}:
+    if set(different) - {*PAIRED, WEIGHTS, PROMPTS}:
         require_comparable(a, b)  # it knows what the protocol's record says of both
     if different:
         said = "; ".join(f"{name} is {_short(a, name)} and {_short(b, name)}" for name in different)

@@ -29,7 +29,7 @@ class Measure:
 
     Attributes:
         name: Of its column. Beside it stand `NAME_low`, `NAME_high` (95 %) and
-            `NAME_leave_one_out` (without each of `group_sizes`).
+            `NAME_leave_one_out` (without each group of images).
         title: For people.
         unit: What a number of it means.
         remedy: What gives a row its values.
@@ -94,6 +94,11 @@ class Measure:
         """A row's estimates without each group; empty where there are too few images for groups."""
         return getattr(row, f"{self.name}_leave_one_out") or []
 
+    def group_sizes(self, row: CellRow) -> list[int]:
+        """Images in each of these groups: of scores of images whole prompts, where these have
+        several."""
+        return (row.image_score_group_sizes if self.weighed else None) or row.group_sizes
+
     def shown(self, row: CellRow) -> str:
         """A row's value with its interval, in words."""
         return with_interval(self.value(row), *self.bounds(row), self.digits)
@@ -137,7 +142,7 @@ class Measure:
         """a's value minus b's by their shared groups; the rows have to be comparable."""
         test = paired_difference_inf if self.corrected else paired_difference
         loo_a, loo_b = self.leave_one_out(a), self.leave_one_out(b)
-        return test(loo_a, loo_b, self.value(a), self.value(b), a.group_sizes)
+        return test(loo_a, loo_b, self.value(a), self.value(b), self.group_sizes(a))
 
     def together(self, rows: Sequence[CellRow]) -> Joint:
         """The rows' values and how they scatter together; the rows have to be comparable. Less is
@@ -147,13 +152,13 @@ class Measure:
         values = [self.value(row) for row in rows]
         thetas = values
         if self.corrected:
-            thetas = [uncorrected(value, loo, row.group_sizes)
+            thetas = [uncorrected(value, loo, self.group_sizes(row))
                       for value, loo, row in zip(values, left_out, rows, strict=True)]  # fmt: skip
         return joint(
             [sign * value for value in values],
             [sign * theta for theta in thetas],
             [[sign * value for value in loo] for loo in left_out],
-            rows[0].group_sizes,
+            self.group_sizes(rows[0]),
         )
 
 

@@ -13,7 +13,11 @@ from ddim_core.common.columns import Moment, Timesteps, column
 class CellRow:
     """One scored cell. Rows of older versions have None in what these did not know.
 
-    What the scores mean is said in `ddim_core.scores.cell_score`.
+    What the scores mean is said in `ddim_core.scores.cell_score`, and those of images one by one in
+    `ddim_core.image_scores`. Of the latter JSON says, by column, the digest of all that decides
+    them (`image_scores`: others are not compared) and the artefacts of their numbers, shard by
+    shard (`image_score_shards`). Their `_leave_one_out` leave out groups of
+    `image_score_group_sizes` images, which are `group_sizes` where no prompt has several images.
     """
 
     cell_digest: str
@@ -91,27 +95,30 @@ class CellRow:
     class_accuracy_low: float | None
     class_accuracy_high: float | None
     per_class: str | None
-    clip_score: float | None = None
-    clip_score_low: float | None = None
-    clip_score_high: float | None = None
-    clip_score_leave_one_out: list[float] | None = None
-    pick_score: float | None = None
-    pick_score_low: float | None = None
-    pick_score_high: float | None = None
-    pick_score_leave_one_out: list[float] | None = None
-    hpsv2: float | None = None
-    hpsv2_low: float | None = None
-    hpsv2_high: float | None = None
-    hpsv2_leave_one_out: list[float] | None = None
-    image_reward: float | None = None
-    image_reward_low: float | None = None
-    image_reward_high: float | None = None
-    image_reward_leave_one_out: list[float] | None = None
-    aesthetic: float | None = None
-    aesthetic_low: float | None = None
-    aesthetic_high: float | None = None
-    aesthetic_leave_one_out: list[float] | None = None
-    image_scores: str | None = None
+    clip_score: float | None = column("metric")
+    clip_score_low: float | None = column("metric")
+    clip_score_high: float | None = column("metric")
+    clip_score_leave_one_out: list[float] | None
+    pick_score: float | None = column("metric")
+    pick_score_low: float | None = column("metric")
+    pick_score_high: float | None = column("metric")
+    pick_score_leave_one_out: list[float] | None
+    hpsv2: float | None = column("metric")
+    hpsv2_low: float | None = column("metric")
+    hpsv2_high: float | None = column("metric")
+    hpsv2_leave_one_out: list[float] | None
+    image_reward: float | None = column("metric")
+    image_reward_low: float | None = column("metric")
+    image_reward_high: float | None = column("metric")
+    image_reward_leave_one_out: list[float] | None
+    aesthetic: float | None = column("metric")
+    aesthetic_low: float | None = column("metric")
+    aesthetic_high: float | None = column("metric")
+    aesthetic_leave_one_out: list[float] | None
+    image_scores: str | None = column("parameter")
+    image_score_shards: str | None
+    image_score_prompts: int | None
+    image_score_group_sizes: list[int] | None
     nfe: int = column("metric")
     sample_seconds: float = column("metric")
     images_per_second: float = column("metric")

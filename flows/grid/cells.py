@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from prefect.futures import PrefectFuture
@@ -17,6 +18,8 @@ from tasks.cells.classes import ClassScores, judge_classes
 from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.score import ScoredCell, score_cell
 from tasks.cells.table import row_of
+from tasks.image_scores.judge import JudgedImages, judge_images
+from tasks.image_scores.mean import mean_of_images
 from tasks.sampling.draw import task_for
 from tasks.sampling.pipeline import by_pipeline, laid_over
 from tasks.sampling.shards import Shard
@@ -44,12 +47,14 @@ class CellFutures:
     features: list[PrefectFuture[FeatureShard]]
     classes: PrefectFuture[ClassScores] | None
     score: PrefectFuture[ScoredCell]
+    judged: dict[str, list[PrefectFuture[JudgedImages]]]  # by the column of a score of images
 
     @property
     def everything(self) -> list[PrefectFuture[Any]]:
         """All tasks of the cell, in the order in which they need each other."""
         classes = [self.classes] if self.classes else []
-        return [*self.shards, *self.features, *classes, self.score]
+        judged = chain.from_iterable(self.judged.values())
+        return [*self.shards, *self.features, *classes, *judged, self.score]
 
     def wait(self) -> bool:
         """Waits for all of it; tells whether all of it completed."""
@@ -123,7 +128,26 @@ def submit_score(
     score = named(score_cell, f"score {cell.label}").submit(
         features, inputs.reference, inputs.extractor
     )
-    return CellFutures(cell, shards, features, classes, score)
+    judged = _submit_judged(request, inputs, cell, shards)
+    return CellFutures(cell, shards, features, classes, score, judged)
+
+
+def _submit_judged(
+    request: GridRequest, inputs: GridInputs, cell: GridCell, shards: list[Any]
+) -> dict[str, list[Any]]:
+    """Submits the judging of a cell's shards by every score of images."""
+    starts = [start for start, _ in request.shards()]
+    with on_device(request.machine.runner, request.machine.device):
+        return {
+            score.column: [
+                named(judge_images, f"{score.column} {_shard(request, cell, start)}").submit(
+                    shard, score, inputs.texts if score.needs_prompts else None, start,
+                    request.machine.execution,
+                )
+                for start, shard in zip(starts, shards, strict=True)
+            ]
+            for score in inputs.image_scores
+        }  # fmt: skip
 
 
 def landed_row(request: GridRequest, inputs: GridInputs, futures: CellFutures) -> CellRow:
@@ -131,4 +155,12 @@ def landed_row(request: GridRequest, inputs: GridInputs, futures: CellFutures) -
     shards = [shard.result() for shard in futures.shards]
     classes = futures.classes.result() if futures.classes else ClassScores()
     protocol, scored = protocol_of(request, inputs), futures.score.result()
-    return row_of(futures.cell, inputs.checkpoint, protocol, scored, classes, shards, inputs.loras)
+    judged = {
+        column: named(mean_of_images, f"{column} {futures.cell.label}")(
+            [shard.result() for shard in values], inputs.n_prompts, scored.score.group_sizes or []
+        )
+        for column, values in futures.judged.items()
+    }
+    return row_of(
+        futures.cell, inputs.checkpoint, protocol, scored, classes, shards, inputs.loras, judged
+    )

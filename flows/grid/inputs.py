@@ -9,6 +9,7 @@ from typing import Any
 
 from ddim_core.checkpoints.conditioning import require_guidable
 from ddim_core.diffusion.specs import Execution, GridCell, NoiseSpec, SchedulerSpec
+from ddim_core.image_scores.registry import choices_of, require_no_prompts_needed
 from ddim_core.images.sources.source import dataset_name
 from ddim_core.networks.specs import ClassifierSpec
 from ddim_core.samplers.catalogue import OWN
@@ -32,9 +33,10 @@ from tasks.checkpoints.open import (
     open_checkpoint,
 )
 from tasks.checkpoints.scheduler import own_scheduler
+from tasks.image_scores.ready import StoredScore, ready_image_score
 from tasks.images.grid_prompts import cut_prompts, prompts_for
 from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
-from tasks.sampling.conditions import TENSORS, encode_conditions, store_conditions
+from tasks.sampling.conditions import TENSORS, encode_conditions, store_conditions, texts_of
 from tasks.sampling.pipeline import Laid, by_pipeline, laid_over, libraries_of, require_own_place
 from tasks.storage.artifact import ArtifactRef
 from tasks.storage.naming import named
@@ -52,6 +54,9 @@ class GridInputs:
         findings: What the schedule linter says of the cells, and what was assumed.
         conditions: What prompts are encoded to for a pipeline's own call, by the LoRAs over it.
         loras: The LoRA files that lie over it.
+        image_scores: What judges the images one by one.
+        texts: The stored prompts that the images are drawn for, as text; None where there is none.
+        n_prompts: How many they are, as text or encoded.
     """
 
     checkpoint: CheckpointRecord
@@ -64,6 +69,9 @@ class GridInputs:
     notes: list[str]
     findings: list[str]
     loras: tuple[StoredLora, ...] = ()
+    image_scores: tuple[StoredScore, ...] = ()
+    texts: ArtifactRef | None = None
+    n_prompts: int | None = None
 
 
 def prepare(request: GridRequest) -> GridInputs:
@@ -114,6 +122,8 @@ def prepare(request: GridRequest) -> GridInputs:
     conditions: Conditions = {}
     if request.model.checkpoint:
         prompts, conditions = _prompts(request, checkpoint, loras, reference_images)
+    texts, n_prompts = texts_of(prompts, request.model.prompts.endswith(TENSORS))
+    image_scores = _image_scores(request, texts is not None)
     held_out_split, held_out = request.real.held_out_split(), held_out_of(request, data)
     extractor_future = submit_extractor(request, data, held_out)
     if training is not None:
@@ -154,6 +164,19 @@ def prepare(request: GridRequest) -> GridInputs:
         notes=notes,
         findings=findings,
         loras=loras,
+        image_scores=image_scores,
+        texts=texts,
+        n_prompts=n_prompts,
+    )
+
+
+def _image_scores(request: GridRequest, with_texts: bool) -> tuple[StoredScore, ...]:
+    """What judges the images one by one, in the store; whether these have prompts as text."""
+    choices = choices_of(request.scores.image_scores)
+    if not with_texts:
+        require_no_prompts_needed(choices, name_of(request.model.checkpoint) or "the toy model")
+    return tuple(
+        named(ready_image_score, f"image score {choice.name}")(choice) for choice in choices
     )
 
 
@@ -278,4 +301,5 @@ def protocol_of(request: GridRequest, inputs: GridInputs) -> GridProtocol:
         split=request.real.split,
         n_images=request.grid.n_images,
         shard_size=request.grid.shard_size,
+        image_scores=inputs.image_scores,
     )

@@ -22,6 +22,7 @@ from ddim_core.common.digest import digest, file_digest
 from ddim_core.decisions.checkpoints.lora_rows import digests_over, rows_of_lora, rows_of_loras
 from ddim_core.features.model_folder import local_inception_weights
 from ddim_core.features.registry import PRETRAINED, at_hand
+from ddim_core.image_scores.registry import choices_of
 from ddim_core.images.load import EMBEDDED, open_source
 from flows.grid.outcome import GridOutcome
 from flows.requests.flat import values
@@ -54,7 +55,8 @@ def state_of(request: GridRequest) -> str | None:
     if request.real.dataset not in EMBEDDED and not is_local(request.real.dataset):
         return None
     weights = _feature_weights(request)
-    if weights is None:
+    judges = [choice.place for choice in choices_of(request.scores.image_scores)]
+    if weights is None or not all(place and Path(place).is_dir() for place in judges):
         return None
     return digest(
         values(request),
@@ -63,7 +65,7 @@ def state_of(request: GridRequest) -> str | None:
         _content(request.model.configuration),
         _content(request.model.prompts),
         [_content(split_lora(text)[0]) for text in request.model.lora],
-        weights,
+        [weights, *map(_content, judges)],
         at_hand() if request.scores.matrix_images else [],
         [str(Path(p).resolve()) for p in (request.model.checkpoint, request.real.dataset) if p],
         os.environ["MLFLOW_TRACKING_URI"],

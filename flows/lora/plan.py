@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddim_core.common.digest import digest
+from ddim_core.image_scores.registry import ImageScoreChoice, choices_of
 from ddim_core.lora.adapters import require_targets
 from ddim_core.lora.data import has_captions, locate_data, photo_sources
 from ddim_core.lora.latents import bucket_sizes
@@ -49,6 +50,7 @@ class LoraPlan:
         scales: Of the LoRA, to be scored, 0 first; only it means that nothing is scored.
         scored: Sampling settings of all prompt sets.
         models: Folders of `clip` and `dino`, where they are given.
+        image_scores: What judges pictures one by one.
         embedded: The data are the embedded ones.
         judged: The base is the embedded one, whose subjects the judge knows.
     """
@@ -67,6 +69,7 @@ class LoraPlan:
     scales: tuple[float, ...]
     scored: PromptSet
     models: dict[str, str]
+    image_scores: tuple[ImageScoreChoice, ...]
     embedded: bool
     judged: bool
 
@@ -176,6 +179,7 @@ def _plan(asked: StyleRequest | SubjectRequest, licence: str, prompts: tuple[str
             for name, place in (("clip", told.clip), ("dino", told.dino))
             if place
         },
+        image_scores=choices_of(told.image_scores),
         embedded=not asked.data,
         judged=is_embedded,
     )

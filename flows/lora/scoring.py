@@ -16,10 +16,14 @@ from ddim_core.text2image.specs import JudgeSpec
 from flows.lora.plan import LoraPlan
 from flows.lora.prompt_sets import ScoredSet
 from flows.lora.training import FinishedLora, warn_of_length
+from tasks.image_scores.judge import judge_images
+from tasks.image_scores.ready import StoredScore, ready_image_score
+from tasks.images.stored_prompts import KIND as PROMPTS
+from tasks.images.stored_prompts import store_prompts
 from tasks.lora.data import captions_of, data_content, data_place, prepare_captioned
 from tasks.lora.inputs import embed_prompts, encode_latents
 from tasks.lora.record import LoraRecord
-from tasks.lora.scoring.measure import score_pictures, thumbnails
+from tasks.lora.scoring.measure import JudgedScales, score_pictures, thumbnails
 from tasks.lora.scoring.pictures import draw_prompts
 from tasks.lora.scoring.table import lora_rows, write_lora_rows
 from tasks.lora.scoring.vision_models import model_digest
@@ -103,17 +107,19 @@ def score_lora(
         if plan.judged
         else None
     )
+    judges = [ready_image_score(choice) for choice in plan.image_scores]
     drawn = [_submit_sweep(plan, record.lora, scored, execution) for scored in sets]
     judge = training.result() if training else None
     rows: list[LoraRow] = []
     for scored, (sweep, other) in zip(sets, drawn, strict=True):
         pictures = [future.result() for future in sweep]
         known = replace(scored.known, base=other.result()) if other else scored.known
+        judged = _judged(judges, scored.asked, pictures, execution)
         scores = score_pictures(
             scored.asked, list(plan.scales), pictures, known, dict(scored.aliases),
             judge or thumbnails(),
             {name: model_digest(folder) for name, folder in plan.models.items()},
-            location=dict(plan.models), execution=execution,
+            location=dict(plan.models), execution=execution, judged=judged,
         )  # fmt: skip
         rows += lora_rows(kind, record, plan.spec, scored.asked, pictures, scores, execution)
     return _report(plan, record, sets, rows, drawn, judge, held_out)
@@ -132,6 +138,29 @@ def _submit_sweep(
 
     sweep = [submit(scored.asked, scale) for scale in plan.scales]
     return sweep, None if scored.known.base else submit(scored.another_draw, 0.0)
+
+
+def _judged(
+    judges: Sequence[StoredScore],
+    asked: PromptSet,
+    pictures: Sequence[ArtifactRef],
+    execution: Execution,
+) -> list[JudgedScales]:
+    """Judges the pictures of every scale one by one."""
+    prompts = ArtifactRef(store_prompts(asked.texts), PROMPTS) if judges else None
+    submitted = {
+        judge: [
+            judge_images.submit(
+                picture, judge, prompts if judge.needs_prompts else None, 0, execution
+            )
+            for picture in pictures
+        ]
+        for judge in judges
+    }
+    return [
+        JudgedScales(judge, tuple(future.result() for future in futures))
+        for judge, futures in submitted.items()
+    ]
 
 
 def _report(

@@ -8,14 +8,22 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
-from ddim_core.common.checks import MOST_IMAGES, require_at_least, require_choice
-from ddim_core.common.digest import digest, file_digest
+from ddim_core.common.checks import require_at_least, require_choice
+from ddim_core.common.digest import digest
 from ddim_core.common.redaction import redacted
 from ddim_core.diffusion.specs import GridCell, NoiseSpec, PredictionType, Weights
 from ddim_core.features.registry import ExtractorChoice
+from ddim_core.image_scores.registry import SCORES, choices_of, require_no_prompts_needed
 from ddim_core.images.load import splits_of
 from flows.requests.flat import Option, values
-from flows.requests.images import NONE, PREVIOUS, ImageChoice, Machine, VerdictChoice
+from flows.requests.images import (
+    NONE,
+    PREVIOUS,
+    ImageChoice,
+    Machine,
+    ScoreChoice,
+    VerdictChoice,
+)
 from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of, may_name
 from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
 from tasks.checkpoints.addresses import require_location
@@ -28,7 +36,7 @@ NOT_SCORED = (
 )  # fmt: skip
 LATER: dict[str, Any] = {
     "samplers": (), "lora": (), "lora_scales": (1.0,), "objective": Toy.objective,
-    "dtype": SamplerChoice.dtype,
+    "dtype": SamplerChoice.dtype, "image_scores": (),
 }  # fmt: skip
 
 
@@ -88,50 +96,6 @@ class CheckpointChoice:
     ] = ""
 
 
-@dataclass(frozen=True)
-class ScoreChoice:
-    """Features and scores."""
-
-    features: Annotated[
-        str,
-        Field(
-            description="classifier, pixels, inception-v3, afhq-inception, clip-vit-b-32 or "
-            "dinov2-vit-b-14. `classifier` is trained on the data set's labels; afhq-inception is "
-            "any torchvision Inception."
-        ),
-    ] = "classifier"
-    feature_weights: Annotated[
-        str,
-        Field(
-            description="File, folder or hub id of its weights; empty takes the usual ones. A file "
-            "for the Inceptions, a transformers folder or hub id for the others; the usual ones "
-            "are downloaded once."
-        ),
-    ] = ""
-    resize: Annotated[
-        str,
-        Field(
-            description="From native size to the network: tf1, clean or torch; empty is its usual "
-            "one."
-        ),
-    ] = ""
-    matrix_images: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=MOST_IMAGES,
-            description="Images of the best cell that every protocol scores; 0: none. They go "
-            "through every extractor and resize at hand, for the report's protocol matrix.",
-        ),
-    ] = 64
-
-    @property
-    def weights_content(self) -> str:
-        """What identifies the extractor's weights: a file's digest, a folder or a hub id."""
-        place = Path(self.feature_weights)
-        return file_digest(place) if place.is_file() else self.feature_weights
-
-
 @dataclass(frozen=True, kw_only=True)
 class GridRequest:
     """A grid. Where sigma_hat is empty it is settled here: on with the usual etas, off with others.
@@ -172,6 +136,8 @@ class GridRequest:
             raise ValueError(f"lora is {model.lora[0]!r}; the toy model takes none")
         elif model.prompts:
             raise ValueError(f"prompts is {model.prompts!r}; the toy model is told of no text")
+        else:
+            require_no_prompts_needed(choices_of(scores.image_scores), "the toy model")
         for text in model.lora:
             split_lora(text)
         if not model.lora and grid.lora_scales != SamplerChoice.lora_scales:
@@ -213,6 +179,12 @@ class GridRequest:
 
     def _check_verdict(self) -> None:
         asked = self.verdict
+        judged = [SCORES[one.name].column for one in choices_of(self.scores.image_scores)]
+        if asked.measure.weighed and asked.decide_by not in judged:
+            raise ValueError(
+                f"decide_by is {asked.decide_by!r}, which image_scores "
+                f"({', '.join(judged) or 'none'}) does not ask for; name it there too"
+            )
         if asked.gate and asked.against == NONE:
             raise ValueError("gate is on and against is 'none'; a gate needs a checkpoint to beat")
         if asked.against not in (PREVIOUS, NONE):

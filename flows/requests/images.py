@@ -1,8 +1,9 @@
-"""What several flows can be asked for: real images, what decides, and the machine."""
+"""What several flows can be asked for: real images, scores, what decides, and the machine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -14,9 +15,11 @@ from ddim_core.common.checks import (
     MOST_SIDE,
     MOST_THREADS,
 )
+from ddim_core.common.digest import file_digest
 from ddim_core.decisions.measure import Decider, Measure, measure_of
 from ddim_core.devices.names import AUTO, CPU, is_card, kind_of
 from ddim_core.diffusion.specs import Execution, ImageSpec, OnCard, Spacing
+from ddim_core.image_scores.registry import choices_of
 from ddim_core.images.load import splits_of
 from ddim_core.images.sources.colour import rgb_of
 from flows.requests.flat import Option
@@ -103,6 +106,65 @@ class ImageChoice:
         there_is = splits_of(self.dataset)
         others = (s for s in ("test", "val", "validation") if s in there_is and s != self.split)
         return next(others, None)
+
+
+ImageScores = Annotated[
+    tuple[str, ...],
+    Field(
+        examples=[["clip-score", "hpsv2=v2.0", "aesthetic=models/aesthetic"]],
+        description="Scores of images one by one, NAME[=PLACE]: clip-score, pick-score, hpsv2, "
+        "image-reward, aesthetic. All but the last judge a picture by its prompt. PLACE is a "
+        "folder, a hub id or a version; without it the usual weights are fetched once.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class ScoreChoice:
+    """Features and scores."""
+
+    features: Annotated[
+        str,
+        Field(
+            description="classifier, pixels, inception-v3, afhq-inception, clip-vit-b-32 or "
+            "dinov2-vit-b-14. `classifier` is trained on the data set's labels; afhq-inception is "
+            "any torchvision Inception."
+        ),
+    ] = "classifier"
+    feature_weights: Annotated[
+        str,
+        Field(
+            description="File, folder or hub id of its weights; empty takes the usual ones. A file "
+            "for the Inceptions, a transformers folder or hub id for the others; the usual ones "
+            "are downloaded once."
+        ),
+    ] = ""
+    resize: Annotated[
+        str,
+        Field(
+            description="From native size to the network: tf1, clean or torch; empty is its usual "
+            "one."
+        ),
+    ] = ""
+    matrix_images: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=MOST_IMAGES,
+            description="Images of the best cell that every protocol scores; 0: none. They go "
+            "through every extractor and resize at hand, for the report's protocol matrix.",
+        ),
+    ] = 64
+    image_scores: ImageScores = ()
+
+    def __post_init__(self) -> None:
+        choices_of(self.image_scores)
+
+    @property
+    def weights_content(self) -> str:
+        """What identifies the extractor's weights: a file's digest, a folder or a hub id."""
+        place = Path(self.feature_weights)
+        return file_digest(place) if place.is_file() else self.feature_weights
 
 
 DeviceChoice = Annotated[

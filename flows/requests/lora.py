@@ -10,10 +10,12 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from ddim_core.common.checks import MOST_DRAWING_STEPS, MOST_IMAGES, MOST_SIDE
+from ddim_core.image_scores.registry import choices_of
 from ddim_core.lora.data import require_data
 from ddim_core.lora.scoring.specs import require_scales
 from ddim_core.lora.specs import LoraExecution, LoraSpec
 from flows.requests.flat import Asked, Elsewhere, Option, Without
+from flows.requests.images import ImageScores
 from tasks.machine.device import require_device
 
 TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -114,6 +116,7 @@ class Pictures:
     ] = ""
     clip: Annotated[str, Field(description="CLIP folder or hub id, for CLIP-T and CLIP-I.")] = ""
     dino: Annotated[str, Field(description="DINO or DINOv2 folder or hub id.")] = ""
+    image_scores: ImageScores = ()
 
 
 def _require_base(base: str) -> None:
@@ -146,6 +149,7 @@ class _Request:
         require_device(self.machine.device)
         self.lora.on(self.usual)
         require_scales(tuple(self.pictures.scales or ()))
+        choices_of(self.pictures.image_scores)
 
     @property
     def spec(self) -> LoraSpec:

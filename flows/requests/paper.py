@@ -10,8 +10,8 @@ from pydantic import Field
 from ddim_core.common.checks import MOST_IMAGES, require_at_least
 from ddim_core.diffusion.schedule import timesteps
 from flows.requests.flat import Without
-from flows.requests.grid import CheckpointChoice, GridRequest, ScoreChoice
-from flows.requests.images import ImageChoice, Machine, VerdictChoice
+from flows.requests.grid import CheckpointChoice, GridRequest
+from flows.requests.images import ImageChoice, Machine, ScoreChoice, VerdictChoice
 from flows.requests.samplers import SamplerChoice
 from flows.requests.toy import Toy, toy_spec
 
@@ -58,7 +58,7 @@ class PaperRequest:
         Without(("samplers", "sigma_hat", "clip", "guidance", "lora_scales", "dtype")),
     ] = TABLE_1
     reconstruction: ReconstructionChoice
-    scores: Annotated[ScoreChoice, Without(("resize", "matrix_images"))]
+    scores: Annotated[ScoreChoice, Without(("resize", "matrix_images", "image_scores"))]
     machine: Machine
 
     def __post_init__(self) -> None:

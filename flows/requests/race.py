@@ -10,8 +10,8 @@ from pydantic import Field
 from ddim_core.common.checks import MOST_IMAGES
 from ddim_core.decisions.allocation import Goal
 from flows.requests.flat import Without
-from flows.requests.grid import CheckpointChoice, GridRequest, ScoreChoice
-from flows.requests.images import NONE, ImageChoice, Machine, VerdictChoice
+from flows.requests.grid import CheckpointChoice, GridRequest
+from flows.requests.images import NONE, ImageChoice, Machine, ScoreChoice, VerdictChoice
 from flows.requests.samplers import SamplerChoice
 from flows.requests.toy import Toy
 

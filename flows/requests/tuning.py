@@ -13,8 +13,16 @@ from ddim_core.common.redaction import redacted
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.tuning.tunable import require_tunable
 from flows.requests.flat import Without, values
-from flows.requests.grid import NOT_SCORED, CheckpointChoice, GridRequest, ScoreChoice
-from flows.requests.images import NONE, PREVIOUS, ImageChoice, Machine, Seed, VerdictChoice
+from flows.requests.grid import NOT_SCORED, CheckpointChoice, GridRequest
+from flows.requests.images import (
+    NONE,
+    PREVIOUS,
+    ImageChoice,
+    Machine,
+    ScoreChoice,
+    Seed,
+    VerdictChoice,
+)
 from flows.requests.samplers import LEAST_IMAGES, DtypeChoice, SamplerChoice
 from flows.requests.toy import Toy
 
@@ -189,6 +197,8 @@ class TuneRequest:
         """
         asked = {name: value for name, value in values(self).items()
                  if name not in {*values(self.machine), *NOT_SCORED}}  # fmt: skip
+        if not asked["image_scores"]:  # as before there were any
+            del asked["image_scores"]
         return digest("tune", asked | self.machine.counts, content, self.scores.weights_content)
 
     def grid(

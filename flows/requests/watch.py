@@ -9,8 +9,8 @@ from typing import Any
 
 from ddim_core.common.checks import require_at_most
 from flows.requests.flat import build, parameters
-from flows.requests.grid import CheckpointChoice, GridRequest, ScoreChoice
-from flows.requests.images import PREVIOUS, ImageChoice, Machine
+from flows.requests.grid import CheckpointChoice, GridRequest
+from flows.requests.images import PREVIOUS, ImageChoice, Machine, ScoreChoice
 from flows.requests.tuning import TuneRequest
 
 MOST_ATTEMPTS = 1000

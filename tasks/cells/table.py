@@ -3,7 +3,7 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ddim_core.common.digest import code_digest, digest
@@ -18,6 +18,8 @@ from tasks.cells.score import ScoredCell
 from tasks.cells.settings import settings_of
 from tasks.checkpoints.loras import StoredLora
 from tasks.checkpoints.open import CheckpointRecord
+from tasks.image_scores.mean import JudgedCell, score_columns
+from tasks.image_scores.ready import StoredScore
 from tasks.images.prepare import PreparedImages
 from tasks.sampling.draw import drawn_by
 from tasks.sampling.shards import Shard
@@ -39,6 +41,7 @@ class GridProtocol:
         dataset, split: Their names.
         n_images: Generated ones, of each cell.
         shard_size: Of these, in a unit of work.
+        image_scores: What judges the images one by one.
     """
 
     extractor: StoredExtractor
@@ -48,6 +51,7 @@ class GridProtocol:
     split: str
     n_images: int
     shard_size: int
+    image_scores: tuple[StoredScore, ...] = ()
 
 
 def cell_digest(cell: GridCell, checkpoint: ArtifactRef, protocol: GridProtocol) -> str:
@@ -56,6 +60,7 @@ def cell_digest(cell: GridCell, checkpoint: ArtifactRef, protocol: GridProtocol)
     Another protocol is another row; what people call the data set plays no part.
     """
     scored_by = [protocol.extractor.artifact, protocol.images.artifact]
+    scored_by += sorted(score.artifact for score in protocol.image_scores)
     return digest(cell, checkpoint, [*scored_by, protocol.n_images, protocol.shard_size])
 
 
@@ -67,8 +72,12 @@ def row_of(
     classes: ClassScores,
     shards: Sequence[Shard],
     loras: Sequence[StoredLora] = (),
+    judged: Mapping[str, JudgedCell] | None = None,
 ) -> CellRow:
-    """Puts together a cell's row from the records of its tasks; the scores' fields are columns."""
+    """Puts together a cell's row from the records of its tasks; the scores' fields are columns.
+
+    `judged` has the cell by each score of images, by column.
+    """
     seconds = float(sum(shard.seconds for shard in shards))
     record = protocol_record(cell, protocol, scored)
     return CellRow(
@@ -104,6 +113,7 @@ def row_of(
         **vars(scored.score),
         **vars(scored.further),
         **vars(classes),
+        **score_columns(protocol.image_scores, judged or {}),
         nfe=shards[0].nfe,
         sample_seconds=seconds,
         images_per_second=protocol.n_images / seconds,

@@ -9,6 +9,12 @@ from pathlib import Path
 from prefect import task
 
 from ddim_core.decisions.best import Ranking, rank, usual_margin
+from ddim_core.decisions.by_image import (
+    read_image_scores,
+    score_digests,
+    score_shards,
+    shared_scores,
+)
 from ddim_core.decisions.measure import FID, Measure, measure_of
 from ddim_core.decisions.row import CellRow, cell_name, is_ours, line_name, with_interval
 from ddim_core.decisions.trust import doubts_of
@@ -19,6 +25,7 @@ from ddim_core.reports.verdicts.figures import pareto_plot
 from ddim_core.scores.cell_score import CellScore
 from ddim_core.scores.per_class import PerClass
 from tasks.cells.protocol_matrix import MatrixLine
+from tasks.image_scores.judge import values_of
 from tasks.reports import page
 from tasks.reports.records import FiledVerdict
 from tasks.storage import places, store
@@ -93,9 +100,13 @@ def render_report(
     if not all(map(is_ours, rows)):  # whose steps do not all cost the same
         figures["calls"] = pareto_plot(rows, about.measure)
     margin = usual_margin(rows, about.measure, about.floor, about.margin)
+    by_image = {
+        column: [values_of(score_shards(row)[column]) for row in rows]
+        for column in shared_scores(rows)
+    }
     best, classes = _best_classes(rows)
     told = classes_said(classes) if classes else []
-    reading = read_grid(rows, about.measure, margin)
+    reading = [*read_grid(rows, about.measure, margin), *read_image_scores(rows, by_image)]
     reading += [f"At {cell_name(best)}, {said}" for said in told]
     reading += doubts_of(rows)
     return page.stored(_page(rows, figures, reading, about), figures, reading)
@@ -149,6 +160,7 @@ def _page(
             "standings": {found.row.cell_digest: found for found in standings},
             "ranking": ranking,
             "measure": about.measure,
+            "image_scores": shared_scores(rows),
             "why_no_fid_inf": why_no_fid_inf(rows[0]),
             "clipping": mixed_clipping(rows),
             "cell_digits": CELL_DIGITS,
@@ -172,6 +184,7 @@ def _table_line(row: CellRow) -> dict[str, str | float | None]:
         "95 % interval of FID_inf": _interval(row.fid_inf_low, row.fid_inf_high),
         "KID": round(row.kid, 5),
         "95 % interval of KID": _interval(row.kid_low, row.kid_high, 5),
+        **{column: round(getattr(row, column), 4) for column in score_digests(row)},
         "N": row.n_images,
         "seconds of a busy worker": round(row.sample_seconds, 1),
         "cell": row.cell_digest[:CELL_DIGITS],

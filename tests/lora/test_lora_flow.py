@@ -15,6 +15,7 @@ from ddim_core.lora.scoring.row import LoraRow
 from tasks.lora.scoring.table import read_lora_table
 from tasks.storage import store
 from tasks.storage.artifact import Report
+from tests.core.image_scores.folders import clip_folder
 from tests.lora.material import noise_pictures
 
 # What each cached task calls to do its work, where that task looks it up.
@@ -27,6 +28,7 @@ WORK = {
     "round trip": "tasks.lora.export.reload_apart",
     "scored pictures": "tasks.lora.scoring.pictures.pictures",
     "scores": "tasks.lora.scoring.measure.take_measures",
+    "scores of images": "tasks.image_scores.judge.scorer_in_memory",
     "validation loss": "tasks.lora.validation.validation_loss",
     "report": "tasks.reports.lora.measure_curves",
 }
@@ -56,6 +58,7 @@ def test_a_subjects_lora_is_made_once_and_new_validation_prompts_train_nothing(
         "learning_rate": 1e-2, "checkpoint_every": 2, "validation_prompts": ["a photo of sks cat"],
         "picture_steps": 2, "scales": [0.0, 1.0], "validation_data": str(unseen),
         "score_prompts": ["a red dog"], "threads": 1, "title": "cat",
+        "image_scores": [f"clip-score={clip_folder(tmp_path / 'clip')}"],
     }  # fmt: skip
     first = lora_subject(**asked)
     assert first.lora.gate["diffusers"].largest_weight_difference == 0.0
@@ -88,6 +91,8 @@ def test_a_subjects_lora_is_made_once_and_new_validation_prompts_train_nothing(
     assert list(rows["prompts"].unique()) == ["instance", "class", "other"]
     assert (rows.groupby("prompts")["scale"].max() == 1.0).all()
     assert rows["copy_risk_pixels"].notna().sum() == 2  # of the instance prompts alone
+    assert rows["clip_score"].notna().all()
+    assert rows["pick_score"].isna().all()
 
 
 def test_other_scales_are_another_run_of_mlflow_and_a_report_is_named_by_its_whole_name(

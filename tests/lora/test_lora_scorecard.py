@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from ddim_core.diffusion.specs import Execution
+from ddim_core.image_scores.registry import ImageScoreChoice
 from ddim_core.lora.scoring.likeness import ClipModel, DinoModel
 from ddim_core.lora.scoring.measures import MEANINGS
 from ddim_core.lora.scoring.scorecard import Measure
@@ -34,10 +35,20 @@ from ddim_core.text2image.scenes import SUBJECTS, subject_scenes
 from ddim_core.text2image.small_base import caption_tokenizer, new_pipeline, save_base
 from ddim_core.text2image.specs import BaseSpec
 from flows.lora.prompt_sets import style_sets, unnamed_subjects
+from tasks.image_scores.judge import judge_images, values_of
+from tasks.image_scores.ready import ready_image_score
+from tasks.images.stored_prompts import store_prompts
 from tasks.lora.data import CaptionedImages
 from tasks.lora.export import Gate
 from tasks.lora.record import LoraRecord
-from tasks.lora.scoring.measure import Compared, _asked, score_pictures, scores_of, thumbnails
+from tasks.lora.scoring.measure import (
+    Compared,
+    JudgedScales,
+    _asked,
+    score_pictures,
+    scores_of,
+    thumbnails,
+)
 from tasks.lora.scoring.pictures import DrawnPictures, draw_prompts
 from tasks.lora.scoring.table import lora_rows, read_lora_table, write_lora_rows
 from tasks.lora.scoring.vision_models import model_digest, model_folder
@@ -46,6 +57,7 @@ from tasks.reports.lora import render_lora_report
 from tasks.reports.lora_card import write_card
 from tasks.storage import places, store
 from tasks.text2image.embedded import INSTANCE_WORDS, instance_prompt, style_folder, subject_folder
+from tests.core.image_scores.folders import clip_folder
 
 PROMPTS = tuple(instance_prompt(scene.background) for scene in subject_scenes())
 ASKED = PromptSet("instance", PROMPTS, per_prompt=2, steps=2, guidance=2.0)
@@ -139,6 +151,35 @@ def test_a_scorecard_goes_from_prompts_to_rows_and_a_page(
     assert "&lt;b&gt;CC" in page  # names from data are escaped
     assert "http" not in page  # self-contained
     assert report.reading == read_scorecard(rows)
+
+
+def test_pictures_are_judged_one_by_one_against_the_base_on_the_same_noise(
+    small: tuple[str, store.ArtifactRef], tmp_path: Path
+) -> None:
+    pictures = [drawn(small, scale) for scale in SCALES]
+    folder = clip_folder(tmp_path / "clip")
+    score = ready_image_score.fn(ImageScoreChoice("pick-score", str(folder)))
+    prompts = store.ArtifactRef(store_prompts(ASKED.texts), "prompts")
+    values = [judge_images.fn(p, score, prompts, 0, Execution()) for p in pictures]
+    training = subject_folder.fn(16)
+    known = Compared(training, subject=training, base=pictures[0])
+    told = ASKED, SCALES, pictures, known, {}, thumbnails(), {}, {}
+    scores = score_pictures.fn(*told, judged=[JudgedScales(score, tuple(values))])
+    rows = lora_rows(
+        "subject", record_of(small, training), LoraSpec(rank=2), ASKED, pictures, scores,
+        Execution(),
+    )  # fmt: skip
+    base, full = (values_of([values[i].artifact]).astype(float) for i in (0, 2))
+    found = rows[2].measures["pick_score"]
+    assert found.value == pytest.approx(full.mean())
+    assert found.change is not None
+    assert found.change.value == pytest.approx((full - base).mean())
+    # One picture of two prompts' means moves less than the pictures differ among themselves.
+    assert found.change.se < full.std() / np.sqrt(len(full))
+    assert any("pick_score, which picture" in sentence for sentence in read_scorecard(rows))
+    assert scores.extractor_digest != score_pictures.fn(*told).extractor_digest
+    write_lora_rows.fn(rows)
+    assert list(read_lora_table()["pick_score_change"])[2] == found.change.value
 
 
 def test_scale_0_is_the_base_and_pictures_are_paired(small: tuple[str, store.ArtifactRef]) -> None:

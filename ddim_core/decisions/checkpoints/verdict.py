@@ -170,17 +170,21 @@ def setting_of(row: CellRow) -> tuple[Any, ...]:
 def one_row_a_cell(rows: Sequence[CellRow], device: str) -> list[CellRow]:
     """Returns rows, of each checkpoint's cell those of one place: of a device where there are such,
     of the newest of several. A cell may have been drawn on a CPU and on a card, or in batches of
-    two sizes; rows of one place all stay."""
+    two sizes; rows of one place all stay, but of those judged by other scores of images, which are
+    the same images: there the one with most of them."""
 
     def cell_of(row: CellRow) -> tuple[Any, ...]:
         of = row.weights_digest or row.checkpoint_digest
         return (of, setting_of(row), row.prompts_digest, row.noise_schedule, row.prediction_type)
 
     def place_of(row: CellRow) -> tuple[Any, ...]:
-        return row.device, row.images_at_once, row.compiled
+        return row.device, row.images_at_once, row.compiled, row.image_scores
+
+    def newest_last(row: CellRow) -> tuple[Any, ...]:
+        return row.device == device, row.created_at, len(row.image_scores or "")
 
     chosen: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-    for row in sorted(rows, key=lambda row: (row.device == device, row.created_at)):
+    for row in sorted(rows, key=newest_last):
         chosen[cell_of(row)] = place_of(row)
     return [row for row in rows if place_of(row) == chosen[cell_of(row)]]
 
@@ -225,7 +229,7 @@ def _cells(
             CellVerdict(new, old, None, None, None, None, None, "untested") for new, old in pairs
         ]
     tests = [difference(new, old, measure) for new, old in pairs]
-    groups = len(pairs[0][0].group_sizes)
+    groups = len(measure.group_sizes(pairs[0][0]))
     p_values = [beyond(test, margin, groups) for test in tests]
     return [
         CellVerdict(new, old, t.value, t.low, t.high, p, q, _call(t.value, q, level, measure))

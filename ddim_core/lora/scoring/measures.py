@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ddim_core.image_scores.registry import SCORES
 from ddim_core.lora.scoring.likeness import ClipModel, DinoModel
 from ddim_core.lora.scoring.scorecard import (
     Measure,
@@ -48,6 +49,7 @@ MEANINGS: dict[str, tuple[str, int]] = {
     "nearest_features": ("distance to the nearest training image, real ones' is 1, features", 0),
     "nearest_pixels": ("distance to the nearest training image, real ones' is 1, pixels", 0),
     "prior_drift": ("distance from the base's picture of the same noise, another draw's is 1", -1),
+    **{kind.column: (f"{kind.column}, {kind.meaning}", 1) for kind in SCORES.values()},
 }
 
 

@@ -13,8 +13,8 @@ from flows.cli.commands.command import command, flow_command, run_shown
 from flows.cli.commands.options import stop
 from flows.requests.base import BaseRequest
 from flows.requests.flat import build, parameters
-from flows.requests.grid import CheckpointChoice, GridRequest, ScoreChoice
-from flows.requests.images import ImageChoice, Machine, VerdictChoice
+from flows.requests.grid import CheckpointChoice, GridRequest
+from flows.requests.images import ImageChoice, Machine, ScoreChoice, VerdictChoice
 from flows.requests.paper import PaperRequest
 from flows.requests.points import PointRequest
 from flows.requests.race import RaceChoice, RaceRequest

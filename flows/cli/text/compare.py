@@ -92,8 +92,8 @@ def _show(rows: list[CellRow], measure: Measure, margin: float) -> None:
     typer.echo(
         f"\n{first.dataset} {first.split}, {first.extractor} features, N = {first.n_images}, "
         f"{first.n_reference} real, seed {first.seed}: how much worse than the best by "
-        f"{measure.title}, paired over {len(first.group_sizes)} groups of images; intervals and p "
-        f"hold for all {len(rows)} cells together"
+        f"{measure.title}, paired over {len(measure.group_sizes(first))} groups of images; "
+        f"intervals and p hold for all {len(rows)} cells together"
     )
     if not measure.has_intervals(rows):
         typer.echo("There are too few images for intervals, so nothing is compared.")

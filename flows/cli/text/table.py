@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
+from ddim_core.decisions.by_image import score_digests
 from ddim_core.decisions.row import CellRow, is_ours, line_name
 from ddim_core.decisions.trust import doubts_of
 from ddim_core.diffusion.specs import RESIZES
@@ -21,7 +22,7 @@ CELL = 10  # digits of a cell's digest: enough for `ddim score` and `ddim export
 TOGETHER = (
     "checkpoint", "dataset", "split", "extractor", "n_images", "n_reference", "seed", "resolution",
     "checkpoint_digest", "reference_digest", "extractor_digest", "overrides",
-    "prompts_digest", "shard_size",
+    "prompts_digest", "shard_size", "image_scores",
 )  # fmt: skip
 PER_WORKER = (
     "images/s: of one worker, by the clock, loading and waiting for a core beside the others "
@@ -68,13 +69,15 @@ def show_table(rows: Sequence[CellRow]) -> None:
         width = max(len(line_name(row)) for row in group)
         classes = any(row.class_accuracy is not None for row in group)
         calls = not all(map(is_ours, group))
+        scores = list(score_digests(first))
         typer.echo(
             f"{'':>{width}} {'S':>5}{_if(calls, ' calls')} {'FID':>9} {'interval':>19} "
             f"{'FID_inf':>9} {'interval':>19} {'KID*1e3':>8} {'images/s':>9}"
-            f"{_if(classes, '  asked class')} {'cell':>{CELL}}"
+            f"{_if(classes, '  asked class')}"
+            f"{''.join(f'{name:>13} ' + 'interval'.rjust(17) for name in scores)} {'cell':>{CELL}}"
         )
         for row in group:
-            typer.echo(_line(row, width, classes, calls))
+            typer.echo(_line(row, width, classes, calls, scores))
         for note in [*mixed_clipping(group), *doubts_of(group)]:
             typer.echo(note)
     typer.echo(PER_WORKER)
@@ -112,16 +115,23 @@ def _spacing(group: Sequence[CellRow]) -> str:
     return f"{own.spacing} spacing, " if own else ""
 
 
-def _line(row: CellRow, width: int, classes: bool, calls: bool) -> str:
+def _line(row: CellRow, width: int, classes: bool, calls: bool, scores: Sequence[str]) -> str:
     inf = f"{'-':>9}" if row.fid_inf is None else f"{row.fid_inf:9.2f}"
     share = "-" if row.class_accuracy is None else f"{100 * row.class_accuracy:.1f} %"
     return (
         f"{line_name(row):>{width}} {row.steps:>5}{_if(calls, f'{row.nfe:>6}')} {row.fid:9.2f} "
         f"{_interval(row.fid_low, row.fid_high):>19} {inf} "
         f"{_interval(row.fid_inf_low, row.fid_inf_high):>19} "
-        f"{1000 * row.kid:8.2f} {row.images_per_second:9.0f}{_if(classes, f'{share:>13}')} "
-        f"{row.cell_digest[:CELL]}"
+        f"{1000 * row.kid:8.2f} {row.images_per_second:9.0f}{_if(classes, f'{share:>13}')}"
+        f"{''.join(_by_image(row, name) for name in scores)} {row.cell_digest[:CELL]}"
     )
+
+
+def _by_image(row: CellRow, name: str) -> str:
+    """A score of images with its interval."""
+    value, low, high = (getattr(row, name + part) for part in ("", "_low", "_high"))
+    between = "-" if low is None else f"[{low:.4g}, {high:.4g}]"
+    return f"{value:13.4g} {between:>17}"
 
 
 def _if(shown: bool, text: str) -> str:

@@ -17,11 +17,13 @@ from ddim_core.images.load import load_images
 from ddim_core.lora.scoring.likeness import ClipModel, DinoModel, ThumbnailFeatures
 from ddim_core.lora.scoring.measures import Knowledge, PictureFeatures, take_measures
 from ddim_core.lora.scoring.row import Score
-from ddim_core.lora.scoring.scorecard import Measure, change
+from ddim_core.lora.scoring.scorecard import Measure, change, groups_of, mean_measure
 from ddim_core.lora.scoring.specs import PRIOR, PromptSet
 from ddim_core.reports.lora_sentences import SHARES
 from ddim_core.statistics.paired import PairedDifference
 from ddim_core.text2image.judge import EmojiJudge, asked_in
+from tasks.image_scores.judge import values_of
+from tasks.image_scores.ready import StoredScore
 from tasks.machine.device import card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
@@ -37,6 +39,19 @@ class Compared:
     style: ArtifactRef | None = None
     base: ArtifactRef | None = None
     subject: ArtifactRef | None = None
+
+
+@dataclass(frozen=True)
+class JudgedScales:
+    """Pictures by one score of images.
+
+    Attributes:
+        score: The score; its digest is of all that decides the numbers.
+        values: Of the pictures at each scale, one a picture.
+    """
+
+    score: StoredScore
+    values: tuple[ArtifactRef, ...]
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,7 @@ def score_pictures(
     models: dict[str, str],
     location: dict[str, str],
     execution: Execution | None = None,
+    judged: Sequence[JudgedScales] = (),
 ) -> PictureScores:
     """Takes all measures of a prompt set at every scale, each against the first one, paired.
 
@@ -81,6 +97,7 @@ def score_pictures(
         models: Digests of `clip` and `dino`, where they are given.
         location: Their folders.
         execution: Where they run; None is the CPU.
+        judged: The pictures by scores of images.
     """
     images = [store.get_arrays(ref)["images"] for ref in drawn]
     space = _extractor(extractor)
@@ -102,6 +119,10 @@ def score_pictures(
             dino=DinoModel(Path(location["dino"]), device) if "dino" in models else None,
         )
         measured = [take_measures(x, images[0], asked.texts, knowledge) for x in images]
+    groups = groups_of(asked.texts)
+    for by in judged:
+        for at_scale, ref in zip(measured, by.values, strict=True):
+            at_scale[by.score.column] = mean_measure(values_of([ref.artifact]), groups)
     return PictureScores(
         tuple(
             AtScale(scale, scores_of(at_scale, measured[0]))
@@ -109,7 +130,7 @@ def score_pictures(
         ),
         extractor=space.name,
         created_at=datetime.now(UTC).isoformat(),
-        extractor_digest=digest(space.digest, models),
+        extractor_digest=digest(space.digest, models, *(by.score.artifact for by in judged)),
     )
 
 

@@ -100,6 +100,20 @@ def test_corrected_distances_differ_by_what_their_rows_say() -> None:
         difference(a, replace(b, fid_inf=None, **NAMED), MEASURES["fid_inf"])
 
 
+def test_scores_of_images_pair_by_their_own_groups_of_the_same_prompts() -> None:
+    rng = np.random.default_rng(4)
+    prompts = {"image_score_group_sizes": [100] * 10, "prompts_digest": "p" * 64}
+    a, b = (
+        row("a", 3.0, hpsv2=0.3 + k, hpsv2_leave_one_out=rng.normal(size=10).tolist(), **prompts)
+        for k in range(2)
+    )
+    found = difference(a, b, MEASURES["hpsv2"])
+    loo = np.subtract(a.hpsv2_leave_one_out, b.hpsv2_leave_one_out)
+    assert found.se == pytest.approx(jackknife(-1.0, loo.tolist()).se)
+    with pytest.raises(ValueError, match="prompts_digest is 'pppppppppppp' and 'qqqqqqqqqqqq'"):
+        difference(a, replace(b, prompts_digest="q" * 64), MEASURES["hpsv2"])
+
+
 def test_rows_without_groups_are_refused() -> None:
     few = {"fid_leave_one_out": [], "group_sizes": [1000]}
     with pytest.raises(ValueError, match="at least 2 groups"):

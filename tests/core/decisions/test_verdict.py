@@ -206,6 +206,8 @@ def test_a_cell_that_was_drawn_on_two_devices_counts_once(old: Rows, worse: Rows
     assert one_row_a_cell([*old, *again], "cpu") == [*old, *again]  # of one place all stay
     other = [replace(row, prompts_digest="p", device="cuda") for row in old[:1]]
     assert one_row_a_cell([*old, *other], "cpu") == [*old, *other]  # of other prompts too
+    judged = [replace(row, image_scores='{"aesthetic": "w"}') for row in old[:1]]
+    assert one_row_a_cell([*old, *judged], "cpu") == [*old[1:], *judged]  # the same images
     both = [*old, *carded, *newer]
     assert one_row_a_cell(both, "cpu") == [*old[1:], *newer]
     assert one_row_a_cell(both, "cuda") == [*old[2:], *carded]

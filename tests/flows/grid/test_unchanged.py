@@ -16,6 +16,7 @@ from flows.requests.flat import build
 from flows.requests.grid import GridRequest
 from tasks.storage import places, store
 from tasks.storage.cell_rows import CELLS
+from tests.core.image_scores.folders import aesthetic_folder
 from tests.faults.flips import full_row
 
 
@@ -45,6 +46,10 @@ def test_whatever_decides_a_grid_changes_its_name(
     (model.parent / "scheduler").mkdir()
     (model.parent / "scheduler" / "scheduler_config.json").write_text("{}")
     names.append(state(checkpoint=str(model)))
+    judge = aesthetic_folder(tmp_path / "judge")
+    names.append(state(image_scores=[f"aesthetic={judge}"]))
+    (judge / "open_clip_config.json").write_text("{}")
+    names.append(state(image_scores=[f"aesthetic={judge}"]))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:8")
     names.append(state())
     monkeypatch.setattr(unchanged, "_code", lambda: "edited")
@@ -61,6 +66,7 @@ def test_what_needs_another_place_is_never_taken_for_unchanged(data: Path) -> No
     assert state(promote="model") is None
     assert state(checkpoint="google/ddpm-cifar10-32") is None
     assert state(checkpoint="models:/digits@champion") is None
+    assert state(image_scores=["aesthetic"]) is None  # of a hub
 
 
 @pytest.mark.parametrize("damage", ["row", "page", "picture"])

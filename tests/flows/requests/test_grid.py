@@ -199,9 +199,12 @@ def test_a_sampler_with_a_list_makes_one_cell_at_its_length() -> None:
 
 
 def test_what_decides_is_handed_to_a_race_too_and_is_no_part_of_what_is_scored() -> None:
-    assert request(decide_by="hpsv2").identity(CONTENT) == request().identity(CONTENT)
-    race = build(RaceRequest, {"decide_by": "hpsv2"})
+    assert request(decide_by="fid_inf").identity(CONTENT) == request().identity(CONTENT)
+    judged = {"checkpoint": "some/pipeline", "image_scores": ("aesthetic", "hpsv2")}
+    race = build(RaceRequest, {"decide_by": "hpsv2", **judged})
     assert race.whole.verdict.measure.title == "HPSv2"
     assert race.whole.verdict.against == "none"
+    with pytest.raises(ValueError, match=r"'clip_score', which image_scores \(aesthetic, hpsv2\)"):
+        build(RaceRequest, {"decide_by": "clip_score", **judged})
     with pytest.raises(ValueError, match="decide_by is 'lpips'; it must be one of fid, fid_inf"):
         request(decide_by="lpips")
