@@ -119,12 +119,14 @@ def _from(sources: Sequence[Source], part: Part, name: str) -> dict[str, Path]:
 
 def _of_hub(source: Source, part: Part, name: str) -> dict[str, Path]:
     """The first form of a part that a repository has; the others are not fetched."""
-    sought = f"image_scores: the {part.what} {source.place!r} of {name} are no folder here and"
+    sought = (
+        f"image_scores: {source.place!r}, {part.what} of {name}, is no local folder, and as a hub"
+    )
     for form in part.forms:
         names = [n for n in source.names if any(Path(n).match(pattern) for pattern in form)]
         if source.names and len(names) < len(form):
             continue
-        folder = fetched(source.place, names or form, sought=f"{sought}, as a hub id, it")
+        folder = fetched(source.place, names or form, sought=f"{sought} id it")
         if files := _form(folder, tuple(names or form), name):
             return files
     return {}

@@ -100,5 +100,5 @@ def test_scores_are_made_of_their_usual_repositories_and_no_code_comes(
 def test_a_repository_that_lacks_a_score_or_is_not_there_is_refused(hub: Path) -> None:
     with pytest.raises(ValueError, match=f"'{TOKENIZER}' has no weights of clip-score"):
         choices_of([f"clip-score={TOKENIZER}"])[0].files()
-    with pytest.raises(ValueError, match="'a/b' of clip-score are no folder here and, as a hub id"):
+    with pytest.raises(ValueError, match="'a/b', weights of clip-score, is no local folder, and"):
         choices_of(["clip-score=a/b"])[0].files()
