@@ -54,13 +54,8 @@ def read_state(path: Path, what: str) -> dict[str, Tensor]:
     return content
 
 
-def downloaded(url: str, what: str, sha256: str = "") -> Path:
+def downloaded(url: str, what: str) -> Path:
     """Returns the file of a torch.hub address, downloaded once into torch.hub's folder.
-
-    Args:
-        url: The address.
-        what: The network, for messages.
-        sha256: Of the file, or its beginning; empty where the name ends in it.
 
     Raises:
         ValueError: If it is not there and cannot be downloaded.
@@ -70,7 +65,7 @@ def downloaded(url: str, what: str, sha256: str = "") -> Path:
         import torch
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        prefix = sha256 or path.stem.rsplit("-", 1)[-1]  # as in every torch.hub file
+        prefix = path.stem.rsplit("-", 1)[-1]  # of the sha256, as in every torch.hub file
         try:
             torch.hub.download_url_to_file(url, str(path), prefix, False)
         except OSError as error:

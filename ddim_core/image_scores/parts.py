@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
-from ddim_core.common.plain_files import is_regular
+from ddim_core.common.plain_files import is_regular, is_there
+from ddim_core.features.model_folder import hub_file
 from ddim_core.safe_files.hub import fetched
 
 
@@ -119,26 +121,37 @@ def _from(sources: Sequence[Source], part: Part, name: str) -> dict[str, Path]:
 
 def _of_hub(source: Source, part: Part, name: str) -> dict[str, Path]:
     """The first form of a part that a repository has; the others are not fetched."""
-    sought = f"image_scores: the {part.what} {source.place!r} of {name} are no folder here and"
+    sought = (
+        f"image_scores: {source.place!r}, {part.what} of {name}, is no local folder, and as a hub"
+    )
     for form in part.forms:
         names = [n for n in source.names if any(Path(n).match(pattern) for pattern in form)]
         if source.names and len(names) < len(form):
             continue
-        folder = fetched(source.place, names or form, sought=f"{sought}, as a hub id, it")
+        folder = fetched(source.place, names or form, sought=f"{sought} id it")
         if files := _form(folder, tuple(names or form), name):
             return files
     return {}
 
 
 def _at_address(source: Source, part: Part, name: str) -> dict[str, Path]:
-    from urllib.parse import unquote
-
-    from ddim_core.features.model_folder import downloaded
-
+    """A file of the web, downloaded once into torch.hub's folder and held against its sha256."""
     file = unquote(source.place.rsplit("/", 1)[-1])
     if not any(Path(file).match(pattern) for form in part.forms for pattern in form):
         return {}
-    return {file: downloaded(source.place, f"the image score {name}", source.sha256)}
+    path = hub_file(source.place)
+    if not is_there(path):
+        from torch.hub import download_url_to_file  # slow to import
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            download_url_to_file(source.place, str(path), source.sha256, False)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(
+                f"image_scores: {file}, {part.what} of {name}, could not be downloaded ({error}); "
+                "give a folder with it"
+            ) from error
+    return {file: path}
 
 
 def in_folder(folder: Path, part: Part, name: str) -> dict[str, Path]:

@@ -36,7 +36,8 @@ from tasks.checkpoints.scheduler import own_scheduler
 from tasks.image_scores.ready import StoredScore, ready_image_score
 from tasks.images.grid_prompts import cut_prompts, prompts_for
 from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
-from tasks.sampling.conditions import TENSORS, encode_conditions, store_conditions, texts_of
+from tasks.sampling.asked_prompts import texts_of
+from tasks.sampling.conditions import TENSORS, encode_conditions, store_conditions
 from tasks.sampling.pipeline import Laid, by_pipeline, laid_over, libraries_of, require_own_place
 from tasks.storage.artifact import ArtifactRef
 from tasks.storage.naming import named

@@ -15,7 +15,6 @@ from ddim_core.diffusion.labels import asked_labels
 from ddim_core.pipelines.fitting import require_conditions
 from ddim_core.pipelines.prompts import encode_prompts
 from tasks.checkpoints.pipelines import pipeline_in_memory
-from tasks.images.stored_prompts import KIND as PROMPTS
 from tasks.images.stored_prompts import stored_prompts
 from tasks.storage import store
 from tasks.storage.caching import cached_task
@@ -103,22 +102,6 @@ def conditions_for(
     n = max(len(value) for value in stored.values())
     rows = [index % n for index in indices]
     return {name: value if len(value) == 1 else value[rows] for name, value in stored.items()}
-
-
-def texts_of(prompts: str | None, encoded: bool) -> tuple[ArtifactRef | None, int | None]:
-    """Returns the stored list of prompts that images are drawn for, None where they are encoded
-    alone, and how many there are, None where there are none.
-
-    Args:
-        prompts: The digest of the list, or of what somebody encoded prompts to.
-        encoded: Which of the two it is.
-    """
-    if prompts is None:
-        return None, None
-    if encoded:
-        given = safetensors.torch.load(store.get(ArtifactRef(prompts, KIND)))
-        return None, max(len(value) for value in given.values())
-    return ArtifactRef(prompts, PROMPTS), len(stored_prompts(prompts))
 
 
 def _stored(tensors: dict[str, Tensor]) -> ArtifactRef:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from ddim_core.image_scores.aesthetic import AESTHETIC
 from ddim_core.image_scores.networks.clip import open_clip
+from ddim_core.image_scores.parts import Source, files_of
 from ddim_core.image_scores.registry import SCORES, choices_of
 from tests.core.image_scores import tiny
 from tests.core.image_scores.folders import clip_folder, hps_folder, reward_folder
@@ -100,5 +103,22 @@ def test_scores_are_made_of_their_usual_repositories_and_no_code_comes(
 def test_a_repository_that_lacks_a_score_or_is_not_there_is_refused(hub: Path) -> None:
     with pytest.raises(ValueError, match=f"'{TOKENIZER}' has no weights of clip-score"):
         choices_of([f"clip-score={TOKENIZER}"])[0].files()
-    with pytest.raises(ValueError, match="'a/b' of clip-score are no folder here and, as a hub id"):
+    with pytest.raises(ValueError, match="'a/b', weights of clip-score, is no local folder, and"):
         choices_of(["clip-score=a/b"])[0].files()
+
+
+def test_a_file_of_the_web_is_held_against_its_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    path, layers = tmp_path / "a+b.pth", AESTHETIC.parts[1]
+    path.write_bytes(b"layers")
+    address = f"file://{tmp_path}/a%2Bb.pth"
+    places = {
+        name: (Source(address, sha256=sha256),)
+        for name, sha256 in (("other", "0" * 64), ("right", hashlib.sha256(b"layers").hexdigest()))
+    }
+    with pytest.raises(ValueError, match="layers of aesthetic, could not be downloaded"):
+        files_of("aesthetic", "other", [layers], places)
+    found = files_of("aesthetic", "right", [layers], places)
+    assert {name: file.read_bytes() for name, file in found.items()} == {"a+b.pth": b"layers"}
