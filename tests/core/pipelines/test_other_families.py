@@ -202,8 +202,15 @@ def test_other_families_are_drawn_too(
     opened = open_pipeline(tmp_path / "it", resolution=resolution)
     assert opened.shape == shape
     asked = Setting(parse_sampler(sampler), 2, guidance)
-    require_place_free(opened, asked, conditions([0, 1]), 2)
-    drawn = draw(opened, asked, [0, 1], conditions([0, 1]), 2)
+    size = 2
+    try:
+        require_place_free(opened, asked, conditions([0, 1]), size)
+    except ValueError as error:  # SANA-Sprint on an AMD EPYC: its kernels sum by the place
+        assert "other bits in another batch" in str(error)
+        assert str(error).endswith("or batch_size 1")
+        size = 1
+        require_place_free(opened, asked, conditions([0, 1]), size)
+    drawn = draw(opened, asked, [0, 1], conditions([0, 1]), size)
     assert drawn.nfe == nfe
     assert drawn.images.shape == (2, opened.height, opened.width, opened.channels)
     assert not np.array_equal(*drawn.images)

@@ -211,11 +211,12 @@ def test_a_reference_too_small_to_tell_is_said() -> None:
 
 def test_fid_of_fewer_images_than_features_states_its_bias() -> None:
     rng = np.random.default_rng(12)
-    real = rng.normal(size=(30_000, 96))
+    real = rng.normal(size=(6000, 96))
     found = score(rng.normal(size=(60, 96)), real)
     assert found.fid_inf is None
     # A perfect model's images: all of their FID is bias, but for their scatter about it.
-    assert found.fid_bias == pytest.approx(found.fid, rel=0.05)
+    # (The reference's own scatter adds some, 2 % at 6,000.)
+    assert found.fid_bias == pytest.approx(found.fid, rel=0.06)
     assert "few" in kinds(found)
     reference = Reference.of(FeatureMoments.from_features(real))
     # The factor is one of many, and with it the sample: 2 % is what samples scatter here.
