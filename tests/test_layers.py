@@ -53,8 +53,13 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.images.sources",
         "ddim_core.features",
     },
+    "ddim_core.scores.alone": {"ddim_core.statistics"},
     "ddim_core.scores": {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.features", "ddim_core.statistics",
+        "ddim_core.scores.alone",
+    },
+    "ddim_core.peers": {
+        "ddim_core.common", "ddim_core.scores.alone", "ddim_core.scores", "ddim_core.statistics",
     },
     "ddim_core.samplers": {
         "ddim_core.common", "ddim_core.devices", "ddim_core.diffusion", "ddim_core.networks",

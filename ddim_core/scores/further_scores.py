@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ddim_core.features.extractor import FeatureExtractor
+from ddim_core.scores.alone.inception_score import SPLITS, inception_score_of_blocks
 from ddim_core.scores.cell_score import groups_of
 from ddim_core.scores.cmmd import cmmd_interval, unit
-from ddim_core.scores.inception_score import SPLITS, inception_score_of_blocks
 from ddim_core.statistics.rows import FeatureRows
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddim_core.features.extractor import FeatureExtractor, FeatureRecord
+from ddim_core.scores.alone.vendi import vendi_score
 from ddim_core.scores.cell_score import CellScore, ScoreReference, groups_of, score_features
 from ddim_core.scores.frechet import Reference
 from ddim_core.scores.frechet_infinity import frechet_score
@@ -25,7 +26,8 @@ class FeatureSet:
     Attributes:
         name: For people.
         shards: Features [n, d] in order of image index; None where only statistics are known.
-        given: The statistics, where only they are known.
+        given: The statistics, where only they are known, or where a file has them beside images
+            of which they are not.
         record: What made the features; None where the file does not say.
         native_size: Height x width of the images, `mixed` if several, None if unknown.
         digest: The sha256 of the images; None where there are none.
@@ -86,6 +88,20 @@ def score_pair(generated: FeatureSet, reference: FeatureSet) -> PairScore:
         ValueError: If the features of the two are known to differ, d differs, a set has fewer
             than 2 images, or a number is not finite.
     """
+    _require_alike(generated, reference)
+    rows = FeatureRows.of(generated.shards, generated.name) if generated.shards else None
+    real = FeatureRows.of(reference.shards, reference.name) if reference.shards else None
+    if rows and real and generated.shards:
+        score = score_features(generated.shards, _score_reference(real, reference))
+    else:
+        score = _by_statistics(rows, generated, reference)
+    more = FurtherScores()
+    if rows and generated.extractor is not None:
+        more = further_scores(generated.extractor, rows, real)
+    return PairScore(score, more, reference.statistics.digest)
+
+
+def _require_alike(generated: FeatureSet, reference: FeatureSet) -> None:
     if generated.record and reference.record and generated.record != reference.record:
         raise ValueError(
             f"{generated.name} and {reference.name} have features of different protocols: "
@@ -96,21 +112,23 @@ def score_pair(generated: FeatureSet, reference: FeatureSet) -> PairScore:
             f"{generated.name} has {generated.dim} features and {reference.name} {reference.dim}; "
             "both must come from one extractor, and for pixels from one size and colour"
         )
-    rows = FeatureRows.of(generated.shards, generated.name) if generated.shards else None
-    real = FeatureRows.of(reference.shards, reference.name) if reference.shards else None
-    if rows and real and generated.shards:
-        score = score_features(generated.shards, ScoreReference.of(real))
-    else:
-        score = _by_statistics(rows, generated, reference)
-    more = FurtherScores()
-    if rows and generated.extractor is not None:
-        more = further_scores(generated.extractor, rows, real)
-    return PairScore(score, more, reference.statistics.digest)
 
 
 def _differences(a: FeatureRecord, b: FeatureRecord) -> list[str]:
     pairs = {f.name: (getattr(a, f.name), getattr(b, f.name)) for f in fields(FeatureRecord)}
     return [f"{name} is {x!r} and {y!r}" for name, (x, y) in pairs.items() if x != y]
+
+
+def frechet_of_pair(generated: FeatureSet, reference: FeatureSet) -> PairScore:
+    """The Frechet distance and what goes with it alone; else as `score_pair`."""
+    _require_alike(generated, reference)
+    rows = FeatureRows.of(generated.shards, generated.name) if generated.shards else None
+    score = _by_statistics(rows, generated, reference)
+    return PairScore(score, FurtherScores(), reference.statistics.digest)
+
+
+def _score_reference(real: FeatureRows, reference: FeatureSet) -> ScoreReference:
+    return ScoreReference.of(real, reference.given.moments() if reference.given else None)
 
 
 def _by_statistics(
@@ -121,7 +139,8 @@ def _by_statistics(
     if rows is None:
         fid = against.distance(generated.statistics.moments())
         return CellScore(n_images, n_reference, n_features, fid)
-    found = frechet_score(rows, groups_of(rows), against)
+    groups = groups_of(rows)
+    found, vendi = frechet_score(rows, groups, against), vendi_score(rows, groups)
     return CellScore(
         n_images,
         n_reference,
@@ -133,5 +152,9 @@ def _by_statistics(
         found.fid_inf_low,
         found.fid_inf_high,
         fid_leave_one_out=list(found.loo),
+        fid_inf_leave_one_out=None if found.loo_inf is None else list(found.loo_inf),
         group_sizes=list(found.sizes),
+        vendi=vendi.value,
+        vendi_low=vendi.low,
+        vendi_high=vendi.high,
     )

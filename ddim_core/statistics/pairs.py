@@ -47,6 +47,7 @@ class Pairs:
         self.a, self.b = a, b
         self.i, self.j = a.place, b.place
         self._centred: Floats = a.centred @ b.centred.T  # of rows with themselves BLAS takes half
+        self._distances: Floats | None = None
 
     def products(self) -> Floats:
         """x.y of all pairs, [len(a), len(b)]."""
@@ -55,7 +56,15 @@ class Pairs:
         return products
 
     def squared_distances(self) -> Floats:
-        """|x - y|^2 of all pairs, [len(a), len(b)]; exactly 0 where the rows are equal."""
+        """|x - y|^2 of all pairs, [len(a), len(b)]; exactly 0 where the rows are equal.
+
+        Taken once for all that look at them; not to be written to.
+        """
+        if self._distances is None:
+            self._distances = self._squared()
+        return self._distances
+
+    def _squared(self) -> Floats:
         a, b = self.a, self.b
         distances: Floats = self._centred * -2.0
         distances += a.squared[:, None]

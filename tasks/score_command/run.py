@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ddim_core.common.versions import network_versions, score_versions
 from ddim_core.features.protocol import Protocol
+from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.one_by_one import NativeImages, as_stored
 from ddim_core.images.sources.decode import decode
 from ddim_core.images.sources.source import ALL
+from ddim_core.peers.catalogue import Peer
+from ddim_core.peers.numbers import Numbers
 from ddim_core.scores.set_score import FeatureSet, PairScore, score_pair
 from ddim_core.statistics.npz import Statistics, save_statistics
+from ddim_core.statistics.reference_files import is_pickle
 from tasks.cells.lookup import is_verified
 from tasks.score_command.request import ScoreRequest
 from tasks.score_command.sets import Place, feature_set, open_place, opener
@@ -51,6 +56,21 @@ class MatrixLine:
 
 
 @dataclass(frozen=True)
+class PeerResult:
+    """A peer's own numbers of two sets.
+
+    Attributes:
+        peer: Whose.
+        numbers: By its names, with intervals of ours.
+        protocols: By which they were taken, by extractor.
+    """
+
+    peer: Peer
+    numbers: Numbers
+    protocols: Mapping[str, Protocol]
+
+
+@dataclass(frozen=True)
 class PairResult:
     """A score with its whole protocol.
 
@@ -60,6 +80,7 @@ class PairResult:
         protocol: What they were taken by.
         notes: What a reader should know before trusting the number.
         matrix: The same sets by every protocol, where that was asked for.
+        peer: What a peer would say of them, where that was asked for.
     """
 
     generated: str
@@ -68,6 +89,7 @@ class PairResult:
     protocol: Protocol
     notes: list[str]
     matrix: tuple[MatrixLine, ...] = ()
+    peer: PeerResult | None = None
 
 
 def as_json(result: PairResult | SavedStatistics) -> dict[str, Any]:
@@ -77,12 +99,23 @@ def as_json(result: PairResult | SavedStatistics) -> dict[str, Any]:
     return {
         "generated": result.generated,
         "reference": result.reference,
+        **(_peer_json(result.peer) if result.peer else {}),
         **asdict(result.scores.score),
         **asdict(result.scores.further),
         "statistics_digest": result.scores.statistics_digest,
         "protocol": result.protocol.flat(),
         "notes": result.notes,
         **({"matrix": [asdict(line) for line in result.matrix]} if result.matrix else {}),
+    }
+
+
+def _peer_json(found: PeerResult) -> dict[str, Any]:
+    return {
+        "as": found.peer.name,
+        "as_version": found.peer.version,
+        "as_scores": {name: asdict(number) for name, number in found.numbers.items()},
+        "as_left_out": found.peer.left_out,
+        "as_protocols": {name: told.flat() for name, told in found.protocols.items()},
     }
 
 
@@ -93,23 +126,51 @@ def run_score(request: ScoreRequest) -> PairResult | SavedStatistics:
         ValueError: If a place or an extractor cannot be, or the two do not go together.
     """
     request.check()
-    choice = request.choice()
-    alone = request.reference is None
-    split, read = request.split if alone else ALL, as_stored if request.as_stored else decode
-    judged = open_place(request.generated, split, request.resolution, read)
-    if request.reference is None:
-        _require_effect(request, [judged], judged)
-        return _saved(feature_set(judged, opener(choice, [judged])), request.save_stats)
-    against = open_place(request.reference, request.split, request.resolution, read)
+    if request.reference is not None:
+        result, _, _ = scored_pair(request, request.reference)
+        return result
+    choice, read = request.choice(), as_stored if request.as_stored else decode
+    place = open_place(request.generated, request.split, request.resolution, read, named(choice))
+    _require_effect(request, [place], place)
+    return _saved(feature_set(place, opener(choice, [place])), request.save_stats)
+
+
+def scored_pair(
+    request: ScoreRequest,
+    reference_name: str,
+    measure: Callable[[FeatureSet, FeatureSet], PairScore] = score_pair,
+) -> tuple[PairResult, FeatureSet, FeatureSet]:
+    """Scores what was asked for against a reference.
+
+    Args:
+        request: What was asked, checked.
+        reference_name: Of the reference.
+        measure: What is computed of the two sets.
+
+    Returns:
+        The result, and the sets that it is of.
+
+    Raises:
+        ValueError: If a place or an extractor cannot be, or the two do not go together.
+    """
+    choice, read = request.choice(), as_stored if request.as_stored else decode
+    judged = open_place(request.generated, ALL, request.resolution, read, named(choice))
+    against = open_place(reference_name, request.split, request.resolution, read, named(choice))
     _require_effect(request, [judged, against], against)
     open_for = opener(choice, [judged, against])  # asked only where there are images
     generated, reference = feature_set(judged, open_for), feature_set(against, open_for)
-    scores = score_pair(generated, reference)
+    scores = measure(generated, reference)
     if request.save_stats is not None:
         _saved(reference, request.save_stats)
     protocol = _protocol(request, judged, generated, reference, scores.statistics_digest)
     notes = _notes(judged, against, generated, reference)
-    return PairResult(request.generated, request.reference, scores, protocol, notes)
+    result = PairResult(request.generated, reference_name, scores, protocol, notes)
+    return result, generated, reference
+
+
+def named(choice: ExtractorChoice | None) -> str:
+    """The extractor asked for, for files that have statistics of several; "" where none is."""
+    return choice.name if choice else ""
 
 
 def _require_effect(request: ScoreRequest, places: list[Place], with_split: Place) -> None:
@@ -117,10 +178,13 @@ def _require_effect(request: ScoreRequest, places: list[Place], with_split: Plac
     names = " and ".join(place.name for place in places)
     if request.split != ALL and with_split.files is None:
         raise ValueError(f"split is {request.split!r}, but {with_split.name} has no splits")
-    if not any(place.has_images for place in places) and request.choice() is not None:
+    alone = not any(place.has_images for place in places)
+    several = any(is_pickle(Path(place.name)) for place in places) or request.peer
+    if alone and not several and request.choice() is not None:
         raise ValueError(f"features, weights and resize are for images; {names} has none")
     files = [place for place in places if place.files is not None]
-    if not files and (request.resolution is not None or request.as_stored):
+    asked = request.resolution is not None or (request.as_stored and not request.peer)
+    if not files and asked:
         raise ValueError(f"resolution and as-stored are for files of images; {names} has none")
 
 

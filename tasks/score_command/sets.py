@@ -21,11 +21,12 @@ from ddim_core.decisions.row import CellRow
 from ddim_core.features.extractor import FeatureExtractor, PixelFeatures, features_of, in_groups
 from ddim_core.features.registry import ExtractorChoice, open_extractor
 from ddim_core.images.one_by_one import NativeImages, all_grey, in_channels, native_images
-from ddim_core.images.sources.arrays import is_array_file
+from ddim_core.images.sources.arrays import array_headers, image_keys, is_array_file
 from ddim_core.images.sources.decode import decode
 from ddim_core.images.sources.source import ALL
 from ddim_core.scores.set_score import FeatureSet
 from ddim_core.statistics.npz import Statistics, holds_images, read_npz
+from ddim_core.statistics.reference_files import is_pickle, statistics_for
 from tasks.cells.extractor_memory import extractor_in_memory, record_of
 from tasks.cells.lookup import cell_shards, find_cell, looks_like_cell
 from tasks.storage import store
@@ -45,6 +46,7 @@ class Place:
     Attributes:
         name: What the user called it.
         found: Statistics, features [n, d], or shards of images that come one by one.
+        beside: Statistics that a file has beside its images, of more than these.
         row: The table's row, where it is a cell.
         files: Where they are read from files, the reading.
     """
@@ -53,6 +55,7 @@ class Place:
     found: Statistics | NDArray[Any] | list[Images]
     row: CellRow | None = None
     files: NativeImages | None = None
+    beside: Statistics | None = None
 
     @property
     def has_images(self) -> bool:
@@ -64,21 +67,26 @@ def open_place(
     split: str = ALL,
     resolution: int | None = None,
     read: Callable[[bytes], Image.Image] = decode,
+    extractor: str = "",
 ) -> Place:
-    """Finds out what a name stands for: an .npz, a cell's digest, or a set of images.
+    """Finds out what a name stands for: an .npz or .pkl, a cell's digest, or a set of images.
 
     Args:
         name: Of the place.
         split, resolution, read: Of a set of images, see `NativeImages`.
+        extractor: Whose statistics of a file are meant, see `statistics_for`.
 
     Raises:
         ValueError: If it is none of these.
     """
-    path = Path(name)
-    if is_array_file(path):
+    path, beside = Path(name), None
+    if is_array_file(path) or is_pickle(path):
         if not is_there(path):
             raise ValueError(f"there is no file {name!r}")
-        if not holds_images(path):
+        beside = statistics_for(path, extractor)
+        if beside and (is_pickle(path) or not image_keys(array_headers(path))):
+            return Place(name, beside)
+        if not beside and not holds_images(path):
             return Place(name, read_npz(path))
     if not path.exists() and looks_like_cell(name):
         row = find_cell(name)
@@ -86,7 +94,7 @@ def open_place(
     files = native_images(name, split, resolution, read)
     coming = iter(files)
     first = next(coming)  # what cannot be read is said before any network is opened
-    return Place(name, [chain([first], coming)], files=files)
+    return Place(name, [chain([first], coming)], files=files, beside=beside)
 
 
 def opener(choice: ExtractorChoice | None, places: list[Place]) -> Opener:
@@ -200,7 +208,7 @@ def feature_set(place: Place, open_for: Opener) -> FeatureSet:
     _require_images(place.name, sum(map(len, shards)), shards[0].shape[1])
     size = "{}x{}".format(*sizes.pop()) if len(sizes) == 1 else "mixed"
     return FeatureSet(
-        place.name, shards, None, extractor.record, size, content.hexdigest(), extractor
+        place.name, shards, place.beside, extractor.record, size, content.hexdigest(), extractor
     )
 
 
