@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
 
 from ddim_core.common.late import late
 from ddim_core.features.model_folder import folder_digest, model_folder
@@ -67,13 +71,20 @@ class Dinov2Features(NetworkFeatures):
         place: A local transformers folder of a DINOv2 model, or its id on the Hugging Face hub.
         resize: One of the extractor's own, see `registry.PRETRAINED`.
         name: `dinov2-vit-b-14` or `dinov2-vit-l-14`.
+        offset: Patches that are added where the positions of larger images are resized to this
+            size: 0.1 in the authors' own code, which dgm-eval and EDM2 run, 0 in transformers. With
+            registers both have 0.
 
     Raises:
         ValueError: If the model cannot be had, is no DINOv2, or has no plain weights.
     """
 
     def __init__(
-        self, place: str = "", resize: str = "clean", name: str = "dinov2-vit-b-14"
+        self,
+        place: str = "",
+        resize: str = "clean",
+        name: str = "dinov2-vit-b-14",
+        offset: float = 0.0,
     ) -> None:
         folder = model_folder(place or PRETRAINED[name].hub_id or "", name)
         config = config_of(folder, name, *DINOV2_KINDS)
@@ -84,9 +95,30 @@ class Dinov2Features(NetworkFeatures):
             )
         kind = getattr(transformers, DINOV2_KINDS[config.model_type])
         model = network_of(kind, config, folder, name)
-        layer = "class token" if config.model_type == "dinov2" else "class token, with registers"
+        layer = "class token"
+        if config.model_type != "dinov2":
+            layer += ", with registers"
+        elif offset:
+            layer += f", positions resized to {offset} patches more"
+            _resize_positions(model, DINOV2_SIZE // int(config.patch_size), offset)
         super().__init__(
             name, folder, folder_digest(folder), layer, "transformers", resize,
             Scaling.of_unit(DINOV2_MEAN, DINOV2_STD), Answer(model, "pooler_output"),
             DINOV2_SIZE, int(config.hidden_size), BATCH,
         )  # fmt: skip
+
+
+def _resize_positions(model: Any, side: int, offset: float) -> None:
+    """Resizes a network's position embeddings to side x side patches, for good.
+
+    Source: facebookresearch/dinov2, `interpolate_pos_encoding` with its `interpolate_offset`.
+    """
+    held = model.embeddings.position_embeddings
+    known = math.isqrt(held.shape[1] - 1)
+    if known == side:
+        return
+    patches = held[:, 1:].reshape(1, known, known, -1).permute(0, 3, 1, 2)
+    scale = (side + offset) / known
+    resized = nn.functional.interpolate(patches, scale_factor=(scale, scale), mode="bicubic")
+    rows = resized.permute(0, 2, 3, 1).reshape(1, side * side, -1)
+    model.embeddings.position_embeddings = nn.Parameter(torch.cat([held[:, :1], rows], 1), False)

@@ -71,6 +71,12 @@ def _dinov2(name: str, place: str, resize: str) -> NetworkFeatures:
     return Dinov2Features(place, resize, name)
 
 
+def _dinov2_by_its_authors(name: str, place: str, resize: str) -> NetworkFeatures:
+    from ddim_core.features.clip_dino import Dinov2Features
+
+    return Dinov2Features(place, resize, name, offset=0.1)
+
+
 def _timm(name: str, place: str, resize: str) -> NetworkFeatures:
     from ddim_core.features.any_encoder import TimmFeatures
 
@@ -93,7 +99,10 @@ PRETRAINED = {
     ),
     "dinov2-vit-b-14": Pretrained(_dinov2, ("clean", "tf1", "torch"), DINOV2_HUB_ID, folder=True),
     "dinov2-vit-l-14": Pretrained(
-        _dinov2, ("pillow", "bicubic", "clean"), "facebook/dinov2-large", folder=True
+        _dinov2_by_its_authors,
+        ("pillow", "bicubic", "clean"),
+        "facebook/dinov2-large",
+        folder=True,
     ),
 }
 # Any encoder of a library, named behind a colon: `timm:NAME`, `transformers:FOLDER`.

@@ -122,7 +122,7 @@ def _protocol(rows: Sequence[CellRow]) -> str:
     row = rows[0]
     return (
         f"FID of {row.checkpoint} against {row.dataset} {row.split}; N = {row.n_images}"
-        f" a cell, {row.n_reference} real, {row.extractor} features, 95 % intervals"
+        f" a cell, {row.n_reference or 'unknown'} real, {row.extractor} features, 95 % intervals"
         + clipping_key(rows)
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ddim_core.images.sources.arrays import array_headers, image_keys
-from ddim_core.safe_files.array_pickle import read_array_pickle
+from ddim_core.safe_files.pickles.arrays import read_array_pickle
 from ddim_core.statistics.npz import Statistics, read_statistics
 
 PICKLE = ".pkl"
@@ -55,12 +55,13 @@ def statistics_for(path: Path, extractor: str) -> Statistics | None:
 
 def _of_pickle(path: Path, extractor: str) -> Statistics:
     content = read_array_pickle(path)
-    entry = ENTRIES.get(extractor or "inception-v3")
+    extractor = extractor or next(iter(ENTRIES))
+    entry = ENTRIES.get(extractor)
     found = content.get(entry) if entry else None
     if not isinstance(found, dict) or not {"mu", "sigma"} <= set(found):
         there = ", ".join(name for name, kept in content.items() if isinstance(kept, dict))
         raise ValueError(
-            f"{path.name} holds statistics of {there or 'nothing'}; of {extractor or entry} it "
+            f"{path.name} holds statistics of {there or 'nothing'}; of {extractor} it "
             f"would hold {entry or 'none, which only ' + ' and '.join(ENTRIES) + ' have'}"
         )
     count = content.get("num_images")

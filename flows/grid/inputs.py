@@ -9,6 +9,7 @@ from typing import Any
 
 from ddim_core.checkpoints.conditioning import require_guidable
 from ddim_core.diffusion.specs import Execution, GridCell, NoiseSpec, SchedulerSpec
+from ddim_core.images.moments import is_moments
 from ddim_core.images.sources.source import dataset_name
 from ddim_core.networks.specs import ClassifierSpec
 from ddim_core.samplers.catalogue import OWN
@@ -20,6 +21,7 @@ from flows.requests.toy import training_split
 from flows.run.runners import on_device
 from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.extractor import StoredExtractor, ready_extractor, train_extractor
+from tasks.cells.reference import known_reference
 from tasks.cells.score import score_cell
 from tasks.cells.settings import require_fit
 from tasks.cells.table import GridProtocol
@@ -104,6 +106,8 @@ def prepare(request: GridRequest) -> GridInputs:
             channels = data(fitted).channels
         return prepare_data(content, split, resolution, real.dataset, channels, real.spec)
 
+    if is_moments(real.dataset):
+        return _against_moments(request, checkpoint, loras, content)
     reference_images = data(real.split)
     if reference_images.n < LEAST_IMAGES:
         raise ValueError(
@@ -137,12 +141,8 @@ def prepare(request: GridRequest) -> GridInputs:
         with on_device(request.machine.runner, request.machine.device):
             features = embed_real.submit(held_out, extractor, *how).result()
         floor = score_real([features], reference, extractor).score
-    cells = _cells(request, checkpoint, loras, prompts)
+    cells, findings = _looked_at(request, checkpoint, loras, prompts, conditions)
     notes = notes_on(reference_images, *([held_out] if held_out else []))
-    findings = [*checkpoint.assumed, *lint_schedule(checkpoint.ref, cells)]
-    if prompts and checkpoint.is_native and (cut := cut_prompts(checkpoint.ref, prompts)):
-        findings.append(cut)
-    _try_pipeline(cells, checkpoint, conditions, execution)
     return GridInputs(
         checkpoint=checkpoint,
         cells=cells,
@@ -155,6 +155,51 @@ def prepare(request: GridRequest) -> GridInputs:
         findings=findings,
         loras=loras,
     )
+
+
+def _against_moments(
+    request: GridRequest,
+    checkpoint: CheckpointRecord,
+    loras: tuple[StoredLora, ...],
+    content: str,
+) -> GridInputs:
+    """The same where the reference is known by its statistics alone: no floor and no matrix."""
+    location, choice = request.real.dataset, request.extractor()
+    if checkpoint.with_prompts and not request.model.prompts:
+        raise ValueError(f"{name_of(location)} has no captions to draw for; give prompts")
+    extractor = named(ready_extractor, f"extractor {choice.label}")(choice)
+    made = named(known_reference, f"statistics of {name_of(location)}")
+    known = made(content, location, extractor, checkpoint.resolution, checkpoint.channels)
+    prompts, conditions = _prompts(request, checkpoint, loras, known.images)
+    cells, findings = _looked_at(request, checkpoint, loras, prompts, conditions)
+    return GridInputs(
+        checkpoint=checkpoint,
+        cells=cells,
+        conditions=conditions,
+        reference_images=known.images,
+        reference=known.features,
+        extractor=extractor,
+        floor=None,
+        notes=notes_on(known.images),
+        findings=findings,
+        loras=loras,
+    )
+
+
+def _looked_at(
+    request: GridRequest,
+    checkpoint: CheckpointRecord,
+    loras: tuple[StoredLora, ...],
+    prompts: str | None,
+    conditions: Conditions,
+) -> tuple[list[GridCell], list[str]]:
+    """The cells, and what is found out about them before anything is drawn."""
+    cells = _cells(request, checkpoint, loras, prompts)
+    findings = [*checkpoint.assumed, *lint_schedule(checkpoint.ref, cells)]
+    if prompts and checkpoint.is_native and (cut := cut_prompts(checkpoint.ref, prompts)):
+        findings.append(cut)
+    _try_pipeline(cells, checkpoint, conditions, request.machine.execution)
+    return cells, findings
 
 
 def _prompts(

@@ -96,9 +96,8 @@ class ScoreChoice:
     features: Annotated[
         str,
         Field(
-            description="classifier, pixels, inception-v3, afhq-inception, clip-vit-b-32 or "
-            "dinov2-vit-b-14. `classifier` is trained on the data set's labels; afhq-inception is "
-            "any torchvision Inception."
+            description="classifier (trained on the labels), pixels, inception-v3, or another of "
+            "docs/scores.md, such as dinov2-vit-l-14, timm:NAME or transformers:FOLDER."
         ),
     ] = "classifier"
     feature_weights: Annotated[
@@ -112,8 +111,8 @@ class ScoreChoice:
     resize: Annotated[
         str,
         Field(
-            description="From native size to the network: tf1, clean or torch; empty is its usual "
-            "one."
+            description="To the network: tf1, clean, torch, pillow, bicubic or crop; empty is its "
+            "usual one."
         ),
     ] = ""
     matrix_images: Annotated[
@@ -182,6 +181,7 @@ class GridRequest:
     def __post_init__(self) -> None:
         self.extractor()
         self.machine.require_dtype(self.grid.dtype)
+        self.real.require_usable(bool(self.model.checkpoint), self.scores.features)
         self._settle()
         require_choice("split", self.real.split, tuple(splits_of(self.real.dataset)))
         model, scores, grid = self.model, self.scores, self.grid

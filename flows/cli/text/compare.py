@@ -68,7 +68,7 @@ def _show(rows: list[CellRow]) -> None:
     first = rows[0]
     typer.echo(
         f"\n{first.dataset} {first.split}, {first.extractor} features, "
-        f"N = {first.n_images}, {first.n_reference} real, seed {first.seed}: paired "
+        f"N = {first.n_images}, {first.n_reference or 'unknown'} real, seed {first.seed}: paired "
         f"differences from the lowest FID over {len(first.group_sizes)} groups of images; "
         f"p corrected for all {len(rows) * (len(rows) - 1) // 2} pairs (Holm)"
     )
