@@ -110,13 +110,13 @@ def save_statistics(path: Path, statistics: Statistics) -> None:
 
 
 def holds_images(path: Path) -> bool:
-    """Tells an .npz or .npy of images from one of statistics or features.
+    """Tells an .npz or .npy of images, statistics beside them or not, from one without.
 
     Raises:
         ValueError: If it is damaged.
     """
     headers = array_headers(path)
-    if {"mu", "sigma"} <= set(headers) or any(len(headers[k].shape) == 2 for k in _keys(headers)):
+    if any(len(headers[k].shape) == 2 for k in _keys(headers)):
         return False
     return bool(image_keys(headers))
 

@@ -62,7 +62,7 @@ def known_reference(
             f"{Path(location).name} has {found.mu.size} features and {extractor.name} {dim}; it is "
             "of another extractor"
         )
-    arrays = {"mu": found.mu, "sigma": found.sigma, "count": np.array(found.count or 0)}
+    arrays = {"mu": found.mu, "sigma": found.sigma, "count": np.array([found.count or 0])}
     stored = store.put_arrays(arrays, STATISTICS)
     ref = ArtifactRef(artifact=stored.artifact, kind=stored.kind)
     n = found.count or 0
@@ -83,5 +83,5 @@ def known_reference(
 def known_features(ref: ArtifactRef) -> FeatureSet:
     """Reads a stored reference of statistics."""
     arrays = store.get_arrays(ref)
-    count = int(arrays["count"]) or None
+    count = int(arrays["count"][0]) or None
     return FeatureSet("reference", given=Statistics(arrays["mu"], arrays["sigma"], count))

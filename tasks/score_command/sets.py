@@ -21,7 +21,7 @@ from ddim_core.decisions.row import CellRow
 from ddim_core.features.extractor import FeatureExtractor, PixelFeatures, features_of, in_groups
 from ddim_core.features.registry import ExtractorChoice, open_extractor
 from ddim_core.images.one_by_one import NativeImages, all_grey, in_channels, native_images
-from ddim_core.images.sources.arrays import array_headers, image_keys, is_array_file
+from ddim_core.images.sources.arrays import is_array_file
 from ddim_core.images.sources.decode import decode
 from ddim_core.images.sources.source import ALL
 from ddim_core.scores.set_score import FeatureSet
@@ -84,10 +84,8 @@ def open_place(
         if not is_there(path):
             raise ValueError(f"there is no file {name!r}")
         beside = statistics_for(path, extractor)
-        if beside and (is_pickle(path) or not image_keys(array_headers(path))):
-            return Place(name, beside)
-        if not beside and not holds_images(path):
-            return Place(name, read_npz(path))
+        if is_pickle(path) or not holds_images(path):
+            return Place(name, beside or read_npz(path))
     if not path.exists() and looks_like_cell(name):
         row = find_cell(name)
         return Place(name, [list(shard) for shard in cell_shards(row)], row)
