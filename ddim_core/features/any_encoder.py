@@ -26,6 +26,11 @@ BATCH = 16
 PREPROCESSOR = "preprocessor_config.json"
 # Where a configuration is silent, as timm has it: of ImageNet.
 MEAN, STD, SIDE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224
+# What timm's own function takes beside a network's arguments: places to load from, and how.
+NOT_OF_A_NETWORK = {
+    "model_name", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path",
+    "cache_dir", "scriptable", "exportable", "no_jit",
+}  # fmt: skip
 # Networks whose image embedding is behind a projection; of any other, what it pools.
 PROJECTED = {"clip": "CLIPVisionModelWithProjection"}
 
@@ -84,7 +89,7 @@ class TransformersFeatures(NetworkFeatures):
     """
 
     def __init__(self, name: str, place: str, resize: str) -> None:
-        folder = model_folder(place, name)
+        folder = model_folder(place, name, beside=PREPROCESSOR)
         config = any_config_of(folder, name)
         inner = getattr(config, "vision_config", None)
         kind = transformers.AutoModel
@@ -95,13 +100,16 @@ class TransformersFeatures(NetworkFeatures):
             kind = getattr(transformers, f"{type(inner).__name__.removesuffix('Config')}Model")
             config = inner
         model = network_of(kind, config, folder, name, unused="pooler")
-        told = read_json(folder / PREPROCESSOR) if is_regular(folder / PREPROCESSOR) else {}
-        size = _side(told.get("crop_size") or told.get("size") or config.image_size, name)
+        beside = PREPROCESSOR if is_regular(folder / PREPROCESSOR) else ""
+        told = read_json(folder / beside) if beside else {}
+        own = getattr(config, "image_size", None)
+        size = _side(told.get("crop_size") or told.get("size") or own, name)
         mean, std = told.get("image_mean") or MEAN, told.get("image_std") or STD
         network = Pooled(model)
         super().__init__(
-            name, folder, folder_digest(folder), "pooled image embedding", "transformers", resize,
-            _scaling(mean, std, name), network, size, _width(network, size, name), BATCH,
+            name, folder, folder_digest(folder, beside), "pooled image embedding", "transformers",
+            resize, _scaling(mean, std, name), network, size, _width(network, size, name), BATCH,
+            beside=beside,
         )  # fmt: skip
 
 
@@ -126,15 +134,16 @@ def _timm_network(architecture: str, told: Mapping[str, Any], folder: Path, name
         import timm
     except ImportError as error:
         raise ValueError(f"{name} needs timm; `pip install 'ddim-flows[timm]'`") from error
-    arguments = told.get("model_args") or {}
+    if not timm.is_model(architecture):
+        raise ValueError(f"{folder.name} holds {architecture!r}, which is no network of timm")
+    arguments = {"num_classes": told.get("num_classes", 1000), **(told.get("model_args") or {})}
+    if meddling := NOT_OF_A_NETWORK & set(arguments):
+        raise ValueError(f"{folder.name} asks timm for {', '.join(sorted(meddling))}; leave it out")
     path = folder / model_files(folder)[1]
     state = require_tensors(read_weights(path), path.name)
     try:
         with LOADING:
-            network: nn.Module = timm.create_model(
-                architecture, pretrained=False, num_classes=told.get("num_classes", 1000),
-                **arguments,
-            )  # fmt: skip
+            network: nn.Module = timm.create_model(architecture, pretrained=False, **arguments)
             network.load_state_dict(state)
             network.reset_classifier(0)  # type: ignore[operator]
     except (RuntimeError, TypeError, ValueError) as error:

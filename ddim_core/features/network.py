@@ -73,6 +73,7 @@ class NetworkFeatures:
         dim: d, the number of features.
         batch: Images per call.
         head: From features to logits, where the network is a classifier.
+        beside: A file of the folder that counts besides its configuration and weights.
 
     Raises:
         ValueError: If the resize is unknown.
@@ -94,12 +95,13 @@ class NetworkFeatures:
         dim: int,
         batch: int,
         head: Head | None = None,
+        beside: str = "",
     ) -> None:
         if resize not in RULES:
             raise ValueError(f"resize is {resize!r}; it must be one of {', '.join(RULES)}")
         rule = RULES[resize]
         self.name, self.weights, self.size = name, weights, size
-        self.dim, self.batch = dim, batch
+        self.dim, self.batch, self.beside = dim, batch, beside
         self._network, self._scaling, self._head = network, scaling, head
         self._card: CardNetwork | None = None
         self.record = FeatureRecord(
