@@ -15,7 +15,7 @@ from ddim_core.scores.cell_score import CellScore, ScoreReference, groups_of, sc
 from ddim_core.scores.frechet import Reference
 from ddim_core.scores.frechet_infinity import frechet_score
 from ddim_core.scores.further_scores import FurtherScores, further_scores
-from ddim_core.statistics.npz import Statistics, statistics_of
+from ddim_core.statistics.npz import Statistics, statistics_of_rows
 from ddim_core.statistics.rows import FeatureRows
 
 
@@ -52,7 +52,7 @@ class FeatureSet:
         if self.given is not None:
             return self.given
         assert self.shards is not None
-        return statistics_of(np.concatenate(self.shards), self.record)
+        return statistics_of_rows(FeatureRows.of(self.shards, self.name), self.record)
 
     @property
     def count(self) -> int | None:

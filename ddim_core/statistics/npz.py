@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ddim_core.features.extractor import FeatureRecord
 from ddim_core.images.sources.arrays import array_headers, image_keys, read_arrays
 from ddim_core.statistics.moments import FeatureMoments, Floats, check_features
+from ddim_core.statistics.rows import FeatureRows
 
 LEAST_LIMIT, MOST_UNPACKED = 2**27, 100  # bytes as float64, and times the length of the file
 MOST_FEATURES = 2**14  # a covariance of which has 2 GB
@@ -89,6 +90,12 @@ class Statistics:
 def statistics_of(features: NDArray[np.float32], record: FeatureRecord | None) -> Statistics:
     """Takes the statistics of features [n, d], n >= 2."""
     moments = FeatureMoments.from_features(features)
+    return Statistics(moments.mean, moments.covariance, moments.count, record)
+
+
+def statistics_of_rows(rows: FeatureRows, record: FeatureRecord | None) -> Statistics:
+    """The same of rows in shards, without putting them together."""
+    moments = FeatureMoments.of_chunks(len(rows), rows.read)
     return Statistics(moments.mean, moments.covariance, moments.count, record)
 
 
