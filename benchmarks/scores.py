@@ -2,6 +2,7 @@
 
     python -m benchmarks.scores peers [REPEATS]     (half a minute of one core a repeat)
     python -m benchmarks.scores memory N [d] [m]    (a process of its own a size: its peak is told)
+    python -m benchmarks.scores cmmd N [d] [m]      (the same of CMMD)
 
 pytorch-fid is not among our packages: `pip install --no-deps pytorch-fid` for its figures. Times
 are processor time of one thread, which others on the machine disturb less than the clock.
@@ -134,6 +135,26 @@ def memory(n: int, d: int = D, m: int = 10_000, shard: int = 1000) -> dict[str, 
     return record
 
 
+def cmmd(n: int, d: int = 768, m: int = 2000, shard: int = 1000) -> None:
+    """CMMD of n embeddings against m, both in memory; prints time and the process's peak memory."""
+    from ddim_core.scores.cmmd import UnitRows, cmmd_interval
+
+    made, real = (
+        FeatureRows.of([_embeddings(i, shard, d, shift) for i in range(rows // shard)])
+        for rows, shift in ((n, 0.5), (m, 0.4))
+    )
+    before, began = _peak(), time.process_time()
+    groups = groups_of(made)
+    found = cmmd_interval(UnitRows(made, groups), FeatureRows.of(UnitRows(real, groups_of(real))))
+    seconds = time.process_time() - began
+    print(f"CMMD {found.value:.9g}, {seconds:.1f} s, {_peak():.0f} MB, {before:.0f} before")
+
+
+def _embeddings(seed: int, n: int, d: int, shift: float) -> np.ndarray:
+    rows = np.random.default_rng([int(10 * shift), seed]).standard_normal((n, d)) + shift
+    return rows.astype(np.float32)
+
+
 def _write(folder: Path, name: str, n: int, d: int, shard: int, scale: float) -> list[Path]:
     paths = []
     for i, start in enumerate(range(0, n, shard)):
@@ -153,5 +174,7 @@ if __name__ == "__main__":
     numbers = [int(word) for word in sys.argv[2:]]
     if sys.argv[1] == "peers":
         peer_figures(*numbers)
+    elif sys.argv[1] == "cmmd":
+        cmmd(*numbers)
     else:
         memory(*numbers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,8 @@ class DensityCoverage:
             k: about 1 for the real distribution, without an upper bound.
         coverage: Share of real images that have a generated one in their neighbourhood.
         density_low, density_high, coverage_low, coverage_high: Over other draws of as many
-            generated images, the reference as given.
+            generated images, the reference as given; of coverage None where no group of images
+            alone covers a real one.
     """
 
     density: float | None = None
@@ -85,7 +86,8 @@ class Neighbourhoods:
         left = (by[:, None] - self._covered > 0).mean(axis=0)
         dense = jackknife(density, rest.tolist(), sizes.tolist())
         covering = jackknife(coverage, left.tolist(), sizes.tolist())
-        return DensityCoverage(
-            density, max(dense.low, 0.0), dense.high,
-            coverage, max(covering.low, 0.0), min(covering.high, 1.0),
-        )  # fmt: skip
+        found = DensityCoverage(density, max(dense.low, 0.0), dense.high, coverage)
+        if covering.se == 0.0:  # no group alone covers anything: the data do not tell its spread
+            return found
+        ends = max(covering.low, 0.0), min(covering.high, 1.0)
+        return replace(found, coverage_low=ends[0], coverage_high=ends[1])
