@@ -23,7 +23,7 @@ else:
     transformers = late("transformers")
 
 BATCH = 16
-PREPROCESSOR = "preprocessor_config.json"
+PREPROCESSOR, POOLER = "preprocessor_config.json", "pooler"
 # Where a configuration is silent, as timm has it: of ImageNet.
 MEAN, STD, SIDE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224
 # What timm's own function takes beside a network's arguments: places to load from, and how.
@@ -54,15 +54,14 @@ class TimmFeatures(NetworkFeatures):
     def __init__(self, name: str, place: str, resize: str) -> None:
         member = name.partition(":")[2]
         folder = model_folder(place or f"timm/{member}", name)
-        told = read_json(folder / CONFIG)
+        told = _mapping(read_json(folder / CONFIG))
         architecture = str(told.get("architecture", ""))
         if member.split(".")[0] != architecture:
             raise ValueError(
                 f"{folder.name} holds the network {architecture!r} of timm; features says {name!r}"
             )
         network = _timm_network(architecture, told, folder, name)
-        about = told.get("pretrained_cfg")
-        about = about if isinstance(about, dict) else {}
+        about = _mapping(told.get("pretrained_cfg"))
         size = _side(about.get("input_size", SIDE), name)
         super().__init__(
             name, folder, folder_digest(folder), "before the classifier", "timm", resize,
@@ -99,13 +98,13 @@ class TransformersFeatures(NetworkFeatures):
         elif inner is not None:
             kind = getattr(transformers, f"{type(inner).__name__.removesuffix('Config')}Model")
             config = inner
-        model = network_of(kind, config, folder, name, unused="pooler")
+        model = network_of(kind, config, folder, name, unused=POOLER)
         beside = PREPROCESSOR if is_regular(folder / PREPROCESSOR) else ""
-        told = read_json(folder / beside) if beside else {}
+        told = _mapping(read_json(folder / beside)) if beside else {}
         own = getattr(config, "image_size", None)
         size = _side(told.get("crop_size") or told.get("size") or own, name)
         mean, std = told.get("image_mean") or MEAN, told.get("image_std") or STD
-        network = Pooled(model)
+        network = Pooled(model, _has_own_pooler(model, folder))
         super().__init__(
             name, folder, folder_digest(folder, beside), "pooled image embedding", "transformers",
             resize, _scaling(mean, std, name), network, size, _width(network, size, name), BATCH,
@@ -114,19 +113,37 @@ class TransformersFeatures(NetworkFeatures):
 
 
 class Pooled(nn.Module):
-    """The first of `image_embeds`, `pooler_output` and the first token that a network answers."""
+    """The first of `image_embeds`, `pooler_output` and the first token that a network answers.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: The network.
+        has_pooler: Whether what it pools is its own, and not a layer whose weights nobody trained.
+    """
+
+    def __init__(self, model: nn.Module, has_pooler: bool) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.has_pooler = model, has_pooler
 
     def forward(self, pixels: Tensor) -> Tensor:
         answer = self.model(pixel_values=pixels)
         found: Tensor | None = getattr(answer, "image_embeds", None)
-        if found is None:
+        if found is None and self.has_pooler:
             found = getattr(answer, "pooler_output", None)
         found = answer.last_hidden_state[:, 0] if found is None else found
         return found.flatten(1)
+
+
+def _has_own_pooler(model: nn.Module, folder: Path) -> bool:
+    """Whether a pooler that has weights found them in the folder's file."""
+    if not any(POOLER in name.split(".") for name, _ in model.named_parameters()):
+        return True
+    stored = read_weights(folder / model_files(folder)[1])
+    return any(POOLER in str(name).split(".") for name in stored)
+
+
+def _mapping(told: Any) -> dict[str, Any]:
+    """What a configuration says; nothing of what is no mapping of names."""
+    return told if isinstance(told, dict) else {}
 
 
 def _timm_network(architecture: str, told: Mapping[str, Any], folder: Path, name: str) -> nn.Module:
@@ -136,7 +153,7 @@ def _timm_network(architecture: str, told: Mapping[str, Any], folder: Path, name
         raise ValueError(f"{name} needs timm; `pip install 'ddim-flows[timm]'`") from error
     if not timm.is_model(architecture):
         raise ValueError(f"{folder.name} holds {architecture!r}, which is no network of timm")
-    arguments = {"num_classes": told.get("num_classes", 1000), **(told.get("model_args") or {})}
+    arguments = {"num_classes": told.get("num_classes", 1000), **_mapping(told.get("model_args"))}
     if meddling := NOT_OF_A_NETWORK & set(arguments):
         raise ValueError(f"{folder.name} asks timm for {', '.join(sorted(meddling))}; leave it out")
     path = folder / model_files(folder)[1]

@@ -13,11 +13,11 @@ from ddim_core.statistics.npz import Statistics, read_statistics
 
 PICKLE = ".pkl"
 # Of EDM2's pickles, by extractor; the first is what is meant where none is named.
-ENTRIES = {"inception-v3": "fid", "dinov2-vit-l-14": "fd_dinov2"}
+INCEPTION = "inception-v3"
+ENTRIES = {INCEPTION: "fid", "dinov2-vit-l-14": "fd_dinov2"}
 # Of an .npz, by extractor: ADM's has the spatial ones beside the others. All else is `mu`, `sigma`.
 SPATIAL = {"inception-v3-spatial": ("mu_s", "sigma_s")}
 USUAL = ("mu", "sigma")
-INCEPTION = ("", "inception-v3")
 
 
 def is_pickle(path: Path) -> bool:
@@ -45,12 +45,20 @@ def statistics_for(path: Path, extractor: str) -> Statistics | None:
     if is_pickle(path):
         return _of_pickle(path, extractor)
     headers = array_headers(path)
+    beside_images = bool(image_keys(headers))
     keys = SPATIAL.get(extractor, USUAL)
-    # Moments that lie beside images are of ADM's Inception, whatever else the images are sent to.
-    of_another = bool(image_keys(headers)) and extractor not in (*INCEPTION, *SPATIAL)
+    if not set(keys) <= set(headers) and not beside_images:
+        keys = USUAL  # statistics of one extractor alone, such as ours
+    of_another = beside_images and not are_beside_images(extractor or INCEPTION)
     if not set(keys) <= set(headers) or of_another:
         return None
     return read_statistics(path, *keys)
+
+
+def are_beside_images(extractor: str) -> bool:
+    """Tells whether moments that lie beside images are of this extractor: they are of ADM's
+    Inception, whatever else the images are sent to."""
+    return extractor == INCEPTION or extractor in SPATIAL
 
 
 def _of_pickle(path: Path, extractor: str) -> Statistics:

@@ -15,7 +15,7 @@ from ddim_core.images.sources.decode import decode
 from ddim_core.images.sources.source import ALL
 from ddim_core.peers.catalogue import Peer
 from ddim_core.peers.numbers import Numbers
-from ddim_core.scores.set_score import FeatureSet, PairScore, score_pair
+from ddim_core.scores.set_score import FeatureSet, PairScore, frechet_of_pair, score_pair
 from ddim_core.statistics.npz import Statistics, save_statistics
 from ddim_core.statistics.reference_files import is_pickle
 from tasks.cells.lookup import is_verified
@@ -145,7 +145,8 @@ def scored_pair(
     Args:
         request: What was asked, checked.
         reference_name: Of the reference.
-        measure: What is computed of the two sets.
+        measure: What is computed of the two sets. For the distance alone a reference is not
+            looked at whose moments a file has.
 
     Returns:
         The result, and the sets that it is of.
@@ -158,7 +159,8 @@ def scored_pair(
     against = open_place(reference_name, request.split, request.resolution, read, named(choice))
     _require_effect(request, [judged, against], against)
     open_for = opener(choice, [judged, against])  # asked only where there are images
-    generated, reference = feature_set(judged, open_for), feature_set(against, open_for)
+    real = against.by_moments if measure is frechet_of_pair else against
+    generated, reference = feature_set(judged, open_for), feature_set(real, open_for)
     scores = measure(generated, reference)
     if request.save_stats is not None:
         _saved(reference, request.save_stats)
@@ -250,6 +252,9 @@ def _notes(
                 f"native sizes differ ({generated.native_size} and {reference.native_size}): the "
                 "resize is part of the distance; --resolution brings both to one size first"
             )
+    if against.beside:
+        notes.append(f"the distance is from the moments that {against.name} has beside its images; "
+                     "all else is of these images")  # fmt: skip
     if isinstance(judged.found, Statistics):
         notes.append("statistics alone do not tell their spread: the distance has no interval")
     return notes

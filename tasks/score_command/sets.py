@@ -26,7 +26,7 @@ from ddim_core.images.sources.decode import decode
 from ddim_core.images.sources.source import ALL
 from ddim_core.scores.set_score import FeatureSet
 from ddim_core.statistics.npz import Statistics, holds_images, read_npz
-from ddim_core.statistics.reference_files import is_pickle, statistics_for
+from ddim_core.statistics.reference_files import are_beside_images, is_pickle, statistics_for
 from tasks.cells.extractor_memory import extractor_in_memory, record_of
 from tasks.cells.lookup import cell_shards, find_cell, looks_like_cell
 from tasks.storage import store
@@ -60,6 +60,11 @@ class Place:
     @property
     def has_images(self) -> bool:
         return isinstance(self.found, list)
+
+    @property
+    def by_moments(self) -> Place:
+        """The same known by its statistics alone, where it has any: no network looks at it then."""
+        return Place(self.name, self.beside) if self.beside else self
 
 
 def open_place(
@@ -205,8 +210,9 @@ def feature_set(place: Place, open_for: Opener) -> FeatureSet:
     assert extractor is not None
     _require_images(place.name, sum(map(len, shards)), shards[0].shape[1])
     size = "{}x{}".format(*sizes.pop()) if len(sizes) == 1 else "mixed"
+    beside = place.beside if are_beside_images(extractor.name) else None
     return FeatureSet(
-        place.name, shards, place.beside, extractor.record, size, content.hexdigest(), extractor
+        place.name, shards, beside, extractor.record, size, content.hexdigest(), extractor
     )
 
 

@@ -26,7 +26,7 @@ def assert_same(got: np.ndarray, expected: torch.Tensor) -> None:
 
 
 def save_vit(folder: Path) -> Path:
-    """A tiny ViT without a pooler in its weights, with a preprocessor of its own."""
+    """A tiny ViT with a preprocessor of its own."""
     from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
     config = ViTConfig(
@@ -56,6 +56,25 @@ def test_a_transformers_encoder_sees_what_its_own_processor_makes(tmp_path: Path
     # From the store it is opened by the name in the record, wherever its folder lies then.
     again = open_extractor(ExtractorChoice(extractor.record.extractor, str(folder)))
     assert again.digest == extractor.digest
+
+
+def test_a_pooler_that_nobody_trained_is_not_asked(tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        image_size=48, patch_size=16,
+    )  # fmt: skip
+    network = randomise(ViTForImageClassification(config)).eval()
+    network.save_pretrained(tmp_path / "vit")
+    extractor = TransformersFeatures("transformers:vit", str(tmp_path / "vit"), "pillow")
+    square = np.random.default_rng(1).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(square).permute(0, 3, 1, 2) / 255
+    mean, std = (
+        torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    expected = network.vit(pixel_values=(pixels - mean) / std).last_hidden_state[:, 0]
+    assert_same(extractor(square), expected)
 
 
 def test_a_whole_clip_is_its_image_embedding_and_dinov2_its_class_token(tmp_path: Path) -> None:

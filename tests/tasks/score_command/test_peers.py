@@ -12,6 +12,7 @@ import torch
 from ddim_core.features.model_folder import folder_digest
 from ddim_core.features.registry import EXTRACTORS
 from ddim_core.scores.set_score import FeatureSet, score_pair
+from ddim_core.statistics.reference_files import statistics_for
 from tasks.score_command.sets import open_place
 from tests.networks import save_dinov2_of_its_authors, save_fid_inception
 from tests.tasks.score_command.test_run import ddim, scored
@@ -85,6 +86,12 @@ def test_adms_reference_gives_moments_of_all_and_images_of_some(tmp_path: Path) 
     sizes = {name: one.beside.mu.size for name, one in found.items() if one.beside}
     # These moments are of Inception, whatever else the images are sent to.
     assert sizes == {"": 3, "inception-v3": 3, "inception-v3-spatial": 2}
+    alone = tmp_path / "alone.npz"  # as --save-stats writes those of any one extractor
+    np.savez(alone, **moments)
+    assert open_place(str(alone), extractor="inception-v3-spatial").beside is None
+    statistics = statistics_for(alone, "inception-v3-spatial")
+    assert statistics is not None
+    assert statistics.mu.size == 3
     generated = FeatureSet("a", [rows[:20] + 0.5])
     beside = found[""].beside
     assert beside is not None
