@@ -235,6 +235,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "peers":
         peer_figures(*numbers)
     else:
-        {"cmmd": cmmd, "networks": networks, "needs": needs, "memory": memory}[sys.argv[1]](
-            *numbers
-        )
+        works: dict[str, Callable[..., Any]] = {
+            "cmmd": cmmd, "networks": networks, "needs": needs, "memory": memory,
+        }  # fmt: skip
+        works[sys.argv[1]](*numbers)
