@@ -39,7 +39,7 @@ setup:
 	  && echo "making .venv (some GB; once)" && $(PYTHON) -m venv --clear .venv; fi
 	@if [ "$$(cat .venv/ready 2>/dev/null)" != "$(FINGERPRINT)" ]; then \
 	  rm -f .venv/ready \
-	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,dask,ray,s3]' \
+	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,dask,ray,s3,timm]' \
 	  && echo "$(FINGERPRINT)" > .venv/ready; fi
 
 define SOUND

@@ -2,6 +2,9 @@
 
     python -m benchmarks.scores peers [REPEATS]     (half a minute of one core a repeat)
     python -m benchmarks.scores memory N [d] [m]    (a process of its own a size: its peak is told)
+    python -m benchmarks.scores cmmd N [d] [m]      (the same of CMMD)
+    python -m benchmarks.scores networks            (CPU seconds an image, random weights)
+    python -m benchmarks.scores needs               (half an interval's width, by number of images)
 
 pytorch-fid is not among our packages: `pip install --no-deps pytorch-fid` for its figures. Times
 are processor time of one thread, which others on the machine disturb less than the clock.
@@ -134,6 +137,84 @@ def memory(n: int, d: int = D, m: int = 10_000, shard: int = 1000) -> dict[str, 
     return record
 
 
+def cmmd(n: int, d: int = 768, m: int = 2000, shard: int = 1000) -> None:
+    """CMMD of n embeddings against m, both in memory; prints time and the process's peak memory."""
+    from ddim_core.scores.distances.cmmd import UnitRows, cmmd_interval
+
+    made, real = (
+        FeatureRows.of([_embeddings(i, shard, d, shift) for i in range(rows // shard)])
+        for rows, shift in ((n, 0.5), (m, 0.4))
+    )
+    before, began = _peak(), time.process_time()
+    groups = groups_of(made)
+    found = cmmd_interval(UnitRows(made, groups), FeatureRows.of(UnitRows(real, groups_of(real))))
+    seconds = time.process_time() - began
+    print(f"CMMD {found.value:.9g}, {seconds:.1f} s, {_peak():.0f} MB, {before:.0f} before")
+
+
+def networks() -> None:
+    """Prints what feature networks of full size take for an image, on one thread of a CPU."""
+    import torch
+    from torchvision.models import inception_v3
+    from transformers import (
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+        Dinov2Config,
+        Dinov2Model,
+    )
+
+    torch.set_num_threads(1)
+    large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+    clip = CLIPVisionConfig(**large, intermediate_size=4096, image_size=336, patch_size=14)
+    dinov2 = Dinov2Config(**large, image_size=518, patch_size=14)
+    for name, make, side in (
+        ("Inception, torchvision's", lambda: inception_v3(init_weights=False), 299),
+        ("DINOv2 ViT-L/14", lambda: Dinov2Model(dinov2), 224),
+        ("CLIP ViT-L/14", lambda: CLIPVisionModelWithProjection(clip), 336),
+    ):
+        network, pixels = make().eval(), torch.randn(4, 3, side, side)
+        with torch.inference_mode():
+            network(pixels[:1])
+            began = time.process_time()
+            network(pixels)
+        print(f"{name}, {side}x{side}: {(time.process_time() - began) / 4:.2f} s an image")
+
+
+def needs(m: int = 5000, d: int = 256) -> None:
+    """Prints every score with half its interval's width as a share of it, for 300 to 4,000 images
+    of one world: ReLU features of a falling spectrum, the generated ones a little shifted."""
+    from ddim_core.scores.distances.cmmd import UnitRows, cmmd_interval
+
+    real = FeatureRows.of(_relu(0, m, d, 0.0))
+    reference = ScoreReference.of(real)
+    for n in (300, 1000, 4000):
+        shards = _relu(1, n, d, 1.0)
+        made = FeatureRows.of(shards)
+        groups = groups_of(made)
+        score = score_features(shards, reference)
+        apart = FeatureRows.of(UnitRows(real, groups_of(real)))
+        found = {"cmmd": cmmd_interval(UnitRows(made, groups), apart)}
+        for name in ("fid", "fid_inf", "kid", "density", "coverage", "vendi"):
+            found[name] = [getattr(score, name + end) for end in ("", "_low", "_high")]
+        told = (
+            f"{name} {value:.4g} +- {50 * (high - low) / value:.1f} %"
+            for name, (value, low, high) in found.items()
+        )
+        print(f"N = {n}: {', '.join(told)}")
+
+
+def _relu(seed: int, n: int, d: int, shift: float) -> list[np.ndarray]:
+    scale = 1.0 / np.sqrt(1.0 + np.arange(d) / 4.0)
+    rows = np.random.default_rng(seed).normal(size=(n, d)) * scale * (1.0 - 0.05 * shift)
+    rows = np.maximum(rows + 0.3 + 0.08 * shift * scale, 0.0).astype(np.float32)
+    return np.array_split(rows, 20)
+
+
+def _embeddings(seed: int, n: int, d: int, shift: float) -> np.ndarray:
+    rows = np.random.default_rng([int(10 * shift), seed]).standard_normal((n, d)) + shift
+    return rows.astype(np.float32)
+
+
 def _write(folder: Path, name: str, n: int, d: int, shard: int, scale: float) -> list[Path]:
     paths = []
     for i, start in enumerate(range(0, n, shard)):
@@ -154,4 +235,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "peers":
         peer_figures(*numbers)
     else:
-        memory(*numbers)
+        works: dict[str, Callable[..., Any]] = {
+            "cmmd": cmmd, "networks": networks, "needs": needs, "memory": memory,
+        }  # fmt: skip
+        works[sys.argv[1]](*numbers)

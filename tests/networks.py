@@ -67,3 +67,44 @@ def save_dinov2(folder: Path) -> Path:
     )
     randomise(Dinov2Model(config)).save_pretrained(folder)
     return folder
+
+
+def save_dinov2_of_its_authors(state: dict[str, torch.Tensor], folder: Path) -> Path:
+    """A state dict of the authors' one-block DINOv2, as a transformers folder."""
+    from transformers import (
+        Dinov2Config,
+        Dinov2Model,
+        Dinov2WithRegistersConfig,
+        Dinov2WithRegistersModel,
+    )
+
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "image_size": 518, "patch_size": 14}  # fmt: skip
+    model: nn.Module = Dinov2Model(Dinov2Config(**size))
+    if "register_tokens" in state:
+        model = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**size, num_register_tokens=4))
+    block = "encoder.layer.0"
+    renamed = {
+        "pos_embed": "embeddings.position_embeddings",
+        "patch_embed.proj": "embeddings.patch_embeddings.projection",
+        "attn.proj": "attention.o_proj",
+        "ls1.gamma": "layer_scale1.lambda1",
+        "ls2.gamma": "layer_scale2.lambda1",
+    }
+    made = {}
+    for key, value in state.items():
+        name = key.replace("blocks.0", block)
+        for theirs, ours in renamed.items():
+            name = name.replace(theirs, ours)
+        if name.startswith("norm."):
+            name = f"layer{name}"
+        if name.endswith(("_token", "_tokens")):
+            name = f"embeddings.{name}"
+        if ".attn.qkv." in name:
+            parts = zip("qkv", value.chunk(3), strict=True)
+            made |= {name.replace("attn.qkv", f"attention.{p}_proj"): v for p, v in parts}
+        else:
+            made[name] = value
+    model.load_state_dict(made)
+    model.save_pretrained(folder)
+    return folder

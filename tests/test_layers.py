@@ -30,7 +30,8 @@ WIDEST = 12  # Python files of a folder, `__init__` not counted
 # said here is refused, and so is a room that is not named.
 ARROWS: dict[str, set[str]] = {
     "ddim_core.common": set(),
-    "ddim_core.safe_files": {"ddim_core.common"},
+    "ddim_core.safe_files.pickles": {"ddim_core.common"},
+    "ddim_core.safe_files": {"ddim_core.common", "ddim_core.safe_files.pickles"},
     "ddim_core.diffusion": {"ddim_core.common"},
     "ddim_core.devices": {"ddim_core.common"},
     "ddim_core.images.sources": {
@@ -50,13 +51,19 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.networks",
     },
     "ddim_core.statistics": {
-        "ddim_core.common", "ddim_core.safe_files", "ddim_core.images.sources",
-        "ddim_core.features",
+        "ddim_core.common", "ddim_core.safe_files", "ddim_core.safe_files.pickles",
+        "ddim_core.images.sources", "ddim_core.features",
     },
     "ddim_core.scores.distances": {"ddim_core.common", "ddim_core.statistics"},
+    "ddim_core.scores.alone": {"ddim_core.statistics"},
     "ddim_core.scores": {
         "ddim_core.scores.distances",
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.features", "ddim_core.statistics",
+        "ddim_core.scores.alone",
+    },
+    "ddim_core.peers": {
+        "ddim_core.common", "ddim_core.scores.alone", "ddim_core.scores.distances",
+        "ddim_core.scores", "ddim_core.statistics",
     },
     "ddim_core.image_scores.networks": {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.features", "ddim_core.networks",

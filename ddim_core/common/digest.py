@@ -38,7 +38,7 @@ APART = frozenset(
         "tasks.storage.places",
         "tasks.storage.store",
         "ddim_core.common.plain_files",
-        "ddim_core.safe_files.pickle_scan",
+        "ddim_core.safe_files.pickles.scan",
     }
 )
 

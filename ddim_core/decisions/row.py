@@ -57,7 +57,7 @@ class CellRow:
     sigmas: list[float] | None
     seed: int = column("shared")
     n_images: int = column("shared")
-    n_reference: int = column("shared")
+    n_reference: int | None = column("shared")
     n_features: int
     shard_size: int = column("shared")
     resolution: int = column("shared")
@@ -78,14 +78,23 @@ class CellRow:
     fid_leave_one_out: list[float]
     fid_inf_leave_one_out: list[float] | None
     group_sizes: list[int]
-    kid: float = column("metric")
+    kid: float | None = column("metric")
     kid_se: float | None
     kid_low: float | None
     kid_high: float | None
-    kid_std: float = column("metric")
-    kid_subset_size: int
+    kid_std: float | None = column("metric")
+    kid_subset_size: int | None
     precision: float | None = column("metric")
     recall: float | None = column("metric")
+    density: float | None = column("metric")
+    density_low: float | None
+    density_high: float | None
+    coverage: float | None = column("metric")
+    coverage_low: float | None
+    coverage_high: float | None
+    vendi: float | None = column("metric")
+    vendi_low: float | None
+    vendi_high: float | None
     inception_score: float | None
     inception_score_std: float | None
     cmmd: float | None

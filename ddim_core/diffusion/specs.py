@@ -19,7 +19,8 @@ PredictionType = Literal["epsilon", "sample", "v_prediction"]
 Weights = Literal["ema", "raw"]
 Dtype = Literal["float32", "tf32", "bfloat16", "float16", "float64"]
 USUAL_ETAS = [0.0, 0.2, 0.5, 1.0]  # the lines of a grid where none are named; never changed
-RESIZES = ("tf1", "clean", "torch")  # from native size to a feature network, see `resize`
+# From native size to a feature network, see `resize`.
+RESIZES = ("tf1", "clean", "torch", "pillow", "bicubic", "crop")
 ScheduleKind = Literal["linear", "quad", "cosine", "constant", "sigmoid", "jsd", "given"]
 
 

@@ -25,10 +25,10 @@ class FeatureRecord:
         extractor_weights_digest: The sha256 of its weights (of a folder: of its list of digests,
             as the store names it); empty where there are none.
         layer: Where in the network the features are read.
-        resize: The one resize between an image's native size and the network: `tf1`, `clean` or
-            `torch` (see `ddim_core.features.resize`), or `none`.
+        resize: The one resize between an image's native size and the network, by its name in
+            `ddim_core.features.resize`, or `none`.
         resize_library, resize_filter: Whose resize it is, and what it computes.
-        quantisation: How pixels became whole numbers before it.
+        quantisation: How pixels became whole numbers before it, and whether they do after it.
         scaling: From bytes v in 0..255 to what the network sees.
         network: Whose implementation runs.
     """

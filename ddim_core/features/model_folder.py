@@ -89,13 +89,14 @@ def local_inception_weights() -> Path | None:
     return path if is_there(path) else None
 
 
-def model_folder(place: str, what: str, local_only: bool = False) -> Path:
+def model_folder(place: str, what: str, local_only: bool = False, beside: str = "") -> Path:
     """Returns a transformers model folder: a local one, or a hub id's, downloaded once.
 
     Args:
         place: A folder, or an id on the Hugging Face hub such as `facebook/dinov2-base`.
         what: The network, for messages.
         local_only: Take what is on this machine, and ask no one.
+        beside: A file that is fetched too where a hub has it.
 
     Raises:
         ValueError: If it cannot be had, or lacks its configuration or weights.
@@ -104,7 +105,8 @@ def model_folder(place: str, what: str, local_only: bool = False) -> Path:
     if not folder.is_dir():
         missing = f"the weights {place!r} of {what} are no local folder, and as a hub id it"
         for weights in WEIGHTS:
-            folder = fetched(place, [CONFIG, weights], local_only=local_only, sought=missing)
+            wanted = [CONFIG, weights, *filter(None, [beside])]
+            folder = fetched(place, wanted, local_only=local_only, sought=missing)
             if is_there(folder / weights):
                 break
     if not (folder / CONFIG).exists() or not any(is_regular(folder / name) for name in WEIGHTS):
@@ -123,7 +125,13 @@ def model_files(folder: Path) -> tuple[str, str]:
     return CONFIG, next(name for name in WEIGHTS if is_there(folder / name))
 
 
-def folder_digest(folder: Path) -> str:
-    """The sha256 of {name: digest} of what a model folder's network is made of."""
-    manifest = {name: file_digest(folder / name) for name in model_files(folder)}
+def folder_digest(folder: Path, beside: str = "") -> str:
+    """The sha256 of {name: digest} of what a model folder's network is made of.
+
+    Args:
+        folder: It.
+        beside: One more file that counts.
+    """
+    names = [*model_files(folder), *filter(None, [beside])]
+    manifest = {name: file_digest(folder / name) for name in names}
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

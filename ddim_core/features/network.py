@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,11 @@ class Scaling(NamedTuple):
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @classmethod
+    def of_unit(cls, mean: Sequence[float], std: Sequence[float]) -> Scaling:
+        """Takes mean and spread of v / 255, as networks' own configurations have them."""
+        return cls(*(tuple(255.0 * value for value in values) for values in (mean, std)))
 
     def __call__(self, pixels: Tensor) -> Tensor:
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in self)
@@ -51,7 +57,8 @@ class Head(NamedTuple):
 
 
 class NetworkFeatures:
-    """Features of a pretrained network; see the factories in `inception`, `afhq` and `vision`.
+    """Features of a pretrained network; see the factories in `inception`,
+    `clip_dino` and `any_encoder`.
 
     The network always runs on batches of one size, padded: an image's features do not depend on
     what stands beside it. On a card the batches are larger, and the resize is the card's too.
@@ -66,6 +73,7 @@ class NetworkFeatures:
         dim: d, the number of features.
         batch: Images per call.
         head: From features to logits, where the network is a classifier.
+        beside: A file of the folder that counts besides its configuration and weights.
 
     Raises:
         ValueError: If the resize is unknown.
@@ -87,12 +95,13 @@ class NetworkFeatures:
         dim: int,
         batch: int,
         head: Head | None = None,
+        beside: str = "",
     ) -> None:
         if resize not in RULES:
             raise ValueError(f"resize is {resize!r}; it must be one of {', '.join(RULES)}")
         rule = RULES[resize]
         self.name, self.weights, self.size = name, weights, size
-        self.dim, self.batch = dim, batch
+        self.dim, self.batch, self.beside = dim, batch, beside
         self._network, self._scaling, self._head = network, scaling, head
         self._card: CardNetwork | None = None
         self.record = FeatureRecord(
@@ -104,6 +113,7 @@ class NetworkFeatures:
             f"{rule.filter}, to {size}x{size}",
             str(scaling),
             implementation,
+            rule.quantisation,
         )
         self.digest = self.record.digest
 

@@ -20,57 +20,104 @@ if TYPE_CHECKING:
 
 CLIP_HUB_ID = "openai/clip-vit-base-patch32"
 DINOV2_HUB_ID = "facebook/dinov2-base"
+THREE = ("tf1", "clean", "torch")  # of the first protocols, which a matrix shows side by side
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A pretrained extractor: how it is opened, its usual resize, and its weights' usual place.
+    """A pretrained extractor: how it is opened, its resizes, and its weights' usual place.
 
     Attributes:
-        open: Takes the weights' place (a file, a folder or a hub id) and the resize.
-        resize: The usual one.
+        open: Takes its whole name, the weights' place (a file, a folder or a hub id) and the
+            resize.
+        resizes: Those that it has, the usual one first.
         hub_id: Where its weights are when none are given; None if torch-fidelity knows, or nobody.
-        folder: Whether its weights are a transformers folder rather than a file.
+        folder: Whether its weights are a folder with its configuration rather than a file.
     """
 
-    open: Callable[[str, str], NetworkFeatures]
-    resize: str
+    open: Callable[[str, str, str], NetworkFeatures]
+    resizes: tuple[str, ...]
     hub_id: str | None = None
     folder: bool = False
 
 
-def _inception(place: str, resize: str) -> NetworkFeatures:
+def _inception(_name: str, place: str, resize: str) -> NetworkFeatures:
     from ddim_core.features.inception import InceptionFeatures
 
     return InceptionFeatures(place, resize)
 
 
-def _afhq(place: str, resize: str) -> NetworkFeatures:
-    from ddim_core.features.torchvision_inception import AfhqInceptionFeatures
+def _spatial(_name: str, place: str, resize: str) -> NetworkFeatures:
+    from ddim_core.features.inception import SpatialInceptionFeatures
+
+    return SpatialInceptionFeatures(place, resize)
+
+
+def _afhq(_name: str, place: str, resize: str) -> NetworkFeatures:
+    from ddim_core.features.inception import AfhqInceptionFeatures
 
     return AfhqInceptionFeatures(place, resize)
 
 
-def _clip(place: str, resize: str) -> NetworkFeatures:
+def _clip(name: str, place: str, resize: str) -> NetworkFeatures:
     from ddim_core.features.clip_dino import ClipFeatures
 
-    return ClipFeatures(place, resize)
+    return ClipFeatures(place, resize, name)
 
 
-def _dinov2(place: str, resize: str) -> NetworkFeatures:
+def _dinov2(name: str, place: str, resize: str) -> NetworkFeatures:
     from ddim_core.features.clip_dino import Dinov2Features
 
-    return Dinov2Features(place, resize)
+    return Dinov2Features(place, resize, name)
+
+
+def _dinov2_by_its_authors(name: str, place: str, resize: str) -> NetworkFeatures:
+    from ddim_core.features.clip_dino import Dinov2Features
+
+    return Dinov2Features(place, resize, name, offset=0.1)
+
+
+def _timm(name: str, place: str, resize: str) -> NetworkFeatures:
+    from ddim_core.features.any_encoder import TimmFeatures
+
+    return TimmFeatures(name, place, resize)
+
+
+def _transformers(name: str, place: str, resize: str) -> NetworkFeatures:
+    from ddim_core.features.any_encoder import TransformersFeatures
+
+    return TransformersFeatures(name, place, resize)
 
 
 PRETRAINED = {
-    "inception-v3": Pretrained(_inception, "tf1"),
-    "afhq-inception": Pretrained(_afhq, "torch"),
-    "clip-vit-b-32": Pretrained(_clip, "clean", CLIP_HUB_ID, folder=True),
-    "dinov2-vit-b-14": Pretrained(_dinov2, "clean", DINOV2_HUB_ID, folder=True),
+    "inception-v3": Pretrained(_inception, THREE),
+    "inception-v3-spatial": Pretrained(_spatial, THREE),
+    "afhq-inception": Pretrained(_afhq, ("torch", "clean", "tf1")),
+    "clip-vit-b-32": Pretrained(_clip, ("clean", "tf1", "torch"), CLIP_HUB_ID, folder=True),
+    "clip-vit-l-14-336": Pretrained(
+        _clip, ("crop", "pillow", "clean"), "openai/clip-vit-large-patch14-336", folder=True
+    ),
+    "dinov2-vit-b-14": Pretrained(_dinov2, ("clean", "tf1", "torch"), DINOV2_HUB_ID, folder=True),
+    "dinov2-vit-l-14": Pretrained(
+        _dinov2_by_its_authors,
+        ("pillow", "bicubic", "clean"),
+        "facebook/dinov2-large",
+        folder=True,
+    ),
+}
+# Any encoder of a library, named behind a colon: `timm:NAME`, `transformers:FOLDER`.
+FAMILIES = {
+    "timm": Pretrained(_timm, ("pillow", *THREE, "bicubic", "crop"), folder=True),
+    "transformers": Pretrained(_transformers, ("pillow", *THREE, "bicubic", "crop"), folder=True),
 }
 FEW_PIXELS = 32 * 32 * 3
 EXTRACTORS = ("classifier", "pixels", *PRETRAINED)
+
+
+def pretrained(name: str) -> Pretrained | None:
+    """What is known of a pretrained extractor, one of a family among them; None of another."""
+    family, colon, member = name.partition(":")
+    return FAMILIES.get(family) if colon and member else PRETRAINED.get(name)
 
 
 @dataclass(frozen=True)
@@ -78,11 +125,11 @@ class ExtractorChoice:
     """An extractor as a user names it.
 
     Attributes:
-        name: One of `EXTRACTORS`, on construction also with the resize behind it, such as
-            `inception-v3-clean`.
+        name: One of `EXTRACTORS`, or `timm:NAME` or `transformers:FOLDER`; on construction also
+            with the resize behind it, such as `inception-v3-clean`.
         weights: File, folder or hub id of a pretrained one; empty takes the usual place.
-        resize: `tf1`, `clean` or `torch` for a pretrained one, empty for its usual one; `none` for
-            the others, which see images as they are.
+        resize: One that it has, empty for its usual one; `none` for those that are not pretrained,
+            which see images as they are.
 
     Raises:
         ValueError: If there is no such extractor, it has no such resize, or its weights are
@@ -95,13 +142,14 @@ class ExtractorChoice:
 
     def __post_init__(self) -> None:
         for resize in RESIZES:
-            if self.name.removesuffix(f"-{resize}") in PRETRAINED and self.name not in PRETRAINED:
+            if pretrained(self.name.removesuffix(f"-{resize}")) and not pretrained(self.name):
                 if self.resize not in ("", resize):
                     raise ValueError(f"features is {self.name!r}, but resize is {self.resize!r}")
                 object.__setattr__(self, "name", self.name.removesuffix(f"-{resize}"))
                 object.__setattr__(self, "resize", resize)
-        require_choice("features", self.name, EXTRACTORS)
-        if self.name not in PRETRAINED:
+        known = pretrained(self.name)
+        if known is None:
+            require_choice("features", self.name, (*EXTRACTORS, "timm:NAME", "transformers:FOLDER"))
             if self.resize not in ("", "none"):
                 raise ValueError(
                     f"resize is {self.resize!r}, but {self.name} features see images as they are; "
@@ -109,17 +157,25 @@ class ExtractorChoice:
                 )
             object.__setattr__(self, "resize", "none")
             return
-        object.__setattr__(self, "resize", self.resize or PRETRAINED[self.name].resize)
-        require_choice("resize", self.resize, RESIZES)
-        self._check_weights()
+        object.__setattr__(self, "resize", self.resize or known.resizes[0])
+        require_choice("resize", self.resize, known.resizes)
+        self._settle_place()
+        self._check_weights(known)
+
+    def _settle_place(self) -> None:
+        """Takes a folder or hub id out of `transformers:FOLDER`: what names features is no path."""
+        family, _, place = self.name.partition(":")
+        if family == "transformers" and not self.weights:
+            object.__setattr__(self, "weights", place)
+        if family == "transformers":
+            object.__setattr__(self, "name", f"{family}:{Path(place).resolve().name}")
 
     @property
     def label(self) -> str:
         """The name with its resize."""
         return self.name if self.resize == "none" else f"{self.name}-{self.resize}"
 
-    def _check_weights(self) -> None:
-        known = PRETRAINED[self.name]
+    def _check_weights(self, known: Pretrained) -> None:
         if self.name == "afhq-inception" and not self.weights:
             raise ValueError(
                 "afhq-inception needs feature_weights: a file with the state dict of a "
@@ -129,8 +185,8 @@ class ExtractorChoice:
             raise ValueError(f"there is no file of feature_weights {self.weights!r}")
         if known.folder and is_there(Path(self.weights)):
             raise ValueError(
-                f"feature_weights {self.weights!r} is a file; {self.name} takes a transformers "
-                "folder or a hub id"
+                f"feature_weights {self.weights!r} is a file; {self.name} takes a "
+                f"{'timm' if self.name.startswith('timm:') else 'transformers'} folder or a hub id"
             )
 
 
@@ -140,10 +196,10 @@ def open_extractor(choice: ExtractorChoice) -> NetworkFeatures:
     Raises:
         ValueError: If its weights cannot be had or are something else, or it is not pretrained.
     """
-    if choice.name not in PRETRAINED:
+    known = pretrained(choice.name)
+    if known is None:
         raise ValueError(f"{choice.name} features are not pretrained; they come from the images")
-    known = PRETRAINED[choice.name]
-    return known.open(choice.weights or known.hub_id or "", choice.resize)
+    return known.open(choice.name, choice.weights or known.hub_id or "", choice.resize)
 
 
 def every_choice(own: ExtractorChoice, n_values: int) -> list[ExtractorChoice]:
@@ -157,8 +213,13 @@ def every_choice(own: ExtractorChoice, n_values: int) -> list[ExtractorChoice]:
         n_values: Height x width x channels of an image.
     """
     others = [ExtractorChoice(name) for name in at_hand() if name != own.name]
-    pretrained = [choice for choice in (own, *others) if choice.name in PRETRAINED]
-    resized = [replace(choice, resize=how) for choice in pretrained for how in RESIZES]
+    resized = [
+        replace(choice, resize=how)
+        for choice in (own, *others)
+        if (known := pretrained(choice.name))
+        for how in RESIZES
+        if how in known.resizes
+    ]
     return resized + [ExtractorChoice("pixels")] * (n_values <= FEW_PIXELS)
 
 

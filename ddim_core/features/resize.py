@@ -1,14 +1,15 @@
-"""The one resize between an image's native size and a network, in three people's ways.
+"""The one resize between an image's native size and a network, in six people's ways.
 
 The choice moves a Frechet distance by more than many a model improvement (Parmar, Zhang and Zhu
-2022, arXiv:2104.11222), so it is part of a protocol's name. All three go straight from the native
-size to the network's square, whatever the sides' ratio, and none rounds afterwards.
+2022, arXiv:2104.11222), so it is part of a protocol's name. All but `crop` go straight from the
+native size to the network's square, whatever the sides' ratio; only `pillow` and `crop` round
+afterwards.
 """
 
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +20,16 @@ from torch.nn import functional as F
 
 from ddim_core.diffusion.specs import RESIZES
 
+UNROUNDED = "uint8, before the resize; none after it"
+ROUNDED = "uint8, before the resize and after it"
+
 
 class ResizeRule(NamedTuple):
-    """Whose resize it is (a distribution's name) and what it computes."""
+    """Whose resize it is (a distribution's name), what it computes, and what is rounded."""
 
     library: str
     filter: str
+    quantisation: str = UNROUNDED
 
     @property
     def version(self) -> str:
@@ -36,6 +41,9 @@ RULES = {
     "tf1": ResizeRule("torch-fidelity", "bilinear of TensorFlow 1: v = i n / m, no antialiasing"),
     "clean": ResizeRule("pillow", "bicubic, antialiased, in float32, clipped to 0..255"),
     "torch": ResizeRule("torch", "bilinear, half-pixel centres, no antialiasing"),
+    "pillow": ResizeRule("pillow", "bicubic, antialiased, of bytes", ROUNDED),
+    "bicubic": ResizeRule("torch", "bicubic, antialiased, in float32, not clipped"),
+    "crop": ResizeRule("pillow", "centre square, then bicubic, antialiased, of bytes", ROUNDED),
 }
 
 
@@ -44,7 +52,10 @@ def resized(images: NDArray[np.uint8], size: int, how: str) -> Tensor:
 
     - `tf1`: as the TensorFlow 1 graph of the first FID code, by torch-fidelity;
     - `clean`: as clean-fid, Pillow's antialiased bicubic on each channel in float32;
-    - `torch`: as pytorch-fid, torch's `interpolate(mode="bilinear", align_corners=False)`.
+    - `torch`: as pytorch-fid, torch's `interpolate(mode="bilinear", align_corners=False)`;
+    - `pillow`: as dgm-eval, Pillow's antialiased bicubic on bytes;
+    - `bicubic`: as EDM2, torch's antialiased bicubic in float32, which may leave 0..255;
+    - `crop`: as google-research's cmmd, the largest square in the middle by Pillow's bicubic.
 
     Args:
         images: uint8 [n, h, w, 1 or 3]; grey images get three equal channels.
@@ -52,7 +63,7 @@ def resized(images: NDArray[np.uint8], size: int, how: str) -> Tensor:
         how: One of `RESIZES`.
 
     Returns:
-        float32 [n, 3, size, size] in 0..255, not rounded.
+        float32 [n, 3, size, size] in 0..255; `bicubic` overshoots by some levels.
 
     Raises:
         ValueError: If `how` is unknown, or the images are not of this form.
@@ -64,27 +75,36 @@ def resized(images: NDArray[np.uint8], size: int, how: str) -> Tensor:
             f"images are {images.dtype} of shape {images.shape}; they must be uint8 [n, h, w, 1 "
             "or 3]"
         )
-    if how == "clean":
-        return torch.from_numpy(np.stack([_clean(image, size) for image in images]))
+    if how in BY_PILLOW:
+        return torch.from_numpy(np.stack([BY_PILLOW[how](image, size) for image in images]))
     return resized_by_torch(torch.from_numpy(np.ascontiguousarray(images)), size, how)
 
 
 def resized_by_torch(images: Tensor, size: int, how: str) -> Tensor:
     """Does what `resized` does, by torch alone, on whatever device the images lie.
 
-    `clean` is torch's antialiased bicubic in float64, within 3e-5 levels of Pillow's in float32. On
-    a GPU `tf1` is within 1e-4 levels of what it is on a CPU, by its authors' measure.
+    `clean` is torch's antialiased bicubic in float64, within 3e-5 levels of Pillow's in float32;
+    `pillow` and `crop` are that, rounded: within 1 level of Pillow's, which rounds between rows and
+    columns too. On a GPU `tf1` is within 1e-4 levels of what it is on a CPU, by its authors'
+    measure.
 
     Args:
         images: uint8 [n, h, w, 1 or 3].
         size, how: As of `resized`.
     """
     pixels = images.permute(0, 3, 1, 2).contiguous().float()
-    if how == "clean":
+    if how == "crop":
+        pixels = _square(pixels.permute(2, 3, 0, 1)).permute(2, 3, 0, 1).contiguous()
+    if how in BY_PILLOW:
         exact = F.interpolate(
             pixels.double(), size=(size, size), mode="bicubic", antialias=True, align_corners=False
         )
+        exact = exact.round() if RULES[how].quantisation == ROUNDED else exact
         pixels = exact.float().clamp(0.0, 255.0)
+    elif how == "bicubic":
+        pixels = F.interpolate(
+            pixels, size=(size, size), mode="bicubic", antialias=True, align_corners=False
+        )
     elif how == "tf1":
         from torch_fidelity import interpolate_compat_tensorflow as tf1  # slow to import
 
@@ -108,3 +128,24 @@ def _clean(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
     if len(channels) == 1:
         channels *= 3
     return np.stack(channels).clip(0.0, 255.0)
+
+
+def _pillow(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    rgb = np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+    small = Image.fromarray(rgb).resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(small).transpose(2, 0, 1).astype(np.float32)
+
+
+def _crop(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    return _pillow(_square(image), size)
+
+
+def _square(pixels: Any) -> Any:
+    """The largest square in the middle of pixels [h, w, ...], the odd one left at the end."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
+
+
+BY_PILLOW = {"clean": _clean, "pillow": _pillow, "crop": _crop}

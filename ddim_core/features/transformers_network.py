@@ -21,16 +21,25 @@ else:
     transformers = late("transformers")
 
 
-def config_of(folder: Path, what: str, *model_types: str) -> Any:
+def any_config_of(folder: Path, what: str) -> Any:
     """Reads a model folder's configuration; `what` is the network, for messages.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    try:
+        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder.name} cannot be opened as {what}: {_first(error)}") from error
+
+
+def config_of(folder: Path, what: str, *model_types: str) -> Any:
+    """The same, of the kinds of network that are wanted.
 
     Raises:
         ValueError: If it cannot be read, or is of another kind of network.
     """
-    try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder.name} cannot be opened as {what}: {_first(error)}") from error
+    config = any_config_of(folder, what)
     if config.model_type not in model_types:
         raise ValueError(
             f"{folder.name} is a {config.model_type!r}; {what} must be a {model_types[0]!r}"

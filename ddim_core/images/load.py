@@ -20,6 +20,7 @@ from ddim_core.diffusion.specs import ImageSpec
 from ddim_core.images.embedded import DigitsSource, EmojiSource
 from ddim_core.images.emoji import EMOJI_SIZE
 from ddim_core.images.image_set import ImageSet
+from ddim_core.images.moments import MomentsSource, is_moments
 from ddim_core.images.sources.archives import archive_tree, is_archive
 from ddim_core.images.sources.arrays import array_source, is_array_file
 from ddim_core.images.sources.colour import rgb_of
@@ -53,6 +54,7 @@ class Form(NamedTuple):
 
 
 FORMS = (  # a new one adds its line, and its name to PLACES
+    Form(lambda path: is_moments(str(path)), MomentsSource),
     Form(is_table, file_source),
     Form(is_archive, lambda path: FolderSource.of(archive_tree(path))),
     Form(is_array_file, array_source),
@@ -69,6 +71,7 @@ def open_source(dataset: str, spec: ImageSpec = ImageSpec()) -> Source:  # noqa:
       `.txt` beside each;
     - a `.zip`, `.tar`, `.tar.gz` or `.tgz` of such a folder; an `.npz` or `.npy` of pixels;
     - a `.parquet` or `.arrow` file with one image column, and `label` and `text` if there are any;
+    - an `.npz` of `mu` and `sigma` or EDM2's `.pkl`: a reference without images;
     - a folder that `datasets` wrote or reads, or `owner/name` (`owner/name:configuration`) on
       the Hugging Face hub. A place on this machine comes before a name on the hub.
 

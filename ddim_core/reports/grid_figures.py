@@ -128,7 +128,7 @@ def _protocol(rows: Sequence[CellRow], measure: Measure = FID) -> str:
     row = rows[0]
     return (
         f"{measure.title} of {row.checkpoint} against {row.dataset} {row.split}; N = {row.n_images}"
-        f" a cell, {row.n_reference} real, {row.extractor} features, 95 % intervals"
+        f" a cell, {row.n_reference or 'unknown'} real, {row.extractor} features, 95 % intervals"
         + clipping_key(rows)
     )
 

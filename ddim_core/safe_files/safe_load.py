@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ddim_core.common.plain_files import PlainFileError, open_regular
-from ddim_core.safe_files.pickle_scan import scan
+from ddim_core.safe_files.pickles.scan import scan
 
 HOW_TO_CONVERT = (
     "If you trust it, convert it once, where it was made: load it there with its own code and "

@@ -1,5 +1,6 @@
-"""One formula a file: Frechet, kernel, precision and recall, CMMD, Inception, class accuracy.
+"""One formula a file: Frechet, kernel, precision and recall, density and coverage, CMMD, class
+accuracy.
 
-A new metric starts here. `cell_score` and `set_score` put them together. How sure a difference is
-is told in `statistics.paired`, who wins in `decisions`.
+A new metric starts here; one that needs no reference, in `alone`. `cell_score` and `set_score` put
+them together. How sure a difference is is told in `statistics.paired`, who wins in `decisions`.
 """

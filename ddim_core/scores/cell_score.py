@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ddim_core.scores.alone.vendi import vendi_score
+from ddim_core.scores.density_coverage import NEIGHBOURS, DensityCoverage, Neighbourhoods
 from ddim_core.scores.distances.frechet import Reference
 from ddim_core.scores.distances.frechet_score import (
     MANY_FEATURES,
@@ -64,6 +66,11 @@ class CellScore:
         kid_subset_size: Images of each set in a subset, at most 1,000.
         precision, recall: Shares of generated and real images inside the other set's manifold;
             None with fewer than 4 images.
+        density, coverage: How densely generated images lie around real ones, and the share of real
+            images that have one near; with 95 % intervals, see `density_coverage`. None with fewer
+            than 6 real images.
+        vendi: How many different images the generated ones are worth, with its 95 % interval, see
+            `alone.vendi`; None where there are more than 1,024 images and features.
     """
 
     n_images: int | None
@@ -94,6 +101,15 @@ class CellScore:
     kid_subset_size: int | None = None
     precision: float | None = None
     recall: float | None = None
+    density: float | None = None
+    density_low: float | None = None
+    density_high: float | None = None
+    coverage: float | None = None
+    coverage_low: float | None = None
+    coverage_high: float | None = None
+    vendi: float | None = None
+    vendi_low: float | None = None
+    vendi_high: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,15 +121,22 @@ class ScoreReference:
     manifold: Manifold | None
 
     @classmethod
-    def of(cls, features: ArrayLike | FeatureRows) -> ScoreReference:
+    def of(
+        cls, features: ArrayLike | FeatureRows, moments: FeatureMoments | None = None
+    ) -> ScoreReference:
         """Measures a reference.
+
+        Args:
+            features: [m, d].
+            moments: Of more images than these, where a file of statistics has them beside.
 
         Raises:
             ValueError: If it has fewer than 2 images, or features are not finite.
         """
         rows = features if isinstance(features, FeatureRows) else FeatureRows.of_array(features)
-        moments = merge([FeatureMoments.from_features(x) for _, x in rows.blocks(4096)])
-        manifold = Manifold.of(rows, NEAREST) if len(rows) > NEAREST else None
+        if moments is None:
+            moments = merge([FeatureMoments.from_features(x) for _, x in rows.blocks(4096)])
+        manifold = Manifold.of(rows, NEAREST, NEIGHBOURS) if len(rows) > NEAREST else None
         return cls(rows, Reference.of(moments), manifold)
 
 
@@ -143,13 +166,17 @@ def score_features(
     apart = together.members if together and len(together.members) > 1 else groups
     kernel = KernelSums(generated, apart, against.features)
     looks: list[Looks] = [kernel]
-    coverage, copies, origin, manifold = None, None, None, against.manifold
+    inside, copies, near, manifold = None, None, None, against.manifold
     if manifold is not None and len(generated) > NEAREST:
-        coverage = Coverage(manifold, len(generated))
-        copies = CopyCount(len(generated), float(np.median(manifold.squared_radii)))
-        looks, origin = [kernel, coverage, copies], manifold.origin
-    look_at_pairs(generated, against.features, origin, looks)
-    precision, recall = coverage.shares() if coverage else (None, None)
+        inside = Coverage(manifold, len(generated))
+        copies = CopyCount(len(generated), float(np.median(manifold.radii(NEAREST))))
+        looks += [inside, copies]
+    if manifold is not None and len(against.features) > NEIGHBOURS:
+        near = Neighbourhoods(manifold, groups)
+        looks.append(near)
+    look_at_pairs(generated, against.features, manifold.origin if manifold else None, looks)
+    precision, recall = inside.shares() if inside else (None, None)
+    vendi = vendi_score(generated, groups)
     counted = copies.count() if copies else Copies()
     distance = kernel.score()
     if generated.columns < MANY_FEATURES:  # it takes eigenvectors
@@ -165,6 +192,10 @@ def score_features(
         **asdict(distance),
         precision=precision,
         recall=recall,
+        **asdict(near.score() if near else DensityCoverage()),
+        vendi=vendi.value,
+        vendi_low=vendi.low,
+        vendi_high=vendi.high,
     )
 
 

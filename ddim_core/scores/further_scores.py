@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ddim_core.features.extractor import FeatureExtractor
+from ddim_core.scores.alone.inception_score import SPLITS, inception_score_of_blocks
 from ddim_core.scores.cell_score import groups_of
-from ddim_core.scores.distances.cmmd import cmmd_interval, unit
-from ddim_core.scores.inception_score import SPLITS, inception_score_of_blocks
-from ddim_core.statistics.rows import FeatureRows
+from ddim_core.scores.distances.cmmd import UnitRows, cmmd_interval
+from ddim_core.statistics.rows import FeatureRows, places
 
 
 @dataclass(frozen=True)
@@ -45,5 +45,5 @@ def further_scores(
     groups = groups_of(generated)
     if not extractor.name.startswith("clip-") or reference is None or len(groups) < 2:
         return FurtherScores(*score)
-    embedded = [unit(generated.read(group.start, group.stop)) for group in groups]
-    return FurtherScores(*score, *cmmd_interval(embedded, unit(reference.read(0, len(reference)))))
+    real = FeatureRows.of(UnitRows(reference, places(len(reference))))
+    return FurtherScores(*score, *cmmd_interval(UnitRows(generated, groups), real))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,18 +21,23 @@ class Manifold:
     Attributes:
         members: Features [m, d].
         origin: Their mean [d]: distances do not change with it, but lose fewer digits near it.
-        squared_radii: [m] squared distances to each member's k-th nearest neighbour.
-        k: Neighbours.
+        nearest: [m, most] squared distances to each member's nearest neighbours, ascending.
+        k: Neighbours that precision and recall count.
     """
 
     members: FeatureRows
     origin: Floats
-    squared_radii: Floats
+    nearest: Floats
     k: int
 
     @classmethod
-    def of(cls, reference: ArrayLike | FeatureRows, k: int = 3) -> Manifold:
+    def of(cls, reference: ArrayLike | FeatureRows, k: int = 3, most: int = 0) -> Manifold:
         """Measures a reference [m, d].
+
+        Args:
+            reference: It.
+            k: Neighbours that precision and recall count.
+            most: Neighbours that are measured, as far as there are so many; at least k.
 
         Raises:
             ValueError: If features are empty, not 2-D or not finite, or k is not in 1..m - 1.
@@ -39,7 +46,12 @@ class Manifold:
         _require_k(k, len(members))
         sums = [rows.sum(axis=0, dtype=np.float64) for _, rows in members.blocks()]
         origin: Floats = np.sum(sums, axis=0) / len(members)
-        return cls(members, origin, _squared_radii(members, origin, k), k)
+        known = min(max(k, most), len(members) - 1)
+        return cls(members, origin, _neighbours(members, origin, known), k)
+
+    def radii(self, k: int) -> Floats:
+        """[m] squared distances to the k-th nearest neighbour, k at most those measured."""
+        return np.ascontiguousarray(self.nearest[:, k - 1])
 
 
 def precision_recall(
@@ -82,10 +94,13 @@ class Coverage:
     Args:
         manifold: The reference's side.
         n: How many generated rows there are, more than its k.
+        inside: What of a distance and a radius lies inside: `<=` as in the paper, or `<`.
     """
 
-    def __init__(self, manifold: Manifold, n: int) -> None:
-        self._radii = manifold.squared_radii
+    def __init__(
+        self, manifold: Manifold, n: int, inside: Callable[..., Any] = np.less_equal
+    ) -> None:
+        self._radii, self._inside = manifold.radii(manifold.k), inside
         self._nearest = _no_neighbours(n, manifold.k)
         self._precise = np.zeros(n, dtype=np.bool_)
         self._recalled = np.zeros(len(manifold.members), dtype=np.bool_)
@@ -98,20 +113,20 @@ class Coverage:
         """Takes pairs of generated and reference rows."""
         distances = pairs.squared_distances()
         made_radii = self._nearest[pairs.i].max(axis=1)
-        self._precise[pairs.i] |= (distances <= self._radii[pairs.j]).any(axis=1)
-        self._recalled[pairs.j] |= (distances <= made_radii[:, None]).any(axis=0)
+        self._precise[pairs.i] |= self._inside(distances, self._radii[pairs.j]).any(axis=1)
+        self._recalled[pairs.j] |= self._inside(distances, made_radii[:, None]).any(axis=0)
 
     def shares(self) -> tuple[float, float]:
         """Precision and recall, when all pairs have been seen."""
         return float(self._precise.mean()), float(self._recalled.mean())
 
 
-def _squared_radii(members: FeatureRows, origin: Floats, k: int) -> Floats:
-    """[m] squared distances to the k-th neighbour, each block of pairs computed once."""
+def _neighbours(members: FeatureRows, origin: Floats, k: int) -> Floats:
+    """[m, k] squared distances to k neighbours, ascending, each block of pairs computed once."""
     nearest = _no_neighbours(len(members), k)
     for pairs in pairs_within(members, origin):
         _keep_neighbours(nearest, pairs)
-    return nearest.max(axis=1)
+    return np.sort(nearest, axis=1)[:, 1:]
 
 
 def _no_neighbours(n: int, k: int) -> Floats:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddim_core.features.extractor import FeatureExtractor, FeatureRecord
+from ddim_core.scores.alone.vendi import vendi_score
 from ddim_core.scores.cell_score import (
     CellScore,
     ScoreReference,
@@ -22,7 +23,7 @@ from ddim_core.scores.distances.frechet_score import frechet_influence, frechet_
 from ddim_core.scores.further_scores import FurtherScores, further_scores
 from ddim_core.scores.per_class import PerClass, per_class
 from ddim_core.statistics.duplicates import duplicates_together
-from ddim_core.statistics.npz import Statistics, statistics_of
+from ddim_core.statistics.npz import Statistics, statistics_of_rows
 from ddim_core.statistics.rows import FeatureRows
 from ddim_core.statistics.tails import carried_by
 
@@ -34,7 +35,8 @@ class FeatureSet:
     Attributes:
         name: For people.
         shards: Features [n, d] in order of image index; None where only statistics are known.
-        given: The statistics, where only they are known.
+        given: The statistics, where only they are known, or where a file has them beside images
+            of which they are not.
         record: What made the features; None where the file does not say.
         native_size: Height x width of the images, `mixed` if several, None if unknown.
         digest: The sha256 of the images; None where there are none.
@@ -63,7 +65,7 @@ class FeatureSet:
         if self.given is not None:
             return self.given
         assert self.shards is not None
-        return statistics_of(np.concatenate(self.shards), self.record)
+        return statistics_of_rows(FeatureRows.of(self.shards, self.name), self.record)
 
     @property
     def count(self) -> int | None:
@@ -99,6 +101,20 @@ def score_pair(generated: FeatureSet, reference: FeatureSet) -> PairScore:
         ValueError: If the features of the two are known to differ, d differs, a set has fewer
             than 2 images, or a number is not finite.
     """
+    _require_alike(generated, reference)
+    rows = FeatureRows.of(generated.shards, generated.name) if generated.shards else None
+    real = FeatureRows.of(reference.shards, reference.name) if reference.shards else None
+    if rows and real and generated.shards:
+        score = score_features(generated.shards, _score_reference(real, reference))
+    else:
+        score = _by_statistics(rows, generated, reference)
+    more = FurtherScores()
+    if rows and generated.extractor is not None:
+        more = further_scores(generated.extractor, rows, real)
+    return PairScore(score, more, reference.statistics.digest)
+
+
+def _require_alike(generated: FeatureSet, reference: FeatureSet) -> None:
     if generated.record and reference.record and generated.record != reference.record:
         raise ValueError(
             f"{generated.name} and {reference.name} have features of different protocols: "
@@ -109,16 +125,6 @@ def score_pair(generated: FeatureSet, reference: FeatureSet) -> PairScore:
             f"{generated.name} has {generated.dim} features and {reference.name} {reference.dim}; "
             "both must come from one extractor, and for pixels from one size and colour"
         )
-    rows = FeatureRows.of(generated.shards, generated.name) if generated.shards else None
-    real = FeatureRows.of(reference.shards, reference.name) if reference.shards else None
-    if rows and real and generated.shards:
-        score = score_features(generated.shards, ScoreReference.of(real))
-    else:
-        score = _by_statistics(rows, generated, reference)
-    more = FurtherScores()
-    if rows and generated.extractor is not None:
-        more = further_scores(generated.extractor, rows, real)
-    return PairScore(score, more, reference.statistics.digest)
 
 
 def score_classes(generated: FeatureSet, reference: FeatureSet) -> PerClass:
@@ -151,6 +157,18 @@ def _differences(a: FeatureRecord, b: FeatureRecord) -> list[str]:
     return [f"{name} is {x!r} and {y!r}" for name, (x, y) in pairs.items() if x != y]
 
 
+def frechet_of_pair(generated: FeatureSet, reference: FeatureSet) -> PairScore:
+    """The Frechet distance and what goes with it alone; else as `score_pair`."""
+    _require_alike(generated, reference)
+    rows = FeatureRows.of(generated.shards, generated.name) if generated.shards else None
+    score = _by_statistics(rows, generated, reference)
+    return PairScore(score, FurtherScores(), reference.statistics.digest)
+
+
+def _score_reference(real: FeatureRows, reference: FeatureSet) -> ScoreReference:
+    return ScoreReference.of(real, reference.given.moments() if reference.given else None)
+
+
 def _by_statistics(
     rows: FeatureRows | None, generated: FeatureSet, reference: FeatureSet
 ) -> CellScore:
@@ -162,6 +180,7 @@ def _by_statistics(
     groups = groups_of(rows)
     together = duplicates_together(rows, groups)
     found = frechet_score(rows, groups, against, None, together)
+    vendi = vendi_score(rows, groups)
     return CellScore(
         n_images,
         n_reference,
@@ -169,4 +188,7 @@ def _by_statistics(
         **columns_of(found),
         carried_by=carried_by(frechet_influence(rows, against)),
         duplicates=together.duplicates if together else 0,
+        vendi=vendi.value,
+        vendi_low=vendi.low,
+        vendi_high=vendi.high,
     )

@@ -68,14 +68,16 @@ def _line(row: CellRow) -> str:
 def _scores(row: CellRow) -> str:
     fid_inf = with_interval(row.fid_inf, row.fid_inf_low, row.fid_inf_high)
     error = "" if row.kid_se is None else f" +- {1000 * row.kid_se:.2f}"
+    real = row.n_reference or "unknown"
+    kid = "-" if row.kid is None else f"{1000 * row.kid:.2f}{error}"
     return "\n".join(
         [
             "| | |",
             "|---|---|",
             f"| FID, 95 % interval | {with_interval(row.fid, row.fid_low, row.fid_high)} |",
             f"| FID at infinitely many images | {fid_inf} |",
-            f"| KID x 1000 | {1000 * row.kid:.2f}{error} |",
-            f"| images | {row.n_images} generated, {row.n_reference} real, seed {row.seed} |",
+            f"| KID x 1000 | {kid} |",
+            f"| images | {row.n_images} generated, {real} real, seed {row.seed} |",
             f"| features | {row.extractor}, resize {row.resize} |",
             f"| reference | {row.dataset} {row.split}, {row.reference_digest[:12]} |",
             f"| checkpoint | {row.checkpoint}, {row.checkpoint_digest} |",

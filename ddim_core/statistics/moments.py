@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -59,14 +59,24 @@ class FeatureMoments:
             ValueError: If x is not 2-D, is empty, or holds a number that is not finite.
         """
         rows = check_features(x, "features")
-        origin = rows[0].astype(np.float64)
-        chunks = [rows[i : i + _ROWS_AT_ONCE] for i in range(0, len(rows), _ROWS_AT_ONCE)]
-        offset = sum((chunk - origin).sum(axis=0) for chunk in chunks) / len(rows)
-        scatter = np.zeros((rows.shape[1], rows.shape[1]))
-        for chunk in chunks:
-            centred = (chunk - origin) - offset
+        return cls.of_chunks(len(rows), lambda start, stop: rows[start:stop])
+
+    @classmethod
+    def of_chunks(cls, count: int, read: Callable[[int, int], NDArray[Any]]) -> FeatureMoments:
+        """The same, with the same bits, of rows that are read some thousands at a time.
+
+        Args:
+            count: n, how many rows there are.
+            read: Returns rows start..stop - 1, of real numbers that are finite.
+        """
+        origin = read(0, 1)[0].astype(np.float64)
+        places = [(i, min(i + _ROWS_AT_ONCE, count)) for i in range(0, count, _ROWS_AT_ONCE)]
+        offset = sum((read(*place) - origin).sum(axis=0) for place in places) / count
+        scatter = np.zeros((origin.size, origin.size))
+        for place in places:
+            centred = (read(*place) - origin) - offset
             scatter += centred.T @ centred
-        return cls(len(rows), origin + offset, scatter)
+        return cls(count, origin + offset, scatter)
 
     def __add__(self, other: FeatureMoments) -> FeatureMoments:
         """Merges two disjoint groups; a fixed order of merging gives equal bits.

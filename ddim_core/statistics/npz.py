@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ddim_core.features.extractor import FeatureRecord
 from ddim_core.images.sources.arrays import array_headers, image_keys, read_arrays
 from ddim_core.statistics.moments import FeatureMoments, Floats, check_features
+from ddim_core.statistics.rows import FeatureRows
 
 LEAST_LIMIT, MOST_UNPACKED = 2**27, 100  # bytes as float64, and times the length of the file
 MOST_FEATURES = 2**14  # a covariance of which has 2 GB
@@ -38,6 +39,39 @@ class Statistics:
     count: int | None = None
     record: FeatureRecord | None = None
 
+    @classmethod
+    def checked(
+        cls,
+        name: str,
+        mu: NDArray[Any],
+        sigma: NDArray[Any],
+        count: int | None = None,
+        record: FeatureRecord | None = None,
+    ) -> Statistics:
+        """Takes the statistics of a file of this name.
+
+        Raises:
+            ValueError: If they are not a mean [d] and a covariance [d, d], or not finite.
+        """
+        if any(array.dtype.kind not in "fiu" for array in (mu, sigma)) or not mu.size:
+            raise ValueError(f"{name} has mu and sigma of {mu.dtype} and {sigma.dtype}, or none")
+        mean = np.atleast_1d(np.asarray(mu, dtype=np.float64))
+        covariance = np.atleast_2d(np.asarray(sigma, dtype=np.float64))
+        if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
+            raise ValueError(
+                f"{name} has mu {mean.shape} and sigma {covariance.shape}; they must be [d] and "
+                "[d, d]"
+            )
+        if mean.size > MOST_FEATURES:
+            raise ValueError(f"{name} has {mean.size} features; at most {MOST_FEATURES} are scored")
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+            raise ValueError(f"{name} holds a number that is not finite; every statistic must be")
+        # FID is defined by the symmetric part; saved covariances differ from it by rounding.
+        skew = np.abs(covariance - covariance.T).max()
+        if skew > 1e-6 * max(np.abs(covariance).max(), 1e-300):
+            raise ValueError(f"{name} has a sigma that is not symmetric; a covariance is")
+        return cls(mean, (covariance + covariance.T) / 2.0, count, record)
+
     def moments(self) -> FeatureMoments:
         """The same as moments; where n is unknown, one that is large enough for full rank.
 
@@ -59,6 +93,12 @@ def statistics_of(features: NDArray[np.float32], record: FeatureRecord | None) -
     return Statistics(moments.mean, moments.covariance, moments.count, record)
 
 
+def statistics_of_rows(rows: FeatureRows, record: FeatureRecord | None) -> Statistics:
+    """The same of rows in shards, without putting them together."""
+    moments = FeatureMoments.of_chunks(len(rows), rows.read)
+    return Statistics(moments.mean, moments.covariance, moments.count, record)
+
+
 def save_statistics(path: Path, statistics: Statistics) -> None:
     """Writes an .npz that pytorch-fid reads (`mu`, `sigma`), with our `count` and `record` beside.
 
@@ -77,13 +117,13 @@ def save_statistics(path: Path, statistics: Statistics) -> None:
 
 
 def holds_images(path: Path) -> bool:
-    """Tells an .npz or .npy of images from one of statistics or features.
+    """Tells an .npz or .npy of images, statistics beside them or not, from one without.
 
     Raises:
         ValueError: If it is damaged.
     """
     headers = array_headers(path)
-    if {"mu", "sigma"} <= set(headers) or any(len(headers[k].shape) == 2 for k in _keys(headers)):
+    if any(len(headers[k].shape) == 2 for k in _keys(headers)):
         return False
     return bool(image_keys(headers))
 
@@ -103,7 +143,7 @@ def read_npz(path: Path) -> Statistics | NDArray[Any]:
     _require_small(path, {key: headers[key].shape for key in wanted})
     arrays = read_arrays(path, wanted)
     if {"mu", "sigma"} <= set(arrays):
-        return _statistics(path.name, arrays)
+        return read_statistics(path)
     found = [arrays[name] for name in _keys(headers)]
     if len(found) == 1 and found[0].ndim == 2:
         return check_features(found[0], f"{path.name}:features")
@@ -132,21 +172,16 @@ def _keys(names: Iterable[str]) -> list[str]:
     return [name for name in FEATURE_KEYS if name in names]
 
 
-def _statistics(name: str, arrays: dict[str, NDArray[Any]]) -> Statistics:
-    kinds = {key: arrays[key].dtype for key in ("mu", "sigma")}
-    if any(kind.kind not in "fiu" for kind in kinds.values()) or not arrays["mu"].size:
-        raise ValueError(f"{name} has mu and sigma of {kinds['mu']} and {kinds['sigma']}, or none")
-    mu = np.atleast_1d(np.asarray(arrays["mu"], dtype=np.float64))
-    sigma = np.atleast_2d(np.asarray(arrays["sigma"], dtype=np.float64))
-    if mu.ndim != 1 or sigma.shape != (mu.size, mu.size):
-        raise ValueError(
-            f"{name} has mu {mu.shape} and sigma {sigma.shape}; they must be [d] and [d, d]"
-        )
-    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        raise ValueError(f"{name} holds a number that is not finite; every statistic must be")
-    # FID is defined by the symmetric part; saved covariances differ from it by rounding.
-    if np.abs(sigma - sigma.T).max() > 1e-6 * max(np.abs(sigma).max(), 1e-300):
-        raise ValueError(f"{name} has a sigma that is not symmetric; a covariance is")
+def read_statistics(path: Path, mu: str = "mu", sigma: str = "sigma") -> Statistics:
+    """Reads mean and covariance of an .npz, under their keys there.
+
+    Raises:
+        ValueError: If they are not statistics, or a number is not finite.
+    """
+    headers = array_headers(path)
+    wanted = [key for key in (mu, sigma, "count", "record") if key in headers]
+    _require_small(path, {key: headers[key].shape for key in wanted})
+    arrays = read_arrays(path, wanted)
     count = record = None
     try:
         if "count" in arrays:
@@ -154,5 +189,7 @@ def _statistics(name: str, arrays: dict[str, NDArray[Any]]) -> Statistics:
         if "record" in arrays:
             record = FeatureRecord.from_bytes(str(arrays["record"]).encode())
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{name} has a count or record that is none of ours: {error}") from error
-    return Statistics(mu, (sigma + sigma.T) / 2.0, count, record)
+        raise ValueError(
+            f"{path.name} has a count or record that is none of ours: {error}"
+        ) from error
+    return Statistics.checked(path.name, arrays[mu], arrays[sigma], count, record)

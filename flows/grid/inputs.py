@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,18 @@ from typing import Any
 from ddim_core.checkpoints.conditioning import require_guidable
 from ddim_core.diffusion.specs import Execution, GridCell, NoiseSpec, SchedulerSpec
 from ddim_core.image_scores.registry import choices_of, require_no_prompts_needed
+from ddim_core.images.moments import is_moments
 from ddim_core.images.sources.source import dataset_name
-from ddim_core.networks.specs import ClassifierSpec
 from ddim_core.samplers.catalogue import OWN
 from ddim_core.scores.cell_score import CellScore
+from flows.grid.extractor import held_out_of, submit_extractor
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
-from flows.requests.samplers import LEAST_IMAGES, Sampled
-from flows.requests.toy import training_split
+from flows.requests.samplers import Sampled
 from flows.run.runners import on_device
 from tasks.cells.embed import FeatureShard, embed_images
-from tasks.cells.extractor import StoredExtractor, ready_extractor, train_extractor
+from tasks.cells.extractor import StoredExtractor
+from tasks.cells.reference import known_reference
 from tasks.cells.score import score_cell
 from tasks.cells.settings import require_fit
 from tasks.cells.table import GridProtocol
@@ -113,6 +114,8 @@ def prepare(request: GridRequest) -> GridInputs:
             channels = data(fitted).channels
         return prepare_data(content, split, resolution, real.dataset, channels, real.spec)
 
+    if is_moments(real.dataset):
+        return _against_moments(request, checkpoint, loras, content)
     reference_images = data(real.split)
     if reference_images.n < LEAST_IMAGES:
         raise ValueError(
@@ -148,12 +151,8 @@ def prepare(request: GridRequest) -> GridInputs:
         with on_device(request.machine.runner, request.machine.device):
             features = embed_real.submit(held_out, extractor, *how).result()
         floor = score_real([features], reference, extractor).score
-    cells = _cells(request, checkpoint, loras, prompts)
+    cells, findings = _looked_at(request, checkpoint, loras, prompts, conditions)
     notes = notes_on(reference_images, *([held_out] if held_out else []))
-    findings = [*checkpoint.assumed, *lint_schedule(checkpoint.ref, cells)]
-    if prompts and checkpoint.is_native and (cut := cut_prompts(checkpoint.ref, prompts)):
-        findings.append(cut)
-    _try_pipeline(cells, checkpoint, conditions, execution)
     return GridInputs(
         checkpoint=checkpoint,
         cells=cells,
@@ -179,6 +178,51 @@ def _image_scores(request: GridRequest, with_texts: bool) -> tuple[StoredScore, 
     return tuple(
         named(ready_image_score, f"image score {choice.name}")(choice) for choice in choices
     )
+
+
+def _against_moments(
+    request: GridRequest,
+    checkpoint: CheckpointRecord,
+    loras: tuple[StoredLora, ...],
+    content: str,
+) -> GridInputs:
+    """The same where the reference is known by its statistics alone: no floor and no matrix."""
+    location, choice = request.real.dataset, request.extractor()
+    if checkpoint.with_prompts and not request.model.prompts:
+        raise ValueError(f"{name_of(location)} has no captions to draw for; give prompts")
+    extractor = named(ready_extractor, f"extractor {choice.label}")(choice)
+    made = named(known_reference, f"statistics of {name_of(location)}")
+    known = made(content, location, extractor, checkpoint.resolution, checkpoint.channels)
+    prompts, conditions = _prompts(request, checkpoint, loras, known.images)
+    cells, findings = _looked_at(request, checkpoint, loras, prompts, conditions)
+    return GridInputs(
+        checkpoint=checkpoint,
+        cells=cells,
+        conditions=conditions,
+        reference_images=known.images,
+        reference=known.features,
+        extractor=extractor,
+        floor=None,
+        notes=notes_on(known.images),
+        findings=findings,
+        loras=loras,
+    )
+
+
+def _looked_at(
+    request: GridRequest,
+    checkpoint: CheckpointRecord,
+    loras: tuple[StoredLora, ...],
+    prompts: str | None,
+    conditions: Conditions,
+) -> tuple[list[GridCell], list[str]]:
+    """The cells, and what is found out about them before anything is drawn."""
+    cells = _cells(request, checkpoint, loras, prompts)
+    findings = [*checkpoint.assumed, *lint_schedule(checkpoint.ref, cells)]
+    if prompts and checkpoint.is_native and (cut := cut_prompts(checkpoint.ref, prompts)):
+        findings.append(cut)
+    _try_pipeline(cells, checkpoint, conditions, request.machine.execution)
+    return cells, findings
 
 
 def _prompts(
@@ -265,30 +309,6 @@ def _scheduler(
     noise = NoiseSpec(kind, known.n_train) if kind else None
     spec = SchedulerSpec(OWN, 1, prediction_type=asked, pipeline=known.pipeline)
     return own_scheduler(GridCell(spec, noise), checkpoint)
-
-
-def held_out_of(
-    request: GridRequest, data: Callable[[str], PreparedImages]
-) -> PreparedImages | None:
-    """Real images beside the reference; None where there are not enough to tell a floor from."""
-    split = request.real.held_out_split()
-    images = data(split) if split else None
-    return images if images and images.n >= LEAST_IMAGES else None
-
-
-def submit_extractor(
-    request: GridRequest,
-    data: Callable[[str], PreparedImages],
-    held_out: PreparedImages | None,
-) -> Any:
-    """Submits the making of the feature extractor; returns its future."""
-    choice = request.extractor()
-    if choice.name != "classifier":
-        return named(ready_extractor, f"extractor {choice.label}").submit(choice)
-    fitted = data(training_split(request.real.dataset))
-    unseen = data("test") if request.real.split == "test" else held_out
-    with on_device(request.machine.runner, request.machine.device):
-        return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.machine.execution)
 
 
 def protocol_of(request: GridRequest, inputs: GridInputs) -> GridProtocol:

@@ -7,6 +7,7 @@ from ddim_core.features.registry import every_choice
 from flows.requests.grid import GridRequest
 from tasks.cells.extractor import StoredExtractor, ready_extractor
 from tasks.cells.protocol_matrix import MatrixLine, protocol_matrix
+from tasks.cells.reference import STATISTICS
 from tasks.images.prepare import PreparedImages
 from tasks.sampling.shards import Shard
 
@@ -23,14 +24,14 @@ def best_cell_matrix(
     Args:
         request: Says of how many images; 0 leaves the matrix out.
         extractor: The grid's own.
-        reference_images: The real images.
+        reference_images: The real images; without any there is no matrix.
         rows: The grid's rows.
         shards: The shards of images of each row's cell.
 
     Returns:
         One line a protocol.
     """
-    if not request.scores.matrix_images:
+    if not request.scores.matrix_images or reference_images.kind == STATISTICS:
         return []
     best = min(range(len(rows)), key=lambda i: request.verdict.measure.cost(rows[i]))
     own = request.extractor()

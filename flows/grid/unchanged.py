@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from ddim_core.common.digest import digest, file_digest
 from ddim_core.decisions.checkpoints.lora_rows import digests_over, rows_of_lora, rows_of_loras
 from ddim_core.features.model_folder import local_inception_weights
-from ddim_core.features.registry import PRETRAINED, at_hand
+from ddim_core.features.registry import at_hand, pretrained
 from ddim_core.image_scores.registry import choices_of
 from ddim_core.images.load import EMBEDDED, open_source
 from flows.grid.outcome import GridOutcome
@@ -147,7 +147,7 @@ def _mlflow_is_there() -> bool:
 def _feature_weights(request: GridRequest) -> str | None:
     """The content of the weights behind the features; None where a hub has to be asked."""
     choice = request.extractor()
-    if choice.name not in PRETRAINED:
+    if pretrained(choice.name) is None:
         return ""
     if choice.weights:
         return _content(choice.weights) if is_local(choice.weights) else None

@@ -115,6 +115,7 @@ class GridRequest:
     def __post_init__(self) -> None:
         self.extractor()
         self.machine.require_dtype(self.grid.dtype)
+        self.real.require_usable(bool(self.model.checkpoint), self.scores.features)
         self._settle()
         require_choice("split", self.real.split, tuple(splits_of(self.real.dataset)))
         model, scores, grid = self.model, self.scores, self.grid

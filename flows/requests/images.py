@@ -19,9 +19,12 @@ from ddim_core.common.digest import file_digest
 from ddim_core.decisions.measure import Decider, Measure, measure_of
 from ddim_core.devices.names import AUTO, CPU, is_card, kind_of
 from ddim_core.diffusion.specs import Execution, ImageSpec, OnCard, Spacing
+from ddim_core.features.registry import pretrained
 from ddim_core.image_scores.registry import choices_of
 from ddim_core.images.load import splits_of
+from ddim_core.images.moments import is_moments
 from ddim_core.images.sources.colour import rgb_of
+from ddim_core.statistics.reference_files import statistics_for
 from flows.requests.flat import Option
 from flows.run.runner_names import is_elsewhere, require_runner
 from tasks.machine.device import require_device, settled
@@ -58,7 +61,7 @@ class ImageChoice:
         Field(
             description="digits, emoji, a folder, a file with images, or owner/name on the Hugging "
             "Face hub. A folder is flat, a folder per class, or with splits; docs/data-sets.md has "
-            "all forms."
+            "all forms. A grid also takes statistics (.npz of mu and sigma, EDM2's .pkl)."
         ),
     ] = "digits"
     split: Annotated[
@@ -93,6 +96,25 @@ class ImageChoice:
 
     def __post_init__(self) -> None:
         rgb_of(self.background)
+
+    def require_usable(self, with_checkpoint: bool, features: str) -> None:
+        """Makes sure, where it is a file of statistics, that a grid can be scored against it.
+
+        Raises:
+            ValueError: If there is no checkpoint, or the features are not those of the file.
+        """
+        if not is_moments(self.dataset):
+            return
+        name = Path(self.dataset).name
+        if not with_checkpoint:
+            raise ValueError(f"{name} holds statistics and no images to train on; give checkpoint")
+        if pretrained(features) is None:
+            raise ValueError(
+                f"features is {features!r}, and {name} holds statistics and no images; name the "
+                "pretrained features that it is of, such as inception-v3"
+            )
+        if statistics_for(Path(self.dataset), features) is None:
+            raise ValueError(f"{name} has no statistics of {features}")
 
     @property
     def spec(self) -> ImageSpec:

@@ -8,7 +8,8 @@ from pathlib import Path
 from ddim_core.decisions.tuned_lists import lists_before
 from ddim_core.diffusion.specs import GridCell
 from ddim_core.images.sources.source import dataset_name
-from flows.grid.inputs import held_out_of, sampled, submit_extractor
+from flows.grid.extractor import held_out_of, submit_extractor
+from flows.grid.inputs import sampled
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
 from flows.requests.images import PREVIOUS

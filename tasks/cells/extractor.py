@@ -12,6 +12,7 @@ from ddim_core.diffusion.specs import Execution
 from ddim_core.features.classifier import train_classifier
 from ddim_core.features.extractor import FeatureRecord, PixelFeatures
 from ddim_core.features.model_folder import model_files
+from ddim_core.features.network import NetworkFeatures
 from ddim_core.features.registry import ExtractorChoice, open_extractor
 from ddim_core.images.image_set import ImageSet
 from ddim_core.networks.specs import ClassifierSpec
@@ -85,11 +86,16 @@ def ready_extractor(choice: ExtractorChoice) -> StoredExtractor:
     extractor = open_extractor(choice)
     place = extractor.weights
     weights = (
-        store.put_files({name: (place / name).read_bytes() for name in model_files(place)})
+        store.put_files({name: (place / name).read_bytes() for name in _files(extractor)})
         if place.is_dir()
         else store.put(place.read_bytes(), "weights")
     )
     return _stored(extractor.record, weights)
+
+
+def _files(extractor: NetworkFeatures) -> list[str]:
+    """The files of a folder that make an extractor what it is."""
+    return [*model_files(extractor.weights), *filter(None, [extractor.beside])]
 
 
 def _stored(record: FeatureRecord, weights: ArtifactRef | None) -> StoredExtractor:

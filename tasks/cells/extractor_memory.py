@@ -11,7 +11,7 @@ from ddim_core.devices.names import is_card
 from ddim_core.features.classifier import ClassifierFeatures
 from ddim_core.features.extractor import FeatureExtractor, FeatureRecord, PixelFeatures
 from ddim_core.features.network import NetworkFeatures
-from ddim_core.features.registry import PRETRAINED, ExtractorChoice, open_extractor
+from ddim_core.features.registry import ExtractorChoice, open_extractor, pretrained
 from ddim_core.networks.building import LOADING
 from tasks.storage import store
 from tasks.storage.places import local_dir
@@ -53,10 +53,9 @@ def record_of(ref: ArtifactRef) -> FeatureRecord:
 
 def weights_ref(record: FeatureRecord) -> ArtifactRef:
     """Where the store has an extractor's weights."""
-    folder = record.extractor in PRETRAINED and PRETRAINED[record.extractor].folder
-    return ArtifactRef(
-        artifact=record.extractor_weights_digest, kind="folder" if folder else "weights"
-    )
+    known = pretrained(record.extractor)
+    kind = "folder" if known and known.folder else "weights"
+    return ArtifactRef(artifact=record.extractor_weights_digest, kind=kind)
 
 
 def _opened(record: FeatureRecord, device: str, arithmetic: str) -> FeatureExtractor:

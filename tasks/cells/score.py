@@ -13,9 +13,11 @@ import numpy as np
 from ddim_core.common.versions import score_versions
 from ddim_core.scores.cell_score import CellScore, ScoreReference, score_features
 from ddim_core.scores.further_scores import FurtherScores, further_scores
+from ddim_core.scores.set_score import FeatureSet, frechet_of_pair
 from ddim_core.statistics.npz import statistics_of
 from ddim_core.statistics.rows import FeatureRows
 from tasks.cells.extractor_memory import extractor_in_memory, record_of
+from tasks.cells.reference import STATISTICS, known_features
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -47,12 +49,16 @@ def score_cell(
 ) -> ScoredCell:
     """Scores one cell; its shards are folded in order of image index, whoever made them first."""
     shards = StoredShards(features)
-    against, statistics_digest = _reference(reference.artifact)
-    score = score_features(shards, against)
+    if reference.kind == STATISTICS:
+        found = frechet_of_pair(FeatureSet("cell", shards), known_features(reference))
+        score, real, statistics_digest = found.score, None, found.statistics_digest
+    else:
+        against, statistics_digest = _reference(reference.artifact)
+        score, real = score_features(shards, against), against.features
     more = FurtherScores()
     if record_of(extractor).extractor != "pixels":
         network = extractor_in_memory(extractor, ())
-        more = further_scores(network, FeatureRows.of(shards), against.features)
+        more = further_scores(network, FeatureRows.of(shards), real)
     created_at = datetime.now(UTC).isoformat()
     return ScoredCell(score, more, statistics_digest, score_versions(), created_at)
 

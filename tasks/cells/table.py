@@ -14,6 +14,7 @@ from ddim_core.features.protocol import Protocol
 from tasks.cells.classes import ClassScores
 from tasks.cells.embed import FeatureShard
 from tasks.cells.extractor import StoredExtractor
+from tasks.cells.reference import STATISTICS
 from tasks.cells.score import ScoredCell
 from tasks.cells.settings import settings_of
 from tasks.checkpoints.loras import StoredLora
@@ -144,15 +145,16 @@ def one_batch(shards: Sequence[Shard]) -> int:
 
 def protocol_record(cell: GridCell, protocol: GridProtocol, scored: ScoredCell) -> Protocol:
     """Returns all that a cell's score has to be compared at."""
+    has_images = protocol.features.kind != STATISTICS
     return Protocol(
         features=protocol.features.record,
         native_size=protocol.features.size,
-        reference_native_size=protocol.features.size,
+        reference_native_size=protocol.features.size if has_images else None,
         data_resize=protocol.images.resize,
         n_images=scored.score.n_images,
         n_reference=scored.score.n_reference,
         shard_size=protocol.shard_size,
-        reference_digest=protocol.images.artifact,
+        reference_digest=protocol.images.artifact if has_images else None,
         reference=protocol.dataset,
         split=protocol.split,
         statistics_digest=scored.statistics_digest,

@@ -182,7 +182,7 @@ def _table_line(row: CellRow) -> dict[str, str | float | None]:
         "95 % interval": _interval(row.fid_low, row.fid_high),
         "FID_inf": None if row.fid_inf is None else round(row.fid_inf, 3),
         "95 % interval of FID_inf": _interval(row.fid_inf_low, row.fid_inf_high),
-        "KID": round(row.kid, 5),
+        "KID": None if row.kid is None else round(row.kid, 5),
         "95 % interval of KID": _interval(row.kid_low, row.kid_high, 5),
         **{column: round(getattr(row, column), 4) for column in score_digests(row)},
         "N": row.n_images,
@@ -211,7 +211,7 @@ def _markdown(rows: list[CellRow], reading: list[str], place: str) -> str:
                  for c in cells]  # fmt: skip
         table += f"| {line} | " + " | ".join(texts) + " |\n"
     protocol = (
-        f"\nN = {first.n_images} images a cell, {first.n_reference} real images, "
+        f"\nN = {first.n_images} images a cell, {first.n_reference or 'unknown'} real images, "
         f"{first.extractor} features, 95 % jackknife intervals.\n\n"
     ) + (f"Overridden: {first.overrides}.\n\n" if first.overrides else "")
     return head + table + protocol + "\n\n".join(reading) + f"\n\nReport: `{place}`\n"

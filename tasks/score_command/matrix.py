@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ddim_core.features.registry import PRETRAINED, ExtractorChoice, every_choice
+from ddim_core.features.registry import ExtractorChoice, every_choice, pretrained
 from tasks.score_command.request import ScoreRequest
 from tasks.score_command.run import MatrixLine, PairResult, run_score
 
@@ -46,7 +46,7 @@ def score_matrix(request: ScoreRequest, scored: PairResult) -> PairResult:
 def _own(request: ScoreRequest) -> ExtractorChoice:
     """The extractor whose other resizes are shown: where none is named, none needs weights."""
     choice = request.choice()
-    return choice if choice and choice.name in PRETRAINED else ExtractorChoice("pixels")
+    return choice if choice and pretrained(choice.name) else ExtractorChoice("pixels")
 
 
 def _line(result: PairResult) -> MatrixLine:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddim_core.common.checks import require_side
+from ddim_core.common.checks import require_choice, require_side
 from ddim_core.common.plain_files import is_there
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.load import open_source
 from ddim_core.images.sources.arrays import is_array_file
 from ddim_core.images.sources.table import HUB_ID
+from ddim_core.peers.catalogue import peer_named
+from ddim_core.statistics.reference_files import is_pickle
 from tasks.cells.lookup import find_cell, looks_like_cell
 
 
@@ -28,6 +30,7 @@ class ScoreRequest:
     save_stats: Path | None
     as_stored: bool = False
     per_class: bool = False
+    peer: str = ""
 
     def check(self) -> None:
         """Refuses what cannot be, before any place is opened.
@@ -45,10 +48,22 @@ class ScoreRequest:
             raise ValueError(f"save_stats is {str(self.save_stats)!r}; its name must end in .npz")
         if self.resolution is not None:
             require_side("resolution", self.resolution)
-        self.choice()
+        if self.peer:
+            self._check_peer()
+        else:
+            self.choice()
         for name in (self.generated, self.reference):
             if name is not None:
                 _require_place(name)
+
+    def _check_peer(self) -> None:
+        spaces = [space.extractor for space in peer_named(self.peer).spaces]
+        if self.features is not None:
+            require_choice("features", self.features, tuple(spaces))
+        if self.resize:
+            raise ValueError(f"resize is {self.resize!r}, but {self.peer} has its own")
+        if self.reference is None:
+            raise ValueError(f"{self.peer} compares two sets; give a second one")
 
     def choice(self) -> ExtractorChoice | None:
         """The extractor asked for; None leaves it to what is compared.
@@ -66,7 +81,7 @@ def _require_place(name: str) -> None:
     path = Path(name)
     if path.is_dir() or is_there(path):
         return
-    if is_array_file(path):
+    if is_array_file(path) or is_pickle(path):
         raise ValueError(f"there is no file {name!r}")
     if looks_like_cell(name):
         find_cell(name)

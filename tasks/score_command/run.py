@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,23 @@ from typing import Any
 from ddim_core.common.versions import network_versions, score_versions
 from ddim_core.decisions.trust import doubts
 from ddim_core.features.protocol import Protocol
+from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.one_by_one import NativeImages, as_stored
 from ddim_core.images.sources.decode import decode
 from ddim_core.images.sources.source import ALL
+from ddim_core.peers.catalogue import Peer
+from ddim_core.peers.numbers import Numbers
 from ddim_core.reports.class_sentences import classes_said
 from ddim_core.scores.per_class import PerClass
-from ddim_core.scores.set_score import FeatureSet, PairScore, score_classes, score_pair
+from ddim_core.scores.set_score import (
+    FeatureSet,
+    PairScore,
+    frechet_of_pair,
+    score_classes,
+    score_pair,
+)
 from ddim_core.statistics.npz import Statistics, save_statistics
+from ddim_core.statistics.reference_files import is_pickle
 from tasks.cells.lookup import is_verified
 from tasks.score_command.request import ScoreRequest
 from tasks.score_command.sets import Place, feature_set, open_place, opener
@@ -54,6 +65,21 @@ class MatrixLine:
 
 
 @dataclass(frozen=True)
+class PeerResult:
+    """A peer's own numbers of two sets.
+
+    Attributes:
+        peer: Whose.
+        numbers: By its names, with intervals of ours.
+        protocols: By which they were taken, by extractor.
+    """
+
+    peer: Peer
+    numbers: Numbers
+    protocols: Mapping[str, Protocol]
+
+
+@dataclass(frozen=True)
 class PairResult:
     """A score with its whole protocol.
 
@@ -64,6 +90,7 @@ class PairResult:
         notes: What a reader should know before trusting the number.
         matrix: The same sets by every protocol, where that was asked for.
         classes: The scores of each class, likewise.
+        peer: What a peer would say of them, where that was asked for.
     """
 
     generated: str
@@ -73,6 +100,7 @@ class PairResult:
     notes: list[str]
     matrix: tuple[MatrixLine, ...] = ()
     classes: PerClass | None = None
+    peer: PeerResult | None = None
 
 
 def as_json(result: PairResult | SavedStatistics) -> dict[str, Any]:
@@ -82,6 +110,7 @@ def as_json(result: PairResult | SavedStatistics) -> dict[str, Any]:
     return {
         "generated": result.generated,
         "reference": result.reference,
+        **(_peer_json(result.peer) if result.peer else {}),
         **asdict(result.scores.score),
         **asdict(result.scores.further),
         "statistics_digest": result.scores.statistics_digest,
@@ -111,6 +140,16 @@ def _classes(scored: PerClass) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _peer_json(found: PeerResult) -> dict[str, Any]:
+    return {
+        "as": found.peer.name,
+        "as_version": found.peer.version,
+        "as_scores": {name: asdict(number) for name, number in found.numbers.items()},
+        "as_left_out": found.peer.left_out,
+        "as_protocols": {name: told.flat() for name, told in found.protocols.items()},
+    }
+
+
 def run_score(request: ScoreRequest) -> PairResult | SavedStatistics:
     """Scores what was asked for; with one set alone, saves its statistics.
 
@@ -118,14 +157,37 @@ def run_score(request: ScoreRequest) -> PairResult | SavedStatistics:
         ValueError: If a place or an extractor cannot be, or the two do not go together.
     """
     request.check()
-    choice = request.choice()
-    alone = request.reference is None
-    split, read = request.split if alone else ALL, as_stored if request.as_stored else decode
-    judged = open_place(request.generated, split, request.resolution, read)
-    if request.reference is None:
-        _require_effect(request, [judged], judged)
-        return _saved(feature_set(judged, opener(choice, [judged])), request.save_stats)
-    against = open_place(request.reference, request.split, request.resolution, read)
+    if request.reference is not None:
+        result, _, _ = scored_pair(request, request.reference)
+        return result
+    choice, read = request.choice(), as_stored if request.as_stored else decode
+    place = open_place(request.generated, request.split, request.resolution, read, named(choice))
+    _require_effect(request, [place], place)
+    return _saved(feature_set(place, opener(choice, [place])), request.save_stats)
+
+
+def scored_pair(
+    request: ScoreRequest,
+    reference_name: str,
+    measure: Callable[[FeatureSet, FeatureSet], PairScore] = score_pair,
+) -> tuple[PairResult, FeatureSet, FeatureSet]:
+    """Scores what was asked for against a reference.
+
+    Args:
+        request: What was asked, checked.
+        reference_name: Of the reference.
+        measure: What is computed of the two sets. For the distance alone a reference is not
+            looked at whose moments a file has.
+
+    Returns:
+        The result, and the sets that it is of.
+
+    Raises:
+        ValueError: If a place or an extractor cannot be, or the two do not go together.
+    """
+    choice, read = request.choice(), as_stored if request.as_stored else decode
+    judged = open_place(request.generated, ALL, request.resolution, read, named(choice))
+    against = open_place(reference_name, request.split, request.resolution, read, named(choice))
     _require_effect(request, [judged, against], against)
     for place in (judged, against):
         if request.per_class and not place.has_classes:
@@ -134,17 +196,22 @@ def run_score(request: ScoreRequest) -> PairResult | SavedStatistics:
                 "give a folder per class, a table with labels, or a cell of a grid with classes"
             )
     open_for = opener(choice, [judged, against])  # asked only where there are images
-    generated, reference = feature_set(judged, open_for), feature_set(against, open_for)
-    scores = score_pair(generated, reference)
+    real = against.by_moments if measure is frechet_of_pair else against
+    generated, reference = feature_set(judged, open_for), feature_set(real, open_for)
+    scores = measure(generated, reference)
     if request.save_stats is not None:
         _saved(reference, request.save_stats)
     protocol = _protocol(request, judged, generated, reference, scores.statistics_digest)
     notes = _notes(judged, against, generated, reference)
     notes += [doubt.text for doubt in doubts(scores.score)]
     classes = score_classes(generated, reference) if request.per_class else None
-    return PairResult(
-        request.generated, request.reference, scores, protocol, notes, classes=classes
-    )
+    result = PairResult(request.generated, reference_name, scores, protocol, notes, classes=classes)
+    return result, generated, reference
+
+
+def named(choice: ExtractorChoice | None) -> str:
+    """The extractor asked for, for files that have statistics of several; "" where none is."""
+    return choice.name if choice else ""
 
 
 def _require_effect(request: ScoreRequest, places: list[Place], with_split: Place) -> None:
@@ -152,10 +219,13 @@ def _require_effect(request: ScoreRequest, places: list[Place], with_split: Plac
     names = " and ".join(place.name for place in places)
     if request.split != ALL and with_split.files is None:
         raise ValueError(f"split is {request.split!r}, but {with_split.name} has no splits")
-    if not any(place.has_images for place in places) and request.choice() is not None:
+    alone = not any(place.has_images for place in places)
+    several = any(is_pickle(Path(place.name)) for place in places) or request.peer
+    if alone and not several and request.choice() is not None:
         raise ValueError(f"features, weights and resize are for images; {names} has none")
     files = [place for place in places if place.files is not None]
-    if not files and (request.resolution is not None or request.as_stored):
+    asked = request.resolution is not None or (request.as_stored and not request.peer)
+    if not files and asked:
         raise ValueError(f"resolution and as-stored are for files of images; {names} has none")
 
 
@@ -221,6 +291,9 @@ def _notes(
                 f"native sizes differ ({generated.native_size} and {reference.native_size}): the "
                 "resize is part of the distance; --resolution brings both to one size first"
             )
+    if against.beside:
+        notes.append(f"the distance is from the moments that {against.name} has beside its images; "
+                     "all else is of these images")  # fmt: skip
     if isinstance(judged.found, Statistics):
         notes.append("statistics alone do not tell their spread: the distance has no interval")
     return notes

@@ -28,6 +28,7 @@ from ddim_core.images.sources.source import ALL
 from ddim_core.scores.per_class import PerClass
 from ddim_core.scores.set_score import FeatureSet
 from ddim_core.statistics.npz import Statistics, holds_images, read_npz
+from ddim_core.statistics.reference_files import are_beside_images, is_pickle, statistics_for
 from tasks.cells.extractor_memory import extractor_in_memory, record_of
 from tasks.cells.lookup import cell_shards, find_cell, looks_like_cell
 from tasks.storage import store
@@ -47,6 +48,7 @@ class Place:
     Attributes:
         name: What the user called it.
         found: Statistics, features [n, d], or shards of images that come one by one.
+        beside: Statistics that a file has beside its images, of more than these.
         row: The table's row, where it is a cell.
         files: Where they are read from files, the reading.
     """
@@ -55,6 +57,7 @@ class Place:
     found: Statistics | NDArray[Any] | list[Images]
     row: CellRow | None = None
     files: NativeImages | None = None
+    beside: Statistics | None = None
 
     @property
     def has_images(self) -> bool:
@@ -68,35 +71,43 @@ class Place:
             return PerClass.from_json(self.row.per_class) is not None
         return self.files is not None and bool(self.files.source.class_names)
 
+    @property
+    def by_moments(self) -> Place:
+        """The same known by its statistics alone, where it has any: no network looks at it then."""
+        return Place(self.name, self.beside) if self.beside else self
+
 
 def open_place(
     name: str,
     split: str = ALL,
     resolution: int | None = None,
     read: Callable[[bytes], Image.Image] = decode,
+    extractor: str = "",
 ) -> Place:
-    """Finds out what a name stands for: an .npz, a cell's digest, or a set of images.
+    """Finds out what a name stands for: an .npz or .pkl, a cell's digest, or a set of images.
 
     Args:
         name: Of the place.
         split, resolution, read: Of a set of images, see `NativeImages`.
+        extractor: Whose statistics of a file are meant, see `statistics_for`.
 
     Raises:
         ValueError: If it is none of these.
     """
-    path = Path(name)
-    if is_array_file(path):
+    path, beside = Path(name), None
+    if is_array_file(path) or is_pickle(path):
         if not is_there(path):
             raise ValueError(f"there is no file {name!r}")
-        if not holds_images(path):
-            return Place(name, read_npz(path))
+        beside = statistics_for(path, extractor)
+        if is_pickle(path) or not holds_images(path):
+            return Place(name, beside or read_npz(path))
     if not path.exists() and looks_like_cell(name):
         row = find_cell(name)
         return Place(name, [list(shard) for shard in cell_shards(row)], row)
     files = native_images(name, split, resolution, read)
     coming = iter(files)
     first = next(coming)  # what cannot be read is said before any network is opened
-    return Place(name, [chain([first], coming)], files=files)
+    return Place(name, [chain([first], coming)], files=files, beside=beside)
 
 
 def opener(choice: ExtractorChoice | None, places: list[Place]) -> Opener:
@@ -209,8 +220,9 @@ def feature_set(place: Place, open_for: Opener) -> FeatureSet:
     assert extractor is not None
     _require_images(place.name, sum(map(len, shards)), shards[0].shape[1])
     size = "{}x{}".format(*sizes.pop()) if len(sizes) == 1 else "mixed"
+    beside = place.beside if are_beside_images(extractor.name) else None
     return FeatureSet(
-        place.name, shards, None, extractor.record, size, content.hexdigest(), extractor,
+        place.name, shards, beside, extractor.record, size, content.hexdigest(), extractor,
         _classes(place, sum(map(len, shards))), place.row is not None,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from ddim_core.features.protocol import Protocol
 from ddim_core.reports.class_sentences import classes_said, shown_classes
 from ddim_core.scores.per_class import PerClass
 from ddim_core.scores.set_score import PairScore
-from tasks.score_command.run import MatrixLine, PairResult, SavedStatistics
+from tasks.score_command.run import MatrixLine, PairResult, PeerResult, SavedStatistics
 
 
 def as_text(result: PairResult | SavedStatistics) -> str:
@@ -18,10 +18,29 @@ def as_text(result: PairResult | SavedStatistics) -> str:
             f"statistics of {result.n_images} images, {result.n_features} features: {result.saved}"
         )
     notes = [f"note: {note}" for note in result.notes]
+    peers = _peer(result.peer) if result.peer else []
     classes = _classes(result.classes) if result.classes else []
-    lines = [*_scores(result.scores), *_matrix(result.matrix), *classes, ""]
+    lines = [*peers, *_scores(result.scores), *_matrix(result.matrix), *classes, ""]
     lines += _protocol(result.protocol)
     return "\n".join([*lines, *notes])
+
+
+def _peer(found: PeerResult) -> list[str]:
+    """A peer's numbers, before ours in its first feature space."""
+    peer = found.peer
+    lines = [f"as {peer.name} ({peer.version}):"]
+    lines += [
+        f"  {name:<30} {number.value:.9g}"
+        + (f" [{number.low:.6g}, {number.high:.6g}]" if number.low is not None else "")
+        for name, number in found.numbers.items()
+    ]
+    lines += [f"  not computed: {peer.left_out}"] if peer.left_out else []
+    lines += [
+        f"  by {name}: resize {told.features.resize}, {told.features.layer}"
+        for name, told in found.protocols.items()
+        if told.features
+    ]
+    return [*lines, "", f"ours, by {next(iter(found.protocols))}:"]
 
 
 def _scores(scores: PairScore) -> list[str]:
@@ -46,6 +65,10 @@ def _scores(scores: PairScore) -> list[str]:
                      f"between them {1000 * score.kid_std:.3g}")  # fmt: skip
     if score.precision is not None:
         lines.append(f"precision    {score.precision:.4f}   recall {score.recall:.4f}")
+    for name in ("density", "coverage", "vendi"):
+        if (value := getattr(score, name)) is not None:
+            ends = (getattr(score, f"{name}_{end}") for end in ("low", "high"))
+            lines.append(f"{name:<12} {_with_interval(value, *ends)}")
     if further.inception_score is not None:
         lines.append(f"Inception score {further.inception_score:.5g}   spread between splits "
                      f"{further.inception_score_std:.3g}")  # fmt: skip

@@ -1,4 +1,4 @@
-"""`ddim score` beside torch-fidelity's and pytorch-fid's whole programs, at all 2048 features.
+"""`ddim score --as` beside torch-fidelity's and pytorch-fid's whole programs, at all 2048 features.
 
 Not run by default: the peers' square roots of 2048 x 2048 matrices take two CPU minutes. By hand:
 
@@ -37,28 +37,30 @@ def save_images(folder: Path, n: int, low: int, high: int) -> str:
     return str(folder)
 
 
-def by_torch_fidelity(a: str, b: str, weights: Path) -> float:
+def by_torch_fidelity(a: str, b: str, weights: Path) -> dict[str, float]:
     import torch_fidelity
 
     return torch_fidelity.calculate_metrics(
-        input1=a, input2=b, fid=True, cuda=False, cache=False, verbose=False, batch_size=5,
-        feature_extractor_weights_path=str(weights), save_cpu_ram=True,
-    )["frechet_inception_distance"]  # fmt: skip
+        input1=a, input2=b, fid=True, kid=True, isc=True, kid_subset_size=min(N, M), cuda=False,
+        cache=False, verbose=False, batch_size=5, feature_extractor_weights_path=str(weights),
+        save_cpu_ram=True,
+    )  # fmt: skip
 
 
-def by_pytorch_fid(a: str, b: str, weights: Path) -> float:
+def by_pytorch_fid(a: str, b: str, weights: Path) -> dict[str, float]:
     from pytorch_fid import fid_score, inception
 
     state = torch.load(weights, weights_only=True)
     with mock.patch.object(inception, "load_state_dict_from_url", return_value=state):
-        return float(fid_score.calculate_fid_given_paths([a, b], 50, "cpu", 2048, 0))
+        return {"fid": float(fid_score.calculate_fid_given_paths([a, b], 50, "cpu", 2048, 0))}
 
 
-def by_us(a: str, b: str, weights: Path, resize: str) -> float:
-    command = [sys.executable, "-m", "flows.cli.app", "score", a, b, "--json", "--resize", resize,
-               "--features", "inception-v3", "--feature-weights", str(weights)]  # fmt: skip
+def by_us(a: str, b: str, weights: Path, peer: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "flows.cli.app", "score", a, b, "--json", "--as", peer,
+               "--feature-weights", str(weights)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)["fid"]
+    told = json.loads(done.stdout)["as_scores"]
+    return {name: number["value"] for name, number in told.items()}
 
 
 def main() -> None:
@@ -67,16 +69,15 @@ def main() -> None:
         weights = save_fid_inception(root / "weights.pth")
         a = save_images(root / "a", N, 0, 120)
         b = save_images(root / "b", M, 60, 255)
-        for name, peer, resize in (
-            ("torch-fidelity", by_torch_fidelity, "tf1"),
-            ("pytorch-fid", by_pytorch_fid, "torch"),
-        ):
+        for name, peer in (("torch-fidelity", by_torch_fidelity), ("pytorch-fid", by_pytorch_fid)):
             began = time.process_time()
             theirs = peer(a, b, weights)
             seconds = time.process_time() - began
-            ours = by_us(a, b, weights, resize)
-            print(f"{name}: {theirs:.9f} in {seconds:.0f} CPU s; ddim score --resize {resize}: "
-                  f"{ours:.9f}; relative difference {ours / theirs - 1:.1e}")  # fmt: skip
+            ours = by_us(a, b, weights, name)
+            print(f"{name}, {seconds:.0f} CPU s:")
+            for number, value in theirs.items():
+                print(f"  {number}: {value:.9f}, ours {ours[number]:.9f}, relative difference "
+                      f"{ours[number] / value - 1 if value else ours[number]:.1e}")  # fmt: skip
 
 
 if __name__ == "__main__":

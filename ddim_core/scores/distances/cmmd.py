@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ddim_core.statistics.jackknife import jackknife
 from ddim_core.statistics.moments import Floats, check_features
+from ddim_core.statistics.pairs import Pairs, pairs_across, pairs_within
+from ddim_core.statistics.rows import FeatureRows, check_columns
 
 SIGMA = 10.0
 SCALE = 1000.0
-_ROWS_AT_ONCE = 1024
 
 
 class Cmmd(NamedTuple):
@@ -45,14 +47,19 @@ def cmmd(x: ArrayLike, y: ArrayLike, sigma: float = SIGMA, scale: float = SCALE)
     Raises:
         ValueError: If features are empty, not 2-D or not finite, or d differs.
     """
-    a, b = _pair(x, y)
-    within = _row_sums(a, a, sigma).mean() / len(a) + _row_sums(b, b, sigma).mean() / len(b)
-    across = _row_sums(a, b, sigma).mean() / len(b)
-    return float(scale * (within - 2.0 * across))
+    a, b = FeatureRows.of_array(x, "x"), FeatureRows.of_array(y, "y")
+    check_columns(a, b)
+    whole = [slice(0, len(a))]
+    within = _within(a, whole, sigma)[0, 0] / len(a) ** 2
+    own = _within(b, [slice(0, len(b))], sigma)[0, 0] / len(b) ** 2
+    across = _across(a, whole, b, sigma)[0] / (len(a) * len(b))
+    return float(scale * (within + own - 2.0 * across))
 
 
-def cmmd_interval(groups: Sequence[NDArray[Any]], y: ArrayLike) -> Cmmd:
+def cmmd_interval(groups: Sequence[NDArray[Any]], y: ArrayLike | FeatureRows) -> Cmmd:
     """`cmmd` of all groups together, with its interval by leaving out one group at a time.
+
+    Memory: what the groups and y hold, and a few blocks of rows; both may be made when asked for.
 
     Args:
         groups: Generated features [n_g, d] of at least 2 groups, in order of image index.
@@ -61,23 +68,34 @@ def cmmd_interval(groups: Sequence[NDArray[Any]], y: ArrayLike) -> Cmmd:
     Raises:
         ValueError: If there are fewer than 2 groups, or as `cmmd`.
     """
-    a, b = _pair(np.concatenate(groups), y)
-    sizes = np.array([len(group) for group in groups])
-    starts = np.concatenate([[0], sizes[:-1].cumsum()])
-    # [g, h]: the kernel's sum over all pairs of a member of g and one of h
-    blocks = np.stack(
-        [
-            np.add.reduceat(_column_sums(a[start : start + size], a), starts)
-            for start, size in zip(starts, sizes, strict=True)
-        ]
-    )
-    across = np.add.reduceat(_row_sums(a, b, SIGMA), starts) / len(b)
-    own = float(_row_sums(b, b, SIGMA).mean() / len(b))
+    a = FeatureRows.of(groups, "x")
+    b = y if isinstance(y, FeatureRows) else FeatureRows.of_array(y, "y")
+    check_columns(a, b)
+    places = [slice(start, stop) for start, stop in pairwise(a.starts)]
+    sizes = np.diff(a.starts)
+    blocks, across = _within(a, places, SIGMA), _across(a, places, b, SIGMA) / len(b)
+    own = float(_within(b, [slice(0, len(b))], SIGMA)[0, 0]) / len(b) ** 2
     left, n_left = blocks.sum() - 2.0 * blocks.sum(axis=1) + blocks.diagonal(), len(a) - sizes
     value = blocks.sum() / len(a) ** 2 + own - 2.0 * across.sum() / len(a)
     loo = left / n_left**2 + own - 2.0 * (across.sum() - across) / n_left
     found = jackknife(SCALE * value, (SCALE * loo).tolist(), sizes.tolist())
     return Cmmd(found.value, max(found.low, 0.0), found.high)
+
+
+class UnitRows(Sequence[Floats]):
+    """`unit` features in given places, made when they are asked for."""
+
+    def __init__(self, features: FeatureRows, places: Sequence[slice]) -> None:
+        self._features, self._places = features, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        place = self._places[index]
+        return unit(self._features.read(place.start, place.stop))
 
 
 def unit(features: ArrayLike) -> Floats:
@@ -93,30 +111,36 @@ def unit(features: ArrayLike) -> Floats:
     return rows / lengths
 
 
-def _pair(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
-    a = check_features(x, "x").astype(np.float64)
-    b = check_features(y, "y").astype(np.float64)
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"features have {a.shape[1]} and {b.shape[1]} columns; they must agree")
-    return a, b
+def _within(x: FeatureRows, groups: Sequence[slice], sigma: float) -> Floats:
+    """[g, h]: the kernel's sum over all pairs of a member of g and one of h."""
+    sums = np.zeros((len(groups), len(groups)))
+    for pairs in pairs_within(x):
+        values = _kernel(pairs, sigma)
+        if pairs.i == pairs.j:
+            np.fill_diagonal(values, 1.0)  # a row and itself, without rounding
+        (g, rows), (h, columns) = (_cuts(groups, place) for place in (pairs.i, pairs.j))
+        part = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
+        sums[g, h] += part
+        if pairs.i != pairs.j:
+            sums[h, g] += part.T
+    return sums
 
 
-def _row_sums(x: Floats, y: Floats, sigma: float) -> Floats:
-    """sum_j k(x_i, y_j) for every i, a thousand rows at a time."""
-    parts = [x[i : i + _ROWS_AT_ONCE] for i in range(0, len(x), _ROWS_AT_ONCE)]
-    return np.concatenate([_kernel(part, y, sigma).sum(axis=1) for part in parts])
+def _across(x: FeatureRows, groups: Sequence[slice], y: FeatureRows, sigma: float) -> Floats:
+    """[g]: the kernel's sum over all pairs of a member of g and a row of y."""
+    sums = np.zeros(len(groups))
+    for pairs in pairs_across(x, y):
+        g, rows = _cuts(groups, pairs.i)
+        sums[g] += np.add.reduceat(_kernel(pairs, sigma).sum(axis=1), rows)
+    return sums
 
 
-def _column_sums(x: Floats, y: Floats) -> Floats:
-    """sum_i k(x_i, y_j) for every j."""
-    return sum(
-        (_kernel(x[i : i + _ROWS_AT_ONCE], y, SIGMA).sum(axis=0)
-         for i in range(0, len(x), _ROWS_AT_ONCE)),
-        start=np.zeros(len(y)),
-    )  # fmt: skip
+def _cuts(groups: Sequence[slice], place: slice) -> tuple[slice, list[int]]:
+    """Which of consecutive groups a range of rows meets, and where each begins in it."""
+    met = [i for i, g in enumerate(groups) if g.start < place.stop and place.start < g.stop]
+    return slice(met[0], met[-1] + 1), [max(groups[i].start - place.start, 0) for i in met]
 
 
-def _kernel(x: Floats, y: Floats, sigma: float) -> Floats:
-    squared = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1) - 2.0 * (x @ y.T)
-    values: Floats = np.exp(np.maximum(squared, 0.0) / (-2.0 * sigma**2))
+def _kernel(pairs: Pairs, sigma: float) -> Floats:
+    values: Floats = np.exp(pairs.squared_distances() / (-2.0 * sigma**2))
     return values

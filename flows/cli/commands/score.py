@@ -25,13 +25,16 @@ def score(
     features: Annotated[
         str | None,
         option(
-            "inception-v3, afhq-inception, clip-vit-b-32, dinov2-vit-b-14 or pixels, also with the "
-            "resize behind it [a cell's own, else inception-v3]."
+            "inception-v3, inception-v3-spatial (sFID), afhq-inception, clip-vit-b-32, "
+            "clip-vit-l-14-336 (CMMD), dinov2-vit-b-14, dinov2-vit-l-14, timm:NAME, "
+            "transformers:FOLDER or pixels, also with the resize behind it [a cell's own, else "
+            "inception-v3]."
         ),
     ] = None,
     feature_weights: Annotated[str, option("File, folder or hub id of its weights.")] = "",
     resize: Annotated[
-        str, option("Native size to network: tf1, clean, torch [its usual one].")
+        str,
+        option("Native size to network: tf1, clean, torch, pillow, bicubic, crop [its usual one]."),
     ] = "",
     split: Annotated[str, option("The part of the reference to take [all].")] = "all",
     resolution: Annotated[
@@ -43,6 +46,16 @@ def score(
     as_stored: Annotated[
         bool, typer.Option("--as-stored", help="Drop alpha and orientation, as peers do.")
     ] = False,
+    peer: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            metavar="PEER",
+            help="By a peer's whole protocol, under its names: adm, edm2, dgm-eval, "
+            "torch-fidelity, clean-fid or pytorch-fid. --features then takes one of its spaces "
+            "alone, and --feature-weights FILE,FOLDER where it has two.",
+        ),
+    ] = "",
     matrix: Annotated[
         bool, typer.Option("--matrix", help="Also by every other extractor and resize at hand.")
     ] = False,
@@ -54,8 +67,9 @@ def score(
     """Score one set of images against another, with intervals and the protocol.
 
     A set is a folder of images, a Parquet or Arrow data set with an image column, digits, a cell's
-    digest (or a beginning of it), an .npz of mu and sigma (pytorch-fid, clean-fid), or one of
-    features. With --save-stats and one set alone, its statistics are written.
+    digest (or a beginning of it), an .npz of mu and sigma (pytorch-fid, clean-fid, EDM, ADM), a
+    .pkl of EDM2's statistics, or an .npz of features. With --save-stats and one set alone, its
+    statistics are written.
     """
     with one_sentence():
         require_writable()
@@ -63,10 +77,10 @@ def score(
 
         request = ScoreRequest(
             generated, reference, features, feature_weights, resize, split, resolution, save_stats,
-            as_stored, per_class,
+            as_stored, per_class, peer,
         )  # fmt: skip
-        if matrix and reference is None:
-            raise ValueError("a matrix of protocols needs two sets of images")
+        if matrix and (reference is None or peer):
+            raise ValueError("a matrix of protocols needs two sets of images, and no --as")
         request.check()
         from flows.run import waiting
 
@@ -87,6 +101,10 @@ def _scored(request: ScoreRequest, matrix: bool) -> PairResult | SavedStatistics
     from tasks.score_command.run import PairResult, run_score
 
     stages.begin("reading, taking features and scoring")
+    if request.peer:
+        from tasks.score_command.peer import score_as
+
+        return score_as(request)
     result = run_score(request)
     if matrix and isinstance(result, PairResult):
         stages.begin("scoring by every other protocol")

@@ -91,8 +91,8 @@ def _show(rows: list[CellRow], measure: Measure, margin: float) -> None:
     first = rows[0]
     typer.echo(
         f"\n{first.dataset} {first.split}, {first.extractor} features, N = {first.n_images}, "
-        f"{first.n_reference} real, seed {first.seed}: how much worse than the best by "
-        f"{measure.title}, paired over {len(measure.group_sizes(first))} groups of images; "
+        f"{first.n_reference or 'unknown'} real, seed {first.seed}: how much worse than the best "
+        f"by {measure.title}, paired over {len(measure.group_sizes(first))} groups of images; "
         f"intervals and p hold for all {len(rows)} cells together"
     )
     if not measure.has_intervals(rows):

@@ -63,7 +63,7 @@ def show_table(rows: Sequence[CellRow]) -> None:
         typer.echo(
             f"\n{first.checkpoint}{step} {first.checkpoint_digest[:8]} against {first.dataset} "
             f"{first.split}, {first.resolution}x{first.resolution}: N = {first.n_images} a cell, "
-            f"{first.n_reference} real, {_features(first)} features, {_spacing(group)}"
+            f"{first.n_reference or 'unknown'} real, {_features(first)} features, {_spacing(group)}"
             f"seed {first.seed}, 95 % intervals{_departures(first)}"
         )
         width = max(len(line_name(row)) for row in group)
@@ -117,12 +117,13 @@ def _spacing(group: Sequence[CellRow]) -> str:
 
 def _line(row: CellRow, width: int, classes: bool, calls: bool, scores: Sequence[str]) -> str:
     inf = f"{'-':>9}" if row.fid_inf is None else f"{row.fid_inf:9.2f}"
+    kid = f"{'-':>8}" if row.kid is None else f"{1000 * row.kid:8.2f}"
     share = "-" if row.class_accuracy is None else f"{100 * row.class_accuracy:.1f} %"
     return (
         f"{line_name(row):>{width}} {row.steps:>5}{_if(calls, f'{row.nfe:>6}')} {row.fid:9.2f} "
         f"{_interval(row.fid_low, row.fid_high):>19} {inf} "
         f"{_interval(row.fid_inf_low, row.fid_inf_high):>19} "
-        f"{1000 * row.kid:8.2f} {row.images_per_second:9.0f}{_if(classes, f'{share:>13}')}"
+        f"{kid} {row.images_per_second:9.0f}{_if(classes, f'{share:>13}')}"
         f"{''.join(_by_image(row, name) for name in scores)} {row.cell_digest[:CELL]}"
     )
 

@@ -206,8 +206,8 @@ def test_other_families_are_drawn_too(
     try:
         require_place_free(opened, asked, conditions([0, 1]), size)
     except ValueError as error:  # SANA-Sprint on an AMD EPYC: its kernels sum by the place
-        assert "other bits in another batch" in str(error)
-        assert str(error).endswith("or batch_size 1")
+        if not str(error).endswith("or batch_size 1"):
+            raise
         size = 1
         require_place_free(opened, asked, conditions([0, 1]), size)
     drawn = draw(opened, asked, [0, 1], conditions([0, 1]), size)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from ddim_core.scores.alone.inception_score import inception_score, inception_score_of_blocks
 from ddim_core.scores.distances.cmmd import cmmd, cmmd_interval, unit
-from ddim_core.scores.inception_score import inception_score, inception_score_of_blocks
 from ddim_core.statistics.jackknife import jackknife
 
 RANDOM = np.random.default_rng(0)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.core.foreign_files import official_like, official_names, text_pipeline
 from tests.flows.grids import GridRun
+from tests.networks import save_clip
 
 RunGrid = Callable[..., GridRun]
 
@@ -68,6 +69,46 @@ def test_overrides_stand_in_rows_of_their_own(run_grid: RunGrid, tmp_path: Path)
     assert "not the checkpoint's epsilon" in row["overrides"]
     assert row["cell_digest"] != own[0]["cell_digest"]
     assert row["checkpoint_digest"] == own[0]["checkpoint_digest"]
+
+
+def test_statistics_are_a_reference_as_far_as_moments_go(run_grid: RunGrid, tmp_path: Path) -> None:
+    from ddim_core.features.clip_dino import ClipFeatures
+    from ddim_core.images.load import load_images
+
+    torch.save([official_names(official_like()), {}, 0, 7], tmp_path / "ckpt.pth")
+    clip = save_clip(tmp_path / "clip")
+    asked = {
+        "checkpoint": str(tmp_path / "ckpt.pth"), "dataset": str(captioned(tmp_path / "set")),
+        "etas": [0.0], "n_images": 4, "shard_size": 4, "features": "clip-vit-b-32",
+        "feature_weights": str(clip),
+    }  # fmt: skip
+    (by_images,) = run_grid(**asked).rows
+    channels = 3
+    real = load_images(str(tmp_path / "set"), "train", by_images["resolution"], channels).images
+    rows = ClipFeatures(str(clip))(real)
+    moments = {"mu": rows.mean(axis=0), "sigma": np.cov(rows, rowvar=False)}
+    np.savez(tmp_path / "stats.npz", **moments)
+    run = run_grid(**asked | {"dataset": str(tmp_path / "stats.npz")})
+    assert run.state == "Completed", run.message
+    (row,) = run.rows
+    assert row["fid"] == pytest.approx(by_images["fid"], rel=1e-6)  # NumPy's mean is float32
+    assert row["fid_low"] is not None
+    assert by_images["kid"] is not None
+    unknown = ("n_reference", "kid", "kid_std", "precision", "recall", "density", "coverage")
+    assert [row[name] for name in unknown] == [None] * len(unknown)
+    assert json.loads(row["protocol"])["reference_digest"] is None
+
+
+def test_statistics_without_a_checkpoint_or_their_features_are_refused(tmp_path: Path) -> None:
+    from flows.requests.flat import build
+    from flows.requests.grid import GridRequest
+
+    place = str(tmp_path / "stats.npz")
+    np.savez(place, mu=np.zeros(3), sigma=np.eye(3))
+    with pytest.raises(ValueError, match="holds statistics and no images to train on"):
+        build(GridRequest, {"dataset": place, "features": "inception-v3"})
+    with pytest.raises(ValueError, match="name the pretrained features that it is of"):
+        build(GridRequest, {"dataset": place, "checkpoint": "ann/model"})
 
 
 def test_sigma_hat_clips_pixels_and_never_latents() -> None:

@@ -77,8 +77,12 @@ def test_png_folders_score_as_torch_fidelity_scores_them(
     statistics = [{"mu": x.mean(axis=0), "sigma": np.cov(x, rowvar=False)}
                   for x in in_their_span(*sets)]  # fmt: skip
     expected = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
-    found = scored(*folders, "--features", "inception-v3", "--feature-weights", str(inception))
+    found = scored(*folders, "--as", "torch-fidelity", "--feature-weights", str(inception))
     assert found["fid"] == pytest.approx(expected, rel=1e-6)
+    assert found["as"] == "torch-fidelity"
+    theirs = found["as_scores"]
+    assert theirs["frechet_inception_distance"]["value"] == found["fid"]
+    assert theirs["kernel_inception_distance_mean"]["value"] == found["kid"]
     assert found["protocol"]["resize"] == "tf1"
     assert (found["n_images"], found["n_reference"]) == (4, 4)
 
@@ -96,9 +100,8 @@ def test_png_folders_score_as_pytorch_fid_scores_them(
     expected = calculate_frechet_distance(
         a.mean(axis=0), np.cov(a, rowvar=False), b.mean(axis=0), np.cov(b, rowvar=False)
     )
-    found = scored(*folders, "--features", "inception-v3-torch", "--feature-weights",
-                   str(inception))  # fmt: skip
-    assert found["fid"] == pytest.approx(expected, rel=1e-6)
+    found = scored(*folders, "--as", "pytorch-fid", "--feature-weights", str(inception))
+    assert found["as_scores"]["fid"]["value"] == pytest.approx(expected, rel=1e-6)
     assert found["protocol"]["scaling"] == "(v - [127.5]) / [127.5]"
 
 
