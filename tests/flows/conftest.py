@@ -58,7 +58,7 @@ def quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     from ddim_core.networks.specs import ClassifierSpec
 
     quick = ClassifierSpec(steps=150)
-    monkeypatch.setattr("flows.grid.inputs.ClassifierSpec", lambda: quick)
+    monkeypatch.setattr("flows.grid.extractor.ClassifierSpec", lambda: quick)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-import flows.grid.inputs
+import flows.grid.extractor
 from ddim_core.checkpoints.checkpoint import load_checkpoint
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.sampling import ImageNoise, sample
@@ -52,7 +52,7 @@ def test_unchanged_rerun_computes_nothing(
     run_grid: RunGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = ClassifierSpec(steps=10)
-    monkeypatch.setattr(flows.grid.inputs, "ClassifierSpec", lambda: quick)
+    monkeypatch.setattr(flows.grid.extractor, "ClassifierSpec", lambda: quick)
     asked: dict[str, Any] = {
         "checkpoint": "", "train_steps": 3, "seed": 101, "features": "classifier",
     }  # fmt: skip
