@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.integrate import quad
 
 from benchmarks.trust import WORLDS, real_of, tails
@@ -12,8 +13,10 @@ from ddim_core.scores.cell_score import ScoreReference, groups_of, score, score_
 from ddim_core.scores.distances.frechet import Reference
 from ddim_core.scores.distances.frechet_infinity import root_trace_infinity, root_trace_population
 from ddim_core.scores.distances.frechet_score import bias_of_few, frechet_influence, frechet_score
+from ddim_core.scores.distances.kernel_score import kernel_score
 from ddim_core.scores.set_score import FeatureSet, score_pair
 from ddim_core.statistics.duplicates import duplicates_together
+from ddim_core.statistics.jackknife import jackknife, two_sided
 from ddim_core.statistics.moments import FeatureMoments
 from ddim_core.statistics.npz import statistics_of
 from ddim_core.statistics.rows import FeatureRows
@@ -32,6 +35,8 @@ def test_images_that_carry_a_spread_are_counted() -> None:
     alone[7] = 1e200  # no square of it is finite
     assert carried_by(alone) == pytest.approx(1.0, rel=3e-3)
     assert carried_by(np.full(30, 3.0)) == 30.0
+    some = np.random.default_rng(0).normal(size=50)
+    assert carried_by(some + 100.0) == pytest.approx(carried_by(some))  # what all share is no pull
     assert rests_on_few(39.0, 1000)
     assert not rests_on_few(40.0, 1000)
 
@@ -56,6 +61,17 @@ def test_the_influence_is_the_derivative_of_the_distance_in_an_images_weight() -
     assert centre.shape == (4,)
     # Up to what all share; 60/59 since the covariance divides by n - 1, the mean by n.
     assert np.corrcoef(slopes, influence)[0, 1] > 0.9999
+
+
+def test_the_kernels_influence_is_that_of_all_pairs() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(600, 5)), rng.normal(size=(300, 5)) + 0.3  # several blocks of pairs
+    kernel = (x @ x.T / 5 + 1.0) ** 3
+    np.fill_diagonal(kernel, 0.0)
+    influence = kernel.sum(axis=1) / 599 - ((x @ y.T / 5 + 1.0) ** 3).mean(axis=1)
+    rows = FeatureRows.of_array(x)
+    found = kernel_score(rows, groups_of(rows), FeatureRows.of_array(y))
+    assert found.carried_by == pytest.approx(carried_by(influence))
 
 
 @pytest.mark.parametrize("name", ["outliers", "strays", "lengths"])
@@ -112,6 +128,10 @@ def test_images_that_stand_twice_count_once() -> None:
         covered.append(found.fid_inf_low <= world.truth <= found.fid_inf_high)
         apart.append(found.fid_inf)
         alone.append(frechet_score(rows, groups, world.reference).fid_inf)
+        single = FeatureRows.of_array(once)
+        of_single = frechet_score(single, groups_of(single), world.reference)
+        # Before the jackknife the two sets tell exactly the same.
+        assert found.fid_inf_raw == pytest.approx(of_single.fid_inf_raw, rel=1e-9)
         assert found.fid == frechet_score(rows, groups, world.reference).fid
     # 60 draws of 95 %: four standard errors of 2.8 % below.
     assert np.mean(covered) >= 0.95 - 4 * 0.028
@@ -199,6 +219,26 @@ def test_a_small_reference_is_told_and_corrected_for() -> None:
     assert min(one.fid_inf for one in found) > 4 * values.std()
     assert all("reference" in kinds(one) for one in found)
     assert "are the size of the reference (90 images)" in doubts(found[0])[-1].text
+
+
+def test_a_large_reference_raises_no_doubt() -> None:
+    rng = np.random.default_rng(13)
+    real = ScoreReference.of(rng.normal(size=(5000, 4)))
+    told = [kinds(score_features([1.1 * rng.normal(size=(200, 4))], real)) for _ in range(5)]
+    assert sum(found != [] for found in told) <= 1
+
+
+def test_two_jackknives_of_one_estimate_are_joined() -> None:
+    a = jackknife(1.0, [0.9, 1.0, 1.2, 1.1], None)
+    b = jackknife(1.0, [1.0, 1.3, 0.9, 1.1, 1.0], None)
+    found = two_sided(a, b)
+    assert found.value == pytest.approx(1.0 + (a.bias_corrected - 1.0) + (b.bias_corrected - 1.0))
+    se2 = np.array([a.se**2, b.se**2])
+    dof = se2.sum() ** 2 / (se2**2 / [3, 4]).sum()
+    half = stats.t.ppf(0.975, dof) * np.sqrt(se2.sum())
+    assert [found.low, found.high] == pytest.approx([found.value - half, found.value + half])
+    sure = jackknife(2.0, [2.0, 2.0], None)
+    assert two_sided(sure, sure).low == two_sided(sure, sure).high == 2.0
 
 
 def test_a_reference_too_small_to_tell_is_said() -> None:
