@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench serve lint clean setup
+.PHONY: help demo test bench serve lint clean setup tools
 
 help:
 	@echo "make demo   set up, train a small model, run the (S, eta) FID grid, print table and report"
@@ -15,16 +15,16 @@ help:
 demo: setup
 	$(BIN)/ddim grid
 
-test: setup
+test: tools
 	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
-bench: setup
+bench: tools
 	$(BIN)/python -m benchmarks.run
 
 serve: setup
 	$(BIN)/python -m flows.servers.serve
 
-lint: setup
+lint: tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -39,13 +39,20 @@ setup:
 	  && echo "making .venv (some GB; once)" && $(PYTHON) -m venv --clear .venv; fi
 	@if [ "$$(cat .venv/ready 2>/dev/null)" != "$(FINGERPRINT)" ]; then \
 	  rm -f .venv/ready \
-	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,dask,ray,s3,timm]' \
+	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . \
 	  && echo "$(FINGERPRINT)" > .venv/ready; fi
+
+# What only tests, benchmarks and lint need (Dask and Ray among it) comes on top.
+tools: setup
+	@if [ "$$(cat .venv/tools 2>/dev/null)" != "$(FINGERPRINT)" ]; then \
+	  rm -f .venv/tools \
+	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,dask,ray,s3,timm]' \
+	  && echo "$(FINGERPRINT)" > .venv/tools; fi
 
 define SOUND
 import importlib.metadata as metadata, sys
 names = [line.split("==")[0] for line in open("constraints.txt") if "==" in line]
-needed = {"prefect", "torch", "torchvision", "mlflow", "diffusers", "datasets", "pytest"} & set(names)
+needed = {"prefect", "torch", "torchvision", "mlflow", "diffusers", "datasets"} & set(names)
 [metadata.version(name) for name in needed | {"ddim-flows"}]
 [__import__("importlib.util").util.find_spec(name) or sys.exit(1) for name in needed]
 endef

@@ -4,6 +4,7 @@ so."""
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -326,6 +327,13 @@ def test_rooms_are_small_and_say_what_lives_there() -> None:
         assert len(files) <= WIDEST, f"{room.relative_to(PROJECT)} has {len(files)} files"
         charter = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
         assert charter, f"{room.relative_to(PROJECT)}/__init__.py does not say what lives there"
+
+
+def test_a_wheel_holds_every_room() -> None:
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        told = tomllib.load(file)["tool"]["setuptools"]["packages"]
+    base = "ddim_core.base"  # lies in data/base
+    assert set(told) - {base} == {room_of(name) for name in modules()}
 
 
 def test_files_are_short() -> None:
