@@ -1,6 +1,7 @@
 """When an interval is not to be trusted, by simulation: the tables of docs/comparisons.md.
 
     python -m benchmarks.trust tails [NAME,D,N,M ...]     coverage, and how often the warning shows
+    python -m benchmarks.trust flat                       near the reference, along few directions
     python -m benchmarks.trust duplicates                      images that stand twice
     python -m benchmarks.trust population                 references of few images
 
@@ -23,7 +24,7 @@ from ddim_core.scores.distances.kernel_score import KernelScore, kernel_score
 from ddim_core.statistics.duplicates import duplicates_together
 from ddim_core.statistics.moments import FeatureMoments, Floats, merge
 from ddim_core.statistics.rows import FeatureRows
-from ddim_core.statistics.tails import carried_by, rests_on_few
+from ddim_core.statistics.tails import carried_by, lies_flat, rests_on_few
 
 Draw = Callable[[int, int, np.random.Generator], Floats]
 DRAWS, WHOLE = 200, 200_000
@@ -156,16 +157,42 @@ def share(holds: Sequence[bool]) -> str:
     return f"{100.0 * float(np.mean(holds)):.1f} %"
 
 
+def modes(p: float, s: float) -> Draw:
+    """A share p of the images is of another kind, s away in every feature."""
+    return lambda n, d, rng: rng.normal(size=(n, d)) + s * (rng.random((n, 1)) < p)
+
+
+def itself(x: Floats) -> Floats:
+    return x
+
+
+FLAT: dict[str, Draw] = {
+    f"p = {p:g}, s = {s:g}": modes(p, s) for p, s in ((0.05, 4), (0.1, 4), (0.5, 4), (0.05, 2))
+}
+
+
+def flat(name: str, d: int = 16, n: int = 1000, m: int = 1000) -> str:
+    """The same as `tails` where both sides are of one law."""
+    return covered(name, (FLAT | WORLDS)[name], d, n, m, itself)
+
+
 def tails(name: str, d: int, n: int, m: int) -> str:
+    """Coverage of a world against a reference that is a little off."""
+    return covered(name, WORLDS[name], d, n, m, real_of)
+
+
+def covered(name: str, draw: Draw, d: int, n: int, m: int, real: Callable[[Floats], Floats]) -> str:
     """Coverage: by the intervals of fid and kid of their means, and by fid_inf's of the truth."""
-    draw, rng = WORLDS[name], np.random.default_rng([d, n, m])
-    y = real_of(draw(m, d, rng))
+    rng = np.random.default_rng([d, n, m])
+    y = real(draw(m, d, rng))
     reference = Reference.of(FeatureMoments.from_features(y))
     truth = reference.distance(whole(draw, d, rng, lambda x: x))
     scores = [scored(draw(n, d, rng), y, reference) for _ in range(DRAWS)]
     fid = float(np.mean([s.fid for s, _ in scores]))
     kid = float(np.mean([k.kid for _, k in scores]))
-    told = share([rests_on_few(k.carried_by, n) for _, k in scores])
+    told = share([
+        rests_on_few(k.carried_by, n) or lies_flat(k.directions, k.curved) for _, k in scores
+    ])  # fmt: skip
     held = (
         share([s.fid_low <= fid <= s.fid_high for s, _ in scores]),
         share([s.fid_inf_low <= truth <= s.fid_inf_high for s, _ in scores]),
@@ -229,6 +256,9 @@ def main(words: Sequence[str]) -> None:
         cases = [(name, int(d), int(n), int(m)) for name, d, n, m in asked] or CASES
         for case in cases:
             print(tails(*case), flush=True)
+    elif words[0] == "flat":
+        for name in (*FLAT, "gauss", "relu", "softmax", "mixture", "chain"):
+            print(flat(name), flush=True)
     elif words[0] == "duplicates":
         for d, n in ((64, 1000), (16, 500)):
             print("\n".join(duplicates(d, n)), flush=True)

@@ -72,6 +72,8 @@ class CellRow:
     fid_population_low: float | None
     fid_population_high: float | None
     carried_by: float | None
+    directions: float | None
+    curved: float | None
     duplicates: int | None
     near_duplicates: int | None
     memorised: int | None

@@ -56,8 +56,8 @@ class Shape:
         level_from: The cell from which on no difference is told; None where the last cell is told
             from the one before it.
         level_within: How much any two cells from there on differ at most, with 95 % for the grid.
-        inverted: Some cell of more steps is told to be worse than the one of the fewest, and none
-            to be better.
+        inverted: The cell of the most steps is told to be worse than the one of the fewest, and
+            none to be better than that.
     """
 
     name: str
@@ -109,7 +109,7 @@ def _shape(name: str, line: Sequence[CellRow], n_tests: int, measure: Measure) -
         tuple(Leg(worse, line[first], line[last]) for worse, first, last in legs),
         line[level] if level < len(line) - 1 else None,
         float(bound.max()) if level < len(line) - 1 else 0.0,
-        inverted=bool((told[0] > 0).any() and not (told[0] < 0).any()),
+        inverted=bool(told[0, -1] > 0 and not (told[0] < 0).any()),
     )
 
 

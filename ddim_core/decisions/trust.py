@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
 from ddim_core.statistics.duplicates import NEAR
-from ddim_core.statistics.tails import rests_on_few
+from ddim_core.statistics.tails import lies_flat, rests_on_few
 
 NAMED = 5  # cells of a sentence; of more the others are counted
 
@@ -36,6 +36,10 @@ class Scored(Protocol):
     def fid_population_high(self) -> float | None: ...
     @property
     def carried_by(self) -> float | None: ...
+    @property
+    def directions(self) -> float | None: ...
+    @property
+    def curved(self) -> float | None: ...
     @property
     def duplicates(self) -> int | None: ...
     @property
@@ -65,7 +69,7 @@ def doubts(score: Scored) -> list[Doubt]:
     Args:
         score: With None in what is not known of it; that raises no doubt.
     """
-    found = [_tails(score), *_duplicates(score), _few(score), _reference(score)]
+    found = [_tails(score), _flat(score), *_duplicates(score), _few(score), _reference(score)]
     return [doubt for doubt in found if doubt]
 
 
@@ -100,6 +104,20 @@ def _tails(score: Scored) -> Doubt | None:
         f"the spread rests on about {carried:.0f} of {n} images (heavy tails, outliers or a rare "
         "kind of image), so that the intervals of FID, FID_inf and KID may hold the truth far less "
         "often than in 95 of 100 cases; look at these images, or draw more.",
+    )
+
+
+def _flat(score: Scored) -> Doubt | None:
+    directions, curved = score.directions, score.curved
+    if directions is None or curved is None or not lies_flat(directions, curved):
+        return None
+    return Doubt(
+        "flat",
+        curved / directions,
+        f"the images lie near the reference and spread over few directions of feature space (about "
+        f"{directions:.1f}), as shares of a few kinds of image do. The distance then scatters like "
+        "a square: the intervals of FID, FID_inf and KID may hold the truth far less often than in "
+        "95 of 100 cases.",
     )
 
 
@@ -140,25 +158,30 @@ def _duplicates(score: Scored) -> list[Doubt]:
 def _few(score: Scored) -> Doubt | None:
     if score.fid_inf is not None or score.fid_bias is None:
         return None
+    n, m, different = score.n_images, score.n_reference, ""
+    if n is not None and score.duplicates:
+        different = f", {n - score.duplicates} of them different,"
+    against = "against this reference" if m is None else f"against {m} real ones"
     return Doubt(
         "few",
         score.fid_bias,
-        f"FID {score.fid:.4g} is of {score.n_images} images with {score.n_features} features: as "
-        f"many images of a perfect model would have about {score.fid_bias:.4g}. Its interval is "
-        "that of this biased number; compare it at equal N alone.",
+        f"FID {score.fid:.4g} is of {n} images{different} with {score.n_features} features: as "
+        f"many images of a perfect model would have about {score.fid_bias:.4g} {against}. Its "
+        "interval is that of this biased number; compare it at equal N alone.",
     )
 
 
 def _reference(score: Scored) -> Doubt | None:
     m, d = score.n_reference, score.n_features
     if score.fid_population is None:
-        if m is None or m > 2 * d or score.fid_inf is None:
+        if m is None or m > 2 * d:
             return None
         return Doubt(
             "reference",
             1.0 / m,
-            f"the reference's {m} images are too few for {d} features to tell how much of FID is "
-            "the reference's size; FID_inf corrects the generated side alone.",
+            f"the reference's {m} images are few for {d} features, and how much of FID is the "
+            "reference's size cannot be told"
+            + ("." if score.fid_inf is None else "; FID_inf corrects the generated side alone."),
         )
     high, low = score.fid_population_high, score.fid_population_low
     if score.fid_inf is None or high is None or score.fid_inf <= high:

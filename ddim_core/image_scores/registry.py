@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,14 @@ from ddim_core.image_scores.scorer import ScoreKind
 SCORES: dict[str, ScoreKind] = {
     kind.name: kind for kind in (CLIP_SCORE, PICK_SCORE, HPSV2, IMAGE_REWARD, AESTHETIC)
 }
+
+
+HUB_ID = re.compile(r"[\w.-]*\w/[\w.-]+")
+
+
+def is_hub_id(place: str) -> bool:
+    """Tells whether a place could be OWNER/NAME on the hub; a path that is not there is none."""
+    return HUB_ID.fullmatch(place) is not None and not place.startswith(".")
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class ImageScoreChoice:
             )
         if self.place and path.is_dir():
             require_parts(self.name, path, self.kind.parts)
-        elif self.place not in ("", *self.kind.places) and self.place.count("/") != 1:
+        elif self.place not in ("", *self.kind.places) and not is_hub_id(self.place):
             known = " or ".join(self.kind.places)
             raise ValueError(
                 f"image_scores: there is no folder {self.place!r}; {self.name} takes a folder, a "

@@ -9,6 +9,8 @@ from ddim_core.common.checks import require_choice
 from ddim_core.peers import numbers
 from ddim_core.peers.numbers import Numbers, Sides
 
+COLUMNS = {"inception-v3": 2048, "inception-v3-spatial": 2023, "dinov2-vit-l-14": 1024}
+
 
 @dataclass(frozen=True)
 class Space:
@@ -22,6 +24,11 @@ class Space:
     extractor: str
     resize: str
     numbers: Callable[[Sides], Numbers]
+
+    @property
+    def columns(self) -> int | None:
+        """How many features it has; None of an extractor that does not say."""
+        return COLUMNS.get(self.extractor)
 
 
 @dataclass(frozen=True)

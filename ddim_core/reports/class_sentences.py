@@ -24,8 +24,8 @@ def classes_said(scored: PerClass) -> list[str]:
                 else f"none of {worst.n_classes} classes is proven worse than the others; {name} "
                 "comes last"
             )
-            + f": FID {fid.fid:.2f} [{fid.low:.2f}, {fid.high:.2f}], {fid.bias:.2f} of it bias of "
-            f"few images; without that, {worst.gap:+.2f} [{worst.low:+.2f}, {worst.high:+.2f}] "
+            + f": FID {fid.fid:.2f} [{fid.low:.2f}, {fid.high:.2f}], bias {fid.bias:.2f}; "
+            f"without that, {worst.gap:+.2f} [{worst.low:+.2f}, {worst.high:+.2f}] "
             "from the mean of the others, "
             f"p = {worst.p_adjusted:.2g} corrected for {worst.n_classes} comparisons."
         )

@@ -31,6 +31,7 @@ from ddim_core.statistics.tails import carried_by
 # Each costs an eigen-decomposition, which with many features is most of a score's time.
 LEAST_GROUPS, LEAST_GROUPS_OF_MANY = 20, 15
 NEAREST = 3
+MOST_MEMORISED = 100  # one image in so many may be: more are no draws independent of the reference
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,14 @@ class CellScore:
             that is None what as many images of a perfect model would have.
         fid_population, fid_population_low, fid_population_high: Freed of the bias of either side,
             as of infinitely many generated and real images, with its 95 % interval for other
-            draws of both; None where either side has too few images for the features.
+            draws of both; None where either side has too few images for the features, more than
+            1 % of the images are memorised, or more than a tenth of the real ones repeat.
         carried_by: How many images carry the spread of FID or of KID, whichever are more (with
             1,024 features or more, of KID); where these are few, intervals hold the truth less
             often than they say, see `tails.rests_on_few`.
+        directions, curved: Over how few directions the images spread, and how near they are to the
+            reference, where a distance is a square and its scatter no bell curve, see
+            `tails.lies_flat`.
         duplicates: Images that equal an earlier one.
         near_duplicates, memorised: Images that are copies but for a little, see
             `duplicates.Copies`; None with fewer than 4 images.
@@ -90,6 +95,8 @@ class CellScore:
     fid_population_low: float | None = None
     fid_population_high: float | None = None
     carried_by: float | None = None
+    directions: float | None = None
+    curved: float | None = None
     duplicates: int | None = None
     near_duplicates: int | None = None
     memorised: int | None = None
@@ -169,7 +176,9 @@ def score_features(
     inside, copies, near, manifold = None, None, None, against.manifold
     if manifold is not None and len(generated) > NEAREST:
         inside = Coverage(manifold, len(generated))
-        copies = CopyCount(len(generated), float(np.median(manifold.radii(NEAREST))))
+        copies = CopyCount(
+            len(generated), generated.columns, float(np.median(manifold.radii(NEAREST)))
+        )
         looks += [inside, copies]
     if manifold is not None and len(against.features) > NEIGHBOURS:
         near = Neighbourhoods(manifold, groups)
@@ -182,6 +191,10 @@ def score_features(
     if generated.columns < MANY_FEATURES:  # it takes eigenvectors
         by_frechet = carried_by(frechet_influence(generated, against.gaussian))
         distance = replace(distance, carried_by=max(distance.carried_by, by_frechet))
+    if (counted.memorised or 0) > len(generated) / MOST_MEMORISED:
+        frechet = replace(
+            frechet, fid_population=None, fid_population_low=None, fid_population_high=None
+        )
     return CellScore(
         n_images=len(generated),
         n_reference=len(against.features),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,7 @@ from ddim_core.statistics.rows import BLOCK, FeatureRows, places
 # Nearer than this share of the usual distance between neighbours among the real images. On the
 # digits' features 0 of 2,048 generated images are; an image and its JPEG of quality 95 are.
 NEAR = 0.05
+MANY = 8  # features; with fewer, neighbours are near by chance, and are to be nearer still
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,7 @@ def duplicates_together(features: FeatureRows, groups: Sequence[slice]) -> Toget
     first_seen: dict[bytes, int] = {}
     kind = np.empty(len(features), dtype=np.intp)  # the place of each row's first duplicate
     for place, rows in features.blocks():
-        for i, row in enumerate(np.ascontiguousarray(rows), start=place.start):
+        for i, row in enumerate(np.ascontiguousarray(rows + 0.0), start=place.start):  # -0 is 0
             kind[i] = first_seen.setdefault(hashlib.blake2b(row, digest_size=16).digest(), i)
     if len(first_seen) == len(features):
         return None
@@ -79,6 +81,14 @@ def duplicates_together(features: FeatureRows, groups: Sequence[slice]) -> Toget
         effective=(n * n / total, *rests),
         duplicates=n - len(first_seen),
     )
+
+
+@lru_cache(maxsize=4)  # cells of a grid share their reference
+def repeats_much(features: FeatureRows) -> bool:
+    """Tells whether more than a tenth of the rows equal an earlier one: what takes all of them for
+    independent draws is wrong then."""
+    together = duplicates_together(features, [slice(0, len(features))])
+    return together is not None and together.duplicates > len(features) / 10
 
 
 def _reordered(features: FeatureRows, order: NDArray[np.intp]) -> FeatureRows:
@@ -119,11 +129,12 @@ class CopyCount:
 
     Args:
         n: How many generated rows there are.
+        columns: d.
         usual: The usual squared distance between a real image and its neighbours.
     """
 
-    def __init__(self, n: int, usual: float) -> None:
-        self._near = NEAR**2 * usual
+    def __init__(self, n: int, columns: int, usual: float) -> None:
+        self._near = NEAR ** (2 * max(1.0, MANY / columns)) * usual
         self._of_made, self._of_real = np.full(n, np.inf), np.full(n, np.inf)
 
     def within(self, pairs: Pairs) -> None:

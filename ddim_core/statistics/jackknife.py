@@ -110,7 +110,8 @@ def two_sided(a: Jackknife, b: Jackknife) -> TwoSided:
     total = float(variances.sum())
     if total == 0.0:
         return TwoSided(value, value, value)
-    dof = total**2 / float((variances**2 / (np.array([a.groups, b.groups]) - 1.0)).sum())
+    shares, groups = variances / total, np.array([a.groups, b.groups])
+    dof = 1.0 / float((shares**2 / (groups - 1.0)).sum())
     half = float(stdtrit(dof, 0.5 + LEVEL / 2)) * np.sqrt(total)
     return TwoSided(value, value - half, value + half)
 

@@ -9,7 +9,7 @@ from ddim_core.common.plain_files import is_there
 from ddim_core.features.registry import pretrained
 from ddim_core.peers.catalogue import Space, peer_named
 from ddim_core.peers.numbers import Number, Sides
-from ddim_core.scores.set_score import frechet_of_pair, score_pair
+from ddim_core.scores.set_score import FeatureSet, frechet_of_pair, score_pair
 from tasks.score_command.request import ScoreRequest
 from tasks.score_command.run import PairResult, PeerResult, scored_pair
 
@@ -42,10 +42,24 @@ def score_as(request: ScoreRequest) -> PairResult:
         measure = frechet_of_pair if found else score_pair
         result, generated, reference = scored_pair(asked, request.reference, measure)
         scores = result.scores
+        _require_given(space, generated, reference)
         numbers |= space.numbers(Sides(generated, reference, scores.score, scores.further))
         found.append(result)
     protocols = {s.extractor: r.protocol for s, r in zip(spaces, found, strict=True)}
     return replace(found[0], peer=PeerResult(peer, numbers, protocols))
+
+
+def _require_given(space: Space, *sides: FeatureSet) -> None:
+    """Refuses features that were given, and say nothing of themselves, where they cannot be the
+    peer's: any other file would get its numbers."""
+    if any(side.extractor is not None or side.record is not None for side in sides):
+        return  # the other has to agree with it
+    for side in sides:
+        if side.dim != space.columns:
+            raise ValueError(
+                f"{side.name} has {side.dim} features, and {space.extractor} has {space.columns}; "
+                "give images, or features of it"
+            )
 
 
 def _weights_of(space: Space, told: str) -> str:

@@ -116,6 +116,7 @@ def as_json(result: PairResult | SavedStatistics) -> dict[str, Any]:
         "statistics_digest": result.scores.statistics_digest,
         "protocol": result.protocol.flat(),
         "notes": result.notes,
+        "doubts": [{"kind": d.kind, "text": d.text} for d in doubts(result.scores.score)],
         **({"matrix": [asdict(line) for line in result.matrix]} if result.matrix else {}),
         **({"per_class": _classes(result.classes)} if result.classes else {}),
     }

@@ -52,7 +52,8 @@ def _scores(scores: PairScore) -> list[str]:
         fid_inf = _with_interval(score.fid_inf, score.fid_inf_low, score.fid_inf_high)
         lines.append(f"FID_inf      {fid_inf}")
     elif score.group_sizes:
-        lines.append(f"FID_inf      not identifiable: {score.n_images} images are too few for "
+        different = (score.n_images or 0) - (score.duplicates or 0)
+        lines.append(f"FID_inf      not identifiable: {different} images are too few for "
                      f"{score.n_features} features")  # fmt: skip
     if score.fid_population is not None:
         both = _with_interval(

@@ -11,7 +11,7 @@ import numpy as np
 from ddim_core.scores.distances.frechet import Reference
 from ddim_core.scores.distances.frechet_infinity import at_infinity, at_population, spread_of
 from ddim_core.scores.distances.leave_one_out import Spread, leave_one_out_spreads
-from ddim_core.statistics.duplicates import Together
+from ddim_core.statistics.duplicates import Together, repeats_much
 from ddim_core.statistics.jackknife import TwoSided, jackknife, two_sided
 from ddim_core.statistics.moments import FeatureMoments, Floats, leave_one_out, merge
 from ddim_core.statistics.rows import FeatureRows, places
@@ -114,12 +114,13 @@ def frechet_score(
         sizes = [group.stop - group.start for group in together.groups]
         apart = _judge(exact, spreads, sizes, reference)
         score = replace(apart, loo=score.loo, loo_inf=score.loo_inf, sizes=score.sizes)
-    elif together:
-        score = replace(score, fid_low=None, fid_high=None, fid_inf=None, fid_inf_low=None,
-                        fid_inf_high=None)  # fmt: skip
+    elif together:  # one image, many times
+        score, spreads = FrechetScore(exact, None, None, None, None, None, score.loo,
+                                      score.loo_inf, None, score.sizes), spreads[:1]  # fmt: skip
     bias = None if score.fid_inf is None else score.fid - score.fid_inf
-    if bias is None and len(features) <= 2 * features.columns:
-        bias = bias_of_few(reference, len(features))
+    count = int(together.effective[0]) if together else len(features)
+    if bias is None and 2 <= count <= 2 * features.columns:
+        bias = bias_of_few(reference, count, len(real) if real else None)
     found = population(features, spreads, sizes, reference, real) if real else None
     return replace(
         score,
@@ -154,19 +155,44 @@ def frechet_influence(features: FeatureRows, reference: Reference) -> Floats:
 
 
 @lru_cache(maxsize=4)  # cells of a grid share theirs
-def bias_of_few(reference: Reference, n: int) -> float:
+def bias_of_few(reference: Reference, n: int, m: int | None) -> float:
     """The plug-in distance that n images of a perfect model would have, by simulation.
 
-    One Gaussian sample of the reference's own mean and covariance is scored against it: with many
-    features one is as good as many. It tells how much of a distance is want of images where
-    nothing else can, with no more images than features.
+    One Gaussian sample of n, of the reference's own mean and covariance, is scored against another
+    of m: with many features one is as good as many. It tells how much of a distance is want of
+    images where nothing else can, with no more images than features. The covariance of m images
+    spreads wider than that of all; it is drawn towards a multiple of 1 by as much as a Gaussian
+    population asks for (oracle approximating shrinkage).
+
+    Source of the shrinkage: Chen, Wiesel, Eldar and Hero 2010 (arXiv:0907.4698), eq. 23.
 
     Args:
         reference: The reference.
         n: Images, at least 2.
+        m: Real ones, at least 2; None where nobody says, and the reference counts as given.
     """
-    noise = np.random.default_rng(0).standard_normal((n, reference.factor.shape[1]))
-    return reference.distance_of_features(noise @ reference.factor.T + reference.mean)
+    rng, d = np.random.default_rng(0), reference.mean.size
+    share = 0.0 if m is None else _shrinkage(reference, m)
+
+    def drawn(count: int) -> Floats:
+        noise = rng.standard_normal((count, reference.factor.shape[1])) @ reference.factor.T
+        even = rng.standard_normal((count, d)) * np.sqrt(reference.trace / d)
+        return np.sqrt(1.0 - share) * noise + np.sqrt(share) * even + reference.mean
+
+    made = drawn(n)
+    if m is None:
+        return reference.distance_of_features(made)
+    return Reference.of(FeatureMoments.from_features(drawn(m))).distance_of_features(made)
+
+
+def _shrinkage(reference: Reference, m: int) -> float:
+    """Which share of the covariance of m images is to be replaced by its mean variance."""
+    d, trace2 = reference.mean.size, reference.trace**2
+    gram = reference.factor.T @ reference.factor
+    squares = float(np.vdot(gram, gram))  # tr C^2
+    spread = (m + 1.0 - 2.0 / d) * (squares - trace2 / d)
+    wanted = (1.0 - 2.0 / d) * squares + trace2
+    return 1.0 if wanted >= spread else wanted / spread
 
 
 def _thinned(spread: Spread, effective: float) -> Spread:
@@ -242,7 +268,7 @@ def population(
     if many and m > SMALL * real.columns:
         return None
     cuts = places(m, -(-m // (FEW_REAL_GROUPS if many else REAL_GROUPS)))
-    if len(spreads) < 3 or not identified(spreads) or min(m, len(cuts)) < 2:
+    if len(spreads) < 3 or repeats_much(real) or not identified(spreads) or min(m, len(cuts)) < 2:
         return None
     if m - max(cut.stop - cut.start for cut in cuts) - 1 <= real.columns:
         return None

@@ -38,6 +38,10 @@ class KernelScore:
         kid_std: Standard deviation between the subsets: of one subset of this size, not of `kid`.
         kid_subset_size: Images of each set in a subset.
         carried_by: How many of the n images carry the spread, see `tails.carried_by`.
+        directions: How many directions of the kernel's space the generated images spread over,
+            (tr K)^2 / tr K^2 of its centred matrix.
+        curved: Share of the variance of MMD^2 that is of second order in the images, and unseen
+            by a jackknife: near 0 far from the reference, near 1 at it.
     """
 
     kid: float
@@ -47,6 +51,8 @@ class KernelScore:
     kid_std: float
     kid_subset_size: int
     carried_by: float
+    directions: float
+    curved: float
 
 
 def kernel_score(
@@ -101,16 +107,21 @@ class KernelSums:
         self._groups_across = np.zeros(len(groups))
         # Of each generated row: with all others, and with the reference.
         self._row_within, self._row_across = np.zeros(n), np.zeros(n)
+        self._squares, self._own = 0.0, 0.0  # over pairs within: of others squared, of a row itself
 
     def within(self, pairs: Pairs) -> None:
         """Takes pairs of generated rows."""
-        values = self._kernel.of_others(pairs)
+        values = self._kernel(pairs)
+        if pairs.i == pairs.j:
+            self._own += float(values.trace())
+            np.fill_diagonal(values, 0.0)
         sums = values @ numbers(self._in_either[pairs.j])
         part = subset_sums(self._in_x[pairs.i], sums[:, :SUBSETS])
         groups = self._groups(pairs).T @ sums[:, SUBSETS:]
         once = pairs.i == pairs.j
         self._within += part if once else 2.0 * part
         self._groups_within += groups if once else groups + groups.T
+        self._squares += float(np.vdot(values, values)) * (1.0 if once else 2.0)
         self._row_within[pairs.i] += values.sum(axis=1)
         if not once:
             self._row_within[pairs.j] += values.sum(axis=0)
@@ -133,11 +144,26 @@ class KernelSums:
         values = (self._within + of_reference) / (size * (size - 1))
         values = values - 2.0 * self._across / size**2
         kid, std = float(values.mean()), float(values.std())
+        if not np.isfinite([kid, std, self._squares]).all():
+            raise ValueError(
+                "the cube of the features' products overflows float64; features are too large for "
+                "KID, and are to be of the order of 1"
+            )
         counts = self._counts
         # The derivative of MMD^2 in the weight of a row, up to a factor and what all share.
-        carried = carried_by(self._row_within / (n - 1) - self._row_across / m)
+        means = self._row_within / (n - 1)
+        influence = means - self._row_across / m
+        # Of the centred matrix; with n in the thousands its own diagonal plays no part in tr K^2.
+        squares = max(self._squares - (2.0 * means - means.mean()) @ means * n, 0.0)
+        trace = self._own - n * means.mean()
+        second = 2.0 * squares / n**4
+        told = {
+            "carried_by": carried_by(influence),
+            "directions": trace**2 / squares if squares else float(n),
+            "curved": second / (second + 4.0 * float(influence.var()) / n) if second else 0.0,
+        }
         if len(counts) < 2 or n - counts.max() < 2:
-            return KernelScore(kid, None, None, None, std, size, carried)
+            return KernelScore(kid, None, None, None, std, size, **told)
         # Without the reference's own term, which no group of generated images changes.
         group_within, group_across = self._groups_within, self._groups_across
         whole = group_within.sum() / (n * (n - 1)) - 2.0 * group_across.sum() / (n * m)
@@ -148,7 +174,7 @@ class KernelSums:
         found = jackknife(float(whole), loo.tolist(), counts.astype(int).tolist())
         se = float(np.hypot(found.se, std / np.sqrt(SUBSETS)))
         half = half_width(se, len(counts))
-        return KernelScore(kid, se, kid - half, kid + half, std, size, carried)
+        return KernelScore(kid, se, kid - half, kid + half, std, size, **told)
 
 
 @lru_cache(maxsize=4)  # cells of a grid share theirs

@@ -77,6 +77,11 @@ def test_where_a_line_levels_off_is_told_and_how_level_it_is_shown_to_be() -> No
     assert plateau.steps == 5
 
 
+@pytest.mark.parametrize("values", [(40, 80, 39), (10, 30, 30, 10), (10, 80, 10, 80, 9)])
+def test_a_line_that_ends_no_worse_than_it_starts_is_not_inverted(values: Sequence[float]) -> None:
+    assert not shape(values).inverted
+
+
 def test_the_labs_table_of_an_undertrained_model_is_inverted_on_every_line() -> None:
     """541/921/1267/1479 and 570/616/716/700 over S = 5/10/20/50, each known to +-3."""
     zero, one = shapes({

@@ -27,6 +27,8 @@ def test_wrong_names_and_places_are_refused_in_words(tmp_path: Path) -> None:
         choices_of(["hpsv2=v2.0", "hpsv2"])
     with pytest.raises(ValueError, match=r"no folder 'v3'; hpsv2 takes .* v2.1 or v2.0"):
         choices_of(["hpsv2=v3"])
+    with pytest.raises(ValueError, match="no folder '/nonexistent'"):
+        choices_of(["aesthetic=/nonexistent"])
     with pytest.raises(ValueError, match=r"no weights of pick-score; it must hold config.json"):
         choices_of([f"pick-score={tmp_path}"])
     (tmp_path / "a.pth").touch()

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from scipy.integrate import quad
 
-from benchmarks.trust import WORLDS, real_of, tails
+from benchmarks.trust import WORLDS, modes, real_of, tails
 from ddim_core.decisions.trust import doubts, doubts_of
 from ddim_core.scores.cell_score import ScoreReference, groups_of, score, score_features
 from ddim_core.scores.distances.frechet import Reference
@@ -94,6 +94,18 @@ def test_light_tails_raise_no_doubt(name: str) -> None:
     assert sum(set(found) - {"reference"} != set() for found in told) <= 3
 
 
+@pytest.mark.parametrize(("share", "apart"), [(0.05, 4.0), (0.5, 4.0)])
+def test_a_share_of_one_kind_that_is_right_is_told(share: float, apart: float) -> None:
+    rng = np.random.default_rng(6)
+    draw = modes(share, apart)
+    reference = ScoreReference.of(draw(1000, 16, rng))
+    told = [kinds(score_features([draw(1000, 16, rng)], reference)) for _ in range(8)]
+    assert sum("flat" in found for found in told) >= 7
+    # Far from it the distance is no square, and intervals hold.
+    far = ScoreReference.of(modes(0.9 - share, apart)(1000, 16, rng))
+    assert "flat" not in kinds(score_features([draw(1000, 16, rng)], far))
+
+
 def test_a_row_of_the_table_of_tails_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.trust.DRAWS", 4)
     monkeypatch.setattr("benchmarks.trust.WHOLE", 800)
@@ -175,6 +187,7 @@ def test_copies_are_counted_and_said() -> None:
 
 def test_equal_images_alone_have_no_interval() -> None:
     found = score(np.ones((50, 4)), np.random.default_rng(8).normal(size=(100, 4)))
+    assert found.fid_population is None
     assert found.duplicates == 49
     assert found.fid_low is None
     assert found.fid_inf is None
@@ -221,6 +234,36 @@ def test_a_small_reference_is_told_and_corrected_for() -> None:
     assert "are the size of the reference (90 images)" in doubts(found[0])[-1].text
 
 
+def test_memorised_images_and_a_reference_of_copies_leave_no_distance_of_populations() -> None:
+    rng = np.random.default_rng(14)
+    real, made = rng.normal(size=(300, 4)), rng.normal(size=(300, 4))
+    assert score(made, real).fid_population is not None
+    assert score(np.vstack([made[:295], real[:5]]), real).fid_population is None
+    assert score(made, np.repeat(real[:100], 3, axis=0)).fid_population is None
+
+
+def test_minus_zero_is_zero() -> None:
+    x = np.random.default_rng(15).normal(size=(60, 9))
+    x[0], x[1] = 0.0, -0.0
+    assert score(x, x[2:]).duplicates == 1
+
+
+def test_features_too_large_for_a_cube_are_refused() -> None:
+    huge = 1e55 * np.random.default_rng(16).normal(size=(60, 3))
+    with pytest.raises(ValueError, match="too large for KID"):
+        score(huge, huge[::-1] + 1.0)
+
+
+def test_the_bias_of_few_images_counts_both_sides() -> None:
+    rng = np.random.default_rng(17)
+    for m in (50, 100, 1000):
+        found = score(rng.normal(size=(48, 64)), rng.normal(size=(m, 64)))
+        assert found.fid_bias == pytest.approx(found.fid, rel=0.1)
+    few = score(np.repeat(rng.normal(size=(30, 64)), 10, axis=0), rng.normal(size=(500, 64)))
+    assert few.fid_bias == pytest.approx(few.fid, rel=0.15)
+    assert "of 300 images, 30 of them different," in doubts(few)[-1].text
+
+
 def test_a_large_reference_raises_no_doubt() -> None:
     rng = np.random.default_rng(13)
     real = ScoreReference.of(rng.normal(size=(5000, 4)))
@@ -246,7 +289,7 @@ def test_a_reference_too_small_to_tell_is_said() -> None:
     found = score(rng.normal(size=(400, 64)), rng.normal(size=(40, 64)))
     assert found.fid_population is None
     assert kinds(found) == ["reference"]
-    assert "the reference's 40 images are too few for 64 features" in doubts(found)[0].text
+    assert "the reference's 40 images are few for 64 features" in doubts(found)[0].text
 
 
 def test_fid_of_fewer_images_than_features_states_its_bias() -> None:
@@ -260,7 +303,7 @@ def test_fid_of_fewer_images_than_features_states_its_bias() -> None:
     assert "few" in kinds(found)
     reference = Reference.of(FeatureMoments.from_features(real))
     # The factor is one of many, and with it the sample: 2 % is what samples scatter here.
-    assert bias_of_few(reference, 60) == pytest.approx(found.fid_bias, rel=0.02)
+    assert bias_of_few(reference, 60, 6000) == pytest.approx(found.fid_bias, rel=0.02)
     enough = score(rng.normal(size=(400, 96)), real)
     assert enough.fid_bias == enough.fid - enough.fid_inf
 

@@ -117,6 +117,14 @@ def test_what_a_peer_cannot_be_asked_is_refused(
     assert said in " ".join(done.output.split())
 
 
+def test_features_that_cannot_be_the_peers_are_refused(tmp_path: Path) -> None:
+    for name in "ab":
+        np.savez(tmp_path / f"{name}.npz", features=np.random.default_rng(0).normal(size=(40, 8)))
+    done = ddim("score", str(tmp_path / "a.npz"), str(tmp_path / "b.npz"), "--as", "pytorch-fid")
+    assert done.exit_code == 2
+    assert "has 8 features, and inception-v3 has 2048" in " ".join(done.output.split())
+
+
 def test_any_encoder_of_transformers_is_named_by_its_folder(
     sets: tuple[str, str], dinov2: str
 ) -> None:
