@@ -18,11 +18,12 @@ from ddim_core.scores.distances.frechet_score import (
     FrechetScore,
     frechet_influence,
     frechet_score,
+    moments_of,
 )
 from ddim_core.scores.distances.kernel_score import KernelSums
 from ddim_core.scores.precision_recall import Coverage, Manifold
 from ddim_core.statistics.duplicates import Copies, CopyCount, duplicates_together
-from ddim_core.statistics.moments import FeatureMoments, merge
+from ddim_core.statistics.moments import FeatureMoments
 from ddim_core.statistics.pairs import Looks, look_at_pairs
 from ddim_core.statistics.rows import FeatureRows
 from ddim_core.statistics.tails import carried_by
@@ -142,9 +143,8 @@ class ScoreReference:
         """
         rows = features if isinstance(features, FeatureRows) else FeatureRows.of_array(features)
         if moments is None:
-            moments = merge([FeatureMoments.from_features(x) for _, x in rows.blocks(4096)])
-        manifold = Manifold.of(rows, NEAREST, NEIGHBOURS) if len(rows) > NEAREST else None
-        return cls(rows, Reference.of(moments), manifold)
+            manifold = Manifold.of(rows, NEAREST, NEIGHBOURS) if len(rows) > NEAREST else None
+        return cls(rows, Reference.of(moments_of(rows)), manifold)
 
 
 def score_features(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import add
 
 import numpy as np
 
@@ -208,8 +209,8 @@ def _by_singular_values(features: FeatureRows, reference: Reference) -> float:
 
 
 def moments_of(features: FeatureRows) -> FeatureMoments:
-    """Takes the moments of rows [n, d], a few thousand at a time."""
-    return merge([FeatureMoments.from_features(rows) for _, rows in features.blocks(4096)])
+    """Takes the moments of rows [n, d], a few thousand at a time; two matrices [d, d] are held."""
+    return reduce(add, (FeatureMoments.from_features(rows) for _, rows in features.blocks(4096)))
 
 
 def _judge(
