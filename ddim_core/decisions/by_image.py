@@ -139,6 +139,10 @@ def _needed(
     first, second = sorted(range(len(rows)), key=lambda i: rows[i].fid)[:2]
     a, b = rows[first], rows[second]
     fid = difference(a, b)
+    by_fid = _count(a.n_images, fid)
+    if (images_needed(a.n_images, fid) or math.inf) <= a.n_images:
+        # With fewer its bias moves, and its error does not go as 1 / sqrt(N).
+        by_fid = f"no more than these {a.n_images:,} images a cell"
     parts = []
     for column in columns:
         found = score_difference(a, b, column, values[column][first], values[column][second])
@@ -149,7 +153,7 @@ def _needed(
     prompts = ", with as many more prompts" if _over_prompts(a) else ""
     return [
         f"To tell {cell_name(a)} from {cell_name(b)}, the two cells of the lowest FID, at 5 % in "
-        f"80 % of tries, FID takes {_count(a.n_images, fid)}; image by image{prompts}, "
+        f"80 % of tries, FID takes {by_fid}; image by image{prompts}, "
         f"{', '.join(parts)}. "
         "These counts take this grid's differences for the true ones: of a difference that its own "
         "interval cannot tell from 0 they are no more than an order of magnitude."

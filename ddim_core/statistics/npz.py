@@ -66,6 +66,8 @@ class Statistics:
             raise ValueError(f"{name} has {mean.size} features; at most {MOST_FEATURES} are scored")
         if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
             raise ValueError(f"{name} holds a number that is not finite; every statistic must be")
+        if (least := covariance.diagonal().min()) < 0.0:
+            raise ValueError(f"{name} has a variance of {least:g} in its sigma; none is below 0")
         # FID is defined by the symmetric part; saved covariances differ from it by rounding.
         skew = np.abs(covariance - covariance.T).max()
         if skew > 1e-6 * max(np.abs(covariance).max(), 1e-300):
