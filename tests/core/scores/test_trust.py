@@ -211,7 +211,7 @@ def test_a_reference_too_small_to_tell_is_said() -> None:
 
 def test_fid_of_fewer_images_than_features_states_its_bias() -> None:
     rng = np.random.default_rng(12)
-    real = rng.normal(size=(8000, 96))
+    real = rng.normal(size=(30_000, 96))
     found = score(rng.normal(size=(60, 96)), real)
     assert found.fid_inf is None
     # A perfect model's images: all of their FID is bias, but for their scatter about it.
