@@ -55,6 +55,19 @@ app()
 """
 
 
+# What Prefect's server looks for every few seconds, or at each event, and no test of the shared
+# server has: automations, schedules, workers, late, paused and cancelled runs. The one of
+# `test_serve.py` looks for all of it.
+WITHOUT = {
+    "PREFECT_UI_ENABLED": "0",
+    **{
+        f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "0"
+        for name in ("CANCELLATION_CLEANUP", "CLEANUP_RECONCILER", "FOREMAN", "LATE_RUNS",
+                     "PAUSE_EXPIRATIONS", "REPOSSESSOR", "SCHEDULER", "TRIGGERS")
+    },
+}  # fmt: skip
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -154,7 +167,11 @@ def _start_server() -> None:
     command = [sys.executable, "-c", SERVE, str(EMPTY_DATABASE), *words]
     SESSION_DIR.mkdir(exist_ok=True)
     with (SESSION_DIR / "server.log").open("wb") as log:
-        _servers.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=SESSION_DIR))
+        _servers.append(
+            subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=SESSION_DIR, env={**os.environ, **WITHOUT}
+            )
+        )
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -35,10 +35,11 @@ from tempfile import TemporaryFile
 from typing import Any
 
 LIBRARIES = [
-    "datasets", "diffusers.models.unets.unet_1d", "diffusers.models.unets.unet_2d",
-    "diffusers.models.unets.unet_2d_condition", "distributed", "matplotlib.figure", "mlflow",
-    "pandas", "peft", "prefect", "prefect.client.orchestration", "pyarrow.parquet", "scipy.stats",
-    "sklearn", "torch", "torchvision", "transformers",
+    "alembic.context", "datasets", "diffusers.models.unets.unet_1d",
+    "diffusers.models.unets.unet_2d", "diffusers.models.unets.unet_2d_condition", "distributed",
+    "hypothesis", "matplotlib.figure", "mlflow", "mlflow.store.tracking.sqlalchemy_store",
+    "pandas", "peft", "prefect", "prefect.client.orchestration", "prefect.server.api.server",
+    "pyarrow.parquet", "scipy.stats", "sklearn", "torch", "torchvision", "transformers",
 ]  # fmt: skip
 ADDRESS = "DDIM_TESTS_FORKS"  # of the process that forks, told to all that it and pytest start
 NUMBER = struct.Struct("q")

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks.gpu import lora, native, pipelines, training
 from benchmarks.gpu.record import Figure, Record
 
 
-def test_a_tiny_run_writes_its_figures_as_it_goes(tmp_path: Path) -> None:
+def test_a_tiny_run_writes_its_figures_as_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.lora.N_IMAGES", 2)
     record = Record(tmp_path / "out", "cpu", 100.0)
     ref = native.stored(True, tmp_path)
     record.work("bits", 0, lambda: native.bits(record, True, "cpu", ref))

@@ -24,7 +24,7 @@ CACHED_TASKS = {
 KEPT_IN = ("store", "prefect", "results", "work", "checkpoints")  # below DDIM_DATA
 CHANGES_EACH_TIME = ["sample_seconds", "images_per_second", "created_at"]
 API_LAGS_AT_MOST = 90.0  # seconds until the last state of a finished run is in the database
-SETTLED_AFTER = 3  # equal answers in a row
+ASKED_EVERY = 0.4  # seconds
 PAGE = 200  # task runs that the API tells of at once, at most
 DRIVER = PROJECT / "tests" / "flows" / "driver.py"
 
@@ -88,27 +88,33 @@ def lasting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def told(flow_run_id: UUID, result: GridOutcome | None = None) -> GridRun:
-    """Asks the API about a finished run until its states are final: they arrive with a delay."""
+    """What the API knows of a finished run, see `at_rest`."""
     from prefect.client.orchestration import get_client
 
-    deadline = time.monotonic() + API_LAGS_AT_MOST
-    seen: list[Counter[tuple[str, str]]] = []
     with get_client(sync_client=True) as client:
-        while True:
-            flow_run = client.read_flow_run(flow_run_id)
-            runs = _task_runs(client, flow_run_id)
-            seen.append(_counted(runs))
-            final = all(state in FINAL for _, state in seen[-1]) and flow_run.state.is_final()
-            ended = any(name == "track-grid" for name, _ in seen[-1])
-            settled = (
-                len(seen) >= SETTLED_AFTER and seen[-SETTLED_AFTER:] == SETTLED_AFTER * seen[-1:]
-            )
-            if final and ended and settled:
-                names = frozenset([flow_run.name, *(run.name for run in runs)])
-                message = flow_run.state.message or ""
-                return GridRun(flow_run.state.name, message, seen[-1], result, names)
-            assert time.monotonic() < deadline, f"{flow_run.state}, not final: {seen[-1]}"
-            time.sleep(0.2)
+        runs = at_rest(client, flow_run_id, "track-grid")
+        flow_run = client.read_flow_run(flow_run_id)
+    assert flow_run.state.is_final(), flow_run.state
+    names = frozenset([flow_run.name, *(run.name for run in runs)])
+    message = flow_run.state.message or ""
+    return GridRun(flow_run.state.name, message, counted(runs), result, names)
+
+
+def at_rest(client: Any, flow_run_id: UUID, last: str) -> list[Any]:
+    """The task runs of a finished flow run. Their states reach the database with a delay: the API
+    is asked until all are final, with one of the task `last`, and two answers in a row are equal.
+    It is asked seldom, since an answer costs the server as much as half a task run."""
+    deadline = time.monotonic() + API_LAGS_AT_MOST
+    before: Counter[tuple[str, str]] = Counter()
+    while True:
+        runs = _task_runs(client, flow_run_id)
+        now = counted(runs)
+        final = all(state in FINAL for _, state in now) and any(name == last for name, _ in now)
+        if final and now == before:
+            return runs
+        assert time.monotonic() < deadline, f"not final: {now}"
+        before = now
+        time.sleep(ASKED_EVERY)
 
 
 # NotReady: what the task waits for has failed, so it never runs.
@@ -127,12 +133,8 @@ def _task_runs(client: Any, flow_run_id: UUID) -> list[Any]:
             return runs
 
 
-def task_states(client: Any, flow_run_id: UUID) -> Counter[tuple[str, str]]:
+def counted(runs: list[Any]) -> Counter[tuple[str, str]]:
     """How many task runs of each name are in a state of each name."""
-    return _counted(_task_runs(client, flow_run_id))
-
-
-def _counted(runs: list[Any]) -> Counter[tuple[str, str]]:
     return Counter((_task_of(run), run.state_name or "none") for run in runs)
 
 

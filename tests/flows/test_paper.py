@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from flows.cli.commands.flows import paper as command
-from tests.flows.grids import task_states
+from tests.flows.grids import at_rest, counted
 
 pytestmark = pytest.mark.timeout(240)
 SMALL: dict[str, Any] = {
@@ -29,7 +28,6 @@ FIGURES = {
     "figure_5_consistency.png", "figure_6_line.png", "figure_6_grid.png", "x0_sequence.png",
     "reconstructions.png",
 }  # fmt: skip
-API_LAGS_AT_MOST = 90.0  # seconds until the last state of a finished run is in the database
 
 
 @pytest.fixture(autouse=True)
@@ -65,20 +63,9 @@ def run(**asked: Any) -> Run:
     state = paper(**{**SMALL, **asked}, return_state=True)
     assert state.is_completed(), state.message
     flow_run_id = state.state_details.flow_run_id
-    deadline = time.monotonic() + API_LAGS_AT_MOST
-    seen: list[Counter[tuple[str, str]]] = []
-    while len(seen) < 3 or seen[-3:] != 3 * seen[-1:] or not _ended(seen[-1]):
-        assert time.monotonic() < deadline, f"not final: {seen[-1]}"
-        time.sleep(0.2)
-        with get_client(sync_client=True) as client:
-            seen.append(task_states(client, flow_run_id))
-    return Run(flow_run_id, state.result(), seen[-1])
-
-
-def _ended(tasks: Counter[tuple[str, str]]) -> bool:
-    return {state for _, state in tasks} <= {"Completed", "Cached"} and any(
-        name == "track-paper" for name, _ in tasks
-    )
+    with get_client(sync_client=True) as client:
+        runs = at_rest(client, flow_run_id, "track-paper")
+    return Run(flow_run_id, state.result(), counted(runs))
 
 
 def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(

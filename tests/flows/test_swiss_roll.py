@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from flows.cli.commands.flows import swiss_roll as command
-from tests.flows.grids import task_states
+from tests.flows.grids import at_rest, counted
 
 if TYPE_CHECKING:
     from flows.swiss_roll import PointOutcome
@@ -27,9 +26,6 @@ COMPUTING = (
     "train-point-model", "sample-points", "trace-points", "score-generated", "score-floor",
     "render-point-report",
 )  # fmt: skip
-
-
-API_LAGS_AT_MOST = 90.0  # seconds until the last state of a finished run is in the database
 
 
 @dataclass(frozen=True)
@@ -58,20 +54,9 @@ def run(**asked: Any) -> Run:
 
     state = with_workers(swiss_roll, 2)(**{**SMALL, **asked}, return_state=True)
     assert state.is_completed(), state.message
-    deadline = time.monotonic() + API_LAGS_AT_MOST
-    seen: list[Counter[tuple[str, str]]] = []
-    while len(seen) < 3 or seen[-3:] != 3 * seen[-1:] or not _ended(seen[-1]):
-        assert time.monotonic() < deadline, f"not final: {seen[-1]}"
-        time.sleep(0.2)
-        with get_client(sync_client=True) as client:
-            seen.append(task_states(client, state.state_details.flow_run_id))
-    return Run(state.result(), seen[-1])
-
-
-def _ended(tasks: Counter[tuple[str, str]]) -> bool:
-    return {state for _, state in tasks} <= {"Completed", "Cached"} and any(
-        name == "track-points" for name, _ in tasks
-    )
+    with get_client(sync_client=True) as client:
+        runs = at_rest(client, state.state_details.flow_run_id, "track-points")
+    return Run(state.result(), counted(runs))
 
 
 def rows_of(done: Run) -> pd.DataFrame:

@@ -34,16 +34,16 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("resize", ["tf1", "clean"])
 def test_inception_on_a_card(weights: Path, resize: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(card_network, "BATCH", 4)
-    images = some_images(6)
+    monkeypatch.setattr(card_network, "BATCH", 2)
+    images = some_images(3)  # a whole batch and a part of one
     wanted = InceptionFeatures(str(weights), resize)(images)
     extractor = InceptionFeatures(str(weights), resize)
     digest = extractor.digest
     extractor.to_card(CARD)
     got = extractor(images)
     assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
-    assert np.array_equal(extractor(images[:5]), got[:5])
-    assert np.array_equal(extractor(images[4:])[::-1], extractor(images[:3:-1]))
+    assert np.array_equal(extractor(images[:1]), got[:1])
+    assert np.array_equal(extractor(images[1:])[::-1], extractor(images[:0:-1]))
     assert extractor.digest == digest
     assert np.allclose(extractor.class_scores(got), extractor.class_scores(wanted), atol=1e-3)
 

@@ -29,9 +29,11 @@ def xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_a_single_file_is_scored_as_its_folder_is(run_grid: RunGrid, xl: Path) -> None:
+def test_a_single_file_is_scored_as_its_folder_is(
+    run_grid: RunGrid, xl: Path, pictures: str
+) -> None:
     asked: dict[str, Any] = {
-        "prompts": str(xl / "prompts.txt"), "dataset": "emoji", "steps": [2], "seed": 51,
+        "prompts": str(xl / "prompts.txt"), "dataset": pictures, "steps": [2], "seed": 51,
         "samplers": ["own"], "etas": [0.0], "n_images": 2, "shard_size": 2,
     }  # fmt: skip
     shown = []
