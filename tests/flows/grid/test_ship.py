@@ -73,7 +73,6 @@ def test_a_native_cell_is_handed_over_with_a_scheduler_that_takes_its_steps(
     assert run_snippet(folder, monkeypatch).shape == (4, 1, 8, 8)
 
 
-@pytest.mark.usefixtures("shipped_by_forks")
 def test_a_cell_of_a_scheduler_is_handed_over_and_one_that_differs_is_not(
     cells: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
