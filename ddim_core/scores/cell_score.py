@@ -122,11 +122,19 @@ class CellScore:
 
 @dataclass(frozen=True, eq=False)
 class ScoreReference:
-    """A reference's features [m, d] with what every score against them needs, taken once."""
+    """A reference's features [m, d] with what every score against them needs, taken once.
+
+    Attributes:
+        features: Of the images.
+        gaussian: Their moments, or those of more images than these.
+        manifold: Their neighbourhoods; None with fewer than 4.
+        is_whole: Whether the moments are of these images alone.
+    """
 
     features: FeatureRows
     gaussian: Reference
     manifold: Manifold | None
+    is_whole: bool
 
     @classmethod
     def of(
@@ -142,9 +150,8 @@ class ScoreReference:
             ValueError: If it has fewer than 2 images, or features are not finite.
         """
         rows = features if isinstance(features, FeatureRows) else FeatureRows.of_array(features)
-        if moments is None:
-            manifold = Manifold.of(rows, NEAREST, NEIGHBOURS) if len(rows) > NEAREST else None
-        return cls(rows, Reference.of(moments_of(rows)), manifold)
+        manifold = Manifold.of(rows, NEAREST, NEIGHBOURS) if len(rows) > NEAREST else None
+        return cls(rows, Reference.of(moments or moments_of(rows)), manifold, moments is None)
 
 
 def score_features(
@@ -169,7 +176,8 @@ def score_features(
     against = reference if isinstance(reference, ScoreReference) else ScoreReference.of(reference)
     groups = groups_of(generated)
     together = duplicates_together(generated, groups)
-    frechet = frechet_score(generated, groups, against.gaussian, against.features, together)
+    real = against.features if against.is_whole else None
+    frechet = frechet_score(generated, groups, against.gaussian, real, together)
     apart = together.members if together and len(together.members) > 1 else groups
     kernel = KernelSums(generated, apart, against.features)
     looks: list[Looks] = [kernel]

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddim_core.common.printable import printable
-from ddim_core.diffusion.labels import asked_labels
 from ddim_core.scores.cell_score import LEAST_GROUPS, LEAST_GROUPS_OF_MANY, groups_of
 from ddim_core.scores.distances.frechet import Reference
 from ddim_core.scores.distances.frechet_score import MANY_FEATURES, frechet_score
@@ -261,6 +260,8 @@ def class_accuracy(
         indices: The image indices k, which tell the classes asked for.
     """
     from scipy.stats import binomtest
+
+    from ddim_core.diffusion.labels import asked_labels  # imports torch
 
     asked = asked_labels(indices, logits.shape[1]).numpy()
     right = int((logits.argmax(axis=1) == asked).sum())

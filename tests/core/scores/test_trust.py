@@ -242,6 +242,16 @@ def test_memorised_images_and_a_reference_of_copies_leave_no_distance_of_populat
     assert score(made, np.repeat(real[:100], 3, axis=0)).fid_population is None
 
 
+def test_moments_of_more_images_than_are_there_leave_no_distance_of_populations() -> None:
+    rng = np.random.default_rng(18)
+    real, made = rng.normal(size=(900, 4)), rng.normal(size=(300, 4))
+    some = ScoreReference.of(real[:200], FeatureMoments.from_features(real))
+    found = score_features([made], some)
+    assert found.fid_population is None
+    assert found.fid == score(made, real).fid
+    assert found.kid == score(made, real[:200]).kid
+
+
 def test_minus_zero_is_zero() -> None:
     x = np.random.default_rng(15).normal(size=(60, 9))
     x[0], x[1] = 0.0, -0.0

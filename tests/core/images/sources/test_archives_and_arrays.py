@@ -223,7 +223,7 @@ def test_keys_of_an_npz_that_name_splits_are_splits(tmp_path: Path) -> None:
         ({"a": X, "b": X}, "several arrays of images"),
         ({"a": X.astype(np.uint16)}, "it must hold images"),
         ({"a": X[0]}, "it must hold images"),
-        ({"mu": np.zeros(3), "sigma": np.eye(3)}, "it must hold images"),
+        ({"mu": np.zeros(3), "sigma": np.eye(3)}, "holds statistics and no images"),
         ({"a": np.array([None])}, "it must hold images|no .npz of plain arrays"),
     ],
 )
