@@ -15,14 +15,13 @@ from ddim_core.scores.density_coverage import NEIGHBOURS, DensityCoverage, Neigh
 from ddim_core.scores.distances.frechet import Reference
 from ddim_core.scores.distances.frechet_score import (
     MANY_FEATURES,
-    FrechetScore,
     frechet_influence,
     frechet_score,
     moments_of,
 )
 from ddim_core.scores.distances.kernel_score import KernelSums
 from ddim_core.scores.precision_recall import Coverage, Manifold
-from ddim_core.statistics.duplicates import Copies, CopyCount, duplicates_together
+from ddim_core.statistics.duplicates import Copies, CopyCount, Together, duplicates_together
 from ddim_core.statistics.moments import FeatureMoments
 from ddim_core.statistics.pairs import Looks, look_at_pairs
 from ddim_core.statistics.rows import FeatureRows
@@ -128,13 +127,14 @@ class ScoreReference:
         features: Of the images.
         gaussian: Their moments, or those of more images than these.
         manifold: Their neighbourhoods; None with fewer than 4.
-        is_whole: Whether the moments are of these images alone.
+        is_sample: Whether the moments are of these images alone, and these are independent draws:
+            not more than a tenth of them equal an earlier one.
     """
 
     features: FeatureRows
     gaussian: Reference
     manifold: Manifold | None
-    is_whole: bool
+    is_sample: bool
 
     @classmethod
     def of(
@@ -151,7 +151,10 @@ class ScoreReference:
         """
         rows = features if isinstance(features, FeatureRows) else FeatureRows.of_array(features)
         manifold = Manifold.of(rows, NEAREST, NEIGHBOURS) if len(rows) > NEAREST else None
-        return cls(rows, Reference.of(moments or moments_of(rows)), manifold, moments is None)
+        found = duplicates_together(rows, [slice(0, len(rows))])
+        repeats = found is not None and found.duplicates > len(rows) / 10
+        gaussian = Reference.of(moments or moments_of(rows))
+        return cls(rows, gaussian, manifold, moments is None and not repeats)
 
 
 def score_features(
@@ -176,8 +179,8 @@ def score_features(
     against = reference if isinstance(reference, ScoreReference) else ScoreReference.of(reference)
     groups = groups_of(generated)
     together = duplicates_together(generated, groups)
-    real = against.features if against.is_whole else None
-    frechet = frechet_score(generated, groups, against.gaussian, real, together)
+    real = against.features if against.is_sample else None
+    told = score_by_moments(generated, groups, together, against.gaussian, real)
     apart = together.members if together and len(together.members) > 1 else groups
     kernel = KernelSums(generated, apart, against.features)
     looks: list[Looks] = [kernel]
@@ -193,42 +196,64 @@ def score_features(
         looks.append(near)
     look_at_pairs(generated, against.features, manifold.origin if manifold else None, looks)
     precision, recall = inside.shares() if inside else (None, None)
-    vendi = vendi_score(generated, groups)
     counted = copies.count() if copies else Copies()
     distance = kernel.score()
     if generated.columns < MANY_FEATURES:  # it takes eigenvectors
         by_frechet = carried_by(frechet_influence(generated, against.gaussian))
         distance = replace(distance, carried_by=max(distance.carried_by, by_frechet))
     if (counted.memorised or 0) > len(generated) / MOST_MEMORISED:
-        frechet = replace(
-            frechet, fid_population=None, fid_population_low=None, fid_population_high=None
-        )
-    return CellScore(
-        n_images=len(generated),
+        told = replace(told, fid_population=None, fid_population_low=None, fid_population_high=None)
+    return replace(
+        told,
         n_reference=len(against.features),
-        n_features=generated.columns,
-        **columns_of(frechet),
-        duplicates=together.duplicates if together else 0,
         **asdict(counted),
         **asdict(distance),
         precision=precision,
         recall=recall,
         **asdict(near.score() if near else DensityCoverage()),
+    )
+
+
+def score_by_moments(
+    generated: FeatureRows,
+    groups: Sequence[slice],
+    together: Together | None,
+    gaussian: Reference,
+    real: FeatureRows | None,
+) -> CellScore:
+    """What a cell scores against the moments of a reference, and by itself; the rest is None.
+
+    Args:
+        generated: Features [n, d].
+        groups: Of the jackknife.
+        together: The rows with exact duplicates side by side; None where no row stands twice.
+        gaussian: The moments.
+        real: Features [m, d] of independent images that these are of; None where there are none.
+    """
+    found = frechet_score(generated, groups, gaussian, real, together)
+    vendi = vendi_score(generated, groups)
+    return CellScore(
+        n_images=len(generated),
+        n_reference=None,
+        n_features=generated.columns,
+        fid=found.fid,
+        fid_low=found.fid_low,
+        fid_high=found.fid_high,
+        fid_inf=found.fid_inf,
+        fid_inf_low=found.fid_inf_low,
+        fid_inf_high=found.fid_inf_high,
+        fid_leave_one_out=list(found.loo),
+        fid_inf_leave_one_out=None if found.loo_inf is None else list(found.loo_inf),
+        group_sizes=list(found.sizes),
+        fid_bias=found.fid_bias,
+        fid_population=found.fid_population,
+        fid_population_low=found.fid_population_low,
+        fid_population_high=found.fid_population_high,
+        duplicates=together.duplicates if together else 0,
         vendi=vendi.value,
         vendi_low=vendi.low,
         vendi_high=vendi.high,
     )
-
-
-def columns_of(found: FrechetScore) -> dict[str, Any]:
-    """A Frechet score's fields by their names in `CellScore`."""
-    told = {name: value for name, value in vars(found).items() if name.startswith("fid")}
-    del told["fid_inf_raw"]
-    return told | {
-        "fid_leave_one_out": list(found.loo),
-        "fid_inf_leave_one_out": None if found.loo_inf is None else list(found.loo_inf),
-        "group_sizes": list(found.sizes),
-    }
 
 
 def score(generated: NDArray[Any], reference: NDArray[Any]) -> CellScore:

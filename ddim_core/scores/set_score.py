@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddim_core.features.extractor import FeatureExtractor, FeatureRecord
-from ddim_core.scores.alone.vendi import vendi_score
 from ddim_core.scores.cell_score import (
     CellScore,
     ScoreReference,
-    columns_of,
     groups_of,
+    score_by_moments,
     score_features,
 )
 from ddim_core.scores.distances.frechet import Reference
-from ddim_core.scores.distances.frechet_score import frechet_influence, frechet_score
+from ddim_core.scores.distances.frechet_score import frechet_influence
 from ddim_core.scores.further_scores import FurtherScores, further_scores
 from ddim_core.scores.per_class import PerClass, per_class
 from ddim_core.statistics.duplicates import duplicates_together
@@ -178,17 +177,6 @@ def _by_statistics(
         fid = against.distance(generated.statistics.moments())
         return CellScore(n_images, n_reference, n_features, fid)
     groups = groups_of(rows)
-    together = duplicates_together(rows, groups)
-    found = frechet_score(rows, groups, against, None, together)
-    vendi = vendi_score(rows, groups)
-    return CellScore(
-        n_images,
-        n_reference,
-        n_features,
-        **columns_of(found),
-        carried_by=carried_by(frechet_influence(rows, against)),
-        duplicates=together.duplicates if together else 0,
-        vendi=vendi.value,
-        vendi_low=vendi.low,
-        vendi_high=vendi.high,
-    )
+    told = score_by_moments(rows, groups, duplicates_together(rows, groups), against, None)
+    carried = carried_by(frechet_influence(rows, against))
+    return replace(told, n_reference=n_reference, carried_by=carried)

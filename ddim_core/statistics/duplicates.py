@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -81,14 +80,6 @@ def duplicates_together(features: FeatureRows, groups: Sequence[slice]) -> Toget
         effective=(n * n / total, *rests),
         duplicates=n - len(first_seen),
     )
-
-
-@lru_cache(maxsize=4)  # cells of a grid share their reference
-def repeats_much(features: FeatureRows) -> bool:
-    """Tells whether more than a tenth of the rows equal an earlier one: what takes all of them for
-    independent draws is wrong then."""
-    together = duplicates_together(features, [slice(0, len(features))])
-    return together is not None and together.duplicates > len(features) / 10
 
 
 def _reordered(features: FeatureRows, order: NDArray[np.intp]) -> FeatureRows:

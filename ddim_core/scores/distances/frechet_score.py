@@ -12,7 +12,7 @@ import numpy as np
 from ddim_core.scores.distances.frechet import Reference
 from ddim_core.scores.distances.frechet_infinity import at_infinity, at_population, spread_of
 from ddim_core.scores.distances.leave_one_out import Spread, leave_one_out_spreads
-from ddim_core.statistics.duplicates import Together, repeats_much
+from ddim_core.statistics.duplicates import Together
 from ddim_core.statistics.jackknife import TwoSided, jackknife, two_sided
 from ddim_core.statistics.moments import FeatureMoments, Floats, leave_one_out, merge
 from ddim_core.statistics.rows import FeatureRows, places
@@ -99,7 +99,7 @@ def frechet_score(
         features: [n, d], n >= 2.
         groups: Consecutive slices that cover the rows; fewer than 2 give no interval.
         reference: What they are compared with.
-        real: The reference's features [m, d], for fid_population.
+        real: Features [m, d] that the reference is of, independent draws, for fid_population.
         together: The rows with exact duplicates side by side; None where no row stands twice.
     """
     spreads = list(leave_one_out_spreads(features, groups, reference))
@@ -269,7 +269,7 @@ def population(
     if many and m > SMALL * real.columns:
         return None
     cuts = places(m, -(-m // (FEW_REAL_GROUPS if many else REAL_GROUPS)))
-    if len(spreads) < 3 or repeats_much(real) or not identified(spreads) or min(m, len(cuts)) < 2:
+    if len(spreads) < 3 or not identified(spreads) or min(m, len(cuts)) < 2:
         return None
     if m - max(cut.stop - cut.start for cut in cuts) - 1 <= real.columns:
         return None
