@@ -7,5 +7,8 @@ from typing import Any
 Config = dict[str, Any]
 """Entries of a configuration by name: a scheduler_config.json or model_index.json of diffusers."""
 
+Content = dict[str, Any]
+"""What a file of someone else holds, by name: numbers, texts, arrays, further such contents."""
+
 Keywords = dict[str, Any]
 """Arguments of a call into another library by name, such as a pipeline's or `set_timesteps`."""

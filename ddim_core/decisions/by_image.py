@@ -3,16 +3,14 @@ images, and in how many FID would."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddim_core.decisions.compare import LEVEL, difference
-from ddim_core.decisions.row import CellRow, cell_name
+from ddim_core.decisions.row import CellRow, cell_name, score_digests
 from ddim_core.image_scores.mean import FEWEST_PROMPTS, image_by_image
 from ddim_core.image_scores.registry import SCORES
 from ddim_core.statistics.paired import PairedDifference
@@ -23,16 +21,6 @@ TWO_SIDED, OF_POWER = 1.959964, 0.841621
 # What two rows must share for their images to be pairs of one score.
 PAIRED = ("seed", "n_images", "resolution", "prompts_digest")
 Values = NDArray[np.float32]
-
-
-def score_digests(row: CellRow) -> dict[str, str]:
-    """By the column of each score of images that a row has: the digest of all that decides it."""
-    return _told(row.image_scores)
-
-
-def score_shards(row: CellRow) -> dict[str, list[str]]:
-    """By column: the artefacts of a row's numbers, one an image, in order of image index."""
-    return _told(row.image_score_shards)
 
 
 def shared_scores(rows: Sequence[CellRow]) -> tuple[str, ...]:
@@ -178,12 +166,3 @@ def _over_prompts(row: CellRow) -> bool:
 
 def _unequal(a: CellRow, b: CellRow) -> list[str]:
     return [name for name in PAIRED if getattr(a, name) != getattr(b, name)]
-
-
-def _told(text: str | None) -> dict[str, Any]:
-    """JSON of a column; nothing of what another program wrote there."""
-    try:
-        told = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return told if isinstance(told, dict) else {}

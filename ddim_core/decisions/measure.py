@@ -3,13 +3,12 @@ differ in it. Everything that decides takes one of these; FID unless something e
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ddim_core.decisions.row import CellRow, cell_name, with_interval
+from ddim_core.decisions.row import CellRow, cell_name, score_digests, with_interval
 from ddim_core.statistics.joint import Joint, joint
 from ddim_core.statistics.paired import (
     PairedDifference,
@@ -130,13 +129,7 @@ class Measure:
     def weights(self, row: CellRow) -> str | None:
         """The digest of the weights that gave a row its value; None of what takes none, and of
         rows that do not say."""
-        if not self.weighed:
-            return None
-        try:
-            told = json.loads(row.image_scores or "{}")
-            return str(told[self.name]) if self.name in told else None
-        except (ValueError, TypeError, RecursionError):
-            return row.image_scores
+        return score_digests(row).get(self.name) if self.weighed else None
 
     def difference(self, a: CellRow, b: CellRow) -> PairedDifference:
         """a's value minus b's by their shared groups; the rows have to be comparable."""

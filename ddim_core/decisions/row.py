@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ddim_core.common.columns import Moment, Timesteps, column
 
@@ -204,6 +204,25 @@ def loras_of(row: Setting) -> tuple[LaidLora, ...]:
         return tuple(LaidLora(str(name), str(d), float(scale)) for name, d, scale in told)
     except (ValueError, TypeError, RecursionError):
         return ()
+
+
+def score_digests(row: CellRow) -> dict[str, str]:
+    """By the column of each score of images that a row has: the digest of all that decides it."""
+    return {str(column): str(digest) for column, digest in _by_column(row.image_scores)}
+
+
+def score_shards(row: CellRow) -> dict[str, list[str]]:
+    """By column: the artefacts of a row's numbers, one an image, in order of image index."""
+    return {str(column): list(shards) for column, shards in _by_column(row.image_score_shards)}
+
+
+def _by_column(text: str | None) -> list[tuple[object, Any]]:
+    """The entries of a column's JSON; none of what another program wrote there."""
+    try:
+        told = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return []
+    return list(told.items()) if isinstance(told, dict) else []
 
 
 def _laid(row: Setting) -> list[str]:

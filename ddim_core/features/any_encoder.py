@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ddim_core.common.foreign import Config
 from ddim_core.common.late import late
 from ddim_core.common.plain_files import is_regular, read_json
 from ddim_core.features.model_folder import CONFIG, folder_digest, model_files, model_folder
@@ -141,7 +142,7 @@ def _has_own_pooler(model: nn.Module, folder: Path) -> bool:
     return any(POOLER in str(name).split(".") for name in stored)
 
 
-def _mapping(told: Any) -> dict[str, Any]:
+def _mapping(told: Any) -> Config:
     """What a configuration says; nothing of what is no mapping of names."""
     return told if isinstance(told, dict) else {}
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ddim_core.common.recorded import Recorded
+
 IMAGES_AT_ONCE = 256
 MOST_PIXELS = 64 * 64 * 3
 
 
 @dataclass(frozen=True)
-class FeatureRecord:
+class FeatureRecord(Recorded):
     """What two sets of features have to agree in before their distance means anything.
 
     Attributes:
@@ -42,20 +42,6 @@ class FeatureRecord:
     scaling: str
     network: str
     quantisation: str = "uint8, before the resize; none after it"
-
-    @property
-    def digest(self) -> str:
-        """The sha256 of `to_bytes`: features of one digest may be compared."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
-
-    def to_bytes(self) -> bytes:
-        """The record as JSON, its fields in order of their names."""
-        return json.dumps(asdict(self), sort_keys=True).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> FeatureRecord:
-        """Reads what `to_bytes` made."""
-        return cls(**json.loads(data))
 
 
 class FeatureExtractor(Protocol):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ddim_core.common.recorded import Recorded
 from ddim_core.devices.names import is_card
 from ddim_core.image_scores.parts import Part, Source
 
@@ -23,7 +22,7 @@ BATCH, BATCH_ON_CARD = 8, 64
 
 
 @dataclass(frozen=True)
-class ScoreRecord:
+class ScoreRecord(Recorded):
     """What two scores of images have to agree in before they can be compared.
 
     Attributes:
@@ -41,20 +40,6 @@ class ScoreRecord:
     pictures: str
     texts: str
     network: str = "transformers, in float32"
-
-    @property
-    def digest(self) -> str:
-        """The sha256 of `to_bytes`: scores of one digest may be compared."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
-
-    def to_bytes(self) -> bytes:
-        """The record as JSON, its fields in order of their names."""
-        return json.dumps(asdict(self), sort_keys=True).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> ScoreRecord:
-        """Reads what `to_bytes` made."""
-        return cls(**json.loads(data))
 
 
 @dataclass(frozen=True)

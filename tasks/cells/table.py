@@ -28,6 +28,7 @@ from tasks.storage.artifact import ArtifactRef
 
 # The modules whose code makes a number what it is, from noise to score.
 CODE = ("tasks.cells.embed", "tasks.cells.score")
+JUDGES = ("tasks.image_scores.judge", "tasks.image_scores.mean")
 OWN = "checkpoint"  # the noise schedule that is not overridden
 
 
@@ -87,7 +88,7 @@ def row_of(
         weights_digest=checkpoint.weights_digest,
         reference_digest=protocol.images.artifact,
         extractor_digest=protocol.extractor.artifact,
-        code_digest=digest([code_digest(module) for module in (drawn_by(cell), *CODE)]),
+        code_digest=digest([code_digest(module) for module in _code_of(cell, protocol)]),
         checkpoint=printable(checkpoint.name),
         dataset=protocol.dataset,
         split=protocol.split,
@@ -125,6 +126,11 @@ def row_of(
         image_shards=[shard.artifact for shard in shards],
         created_at=scored.created_at,
     )
+
+
+def _code_of(cell: GridCell, protocol: GridProtocol) -> tuple[str, ...]:
+    """The modules whose code makes a row's numbers what they are."""
+    return (drawn_by(cell), *CODE, *(JUDGES if protocol.image_scores else ()))
 
 
 def one_batch(shards: Sequence[Shard]) -> int:

@@ -11,12 +11,18 @@ from prefect import task
 from ddim_core.decisions.best import Ranking, rank, usual_margin
 from ddim_core.decisions.by_image import (
     read_image_scores,
-    score_digests,
-    score_shards,
     shared_scores,
 )
 from ddim_core.decisions.measure import FID, Measure, measure_of
-from ddim_core.decisions.row import CellRow, cell_name, is_ours, line_name, with_interval
+from ddim_core.decisions.row import (
+    CellRow,
+    cell_name,
+    is_ours,
+    line_name,
+    score_digests,
+    score_shards,
+    with_interval,
+)
 from ddim_core.decisions.trust import doubts_of
 from ddim_core.reports.class_sentences import classes_said, shown_classes
 from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map

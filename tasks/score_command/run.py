@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddim_core.common.versions import network_versions, score_versions
-from ddim_core.decisions.trust import doubts
+from ddim_core.decisions.trust import Doubt, doubts
 from ddim_core.features.protocol import Protocol
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.one_by_one import NativeImages, as_stored
@@ -87,7 +87,8 @@ class PairResult:
         generated, reference: As named.
         scores: Of the one against the other.
         protocol: What they were taken by.
-        notes: What a reader should know before trusting the number.
+        notes: What a reader should know of the sets.
+        doubts: Why not to trust the numbers.
         matrix: The same sets by every protocol, where that was asked for.
         classes: The scores of each class, likewise.
         peer: What a peer would say of them, where that was asked for.
@@ -98,6 +99,7 @@ class PairResult:
     scores: PairScore
     protocol: Protocol
     notes: list[str]
+    doubts: list[Doubt]
     matrix: tuple[MatrixLine, ...] = ()
     classes: PerClass | None = None
     peer: PeerResult | None = None
@@ -115,8 +117,8 @@ def as_json(result: PairResult | SavedStatistics) -> dict[str, Any]:
         **asdict(result.scores.further),
         "statistics_digest": result.scores.statistics_digest,
         "protocol": result.protocol.flat(),
-        "notes": result.notes,
-        "doubts": [{"kind": d.kind, "text": d.text} for d in doubts(result.scores.score)],
+        "notes": [*result.notes, *(doubt.text for doubt in result.doubts)],
+        "doubts": [{"kind": doubt.kind, "text": doubt.text} for doubt in result.doubts],
         **({"matrix": [asdict(line) for line in result.matrix]} if result.matrix else {}),
         **({"per_class": _classes(result.classes)} if result.classes else {}),
     }
@@ -204,9 +206,11 @@ def scored_pair(
         _saved(reference, request.save_stats)
     protocol = _protocol(request, judged, generated, reference, scores.statistics_digest)
     notes = _notes(judged, against, generated, reference)
-    notes += [doubt.text for doubt in doubts(scores.score)]
     classes = score_classes(generated, reference) if request.per_class else None
-    result = PairResult(request.generated, reference_name, scores, protocol, notes, classes=classes)
+    result = PairResult(
+        request.generated, reference_name, scores, protocol, notes, doubts(scores.score),
+        classes=classes,
+    )  # fmt: skip
     return result, generated, reference
 
 

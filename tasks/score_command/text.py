@@ -17,7 +17,8 @@ def as_text(result: PairResult | SavedStatistics) -> str:
         return (
             f"statistics of {result.n_images} images, {result.n_features} features: {result.saved}"
         )
-    notes = [f"note: {note}" for note in result.notes]
+    known = [*result.notes, *(doubt.text for doubt in result.doubts)]
+    notes = [f"note: {note}" for note in known]
     peers = _peer(result.peer) if result.peer else []
     classes = _classes(result.classes) if result.classes else []
     lines = [*peers, *_scores(result.scores), *_matrix(result.matrix), *classes, ""]

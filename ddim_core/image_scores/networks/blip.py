@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ddim_core.common.foreign import Config
 from ddim_core.common.late import late
 from ddim_core.image_scores.networks.linear import linear_layers
+from ddim_core.image_scores.networks.tokens import tokenizer_of
 from ddim_core.networks.building import LOADING
 from ddim_core.networks.checks import require_sane
 from ddim_core.safe_files.tokenizer_files import require_harmless_tokenizer
@@ -110,18 +111,10 @@ class BertTokens:
     """
 
     def __init__(self, folder: Path, vocabulary: int, what: str) -> None:
-        try:
-            require_harmless_tokenizer(folder)
-            self._tokenizer = transformers.BertTokenizer.from_pretrained(
-                folder, local_files_only=True
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"the tokenizer of {what} cannot be opened: {error}") from error
-        if len(self._tokenizer) > vocabulary:
-            raise ValueError(
-                f"the tokenizer of {what} has {len(self._tokenizer)} tokens, and its network knows "
-                f"{vocabulary}; give bert-base-uncased's"
-            )
+        self._tokenizer = tokenizer_of(
+            transformers.BertTokenizer, require_harmless_tokenizer, folder, vocabulary, what,
+            "bert-base-uncased's",
+        )  # fmt: skip
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, ...]:
         """Maps texts to tokens and their mask, int64 [n, 35] each."""

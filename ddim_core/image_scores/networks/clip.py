@@ -14,6 +14,7 @@ from ddim_core.common.plain_files import is_there, read_json
 from ddim_core.features.model_folder import WEIGHTS, model_folder, read_state
 from ddim_core.features.transformers_network import config_of, network_of
 from ddim_core.image_scores.networks.open_clip import clip_of
+from ddim_core.image_scores.networks.tokens import tokenizer_of
 from ddim_core.safe_files.tokenizer_files import require_plain_tokenizer
 
 if TYPE_CHECKING:
@@ -103,18 +104,10 @@ class ClipTokens:
     """
 
     def __init__(self, folder: Path, clip: Clip, what: str) -> None:
-        try:
-            require_plain_tokenizer(folder)
-            self._tokenizer = transformers.CLIPTokenizer.from_pretrained(
-                folder, local_files_only=True
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"the tokenizer of {what} cannot be opened: {error}") from error
-        if len(self._tokenizer) > clip.vocabulary:
-            raise ValueError(
-                f"the tokenizer of {what} has {len(self._tokenizer)} tokens, and its network knows "
-                f"{clip.vocabulary}; give the one that belongs to it"
-            )
+        self._tokenizer = tokenizer_of(
+            transformers.CLIPTokenizer, require_plain_tokenizer, folder, clip.vocabulary, what,
+            "the one that belongs to it",
+        )  # fmt: skip
         self._length = clip.length
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, ...]:

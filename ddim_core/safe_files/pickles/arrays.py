@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddim_core.common.foreign import Content
 from ddim_core.common.plain_files import open_regular
 
 MOST_BYTES = 2**31  # of a file
@@ -50,7 +51,7 @@ class _Array:
         self.numbers = _numbers(data, kind, shape, "F" if by_columns else "C")
 
 
-def read_array_pickle(path: Path) -> dict[str, Any]:
+def read_array_pickle(path: Path) -> Content:
     """Reads a pickled dict of names, numbers, texts, arrays and further such dicts.
 
     The names that numpy's own pickles call (ndarray, dtype, scalar) are ours here, which take bytes
@@ -120,10 +121,10 @@ def _encoded(text: Any, coding: Any) -> bytes:
     return text.encode("latin1")
 
 
-def _settled(value: Any, depth: int) -> dict[str, Any]:
+def _settled(value: Any, depth: int) -> Content:
     if type(value) is not dict or len(value) > MOST_ENTRIES or depth > 2:
         raise pickle.UnpicklingError("it must hold names with arrays, at most three levels deep")
-    made: dict[str, Any] = {}
+    made: Content = {}
     for name, item in value.items():
         if not isinstance(name, str):
             raise pickle.UnpicklingError(f"it holds {str(name)[:20]!r} where a name must be")

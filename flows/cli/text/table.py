@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from ddim_core.decisions.by_image import score_digests
-from ddim_core.decisions.row import CellRow, is_ours, line_name
+from ddim_core.decisions.row import CellRow, is_ours, line_name, score_digests
 from ddim_core.decisions.trust import doubts_of
 from ddim_core.diffusion.specs import RESIZES
 from ddim_core.reports.grid_sentences import mixed_clipping
