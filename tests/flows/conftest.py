@@ -64,7 +64,7 @@ def quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def shipped_by_forks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The script of a handed-over cell runs in a fork that has the libraries, not in a process that
-    imports them; that one is in `tests/tasks/shipping/test_compared.py`."""
+    imports them; that one is in `test_ship.py` and in `tests/tasks/shipping/test_compared.py`."""
     from tests import forked
 
     monkeypatch.setattr("tasks.shipping.ship.subprocess", SimpleNamespace(run=forked.run))

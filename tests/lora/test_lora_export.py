@@ -22,13 +22,14 @@ from tests.lora.material import small_job
 
 ALL = ("attention", "feed-forward", "convolutions")
 KINDS = {
-    "plain": {"dropout": 0.5, "text_encoder": True},  # a dropout is of training alone
+    "plain": {},
+    "dropout": {"dropout": 0.5, "text_encoder": True},  # of training alone
     "alpha": {"alpha": 9.0},
     "rslora": {"rslora": True, "alpha": 3.0},
     "everything": {"targets": ALL, "text_encoder": True, "rslora": True},
     "dora": {"targets": ALL, "text_encoder": True, "dora": True, "alpha": 2.0},
 }
-PROMPT, PICTURES = "a photo of sks cat", PictureSpec(steps=2, guidance=3.0)
+PROMPT, PICTURES = "a photo of sks cat", PictureSpec(steps=3, guidance=3.0)
 
 
 @cache

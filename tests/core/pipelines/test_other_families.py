@@ -206,7 +206,7 @@ def test_other_families_are_drawn_too(
     try:
         require_place_free(opened, asked, conditions([0, 1]), size)
     except ValueError as error:  # SANA-Sprint on an AMD EPYC: its kernels sum by the place
-        if not str(error).endswith("or batch_size 1"):
+        if make is not sana_sprint or not str(error).endswith("or batch_size 1"):
             raise
         size = 1
         require_place_free(opened, asked, conditions([0, 1]), size)

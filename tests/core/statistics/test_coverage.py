@@ -28,25 +28,24 @@ def groups(n: int) -> list[slice]:
 
 
 @pytest.mark.parametrize("kind", ["gauss", "t6", "ellip"])
-@pytest.mark.parametrize("n", [320, 80])  # d / N = 0.1 and 0.4
+@pytest.mark.parametrize("n", [640, 160])  # d / N = 0.1 and 0.4
 def test_both_intervals_of_the_frechet_distance_cover_what_they_are_of(n: int, kind: str) -> None:
     """The plug-in's is of its own mean at n images; fid_inf's is of the truth."""
-    world = World(32)
+    world = World(64)
     scores = [scored(world, world.draw(n, kind)) for _ in range(DRAWS)]
     mean = np.mean([score.fid for score in scores])
     plug_in = np.mean([score.fid_low <= mean <= score.fid_high for score in scores])
     infinite = np.mean([s.fid_inf_low <= world.truth <= s.fid_inf_high for s in scores])
     assert BAND[0] <= plug_in <= BAND[1]
     assert BAND[0] <= infinite <= BAND[1]
-    # The bias that fid_inf has lost is a multiple of the interval's half width: of 1.2 to 1.6 at
-    # d / N = 0.1 and 2.1 to 2.8 at 0.4, and in proportion to d.
+    # The bias that fid_inf has lost is many times the interval's half width at d / N = 0.4.
     half_width = np.mean([score.fid_high - score.fid for score in scores])
-    assert mean - world.truth > (0.8 if n == 320 else 1.7) * half_width
+    assert mean - world.truth > (0.8 if n == 640 else 4.0) * half_width
 
 
 def test_the_plug_in_interval_covers_with_fewer_images_than_features() -> None:
-    world = World(32)
-    scores = [scored(world, world.draw(24)) for _ in range(DRAWS)]
+    world = World(64)
+    scores = [scored(world, world.draw(48)) for _ in range(DRAWS)]
     assert all(score.fid_inf is None for score in scores)
     mean = np.mean([score.fid for score in scores])
     assert BAND[0] <= np.mean([s.fid_low <= mean <= s.fid_high for s in scores]) <= BAND[1]

@@ -1,4 +1,4 @@
-"""`ddim ship`: a cell handed over is drawn again by another process without this project."""
+"""`ddim ship`: a cell handed over is drawn again by a fresh process without this project."""
 
 from __future__ import annotations
 

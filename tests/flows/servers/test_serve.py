@@ -22,16 +22,13 @@ from prefect.exceptions import PrefectHTTPStatusError
 from safetensors.torch import load_file, save_file
 
 from tests import forked
-from tests.flows.grids import PROJECT, Project
+from tests.flows.grids import PROJECT
 from tests.flows.strangers import assert_closed_to_strangers, tried_by_a_page
 
 pytestmark = pytest.mark.timeout(600)
 WITHIN = 240.0  # seconds for any one thing to happen; most of it are the imports of a new process
 SERVED_BY = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_HOME", "MLFLOW_TRACKING_URI",
              "PREFECT_SERVER_CORS_ALLOWED_ORIGINS")  # fmt: skip
-# What the watch asks for, and what the toy was scored by before: its checkpoints are judged by it.
-WORDS = ("grid", "--steps", "2", "--etas", "0,1", "--no-sigma-hat", "--n-images", "60",
-         "--features", "pixels")  # fmt: skip
 GRID = "{steps: [2], etas: [0.0, 1.0], sigma_hat: false, n_images: 60, features: pixels}"
 WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")
 
@@ -101,11 +98,11 @@ def until(what: str, happened: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture
-def served(copied_project: Project, toy: str, tmp_path: Path) -> Iterator[Served]:
-    """`make serve` from a copy of the project whose prefect.yaml watches often, by a small grid;
-    by a grid of the same kind `ddim` has scored the toy before."""
-    fresh_data = copied_project.data
-    copied_project.grid(*WORDS, "--checkpoint", toy, tag="before-serve")
+def served(fresh_data: Path, tmp_path: Path) -> Iterator[Served]:
+    """`make serve` from a copy of the project whose prefect.yaml watches often, by a small grid."""
+    for package in ("ddim_core", "tasks", "flows"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(PROJECT / package, tmp_path / package, ignore=ignored)
     text = (PROJECT / "prefect.yaml").read_text()
     edits = {
         "&watched_grid {}": f"&watched_grid {GRID}",
@@ -178,21 +175,25 @@ def test_served_grids_run_and_dropped_checkpoints_are_scored_and_judged_once(
     if shutil.which("chromium"):  # which .ci/run installs
         assert_closed_to_a_page_of_another_origin(served)
 
-    # As a person asks for it: the run waits for tomorrow with what was asked.
-    words = ["steps=[2]", "n_images=60", 'features="pixels"', f'checkpoint="{toy}"']
+    # As a person asks for it; what the watch would ask for, so that its checkpoints are judged
+    # against this one.
+    words = [
+        "steps=[2]",
+        "etas=[0.0, 1.0]",
+        "sigma_hat=false",
+        "n_images=60",
+        'features="pixels"',
+        f'checkpoint="{toy}"',
+    ]
     parameters = [word for each in words for word in ("-p", each)]
-    tomorrow = ("--start-in", "1 day")
-    served.prefect("deployment", "run", "fid-grid/fid-grid", *tomorrow, *parameters)
-    with served.client() as client:
-        (planned,) = (run for run in client.read_flow_runs() if run.parameters.get("checkpoint"))
-    asked = {"steps": [2], "n_images": 60, "features": "pixels", "checkpoint": toy}
-    assert planned.parameters.items() >= asked.items()
-    assert planned.work_pool_name == "ddim"
+    served.prefect("deployment", "run", "fid-grid/fid-grid", *parameters)
+    (first,) = until("a grid", lambda: finished(served.runs("fid-grid"), 1))
+    assert first.state.name == "Completed", first.state.message
 
     drop(served, noisy(toy, tmp_path / "noisy"), "step-1")
-    (scored,) = until("a grid", lambda: finished(served.runs("fid-grid"), 1))
-    assert scored.state.name == "Completed", scored.state.message
-    assert "checkpoint-watch" in scored.tags
+    first, second = until("another grid", lambda: finished(served.runs("fid-grid"), 2))
+    assert second.state.name == "Completed", second.state.message
+    assert ["checkpoint-watch" in run.tags for run in (first, second)] == [False, True]
 
     cells = pd.read_parquet(served.data / "results" / "cells")
     assert set(cells["n_images"]) == {60}
@@ -221,7 +222,7 @@ def test_served_grids_run_and_dropped_checkpoints_are_scored_and_judged_once(
         path.touch()
     # All of it is looked at once more; after that there is nothing new, and no run of a look.
     until("a quiet watch", lambda: served.is_quiet())
-    assert len(served.runs("fid-grid")) == 1
+    assert len(served.runs("fid-grid")) == 2
 
     assert open_to_others(served.data) == []
     served.process.send_signal(signal.SIGINT)
