@@ -9,7 +9,7 @@ afterwards.
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -75,31 +75,36 @@ def resized(images: NDArray[np.uint8], size: int, how: str) -> Tensor:
             f"images are {images.dtype} of shape {images.shape}; they must be uint8 [n, h, w, 1 "
             "or 3]"
         )
-    if how in BY_PILLOW:
-        return torch.from_numpy(np.stack([BY_PILLOW[how](image, size) for image in images]))
+    if how in BYTES_BY_PILLOW:
+        small = np.stack([BYTES_BY_PILLOW[how](image, size) for image in images])
+        return torch.from_numpy(small.transpose(0, 3, 1, 2).astype(np.float32))
+    if how == "clean":
+        return torch.from_numpy(np.stack([_clean(image, size) for image in images]))
     return resized_by_torch(torch.from_numpy(np.ascontiguousarray(images)), size, how)
 
 
 def resized_by_torch(images: Tensor, size: int, how: str) -> Tensor:
     """Does what `resized` does, by torch alone, on whatever device the images lie.
 
-    `clean` is torch's antialiased bicubic in float64, within 3e-5 levels of Pillow's in float32;
-    `pillow` and `crop` are that, rounded: within 1 level of Pillow's, which rounds between rows and
-    columns too. On a GPU `tf1` is within 1e-4 levels of what it is on a CPU, by its authors'
-    measure.
+    `clean` is torch's antialiased bicubic in float64, within 3e-5 levels of Pillow's in float32. On
+    a GPU `tf1` is within 1e-4 levels of what it is on a CPU, by its authors' measure.
 
     Args:
         images: uint8 [n, h, w, 1 or 3].
-        size, how: As of `resized`.
+        size: As of `resized`.
+        how: Likewise, but for those of `BYTES_BY_PILLOW`: torch rounds bytes otherwise, by whole
+            levels where a row shrinks and a column grows.
+
+    Raises:
+        ValueError: If it is one of those.
     """
+    if how in BYTES_BY_PILLOW:
+        raise ValueError(f"resize {how} is Pillow's alone; torch would make other bytes")
     pixels = images.permute(0, 3, 1, 2).contiguous().float()
-    if how == "crop":
-        pixels = _square(pixels.permute(2, 3, 0, 1)).permute(2, 3, 0, 1).contiguous()
-    if how in BY_PILLOW:
+    if how == "clean":
         exact = F.interpolate(
             pixels.double(), size=(size, size), mode="bicubic", antialias=True, align_corners=False
         )
-        exact = exact.round() if RULES[how].quantisation == ROUNDED else exact
         pixels = exact.float().clamp(0.0, 255.0)
     elif how == "bicubic":
         pixels = F.interpolate(
@@ -130,22 +135,22 @@ def _clean(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
     return np.stack(channels).clip(0.0, 255.0)
 
 
-def _pillow(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+def _pillow(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     rgb = np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
-    small = Image.fromarray(rgb).resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(small).transpose(2, 0, 1).astype(np.float32)
+    return np.asarray(Image.fromarray(rgb).resize((size, size), Image.Resampling.BICUBIC))
 
 
-def _crop(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+def _crop(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return _pillow(_square(image), size)
 
 
-def _square(pixels: Any) -> Any:
-    """The largest square in the middle of pixels [h, w, ...], the odd one left at the end."""
+def _square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The largest square in the middle of pixels [h, w, c], the odd one left at the end."""
     height, width = pixels.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return pixels[top : top + side, left : left + side]
 
 
-BY_PILLOW = {"clean": _clean, "pillow": _pillow, "crop": _crop}
+# From one image's bytes [h, w, 1 or 3] to [size, size, 3], bytes again.
+BYTES_BY_PILLOW = {"pillow": _pillow, "crop": _crop}

@@ -248,10 +248,10 @@ def read_pairing(rows: Sequence[CellRow], measure: Measure) -> list[str]:
         if little
         else "the square of a ratio is the share of images that the same interval takes"
     )
+    of = f"median of {found.n_pairs} pairs" if found.n_pairs > 1 else "1 pair"
     return [
         f"What pairing buys: the standard error of a difference is {found.median:.2f} of what "
-        f"independent seeds would give (median of {found.n_pairs} pairs; by kind, with their "
-        f"number: {kinds}); {verdict}."
+        f"independent seeds would give ({of}; by kind, with their number: {kinds}); {verdict}."
     ]
 
 

@@ -55,12 +55,13 @@ def test_batch_norms_are_folded_into_their_convolutions(weights: Path) -> None:
     assert not left
 
 
-def test_clip_on_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("resize", ["clean", "pillow", "crop", "bicubic"])
+def test_clip_on_a_card(resize: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(card_network, "BATCH", 4)
     folder = save_clip(tmp_path / "clip")
     images = some_images(5, 40)
-    wanted = ClipFeatures(str(folder))(images)
-    extractor: NetworkFeatures = ClipFeatures(str(folder))
+    wanted = ClipFeatures(str(folder), resize)(images)
+    extractor: NetworkFeatures = ClipFeatures(str(folder), resize)
     extractor.to_card(CARD)
     assert np.abs(extractor(images) - wanted).max() <= 1e-4 * np.abs(wanted).max()
 

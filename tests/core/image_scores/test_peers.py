@@ -92,6 +92,14 @@ def test_an_image_is_judged_alike_whatever_stands_beside_it(tmp_path: Path) -> N
     np.testing.assert_array_equal(whole[5:7], score(pictures[5:7], prompts[5:7]))
 
 
+def test_an_image_is_judged_alike_on_a_card(tmp_path: Path) -> None:
+    score = SCORES["pick-score"].open(clip_folder(tmp_path / "made"))
+    pictures, prompts = np.concatenate([tiny.pictures("small")] * 2), [*tiny.PROMPTS] * 2
+    before = score(pictures, prompts)
+    score.to_card("cpu:0")  # stands in for one: batches of another size
+    close(score(pictures, prompts), before)
+
+
 def test_grey_pictures_are_judged_as_the_same_ones_in_colour(tmp_path: Path) -> None:
     grey = tiny.pictures("wide")[:2, :, :, :1]
     for name in ("pick-score", "hpsv2"):

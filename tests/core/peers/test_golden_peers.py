@@ -131,14 +131,16 @@ def test_edm2s_distance_and_its_pickle_of_statistics(tmp_path: Path) -> None:
     assert (found.n_images, found.n_reference, found.kid) == (12, 10, None)
 
 
-def test_new_resizes_on_a_card_are_within_a_level_of_what_they_are_on_a_cpu() -> None:
+def test_resizes_by_torch_are_what_they_are_on_a_cpu_and_pillows_bytes_are_never_torchs() -> None:
+    """Features of a card with all of them: `tests/core/features/test_on_cards.py`."""
     images = np.random.default_rng(0).integers(0, 256, (3, 50, 61, 3), dtype=np.uint8)
     for how, rule in RULES.items():
-        on_cpu, there = (
-            resized(images, 24, how), resized_by_torch(torch.from_numpy(images), 24, how)
-        )  # fmt: skip
-        most = 1.0 if rule.quantisation == ROUNDED else 1e-3
-        assert (on_cpu - there).abs().max() <= most, how
+        if rule.quantisation == ROUNDED:
+            with pytest.raises(ValueError, match=f"resize {how} is Pillow's alone"):
+                resized_by_torch(torch.from_numpy(images), 24, how)
+            continue
+        there = resized_by_torch(torch.from_numpy(images), 24, how)
+        assert (resized(images, 24, how) - there).abs().max() <= 1e-3, how
 
 
 def test_an_unknown_peer_is_refused_with_the_known_ones() -> None:
