@@ -77,8 +77,12 @@ def test_where_a_line_levels_off_is_told_and_how_level_it_is_shown_to_be() -> No
     assert plateau.steps == 5
 
 
-@pytest.mark.parametrize("values", [(40, 80, 39), (10, 30, 30, 10), (10, 80, 10, 80, 9)])
-def test_a_line_that_ends_no_worse_than_it_starts_is_not_inverted(values: Sequence[float]) -> None:
+@pytest.mark.parametrize(
+    "values", [(40, 80, 39), (10, 30, 30, 10), (10, 80, 10, 80, 9), (40, 20, 60)]
+)
+def test_a_line_that_ends_no_worse_or_was_better_on_the_way_is_not_inverted(
+    values: Sequence[float],
+) -> None:
     assert not shape(values).inverted
 
 

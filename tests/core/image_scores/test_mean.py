@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddim_core.image_scores.mean import image_by_image, mean_score
+from ddim_core.image_scores.mean import FEWEST_PROMPTS, image_by_image, mean_score
 from ddim_core.statistics.paired import paired_difference
 
 RANDOM = np.random.default_rng(0)
@@ -44,6 +44,8 @@ def test_interval_of_several_images_a_prompt_is_students_of_the_prompts_means() 
     wrong = mean_score(x, [n_prompts * each])
     assert wrong.high - wrong.low < 0.5 * (found.high - found.low)
     # One prompt, or too few: the interval is of other noise for the same ones.
+    least = mean_score(x, [n_prompts * each], FEWEST_PROMPTS)
+    assert least.high - least.low != pytest.approx(wrong.high - wrong.low, rel=0.01)
     few = mean_score(x, [n_prompts * each], 4)
     assert (few.low, few.high) == (wrong.low, wrong.high)
 

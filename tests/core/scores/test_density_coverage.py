@@ -10,6 +10,7 @@ from ddim_core.scores.cell_score import CellScore, score_features
 from ddim_core.scores.density_coverage import Neighbourhoods
 from ddim_core.scores.precision_recall import Manifold
 from ddim_core.statistics import pairs
+from ddim_core.statistics.jackknife import jackknife
 from ddim_core.statistics.pairs import look_at_pairs
 from ddim_core.statistics.rows import FeatureRows
 
@@ -42,8 +43,6 @@ def test_both_are_those_of_all_pairs_and_of_all_pairs_but_a_group(
     density, coverage = by_hand(real, made)
     assert (found.density, found.coverage) == (pytest.approx(density, rel=1e-12), coverage)
     # The interval is the jackknife of exactly these.
-    from ddim_core.statistics.jackknife import jackknife
-
     sizes = [20, 35, 35]
     rest = [by_hand(real, np.delete(made, np.r_[g], axis=0)) for g in groups]
     expected = jackknife(density, [one[0] for one in rest], sizes)
@@ -53,6 +52,14 @@ def test_both_are_those_of_all_pairs_and_of_all_pairs_but_a_group(
     monkeypatch.setattr(pairs, "BLOCK", 30)
     monkeypatch.setattr(pairs, "TILE", 7)
     assert near(real, made, groups).score() == found
+
+
+def test_a_neighbourhood_ends_before_its_furthest_neighbour() -> None:
+    real = 2.0 * np.arange(5.0)[:, None]  # k = 1: neighbourhoods of radius 2
+    at_its_end = near(real, np.array([[-2.0], [10.0]]), [slice(0, 2)], 1).score()
+    assert (at_its_end.density, at_its_end.coverage) == (0.0, 0.0)
+    inside = near(real, np.array([[-1.5], [10.0]]), [slice(0, 2)], 1).score()
+    assert (inside.density, inside.coverage) == (0.5, 0.2)
 
 
 def test_a_set_far_away_covers_nothing_and_coverage_then_has_no_interval() -> None:
@@ -68,6 +75,23 @@ def test_vendi_counts_directions() -> None:
     assert by_images.value == pytest.approx(4.0, rel=1e-12)
     same = vendi_score(FeatureRows.of_array(np.ones((9, 3))), [slice(0, 9)])
     assert same.value == pytest.approx(1.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("d", [3, 60])  # by the features' products, and by the images'
+def test_vendis_interval_is_the_jackknife_of_its_logarithm_without_each_group(d: int) -> None:
+    rows, groups = drawn(40, 3, 0.0, d), [slice(0, 10), slice(10, 25), slice(25, 40)]
+
+    def entropy(x: np.ndarray) -> float:
+        u = x / np.linalg.norm(x, axis=1, keepdims=True)
+        values = np.linalg.eigvalsh(u @ u.T / len(u))
+        values = values[values > 1e-14]
+        return float(-(values * np.log(values)).sum())
+
+    rest = [entropy(np.delete(rows, np.r_[group], axis=0)) for group in groups]
+    expected = jackknife(entropy(rows), rest, [10, 15, 15])
+    found = vendi_score(FeatureRows.of_array(rows), groups)
+    assert found.value == pytest.approx(np.exp(entropy(rows)))
+    assert (found.low, found.high) == pytest.approx((np.exp(expected.low), np.exp(expected.high)))
 
 
 def test_vendi_is_null_where_it_cannot_be_or_costs_too_much() -> None:

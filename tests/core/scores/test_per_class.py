@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import stdtr
 from scipy.stats import chi2
 
 from ddim_core.reports.class_sentences import MOST_SHOWN, classes_said, shown_classes
 from ddim_core.scores.distances.frechet import frechet_distance
 from ddim_core.scores.per_class import PerClass, least_images, per_class
 from ddim_core.scores.set_score import FeatureSet, score_classes
+from ddim_core.statistics.jackknife import half_width
 from ddim_core.statistics.moments import FeatureMoments
 
 D, CLASSES = 8, 5
@@ -44,6 +46,9 @@ def test_each_class_has_the_distance_of_its_own_images_and_the_planted_one_is_wo
     worst = found.worst()
     assert worst is not None
     assert (worst.scored.name, worst.is_worse) == ("cat", True)
+    gap_se = (worst.high - worst.gap) / half_width(1.0, 20)
+    alone = float(2.0 * stdtr(19, -worst.gap / gap_se))
+    assert worst.p_adjusted == pytest.approx(CLASSES * alone, rel=1e-6)  # the smallest of Holm's
     assert worst.low < 1.0 < worst.high  # the shift's square, and others' distance 0
     said = classes_said(found)
     assert said[0].startswith("`cat` is the worst of 5 classes: FID 1.")

@@ -78,6 +78,9 @@ def test_a_grid_is_judged_image_by_image_and_a_further_score_draws_nothing(
     assert set(run.result.cells).isdisjoint(plain.result.cells)
     fids = [{row["eta"]: row["fid"] for row in each.rows} for each in (plain, run)]
     assert fids[0] == fids[1]
+    # What judges is part of what a row says of its code.
+    codes = [{row["code_digest"] for row in each.rows} for each in (plain, run)]
+    assert codes[0].isdisjoint(codes[1])
     assert {row["clip_score"] for row in plain.rows} == {None}
 
     for row in run.rows:
