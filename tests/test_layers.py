@@ -85,12 +85,16 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.devices", "ddim_core.diffusion", "ddim_core.samplers",
         "ddim_core.pipelines",
     },
+    "ddim_core.networks.backbones": {
+        "ddim_core.common", "ddim_core.safe_files", "ddim_core.networks",
+    },
     "ddim_core.checkpoints.formats": {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion",
+        "ddim_core.networks.backbones",
     },
     "ddim_core.checkpoints": {
         "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files", "ddim_core.diffusion",
-        "ddim_core.networks",
+        "ddim_core.networks", "ddim_core.networks.backbones",
         "ddim_core.checkpoints.formats",
     },
     "ddim_core.decisions": {
@@ -102,7 +106,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "ddim_core.shipping": {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.samplers",
-        "ddim_core.checkpoints.formats", "ddim_core.decisions",
+        "ddim_core.networks.backbones", "ddim_core.decisions",
     },
     "ddim_core.points": {
         "ddim_core.common", "ddim_core.diffusion", "ddim_core.networks", "ddim_core.statistics",

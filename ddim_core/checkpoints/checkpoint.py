@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor
 
-from ddim_core.checkpoints.formats.wide_time import CLASS_NAME as WIDE_TIME
-from ddim_core.checkpoints.formats.wide_time import load_wide_time_unet
 from ddim_core.checkpoints.latent import (
     LatentSpace,
     PromptEncoder,
@@ -37,6 +35,7 @@ from ddim_core.diffusion.scheduler_config import (
     without_betas,
 )
 from ddim_core.diffusion.specs import NoiseSpec, PredictionType, Weights
+from ddim_core.networks.backbones.registry import is_backbone, load_backbone
 from ddim_core.networks.checks import require_justified, require_sane
 from ddim_core.networks.denoisers import UNetModel
 from ddim_core.networks.specs import Objective
@@ -277,8 +276,8 @@ def _load_unet(folder: Path) -> Any:
     if config["_class_name"] == "UNet2DModel":
         require_justified(diffusers.UNet2DModel, folder, folder.name)
     require_sane(config, folder.name)
-    if config["_class_name"] == WIDE_TIME:
-        return load_wide_time_unet(config, folder / WEIGHTS_NAME)
+    if is_backbone(config):
+        return load_backbone(config, folder / WEIGHTS_NAME)
     with_prompts = config["_class_name"] == "UNet2DConditionModel"
     unet = (
         diffusers.UNet2DConditionModel if with_prompts else diffusers.UNet2DModel
@@ -293,7 +292,7 @@ def _require_known(config: Mapping[str, Any], folder: Path) -> None:
     kind = config.get("_class_name")
     with_text = folder.name == "unet" and (folder.parent / "text_encoder").is_dir()
     with_prompts = kind == "UNet2DConditionModel" and with_text
-    if kind not in ("UNet2DModel", WIDE_TIME) and not with_prompts:
+    if kind != "UNet2DModel" and not is_backbone(config) and not with_prompts:
         raise ValueError(
             f"{folder.name}/config.json describes a {kind}; it must be a UNet2DModel, or the "
             "UNet2DConditionModel of a whole pipeline"

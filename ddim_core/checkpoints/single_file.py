@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ddim_core.checkpoints.checkpoint import MOST_STEPS, Provenance, is_step, save_pipeline
+from ddim_core.checkpoints.checkpoint import (
+    MOST_STEPS,
+    WEIGHTS_NAME,
+    Provenance,
+    is_step,
+    save_pipeline,
+)
 from ddim_core.checkpoints.formats.course import COURSE
 from ddim_core.checkpoints.formats.format import Network
 from ddim_core.checkpoints.formats.official import OFFICIAL
-from ddim_core.checkpoints.formats.wide_time import CLASS_NAME, wide_time_unet
+from ddim_core.checkpoints.scheduler import noise_scheduler
 from ddim_core.checkpoints.state_names import (
     EMA,
     average_list,
@@ -24,19 +30,19 @@ from ddim_core.checkpoints.state_names import (
     prefixes_of,
     split_networks,
 )
-from ddim_core.checkpoints.weight_files import save_settings
+from ddim_core.checkpoints.weight_files import save_settings, save_state
 from ddim_core.common.late import late
 from ddim_core.diffusion.scheduler_config import class_of, without_betas
 from ddim_core.diffusion.specs import NoiseSpec, Weights
+from ddim_core.networks.backbones.registry import backbone, is_backbone
 from ddim_core.networks.checks import (
     current_names,
     laid_out,
     require_fit,
-    require_same_weights,
     require_sampled,
     require_sane,
 )
-from ddim_core.safe_files.safe_load import first_line, read_weights, require_tensors
+from ddim_core.safe_files.safe_load import read_weights, require_tensors
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.shards import is_index, read_shards
 
@@ -54,6 +60,7 @@ NO_SCHEDULE = (
     "The checkpoint does not say its noise schedule: linear from 0.0001 to 0.02 with T = 1000 is "
     "assumed, the default of diffusers."
 )
+SCHEDULER = "scheduler/scheduler_config.json"
 N_STATES_WITH_EMA = 5  # the official list: network, optimiser, epoch, step, EMA
 
 
@@ -102,7 +109,7 @@ def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
     Provenance(step, network.null_label, found.weights, tuple(assumed)).write(out)
     if "scheduler" in files:
         require_sampled(read_settings(files["scheduler"]))
-        shutil.copyfile(files["scheduler"], out / "scheduler" / "scheduler_config.json")
+        shutil.copyfile(files["scheduler"], out / SCHEDULER)
 
 
 def name_scheduler(out: Path) -> None:
@@ -261,33 +268,23 @@ def _diffusers_network(state: dict[str, Tensor], settings: Any, name: str) -> Ne
     if settings is None:
         raise ValueError(f"{name} has diffusers' names; its config.json must lie beside it")
     kind = settings.get("_class_name", "UNet2DModel")
-    if kind not in ("UNet2DModel", CLASS_NAME):
+    if kind != "UNet2DModel" and not is_backbone(settings):
         raise ValueError(f"the configuration beside {name} is of a {kind}, not a UNet2DModel")
-    return Network(settings, state, NoiseSpec(), [], [NO_SCHEDULE])
+    return Network(settings, state, NoiseSpec(), assumed_noise=[NO_SCHEDULE])
 
 
 def _write(out: Path, network: Network, name: str) -> None:
-    """Saves a network as a pipeline."""
-    if network.is_wide:
-        _write_wide(out, network, name)
-        return
-    require_fit(diffusers.UNet2DModel, network.config, network.state, name)
-    unet = diffusers.UNet2DModel.from_config(network.config)
-    unet.load_state_dict(current_names(network.state))
-    save_pipeline(out, unet, network.noise, None)
-
-
-def _write_wide(out: Path, network: Network, name: str) -> None:
-    """Saves what diffusers cannot open: no index says that it could."""
-    require_sane(network.config, name)
-    try:
-        unet = wide_time_unet(network.config)
-    except Exception as error:  # a configuration can be wrong in every way
-        raise ValueError(
-            f"the weights in {name} are of no known network: {first_line(error)}"
-        ) from error
-    require_same_weights(unet.state_dict(), network.state, name)
-    unet.load_state_dict(network.state, assign=True)
-    save_pipeline(out, unet, network.noise, None)
-    (out / "model_index.json").unlink()
-    save_settings(network.config, out / "unet" / "config.json")
+    """Saves a network as a pipeline; one that diffusers has not gets no index that says it had."""
+    if is_backbone(network.config):
+        backbone(network.config, network.state, name)
+        (out / "unet").mkdir(parents=True)
+        save_state(network.state, out / "unet" / WEIGHTS_NAME)
+        save_settings(network.config, out / "unet" / "config.json")
+        noise_scheduler(network.noise).save_pretrained(out / "scheduler")
+    else:
+        require_fit(diffusers.UNet2DModel, network.config, network.state, name)
+        unet = diffusers.UNet2DModel.from_config(network.config)
+        unet.load_state_dict(current_names(network.state))
+        save_pipeline(out, unet, network.noise, None)
+    if network.scheduler is not None:
+        save_settings(network.scheduler, out / SCHEDULER)

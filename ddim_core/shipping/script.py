@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ddim_core.checkpoints.formats.wide_time import CLASS_NAME as WIDE_TIME
 from ddim_core.common.foreign import Keywords
+from ddim_core.networks.backbones.wide_time import CLASS_NAME as WIDE_TIME
 
 WIDTH = 100
 PLACE = "# CONSTANTS"

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ddim_core.checkpoints.checkpoint import Checkpoint
-from ddim_core.checkpoints.formats.wide_time import CLASS_NAME as WIDE_TIME
 from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.diffusion.sampling import plan
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import SamplerSpec, SchedulerSpec
+from ddim_core.networks.backbones.wide_time import CLASS_NAME as WIDE_TIME
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, takes_eta

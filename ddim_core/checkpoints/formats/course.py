@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ddim_core.checkpoints.formats.format import Format, Network
-from ddim_core.checkpoints.formats.wide_time import CLASS_NAME
 from ddim_core.diffusion.specs import NoiseSpec
+from ddim_core.networks.backbones.wide_time import CLASS_NAME
 from ddim_core.safe_files.safe_load import plain_values
 
 MARKS = ("head.weight", "time_embedding.mlp.0.weight")
@@ -81,12 +81,16 @@ def course_network(state: Mapping[str, Tensor], settings: Any, hparams: Any) -> 
         translated[_name(name, places)] = (
             weight[:, :, 0, 0].contiguous() if in_attention else weight
         )
+    null_label: int | None = None
     if "class_embedding.weight" in translated:
         rows = translated["class_embedding.weight"]
-        config["num_class_embeds"] = len(rows)
+        config["num_class_embeds"], null_label = len(rows), len(rows) - 1
         translated["class_embedding.weight"] = torch.cat([rows[1:], rows[:1]])
     noise, assumed_noise = course_noise(state, told)
-    return Network(config, translated, noise, assumed, assumed_noise)
+    return Network(
+        config, translated, noise, null_label=null_label, assumed=assumed,
+        assumed_noise=assumed_noise,
+    )  # fmt: skip
 
 
 def course_noise(state: Mapping[str, Tensor], hparams: Any) -> tuple[NoiseSpec, list[str]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ddim_core.checkpoints.formats.wide_time import CLASS_NAME
 from ddim_core.common.foreign import Config
 from ddim_core.diffusion.specs import NoiseSpec
 
@@ -18,9 +17,12 @@ class Network:
     """A network as this project has it.
 
     Attributes:
-        config: Of a diffusers UNet2DModel, or of `wide_time_unet`.
-        state: Its weights by diffusers' names.
+        config: Of a diffusers UNet2DModel, or of one of `BACKBONES`.
+        state: Its weights by that network's names.
         noise: Its schedule.
+        scheduler: The config of a diffusers scheduler that says more of it than `noise` can, such
+            as of a flow; None where `noise` says all.
+        null_label: The label for "no class" where it is known to be one: the last.
         assumed: Sentences on what nothing said of the network.
         assumed_noise: The same of the schedule; without meaning where a scheduler lies beside it.
     """
@@ -28,19 +30,10 @@ class Network:
     config: Config
     state: dict[str, Tensor]
     noise: NoiseSpec
+    scheduler: Config | None = None
+    null_label: int | None = None
     assumed: list[str] = field(default_factory=list)
     assumed_noise: list[str] = field(default_factory=list)
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether it is one for `wide_time_unet`."""
-        return self.config.get("_class_name") == CLASS_NAME
-
-    @property
-    def null_label(self) -> int | None:
-        """The label for "no class" where it is known to be one, the last."""
-        n_embeddings = self.config.get("num_class_embeds") if self.is_wide else None
-        return n_embeddings - 1 if n_embeddings else None
 
 
 @dataclass(frozen=True)

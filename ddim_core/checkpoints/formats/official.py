@@ -87,7 +87,7 @@ def official_network(state: Mapping[str, Tensor], told: Any, _hparams: Any = Non
         if name != "logvar"  # of type `bayesian`: a trained variance that sampling never uses
     }
     noise, assumed_noise = official_noise(settings)
-    return Network(config, translated, noise, assumed, assumed_noise)
+    return Network(config, translated, noise, assumed=assumed, assumed_noise=assumed_noise)
 
 
 def official_noise(settings: Mapping[str, Any] | None) -> tuple[NoiseSpec, list[str]]:

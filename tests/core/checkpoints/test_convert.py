@@ -18,9 +18,9 @@ from torch import nn
 
 from ddim_core.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ddim_core.checkpoints.convert import adopt, source_digest, source_files
-from ddim_core.checkpoints.formats.wide_time import wide_time_unet
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import NoiseSpec, Weights
+from ddim_core.networks.backbones.wide_time import wide_time_unet
 from tests.core.foreign_files import (
     SETTINGS,
     answer,
