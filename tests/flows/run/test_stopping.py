@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 # Children that mind no SIGTERM, one of which has left a child of its own behind; a main thread that
 # sleeps in C; and, as Prefect does, another handler in place of ours.
 AT_WORK = """
@@ -54,7 +54,7 @@ def test_a_signal_leaves_one_line_and_no_process(number: signal.Signals, words: 
     children = children_of(work.pid)
     assert len(children) >= 2  # the orphan too
     work.send_signal(number)
-    said, errors = work.communicate(timeout=10)
+    said, errors = work.communicate(timeout=30)
     assert work.returncode == 128 + number
     assert errors == "stopped; what is finished is kept, run it again to go on\n"
     assert said == ""
