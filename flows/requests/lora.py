@@ -13,7 +13,7 @@ from ddim_core.common.checks import MOST_DRAWING_STEPS, MOST_IMAGES, MOST_SIDE
 from ddim_core.image_scores.registry import choices_of
 from ddim_core.lora.data import require_data
 from ddim_core.lora.scoring.specs import require_scales
-from ddim_core.lora.specs import LoraExecution, LoraSpec
+from ddim_core.lora.specs import USUAL_OF_FLUX, USUAL_OF_SD3, LoraExecution, LoraSpec
 from flows.requests.flat import Asked, Elsewhere, Option, Without
 from flows.requests.images import ImageScores
 from tasks.machine.device import require_device
@@ -39,6 +39,7 @@ SUBJECT_PROMPTS = (
     "a horse emoji on a blue background", "a panda emoji on a blue background",
 )  # fmt: skip
 
+OTHERS = (Elsewhere("SD3", USUAL_OF_SD3), Elsewhere("Flux", USUAL_OF_FLUX))
 Title = Annotated[str, Field(description="Names the files and the registered model.")]
 
 
@@ -49,8 +50,8 @@ class BaseChoice:
     base: Annotated[
         str,
         Field(
-            description="A Stable Diffusion folder (1.x, 2.x, XL) or hub id; empty is the small "
-            "embedded one."
+            description="A folder of Stable Diffusion (1.x, 2.x, XL, 3) or Flux, or a hub id; "
+            "empty is the small embedded one."
         ),
     ] = ""
 
@@ -96,7 +97,7 @@ class Pictures:
         Field(
             ge=0,
             allow_inf_nan=False,
-            description="Guidance of pictures; empty is 7.5, embedded base 2.",
+            description="Guidance of pictures; empty is 7.5, SD3 7, Flux 3.5, embedded base 2.",
         ),
     ] = None
     scales: Annotated[
@@ -147,19 +148,14 @@ class _Request:
         if self.data:
             require_data(self.data)
         require_device(self.machine.device)
-        self.lora.on(self.usual)
+        self.spec  # checked before a base is opened
         require_scales(tuple(self.pictures.scales or ()))
         choices_of(self.pictures.image_scores)
 
     @property
     def spec(self) -> LoraSpec:
-        """The LoRA and its training, with what suits the base where nothing is asked."""
-        return self.lora.on(self.usual)
-
-    @property
-    def usual(self) -> LoraSpec:
-        """What it is where nothing is asked."""
-        return LoraSpec() if self.base.base else self.recipe
+        """The LoRA and its training, as far as that is known before the base is opened."""
+        return self.lora.on(LoraSpec() if self.base.base else self.recipe)
 
     @property
     def line(self) -> str:
@@ -189,8 +185,9 @@ class StyleRequest(_Request):
     title: Title = "style"
     images: Images
     lora: Annotated[
-        Asked[LoraSpec], Without(("prior_weight",)), Elsewhere("embedded base", STYLE_RECIPE)
-    ]
+        Asked[LoraSpec], Without(("prior_weight",)), *OTHERS,
+        Elsewhere("embedded base", STYLE_RECIPE),
+    ]  # fmt: skip
     pictures: Pictures
     machine: LoraExecution
 
@@ -245,6 +242,6 @@ class SubjectRequest(_Request):
     subject: SubjectChoice
     title: Title = "subject"
     images: Images
-    lora: Annotated[Asked[LoraSpec], Elsewhere("embedded base", SUBJECT_RECIPE)]
+    lora: Annotated[Asked[LoraSpec], *OTHERS, Elsewhere("embedded base", SUBJECT_RECIPE)]
     pictures: Pictures
     machine: LoraExecution

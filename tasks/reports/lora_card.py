@@ -36,12 +36,13 @@ def write_card(
 ) -> str:
     """Writes a LoRA's folder below DDIM_DATA/loras, ready to be uploaded; returns its place.
 
-    In it: both layouts, `README.md` (a model card in the form of the Hugging Face hub), the
+    In it: each layout that is written, `README.md` (a model card in the form of the Hugging Face hub), the
     settings as JSON, and pictures: training images, and validation prompts by step.
     """
     folder = places.local_dir("loras", record.name)
     folder.mkdir(parents=True, exist_ok=True)
-    files = [_copied(record.lora, folder, ""), _copied(record.kohya, folder, "_kohya")]
+    kohya = _copied(record.kohya, folder, "_kohya") if record.kohya else None
+    _copied(record.lora, folder, "")
     _grid([_training_images(record.data)], folder / "training.png")
     rows = [store.get_arrays(stage.pictures)["images"] for stage in record.validation]
     if rows:
@@ -61,7 +62,7 @@ def write_card(
         "first_loss": float(np.mean(losses[:tenth])),
         "last_loss": float(np.mean(losses[-tenth:])),
         "record": record,
-        "files": files,
+        "kohya": kohya,
         "spec": spec,
         "latents": latents,
         "pictures": pictures,
