@@ -25,7 +25,6 @@ from ddim_core.safe_files.tokenizer_files import (
     require_harmless_tokenizer,
     require_plain_tokenizer,
 )
-from ddim_core.safe_files.understood import understood_index
 from ddim_core.text2image.families import XL, Family, family_of, tokenizer_of
 
 if TYPE_CHECKING:
@@ -73,6 +72,7 @@ def _require_plain(folder: Path, family: Family) -> None:
     """Makes sure of a base's files before a library opens them: that nothing in them is absurd,
     and that its weights justify what its configurations ask for."""
     require_plain_tree(folder)
+    family.index(folder)  # the classes of its parts are known
     network_kind = getattr(diffusers, family.network_kind)
     for part, kind in ((family.network, network_kind), ("vae", diffusers.AutoencoderKL)):
         require_justified(kind, folder / part, part)
@@ -228,7 +228,7 @@ def largest_side(folder: Path) -> int:
 
 
 def _class_of(folder: Path, part: str) -> Any:
-    _, name = understood_index(read_settings(folder / "model_index.json"))[part]
+    _, name = family_of(folder).index(folder)[part]
     return getattr(transformers, name)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ddim_core.safe_files.settings import read_settings
-from ddim_core.safe_files.understood import understood_index
+from ddim_core.safe_files.understood import Classes, understood_index
 
+T5_TOKENIZERS = ("T5TokenizerFast", "T5Tokenizer")
 Config = Mapping[str, Any]
 FLUX_LATENTS = 128  # along a side: FluxPipeline's own, which its network does not say
 NO_LIMIT = 2**16
@@ -57,6 +58,24 @@ class Family:
         """All that a base's folder must hold."""
         tokenizers = map(tokenizer_of, self.encoders)
         return (self.network, "vae", *self.encoders, *tokenizers, "scheduler")
+
+    @property
+    def classes(self) -> Classes:
+        """The classes of those parts that Stable Diffusion 1.x to XL have otherwise, or not."""
+        of_t5 = {
+            self.t5: ("transformers", ("T5EncoderModel",)),
+            tokenizer_of(self.t5): ("transformers", T5_TOKENIZERS),
+        }
+        network = {self.network: ("diffusers", (self.network_kind,))}
+        return network | of_t5 if self.t5 else network
+
+    def index(self, folder: Path) -> dict[str, Any]:
+        """Returns the entries of a base's model_index.json that are known.
+
+        Raises:
+            ValueError: If a part is of a class that is not known.
+        """
+        return understood_index(read_settings(folder / "model_index.json"), self.classes)
 
     def config(self, folder: Path) -> dict[str, Any]:
         """Returns the network's configuration in a base's folder."""
@@ -122,10 +141,12 @@ def family_of(folder: Path) -> Family:
     Raises:
         ValueError: If it is of none of them.
     """
-    kind = understood_index(read_settings(folder / "model_index.json")).get("_class_name")
-    if kind not in FAMILIES:
+    told = read_settings(folder / "model_index.json")
+    kind = told.get("_class_name")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        known = understood_index(told).get("_class_name")
         raise ValueError(
-            f"{folder.name!r} is a {kind}; a base must be one of {', '.join(FAMILIES)}"
+            f"{folder.name!r} is a {known}; a base must be one of {', '.join(FAMILIES)}"
         )
     return FAMILIES[kind]
 

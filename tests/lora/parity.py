@@ -87,14 +87,16 @@ CASES = {
         ),
         base=write_tiny_xl_base,
     ),
+    # One image a batch: of several, the script gives the class's prompt to images of the subject.
     "sdxl-dreambooth": Case(
         "train_dreambooth_lora_sdxl.py",
         (
             "--with_prior_preservation", "--prior_loss_weight", "0.7", "--max_grad_norm", "0.5",
             "--lr_scheduler", "cosine", "--lr_warmup_steps", "5", "--adam_weight_decay", "0.01",
+            "--train_batch_size", "1",
         ),
         LoraSpec(
-            steps=STEPS, batch_size=2, learning_rate=RATE, gradient_clip=0.5, prior_weight=0.7,
+            steps=STEPS, batch_size=1, learning_rate=RATE, gradient_clip=0.5, prior_weight=0.7,
             schedule="cosine", warmup_steps=5,
         ),
         base=write_tiny_xl_base,
