@@ -37,10 +37,10 @@ from ddim_core.lora.training.engine import FORMATS
 from ddim_core.lora.training.loop import LoraState, start, train
 from ddim_core.lora.training.loss import Prompts
 from ddim_core.text2image.base_folder import (
-    load_text_encoders,
-    load_tokenizers,
     load_network,
     load_noise_scheduler,
+    load_text_encoders,
+    load_tokenizers,
     load_vae,
     own_resolution,
     size_step,

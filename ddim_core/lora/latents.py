@@ -70,7 +70,8 @@ def encode_latents(
     Returns:
         `moments/<i>` float32 [variants, 2 c, h, w]: mean and log variance of image i; `sizes/<i>`
         float32 [variants, 6]: height and width of the original, top and left of the cut, height
-        and width of the cut, in pixels, which SDXL is told; `scaling_factor` and `shift_factor` [1], 0 where there is none.
+        and width of the cut, in pixels, which SDXL is told; `scaling_factor` and
+        `shift_factor` [1], 0 where there is none.
 
     Raises:
         ValueError: If the resolution does not fit the base, or an image cannot be read.

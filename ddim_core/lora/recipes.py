@@ -151,22 +151,19 @@ def _by_sd3(network: Any, shown: Shown) -> Tensor:
 
 def _by_flux(network: Any, shown: Shown) -> Tensor:
     """Each 2 x 2 latents are one place of a sequence; texts have the place (0, 0, 0)."""
-    n, channels, height, width = shown.noisy.shape
-    like = {"device": shown.noisy.device, "dtype": shown.noisy.dtype}
-    rows, columns = torch.meshgrid(
-        torch.arange(height // 2, **like), torch.arange(width // 2, **like), indexing="ij"
-    )
-    places = torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3)
-    cells = shown.noisy.reshape(n, channels, height // 2, 2, width // 2, 2)
+    noisy, states = shown.noisy, shown.states
+    n, channels, height, width = noisy.shape
+    place = torch.ones_like(noisy[0, 0, ::2, ::2])
+    rows, columns = place.cumsum(0) - 1, place.cumsum(1) - 1
+    places = torch.stack([torch.zeros_like(place), rows, columns], dim=-1).reshape(-1, 3)
+    cells = noisy.reshape(n, channels, height // 2, 2, width // 2, 2)
     answer: Tensor = network(
         hidden_states=cells.permute(0, 2, 4, 1, 3, 5).reshape(n, -1, 4 * channels),
         timestep=shown.t / 1000,  # which the network multiplies by
-        guidance=torch.full((n,), shown.guidance, device=like["device"])
-        if network.config.guidance_embeds
-        else None,
+        guidance=noisy.new_full((n,), shown.guidance) if network.config.guidance_embeds else None,
         pooled_projections=shown.pooled,
-        encoder_hidden_states=shown.states,
-        txt_ids=torch.zeros(shown.states.shape[1], 3, **like),
+        encoder_hidden_states=states,
+        txt_ids=noisy.new_zeros(states.shape[1], 3),
         img_ids=places,
         return_dict=False,
     )[0]

@@ -1,4 +1,4 @@
-"""The base of a LoRA: a folder of Stable Diffusion (1.x, 2.x, XL, 3) or Flux, opened part by part."""
+"""The base of a LoRA: a folder of Stable Diffusion 1.x to 3 or Flux, opened part by part."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ddim_core.common.digest import digest
 from ddim_core.image_scores.registry import ImageScoreChoice, choices_of
 from ddim_core.lora.adapters import require_targets
-from ddim_core.lora.data import has_captions, locate_data, photo_sources
+from ddim_core.lora.data import has_captions, locate_data, photo_sources, require_one_subject
 from ddim_core.lora.latents import bucket_sizes
 from ddim_core.lora.recipes import recipe_of_family
 from ddim_core.lora.scoring.specs import PromptSet, require_scales
@@ -119,12 +119,14 @@ def subject_plan(asked: SubjectRequest) -> LoraPlan:
     Raises:
         ValueError: For the first parameter that cannot be, with its value.
     """
-    captioned = not asked.data or has_captions(Path(data_place(asked.data)))
-    if not captioned and not asked.subject.instance_prompt:
-        raise ValueError(
-            "instance_prompt is empty, and the images have no captions; give one, such as "
-            f"'a photo of {asked.subject.instance_token} cat'"
-        )
+    if asked.data and not asked.subject.instance_prompt:
+        place = Path(data_place(asked.data))
+        require_one_subject(place)
+        if not has_captions(place):
+            raise ValueError(
+                "instance_prompt is empty, and the images have no captions; give one, such as "
+                f"'a photo of {asked.subject.instance_token} cat'"
+            )
     licence = asked.images.data_licence or ("" if asked.data else LICENCES["twemoji"])
     return _plan(asked, licence, SUBJECT_PROMPTS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
@@ -14,7 +14,16 @@ from ddim_core.image_scores.registry import choices_of
 from ddim_core.lora.data import require_data
 from ddim_core.lora.scoring.specs import require_scales
 from ddim_core.lora.specs import USUAL_OF_FLUX, USUAL_OF_SD3, LoraExecution, LoraSpec
-from flows.requests.flat import Asked, Elsewhere, Option, Without
+from ddim_core.lora.trainers.source import settings_of
+from flows.requests.flat import (
+    Asked,
+    Elsewhere,
+    Option,
+    Without,
+    build,
+    parameters,
+    values,
+)
 from flows.requests.images import ImageScores
 from tasks.machine.device import require_device
 
@@ -148,20 +157,40 @@ class _Request:
         if self.data:
             require_data(self.data)
         require_device(self.machine.device)
-        self.spec  # checked before a base is opened
+        self.lora.on(self.usual)
         require_scales(tuple(self.pictures.scales or ()))
         choices_of(self.pictures.image_scores)
 
     @property
     def spec(self) -> LoraSpec:
         """The LoRA and its training, as far as that is known before the base is opened."""
-        return self.lora.on(LoraSpec() if self.base.base else self.recipe)
+        return self.lora.on(self.usual)
+
+    @property
+    def usual(self) -> LoraSpec:
+        """What it is where nothing is asked, on the embedded base or on Stable Diffusion's."""
+        return LoraSpec() if self.base.base else self.recipe
+
+    def settled(self) -> Self:
+        """Returns the request with the options of another trainer's settings, where the data are
+        named by such: what was asked for here goes before them.
+
+        Raises:
+            ValueError: If they cannot be read, or one of them cannot be.
+        """
+        options = settings_of(Path(self.data)).options
+        usual = {parameter.name: parameter.default for parameter in parameters(type(self))}
+        asked = {n: value for n, value in values(self).items() if value != usual[n]}
+        return build(type(self), {**options, **asked}) if options else self
 
     @property
     def line(self) -> str:
         """What is about to be done, for people."""
-        images, base = self.data or "the embedded images", self.base.base or "the embedded base"
-        return f"lora {self.kind}: {self.spec.steps} steps on {images}, {base}; then its scorecard"
+        asked = self.settled()
+        images, base = asked.data or "the embedded images", asked.base.base or "the embedded base"
+        return (
+            f"lora {asked.kind}: {asked.spec.steps} steps on {images}, {base}; then its scorecard"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,8 +207,9 @@ class StyleRequest(_Request):
     data: Annotated[
         str,
         Field(
-            description="Captioned images: a folder with captions, a Parquet file or a hub id; "
-            "empty is the embedded style."
+            description="Captioned images: a folder with captions, kohya's folders (10_name) or "
+            "dataset TOML, ai-toolkit's YAML, a Parquet file or a hub id; empty is the embedded "
+            "style."
         ),
     ] = ""
     title: Title = "style"
@@ -237,7 +267,10 @@ class SubjectRequest(_Request):
     base: BaseChoice
     data: Annotated[
         str,
-        Field(description="Folder of 3 to 6 images of the subject; empty is the embedded one."),
+        Field(
+            description="Folder of 3 to 6 images of the subject, kohya's folders or dataset TOML, "
+            "or ai-toolkit's YAML; empty is the embedded one."
+        ),
     ] = ""
     subject: SubjectChoice
     title: Title = "subject"

@@ -36,8 +36,8 @@ def write_card(
 ) -> str:
     """Writes a LoRA's folder below DDIM_DATA/loras, ready to be uploaded; returns its place.
 
-    In it: each layout that is written, `README.md` (a model card in the form of the Hugging Face hub), the
-    settings as JSON, and pictures: training images, and validation prompts by step.
+    In it: each layout that is written, `README.md` (a model card in the form of the Hugging Face
+    hub), the settings as JSON, and pictures: training images, and validation prompts by step.
     """
     folder = places.local_dir("loras", record.name)
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,9 +2,9 @@
 
     python tests/lora/record_scripts.py FOLDER_OF_DIFFUSERS COMMIT [CASE...]
 
-runs the unchanged scripts of that clone, each in a process of its own, on the tiny bases and data of
-this folder, and writes tests/golden/lora_scripts.npz; of cases that are named, those alone. Nothing but observers is added: losses are
-what the scripts hand to `Accelerator.log`.
+runs the unchanged scripts of that clone, each in a process of its own, on the tiny bases and data
+of this folder, and writes tests/golden/lora_scripts.npz; of cases that are named, those alone.
+Nothing but observers is added: losses are what the scripts hand to `Accelerator.log`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import torch
 from ddim_core.lora.adapters import attach
 from ddim_core.lora.export import save_diffusers, save_kohya
 from ddim_core.lora.specs import LoraSpec
-from ddim_core.text2image.base_folder import load_text_encoders, load_network
+from ddim_core.text2image.base_folder import load_network, load_text_encoders
 
 
 def write_lora(base: Path, folder: Path) -> tuple[str, str]:

@@ -112,12 +112,14 @@ def _require_lora(process: dict[str, Any], parts: dict[str, dict[str, Any]], whe
     if layout != "lora":
         raise ValueError(f"network.type of {where} is {shown(layout)}; only lora is trained")
     if parts["train"].get("train_unet", True) is False:
-        raise ValueError(f"train.train_unet of {where} is off; the network that denoises is trained")
+        raise ValueError(
+            f"train.train_unet of {where} is off; the network that denoises is trained"
+        )
 
 
 def _options(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What has one name there and another here, and the same meaning."""
-    found = {}
+    found: dict[str, Any] = {}
     for part, names in (
         ("network", OF_NETWORK), ("save", OF_SAVE), ("train", OF_TRAIN), ("sample", OF_SAMPLE),
     ):  # fmt: skip

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ddim_core.common.plain_files import PlainFileError, read_bytes, require_plain
+from ddim_core.common.printable import printable
 from ddim_core.lora.trainers.settings import (
     Subset,
     TrainerSettings,
     folder_of,
     largest,
+    shown,
     squares,
     table,
     tables,
@@ -35,33 +38,29 @@ OF_SUBSETS = (
     "caption_suffix", "flip_aug", "caption_dropout_rate",
 )  # fmt: skip
 OF_DATASETS = ("resolution", "batch_size", "enable_bucket")
+SWITCHES = {"enable_bucket": "buckets", "flip_aug": "flip"}
 NO_MATTER = ("cache_info", "subsets")
 OF_SHUFFLING = ("keep_tokens", "keep_tokens_separator", "caption_separator")
 SUBSETS_OF_TABLES = ("metadata_file", "conditioning_data_dir")
 
 
-def kohya_folders(place: Path) -> list[Subset] | None:
-    """Returns the subsets of a folder in kohya's layout; None if it is another.
-
-    Folders without a number are no part of the layout, and kohya leaves them out.
+def kohya_folders(names: Sequence[str]) -> dict[str, Subset]:
+    """Returns the subsets among folders of images, by their names: those that begin with a number.
 
     Raises:
         ValueError: If a number of repeats cannot be.
     """
-    found = [
-        (match, folder)
-        for folder in sorted(place.iterdir())
-        if (match := FOLDER.fullmatch(folder.name)) and folder.is_dir()
-    ]
-    if not found:
-        return None
-    for match, folder in found:
-        if not 1 <= len(match[1]) <= 5 or not 1 <= int(match[1]) <= MOST_REPEATS:
+    found = {name: match for name in names if (match := FOLDER.fullmatch(name))}
+    for name, match in found.items():
+        if len(match[1]) > 5 or not 1 <= int(match[1]) <= MOST_REPEATS:
             raise ValueError(
-                f"the folder {folder.name!r} has {match[1][:20]} repeats; a number of 1 to "
+                f"the folder {printable(name)} has {match[1][:20]} repeats; a number of 1 to "
                 f"{MOST_REPEATS} must stand before its '_'"
             )
-    return [Subset(folder, int(match[1]), words=match[2].strip()) for match, folder in found]
+    return {
+        name: Subset(Path(name), int(match[1]), words=match[2].strip())
+        for name, match in found.items()
+    }
 
 
 def read_kohya(path: Path) -> TrainerSettings:
@@ -136,19 +135,19 @@ def _subset(given: dict[str, Any], path: Path) -> Subset:
 
 
 def _options(given: dict[str, Any], where: str) -> dict[str, Any]:
-    buckets = bool(given.get("enable_bucket", False))
-    found = {
-        "buckets": buckets,
-        "flip": bool(given.get("flip_aug", False)),
-        "caption_dropout": given.get("caption_dropout_rate") or 0.0,
+    found: dict[str, Any] = {
+        ours: bool(given[theirs]) for theirs, ours in SWITCHES.items() if theirs in given
     }
+    if "caption_dropout_rate" in given:
+        found["caption_dropout"] = told = given["caption_dropout_rate"]
+        if type(told) not in (int, float):
+            raise ValueError(
+                f"caption_dropout_rate of {where} is {shown(told)}; it must be a number"
+            )
     if "resolution" in given:
-        found["resolution"] = squares(given["resolution"], buckets, where)
+        found["resolution"] = squares(given["resolution"], found.get("buckets", False), where)
     if "batch_size" in given:
         found["batch_size"] = whole(given["batch_size"], "batch_size", where)
-    if type(found["caption_dropout"]) not in (int, float):
-        told = found["caption_dropout"]
-        raise ValueError(f"caption_dropout_rate of {where} is {told!r}; it must be a number")
     return found
 
 

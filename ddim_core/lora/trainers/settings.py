@@ -153,7 +153,7 @@ def folder_of(value: Any, name: str, where: Path) -> Path:
 
 
 def largest(values: Sequence[Any], name: str, remarks: list[str]) -> Any:
-    """Returns the largest of what several data sets ask for, of which a training has one; says so."""
+    """Returns the largest of what several data sets ask for, where a training has one; says so."""
     distinct = sorted(set(values))
     if len(distinct) > 1:
         listed = ", ".join(map(str, distinct))

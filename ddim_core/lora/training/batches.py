@@ -35,6 +35,7 @@ class TrainingImages:
         prompts: Index of each image's caption among the embedded prompts.
         scaling_factor: Brings latents to about unit variance, after
         shift_factor: has been taken from them; 0 but of SD3 and Flux.
+        repeats: How often each is seen beside the others; empty is once.
     """
 
     moments: list[Tensor]
@@ -42,11 +43,12 @@ class TrainingImages:
     prompts: list[int]
     scaling_factor: float
     shift_factor: float = 0.0
+    repeats: Sequence[int] = ()
 
     @classmethod
     def from_arrays(
         cls, arrays: Mapping[str, NDArray[np.float32]], captions: Sequence[str],
-        prompts: Sequence[str],
+        prompts: Sequence[str], repeats: Sequence[int] = (),
     ) -> TrainingImages:  # fmt: skip
         """Joins what `encode_latents` returns with the images' captions.
 
@@ -65,10 +67,18 @@ class TrainingImages:
             [list(prompts).index(text) for text in captions],
             float(arrays["scaling_factor"][0]),
             float(arrays["shift_factor"][0]),
+            repeats,
         )
 
     def __len__(self) -> int:
         return len(self.moments)
+
+    @property
+    def visits(self) -> list[int]:
+        """The images that one time through sees, in their order."""
+        if not self.repeats:
+            return list(range(len(self)))
+        return [row for row, n in enumerate(self.repeats) for _ in range(n)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +137,7 @@ def draws(
         rows = batches(index // n_batches)[index % n_batches]
         parts = [(images, row, 1.0 / len(rows)) for row in rows]
         if class_images is not None:
-            chosen = _class_rows(spec, len(class_images), index)
+            chosen = _class_rows(spec, class_images.visits, index)
             parts += [(class_images, row, spec.prior_weight / len(chosen)) for row in chosen]
         return _grouped(spec, parts, index, n_train)
 
@@ -147,8 +157,9 @@ def stream_seed(seed: int, index: int, kind: int) -> int:
 def _epoch(images: TrainingImages, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
     generator = stream(seed, epoch, ORDER_STREAM)
     by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for row in torch.randperm(len(images), generator=generator).tolist():
-        by_size[tuple(images.moments[row].shape[1:])].append(row)
+    visits = images.visits
+    for visit in torch.randperm(len(visits), generator=generator).tolist():
+        by_size[tuple(images.moments[visits[visit]].shape[1:])].append(visits[visit])
     found = [
         rows[start : start + batch_size]
         for _, rows in sorted(by_size.items())
@@ -157,11 +168,11 @@ def _epoch(images: TrainingImages, batch_size: int, seed: int, epoch: int) -> li
     return [found[i] for i in torch.randperm(len(found), generator=generator).tolist()]
 
 
-def _class_rows(spec: LoraSpec, n: int, index: int) -> list[int]:
-    rows = []
+def _class_rows(spec: LoraSpec, visits: list[int], index: int) -> list[int]:
+    rows, n = [], len(visits)
     for place in range(index * spec.batch_size, (index + 1) * spec.batch_size):
         order = torch.randperm(n, generator=stream(spec.seed, place // n, CLASS_STREAM))
-        rows.append(int(order[place % n]))
+        rows.append(visits[int(order[place % n])])
     return rows
 
 

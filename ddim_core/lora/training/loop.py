@@ -167,11 +167,12 @@ def train(
     subject plus prior_weight times the loss on its class.
 
     Source: diffusers' `train_text_to_image_lora.py` and `train_dreambooth_lora.py`, and those of
-    SDXL, SD3 and Flux; Ruiz et al. 2022 (arXiv:2208.12242), eq. 2. Latents are sampled from their moments at each visit. Everything
-    random in a step is a function of (seed, step), so a run that stops after any step and is taken
-    up from its saved state ends with bit-equal weights on a CPU. On a card the next forward's input
-    is made while one is computed, and the losses are looked at some steps later; the backward of
-    attention adds there in no fixed order, so that weights repeat up to its rounding.
+    SDXL, SD3 and Flux; Ruiz et al. 2022 (arXiv:2208.12242), eq. 2. Latents are sampled from their
+    moments at each visit. Everything random in a step is a function of (seed, step), so a run that
+    stops after any step and is taken up from its saved state ends with bit-equal weights on a CPU.
+    On a card the next forward's input is made while one is computed, and the losses are looked at
+    some steps later; the backward of attention adds there in no fixed order, so that weights repeat
+    up to its rounding.
 
     Args:
         spec: What is trained and how.
