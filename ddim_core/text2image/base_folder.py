@@ -96,7 +96,9 @@ def _require_plain(folder: Path, family: Family) -> None:
 
 def _from_hub(name: str) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ValueError(f"there is no folder {name!r}; give a Stable Diffusion folder or a hub id")
+        raise ValueError(
+            f"there is no folder {name!r}; give a Stable Diffusion or Flux folder or a hub id"
+        )
     return fetched(name, HUB_FILES, without=VARIANTS)
 
 

@@ -133,7 +133,9 @@ def _require_base(base: str) -> None:
     """Refuses, without asking a hub, what is neither a folder here nor a name on one."""
     is_id = base.count("/") == 1 and not base.startswith((".", "/", "~"))
     if base and not is_id and not Path(base).is_dir():
-        raise ValueError(f"there is no folder {base!r}; give a Stable Diffusion folder or a hub id")
+        raise ValueError(
+            f"there is no folder {base!r}; give a Stable Diffusion or Flux folder or a hub id"
+        )
 
 
 class _Request:

@@ -147,6 +147,7 @@ def test_kohyas_toml_gives_images_captions_and_repeats(toml: Path) -> None:
         ("0-cats/1.png", "best, sks cat", 3),
         ("2-dogs/0.png", "a dog", 1),
     ]
+    assert "2 images are the class's" in " ".join(notes_on(captioned_sources(toml)))
     classes = read_captioned(toml, class_sources(toml))
     assert [item.caption for item in classes] == ["cat", "cat"]
 
@@ -249,6 +250,7 @@ def test_a_subject_takes_the_same_settings(yaml: Path) -> None:
         ("yaml", "      save:", "      embedding: {tokens: 4}\n      save:", "pivotal tuning"),
         ("yaml", "- type: sd_trainer", "- type: slider", "process.type of train.yaml is slider"),
         ("yaml", "folder_path: cats", "folder_path: /no/such", "'/no/such', and there is no such"),
+        ("yaml", "caption_ext: txt", "caption_ext: json", "caption_ext of train.yaml is 'json'"),
         ("yaml", "config:", "konfig:", "train.yaml has no config; what ai-toolkit trains from"),
         ("yaml", "linear: 16", "linear: many", "rank is 'many'; it must be a whole number"),
         ("yaml", "job: extension", "job: *nowhere", "is not plain YAML: it has aliases"),

@@ -12,6 +12,7 @@ from typing import Any
 from ddim_core.lora.trainers.settings import (
     Subset,
     TrainerSettings,
+    ending_of,
     folder_of,
     largest,
     shown,
@@ -169,11 +170,10 @@ def _of_datasets(datasets: list[dict[str, Any]], where: str, remarks: list[str])
 def _subset(given: dict[str, Any], path: Path, trigger: str) -> Subset:
     where = path.name
     place = given.get("folder_path") or given.get("dataset_path")
-    ending = text_of(given.get("caption_ext") or "txt", "caption_ext", where)
     return Subset(
         folder_of(place, "folder_path", path),
         whole(given.get("num_repeats", 1), "num_repeats", where),
-        (ending if ending.startswith(".") else f".{ending}",),
+        ending_of(given.get("caption_ext") or "txt", "caption_ext", where),
         text_of(given.get("default_caption") or trigger, "default_caption", where),
         trigger=text_of(given.get("trigger_word") or trigger, "trigger_word", where),
         is_class=bool(given.get("is_reg", False)),

@@ -17,6 +17,7 @@ from ddim_core.common.printable import printable
 from ddim_core.lora.trainers.settings import (
     Subset,
     TrainerSettings,
+    ending_of,
     folder_of,
     largest,
     shown,
@@ -117,7 +118,6 @@ def _subset(given: dict[str, Any], path: Path) -> Subset:
     repeats = whole(given.get("num_repeats", 1), "num_repeats", where)
     if repeats > MOST_REPEATS:
         raise ValueError(f"num_repeats of {where} is {repeats}; it must be at most {MOST_REPEATS}")
-    ending = text_of(given.get("caption_extension", ""), "caption_extension", where)
     words = {
         name: text_of(given.get(name) or "", name, where)
         for name in ("class_tokens", "caption_prefix", "caption_suffix")
@@ -125,7 +125,7 @@ def _subset(given: dict[str, Any], path: Path) -> Subset:
     return Subset(
         folder_of(given.get("image_dir"), "image_dir", path),
         repeats,
-        (ending if ending.startswith(".") else f".{ending}",) if ending else Subset.extensions,
+        ending_of(given.get("caption_extension"), "caption_extension", where),
         words["class_tokens"],
         # kohya puts a space between.
         f"{words['caption_prefix']} " if words["caption_prefix"] else "",

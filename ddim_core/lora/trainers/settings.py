@@ -161,6 +161,20 @@ def largest(values: Sequence[Any], name: str, remarks: list[str]) -> Any:
     return distinct[-1]
 
 
+def ending_of(value: Any, name: str, where: str) -> tuple[str, ...]:
+    """Returns the ending of files of captions, as `Subset` takes it; those it takes where none is
+    given.
+
+    Raises:
+        ValueError: If it is no text, or of files that hold more than a caption.
+    """
+    told = text_of(value or "", name, where)
+    ending = told if told.startswith(".") or not told else f".{told}"
+    if ending == ".json":
+        raise ValueError(f"{name} of {where} is {told!r}; captions are read from text files alone")
+    return (ending,) if ending else Subset.extensions
+
+
 def squares(value: Any, buckets: bool, where: str) -> int:
     """Returns the side of the square that a resolution, a number or a pair, has the area of.
 

@@ -143,12 +143,21 @@ def subset_sources(place: Path, of_class: bool = False) -> list[SubsetSource] | 
     found = _opened(place)
     if found is None:
         return None
-    chosen = [source for source in found if source.subset.is_class is of_class]
-    if not chosen and not of_class:
-        raise ValueError(f"{place.name} names no images but those of the class; there must be some")
-    for source in chosen:
+    for source in found:
         if not source.files:
             raise ValueError(f"the folder {source.name} holds no image file")
+    chosen = [source for source in found if source.subset.is_class is of_class]
+    others = [source for source in found if source not in chosen]
+    if of_class:
+        return chosen
+    if not chosen:
+        raise ValueError(f"{place.name} names no images but those of the class; there must be some")
+    if others:
+        n_class = sum(len(source.files) for source in others)
+        note = (
+            f"{n_class} images are the class's: only `ddim lora subject` with its prior sees them"
+        )
+        chosen[0] = replace(chosen[0], told=(*chosen[0].told, note))
     return chosen
 
 
