@@ -29,6 +29,7 @@ class Family:
         t5_tokens: How many tokens T5 reads where a LoRA is trained, as in diffusers' scripts.
         flow: The network predicts the velocity of a flow; else it has a schedule of betas.
         guidance: The scale that its pictures are usually drawn with.
+        tag: What the hub calls its kind.
         cell: Latents along a side of what the network's deepest level takes as one.
         latents: Along a side of the pictures that the network was trained on.
         most_latents: Along a side, at most.
@@ -47,6 +48,7 @@ class Family:
     t5_tokens: int = 0
     flow: bool = False
     guidance: float = 7.5
+    tag: str = "stable-diffusion"
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -115,6 +117,7 @@ XL = Family(
     "StableDiffusionXLPipeline", "unet", "UNet2DConditionModel",
     ("text_encoder", "text_encoder_2"),
     cell=_halvings, latents=_side, channels=lambda config: int(config["in_channels"]),
+    tag="stable-diffusion-xl",
 )  # fmt: skip
 SD3 = Family(
     "StableDiffusion3Pipeline", "transformer", "SD3Transformer2DModel",
@@ -123,14 +126,14 @@ SD3 = Family(
     latents=_side,
     channels=lambda config: int(config["in_channels"]),
     most_latents=lambda config: int(config["pos_embed_max_size"] * config["patch_size"]),
-    t5="text_encoder_3", t5_tokens=77, flow=True, guidance=7.0,
+    t5="text_encoder_3", t5_tokens=77, flow=True, guidance=7.0, tag="sd3",
 )  # fmt: skip
 FLUX = _Packing(
     "FluxPipeline", "transformer", "FluxTransformer2DModel", ("text_encoder",),
     cell=lambda config: 2,
     latents=lambda config: FLUX_LATENTS,
     channels=lambda config: int(config["in_channels"]) // 4,
-    t5="text_encoder_2", t5_tokens=512, flow=True, guidance=3.5,
+    t5="text_encoder_2", t5_tokens=512, flow=True, guidance=3.5, tag="flux",
 )  # fmt: skip
 FAMILIES = {family.pipeline: family for family in (SD, XL, SD3, FLUX)}
 

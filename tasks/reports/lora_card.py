@@ -12,6 +12,7 @@ from PIL import Image
 from prefect import task
 
 from ddim_core.lora.specs import LatentSpec, LoraSpec, PictureSpec
+from ddim_core.text2image.families import family_of
 from tasks.lora.data import captions_of
 from tasks.lora.record import LoraRecord
 from tasks.reports.page import render
@@ -63,6 +64,7 @@ def write_card(
         "last_loss": float(np.mean(losses[-tenth:])),
         "record": record,
         "kohya": kohya,
+        "tag": family_of(Path(record.base)).tag,
         "spec": spec,
         "latents": latents,
         "pictures": pictures,

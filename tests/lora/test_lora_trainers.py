@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -251,6 +252,12 @@ def test_a_subject_takes_the_same_settings(yaml: Path) -> None:
         ("yaml", "- type: sd_trainer", "- type: slider", "process.type of train.yaml is slider"),
         ("yaml", "folder_path: cats", "folder_path: /no/such", "'/no/such', and there is no such"),
         ("yaml", "caption_ext: txt", "caption_ext: json", "caption_ext of train.yaml is 'json'"),
+        (
+            "yaml",
+            "network: {type",
+            "netwerk: {type",
+            "train.yaml has no network: it trains a whole",
+        ),
         ("yaml", "config:", "konfig:", "train.yaml has no config; what ai-toolkit trains from"),
         ("yaml", "linear: 16", "linear: many", "rank is 'many'; it must be a whole number"),
         ("yaml", "job: extension", "job: *nowhere", "is not plain YAML: it has aliases"),
@@ -275,6 +282,36 @@ def test_settings_that_cannot_be_are_refused_in_one_sentence(
     with pytest.raises(ValueError, match=said) as told:
         build(StyleRequest, {"data": str(path)}).settled()
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["yaml", "toml"])
+def test_damaged_settings_end_in_words(request: pytest.FixtureRequest, name: str) -> None:
+    """Lines are lost, doubled and exchanged, values put in other places, letters changed."""
+    path: Path = request.getfixturevalue(name)
+    lines, stream = path.read_text().split("\n"), np.random.default_rng(0)
+    odd = ["null", "[]", "{}", "-1", "1e999", "true", "''", "nan", "[[1]]", "0x10", "2026-01-01"]
+    refused: list[str] = []
+    for _ in range(80):
+        text = list(lines)
+        i, j = (int(k) for k in stream.integers(0, len(text), 2))
+        match int(stream.integers(4)):
+            case 0:
+                del text[i]
+            case 1:
+                text[i], text[j] = text[j], text[i]
+            case 2:
+                sign = ":" if name == "yaml" else "="
+                text[i] = f"{text[i].partition(sign)[0]}{sign} {odd[int(stream.integers(11))]}"
+            case _:
+                text[i] = text[i][::-1]
+        path.write_text("\n".join(text))
+        try:
+            build(StyleRequest, {"data": str(path)}).settled()
+            read_captioned(path)
+        except ValueError as error:
+            refused.append(str(error))
+    assert len(refused) > 10
+    assert not any("\n" in told for told in refused)
 
 
 def test_images_without_a_caption_or_words_are_named(toml: Path) -> None:

@@ -109,6 +109,8 @@ def _require_lora(process: dict[str, Any], parts: dict[str, dict[str, Any]], whe
     for name, what in NOT_DONE.items():
         if process.get(name):
             raise ValueError(f"{where} has {name}: {what} is not done here; take it out")
+    if not parts["network"]:
+        raise ValueError(f"{where} has no network: it trains a whole model, and here a LoRA is")
     layout = parts["network"].get("type", "lora")
     if layout != "lora":
         raise ValueError(f"network.type of {where} is {shown(layout)}; only lora is trained")
