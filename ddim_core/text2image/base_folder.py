@@ -90,8 +90,17 @@ def _require_plain(folder: Path, family: Family) -> None:
         require_harmless_tokenizer(place)
         if not is_there(place / "tokenizer.json"):
             raise ValueError(f"the {place.name} of {folder.name} has no tokenizer.json")
-    require = require_sampled if family.flow else require_schedule
-    require(read_settings(folder / "scheduler" / "scheduler_config.json"))
+    told = read_settings(folder / "scheduler" / "scheduler_config.json")
+    if not family.flow:
+        require_schedule(told)
+        return
+    require_sampled(told)
+    named = family.index(folder)["scheduler"][1]
+    if named != FLOW or told.get("stochastic_sampling"):
+        raise ValueError(
+            f"the scheduler of {folder.name} is a {named}; a LoRA is trained and drawn by a {FLOW} "
+            "with stochastic_sampling off"
+        )
 
 
 def _from_hub(name: str) -> Path:
@@ -168,14 +177,12 @@ def load_noise_scheduler(
     """Returns the schedule that the base was trained on: of SD3 and Flux that of their flow.
 
     Raises:
-        ValueError: If it has no betas, the base predicts neither the noise nor v, or a flow has
-            another schedule than diffusers trains on.
+        ValueError: If that of a base without a flow has no betas, or the base predicts neither the
+            noise nor v.
     """
     told = read_settings(folder / "scheduler" / "scheduler_config.json")
     named = read_settings(folder / "model_index.json")["scheduler"][1]
     if family_of(folder).flow:
-        if named != FLOW:
-            raise ValueError(f"the base's scheduler is {named}; a LoRA is trained on {FLOW}")
         return diffusers.FlowMatchEulerDiscreteScheduler.from_config(told)
     defaults = class_defaults(named)
     if defaults is not None and "beta_schedule" not in defaults:

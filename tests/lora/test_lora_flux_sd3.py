@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from ddim_core.lora.recipes import Shown, recipe_of
 from ddim_core.lora.reload import load_file_into
 from ddim_core.lora.specs import USUAL_OF_FLUX, USUAL_OF_SD3, LoraExecution, LoraSpec, PictureSpec
 from ddim_core.lora.texts import embed_prompts
-from ddim_core.lora.training.batches import draws
+from ddim_core.lora.training.batches import TrainingImages, draws
 from ddim_core.lora.training.loop import start, train
 from ddim_core.lora.training.loss import Prompts
 from ddim_core.lora.training.noising import noising_of
@@ -34,6 +36,7 @@ from ddim_core.text2image.base_folder import (
     size_step,
 )
 from ddim_core.text2image.families import clip_of, network_of
+from ddim_core.text2image.pictures import pictures
 from tests.lora.material import small_job
 from tests.lora.tiny_base import write_tiny_flux_base, write_tiny_sd3_base
 
@@ -104,17 +107,20 @@ def test_flux_is_asked_as_its_pipeline_asks_it(bases: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("text_encoder", [False, True])
+@pytest.mark.parametrize(
+    "option",
+    [{"alpha": 2.0}, {"text_encoder": True, "rslora": True}, {"dora": True, "text_encoder": True}],
+)
 def test_the_exported_file_gives_back_the_lora_and_its_picture(
-    bases: dict[str, Path], kind: str, text_encoder: bool, tmp_path: Path
+    bases: dict[str, Path], kind: str, option: dict[str, Any], tmp_path: Path
 ) -> None:
     base = bases[kind]
-    spec = replace(SPECS[kind], text_encoder=text_encoder, alpha=2.0)
+    spec = replace(SPECS[kind], **option)
     for _ in run(small_job(base, spec, with_class=True), tmp_path):
         pass
     weights = load_file(tmp_path / CHECKPOINT.format(spec.steps))
     encoders = {"text_encoder", "text_encoder_2"} if kind == "sd3" else {"text_encoder"}
-    parts = {"transformer"} | (encoders if text_encoder else set())
+    parts = {"transformer"} | (encoders if spec.text_encoder else set())
     assert {name.split(".")[0] for name in weights} == parts
     pipeline = pipeline_with(base, spec, weights)
     network, clip = network_of(pipeline), clip_of(pipeline)
@@ -186,8 +192,6 @@ def test_noise_levels_follow_their_density() -> None:
 
 
 def timesteps_of(spec: LoraSpec, k: int) -> torch.Tensor:
-    from ddim_core.lora.training.batches import TrainingImages
-
     images = TrainingImages([torch.zeros(1, 8, 2, 2)] * 40, [torch.zeros(1, 6)] * 40, [0] * 40, 1.0)
     (group,) = draws(spec, images, None, 1000)(k)
     return group.timesteps
@@ -266,9 +270,9 @@ def test_layers_of_the_scripts_own_targets_get_a_lora(bases: dict[str, Path]) ->
     assert not any("proj_mlp" in layer or "norm" in layer for layer in layers)
 
 
-def test_a_base_without_its_t5_is_named(bases: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
-
+def test_a_base_without_its_t5_or_with_another_scheduler_is_named(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
     copy = shutil.copytree(bases["sd3"], tmp_path / "copy")
     shutil.rmtree(copy / "text_encoder_3")
     with pytest.raises(ValueError, match="lacks its text_encoder_3"):
@@ -277,11 +281,15 @@ def test_a_base_without_its_t5_is_named(bases: dict[str, Path], tmp_path: Path) 
     (again / "tokenizer_2" / "tokenizer.json").unlink()
     with pytest.raises(ValueError, match=r"the tokenizer_2 of again has no tokenizer\.json"):
         locate_base(str(again))
+    other = shutil.copytree(bases["flux"], tmp_path / "other")
+    index = json.loads((other / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "FlowMatchHeunDiscreteScheduler"]
+    (other / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="scheduler of other is a FlowMatchHeunDiscreteScheduler"):
+        locate_base(str(other))
 
 
 def test_pictures_of_a_flow_depend_on_their_seed_alone(bases: dict[str, Path]) -> None:
-    from ddim_core.text2image.pictures import pictures
-
     for kind in KINDS:
         pipeline = load_pipeline(bases[kind])
         prompts = ["a red cat", "a blue dog", "sks"]
