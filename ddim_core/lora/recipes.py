@@ -157,10 +157,11 @@ def _by_flux(network: Any, shown: Shown) -> Tensor:
     rows, columns = place.cumsum(0) - 1, place.cumsum(1) - 1
     places = torch.stack([torch.zeros_like(place), rows, columns], dim=-1).reshape(-1, 3)
     cells = noisy.reshape(n, channels, height // 2, 2, width // 2, 2)
+    is_told = getattr(network, "module", network).config.guidance_embeds  # of one of several, too
     answer: Tensor = network(
         hidden_states=cells.permute(0, 2, 4, 1, 3, 5).reshape(n, -1, 4 * channels),
         timestep=shown.t / 1000,  # which the network multiplies by
-        guidance=noisy.new_full((n,), shown.guidance) if network.config.guidance_embeds else None,
+        guidance=noisy.new_full((n,), shown.guidance) if is_told else None,
         pooled_projections=shown.pooled,
         encoder_hidden_states=states,
         txt_ids=noisy.new_zeros(states.shape[1], 3),
