@@ -37,9 +37,10 @@ from ddim_core.lora.training.engine import FORMATS
 from ddim_core.lora.training.loop import LoraState, start, train
 from ddim_core.lora.training.loss import Prompts
 from ddim_core.text2image.base_folder import (
+    load_network,
+    load_noise_scheduler,
     load_text_encoders,
     load_tokenizers,
-    load_unet,
     load_vae,
     own_resolution,
     size_step,
@@ -98,14 +99,13 @@ def ours(
     return lambda: next(loop), once
 
 
-def as_the_script(
-    setting: Setting, state: LoraState, items: list[Captioned]
-) -> Callable[[], object]:
+def as_the_script(setting: Setting, items: list[Captioned]) -> Callable[[], object]:
     """One step as `train_text_to_image_lora.py` of diffusers does it: frozen weights in the
     training's number format, the LoRA's in float32, the forward by autocast."""
     base, device, half = setting.base, setting.device, FORMATS[setting.precision]
     vae, (encoder,), (tokenizer,) = load_vae(base), load_text_encoders(base), load_tokenizers(base)
-    unet = load_unet(base)  # of its own: ours runs its linear layers in another way
+    scheduler = load_noise_scheduler(base)
+    unet = load_network(base)  # of its own: ours runs its linear layers in another way
     vae, encoder, unet = (part.to(device, half) for part in (vae, encoder, unet))
     attach(unet, [], setting.spec)
     unet.to(device)
@@ -138,12 +138,12 @@ def as_the_script(
             latents = vae.encode(pixels).latent_dist.sample() * vae.config.scaling_factor
             states = encoder(ids, return_dict=False)[0]
         noise = torch.randn_like(latents)
-        n_train = len(state.scheduler.alphas_cumprod)
+        n_train = len(scheduler.alphas_cumprod)
         t = torch.randint(0, n_train, (len(latents),), device=device)
-        noisy = state.scheduler.add_noise(latents, noise, t)
+        noisy = scheduler.add_noise(latents, noise, t)
         target = noise
-        if state.scheduler.config.prediction_type == "v_prediction":
-            target = state.scheduler.get_velocity(latents, noise, t)
+        if scheduler.config.prediction_type == "v_prediction":
+            target = scheduler.get_velocity(latents, noise, t)
         with autocast:
             predicted = unet(noisy, t, states, return_dict=False)[0]
             loss = torch.nn.functional.mse_loss(predicted.float(), target.float())
@@ -168,7 +168,7 @@ def compare(setting: Setting) -> dict[str, Any]:
     items = pictures(setting.resolution)
     state = start(setting.spec, setting.base, setting.execution)
     our_step, once = ours(setting, state, items)
-    their_step = as_the_script(setting, state, items)
+    their_step = as_the_script(setting, items)
     our_step(), their_step()  # the first call of each allocates
     rounds = [
         (seconds(our_step, setting.steps), seconds(their_step, setting.steps))

@@ -37,6 +37,7 @@ def lora_style(request: StyleRequest) -> LoraOutcome:
         ValueError: If the request cannot be.
     """
     check_writable()
+    request = request.settled()
     plan = style_plan(request)
     images = _images(request.data, plan)
     held_out = held_out_images("style", request.pictures.validation_data, plan)

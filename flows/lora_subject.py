@@ -21,10 +21,12 @@ from tasks.lora.class_images import class_images
 from tasks.lora.data import (
     CaptionedImages,
     captions_of,
+    class_content,
     data_content,
     data_place,
     photos_content,
     prepare_captioned,
+    prepare_class,
     prepare_photos,
 )
 from tasks.lora.words import check_words
@@ -46,6 +48,7 @@ def lora_subject(request: SubjectRequest) -> LoraOutcome:
         ValueError: If the request cannot be.
     """
     check_writable()
+    request = request.settled()
     plan, subject = subject_plan(request), request.subject
     images = _images(request.data, subject.instance_prompt, plan)
     captions = captions_of(images)
@@ -57,7 +60,7 @@ def lora_subject(request: SubjectRequest) -> LoraOutcome:
     if subject.prior or subject.class_prompt:
         classes = _class_prompts(subject.class_prompt, captions, subject.instance_token)
     if subject.prior:
-        drawn = class_images(
+        drawn = _given_class(request.data) or class_images(
             classes, n_class_images(request), plan.pictures, plan.digests,
             location=plan.location, execution=plan.execution,
         )  # fmt: skip
@@ -85,6 +88,13 @@ def _images(data: str, instance_prompt: str, plan: LoraPlan) -> CaptionedImages:
     if instance_prompt:
         return prepare_photos(photos_content(place), instance_prompt, location=place)
     return prepare_captioned(data_content(place), location=place)
+
+
+def _given_class(data: str) -> CaptionedImages | None:
+    """Images of the class that another trainer's settings name, in place of the base's own."""
+    place = data_place(data) if data else ""
+    content = class_content(place) if data else ""
+    return prepare_class(content, location=place) if content else None
 
 
 def _class_prompts(class_prompt: str, captions: list[str], token: str) -> list[str]:

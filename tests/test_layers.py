@@ -117,10 +117,14 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.images",
         "ddim_core.images.sources", "ddim_core.networks", "ddim_core.features",
     },
+    "ddim_core.lora.trainers": {
+        "ddim_core.common", "ddim_core.safe_files", "ddim_core.images.sources",
+    },
     "ddim_core.lora": {
         "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files", "ddim_core.diffusion",
         "ddim_core.images",
         "ddim_core.images.sources", "ddim_core.networks", "ddim_core.text2image",
+        "ddim_core.lora.trainers",
     },
     "ddim_core.lora.training": {
         "ddim_core.common", "ddim_core.devices", "ddim_core.networks", "ddim_core.text2image",

@@ -13,7 +13,7 @@ from ddim_core.common.checks import nearest
 from ddim_core.common.late import late
 from ddim_core.lora.specs import LoraSpec
 from ddim_core.networks.building import seeded_weights
-from ddim_core.safe_files.settings import read_settings
+from ddim_core.text2image.families import family_of, part_of
 
 if TYPE_CHECKING:
     import diffusers
@@ -23,33 +23,41 @@ else:
     peft = late("peft")
 
 ADAPTER = "default"
-GROUPS: dict[str, tuple[str, ...]] = {
+OF_UNETS: dict[str, tuple[str, ...]] = {
     "attention": ("to_q", "to_k", "to_v", "to_out.0"),
     "feed-forward": ("ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
     "convolutions": (
         "conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv",
     ),
 }  # fmt: skip
+OF_TRANSFORMERS: dict[str, tuple[str, ...]] = {  # as diffusers' scripts of SD3 and Flux
+    "attention": (
+        "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
+        "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out",
+    ),
+    "feed-forward": ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
+}  # fmt: skip
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
-def target_modules(unet: nn.Module, targets: Sequence[str]) -> list[str]:
+def target_modules(network: nn.Module, targets: Sequence[str]) -> list[str]:
     """Returns the ends of names of the layers that get a LoRA.
 
     Raises:
         ValueError: If a target is neither a group nor the end of a layer's name; the message lists
             the names that there are.
     """
-    layers = [n for n, m in unet.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    groups = OF_UNETS if part_of(network) == "unet" else OF_TRANSFORMERS
+    layers = [n for n, m in network.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     ends = []
     for target in targets:
-        found = [e for e in GROUPS.get(target, (target,)) if any(_ends(n, e) for n in layers)]
+        found = [e for e in groups.get(target, (target,)) if any(_ends(n, e) for n in layers)]
         if not found:
             names = ", ".join(sorted({_short(name) for name in layers}))
             raise ValueError(
                 f"there is no target module {target!r} in this base"
-                f"{nearest(target, [*GROUPS, *(_short(name) for name in layers)])}; groups are "
-                f"{', '.join(GROUPS)}, and layers are {names}"
+                f"{nearest(target, [*groups, *(_short(name) for name in layers)])}; groups are "
+                f"{', '.join(groups)}, and layers are {names}"
             )
         ends += found
     return list(dict.fromkeys(ends))
@@ -61,40 +69,41 @@ def require_targets(base: Path, targets: Sequence[str]) -> None:
     Raises:
         ValueError: If one is not; see `target_modules`.
     """
-    config = read_settings(base / "unet" / "config.json")
+    family = family_of(base)
     with torch.device("meta"):
-        target_modules(diffusers.UNet2DConditionModel.from_config(config), targets)
+        network = getattr(diffusers, family.network_kind).from_config(family.config(base))
+    target_modules(network, targets)
 
 
-def attach(unet: diffusers.UNet2DConditionModel, encoders: Sequence[Any], spec: LoraSpec) -> None:
-    """Adds an untrained LoRA (B = 0, A drawn from the spec's seed) to the U-Net, and to the
-    attention of the text encoders where the spec says so.
+def attach(network: Any, encoders: Sequence[Any], spec: LoraSpec) -> None:
+    """Adds an untrained LoRA (B = 0, A drawn from the spec's seed) to the network that denoises,
+    and to the attention of the CLIP text encoders where the spec says so.
 
     Raises:
         ValueError: If a target is unknown.
     """
-    modules = target_modules(unet, spec.targets)
+    modules = target_modules(network, spec.targets)
     with seeded_weights(spec.seed):
-        unet.add_adapter(_config(spec, modules), ADAPTER)
+        network.add_adapter(_config(spec, modules), ADAPTER)
         if spec.text_encoder:
             for encoder in encoders:
                 encoder.add_adapter(_config(spec, list(TEXT_TARGETS)), ADAPTER)
 
 
-def trainable(unet: nn.Module, encoders: Sequence[nn.Module]) -> dict[str, nn.Parameter]:
+def trainable(network: nn.Module, encoders: Sequence[nn.Module]) -> dict[str, nn.Parameter]:
     """Returns the LoRA's parameters, by the name of their part and their place in it."""
     return {
         f"{part}.{name.replace(f'.{ADAPTER}', '')}": parameter
-        for part, module in parts(unet, encoders).items()
+        for part, module in parts(network, encoders).items()
         for name, parameter in module.named_parameters()
         if ".lora_" in name
     }
 
 
-def parts(unet: nn.Module, encoders: Sequence[nn.Module]) -> dict[str, nn.Module]:
+def parts(network: nn.Module, encoders: Sequence[nn.Module]) -> dict[str, nn.Module]:
     """Returns the networks by their names in a pipeline."""
     names = ("text_encoder", "text_encoder_2")
-    return {"unet": unet, **dict(zip(names, encoders, strict=False))}
+    return {part_of(network): network, **dict(zip(names, encoders, strict=False))}
 
 
 def set_weights(parameters: dict[str, nn.Parameter], weights: dict[str, Tensor]) -> None:

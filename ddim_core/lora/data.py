@@ -7,8 +7,9 @@ JSON object a line with `file_name` and `text`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import gcd
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -33,9 +34,11 @@ from ddim_core.images.sources.table import (
     notes_on_folder,
     tables_below,
 )
+from ddim_core.lora.trainers.source import READERS, subset_sources
 from ddim_core.safe_files.hub import fetched
 
 METADATA = LISTINGS[0]
+REPEATS = "repeats"  # in METADATA: how often an image is seen; once where it is not there
 SPLIT = "train"  # whose captions are taken where a data set has splits
 HUB_FILES = [
     f"*{ending}" for ending in (*LISTINGS, *SIDECARS, *sorted(IMAGE_SUFFIXES), *ARCHIVES, *ARRAYS)
@@ -44,11 +47,13 @@ HUB_FILES = [
 
 @dataclass(frozen=True)
 class Captioned:
-    """One training image: the name of its file, its encoded bytes, its caption."""
+    """One training image: the name of its file, its encoded bytes, its caption, and how often it is
+    seen beside the others."""
 
     name: str
     data: bytes
     caption: str
+    repeats: int = 1
 
 
 def locate_data(name: str) -> Path:
@@ -79,20 +84,25 @@ def require_data(name: str) -> None:
 
 
 def _require_hub_id(name: str) -> None:
-    is_file = is_table(Path(name)) or is_archive(Path(name)) or is_array_file(Path(name))
+    path = Path(name)
+    is_file = is_table(path) or is_archive(path) or is_array_file(path) or path.suffix in READERS
     if is_file or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ValueError(
-            f"there is no data {name!r}; give a folder with {METADATA}, a .parquet file or a hub id"
+            f"there is no data {name!r}; give a folder with {METADATA}, a .parquet file, kohya's "
+            "dataset TOML, ai-toolkit's YAML or a hub id"
         )
 
 
 def captioned_sources(place: Path) -> list[Source]:
     """Opens captioned images without reading one: any data set of `open_source`. Of a folder or
-    archive with metadata in `train` alone, that; of a folder of Parquet files, each file.
+    archive with metadata in `train` alone, that; of a folder of Parquet files, each file; of
+    another trainer's settings or folders, each subset.
 
     Raises:
         ValueError: If there is no image.
     """
+    if (subsets := subset_sources(place)) is not None:
+        return list(subsets)
     tree = _tree(place)
     if tree is None:
         return [open_source(str(place.absolute()))]
@@ -118,10 +128,31 @@ def photo_sources(place: Path) -> list[Source]:
     Raises:
         ValueError: If there is none.
     """
+    if (subsets := subset_sources(place)) is not None:
+        return [subset.without_captions() for subset in subsets]
     tree = _tree(place)
     if tree is None or not any(is_image(file) for file in tree.files):
         return captioned_sources(place)
     return [FolderSource.of(tree).without_captions()]
+
+
+def class_sources(place: Path) -> list[Source]:
+    """Opens the images of a subject's class that another trainer's settings name; often none."""
+    return list(subset_sources(place, of_class=True) or [])
+
+
+def require_one_subject(place: Path) -> None:
+    """Makes sure that folders do not name several subjects.
+
+    Raises:
+        ValueError: If they do.
+    """
+    words = {source.subset.words for source in subset_sources(place) or []} - {""}
+    if len(words) > 1:
+        raise ValueError(
+            f"{place.name} has several subjects: {named(sorted(words))}; one is learnt at a time: "
+            "give its folder alone, an instance_prompt for all, or take `ddim lora style`"
+        )
 
 
 def content_of(sources: list[Source]) -> str:
@@ -140,15 +171,16 @@ def has_captions(place: Path) -> bool:
     return next((row.caption is not None for row in rows), False)
 
 
-def read_captioned(place: Path) -> list[Captioned]:
-    """Reads captioned images, sorted by file name; see `captioned_sources`.
+def read_captioned(place: Path, sources: Sequence[Source] | None = None) -> list[Captioned]:
+    """Reads captioned images, sorted by file name; see `captioned_sources`, which opens them where
+    they are not given.
 
     Raises:
         ValueError: If there is none, if images and captions do not match, naming those, or if an
             image cannot be read.
     """
     items: list[Captioned] = []
-    for source in captioned_sources(place):
+    for source in captioned_sources(place) if sources is None else sources:
         rows = [(row.where, row.name, row.read, row.caption) for row in source.rows(ALL)]
         if bare := [where for where, _, _, caption in rows if caption is None]:
             if lacks := getattr(source, "lacks_captions", ""):
@@ -161,10 +193,11 @@ def read_captioned(place: Path) -> list[Captioned]:
                 f"{source.name} has {'no text' if listed else 'no ' + METADATA}, and "
                 f"{named(without)} has {lacks}; every image needs a caption"
             )
-        items += [_item(where, name, read, caption or "") for where, name, read, caption in rows]
+        repeats = getattr(source, "repeats", 1)
+        items += [_item(where, name, read, text or "", repeats) for where, name, read, text in rows]
     if not items:
         raise ValueError(f"{str(place)!r} holds no captioned image; there must be at least one")
-    return sorted(items, key=lambda item: item.name)
+    return _sorted(items)
 
 
 def read_photos(place: Path, prompt: str) -> list[Captioned]:
@@ -175,9 +208,21 @@ def read_photos(place: Path, prompt: str) -> list[Captioned]:
     """
     if not place.exists():
         raise ValueError(f"there is no folder {str(place)!r} of the subject's photos")
-    rows = (row for source in photo_sources(place) for row in source.rows(ALL))
-    items = [_item(row.where, row.name, row.read, prompt) for row in rows]
-    return sorted(items, key=lambda item: item.name)
+    items = [
+        _item(row.where, row.name, row.read, prompt, getattr(source, "repeats", 1))
+        for source in photo_sources(place)
+        for row in source.rows(ALL)
+    ]
+    return _sorted(items)
+
+
+def _sorted(items: list[Captioned]) -> list[Captioned]:
+    """By name, and how often each is seen without what all have in common."""
+    common = gcd(*(item.repeats for item in items))
+    return sorted(
+        (replace(item, repeats=item.repeats // common) for item in items),
+        key=lambda item: item.name,
+    )
 
 
 def write_captioned(items: list[Captioned], folder: Path) -> None:
@@ -187,7 +232,10 @@ def write_captioned(items: list[Captioned], folder: Path) -> None:
         path = folder / item.name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(item.data)
-        lines.append(json.dumps({"file_name": item.name, "text": item.caption}) + "\n")
+        row: dict[str, object] = {"file_name": item.name, "text": item.caption}
+        if item.repeats > 1:
+            row[REPEATS] = item.repeats
+        lines.append(json.dumps(row) + "\n")
     (folder / METADATA).write_text("".join(lines))
 
 
@@ -209,7 +257,9 @@ def decode(data: bytes, where: str) -> Image.Image:
         raise ValueError(f"{where} {error}") from error
 
 
-def _item(where: str, name: str, read: Callable[[], bytes], caption: str) -> Captioned:
+def _item(
+    where: str, name: str, read: Callable[[], bytes], caption: str, repeats: int
+) -> Captioned:
     """Reads and checks one image; what has no suffix gets that of its form."""
     try:
         data = read()
@@ -218,4 +268,4 @@ def _item(where: str, name: str, read: Callable[[], bytes], caption: str) -> Cap
     decode(data, where)
     if PurePosixPath(name).suffix.lower() not in IMAGE_SUFFIXES:
         name = name.lstrip(".") + (".png" if data.startswith(b"\x89PNG") else ".jpg")
-    return Captioned(name, data, caption)
+    return Captioned(name, data, caption, repeats)

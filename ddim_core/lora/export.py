@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ddim_core.common.late import late
 from ddim_core.lora.adapters import ADAPTER, parts
 from ddim_core.lora.specs import LoraSpec
+from ddim_core.text2image.families import SD, XL, family_of_networks
 
 if TYPE_CHECKING:
     import diffusers
@@ -24,9 +25,14 @@ else:
 DIFFUSERS_NAME = "pytorch_lora_weights.safetensors"
 # Trainers that wrote these files before transformers 5 have this level in a text encoder's names.
 TEXT_LEVEL = "text_model."
-KOHYA_PREFIXES = {"unet": "lora_unet", "text_encoder": "lora_te"}
-KOHYA_XL_PREFIXES = {
-    "unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2",
+# By family, the beginnings of kohya's names for the layers of each part. SD3 and Flux have none
+# here: kohya's trainer names the layers of their authors' networks, which join what diffusers' have
+# apart.
+KOHYA_PREFIXES = {
+    SD.pipeline: {"unet": "lora_unet", "text_encoder": "lora_te"},
+    XL.pipeline: {
+        "unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2",
+    },
 }  # fmt: skip
 KOHYA_NAMES = {
     "A.weight": "lora_down.weight",
@@ -36,7 +42,7 @@ KOHYA_NAMES = {
 DORA = "magnitude_vector"
 
 
-def save_diffusers(folder: Path, unet: nn.Module, encoders: Sequence[Any]) -> Path:
+def save_diffusers(folder: Path, network: nn.Module, encoders: Sequence[Any]) -> Path:
     """Writes `pytorch_lora_weights.safetensors`, for `pipeline.load_lora_weights(folder)`.
 
     With its metadata: without, alpha other than the rank and rank-stabilised scaling would be read
@@ -44,13 +50,13 @@ def save_diffusers(folder: Path, unet: nn.Module, encoders: Sequence[Any]) -> Pa
 
     Args:
         folder: Made if it is not there.
-        unet, encoders: The networks that carry the LoRA.
+        network, encoders: The networks that carry the LoRA.
     """
     weights, metadata = {}, {}
-    for part, module in _carrying(unet, encoders):
+    for part, module in _carrying(network, encoders):
         weights[f"{part}_lora_layers"] = {
             # transformers reads DoRA's lengths under this name only, peft under both.
-            name.replace(DORA, f"{DORA}.weight") if part != "unet" else name: tensor
+            name.replace(DORA, f"{DORA}.weight") if part.startswith("text") else name: tensor
             for name, tensor in _portable(part, module).items()
         }
         config = module.peft_config[ADAPTER].to_dict()
@@ -58,17 +64,18 @@ def save_diffusers(folder: Path, unet: nn.Module, encoders: Sequence[Any]) -> Pa
             name: sorted(value) if isinstance(value, set) else value
             for name, value in config.items()
         }
-    pipeline = (
-        diffusers.StableDiffusionXLPipeline
-        if len(encoders) == 2
-        else diffusers.StableDiffusionPipeline
-    )
+    pipeline = getattr(diffusers, family_of_networks(network, len(encoders)).pipeline)
     pipeline.save_lora_weights(folder, **weights, **metadata)
     return folder / DIFFUSERS_NAME
 
 
+def has_kohya(network: nn.Module, encoders: Sequence[Any]) -> bool:
+    """Tells whether kohya's layout is written for LoRAs of these networks."""
+    return family_of_networks(network, len(encoders)).pipeline in KOHYA_PREFIXES
+
+
 def save_kohya(
-    path: Path, unet: nn.Module, encoders: Sequence[Any], spec: LoraSpec, title: str
+    path: Path, network: nn.Module, encoders: Sequence[Any], spec: LoraSpec, title: str
 ) -> None:
     """Writes the layout of kohya's sd-scripts, which AUTOMATIC1111, ComfyUI and others read.
 
@@ -78,9 +85,9 @@ def save_kohya(
     for XL. Of DoRA, `dora_scale` has the shape [out, 1, ...] of LyCORIS and ComfyUI.
     """
     alpha = torch.tensor(spec.scaling * spec.rank, dtype=torch.float32)
-    prefixes = KOHYA_XL_PREFIXES if len(encoders) == 2 else KOHYA_PREFIXES
+    prefixes = KOHYA_PREFIXES[family_of_networks(network, len(encoders)).pipeline]
     tensors = {}
-    for part, module in _carrying(unet, encoders):
+    for part, module in _carrying(network, encoders):
         for name, tensor in _portable(part, module).items():
             layer, ours = name.split(".lora_")
             place = f"{prefixes[part]}_{layer.replace('.', '_')}"
@@ -97,11 +104,11 @@ def save_kohya(
     save_file(tensors, path, metadata=metadata)
 
 
-def adapter_weights(unet: nn.Module, encoders: Sequence[nn.Module]) -> dict[str, Tensor]:
+def adapter_weights(network: nn.Module, encoders: Sequence[nn.Module]) -> dict[str, Tensor]:
     """Returns the LoRA that networks carry, under names that do not depend on how it got there,
     with each layer's scaling: what two copies are compared by."""
     found: dict[str, Tensor] = {}
-    for part, module in parts(unet, encoders).items():
+    for part, module in parts(network, encoders).items():
         for name, parameter in module.named_parameters():
             if ".lora_" in name:
                 found[f"{part}.{_plain(name)}"] = parameter.detach().cpu().contiguous()
@@ -124,12 +131,13 @@ def _column(lengths: Tensor) -> Tensor:
     return lengths.reshape(-1, *[1] * max(1, lengths.ndim - 1))
 
 
-def _carrying(unet: nn.Module, encoders: Sequence[Any]) -> list[tuple[str, Any]]:
-    named = parts(unet, encoders).items()
+def _carrying(network: nn.Module, encoders: Sequence[Any]) -> list[tuple[str, Any]]:
+    named = parts(network, encoders).items()
     return [(part, module) for part, module in named if getattr(module, "peft_config", None)]
 
 
 def _portable(part: str, module: Any) -> dict[str, Tensor]:
-    level = "" if part == "unet" or hasattr(module, "text_model") else TEXT_LEVEL
+    is_new = part.startswith("text") and not hasattr(module, "text_model")
+    level = TEXT_LEVEL if is_new else ""
     state = peft.get_peft_model_state_dict(module, adapter_name=ADAPTER)
     return {f"{level}{name}": t.detach().cpu().contiguous() for name, t in state.items()}

@@ -22,6 +22,7 @@ from ddim_core.common.late import late
 from ddim_core.devices.placing import laid_out
 from ddim_core.devices.transfer import sent
 from ddim_core.lora.data import Captioned, decode
+from ddim_core.lora.recipes import recipe_of
 from ddim_core.lora.specs import LatentSpec
 from ddim_core.networks.batches import in_fixed_batches
 from ddim_core.text2image.base_folder import load_vae
@@ -55,7 +56,7 @@ def encode_latents(
 ) -> dict[str, NDArray[np.float32]]:
     """Encodes every image in each of its variants (cuts, each plain and mirrored).
 
-    Moments are kept, not samples: training draws z = (mean + std n) scaling_factor anew at each
+    Moments are kept, not samples: training draws z = (mean + std n - shift) scaling anew at each
     visit, as diffusers' scripts do.
 
     Args:
@@ -69,19 +70,25 @@ def encode_latents(
     Returns:
         `moments/<i>` float32 [variants, 2 c, h, w]: mean and log variance of image i; `sizes/<i>`
         float32 [variants, 6]: height and width of the original, top and left of the cut, height
-        and width of the cut, in pixels, which SDXL is told; `scaling_factor` [1].
+        and width of the cut, in pixels, which SDXL is told; `scaling_factor` and
+        `shift_factor` [1], 0 where there is none.
 
     Raises:
         ValueError: If the resolution does not fit the base, or an image cannot be read.
     """
     sizes = bucket_sizes(spec, step)
     vae = load_vae(base)
-    arrays = {"scaling_factor": np.array([vae.config.scaling_factor], dtype=np.float32)}
+    factors = (vae.config.scaling_factor, vae.config.get("shift_factor") or 0.0)
+    arrays = {
+        name: np.array([factor], dtype=np.float32)
+        for name, factor in zip(("scaling_factor", "shift_factor"), factors, strict=True)
+    }
+    bilinear = recipe_of(base).bilinear
 
     def cut(index: int) -> Cuts:
         image = decode(items[index].data, items[index].name)
         size = nearest_size(image.size, sizes)
-        made, told = zip(*_variants(image, size, spec, index), strict=True)
+        made, told = zip(*_variants(image, size, spec, index, bilinear), strict=True)
         return Cuts(size, list(made), list(told))
 
     indices = range(len(items))
@@ -128,10 +135,10 @@ def nearest_size(size: Size, sizes: list[Size]) -> Size:
 
 
 def _variants(
-    image: Image.Image, size: Size, spec: LatentSpec, index: int
+    image: Image.Image, size: Size, spec: LatentSpec, index: int, bilinear: bool
 ) -> list[tuple[Image.Image, list[int]]]:
     """The cuts of an image, each followed by its mirror image where asked; what SDXL is told."""
-    resized = _cover(image, size)
+    resized = _cover(image, size, bilinear)
     width, height = size
     stream = np.random.default_rng([spec.seed, index])
     found = []
@@ -151,8 +158,8 @@ def _variants(
     return found
 
 
-def _cover(image: Image.Image, size: Size) -> Image.Image:
-    """Resizes the image to cover the size, one side exactly (Lanczos, as diffusers' scripts)."""
+def _cover(image: Image.Image, size: Size, bilinear: bool) -> Image.Image:
+    """Resizes the image to cover the size, one side exactly, the way that diffusers' scripts do."""
     width, height = size
     if width / image.width >= height / image.height:
         new = (width, max(height, int(width * image.height / image.width)))
@@ -160,7 +167,8 @@ def _cover(image: Image.Image, size: Size) -> Image.Image:
         new = (max(width, int(height * image.width / image.height)), height)
     if new == image.size:
         return image
-    return images.resize(image, [new[1], new[0]], images.InterpolationMode.LANCZOS)
+    modes = images.InterpolationMode
+    return images.resize(image, [new[1], new[0]], modes.BILINEAR if bilinear else modes.LANCZOS)
 
 
 def _on_card(

@@ -15,6 +15,7 @@ from ddim_core.lora.adapters import attach, set_weights, trainable
 from ddim_core.lora.export import adapter_weights
 from ddim_core.lora.specs import LoraSpec, PictureSpec
 from ddim_core.text2image.base_folder import load_pipeline
+from ddim_core.text2image.families import clip_of, network_of
 from ddim_core.text2image.pictures import pictures
 
 PICTURE = "picture"
@@ -33,15 +34,10 @@ def pipeline_with(
         ValueError: If the weights are those of another LoRA.
     """
     pipeline = load_pipeline(base)
-    attach(pipeline.unet, encoders_of(pipeline), replace(spec, dropout=0.0))
-    set_weights(trainable(pipeline.unet, encoders_of(pipeline)), weights)
+    network, encoders = network_of(pipeline), clip_of(pipeline)
+    attach(network, encoders, replace(spec, dropout=0.0))
+    set_weights(trainable(network, encoders), weights)
     return pipeline.to(device)
-
-
-def encoders_of(pipeline: Any) -> list[Any]:
-    """Returns the pipeline's one or two text encoders."""
-    found = (getattr(pipeline, name, None) for name in ("text_encoder", "text_encoder_2"))
-    return [encoder for encoder in found if encoder is not None]
 
 
 def draw(
@@ -56,6 +52,6 @@ def draw(
 
 def portrait(pipeline: Any, prompt: str, spec: PictureSpec) -> dict[str, Tensor]:
     """Returns the LoRA that a pipeline carries, and under `picture` one picture that it draws."""
-    found = adapter_weights(pipeline.unet, encoders_of(pipeline))
+    found = adapter_weights(network_of(pipeline), clip_of(pipeline))
     picture = draw(pipeline, [prompt], [spec.seed], spec)[0]
     return found | {PICTURE: torch.from_numpy(picture)}

@@ -19,10 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ddim_core.common.late import late
-from ddim_core.lora.export import DORA, KOHYA_NAMES, KOHYA_PREFIXES, KOHYA_XL_PREFIXES, TEXT_LEVEL
-from ddim_core.lora.pipeline import encoders_of, portrait
+from ddim_core.lora.export import DORA, KOHYA_NAMES, KOHYA_PREFIXES, TEXT_LEVEL
+from ddim_core.lora.pipeline import portrait
 from ddim_core.lora.specs import PictureSpec
 from ddim_core.text2image.base_folder import load_pipeline
+from ddim_core.text2image.families import family_of_pipeline
 
 if TYPE_CHECKING:
     import peft
@@ -75,8 +76,7 @@ def load_file_into(pipeline: Any, file: Path) -> None:
 
 
 def _load_kohya(pipeline: Any, weights: dict[str, Tensor]) -> None:
-    prefixes = KOHYA_XL_PREFIXES if len(encoders_of(pipeline)) == 2 else KOHYA_PREFIXES
-    for part, prefix in prefixes.items():
+    for part, prefix in KOHYA_PREFIXES[family_of_pipeline(pipeline).pipeline].items():
         module = getattr(pipeline, part)
         level = "" if part == "unet" or hasattr(module, "text_model") else TEXT_LEVEL
         places = {

@@ -25,8 +25,10 @@ RateSchedule = Literal[
     "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
 ]
 Precision = Literal["no", "fp16", "bf16"]
+FlowWeighting = Literal["none", "logit_normal", "mode", "cosmap", "sigma_sqrt"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 MOST_RANK = 1024  # published LoRAs have at most 320
 GROUPS = ("attention", "feed-forward", "convolutions")  # of layers, in `adapters`
 ALIKE = 0.75  # of two words, from which one is a slip of the other
@@ -82,7 +84,7 @@ class LoraSpec:
         Field(
             min_length=1,
             description="Layers that get a LoRA: attention, feed-forward, convolutions, or ends "
-            "of names of layers of the U-Net.",
+            "of names of layers of the network.",
         ),
     ] = ("attention",)
     rslora: Annotated[
@@ -97,7 +99,8 @@ class LoraSpec:
         ),
     ] = False
     text_encoder: Annotated[
-        bool, Field(description="Train a LoRA of the text encoder's attention too.")
+        bool,
+        Field(description="Train a LoRA of the CLIP text encoders' attention too; never of T5."),
     ] = False
     steps: Annotated[int, Field(ge=1, le=MOST_STEPS, description="Optimiser steps in all.")] = 500
     batch_size: Annotated[
@@ -141,14 +144,37 @@ class LoraSpec:
     snr_gamma: Annotated[
         Positive | None,
         Field(
-            description="Min-SNR weighting, such as 5; empty is none (Hang et al. 2023, "
-            "arXiv:2303.09556, section 3.4)."
+            description="Min-SNR weighting, such as 5; empty is none, as SD3 and Flux must have it "
+            "(Hang et al. 2023, arXiv:2303.09556, section 3.4)."
         ),
     ] = None
     noise_offset: Annotated[
         NotNegative,
         Field(description="Share of a noise that is constant over a channel, such as 0.05."),
     ] = 0.0
+    weighting: Annotated[
+        FlowWeighting,
+        Field(
+            description="Of SD3 and Flux: which noise levels count, by diffusers' names; "
+            "logit_normal and mode draw them so, cosmap and sigma_sqrt weigh the loss (Esser et "
+            "al. 2024, arXiv:2403.03206, section 3.1)."
+        ),
+    ] = "none"
+    logit_mean: Annotated[
+        Finite, Field(description="Of logit_normal: above 0 is more noise-free images.")
+    ] = 0.0
+    logit_std: Annotated[Positive, Field(description="Of logit_normal.")] = 1.0
+    mode_scale: Annotated[Finite, Field(description="Of mode: 0 is uniform.")] = 1.29
+    precondition: Annotated[
+        bool,
+        Field(
+            description="Of SD3 and Flux: the error is the clean image's, not the velocity's, "
+            "as diffusers' script of SD3 takes it."
+        ),
+    ] = False
+    trained_guidance: Annotated[
+        NotNegative, Field(description="What Flux is told of guidance while it is trained.")
+    ] = 3.5
     prior_weight: Annotated[
         NotNegative,
         Field(
@@ -209,6 +235,11 @@ def _require_no_slip(target: str) -> None:
             f"targets has {target!r} (did you mean {meant[0]}?); give {', '.join(GROUPS)}, or ends "
             "of names of layers"
         )
+
+
+# What diffusers' scripts of these kinds of bases have where nothing is asked.
+USUAL_OF_SD3 = LoraSpec(weighting="logit_normal", precondition=True)
+USUAL_OF_FLUX = LoraSpec(targets=("attention", "feed-forward"))
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ from pathlib import Path
 from string import punctuation
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddim_core.text2image.base_folder import load_text_encoders, load_tokenizers
+from ddim_core.lora.recipes import recipe_of
+from ddim_core.text2image.base_folder import load_t5, load_text_encoders, load_tokenizers
 
 EMPTY = ""
 BATCH_ON_CARD = 64
@@ -36,22 +38,30 @@ def embed_prompts(
         device: The CPU, or a card.
 
     Returns:
-        `ids` int64 [n, tokens], and `ids_2` of a second tokenizer; `states` float32 [n, tokens, d];
-        `pooled` float32 [n, d_2] for SDXL.
+        `ids` int64 [n, tokens], and `ids_2` of a second CLIP; `states` float32 [n, tokens, d];
+        `pooled` float32 [n, d_2] but for SD 1.x and 2.x; `n_t5` [1], how many of the tokens are
+        T5's, the last ones, where there is one.
     """
-    tokenizers, encoders = load_tokenizers(base), load_text_encoders(base)
+    tokenizers, encoders, t5 = load_tokenizers(base), load_text_encoders(base), load_t5(base)
+    encode = recipe_of(base).encode
     ids = [torch.stack([token_ids(t, prompt) for prompt in prompts]) for t in tokenizers]
     n, size = len(prompts), 1 if device == "cpu" else BATCH_ON_CARD
     whole = [torch.cat([x, x[:1].expand(-n % size, -1)]) for x in ids]
     with torch.inference_mode():
-        for encoder in encoders:
+        for encoder in (*encoders, *([] if t5 is None else [t5])):
             encoder.to(device)
-        rows = [
-            encode(encoders, [numbers[i : i + size].to(device) for numbers in whole])
-            for i in range(0, n, size)
-        ]
+
+        def encoded(i: int) -> tuple[Tensor, Tensor | None]:
+            here = [numbers[i : i + size].to(device) for numbers in whole]
+            last = None if t5 is None else t5(here[-1])[0]
+            return encode(encoders, here[: len(encoders)], last)
+
+        rows = [encoded(i) for i in range(0, n, size)]
     arrays = {"states": torch.cat([states for states, _ in rows])[:n].float().cpu().numpy()}
-    arrays |= {name: n.numpy() for name, n in zip(("ids", "ids_2"), ids, strict=False)}
+    clip = zip(("ids", "ids_2"), ids[: len(encoders)], strict=False)
+    arrays |= {name: numbers.numpy() for name, numbers in clip}
+    if t5 is not None:
+        arrays["n_t5"] = np.array([ids[-1].shape[1]])
     pooled = [vector for _, vector in rows if vector is not None]
     return arrays | ({"pooled": torch.cat(pooled)[:n].float().cpu().numpy()} if pooled else {})
 
@@ -63,19 +73,6 @@ def token_ids(tokenizer: Any, prompt: str) -> Tensor:
         return_tensors="pt",
     )  # fmt: skip
     return encoded.input_ids[0]
-
-
-def encode(encoders: Sequence[Any], ids: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Returns the states [n, tokens, d] that the U-Net attends to, and SDXL's pooled vector.
-
-    SD 1.x and 2.x take the last layer's states; SDXL those before the last layer of both encoders,
-    side by side, and the second encoder's projected vector.
-    """
-    if len(encoders) == 1:
-        return encoders[0](ids[0], return_dict=False)[0], None
-    outputs = [e(n, output_hidden_states=True) for e, n in zip(encoders, ids, strict=True)]
-    states = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-    return states, outputs[1][0]
 
 
 def unknown_words(tokenizer: Any, prompts: Sequence[str]) -> dict[str, list[str]]:

@@ -26,7 +26,8 @@ else:
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
 TEXT_MODELS = ("CLIPTextModel", "CLIPTextModelWithProjection")
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
-PART_CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
+Classes = Mapping[str, tuple[str, tuple[str, ...]]]  # by a part's name: its library, its classes
+PART_CLASSES: Classes = {
     "unet": ("diffusers", UNETS), "vae": ("diffusers", ("AutoencoderKL",)),
     "vqvae": ("diffusers", ("VQModel",)), "text_encoder": ("transformers", TEXT_MODELS),
     "text_encoder_2": ("transformers", TEXT_MODELS), "tokenizer": ("transformers", TOKENIZERS),
@@ -48,22 +49,27 @@ RECORD_ENTRIES = frozenset({"training_step", "null_label", "weights", "assumed"}
 LONGEST_TEXT = 500  # characters of an entry that only people read
 
 
-def understood_index(told: Mapping[str, Any]) -> Config:
+def understood_index(told: Mapping[str, Any], also: Classes | None = None) -> Config:
     """Returns the entries of a model_index.json that are known.
+
+    Args:
+        told: What stands there.
+        also: Classes of parts that a pipeline has in place of those of `PART_CLASSES`.
 
     Raises:
         ValueError: If a part is of a class that is not known, with what would be right.
     """
-    known = ((name, _understood(name, value)) for name, value in told.items())
+    classes = {**PART_CLASSES, **(also or {})}
+    known = ((name, _understood(name, value, classes)) for name, value in told.items())
     return {name: value for name, value in known if value is not None}
 
 
-def _understood(name: str, value: Any) -> Any:
+def _understood(name: str, value: Any, classes: Classes) -> Any:
     """An entry of an index; None where it is not known."""
     if name == "_class_name":
         return _pipeline(value)
     if isinstance(value, list) and name.isidentifier() and not name.startswith("_"):
-        return _part(name, value)
+        return _part(name, value, classes)
     return value if _is_remark(name, value) else None
 
 
@@ -82,16 +88,16 @@ def _pipeline(name: Any) -> str:
     return str(name)
 
 
-def _part(name: str, value: list[Any]) -> list[Any]:
+def _part(name: str, value: list[Any], classes: Classes) -> list[Any]:
     if value == [None, None]:
         return value
     library, kind = value if len(value) == 2 else (None, None)
     if name == "scheduler":
         known = library == "diffusers" and is_scheduler(kind)
         wanted = "a scheduler of diffusers"
-    elif name in PART_CLASSES:
-        wanted = " or ".join(PART_CLASSES[name][1])
-        known = library == PART_CLASSES[name][0] and kind in PART_CLASSES[name][1]
+    elif name in classes:
+        wanted = " or ".join(classes[name][1])
+        known = library == classes[name][0] and kind in classes[name][1]
     else:
         known = library in LIBRARIES and isinstance(kind, str) and kind.isidentifier()
         wanted = "a class of diffusers or transformers"

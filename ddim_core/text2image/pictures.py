@@ -18,7 +18,8 @@ from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.images.batches import in_batches
 from ddim_core.networks.building import LOADING
 from ddim_core.text2image.base_folder import load_pipeline
-from ddim_core.text2image.scheduler_noise import require_own_noise, step_noise
+from ddim_core.text2image.families import family_of_pipeline, network_of
+from ddim_core.text2image.scheduler_noise import require_no_noise, require_own_noise, step_noise
 
 if TYPE_CHECKING:
     import diffusers
@@ -109,12 +110,16 @@ def pictures(
     """
     if len(prompts) != len(seeds) or not prompts:
         raise ValueError(f"{len(prompts)} prompts have {len(seeds)} seeds; each needs one")
+    family, config = family_of_pipeline(pipeline), network_of(pipeline).config
     factor = pipeline.vae_scale_factor
-    side = resolution or pipeline.unet.config.sample_size * factor
+    side = resolution or family.latents(config) * factor
     if side % factor or side < factor:
         raise ValueError(f"resolution is {resolution}; it must be a multiple of {factor}")
-    shape = (pipeline.unet.config.in_channels, side // factor, side // factor)
-    require_own_noise(pipeline.scheduler, steps)
+    shape = (family.channels(config), side // factor, side // factor)
+    if family.flow:
+        require_no_noise(pipeline.scheduler)
+    else:
+        require_own_noise(pipeline.scheduler, steps)
 
     def batch(rows: list[int]) -> Tensor:
         keys = [seeds[row] for row in rows]
@@ -123,7 +128,7 @@ def pictures(
             prompt=[prompts[row] for row in rows],
             height=side,
             width=side,
-            latents=noise.to(pipeline.device),
+            latents=family.packed(pipeline, noise).to(pipeline.device),
             generator=step_noise(keys),
             num_inference_steps=steps,
             guidance_scale=guidance,

@@ -13,6 +13,7 @@ from torch import Tensor
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.safe_files.safe_load import first_line
 
+FLOW = "FlowMatchEulerDiscreteScheduler"
 PROBES = (1, 2, 3)
 PROBE_SHAPE = (4, 8, 8)
 
@@ -49,6 +50,21 @@ def require_own_noise(scheduler: Any, steps: int) -> None:
             f"the base's scheduler, {name}, adds noise that belongs to no picture, so that each "
             "run would draw other pictures; put another one in its place, such as "
             "DPMSolverMultistepScheduler with algorithm_type sde-dpmsolver++"
+        )
+
+
+def require_no_noise(scheduler: Any) -> None:
+    """Makes sure that a flow's scheduler adds no noise on the way: the calls of SD3 and Flux hand
+    no picture's stream to it.
+
+    Raises:
+        ValueError: If it does, or is another than diffusers draws flows with.
+    """
+    name = type(scheduler).__name__
+    if name != FLOW or scheduler.config.stochastic_sampling:
+        raise ValueError(
+            f"the base's scheduler, {name}, may add noise that belongs to no picture; put {FLOW} "
+            "with stochastic_sampling off in its place"
         )
 
 

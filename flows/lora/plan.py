@@ -8,11 +8,19 @@ from pathlib import Path
 from ddim_core.common.digest import digest
 from ddim_core.image_scores.registry import ImageScoreChoice, choices_of
 from ddim_core.lora.adapters import require_targets
-from ddim_core.lora.data import has_captions, locate_data, photo_sources
+from ddim_core.lora.data import has_captions, locate_data, photo_sources, require_one_subject
 from ddim_core.lora.latents import bucket_sizes
+from ddim_core.lora.recipes import recipe_of_family
 from ddim_core.lora.scoring.specs import PromptSet, require_scales
 from ddim_core.lora.specs import LatentSpec, LoraExecution, LoraSpec, PictureSpec
-from ddim_core.text2image.base_folder import locate_base, own_resolution, part_digests, size_step
+from ddim_core.text2image.base_folder import (
+    largest_side,
+    locate_base,
+    own_resolution,
+    part_digests,
+    size_step,
+)
+from ddim_core.text2image.families import Family, family_of
 from flows.requests.lora import (
     STYLE_PROMPTS,
     SUBJECT_PROMPTS,
@@ -27,7 +35,7 @@ from tasks.text2image.embedded import LICENCES, embedded_base
 EMBEDDED_NAME = "ddim-flows-base"
 
 EMBEDDED_CLASS_IMAGES, CLASS_IMAGES = 40, 100  # the latter as diffusers' script
-EMBEDDED_GUIDANCE, GUIDANCE = 2.0, 7.5
+EMBEDDED_GUIDANCE = 2.0
 EMBEDDED_PICTURE_STEPS, PICTURE_STEPS = 25, 30
 EMBEDDED_SCORED_STEPS = 16  # as good to the judge as 25, and a third cheaper
 EMBEDDED_SCALES, SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25), (0.0, 0.5, 1.0)
@@ -40,6 +48,7 @@ class LoraPlan:
     Attributes:
         title: Names the files and the registered model.
         base: The base's folder.
+        family: What kind of base it is.
         base_name: For people: its hub id, or its folder's name.
         digests: Of its parts.
         step: What height and width must be multiples of.
@@ -57,6 +66,7 @@ class LoraPlan:
 
     title: str
     base: Path
+    family: Family
     base_name: str
     digests: dict[str, str]
     step: int
@@ -86,7 +96,7 @@ class LoraPlan:
     def training_digests(self) -> dict[str, str]:
         """Of the parts that training itself runs."""
         text = self.text_digests if self.spec.text_encoder else {}
-        return {k: self.digests[k] for k in ("unet", "scheduler")} | text
+        return {k: self.digests[k] for k in (self.family.network, "scheduler")} | text
 
     def name_of(self, adapter: str) -> str:
         """Returns the folder name of a LoRA: its title, and a digest of weights and base."""
@@ -109,12 +119,14 @@ def subject_plan(asked: SubjectRequest) -> LoraPlan:
     Raises:
         ValueError: For the first parameter that cannot be, with its value.
     """
-    captioned = not asked.data or has_captions(Path(data_place(asked.data)))
-    if not captioned and not asked.subject.instance_prompt:
-        raise ValueError(
-            "instance_prompt is empty, and the images have no captions; give one, such as "
-            f"'a photo of {asked.subject.instance_token} cat'"
-        )
+    if asked.data and not asked.subject.instance_prompt:
+        place = Path(data_place(asked.data))
+        require_one_subject(place)
+        if not has_captions(place):
+            raise ValueError(
+                "instance_prompt is empty, and the images have no captions; give one, such as "
+                f"'a photo of {asked.subject.instance_token} cat'"
+            )
     licence = asked.images.data_licence or ("" if asked.data else LICENCES["twemoji"])
     return _plan(asked, licence, SUBJECT_PROMPTS)
 
@@ -131,19 +143,23 @@ def _plan(asked: StyleRequest | SubjectRequest, licence: str, prompts: tuple[str
     Raises:
         ValueError: For the first parameter that cannot be, with its value.
     """
-    given, is_embedded, spec = asked.base.base, not asked.base.base, asked.spec
+    given, is_embedded = asked.base.base, not asked.base.base
     base = embedded_base() if is_embedded else locate_base(given)
+    family = family_of(base)
+    recipe = recipe_of_family(family)
+    spec = asked.lora.on(asked.recipe if is_embedded else recipe.usual)
+    recipe.require(spec, family.pipeline)
     step, images, told = size_step(base), asked.images, asked.pictures
     latents = LatentSpec(
         images.resolution or own_resolution(base), images.buckets, images.flip, images.crops,
         spec.seed,
     )  # fmt: skip
-    bucket_sizes(latents, step)
+    _require_side(max(max(size) for size in bucket_sizes(latents, step)), largest_side(base))
     require_targets(base, spec.targets)
     if asked.data:
         photo_sources(locate_data(asked.data))  # at least one image, by names alone
     usual_steps = EMBEDDED_PICTURE_STEPS if is_embedded else PICTURE_STEPS
-    usual_guidance = EMBEDDED_GUIDANCE if is_embedded else GUIDANCE
+    usual_guidance = EMBEDDED_GUIDANCE if is_embedded else family.guidance
     pictures = PictureSpec(
         told.picture_steps or usual_steps,
         usual_guidance if told.guidance is None else told.guidance,
@@ -156,6 +172,7 @@ def _plan(asked: StyleRequest | SubjectRequest, licence: str, prompts: tuple[str
     return LoraPlan(
         title=asked.title,
         base=base,
+        family=family,
         base_name=_base_name(given),
         digests=part_digests(base),
         step=step,
@@ -183,6 +200,14 @@ def _plan(asked: StyleRequest | SubjectRequest, licence: str, prompts: tuple[str
         embedded=not asked.data,
         judged=is_embedded,
     )
+
+
+def _require_side(side: int, largest: int) -> None:
+    if side > largest:
+        raise ValueError(
+            f"resolution asks for pictures of {side} pixels along a side; this base takes at most "
+            f"{largest}"
+        )
 
 
 def _base_name(given: str) -> str:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ddim_core.lora.texts import distinct_prompts
 from flows.lora.plan import LoraPlan
-from tasks.lora.data import CaptionedImages, captions_of
+from tasks.lora.data import CaptionedImages, captions_of, repeats_of
 from tasks.lora.export import export_lora
 from tasks.lora.inputs import embed_prompts, encode_latents
 from tasks.lora.pictures import validation_pictures
@@ -96,8 +96,9 @@ def _train(plan: LoraPlan, data: ArtifactRef, class_data: ArtifactRef | None) ->
         location=plan.location, execution=plan.execution,
     )  # fmt: skip
     return train_lora(
-        plan.spec, latents, captions, class_latents, class_captions, embeddings,
-        plan.training_digests, location=plan.location, execution=plan.execution,
+        plan.spec, latents, captions, class_latents, class_captions, repeats_of(data),
+        repeats_of(class_data) if class_data else [], embeddings, plan.training_digests,
+        location=plan.location, execution=plan.execution,
     )  # fmt: skip
 
 

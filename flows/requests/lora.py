@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
@@ -13,8 +13,17 @@ from ddim_core.common.checks import MOST_DRAWING_STEPS, MOST_IMAGES, MOST_SIDE
 from ddim_core.image_scores.registry import choices_of
 from ddim_core.lora.data import require_data
 from ddim_core.lora.scoring.specs import require_scales
-from ddim_core.lora.specs import LoraExecution, LoraSpec
-from flows.requests.flat import Asked, Elsewhere, Option, Without
+from ddim_core.lora.specs import USUAL_OF_FLUX, USUAL_OF_SD3, LoraExecution, LoraSpec
+from ddim_core.lora.trainers.source import settings_of
+from flows.requests.flat import (
+    Asked,
+    Elsewhere,
+    Option,
+    Without,
+    build,
+    parameters,
+    values,
+)
 from flows.requests.images import ImageScores
 from tasks.machine.device import require_device
 
@@ -39,6 +48,7 @@ SUBJECT_PROMPTS = (
     "a horse emoji on a blue background", "a panda emoji on a blue background",
 )  # fmt: skip
 
+OTHERS = (Elsewhere("SD3", USUAL_OF_SD3), Elsewhere("Flux", USUAL_OF_FLUX))
 Title = Annotated[str, Field(description="Names the files and the registered model.")]
 
 
@@ -49,8 +59,8 @@ class BaseChoice:
     base: Annotated[
         str,
         Field(
-            description="A Stable Diffusion folder (1.x, 2.x, XL) or hub id; empty is the small "
-            "embedded one."
+            description="A folder of Stable Diffusion (1.x, 2.x, XL, 3) or Flux, or a hub id; "
+            "empty is the small embedded one."
         ),
     ] = ""
 
@@ -96,7 +106,7 @@ class Pictures:
         Field(
             ge=0,
             allow_inf_nan=False,
-            description="Guidance of pictures; empty is 7.5, embedded base 2.",
+            description="Guidance of pictures; empty is 7.5, SD3 7, Flux 3.5, embedded base 2.",
         ),
     ] = None
     scales: Annotated[
@@ -123,7 +133,9 @@ def _require_base(base: str) -> None:
     """Refuses, without asking a hub, what is neither a folder here nor a name on one."""
     is_id = base.count("/") == 1 and not base.startswith((".", "/", "~"))
     if base and not is_id and not Path(base).is_dir():
-        raise ValueError(f"there is no folder {base!r}; give a Stable Diffusion folder or a hub id")
+        raise ValueError(
+            f"there is no folder {base!r}; give a Stable Diffusion or Flux folder or a hub id"
+        )
 
 
 class _Request:
@@ -153,19 +165,34 @@ class _Request:
 
     @property
     def spec(self) -> LoraSpec:
-        """The LoRA and its training, with what suits the base where nothing is asked."""
+        """The LoRA and its training, as far as that is known before the base is opened."""
         return self.lora.on(self.usual)
 
     @property
     def usual(self) -> LoraSpec:
-        """What it is where nothing is asked."""
+        """What it is where nothing is asked, on the embedded base or on Stable Diffusion's."""
         return LoraSpec() if self.base.base else self.recipe
+
+    def settled(self) -> Self:
+        """Returns the request with the options of another trainer's settings, where the data are
+        named by such: what was asked for here goes before them.
+
+        Raises:
+            ValueError: If they cannot be read, or one of them cannot be.
+        """
+        options = settings_of(Path(self.data)).options
+        usual = {parameter.name: parameter.default for parameter in parameters(type(self))}
+        asked = {n: value for n, value in values(self).items() if value != usual[n]}
+        return build(type(self), {**options, **asked}) if options else self
 
     @property
     def line(self) -> str:
         """What is about to be done, for people."""
-        images, base = self.data or "the embedded images", self.base.base or "the embedded base"
-        return f"lora {self.kind}: {self.spec.steps} steps on {images}, {base}; then its scorecard"
+        asked = self.settled()
+        images, base = asked.data or "the embedded images", asked.base.base or "the embedded base"
+        return (
+            f"lora {asked.kind}: {asked.spec.steps} steps on {images}, {base}; then its scorecard"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,15 +209,17 @@ class StyleRequest(_Request):
     data: Annotated[
         str,
         Field(
-            description="Captioned images: a folder with captions, a Parquet file or a hub id; "
-            "empty is the embedded style."
+            description="Captioned images: a folder with captions, kohya's folders (10_name) or "
+            "dataset TOML, ai-toolkit's YAML, a Parquet file or a hub id; empty is the embedded "
+            "style."
         ),
     ] = ""
     title: Title = "style"
     images: Images
     lora: Annotated[
-        Asked[LoraSpec], Without(("prior_weight",)), Elsewhere("embedded base", STYLE_RECIPE)
-    ]
+        Asked[LoraSpec], Without(("prior_weight",)), *OTHERS,
+        Elsewhere("embedded base", STYLE_RECIPE),
+    ]  # fmt: skip
     pictures: Pictures
     machine: LoraExecution
 
@@ -240,11 +269,14 @@ class SubjectRequest(_Request):
     base: BaseChoice
     data: Annotated[
         str,
-        Field(description="Folder of 3 to 6 images of the subject; empty is the embedded one."),
+        Field(
+            description="Folder of 3 to 6 images of the subject, kohya's folders or dataset TOML, "
+            "or ai-toolkit's YAML; empty is the embedded one."
+        ),
     ] = ""
     subject: SubjectChoice
     title: Title = "subject"
     images: Images
-    lora: Annotated[Asked[LoraSpec], Elsewhere("embedded base", SUBJECT_RECIPE)]
+    lora: Annotated[Asked[LoraSpec], *OTHERS, Elsewhere("embedded base", SUBJECT_RECIPE)]
     pictures: Pictures
     machine: LoraExecution

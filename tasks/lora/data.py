@@ -6,12 +6,15 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ddim_core.images.sources.source import Source
 from ddim_core.lora.data import (
     METADATA,
+    REPEATS,
     Captioned,
     captioned_sources,
+    class_sources,
     content_of,
     locate_data,
     notes_on,
@@ -48,6 +51,13 @@ def photos_content(place: str) -> str:
     return content_of(photo_sources(Path(place)))
 
 
+def class_content(place: str) -> str:
+    """Returns a digest of all that images of a subject's class are read from, where another
+    trainer's settings name some; else nothing."""
+    sources = class_sources(Path(place))
+    return content_of(sources) if sources else ""
+
+
 def data_place(name: str) -> str:
     """Returns where captioned images lie; a data set of the hub is fetched.
 
@@ -68,6 +78,13 @@ def prepare_captioned(content: str, location: str) -> CaptionedImages:
 
 
 @cached_task
+def prepare_class(content: str, location: str) -> CaptionedImages:
+    """Reads and checks the images of a subject's class that another trainer's settings name."""
+    sources = class_sources(Path(location))
+    return _stored(read_captioned(Path(location), sources), sources, content, location)
+
+
+@cached_task
 def prepare_photos(content: str, prompt: str, location: str) -> CaptionedImages:
     """Reads and checks photos of a subject, each captioned with the prompt."""
     place = Path(location)
@@ -76,9 +93,17 @@ def prepare_photos(content: str, prompt: str, location: str) -> CaptionedImages:
 
 def captions_of(data: ArtifactRef) -> list[str]:
     """Returns the captions of a stored folder, in the order of its images (by name)."""
+    return [row["text"] for row in _rows(data)]
+
+
+def repeats_of(data: ArtifactRef) -> list[int]:
+    """Returns how often each image of a stored folder is seen beside the others, in their order."""
+    return [row.get(REPEATS, 1) for row in _rows(data)]
+
+
+def _rows(data: ArtifactRef) -> list[dict[str, Any]]:
     lines = (store.get_folder(data) / METADATA).read_text(encoding="utf-8").split("\n")
-    rows = sorted((json.loads(line) for line in lines if line), key=lambda row: row["file_name"])
-    return [row["text"] for row in rows]
+    return sorted((json.loads(line) for line in lines if line), key=lambda row: row["file_name"])
 
 
 def _stored(

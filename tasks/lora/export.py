@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from ddim_core.lora.export import save_diffusers, save_kohya
-from ddim_core.lora.pipeline import PICTURE, encoders_of, pipeline_with, portrait
+from ddim_core.lora.export import has_kohya, save_diffusers, save_kohya
+from ddim_core.lora.pipeline import PICTURE, pipeline_with, portrait
 from ddim_core.lora.reload import reload_apart
 from ddim_core.lora.specs import LoraExecution, LoraSpec, PictureSpec
+from ddim_core.text2image.families import clip_of, network_of
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -30,10 +31,11 @@ class Gate:
 
 @dataclass(frozen=True)
 class Exported:
-    """Folders of both layouts, and how each came through the gate."""
+    """Folders of both layouts, and how each came through the gate; None is not written: kohya's
+    names are those of U-Nets."""
 
     lora: ArtifactRef
-    kohya: ArtifactRef
+    kohya: ArtifactRef | None
     gate: dict[str, Gate]
 
 
@@ -48,8 +50,8 @@ def export_lora(
     location: str,
     execution: LoraExecution,
 ) -> Exported:
-    """Writes both layouts, and passes both through the gate: a fresh process loads each, and its
-    weights and a picture of the prompt are compared with those that were trained.
+    """Writes each layout that there is, and passes it through the gate: a fresh process loads it,
+    and its weights and a picture of the prompt are compared with those that were trained.
 
     Raises:
         RuntimeError: If a layout does not give back the weights exactly.
@@ -58,21 +60,20 @@ def export_lora(
     place = Path(location)
     pipeline = pipeline_with(place, spec, load(store.get(adapter)))
     trained = portrait(pipeline, prompt, pictures)
-    unet, encoders = pipeline.unet, encoders_of(pipeline)
+    network, encoders = network_of(pipeline), clip_of(pipeline)
     with tempfile.TemporaryDirectory() as temporary:
-        files = {
-            "diffusers": save_diffusers(Path(temporary, "diffusers"), unet, encoders),
-            "kohya": Path(temporary, "kohya", f"{title}.safetensors"),
-        }
-        save_kohya(files["kohya"], unet, encoders, spec, title)
-        del pipeline, unet, encoders  # a large base does not fit into memory twice
+        files = {"diffusers": save_diffusers(Path(temporary, "diffusers"), network, encoders)}
+        if has_kohya(network, encoders):
+            files["kohya"] = Path(temporary, "kohya", f"{title}.safetensors")
+            save_kohya(files["kohya"], network, encoders, spec, title)
+        del pipeline, network, encoders  # a large base does not fit into memory twice
         reloaded = reload_apart(place, list(files.values()), prompt, pictures)
         gate = {
             layout: _compared(layout, trained, weights)
             for layout, weights in zip(files, reloaded, strict=True)
         }
         folders = {layout: store.put_folder(file.parent) for layout, file in files.items()}
-    return Exported(folders["diffusers"], folders["kohya"], gate)
+    return Exported(folders["diffusers"], folders.get("kohya"), gate)
 
 
 def _compared(layout: str, trained: dict[str, Tensor], reloaded: dict[str, Tensor]) -> Gate:

@@ -25,7 +25,7 @@ class LoraRecord:
     Attributes:
         title: Names its files and the registered model.
         name: Of its folder: the title, and a digest of weights and base.
-        lora, kohya: Stored folders of both layouts.
+        lora, kohya: Stored folders of both layouts; None is not written.
         gate: By layout, how each file was read back.
         training: What trained it.
         validation: Pictures at every kept step.
@@ -37,7 +37,7 @@ class LoraRecord:
     title: str
     name: str
     lora: ArtifactRef
-    kohya: ArtifactRef
+    kohya: ArtifactRef | None
     gate: dict[str, Gate]
     training: Training
     validation: tuple[Stage, ...]

@@ -58,6 +58,8 @@ def train_lora(
     captions: list[str],
     class_latents: ArtifactRef | None,
     class_captions: list[str],
+    repeats: list[int],
+    class_repeats: list[int],
     embeddings: ArtifactRef,
     base: dict[str, str],
     location: str,
@@ -73,6 +75,7 @@ def train_lora(
         spec: What is trained and how.
         latents, captions: Of the images.
         class_latents, class_captions: Of class images; None and empty without.
+        repeats, class_repeats: How often each image is seen beside the others.
         embeddings: Of the distinct captions.
         base: Digests of the base's parts.
         location: The base's folder.
@@ -87,9 +90,12 @@ def train_lora(
         captions=captions,
         class_latents=store.get_arrays(class_latents) if class_latents else None,
         class_captions=tuple(class_captions),
+        repeats=tuple(repeats),
+        class_repeats=tuple(class_repeats),
     )
     kind = card_kind(execution.device)
-    inputs = [spec, latents, captions, class_latents, class_captions, embeddings, base, kind]
+    seen = [repeats, class_repeats]
+    inputs = [spec, latents, captions, class_latents, class_captions, seen, embeddings, base, kind]
     folder = places.local_dir("work", f"lora-{digest(code_digest(__name__), inputs)[:32]}")
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):

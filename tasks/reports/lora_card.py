@@ -12,6 +12,7 @@ from PIL import Image
 from prefect import task
 
 from ddim_core.lora.specs import LatentSpec, LoraSpec, PictureSpec
+from ddim_core.text2image.families import family_of
 from tasks.lora.data import captions_of
 from tasks.lora.record import LoraRecord
 from tasks.reports.page import render
@@ -36,12 +37,13 @@ def write_card(
 ) -> str:
     """Writes a LoRA's folder below DDIM_DATA/loras, ready to be uploaded; returns its place.
 
-    In it: both layouts, `README.md` (a model card in the form of the Hugging Face hub), the
-    settings as JSON, and pictures: training images, and validation prompts by step.
+    In it: each layout that is written, `README.md` (a model card in the form of the Hugging Face
+    hub), the settings as JSON, and pictures: training images, and validation prompts by step.
     """
     folder = places.local_dir("loras", record.name)
     folder.mkdir(parents=True, exist_ok=True)
-    files = [_copied(record.lora, folder, ""), _copied(record.kohya, folder, "_kohya")]
+    kohya = _copied(record.kohya, folder, "_kohya") if record.kohya else None
+    _copied(record.lora, folder, "")
     _grid([_training_images(record.data)], folder / "training.png")
     rows = [store.get_arrays(stage.pictures)["images"] for stage in record.validation]
     if rows:
@@ -61,7 +63,8 @@ def write_card(
         "first_loss": float(np.mean(losses[:tenth])),
         "last_loss": float(np.mean(losses[-tenth:])),
         "record": record,
-        "files": files,
+        "kohya": kohya,
+        "tag": family_of(Path(record.base)).tag,
         "spec": spec,
         "latents": latents,
         "pictures": pictures,

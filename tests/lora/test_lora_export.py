@@ -12,11 +12,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ddim_core.lora.export import DIFFUSERS_NAME, save_diffusers, save_kohya
-from ddim_core.lora.pipeline import PICTURE, encoders_of, pipeline_with, portrait
+from ddim_core.lora.pipeline import PICTURE, pipeline_with, portrait
 from ddim_core.lora.reload import load_file_into
 from ddim_core.lora.specs import LoraSpec, PictureSpec
 from ddim_core.lora.training.run import CHECKPOINT, run
 from ddim_core.text2image.base_folder import load_pipeline
+from ddim_core.text2image.families import clip_of
 from tasks.lora.export import _compared
 from tests.lora.material import small_job
 
@@ -41,7 +42,7 @@ def exported(base: Path, kind: str) -> tuple[dict[str, torch.Tensor], list[Path]
         pass
     weights = load_file(folder / "work" / CHECKPOINT.format(2))
     pipeline = pipeline_with(base, spec, weights)
-    unet, encoders = pipeline.unet, encoders_of(pipeline)
+    unet, encoders = pipeline.unet, clip_of(pipeline)
     files = [save_diffusers(folder / "diffusers", unet, encoders), folder / "k" / "x.safetensors"]
     save_kohya(files[1], unet, encoders, spec, "x")
     return portrait(pipeline, PROMPT, PICTURES), files

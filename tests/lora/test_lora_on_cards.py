@@ -69,7 +69,7 @@ def test_a_card_in_half_precision_stays_near_float32(
 def test_a_card_trains_float32_weights_by_copies_in_the_networks_format(base: Path) -> None:
     state = start(replace(BASIC, precision="bf16"), base, ON_CARD)
     assert state.copies is not None
-    assert {p.dtype for p in state.unet.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in state.network.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in state.parameters.values()} == {torch.float32}
     fresh = start(BASIC, base, replace(ON_CARD, device="cpu"))
     assert fresh.copies is None
@@ -144,8 +144,8 @@ def test_a_lora_is_trained_on_a_card_of_its_own(base: Path) -> None:
 
     def trained(seed: int) -> str:
         return train_lora.fn(
-            replace(BASIC, seed=seed), latents, job.captions, None, [], embeddings, {},
-            str(base), cards,
+            replace(BASIC, seed=seed), latents, job.captions, None, [], [1] * 6, [], embeddings,
+            {}, str(base), cards,
         ).adapter.artifact  # fmt: skip
 
     with ThreadPoolExecutor(2) as pool:

@@ -27,7 +27,6 @@ from tests.lora.parity import (
     STEPS,
     write_data,
 )
-from tests.lora.tiny_base import write_tiny_base
 
 # Asked for by the project; 2e-7 were seen, which is sums of float32 in another order.
 RELATIVE = 1e-4
@@ -45,13 +44,13 @@ def recorded(case: str) -> dict[str, np.ndarray]:
 def our_images(base: Path, folder: Path, case: str) -> tuple[list[TrainingImages], Prompts]:
     """The images of a case as our own loading, cutting and encoding give them."""
     spec = LatentSpec(resolution=RESOLUTION, flip=CASES[case].flip)
-    if case == "dreambooth":
-        sets = [
-            read_photos(folder / "instance", INSTANCE_PROMPT),
-            read_photos(folder / "class", CLASS_PROMPT),
-        ]
-    else:
-        sets = [read_captioned(folder / "captioned")]
+    prompts_of = {"instance": INSTANCE_PROMPT, "class": CLASS_PROMPT}
+    sets = [
+        read_photos(folder / name, prompts_of[name])
+        if name in prompts_of
+        else read_captioned(folder / name)
+        for name in CASES[case].data
+    ]
     captions = [[item.caption for item in items] for items in sets]
     prompts = distinct_prompts([text for texts in captions for text in texts])
     images = [
@@ -69,15 +68,19 @@ def replayed(case: str, golden: dict[str, np.ndarray], sets: list[TrainingImages
     spec = CASES[case].spec
     weights = [1.0 / n_each] * n_each + [spec.prior_weight / n_each] * (n - n_each)
     noise = torch.from_numpy(golden["noise"][k])
-    given = golden.get("offset")
+    given, u = golden.get("offset"), golden.get("u")
+    timesteps = golden["timesteps"][k] if u is None else (u[k] * 1000).astype(np.int64)
     return Group(
         moments=torch.stack(
             [o.moments[r][m] for o, r, m in zip(owners, rows, mirrored, strict=True)]
         ),
-        sizes=torch.zeros(n, 6),
+        # The script of SDXL tells of class images what is so of those of the subject.
+        sizes=torch.stack(
+            [sets[0].sizes[rows[i % n_each]][mirrored[i % n_each]] for i in range(n)]
+        ),
         prompts=torch.tensor([o.prompts[row] for o, row in zip(owners, rows, strict=True)]),
         weights=torch.tensor(weights),
-        timesteps=torch.from_numpy(golden["timesteps"][k]),
+        timesteps=torch.from_numpy(timesteps),
         latent_noise=torch.from_numpy(golden["latent_noise"][k]),
         noise=noise,
         offset=torch.zeros(n, 4, 1, 1) if given is None else torch.from_numpy(given[k]),
@@ -87,7 +90,7 @@ def replayed(case: str, golden: dict[str, np.ndarray], sets: list[TrainingImages
 def our_losses(case: str, spec: LoraSpec, folder: Path) -> np.ndarray:
     torch.set_num_threads(1)
     golden = recorded(case)
-    base = write_tiny_base(folder / "base", CASES[case].prediction_type)
+    base = CASES[case].base(folder / "base")
     write_data(folder)
     sets, prompts = our_images(base, folder, case)
     state = start(spec, base, LoraExecution())

@@ -11,12 +11,13 @@ from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file
 
 from ddim_core.lora.export import save_diffusers, save_kohya
-from ddim_core.lora.pipeline import encoders_of, pipeline_with, portrait
+from ddim_core.lora.pipeline import pipeline_with, portrait
 from ddim_core.lora.reload import load_file_into
 from ddim_core.lora.specs import LoraSpec, PictureSpec
 from ddim_core.lora.texts import embed_prompts
 from ddim_core.lora.training.run import CHECKPOINT, history_of, run
 from ddim_core.text2image.base_folder import is_xl, load_pipeline, locate_base
+from ddim_core.text2image.families import clip_of
 from tests.lora.material import small_job
 from tests.lora.tiny_base import write_tiny_xl_base
 
@@ -49,9 +50,9 @@ def test_an_xl_lora_trains_and_both_layouts_give_it_back(xl_base: Path, tmp_path
     assert {name.split(".")[0] for name in weights} == {"unet", "text_encoder", "text_encoder_2"}
     pipeline = pipeline_with(xl_base, SPEC, weights)
     trained = portrait(pipeline, PROMPT, PICTURES)
-    files = [save_diffusers(tmp_path / "d", pipeline.unet, encoders_of(pipeline)),
+    files = [save_diffusers(tmp_path / "d", pipeline.unet, clip_of(pipeline)),
              tmp_path / "k" / "xl.safetensors"]  # fmt: skip
-    save_kohya(files[1], pipeline.unet, encoders_of(pipeline), SPEC, "xl")
+    save_kohya(files[1], pipeline.unet, clip_of(pipeline), SPEC, "xl")
     for file in files:
         again_pipeline = load_pipeline(xl_base)
         load_file_into(again_pipeline, file)

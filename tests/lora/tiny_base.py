@@ -11,16 +11,31 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
 
 WORDS = ("a", "photo", "of", "sks", "cat", "dog", "red", "blue", "drawing", "painting")
 MAX_TOKENS = 8
+FLOW_TOKENS = 77  # diffusers' scripts of SD3 and Flux hard-code it for CLIP
 WIDTH = 16
+T5_WIDTH = 40  # wider than two CLIPs side by side, as the real one
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -77,6 +92,84 @@ def write_tiny_xl_base(folder: Path) -> Path:
     return folder
 
 
+def write_tiny_sd3_base(folder: Path) -> Path:
+    """Writes a StableDiffusion3Pipeline with all three text encoders, as small; timesteps are
+    shifted, as the real one's."""
+    tokenizer = tiny_tokenizer(folder.parent / f"{folder.name}-vocabulary", FLOW_TOKENS)
+    pipeline = StableDiffusion3Pipeline(
+        transformer=filled(
+            SD3Transformer2DModel(
+                sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=2,
+                attention_head_dim=8, num_attention_heads=2, caption_projection_dim=WIDTH,
+                joint_attention_dim=T5_WIDTH, pooled_projection_dim=2 * WIDTH,
+                pos_embed_max_size=16,
+            ),
+            1,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=filled(tiny_vae(**FLOW_VAE), 2),
+        text_encoder=filled(CLIPTextModelWithProjection(flow_clip(len(tokenizer))), 3),
+        text_encoder_2=filled(CLIPTextModelWithProjection(flow_clip(len(tokenizer))), 4),
+        text_encoder_3=filled(tiny_t5(), 5),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        tokenizer_3=t5_tokenizer(),
+    )  # fmt: skip
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def write_tiny_flux_base(folder: Path, guidance_embeds: bool = True) -> Path:
+    """Writes a FluxPipeline as small, as FLUX.1 dev, or without its embedding of the guidance as
+    FLUX.1 schnell."""
+    tokenizer = tiny_tokenizer(folder.parent / f"{folder.name}-vocabulary", FLOW_TOKENS)
+    pipeline = FluxPipeline(
+        transformer=filled(
+            FluxTransformer2DModel(
+                patch_size=1, in_channels=16, num_layers=1, num_single_layers=1,
+                attention_head_dim=16, num_attention_heads=2, joint_attention_dim=T5_WIDTH,
+                pooled_projection_dim=WIDTH, axes_dims_rope=(4, 4, 8),
+                guidance_embeds=guidance_embeds,
+            ),
+            1,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=filled(tiny_vae(**FLOW_VAE), 2),
+        text_encoder=filled(CLIPTextModel(flow_clip(len(tokenizer))), 3),
+        text_encoder_2=filled(tiny_t5(), 4),
+        tokenizer=tokenizer,
+        tokenizer_2=t5_tokenizer(),
+    )  # fmt: skip
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+FLOW_VAE = {"shift_factor": 0.06, "use_quant_conv": False, "use_post_quant_conv": False}
+
+
+def flow_clip(vocab_size: int) -> CLIPTextConfig:
+    config = text_config(vocab_size)
+    config.projection_dim, config.max_position_embeddings = WIDTH, FLOW_TOKENS
+    return config
+
+
+def tiny_t5() -> T5EncoderModel:
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=len(t5_tokenizer()), d_model=T5_WIDTH, d_kv=8, d_ff=32, num_layers=1,
+            num_heads=2,
+        )
+    )  # fmt: skip
+
+
+def t5_tokenizer() -> T5TokenizerFast:
+    """Pieces are the words above, and letters."""
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -5.0)]
+    pieces += [(f"\u2581{word}", -2.0) for word in WORDS] + [(letter, -9.0) for letter in letters]
+    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=FLOW_TOKENS)
+
+
 def tiny_unet(cross_attention_dim: int = WIDTH, **of_xl: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=8,
@@ -93,7 +186,7 @@ def tiny_unet(cross_attention_dim: int = WIDTH, **of_xl: Any) -> UNet2DCondition
     )
 
 
-def tiny_vae() -> AutoencoderKL:
+def tiny_vae(**of_flows: Any) -> AutoencoderKL:
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -104,6 +197,7 @@ def tiny_vae() -> AutoencoderKL:
         norm_num_groups=4,
         sample_size=16,
         scaling_factor=0.9,
+        **of_flows,
     )
 
 
@@ -121,7 +215,7 @@ def text_config(vocab_size: int) -> CLIPTextConfig:
     )
 
 
-def tiny_tokenizer(folder: Path) -> CLIPTokenizer:
+def tiny_tokenizer(folder: Path, max_tokens: int = MAX_TOKENS) -> CLIPTokenizer:
     """Letters, and the words above in one token each."""
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
     tokens, merges = [*letters, *(letter + "</w>" for letter in letters)], []
@@ -139,7 +233,7 @@ def tiny_tokenizer(folder: Path) -> CLIPTokenizer:
     (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
     lines = ["#version: 0.2", *(" ".join(merge) for merge in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n")
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=MAX_TOKENS)
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=max_tokens)
 
 
 def filled(network: Network, seed: int) -> Network:

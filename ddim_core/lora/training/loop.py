@@ -1,4 +1,4 @@
-"""LoRA training: captioned text-to-image and DreamBooth, on SD 1.x, 2.x, XL and the small base."""
+"""LoRA training: captioned text-to-image and DreamBooth, on every kind of base."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ddim_core.devices.placing import laid_out
 from ddim_core.devices.reading import BEHIND, LossWatch, Reading
 from ddim_core.devices.transfer import made_ahead
 from ddim_core.lora.adapters import attach, trainable
+from ddim_core.lora.recipes import Recipe, recipe_of
 from ddim_core.lora.specs import LoraExecution, LoraSpec
 from ddim_core.lora.training.batches import (
     DROPOUT_STREAM,
@@ -29,9 +30,15 @@ from ddim_core.lora.training.batches import (
 from ddim_core.lora.training.copies import WorkingCopies
 from ddim_core.lora.training.engine import FORMATS, Engine, OneProcess
 from ddim_core.lora.training.loss import Objective, Prompts
+from ddim_core.lora.training.noising import Noising, noising_of
 from ddim_core.networks.building import seeded_weights
 from ddim_core.networks.frozen_linear import pack_frozen_linears
-from ddim_core.text2image.base_folder import load_noise_scheduler, load_text_encoders, load_unet
+from ddim_core.text2image.base_folder import (
+    load_network,
+    load_noise_scheduler,
+    load_text_encoders,
+)
+from ddim_core.text2image.families import family_of
 
 if TYPE_CHECKING:
     import diffusers
@@ -53,7 +60,7 @@ class LoraStep:
     Attributes:
         step: Steps done so far, this one included; 1 to the spec's `steps`.
         loss_reading, norm_reading: Of what a card may still be computing.
-        learning_rate: Used in this step, of the U-Net.
+        learning_rate: Used in this step, of the network that denoises.
         seconds: Of this step alone, by the wall clock; on a card, which is some steps behind, right
             in the sum.
     """
@@ -82,20 +89,23 @@ class LoraState:
     Random state and data order are functions of (seed, step) and need no saving.
 
     Attributes:
-        unet, encoders: The networks with the LoRA; encoders are empty unless it has a part there.
+        network, encoders: The networks with the LoRA; encoders are empty unless it has a part
+            there.
         parameters: The LoRA's trained weights by name, float32.
         optimizer: With the moving averages of the gradient.
-        scheduler: The base's noise schedule.
+        recipe: How a LoRA of the base's kind is trained.
+        noising: The base's noise schedule.
         engine: Where it runs.
         copies: Of these weights, by which a card computes; None: they are the networks' own.
         step: Steps done.
     """
 
-    unet: diffusers.UNet2DConditionModel
+    network: Any
     encoders: list[Any]
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.AdamW
-    scheduler: diffusers.DDPMScheduler
+    recipe: Recipe
+    noising: Noising
     engine: Engine
     copies: WorkingCopies | None = None
     step: int = 0
@@ -111,33 +121,36 @@ def start(
     by DoRA, whose lengths want float32, and by encoders, of which layers may go unused.
 
     Raises:
-        ValueError: If the base cannot be opened or a target module is unknown.
+        ValueError: If the base cannot be opened, a target module is unknown, or a setting does not
+            belong to the base's kind.
     """
+    recipe = recipe_of(base)
+    recipe.require(spec, family_of(base).pipeline)
     native = execution.device != "cpu" and spec.precision != "fp16"
     native = native and not spec.dora and not spec.text_encoder
     engine = engine or OneProcess(execution.device, spec.precision, native)
-    scheduler = load_noise_scheduler(base)
-    unet = load_unet(base)
+    noising = noising_of(load_noise_scheduler(base))
+    network = load_network(base)
     encoders = load_text_encoders(base) if spec.text_encoder else []
-    attach(unet, encoders, spec)
-    parameters = trainable(unet, encoders)
+    attach(network, encoders, spec)
+    parameters = trainable(network, encoders)
     copies = WorkingCopies(parameters, engine.device) if engine.native else None
     if copies is not None:
         parameters = copies.trained
     if execution.device != "cpu":
-        laid_out(unet)
-    for module in (unet, *encoders):
+        laid_out(network)
+    for module in (network, *encoders):
         for parameter in module.parameters():
             if copies is not None or not parameter.requires_grad:
                 parameter.data = parameter.data.to(FORMATS[spec.precision])
         module.to(engine.device).train()
         pack_frozen_linears(module)
     if execution.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
+        network.enable_gradient_checkpointing()
         for encoder in encoders:
             encoder.gradient_checkpointing_enable()
     optimizer = _optimizer(spec, parameters)
-    return LoraState(unet, encoders, parameters, optimizer, scheduler, engine, copies)
+    return LoraState(network, encoders, parameters, optimizer, recipe, noising, engine, copies)
 
 
 def train(
@@ -153,12 +166,13 @@ def train(
     The loss is that of `lora_loss.Objective`; with class images it is DreamBooth's, the loss on the
     subject plus prior_weight times the loss on its class.
 
-    Source: diffusers' `train_text_to_image_lora.py` and `train_dreambooth_lora.py`; Ruiz et al.
-    2022 (arXiv:2208.12242), eq. 2. Latents are sampled from their moments at each visit. Everything
-    random in a step is a function of (seed, step), so a run that stops after any step and is taken
-    up from its saved state ends with bit-equal weights on a CPU. On a card the next forward's input
-    is made while one is computed, and the losses are looked at some steps later; the backward of
-    attention adds there in no fixed order, so that weights repeat up to its rounding.
+    Source: diffusers' `train_text_to_image_lora.py` and `train_dreambooth_lora.py`, and those of
+    SDXL, SD3 and Flux; Ruiz et al. 2022 (arXiv:2208.12242), eq. 2. Latents are sampled from their
+    moments at each visit. Everything random in a step is a function of (seed, step), so a run that
+    stops after any step and is taken up from its saved state ends with bit-equal weights on a CPU.
+    On a card the next forward's input is made while one is computed, and the losses are looked at
+    some steps later; the backward of attention adds there in no fixed order, so that weights repeat
+    up to its rounding.
 
     Args:
         spec: What is trained and how.
@@ -175,14 +189,15 @@ def train(
     engine = state.engine
     objective = Objective(
         spec=spec,
-        scheduler=state.scheduler,
-        scaling_factor=images.scaling_factor,
+        recipe=state.recipe,
+        noising=state.noising,
+        images=images,
         prompts=prompts,
-        unet=engine.wrap(state.unet),
+        network=engine.wrap(state.network),
         encoders=[engine.wrap(encoder) for encoder in state.encoders],
         engine=engine,
     )
-    draw = draw or draws(spec, images, class_images, len(state.scheduler.alphas_cumprod))
+    draw = draw or draws(spec, images, class_images, state.noising.n_train)
     factor = rate_factor(spec)
     on_card = engine.device != torch.device("cpu")
     forwards = _forwards(spec, state, objective, draw, on_card)
@@ -233,10 +248,10 @@ def memory_words(spec: LoraSpec) -> Iterator[None]:
 
 
 def _optimizer(spec: LoraSpec, parameters: dict[str, nn.Parameter]) -> torch.optim.AdamW:
-    rates = {True: spec.learning_rate, False: spec.text_learning_rate or spec.learning_rate}
+    rates = {False: spec.learning_rate, True: spec.text_learning_rate or spec.learning_rate}
     groups = []
-    for is_unet, rate in rates.items():
-        chosen = [p for name, p in parameters.items() if name.startswith("unet.") == is_unet]
+    for is_text, rate in rates.items():
+        chosen = [p for name, p in parameters.items() if name.startswith("text_") == is_text]
         if chosen:
             groups.append({"params": chosen, "lr": rate, "peak": rate})
     return torch.optim.AdamW(groups, weight_decay=spec.weight_decay, fused=True)
@@ -268,7 +283,7 @@ def _adding(spec: LoraSpec, state: LoraState, objective: Objective) -> AddGradie
 
     if copies is None:
         return by_engine
-    graphs = not _draws_numbers(spec, state) and not state.unet.is_gradient_checkpointing
+    graphs = not _draws_numbers(spec, state) and not state.network.is_gradient_checkpointing
     gradients = Gradients(loss_of, copies.inside, graphs)
 
     def by_copies(*shown: Tensor) -> Tensor:
@@ -307,4 +322,4 @@ def _dropout_stream(spec: LoraSpec, state: LoraState, index: int) -> AbstractCon
 
 def _draws_numbers(spec: LoraSpec, state: LoraState) -> bool:
     of_base = [getattr(e.config, "attention_dropout", 0.0) for e in state.encoders]
-    return bool(spec.dropout or state.unet.config.dropout or any(of_base))
+    return bool(spec.dropout or state.network.config.get("dropout") or any(of_base))

@@ -55,6 +55,7 @@ class LoraJob:
         latents: From `encode_latents`.
         captions: One for each image.
         class_latents, class_captions: The same of class images; None and empty without.
+        repeats, class_repeats: How often each image is seen beside the others; empty is once.
     """
 
     spec: LoraSpec
@@ -65,13 +66,17 @@ class LoraJob:
     captions: list[str]
     class_latents: Arrays | None = None
     class_captions: tuple[str, ...] = ()
+    repeats: tuple[int, ...] = ()
+    class_repeats: tuple[int, ...] = ()
 
     def images(self) -> tuple[TrainingImages, TrainingImages | None]:
         prompts = distinct_prompts([*self.captions, *self.class_captions])
-        images = TrainingImages.from_arrays(self.latents, self.captions, prompts)
+        images = TrainingImages.from_arrays(self.latents, self.captions, prompts, self.repeats)
         if self.class_latents is None:
             return images, None
-        return images, TrainingImages.from_arrays(self.class_latents, self.class_captions, prompts)
+        return images, TrainingImages.from_arrays(
+            self.class_latents, self.class_captions, prompts, self.class_repeats
+        )
 
 
 def run(job: LoraJob, folder: Path, engine: Engine | None = None) -> Iterator[LoraStep]:
@@ -182,6 +187,8 @@ def _write_job(job: LoraJob, folder: Path) -> None:
         "base": str(job.base.absolute()),
         "captions": job.captions,
         "class_captions": job.class_captions,
+        "repeats": job.repeats,
+        "class_repeats": job.class_repeats,
     }
     (folder / "job.json").write_text(json.dumps(record))
 
@@ -199,6 +206,8 @@ def _read_job(folder: Path) -> LoraJob:
         captions=record["captions"],
         class_latents=load_arrays(classes) if is_there(classes) else None,
         class_captions=tuple(record["class_captions"]),
+        repeats=tuple(record["repeats"]),
+        class_repeats=tuple(record["class_repeats"]),
     )
 
 

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddim_core.lora.pipeline import encoders_of, pipeline_with
+from ddim_core.lora.pipeline import pipeline_with
+from ddim_core.lora.recipes import recipe_of
 from ddim_core.lora.specs import LoraSpec
 from ddim_core.lora.training.batches import TrainingImages, draws
 from ddim_core.lora.training.engine import OneProcess
 from ddim_core.lora.training.loss import Objective, Prompts
+from ddim_core.lora.training.noising import noising_of
 from ddim_core.text2image.base_folder import load_noise_scheduler, load_pipeline
+from ddim_core.text2image.families import clip_of, network_of
 
 PASSES = 2  # times that every image is drawn with a timestep and noise
 BATCH = 16
@@ -43,17 +46,17 @@ def validation_loss(
     """
     plain = replace(
         spec, batch_size=min(BATCH, len(images)), caption_dropout=0.0, noise_offset=0.0,
-        snr_gamma=None, seed=SEED,
+        snr_gamma=None, weighting="none", precondition=False, seed=SEED,
     )  # fmt: skip
     pipeline = load_pipeline(base) if weights is None else pipeline_with(base, spec, weights)
     pipeline.to(device)
-    scheduler = load_noise_scheduler(base)
-    encoders: list[Any] = encoders_of(pipeline) if spec.text_encoder and weights else []
+    noising = noising_of(load_noise_scheduler(base))
+    encoders: list[Any] = clip_of(pipeline) if spec.text_encoder and weights else []
     objective = Objective(
-        plain, scheduler, images.scaling_factor, prompts, pipeline.unet.eval(),
+        plain, recipe_of(base), noising, images, prompts, network_of(pipeline).eval(),
         [encoder.eval() for encoder in encoders], OneProcess(device, "no"),
     )  # fmt: skip
-    draw = draws(plain, images, None, int(scheduler.config.num_train_timesteps))
+    draw = draws(plain, images, None, noising.n_train)
     total, count = 0.0, 0
     index = 0
     with torch.inference_mode():

@@ -128,10 +128,11 @@ def test_a_mistyped_group_of_layers_is_told_before_anything_is_opened(
 
 
 def test_the_groups_that_are_named_are_those_that_there_are() -> None:
-    from ddim_core.lora.adapters import GROUPS as ENDS
+    from ddim_core.lora.adapters import OF_TRANSFORMERS, OF_UNETS
     from ddim_core.lora.specs import GROUPS
 
-    assert tuple(ENDS) == GROUPS
+    assert tuple(OF_UNETS) == GROUPS
+    assert set(OF_TRANSFORMERS) < set(GROUPS)
 
 
 @pytest.mark.parametrize("base", ["/nowhere/at", "./nope", "nope", "~/nope", "a/b/c"])

@@ -1,0 +1,158 @@
+"""kohya's sd-scripts: folders named `10_sks cat`, and the TOML of `--dataset_config`.
+
+Source: sd-scripts, docs/config_README-en.md; options of a subset count before those of its data
+set, and these before `[general]`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ddim_core.common.plain_files import PlainFileError, read_bytes, require_plain
+from ddim_core.common.printable import printable
+from ddim_core.lora.trainers.settings import (
+    Subset,
+    TrainerSettings,
+    ending_of,
+    folder_of,
+    largest,
+    shown,
+    squares,
+    table,
+    tables,
+    text_of,
+    unused,
+    whole,
+)
+
+NAME = "kohya"
+FOLDER = re.compile(r"(\d+)_(.*)", re.DOTALL)
+MOST_REPEATS = 10_000
+LONGEST = 2**18  # bytes
+# Read here; and what says how to go about work that is done otherwise here, to the same end.
+OF_SUBSETS = (
+    "image_dir", "num_repeats", "caption_extension", "class_tokens", "is_reg", "caption_prefix",
+    "caption_suffix", "flip_aug", "caption_dropout_rate",
+)  # fmt: skip
+OF_DATASETS = ("resolution", "batch_size", "enable_bucket")
+SWITCHES = {"enable_bucket": "buckets", "flip_aug": "flip"}
+NO_MATTER = ("cache_info", "subsets")
+OF_SHUFFLING = ("keep_tokens", "keep_tokens_separator", "caption_separator")
+SUBSETS_OF_TABLES = ("metadata_file", "conditioning_data_dir")
+
+
+def kohya_folders(names: Sequence[str]) -> dict[str, Subset]:
+    """Returns the subsets among folders of images, by their names: those that begin with a number.
+
+    Raises:
+        ValueError: If a number of repeats cannot be.
+    """
+    found = {name: match for name in names if (match := FOLDER.fullmatch(name))}
+    for name, match in found.items():
+        if len(match[1]) > 5 or not 1 <= int(match[1]) <= MOST_REPEATS:
+            raise ValueError(
+                f"the folder {printable(name)} has {match[1][:20]} repeats; a number of 1 to "
+                f"{MOST_REPEATS} must stand before its '_'"
+            )
+    return {
+        name: Subset(Path(name), int(match[1]), words=match[2].strip())
+        for name, match in found.items()
+    }
+
+
+def read_kohya(path: Path) -> TrainerSettings:
+    """Reads the TOML of `--dataset_config`.
+
+    Raises:
+        ValueError: If it is none, or asks for what cannot be.
+    """
+    settings, where = _toml(path), path.name
+    if "datasets" not in settings:
+        raise ValueError(
+            f"{where} has no [[datasets]]; what kohya's --dataset_config takes is read, and its "
+            f"--config_file is not"
+        )
+    general = table(settings, "general", where)
+    left = unused(settings, ("general", "datasets"))
+    subsets: list[Subset] = []
+    options: dict[str, list[Any]] = {}
+    for dataset in tables(settings, "datasets", where):
+        above = general | {k: v for k, v in dataset.items() if k != "subsets"}
+        for given in tables(dataset, "subsets", f"a data set of {where}"):
+            whole_set = above | given
+            subsets.append(_subset(whole_set, path))
+            for name, value in _options(whole_set, where).items():
+                options.setdefault(name, []).append(value)
+            left += _left_out(whole_set, where)
+    remarks: list[str] = []
+    taken = {name: largest(values, name, remarks) for name, values in options.items()}
+    return TrainerSettings(
+        NAME, tuple(dict.fromkeys(subsets)), taken, tuple(dict.fromkeys(left)), tuple(remarks)
+    )
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        found = tomllib.loads(read_bytes(path, LONGEST).decode("utf-8-sig"))
+    except PlainFileError as error:
+        raise ValueError(f"{path.name} are no settings: {error}") from error
+    except (ValueError, RecursionError, ArithmeticError, LookupError) as error:
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{path.name} is no TOML: {reason[:200]}") from error
+    require_plain(found, path.name)
+    return found
+
+
+def _subset(given: dict[str, Any], path: Path) -> Subset:
+    where = path.name
+    for name in SUBSETS_OF_TABLES:
+        if name in given:
+            raise ValueError(
+                f"a subset of {where} has {name}; only folders of images with files of captions "
+                "are read"
+            )
+    repeats = whole(given.get("num_repeats", 1), "num_repeats", where)
+    if repeats > MOST_REPEATS:
+        raise ValueError(f"num_repeats of {where} is {repeats}; it must be at most {MOST_REPEATS}")
+    words = {
+        name: text_of(given.get(name) or "", name, where)
+        for name in ("class_tokens", "caption_prefix", "caption_suffix")
+    }
+    return Subset(
+        folder_of(given.get("image_dir"), "image_dir", path),
+        repeats,
+        ending_of(given.get("caption_extension"), "caption_extension", where),
+        words["class_tokens"],
+        # kohya puts a space between.
+        f"{words['caption_prefix']} " if words["caption_prefix"] else "",
+        f" {words['caption_suffix']}" if words["caption_suffix"] else "",
+        is_class=bool(given.get("is_reg", False)),
+    )
+
+
+def _options(given: dict[str, Any], where: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        ours: bool(given[theirs]) for theirs, ours in SWITCHES.items() if theirs in given
+    }
+    if "caption_dropout_rate" in given:
+        found["caption_dropout"] = told = given["caption_dropout_rate"]
+        if type(told) not in (int, float):
+            raise ValueError(
+                f"caption_dropout_rate of {where} is {shown(told)}; it must be a number"
+            )
+    if "resolution" in given:
+        found["resolution"] = squares(given["resolution"], found.get("buckets", False), where)
+    if "batch_size" in given:
+        found["batch_size"] = whole(given["batch_size"], "batch_size", where)
+    return found
+
+
+def _left_out(given: dict[str, Any], where: str) -> list[str]:
+    """What is set and says nothing here; how captions are shuffled matters where they are."""
+    shuffles = bool(given.get("shuffle_caption"))
+    known = (*OF_SUBSETS, *OF_DATASETS, *NO_MATTER, *(() if shuffles else OF_SHUFFLING))
+    return unused(given, known)
