@@ -36,7 +36,8 @@ PROMPTS_KEPT = 256
 class LatentSpace:
     """Latents, and the decoder that makes pixels of them.
 
-        image = decoder(z / scaling_factor)
+        image = decoder(z / scaling_factor),   or of latents that were normed by channel,
+        image = decoder(z latents_std / scaling_factor + latents_mean)
 
     Source: Rombach et al. 2022 (arXiv:2112.10752), and `decode_latents` of diffusers' pipelines.
 
@@ -65,7 +66,14 @@ class LatentSpace:
         return in_fixed_batches(self._decoded, size, latents.to(dtype))
 
     def _decoded(self, latents: Tensor) -> Tensor:
-        scaled = latents / self.decoder.config["scaling_factor"]
+        config = self.decoder.config
+        scaled = latents / config["scaling_factor"]
+        if config.get("latents_std"):
+            mean, std = (
+                torch.tensor(config[name], dtype=latents.dtype, device=latents.device)
+                for name in ("latents_mean", "latents_std")
+            )
+            scaled = scaled * std[:, None, None] + mean[:, None, None]
         return self.decoder.decode(scaled, return_dict=False)[0]
 
 

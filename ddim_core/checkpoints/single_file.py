@@ -21,6 +21,7 @@ from ddim_core.checkpoints.checkpoint import (
 from ddim_core.checkpoints.formats.course import COURSE
 from ddim_core.checkpoints.formats.format import Network
 from ddim_core.checkpoints.formats.official import OFFICIAL
+from ddim_core.checkpoints.formats.transformers import TRANSFORMERS, model_in_name
 from ddim_core.checkpoints.scheduler import noise_scheduler
 from ddim_core.checkpoints.state_names import (
     EMA,
@@ -51,11 +52,12 @@ if TYPE_CHECKING:
 else:
     diffusers = late("diffusers")
 
-FORMATS = (OFFICIAL, COURSE)  # the first that fits; what fits none has to be diffusers' own
+FORMATS = (OFFICIAL, COURSE, TRANSFORMERS)  # the first that fits; what fits none has to be diffusers' own
 EMA_KEYS = ("unet_ema", "ema", "ema_state_dict", "model_ema", "ema_model", "state_dict_ema")
 RAW_KEYS = ("state_dict", "model", "model_state_dict", "unet", "network", "net")
 INNER_KEYS = ("shadow", "state_dict", "module")
-STEP_KEYS = ("training_step", "global_step", "step", "global_steps")
+STEP_KEYS = ("training_step", "global_step", "step", "global_steps", "steps")
+TOLD_KEYS = ("hparams", "hyper_parameters", "args", "config")  # of a training, beside its weights
 NO_SCHEDULE = (
     "The checkpoint does not say its noise schedule: linear from 0.0001 to 0.02 with T = 1000 is "
     "assumed, the default of diffusers."
@@ -81,8 +83,8 @@ class Found:
     hparams: Any = None
 
 
-def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
-    """Writes a pipeline folder of one weights file; see `adopt`.
+def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> Network:
+    """Writes a pipeline folder of one weights file, and returns what it holds; see `adopt`.
 
     Args:
         files: `weights`; and, where they are, `settings` (JSON or YAML) and `scheduler` (the
@@ -99,7 +101,8 @@ def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
     state = found.state
     known = next((form for form in FORMATS if form.fits(state)), None)
     if known is not None:
-        network = known.read(state, settings, found.hparams)
+        hparams = model_in_name(path.stem) if found.hparams is None else found.hparams
+        network = known.read(state, settings, hparams)
     else:
         network = _diffusers_network(state, settings, path.name)
     require_sane({"num_train_timesteps": network.noise.n_train}, path.name)
@@ -110,6 +113,7 @@ def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
     if "scheduler" in files:
         require_sampled(read_settings(files["scheduler"]))
         shutil.copyfile(files["scheduler"], out / SCHEDULER)
+    return network
 
 
 def name_scheduler(out: Path) -> None:
@@ -172,7 +176,7 @@ def chosen_weights(
     steps = (sound_step(content[key], f"{key} of {name}") for key in there)
     if ema is None and raw is None:
         return _chosen(content, None, None, None, name, weights, settings)
-    hparams = content.get("hparams", content.get("hyper_parameters"))
+    hparams = next((content[key] for key in TOLD_KEYS if key in content), None)
     return _chosen(raw, ema, next(steps, None), hparams, name, weights, settings)
 
 
@@ -204,10 +208,10 @@ def sound_step(step: Any, what: str) -> int | None:
 
 
 def step_in_name(path: Path) -> int | None:
-    """The step in the names that the official code (ckpt_5000.pth) and pytorch_diffusion
-    (model-790000.ckpt) give, which stands nowhere else."""
-    match = re.fullmatch(r"(?:ckpt_|model-)(\d{1,12})", path.stem)
-    return int(match[1]) if match else None
+    """The step in the names that the official code (ckpt_5000.pth), pytorch_diffusion
+    (model-790000.ckpt) and DiT (0400000.pt) give, which stands nowhere else."""
+    match = re.fullmatch(r"(?:ckpt_|model-)(\d{1,12})|(\d{7})", path.stem)
+    return int(match[1] or match[2]) if match else None
 
 
 def _chosen(

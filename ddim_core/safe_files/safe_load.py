@@ -47,7 +47,7 @@ TORCH_CLASSES = (
     "conv.Conv2d", "dropout.Dropout", "linear.Identity", "linear.Linear",
     "normalization.GroupNorm", "sparse.Embedding",
 )  # fmt: skip
-
+ARGUMENTS = "argparse.Namespace"  # what a training was called with, as DiT and SiT save it
 
 # Numbers of NumPy, such as a step or a loss beside the weights, by the names of its versions.
 SCALARS = frozenset(
@@ -304,7 +304,7 @@ def _text(key: Any) -> str:
 
 def _load_pickle(path: Path) -> Any:
     inert: list[Any] = [(Inert, f"{m}.{name}") for m in COURSE_MODULES for name in COURSE_CLASSES]
-    inert += [(Inert, f"torch.nn.modules.{name}") for name in TORCH_CLASSES]
+    inert += [(Inert, f"torch.nn.modules.{name}") for name in TORCH_CLASSES] + [(Inert, ARGUMENTS)]
     inert += [(plain_number, name) for name in NUMPY_NAMES] + [(ScalarType, "numpy.dtype")]
     try:
         _scan_pickles(path, {name for _, name in inert})

@@ -23,6 +23,8 @@ class Network:
         scheduler: The config of a diffusers scheduler that says more of it than `noise` can, such
             as of a flow; None where `noise` says all.
         null_label: The label for "no class" where it is known to be one: the last.
+        latent_multiplier: Of latents that were normed channel by channel, what they were then
+            multiplied by; None where their autoencoder's own factor says all.
         assumed: Sentences on what nothing said of the network.
         assumed_noise: The same of the schedule; without meaning where a scheduler lies beside it.
     """
@@ -34,6 +36,7 @@ class Network:
     null_label: int | None = None
     assumed: list[str] = field(default_factory=list)
     assumed_noise: list[str] = field(default_factory=list)
+    latent_multiplier: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,244 @@
+"""DiT, SiT, REPA and LightningDiT, whose weights a `DiffusionTransformer` takes by their own names.
+
+Their shapes say all but four things: how many heads there are, which of the four it is (DiT's and
+SiT's are the same to the letter), over what time it runs, and what its latents were divided by. The
+`args` or `config` that a training saves beside its weights says these, or a config.json beside the
+file, such as {"model": "SiT-XL/2"}, or the name of a released file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddim_core.checkpoints.formats.format import Format, Network
+from ddim_core.common.foreign import Config
+from ddim_core.diffusion.specs import NoiseSpec
+from ddim_core.networks.backbones.transformer import CLASS_NAME
+from ddim_core.safe_files.safe_load import plain_values
+
+MARK = "t_embedder.mlp.0.weight"
+MARKS = (MARK, "x_embedder.proj.weight", "y_embedder.embedding_table.weight", "pos_embed",
+         "final_layer.linear.weight")  # fmt: skip
+PROJECTORS = "projectors."  # of REPA, which training alone needs
+HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16, 1536: 24, 1792: 28}  # of all published, by width
+N_TIMES = 1000  # a flow's timesteps, as diffusers' schedulers count them
+USUAL_ROWS = 1001  # ImageNet's classes and the one for none
+FLOW = "FlowMatchEulerDiscreteScheduler"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the codes.
+
+    Attributes:
+        whose: For people.
+        to_data: Whether its time runs from noise to data; None of DiT, which is no flow.
+    """
+
+    whose: str
+    to_data: bool | None
+
+
+DIT, SIT = Kind("DiT", None), Kind("SiT", True)
+REPA, LIGHTNING = Kind("REPA", False), Kind("LightningDiT", True)
+BY_NAME = {"DiT-": DIT, "SiT-": SIT, "LightningDiT-": LIGHTNING}
+
+
+def is_transformer(state: Mapping[str, Tensor]) -> bool:
+    """Tells the names of these networks."""
+    return all(mark in state for mark in MARKS)
+
+
+def model_in_name(stem: str) -> Config | None:
+    """What the name of a released file says, such as DiT-XL-2-256x256; None of any other."""
+    match = re.fullmatch(r"(DiT|SiT)-(XL|L|B|S)-(\d)-\d+x\d+", stem)
+    return {"model": f"{match[1]}-{match[2]}/{match[3]}"} if match else None
+
+
+def transformer(state: Mapping[str, Tensor], settings: Any, hparams: Any) -> Network:
+    """Reads one of these networks off its weights.
+
+    Args:
+        state: Weights by the originals' names.
+        settings: Those beside its file: a training's, or {"model": "SiT-XL/2"}.
+        hparams: What the file has beside its weights.
+
+    Raises:
+        ValueError: If the weights are of another network, or nothing says which of the four it is,
+            how many heads it has, or that it predicts what is sampled here.
+    """
+    told = {**_told(hparams), **_told(settings)}
+    kind = _kind(state, told)
+    _require_known_path(kind, told)
+    kept = {n: w for n, w in state.items() if not n.startswith(PROJECTORS)}
+    config = _shape(kept, told)
+    if kind.to_data is not None:
+        _keep_velocity(kept, config)
+    config |= {
+        "time_scale": 1 if kind.to_data is None else N_TIMES, "to_data": bool(kind.to_data),
+    }  # fmt: skip
+    null_label, assumed = _null_label(config["num_class_embeds"], told)
+    scheduler, multiplier = None, None
+    if kind.to_data is not None:
+        # LightningDiT shifts the time from noise; diffusers the share of noise.
+        shift = told.get("timestep_shift") or 1.0
+        scheduler = {
+            "_class_name": FLOW, "num_train_timesteps": N_TIMES, "shift": 1.0 / float(shift)
+        }  # fmt: skip
+        assumed += _assumed_path(kind, told)
+    if kind is LIGHTNING and told.get("latent_norm", True):
+        multiplier = float(told.get("latent_multiplier", 1.0))
+        if "latent_multiplier" not in told:
+            assumed.append(
+                "The checkpoint does not say what its latents were multiplied by once they were "
+                "normed: 1 is assumed, as of all that LightningDiT published."
+            )
+    return Network(
+        config, kept, NoiseSpec(), scheduler, null_label, assumed, latent_multiplier=multiplier
+    )
+
+
+def _told(settings: Any) -> dict[str, Any]:
+    return dict(reversed(list(plain_values(settings))))
+
+
+def _kind(state: Mapping[str, Tensor], told: Mapping[str, Any]) -> Kind:
+    if any(name.startswith(PROJECTORS) for name in state) or "proj_coeff" in told:
+        return REPA
+    named = [str(told[key]) for key in ("model", "model_type") if key in told]
+    for name in named:
+        for start, kind in BY_NAME.items():
+            if name.startswith(start):
+                return kind
+    only_theirs = ("feat_rope.freqs_cos", "blocks.0.mlp.w12.weight", "blocks.0.norm1.weight")
+    if any(name in state for name in only_theirs):
+        return LIGHTNING
+    said = f"its model is {named[0]!r:.60}" if named else "nothing beside them says which"
+    raise ValueError(
+        f"the weights are of a diffusion transformer, of DiT, SiT, REPA or LightningDiT alike, and "
+        f'{said}; write it into a config.json beside the file, as {{"model": "SiT-XL/2"}} (DiT-, '
+        "SiT- or LightningDiT-)"
+    )
+
+
+def _require_known_path(kind: Kind, told: Mapping[str, Any]) -> None:
+    path, predicts = str(told.get("path_type", "linear")), str(told.get("prediction", "velocity"))
+    if kind.to_data is not None and path.lower() != "linear":
+        raise ValueError(
+            f"path_type is {path!r:.40}; of the paths of {kind.whose} the linear one is sampled"
+        )
+    if kind.to_data is not None and predicts not in ("velocity", "v"):
+        raise ValueError(
+            f"prediction is {predicts!r:.40}; of {kind.whose} what predicts velocity is sampled"
+        )
+
+
+def _assumed_path(kind: Kind, told: Mapping[str, Any]) -> list[str]:
+    if "path_type" in told:
+        return []
+    return [
+        f"The checkpoint does not say its path: {kind.whose}'s usual one is assumed, a straight "
+        "line from noise to data, and that it predicts velocity."
+    ]
+
+
+def _shape(state: Mapping[str, Tensor], told: Mapping[str, Any]) -> Config:
+    """The configuration, as far as the weights' shapes say it."""
+    width, in_channels, patch, _ = state["x_embedder.proj.weight"].shape
+    side = math.isqrt(state["pos_embed"].shape[1])
+    swiglu, rms_norm = "blocks.0.mlp.w3.weight" in state, "blocks.0.norm1.weight" in state
+    into = state.get("blocks.0.mlp.w3.weight", state.get("blocks.0.mlp.fc2.weight"))
+    modulation = state.get("blocks.0.adaLN_modulation.1.bias")
+    if into is None or modulation is None:
+        raise ValueError("the weights of its first block are of no DiT, SiT or LightningDiT")
+    blocks = {name.split(".")[1] for name in state if name.startswith("blocks.")}
+    return {
+        "_class_name": CLASS_NAME,
+        "sample_size": side * patch,
+        "patch_size": patch,
+        "in_channels": in_channels,
+        "out_channels": len(state["final_layer.linear.weight"]) // patch**2,
+        "hidden_size": width,
+        "intermediate_size": into.shape[1],
+        "num_hidden_layers": len(blocks),
+        "num_attention_heads": _heads(state, width, told),
+        "num_class_embeds": len(state["y_embedder.embedding_table.weight"]),
+        "rms_norm": rms_norm,
+        "qk_norm": "blocks.0.attn.q_norm.weight" in state,
+        "swiglu": swiglu,
+        "rope": "feat_rope.freqs_cos" in state,
+        "shift": len(modulation) == 6 * width,
+    }
+
+
+def _heads(state: Mapping[str, Tensor], width: int, told: Mapping[str, Any]) -> int:
+    for name in ("blocks.0.attn.q_norm.weight", "feat_rope.freqs_cos"):  # of one head's width
+        if name in state:
+            return int(width // max(state[name].shape[-1], 1))
+    n_heads = told.get("num_heads", HEADS.get(width))
+    if type(n_heads) is not int or n_heads < 1 or width % n_heads:
+        asked = "nothing says its" if n_heads is None else f"{n_heads!r:.40} are said to be its"
+        raise ValueError(
+            f"the width of the network is {width} and {asked} number of heads, which weights do "
+            'not show; write it into a config.json beside the file, as {"num_heads": 6}'
+        )
+    return n_heads
+
+
+def _keep_velocity(state: dict[str, Tensor], config: Config) -> None:
+    """Drops the half of the last layer that SiT computes and leaves: of DiT's learned variance."""
+    n_in, n_out = config["in_channels"], config["out_channels"]
+    if n_out == 2 * n_in:
+        for name in ("final_layer.linear.weight", "final_layer.linear.bias"):
+            weight = state[name]
+            rows = weight.reshape(-1, n_out, *weight.shape[1:])[:, :n_in]
+            state[name] = rows.reshape(-1, *weight.shape[1:]).contiguous()
+        config["out_channels"] = n_in
+
+
+def _null_label(n_rows: int, told: Mapping[str, Any]) -> tuple[int | None, list[str]]:
+    n_classes = told.get("num_classes")
+    if n_classes == n_rows or n_rows < 2:
+        return None, []
+    if n_rows == USUAL_ROWS or n_classes == n_rows - 1:
+        return n_rows - 1, []
+    return n_rows - 1, [
+        f"The checkpoint does not say its number of classes: the last of its {n_rows} labels is "
+        "taken for the one of no class, as their trainings have it."
+    ]
+
+
+TRANSFORMERS = Format("DiT, SiT, REPA and LightningDiT", is_transformer, transformer)
+
+
+def latent_stats(content: Any, n_channels: int, name: str) -> tuple[list[float], list[float]]:
+    """Reads LightningDiT's `latents_stats.pt`: mean and standard deviation of each channel.
+
+    Args:
+        content: What the file holds.
+        n_channels: Of the latents.
+        name: Of the file, for messages.
+
+    Raises:
+        ValueError: If it holds anything else, or numbers that nothing can be divided by.
+    """
+    found = []
+    for key in ("mean", "std"):
+        value = content.get(key) if isinstance(content, Mapping) else None
+        if not isinstance(value, Tensor) or value.numel() != n_channels:
+            raise ValueError(
+                f"{name} must hold 'mean' and 'std' of {n_channels} channels of latents, as "
+                f"LightningDiT writes them; its {key!r} is none"
+            )
+        found.append(value.detach().double().flatten())
+    mean, std = found
+    if not (torch.isfinite(mean).all() and torch.isfinite(std).all() and (std > 0).all()):
+        raise ValueError(f"{name} holds a mean or std that is not finite, or a std of 0 or less")
+    return mean.tolist(), std.tolist()

@@ -1,0 +1,101 @@
+"""DiT, SiT, REPA and LightningDiT: what their own code said and drew, recorded from it.
+
+`tests/peers/record_transformers.py` recorded it; weights are drawn anew for the recorded names and
+shapes, and saved as a training of each saves them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from ddim_core.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from ddim_core.checkpoints.convert import adopt, source_files
+
+GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "transformers.npz")
+META = json.loads(GOLDEN["meta"].tobytes())
+SEEDS = {"dit": 0, "sit": 1, "repa": 2, "lightning": 3, "lightning_all": 3}
+FLOAT32 = 2e-6  # rounding through two layers, on answers of about 1; measured 4e-7
+
+
+def gold(name: str) -> torch.Tensor:
+    return torch.from_numpy(GOLDEN[name])
+
+
+def weights_of(name: str) -> dict[str, torch.Tensor]:
+    draw = np.random.RandomState(SEEDS[name])
+    return {
+        key: torch.from_numpy((0.1 * draw.standard_normal(shape)).astype(np.float32))
+        for key, shape in sorted(META["shapes"][name].items())
+    }
+
+
+def saved(name: str, folder: Path) -> Path:
+    """A file as the training of each code writes it, with its average."""
+    state = weights_of(name)
+    raw = {key: weight + 1 for key, weight in state.items()}
+    told: dict[str, Any] = {
+        "dit": {"args": argparse.Namespace(model="DiT-XL/2", num_classes=10, num_heads=4)},
+        "sit": {"args": argparse.Namespace(
+            model="SiT-XL/2", num_classes=10, num_heads=4, path_type="Linear",
+            prediction="velocity", sample_eps=None,
+        )},
+        "repa": {"args": argparse.Namespace(
+            model="SiT-XL/2", num_classes=1000, path_type="linear", prediction="v", qk_norm=True,
+            proj_coeff=0.5,
+        ), "steps": 400000},
+        "lightning": {"config": {
+            "model": {"model_type": "LightningDiT-XL/1", "use_rope": True},
+            "data": {"num_classes": 10, "latent_norm": False},
+            "transport": {"path_type": "Linear", "prediction": "velocity"},
+            "sample": {"timestep_shift": 0.3},
+        }},
+    }  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    path = folder / "0400000.pt"
+    more = told[name.partition("_")[0]]
+    torch.save({"model": raw, "ema": state, "opt": {"state": {}, "param_groups": []}} | more, path)
+    return path
+
+
+def tiny_decoder(folder: Path, channels: int = 4, **more: Any) -> None:
+    torch.manual_seed(0)
+    AutoencoderKL(
+        latent_channels=channels, block_out_channels=(8, 8), norm_num_groups=4,
+        down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2,
+        sample_size=16, **more,
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def opened(path: Path, out: Path, decoder: Path | None = None) -> Checkpoint:
+    out.mkdir()
+    adopt(source_files(path, decoder), out)
+    return load_checkpoint(out)
+
+
+def from_peer(name: str, tmp_path: Path) -> Checkpoint:
+    tiny_decoder(tmp_path / "of" / "vae")
+    return opened(saved(name, tmp_path / "of"), tmp_path / "out")
+
+
+def test_dit_predicts_noise_and_its_variance_as_its_own_code(tmp_path: Path) -> None:
+    got = from_peer("dit", tmp_path)
+    said = got.model.unet(gold("x"), torch.tensor([137, 911]), gold("y"))[0]
+    np.testing.assert_allclose(said.detach(), GOLDEN["dit_said"], rtol=0, atol=FLOAT32)
+
+
+@pytest.mark.parametrize("name", ["sit", "repa", "lightning", "lightning_all"])
+def test_a_flow_predicts_the_velocity_of_its_own_code(name: str, tmp_path: Path) -> None:
+    got = from_peer(name, tmp_path)
+    to_data = name != "repa"
+    sigma = 1 - gold("t") if to_data else gold("t")
+    said = got.model(gold("x"), 1000 * sigma, gold("y"))
+    np.testing.assert_allclose(-said if to_data else said, GOLDEN[f"{name}_said"], rtol=0, atol=FLOAT32)
+    assert (got.prediction_type, got.n_classes) == ("flow_prediction", 1000 if name == "repa" else 10)
