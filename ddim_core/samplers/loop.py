@@ -64,6 +64,8 @@ def draw(
         ValueError: If the model's output is not shaped like x (a network that predicts a variance
             too is not sampled), streams are missing, or their number is not that of the images.
     """
+    if hasattr(scheduler, "draw"):  # one of ours
+        return Drawn(*scheduler.draw(model, x_T, streams))
     if hasattr(scheduler, "step_pred"):
         _require_streams(scheduler, len(x_T), streams)
         return Drawn(*predict_and_correct(model, scheduler, x_T, streams))

@@ -72,6 +72,7 @@ CASES = [
     Case("ipndm", {"_class_name": "IPNDMScheduler"}, FEW, 1, "v"),
     Case("flow_euler", flow(), (10, 20, 40), 1, "flow"),
     Case("flow_heun", flow(), (10, 20, 40), 2, "flow"),
+    Case("edm_heun", EDM, (16, 32, 64), 2, "edm"),
     Case("edm_euler", EDM, (16, 32, 64), 1, "edm"),
     Case("edm_dpmpp_2m", EDM, (32, 64, 128), 2, "edm"),
 ]
