@@ -18,10 +18,9 @@ from ddim_core.checkpoints.checkpoint import (
     is_step,
     save_pipeline,
 )
-from ddim_core.checkpoints.formats.course import COURSE
 from ddim_core.checkpoints.formats.format import Network
-from ddim_core.checkpoints.formats.official import OFFICIAL
-from ddim_core.checkpoints.formats.transformers import TRANSFORMERS, model_in_name
+from ddim_core.checkpoints.formats.registry import FORMATS
+from ddim_core.checkpoints.formats.transformers import model_in_name
 from ddim_core.checkpoints.scheduler import noise_scheduler
 from ddim_core.checkpoints.state_names import (
     EMA,
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
 else:
     diffusers = late("diffusers")
 
-FORMATS = (OFFICIAL, COURSE, TRANSFORMERS)  # the first that fits; what fits none has to be diffusers' own
 EMA_KEYS = ("unet_ema", "ema", "ema_state_dict", "model_ema", "ema_model", "state_dict_ema")
 RAW_KEYS = ("state_dict", "model", "model_state_dict", "unet", "network", "net")
 INNER_KEYS = ("shadow", "state_dict", "module")

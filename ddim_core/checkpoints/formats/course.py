@@ -169,4 +169,4 @@ def _name(name: str, places: Mapping[str, str]) -> str:
     return f"{at}.{(ATTENTION if attends else RESNET).get(part, part)}.{kind}"
 
 
-COURSE = Format("the course", is_course, course_network)
+COURSE = Format("the course", is_course, course_network, (NETWORK + MARKS[1], MARKS[1]))

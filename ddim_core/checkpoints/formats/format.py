@@ -49,8 +49,13 @@ class Format:
         read: Makes a `Network` of weights, the settings file beside them (or None) and what the
             file itself has beside its weights (or None); raises ValueError where they are of
             another network.
+        marks: Names of weights by which the network is found behind other people's prefixes, such
+            as Lightning's: every network of the format has exactly one weight whose name ends with
+            one of them, and what stands before it is a prefix. Give the longer name too where what
+            holds the network belongs to it.
     """
 
     whose: str
     fits: Callable[[Mapping[str, Tensor]], bool]
     read: Callable[[Mapping[str, Tensor], Any, Any], Network]
+    marks: tuple[str, ...] = ()

@@ -186,4 +186,4 @@ def _as_linear(name: str, weight: Tensor) -> Tensor:
     return weight[:, :, 0, 0].contiguous() if in_attention else weight
 
 
-OFFICIAL = Format("the official DDIM code", is_official, official_network)
+OFFICIAL = Format("the official DDIM code", is_official, official_network, (MARK,))

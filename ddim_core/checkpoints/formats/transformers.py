@@ -23,8 +23,8 @@ from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.networks.backbones.transformer import CLASS_NAME
 from ddim_core.safe_files.safe_load import plain_values
 
-MARK = "t_embedder.mlp.0.weight"
-MARKS = (MARK, "x_embedder.proj.weight", "y_embedder.embedding_table.weight", "pos_embed",
+MARK = "y_embedder.embedding_table.weight"
+NAMES = (MARK, "x_embedder.proj.weight", "t_embedder.mlp.0.weight", "pos_embed",
          "final_layer.linear.weight")  # fmt: skip
 PROJECTORS = "projectors."  # of REPA, which training alone needs
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16, 1536: 24, 1792: 28}  # of all published, by width
@@ -53,7 +53,7 @@ BY_NAME = {"DiT-": DIT, "SiT-": SIT, "LightningDiT-": LIGHTNING}
 
 def is_transformer(state: Mapping[str, Tensor]) -> bool:
     """Tells the names of these networks."""
-    return all(mark in state for mark in MARKS)
+    return all(name in state for name in NAMES)
 
 
 def model_in_name(stem: str) -> Config | None:
@@ -215,7 +215,7 @@ def _null_label(n_rows: int, told: Mapping[str, Any]) -> tuple[int | None, list[
     ]
 
 
-TRANSFORMERS = Format("DiT, SiT, REPA and LightningDiT", is_transformer, transformer)
+TRANSFORMERS = Format("DiT, SiT, REPA and LightningDiT", is_transformer, transformer, (MARK,))
 
 
 def latent_stats(content: Any, n_channels: int, name: str) -> tuple[list[float], list[float]]:
