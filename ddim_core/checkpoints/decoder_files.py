@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from ddim_core.checkpoints.checkpoint import Checkpoint
-from ddim_core.checkpoints.formats.transformers import latent_stats
+from ddim_core.checkpoints.formats.transformers import MARK, latent_stats
 from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.checkpoints.pipeline_files import present
 from ddim_core.checkpoints.weight_files import save_settings
@@ -22,6 +24,18 @@ HOW = (
     "give, as --configuration, the folder of a pipeline with a vae in it or of an AutoencoderKL of "
     "diffusers (such as stabilityai/sd-vae-ft-ema), or lay it beside the file as vae"
 )
+
+
+def is_one_network(file: Path) -> bool:
+    """Tells a file of one network, to which an autoencoder belongs, from others that a
+    configuration is given for: single files of Stable Diffusion, which are safetensors."""
+    if file.suffix != ".safetensors":
+        return True
+    try:
+        with safe_open(file, "pt") as weights:
+            return any(name.endswith(MARK) for name in weights.keys())  # noqa: SIM118
+    except (OSError, SafetensorError):  # whoever opens it says why
+        return False
 
 
 def decoder_files(folder: Path) -> dict[str, Path]:

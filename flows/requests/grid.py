@@ -51,7 +51,8 @@ class CheckpointChoice:
             "diffusers pipeline that draws images from noise, or a UNet2DModel, as a folder or "
             "hub id; a .safetensors file with its config.json beside it, or of Stable Diffusion "
             "1.x, 2.x or SDXL with `configuration`; a .ckpt of "
-            "the official DDIM code, of pytorch_diffusion or of KAIST's course; an MLflow address "
+            "the official DDIM code, of pytorch_diffusion or of KAIST's course; a .pt of DiT, SiT, "
+            "REPA or LightningDiT with its autoencoder; an MLflow address "
             "(runs:/, models:/, mlflow-artifacts:/)."
         ),
     ] = ""
@@ -60,7 +61,9 @@ class CheckpointChoice:
         Field(
             description="For a single .safetensors file of Stable Diffusion: a pipeline's folder "
             "or hub id of its kind. Its settings and tokenizers say what the file holds; its "
-            "weights are not read."
+            "weights are not read. For a file of a network of latents (DiT, SiT, REPA, "
+            "LightningDiT) without `vae` beside it: the folder or hub id of its autoencoder, or of "
+            "a pipeline with it."
         ),
     ] = ""
     weights: Annotated[
@@ -162,10 +165,10 @@ class GridRequest:
 
     def _check_configuration(self) -> None:
         place, described = Path(self.model.checkpoint), self.model.configuration
-        if described and not (place.suffix == ".safetensors" and place.is_file()):
+        if described and not place.is_file():
             raise ValueError(
-                f"configuration is {redacted(described)!r}, which describes a single .safetensors "
-                f"file, and the checkpoint {redacted(str(place))!r} is none; leave it out"
+                f"configuration is {redacted(described)!r}, which belongs to one file of weights, "
+                f"and the checkpoint {redacted(str(place))!r} is none; leave it out"
             )
         if described:
             require_location(described)

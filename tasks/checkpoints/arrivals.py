@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ddim_core.checkpoints.decoder_files import STATS
 from ddim_core.checkpoints.identity import PICKLES, TENSORS
+from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.common.digest import digest
 from ddim_core.common.plain_files import PlainFileError, read_json, require_plain_tree, walk
 from tasks.checkpoints.addresses import require_source
@@ -27,6 +29,7 @@ from tasks.tracking.models import download, model_versions, resolved, run_checkp
 MARKS = frozenset({"model_index.json", "config.json"})  # files of a checkpoint's folder
 UNFINISHED = (".tmp", ".part", ".partial", ".incomplete", ".crdownload")
 FOLDER = "checkpoint"
+BESIDE = frozenset({*FOLDERS, STATS})  # what belongs to all snapshots of a folder
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def _paths(source: str) -> list[Path]:
 
 
 def _may_be(path: Path) -> bool:
-    if path.name.startswith((".", "_")) or path.name.endswith(UNFINISHED):
+    if path.name.startswith((".", "_")) or path.name.endswith(UNFINISHED) or path.name in BESIDE:
         return False
     if path.is_symlink() and not path.exists():
         return True  # it leads nowhere, or in a circle: the look tells so, and goes on

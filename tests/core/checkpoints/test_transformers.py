@@ -97,5 +97,7 @@ def test_a_flow_predicts_the_velocity_of_its_own_code(name: str, tmp_path: Path)
     to_data = name != "repa"
     sigma = 1 - gold("t") if to_data else gold("t")
     said = got.model(gold("x"), 1000 * sigma, gold("y"))
-    np.testing.assert_allclose(-said if to_data else said, GOLDEN[f"{name}_said"], rtol=0, atol=FLOAT32)
-    assert (got.prediction_type, got.n_classes) == ("flow_prediction", 1000 if name == "repa" else 10)
+    velocity = -said if to_data else said
+    np.testing.assert_allclose(velocity, GOLDEN[f"{name}_said"], rtol=0, atol=FLOAT32)
+    assert got.prediction_type == "flow_prediction"
+    assert got.n_classes == (1000 if name == "repa" else 10)
