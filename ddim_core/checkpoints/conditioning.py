@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ddim_core.checkpoints.checkpoint import Checkpoint
 from ddim_core.diffusion.guidance import guided
@@ -16,11 +16,14 @@ def conditioned(
     guidance_scale: float,
     device: str = "cpu",
     prompts: Sequence[str] = (),
+    inside: Callable[[float], bool] | None = None,
+    channels: int | None = None,
 ) -> Denoiser:
     """The checkpoint's network as a sampler needs it for these images: with labels and guidance.
 
     A network that is told of a text draws image k for prompt k mod n; guidance compares with the
-    empty prompt.
+    empty prompt. Where and on which channels there is guidance, `inside` and `channels` say as they
+    do to `guided`.
 
     Raises:
         ValueError: If guidance is asked of a network that has no class to leave out, or prompts
@@ -29,14 +32,15 @@ def conditioned(
     require_prompts(checkpoint.prompts is not None, len(prompts))
     if checkpoint.prompts is not None:
         asked = checkpoint.prompts([prompts[index % len(prompts)] for index in indices])
-        return guided(checkpoint.model, asked, checkpoint.prompts([""])[0], guidance_scale)
+        empty = checkpoint.prompts([""])[0]
+        return guided(checkpoint.model, asked, empty, guidance_scale, inside, channels)
     require_guidable(checkpoint.n_classes, checkpoint.null_label, guidance_scale)
     if checkpoint.n_classes is None:
         return checkpoint.model
     labels = asked_labels(indices, checkpoint.n_classes).to(device)
     # Without a null label the scale is 1, which never looks at it.
     null_label = 0 if checkpoint.null_label is None else checkpoint.null_label
-    return guided(checkpoint.model, labels, null_label, guidance_scale)
+    return guided(checkpoint.model, labels, null_label, guidance_scale, inside, channels)
 
 
 def require_guidable(n_classes: int | None, null_label: int | None, scale: float) -> None:

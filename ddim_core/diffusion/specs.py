@@ -69,6 +69,11 @@ class SamplerSpec:
             use_clipped_model_output); `sigma_hat` always does, as the official code.
         guidance_scale: g >= 0 of classifier-free guidance eps_u + g (eps_c - eps_u) with a
             class-conditional model: 0 leaves the class out, 1 is the conditional model itself.
+        guidance_interval: The noise levels, from low to high and both with, at which there is
+            guidance; elsewhere the conditional model alone. Noise over signal of a diffusion model
+            and of an EDM, the share of noise of a flow. None: at all.
+        guidance_channels: So many first channels are guided, the others the conditional model's
+            own, as DiT's code guides 3 of 4. None: all.
     """
 
     steps: int
@@ -82,6 +87,8 @@ class SamplerSpec:
     dynamic_threshold: float | None = None
     rederive_eps: bool = False
     guidance_scale: float = 1.0
+    guidance_interval: tuple[float, float] | None = field(default=None, metadata={LATER: True})
+    guidance_channels: int | None = field(default=None, metadata={LATER: True})
 
     def __post_init__(self) -> None:
         settle_types(self)
@@ -101,13 +108,14 @@ class SamplerSpec:
             raise ValueError(f"clip_range is {self.clip_range}; it must be positive")
         if not 0.0 <= self.guidance_scale < math.inf:
             raise ValueError(f"guidance_scale is {self.guidance_scale}; it must be at least 0")
+        _require_where_guided(self)
 
     @property
     def line(self) -> str:
         """Its line of a grid, for people: all that is not S."""
         line = "sigma-hat" if self.variance == "sigma_hat" else f"eta={self.eta:g}"
         notes = ["clips"] * self.clip
-        notes += [f"g={self.guidance_scale:g}"] * (self.guidance_scale != 1.0)
+        notes += [f"g={self.guidance_scale:g}{_guided(self)}"] * (self.guidance_scale != 1.0)
         return f"{line} ({', '.join(notes)})" if notes else line
 
     @property
@@ -130,6 +138,7 @@ class SchedulerSpec:
         pipeline: The class of the pipeline whose own call draws; empty for our loop over its U-Net.
         batch: How many images the pipeline draws at once, which decides their last bits.
         loras: LoRA files over the pipeline: the digest of each, and how much of it counts.
+        guidance_interval, guidance_channels: As of `SamplerSpec`; not of a pipeline.
         libraries: Those whose arithmetic it is, each with its version.
     """
 
@@ -142,6 +151,8 @@ class SchedulerSpec:
     batch: int = 1
     libraries: tuple[tuple[str, str], ...] = ()
     loras: tuple[tuple[str, float], ...] = ()
+    guidance_interval: tuple[float, float] | None = field(default=None, metadata={LATER: True})
+    guidance_channels: int | None = field(default=None, metadata={LATER: True})
 
     def __post_init__(self) -> None:
         settle_types(self)
@@ -151,12 +162,13 @@ class SchedulerSpec:
             raise ValueError(f"eta is {self.eta}; it must lie in [0, 1]")
         if not 0.0 <= self.guidance_scale < math.inf:
             raise ValueError(f"guidance_scale is {self.guidance_scale}; it must be at least 0")
+        _require_where_guided(self)
 
     @property
     def line(self) -> str:
         """Its line of a grid, for people: all that is not S."""
         notes = [f"eta={self.eta:g}"] * (self.eta != 0.0)
-        notes += [f"g={self.guidance_scale:g}"] * (self.guidance_scale != 1.0)
+        notes += [f"g={self.guidance_scale:g}{_guided(self)}"] * (self.guidance_scale != 1.0)
         notes += [f"lora {digest[:6]}:{scale:g}" for digest, scale in self.loras]
         return f"{self.sampler} ({', '.join(notes)})" if notes else self.sampler
 
@@ -164,6 +176,26 @@ class SchedulerSpec:
     def at(self) -> str:
         """What stands beside S where one cell of a grid is chosen: `unipc`, `tcd,0.2`."""
         return f"{self.sampler},{self.eta:g}" if self.eta else self.sampler
+
+
+def _require_where_guided(spec: SamplerSpec | SchedulerSpec) -> None:
+    interval, channels = spec.guidance_interval, spec.guidance_channels
+    if interval is not None:
+        interval = (float(interval[0]), float(interval[1]))
+        object.__setattr__(spec, "guidance_interval", interval)
+    if interval is not None and not 0.0 <= interval[0] < interval[1] < math.inf:
+        raise ValueError(
+            f"guidance_interval is {list(interval)}; it must be a low and a higher noise level, "
+            "of 0 or more"
+        )
+    if channels is not None:
+        require_at_least("guidance_channels", channels, 1)
+
+
+def _guided(spec: SamplerSpec | SchedulerSpec) -> str:
+    interval, channels = spec.guidance_interval, spec.guidance_channels
+    of = f" of {channels} channels" if channels else ""
+    return f"{of} in [{interval[0]:g},{interval[1]:g}]" if interval else of
 
 
 @dataclass(frozen=True)

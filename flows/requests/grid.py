@@ -36,7 +36,8 @@ NOT_SCORED = (
 )  # fmt: skip
 LATER: dict[str, Any] = {
     "samplers": (), "lora": (), "lora_scales": (1.0,), "objective": Toy.objective,
-    "dtype": SamplerChoice.dtype, "image_scores": (),
+    "dtype": SamplerChoice.dtype, "image_scores": (), "guidance_interval": (),
+    "guidance_channels": None,
 }  # fmt: skip
 
 

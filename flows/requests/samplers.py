@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -85,6 +86,24 @@ class SamplerChoice:
             "class out, 1 is no guidance. Image k is asked to be of class k mod n_classes.",
         ),
     ] = (1.0,)
+    guidance_interval: Annotated[
+        tuple[float, ...],
+        Field(
+            max_length=2,
+            description="Guidance only at noise levels from LOW to HIGH, as 0,0.7; elsewhere the "
+            "conditional model alone. Empty: at all. Of a flow the share of noise (REPA's and "
+            "SiT's 1 - t), else noise over signal (sigma of Kynkaanniemi et al. 2024). Not of a "
+            "pipeline's own call.",
+        ),
+    ] = ()
+    guidance_channels: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="So many first channels are guided and the others not, as 3 of 4 latents "
+            "by the code of DiT, SiT and LightningDiT; empty: all. Not of a pipeline's own call.",
+        ),
+    ] = None
     lora_scales: Annotated[
         tuple[float, ...],
         Field(min_length=1, description="How much of the LoRA files counts; 0 is the base alone."),
@@ -119,12 +138,27 @@ class SamplerChoice:
         for scale in self.lora_scales:
             if not abs(scale) <= MOST_SCALE:
                 raise ValueError(f"lora_scales has {scale:g}; it must lie within +-{MOST_SCALE}")
+        self._require_guided()
         names = dict.fromkeys(parse_sampler(text).text for text in self.samplers)
         sigma_hat = self.with_sigma_hat or SIGMA_HAT in names
         if names and sigma_hat:
             names[SIGMA_HAT] = None
         asked = None if sigma_hat and self.sigma_hat is None and not names else sigma_hat
         return replace(self, samplers=tuple(names), sigma_hat=asked)
+
+    def _require_guided(self) -> None:
+        where = self.guidance_interval
+        if where and not (len(where) == 2 and 0.0 <= where[0] < where[1] < math.inf):
+            raise ValueError(
+                f"guidance_interval is {','.join(f'{level:g}' for level in where)}; it must be a "
+                "low and a higher noise level of 0 or more, such as 0,0.7"
+            )
+        if (where or self.guidance_channels) and all(scale == 1.0 for scale in self.guidance):
+            name = "guidance_interval" if where else "guidance_channels"
+            raise ValueError(
+                f"{name} is given and guidance is 1, which is none; give another scale, or leave "
+                f"{name} out"
+            )
 
     @property
     def with_sigma_hat(self) -> bool:
@@ -189,11 +223,26 @@ def cells_of(
     _require_used(choice, known, lines)
     for line, scale in product(lines, dict.fromkeys(choice.guidance)):
         for steps in _steps_of(line, choice):
-            sampler = replace(line, steps=steps, guidance_scale=scale)
+            sampler = _guided(replace(line, steps=steps, guidance_scale=scale), choice)
             if isinstance(sampler, SamplerSpec):
                 timesteps(known.n_train, steps, choice.spacing)
             cells.append(GridCell(sampler, noise, choice.seed, choice.dtype, prompts, known.card))
     return cells
+
+
+def _guided(line: Line, choice: SamplerChoice) -> Line:
+    """A line with where and on which channels it is guided, where it is guided at all."""
+    where, channels = choice.guidance_interval, choice.guidance_channels
+    if line.guidance_scale == 1.0 or not (where or channels):
+        return line
+    if isinstance(line, SchedulerSpec) and line.pipeline:
+        name = "guidance_interval" if where else "guidance_channels"
+        raise ValueError(
+            f"{name} is given, and the call of a {line.pipeline} guides at every step and on all "
+            "channels; leave it out"
+        )
+    interval = (where[0], where[1]) if where else None
+    return replace(line, guidance_interval=interval, guidance_channels=channels)
 
 
 def _steps_of(line: Line, choice: SamplerChoice) -> Sequence[int]:

@@ -101,9 +101,7 @@ def record(sources: Path) -> None:
         kept: list[Any] = []
         ddpm = create_diffusion(str(STEPS))
         with recorded_noise(kept):
-            arrays["dit_ddpm"] = ddpm.p_sample_loop(
-                net, x.shape, x, model_kwargs={"y": y}, **how
-            )
+            arrays["dit_ddpm"] = ddpm.p_sample_loop(net, x.shape, x, model_kwargs={"y": y}, **how)
         arrays["dit_ddpm_noise"] = torch.stack(kept)
         arrays["dit_ddpm_timesteps"] = torch.tensor(ddpm.timestep_map)
     with peer(sources / "SiT"):
