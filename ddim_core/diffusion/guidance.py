@@ -17,7 +17,8 @@ def guided(
 
     Source: classifier-free guidance, Ho and Salimans 2022 (arXiv:2207.12598), in the convention
     where g = 1 is no guidance (their w is g - 1); it holds for eps, x0 and v alike. Both halves
-    are one doubled batch; at g = 1 (g = 0) only the conditional (unconditional) half is run.
+    are one doubled batch; at g = 1 (g = 0) only the conditional (unconditional) half is run. What a
+    model predicts of a variance besides is that of the labels, as in DiT's `forward_with_cfg`.
 
     Args:
         model: Called as model(x, t, labels).
@@ -33,6 +34,10 @@ def guided(
 
     def guided_model(x: Tensor, t: Tensor, /) -> Tensor:
         unlabelled, labelled = model(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
-        return torch.lerp(unlabelled, labelled, scale)
+        if labelled.shape == x.shape:
+            return torch.lerp(unlabelled, labelled, scale)
+        n = x.shape[1]
+        led = torch.lerp(unlabelled[:, :n], labelled[:, :n], scale)
+        return torch.cat([led, labelled[:, n:]], dim=1)
 
     return guided_model

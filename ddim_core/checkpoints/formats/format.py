@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,8 @@ class Network:
         null_label: The label for "no class" where it is known to be one: the last.
         assumed: Sentences on what nothing said of the network.
         assumed_noise: The same of the schedule; without meaning where a scheduler lies beside it.
+        looks: The configuration that its weights look like, in words, for a message where they do
+            not fit together.
     """
 
     config: Config
@@ -34,6 +37,7 @@ class Network:
     null_label: int | None = None
     assumed: list[str] = field(default_factory=list)
     assumed_noise: list[str] = field(default_factory=list)
+    looks: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,3 +60,9 @@ class Format:
     fits: Callable[[Mapping[str, Tensor]], bool]
     read: Callable[[Mapping[str, Tensor], Any, Any], Network]
     marks: tuple[str, ...] = ()
+
+
+def count(names: Iterable[str], pattern: str) -> int:
+    """How many blocks weights are of: one more than the largest number that the pattern finds."""
+    found = [int(match[1]) for name in names if (match := re.match(pattern, name))]
+    return max(found, default=-1) + 1
