@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ddim_core.checkpoints.checkpoint import Checkpoint
 from ddim_core.diffusion.guidance import guided
 from ddim_core.diffusion.labels import asked_labels
-from ddim_core.diffusion.sampling import Denoiser
+from ddim_core.diffusion.sampling import Denoiser, LabelledDenoiser
 
 
 def conditioned(
@@ -16,31 +17,42 @@ def conditioned(
     guidance_scale: float,
     device: str = "cpu",
     prompts: Sequence[str] = (),
+    *,
+    network: LabelledDenoiser | None = None,
     inside: Callable[[float], bool] | None = None,
     channels: int | None = None,
 ) -> Denoiser:
     """The checkpoint's network as a sampler needs it for these images: with labels and guidance.
 
     A network that is told of a text draws image k for prompt k mod n; guidance compares with the
-    empty prompt. Where and on which channels there is guidance, `inside` and `channels` say as they
-    do to `guided`.
+    empty prompt.
+
+    Args:
+        checkpoint: Whose `model` is asked.
+        indices: Of the images.
+        guidance_scale: g of `guided`.
+        device: Where labels go.
+        prompts: Of the data set.
+        network: What is asked in place of `model`, such as its `whole`.
+        inside, channels: Where, and on which channels, there is guidance; of `guided`.
 
     Raises:
         ValueError: If guidance is asked of a network that has no class to leave out, or prompts
             are missing or not wanted.
     """
     require_prompts(checkpoint.prompts is not None, len(prompts))
+    asked_of: Any = checkpoint.model if network is None else network
     if checkpoint.prompts is not None:
         asked = checkpoint.prompts([prompts[index % len(prompts)] for index in indices])
         empty = checkpoint.prompts([""])[0]
-        return guided(checkpoint.model, asked, empty, guidance_scale, inside, channels)
+        return guided(asked_of, asked, empty, guidance_scale, inside, channels)
     require_guidable(checkpoint.n_classes, checkpoint.null_label, guidance_scale)
     if checkpoint.n_classes is None:
-        return checkpoint.model
+        return asked_of  # type: ignore[no-any-return]
     labels = asked_labels(indices, checkpoint.n_classes).to(device)
     # Without a null label the scale is 1, which never looks at it.
     null_label = 0 if checkpoint.null_label is None else checkpoint.null_label
-    return guided(checkpoint.model, labels, null_label, guidance_scale, inside, channels)
+    return guided(asked_of, labels, null_label, guidance_scale, inside, channels)
 
 
 def require_guidable(n_classes: int | None, null_label: int | None, scale: float) -> None:

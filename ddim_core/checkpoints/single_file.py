@@ -207,8 +207,10 @@ def sound_step(step: Any, what: str) -> int | None:
 
 def step_in_name(path: Path) -> int | None:
     """The step in the names that the official code (ckpt_5000.pth), pytorch_diffusion
-    (model-790000.ckpt) and DiT (0400000.pt) give, which stands nowhere else."""
-    match = re.fullmatch(r"(?:ckpt_|model-)(\d{1,12})|(\d{7})", path.stem)
+    (model-790000.ckpt), guided-diffusion (ema_0.9999_500000.pt, model500000.pt) and DiT
+    (0400000.pt) give, which stands nowhere else."""
+    known = r"(?:ckpt_|model-?|ema_0\.\d{1,9}_)(\d{1,12})|(\d{7})"
+    match = re.fullmatch(known, path.stem)
     return int(match[1] or match[2]) if match else None
 
 
@@ -277,6 +279,15 @@ def _diffusers_network(state: dict[str, Tensor], settings: Any, name: str) -> Ne
 
 def _write(out: Path, network: Network, name: str) -> None:
     """Saves a network as a pipeline; one that diffusers has not gets no index that says it had."""
+    try:
+        _write_network(out, network, name)
+    except ValueError as error:
+        if not network.looks:
+            raise
+        raise ValueError(f"{error} (it looks like {network.looks})") from error
+
+
+def _write_network(out: Path, network: Network, name: str) -> None:
     if is_backbone(network.config):
         backbone(network.config, network.state, name)
         (out / "unet").mkdir(parents=True)

@@ -26,7 +26,8 @@ def guided(
 
     Source: classifier-free guidance, Ho and Salimans 2022 (arXiv:2207.12598), in the convention
     where g = 1 is no guidance (their w is g - 1); it holds for eps, x0 and v alike. Both halves
-    are one doubled batch; at g = 1 (g = 0) only the conditional (unconditional) half is run.
+    are one doubled batch; at g = 1 (g = 0) only the conditional (unconditional) half is run. What a
+    model predicts of a variance besides is that of the labels, as in DiT's `forward_with_cfg`.
 
     Args:
         model: Called as model(x, t, labels).

@@ -19,6 +19,7 @@ from ddim_core.samplers.catalogue import FLAGS, SAMPLERS, class_entries
 from ddim_core.samplers.families import family_of, said_by, settled_own, trained
 from ddim_core.samplers.fits import class_behind, require_fit
 from ddim_core.samplers.name import SamplerName
+from ddim_core.samplers.values import LEARNED
 from ddim_core.schedulers.registry import scheduler_class
 
 RUNGE_KUTTA = 3  # steps with which PNDM starts
@@ -26,6 +27,9 @@ WHOLE_STEPS = ("PNDMScheduler", "DDIMScheduler", "DDIMParallelScheduler", "DDPMS
                "DDPMParallelScheduler")  # fmt: skip
 """Classes that visit whole timesteps, each once."""
 
+
+WITH_VARIANCE = ("DDPMScheduler", "DDPMParallelScheduler")
+"""Classes whose steps take a variance that the network predicts."""
 
 BETWEEN = "intermediate_timesteps"
 """What SCM takes between its two steps."""
@@ -86,6 +90,8 @@ def entries_of(name: SamplerName, own: Mapping[str, Any]) -> Config:
         carried |= _flow_entries(kind, own)
     options = {k: list(v) if isinstance(v, tuple) else v for k, v in name.options}
     wanted = {**carried, **fixed, **_rule_entries(name, kind), **options}
+    if kind not in WITH_VARIANCE:
+        carried.pop("variance_type", None)  # the network's own variance is of DDPM's steps alone
     known = class_entries(kind)
     return {"_class_name": kind, **{k: v for k, v in wanted.items() if k in known}}
 
@@ -229,6 +235,12 @@ def asks_at(scheduler: Any) -> torch.Tensor:
     its last step lands among them."""
     timesteps: torch.Tensor = scheduler.timesteps
     return timesteps[:-1] if type(scheduler).__name__ == "SCMScheduler" else timesteps
+
+
+def learns_variance(scheduler: Any) -> bool:
+    """Tells whether a scheduler takes its variance from the network."""
+    is_one = type(scheduler).__name__ in WITH_VARIANCE
+    return is_one and scheduler.config.get("variance_type") in LEARNED
 
 
 def takes_eta(scheduler: Any) -> bool:

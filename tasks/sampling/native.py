@@ -64,8 +64,8 @@ def _draw(
         for batch, noise in _with_noise(cell, loaded, cut, device, len(steps)):
             with torch.inference_mode():
                 model = conditioned(
-                    loaded, batch.keys, scale, device, prompts, inside,
-                    cell.sampler.guidance_channels,
+                    loaded, batch.keys, scale, device, prompts, inside=inside,
+                    channels=cell.sampler.guidance_channels,
                 )  # fmt: skip
                 last = last_of(sample(model, schedule, cell.sampler, noise.x_T(), noise)).x
                 images = loaded.images(last)[batch.wanted]

@@ -14,7 +14,7 @@ from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.images.pixels import to_uint8
 from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import parse_sampler
-from ddim_core.samplers.scheduler import scheduler_for, set_steps
+from ddim_core.samplers.scheduler import learns_variance, scheduler_for, set_steps
 from ddim_core.samplers.streams import image_streams
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
@@ -64,9 +64,10 @@ def _draw(
             scheduler = scheduler_for(sampler, own)
             done = set_steps(scheduler, sampler, spec.steps, device)
             with torch.inference_mode():
+                network = loaded.model.whole if learns_variance(scheduler) else loaded.model
                 model = conditioned(
-                    loaded, batch.keys, spec.guidance_scale, device, prompts, inside,
-                    spec.guidance_channels,
+                    loaded, batch.keys, spec.guidance_scale, device, prompts, network=network,
+                    inside=inside, channels=spec.guidance_channels,
                 )  # fmt: skip
                 streams = image_streams(cell.seed, batch.keys)
                 drawn = draw(model, scheduler, noise.x_T(), streams, spec.eta)

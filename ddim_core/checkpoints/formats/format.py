@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,8 @@ class Network:
             multiplied by; None where their autoencoder's own factor says all.
         assumed: Sentences on what nothing said of the network.
         assumed_noise: The same of the schedule; without meaning where a scheduler lies beside it.
+        looks: The configuration that its weights look like, in words, for a message where they do
+            not fit together.
     """
 
     config: Config
@@ -37,6 +40,7 @@ class Network:
     assumed: list[str] = field(default_factory=list)
     assumed_noise: list[str] = field(default_factory=list)
     latent_multiplier: float | None = None
+    looks: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,3 +63,9 @@ class Format:
     fits: Callable[[Mapping[str, Tensor]], bool]
     read: Callable[[Mapping[str, Tensor], Any, Any], Network]
     marks: tuple[str, ...] = ()
+
+
+def count(names: Iterable[str], pattern: str) -> int:
+    """How many blocks weights are of: one more than the largest number that the pattern finds."""
+    found = [int(match[1]) for name in names if (match := re.match(pattern, name))]
+    return max(found, default=-1) + 1

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ddim_core.checkpoints.formats.format import Format, Network
+from ddim_core.checkpoints.formats.format import Format, Network, count
 from ddim_core.diffusion.specs import NoiseSpec, ScheduleKind
 
 MARK = "temb.dense.0.weight"
@@ -53,8 +53,8 @@ def official_network(state: Mapping[str, Tensor], told: Any, _hparams: Any = Non
         ValueError: If the weights or the settings are of another network.
     """
     settings = told if told and {"data", "diffusion"} <= set(told) else None
-    n_levels = _count(state, r"down\.(\d+)\.block\.")
-    n_blocks = _count(state, r"down\.0\.block\.(\d+)\.")
+    n_levels = count(state, r"down\.(\d+)\.block\.")
+    n_blocks = count(state, r"down\.0\.block\.(\d+)\.")
     if n_levels == 0 or n_blocks == 0:
         raise ValueError("the weights have the official names but no down.0.block.0")
     last = n_blocks - 1
@@ -148,11 +148,6 @@ def _require_same_network(
 
 def _block(direction: str, attends: bool) -> str:
     return f"{'Attn' if attends else ''}{direction}Block2D"
-
-
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    found = [int(match[1]) for name in state if (match := re.match(pattern, name))]
-    return max(found, default=-1) + 1
 
 
 def _name(name: str, n_levels: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ddim_core.checkpoints.formats.adm import ADM
 from ddim_core.checkpoints.formats.course import COURSE
 from ddim_core.checkpoints.formats.format import Format
 from ddim_core.checkpoints.formats.official import OFFICIAL
@@ -10,6 +11,7 @@ from ddim_core.checkpoints.formats.transformers import TRANSFORMERS
 FORMATS: tuple[Format, ...] = (  # the first that fits; what fits none has to be diffusers' own
     OFFICIAL,
     COURSE,
+    ADM,
     TRANSFORMERS,
 )
 DIFFUSERS_MARK = "time_embedding.linear_1.weight"
