@@ -88,6 +88,7 @@ SAMPLERS: dict[str, Sampler] = {
     "tcd": Sampler("TCDScheduler", (), eta=True, order=None),
     "flow_euler": Sampler("FlowMatchEulerDiscreteScheduler", ("flow",)),
     "flow_heun": Sampler("FlowMatchHeunDiscreteScheduler", ("flow",), order=2),
+    "flow_sde": Sampler("FlowSDEScheduler", ("flow",), noisy=True, order=None),
     "edm_heun": Sampler("EDMHeunScheduler", ("edm",), order=2),
     "edm_euler": Sampler("EDMEulerScheduler", ("edm",)),
     "edm_dpmpp_2m": Sampler("EDMDPMSolverMultistepScheduler", ("edm",), _dpmpp(2), order=2),

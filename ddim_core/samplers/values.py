@@ -39,6 +39,8 @@ NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {
     ),
     "shift_terminal": ("a number above 0 and below 1", lambda v: 0 < v < 1),
     "sampling_eps": ("a number above 0 and below 1", lambda v: 0 < v < 1),
+    "last_step_size": ("a number above 0 and below 1", lambda v: 0 < v < 1),
+    "diffusion_norm": (ABOVE_0, lambda v: v > 0),
     "dynamic_thresholding_ratio": ("a number above 0, at most 1", lambda v: 0 < v <= 1),
     "sample_max_value": ("a number of at least 1", lambda v: v >= 1),
     **dict.fromkeys(

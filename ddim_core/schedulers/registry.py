@@ -15,7 +15,10 @@ else:
 
 # Classes that diffusers has not, by the module of each: called and configured as diffusers' are,
 # but for `draw`, the whole loop, in place of `step`.
-OURS = {"EDMHeunScheduler": "ddim_core.schedulers.edm_heun"}
+OURS = {
+    "EDMHeunScheduler": "ddim_core.schedulers.edm_heun",
+    "FlowSDEScheduler": "ddim_core.schedulers.flow_sde",
+}
 
 
 def scheduler_class(name: str) -> Any:

@@ -7,8 +7,8 @@ hustvl/LightningDiT. PACKAGES is a folder that `pip install --target --no-deps` 
 torchdiffeq and einops. None of it is part of the project.
 
 Weights are drawn for the networks' own names and shapes by NumPy's RandomState, whose stream is
-fixed for ever, so that only names, inputs and outputs are kept. Noise that a sampler draws on the
-way is recorded, and LightningDiT's torch.compile left out.
+fixed for ever, so that only names, inputs and outputs are kept. Noise on the way is that of
+the project's streams of images 0 and 1, seed 0; LightningDiT's torch.compile is left out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddim_core.samplers.streams import image_streams
+
 GOLDEN = Path(__file__).parent.parent / "golden" / "transformers.npz"
 SHAPE = (2, 4, 8, 8)  # of the latents
 TINY = {"input_size": 8, "patch_size": 2, "in_channels": 4, "hidden_size": 32, "depth": 2,
         "num_heads": 4}  # fmt: skip
 STEPS = 5
+SEED = 0
 GUIDANCE = 2.5
 
 
@@ -57,22 +60,20 @@ def filled(network: Any, seed: int) -> dict[str, list[int]]:
 
 
 @contextmanager
-def recorded_noise(kept: list[Any]) -> Iterator[None]:
-    """Inside, what torch draws as normal noise is kept."""
-    plain = {"randn_like": torch.randn_like, "randn": torch.randn}
+def own_noise() -> Iterator[None]:
+    """Inside, what torch draws as normal noise comes from the images' own streams, as here."""
+    plain, streams = (torch.randn_like, torch.randn), image_streams(SEED, range(SHAPE[0]))
 
-    def keeping(draw: Callable[..., Any]) -> Callable[..., Any]:
-        def drawn(*args: Any, **kwargs: Any) -> Any:
-            kept.append(draw(*args, **kwargs))
-            return kept[-1]
+    def like(x: Any) -> Any:
+        return drawn(x.shape).to(x)
 
-        return drawn
+    def drawn(*size: Any) -> Any:
+        shape = tuple(size[0])
+        return torch.cat([plain[1]((1, *shape[1:]), generator=own) for own in streams])
 
-    for name, draw in plain.items():
-        setattr(torch, name, keeping(draw))
+    torch.randn_like, torch.randn = like, drawn
     yield
-    for name, draw in plain.items():
-        setattr(torch, name, draw)
+    torch.randn_like, torch.randn = plain
 
 
 def record(sources: Path) -> None:
@@ -98,12 +99,9 @@ def record(sources: Path) -> None:
             net.forward_with_cfg, both.shape, both, model_kwargs=told, **how
         )
         arrays["dit_ddim_guided"] = guided[:2]
-        kept: list[Any] = []
         ddpm = create_diffusion(str(STEPS))
-        with recorded_noise(kept):
+        with own_noise():
             arrays["dit_ddpm"] = ddpm.p_sample_loop(net, x.shape, x, model_kwargs={"y": y}, **how)
-        arrays["dit_ddpm_noise"] = torch.stack(kept)
-        arrays["dit_ddpm_timesteps"] = torch.tensor(ddpm.timestep_map)
     with peer(sources / "SiT"):
         from models import SiT
         from transport import Sampler, create_transport
@@ -115,11 +113,9 @@ def record(sources: Path) -> None:
         ode = sampler.sample_ode(sampling_method="euler", num_steps=STEPS + 1)
         arrays["sit_ode"] = ode(x, net, y=y)[-1]
         for form in ("sigma", "decreasing"):  # its others divide by 0, or fail on a float
-            kept = []
             sde = sampler.sample_sde(diffusion_form=form, num_steps=STEPS)
-            with recorded_noise(kept):
+            with own_noise():
                 arrays[f"sit_sde_{form}"] = sde(x, net, y=y)[-1]
-            arrays[f"sit_sde_{form}_noise"] = torch.stack(kept)
     with peer(sources / "REPA"):
         from models.sit import SiT as Repa
         from samplers import euler_maruyama_sampler, euler_sampler
@@ -132,10 +128,8 @@ def record(sources: Path) -> None:
         arrays["repa_said"] = net(x, arrays["t"], y)[0]
         told = {"cfg_scale": GUIDANCE, "guidance_low": 0.3, "guidance_high": 0.7}
         arrays["repa_ode"] = euler_sampler(net, x, y, num_steps=STEPS, **told)
-        kept = []
-        with recorded_noise(kept):
+        with own_noise():
             arrays["repa_sde"] = euler_maruyama_sampler(net, x, y, num_steps=STEPS, **told)
-        arrays["repa_sde_noise"] = torch.stack(kept)
     for name in ("", ".nn", ".nn.model_parallel", ".nn.model_parallel.initialize",
                  ".nn.model_parallel.layers"):  # fmt: skip
         module = sys.modules[f"fairscale{name}"] = types.ModuleType(f"fairscale{name}")

@@ -85,7 +85,7 @@ def transformer(state: Mapping[str, Tensor], settings: Any, hparams: Any) -> Net
         "time_scale": 1 if kind.to_data is None else N_TIMES, "to_data": bool(kind.to_data),
     }  # fmt: skip
     null_label, assumed = _null_label(config["num_class_embeds"], told)
-    scheduler, multiplier = None, None
+    scheduler, multiplier = _noise(config["in_channels"] < config["out_channels"]), None
     if kind.to_data is not None:
         # LightningDiT shifts the time from noise; diffusers the share of noise.
         shift = told.get("timestep_shift") or 1.0
@@ -103,6 +103,16 @@ def transformer(state: Mapping[str, Tensor], settings: Any, hparams: Any) -> Net
     return Network(
         config, kept, NoiseSpec(), scheduler, null_label, assumed, latent_multiplier=multiplier
     )
+
+
+def _noise(learns_variance: bool) -> Config:
+    """DiT's noise, as `create_diffusion` of its code has it: no clipping, timesteps over all T."""
+    return {
+        "_class_name": "DDPMScheduler", "num_train_timesteps": 1000, "beta_schedule": "linear",
+        "beta_start": 1e-4, "beta_end": 0.02, "clip_sample": False,
+        "timestep_spacing": "linspace", "prediction_type": "epsilon",
+        "variance_type": "learned_range" if learns_variance else "fixed_large",
+    }  # fmt: skip
 
 
 def _told(settings: Any) -> dict[str, Any]:

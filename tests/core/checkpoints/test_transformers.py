@@ -16,8 +16,14 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from ddim_core.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from ddim_core.checkpoints.checkpoint import Checkpoint, load_checkpoint, scheduler_config
 from ddim_core.checkpoints.convert import adopt, source_files
+from ddim_core.diffusion.guidance import guided, within
+from ddim_core.samplers.families import levels_of
+from ddim_core.samplers.loop import draw
+from ddim_core.samplers.name import parse_sampler
+from ddim_core.samplers.scheduler import learns_variance, scheduler_for, set_steps
+from ddim_core.samplers.streams import image_streams
 
 GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "transformers.npz")
 META = json.loads(GOLDEN["meta"].tobytes())
@@ -101,3 +107,53 @@ def test_a_flow_predicts_the_velocity_of_its_own_code(name: str, tmp_path: Path)
     np.testing.assert_allclose(velocity, GOLDEN[f"{name}_said"], rtol=0, atol=FLOAT32)
     assert got.prediction_type == "flow_prediction"
     assert got.n_classes == (1000 if name == "repa" else 10)
+
+
+def drawn(
+    got: Checkpoint, sampler: str, steps: int, inside: Any = None, channels: int | None = None,
+    guidance: float = 1.0,
+) -> torch.Tensor:  # fmt: skip
+    """Latents of classes 3 and 7 from the recorded noise, as a grid's loop draws them."""
+    name, own = parse_sampler(sampler), got_scheduler(got)
+    scheduler = scheduler_for(name, own)
+    set_steps(scheduler, name, steps)
+    network = got.model.whole if learns_variance(scheduler) else got.model
+    null = -1 if got.null_label is None else got.null_label
+    model = guided(network, gold("y"), null, guidance, inside, channels)
+    with torch.inference_mode():
+        return draw(model, scheduler, gold("x"), image_streams(0, range(2))).x
+
+
+def got_scheduler(got: Checkpoint) -> dict[str, Any]:
+    return SCHEDULERS[got.name]
+
+
+SCHEDULERS: dict[str, dict[str, Any]] = {}
+EVENLY = "flow_euler?sigmas=[1,0.8,0.6,0.4,0.2]"
+TRAJECTORY = 1e-5  # float32 here against float64 or a sum in another order there, over five steps
+
+
+@pytest.mark.parametrize(
+    ("name", "recorded", "sampler", "more"),
+    [
+        ("sit", "sit_ode", EVENLY, {}),
+        ("sit", "sit_sde_sigma", "flow_sde", {}),
+        ("sit", "sit_sde_decreasing", "flow_sde?diffusion_form=decreasing", {}),
+        ("repa", "repa_ode", EVENLY, {"guidance": 2.5, "inside": (0.3, 0.7)}),
+        ("repa", "repa_sde", "flow_sde", {"guidance": 2.5, "inside": (0.3, 0.7)}),
+        ("lightning", "lightning_ode", EVENLY,
+         {"guidance": 2.5, "inside": (0.0, 0.89), "channels": 3}),
+        ("dit", "dit_ddpm", "ddpm", {}),
+    ],
+)  # fmt: skip
+def test_a_whole_run_ends_where_its_own_sampler_ends(
+    name: str, recorded: str, sampler: str, more: dict[str, Any], tmp_path: Path
+) -> None:
+    got = from_peer(name, tmp_path)
+    own = scheduler_config(tmp_path / "out")
+    SCHEDULERS[got.name] = own
+    if "inside" in more:
+        level, interval = levels_of(own), more["inside"]
+        more = more | {"inside": lambda t: within(interval, level(t))}
+    made = drawn(got, sampler, META["steps"], **more)
+    np.testing.assert_allclose(made, GOLDEN[recorded], rtol=0, atol=TRAJECTORY)
