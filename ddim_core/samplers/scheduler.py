@@ -88,10 +88,10 @@ def entries_of(name: SamplerName, own: Mapping[str, Any]) -> Config:
     carried = {**said_by(own), **trained(own)}
     if family_of(own) == "flow" and kind != class_of(own):
         carried |= _flow_entries(kind, own)
-    options = {k: list(v) if isinstance(v, tuple) else v for k, v in name.options}
-    wanted = {**carried, **fixed, **_rule_entries(name, kind), **options}
     if kind not in WITH_VARIANCE:
         carried.pop("variance_type", None)  # the network's own variance is of DDPM's steps alone
+    options = {k: list(v) if isinstance(v, tuple) else v for k, v in name.options}
+    wanted = {**carried, **fixed, **_rule_entries(name, kind), **options}
     known = class_entries(kind)
     return {"_class_name": kind, **{k: v for k, v in wanted.items() if k in known}}
 

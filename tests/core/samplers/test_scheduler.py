@@ -43,7 +43,7 @@ OWNS: list[tuple[str, Mapping[str, Any], set[str]]] = [
      OF_BETAS - {"pndm", "euler_a", "heun", "lms", "kdpm2", "kdpm2_a"}),
     ("stable diffusion", {**STABLE_DIFFUSION, "num_train_timesteps": 200}, OF_BETAS),
     ("flow", FLOW, OF_FLOWS),
-    ("flux", {**FLOW, "use_dynamic_shifting": True}, OF_FLOWS - {"flow_heun"}),
+    ("flux", {**FLOW, "use_dynamic_shifting": True}, OF_FLOWS - {"flow_heun", "flow_sde"}),
     ("sana", {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True,
               "prediction_type": "flow_prediction", "flow_shift": 3.0}, OF_FLOWS),
     ("edm", EDM, {"edm_euler", "edm_dpmpp_2m"}),
