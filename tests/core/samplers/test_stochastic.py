@@ -20,7 +20,7 @@ from ddim_core.samplers.scheduler import scheduler_for, set_steps
 from ddim_core.samplers.streams import image_streams
 from ddim_core.schedulers.flow_sde import Form
 from tests.core.analytic import one_thread  # noqa: F401
-from tests.core.samplers.exact import MIXTURE, World, linear, network, solution, x0_and_eps
+from tests.core.samplers.exact import MIXTURE, linear, network, solution, velocity, x0_and_eps
 
 N = 3000
 OF_FLOWS = "FlowMatchEulerDiscreteScheduler"
@@ -55,14 +55,18 @@ def drawn(
     name = parse_sampler(sampler)
     scheduler = scheduler_for(name, own)
     set_steps(scheduler, name, steps)
-    worlds: dict[str, World] = {"DDPMScheduler": "vp", OF_FLOWS: "flow"}
-    world = worlds.get(own["_class_name"])
-    ask = network(world, scheduler) if world else consistent(scheduler)
+    asks = {"DDPMScheduler": lambda: network("vp", scheduler), OF_FLOWS: lambda: flowing}
+    ask = asks.get(own["_class_name"], lambda: consistent(scheduler))()
     fault(scheduler)
     x_T = torch.randn(1, N, 2, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         x = draw(ask, scheduler, x_T, image_streams(0, [0]), ETA.get(sampler, 0.0)).x
     return x[0].double()
+
+
+def flowing(x: Tensor, t: Tensor) -> Tensor:
+    """The exact network of a flow."""
+    return velocity(x[0].double(), float(t[0]) / 1000)[None].float()
 
 
 def consistent(scheduler: Any) -> Any:
