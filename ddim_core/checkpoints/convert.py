@@ -21,7 +21,6 @@ from ddim_core.checkpoints.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_che
 from ddim_core.checkpoints.decoder_files import (
     STATS,
     decoder_files,
-    is_of_decoder,
     require_decoder,
     required_decoder,
     write_latent_norm,
@@ -87,7 +86,8 @@ def source_files(path: Path, decoder: Path | None = None) -> dict[str, Path]:
             one is said to be.
     """
     if decoder is not None:
-        others = {k: v for k, v in source_files(path).items() if not is_of_decoder(k)}
+        beside = source_files(path).items()
+        others = {name: file for name, file in beside if not name.startswith(FOLDERS)}
         return others | required_decoder(decoder)
     if is_there(path):
         return _file_and_settings(path)

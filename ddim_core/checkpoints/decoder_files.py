@@ -47,11 +47,6 @@ def decoder_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def is_of_decoder(name: str) -> bool:
-    """Tells the names that `decoder_files` gives."""
-    return name == STATS or name.partition("/")[0] in FOLDERS
-
-
 def required_decoder(folder: Path) -> dict[str, Path]:
     """Returns the files of an autoencoder that a folder has as `vae`, or is.
 

@@ -30,9 +30,9 @@ OF_WEIGHTS = re.compile(
 )
 OF_SHARDS = re.compile(r"-\d+-of-\d+\.")
 NOT_AVERAGED = "non_ema"
-# What Accelerate and the trainer of transformers write beside a network's weights.
+# What Accelerate, the trainer of transformers and LightningDiT write beside a network's weights.
 OF_TRAINING = re.compile(
-    r"(optimizer|scheduler|sampler|scaler|dl_state_dict|rng_state|random_states|training_args)"
+    r"(optimizer|scheduler|sampler|scaler|dl_state_dict|rng_state|random_states|training_args|latents_stats)"
     r"(_\d+)*\.(bin|pt|pth|safetensors)"
 )
 

@@ -30,6 +30,7 @@ PROJECTORS = "projectors."  # of REPA, which training alone needs
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16, 1536: 24, 1792: 28}  # of all published, by width
 N_TIMES = 1000  # a flow's timesteps, as diffusers' schedulers count them
 USUAL_ROWS = 1001  # ImageNet's classes and the one for none
+LEAST = 1e-3  # of what times and latents are multiplied by
 FLOW = "FlowMatchEulerDiscreteScheduler"
 
 
@@ -88,13 +89,11 @@ def transformer(state: Mapping[str, Tensor], settings: Any, hparams: Any) -> Net
     scheduler, multiplier = _noise(config["in_channels"] < config["out_channels"]), None
     if kind.to_data is not None:
         # LightningDiT shifts the time from noise; diffusers the share of noise.
-        shift = told.get("timestep_shift") or 1.0
-        scheduler = {
-            "_class_name": FLOW, "num_train_timesteps": N_TIMES, "shift": 1.0 / float(shift)
-        }  # fmt: skip
+        shift = 1.0 / _positive("timestep_shift", told.get("timestep_shift") or 1.0)
+        scheduler = {"_class_name": FLOW, "num_train_timesteps": N_TIMES, "shift": shift}
         assumed += _assumed_path(kind, told)
     if kind is LIGHTNING and told.get("latent_norm", True):
-        multiplier = float(told.get("latent_multiplier", 1.0))
+        multiplier = _positive("latent_multiplier", told.get("latent_multiplier", 1.0))
         if "latent_multiplier" not in told:
             assumed.append(
                 "The checkpoint does not say what its latents were multiplied by once they were "
@@ -113,6 +112,15 @@ def _noise(learns_variance: bool) -> Config:
         "timestep_spacing": "linspace", "prediction_type": "epsilon",
         "variance_type": "learned_range" if learns_variance else "fixed_large",
     }  # fmt: skip
+
+
+def _positive(name: str, value: Any) -> float:
+    if type(value) not in (int, float) or not LEAST <= value <= 1.0 / LEAST:
+        raise ValueError(
+            f"{name} is {value!r:.40} beside the weights; it must be a number from {LEAST:g} to "
+            f"{1.0 / LEAST:g}"
+        )
+    return float(value)
 
 
 def _told(settings: Any) -> dict[str, Any]:
@@ -161,8 +169,14 @@ def _assumed_path(kind: Kind, told: Mapping[str, Any]) -> list[str]:
 
 def _shape(state: Mapping[str, Tensor], told: Mapping[str, Any]) -> Config:
     """The configuration, as far as the weights' shapes say it."""
-    width, in_channels, patch, _ = state["x_embedder.proj.weight"].shape
-    side = math.isqrt(state["pos_embed"].shape[1])
+    patches, places = state["x_embedder.proj.weight"].shape, state["pos_embed"].shape
+    side = math.isqrt(places[1]) if len(places) == 3 else 0
+    if len(patches) != 4 or len(places) != 3 or side**2 != places[1]:
+        raise ValueError(
+            f"the weights take patches of shape {list(patches)} and places of shape "
+            f"{list(places)}; they must be [width, channels, side, side] and [1, a square, width]"
+        )
+    width, in_channels, patch, _ = patches
     swiglu, rms_norm = "blocks.0.mlp.w3.weight" in state, "blocks.0.norm1.weight" in state
     into = state.get("blocks.0.mlp.w3.weight", state.get("blocks.0.mlp.fc2.weight"))
     modulation = state.get("blocks.0.adaLN_modulation.1.bias")
@@ -214,10 +228,15 @@ def _keep_velocity(state: dict[str, Tensor], config: Config) -> None:
 
 
 def _null_label(n_rows: int, told: Mapping[str, Any]) -> tuple[int | None, list[str]]:
-    n_classes = told.get("num_classes")
+    n_classes = told.get("num_classes", n_rows - 1)
+    if n_classes not in (n_rows, n_rows - 1):
+        raise ValueError(
+            f"num_classes is {n_classes!r:.40} beside the weights, which have {n_rows} labels; it "
+            f"must be {n_rows - 1}, with one for no class, or {n_rows}"
+        )
     if n_classes == n_rows or n_rows < 2:
         return None, []
-    if n_rows == USUAL_ROWS or n_classes == n_rows - 1:
+    if n_rows == USUAL_ROWS or "num_classes" in told:
         return n_rows - 1, []
     return n_rows - 1, [
         f"The checkpoint does not say its number of classes: the last of its {n_rows} labels is "
