@@ -29,7 +29,9 @@ from ddim_core.checkpoints.pipeline_files import (
 from ddim_core.checkpoints.single_file import (
     NO_SCHEDULE,
     adopt_file,
+    fold_decoder,
     name_scheduler,
+    require_decoder,
     sound_step,
     step_in_name,
 )
@@ -117,7 +119,11 @@ def adopt(files: Mapping[str, Path], out: Path, weights: Weights = "ema") -> Non
     """
     try:
         if "weights" in files:
-            adopt_file(files, out, weights)
+            latents = adopt_file(files, out, weights)
+            if latents is not None:
+                require_decoder(files, latents)
+                _adopt_network(files, "vae/", NETWORK_FILES, out / "vae")
+                fold_decoder(latents, out / "vae")
         else:
             _adopt_pipeline(files, out, weights)
     except ValueError:
@@ -207,7 +213,7 @@ def _file_and_settings(path: Path) -> dict[str, Path]:
         if is_there(candidate) and candidate != path:
             found["settings"] = candidate
             break
-    return found | _scheduler_near(folder, "scheduler")
+    return found | _scheduler_near(folder, "scheduler") | _present(folder / "vae", "vae")
 
 
 def _adopt_pipeline(files: Mapping[str, Path], out: Path, weights: Weights) -> None:

@@ -19,7 +19,9 @@ from ddim_core.checkpoints.checkpoint import (
     save_pipeline,
 )
 from ddim_core.checkpoints.formats.course import COURSE
+from ddim_core.checkpoints.formats.edm import EDM
 from ddim_core.checkpoints.formats.format import Network
+from ddim_core.checkpoints.formats.latents import Latents
 from ddim_core.checkpoints.formats.official import OFFICIAL
 from ddim_core.checkpoints.scheduler import noise_scheduler
 from ddim_core.checkpoints.state_names import (
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 else:
     diffusers = late("diffusers")
 
-FORMATS = (OFFICIAL, COURSE)  # the first that fits; what fits none has to be diffusers' own
+FORMATS = (OFFICIAL, COURSE, EDM)  # the first that fits; what fits none has to be diffusers' own
 EMA_KEYS = ("unet_ema", "ema", "ema_state_dict", "model_ema", "ema_model", "state_dict_ema")
 RAW_KEYS = ("state_dict", "model", "model_state_dict", "unet", "network", "net")
 INNER_KEYS = ("shadow", "state_dict", "module")
@@ -61,6 +63,7 @@ NO_SCHEDULE = (
     "assumed, the default of diffusers."
 )
 SCHEDULER = "scheduler/scheduler_config.json"
+STEP_NAMES = re.compile(r"(?:ckpt_|model-|network-snapshot-)(\d{1,12})|.+-(\d{7})-\d\.\d{3}")
 N_STATES_WITH_EMA = 5  # the official list: network, optimiser, epoch, step, EMA
 
 
@@ -81,7 +84,7 @@ class Found:
     hparams: Any = None
 
 
-def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
+def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> Latents | None:
     """Writes a pipeline folder of one weights file; see `adopt`.
 
     Args:
@@ -89,6 +92,9 @@ def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
             config of a diffusers scheduler).
         out: An empty folder.
         weights: Which to take where it has both.
+
+    Returns:
+        What makes its decoder's of its latents, where the format says it; else None.
 
     Raises:
         ValueError: If its network is not known or its settings are of another.
@@ -110,6 +116,27 @@ def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
     if "scheduler" in files:
         require_sampled(read_settings(files["scheduler"]))
         shutil.copyfile(files["scheduler"], out / SCHEDULER)
+    return network.latents
+
+
+def require_decoder(files: Mapping[str, Path], latents: Latents) -> None:
+    """Makes sure that the decoder of a single file's latents lies beside it.
+
+    Raises:
+        ValueError: If not.
+    """
+    if "vae/config.json" not in files:
+        raise ValueError(
+            f"the network draws latents of {latents.decoder}; put the folder of that autoencoder "
+            f"(config.json, {WEIGHTS_NAME}) beside the file, as vae"
+        )
+
+
+def fold_decoder(latents: Latents, folder: Path) -> None:
+    """Makes a converted decoder that of these latents; see `Latents`."""
+    weights, config = folder / WEIGHTS_NAME, folder / "config.json"
+    save_state(latents.folded(read_weights(weights)), weights)
+    save_settings({**read_settings(config), "scaling_factor": 1.0}, config)
 
 
 def name_scheduler(out: Path) -> None:
@@ -204,10 +231,11 @@ def sound_step(step: Any, what: str) -> int | None:
 
 
 def step_in_name(path: Path) -> int | None:
-    """The step in the names that the official code (ckpt_5000.pth) and pytorch_diffusion
-    (model-790000.ckpt) give, which stands nowhere else."""
-    match = re.fullmatch(r"(?:ckpt_|model-)(\d{1,12})", path.stem)
-    return int(match[1]) if match else None
+    """The step in the names that the official code (ckpt_5000.pth), pytorch_diffusion
+    (model-790000.ckpt), EDM and EDM2 (network-snapshot-0134217-0.050.pkl, in thousands of images)
+    give, which stands nowhere else."""
+    match = STEP_NAMES.fullmatch(path.stem)
+    return int(match[1] or match[2]) if match else None
 
 
 def _chosen(
