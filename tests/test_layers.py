@@ -77,7 +77,8 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.networks", "ddim_core.statistics", "ddim_core.image_scores.networks",
     },
     "ddim_core.samplers": {
-        "ddim_core.common", "ddim_core.schedulers", "ddim_core.devices", "ddim_core.diffusion", "ddim_core.networks",
+        "ddim_core.common", "ddim_core.schedulers", "ddim_core.devices", "ddim_core.diffusion",
+        "ddim_core.networks",
     },
     "ddim_core.pipelines": {
         "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files", "ddim_core.diffusion",
@@ -92,7 +93,8 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.networks",
     },
     "ddim_core.checkpoints.formats": {
-        "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion",
+        "ddim_core.common", "ddim_core.safe_files", "ddim_core.safe_files.pickles",
+        "ddim_core.diffusion",
         "ddim_core.networks.backbones",
     },
     "ddim_core.checkpoints": {

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from ddim_core.checkpoints.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
 from ddim_core.checkpoints.decoder_files import (
-    STATS,
     decoder_files,
-    require_decoder,
+    fold_decoder,
     required_decoder,
-    write_latent_norm,
+    required_latents,
 )
 from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.checkpoints.pipeline_files import (
@@ -131,8 +130,10 @@ def adopt(files: Mapping[str, Path], out: Path, weights: Weights = "ema") -> Non
     try:
         if "weights" in files:
             network = adopt_file(files, out, weights)
+            latents = required_latents(files, network)
             _adopt_decoder(files, out)
-            write_latent_norm(files.get(STATS), network.latent_multiplier, out)
+            if latents is not None:
+                fold_decoder(latents, out / "vae")
         else:
             _adopt_pipeline(files, out, weights)
     except ValueError:
@@ -145,9 +146,7 @@ def adopt(files: Mapping[str, Path], out: Path, weights: Weights = "ema") -> Non
         ) from error
     name_scheduler(out)
     keep_understood(out)
-    loaded = load_checkpoint(out)
-    if "weights" in files:
-        require_decoder(loaded)
+    load_checkpoint(out)
 
 
 def _checkpoint_in(folder: Path) -> dict[str, Path]:

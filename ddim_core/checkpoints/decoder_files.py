@@ -6,15 +6,18 @@ autoencoder lies beside it as `vae`, or somewhere else in the form of diffusers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from ddim_core.checkpoints.checkpoint import Checkpoint
+from ddim_core.checkpoints.checkpoint import WEIGHTS_NAME
+from ddim_core.checkpoints.formats.format import Network
+from ddim_core.checkpoints.formats.latents import Latents
 from ddim_core.checkpoints.formats.transformers import MARK, latent_stats
 from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.checkpoints.pipeline_files import present
-from ddim_core.checkpoints.weight_files import save_settings
+from ddim_core.checkpoints.weight_files import save_settings, save_state
 from ddim_core.common.plain_files import is_there
 from ddim_core.safe_files.safe_load import read_weights
 from ddim_core.safe_files.settings import read_settings
@@ -65,47 +68,51 @@ def required_decoder(folder: Path) -> dict[str, Path]:
     return found
 
 
-def write_latent_norm(stats: Path | None, multiplier: float | None, out: Path) -> None:
-    """Writes how latents were normed into the configuration of their autoencoder, as diffusers has
-    it for others (`latents_mean`, `latents_std`, `scaling_factor`).
+def required_latents(files: Mapping[str, Path], network: Network) -> Latents | None:
+    """Returns what the latents of one file's network are to their decoder, once that is there; None
+    where they are only scaled, as its own configuration says, or it draws pixels.
 
     Args:
-        stats: LightningDiT's file of means and standard deviations.
-        multiplier: What the normed latents were multiplied by; None where they were not normed.
-        out: The folder of the converted checkpoint.
+        files: Of the checkpoint.
+        network: What its file holds.
 
     Raises:
-        ValueError: If the latents were normed and nothing says by what.
+        ValueError: If it draws latents and there is no autoencoder, or one of other latents; or
+            these were normed and nothing says by what.
     """
-    place = next((out / p / "config.json" for p in FOLDERS if (out / p).is_dir()), None)
-    if multiplier is None or place is None:
-        return
-    told = read_settings(place)
+    drawn, name = network.config["in_channels"], files["weights"].name
+    place = next((files[key] for p in FOLDERS if (key := f"{p}/config.json") in files), None)
+    latents = network.latents
+    if place is None and (latents is not None or drawn not in (1, 3)):
+        of = latents.decoder if latents is not None else "an autoencoder"
+        raise ValueError(
+            f"the network of {name} draws {drawn} channels of latents of {of}, which is not "
+            f"there; {HOW}"
+        )
+    made = drawn if place is None else read_settings(place).get("latent_channels")
+    if made != drawn:
+        raise ValueError(
+            f"the network of {name} draws {drawn} channels, and the autoencoder beside it has "
+            f"latents of {made}; give the one that it was trained with"
+        )
+    multiplier = network.latent_multiplier
+    return latents if multiplier is None else _normed(files.get(STATS), multiplier, drawn)
+
+
+def _normed(stats: Path | None, multiplier: float, drawn: int) -> Latents:
+    """LightningDiT's latents: z = multiplier (raw - mean) / std."""
     if stats is None:
         raise ValueError(
             f"the network draws latents that were normed channel by channel, and there is no "
             f"{STATS} beside it or its autoencoder; LightningDiT's extract_features writes it (a "
             'network whose were not: {"latent_norm": false} in a config.json beside it)'
         )
-    mean, std = latent_stats(read_weights(stats), told["latent_channels"], stats.name)
-    normed = {"latents_mean": mean, "latents_std": std, "scaling_factor": multiplier}
-    save_settings({**told, **normed}, place)
+    mean, std = latent_stats(read_weights(stats), drawn, stats.name)
+    return Latents("LightningDiT's autoencoder", tuple(s / multiplier for s in std), tuple(mean))
 
 
-def require_decoder(loaded: Checkpoint) -> None:
-    """Makes sure that what one file of weights draws becomes pixels.
-
-    Raises:
-        ValueError: If it draws latents and there is no autoencoder, or one of other latents.
-    """
-    drawn = int(loaded.model.unet.config["in_channels"])
-    if loaded.latent is None and drawn not in (1, 3):
-        raise ValueError(
-            f"{loaded.name} draws latents of {drawn} channels, and there is no autoencoder that "
-            f"makes pixels of them; {HOW}"
-        )
-    if loaded.latent is not None and drawn != (made := loaded.noise_shape[0]):
-        raise ValueError(
-            f"{loaded.name} draws {drawn} channels, and its autoencoder has latents of {made}; "
-            "give the one that it was trained with"
-        )
+def fold_decoder(latents: Latents, folder: Path) -> None:
+    """Makes a converted decoder that of these latents; see `Latents`."""
+    weights, config = folder / WEIGHTS_NAME, folder / "config.json"
+    save_state(latents.folded(read_weights(weights)), weights)
+    save_settings({**read_settings(config), "scaling_factor": 1.0}, config)

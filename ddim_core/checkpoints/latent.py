@@ -36,8 +36,7 @@ PROMPTS_KEPT = 256
 class LatentSpace:
     """Latents, and the decoder that makes pixels of them.
 
-        image = decoder(z / scaling_factor),   or of latents that were normed by channel,
-        image = decoder(z latents_std / scaling_factor + latents_mean)
+        image = decoder(z / scaling_factor)
 
     Source: Rombach et al. 2022 (arXiv:2112.10752), and `decode_latents` of diffusers' pipelines.
 
@@ -66,14 +65,7 @@ class LatentSpace:
         return in_fixed_batches(self._decoded, size, latents.to(dtype))
 
     def _decoded(self, latents: Tensor) -> Tensor:
-        config = self.decoder.config
-        scaled = latents / config["scaling_factor"]
-        if config.get("latents_std"):
-            mean, std = (
-                torch.tensor(config[name], dtype=latents.dtype, device=latents.device)
-                for name in ("latents_mean", "latents_std")
-            )
-            scaled = scaled * std[:, None, None] + mean[:, None, None]
+        scaled = latents / self.decoder.config["scaling_factor"]
         return self.decoder.decode(scaled, return_dict=False)[0]
 
 

@@ -1,5 +1,5 @@
-"""What the files of a pipeline's parts may be called, in the order that diffusers takes them in; and
-those of a part that are there."""
+"""What the files of a pipeline's parts may be called, in the order that diffusers takes them in;
+and those of a part that are there."""
 
 from __future__ import annotations
 

@@ -61,6 +61,9 @@ NO_SCHEDULE = (
     "assumed, the default of diffusers."
 )
 SCHEDULER = "scheduler/scheduler_config.json"
+STEP_NAMES = re.compile(
+    r"(?:ckpt_|model-?|network-snapshot-|ema_0\.\d{1,9}_)(\d{1,12})|.+-(\d{7})-\d\.\d{3}|(\d{7})"
+)
 N_STATES_WITH_EMA = 5  # the official list: network, optimiser, epoch, step, EMA
 
 
@@ -207,11 +210,11 @@ def sound_step(step: Any, what: str) -> int | None:
 
 def step_in_name(path: Path) -> int | None:
     """The step in the names that the official code (ckpt_5000.pth), pytorch_diffusion
-    (model-790000.ckpt), guided-diffusion (ema_0.9999_500000.pt, model500000.pt) and DiT
-    (0400000.pt) give, which stands nowhere else."""
-    known = r"(?:ckpt_|model-?|ema_0\.\d{1,9}_)(\d{1,12})|(\d{7})"
-    match = re.fullmatch(known, path.stem)
-    return int(match[1] or match[2]) if match else None
+    (model-790000.ckpt), guided-diffusion (ema_0.9999_500000.pt, model500000.pt), DiT (0400000.pt),
+    EDM and EDM2 (network-snapshot-0134217-0.050.pkl, in thousands of images) give, which stands
+    nowhere else."""
+    match = STEP_NAMES.fullmatch(path.stem)
+    return int(match[match.lastindex or 0]) if match else None
 
 
 def _chosen(

@@ -19,7 +19,7 @@ from ddim_core.checkpoints.state_names import EMA
 from ddim_core.common.plain_files import is_there
 from ddim_core.safe_files.shards import SHARDS_INDEX, is_index, shards_in
 
-SUFFIXES = frozenset({".safetensors", ".ckpt", ".pth", ".pt", ".bin"})
+SUFFIXES = frozenset({".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".pkl"})
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 # NAME[.VARIANT].KIND; and its index, which has the variant before .json, or, by an older diffusers,
 # before .index.

@@ -66,8 +66,8 @@ def with_class(config: Mapping[str, Any], index: Mapping[str, Any]) -> Config:
 
 
 def class_defaults(name: str) -> Config | None:
-    """Returns what a scheduler class takes where its configuration is silent, by name; None if there
-    is no such class."""
+    """Returns what a scheduler class takes where its configuration is silent, by name; None if
+    there is no such class."""
     if name in ELSEWHERE:
         return dict(ELSEWHERE[name])
     kind = scheduler_class(name)

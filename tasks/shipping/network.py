@@ -103,6 +103,12 @@ def ready_scheduled(scored: ScoredCell) -> Ready:
 
 
 def _opened(scored: ScoredCell) -> _Opened:
+    spec = scored.cell.sampler
+    if spec.guidance_interval is not None or spec.guidance_channels is not None:
+        raise ValueError(
+            f"the cell {spec.line} is guided at some noise levels or on some channels alone, which "
+            "is not shipped; ship a cell that is guided at all of them"
+        )
     folder = store.get_folder(scored.checkpoint)
     loaded = checkpoint_in_memory(scored.checkpoint)
     network = "unet" if (folder / "unet").is_dir() else "."

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ddim_core.checkpoints.formats.latents import Latents
 from ddim_core.common.foreign import Config
 from ddim_core.diffusion.specs import NoiseSpec
 
@@ -23,6 +24,7 @@ class Network:
         noise: Its schedule.
         scheduler: The config of a diffusers scheduler that says more of it than `noise` can, such
             as of a flow; None where `noise` says all.
+        latents: What makes its decoder's of its latents, where they are more than scaled.
         null_label: The label for "no class" where it is known to be one: the last.
         latent_multiplier: Of latents that were normed channel by channel, what they were then
             multiplied by; None where their autoencoder's own factor says all.
@@ -36,6 +38,7 @@ class Network:
     state: dict[str, Tensor]
     noise: NoiseSpec
     scheduler: Config | None = None
+    latents: Latents | None = None
     null_label: int | None = None
     assumed: list[str] = field(default_factory=list)
     assumed_noise: list[str] = field(default_factory=list)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ddim_core.checkpoints.formats.adm import ADM
 from ddim_core.checkpoints.formats.course import COURSE
+from ddim_core.checkpoints.formats.edm import EDM
 from ddim_core.checkpoints.formats.format import Format
 from ddim_core.checkpoints.formats.official import OFFICIAL
 from ddim_core.checkpoints.formats.transformers import TRANSFORMERS
@@ -12,6 +13,7 @@ FORMATS: tuple[Format, ...] = (  # the first that fits; what fits none has to be
     OFFICIAL,
     COURSE,
     ADM,
+    EDM,
     TRANSFORMERS,
 )
 DIFFUSERS_MARK = "time_embedding.linear_1.weight"

@@ -100,8 +100,9 @@ def transformer(state: Mapping[str, Tensor], settings: Any, hparams: Any) -> Net
                 "normed: 1 is assumed, as of all that LightningDiT published."
             )
     return Network(
-        config, kept, NoiseSpec(), scheduler, null_label, assumed, latent_multiplier=multiplier
-    )
+        config, kept, NoiseSpec(), scheduler, null_label=null_label, assumed=assumed,
+        latent_multiplier=multiplier,
+    )  # fmt: skip
 
 
 def _noise(learns_variance: bool) -> Config:
@@ -258,15 +259,13 @@ def latent_stats(content: Any, n_channels: int, name: str) -> tuple[list[float],
     Raises:
         ValueError: If it holds anything else, or numbers that nothing can be divided by.
     """
-    found = []
-    for key in ("mean", "std"):
-        value = content.get(key) if isinstance(content, Mapping) else None
-        if not isinstance(value, Tensor) or value.numel() != n_channels:
-            raise ValueError(
-                f"{name} must hold 'mean' and 'std' of {n_channels} channels of latents, as "
-                f"LightningDiT writes them; its {key!r} is none"
-            )
-        found.append(value.detach().double().flatten())
+    told = [content.get(key) if isinstance(content, Mapping) else None for key in ("mean", "std")]
+    found = [t.detach().double().flatten() for t in told if isinstance(t, Tensor)]
+    if [len(numbers) for numbers in found] != [n_channels, n_channels]:
+        raise ValueError(
+            f"{name} must hold 'mean' and 'std', a number for each of {n_channels} channels of "
+            "latents, as LightningDiT writes them"
+        )
     mean, std = found
     if not (torch.isfinite(mean).all() and torch.isfinite(std).all() and (std > 0).all()):
         raise ValueError(f"{name} holds a mean or std that is not finite, or a std of 0 or less")

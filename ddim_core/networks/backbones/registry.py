@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from ddim_core.common.foreign import Config
-from ddim_core.networks.backbones import transformer, wide_time
+from ddim_core.networks.backbones import preconditioned, transformer, wide_time
 from ddim_core.networks.checks import require_same_weights, require_sane
 from ddim_core.safe_files.safe_load import first_line
 
@@ -19,6 +19,7 @@ from ddim_core.safe_files.safe_load import first_line
 BACKBONES: dict[str, Callable[[Config], torch.nn.Module]] = {
     transformer.CLASS_NAME: transformer.DiffusionTransformer,
     wide_time.CLASS_NAME: wide_time.wide_time_unet,
+    preconditioned.CLASS_NAME: preconditioned.EDMUNet,
 }
 
 
