@@ -49,7 +49,7 @@ def require_guidable(n_classes: int | None, null_label: int | None, scale: float
         return
     why = "is unconditional" if n_classes is None else "has no label for an unknown class"
     raise ValueError(
-        f"guidance is {scale:g}; the checkpoint {why}, so it must be 1 (none); guidance by a second "
+        f"guidance is {scale:g}; the checkpoint {why}, so it must be 1 (none); guidance by another "
         "network, as EDM2's and autoguidance, is not done"
     )
 

@@ -341,7 +341,8 @@ def _may_have_eta(name: str, known: Sampled) -> bool:
         return _is_named_with_eta(name)
     if known.scheduler is None and parsed.name == OWN:
         return False
-    from ddim_core.samplers.fits import class_behind, scheduler_class
+    from ddim_core.samplers.fits import class_behind
     from ddim_core.samplers.scheduler import takes_eta
+    from ddim_core.schedulers.registry import scheduler_class
 
     return takes_eta(scheduler_class(class_behind(parsed, known.scheduler or {})))

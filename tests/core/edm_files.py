@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "edm.npz"
 BUFFERS = ("resample_filter", "freqs", "phases", "u")
+PERSISTENCE = "torch_utils.persistence"
 SOURCE = "raise SystemExit('the source in a snapshot was run')\n"
 
 
@@ -36,7 +37,7 @@ class Persistent:
 
     def __reduce__(self) -> Any:
         return (
-            sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj,
+            sys.modules[PERSISTENCE]._reconstruct_persistent_obj,
             (self.meta,),
             None,
         )
@@ -45,7 +46,7 @@ class Persistent:
 @contextmanager
 def nvlabs() -> Iterator[None]:
     """Has the modules that such pickles name, for as long as they are written."""
-    package, module = types.ModuleType("torch_utils"), types.ModuleType("torch_utils.persistence")
+    package, module = types.ModuleType("torch_utils"), types.ModuleType(PERSISTENCE)
 
     def _reconstruct_persistent_obj(meta: Any) -> None:
         raise AssertionError("nothing in a snapshot is called")
@@ -53,7 +54,7 @@ def nvlabs() -> Iterator[None]:
     _reconstruct_persistent_obj.__module__ = module.__name__
     _reconstruct_persistent_obj.__qualname__ = "_reconstruct_persistent_obj"
     module._reconstruct_persistent_obj = _reconstruct_persistent_obj  # type: ignore[attr-defined]
-    named = {"torch_utils": package, "torch_utils.persistence": module}
+    named = {"torch_utils": package, PERSISTENCE: module}
     sys.modules |= named
     try:
         yield

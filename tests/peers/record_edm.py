@@ -140,14 +140,13 @@ def _of_edm2() -> dict[str, np.ndarray]:
     encoder = encoders.StabilityVAEEncoder()
     data = pickle.dumps({"encoder": copy.deepcopy(encoder)})
     told = {"vae_name": encoder.vae_name, "calls": _called(data)}
+    to = [[8e6, 8e6, 6e6], [0.075, 0.15, 0.1]]
     ofs, std = np.repeat([2e6, 4e6, 8e6], 2), np.tile([0.05, 0.1], 3)
     return {
         "encoder/meta": np.frombuffer(json.dumps(told).encode(), np.uint8),
         "encoder/scale": encoder.scale, "encoder/bias": encoder.bias,
-        "phema/of": np.stack([ofs, std]), "phema/to": np.array([[8e6, 8e6, 6e6], [0.075, 0.15, 0.1]]),
-        "phema/coefficients": phema.solve_posthoc_coefficients(
-            ofs, std, [8e6, 8e6, 6e6], [0.075, 0.15, 0.1]
-        ),
+        "phema/of": np.stack([ofs, std]), "phema/to": np.array(to),
+        "phema/coefficients": phema.solve_posthoc_coefficients(ofs, std, *to),
     }  # fmt: skip
 
 
