@@ -64,7 +64,10 @@ def require_guidable(n_classes: int | None, null_label: int | None, scale: float
     if scale == 1.0 or null_label is not None:
         return
     why = "is unconditional" if n_classes is None else "has no label for an unknown class"
-    raise ValueError(f"guidance is {scale:g}; the checkpoint {why}, so it must be 1 (none)")
+    raise ValueError(
+        f"guidance is {scale:g}; the checkpoint {why}, so it must be 1 (none); guidance by another "
+        "network, as EDM2's and autoguidance, is not done"
+    )
 
 
 def require_prompts(with_prompts: bool, n_prompts: int) -> None:

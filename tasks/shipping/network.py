@@ -14,10 +14,12 @@ from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.diffusion.sampling import plan
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import SamplerSpec, SchedulerSpec
+from ddim_core.networks.backbones.registry import is_backbone
 from ddim_core.networks.backbones.wide_time import CLASS_NAME as WIDE_TIME
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, takes_eta
+from ddim_core.schedulers.registry import OURS
 from ddim_core.shipping.expressed import Expressed, expressed
 from ddim_core.shipping.listed import set_steps_of
 from ddim_core.shipping.readme import Plain
@@ -92,6 +94,11 @@ def ready_scheduled(scored: ScoredCell) -> Ready:
     name = parse_sampler(spec.sampler)
     scheduler = scheduler_for(name, scheduler_in(scored.cell, scored.checkpoint))
     kind = type(scheduler).__name__
+    if kind in OURS:
+        raise ValueError(
+            f"{name.text} is drawn by {kind}, which diffusers has not, and is not shipped; ship "
+            "another sampler's cell, such as edm_dpmpp_2m"
+        )
     set_steps = set_steps_of(name, kind, spec.steps)
     script = scheduler_script(
         shared_by(scored, opened.folder, opened.loaded.noise_shape, opened.batch),
@@ -112,6 +119,12 @@ def _opened(scored: ScoredCell) -> _Opened:
     folder = store.get_folder(scored.checkpoint)
     loaded = checkpoint_in_memory(scored.checkpoint)
     network = "unet" if (folder / "unet").is_dir() else "."
+    told = read_settings(folder / network / "config.json")
+    if is_backbone(told) and told["_class_name"] != WIDE_TIME:
+        raise ValueError(
+            f"the network is a {told['_class_name']}, which diffusers has not, and is not shipped; "
+            "draw from it with its authors' own code at the cell's settings"
+        )
     decoder = next((name for name in FOLDERS if (folder / name).is_dir()), "")
     return _Opened(
         scored,
@@ -119,7 +132,7 @@ def _opened(scored: ScoredCell) -> _Opened:
         loaded,
         BareNetwork(
             network=network,
-            network_class=str(read_settings(folder / network / "config.json")["_class_name"]),
+            network_class=str(told["_class_name"]),
             decoder=decoder,
             decoder_class=type(loaded.latent.decoder).__name__ if loaded.latent else "",
             n_classes=0 if loaded.prompts else loaded.n_classes or 0,

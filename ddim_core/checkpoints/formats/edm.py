@@ -8,6 +8,7 @@ they were made with; the source that is pickled beside them is not run.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -115,11 +116,16 @@ def _arguments(network: PickledObject) -> Content:
 
 def _scheduler(has: Content, sigma_data: float, levels: Tensor | None) -> Config:
     """That of EDM's sampler, between noise levels that the network takes."""
-    ends = {
-        "sigma_min": max(SIGMAS[0], float(has.get("sigma_min", 0.0))),
-        "sigma_max": min(SIGMAS[1], float(has.get("sigma_max", SIGMAS[1]))),
-    }
-    told: Config = {"_class_name": "EDMHeunScheduler", **ends, "sigma_data": sigma_data}
+    low, high = has.get("sigma_min", 0.0), has.get("sigma_max", SIGMAS[1])
+    if not all(type(end) in (int, float) for end in (low, high)) or not low < high:
+        raise ValueError(
+            f"the snapshot's noise levels go from {low!r:.40} to {high!r:.40}; they must be "
+            "numbers that rise"
+        )
+    told: Config = {
+        "_class_name": "EDMHeunScheduler", "sigma_min": max(SIGMAS[0], float(low)),
+        "sigma_max": min(SIGMAS[1], float(high)), "sigma_data": sigma_data,
+    }  # fmt: skip
     return told if levels is None else {**told, "levels": levels.double().tolist()}
 
 
@@ -127,8 +133,8 @@ def _latents(encoder: Any) -> Latents | None:
     """Of EDM2: final latents = raw scale + bias, of pictures in [0, 1]."""
     if not isinstance(encoder, PickledObject) or encoder.class_name == PIXELS:
         return None
-    scale, bias = (encoder.attributes.get(name) for name in ("scale", "bias"))
-    if encoder.class_name != STABILITY or not _are_numbers(scale) or not _are_numbers(bias):
+    scale, bias = (_numbers(encoder.attributes.get(name)) for name in ("scale", "bias"))
+    if encoder.class_name != STABILITY or not scale or len(scale) != len(bias) or 0.0 in scale:
         raise ValueError(
             f"the snapshot's pictures are encoded by {encoder.class_name:.60}; known are {PIXELS} "
             f"and {STABILITY} with its scale and bias"
@@ -141,8 +147,10 @@ def _latents(encoder: Any) -> Latents | None:
     )
 
 
-def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(v, float) and v != 0.0 for v in values)
+def _numbers(values: Any) -> list[float]:
+    """A list of finite numbers; empty if it is none."""
+    found = values if isinstance(values, list) else []
+    return found if all(isinstance(v, float) and math.isfinite(v) for v in found) else []
 
 
 def _whole(has: Content, name: str, least: int) -> int:
@@ -155,7 +163,7 @@ def _whole(has: Content, name: str, least: int) -> int:
 
 
 def _number(has: Content, name: str) -> Any:
-    value = has.get(name)
+    value: Any = has.get(name)
     if type(value) not in (int, float) or not 0 < value < float("inf"):
         raise ValueError(f"{name} is {value!r:.60} in the snapshot; it must be a number above 0")
     return value

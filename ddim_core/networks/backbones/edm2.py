@@ -81,7 +81,8 @@ def resampled(x: Tensor, filter_: Sequence[int], what: str) -> Tensor:
     """Doubles (`up`) or halves (`down`) images by a filter of an even number of taps."""
     if what not in ("up", "down"):
         return x
-    taps = np.float32(filter_) / np.float32(filter_).sum()
+    taps = np.array(filter_, np.float32)
+    taps /= taps.sum()
     n, pad = x.shape[1], (len(taps) - 1) // 2
     grid = torch.as_tensor(np.outer(taps, taps), dtype=x.dtype, device=x.device)
     if what == "down":

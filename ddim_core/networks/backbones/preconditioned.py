@@ -99,6 +99,7 @@ class EDMUNet(nn.Module):
             img_resolution=config["sample_size"], in_channels=config["in_channels"],
             out_channels=config["out_channels"] * (2 if rounds else 1), **arguments,
         )  # fmt: skip
+        self.u: Tensor | None
         self.register_buffer("u", torch.empty(self.constants["M"] + 1) if rounds else None)
 
     def forward(
