@@ -7,8 +7,9 @@ setting (0 and 0.0) have one digest.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar, get_args
 
 from ddim_core.common.checks import require_at_least, require_choice, settle_types
 from ddim_core.common.digest import LATER
@@ -178,16 +179,44 @@ class SchedulerSpec:
         return f"{self.sampler},{self.eta:g}" if self.eta else self.sampler
 
 
+Spec = TypeVar("Spec", SamplerSpec, SchedulerSpec)
+
+
+def guided_by(spec: Spec, scale: float, interval: Sequence[float], channels: int | None) -> Spec:
+    """Returns a setting that is guided by a scale.
+
+    Args:
+        spec: Without.
+        scale: g; at 1, which is no guidance, the others play no part.
+        interval: Low and high noise level; empty for all.
+        channels: So many first ones; None for all.
+
+    Raises:
+        ValueError: If the interval is none, or is of a pipeline, whose own call guides always.
+    """
+    led = replace(spec, guidance_scale=scale)
+    if scale == 1.0 or not (interval or channels):
+        return led
+    if isinstance(spec, SchedulerSpec) and spec.pipeline:
+        name = "guidance_interval" if interval else "guidance_channels"
+        raise ValueError(
+            f"{name} is given, and the call of a {spec.pipeline} guides at every step and on all "
+            "channels; leave it out"
+        )
+    where: Any = tuple(interval) or None
+    return replace(led, guidance_interval=where, guidance_channels=channels)
+
+
 def _require_where_guided(spec: SamplerSpec | SchedulerSpec) -> None:
     interval, channels = spec.guidance_interval, spec.guidance_channels
     if interval is not None:
-        interval = (float(interval[0]), float(interval[1]))
-        object.__setattr__(spec, "guidance_interval", interval)
-    if interval is not None and not 0.0 <= interval[0] < interval[1] < math.inf:
-        raise ValueError(
-            f"guidance_interval is {list(interval)}; it must be a low and a higher noise level, "
-            "of 0 or more"
-        )
+        levels = tuple(float(level) for level in interval)
+        if not (len(levels) == 2 and 0.0 <= levels[0] < levels[1] < math.inf):
+            raise ValueError(
+                f"guidance_interval is {','.join(f'{level:g}' for level in levels)}; it must be a "
+                "low and a higher noise level of 0 or more, such as 0,0.7"
+            )
+        object.__setattr__(spec, "guidance_interval", levels)
     if channels is not None:
         require_at_least("guidance_channels", channels, 1)
 

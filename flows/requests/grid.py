@@ -11,10 +11,12 @@ from pydantic import Field
 from ddim_core.common.checks import require_at_least, require_choice
 from ddim_core.common.digest import digest
 from ddim_core.common.redaction import redacted
-from ddim_core.diffusion.specs import GridCell, NoiseSpec, PredictionType, Weights
+from ddim_core.diffusion.specs import GridCell, NoiseSpec, PredictionType, SamplerSpec, Weights
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.image_scores.registry import SCORES, choices_of, require_no_prompts_needed
 from ddim_core.images.load import splits_of
+from ddim_core.samplers.catalogue import SIGMA_HAT
+from ddim_core.samplers.name import parse_sampler
 from flows.requests.flat import Option, values
 from flows.requests.images import (
     NONE,
@@ -24,7 +26,7 @@ from flows.requests.images import (
     ScoreChoice,
     VerdictChoice,
 )
-from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of, may_name
+from flows.requests.samplers import DDIM, LEAST_IMAGES, Sampled, SamplerChoice, cells_of
 from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
 from tasks.checkpoints.addresses import require_location
 from tasks.checkpoints.loras import split_lora
@@ -284,3 +286,22 @@ class GridRequest:
     def extractor(self) -> ExtractorChoice:
         scores = self.scores
         return ExtractorChoice(scores.features, scores.feature_weights, scores.resize)
+
+
+def may_name(at: str, cell: GridCell) -> bool:
+    """Tells whether S and eta or sampler can name a cell: keys of a sampler that say what it does
+    anyway are known to be so once the checkpoint is there."""
+    from ddim_core.decisions.place import read_place  # slow to import
+
+    asked, sampler = read_place(at), cell.sampler
+    if asked is None or asked.steps != sampler.steps:
+        return False
+    if isinstance(sampler, SamplerSpec):
+        if sampler.variance == "sigma_hat":
+            return asked.sampler == SIGMA_HAT
+        return asked.sampler in ("", DDIM) and asked.eta == sampler.eta
+    try:
+        written = parse_sampler(asked.sampler)
+    except ValueError:
+        return False
+    return written.name == parse_sampler(sampler.sampler).name

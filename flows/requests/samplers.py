@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from ddim_core.diffusion.specs import (
     SamplerSpec,
     SchedulerSpec,
     Variance,
+    guided_by,
 )
 from ddim_core.samplers.catalogue import OWN, SAMPLERS, SIGMA_HAT
 from ddim_core.samplers.name import parse_sampler
@@ -89,19 +89,16 @@ class SamplerChoice:
     guidance_interval: Annotated[
         tuple[float, ...],
         Field(
-            max_length=2,
             description="Guidance only at noise levels from LOW to HIGH, as 0,0.7; elsewhere the "
-            "conditional model alone. Empty: at all. Of a flow the share of noise (REPA's and "
-            "SiT's 1 - t), else noise over signal (sigma of Kynkaanniemi et al. 2024). Not of a "
-            "pipeline's own call.",
+            "conditional model alone. Of a flow the share of noise (1 - t of SiT, t of REPA), else "
+            "noise over signal (sigma of Kynkaanniemi et al. 2024). Empty: at all levels.",
         ),
     ] = ()
     guidance_channels: Annotated[
         int | None,
         Field(
             ge=1,
-            description="So many first channels are guided and the others not, as 3 of 4 latents "
-            "by the code of DiT, SiT and LightningDiT; empty: all. Not of a pipeline's own call.",
+            description="So many first channels are guided, as 3 by DiT's and SiT's code; empty: all.",
         ),
     ] = None
     lora_scales: Annotated[
@@ -138,27 +135,12 @@ class SamplerChoice:
         for scale in self.lora_scales:
             if not abs(scale) <= MOST_SCALE:
                 raise ValueError(f"lora_scales has {scale:g}; it must lie within +-{MOST_SCALE}")
-        self._require_guided()
         names = dict.fromkeys(parse_sampler(text).text for text in self.samplers)
         sigma_hat = self.with_sigma_hat or SIGMA_HAT in names
         if names and sigma_hat:
             names[SIGMA_HAT] = None
         asked = None if sigma_hat and self.sigma_hat is None and not names else sigma_hat
         return replace(self, samplers=tuple(names), sigma_hat=asked)
-
-    def _require_guided(self) -> None:
-        where = self.guidance_interval
-        if where and not (len(where) == 2 and 0.0 <= where[0] < where[1] < math.inf):
-            raise ValueError(
-                f"guidance_interval is {','.join(f'{level:g}' for level in where)}; it must be a "
-                "low and a higher noise level of 0 or more, such as 0,0.7"
-            )
-        if (where or self.guidance_channels) and all(scale == 1.0 for scale in self.guidance):
-            name = "guidance_interval" if where else "guidance_channels"
-            raise ValueError(
-                f"{name} is given and guidance is 1, which is none; give another scale, or leave "
-                f"{name} out"
-            )
 
     @property
     def with_sigma_hat(self) -> bool:
@@ -223,26 +205,12 @@ def cells_of(
     _require_used(choice, known, lines)
     for line, scale in product(lines, dict.fromkeys(choice.guidance)):
         for steps in _steps_of(line, choice):
-            sampler = _guided(replace(line, steps=steps, guidance_scale=scale), choice)
+            where = choice.guidance_interval, choice.guidance_channels
+            sampler = guided_by(replace(line, steps=steps), scale, *where)
             if isinstance(sampler, SamplerSpec):
                 timesteps(known.n_train, steps, choice.spacing)
             cells.append(GridCell(sampler, noise, choice.seed, choice.dtype, prompts, known.card))
     return cells
-
-
-def _guided(line: Line, choice: SamplerChoice) -> Line:
-    """A line with where and on which channels it is guided, where it is guided at all."""
-    where, channels = choice.guidance_interval, choice.guidance_channels
-    if line.guidance_scale == 1.0 or not (where or channels):
-        return line
-    if isinstance(line, SchedulerSpec) and line.pipeline:
-        name = "guidance_interval" if where else "guidance_channels"
-        raise ValueError(
-            f"{name} is given, and the call of a {line.pipeline} guides at every step and on all "
-            "channels; leave it out"
-        )
-    interval = (where[0], where[1]) if where else None
-    return replace(line, guidance_interval=interval, guidance_channels=channels)
 
 
 def _steps_of(line: Line, choice: SamplerChoice) -> Sequence[int]:
@@ -259,6 +227,9 @@ def _require_used(choice: SamplerChoice, known: Sampled, lines: Sequence[Line]) 
     """
     if not lines:
         raise ValueError("etas is empty, and the samplers that are named have no line without one")
+    where = "guidance_interval" if choice.guidance_interval else "guidance_channels"
+    if getattr(choice, where) and all(scale == 1.0 for scale in choice.guidance):
+        raise ValueError(f"{where} is given, and guidance is 1, which is none; give another scale")
     names = ", ".join(choice.samplers) or OWN
     if any(isinstance(line, SamplerSpec) for line in lines):
         return
@@ -273,25 +244,6 @@ def _require_used(choice: SamplerChoice, known: Sampled, lines: Sequence[Line]) 
     is_open = known.scheduler is None and any(parse_sampler(name).name == OWN for name in named)
     if others and not is_open and not any(_may_have_eta(name, known) for name in named):
         raise ValueError(f"etas are given, and none of {names} has one; leave them out")
-
-
-def may_name(at: str, cell: GridCell) -> bool:
-    """Tells whether S and eta or sampler can name a cell: keys of a sampler that say what it does
-    anyway are known to be so once the checkpoint is there."""
-    from ddim_core.decisions.place import read_place  # slow to import
-
-    asked, sampler = read_place(at), cell.sampler
-    if asked is None or asked.steps != sampler.steps:
-        return False
-    if isinstance(sampler, SamplerSpec):
-        if sampler.variance == "sigma_hat":
-            return asked.sampler == SIGMA_HAT
-        return asked.sampler in ("", DDIM) and asked.eta == sampler.eta
-    try:
-        written = parse_sampler(asked.sampler)
-    except ValueError:
-        return False
-    return written.name == parse_sampler(sampler.sampler).name
 
 
 def _lines(choice: SamplerChoice, known: Sampled) -> list[Line]:
