@@ -221,7 +221,8 @@ def _chosen(
     if listed is not None:
         state = named(listed, _parameters(raw, listed, settings, name), name)
     else:
-        state, _ = split_networks(ema if use_ema else raw, name)
+        first, average = split_networks(ema if use_ema else raw, name)
+        state = average if use_ema and average is not None else first  # ema_pytorch keeps both
     tensors = require_tensors(state, name)
     which: Weights | None = None
     if ema is not None and raw is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from ddim_core.checkpoints.formats.adm import ADM
 from ddim_core.checkpoints.formats.course import COURSE
 from ddim_core.checkpoints.formats.format import Format
+from ddim_core.checkpoints.formats.lucidrains import LUCIDRAINS
 from ddim_core.checkpoints.formats.official import OFFICIAL
 
 FORMATS: tuple[Format, ...] = (  # the first that fits; what fits none has to be diffusers' own
     OFFICIAL,
     COURSE,
     ADM,
+    LUCIDRAINS,
 )
 DIFFUSERS_MARK = "time_embedding.linear_1.weight"
 # The longest first: where one mark ends with another, it says more.
