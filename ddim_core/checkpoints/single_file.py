@@ -245,8 +245,12 @@ def _parameters(
     if settings is not None and "block_out_channels" in settings:
         return dict(laid_out(diffusers.UNet2DModel, settings, len(listed), name).named_parameters())
     weights, _ = split_networks(raw, name)
-    if isinstance(weights, Mapping) and len(weights) == len(listed):
-        return weights
+    if isinstance(weights, Mapping):
+        beside = next((form.untrained for form in FORMATS if form.fits(weights)), ())
+        trained = {n: w for n, w in weights.items() if n not in beside}
+        for known in (weights, trained):
+            if len(known) == len(listed):
+                return known
     raise ValueError(
         f"{name} holds averaged weights as a list, without names; the config.json of its network "
         "must lie beside it"

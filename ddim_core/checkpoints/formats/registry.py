@@ -7,12 +7,14 @@ from ddim_core.checkpoints.formats.course import COURSE
 from ddim_core.checkpoints.formats.format import Format
 from ddim_core.checkpoints.formats.lucidrains import LUCIDRAINS
 from ddim_core.checkpoints.formats.official import OFFICIAL
+from ddim_core.checkpoints.formats.score_sde import SCORE_SDE
 
 FORMATS: tuple[Format, ...] = (  # the first that fits; what fits none has to be diffusers' own
     OFFICIAL,
     COURSE,
     ADM,
     LUCIDRAINS,
+    SCORE_SDE,
 )
 DIFFUSERS_MARK = "time_embedding.linear_1.weight"
 # The longest first: where one mark ends with another, it says more.

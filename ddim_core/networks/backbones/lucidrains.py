@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -57,11 +58,9 @@ class Block(nn.Module):
         super().__init__()
         self.proj, self.norm = nn.Conv2d(dim, dim_out, 3, padding=1), RMSNorm(dim_out)
 
-    def forward(
-        self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, led: tuple[Tensor, ...] = ()) -> Tensor:
         x = self.norm(self.proj(x))
-        return F.silu(x if scale is None or shift is None else x * (scale + 1) + shift)
+        return F.silu(x * (led[0] + 1) + led[1] if led else x)
 
 
 class ResnetBlock(nn.Module):
@@ -72,8 +71,7 @@ class ResnetBlock(nn.Module):
         self.res_conv = nn.Conv2d(dim, dim_out, 1) if dim != dim_out else nn.Identity()
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        scale, shift = self.mlp(t)[:, :, None, None].chunk(2, dim=1)
-        h = self.block2(self.block1(x, scale, shift))
+        h = self.block2(self.block1(x, self.mlp(t)[:, :, None, None].chunk(2, dim=1)))
         return h + self.res_conv(x)  # type: ignore[no-any-return]
 
 
@@ -92,7 +90,8 @@ class LinearAttention(nn.Module):
         _, heads, dim_head, _ = self.mem_kv.shape
         parts = self.to_qkv(self.norm(x)).reshape(n, 3, heads, dim_head, height * width)
         q, k, v = parts.unbind(1)
-        k, v = (torch.cat([m.expand(n, -1, -1, -1), a], -1) for m, a in zip(self.mem_kv, (k, v)))
+        k = torch.cat([self.mem_kv[0].expand(n, -1, -1, -1), k], dim=-1)
+        v = torch.cat([self.mem_kv[1].expand(n, -1, -1, -1), v], dim=-1)
         q = q.softmax(dim=-2) * dim_head**-0.5
         context = k.softmax(dim=-1) @ v.transpose(-1, -2)
         out = context.transpose(-1, -2) @ q
@@ -114,7 +113,8 @@ class Attention(nn.Module):
         _, heads, _, dim_head = self.mem_kv.shape
         parts = self.to_qkv(self.norm(x)).reshape(n, 3, heads, dim_head, height * width)
         q, k, v = parts.transpose(-1, -2).unbind(1)
-        k, v = (torch.cat([m.expand(n, -1, -1, -1), a], -2) for m, a in zip(self.mem_kv, (k, v)))
+        k = torch.cat([self.mem_kv[0].expand(n, -1, -1, -1), k], dim=-2)
+        v = torch.cat([self.mem_kv[1].expand(n, -1, -1, -1), v], dim=-2)
         out = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
         return self.to_out(out.reshape(n, -1, height, width))  # type: ignore[no-any-return]
 
@@ -133,7 +133,7 @@ class DenoisingDiffusionUnet(nn.Module):
         super().__init__()
         self.config = config
         dims: Sequence[int] = config["dims"]
-        time_dim, pairs = config["dim"] * 4, list(zip(dims[:-1], dims[1:], strict=True))
+        time_dim, pairs = config["dim"] * 4, list(pairwise(dims))
         self.self_condition = bool(config["self_condition"])
         n_in = config["in_channels"] * (1 + self.self_condition)
         self.init_conv = nn.Conv2d(n_in, dims[0], 7, padding=3)

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from ddim_core.common.foreign import Config
-from ddim_core.networks.backbones import lucidrains, wide_time
+from ddim_core.networks.backbones import lucidrains, ncsnpp, wide_time
 from ddim_core.networks.checks import require_same_weights, require_sane
 from ddim_core.safe_files.safe_load import first_line
 
@@ -18,6 +18,7 @@ from ddim_core.safe_files.safe_load import first_line
 # config (`sample_size`, `in_channels`, `out_channels`, `num_class_embeds`) as its `config`.
 BACKBONES: dict[str, Callable[[Config], torch.nn.Module]] = {
     lucidrains.CLASS_NAME: lucidrains.DenoisingDiffusionUnet,
+    ncsnpp.CLASS_NAME: ncsnpp.NCSNpp,
     wide_time.CLASS_NAME: wide_time.wide_time_unet,
 }
 
