@@ -19,16 +19,13 @@ from ddim_core.samplers.catalogue import FLAGS, SAMPLERS, class_entries
 from ddim_core.samplers.families import family_of, said_by, settled_own, trained
 from ddim_core.samplers.fits import class_behind, require_fit, scheduler_class
 from ddim_core.samplers.name import SamplerName
-from ddim_core.samplers.values import LEARNED
+from ddim_core.samplers.values import LEARNED, WITH_VARIANCE
 
 RUNGE_KUTTA = 3  # steps with which PNDM starts
 WHOLE_STEPS = ("PNDMScheduler", "DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler",
                "DDPMParallelScheduler")  # fmt: skip
 """Classes that visit whole timesteps, each once."""
 
-
-WITH_VARIANCE = ("DDPMScheduler", "DDPMParallelScheduler")
-"""Classes whose steps take a variance that the network predicts."""
 
 BETWEEN = "intermediate_timesteps"
 """What SCM takes between its two steps."""
@@ -87,10 +84,10 @@ def entries_of(name: SamplerName, own: Mapping[str, Any]) -> Config:
     carried = {**said_by(own), **trained(own)}
     if family_of(own) == "flow" and kind != class_of(own):
         carried |= _flow_entries(kind, own)
-    options = {k: list(v) if isinstance(v, tuple) else v for k, v in name.options}
-    wanted = {**carried, **fixed, **_rule_entries(name, kind), **options}
     if kind not in WITH_VARIANCE:
         carried.pop("variance_type", None)  # the network's own variance is of DDPM's steps alone
+    options = {k: list(v) if isinstance(v, tuple) else v for k, v in name.options}
+    wanted = {**carried, **fixed, **_rule_entries(name, kind), **options}
     known = class_entries(kind)
     return {"_class_name": kind, **{k: v for k, v in wanted.items() if k in known}}
 

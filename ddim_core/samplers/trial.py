@@ -11,7 +11,7 @@ import torch
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import SamplerName
-from ddim_core.samplers.scheduler import scheduler_for, set_steps, told_of
+from ddim_core.samplers.scheduler import learns_variance, scheduler_for, set_steps, told_of
 from ddim_core.samplers.streams import image_streams
 
 IMAGES = (0, 1)
@@ -39,7 +39,11 @@ def require_steps(
     x_T = ImageNoise(0, IMAGES, SHAPE).x_T()
     try:
         with torch.inference_mode():
-            x = draw(lambda x, t: 0.1 * x, scheduler, x_T, image_streams(0, IMAGES)).x
+            parts = 2 if learns_variance(scheduler) else 1
+            x = draw(
+                lambda x, t: 0.1 * torch.cat([x] * parts, 1), scheduler, x_T,
+                image_streams(0, IMAGES),
+            ).x  # fmt: skip
     except Exception as error:  # a scheduler of another kind of model can fail in every way
         raise ValueError(f"{name.text} cannot take {steps} steps: {told_of(error)}") from error
     if not bool(x.isfinite().all()):

@@ -61,12 +61,12 @@ def guided(sources: Path) -> None:
     from improved_diffusion.unet import UNetModel as OlderUNetModel
 
     x, t = normal(3, 3, 8, 8), torch.tensor([0, 133, 399])
-    flags = dict(
-        image_size=8, num_channels=32, num_res_blocks=1, attention_resolutions="4",
-        channel_mult="1,2", learn_sigma=True, class_cond=True, num_head_channels=16,
-        resblock_updown=True, use_new_attention_order=True, noise_schedule="cosine",
-        diffusion_steps=400, use_scale_shift_norm=True,
-    )  # fmt: skip
+    flags = {
+        "image_size": 8, "num_channels": 32, "num_res_blocks": 1, "attention_resolutions": "4",
+        "channel_mult": "1,2", "learn_sigma": True, "class_cond": True, "num_head_channels": 16,
+        "resblock_updown": True, "use_new_attention_order": True, "noise_schedule": "cosine",
+        "diffusion_steps": 400, "use_scale_shift_norm": True,
+    }  # fmt: skip
     script_util.NUM_CLASSES = 5
     network, diffusion = script_util.create_model_and_diffusion(
         **{**script_util.model_and_diffusion_defaults(), **flags, "timestep_respacing": "ddim10"}
@@ -78,12 +78,12 @@ def guided(sources: Path) -> None:
     keep("adm", {"shapes": shapes, "settings": flags, "steps": 10}, x=x, t=t, y=y,
          said=network(x, t, y), end=end)  # fmt: skip
 
-    flags = dict(
-        image_size=8, num_channels=64, num_res_blocks=1, attention_resolutions="8,4",
-        channel_mult="0.5,1", learn_sigma=True, num_heads=4, noise_schedule="linear",
-        diffusion_steps=50, use_scale_shift_norm=False, rescale_timesteps=True,
-        resblock_updown=False,
-    )  # fmt: skip
+    flags = {
+        "image_size": 8, "num_channels": 64, "num_res_blocks": 1, "attention_resolutions": "8,4",
+        "channel_mult": "0.5,1", "learn_sigma": True, "num_heads": 4, "noise_schedule": "linear",
+        "diffusion_steps": 50, "use_scale_shift_norm": False, "rescale_timesteps": True,
+        "resblock_updown": False,
+    }  # fmt: skip
     network = UNetModel(8, 3, 64, 6, 1, (1, 2), channel_mult=(0.5, 1), num_heads=4)
     diffusion = script_util.create_gaussian_diffusion(
         steps=50, learn_sigma=True, noise_schedule="linear", rescale_timesteps=True
@@ -96,11 +96,11 @@ def guided(sources: Path) -> None:
     keep("adm_ddpm", {"shapes": shapes, "settings": flags, "steps": 50}, x=x, t=t,
          said=network(x, t.float() * 20.0), end=end)  # fmt: skip
 
-    flags = dict(
-        image_size=8, num_channels=32, num_res_blocks=1, attention_resolutions="8,4",
-        channel_mult="1,2", learn_sigma=True, num_heads=4, noise_schedule="cosine",
-        diffusion_steps=400,
-    )  # fmt: skip
+    flags = {
+        "image_size": 8, "num_channels": 32, "num_res_blocks": 1, "attention_resolutions": "8,4",
+        "channel_mult": "1,2", "learn_sigma": True, "num_heads": 4, "noise_schedule": "cosine",
+        "diffusion_steps": 400,
+    }  # fmt: skip
     network = OlderUNetModel(
         3, 32, 6, 1, (1, 2), channel_mult=(1, 2), num_heads=4, use_scale_shift_norm=True
     )
@@ -152,9 +152,8 @@ def score_sde(sources: Path) -> None:
     op.upfirdn2d, sys.modules["op"] = scope["upfirdn2d"], op
     import sampling
     import sde_lib
-    from models import ddpm, ncsnpp, utils
+    from models import ddpm, ncsnpp, utils  # noqa: F401 (they register themselves)
 
-    assert ddpm and ncsnpp  # they register themselves
     for name, n in (("ddpm.cifar10", 65), ("cifar10_ddpmpp", 65), ("cifar10_ncsnpp_continuous", 1000)):  # fmt: skip # noqa: E501
         config = importlib.import_module(f"configs.vp.{name}").get_config()
         config.device = torch.device("cpu")
@@ -172,10 +171,8 @@ def score_sde(sources: Path) -> None:
         kept = {"x": x, "t": i, "said": -score(x, t) * std[:, None, None, None], "std": std}
         if not continuous:
             each, real = iter(noises(n, SHAPE)), (torch.randn, torch.randn_like)
-            torch.randn, torch.randn_like = (
-                lambda *_, x=x, **__: x[:2].clone(),
-                lambda _: next(each),
-            )  # noqa: E501
+            torch.randn = lambda *_, x=x, **__: x[:2].clone()
+            torch.randn_like = lambda _, each=each: next(each)
             sampler = sampling.get_pc_sampler(
                 sde, SHAPE, sampling.AncestralSamplingPredictor, sampling.NoneCorrector,
                 lambda x: x, snr=0.1, continuous=False, eps=0.0, device="cpu",
