@@ -229,7 +229,8 @@ def _chosen(
     if listed is not None:
         state = named(listed, _parameters(raw, listed, settings, name), name)
     else:
-        state, _ = split_networks(ema if use_ema else raw, name)
+        first, average = split_networks(ema if use_ema else raw, name)
+        state = average if use_ema and average is not None else first  # ema_pytorch keeps both
     tensors = require_tensors(state, name)
     which: Weights | None = None
     if ema is not None and raw is not None:
@@ -252,8 +253,12 @@ def _parameters(
     if settings is not None and "block_out_channels" in settings:
         return dict(laid_out(diffusers.UNet2DModel, settings, len(listed), name).named_parameters())
     weights, _ = split_networks(raw, name)
-    if isinstance(weights, Mapping) and len(weights) == len(listed):
-        return weights
+    if isinstance(weights, Mapping):
+        beside = next((form.untrained for form in FORMATS if form.fits(weights)), ())
+        trained = {n: w for n, w in weights.items() if n not in beside}
+        for known in (weights, trained):
+            if len(known) == len(listed):
+                return known
     raise ValueError(
         f"{name} holds averaged weights as a list, without names; the config.json of its network "
         "must lie beside it"

@@ -19,7 +19,7 @@ from ddim_core.samplers.catalogue import FLAGS, SAMPLERS, class_entries
 from ddim_core.samplers.families import family_of, said_by, settled_own, trained
 from ddim_core.samplers.fits import class_behind, require_fit
 from ddim_core.samplers.name import SamplerName
-from ddim_core.samplers.values import LEARNED
+from ddim_core.samplers.values import LEARNED, WITH_VARIANCE
 from ddim_core.schedulers.registry import scheduler_class
 
 RUNGE_KUTTA = 3  # steps with which PNDM starts
@@ -27,9 +27,6 @@ WHOLE_STEPS = ("PNDMScheduler", "DDIMScheduler", "DDIMParallelScheduler", "DDPMS
                "DDPMParallelScheduler")  # fmt: skip
 """Classes that visit whole timesteps, each once."""
 
-
-WITH_VARIANCE = ("DDPMScheduler", "DDPMParallelScheduler")
-"""Classes whose steps take a variance that the network predicts."""
 
 BETWEEN = "intermediate_timesteps"
 """What SCM takes between its two steps."""

@@ -30,6 +30,8 @@ OF_ANY_FAMILY = ("flow_prediction", "trigflow")  # of networks, whatever the cla
 CARRIED = ("algorithm_type", "solver_type", "variance_type")
 """Entries of another class's own that diffusers' classes translate when they are handed on."""
 LEARNED = ("learned", "learned_range")
+WITH_VARIANCE = ("DDPMScheduler", "DDPMParallelScheduler")
+"""Classes whose steps take a variance that the network predicts."""
 ABOVE_0 = "a number above 0"
 NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {
     **dict.fromkeys(
@@ -200,10 +202,11 @@ def require_words(kind: str, entries: Mapping[str, Any], own: str, said: Mapping
             continue
         require_word(kind, key, value, where)
     variance = entries.get("variance_type")
-    if variance in LEARNED and said.get("variance_type") != variance:
+    if variance in LEARNED and (said.get("variance_type") != variance or kind not in WITH_VARIANCE):
         raise ValueError(
             f"variance_type is {variance!r}, which is for a network that predicts a variance too; "
-            "the checkpoint does not say that its network does so"
+            f"{'the checkpoint does not say so of its' if kind in WITH_VARIANCE else kind} "
+            f"{'network' if kind in WITH_VARIANCE else 'is given its noise alone; take ddpm'}"
         )
 
 

@@ -98,7 +98,7 @@ class SamplerChoice:
         int | None,
         Field(
             ge=1,
-            description="So many first channels are guided, as 3 by DiT's and SiT's code; empty: all.",
+            description="So many first channels are guided, as 3 by DiT's code; empty: all.",
         ),
     ] = None
     lora_scales: Annotated[

@@ -14,11 +14,11 @@ from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.diffusion.sampling import plan
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import SamplerSpec, SchedulerSpec
-from ddim_core.networks.backbones.registry import is_backbone
+from ddim_core.networks.backbones.registry import BACKBONES
 from ddim_core.networks.backbones.wide_time import CLASS_NAME as WIDE_TIME
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.samplers.name import parse_sampler
-from ddim_core.samplers.scheduler import scheduler_for, takes_eta
+from ddim_core.samplers.scheduler import learns_variance, scheduler_for, takes_eta
 from ddim_core.schedulers.registry import OURS
 from ddim_core.shipping.expressed import Expressed, expressed
 from ddim_core.shipping.listed import set_steps_of
@@ -97,7 +97,12 @@ def ready_scheduled(scored: ScoredCell) -> Ready:
     if kind in OURS:
         raise ValueError(
             f"{name.text} is drawn by {kind}, which diffusers has not, and is not shipped; ship "
-            "another sampler's cell, such as edm_dpmpp_2m"
+            "another sampler's cell, such as own"
+        )
+    if learns_variance(scheduler):
+        raise ValueError(
+            f"a cell of {kind} with variance_type {scheduler.config['variance_type']} is not "
+            "shipped, since sample.py asks the network for its noise alone; take another sampler"
         )
     set_steps = set_steps_of(name, kind, spec.steps)
     script = scheduler_script(
@@ -119,11 +124,11 @@ def _opened(scored: ScoredCell) -> _Opened:
     folder = store.get_folder(scored.checkpoint)
     loaded = checkpoint_in_memory(scored.checkpoint)
     network = "unet" if (folder / "unet").is_dir() else "."
-    told = read_settings(folder / network / "config.json")
-    if is_backbone(told) and told["_class_name"] != WIDE_TIME:
+    kind = str(read_settings(folder / network / "config.json")["_class_name"])
+    if kind in BACKBONES and kind != WIDE_TIME:
         raise ValueError(
-            f"the network is a {told['_class_name']}, which diffusers has not, and is not shipped; "
-            "draw from it with its authors' own code at the cell's settings"
+            f"the checkpoint's network is a {kind}, which diffusers has not, so that a script of "
+            "plain diffusers cannot draw with it; draw with the package itself (ddim grid)"
         )
     decoder = next((name for name in FOLDERS if (folder / name).is_dir()), "")
     return _Opened(
@@ -132,7 +137,7 @@ def _opened(scored: ScoredCell) -> _Opened:
         loaded,
         BareNetwork(
             network=network,
-            network_class=str(told["_class_name"]),
+            network_class=kind,
             decoder=decoder,
             decoder_class=type(loaded.latent.decoder).__name__ if loaded.latent else "",
             n_classes=0 if loaded.prompts else loaded.n_classes or 0,
@@ -174,10 +179,16 @@ def _notes_on_expressing(spec: SamplerSpec, found: Expressed | None) -> list[str
 def _plain(opened: _Opened, found: Expressed | None, notes: list[str]) -> Plain:
     network, loaded = opened.network, opened.loaded
     if network.network_class == WIDE_TIME:
-        notes = [*notes, "The network is told the time by wider sinusoids than UNet2DModel has, so "
-                 "that plain diffusers does not open it; sample.py does (`network`)."]  # fmt: skip
+        notes = [*notes, "The network is told the time by wider sinusoids than UNet2DModel has, or "
+                 "has one number of heads at all levels, so that plain diffusers does not open it; "
+                 "sample.py does (`network`)."]  # fmt: skip
+    unet = loaded.model.unet.config
+    learns = unet["out_channels"] != unet["in_channels"]
+    if learns:
+        notes = [*notes, "The network predicts a variance besides the noise; sample.py takes its "
+                 "first channels alone (`predicted`)."]  # fmt: skip
     form = _form(opened)
-    if found is None or network.network_class == WIDE_TIME:
+    if found is None or learns or network.network_class == WIDE_TIME:
         kind = type(found.scheduler).__name__ if found else ""
         return Plain(kind, "", form, tuple(notes))
     kind, folder = type(found.scheduler).__name__, str(opened.folder)

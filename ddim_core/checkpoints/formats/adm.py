@@ -21,6 +21,7 @@ from ddim_core.common.foreign import Config
 from ddim_core.networks.backbones.wide_time import CLASS_NAME
 
 MARK = "time_embed.0.weight"
+UPSAMPLED = 6  # channels: of an image and a smaller one
 RESNET = {
     "in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj",
     "out_layers.0": "norm2", "out_layers.3": "conv2", "skip_connection": "conv_shortcut",
@@ -86,7 +87,7 @@ def _require_plain(state: Mapping[str, Tensor]) -> None:
             "diffusers' StableDiffusionPipeline.from_single_file(file).save_pretrained(folder)"
         )
     n_in, n_out = state["input_blocks.0.0.weight"].shape[1], len(state.get("out.2.bias", ()))
-    if n_out not in (n_in, 2 * n_in):
+    if n_out not in (n_in, 2 * n_in) or n_in == UPSAMPLED:
         raise ValueError(
             f"the network takes {n_in} channels and gives {n_out}, as guided-diffusion's "
             "upsamplers do, which are told of a smaller image; only networks that draw from noise "

@@ -60,12 +60,14 @@ class Format:
             as Lightning's: every network of the format has exactly one weight whose name ends with
             one of them, and what stands before it is a prefix. Give the longer name too where what
             holds the network belongs to it.
+        untrained: Names among its weights that an average of its parameters leaves out.
     """
 
     whose: str
     fits: Callable[[Mapping[str, Tensor]], bool]
     read: Callable[[Mapping[str, Tensor], Any, Any], Network]
     marks: tuple[str, ...] = ()
+    untrained: tuple[str, ...] = ()
 
 
 def count(names: Iterable[str], pattern: str) -> int:

@@ -6,7 +6,9 @@ from ddim_core.checkpoints.formats.adm import ADM
 from ddim_core.checkpoints.formats.course import COURSE
 from ddim_core.checkpoints.formats.edm import EDM
 from ddim_core.checkpoints.formats.format import Format
+from ddim_core.checkpoints.formats.lucidrains import LUCIDRAINS
 from ddim_core.checkpoints.formats.official import OFFICIAL
+from ddim_core.checkpoints.formats.score_sde import SCORE_SDE
 from ddim_core.checkpoints.formats.transformers import TRANSFORMERS
 
 FORMATS: tuple[Format, ...] = (  # the first that fits; what fits none has to be diffusers' own
@@ -14,6 +16,8 @@ FORMATS: tuple[Format, ...] = (  # the first that fits; what fits none has to be
     COURSE,
     ADM,
     EDM,
+    LUCIDRAINS,
+    SCORE_SDE,
     TRANSFORMERS,
 )
 DIFFUSERS_MARK = "time_embedding.linear_1.weight"
