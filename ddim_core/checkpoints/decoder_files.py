@@ -23,6 +23,7 @@ from ddim_core.safe_files.safe_load import read_weights
 from ddim_core.safe_files.settings import read_settings
 
 STATS = "latents_stats.pt"  # of LightningDiT, whose latents are normed channel by channel
+MOST_COLOURS = 3  # of pixels; what has more channels is latents
 HOW = (
     "give, as --configuration, the folder of a pipeline with a vae in it or of an AutoencoderKL of "
     "diffusers (such as stabilityai/sd-vae-ft-ema), or lay it beside the file as vae"
@@ -83,7 +84,7 @@ def required_latents(files: Mapping[str, Path], network: Network) -> Latents | N
     drawn, name = network.config["in_channels"], files["weights"].name
     place = next((files[key] for p in FOLDERS if (key := f"{p}/config.json") in files), None)
     latents = network.latents
-    if place is None and (latents is not None or drawn not in (1, 3)):
+    if place is None and (latents is not None or drawn > MOST_COLOURS):
         of = latents.decoder if latents is not None else "an autoencoder"
         raise ValueError(
             f"the network of {name} draws {drawn} channels of latents of {of}, which is not "

@@ -32,8 +32,8 @@ OF_SHARDS = re.compile(r"-\d+-of-\d+\.")
 NOT_AVERAGED = "non_ema"
 # What Accelerate, the trainer of transformers and LightningDiT write beside a network's weights.
 OF_TRAINING = re.compile(
-    r"(optimizer|scheduler|sampler|scaler|dl_state_dict|rng_state|random_states|training_args|latents_stats)"
-    r"(_\d+)*\.(bin|pt|pth|safetensors)"
+    r"(optimizer|scheduler|sampler|scaler|dl_state_dict|rng_state|random_states|training_args"
+    r"|latents_stats)(_\d+)*\.(bin|pt|pth|pkl|safetensors)"
 )
 
 
