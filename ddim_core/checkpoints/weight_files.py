@@ -30,10 +30,10 @@ OF_WEIGHTS = re.compile(
 )
 OF_SHARDS = re.compile(r"-\d+-of-\d+\.")
 NOT_AVERAGED = "non_ema"
-# What Accelerate and the trainer of transformers write beside a network's weights.
+# What Accelerate, the trainer of transformers and EDM's write beside a network's weights.
 OF_TRAINING = re.compile(
-    r"(optimizer|scheduler|sampler|scaler|dl_state_dict|rng_state|random_states|training_args)"
-    r"(_\d+)*\.(bin|pt|pth|safetensors)"
+    r"(optimizer|scheduler|sampler|scaler|dl_state_dict|rng_state|random_states|training_args"
+    r"|training-state)([_-]\d+)*\.(bin|pkl|pt|pth|safetensors)"
 )
 
 
