@@ -30,10 +30,11 @@ OF_WEIGHTS = re.compile(
 )
 OF_SHARDS = re.compile(r"-\d+-of-\d+\.")
 NOT_AVERAGED = "non_ema"
-# What Accelerate, the trainer of transformers and LightningDiT write beside a network's weights.
+# What Accelerate, the trainers of transformers and EDM, and LightningDiT write beside a network's
+# weights.
 OF_TRAINING = re.compile(
     r"(optimizer|scheduler|sampler|scaler|dl_state_dict|rng_state|random_states|training_args"
-    r"|latents_stats)(_\d+)*\.(bin|pt|pth|pkl|safetensors)"
+    r"|training-state|latents_stats)([_-]\d+)*\.(bin|pkl|pt|pth|safetensors)"
 )
 
 

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class EDMHeunScheduler:
         rho: How much shorter steps are at low noise.
         S_churn, S_min, S_max, S_noise: How much noise is added on the way, between which levels,
             and its standard deviation.
+        prediction_type: `v_prediction` where the network answers -F, as diffusers calls it.
         levels: The only noise levels that the network knows, which all are rounded to (iDDPM);
             None for any.
     """
@@ -51,10 +52,13 @@ class EDMHeunScheduler:
     def __init__(
         self, sigma_min: float = 0.002, sigma_max: float = 80.0, sigma_data: float = 0.5,
         rho: float = 7.0, S_churn: float = 0.0, S_min: float = 0.0, S_max: float = math.inf,
-        S_noise: float = 1.0, levels: Sequence[float] | None = None,
+        S_noise: float = 1.0,
+        prediction_type: Literal["epsilon", "v_prediction"] = "epsilon",
+        levels: Sequence[float] | None = None,
     ) -> None:  # fmt: skip
         given = {name: value for name, value in locals().items() if name != "self"}
         self.config: Any = configuration_utils.FrozenDict(given)
+        self._sign = -1.0 if prediction_type == "v_prediction" else 1.0
         self._levels = None if levels is None else torch.tensor(levels, dtype=torch.float64)
         self._t, self._t_hat = torch.zeros(0), torch.zeros(0)
         self.timesteps, self.sigmas = torch.zeros(0), torch.zeros(0)
@@ -150,7 +154,7 @@ class EDMHeunScheduler:
                 f"the network answers with shape {tuple(said.shape)} to {tuple(x.shape)}; they "
                 "must be the same"
             )
-        return data**2 / total * x + sigma * data / total.sqrt() * said
+        return data**2 / total * x + self._sign * sigma * data / total.sqrt() * said
 
 
 def _noise(x: Tensor, streams: Sequence[torch.Generator]) -> Tensor:

@@ -54,8 +54,8 @@ class CheckpointChoice:
             "diffusers pipeline that draws images from noise, or a UNet2DModel, as a folder or "
             "hub id; a .safetensors file with its config.json beside it, or of Stable Diffusion "
             "1.x, 2.x or SDXL with `configuration`; a .ckpt of "
-            "the official DDIM code, of pytorch_diffusion or of KAIST's course; a .pt of DiT, SiT, "
-            "REPA or LightningDiT with its autoencoder; an MLflow address "
+            "the official DDIM code, of pytorch_diffusion or of KAIST's course; a .pkl of EDM or "
+            "EDM2; a .pt of DiT, SiT, REPA or LightningDiT with its autoencoder; an MLflow address "
             "(runs:/, models:/, mlflow-artifacts:/)."
         ),
     ] = ""

@@ -17,6 +17,7 @@ from typing import Any
 from ddim_core.checkpoints.decoder_files import STATS
 from ddim_core.checkpoints.identity import PICKLES, TENSORS
 from ddim_core.checkpoints.latent import FOLDERS
+from ddim_core.checkpoints.weight_files import OF_TRAINING
 from ddim_core.common.digest import digest
 from ddim_core.common.plain_files import PlainFileError, read_json, require_plain_tree, walk
 from tasks.checkpoints.addresses import require_source
@@ -150,7 +151,8 @@ def _memory(subject: str) -> Path:
 
 
 def _paths(source: str) -> list[Path]:
-    """The paths that a pattern names now, without what is hidden or named as unfinished."""
+    """The paths that a pattern names now, without what is hidden, named as unfinished, or of a
+    training's optimiser."""
     given = Path(source).expanduser().absolute()
     if given.is_dir() and not any((given / mark).is_file() for mark in MARKS):
         found = list(given.iterdir())
@@ -170,4 +172,6 @@ def _may_be(path: Path) -> bool:
         return False
     if path.is_symlink() and not path.exists():
         return True  # it leads nowhere, or in a circle: the look tells so, and goes on
-    return path.is_dir() or path.suffix in PICKLES | {TENSORS}
+    if path.is_dir():
+        return True
+    return path.suffix in PICKLES | {TENSORS} and not OF_TRAINING.fullmatch(path.name)

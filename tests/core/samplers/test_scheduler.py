@@ -46,7 +46,7 @@ OWNS: list[tuple[str, Mapping[str, Any], set[str]]] = [
     ("flux", {**FLOW, "use_dynamic_shifting": True}, OF_FLOWS - {"flow_heun", "flow_sde"}),
     ("sana", {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True,
               "prediction_type": "flow_prediction", "flow_shift": 3.0}, OF_FLOWS),
-    ("edm", EDM, {"edm_euler", "edm_dpmpp_2m"}),
+    ("edm", EDM, {"edm_heun", "edm_euler", "edm_dpmpp_2m"}),
     ("lcm", {"_class_name": "LCMScheduler"}, {"lcm"}),
     ("tcd", {"_class_name": "TCDScheduler"}, {"tcd"}),
     ("ipndm", {"_class_name": "IPNDMScheduler"}, {"ipndm"}),
