@@ -51,7 +51,9 @@ class CheckpointChoice:
             "diffusers pipeline that draws images from noise, or a UNet2DModel, as a folder or "
             "hub id; a .safetensors file with its config.json beside it, or of Stable Diffusion "
             "1.x, 2.x or SDXL with `configuration`; a .ckpt of "
-            "the official DDIM code, of pytorch_diffusion or of KAIST's course; an MLflow address "
+            "the official DDIM code, of pytorch_diffusion or of KAIST's course; a .pt of "
+            "guided-diffusion (ADM), of improved-diffusion or of denoising-diffusion-pytorch, a "
+            ".pth of score_sde (VP); an MLflow address "
             "(runs:/, models:/, mlflow-artifacts:/)."
         ),
     ] = ""
