@@ -19,7 +19,7 @@ from ddim_core.checkpoints.checkpoint import (
     save_pipeline,
 )
 from ddim_core.checkpoints.formats.format import Network
-from ddim_core.checkpoints.formats.registry import FORMATS
+from ddim_core.checkpoints.formats.registry import FORMATS, diffusers_looks, nearest_form
 from ddim_core.checkpoints.formats.transformers import model_in_name
 from ddim_core.checkpoints.scheduler import noise_scheduler
 from ddim_core.checkpoints.state_names import (
@@ -222,6 +222,7 @@ def _chosen(
     settings: Mapping[str, Any] | None,
 ) -> Found:  # fmt: skip
     raw, ema = _inner(raw), _inner(ema)
+    _require_no_latents(raw, name, "first_stage_model.")
     if ema is None:  # Lightning keeps both under one key
         raw, ema = split_networks(raw, name)
     use_ema = ema is not None and (weights == "ema" or raw is None)
@@ -265,24 +266,33 @@ def _parameters(
     )
 
 
-def _diffusers_network(state: dict[str, Tensor], settings: Any, name: str) -> Network:
-    if any(key.startswith("model.diffusion_model.") for key in state):
+def _require_no_latents(state: Any, name: str, mark: str = "") -> None:
+    """Refuses a file of latent diffusion; with a mark, where it is there besides."""
+    starts = ("model.diffusion_model.", mark) if mark else ("model.diffusion_model.",)
+    names = [key for key in state if isinstance(key, str)] if isinstance(state, Mapping) else []
+    if all(any(key.startswith(start) for key in names) for start in starts):
         raise ValueError(
             f"{name} is a single file of latent diffusion; as .safetensors it is opened beside a "
             "pipeline's folder or hub id of its kind (--configuration). Others convert it once "
             "with diffusers' StableDiffusionPipeline.from_single_file(file).save_pretrained(folder)"
         )
+
+
+def _diffusers_network(state: dict[str, Tensor], settings: Any, name: str) -> Network:
+    _require_no_latents(state, name)
     if "conv_in.weight" not in state:
         raise ValueError(
             f"the weights in {name} have names of no known network, such as {next(iter(state))!r}; "
             f"known are those of diffusers, {', '.join(form.whose for form in FORMATS)}"
+            f"{nearest_form(state)}"
         )
     if settings is None:
         raise ValueError(f"{name} has diffusers' names; its config.json must lie beside it")
     kind = settings.get("_class_name", "UNet2DModel")
     if kind != "UNet2DModel" and not is_backbone(settings):
         raise ValueError(f"the configuration beside {name} is of a {kind}, not a UNet2DModel")
-    return Network(settings, state, NoiseSpec(), assumed_noise=[NO_SCHEDULE])
+    looks = diffusers_looks(current_names(state)) if kind == "UNet2DModel" else ""
+    return Network(settings, state, NoiseSpec(), assumed_noise=[NO_SCHEDULE], looks=looks)
 
 
 def _write(out: Path, network: Network, name: str) -> None:

@@ -55,7 +55,9 @@ class CheckpointChoice:
             "hub id; a .safetensors file with its config.json beside it, or of Stable Diffusion "
             "1.x, 2.x or SDXL with `configuration`; a .ckpt of "
             "the official DDIM code, of pytorch_diffusion or of KAIST's course; a .pkl of EDM or "
-            "EDM2; a .pt of DiT, SiT, REPA or LightningDiT with its autoencoder; an MLflow address "
+            "EDM2; a .pt of guided-diffusion (ADM), of improved-diffusion or of "
+            "denoising-diffusion-pytorch, a .pth of score_sde (VP); a .pt of DiT, SiT, REPA or "
+            "LightningDiT with its autoencoder; an MLflow address "
             "(runs:/, models:/, mlflow-artifacts:/)."
         ),
     ] = ""

@@ -129,6 +129,11 @@ PUBLISHED: dict[Shape, tuple[str, Flags]] = {
     ),
 }  # fmt: skip
 
+CONSISTENCY = (  # of openai/consistency_models, which have the same network and names
+    Shape(192, (1, 2, 3, 4), 3, (1, 2, 3), 1000, True, True, False),
+    Shape(256, (1, 1, 2, 2, 4, 4), 2, (3, 4, 5), 0, True, True, False),
+)
+
 
 def flags_of(shape: Shape, settings: Any) -> tuple[Flags, list[str], list[str]]:
     """Returns the flags of weights of a shape, and sentences on what is assumed.
@@ -187,6 +192,12 @@ def _untold(shape: Shape) -> tuple[Flags, list[str], list[str]]:
             f"The checkpoint does not say its noise schedule: {flags.noise_schedule} with "
             f"T = {flags.diffusion_steps} is assumed, as of the published {name}."
         ]  # fmt: skip
+    if shape in CONSISTENCY:
+        raise ValueError(
+            "the checkpoint has the shape of OpenAI's consistency models and of the EDMs they were "
+            "distilled from, which have guided-diffusion's network and mean other things by its "
+            "answers; if it is of guided-diffusion, put its flags beside it, as config.json"
+        )
     flags = Flags(image_size=_size_by_levels(shape))
     return flags, [
         f"The checkpoint does not say its image size and attention: {flags.image_size} pixels, "

@@ -87,7 +87,10 @@ def official_network(state: Mapping[str, Tensor], told: Any, _hparams: Any = Non
         if name != "logvar"  # of type `bayesian`: a trained variance that sampling never uses
     }
     noise, assumed_noise = official_noise(settings)
-    return Network(config, translated, noise, assumed=assumed, assumed_noise=assumed_noise)
+    looks = f"the official DDIM code's with levels of {widths} channels, num_res_blocks {n_blocks}"
+    return Network(
+        config, translated, noise, assumed=assumed, assumed_noise=assumed_noise, looks=looks
+    )
 
 
 def official_noise(settings: Mapping[str, Any] | None) -> tuple[NoiseSpec, list[str]]:

@@ -38,7 +38,7 @@ class Times(nn.Module):
 
     def __init__(self, dim: int, learned: int) -> None:
         super().__init__()
-        self.half, self.n_features = dim // 2, learned + 1 if learned else dim
+        self.n_half, self.n_features = dim // 2, learned + 1 if learned else dim
         self.weights = nn.Parameter(torch.zeros(learned // 2)) if learned else None
 
     def forward(self, t: Tensor) -> Tensor:
@@ -46,8 +46,8 @@ class Times(nn.Module):
             t = t[:, None].to(self.weights.dtype)
             turns = t * self.weights[None] * 2 * math.pi
             return torch.cat([t, turns.sin(), turns.cos()], dim=-1)
-        step = -math.log(10000) / (self.half - 1)
-        angles = t[:, None] * torch.exp(torch.arange(self.half, device=t.device) * step)[None]
+        step = -math.log(10000) / (self.n_half - 1)
+        angles = t[:, None] * torch.exp(torch.arange(self.n_half, device=t.device) * step)[None]
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 

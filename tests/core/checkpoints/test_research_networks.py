@@ -17,7 +17,7 @@ import yaml
 
 from ddim_core.checkpoints.checkpoint import Checkpoint, load_checkpoint, scheduler_config
 from ddim_core.checkpoints.convert import adopt, source_files
-from ddim_core.checkpoints.formats.adm_flags import PUBLISHED, Flags, Shape, flags_of
+from ddim_core.checkpoints.formats.adm_flags import CONSISTENCY, PUBLISHED, Flags, Shape, flags_of
 from ddim_core.diffusion.sampling import sample
 from ddim_core.diffusion.specs import SamplerSpec, Weights
 from ddim_core.samplers.loop import draw
@@ -225,6 +225,12 @@ def changed(name: str, how: str) -> Any:
         del state["middle_block.0.in_layers.2.weight"]
     if how == "latent":
         state["input_blocks.1.1.transformer_blocks.0.norm1.weight"] = torch.ones(32)
+    if how == "latents":
+        return {f"model.diffusion_model.{k}": v for k, v in state.items()} | {
+            "first_stage_model.decoder.conv_in.weight": torch.ones(1, 1, 3, 3)
+        }
+    if how == "misnamed":
+        return {k.replace("time_embed.0.", "time_embed.00."): v for k, v in state.items()}
     if how == "no schedule":
         return {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
     if how == "older":
@@ -240,6 +246,8 @@ def changed(name: str, how: str) -> Any:
         ("adm", "classifier", None, "guided-diffusion's classifier"),
         ("adm", "upsampler", None, "upsamplers do, which are told of a smaller image"),
         ("adm", "latent", None, "a U-Net of latent diffusion"),
+        ("adm", "latents", None, "is a single file of latent diffusion; as .safetensors"),
+        ("adm", "misnamed", None, "nearest is guided-diffusion, whose networks have 'time_embed"),
         ("adm", "a weight less", None,
          r"lacks 1 weights .*looks like guided-diffusion with num_channels 32, channel_mult 1,2"),
         ("adm", "", {"image_size": 8, "num_channels": 256},
@@ -283,6 +291,13 @@ def test_published_shapes_tell_what_their_weights_do_not() -> None:
     assert found == Flags(image_size=64)
     assert "4 heads in the legacy order" in network[0]
     assert "linear with T = 1000 is assumed" in noise[0]
+
+
+def test_the_shape_of_consistency_models_is_refused_without_flags() -> None:
+    for shape in CONSISTENCY:
+        with pytest.raises(ValueError, match="OpenAI's consistency models"):
+            flags_of(shape, None)
+        assert flags_of(shape, {"image_size": 64})[0].image_size == 64
 
 
 def test_assumptions_are_stated(tmp_path: Path) -> None:
