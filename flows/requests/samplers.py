@@ -98,6 +98,7 @@ class SamplerChoice:
         int | None,
         Field(
             ge=1,
+            le=1024,
             description="So many first channels are guided, as 3 by DiT's code; empty: all.",
         ),
     ] = None

@@ -171,7 +171,7 @@ def test_edm2s_latents_are_decoded_by_the_vae_beside_them(tmp_path: Path) -> Non
 
 
 def test_edm2s_latents_without_their_vae_are_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"latents of stabilityai/sd-vae-ft-mse, which is not there"):
+    with pytest.raises(ValueError, match=r"of stabilityai/sd-vae-ft-mse, which is not there"):
         opened(CASES["Precond classes"], tmp_path, encoder=encoder())
     small_vae().save_pretrained(tmp_path / "vae")
     shutil.rmtree(tmp_path / "out")

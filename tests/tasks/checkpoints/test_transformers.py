@@ -1,4 +1,4 @@
-"""Snapshots of SiT and DiT in the store, with an autoencoder of their own place, and guided cells."""
+"""SiT and DiT in the store, with an autoencoder from elsewhere; guided cells and their calls."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_our_own_ddim_is_guided_by_noise_over_signal(tmp_path: Path) -> None:
     ref = stored("dit", tmp_path)
     record = open_checkpoint.fn(ref, "dit")
     assert record.is_native
-    # Asked at 750, 500, 250 and 0, where noise over signal is 16, 3.4, 0.95 and 0.01.
+    # Asked at 750, 500, 250 and 0, where noise over signal is 17, 3.4, 0.95 and 0.01.
     for interval, nfe in ((None, 8), ((0.5, 5.0), 6), ((0.0, 0.1), 5)):
         cell = GridCell(replace(VP, guidance_interval=interval))
         require_fit([cell], record.n_train, ref)
