@@ -89,9 +89,8 @@ class SamplerChoice:
     guidance_interval: Annotated[
         tuple[float, ...],
         Field(
-            description="Guidance only at noise levels from LOW to HIGH, as 0,0.7; elsewhere the "
-            "conditional model alone. Of a flow the share of noise (1 - t of SiT, t of REPA), else "
-            "noise over signal (sigma of Kynkaanniemi et al. 2024). Empty: at all levels.",
+            description="Guidance only at noise levels from LOW to HIGH, as 0,0.7: of a flow the "
+            "share of noise (t of REPA, 1 - t of SiT), else noise over signal. Empty: at all.",
         ),
     ] = ()
     guidance_channels: Annotated[
