@@ -15,7 +15,6 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
-from ddim_core.pipelines.single_file import is_single_file
 from flows.fid_grid import fid_grid
 from flows.grid.outcome import GridOutcome
 from flows.requests.watch import Job, Watch
@@ -154,7 +153,7 @@ def _whole(
 
 
 def _brought_in(watch: Watch, place: str) -> ArtifactRef:
-    described = str(watch.grid.get("configuration", "")) if is_single_file(Path(place)) else ""
+    described = str(watch.grid.get("configuration", "")) if Path(place).is_file() else ""
     return import_checkpoint(place, configuration=described)
 
 

@@ -31,9 +31,12 @@ WIDEST = 12  # Python files of a folder, `__init__` not counted
 # said here is refused, and so is a room that is not named.
 ARROWS: dict[str, set[str]] = {
     "ddim_core.common": set(),
+    "ddim_core.schedulers": {"ddim_core.common"},
     "ddim_core.safe_files.pickles": {"ddim_core.common"},
-    "ddim_core.safe_files": {"ddim_core.common", "ddim_core.safe_files.pickles"},
-    "ddim_core.diffusion": {"ddim_core.common"},
+    "ddim_core.safe_files": {
+        "ddim_core.common", "ddim_core.schedulers", "ddim_core.safe_files.pickles",
+    },
+    "ddim_core.diffusion": {"ddim_core.common", "ddim_core.schedulers"},
     "ddim_core.devices": {"ddim_core.common"},
     "ddim_core.images.sources": {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion",
@@ -74,7 +77,8 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.networks", "ddim_core.statistics", "ddim_core.image_scores.networks",
     },
     "ddim_core.samplers": {
-        "ddim_core.common", "ddim_core.devices", "ddim_core.diffusion", "ddim_core.networks",
+        "ddim_core.common", "ddim_core.schedulers", "ddim_core.devices", "ddim_core.diffusion",
+        "ddim_core.networks",
     },
     "ddim_core.pipelines": {
         "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files", "ddim_core.diffusion",
@@ -89,7 +93,8 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.networks",
     },
     "ddim_core.checkpoints.formats": {
-        "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion",
+        "ddim_core.common", "ddim_core.safe_files", "ddim_core.safe_files.pickles",
+        "ddim_core.diffusion",
         "ddim_core.networks.backbones",
     },
     "ddim_core.checkpoints": {
@@ -105,7 +110,7 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.statistics", "ddim_core.decisions",
     },
     "ddim_core.shipping": {
-        "ddim_core.common", "ddim_core.diffusion", "ddim_core.samplers",
+        "ddim_core.common", "ddim_core.schedulers", "ddim_core.diffusion", "ddim_core.samplers",
         "ddim_core.networks.backbones", "ddim_core.decisions",
     },
     "ddim_core.points": {

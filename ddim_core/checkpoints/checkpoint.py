@@ -63,7 +63,8 @@ class Checkpoint:
     """A noise model and what has to be known to sample from it.
 
     Attributes:
-        model: The network, ready to be called.
+        model: The network, ready to be called; of one that learns its variance too, what it
+            predicts besides (its `whole`).
         schedule: The schedule it was trained on. A bare network folder has none and gets that of
             DDPM (linear, 1e-4 to 0.02, T = 1000), the default of diffusers' schedulers. None of a
             flow and of an EDM, which only diffusers' schedulers sample.
@@ -297,10 +298,11 @@ def _require_known(config: Mapping[str, Any], folder: Path) -> None:
             f"{folder.name}/config.json describes a {kind}; it must be a UNet2DModel, or the "
             "UNet2DConditionModel of a whole pipeline"
         )
-    if config["in_channels"] != config["out_channels"]:
+    if config["out_channels"] not in _answers(config["in_channels"], with_prompts):
         raise ValueError(
             f"the network has {config['in_channels']} input and {config['out_channels']} output "
-            "channels; they must be equal (networks that learn the variance are not supported)"
+            "channels; they must be equal, or twice as many come out, the second half for a "
+            "variance (of networks that are told of no text)"
         )
     for name in ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type"):
         if config.get(name):
@@ -312,6 +314,10 @@ def _require_known(config: Mapping[str, Any], folder: Path) -> None:
         raise ValueError("the network is told of prompts and of classes; only one is supported")
     if type(config.get("sample_size")) is not int:
         raise ValueError(f"sample_size is {config.get('sample_size')}; it must be one whole number")
+
+
+def _answers(n_channels: int, with_prompts: bool) -> tuple[int, ...]:
+    return (n_channels,) if with_prompts else (n_channels, 2 * n_channels)
 
 
 def _missing_weights(folder: Path) -> str:

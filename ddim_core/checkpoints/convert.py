@@ -18,6 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddim_core.checkpoints.checkpoint import RECORD_NAME, WEIGHTS_NAME, load_checkpoint
+from ddim_core.checkpoints.decoder_files import (
+    decoder_files,
+    fold_decoder,
+    required_decoder,
+    required_latents,
+)
+from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.checkpoints.pipeline_files import (
     NETWORK_FILES,
     PARTS,
@@ -25,6 +32,7 @@ from ddim_core.checkpoints.pipeline_files import (
     TEXT_FILES,
     TEXT_WEIGHTS,
     TOKENIZER_FILES,
+    present,
 )
 from ddim_core.checkpoints.single_file import (
     NO_SCHEDULE,
@@ -35,13 +43,10 @@ from ddim_core.checkpoints.single_file import (
 )
 from ddim_core.checkpoints.state_names import split_networks, unwrapped
 from ddim_core.checkpoints.weight_files import (
-    STEMS,
     SUFFIXES,
     flat_weights,
-    has_plain,
     save_settings,
     save_state,
-    variants_in,
     weights_in,
 )
 from ddim_core.common.digest import file_digest
@@ -52,7 +57,7 @@ from ddim_core.diffusion.specs import Weights
 from ddim_core.networks.checks import require_fit, require_sampled, require_sane, require_unshifted
 from ddim_core.safe_files.safe_load import first_line, is_safetensors, read_weights, require_tensors
 from ddim_core.safe_files.settings import read_settings
-from ddim_core.safe_files.shards import is_index, read_shards, shards_in
+from ddim_core.safe_files.shards import is_index, read_shards
 from ddim_core.safe_files.understood import keep_understood, understood_entries, understood_index
 
 if TYPE_CHECKING:
@@ -67,15 +72,22 @@ ROOT_PARTS = ("unet", "scheduler")
 DEPTH = 3  # folders below an MLflow artefact in which a checkpoint is looked for
 
 
-def source_files(path: Path) -> dict[str, Path]:
+def source_files(path: Path, decoder: Path | None = None) -> dict[str, Path]:
     """Returns the files that make up a checkpoint, by their part in it.
 
     Args:
         path: A weights file, or a folder that is, or holds, exactly one checkpoint.
+        decoder: Where the autoencoder of a file's latents lies, if not in `vae` beside it: a folder
+            that has it as `vae`, or is it.
 
     Raises:
-        ValueError: If there is nothing there, no checkpoint, or several.
+        ValueError: If there is nothing there, no checkpoint, or several; or no autoencoder where
+            one is said to be.
     """
+    if decoder is not None:
+        beside = source_files(path).items()
+        others = {name: file for name, file in beside if not name.startswith(FOLDERS)}
+        return others | required_decoder(decoder)
     if is_there(path):
         return _file_and_settings(path)
     if not path.is_dir():
@@ -117,7 +129,11 @@ def adopt(files: Mapping[str, Path], out: Path, weights: Weights = "ema") -> Non
     """
     try:
         if "weights" in files:
-            adopt_file(files, out, weights)
+            network = adopt_file(files, out, weights)
+            latents = required_latents(files, network)
+            _adopt_decoder(files, out)
+            if latents is not None:
+                fold_decoder(latents, out / "vae")
         else:
             _adopt_pipeline(files, out, weights)
     except ValueError:
@@ -139,7 +155,7 @@ def _checkpoint_in(folder: Path) -> dict[str, Path]:
     )
     if has_parts:
         return _pipeline_files(folder)
-    bare = _present(folder, "unet")
+    bare = present(folder, "unet")
     flat = {} if len(bare) > 1 else flat_weights(folder)
     config = bare.get("unet/config.json")
     if config and (len(bare) > 1 or (not flat and _is_diffusers(config))):
@@ -159,26 +175,14 @@ def _pipeline_files(folder: Path) -> dict[str, Path]:
     names = (INDEX, RECORD_NAME)
     found = {name: folder / name for name in names if is_there(folder / name)}
     for part in PARTS:
-        found |= _present(folder / part, part)
+        found |= present(folder / part, part)
     for part in ROOT_PARTS:  # some older repositories of the hub have these without a folder
         if INDEX in found and not (folder / part).is_dir():
-            found |= _present(folder, part)
+            found |= present(folder, part)
     beside = folder.parent / SCHEDULER  # a training's folder, below the pipeline it ends with
     if INDEX not in found and SCHEDULER not in found and is_there(beside):
         found[SCHEDULER] = beside
     return found
-
-
-def _present(folder: Path, part: str) -> dict[str, Path]:
-    """The files of a pipeline's part that a folder has, shards among them."""
-    there = {f"{part}/{name}": folder / name for name in PARTS[part] if is_there(folder / name)}
-    stems = STEMS[1:] if part == "text_encoder" else STEMS[:1]
-    if f"{part}/config.json" in there and not has_plain(folder, stems):
-        there |= {f"{part}/{name}": file for name, file in variants_in(folder, stems).items()}
-    indices = [path for path in there.values() if is_index(path)]
-    return there | {
-        f"{part}/{shard.name}": shard for index in indices for shard in shards_in(index)
-    }
 
 
 def _scheduler_near(folder: Path, name: str) -> dict[str, Path]:
@@ -199,7 +203,7 @@ def _step_in_folder(files: Mapping[str, Path]) -> int | None:
 
 def _file_and_settings(path: Path) -> dict[str, Path]:
     folder = path.parent
-    found = {"weights": path}
+    found = {"weights": path} | decoder_files(folder)
     names = [f"{stem}{suffix}" for stem in (path.stem, "config") for suffix in SETTINGS_SUFFIXES]
     yaml = [p for p in sorted(folder.iterdir()) if p.suffix in (".yml", ".yaml") and is_there(p)]
     candidates = [folder / name for name in names] + (yaml if len(yaml) == 1 else [])
@@ -218,9 +222,7 @@ def _adopt_pipeline(files: Mapping[str, Path], out: Path, weights: Weights) -> N
     prefix = "unet_ema/" if has_ema and use_ema else "unet/"
     names = NETWORK_FILES if use_ema else RAW_FILES + NETWORK_FILES
     step = _adopt_network(files, prefix, names, out / "unet")
-    for part in ("vae", "vqvae"):
-        if any(name.startswith(f"{part}/") for name in files):
-            _adopt_network(files, f"{part}/", NETWORK_FILES, out / part)
+    _adopt_decoder(files, out)
     if any(name.startswith("text_encoder/") for name in files):
         _adopt_network(files, "text_encoder/", TEXT_FILES, out / "text_encoder")
         for name in TOKENIZER_FILES:
@@ -237,6 +239,12 @@ def _adopt_pipeline(files: Mapping[str, Path], out: Path, weights: Weights) -> N
         save_settings(record, out / RECORD_NAME)
     else:
         _copy(files, out, RECORD_NAME)
+
+
+def _adopt_decoder(files: Mapping[str, Path], out: Path) -> None:
+    for part in FOLDERS:
+        if any(name.startswith(f"{part}/") for name in files):
+            _adopt_network(files, f"{part}/", NETWORK_FILES, out / part)
 
 
 def _require_parts(files: Mapping[str, Path]) -> None:

@@ -20,7 +20,7 @@ from ddim_core.common.plain_files import is_there, read_json
 from ddim_core.safe_files.safe_load import read_weights
 
 TENSORS = ".safetensors"
-PICKLES = frozenset({".bin", ".ckpt", ".pt", ".pth"})
+PICKLES = frozenset({".bin", ".ckpt", ".pkl", ".pt", ".pth"})
 TEXTS = frozenset({".txt", ".model"})  # of tokenizers
 INDEX = ".index.json"  # which shard holds which tensor: a matter of files
 PIPELINE = "model_index.json"

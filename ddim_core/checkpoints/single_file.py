@@ -18,9 +18,9 @@ from ddim_core.checkpoints.checkpoint import (
     is_step,
     save_pipeline,
 )
-from ddim_core.checkpoints.formats.course import COURSE
 from ddim_core.checkpoints.formats.format import Network
-from ddim_core.checkpoints.formats.official import OFFICIAL
+from ddim_core.checkpoints.formats.registry import FORMATS, diffusers_looks, nearest_form
+from ddim_core.checkpoints.formats.transformers import model_in_name
 from ddim_core.checkpoints.scheduler import noise_scheduler
 from ddim_core.checkpoints.state_names import (
     EMA,
@@ -51,16 +51,19 @@ if TYPE_CHECKING:
 else:
     diffusers = late("diffusers")
 
-FORMATS = (OFFICIAL, COURSE)  # the first that fits; what fits none has to be diffusers' own
 EMA_KEYS = ("unet_ema", "ema", "ema_state_dict", "model_ema", "ema_model", "state_dict_ema")
 RAW_KEYS = ("state_dict", "model", "model_state_dict", "unet", "network", "net")
 INNER_KEYS = ("shadow", "state_dict", "module")
-STEP_KEYS = ("training_step", "global_step", "step", "global_steps")
+STEP_KEYS = ("training_step", "global_step", "step", "global_steps", "steps")
+TOLD_KEYS = ("hparams", "hyper_parameters", "args", "config")  # of a training, beside its weights
 NO_SCHEDULE = (
     "The checkpoint does not say its noise schedule: linear from 0.0001 to 0.02 with T = 1000 is "
     "assumed, the default of diffusers."
 )
 SCHEDULER = "scheduler/scheduler_config.json"
+STEP_NAMES = re.compile(
+    r"(?:ckpt_|model-?|network-snapshot-|ema_0\.\d{1,9}_)(\d{1,12})|.+-(\d{7})-\d\.\d{3}|(\d{7})"
+)
 N_STATES_WITH_EMA = 5  # the official list: network, optimiser, epoch, step, EMA
 
 
@@ -81,8 +84,8 @@ class Found:
     hparams: Any = None
 
 
-def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
-    """Writes a pipeline folder of one weights file; see `adopt`.
+def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> Network:
+    """Writes a pipeline folder of one weights file, and returns what it holds; see `adopt`.
 
     Args:
         files: `weights`; and, where they are, `settings` (JSON or YAML) and `scheduler` (the
@@ -99,7 +102,8 @@ def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
     state = found.state
     known = next((form for form in FORMATS if form.fits(state)), None)
     if known is not None:
-        network = known.read(state, settings, found.hparams)
+        hparams = model_in_name(path.stem) if found.hparams is None else found.hparams
+        network = known.read(state, settings, hparams)
     else:
         network = _diffusers_network(state, settings, path.name)
     require_sane({"num_train_timesteps": network.noise.n_train}, path.name)
@@ -110,6 +114,7 @@ def adopt_file(files: Mapping[str, Path], out: Path, weights: Weights) -> None:
     if "scheduler" in files:
         require_sampled(read_settings(files["scheduler"]))
         shutil.copyfile(files["scheduler"], out / SCHEDULER)
+    return network
 
 
 def name_scheduler(out: Path) -> None:
@@ -172,7 +177,7 @@ def chosen_weights(
     steps = (sound_step(content[key], f"{key} of {name}") for key in there)
     if ema is None and raw is None:
         return _chosen(content, None, None, None, name, weights, settings)
-    hparams = content.get("hparams", content.get("hyper_parameters"))
+    hparams = next((content[key] for key in TOLD_KEYS if key in content), None)
     return _chosen(raw, ema, next(steps, None), hparams, name, weights, settings)
 
 
@@ -204,10 +209,12 @@ def sound_step(step: Any, what: str) -> int | None:
 
 
 def step_in_name(path: Path) -> int | None:
-    """The step in the names that the official code (ckpt_5000.pth) and pytorch_diffusion
-    (model-790000.ckpt) give, which stands nowhere else."""
-    match = re.fullmatch(r"(?:ckpt_|model-)(\d{1,12})", path.stem)
-    return int(match[1]) if match else None
+    """The step in the names that the official code (ckpt_5000.pth), pytorch_diffusion
+    (model-790000.ckpt), guided-diffusion (ema_0.9999_500000.pt, model500000.pt), DiT (0400000.pt),
+    EDM and EDM2 (network-snapshot-0134217-0.050.pkl, in thousands of images) give, which stands
+    nowhere else."""
+    match = STEP_NAMES.fullmatch(path.stem)
+    return int(match[match.lastindex or 0]) if match else None
 
 
 def _chosen(
@@ -215,6 +222,7 @@ def _chosen(
     settings: Mapping[str, Any] | None,
 ) -> Found:  # fmt: skip
     raw, ema = _inner(raw), _inner(ema)
+    _require_no_latents(raw, name, "first_stage_model.")
     if ema is None:  # Lightning keeps both under one key
         raw, ema = split_networks(raw, name)
     use_ema = ema is not None and (weights == "ema" or raw is None)
@@ -222,7 +230,8 @@ def _chosen(
     if listed is not None:
         state = named(listed, _parameters(raw, listed, settings, name), name)
     else:
-        state, _ = split_networks(ema if use_ema else raw, name)
+        first, average = split_networks(ema if use_ema else raw, name)
+        state = average if use_ema and average is not None else first  # ema_pytorch keeps both
     tensors = require_tensors(state, name)
     which: Weights | None = None
     if ema is not None and raw is not None:
@@ -245,36 +254,58 @@ def _parameters(
     if settings is not None and "block_out_channels" in settings:
         return dict(laid_out(diffusers.UNet2DModel, settings, len(listed), name).named_parameters())
     weights, _ = split_networks(raw, name)
-    if isinstance(weights, Mapping) and len(weights) == len(listed):
-        return weights
+    if isinstance(weights, Mapping):
+        beside = next((form.untrained for form in FORMATS if form.fits(weights)), ())
+        trained = {n: w for n, w in weights.items() if n not in beside}
+        for known in (weights, trained):
+            if len(known) == len(listed):
+                return known
     raise ValueError(
         f"{name} holds averaged weights as a list, without names; the config.json of its network "
         "must lie beside it"
     )
 
 
-def _diffusers_network(state: dict[str, Tensor], settings: Any, name: str) -> Network:
-    if any(key.startswith("model.diffusion_model.") for key in state):
+def _require_no_latents(state: Any, name: str, mark: str = "") -> None:
+    """Refuses a file of latent diffusion; with a mark, where it is there besides."""
+    starts = ("model.diffusion_model.", mark) if mark else ("model.diffusion_model.",)
+    names = [key for key in state if isinstance(key, str)] if isinstance(state, Mapping) else []
+    if all(any(key.startswith(start) for key in names) for start in starts):
         raise ValueError(
             f"{name} is a single file of latent diffusion; as .safetensors it is opened beside a "
             "pipeline's folder or hub id of its kind (--configuration). Others convert it once "
             "with diffusers' StableDiffusionPipeline.from_single_file(file).save_pretrained(folder)"
         )
+
+
+def _diffusers_network(state: dict[str, Tensor], settings: Any, name: str) -> Network:
+    _require_no_latents(state, name)
     if "conv_in.weight" not in state:
         raise ValueError(
             f"the weights in {name} have names of no known network, such as {next(iter(state))!r}; "
             f"known are those of diffusers, {', '.join(form.whose for form in FORMATS)}"
+            f"{nearest_form(state)}"
         )
     if settings is None:
         raise ValueError(f"{name} has diffusers' names; its config.json must lie beside it")
     kind = settings.get("_class_name", "UNet2DModel")
     if kind != "UNet2DModel" and not is_backbone(settings):
         raise ValueError(f"the configuration beside {name} is of a {kind}, not a UNet2DModel")
-    return Network(settings, state, NoiseSpec(), assumed_noise=[NO_SCHEDULE])
+    looks = diffusers_looks(current_names(state)) if kind == "UNet2DModel" else ""
+    return Network(settings, state, NoiseSpec(), assumed_noise=[NO_SCHEDULE], looks=looks)
 
 
 def _write(out: Path, network: Network, name: str) -> None:
     """Saves a network as a pipeline; one that diffusers has not gets no index that says it had."""
+    try:
+        _write_network(out, network, name)
+    except ValueError as error:
+        if not network.looks:
+            raise
+        raise ValueError(f"{error} (it looks like {network.looks})") from error
+
+
+def _write_network(out: Path, network: Network, name: str) -> None:
     if is_backbone(network.config):
         backbone(network.config, network.state, name)
         (out / "unet").mkdir(parents=True)

@@ -1,7 +1,7 @@
 """Which network a state dict holds: prefixes that wrappers put before names, and averages as lists.
 
 DataParallel and torch.compile put `module.` and `_orig_mod.` before every name, Lightning the name
-of the attribute that holds the network. A U-Net shows where it begins by its time embedding.
+of the attribute that holds the network. Where a network begins, its format's `marks` show.
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ from typing import Any
 
 from torch import Tensor
 
-# The time embedding of diffusers, of the official code, and of the course.
-MARKS = ("time_embedding.linear_1.weight", "temb.dense.0.weight", "time_embedding.mlp.0.weight")
+from ddim_core.checkpoints.formats.registry import MARKS
+
 WRAPPERS = ("module.", "_orig_mod.")
-KEPT = ("", "network.")  # the course's own prefix, which its reader knows
 EMA = re.compile(r"(^|[._-])(ema|averaged|shadow)([._-]|$)", re.IGNORECASE)
 SHADOW = "shadow_params"
 AVERAGED_MODEL = "n_averaged"  # what torch's AveragedModel counts beside `module.`
 
 
 def prefixes_of(state: Any) -> list[str]:
-    """Returns what stands before the names of every U-Net in a state dict; empty for none."""
+    """Returns what stands before the names of every network in a state dict; empty for none."""
     if not isinstance(state, Mapping):
         return []
-    names = [name for name in state if isinstance(name, str)]
-    ends = [(name, mark) for name in names for mark in MARKS if name.endswith(mark)]
-    found = {name.removesuffix(mark) for name, mark in ends}
-    return sorted(prefix for prefix in found if prefix == "" or prefix.endswith("."))
+    found = set()
+    for name in state:
+        ends = (m for m in MARKS if isinstance(name, str) and f".{name}".endswith(f".{m}"))
+        if mark := next(ends, None):
+            found.add(name.removesuffix(mark))
+    return sorted(found)
 
 
 def network_keys(content: Mapping[str, Any]) -> list[str]:
-    """Returns the keys of a mapping under which there is a state dict of a U-Net."""
+    """Returns the keys of a mapping under which there is a state dict of a network."""
     return [str(key) for key, value in content.items() if prefixes_of(value)]
 
 
@@ -57,7 +58,7 @@ def split_networks(state: Any, where: str) -> tuple[Any, Any]:
     if not isinstance(state, Mapping):
         return state, None
     prefixes = prefixes_of(state)
-    if len(prefixes) <= 1 and (not prefixes or _bare_name(prefixes[0]) in KEPT):
+    if len(prefixes) <= 1 and (not prefixes or not _bare_name(prefixes[0])):
         kept = {_bare_name(str(n)): w for n, w in state.items() if n != AVERAGED_MODEL}
         return kept, None
     parts = {

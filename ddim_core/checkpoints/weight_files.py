@@ -19,7 +19,7 @@ from ddim_core.checkpoints.state_names import EMA
 from ddim_core.common.plain_files import is_there
 from ddim_core.safe_files.shards import SHARDS_INDEX, is_index, shards_in
 
-SUFFIXES = frozenset({".safetensors", ".ckpt", ".pth", ".pt", ".bin"})
+SUFFIXES = frozenset({".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".pkl"})
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 # NAME[.VARIANT].KIND; and its index, which has the variant before .json, or, by an older diffusers,
 # before .index.
@@ -30,10 +30,11 @@ OF_WEIGHTS = re.compile(
 )
 OF_SHARDS = re.compile(r"-\d+-of-\d+\.")
 NOT_AVERAGED = "non_ema"
-# What Accelerate and the trainer of transformers write beside a network's weights.
+# What Accelerate, the trainers of transformers and EDM, and LightningDiT write beside a network's
+# weights.
 OF_TRAINING = re.compile(
-    r"(optimizer|scheduler|sampler|scaler|dl_state_dict|rng_state|random_states|training_args)"
-    r"(_\d+)*\.(bin|pt|pth|safetensors)"
+    r"(optimizer|scheduler|sampler|scaler|dl_state_dict|rng_state|random_states|training_args"
+    r"|training-state|latents_stats)([_-]\d+)*\.(bin|pkl|pt|pth|safetensors)"
 )
 
 

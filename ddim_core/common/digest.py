@@ -60,12 +60,7 @@ def canonical(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         if hasattr(value, "artifact"):
             return {"artifact": value.artifact}
-        told = {f.name: (f, getattr(value, f.name)) for f in fields(value)}
-        content = {
-            name: canonical(held)
-            for name, (f, held) in told.items()
-            if not (LATER in f.metadata and held == f.default)
-        }
+        content = {name: canonical(held) for name, held in said_by(value).items()}
         return {"record": type(value).__name__, **content}
     if isinstance(value, Mapping):
         if "artifact" in value:
@@ -77,6 +72,16 @@ def canonical(value: Any) -> Any:
         f"a {type(value).__name__} cannot be part of a cache key; pass a frozen record, "
         "a plain value, or a reference to a stored artefact"
     )
+
+
+def said_by(record: Any) -> dict[str, Any]:
+    """Returns a record's fields by name, without those that came later and are at their default."""
+    told = {f.name: (f, getattr(record, f.name)) for f in fields(record)}
+    return {
+        name: held
+        for name, (f, held) in told.items()
+        if not (LATER in f.metadata and held == f.default)
+    }
 
 
 def digest(*values: Any) -> str:

@@ -92,8 +92,11 @@ def _matched(
     return min(dearer, key=lambda b: b.fid), max(p for _, p in passed)
 
 
+ALIKE = ("guidance_scale", "guidance_interval", "guidance_channels", "loras")
+
+
 def _alike(a: CellRow, b: CellRow) -> bool:
-    return a.guidance_scale == b.guidance_scale and a.loras == b.loras
+    return all(getattr(a, name) == getattr(b, name) for name in ALIKE)
 
 
 def _not_worse(a: CellRow, b: CellRow, margin: float) -> float:

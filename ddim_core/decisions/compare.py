@@ -174,7 +174,7 @@ def _noise(row: CellRow) -> tuple[float, str]:
     if row.eta:
         return row.eta, f"one or both with eta = {row.eta:g}"
     sampler = SAMPLERS.get(re.split("[/?]", sampler_of(row))[0])
-    if not is_ours(row) and (sampler is None or sampler.noisy):
+    if not is_ours(row) and (sampler is None or sampler.noisy or "S_churn" in sampler_of(row)):
         return 3.0, "one or both of another sampler that draws noise, or may"
     return 0.0, "both without noise"
 

@@ -53,6 +53,8 @@ class CellRow:
     prompts_digest: str | None = column("parameter")
     clip: bool = column("parameter")
     guidance_scale: float = column("parameter")
+    guidance_interval: str | None = column("parameter")
+    guidance_channels: int | None = column("parameter")
     timesteps: Timesteps
     sigmas: list[float] | None
     seed: int = column("shared")
@@ -183,9 +185,22 @@ def line_name(row: Setting) -> str:
         line = sampler_of(row)
         notes += [f"eta = {row.eta:g}"] if row.eta else []
     scale = getattr(row, "guidance_scale", None)
-    notes += [f"g = {scale:g}"] if scale not in (None, 1.0) else []
+    notes += [f"g = {scale:g}{_where_guided(row)}"] if scale not in (None, 1.0) else []
     notes += _laid(row)
     return f"{line} ({', '.join(notes)})" if notes else line
+
+
+def interval_text(interval: tuple[float, float] | None) -> str | None:
+    """Writes the noise levels between which a cell is guided, as `0.1,0.7`; None for everywhere."""
+    return None if interval is None else f"{interval[0]:g},{interval[1]:g}"
+
+
+def _where_guided(row: Setting) -> str:
+    interval, channels = (
+        getattr(row, f"guidance_{name}", None) for name in ("interval", "channels")
+    )
+    of = f" of {channels} channels" if channels else ""
+    return f"{of} in [{interval}]" if interval else of
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ddim_core.diffusion.sampling import Denoiser, LabelledDenoiser
 
+ROUNDING = 1e-6  # of a level that is told as a timestep, in float32
+
 
 def guided(
-    model: LabelledDenoiser, labels: Tensor, null_label: Tensor | int, scale: float
+    model: LabelledDenoiser,
+    labels: Tensor,
+    null_label: Tensor | int,
+    scale: float,
+    inside: Callable[[float], bool] | None = None,
+    channels: int | None = None,
 ) -> Denoiser:
     """Turns a labelled model into one that follows its labels more (or less) closely.
 
@@ -17,22 +26,58 @@ def guided(
 
     Source: classifier-free guidance, Ho and Salimans 2022 (arXiv:2207.12598), in the convention
     where g = 1 is no guidance (their w is g - 1); it holds for eps, x0 and v alike. Both halves
-    are one doubled batch; at g = 1 (g = 0) only the conditional (unconditional) half is run.
+    are one doubled batch; at g = 1 (g = 0) only the conditional (unconditional) half is run. What a
+    model predicts of a variance besides is that of the labels, as in DiT's `forward_with_cfg`.
 
     Args:
         model: Called as model(x, t, labels).
         labels: [batch, ...], one for each image.
         null_label: The label of "no label": a class number, or a tensor shaped like one label.
         scale: g.
+        inside: Tells of a timestep whether there is guidance; elsewhere the conditional half alone
+            is run. None: everywhere.
+        channels: So many first channels are guided, the others are the conditional half's own, as
+            in DiT's `forward_with_cfg`; None: all.
     """
+    led = _led(model, labels, null_label, scale, channels)
+    if inside is None or scale == 1.0:
+        return led
+
+    def led_inside(x: Tensor, t: Tensor, /) -> Tensor:
+        return led(x, t) if inside(float(t[0])) else model(x, t, labels)
+
+    return led_inside
+
+
+def within(interval: tuple[float, float], level: float) -> bool:
+    """Tells whether a noise level lies in an interval, both ends with, to rounding.
+
+    Source: Kynkaanniemi et al. 2024 (arXiv:2404.07724), where the lower end is not in it; REPA's
+    sampler has both.
+    """
+    low, high = interval
+    return low * (1.0 - ROUNDING) <= level <= high * (1.0 + ROUNDING)
+
+
+def _led(
+    model: LabelledDenoiser,
+    labels: Tensor,
+    null_label: Tensor | int,
+    scale: float,
+    channels: int | None,
+) -> Denoiser:
     null = torch.as_tensor(null_label, dtype=labels.dtype, device=labels.device).expand_as(labels)
-    if scale in (0.0, 1.0):
+    if scale == 1.0 or (scale == 0.0 and channels is None):
         chosen = labels if scale == 1.0 else null
         return lambda x, t: model(x, t, chosen)
     both = torch.cat([null, labels])
 
     def guided_model(x: Tensor, t: Tensor, /) -> Tensor:
         unlabelled, labelled = model(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
-        return torch.lerp(unlabelled, labelled, scale)
+        n = x.shape[1] if channels is None else channels
+        if n >= labelled.shape[1]:
+            return torch.lerp(unlabelled, labelled, scale)
+        guided_part = torch.lerp(unlabelled[:, :n], labelled[:, :n], scale)
+        return torch.cat([guided_part, labelled[:, n:]], dim=1)
 
     return guided_model

@@ -62,6 +62,13 @@ class NoiseSchedule:
             raise ValueError(f"timestep is {t}; it must be {CLEAN}..{self.n_train - 1}")
         return 1.0 if t == CLEAN else float(self.alpha_bar[t])
 
+    def level(self, t: float) -> float:
+        """Returns the noise level at a timestep in 0..T-1, noise over signal; between two of them
+        on the straight line, as diffusers' schedulers that ask there have it."""
+        power = np.maximum(self.alpha_bar, 2.0**-24)
+        sigmas = np.sqrt((1.0 - self.alpha_bar) / power)
+        return float(np.interp(t, np.arange(self.n_train), sigmas))
+
     def zero_terminal_snr(self) -> NoiseSchedule:
         """Shifts and scales sqrt(alpha_bar) so that it ends at 0 and keeps its first value.
 

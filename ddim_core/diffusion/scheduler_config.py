@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ddim_core.common.foreign import Config
-from ddim_core.common.late import late
-
-if TYPE_CHECKING:
-    import diffusers
-else:
-    diffusers = late("diffusers")
+from ddim_core.schedulers.registry import scheduler_class
 
 USUAL = "DDIMScheduler"  # of a configuration that names no class
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
@@ -71,12 +66,12 @@ def with_class(config: Mapping[str, Any], index: Mapping[str, Any]) -> Config:
 
 
 def class_defaults(name: str) -> Config | None:
-    """Returns what a scheduler class of diffusers takes where its configuration is silent, by name;
-    None if diffusers has no such class."""
+    """Returns what a scheduler class takes where its configuration is silent, by name; None if
+    there is no such class."""
     if name in ELSEWHERE:
         return dict(ELSEWHERE[name])
-    kind = getattr(diffusers.schedulers, name, None)
-    if not (inspect.isclass(kind) and hasattr(kind, "from_config")):
+    kind = scheduler_class(name)
+    if kind is None:
         return None
     parameters = inspect.signature(kind.__init__).parameters
     return {n: p.default for n, p in parameters.items() if p.default is not inspect.Parameter.empty}

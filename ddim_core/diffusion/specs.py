@@ -7,8 +7,9 @@ setting (0 and 0.0) have one digest.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar, get_args
 
 from ddim_core.common.checks import require_at_least, require_choice, settle_types
 from ddim_core.common.digest import LATER
@@ -69,6 +70,11 @@ class SamplerSpec:
             use_clipped_model_output); `sigma_hat` always does, as the official code.
         guidance_scale: g >= 0 of classifier-free guidance eps_u + g (eps_c - eps_u) with a
             class-conditional model: 0 leaves the class out, 1 is the conditional model itself.
+        guidance_interval: The noise levels, from low to high and both with, at which there is
+            guidance; elsewhere the conditional model alone. Noise over signal of a diffusion model
+            and of an EDM, the share of noise of a flow. None: at all.
+        guidance_channels: So many first channels are guided, the others the conditional model's
+            own, as DiT's code guides 3 of 4. None: all.
     """
 
     steps: int
@@ -82,6 +88,8 @@ class SamplerSpec:
     dynamic_threshold: float | None = None
     rederive_eps: bool = False
     guidance_scale: float = 1.0
+    guidance_interval: tuple[float, float] | None = field(default=None, metadata={LATER: True})
+    guidance_channels: int | None = field(default=None, metadata={LATER: True})
 
     def __post_init__(self) -> None:
         settle_types(self)
@@ -101,13 +109,14 @@ class SamplerSpec:
             raise ValueError(f"clip_range is {self.clip_range}; it must be positive")
         if not 0.0 <= self.guidance_scale < math.inf:
             raise ValueError(f"guidance_scale is {self.guidance_scale}; it must be at least 0")
+        _require_where_guided(self)
 
     @property
     def line(self) -> str:
         """Its line of a grid, for people: all that is not S."""
         line = "sigma-hat" if self.variance == "sigma_hat" else f"eta={self.eta:g}"
         notes = ["clips"] * self.clip
-        notes += [f"g={self.guidance_scale:g}"] * (self.guidance_scale != 1.0)
+        notes += [f"g={self.guidance_scale:g}{_guided(self)}"] * (self.guidance_scale != 1.0)
         return f"{line} ({', '.join(notes)})" if notes else line
 
     @property
@@ -130,6 +139,7 @@ class SchedulerSpec:
         pipeline: The class of the pipeline whose own call draws; empty for our loop over its U-Net.
         batch: How many images the pipeline draws at once, which decides their last bits.
         loras: LoRA files over the pipeline: the digest of each, and how much of it counts.
+        guidance_interval, guidance_channels: As of `SamplerSpec`; not of a pipeline.
         libraries: Those whose arithmetic it is, each with its version.
     """
 
@@ -142,6 +152,8 @@ class SchedulerSpec:
     batch: int = 1
     libraries: tuple[tuple[str, str], ...] = ()
     loras: tuple[tuple[str, float], ...] = ()
+    guidance_interval: tuple[float, float] | None = field(default=None, metadata={LATER: True})
+    guidance_channels: int | None = field(default=None, metadata={LATER: True})
 
     def __post_init__(self) -> None:
         settle_types(self)
@@ -151,12 +163,13 @@ class SchedulerSpec:
             raise ValueError(f"eta is {self.eta}; it must lie in [0, 1]")
         if not 0.0 <= self.guidance_scale < math.inf:
             raise ValueError(f"guidance_scale is {self.guidance_scale}; it must be at least 0")
+        _require_where_guided(self)
 
     @property
     def line(self) -> str:
         """Its line of a grid, for people: all that is not S."""
         notes = [f"eta={self.eta:g}"] * (self.eta != 0.0)
-        notes += [f"g={self.guidance_scale:g}"] * (self.guidance_scale != 1.0)
+        notes += [f"g={self.guidance_scale:g}{_guided(self)}"] * (self.guidance_scale != 1.0)
         notes += [f"lora {digest[:6]}:{scale:g}" for digest, scale in self.loras]
         return f"{self.sampler} ({', '.join(notes)})" if notes else self.sampler
 
@@ -164,6 +177,54 @@ class SchedulerSpec:
     def at(self) -> str:
         """What stands beside S where one cell of a grid is chosen: `unipc`, `tcd,0.2`."""
         return f"{self.sampler},{self.eta:g}" if self.eta else self.sampler
+
+
+Spec = TypeVar("Spec", SamplerSpec, SchedulerSpec)
+
+
+def guided_by(spec: Spec, scale: float, interval: Sequence[float], channels: int | None) -> Spec:
+    """Returns a setting that is guided by a scale.
+
+    Args:
+        spec: Without.
+        scale: g; at 1, which is no guidance, the others play no part.
+        interval: Low and high noise level; empty for all.
+        channels: So many first ones; None for all.
+
+    Raises:
+        ValueError: If the interval is none, or is of a pipeline, whose own call guides always.
+    """
+    led = replace(spec, guidance_scale=scale)
+    if scale == 1.0 or not (interval or channels):
+        return led
+    if isinstance(spec, SchedulerSpec) and spec.pipeline:
+        name = "guidance_interval" if interval else "guidance_channels"
+        raise ValueError(
+            f"{name} is given, and the call of a {spec.pipeline} guides at every step and on all "
+            "channels; leave it out"
+        )
+    where: Any = tuple(interval) or None
+    return replace(led, guidance_interval=where, guidance_channels=channels)
+
+
+def _require_where_guided(spec: SamplerSpec | SchedulerSpec) -> None:
+    interval, channels = spec.guidance_interval, spec.guidance_channels
+    if interval is not None:
+        levels = tuple(float(level) for level in interval)
+        if not (len(levels) == 2 and 0.0 <= levels[0] < levels[1] < math.inf):
+            raise ValueError(
+                f"guidance_interval is {','.join(f'{level:g}' for level in levels)}; it must be a "
+                "low and a higher noise level of 0 or more, such as 0,0.7"
+            )
+        object.__setattr__(spec, "guidance_interval", levels)
+    if channels is not None:
+        require_at_least("guidance_channels", channels, 1)
+
+
+def _guided(spec: SamplerSpec | SchedulerSpec) -> str:
+    interval, channels = spec.guidance_interval, spec.guidance_channels
+    of = f" of {channels} channels" if channels else ""
+    return f"{of} in [{interval[0]:g},{interval[1]:g}]" if interval else of
 
 
 @dataclass(frozen=True)

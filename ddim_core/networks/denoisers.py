@@ -69,7 +69,8 @@ class UNetModel:
         self._traces: dict[tuple[object, ...], Callable[..., Tensor]] = {}
 
     def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Predicts for images [n, c, h, w] at timesteps [n]; the result has the images' dtype.
+        """Predicts for images [n, c, h, w] at timesteps [n]; the result has the images' dtype and
+        shape: of a network that predicts a variance besides, the first half of its channels.
 
         Args:
             x_t: Noisy images.
@@ -77,6 +78,11 @@ class UNetModel:
             labels: Their classes, int64 [n], for a class-conditional network; the embeddings of
                 their prompts, [n, tokens, width], for one that is told of a text; else None.
         """
+        said = self.whole(x_t, t, labels)
+        return said if said.shape == x_t.shape else said[:, : x_t.shape[1]].contiguous()
+
+    def whole(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """All that the network predicts, [n, c or 2 c, h, w]; see `__call__`."""
         x = x_t.to(self._weight.dtype)
         if labels is not None and labels.is_floating_point():
             labels = labels.to(x.dtype)

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ddim_core.common.plain_files import PlainFileError, open_regular
+from ddim_core.safe_files.pickles.modules import is_plain_pickle, read_plain_pickle
 from ddim_core.safe_files.pickles.scan import scan
 
 HOW_TO_CONVERT = (
@@ -47,7 +48,7 @@ TORCH_CLASSES = (
     "conv.Conv2d", "dropout.Dropout", "linear.Identity", "linear.Linear",
     "normalization.GroupNorm", "sparse.Embedding",
 )  # fmt: skip
-
+ARGUMENTS = "argparse.Namespace"  # what a training was called with, as DiT and SiT save it
 
 # Numbers of NumPy, such as a step or a loss beside the weights, by the names of its versions.
 SCALARS = frozenset(
@@ -90,7 +91,7 @@ def read_weights(path: Path) -> Any:
     """Returns what a weights file holds: a dict of tensors, or what `torch.save` was given.
 
     Args:
-        path: A safetensors file or a file of `torch.save`, zipped or older, of any name.
+        path: A safetensors file, a file of `torch.save`, zipped or older, or one of `pickle.dump`.
 
     Raises:
         ValueError: If it is neither, is damaged, or is a pickle that asks for more than weights.
@@ -101,6 +102,8 @@ def read_weights(path: Path) -> Any:
         if is_safetensors(path):
             _check_header(path, int.from_bytes(start[:8], "little"))
             return safetensors.torch.load_file(path)
+        if is_plain_pickle(start):
+            return read_plain_pickle(path)
         if start[:2] == b"PK":
             _check_archive(path)
         elif start[:1] != b"\x80":
@@ -304,7 +307,7 @@ def _text(key: Any) -> str:
 
 def _load_pickle(path: Path) -> Any:
     inert: list[Any] = [(Inert, f"{m}.{name}") for m in COURSE_MODULES for name in COURSE_CLASSES]
-    inert += [(Inert, f"torch.nn.modules.{name}") for name in TORCH_CLASSES]
+    inert += [(Inert, f"torch.nn.modules.{name}") for name in TORCH_CLASSES] + [(Inert, ARGUMENTS)]
     inert += [(plain_number, name) for name in NUMPY_NAMES] + [(ScalarType, "numpy.dtype")]
     try:
         _scan_pickles(path, {name for _, name in inert})

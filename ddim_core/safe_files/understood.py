@@ -17,6 +17,7 @@ from ddim_core.common.foreign import Config
 from ddim_core.common.late import late
 from ddim_core.common.plain_files import is_there
 from ddim_core.safe_files.settings import read_settings
+from ddim_core.schedulers.registry import OURS, scheduler_class
 
 if TYPE_CHECKING:
     import diffusers
@@ -109,14 +110,14 @@ def _part(name: str, value: list[Any], classes: Classes) -> list[Any]:
 
 
 def is_scheduler(name: Any) -> bool:
-    """Tells the name of a scheduler's class in diffusers."""
+    """Tells the name of a scheduler's class."""
     if not (isinstance(name, str) and name.endswith("Scheduler") and name.isidentifier()):
         return False
-    return inspect.isclass(getattr(diffusers, name, None))
+    return name in OURS or inspect.isclass(getattr(diffusers, name, None))
 
 
 def understood_entries(kind: Any) -> frozenset[str]:
-    """Returns the names of what a class of diffusers takes of a config.json, or a text encoder
+    """Returns the names of what a class takes of a config.json, or a text encoder
     (where the class is None), and of what it says of itself."""
     return ABOUT.union(inspect.signature(kind.__init__).parameters) if kind else TEXT_ENTRIES
 
@@ -132,7 +133,8 @@ def keep_understood(folder: Path) -> None:
                 f"scheduler_config.json is of a {str(name)[:80]!r}; it must be of a scheduler of "
                 "diffusers"
             )
-        _keep(scheduler, understood_entries(getattr(diffusers, name)))
+        kind = scheduler_class(name) if name in OURS else getattr(diffusers, name)
+        _keep(scheduler, understood_entries(kind))
     if is_there(record):
         _keep(record, RECORD_ENTRIES)
 

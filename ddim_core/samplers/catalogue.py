@@ -10,6 +10,7 @@ from ddim_core.common.checks import nearest
 from ddim_core.common.foreign import Config
 from ddim_core.common.late import late
 from ddim_core.diffusion.scheduler_config import class_defaults
+from ddim_core.schedulers.registry import OURS
 
 if TYPE_CHECKING:
     import diffusers
@@ -34,7 +35,7 @@ class Sampler:
     """What stands behind a name.
 
     Attributes:
-        kind: The scheduler's class in diffusers.
+        kind: The scheduler's class: in diffusers, or one of `ddim_core.schedulers`.
         fits: The families of checkpoints whose networks it can sample, besides those whose own
             scheduler is of its class.
         fixed: Entries of its configuration that the name stands for.
@@ -87,6 +88,8 @@ SAMPLERS: dict[str, Sampler] = {
     "tcd": Sampler("TCDScheduler", (), eta=True, order=None),
     "flow_euler": Sampler("FlowMatchEulerDiscreteScheduler", ("flow",)),
     "flow_heun": Sampler("FlowMatchHeunDiscreteScheduler", ("flow",), order=2),
+    "flow_sde": Sampler("FlowSDEScheduler", ("flow",), noisy=True, order=None),
+    "edm_heun": Sampler("EDMHeunScheduler", ("edm",), order=2),
     "edm_euler": Sampler("EDMEulerScheduler", ("edm",)),
     "edm_dpmpp_2m": Sampler("EDMDPMSolverMultistepScheduler", ("edm",), _dpmpp(2), order=2),
 }
@@ -112,7 +115,8 @@ def class_entries(kind: str) -> Mapping[str, Any]:
     """
     found = class_defaults(kind)
     if found is None:
-        known = [name for name in dir(diffusers.schedulers) if name.endswith("Scheduler")]
+        names = [*dir(diffusers.schedulers), *OURS]
+        known = [name for name in names if name.endswith("Scheduler")]
         raise ValueError(f"diffusers has no scheduler {kind!r}{nearest(kind, known)}")
     return found
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ddim_core.common.foreign import Config
-from ddim_core.diffusion.scheduler_config import class_defaults, class_of
+from ddim_core.diffusion.schedule import NoiseSchedule
+from ddim_core.diffusion.scheduler_config import USUAL, class_defaults, class_of
 from ddim_core.samplers.catalogue import SAMPLERS, VP, Family, class_entries
 from ddim_core.samplers.name import TRAINED
 
@@ -64,6 +66,27 @@ def trained(own: Mapping[str, Any]) -> Config:
     than `DDIMScheduler`), which `from_config` takes where the checkpoint's file is silent.
     """
     return {key: value for key, value in settled_own(own).items() if key in TRAINED}
+
+
+def levels_of(own: Mapping[str, Any]) -> Callable[[float], float]:
+    """Returns what makes a timestep of a checkpoint's network its noise level: noise over signal of
+    a diffusion model and of an EDM, the share of noise of a flow.
+
+    Raises:
+        ValueError: If its timesteps mean something else.
+    """
+    family, config = family_of(own), settled_own(own)
+    if family == "flow":
+        n_train = int(config.get("num_train_timesteps", 1000))
+        return lambda t: t / n_train
+    if family == "vp":
+        return NoiseSchedule.from_diffusers({**config, "_class_name": USUAL}).level
+    if family == "edm":
+        return lambda t: math.exp(4.0 * t)
+    raise ValueError(
+        f"guidance_interval is given, and the checkpoint is {CALLED[family]} ({class_of(own)}), "
+        "whose timesteps tell no noise level; leave it out"
+    )
 
 
 def families_that_fit(name: str, kind: str) -> tuple[Family, ...]:

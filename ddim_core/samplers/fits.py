@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ddim_core.common.late import late
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.scheduler_config import USUAL, class_defaults, class_of
 from ddim_core.samplers.catalogue import OWN, REFUSED, SAMPLERS, SIGMA_HAT, class_entries
@@ -20,11 +19,7 @@ from ddim_core.samplers.families import (
 )
 from ddim_core.samplers.name import SamplerName, require_key, require_rule
 from ddim_core.samplers.values import require_words
-
-if TYPE_CHECKING:
-    import diffusers
-else:
-    diffusers = late("diffusers")
+from ddim_core.schedulers.registry import scheduler_class
 
 SLACK = 1.01
 """By so much a listed sigma may lie outside the table: published lists are rounded."""
@@ -69,11 +64,6 @@ def class_behind(name: SamplerName, own: Mapping[str, Any]) -> str:
         raise ValueError(f"{kind} cannot be used: {REFUSED[kind]}")
     class_entries(kind)
     return kind
-
-
-def scheduler_class(kind: str) -> Any:
-    """Returns a scheduler class of diffusers by its name."""
-    return getattr(diffusers.schedulers, kind)
 
 
 def _require_family(name: SamplerName, kind: str, own: Mapping[str, Any]) -> None:

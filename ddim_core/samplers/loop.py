@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddim_core.common.foreign import Keywords
 from ddim_core.diffusion.sampling import Denoiser
-from ddim_core.samplers.scheduler import asks_at
+from ddim_core.samplers.scheduler import asks_at, learns_variance
 from ddim_core.samplers.ve import predict_and_correct
 
 FLOW_EULER = "FlowMatchEulerDiscreteScheduler"
@@ -61,9 +61,12 @@ def draw(
         eta: For the schedulers that take it, in [0, 1].
 
     Raises:
-        ValueError: If the model's output is not shaped like x (a network that predicts a variance
-            too is not sampled), streams are missing, or their number is not that of the images.
+        ValueError: If the model's output is not shaped like x (has not twice its channels, where
+            the scheduler takes a variance of the network), streams are missing, or their number is
+            not that of the images.
     """
+    if hasattr(scheduler, "draw"):  # one of ours
+        return Drawn(*scheduler.draw(model, x_T, streams))
     if hasattr(scheduler, "step_pred"):
         _require_streams(scheduler, len(x_T), streams)
         return Drawn(*predict_and_correct(model, scheduler, x_T, streams))
@@ -71,13 +74,16 @@ def draw(
     x = x_T * scheduler.init_noise_sigma if hasattr(scheduler, "init_noise_sigma") else x_T
     scales = hasattr(scheduler, "scale_model_input")
     n_evaluations = 0
+    doubled = (len(x), 2 * x.shape[1], *x.shape[2:]) if x.ndim > 1 else x.shape
+    wanted = doubled if learns_variance(scheduler) else x.shape
     for t in asks_at(scheduler):
         said = model(scheduler.scale_model_input(x, t) if scales else x, t.expand(len(x)))
         n_evaluations += 1
-        if said.shape != x.shape:
+        if said.shape != wanted:
+            variance = scheduler.config.get("variance_type")
             raise ValueError(
-                f"the network answers with shape {tuple(said.shape)} to {tuple(x.shape)}; one that "
-                "predicts a variance besides is not sampled by schedulers of diffusers here"
+                f"the network answers with shape {tuple(said.shape)} to {tuple(x.shape)}; "
+                f"{type(scheduler).__name__} with variance_type {variance} needs {tuple(wanted)}"
             )
         x = scheduler.step(said, t, x, **more, return_dict=False)[0]
     return Drawn(x, n_evaluations)

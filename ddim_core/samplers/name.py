@@ -141,7 +141,7 @@ def require_key(name: str, kind: str, key: str, value: Value) -> None:
 TRAINED = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
     "prediction_type", "rescale_betas_zero_snr", "sigma_data", "use_flow_sigmas", "snr_shift_scale",
-    "invert_sigmas", "timestep_type", "beta_min", "beta_max",
+    "invert_sigmas", "timestep_type", "beta_min", "beta_max", "levels",
 )  # fmt: skip
 """Entries that say what the network was trained on: another value is a wrongly wired sampler."""
 OBJECTS = ("tau_func", "solver_p")  # entries that are functions, which no text can give

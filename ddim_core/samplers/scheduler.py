@@ -17,8 +17,10 @@ from ddim_core.common.foreign import Config, Keywords
 from ddim_core.diffusion.scheduler_config import class_of
 from ddim_core.samplers.catalogue import FLAGS, SAMPLERS, class_entries
 from ddim_core.samplers.families import family_of, said_by, settled_own, trained
-from ddim_core.samplers.fits import class_behind, require_fit, scheduler_class
+from ddim_core.samplers.fits import class_behind, require_fit
 from ddim_core.samplers.name import SamplerName
+from ddim_core.samplers.values import LEARNED, WITH_VARIANCE
+from ddim_core.schedulers.registry import scheduler_class
 
 RUNGE_KUTTA = 3  # steps with which PNDM starts
 WHOLE_STEPS = ("PNDMScheduler", "DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler",
@@ -83,6 +85,8 @@ def entries_of(name: SamplerName, own: Mapping[str, Any]) -> Config:
     carried = {**said_by(own), **trained(own)}
     if family_of(own) == "flow" and kind != class_of(own):
         carried |= _flow_entries(kind, own)
+    if kind not in WITH_VARIANCE:
+        carried.pop("variance_type", None)  # the network's own variance is of DDPM's steps alone
     options = {k: list(v) if isinstance(v, tuple) else v for k, v in name.options}
     wanted = {**carried, **fixed, **_rule_entries(name, kind), **options}
     known = class_entries(kind)
@@ -228,6 +232,12 @@ def asks_at(scheduler: Any) -> torch.Tensor:
     its last step lands among them."""
     timesteps: torch.Tensor = scheduler.timesteps
     return timesteps[:-1] if type(scheduler).__name__ == "SCMScheduler" else timesteps
+
+
+def learns_variance(scheduler: Any) -> bool:
+    """Tells whether a scheduler takes its variance from the network."""
+    is_one = type(scheduler).__name__ in WITH_VARIANCE
+    return is_one and scheduler.config.get("variance_type") in LEARNED
 
 
 def takes_eta(scheduler: Any) -> bool:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import SamplerName
-from ddim_core.samplers.scheduler import scheduler_for, set_steps, told_of
+from ddim_core.samplers.scheduler import learns_variance, scheduler_for, set_steps, told_of
 from ddim_core.samplers.streams import image_streams
 
 IMAGES = (0, 1)
@@ -37,9 +38,14 @@ def require_steps(
     shifts = scheduler.config.get("use_dynamic_shifting") and mu is None
     set_steps(scheduler, name, steps, mu=PLAUSIBLE_MU if shifts else mu)
     x_T = ImageNoise(0, IMAGES, SHAPE).x_T()
+    n_parts = 2 if learns_variance(scheduler) else 1
+
+    def answer(x: Tensor, t: Tensor) -> Tensor:
+        return torch.cat([0.1 * x] * n_parts, dim=1)
+
     try:
         with torch.inference_mode():
-            x = draw(lambda x, t: 0.1 * x, scheduler, x_T, image_streams(0, IMAGES)).x
+            x = draw(answer, scheduler, x_T, image_streams(0, IMAGES)).x
     except Exception as error:  # a scheduler of another kind of model can fail in every way
         raise ValueError(f"{name.text} cannot take {steps} steps: {told_of(error)}") from error
     if not bool(x.isfinite().all()):

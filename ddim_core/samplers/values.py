@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ddim_core.common.checks import nearest
 from ddim_core.samplers.catalogue import FLAGS, class_entries
+from ddim_core.schedulers.registry import scheduler_class
 
 UNTYPED: dict[str, tuple[str, ...]] = {
     "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
@@ -29,6 +30,8 @@ OF_ANY_FAMILY = ("flow_prediction", "trigflow")  # of networks, whatever the cla
 CARRIED = ("algorithm_type", "solver_type", "variance_type")
 """Entries of another class's own that diffusers' classes translate when they are handed on."""
 LEARNED = ("learned", "learned_range")
+WITH_VARIANCE = ("DDPMScheduler", "DDPMParallelScheduler")
+"""Classes whose steps take a variance that the network predicts."""
 ABOVE_0 = "a number above 0"
 NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {
     **dict.fromkeys(
@@ -38,9 +41,14 @@ NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {
     ),
     "shift_terminal": ("a number above 0 and below 1", lambda v: 0 < v < 1),
     "sampling_eps": ("a number above 0 and below 1", lambda v: 0 < v < 1),
+    "last_step_size": ("a number above 0 and below 1", lambda v: 0 < v < 1),
+    "diffusion_norm": (ABOVE_0, lambda v: v > 0),
     "dynamic_thresholding_ratio": ("a number above 0, at most 1", lambda v: 0 < v <= 1),
     "sample_max_value": ("a number of at least 1", lambda v: v >= 1),
-    "s_noise": ("a number of at least 0", lambda v: v >= 0),
+    **dict.fromkeys(
+        ("s_noise", "S_churn", "S_min", "S_max", "S_noise"),
+        ("a number of at least 0", lambda v: v >= 0),
+    ),
     "steps_offset": ("a whole number of at least 0", lambda v: v >= 0),
     "correct_steps": ("a whole number of at least 0", lambda v: v >= 0),
     "original_inference_steps": ("a whole number of at least 1", lambda v: v >= 1),
@@ -72,6 +80,9 @@ PLAYS_A_PART: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
         ("with a rule of sigmas (karras, exponential, beta)",
          lambda e: not any(f in e for f in FLAGS) or any(e.get(f) for f in FLAGS)),
     ),
+    **dict.fromkeys(
+        ("S_min", "S_max", "S_noise"), ("with S_churn above 0", lambda e: e.get("S_churn", 0) > 0)
+    ),
     "clip_sample_range": ("with clip_sample=true", lambda e: bool(e.get("clip_sample"))),
     **dict.fromkeys(
         ("dynamic_thresholding_ratio", "sample_max_value"),
@@ -95,11 +106,9 @@ PLAYS_A_PART: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
 @cache
 def words_of(kind: str) -> dict[str, tuple[str, ...]]:
     """Returns the words that a scheduler class takes, by entry."""
-    import diffusers.schedulers
-
     known = class_entries(kind)
     found = {key: words for key, words in UNTYPED.items() if key in known}
-    made = inspect.unwrap(getattr(diffusers.schedulers, kind).__init__)
+    made = inspect.unwrap(scheduler_class(kind).__init__)
     try:
         hints = get_type_hints(made, vars(sys.modules[made.__module__]))
     except (NameError, TypeError):  # of another version, which says it otherwise
@@ -193,10 +202,11 @@ def require_words(kind: str, entries: Mapping[str, Any], own: str, said: Mapping
             continue
         require_word(kind, key, value, where)
     variance = entries.get("variance_type")
-    if variance in LEARNED:
+    if variance in LEARNED and (said.get("variance_type") != variance or kind not in WITH_VARIANCE):
         raise ValueError(
             f"variance_type is {variance!r}, which is for a network that predicts a variance too; "
-            "such a network is not sampled by schedulers of diffusers here"
+            f"{'the checkpoint does not say so of its' if kind in WITH_VARIANCE else kind} "
+            f"{'network' if kind in WITH_VARIANCE else 'is given its noise alone; take ddpm'}"
         )
 
 

@@ -20,8 +20,8 @@ from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import SamplerSpec
 from ddim_core.samplers.catalogue import class_entries
 from ddim_core.samplers.families import trained
-from ddim_core.samplers.fits import scheduler_class
 from ddim_core.samplers.scheduler import takes_eta
+from ddim_core.schedulers.registry import scheduler_class
 
 SPACINGS = ("leading", "trailing", "linspace")
 CLOSE = 2e-4  # of the largest value: diffusers' tables are float32, a product of T factors

@@ -21,7 +21,6 @@ from ddim_core.decisions.checkpoints.twins import (
 )
 from ddim_core.decisions.checkpoints.verdict import IDENTICAL, judge
 from ddim_core.decisions.row import CellRow
-from ddim_core.pipelines.single_file import is_single_file
 from flows.grid.named import local_checkpoint, twins_called
 from flows.grid.outcome import GridOutcome
 from flows.requests.flat import values
@@ -76,7 +75,7 @@ def settle_baseline(request: GridRequest, run: Callable[..., GridOutcome]) -> Ba
         return _lora_baseline(request, named, run)
     folder = local_checkpoint(named)
     name = folder.name if folder.name == Path(named).name else resolved(named)
-    described = request.model.configuration if is_single_file(folder) else ""
+    described = request.model.configuration if folder.is_file() else ""
     weights = weights_of(import_checkpoint(str(folder), configuration=described))
     own = request.model.checkpoint
     if own and weights == weights_of(

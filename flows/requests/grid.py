@@ -11,10 +11,12 @@ from pydantic import Field
 from ddim_core.common.checks import require_at_least, require_choice
 from ddim_core.common.digest import digest
 from ddim_core.common.redaction import redacted
-from ddim_core.diffusion.specs import GridCell, NoiseSpec, PredictionType, Weights
+from ddim_core.diffusion.specs import GridCell, NoiseSpec, PredictionType, SamplerSpec, Weights
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.image_scores.registry import SCORES, choices_of, require_no_prompts_needed
 from ddim_core.images.load import splits_of
+from ddim_core.samplers.catalogue import SIGMA_HAT
+from ddim_core.samplers.name import parse_sampler
 from flows.requests.flat import Option, values
 from flows.requests.images import (
     NONE,
@@ -24,7 +26,7 @@ from flows.requests.images import (
     ScoreChoice,
     VerdictChoice,
 )
-from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of, may_name
+from flows.requests.samplers import DDIM, LEAST_IMAGES, Sampled, SamplerChoice, cells_of
 from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
 from tasks.checkpoints.addresses import require_location
 from tasks.checkpoints.loras import split_lora
@@ -36,7 +38,8 @@ NOT_SCORED = (
 )  # fmt: skip
 LATER: dict[str, Any] = {
     "samplers": (), "lora": (), "lora_scales": (1.0,), "objective": Toy.objective,
-    "dtype": SamplerChoice.dtype, "image_scores": (),
+    "dtype": SamplerChoice.dtype, "image_scores": (), "guidance_interval": (),
+    "guidance_channels": None,
 }  # fmt: skip
 
 
@@ -51,7 +54,10 @@ class CheckpointChoice:
             "diffusers pipeline that draws images from noise, or a UNet2DModel, as a folder or "
             "hub id; a .safetensors file with its config.json beside it, or of Stable Diffusion "
             "1.x, 2.x or SDXL with `configuration`; a .ckpt of "
-            "the official DDIM code, of pytorch_diffusion or of KAIST's course; an MLflow address "
+            "the official DDIM code, of pytorch_diffusion or of KAIST's course; a .pkl of EDM or "
+            "EDM2; a .pt of guided-diffusion (ADM), of improved-diffusion or of "
+            "denoising-diffusion-pytorch, a .pth of score_sde (VP); a .pt of DiT, SiT, REPA or "
+            "LightningDiT with its autoencoder; an MLflow address "
             "(runs:/, models:/, mlflow-artifacts:/)."
         ),
     ] = ""
@@ -60,7 +66,9 @@ class CheckpointChoice:
         Field(
             description="For a single .safetensors file of Stable Diffusion: a pipeline's folder "
             "or hub id of its kind. Its settings and tokenizers say what the file holds; its "
-            "weights are not read."
+            "weights are not read. For a file of a network of latents (DiT, SiT, REPA, "
+            "LightningDiT) without `vae` beside it: the folder or hub id of its autoencoder, or of "
+            "a pipeline with it."
         ),
     ] = ""
     weights: Annotated[
@@ -162,10 +170,10 @@ class GridRequest:
 
     def _check_configuration(self) -> None:
         place, described = Path(self.model.checkpoint), self.model.configuration
-        if described and not (place.suffix == ".safetensors" and place.is_file()):
+        if described and not place.is_file():
             raise ValueError(
-                f"configuration is {redacted(described)!r}, which describes a single .safetensors "
-                f"file, and the checkpoint {redacted(str(place))!r} is none; leave it out"
+                f"configuration is {redacted(described)!r}, which belongs to one file of weights, "
+                f"and the checkpoint {redacted(str(place))!r} is none; leave it out"
             )
         if described:
             require_location(described)
@@ -280,3 +288,22 @@ class GridRequest:
     def extractor(self) -> ExtractorChoice:
         scores = self.scores
         return ExtractorChoice(scores.features, scores.feature_weights, scores.resize)
+
+
+def may_name(at: str, cell: GridCell) -> bool:
+    """Tells whether S and eta or sampler can name a cell: keys of a sampler that say what it does
+    anyway are known to be so once the checkpoint is there."""
+    from ddim_core.decisions.place import read_place  # slow to import
+
+    asked, sampler = read_place(at), cell.sampler
+    if asked is None or asked.steps != sampler.steps:
+        return False
+    if isinstance(sampler, SamplerSpec):
+        if sampler.variance == "sigma_hat":
+            return asked.sampler == SIGMA_HAT
+        return asked.sampler in ("", DDIM) and asked.eta == sampler.eta
+    try:
+        written = parse_sampler(asked.sampler)
+    except ValueError:
+        return False
+    return written.name == parse_sampler(sampler.sampler).name

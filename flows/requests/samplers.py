@@ -21,6 +21,7 @@ from ddim_core.diffusion.specs import (
     SamplerSpec,
     SchedulerSpec,
     Variance,
+    guided_by,
 )
 from ddim_core.samplers.catalogue import OWN, SAMPLERS, SIGMA_HAT
 from ddim_core.samplers.name import parse_sampler
@@ -85,6 +86,21 @@ class SamplerChoice:
             "class out, 1 is no guidance. Image k is asked to be of class k mod n_classes.",
         ),
     ] = (1.0,)
+    guidance_interval: Annotated[
+        tuple[float, ...],
+        Field(
+            description="Guidance only at noise levels from LOW to HIGH, as 0,0.7: of a flow the "
+            "share of noise (t of REPA, 1 - t of SiT), else noise over signal. Empty: at all.",
+        ),
+    ] = ()
+    guidance_channels: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1024,
+            description="So many first channels are guided, as 3 by DiT's code; empty: all.",
+        ),
+    ] = None
     lora_scales: Annotated[
         tuple[float, ...],
         Field(min_length=1, description="How much of the LoRA files counts; 0 is the base alone."),
@@ -189,7 +205,8 @@ def cells_of(
     _require_used(choice, known, lines)
     for line, scale in product(lines, dict.fromkeys(choice.guidance)):
         for steps in _steps_of(line, choice):
-            sampler = replace(line, steps=steps, guidance_scale=scale)
+            where = choice.guidance_interval, choice.guidance_channels
+            sampler = guided_by(replace(line, steps=steps), scale, *where)
             if isinstance(sampler, SamplerSpec):
                 timesteps(known.n_train, steps, choice.spacing)
             cells.append(GridCell(sampler, noise, choice.seed, choice.dtype, prompts, known.card))
@@ -210,6 +227,9 @@ def _require_used(choice: SamplerChoice, known: Sampled, lines: Sequence[Line]) 
     """
     if not lines:
         raise ValueError("etas is empty, and the samplers that are named have no line without one")
+    where = "guidance_interval" if choice.guidance_interval else "guidance_channels"
+    if getattr(choice, where) and all(scale == 1.0 for scale in choice.guidance):
+        raise ValueError(f"{where} is given, and guidance is 1, which is none; give another scale")
     names = ", ".join(choice.samplers) or OWN
     if any(isinstance(line, SamplerSpec) for line in lines):
         return
@@ -224,25 +244,6 @@ def _require_used(choice: SamplerChoice, known: Sampled, lines: Sequence[Line]) 
     is_open = known.scheduler is None and any(parse_sampler(name).name == OWN for name in named)
     if others and not is_open and not any(_may_have_eta(name, known) for name in named):
         raise ValueError(f"etas are given, and none of {names} has one; leave them out")
-
-
-def may_name(at: str, cell: GridCell) -> bool:
-    """Tells whether S and eta or sampler can name a cell: keys of a sampler that say what it does
-    anyway are known to be so once the checkpoint is there."""
-    from ddim_core.decisions.place import read_place  # slow to import
-
-    asked, sampler = read_place(at), cell.sampler
-    if asked is None or asked.steps != sampler.steps:
-        return False
-    if isinstance(sampler, SamplerSpec):
-        if sampler.variance == "sigma_hat":
-            return asked.sampler == SIGMA_HAT
-        return asked.sampler in ("", DDIM) and asked.eta == sampler.eta
-    try:
-        written = parse_sampler(asked.sampler)
-    except ValueError:
-        return False
-    return written.name == parse_sampler(sampler.sampler).name
 
 
 def _lines(choice: SamplerChoice, known: Sampled) -> list[Line]:
@@ -341,7 +342,8 @@ def _may_have_eta(name: str, known: Sampled) -> bool:
         return _is_named_with_eta(name)
     if known.scheduler is None and parsed.name == OWN:
         return False
-    from ddim_core.samplers.fits import class_behind, scheduler_class
+    from ddim_core.samplers.fits import class_behind
     from ddim_core.samplers.scheduler import takes_eta
+    from ddim_core.schedulers.registry import scheduler_class
 
     return takes_eta(scheduler_class(class_behind(parsed, known.scheduler or {})))

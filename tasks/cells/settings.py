@@ -17,8 +17,10 @@ from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import Visited, config_of, scheduler_for, set_steps
 from ddim_core.samplers.trial import require_steps
 from tasks.checkpoints.loras import StoredLora
+from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
+from tasks.sampling.guidance import further_calls, guided_where
 from tasks.sampling.pipeline import Laid, by_pipeline, setting_of
 from tasks.storage.artifact import ArtifactRef
 
@@ -118,17 +120,32 @@ def _trial(cell: GridCell, checkpoint: ArtifactRef | None) -> tuple[Any, Visited
 def calls_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef) -> int:
     """Returns the network calls an image that a cell will take: guidance asks twice, with the class
     and without, but where the network itself is told of it."""
-    guided = cell.sampler.guidance_scale not in (0.0, 1.0)
-    if by_pipeline(cell):
-        guided = guided and pipeline_in_memory(checkpoint).takes.guidance == "real"
-    return len(settings_of(cell, n_train, checkpoint).timesteps) * (2 if guided else 1)
+    asked = settings_of(cell, n_train, checkpoint).timesteps
+    if by_pipeline(cell) and pipeline_in_memory(checkpoint).takes.guidance != "real":
+        return len(asked)
+    return len(asked) + further_calls(asked, cell.sampler, guided_where(cell, checkpoint))
 
 
 def require_fit(cells: Sequence[GridCell], n_train: int, checkpoint: ArtifactRef | None) -> None:
     """Makes sure that a checkpoint can be sampled by every cell, before anything is drawn.
 
     Raises:
-        ValueError: As `settings_of`, for the first that it cannot.
+        ValueError: As `settings_of` or `guided_where`, for the first that it cannot; or if it has
+            no more channels than are to be guided.
     """
     for cell in cells:
         settings_of(cell, n_train, checkpoint)
+        guided_where(cell, checkpoint)
+        _require_channels(cell, checkpoint)
+
+
+def _require_channels(cell: GridCell, checkpoint: ArtifactRef | None) -> None:
+    n_guided = cell.sampler.guidance_channels
+    if n_guided is None or checkpoint is None:
+        return
+    n_channels = checkpoint_in_memory(checkpoint).noise_shape[0]
+    if n_guided >= n_channels:
+        raise ValueError(
+            f"guidance_channels is {n_guided}, and the network draws {n_channels}; give fewer, or "
+            "leave it out, which guides all"
+        )

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from ddim_core.common.digest import code_digest, digest
+from ddim_core.common.digest import code_digest, digest, said_by
 from ddim_core.common.printable import printable
-from ddim_core.decisions.row import CellRow
+from ddim_core.decisions.row import CellRow, interval_text
 from ddim_core.diffusion.specs import GridCell
 from ddim_core.features.protocol import Protocol
 from tasks.cells.classes import ClassScores
@@ -109,6 +109,8 @@ def row_of(
         overrides=overrides(cell, checkpoint),
         prompts_digest=cell.prompts,
         guidance_scale=cell.sampler.guidance_scale,
+        guidance_interval=interval_text(cell.sampler.guidance_interval),
+        guidance_channels=cell.sampler.guidance_channels,
         seed=cell.seed,
         shard_size=protocol.shard_size,
         resolution=checkpoint.resolution,
@@ -165,7 +167,7 @@ def protocol_record(cell: GridCell, protocol: GridProtocol, scored: ScoredCell) 
         split=protocol.split,
         statistics_digest=scored.statistics_digest,
         sampler={
-            **asdict(cell.sampler),
+            **said_by(cell.sampler),
             "dtype": cell.dtype,
             **({"card": asdict(cell.card)} if cell.card else {}),
         },

@@ -15,7 +15,7 @@ HUB = "hub:"
 SOURCES = ("models", "experiment", "hub")
 SCHEME = re.compile(r"([A-Za-z][A-Za-z-]+):")
 HUB_ID = re.compile(r"(hub:)?\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
-OF_CHECKPOINTS = (".json", ".safetensors", ".ckpt", ".pth", ".pt", ".bin")
+OF_CHECKPOINTS = (".json", ".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".pkl")
 KNOWN = (
     "a folder or file here, a hub id such as google/ddpm-cifar10-32, or an MLflow address "
     "(runs:/ID/path, models:/name@alias, mlflow-artifacts:/path)"

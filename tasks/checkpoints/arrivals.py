@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ddim_core.checkpoints.decoder_files import STATS
 from ddim_core.checkpoints.identity import PICKLES, TENSORS
+from ddim_core.checkpoints.latent import FOLDERS
+from ddim_core.checkpoints.weight_files import OF_TRAINING
 from ddim_core.common.digest import digest
 from ddim_core.common.plain_files import PlainFileError, read_json, require_plain_tree, walk
 from tasks.checkpoints.addresses import require_source
@@ -27,6 +30,7 @@ from tasks.tracking.models import download, model_versions, resolved, run_checkp
 MARKS = frozenset({"model_index.json", "config.json"})  # files of a checkpoint's folder
 UNFINISHED = (".tmp", ".part", ".partial", ".incomplete", ".crdownload")
 FOLDER = "checkpoint"
+BESIDE = frozenset({*FOLDERS, STATS})  # what belongs to all snapshots of a folder
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,8 @@ def _memory(subject: str) -> Path:
 
 
 def _paths(source: str) -> list[Path]:
-    """The paths that a pattern names now, without what is hidden or named as unfinished."""
+    """The paths that a pattern names now, without what is hidden, named as unfinished, or of a
+    training's optimiser."""
     given = Path(source).expanduser().absolute()
     if given.is_dir() and not any((given / mark).is_file() for mark in MARKS):
         found = list(given.iterdir())
@@ -163,8 +168,10 @@ def _paths(source: str) -> list[Path]:
 
 
 def _may_be(path: Path) -> bool:
-    if path.name.startswith((".", "_")) or path.name.endswith(UNFINISHED):
+    if path.name.startswith((".", "_")) or path.name.endswith(UNFINISHED) or path.name in BESIDE:
         return False
     if path.is_symlink() and not path.exists():
         return True  # it leads nowhere, or in a circle: the look tells so, and goes on
-    return path.is_dir() or path.suffix in PICKLES | {TENSORS}
+    if path.is_dir():
+        return True
+    return path.suffix in PICKLES | {TENSORS} and not OF_TRAINING.fullmatch(path.name)

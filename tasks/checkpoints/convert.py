@@ -21,28 +21,37 @@ from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 
+@dataclass(frozen=True)
+class SingleFile:
+    """A file, and the folder that belongs to it: of a single file of Stable Diffusion the one whose
+    configurations describe it, of one network that of its autoencoder."""
+
+    file: str
+    configuration: str
+
+
 @cached_task
-def convert_checkpoint(source: str, weights: Weights, location: str) -> ArtifactRef:
+def convert_checkpoint(source: str, weights: Weights, location: str | SingleFile) -> ArtifactRef:
     """Brings a checkpoint into the diffusers layout; returns a reference to its folder.
 
     Cached on the digest of the source's files, wherever they lie.
     """
-    files = source_files(Path(location))
+    place = location.file if isinstance(location, SingleFile) else location
+    files = files_of(location)
     with tempfile.TemporaryDirectory() as folder, LOADING:
-        out = Path(folder, Path(location).name or "checkpoint")  # messages name it
+        out = Path(folder, Path(place).name or "checkpoint")  # messages name it
         out.mkdir()
         adopt(files, out, weights)
         if source_digest(files) != source:
-            raise ValueError(f"the files of {location!r} changed while they were read; try again")
+            raise ValueError(f"the files of {place!r} changed while they were read; try again")
         return store.put_folder(out)
 
 
-@dataclass(frozen=True)
-class SingleFile:
-    """A single file of Stable Diffusion, and the folder whose configurations describe it."""
-
-    file: str
-    configuration: str
+def files_of(location: str | SingleFile) -> dict[str, Path]:
+    """Returns the files of a checkpoint, as `source_files`."""
+    if isinstance(location, SingleFile):
+        return source_files(Path(location.file), Path(location.configuration))
+    return source_files(Path(location))
 
 
 def single_file_digest(single: SingleFile) -> str:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from prefect import task
 
+from ddim_core.checkpoints.checkpoint import WEIGHTS_NAME
 from ddim_core.checkpoints.convert import INDEX
+from ddim_core.checkpoints.decoder_files import STATS
+from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.checkpoints.pipeline_files import NETWORK_FILES, PARTS
 from ddim_core.safe_files.hub import fetched
 from tasks.checkpoints.addresses import HUB, MLFLOW, is_local
@@ -23,6 +26,9 @@ HUB_FILES = [
 # Of a pipeline that is drawn by its own call, whatever its parts are called.
 PIPELINE_FILES = [INDEX, *(f"*/*{suffix}" for suffix in DATA)]
 DESCRIPTION = [INDEX, *(f"*/*{suffix}" for suffix in DATA if suffix != ".safetensors")]
+DECODER_FILES = [
+    STATS, "config.json", WEIGHTS_NAME, *(f"{p}/{n}" for p in FOLDERS for n in PARTS[p][:3]),
+]  # fmt: skip
 VARIANTS = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.ema.*"]
 
 
@@ -59,11 +65,26 @@ def fetch_configuration(location: str, folder: Path) -> Path:
         ValueError: If there is none.
         ConnectionError: If the hub does not answer.
     """
+    return _folder_of(location, DESCRIPTION, folder, "a configuration")
+
+
+def fetch_decoder(location: str, folder: Path) -> Path:
+    """Returns the folder of an autoencoder, or of a pipeline with one: itself, or that of a hub id,
+    brought into `folder` without the other parts.
+
+    Raises:
+        ValueError: If there is none.
+        ConnectionError: If the hub does not answer.
+    """
+    return _folder_of(location, DECODER_FILES, folder, "an autoencoder")
+
+
+def _folder_of(location: str, files: list[str], folder: Path, what: str) -> Path:
     if is_local(location):
         return Path(location)
     name, _, revision = location.removeprefix(HUB).partition("@")
-    sought = f"there is no folder {name!r} here for a configuration, and as a hub id it"
-    return fetched(name, DESCRIPTION, revision=revision or None, into=folder, sought=sought)
+    sought = f"there is no folder {name!r} here for {what}, and as a hub id it"
+    return fetched(name, files, revision=revision or None, into=folder, sought=sought)
 
 
 def _is_whole_pipeline(name: str, revision: str, folder: Path) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 from prefect import task
 
 from ddim_core.checkpoints.checkpoint import NO_BETAS
-from ddim_core.checkpoints.convert import source_digest, source_files
+from ddim_core.checkpoints.convert import source_digest
+from ddim_core.checkpoints.decoder_files import is_one_network
 from ddim_core.diffusion.lint import Finding, by_steps, lint
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import GridCell, SamplerSpec, SchedulerSpec, Weights
@@ -21,10 +22,11 @@ from tasks.checkpoints.addresses import is_local, name_of, require_location
 from tasks.checkpoints.convert import (
     SingleFile,
     convert_checkpoint,
+    files_of,
     single_file_digest,
     unpack_single_file,
 )
-from tasks.checkpoints.fetch import fetch_checkpoint, fetch_configuration
+from tasks.checkpoints.fetch import fetch_checkpoint, fetch_configuration, fetch_decoder
 from tasks.checkpoints.identity import first_of_content, weights_of
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.checkpoints.pipelines import (
@@ -142,13 +144,18 @@ def import_checkpoint(
         location: A folder or file, a hub id, or an MLflow address; an alias of MLflow is looked
             up each time.
         weights: `ema` takes the moving average where there are both, `raw` the others.
-        configuration: For a single file of Stable Diffusion: a pipeline's folder or hub id.
+        configuration: For a single file of Stable Diffusion a pipeline's folder or hub id; for one
+            of a network of latents that of its autoencoder.
 
     Raises:
         ValueError: If it is not there, is damaged, asks to run code, or is of no known form.
         ConnectionError: If the hub or MLflow does not answer.
     """
     require_location(location)
+    if configuration and is_one_network(Path(location)):
+        with tempfile.TemporaryDirectory() as place:
+            decoder = fetch_decoder(configuration, Path(place, name_of(configuration)))
+            return _converted(SingleFile(location, str(decoder)), weights)
     if configuration:
         return _unpacked(location, weights, configuration)
     if is_single_file(Path(location)):
@@ -172,11 +179,11 @@ def _unpacked(location: str, weights: Weights, configuration: str) -> ArtifactRe
         return first_of_content(unpack_single_file(found, weights, location=single))
 
 
-def _converted(place: str, weights: Weights) -> ArtifactRef:
-    if is_pipeline(Path(place)):
+def _converted(place: str | SingleFile, weights: Weights) -> ArtifactRef:
+    if isinstance(place, str) and is_pipeline(Path(place)):
         found = pipeline_digest(Path(place))
         return first_of_content(store_pipeline(found, location=place))
-    source = source_digest(source_files(Path(place)))
+    source = source_digest(files_of(place))
     return first_of_content(convert_checkpoint(source, weights, location=place))
 
 

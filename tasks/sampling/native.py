@@ -21,6 +21,7 @@ from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.images.stored_prompts import stored_prompts
 from tasks.machine.device import card
 from tasks.sampling.batches import Batch, batches, shard_of
+from tasks.sampling.guidance import further_calls, guided_where
 from tasks.sampling.shards import Images, Shard
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -57,17 +58,20 @@ def _draw(
         own = loaded.require_schedule()
         schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
         steps = plan(schedule, cell.sampler)
+        inside = guided_where(cell, checkpoint)
         drawn = []
         cut = batches(indices, size, cell.card is not None, n_before)
         for batch, noise in _with_noise(cell, loaded, cut, device, len(steps)):
             with torch.inference_mode():
-                model = conditioned(loaded, batch.keys, scale, device, prompts)
+                model = conditioned(
+                    loaded, batch.keys, scale, device, prompts, inside=inside,
+                    channels=cell.sampler.guidance_channels,
+                )  # fmt: skip
                 last = last_of(sample(model, schedule, cell.sampler, noise.x_T(), noise)).x
                 images = loaded.images(last)[batch.wanted]
             drawn.append(to_uint8(images))
         seconds = time.perf_counter() - began
-    # Guidance asks the network twice, with the class and without.
-    nfe = len(steps) * (1 if scale in (0.0, 1.0) else 2)
+    nfe = len(steps) + further_calls([step.t for step in steps], cell.sampler, inside)
     return Images(np.concatenate(drawn), nfe, seconds)
 
 

@@ -14,13 +14,14 @@ from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.images.pixels import to_uint8
 from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import parse_sampler
-from ddim_core.samplers.scheduler import scheduler_for, set_steps
+from ddim_core.samplers.scheduler import learns_variance, scheduler_for, set_steps
 from ddim_core.samplers.streams import image_streams
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
 from tasks.images.stored_prompts import stored_prompts
 from tasks.machine.device import card
 from tasks.sampling.batches import batches, shard_of
+from tasks.sampling.guidance import further_calls, guided_where
 from tasks.sampling.shards import Images, Shard
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -52,6 +53,7 @@ def _draw(
     torch.set_num_threads(execution.threads)
     sampler = parse_sampler(spec.sampler)
     own = scheduler_in(cell, checkpoint)
+    inside = guided_where(cell, checkpoint)
     prompts = stored_prompts(cell.prompts) if cell.prompts else []
     made, nfe = [], 0
     with card(execution.device, cell.dtype) as device:
@@ -60,13 +62,17 @@ def _draw(
         for batch in batches(indices, size, cell.card is not None, n_before):
             noise = ImageNoise(cell.seed, batch.keys, loaded.noise_shape, device)
             scheduler = scheduler_for(sampler, own)
-            set_steps(scheduler, sampler, spec.steps, device)
+            done = set_steps(scheduler, sampler, spec.steps, device)
             with torch.inference_mode():
-                model = conditioned(loaded, batch.keys, spec.guidance_scale, device, prompts)
+                network = loaded.model.whole if learns_variance(scheduler) else loaded.model
+                model = conditioned(
+                    loaded, batch.keys, spec.guidance_scale, device, prompts, network=network,
+                    inside=inside, channels=spec.guidance_channels,
+                )  # fmt: skip
                 streams = image_streams(cell.seed, batch.keys)
                 drawn = draw(model, scheduler, noise.x_T(), streams, spec.eta)
                 images = loaded.images(drawn.x)[batch.wanted]
-            nfe = drawn.n_evaluations * (1 if spec.guidance_scale in (0.0, 1.0) else 2)
+            nfe = drawn.n_evaluations + further_calls(done.timesteps, spec, inside)
             made.append(to_uint8(images))
         seconds = time.perf_counter() - began
     return Images(np.concatenate(made), nfe, seconds)

@@ -14,10 +14,12 @@ from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.diffusion.sampling import plan
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import SamplerSpec, SchedulerSpec
+from ddim_core.networks.backbones.registry import BACKBONES
 from ddim_core.networks.backbones.wide_time import CLASS_NAME as WIDE_TIME
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.samplers.name import parse_sampler
-from ddim_core.samplers.scheduler import scheduler_for, takes_eta
+from ddim_core.samplers.scheduler import learns_variance, scheduler_for, takes_eta
+from ddim_core.schedulers.registry import OURS
 from ddim_core.shipping.expressed import Expressed, expressed
 from ddim_core.shipping.listed import set_steps_of
 from ddim_core.shipping.readme import Plain
@@ -92,6 +94,16 @@ def ready_scheduled(scored: ScoredCell) -> Ready:
     name = parse_sampler(spec.sampler)
     scheduler = scheduler_for(name, scheduler_in(scored.cell, scored.checkpoint))
     kind = type(scheduler).__name__
+    if kind in OURS:
+        raise ValueError(
+            f"{name.text} is drawn by {kind}, which diffusers has not, and is not shipped; ship "
+            "another sampler's cell, such as own"
+        )
+    if learns_variance(scheduler):
+        raise ValueError(
+            f"a cell of {kind} with variance_type {scheduler.config['variance_type']} is not "
+            "shipped, since sample.py asks the network for its noise alone; take another sampler"
+        )
     set_steps = set_steps_of(name, kind, spec.steps)
     script = scheduler_script(
         shared_by(scored, opened.folder, opened.loaded.noise_shape, opened.batch),
@@ -103,9 +115,21 @@ def ready_scheduled(scored: ScoredCell) -> Ready:
 
 
 def _opened(scored: ScoredCell) -> _Opened:
+    spec = scored.cell.sampler
+    if spec.guidance_interval is not None or spec.guidance_channels is not None:
+        raise ValueError(
+            f"the cell {spec.line} is guided at some noise levels or on some channels alone, which "
+            "is not shipped; ship a cell that is guided at all of them"
+        )
     folder = store.get_folder(scored.checkpoint)
     loaded = checkpoint_in_memory(scored.checkpoint)
     network = "unet" if (folder / "unet").is_dir() else "."
+    kind = str(read_settings(folder / network / "config.json")["_class_name"])
+    if kind in BACKBONES and kind != WIDE_TIME:
+        raise ValueError(
+            f"the checkpoint's network is a {kind}, which diffusers has not, so that a script of "
+            "plain diffusers cannot draw with it; draw with the package itself (ddim grid)"
+        )
     decoder = next((name for name in FOLDERS if (folder / name).is_dir()), "")
     return _Opened(
         scored,
@@ -113,7 +137,7 @@ def _opened(scored: ScoredCell) -> _Opened:
         loaded,
         BareNetwork(
             network=network,
-            network_class=str(read_settings(folder / network / "config.json")["_class_name"]),
+            network_class=kind,
             decoder=decoder,
             decoder_class=type(loaded.latent.decoder).__name__ if loaded.latent else "",
             n_classes=0 if loaded.prompts else loaded.n_classes or 0,
@@ -155,10 +179,16 @@ def _notes_on_expressing(spec: SamplerSpec, found: Expressed | None) -> list[str
 def _plain(opened: _Opened, found: Expressed | None, notes: list[str]) -> Plain:
     network, loaded = opened.network, opened.loaded
     if network.network_class == WIDE_TIME:
-        notes = [*notes, "The network is told the time by wider sinusoids than UNet2DModel has, so "
-                 "that plain diffusers does not open it; sample.py does (`network`)."]  # fmt: skip
+        notes = [*notes, "The network is told the time by wider sinusoids than UNet2DModel has, or "
+                 "has one number of heads at all levels, so that plain diffusers does not open it; "
+                 "sample.py does (`network`)."]  # fmt: skip
+    unet = loaded.model.unet.config
+    learns = unet["out_channels"] != unet["in_channels"]
+    if learns:
+        notes = [*notes, "The network predicts a variance besides the noise; sample.py takes its "
+                 "first channels alone (`predicted`)."]  # fmt: skip
     form = _form(opened)
-    if found is None or network.network_class == WIDE_TIME:
+    if found is None or learns or network.network_class == WIDE_TIME:
         kind = type(found.scheduler).__name__ if found else ""
         return Plain(kind, "", form, tuple(notes))
     kind, folder = type(found.scheduler).__name__, str(opened.folder)

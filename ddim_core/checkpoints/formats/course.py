@@ -90,6 +90,7 @@ def course_network(state: Mapping[str, Tensor], settings: Any, hparams: Any) -> 
     return Network(
         config, translated, noise, null_label=null_label, assumed=assumed,
         assumed_noise=assumed_noise,
+        looks=f"the course's with levels of {widths} channels, num_res_blocks {len(down[0])}",
     )  # fmt: skip
 
 
@@ -169,4 +170,4 @@ def _name(name: str, places: Mapping[str, str]) -> str:
     return f"{at}.{(ATTENTION if attends else RESNET).get(part, part)}.{kind}"
 
 
-COURSE = Format("the course", is_course, course_network)
+COURSE = Format("the course", is_course, course_network, (NETWORK + MARKS[1], MARKS[1]))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from ddim_core.checkpoints.formats.latents import Latents
 from ddim_core.common.foreign import Config
 from ddim_core.diffusion.specs import NoiseSpec
 
@@ -22,18 +24,26 @@ class Network:
         noise: Its schedule.
         scheduler: The config of a diffusers scheduler that says more of it than `noise` can, such
             as of a flow; None where `noise` says all.
+        latents: What makes its decoder's of its latents, where they are more than scaled.
         null_label: The label for "no class" where it is known to be one: the last.
+        latent_multiplier: Of latents that were normed channel by channel, what they were then
+            multiplied by; None where their autoencoder's own factor says all.
         assumed: Sentences on what nothing said of the network.
         assumed_noise: The same of the schedule; without meaning where a scheduler lies beside it.
+        looks: The configuration that its weights look like, in words, for a message where they do
+            not fit together.
     """
 
     config: Config
     state: dict[str, Tensor]
     noise: NoiseSpec
     scheduler: Config | None = None
+    latents: Latents | None = None
     null_label: int | None = None
     assumed: list[str] = field(default_factory=list)
     assumed_noise: list[str] = field(default_factory=list)
+    latent_multiplier: float | None = None
+    looks: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,8 +56,21 @@ class Format:
         read: Makes a `Network` of weights, the settings file beside them (or None) and what the
             file itself has beside its weights (or None); raises ValueError where they are of
             another network.
+        marks: Names of weights by which the network is found behind other people's prefixes, such
+            as Lightning's: every network of the format has exactly one weight whose name ends with
+            one of them, and what stands before it is a prefix. Give the longer name too where what
+            holds the network belongs to it.
+        untrained: Names among its weights that an average of its parameters leaves out.
     """
 
     whose: str
     fits: Callable[[Mapping[str, Tensor]], bool]
     read: Callable[[Mapping[str, Tensor], Any, Any], Network]
+    marks: tuple[str, ...] = ()
+    untrained: tuple[str, ...] = ()
+
+
+def count(names: Iterable[str], pattern: str) -> int:
+    """How many blocks weights are of: one more than the largest number that the pattern finds."""
+    found = [int(match[1]) for name in names if (match := re.match(pattern, name))]
+    return max(found, default=-1) + 1

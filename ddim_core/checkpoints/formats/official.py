@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ddim_core.checkpoints.formats.format import Format, Network
+from ddim_core.checkpoints.formats.format import Format, Network, count
 from ddim_core.diffusion.specs import NoiseSpec, ScheduleKind
 
 MARK = "temb.dense.0.weight"
@@ -53,8 +53,8 @@ def official_network(state: Mapping[str, Tensor], told: Any, _hparams: Any = Non
         ValueError: If the weights or the settings are of another network.
     """
     settings = told if told and {"data", "diffusion"} <= set(told) else None
-    n_levels = _count(state, r"down\.(\d+)\.block\.")
-    n_blocks = _count(state, r"down\.0\.block\.(\d+)\.")
+    n_levels = count(state, r"down\.(\d+)\.block\.")
+    n_blocks = count(state, r"down\.0\.block\.(\d+)\.")
     if n_levels == 0 or n_blocks == 0:
         raise ValueError("the weights have the official names but no down.0.block.0")
     last = n_blocks - 1
@@ -87,7 +87,10 @@ def official_network(state: Mapping[str, Tensor], told: Any, _hparams: Any = Non
         if name != "logvar"  # of type `bayesian`: a trained variance that sampling never uses
     }
     noise, assumed_noise = official_noise(settings)
-    return Network(config, translated, noise, assumed=assumed, assumed_noise=assumed_noise)
+    looks = f"the official DDIM code's with levels of {widths} channels, num_res_blocks {n_blocks}"
+    return Network(
+        config, translated, noise, assumed=assumed, assumed_noise=assumed_noise, looks=looks
+    )
 
 
 def official_noise(settings: Mapping[str, Any] | None) -> tuple[NoiseSpec, list[str]]:
@@ -150,11 +153,6 @@ def _block(direction: str, attends: bool) -> str:
     return f"{'Attn' if attends else ''}{direction}Block2D"
 
 
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    found = [int(match[1]) for name in state if (match := re.match(pattern, name))]
-    return max(found, default=-1) + 1
-
-
 def _name(name: str, n_levels: int) -> str:
     """The name that diffusers gives to an official weight; an unknown one stays as it is."""
     stem, _, kind = name.rpartition(".")
@@ -186,4 +184,4 @@ def _as_linear(name: str, weight: Tensor) -> Tensor:
     return weight[:, :, 0, 0].contiguous() if in_attention else weight
 
 
-OFFICIAL = Format("the official DDIM code", is_official, official_network)
+OFFICIAL = Format("the official DDIM code", is_official, official_network, (MARK,))

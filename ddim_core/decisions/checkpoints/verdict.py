@@ -26,7 +26,10 @@ PROTOCOL = (
     "extractor_digest", "reference_digest", "resize", "resolution", "n_images", "shard_size",
     "seed", "dtype",
 )  # fmt: skip
-SETTING = ("steps", "variance", "eta", "spacing", "clip", "guidance_scale", "loras")
+SETTING = (
+    "steps", "variance", "eta", "spacing", "clip", "guidance_scale", "guidance_interval",
+    "guidance_channels", "loras",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,24 @@ import safetensors.torch
 import torch
 
 from ddim_core.common.foreign import Config
-from ddim_core.networks.backbones import wide_time
+from ddim_core.networks.backbones import (
+    lucidrains,
+    ncsnpp,
+    preconditioned,
+    transformer,
+    wide_time,
+)
 from ddim_core.networks.checks import require_same_weights, require_sane
 from ddim_core.safe_files.safe_load import first_line
 
 # Each lays its network out for a config. It is called as diffusers' UNet2DModel is, and has the
 # config (`sample_size`, `in_channels`, `out_channels`, `num_class_embeds`) as its `config`.
 BACKBONES: dict[str, Callable[[Config], torch.nn.Module]] = {
+    lucidrains.CLASS_NAME: lucidrains.DenoisingDiffusionUnet,
+    ncsnpp.CLASS_NAME: ncsnpp.NCSNpp,
+    transformer.CLASS_NAME: transformer.DiffusionTransformer,
     wide_time.CLASS_NAME: wide_time.wide_time_unet,
+    preconditioned.CLASS_NAME: preconditioned.EDMUNet,
 }
 
 

@@ -38,7 +38,7 @@ class _Type:
         return np.dtype(told)
 
 
-class _Array:
+class PickledArray:
     """What stands for numpy's ndarray until its numbers are known."""
 
     def __init__(self, *_empty: Any) -> None:
@@ -81,15 +81,10 @@ class _Reader(pickle.Unpickler):
     """Knows numpy's names alone, and these as our own."""
 
     def find_class(self, module: str, name: str) -> Any:
-        known = {
-            "_reconstruct": _Array, "ndarray": _Array, "dtype": _Type, "scalar": _scalar,
-            "_frombuffer": _from_buffer,
-        }  # fmt: skip
-        if module in _NUMPY and name in known:
-            return known[name]
-        if (module, name) == ("_codecs", "encode"):
-            return _encoded
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no statistics need")
+        known = STAND_INS.get(f"{module}.{name}")
+        if known is None:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no statistics need")
+        return known
 
 
 def _numbers(data: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
@@ -104,8 +99,8 @@ def _numbers(data: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
     return np.frombuffer(bytes(data), plain).reshape(sides, order="F" if order == "F" else "C")
 
 
-def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
-    made = _Array()
+def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> PickledArray:
+    made = PickledArray()
     made.numbers = _numbers(data, kind, shape, order)
     return made
 
@@ -121,6 +116,20 @@ def _encoded(text: Any, coding: Any) -> bytes:
     return text.encode("latin1")
 
 
+STAND_INS: dict[str, Any] = {
+    **{
+        f"{module}.{name}": ours
+        for module in _NUMPY
+        for name, ours in (
+            ("_reconstruct", PickledArray), ("ndarray", PickledArray), ("dtype", _Type),
+            ("scalar", _scalar), ("_frombuffer", _from_buffer),
+        )
+    },
+    "_codecs.encode": _encoded,
+}  # fmt: skip
+"""What stands for the names that numpy's own pickles call."""
+
+
 def _settled(value: Any, depth: int) -> Content:
     if type(value) is not dict or len(value) > MOST_ENTRIES or depth > 2:
         raise pickle.UnpicklingError("it must hold names with arrays, at most three levels deep")
@@ -130,7 +139,7 @@ def _settled(value: Any, depth: int) -> Content:
             raise pickle.UnpicklingError(f"it holds {str(name)[:20]!r} where a name must be")
         if isinstance(item, dict):
             made[name] = _settled(item, depth + 1)
-        elif isinstance(item, _Array):
+        elif isinstance(item, PickledArray):
             made[name] = item.numbers
         elif item is None or isinstance(item, (int, float, str)):
             made[name] = item

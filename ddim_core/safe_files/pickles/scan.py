@@ -28,6 +28,9 @@ REBUILDERS = (
     "_rebuild_parameter_with_state",
 )  # fmt: skip
 NUMPY_TYPE = re.compile(r"[<>|=]?[biufc]\d{1,2}")
+# Opcodes whose argument is no value: torch.save writes none, and what they do is not followed.
+NOT_FOLLOWED = frozenset({"INST", "GET", "PUT", "PERSID", "EXT1", "EXT2", "EXT4"})
+LONG_BYTES = 64  # of which only that they are there is looked at
 POP_TWO = {"TUPLE2": 2, "TUPLE3": 3, "TUPLE1": 1}
 
 
@@ -109,8 +112,10 @@ def _plain(name: str, argument: Any, stack: list[Any]) -> None:
         stack.append(Node([]))
     elif name not in ("PROTO", "FRAME"):
         values = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-        if name not in values and argument is None:
+        if name in NOT_FOLLOWED or (name not in values and argument is None):
             raise pickle.UnpicklingError(f"it has the opcode {name}, which torch.save never writes")
+        if isinstance(argument, bytes) and len(argument) > LONG_BYTES:
+            argument = argument[:LONG_BYTES]  # and the whole is let go of
         stack.append(values.get(name, argument))
 
 

@@ -166,7 +166,7 @@ def test_no_folder_and_no_checkpoint_are_refused(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"_class_name": "UNet2DConditionModel"}, "must be a UNet2DModel"),
-        ({"out_channels": 2}, "1 input and 2 output"),
+        ({"out_channels": 3}, "1 input and 3 output"),
         ({"class_embed_type": "timestep"}, "class_embed_type is 'timestep'"),
         ({"num_class_embeds": 10}, "lacks 1 weights .* class_embedding.weight"),
         ({"sample_size": None}, "one whole number"),

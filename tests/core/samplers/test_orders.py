@@ -16,8 +16,19 @@ import pytest
 import torch
 
 from ddim_core.samplers.catalogue import SAMPLERS
+from ddim_core.samplers.loop import draw
+from ddim_core.samplers.name import parse_sampler
+from ddim_core.samplers.scheduler import scheduler_for, set_steps
 from tests.core.analytic import one_thread  # noqa: F401
-from tests.core.samplers.exact import World, error, fitted_order, linear, smooth
+from tests.core.samplers.exact import (
+    World,
+    error,
+    fitted_order,
+    linear,
+    network,
+    noise,
+    smooth,
+)
 
 TOLERANCE = 0.3
 
@@ -72,6 +83,7 @@ CASES = [
     Case("ipndm", {"_class_name": "IPNDMScheduler"}, FEW, 1, "v"),
     Case("flow_euler", flow(), (10, 20, 40), 1, "flow"),
     Case("flow_heun", flow(), (10, 20, 40), 2, "flow"),
+    Case("edm_heun", EDM, (16, 32, 64), 2, "edm"),
     Case("edm_euler", EDM, (16, 32, 64), 1, "edm"),
     Case("edm_dpmpp_2m", EDM, (32, 64, 128), 2, "edm"),
 ]
@@ -115,6 +127,19 @@ def test_the_error_falls_with_the_steps_at_the_samplers_order(case: Case) -> Non
 @pytest.mark.parametrize("case", ON_A_FLOW, ids=lambda case: case.sampler)
 def test_the_error_falls_with_the_steps_on_a_flow(case: Case) -> None:
     assert measured(case) == pytest.approx(case.order, abs=case.tolerance)
+
+
+def test_edms_heun_takes_a_network_that_answers_v_as_diffusers_has_it() -> None:
+    """Diffusers' `v_prediction` of an EDM is F with its sign turned: both give the same images."""
+    own = {**EDM, "prediction_type": "v_prediction"}
+    name = parse_sampler("edm_heun")
+    drawn = []
+    for config, sign in ((EDM, 1.0), (own, -1.0)):
+        scheduler = scheduler_for(name, config)
+        set_steps(scheduler, name, 8)
+        ask = network("edm", scheduler)
+        drawn.append(draw(lambda x, t: sign * ask(x, t), scheduler, noise()).x)  # noqa: B023
+    assert torch.equal(*drawn)
 
 
 def unscaled(scheduler: Any) -> None:

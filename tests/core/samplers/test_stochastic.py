@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,10 +18,12 @@ from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, set_steps
 from ddim_core.samplers.streams import image_streams
+from ddim_core.schedulers.flow_sde import Form
 from tests.core.analytic import one_thread  # noqa: F401
-from tests.core.samplers.exact import MIXTURE, linear, network, solution, x0_and_eps
+from tests.core.samplers.exact import MIXTURE, linear, network, solution, velocity, x0_and_eps
 
 N = 3000
+OF_FLOWS = "FlowMatchEulerDiscreteScheduler"
 DIRECTIONS = [(math.cos(a), math.sin(a)) for a in np.arange(6) * math.pi / 6]
 RARE = 1e-4
 """P-value of the most telling of six directions: by chance one test in 1,700 falls below it, and
@@ -53,14 +55,18 @@ def drawn(
     name = parse_sampler(sampler)
     scheduler = scheduler_for(name, own)
     set_steps(scheduler, name, steps)
-    ask = (
-        network("vp", scheduler) if own["_class_name"] == "DDPMScheduler" else consistent(scheduler)
-    )
+    asks = {"DDPMScheduler": lambda: network("vp", scheduler), OF_FLOWS: lambda: flowing}
+    ask = asks.get(own["_class_name"], lambda: consistent(scheduler))()
     fault(scheduler)
     x_T = torch.randn(1, N, 2, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         x = draw(ask, scheduler, x_T, image_streams(0, [0]), ETA.get(sampler, 0.0)).x
     return x[0].double()
+
+
+def flowing(x: Tensor, t: Tensor) -> Tensor:
+    """The exact network of a flow."""
+    return velocity(x[0].double(), float(t[0]) / 1000)[None].float()
 
 
 def consistent(scheduler: Any) -> Any:
@@ -78,13 +84,19 @@ def consistent(scheduler: Any) -> Any:
 
 def test_every_sampler_that_draws_noise_is_tested() -> None:
     noisy = {name for name, s in SAMPLERS.items() if s.noisy or s.eta}
-    assert noisy == {*STEPS, *DISTILLED, *WRONG}
+    assert noisy == {*STEPS, *DISTILLED, *WRONG, "flow_sde"}
     assert {name for name, s in SAMPLERS.items() if s.order is None} <= noisy
 
 
 @pytest.mark.parametrize("sampler", STEPS)
 def test_what_is_drawn_is_distributed_as_the_data(sampler: str) -> None:
     assert p_value(drawn(sampler, linear(), STEPS[sampler])) > RARE
+
+
+@pytest.mark.parametrize("form", get_args(Form))
+def test_a_flows_sde_draws_the_data_whatever_its_diffusion(form: str) -> None:
+    sampler = f"flow_sde?diffusion_form={form}&last_step_size=0.01"
+    assert p_value(drawn(sampler, {"_class_name": OF_FLOWS}, 150)) > RARE
 
 
 def test_a_variance_exploding_model_draws_the_data() -> None:
@@ -133,10 +145,11 @@ def v_for_eps(scheduler: Any) -> None:
     [
         ("euler_a", unscaled), ("euler_a", larger_sigmas), ("euler_a", v_for_eps),
         ("dpmpp_2m_sde", larger_sigmas), ("sa_solver", larger_sigmas), ("dpmpp_2m_sde", v_for_eps),
-        ("ddpm", cleaner_alphas), ("ddpm", v_for_eps),
+        ("ddpm", cleaner_alphas), ("ddpm", v_for_eps), ("flow_sde", larger_sigmas),
     ],
 )  # fmt: skip
 def test_a_wrongly_wired_sampler_draws_something_else(
     sampler: str, fault: Callable[[Any], None]
 ) -> None:
-    assert not p_value(drawn(sampler, linear(), 50, fault)) > RARE
+    own = {"_class_name": OF_FLOWS} if sampler == "flow_sde" else linear()
+    assert not p_value(drawn(sampler, own, 50, fault)) > RARE

@@ -1,0 +1,29 @@
+"""Which class stands behind a scheduler's name."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ddim_core.common.late import late
+
+if TYPE_CHECKING:
+    import diffusers
+else:
+    diffusers = late("diffusers")
+
+# Classes that diffusers has not, by the module of each: called and configured as diffusers' are,
+# but for `draw`, the whole loop, in place of `step`.
+OURS = {
+    "EDMHeunScheduler": "ddim_core.schedulers.edm_heun",
+    "FlowSDEScheduler": "ddim_core.schedulers.flow_sde",
+}
+
+
+def scheduler_class(name: str) -> Any:
+    """Returns the class of a scheduler, ours or diffusers'; None if there is none of that name."""
+    if name in OURS:
+        return getattr(import_module(OURS[name]), name)
+    found = getattr(diffusers.schedulers, name, None)
+    return found if inspect.isclass(found) and hasattr(found, "from_config") else None

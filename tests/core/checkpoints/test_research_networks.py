@@ -1,0 +1,343 @@
+"""Research codes' checkpoints: each answers, and draws, as its own code (tests/golden/networks.npz,
+of tests/peers/record_networks.py), and what is no such file is refused in words."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from ddim_core.checkpoints.checkpoint import Checkpoint, load_checkpoint, scheduler_config
+from ddim_core.checkpoints.convert import adopt, source_files
+from ddim_core.checkpoints.formats.adm_flags import CONSISTENCY, PUBLISHED, Flags, Shape, flags_of
+from ddim_core.diffusion.sampling import sample
+from ddim_core.diffusion.specs import SamplerSpec, Weights
+from ddim_core.samplers.loop import draw
+from ddim_core.samplers.name import parse_sampler
+from ddim_core.samplers.scheduler import scheduler_for, set_steps
+from tests.peers.network_facts import drawn, noises, streams
+
+ARRAYS = np.load(Path(__file__).parents[2] / "golden" / "networks.npz")
+META: dict[str, Any] = json.loads(ARRAYS["meta"].tobytes())
+SEEDS = {"adm": 0, "adm_ddpm": 1, "improved": 2}  # lucidrains' 3, score_sde's 4
+FLOAT32 = 2e-6  # of the largest answer: rounding through some twenty layers; measured up to 8e-7
+# Of the largest value a trajectory ends at: rounding of 10 to 65 steps; measured up to 1e-5, where
+# a clipped x0 jumps between its bounds.
+TRAJECTORY = 3e-5
+
+
+def kept(name: str, key: str) -> torch.Tensor:
+    return torch.from_numpy(ARRAYS[f"{name}/{key}"])
+
+
+def state_of(name: str) -> dict[str, torch.Tensor]:
+    """The state dict that the peer had: its weights, and its buffers."""
+    seed = SEEDS.get(name, 3 if name.startswith("lucidrains") else 4)
+    state = drawn(META[name]["shapes"], seed)
+    start = f"{name}/buffer/"
+    state |= {k.removeprefix(start): torch.from_numpy(ARRAYS[k]) for k in ARRAYS if start in k}
+    return state
+
+
+def content_of(name: str) -> Any:
+    """What the peer saves: guided-diffusion the state dict, the others a dict of more."""
+    state = state_of(name)
+    if name.startswith("lucidrains"):
+        # ema_pytorch keeps both models; the online one must not be taken for the average.
+        ema: dict[str, Any] = {"initted": torch.tensor(True), "step": torch.tensor(9)}
+        for key in META[name]["ema"]:
+            model, _, inner = key.partition(".")
+            if inner:
+                ema[key] = state[inner] if model == "ema_model" else -state[inner]
+        raw = {key: value if "model." not in key else value + 1 for key, value in state.items()}
+        scaler = None
+        return {"step": 700, "model": raw, "opt": {"state": {}, "param_groups": []}, "ema": ema,
+                "scaler": scaler, "version": "2.2.6"}  # fmt: skip
+    if name.startswith("score_sde"):
+        shadow = [state[key] for key in META[name]["shapes"]]  # in the order of its parameters
+        raw = {"module.sigmas": kept(name, "sigmas")}
+        raw |= {key: state[key] + 1 for key in META[name]["shapes"]}
+        ema = {"decay": 0.999, "num_updates": 700, "shadow_params": shadow}
+        return {"optimizer": {"state": {}}, "model": raw, "ema": ema, "step": 700}
+    return state
+
+
+def written(folder: Path, name: str, content: Any = None, settings: Any = None) -> Path:
+    folder.mkdir()
+    file = {"lucidrains": "model-7.pt", "score_sde": "checkpoint_10.pth"}
+    start = next((start for start in file if name.startswith(start)), "")
+    path = folder / file.get(start, "ema_0.9999_000700.pt")
+    torch.save(content_of(name) if content is None else content, path)
+    settings = META[name]["settings"] if settings is None else settings
+    if settings:
+        (folder / "config.yml").write_text(yaml.safe_dump(settings))
+    return path
+
+
+def adopted(path: Path, weights: Weights = "ema") -> Path:
+    out = path.parent / f"out-{weights}"
+    out.mkdir()
+    adopt(source_files(path), out, weights)
+    return out
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    @functools.cache
+    def open_it(name: str) -> tuple[Checkpoint, Path]:
+        out = adopted(written(tmp_path_factory.mktemp("research") / "run", name))
+        return load_checkpoint(out), out
+
+    return open_it
+
+
+def off(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found - wanted).abs().max() / wanted.abs().max())
+
+
+@pytest.mark.parametrize("name", META)
+def test_a_network_answers_as_its_own_code(name: str, opened: Any) -> None:
+    got, _ = opened(name)
+    labels = [kept(name, "y")] if f"{name}/y" in ARRAYS else []
+    said = got.model.whole(kept(name, "x"), kept(name, "t"), *labels)
+    assert off(said, kept(name, "said")) < FLOAT32
+    assert (got.resolution, got.training_step) == (8, 700)
+    mean = got.model(kept(name, "x"), kept(name, "t"), *labels)
+    assert torch.equal(mean, said[:, :3])
+    if f"{name}/std" in ARRAYS:
+        own = np.sqrt(1 - got.schedule.alpha_bar[kept(name, "t").numpy()])
+        np.testing.assert_allclose(own, kept(name, "std").numpy(), rtol=2e-4)  # float32 near 0
+    assert got.assumed == () or name in ("lucidrains_x0",)
+
+
+SAMPLERS = {
+    "adm": SamplerSpec(10, clip=True, rederive_eps=True),
+    "improved": SamplerSpec(20, clip=True, rederive_eps=True),
+    "lucidrains": SamplerSpec(10, spacing="trailing", clip=True, rederive_eps=True,
+                              prediction_type="v_prediction"),
+    "lucidrains_noise": SamplerSpec(10, spacing="trailing", clip=True, rederive_eps=True),
+    "score_sde_ddpm.cifar10": SamplerSpec(65, variance="sigma_hat"),
+    "score_sde_cifar10_ddpmpp": SamplerSpec(65, variance="sigma_hat"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_our_steps_end_where_its_own_sampler_does(name: str, opened: Any) -> None:
+    got, _ = opened(name)
+    spec, x_T = SAMPLERS[name], kept(name, "x")[:2]
+    assert got.prediction_type == spec.prediction_type
+    model = got.model
+    if name == "adm":
+        model = functools.partial(got.model, labels=kept(name, "y")[:2])
+    noise = noises(spec.steps, x_T.shape)
+    with torch.inference_mode():
+        *_, last = sample(model, got.schedule, spec, x_T, lambda i: noise[i])
+    assert off(last.x, kept(name, "end")) < TRAJECTORY
+
+
+def test_the_learned_range_is_ddpms_variance(opened: Any) -> None:
+    got, folder = opened("adm_ddpm")
+    own, name = scheduler_config(folder), parse_sampler("ddpm")
+    assert own["variance_type"] == "learned_range"
+    scheduler = scheduler_for(name, own)
+    set_steps(scheduler, name, 50)
+    x_T = kept("adm_ddpm", "x")[:2]
+    with torch.inference_mode():
+        made = draw(got.model.whole, scheduler, x_T, streams())
+    assert off(made.x, kept("adm_ddpm", "end")) < TRAJECTORY
+    with pytest.raises(ValueError, match="with variance_type learned_range needs"):
+        draw(got.model, scheduler, x_T, streams())
+    other = scheduler_for(parse_sampler("dpmpp_2m"), own)
+    assert other.config.get("variance_type") is None  # it is given the noise alone
+
+
+@pytest.mark.parametrize("name", ["lucidrains", "score_sde_cifar10_ddpmpp"])
+def test_the_weights_that_are_no_average_are_taken_where_asked(name: str, tmp_path: Path) -> None:
+    got = load_checkpoint(adopted(written(tmp_path / "run", name), "raw"))
+    mine = got.model.unet.state_dict()
+    of_ours = "final_conv.weight" if name == "lucidrains" else "all_modules.2.weight"
+    of_theirs = f"model.{of_ours}" if name == "lucidrains" else f"module.{of_ours}"
+    assert got.weights == "raw"
+    assert torch.equal(mine[of_ours], state_of(name)[of_theirs] + 1)
+
+
+WRAPPINGS = {
+    "DDP": lambda s: {f"module.{k}": v for k, v in s.items()},
+    "compiled DDP": lambda s: {f"module._orig_mod.{k}": v for k, v in s.items()},
+    "Lightning": lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()},
+                            "global_step": 700, "pytorch-lightning_version": "2.5"},
+    "Lightning, EMA": lambda s: {
+        "state_dict": {f"net.{k}": v + 1 for k, v in s.items()}
+        | {f"net_ema.module.{k}": v for k, v in s.items()}, "global_step": 700,
+    },
+    "EMA dict": lambda s: {"model": {k: v + 1 for k, v in s.items()}, "ema": s},
+    "torch-ema": lambda s: {
+        "model": {k: v + 1 for k, v in s.items()},
+        "ema": {"decay": 0.9, "num_updates": 3, "shadow_params": list(s.values())},
+    },
+    "averaged model": lambda s: {"n_averaged": torch.tensor(3)}
+    | {f"module.{k}": v for k, v in s.items()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+@pytest.mark.parametrize("name", ["adm", "lucidrains_noise", "score_sde_ddpm.cifar10"])
+def test_wrappings_are_taken_off(name: str, wrapping: str, tmp_path: Path) -> None:
+    state = state_of(name)
+    state = {k.removeprefix("module."): v for k, v in state.items()}
+    path = written(tmp_path / "run", name, WRAPPINGS[wrapping](state))
+    weights = load_checkpoint(adopted(path)).model.unet.state_dict()
+    last = {"adm": ("conv_out.bias", "out.2.bias"),
+            "lucidrains_noise": ("final_conv.bias", "model.final_conv.bias")}  # fmt: skip
+    ours, theirs = last.get(name, ("all_modules.2.bias",) * 2)
+    assert torch.equal(weights[ours], state[theirs])
+
+
+def test_accelerates_folder_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "run", "adm").rename(tmp_path / "run" / "pytorch_model.bin")
+    torch.save({"state": {}}, path.parent / "optimizer.bin")
+    (path.parent / "random_states_0.pkl").write_bytes(b"not read")
+    out = tmp_path / "out"
+    out.mkdir()
+    adopt(source_files(path.parent), out)
+    weights = load_checkpoint(out).model.unet.state_dict()
+    assert torch.equal(weights["conv_out.bias"], state_of("adm")["out.2.bias"])
+
+
+CLASSIFIER = ("time_embed.", "input_blocks.", "middle_block.", "out.")
+
+
+def changed(name: str, how: str) -> Any:
+    state = state_of(name)
+    if how == "classifier":
+        return {k: v for k, v in state.items() if k.startswith(CLASSIFIER)}
+    if how == "upsampler":
+        state["input_blocks.0.0.weight"] = state["input_blocks.0.0.weight"].repeat(1, 2, 1, 1)
+    if how == "a weight less":
+        del state["middle_block.0.in_layers.2.weight"]
+    if how == "latent":
+        state["input_blocks.1.1.transformer_blocks.0.norm1.weight"] = torch.ones(32)
+    if how == "latents":
+        return {f"model.diffusion_model.{k}": v for k, v in state.items()} | {
+            "first_stage_model.decoder.conv_in.weight": torch.ones(1, 1, 3, 3)
+        }
+    if how == "misnamed":
+        return {k.replace("time_embed.0.", "time_embed.00."): v for k, v in state.items()}
+    if how == "no schedule":
+        return {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+    if how == "older":
+        return {k.replace(".norm.g", ".norm.weight"): v for k, v in state.items()}
+    if how == "fourier":
+        state["module.all_modules.0.W"] = torch.ones(16)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "settings", "message"),
+    [
+        ("adm", "classifier", None, "guided-diffusion's classifier"),
+        ("adm", "upsampler", None, "upsamplers do, which are told of a smaller image"),
+        ("adm", "latent", None, "a U-Net of latent diffusion"),
+        ("adm", "latents", None, "is a single file of latent diffusion; as .safetensors"),
+        ("adm", "misnamed", None, "nearest is guided-diffusion, whose networks have 'time_embed"),
+        ("adm", "a weight less", None,
+         r"lacks 1 weights .*looks like guided-diffusion with num_channels 32, channel_mult 1,2"),
+        ("adm", "", {"image_size": 8, "num_channels": 256},
+         r"looks like guided-diffusion with num_channels 32, .*beside it say num_channels 256"),
+        ("adm", "", {"image_size": 8, "attention_resolutions": "8,4", "class_cond": False},
+         r"say class_cond False, attention_resolutions 8,4 at 8 pixels"),
+        ("adm", "", {"image_size": 7}, "image_size is 7, whose 2 levels halve it"),
+        ("adm", "", {"image_size": True}, "image_size is True .* a whole number"),
+        ("adm", "", {"image_size": 8, "num_heads": 7}, "num_heads is 7, by which"),
+        ("adm", "", {"image_size": 8, "noise_schedule": "sqrt"}, "noise_schedule is 'sqrt'"),
+        ("adm", "", {"image_size": 8, "diffusion_steps": 10**9}, "diffusion_steps is 1000000000"),
+        ("adm", "", {}, "nothing says the image size .*looks like guided-diffusion"),
+        ("lucidrains", "no schedule", None, r"without the schedule .*Trainer.save"),
+        ("lucidrains", "older", None, "an older release"),
+        ("lucidrains", "", {"image_size": 9}, "image_size is 9, whose 2 levels halve it"),
+        ("score_sde_ddpm.cifar10", "fourier", None, "told the noise level by Fourier features"),
+        ("score_sde_ddpm.cifar10", "", {"sde": "vesde", "image_size": 8}, "sde is 'vesde'"),
+        ("score_sde_ddpm.cifar10", "", {"sde": "subvpsde", "image_size": 8}, "sde is 'subvpsde'"),
+        ("score_sde_ddpm.cifar10", "", {"sde": "vpsde", "nf": 128, "image_size": 8},
+         r"looks like score_sde's ddpm with nf 32, .*the settings beside it say nf 128"),
+        ("score_sde_ddpm.cifar10", "", {"sde": "vpsde", "centered": False}, "centered is off"),
+        ("score_sde_ddpm.cifar10", "", {"sde": "vpsde", "num_scales": -1}, "num_scales is -1"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_with_what_it_looks_like(
+    name: str, how: str, settings: Any, message: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "run", name, changed(name, how), settings)
+    with pytest.raises(ValueError, match=message):
+        adopted(path)
+
+
+def test_published_shapes_tell_what_their_weights_do_not() -> None:
+    for shape, (name, flags) in PUBLISHED.items():
+        found, network, noise = flags_of(shape, None)
+        assert found == flags
+        assert name in network[0]
+        assert name in noise[0]
+    shape = Shape(128, (1, 2, 3, 4), 2, (2, 3), 0, False, True, True)
+    found, network, noise = flags_of(shape, None)
+    assert found == Flags(image_size=64)
+    assert "4 heads in the legacy order" in network[0]
+    assert "linear with T = 1000 is assumed" in noise[0]
+
+
+def test_the_shape_of_consistency_models_is_refused_without_flags() -> None:
+    for shape in CONSISTENCY:
+        with pytest.raises(ValueError, match="OpenAI's consistency models"):
+            flags_of(shape, None)
+        assert flags_of(shape, {"image_size": 64})[0].image_size == 64
+
+
+def test_assumptions_are_stated(tmp_path: Path) -> None:
+    for name, said in (
+        ("lucidrains", "does not say its image size: 128"),
+        ("score_sde_ddpm.cifar10", "trained at whole timesteps"),
+    ):
+        out = adopted(written(tmp_path / name, name, settings={"image_size": None}))
+        assert said in " ".join(load_checkpoint(out).assumed)
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return eval, ("__import__('pathlib').Path('ran').touch()",)
+
+
+@pytest.mark.parametrize("name", ["adm", "lucidrains_noise", "score_sde_ddpm.cifar10"])
+def test_nothing_that_lies_in_a_file_is_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content: Mapping[str, Any] = content_of(name)
+    for key, value in (("optimizer", Evil()), ("step", Evil()), ("ema", [Evil()])):
+        path = written(tmp_path / f"run-{key}", name, {**content, key: value})
+        with pytest.raises(ValueError, match=r"asks for 'builtins\.eval'"):
+            adopted(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["adm", "lucidrains_noise", "score_sde_ddpm.cifar10"])
+def test_damaged_files_are_refused_in_words(name: str, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(content_of(name), buffer)
+    data, draw_at = buffer.getvalue(), np.random.RandomState(0)
+    path = written(tmp_path / "run", name)
+    for trial in range(12):
+        at = int(draw_at.randint(len(data)))
+        harmed = data[:at] if trial % 2 else data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :]
+        path.write_bytes(harmed)
+        out = tmp_path / f"out{trial}"
+        out.mkdir()
+        with pytest.raises(ValueError, match=r"\w{3}"):
+            adopt(source_files(path), out)

@@ -1,0 +1,95 @@
+"""Guidance at some noise levels alone, and on some channels alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from ddim_core.common.digest import digest, said_by
+from ddim_core.diffusion.guidance import guided, within
+from ddim_core.diffusion.schedule import NoiseSchedule
+from ddim_core.diffusion.specs import SamplerSpec, SchedulerSpec
+from ddim_core.samplers.families import levels_of
+
+X, T = torch.zeros(2, 4, 1, 1), torch.tensor([300.0, 300.0])
+ASKED, NONE = torch.tensor([1, 2]), 7
+
+
+def model(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    """Its label, on every channel."""
+    asked.append(len(x))
+    return labels.float()[:, None, None, None].expand(len(x), 4, 1, 1)
+
+
+asked: list[int] = []
+
+
+def said(scale: float, inside: bool | None = None, channels: int | None = None) -> list[float]:
+    """What a guided model says of the second image, channel by channel."""
+    asked.clear()
+    where = None if inside is None else lambda t: inside and t == 300.0
+    answer = guided(model, ASKED, NONE, scale, where, channels)(X, T)
+    return answer[1, :, 0, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("scale", "inside", "channels", "expected", "rows"),
+    [
+        (3.0, None, None, [-8.0] * 4, 4),  # 7 + 3 (2 - 7)
+        (3.0, True, None, [-8.0] * 4, 4),
+        (3.0, False, None, [2.0] * 4, 2),
+        (3.0, None, 3, [-8.0, -8.0, -8.0, 2.0], 4),
+        (3.0, False, 3, [2.0] * 4, 2),
+        (3.0, None, 9, [-8.0] * 4, 4),
+        (0.0, True, None, [7.0] * 4, 2),
+        (0.0, False, None, [2.0] * 4, 2),
+        (0.0, None, 1, [7.0, 2.0, 2.0, 2.0], 4),
+        (1.0, True, 3, [2.0] * 4, 2),
+    ],
+)
+def test_it_is_guided_inside_and_on_its_channels_and_conditional_elsewhere(
+    scale: float, inside: bool | None, channels: int | None, expected: list[float], rows: int
+) -> None:
+    assert said(scale, inside, channels) == expected
+    assert asked == [rows]
+
+
+def test_both_ends_of_an_interval_are_in_it_whatever_float32_makes_of_them() -> None:
+    for level in (0.3, 0.5, 0.7):
+        told = float(torch.tensor(level * 1000.0)) / 1000
+        assert within((0.3, 0.7), told)
+    assert not within((0.3, 0.7), 0.2999)
+    assert not within((0.3, 0.7), 0.7001)
+
+
+def test_a_timestep_is_the_noise_level_that_its_family_has() -> None:
+    flow = levels_of({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0})
+    assert flow(250.0) == 0.25
+    vp = levels_of({"_class_name": "DDPMScheduler"})
+    a = NoiseSchedule.linear(1000, 1e-4, 0.02).at(500)
+    assert vp(500) == pytest.approx(math.sqrt((1 - a) / a))
+    assert vp(500) < vp(500.5) < vp(501)
+    assert levels_of({"_class_name": "EDMEulerScheduler"})(math.log(2.0) / 4) == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="tell no noise level"):
+        levels_of({"_class_name": "LCMScheduler"})
+
+
+def test_cells_that_are_guided_everywhere_keep_their_digests_and_what_their_rows_say() -> None:
+    for spec in (SamplerSpec(5, guidance_scale=2.0), SchedulerSpec("unipc", 5)):
+        assert not {"guidance_interval", "guidance_channels"} & set(said_by(spec))
+    # As it was before there were intervals.
+    before = "8f221beb6c1e9fe96f8a9dcb605ef6ef108d6a32dca67138e55ed8273c8e42e8"
+    assert digest(SamplerSpec(5, guidance_scale=2.0)) == before
+    some = SamplerSpec(5, guidance_scale=2.0, guidance_interval=(0, 1))
+    assert digest(some) != before
+    assert some.guidance_interval == (0.0, 1.0)
+    assert some.line == "eta=0 (g=2 in [0,1])"
+
+
+@pytest.mark.parametrize("interval", [(1.0, 0.5), (-1.0, 0.5), (0.5, 0.5), (0.0, math.inf)])
+def test_an_interval_that_is_none_is_refused(interval: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="a low and a higher noise level"):
+        SamplerSpec(5, guidance_interval=interval)
