@@ -97,7 +97,7 @@ class SongUNet(nn.Module):
 
     def forward(self, x: Tensor, noise_label: Tensor, classes: Tensor | None) -> Tensor:
         """Answers images [n, c, h, w] at noise labels [n], of classes one-hot [n, label_dim]."""
-        cosines, sines = self.map_noise(noise_label).chunk(2, dim=1)
+        cosines, sines = self.map_noise(noise_label).to(x.dtype).chunk(2, dim=1)
         embedding = torch.cat([sines, cosines], dim=1)
         if self.label_dim and classes is not None:
             embedding = embedding + self.map_label(classes * math.sqrt(self.label_dim))
@@ -159,7 +159,7 @@ class DhariwalUNet(nn.Module):
 
     def forward(self, x: Tensor, noise_label: Tensor, classes: Tensor | None) -> Tensor:
         """As of `SongUNet`."""
-        embedding = F.silu(self.map_layer0(self.map_noise(noise_label)))
+        embedding = F.silu(self.map_layer0(self.map_noise(noise_label).to(x.dtype)))
         embedding = self.map_layer1(embedding)
         if self.label_dim and classes is not None:
             embedding = embedding + self.map_label(classes)
