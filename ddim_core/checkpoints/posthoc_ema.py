@@ -59,7 +59,9 @@ def posthoc_coefficients(kept: Sequence[Average], wanted: Average) -> NDArray[np
     Raises:
         ValueError: If there are none, or two are equal.
     """
-    if not kept or len(set(kept)) < len(kept):
+    if not kept:
+        raise ValueError("there is no average; at least one must be kept")
+    if len(set(kept)) < len(kept):
         raise ValueError(
             f"of {len(kept)} averages {len(set(kept))} differ; all must, of one or more"
         )
