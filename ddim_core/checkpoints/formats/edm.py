@@ -24,6 +24,7 @@ from ddim_core.safe_files.pickles.modules import PickledObject
 
 MARKS = ("model.map_layer0.weight", "unet.emb_fourier.freqs")
 PARTS = ("model", "unet")  # the network in its preconditioning, of EDM and EDM2
+PREFIXES = tuple(f"{part}." for part in PARTS)
 # What the preconditioning says too, or only training uses.
 KNOWN_ELSEWHERE = frozenset(
     {"img_resolution", "img_channels", "in_channels", "out_channels", "label_dim", "augment_dim",
@@ -86,7 +87,7 @@ def edm_network(state: Mapping[str, Tensor], _settings: Any, told: Any = None) -
         "constants": constants,
     }
     kept = {
-        f"model.{name.partition('.')[2]}" if name.startswith(PARTS) else name: weight
+        f"model.{name.partition('.')[2]}" if name.startswith(PREFIXES) else name: weight
         for name, weight in state.items()
         if not any(part in name for part in ONLY_TRAINED)
     }
