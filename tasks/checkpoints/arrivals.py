@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ddim_core.checkpoints.identity import PICKLES, TENSORS
+from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.checkpoints.weight_files import OF_TRAINING
 from ddim_core.common.digest import digest
 from ddim_core.common.plain_files import PlainFileError, read_json, require_plain_tree, walk
@@ -170,5 +171,5 @@ def _may_be(path: Path) -> bool:
     if path.is_symlink() and not path.exists():
         return True  # it leads nowhere, or in a circle: the look tells so, and goes on
     if path.is_dir():
-        return True
+        return path.name not in FOLDERS  # decoders of single files beside them
     return path.suffix in PICKLES | {TENSORS} and not OF_TRAINING.fullmatch(path.name)

@@ -37,6 +37,9 @@ class SongUNet(nn.Module):
         model_channels, channel_mult, num_blocks, attn_resolutions: Widths, depth, attention.
         channel_mult_emb, channel_mult_noise: Widths of the embeddings, by model_channels.
         embedding_type, encoder_type, decoder_type: Of noise; of what is added besides the skips.
+
+    Raises:
+        ValueError: If one of the last three is another word than NVlabs' code has.
     """
 
     def __init__(
@@ -48,6 +51,13 @@ class SongUNet(nn.Module):
         resample_filter: Sequence[int] = (1, 1),
     ) -> None:  # fmt: skip
         super().__init__()
+        for name, word, known in (
+            ("embedding_type", embedding_type, ("positional", "fourier")),
+            ("encoder_type", encoder_type, ("standard", "skip", "residual")),
+            ("decoder_type", decoder_type, ("standard", "skip")),
+        ):
+            if word not in known:
+                raise ValueError(f"{name} is {word!r:.60}; it must be one of {', '.join(known)}")
         n_noise, n_emb = model_channels * channel_mult_noise, model_channels * channel_mult_emb
         taps, self.label_dim, self.encoder_type = len(resample_filter), label_dim, encoder_type
         kind = BlockKind(n_emb, True, math.sqrt(0.5), 1e-6, taps, True, False)

@@ -202,6 +202,7 @@ def changed(case: Recorded, has: dict[str, Any] | None = None, **meta: Any) -> R
         ({}, {"made_with": {"channel_mult": [1] * 10**4}}, r"10000 entries"),
         ({}, {"made_with": {"model_channels": 16}}, r"has shape .* its configuration"),
         ({}, {"made_with": {"encoder_type": "skip"}}, r"lacks .* weights"),
+        ({}, {"made_with": {"embedding_type": "learned"}}, r"must be one of positional, fourier"),
     ],
 )  # fmt: skip
 def test_what_is_no_network_of_nvlabs_is_refused_in_words(

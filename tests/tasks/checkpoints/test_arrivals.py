@@ -57,7 +57,7 @@ def names(source: str) -> list[str]:
 
 
 def test_a_folder_means_what_lies_in_it_and_a_checkpoint_means_itself(copy: Path) -> None:
-    for name in (".hidden", "step-2.tmp", "logs.txt"):
+    for name in (".hidden", "step-2.tmp", "logs.txt", "vae"):
         (copy.parent / name).mkdir()
     for name in ("loss.csv", "network-snapshot-000100.pkl", "training-state-000100.pt"):
         (copy.parent / name).touch()
