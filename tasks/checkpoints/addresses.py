@@ -15,7 +15,11 @@ HUB = "hub:"
 SOURCES = ("models", "experiment", "hub")
 SCHEME = re.compile(r"([A-Za-z][A-Za-z-]+):")
 HUB_ID = re.compile(r"(hub:)?\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
-OF_CHECKPOINTS = (".json", ".safetensors", ".ckpt", ".pth", ".pt", ".bin")
+OF_WEIGHTS = (".safetensors", ".ckpt", ".pth", ".pt", ".bin")
+OF_CHECKPOINTS = (".json", *OF_WEIGHTS)
+MARKS = frozenset({"model_index.json", "config.json"})  # files of a checkpoint's folder
+UNFINISHED = (".tmp", ".part", ".partial", ".incomplete", ".crdownload")
+PATTERN = re.compile(r"[*?\[]")
 KNOWN = (
     "a folder or file here, a hub id such as google/ddpm-cifar10-32, or an MLflow address "
     "(runs:/ID/path, models:/name@alias, mlflow-artifacts:/path)"
@@ -53,6 +57,45 @@ def is_local(location: str) -> bool:
         return Path(location).exists()
     except (OSError, ValueError):  # too long, or no text of a path
         return False
+
+
+def may_hold_several(location: str) -> bool:
+    """Tells, by names alone, what may stand for several checkpoints: a folder that is none by
+    itself, or a pattern of paths."""
+    if is_local(location):
+        place = Path(location)
+        return place.is_dir() and not any((place / mark).is_file() for mark in MARKS)
+    return "://" not in location and PATTERN.search(location) is not None
+
+
+def paths_of(source: str) -> list[Path]:
+    """Returns the paths that a folder or a pattern names now, in order of name, without what is
+    hidden or named as unfinished.
+
+    Raises:
+        ValueError: If it is no pattern of paths, or the folder cannot be read.
+    """
+    given = Path(source).expanduser().absolute()
+    try:
+        if given.is_dir() and not any((given / mark).is_file() for mark in MARKS):
+            found = list(given.iterdir())
+        elif given.exists():
+            found = [given]
+        else:
+            found = list(Path(given.anchor).glob(str(given.relative_to(given.anchor))))
+    except (OSError, ValueError, RecursionError, NotImplementedError) as error:
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{source!r} is no pattern of paths here: {reason}") from error
+    return sorted(path for path in found if _may_be(path))
+
+
+def _may_be(path: Path) -> bool:
+    """Tells what may be a checkpoint by its name."""
+    if path.name.startswith((".", "_")) or path.name.endswith(UNFINISHED):
+        return False
+    if path.is_symlink() and not path.exists():
+        return True  # it leads nowhere, or in a circle: the look tells so, and goes on
+    return path.is_dir() or path.suffix in OF_WEIGHTS
 
 
 def _require_some_file(place: Path) -> None:
