@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.allocation import SHARD, row_of
 from benchmarks.run import BATCH, IMAGES
 from ddim_core.decisions.allocation import Rules, allocate
-from ddim_core.decisions.checkpoints.snapshots import Behind, Call, rank_snapshots, stopping
+from ddim_core.decisions.checkpoints.snapshots import Call, rank_snapshots, stopping
 from ddim_core.decisions.measure import FID
 from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import SamplerSpec
@@ -117,17 +117,15 @@ def replay(folder: Path, confidence: float = 0.95) -> Iterator[dict[str, Any]]:
         found = rank_snapshots(looks, of, asked, FID, outcome.leader)
         whole = score(range(len(of)), IMAGES)
         truth = rank_snapshots([whole], of, whole_rules, FID, None)
-        assert found is not None
-        assert truth is not None
-        ties = [i for i, cell in enumerate(truth.cells) if cell and cell.low <= 0.0]
+        ties = [cell for cell, behind in truth.cells.items() if behind.low <= 0.0]
         calls = sum(r.n_images * steps for r, steps in zip(outcome.rulings, nfe, strict=True))
         yield {
             "seed": place.stem.removeprefix("seed"),
             "same_best": found.leader == truth.leader,
             "tied_by_the_full_grids_test": found.leader in ties,
             "same_snapshot": found.best == truth.best,
-            "full_grids_best_kept": (found.cells[truth.leader] or Behind(0, 0, False)).may_be_best,
-            "left": sum(bool(cell and cell.may_be_best) for cell in found.cells),
+            "full_grids_best_kept": found.cells[truth.leader].may_be_best,
+            "left": sum(cell.may_be_best for cell in found.cells.values()),
             "tied_in_full_grids": len(ties),
             "snapshots_left": sum(one.behind.may_be_best for one in found.snapshots),
             "snapshots_left_in_full_grids": sum(one.behind.may_be_best for one in truth.snapshots),
@@ -142,9 +140,11 @@ def replay(folder: Path, confidence: float = 0.95) -> Iterator[dict[str, Any]]:
 
 def named(row: CellRow, i: int) -> CellRow:
     """A row with the setting of its cell."""
-    spec = SPECS[i % len(SPECS)]
-    step = KEPT[i // len(SPECS)]
-    return replace(row, steps=spec.steps, eta=spec.eta, variance="eta", training_step=step)
+    spec, step = SPECS[i % len(SPECS)], KEPT[i // len(SPECS)]
+    return replace(
+        row, steps=spec.steps, eta=spec.eta, variance="eta", training_step=step,
+        cell_digest=str(i), checkpoint=f"digits-{step}", weights_digest=str(step),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -48,9 +48,7 @@ class RaceChoice:
     ] = "best"
 
 
-UntilDecided = Annotated[
-    bool, Field(description="More images only for cells whose rank is open.")
-]
+UntilDecided = Annotated[bool, Field(description="More images only for cells whose rank is open.")]
 
 
 @dataclass(frozen=True)

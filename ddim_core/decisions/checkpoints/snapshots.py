@@ -19,7 +19,8 @@ at a number that was not planned, and bounds nothing here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -28,6 +29,7 @@ import numpy as np
 from ddim_core.decisions.allocation import Rules
 from ddim_core.decisions.best import Intervals, reaches
 from ddim_core.decisions.checkpoints.verdict import setting_of
+from ddim_core.decisions.compare import require_paired
 from ddim_core.decisions.measure import Measure, measure_of
 from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.statistics.joint import Floats
@@ -55,7 +57,8 @@ class Snapshot:
     """A checkpoint at its own best setting.
 
     Attributes:
-        checkpoint, training_step, weights_digest: As in its rows.
+        name: Of the checkpoint, with its digest's start where another one is called alike.
+        training_step, weights_digest: As in its rows.
         setting, cell_digest, n_images: Of its best cell; of those that got most images the one of
             the best value.
         value, value_low, value_high: Of the measure, at its best setting whichever that is; all
@@ -63,7 +66,7 @@ class Snapshot:
         behind: At its best setting, to the best of all.
     """
 
-    checkpoint: str
+    name: str
     training_step: int | None
     weights_digest: str
     setting: str
@@ -101,17 +104,20 @@ class SnapshotRanking:
 
     Attributes:
         measure: What they are compared by.
-        leader: Place of the best cell.
+        confidence: Of all that is said here, together; the intervals of `Snapshot.value` together
+            have it by themselves.
+        leader: Digest of the best cell.
         best: Place of its snapshot.
-        cells: By place of the cell; None of one without a row.
-        snapshots: By their place.
+        cells: By their digests.
+        snapshots: In the order of their cells.
         settings: Those that all snapshots have.
     """
 
     measure: Measure
-    leader: int
+    confidence: float
+    leader: str
     best: int
-    cells: tuple[Behind | None, ...]
+    cells: dict[str, Behind]
     snapshots: tuple[Snapshot, ...]
     settings: tuple[FixedSetting, ...]
 
@@ -143,7 +149,7 @@ def rank_snapshots(
     rules: Rules,
     measure: Measure,
     leader: int | None,
-) -> SnapshotRanking | None:
+) -> SnapshotRanking:
     """Ranks snapshots by their cells' rows at all looks of a race, or at the one of full grids.
 
     Args:
@@ -154,35 +160,50 @@ def rank_snapshots(
         measure: What decides.
         leader: Place of the best cell, where the race says it; None takes the best value.
 
-    Returns:
-        The ranking; None where there are too few images for intervals.
-
     Raises:
-        ValueError: If rows cannot be compared (names the fields), or have no value.
+        ValueError: If rows cannot be compared (names the fields), have no value, or there are too
+            few images for intervals.
     """
     planned = [look for look in looks if look and _n_images(look) in rules.counts()]
     rows = {i: row for look in planned for i, row in look.items()}
     measure = _shared(measure, planned)
-    if not rows or not measure.has_intervals([row for look in planned for row in look.values()]):
-        return None
+    everything = [row for look in planned for row in look.values()]
+    if not everything or not measure.has_intervals(everything):
+        raise ValueError(
+            f"{rules.most} images a cell are too few for intervals of {measure.title}, by which "
+            "snapshots are ranked; raise n_images"
+        )
     level = (1.0 - rules.confidence) / len(rules.counts())
     found = _together(planned, len(of), level, measure)
     if leader not in rows:
         leader = min(rows, key=lambda i: measure.cost(rows[i]))
     low, high = found.at(1.0)
     open_ = found.may_be_best()
-    cells = tuple(
-        Behind(float(low[i]), float(high[i]), bool(open_[i])) if i in rows else None
-        for i in range(len(of))
-    )
+    cells = {i: Behind(float(low[i]), float(high[i]), bool(open_[i])) for i in rows}
     of_each = [[i for i in rows if of[i] == place] for place in range(max(of) + 1)]
-    alone = level / len(of)
-    snapshots = tuple(
-        _snapshot(rows, places, cells, measure, leader, alone) for places in of_each if places
+    of_each = [places for places in of_each if places]
+    snapshots = _distinct(
+        _snapshot(rows, places, cells, measure, leader, level / len(of)) for places in of_each
     )
-    settings = _settings(rows, of_each, found, cells, snapshots)
-    best = next(s for s, places in enumerate(of_each) if leader in places)
-    return SnapshotRanking(measure, leader, best, cells, snapshots, settings)
+    return SnapshotRanking(
+        measure=measure,
+        confidence=rules.confidence,
+        leader=rows[leader].cell_digest,
+        best=next(s for s, places in enumerate(of_each) if leader in places),
+        cells={rows[i].cell_digest: cell for i, cell in cells.items()},
+        snapshots=snapshots,
+        settings=_settings(rows, of_each, found, cells, snapshots),
+    )
+
+
+def _distinct(found: Iterable[Snapshot]) -> tuple[Snapshot, ...]:
+    """Snapshots by names that differ."""
+    snapshots = tuple(found)
+    times = Counter(one.name for one in snapshots)
+    return tuple(
+        replace(one, name=f"{one.name} ({one.weights_digest[:8]})") if times[one.name] > 1 else one
+        for one in snapshots
+    )
 
 
 def _n_images(look: Mapping[int, CellRow]) -> int:
@@ -205,6 +226,8 @@ def _together(
     for look in looks:
         places = list(look)
         pairs = np.ix_(places, places)
+        for i in places[1:]:
+            require_paired(look[places[0]], look[i], measure)
         found = measure.together([look[i] for i in places])
         apart[pairs] = found.differences
         below[pairs], above[pairs] = reaches(found, k, level)
@@ -216,7 +239,7 @@ def _together(
 def _snapshot(
     rows: Mapping[int, CellRow],
     places: Sequence[int],
-    cells: Sequence[Behind | None],
+    cells: Mapping[int, Behind],
     measure: Measure,
     leader: int,
     level: float,
@@ -231,7 +254,7 @@ def _snapshot(
     low, high = sorted(float(end) if measure.lower_is_better else -float(end) for end in ends)
     row = rows[best]
     return Snapshot(
-        checkpoint=row.checkpoint,
+        name=row.checkpoint,
         training_step=row.training_step,
         weights_digest=row.weights_digest,
         setting=cell_name(row),
@@ -251,27 +274,25 @@ def _own(row: CellRow, measure: Measure, level: float) -> tuple[float, float]:
     return float(found.values[0]) - half, float(found.values[0]) + half
 
 
-def _least(found: Sequence[Behind | None]) -> Behind:
+def _least(found: Sequence[Behind]) -> Behind:
     """Of the best of some cells, whichever it is."""
-    known = [one for one in found if one is not None]
     return Behind(
-        min(one.low for one in known),
-        min(one.high for one in known),
-        any(one.may_be_best for one in known),
+        min(one.low for one in found),
+        min(one.high for one in found),
+        any(one.may_be_best for one in found),
     )
 
 
-def _any(found: Sequence[Behind | None]) -> Behind:
+def _any(found: Sequence[Behind]) -> Behind:
     """What holds for each of some cells or snapshots, of which one is meant."""
-    known = [one for one in found if one is not None]
-    return replace(_least(known), high=max(one.high for one in known))
+    return replace(_least(found), high=max(one.high for one in found))
 
 
 def _settings(
     rows: Mapping[int, CellRow],
     of_each: Sequence[Sequence[int]],
     found: Intervals,
-    cells: Sequence[Behind | None],
+    cells: Mapping[int, Behind],
     snapshots: Sequence[Snapshot],
 ) -> tuple[FixedSetting, ...]:
     """What each setting that all snapshots have would have picked."""
