@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.common.checks import MOST_IMAGES
+from ddim_core.common.checks import MOST_IMAGES, require_at_least
 from ddim_core.common.redaction import redacted
 from ddim_core.decisions.allocation import Goal
 from flows.requests.flat import Option, Without
@@ -20,6 +20,7 @@ from flows.requests.toy import Toy
 from tasks.checkpoints.addresses import may_hold_several, paths_of
 
 RACED = SamplerChoice(shard_size=128)
+LEAST_RANKED = 4  # images a cell: of fewer no groups can be left out
 LEAST_FIRST = 128  # images of a first round: fewer make groups of the jackknife below six
 
 
@@ -130,6 +131,7 @@ class SnapshotRequest:
     def __post_init__(self) -> None:
         if not any(self.of.checkpoints):
             raise ValueError("checkpoints is empty; give the snapshots, or a folder of them")
+        require_at_least("n_images", self.grid.n_images, LEAST_RANKED)
         if not self.until_decided and self.race.budget is not None:
             raise ValueError(
                 f"budget is {self.race.budget} and until_decided is off, where every cell gets "
