@@ -59,10 +59,9 @@ class SnapshotChoice:
     checkpoints: Annotated[
         tuple[str, ...],
         Field(
-            description="Folder, file, hub id or MLflow address; repeat to compare several. Also "
-            "a folder of snapshots, or a pattern such as runs/step-*. None trains the toy model. "
-            "All cells of all snapshots are ranked together, each snapshot at its own best "
-            "setting."
+            description="Folder, file, hub id or MLflow address; empty trains the toy model; "
+            "several (repeat it), or a folder or pattern of snapshots, are compared. All cells "
+            "of all snapshots are ranked together, each snapshot at its own best setting."
         ),
         Option("--checkpoint", repeated=True),
     ] = ()

@@ -100,8 +100,8 @@ def test_the_command_draws_the_lines_that_were_named(
     monkeypatch: pytest.MonkeyPatch, words: str, sigma_hat: bool | None
 ) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(flows, "run_grid", lambda given, _in_prefect: asked.append(given))
-    monkeypatch.setattr(flows, "run_race", asked.append)
+    monkeypatch.setattr(flows, "run_grid", lambda given, _how: asked.append(given))
+    monkeypatch.setattr(flows, "run_race", lambda given, _how: asked.append(given))
     assert CliRunner().invoke(app.app, ["grid", *words.split()]).exit_code == 0
     assert asked[0].get("sigma_hat") == sigma_hat
 
