@@ -88,10 +88,9 @@ def _run(asked: SnapshotRequest) -> SnapshotOutcome:
         place = publish_snapshots(name, report, rows, found)
         for sentence in report.reading[len(left_out) :]:
             progress.say(sentence)
-        # What a run's shared columns say is said by its first row: the best snapshot's.
-        best_first = sorted(rows, key=lambda row: row.cell_digest != found.leader)
+        best_row = next(row for row in rows if row.cell_digest == found.leader)
         tracked = track_grid(
-            name, best_first, report, not race.failures, found.measure.name, return_state=True
+            name, rows, report, not race.failures, found.measure.name, best_row, return_state=True
         )
         if not tracked.is_completed():
             progress.say(f"{why_not_logged()}, nothing is logged: {tracked.message}")

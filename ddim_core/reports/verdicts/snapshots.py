@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from ddim_core.decisions.allocation import Outcome, Rules
 from ddim_core.decisions.checkpoints.snapshots import (
     Behind,
+    Call,
     FixedSetting,
     Snapshot,
     SnapshotRanking,
@@ -75,20 +77,20 @@ def snapshot_curve(rows: Sequence[CellRow], found: SnapshotRanking) -> bytes:
     by_weights: dict[str, list[CellRow]] = {one.weights_digest: [] for one in found.snapshots}
     for row in rows:
         by_weights[row.weights_digest].append(row)
-    bests = dict.fromkeys(one.setting for one in found.snapshots)
+    settings = [one.setting for one in found.snapshots]
+    settings += [one.setting for one in found.settings]
+    drawn = list(dict.fromkeys(settings))[:MOST_CURVES]
     least = 1e-3 if found.measure.lower_is_better else -math.inf  # on a logarithmic axis
     ends = [(one.value, max(one.value_low, least), one.value_high) for one in found.snapshots]
-    return checkpoint_curve(
-        list(by_weights.values()), list(bests)[:MOST_CURVES], found.measure, at_best=ends
-    )
+    return checkpoint_curve(list(by_weights.values()), drawn, found.measure, at_best=ends)
 
 
 def _best(rows: Mapping[int, CellRow], found: SnapshotRanking) -> str:
     measure, first = found.measure, found.snapshots[found.best]
     row = next(row for row in rows.values() if row.cell_digest == found.leader)
     sure = f"{100 * found.confidence:g} % confidence"
-    named = f"{first.name} at {cell_name(row)} ({measure.title} {value_text(found, first)}, " \
-            f"N = {row.n_images})"  # fmt: skip
+    score = f"{measure.title} {value_text(found, first)}, N = {row.n_images}"
+    named = f"{first.name} at {cell_name(row)} ({score})"
     of = f"of {len(found.cells)} cells of {_counted(len(found.snapshots), 'snapshot')}"
     ties = sum(cell.may_be_best for name, cell in found.cells.items() if name != found.leader)
     if not ties:
@@ -102,52 +104,42 @@ def _best(rows: Mapping[int, CellRow], found: SnapshotRanking) -> str:
 
 def _others(found: SnapshotRanking) -> list[str]:
     """The other snapshots, each at its own best setting."""
-    others = [found.snapshots[place] for place in found.order[1:]]
-    if not others:
+    if len(found.order) < 2:
         return []
-    ties = [one for one in others if one.behind.may_be_best]
-    worse = [one for one in others if not one.behind.may_be_best]
     said = []
-    if ties:
-        listed = "; ".join(f"{one.name} may be up to {_up_to(found, one)} worse" for one in ties)
-        said.append(f"not told from the best: {listed}")
-    if worse:
-        listed = "; ".join(f"{one.name} by {worse_text(found, one.behind)}" for one in worse)
-        said.append(f"worse: {listed}")
+    for one in (found.snapshots[place] for place in found.order[1:]):
+        if one.behind.may_be_best:
+            said.append(f"{one.name} may be up to {found.measure.number(one.behind.high)} worse")
+        else:
+            said.append(f"{one.name} is worse by {worse_text(found, one.behind)}")
     return [
-        f"Each at its own best setting, {', and '.join(said)} (of {found.measure.title}; these "
-        "hold for all cells together, and through all looks)."
+        f"Each at its own best setting: {'; '.join(said)} (in {found.measure.title}; this holds "
+        "for all cells together, and through all looks)."
     ]
-
-
-def _up_to(found: SnapshotRanking, one: Snapshot) -> str:
-    return found.measure.number(one.behind.high)
 
 
 def _fixed(found: SnapshotRanking) -> str:
     """What comparing at one setting would have got wrong."""
     n = len(found.settings)
     if not n:
-        return "There is no setting that several snapshots share, at which they could be compared."
-    by_call = {call: [one for one in found.settings if one.call == call]
-               for call in ("wrong", "right", "cannot be told")}  # fmt: skip
+        return "No setting is shared by several snapshots, so none could compare them."
+    named = {call: [one for one in found.settings if one.call == call] for call in get_args(Call)}
     said = []
-    if wrong := by_call["wrong"]:
-        listed = "; ".join(
-            f"{one.setting} picks {' or '.join(found.snapshots[s].name for s in one.picks)}, worse "
-            f"than the best by {worse_text(found, one.behind)}"
-            for one in wrong
+    for one in named["wrong"]:
+        names = " or ".join(found.snapshots[place].name for place in one.picks)
+        said.append(
+            f"{one.setting} would have picked {names}, which is not the best: worse by "
+            f"{worse_text(found, one.behind)} at its own best setting"
         )
-        said.append(f"{len(wrong)} would have picked a snapshot that is not the best ({listed})")
-    if by_call["right"]:
-        said.append(f"{len(by_call['right'])} would have picked the best snapshot")
-    if open_ := by_call["cannot be told"]:
+    if right := len(named["right"]):
+        said.append(f"{right} of {_counted(n, 'setting')} would have picked the best snapshot")
+    if open_ := named["cannot be told"]:
         most = found.measure.number(max(one.behind.high for one in open_))
         said.append(
-            f"of {len(open_)} it cannot be told, and what they pick is at most {most} worse than "
-            "the best at its own best setting"
+            f"for {len(open_)} of {_counted(n, 'setting')} it cannot be told whether the pick is "
+            f"right, and it is at most {most} worse than the best"
         )
-    return f"Had all snapshots been compared at one setting, of {n} settings {', '.join(said)}."
+    return f"Had all snapshots been compared at one setting: {'; '.join(said)}."
 
 
 def _counted(n: int, what: str) -> str:
