@@ -22,8 +22,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from benchmarks.allocation import SHARD, row_of
-from benchmarks.run import BATCH, IMAGES
+from benchmarks.allocation import SEEDS, SHARD, drawn, ready_extractor, row_of
+from benchmarks.run import IMAGES
 from ddim_core.decisions.allocation import Rules, allocate
 from ddim_core.decisions.checkpoints.snapshots import Call, rank_snapshots, stopping
 from ddim_core.decisions.measure import FID
@@ -33,7 +33,6 @@ from ddim_core.scores.distances.frechet import Reference
 from ddim_core.statistics.moments import FeatureMoments
 from flows.requests.race import first_images, usual_budget
 
-SEEDS = range(10)
 KEPT = (300, 600, 1000, 1500, 2000, 2500)  # training steps
 SPECS = [SamplerSpec(s, eta=eta) for eta in (0.0, 1.0) for s in (5, 10, 20)]
 
@@ -56,38 +55,15 @@ def train(folder: Path) -> None:
 
 def draw(folder: Path, seeds: Sequence[int]) -> None:
     """Draws all full grids' images for each seed, as features; what is there stays."""
-    import torch
-
     from ddim_core.checkpoints.checkpoint import load_checkpoint
-    from ddim_core.diffusion.sampling import ImageNoise, sample
-    from ddim_core.features.classifier import train_classifier
-    from ddim_core.images.load import load_images
-    from ddim_core.images.pixels import to_uint8
-    from ddim_core.networks.specs import ClassifierSpec
 
-    torch.set_num_threads(1)
     loaded = [load_checkpoint(folder / "snapshots" / f"digits-{step}") for step in KEPT]
-    shape = (loaded[0].channels, loaded[0].resolution, loaded[0].resolution)
-    fitted, unseen = load_images("digits", "train"), load_images("digits", "test")
-    extractor = train_classifier(ClassifierSpec(), fitted, unseen)
-    np.save(folder / "reference.npy", extractor(fitted.images))
+    extractor = ready_extractor(folder)
     for seed in seeds:
         place = folder / f"seed{seed}.npy"
         if place.exists():
             continue
-        cells = []
-        for checkpoint in loaded:
-            for spec in SPECS:
-                features = []
-                for start in range(0, IMAGES, BATCH):
-                    noise = ImageNoise(seed, range(start, start + BATCH), shape)
-                    with torch.inference_mode():
-                        *_, last = sample(
-                            checkpoint.model, checkpoint.require_schedule(), spec, noise.x_T(),
-                            noise,
-                        )  # fmt: skip
-                    features.append(extractor(to_uint8(last.x)))
-                cells.append(np.concatenate(features))
+        cells = [drawn(one, spec, seed, extractor) for one in loaded for spec in SPECS]
         draft = folder / f"draft{seed}.npy"
         np.save(draft, np.stack(cells))
         draft.replace(place)

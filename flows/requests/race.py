@@ -59,9 +59,10 @@ class SnapshotChoice:
     checkpoints: Annotated[
         tuple[str, ...],
         Field(
-            description="Folder, file, hub id or MLflow address; empty trains the toy model; "
-            "several (repeat it), or a folder or pattern of snapshots, are compared. All cells "
-            "of all snapshots are ranked together, each snapshot at its own best setting."
+            description="Folder, file, hub id or MLflow address; several (repeat it), or a folder "
+            "or pattern of snapshots, are compared; `ddim grid` without any trains the toy model. "
+            "All cells of all snapshots are ranked together, each snapshot at its own best "
+            "setting. docs/checkpoints.md has all forms."
         ),
         Option("--checkpoint", repeated=True),
     ] = ()
