@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,14 +92,20 @@ def _grid(command: GridCommand, asked: dict[str, Any]) -> None:
         stop(f"{unheeded} needs a whole grid; leave out --until-decided", 2)
     if unheeded:
         stop(f"{unheeded} needs --until-decided", 2)
-    if how.as_json:
-        os.environ["DDIM_TERMINAL"] = ""  # lines on the way would stand in the JSON
-    if several:
-        run_snapshots(asked, how)
-    elif how.until_decided:
-        run_race(asked, how)
-    else:
-        run_grid(asked, how)
+    run = run_snapshots if several else run_race if how.until_decided else run_grid
+    with _no_lines_on_the_way() if how.as_json else nullcontext():
+        run(asked, how)
+
+
+@contextmanager
+def _no_lines_on_the_way() -> Iterator[None]:
+    """Keeps what flows say in the terminal out of the JSON."""
+    before = os.environ.get("DDIM_TERMINAL", "")
+    os.environ["DDIM_TERMINAL"] = ""
+    try:
+        yield
+    finally:
+        os.environ["DDIM_TERMINAL"] = before
 
 
 def _are_several(places: list[str]) -> bool:

@@ -138,6 +138,16 @@ def test_a_race_finds_the_best_snapshot_and_setting_with_half_of_the_images() ->
         assert truly.leader == found.leader
 
 
+def test_cells_that_failed_are_left_out_and_a_snapshot_without_any_is_none() -> None:
+    world = Snapshots([[9.0, 8.0], [3.0, 4.0], [5.0, 6.0]])
+    rules = Rules("best", 0.95, 10**6, MOST, MOST)
+    world([2, 3, 4], MOST)
+    found = rank_snapshots(world.looks, world.of, rules, FID, None)
+    assert [one.name for one in found.snapshots] == ["step-1", "step-2"]
+    assert (found.best, found.leader, set(found.cells)) == (0, "2", {"2", "3", "4"})
+    assert [one.setting for one in found.settings] == ["S = 10, eta = 0"]
+
+
 def test_a_look_that_was_not_planned_bounds_nothing() -> None:
     world = Snapshots([[3.0, 3.1], [3.2, 9.0]])
     rules = Rules("best", 0.95, 10**6, FIRST, MOST)
