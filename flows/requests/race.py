@@ -4,7 +4,6 @@ checkpoints."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -17,7 +16,7 @@ from flows.requests.grid import CheckpointChoice, GridRequest
 from flows.requests.images import NONE, ImageChoice, Machine, ScoreChoice, VerdictChoice
 from flows.requests.samplers import SamplerChoice
 from flows.requests.toy import Toy
-from tasks.checkpoints.addresses import may_hold_several, paths_of
+from tasks.checkpoints.addresses import a_place_of
 
 RACED = SamplerChoice(shard_size=128)
 LEAST_RANKED = 4  # images a cell: of fewer no groups can be left out
@@ -138,10 +137,7 @@ class SnapshotRequest:
                 "n_images; leave one of them out"
             )
         for location in self.of.checkpoints:
-            some = paths_of(location) if may_hold_several(location) else [location]
-            if not some:
-                raise ValueError(f"there is no checkpoint in {location!r}, or no such path")
-            self.grid_of(location if Path(location).exists() else str(some[0]))
+            self.grid_of(a_place_of(location))
 
     def grid_of(self, checkpoint: str) -> GridRequest:
         """The grid of one of the snapshots."""

@@ -68,6 +68,21 @@ def may_hold_several(location: str) -> bool:
     return "://" not in location and PATTERN.search(location) is not None
 
 
+def a_place_of(location: str) -> str:
+    """Returns a location, or of a pattern the first path that it names: by names alone, a place
+    where a checkpoint may be.
+
+    Raises:
+        ValueError: If it can be no location, or a pattern names no path.
+    """
+    if may_hold_several(location) and not is_local(location):
+        if not (found := paths_of(location)):
+            raise ValueError(f"{location!r} holds no checkpoint: no path is called so")
+        return str(found[0])
+    require_location(location)
+    return location
+
+
 def paths_of(source: str) -> list[Path]:
     """Returns the paths that a folder or a pattern names now, in order of name, without what is
     hidden or named as unfinished.

@@ -19,9 +19,9 @@ from ddim_core.common.digest import digest
 from ddim_core.common.plain_files import PlainFileError, read_json, require_plain_tree, walk
 from ddim_core.pipelines.single_file import is_single_file
 from tasks.checkpoints.addresses import (
+    a_place_of,
     may_hold_several,
     paths_of,
-    require_location,
     require_source,
 )
 from tasks.checkpoints.hub import hub_download, hub_heads
@@ -160,13 +160,11 @@ def snapshots_in(location: str) -> tuple[list[str], list[str]]:
     Raises:
         ValueError: If it cannot be a location, or there is no checkpoint, or more than 200.
     """
+    a_place_of(location)
     if not may_hold_several(location):
-        require_location(location)
         return [location], []
-    if Path(location).is_dir():
-        require_location(location)
-        if _why_none(Path(location)) is None:
-            return [location], []
+    if Path(location).is_dir() and _why_none(Path(location)) is None:
+        return [location], []
     found: list[str] = []
     others = []
     for path in paths_of(location):

@@ -30,7 +30,7 @@ from flows.requests.race import (
 from flows.requests.samplers import SamplerChoice
 from flows.requests.toy import Toy, ToyRequest
 from flows.requests.tuning import TuneRequest
-from tasks.checkpoints.addresses import may_hold_several
+from tasks.checkpoints.addresses import a_place_of, may_hold_several
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,6 +112,7 @@ def _are_several(places: list[str]) -> bool:
     """Tells whether --checkpoint names several; a folder may hold them."""
     if len(places) != 1 or not may_hold_several(places[0]):
         return len(places) > 1
+    a_place_of(places[0])  # what is wrong by its name alone is said before much is imported
     from tasks.checkpoints.arrivals import snapshots_in  # slow to import
 
     return snapshots_in(places[0])[0] != places
