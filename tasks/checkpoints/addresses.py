@@ -69,18 +69,23 @@ def may_hold_several(location: str) -> bool:
 
 
 def a_place_of(location: str) -> str:
-    """Returns a location, or of a pattern the first path that it names: by names alone, a place
-    where a checkpoint may be.
+    """Returns a location, or of a pattern the first path where a checkpoint may be, by names alone.
 
     Raises:
-        ValueError: If it can be no location, or a pattern names no path.
+        ValueError: If it can be no location, or a pattern names no such path.
     """
-    if may_hold_several(location) and not is_local(location):
-        if not (found := paths_of(location)):
-            raise ValueError(f"{location!r} holds no checkpoint: no path is called so")
-        return str(found[0])
-    require_location(location)
-    return location
+    if not may_hold_several(location) or is_local(location):
+        require_location(location)
+        return location
+    reason = "no path is called so"
+    for path in paths_of(location):
+        try:
+            require_location(str(path))
+        except ValueError as error:
+            reason = str(error)
+        else:
+            return str(path)
+    raise ValueError(f"{location!r} holds no checkpoint: {reason}")
 
 
 def paths_of(source: str) -> list[Path]:

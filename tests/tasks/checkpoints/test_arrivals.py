@@ -22,7 +22,7 @@ from ddim_core.checkpoints.identity import weights_digest
 from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.networks.denoisers import toy_unet
 from ddim_core.networks.specs import ToyModelSpec
-from tasks.checkpoints.addresses import require_source
+from tasks.checkpoints.addresses import a_place_of, require_source
 from tasks.checkpoints.arrivals import (
     candidates,
     read_whole,
@@ -91,6 +91,8 @@ def test_a_folder_or_pattern_of_several_stands_for_these_and_says_what_is_none(
     assert found == steps
     assert [line.split(":")[0] for line in left_out] == ["circle is left out", "logs is left out"]
     assert snapshots_in(f"{runs}/step-[12]") == (steps[:2], [])
+    assert snapshots_in(f"{runs}/*") == (steps, left_out)
+    assert a_place_of(f"{runs}/[ls]*") == steps[0]  # and not the logs
     assert snapshots_in("owner/name") == (["owner/name"], [])
     for nothing in (str(tmp_path / "empty"), f"{runs}/none-*", f"{runs}/logs*"):
         (tmp_path / "empty").mkdir(exist_ok=True)
