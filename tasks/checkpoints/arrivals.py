@@ -9,6 +9,7 @@ A source is a path or a pattern of paths (a folder means all that lies directly 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,8 @@ def _memory(subject: str) -> Path:
 
 
 def snapshots_in(location: str) -> tuple[list[str], list[str]]:
-    """Returns the checkpoints that a location stands for, and what in it is none, in words.
+    """Returns the checkpoints that a location stands for, by the numbers in their names, and what
+    in it is none, in words.
 
     A folder that holds several checkpoints, or a pattern of paths, stands for these; everything
     else is one checkpoint, and stands for itself.
@@ -167,7 +169,7 @@ def snapshots_in(location: str) -> tuple[list[str], list[str]]:
         return [location], []
     found: list[str] = []
     others = []
-    for path in paths_of(location):
+    for path in sorted(paths_of(location), key=_by_numbers):
         reason = _why_none(path)
         if reason is None:
             found.append(str(path))
@@ -182,6 +184,12 @@ def snapshots_in(location: str) -> tuple[list[str], list[str]]:
         told = f" ({'; '.join(others[:3])})" if others else ""
         raise ValueError(f"{location!r} holds no checkpoint{told}")
     return found, others
+
+
+def _by_numbers(path: Path) -> list[tuple[str, int]]:
+    """Sorts step-300 before step-1000."""
+    parts = re.findall(r"(\D*)(\d*)", path.name)
+    return [(text, int(number or 0)) for text, number in parts]
 
 
 def _why_none(path: Path) -> str | None:

@@ -82,11 +82,11 @@ def test_a_folder_or_pattern_of_several_stands_for_these_and_says_what_is_none(
     assert snapshots_in(alone) == ([alone], [])
     assert snapshots_in(str(runs)) == ([str(runs)], [])  # the one in it, as a grid opens it
     shutil.copytree(copy, runs / "step-2")
-    shutil.copytree(copy / "unet", runs / "step-3")  # a bare network
+    shutil.copytree(copy / "unet", runs / "step-10")  # a bare network
     (runs / "logs").mkdir()
     (runs / "circle").symlink_to(runs)
     (runs / "step-4.tmp").mkdir()
-    steps = [str(runs / f"step-{n}") for n in (1, 2, 3)]
+    steps = [str(runs / f"step-{n}") for n in (1, 2, 10)]
     found, left_out = snapshots_in(str(runs))
     assert found == steps
     assert [line.split(":")[0] for line in left_out] == ["circle is left out", "logs is left out"]
