@@ -41,40 +41,50 @@ SPECS += [SamplerSpec(s, variance="sigma_hat", clip=True) for s in STEPS]
 
 def draw(checkpoint: Path, folder: Path, seeds: Sequence[int]) -> None:
     """Draws the full grid's images for each seed, as features; what is there stays."""
-    import torch
-
     from ddim_core.checkpoints.checkpoint import load_checkpoint
-    from ddim_core.diffusion.sampling import ImageNoise, sample
-    from ddim_core.features.classifier import train_classifier
-    from ddim_core.images.load import load_images
-    from ddim_core.images.pixels import to_uint8
 
-    torch.set_num_threads(1)
-    loaded = load_checkpoint(checkpoint)
-    shape = (loaded.channels, loaded.resolution, loaded.resolution)
-    fitted, unseen = load_images("digits", "train"), load_images("digits", "test")
-    extractor = train_classifier(ClassifierSpec(), fitted, unseen)
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "reference.npy", extractor(fitted.images))
+    loaded, extractor = load_checkpoint(checkpoint), ready_extractor(folder)
     for seed in seeds:
         place = folder / f"seed{seed}.npz"
         if place.exists():
             continue
-        cells = {}
-        for k, spec in enumerate(SPECS):
-            features = []
-            for start in range(0, IMAGES, BATCH):
-                noise = ImageNoise(seed, range(start, start + BATCH), shape)
-                with torch.inference_mode():
-                    *_, last = sample(
-                        loaded.model, loaded.require_schedule(), spec, noise.x_T(), noise
-                    )
-                features.append(extractor(to_uint8(last.x)))
-            cells[f"cell{k}"] = np.concatenate(features)
+        cells = {f"cell{k}": drawn(loaded, spec, seed, extractor) for k, spec in enumerate(SPECS)}
         draft = folder / f"draft{seed}.npz"
         np.savez(draft, **cells)
         draft.replace(place)
         print(f"seed {seed} drawn", flush=True)
+
+
+def ready_extractor(folder: Path) -> Any:
+    """Trains the digits' classifier, and keeps the features of the reference."""
+    import torch
+
+    from ddim_core.features.classifier import train_classifier
+    from ddim_core.images.load import load_images
+
+    torch.set_num_threads(1)
+    fitted, unseen = load_images("digits", "train"), load_images("digits", "test")
+    extractor = train_classifier(ClassifierSpec(), fitted, unseen)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "reference.npy", extractor(fitted.images))
+    return extractor
+
+
+def drawn(loaded: Any, spec: SamplerSpec, seed: int, extractor: Any) -> np.ndarray:
+    """The features [n, d] of all images of a cell."""
+    import torch
+
+    from ddim_core.diffusion.sampling import ImageNoise, sample
+    from ddim_core.images.pixels import to_uint8
+
+    shape = (loaded.channels, loaded.resolution, loaded.resolution)
+    features = []
+    for start in range(0, IMAGES, BATCH):
+        noise = ImageNoise(seed, range(start, start + BATCH), shape)
+        with torch.inference_mode():
+            *_, last = sample(loaded.model, loaded.require_schedule(), spec, noise.x_T(), noise)
+        features.append(extractor(to_uint8(last.x)))
+    return np.concatenate(features)
 
 
 def row_of(features: np.ndarray, reference: Reference) -> CellRow:

@@ -13,7 +13,6 @@ from ddim_core.common.digest import digest
 from ddim_core.decisions.allocation import Rules, allocate
 from ddim_core.decisions.measure import FID
 from ddim_core.decisions.row import CellRow
-from ddim_core.diffusion.specs import GridCell
 from flows.grid.cells import (
     CellFutures,
     CellsFailedError,
@@ -86,9 +85,9 @@ def _run(request: GridRequest, how: RaceChoice) -> RaceOutcome:
     budget = how.budget or usual_budget(k, first, most)
     rules = Rules(how.goal, how.confidence, budget, first, most, shard_size)
     with GridProgress(inputs.cells, request.grid.n_images) as progress:
-        race = Race(request, inputs, progress)
+        race = Race(request, [inputs], progress)
         measure = request.verdict.measure
-        outcome = allocate([race.nfe(cell) for cell in inputs.cells], race.score, rules, measure)
+        outcome = allocate(race.nfe, race.score, rules, measure)
         rows = [race.rows[i] for i in sorted(race.rows)]
         for row in rows:
             write_row(row)
@@ -121,60 +120,83 @@ def _run(request: GridRequest, how: RaceChoice) -> RaceOutcome:
 
 
 class Race:
-    """The cells' images and features so far; extended, never drawn again.
+    """The images and features so far of the cells of one or more checkpoints; extended, never
+    drawn again.
 
     Attributes:
+        cells: All cells, checkpoint by checkpoint.
+        of: The place of each one's checkpoint.
+        looks: The rows of each call of `score`, by place of the cell.
         rows: The newest row of each cell that has one, by place.
         failures: What failed, by place.
     """
 
-    def __init__(self, request: GridRequest, inputs: GridInputs, progress: GridProgress) -> None:
+    def __init__(
+        self, request: GridRequest, inputs: Sequence[GridInputs], progress: GridProgress
+    ) -> None:
         self.request, self.inputs, self.progress = request, inputs, progress
+        self.cells = [cell for shared in inputs for cell in shared.cells]
+        self.of = [place for place, shared in enumerate(inputs) for _ in shared.cells]
         # Futures by cell and range of images: a range that grew is another one, of which only
         # the new images are drawn.
         self.images: dict[tuple[int, int, int], Any] = {}
         self.features: dict[tuple[int, int, int], Any] = {}
+        self.looks: list[dict[int, CellRow]] = []
         self.rows: dict[int, CellRow] = {}
         self.failures: dict[int, str] = {}
 
-    def nfe(self, cell: GridCell) -> int:
-        """Network calls an image."""
-        return calls_of(cell, self.inputs.checkpoint.n_train, self.inputs.checkpoint.ref)
+    @property
+    def nfe(self) -> list[int]:
+        """Network calls an image of each cell."""
+        shared = [self.inputs[place].checkpoint for place in self.of]
+        pairs = zip(self.cells, shared, strict=True)
+        return [calls_of(cell, checkpoint.n_train, checkpoint.ref) for cell, checkpoint in pairs]
+
+    def label(self, i: int) -> str:
+        """A cell's name, with its checkpoint where there are several."""
+        of = f" of {self.inputs[self.of[i]].checkpoint.name}" if len(self.inputs) > 1 else ""
+        return f"{self.cells[i].label}{of}"
 
     def score(self, cells: Sequence[int], n: int) -> dict[int, CellRow]:
-        """Extends cells to n images each and scores them; failed cells are missing."""
+        """Extends cells to n images each and scores them; failed cells are missing.
+
+        The costly ones are first, checkpoint by checkpoint: one network at a time is in memory.
+        """
         self.progress.say(f"{len(cells)} cells at {n} images each")
         request = self.request.with_images(n)
-        costly_first = sorted(cells, key=lambda i: -self.inputs.cells[i].sampler.steps)
+        costly_first = sorted(cells, key=lambda i: (self.of[i], -self.cells[i].sampler.steps))
         for i in costly_first:
             self._extend(request, i)
         work = {i: self._submit_score(request, i) for i in costly_first}
-        return {i: row for i in cells if (row := self._landed(request, i, work[i])) is not None}
+        landed = {i: self._landed(request, i, work[i]) for i in cells}
+        self.looks.append({i: row for i, row in landed.items() if row is not None})
+        return self.looks[-1]
 
     def _extend(self, request: GridRequest, i: int) -> None:
-        cell = self.inputs.cells[i]
+        inputs, cell = self.inputs[self.of[i]], self.cells[i]
         new = [place for place in request.shards() if (i, *place) not in self.images]
-        for place, future in zip(new, submit_images(request, self.inputs, cell, new), strict=True):
+        for place, future in zip(new, submit_images(request, inputs, cell, new), strict=True):
             future.add_done_callback(partial(self.progress.shard_done, cell))
             self.images[i, *place] = future
 
     def _submit_score(self, request: GridRequest, i: int) -> CellFutures:
+        inputs, cell = self.inputs[self.of[i]], self.cells[i]
         places = [(i, *place) for place in request.shards()]
         new = [place for place in places if place not in self.features]
         shards = [(start, self.images[i, start, stop]) for _, start, stop in new]
-        submitted = submit_features(request, self.inputs, self.inputs.cells[i], shards)
+        submitted = submit_features(request, inputs, cell, shards)
         self.features |= dict(zip(new, submitted, strict=True))
         shards, features = ([of[place] for place in places] for of in (self.images, self.features))
-        return submit_score(request, self.inputs, self.inputs.cells[i], shards, features)
+        return submit_score(request, inputs, cell, shards, features)
 
     def _landed(self, request: GridRequest, i: int, work: CellFutures) -> CellRow | None:
         if not work.wait():
-            self.failures[i] = f"{work.cell.label} ({work.reason})"
+            self.failures[i] = f"{self.label(i)} ({work.reason})"
             self.progress.say(f"failed: {self.failures[i]}")
             return None
         try:
-            self.rows[i] = landed_row(request, self.inputs, work)
+            self.rows[i] = landed_row(request, self.inputs[self.of[i]], work)
         except ValueError as error:  # a cell of two batches is none
-            self.failures[i] = f"{work.cell.label} ({error})"
+            self.failures[i] = f"{self.label(i)} ({error})"
             return None
         return self.rows[i]

@@ -191,7 +191,7 @@ ARROWS: dict[str, set[str]] = {
     "flows": {
         "flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.lora", "flows.tuning",
     },
-    "flows.cli.text": {"flows.grid"},
+    "flows.cli.text": {"flows", "flows.grid"},
     "flows.cli.commands": {
         "flows", "flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.lora",
         "flows.cli.text",

@@ -24,7 +24,6 @@ from ddim_core.checkpoints.decoder_files import (
     required_decoder,
     required_latents,
 )
-from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.checkpoints.pipeline_files import (
     NETWORK_FILES,
     PARTS,
@@ -43,7 +42,6 @@ from ddim_core.checkpoints.single_file import (
 )
 from ddim_core.checkpoints.state_names import split_networks, unwrapped
 from ddim_core.checkpoints.weight_files import (
-    SUFFIXES,
     flat_weights,
     save_settings,
     save_state,
@@ -59,6 +57,7 @@ from ddim_core.safe_files.safe_load import first_line, is_safetensors, read_weig
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.shards import is_index, read_shards
 from ddim_core.safe_files.understood import keep_understood, understood_entries, understood_index
+from ddim_core.safe_files.weight_names import DECODER_FOLDERS, WEIGHTS
 
 if TYPE_CHECKING:
     import diffusers
@@ -86,7 +85,7 @@ def source_files(path: Path, decoder: Path | None = None) -> dict[str, Path]:
     """
     if decoder is not None:
         beside = source_files(path).items()
-        others = {name: file for name, file in beside if not name.startswith(FOLDERS)}
+        others = {name: file for name, file in beside if not name.startswith(DECODER_FOLDERS)}
         return others | required_decoder(decoder)
     if is_there(path):
         return _file_and_settings(path)
@@ -102,7 +101,7 @@ def source_files(path: Path, decoder: Path | None = None) -> dict[str, Path]:
         level = [child for folder in level for child in sorted(folder.iterdir()) if child.is_dir()]
     raise ValueError(
         f"{path.name} holds no checkpoint: neither model_index.json, nor a config.json with "
-        f"weights, nor one weights file ({', '.join(sorted(SUFFIXES))})"
+        f"weights, nor one weights file ({', '.join(sorted(WEIGHTS))})"
     )
 
 
@@ -242,7 +241,7 @@ def _adopt_pipeline(files: Mapping[str, Path], out: Path, weights: Weights) -> N
 
 
 def _adopt_decoder(files: Mapping[str, Path], out: Path) -> None:
-    for part in FOLDERS:
+    for part in DECODER_FOLDERS:
         if any(name.startswith(f"{part}/") for name in files):
             _adopt_network(files, f"{part}/", NETWORK_FILES, out / part)
 

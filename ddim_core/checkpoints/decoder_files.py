@@ -15,14 +15,13 @@ from ddim_core.checkpoints.checkpoint import WEIGHTS_NAME
 from ddim_core.checkpoints.formats.format import Network
 from ddim_core.checkpoints.formats.latents import Latents
 from ddim_core.checkpoints.formats.transformers import MARK, latent_stats
-from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.checkpoints.pipeline_files import present
 from ddim_core.checkpoints.weight_files import save_settings, save_state
 from ddim_core.common.plain_files import is_there
 from ddim_core.safe_files.safe_load import read_weights
 from ddim_core.safe_files.settings import read_settings
+from ddim_core.safe_files.weight_names import DECODER_FOLDERS, STATS
 
-STATS = "latents_stats.pt"  # of LightningDiT, whose latents are normed channel by channel
 MOST_COLOURS = 3  # of pixels; what has more channels is latents
 HOW = (
     "give, as --configuration, the folder of a pipeline with a vae in it or of an AutoencoderKL of "
@@ -46,7 +45,7 @@ def decoder_files(folder: Path) -> dict[str, Path]:
     """Returns the files of the autoencoder in a folder, `vae/config.json` and so on; and those that
     say how its latents were normed. Empty where there are none."""
     found = {STATS: folder / STATS} if is_there(folder / STATS) else {}
-    for part in FOLDERS:
+    for part in DECODER_FOLDERS:
         found |= present(folder / part, part)
     return found
 
@@ -60,7 +59,7 @@ def required_decoder(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r} with an autoencoder; {HOW}")
     found = decoder_files(folder)
-    if not any(name.startswith(FOLDERS) for name in found):
+    if not any(name.startswith(DECODER_FOLDERS) for name in found):
         config = folder / "config.json"
         kind = str(read_settings(config).get("_class_name")) if is_there(config) else ""
         if not kind.startswith(("Autoencoder", "VQModel")):
@@ -82,7 +81,9 @@ def required_latents(files: Mapping[str, Path], network: Network) -> Latents | N
             these were normed and nothing says by what.
     """
     drawn, name = network.config["in_channels"], files["weights"].name
-    place = next((files[key] for p in FOLDERS if (key := f"{p}/config.json") in files), None)
+    place = next(
+        (files[key] for p in DECODER_FOLDERS if (key := f"{p}/config.json") in files), None
+    )
     latents = network.latents
     if place is None and (latents is not None or drawn > MOST_COLOURS):
         of = latents.decoder if latents is not None else "an autoencoder"

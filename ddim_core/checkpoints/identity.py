@@ -18,9 +18,8 @@ from safetensors import SafetensorError, safe_open
 from ddim_core.common.digest import file_digest
 from ddim_core.common.plain_files import is_there, read_json
 from ddim_core.safe_files.safe_load import read_weights
+from ddim_core.safe_files.weight_names import PICKLES, TENSORS
 
-TENSORS = ".safetensors"
-PICKLES = frozenset({".bin", ".ckpt", ".pkl", ".pt", ".pth"})
 TEXTS = frozenset({".txt", ".model"})  # of tokenizers
 INDEX = ".index.json"  # which shard holds which tensor: a matter of files
 PIPELINE = "model_index.json"

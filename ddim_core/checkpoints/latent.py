@@ -17,6 +17,7 @@ from ddim_core.networks.checks import require_justified, require_picture_side
 from ddim_core.networks.text_length import fit_length
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.tokenizer_files import require_plain_tokenizer
+from ddim_core.safe_files.weight_names import DECODER_FOLDERS
 
 if TYPE_CHECKING:
     import diffusers
@@ -26,7 +27,6 @@ else:
     transformers = late("transformers")
 
 DECODERS = ("AutoencoderKL", "VQModel")  # of diffusers
-FOLDERS = ("vae", "vqvae")
 PIXELS_PER_BATCH = 65536
 PIXELS_ON_CARD = 2**21  # 8 images of 512 x 512
 PROMPTS_KEPT = 256
@@ -103,7 +103,7 @@ def load_latent_space(folder: Path, device: str, on_card: bool = False) -> Laten
     Raises:
         ValueError: If it is of a kind that is not known.
     """
-    for name in FOLDERS:
+    for name in DECODER_FOLDERS:
         path = folder / name
         if not path.is_dir():
             continue

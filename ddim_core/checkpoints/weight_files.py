@@ -18,8 +18,8 @@ from torch import Tensor
 from ddim_core.checkpoints.state_names import EMA
 from ddim_core.common.plain_files import is_there
 from ddim_core.safe_files.shards import SHARDS_INDEX, is_index, shards_in
+from ddim_core.safe_files.weight_names import OF_TRAINING, WEIGHTS
 
-SUFFIXES = frozenset({".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".pkl"})
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 # NAME[.VARIANT].KIND; and its index, which has the variant before .json, or, by an older diffusers,
 # before .index.
@@ -30,12 +30,6 @@ OF_WEIGHTS = re.compile(
 )
 OF_SHARDS = re.compile(r"-\d+-of-\d+\.")
 NOT_AVERAGED = "non_ema"
-# What Accelerate, the trainers of transformers and EDM, and LightningDiT write beside a network's
-# weights.
-OF_TRAINING = re.compile(
-    r"(optimizer|scheduler|sampler|scaler|dl_state_dict|rng_state|random_states|training_args"
-    r"|training-state|latents_stats)([_-]\d+)*\.(bin|pkl|pt|pth|safetensors)"
-)
 
 
 def has_plain(folder: Path, stems: tuple[str, ...]) -> bool:
@@ -111,9 +105,9 @@ def flat_weights(folder: Path) -> dict[str, Path]:
     Raises:
         ValueError: If there are several, and none is the others' average.
     """
-    named = [p for p in sorted(folder.iterdir()) if p.suffix in SUFFIXES or is_index(p)]
+    named = [p for p in sorted(folder.iterdir()) if p.suffix in WEIGHTS or is_index(p)]
     there = [path for path in named if is_there(path)]
-    candidates = [p for p in there if p.suffix in SUFFIXES and not OF_TRAINING.fullmatch(p.name)]
+    candidates = [p for p in there if p.suffix in WEIGHTS and not OF_TRAINING.fullmatch(p.name)]
     shards: dict[str, Path] = {}
     for index in (path for path in there if is_index(path)):
         parts = shards_in(index)

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddim_core.decisions.compare import LEVEL, require_paired
 from ddim_core.decisions.measure import FID, Measure
@@ -129,7 +130,7 @@ def rank(rows: Sequence[CellRow], measure: Measure = FID, margin: Margin | None 
     for row in rows[1:]:
         require_paired(rows[0], row, measure)
     found, margin = measure.together(rows), margin or usual_margin(rows, measure)
-    intervals = _Intervals.of(found)
+    intervals = Intervals.of(found)
     low, high = intervals.at(1.0)
     p_values = _p_values(found)
     wanted = _decided_at(intervals, margin.value, rows[0].n_images)
@@ -167,12 +168,12 @@ def usual_margin(
 
 
 @dataclass(frozen=True, eq=False)
-class _Intervals:
+class Intervals:
     """The formulas of the first lines.
 
     Attributes:
         apart: [k, k] D_ij.
-        below, above: [k, k] q s_ij and d s_ij.
+        below, above: [k, k] q s_ij and d s_ij; infinite of two cells that were never compared.
     """
 
     apart: Floats
@@ -180,18 +181,24 @@ class _Intervals:
     above: Floats
 
     @classmethod
-    def of(cls, found: Joint) -> _Intervals:
-        others = len(found.values) - 1
-        below, above = (found.reach(n_tests, LEVEL) for n_tests in (others**2, others))
-        return cls(found.differences, below, above)
+    def of(cls, found: Joint) -> Intervals:
+        return cls(found.differences, *reaches(found, len(found.values), LEVEL))
+
+    def may_be_best(self, scale: float = 1.0) -> NDArray[np.bool_]:
+        """[k] whether a cell lies in G."""
+        return np.asarray((self.apart <= scale * self.above).all(axis=1))
 
     def at(self, scale: float) -> tuple[Floats, Floats]:
         """[k] low and high, where all standard errors are this share of what they are."""
         above = scale * self.above
-        may_be_best = (self.apart <= above).all(axis=1)
-        highs = np.where(may_be_best, self.apart + above, -np.inf).max(axis=1)
+        highs = np.where(self.may_be_best(scale), self.apart + above, -np.inf).max(axis=1)
         lows = (self.apart - scale * self.below).max(axis=1)
         return np.maximum(lows, 0.0), np.maximum(highs, 0.0)
+
+
+def reaches(found: Joint, k: int, level: float) -> tuple[Floats, Floats]:
+    """Returns [., .] q s_ij and d s_ij of k cells at this level."""
+    return found.reach((k - 1) ** 2, level), found.reach(k - 1, level)
 
 
 def _p_values(found: Joint) -> Floats:
@@ -200,7 +207,7 @@ def _p_values(found: Joint) -> Floats:
     return np.asarray(np.where(found.differences > 0.0, found.p_values(n_tests), 1.0).min(axis=1))
 
 
-def _decided_at(intervals: _Intervals, margin: float, n: int) -> list[int | None]:
+def _decided_at(intervals: Intervals, margin: float, n: int) -> list[int | None]:
     """Images a cell at which each would be decided, of rounded numbers above n."""
     low, high = intervals.at(1.0)
     decided: list[int | None] = [None] * len(low)

@@ -29,7 +29,8 @@ def read_outcome(rows: Mapping[int, CellRow], outcome: Outcome, rules: Rules) ->
         by_status.setdefault(outcome.rulings[i].status, []).append(i)
     said = _front if rules.goal == "front" else _best
     return [
-        said(rows, outcome, by_status, sure), _cost(rows, outcome, rules), _basis(outcome),
+        said(rows, outcome, by_status, sure), cost_sentence(rows, outcome, rules),
+        basis_sentence(outcome.measure),
         *mixed_clipping(rows.values()),
     ]  # fmt: skip
 
@@ -105,7 +106,8 @@ def _front(
     return f"{said} Not decided: {_names(rows, open_)}."
 
 
-def _cost(rows: Mapping[int, CellRow], outcome: Outcome, rules: Rules) -> str:
+def cost_sentence(rows: Mapping[int, CellRow], outcome: Outcome, rules: Rules) -> str:
+    """Says what a race cost, beside the full grid, and why it ended undecided if it did."""
     calls = sum(row.n_images * row.nfe for row in rows.values())
     full = sum(rules.most * row.nfe for row in rows.values())
     share = 100 * outcome.images / outcome.images_full
@@ -121,8 +123,8 @@ def _cost(rows: Mapping[int, CellRow], outcome: Outcome, rules: Rules) -> str:
     )
 
 
-def _basis(outcome: Outcome) -> str:
-    measure = outcome.measure
+def basis_sentence(measure: Measure) -> str:
+    """Says what cells of a race were compared by."""
     if measure.corrected:
         return (
             "Cells were compared by FID_inf, at equal N in every round. FID at N is shown beside "

@@ -47,16 +47,25 @@ class Joint:
         squares = np.mean(self.influence**2, axis=1)
         return np.asarray(np.sqrt(squares[:, None] + squares[None, :]))
 
-    def reach(self, n_tests: int, level: float) -> Floats:
-        """Returns [k, k] half widths of intervals of which n_tests hold together.
+    @cached_property
+    def alone(self) -> Floats:
+        """[k] standard errors of the values."""
+        return np.asarray(np.sqrt(np.mean(self.influence**2, axis=1)))
+
+    def quantile(self, n_tests: int, level: float) -> float:
+        """Returns how many standard errors n_tests intervals reach that hold together.
 
         Student's t at G - 1 degrees of freedom and `level / n_tests` (Bonferroni): whatever the
-        differences' dependence, the chance that any of n_tests intervals misses is at most `level`.
+        estimates' dependence, the chance that any of n_tests intervals misses is at most `level`.
         """
         from scipy.special import stdtrit
 
-        quantile = float(stdtrit(self.groups - 1, 1.0 - level / (2.0 * max(n_tests, 1))))
-        return quantile * self.paired
+        return float(stdtrit(self.groups - 1, 1.0 - level / (2.0 * max(n_tests, 1))))
+
+    def reach(self, n_tests: int, level: float) -> Floats:
+        """Returns [k, k] half widths of intervals of differences, of which n_tests hold
+        together."""
+        return self.quantile(n_tests, level) * self.paired
 
     def p_values(self, n_tests: int) -> Floats:
         """Returns [k, k] two-sided p-values of the differences, each times n_tests, at most 1."""

@@ -12,13 +12,14 @@ from flows.requests.grid import GridRequest
 from flows.requests.lora import StyleRequest, SubjectRequest
 from flows.requests.paper import PaperRequest
 from flows.requests.points import PointRequest
-from flows.requests.race import RaceRequest
+from flows.requests.race import RaceRequest, SnapshotRequest
 from flows.requests.toy import ToyRequest
 from flows.requests.tuning import TuneRequest
 
 PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
 FLOWS: dict[str, type] = {
-    "fid-grid": GridRequest, "until-decided": RaceRequest, "paper": PaperRequest,
+    "fid-grid": GridRequest, "until-decided": RaceRequest, "snapshots": SnapshotRequest,
+    "paper": PaperRequest,
     "swiss-roll": PointRequest, "train-toy": ToyRequest, "train-base": BaseRequest,
     "lora-style": StyleRequest, "lora-subject": SubjectRequest, "tune": TuneRequest,
 }  # fmt: skip

@@ -12,6 +12,7 @@ from ddim_core.diffusion.specs import Execution, GridCell, NoiseSpec, SchedulerS
 from ddim_core.image_scores.registry import choices_of, require_no_prompts_needed
 from ddim_core.images.moments import is_moments
 from ddim_core.images.sources.source import dataset_name
+from ddim_core.safe_files.weight_names import TENSORS
 from ddim_core.samplers.catalogue import OWN
 from ddim_core.scores.cell_score import CellScore
 from flows.grid.extractor import held_out_of, submit_extractor
@@ -39,7 +40,7 @@ from tasks.image_scores.ready import StoredScore, ready_image_score
 from tasks.images.grid_prompts import cut_prompts, prompts_for
 from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
 from tasks.sampling.asked_prompts import texts_of
-from tasks.sampling.conditions import TENSORS, encode_conditions, store_conditions
+from tasks.sampling.conditions import encode_conditions, store_conditions
 from tasks.sampling.pipeline import Laid, by_pipeline, laid_over, libraries_of, require_own_place
 from tasks.storage.artifact import ArtifactRef
 from tasks.storage.naming import named

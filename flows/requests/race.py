@@ -1,4 +1,5 @@
-"""What the race over a grid's cells can be asked for."""
+"""What a race can be asked for: over the cells of one grid, or of the grids of several
+checkpoints."""
 
 from __future__ import annotations
 
@@ -7,15 +8,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ddim_core.common.checks import MOST_IMAGES
+from ddim_core.common.checks import MOST_IMAGES, require_at_least
+from ddim_core.common.redaction import redacted
 from ddim_core.decisions.allocation import Goal
-from flows.requests.flat import Without
+from flows.requests.flat import Option, Without
 from flows.requests.grid import CheckpointChoice, GridRequest
 from flows.requests.images import NONE, ImageChoice, Machine, ScoreChoice, VerdictChoice
 from flows.requests.samplers import SamplerChoice
 from flows.requests.toy import Toy
+from tasks.checkpoints.addresses import a_place_of
 
 RACED = SamplerChoice(shard_size=128)
+LEAST_RANKED = 4  # images a cell: of fewer no groups can be left out
 LEAST_FIRST = 128  # images of a first round: fewer make groups of the jackknife below six
 
 
@@ -42,6 +46,25 @@ class RaceChoice:
             "lowest FID, `front` the Pareto front."
         ),
     ] = "best"
+
+
+UntilDecided = Annotated[bool, Field(description="More images only for cells whose rank is open.")]
+
+
+@dataclass(frozen=True)
+class SnapshotChoice:
+    """The checkpoint; several are compared, each at its own best setting."""
+
+    checkpoints: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Folder, file, hub id or MLflow address; several (repeat it), or a folder "
+            "or pattern of snapshots, are compared; `ddim grid` without any trains the toy model. "
+            "All cells of all snapshots are ranked together, each snapshot at its own best "
+            "setting. docs/checkpoints.md has all forms."
+        ),
+        Option("--checkpoint", repeated=True),
+    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +105,54 @@ class RaceRequest:
     def line(self) -> str:
         """What is about to be done, for people."""
         return f"until decided, {self.whole.line}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotRequest:
+    """Several checkpoints, all cells of which are ranked together.
+
+    Raises:
+        ValueError: On construction, for the first parameter that cannot be, with its value.
+    """
+
+    of: SnapshotChoice
+    model: Annotated[CheckpointChoice, Without(("checkpoint",))]
+    real: ImageChoice
+    grid: SamplerChoice = RACED
+    scores: Annotated[ScoreChoice, Without(("matrix_images",))]
+    verdict: Annotated[
+        VerdictChoice, Without(("against", "at", "margin", "twins", "gate", "promote"))
+    ]
+    race: Annotated[RaceChoice, Without(("goal",))]
+    until_decided: UntilDecided = True
+    machine: Machine
+
+    def __post_init__(self) -> None:
+        if not any(self.of.checkpoints):
+            raise ValueError("checkpoints is empty; give the snapshots, or a folder of them")
+        require_at_least("n_images", self.grid.n_images, LEAST_RANKED)
+        if not self.until_decided and self.race.budget is not None:
+            raise ValueError(
+                f"budget is {self.race.budget} and until_decided is off, where every cell gets "
+                "n_images; leave one of them out"
+            )
+        for location in self.of.checkpoints:
+            self.grid_of(a_place_of(location))
+
+    def grid_of(self, checkpoint: str) -> GridRequest:
+        """The grid of one of the snapshots."""
+        return GridRequest(
+            model=replace(self.model, checkpoint=checkpoint), toy=Toy(), real=self.real,
+            grid=self.grid, scores=self.scores, machine=self.machine,
+            verdict=replace(self.verdict, against=NONE),
+        )  # fmt: skip
+
+    @property
+    def line(self) -> str:
+        """What is about to be done, for people."""
+        how = "until decided, " if self.until_decided else ""
+        of = ", ".join(redacted(location) for location in self.of.checkpoints)
+        return f"snapshots: {how}at most {self.grid.n_images} images a cell, of {of}"
 
 
 def usual_budget(k: int, first: int, most: int) -> int:

@@ -10,6 +10,7 @@ from pydantic import Field
 from ddim_core.common.checks import MOST_IMAGES, MOST_STEPS, require_at_least
 from ddim_core.common.digest import digest
 from ddim_core.common.redaction import redacted
+from ddim_core.safe_files.weight_names import TENSORS
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.tuning.tunable import require_tunable
 from flows.requests.flat import Without, values
@@ -26,7 +27,6 @@ from flows.requests.images import (
 from flows.requests.samplers import LEAST_IMAGES, DtypeChoice, SamplerChoice
 from flows.requests.toy import Toy
 
-ENCODED = ".safetensors"  # prompts as a pipeline's encoders make them
 DDIM, AS_EULER = "ddim", "euler?timestep_spacing=leading"
 """DDIM of diffusers takes no list; with eta = 0 its steps are Euler's (Song et al. 2021,
 arXiv:2010.02502, eq. 14), which takes one."""
@@ -163,11 +163,11 @@ class TuneRequest:
             raise ValueError(
                 f"tuning_prompts is {self.tune.tuning_prompts!r}; the toy model is told of no text"
             )
-        encoded = [self.model.prompts.endswith(ENCODED), self.tune.tuning_prompts.endswith(ENCODED)]
+        encoded = [self.model.prompts.endswith(TENSORS), self.tune.tuning_prompts.endswith(TENSORS)]
         if self.tune.tuning_prompts and encoded[0] != encoded[1]:
             raise ValueError(
                 f"prompts is {self.model.prompts!r} and tuning_prompts "
-                f"{self.tune.tuning_prompts!r}; give both encoded ({ENCODED}), or both as text"
+                f"{self.tune.tuning_prompts!r}; give both encoded ({TENSORS}), or both as text"
             )
         most = max(self.tune.calls)
         if self.tune.budget < most:

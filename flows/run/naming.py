@@ -14,9 +14,9 @@ from tasks.storage.naming import UNREADABLE, bounded, place_name
 
 # Said in the head of a name, or no part of what is made: where and how it is done.
 UNSAID = frozenset(
-    {"checkpoint", "sigma_hat", "against", "at", "margin", "gate", "promote", "matrix_images",
-     "batch_size", "threads", "device", "runner", "workers", "feature_weights", "here",
-     "settle_seconds", "attempts", "grid", "sources", "base", "data", "title", "processes",
+    {"checkpoint", "checkpoints", "sigma_hat", "against", "at", "margin", "gate", "promote",
+     "matrix_images", "batch_size", "threads", "device", "runner", "workers", "feature_weights",
+     "here", "settle_seconds", "attempts", "grid", "sources", "base", "data", "title", "processes",
      "gradient_checkpointing", "output"}
 )  # fmt: skip
 
@@ -56,12 +56,21 @@ def _value(value: Any) -> str:
 
 def _grid(parameters: Mapping[str, Any]) -> str:
     """The checkpoint, and how many S and lines."""
+    return f"{_checkpoint(parameters)} {_size(parameters)}"
+
+
+def _snapshots(parameters: Mapping[str, Any]) -> str:
+    """The same of several checkpoints, of which a folder or pattern names some."""
+    return f"{', '.join(map(place_name, parameters['checkpoints']))} {_size(parameters)}"
+
+
+def _size(parameters: Mapping[str, Any]) -> str:
     etas = list(dict.fromkeys(map(float, parameters["etas"])))
     asked = parameters.get("sigma_hat", True)  # the paper's grid always has it
     sigma_hat = list(map(float, parameters["etas"])) == USUAL_ETAS if asked is None else asked
     scales = len(set(parameters.get("guidance", [1.0])))
     lines = (len(etas) + bool(sigma_hat)) * scales
-    return f"{_checkpoint(parameters)} {len(set(parameters['steps']))} S x {lines} lines"
+    return f"{len(set(parameters['steps']))} S x {lines} lines"
 
 
 def _checkpoint(parameters: Mapping[str, Any]) -> str:
@@ -88,6 +97,7 @@ def _sources(parameters: Mapping[str, Any]) -> str:
 HEADS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "fid-grid": _grid,
     "until-decided": _grid,
+    "snapshots": _snapshots,
     "paper": _grid,
     "swiss-roll": _points,
     "train-toy": lambda p: place_name(p["dataset"]),

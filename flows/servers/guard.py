@@ -22,7 +22,7 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.states import Crashed
 
 NAME = "ddim: end runs whose process has gone"
-FLOWS = ("fid-grid", "until-decided", "swiss-roll", "train-toy", "paper", "lora-style",
+FLOWS = ("fid-grid", "until-decided", "snapshots", "swiss-roll", "train-toy", "paper", "lora-style",
          "lora-subject", "train-base", "checkpoint-watch", "tune")  # fmt: skip
 HEARTBEAT = "prefect.flow-run.heartbeat"
 ENDS = tuple(

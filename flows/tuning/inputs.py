@@ -8,6 +8,7 @@ from pathlib import Path
 from ddim_core.decisions.tuned_lists import lists_before
 from ddim_core.diffusion.specs import GridCell
 from ddim_core.images.sources.source import dataset_name
+from ddim_core.safe_files.weight_names import TENSORS
 from flows.grid.extractor import held_out_of, submit_extractor
 from flows.grid.inputs import sampled
 from flows.grid.toy_training import submit_training
@@ -22,7 +23,7 @@ from tasks.checkpoints.loras import StoredLora, store_lora
 from tasks.checkpoints.open import CheckpointRecord, import_checkpoint, open_checkpoint
 from tasks.images.grid_prompts import prompts_for
 from tasks.images.prepare import PreparedImages, content_of, prepare_data
-from tasks.sampling.conditions import TENSORS, encode_conditions, store_conditions
+from tasks.sampling.conditions import encode_conditions, store_conditions
 from tasks.sampling.pipeline import by_pipeline, laid_over, libraries_of
 from tasks.storage.artifact import ArtifactRef
 from tasks.storage.cell_rows import read_rows

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ddim_core.common.checks import nearest
 from ddim_core.common.redaction import has_credentials, has_password, redacted
+from ddim_core.safe_files.weight_names import DECODER_FOLDERS, OF_TRAINING, STATS, WEIGHTS
 from tasks.storage import places
 
 MLFLOW = re.compile(r"(runs|models|mlflow-artifacts):/")
@@ -15,7 +16,11 @@ HUB = "hub:"
 SOURCES = ("models", "experiment", "hub")
 SCHEME = re.compile(r"([A-Za-z][A-Za-z-]+):")
 HUB_ID = re.compile(r"(hub:)?\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
-OF_CHECKPOINTS = (".json", ".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".pkl")
+OF_CHECKPOINTS = (".json", *sorted(WEIGHTS))
+MARKS = frozenset({"model_index.json", "config.json"})  # files of a checkpoint's folder
+BESIDE = frozenset({*DECODER_FOLDERS, STATS})  # what belongs to all snapshots of a folder
+UNFINISHED = (".tmp", ".part", ".partial", ".incomplete", ".crdownload")
+PATTERN = re.compile(r"[*?\[]")
 KNOWN = (
     "a folder or file here, a hub id such as google/ddpm-cifar10-32, or an MLflow address "
     "(runs:/ID/path, models:/name@alias, mlflow-artifacts:/path)"
@@ -53,6 +58,65 @@ def is_local(location: str) -> bool:
         return Path(location).exists()
     except (OSError, ValueError):  # too long, or no text of a path
         return False
+
+
+def may_hold_several(location: str) -> bool:
+    """Tells, by names alone, what may stand for several checkpoints: a folder that is none by
+    itself, or a pattern of paths."""
+    if is_local(location):
+        place = Path(location)
+        return place.is_dir() and not any((place / mark).is_file() for mark in MARKS)
+    return "://" not in location and PATTERN.search(location) is not None
+
+
+def a_place_of(location: str) -> str:
+    """Returns a location, or of a pattern the first path where a checkpoint may be, by names alone.
+
+    Raises:
+        ValueError: If it can be no location, or a pattern names no such path.
+    """
+    if not may_hold_several(location) or is_local(location):
+        require_location(location)
+        return location
+    reason = "no path is called so"
+    for path in paths_of(location):
+        try:
+            require_location(str(path))
+        except ValueError as error:
+            reason = str(error)
+        else:
+            return str(path)
+    raise ValueError(f"{location!r} holds no checkpoint: {reason}")
+
+
+def paths_of(source: str) -> list[Path]:
+    """Returns the paths that a folder or a pattern names now, in order of name, without what is
+    hidden, named as unfinished, of a training's optimiser, or of a decoder beside.
+
+    Raises:
+        ValueError: If it is no pattern of paths, or the folder cannot be read.
+    """
+    given = Path(source).expanduser().absolute()
+    try:
+        if given.is_dir() and not any((given / mark).is_file() for mark in MARKS):
+            found = list(given.iterdir())
+        elif given.exists():
+            found = [given]
+        else:
+            found = list(Path(given.anchor).glob(str(given.relative_to(given.anchor))))
+    except (OSError, ValueError, RecursionError, NotImplementedError) as error:
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{source!r} is no pattern of paths here: {reason}") from error
+    return sorted(path for path in found if _may_be(path))
+
+
+def _may_be(path: Path) -> bool:
+    """Tells what may be a checkpoint by its name."""
+    if path.name.startswith((".", "_")) or path.name.endswith(UNFINISHED) or path.name in BESIDE:
+        return False
+    if path.is_symlink() and not path.exists():
+        return True  # it leads nowhere, or in a circle: the look tells so, and goes on
+    return path.is_dir() or (path.suffix in WEIGHTS and not OF_TRAINING.fullmatch(path.name))
 
 
 def _require_some_file(place: Path) -> None:

@@ -9,28 +9,30 @@ A source is a path or a pattern of paths (a folder means all that lies directly 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddim_core.checkpoints.decoder_files import STATS
-from ddim_core.checkpoints.identity import PICKLES, TENSORS
-from ddim_core.checkpoints.latent import FOLDERS
-from ddim_core.checkpoints.weight_files import OF_TRAINING
+from ddim_core.checkpoints.convert import source_files
 from ddim_core.common.digest import digest
 from ddim_core.common.plain_files import PlainFileError, read_json, require_plain_tree, walk
-from tasks.checkpoints.addresses import require_source
+from ddim_core.pipelines.single_file import is_single_file
+from tasks.checkpoints.addresses import (
+    a_place_of,
+    may_hold_several,
+    paths_of,
+    require_source,
+)
 from tasks.checkpoints.hub import hub_download, hub_heads
 from tasks.checkpoints.identity import weights_of
 from tasks.storage import places, store
 from tasks.storage.store import ArtifactRef
 from tasks.tracking.models import download, model_versions, resolved, run_checkpoints
 
-MARKS = frozenset({"model_index.json", "config.json"})  # files of a checkpoint's folder
-UNFINISHED = (".tmp", ".part", ".partial", ".incomplete", ".crdownload")
 FOLDER = "checkpoint"
-BESIDE = frozenset({*FOLDERS, STATS})  # what belongs to all snapshots of a folder
+MOST_SNAPSHOTS = 200  # of one place: all their cells are compared with each other
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def candidates(source: str) -> list[Candidate]:
         return [Candidate(a, "fixed") for a in run_checkpoints(name, path or FOLDER)]
     if kind == "hub" and colon:
         return [Candidate(address, "fixed") for address in hub_heads(rest)]
-    return [Candidate(str(path), stamp_of(path)) for path in _paths(source)]
+    return [Candidate(str(path), stamp_of(path)) for path in paths_of(source)]
 
 
 def brought(candidate: Candidate) -> Path:
@@ -150,28 +152,52 @@ def _memory(subject: str) -> Path:
     return places.local_dir("work", "watch", f"{digest(subject)[:32]}.json")
 
 
-def _paths(source: str) -> list[Path]:
-    """The paths that a pattern names now, without what is hidden, named as unfinished, or of a
-    training's optimiser."""
-    given = Path(source).expanduser().absolute()
-    if given.is_dir() and not any((given / mark).is_file() for mark in MARKS):
-        found = list(given.iterdir())
-    elif given.exists():
-        found = [given]
-    else:
-        try:
-            found = list(Path(given.anchor).glob(str(given.relative_to(given.anchor))))
-        except (OSError, ValueError, RecursionError, NotImplementedError) as error:
-            reason = str(error) or type(error).__name__
-            raise ValueError(f"{source!r} is no pattern of paths here: {reason}") from error
-    return sorted(path for path in found if _may_be(path))
+def snapshots_in(location: str) -> tuple[list[str], list[str]]:
+    """Returns the checkpoints that a location stands for, by the numbers in their names, and what
+    in it is none, in words.
+
+    A folder that holds several checkpoints, or a pattern of paths, stands for these; everything
+    else is one checkpoint, and stands for itself.
+
+    Raises:
+        ValueError: If it cannot be a location, or there is no checkpoint, or more than 200.
+    """
+    a_place_of(location)
+    if not may_hold_several(location):
+        return [location], []
+    if Path(location).is_dir() and _why_none(Path(location)) is None:
+        return [location], []
+    found: list[str] = []
+    others = []
+    for path in sorted(paths_of(location), key=_by_numbers):
+        reason = _why_none(path)
+        if reason is None:
+            found.append(str(path))
+        else:
+            others.append(f"{path.name} is left out: {reason}")
+        if len(found) > MOST_SNAPSHOTS:
+            raise ValueError(
+                f"{location!r} holds more than {MOST_SNAPSHOTS} checkpoints; name fewer, such as "
+                "by a pattern"
+            )
+    if not found:
+        told = f" ({'; '.join(others[:3])})" if others else ""
+        raise ValueError(f"{location!r} holds no checkpoint{told}")
+    return found, others
 
 
-def _may_be(path: Path) -> bool:
-    if path.name.startswith((".", "_")) or path.name.endswith(UNFINISHED) or path.name in BESIDE:
-        return False
-    if path.is_symlink() and not path.exists():
-        return True  # it leads nowhere, or in a circle: the look tells so, and goes on
-    if path.is_dir():
-        return path.name not in FOLDERS  # decoders of single files beside them
-    return path.suffix in PICKLES | {TENSORS} and not OF_TRAINING.fullmatch(path.name)
+def _by_numbers(path: Path) -> list[tuple[str, int]]:
+    """Sorts step-300 before step-1000."""
+    parts = re.findall(r"(\D*)(\d*)", path.name)
+    return [(text, int(number or 0)) for text, number in parts]
+
+
+def _why_none(path: Path) -> str | None:
+    """Why a path is no checkpoint by its files' names; None if it is one."""
+    try:
+        require_plain_tree(path)
+        if not is_single_file(path):
+            source_files(path)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None

@@ -8,10 +8,9 @@ from prefect import task
 
 from ddim_core.checkpoints.checkpoint import WEIGHTS_NAME
 from ddim_core.checkpoints.convert import INDEX
-from ddim_core.checkpoints.decoder_files import STATS
-from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.checkpoints.pipeline_files import NETWORK_FILES, PARTS
 from ddim_core.safe_files.hub import fetched
+from ddim_core.safe_files.weight_names import DECODER_FOLDERS, STATS
 from tasks.checkpoints.addresses import HUB, MLFLOW, is_local
 from tasks.checkpoints.pipelines import DATA, is_pipeline
 from tasks.storage.naming import run_name
@@ -27,7 +26,8 @@ HUB_FILES = [
 PIPELINE_FILES = [INDEX, *(f"*/*{suffix}" for suffix in DATA)]
 DESCRIPTION = [INDEX, *(f"*/*{suffix}" for suffix in DATA if suffix != ".safetensors")]
 DECODER_FILES = [
-    STATS, "config.json", WEIGHTS_NAME, *(f"{p}/{n}" for p in FOLDERS for n in PARTS[p][:3]),
+    STATS, "config.json", WEIGHTS_NAME,
+    *(f"{folder}/{name}" for folder in DECODER_FOLDERS for name in PARTS[folder][:3]),
 ]  # fmt: skip
 VARIANTS = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.ema.*"]
 

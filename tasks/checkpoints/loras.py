@@ -10,10 +10,10 @@ from safetensors import SafetensorError, safe_open
 
 from ddim_core.common.plain_files import is_there
 from ddim_core.common.printable import printable
+from ddim_core.safe_files.weight_names import TENSORS
 from tasks.storage import store
 
 KIND = "lora"
-TENSORS = ".safetensors"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""A race of cells in, its report out: an HTML file, and Markdown for Prefect's UI."""
+"""A race of cells in, or of the cells of several snapshots; its report out: an HTML file, and
+Markdown for Prefect's UI."""
 
 from __future__ import annotations
 
@@ -7,8 +8,16 @@ from pathlib import Path
 from prefect import task
 
 from ddim_core.decisions.allocation import Outcome, Rules
+from ddim_core.decisions.checkpoints.snapshots import SnapshotRanking
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
 from ddim_core.reports.race_sentences import race_figure, read_outcome, ruling_text
+from ddim_core.reports.verdicts.snapshots import (
+    picks_text,
+    read_snapshots,
+    snapshot_curve,
+    value_text,
+    worse_text,
+)
 from ddim_core.scores.cell_score import CellScore
 from tasks.reports import page
 from tasks.storage.artifact import Report
@@ -16,6 +25,7 @@ from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
 
 TEMPLATE = Path(__file__).with_suffix(".html")
+SNAPSHOTS = Path(__file__).with_name("snapshots.html")
 
 
 @cached_task
@@ -69,4 +79,56 @@ def publish_allocation(name: str, report: Report, rows: list[CellRow]) -> str:
     table = "| cell | images | FID_inf |\n|---|---|---|\n" + "\n".join(lines)
     text = "\n\n".join(report.reading)
     page.show("until-decided", f"{text}\n\n{table}\n\nReport: `{place}`\n")
+    return place
+
+
+@cached_task
+def render_snapshots(
+    rows: list[CellRow],
+    at: list[int],
+    found: SnapshotRanking,
+    outcome: Outcome | None,
+    rules: Rules,
+    floor: CellScore | None,
+    remarks: list[str],
+) -> Report:
+    """Draws the curve over training, reads the ranking and renders the page.
+
+    Args:
+        rows: The newest row of each cell that has one.
+        at: The place of each of them among the cells.
+        found: The ranking of the snapshots, their cells, and what fixed settings would pick.
+        outcome: What came of the race; None of full grids.
+        rules: What was asked of it.
+        floor: The score of held-out real images, where there are any.
+        remarks: What was left out, for people.
+    """
+    figures = {"curve": snapshot_curve(rows, found)}
+    reading = read_snapshots(dict(zip(at, rows, strict=True)), found, rules, outcome, remarks)
+    text = page.html(SNAPSHOTS, figures, {
+        "first": rows[0], "rows": rows, "found": found, "reading": reading, "floor": floor,
+        "measure": found.measure, "cell_name": cell_name, "interval": with_interval,
+        "value_text": value_text, "worse_text": worse_text, "picks_text": picks_text,
+    })  # fmt: skip
+    return page.stored(text, figures, reading)
+
+
+@task(name="publish-snapshots", task_run_name=run_name("publish-snapshots"))
+def publish_snapshots(
+    name: str, report: Report, rows: list[CellRow], found: SnapshotRanking
+) -> str:
+    """Puts a rendered report where people look: reports/<name>/, and a Prefect artifact.
+
+    Returns the page's place.
+    """
+    place = page.publish(name[:12], report)
+    lines = [
+        f"| {one.name} | {one.setting} | {value_text(found, one)} | "
+        f"{worse_text(found, one.behind)} |"
+        for one in (found.snapshots[i] for i in found.order)
+    ]
+    head = f"| snapshot | best setting | {found.measure.title} | worse than the best by |"
+    table = "\n".join([head, "|---|---|---|---|", *lines])
+    text = "\n\n".join(report.reading)
+    page.show("snapshots", f"{text}\n\n{table}\n\nReport: `{place}`\n")
     return place

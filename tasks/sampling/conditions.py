@@ -21,7 +21,6 @@ from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 KIND = "conditions"
-TENSORS = ".safetensors"
 
 
 @cached_task

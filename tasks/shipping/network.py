@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from ddim_core.checkpoints.checkpoint import Checkpoint
-from ddim_core.checkpoints.latent import FOLDERS
 from ddim_core.diffusion.sampling import plan
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import SamplerSpec, SchedulerSpec
 from ddim_core.networks.backbones.registry import BACKBONES
 from ddim_core.networks.backbones.wide_time import CLASS_NAME as WIDE_TIME
 from ddim_core.safe_files.settings import read_settings
+from ddim_core.safe_files.weight_names import DECODER_FOLDERS
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import learns_variance, scheduler_for, takes_eta
 from ddim_core.schedulers.registry import OURS
@@ -130,7 +130,7 @@ def _opened(scored: ScoredCell) -> _Opened:
             f"the checkpoint's network is a {kind}, which diffusers has not, so that a script of "
             "plain diffusers cannot draw with it; draw with the package itself (ddim grid)"
         )
-    decoder = next((name for name in FOLDERS if (folder / name).is_dir()), "")
+    decoder = next((name for name in DECODER_FOLDERS if (folder / name).is_dir()), "")
     return _Opened(
         scored,
         folder,

@@ -133,6 +133,8 @@ DETAILS: dict[str, Callable[[Parameters], str]] = {
     "track-grid": _of_rows,
     "render-allocation": _of_rows,
     "publish-allocation": _of_rows,
+    "render-snapshots": _of_rows,
+    "publish-snapshots": _of_rows,
     "render-paper-report": _of_rows,
     "publish-paper-report": _of_rows,
     "track-paper": _of_rows,

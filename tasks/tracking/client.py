@@ -58,15 +58,18 @@ def track_grid(
     report: Report,
     complete: bool = True,
     decide_by: str = FID.name,
+    best: CellRow | None = None,
 ) -> str:
     """Logs a grid's rows, figures and report; returns the id of its parent run, whose metrics are
-    those of the cell that is best by the measure that decides.
+    those of the cell that is best: by the measure that decides, if it is not given.
 
     A grid of which cells failed is logged under the same identity, as failed, until it is whole.
     """
-    best = min(rows, key=measure_of(decide_by).cost)
-    first = rows[0]
-    title = _grid_name(first.checkpoint, grid)
+    first = best or rows[0]
+    best = best or min(rows, key=measure_of(decide_by).cost)
+    n_checkpoints = len({row.checkpoint_digest for row in rows})
+    more = f" and {n_checkpoints - 1} more" if n_checkpoints > 1 else ""
+    title = _grid_name(f"{first.checkpoint}{more}", grid)
     parent = _entry(grid, title, _cell_tags(first), first, SHARED, _metrics(best, METRICS, "best_"))
     return _track(GRIDS, parent, [cell_entry(row, grid) for row in rows], report, complete)
 

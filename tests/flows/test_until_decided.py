@@ -1,9 +1,12 @@
-"""Races of cells, and comparisons of their rows, as a user meets them."""
+"""Races of cells, of one checkpoint or several, and comparisons of rows, as a user meets them."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from html import unescape
+from pathlib import Path
 
 import pytest
 from click.testing import Result
@@ -29,6 +32,10 @@ def ddim(*words: str) -> Result:
         ("--until-decided --goal worst", "goal is 'worst'"),
         ("--until-decided --steps 0", "steps is 0"),
         ("--confidence 0.9 --budget 10", "--confidence, --budget needs --until-decided"),
+        ("--checkpoint a/b --checkpoint a/c --budget 9", "budget is 9 and until_decided is off"),
+        ("--checkpoint a/b --checkpoint a/c --gate", "--gate is of a grid of one checkpoint"),
+        ("--checkpoint a/b --checkpoint a/c --n-images 3", "n_images is 3; it must be at least 4"),
+        ("--checkpoint nowhere/step-*", "'nowhere/step-*' holds no checkpoint"),
     ],
 )
 def test_a_race_that_cannot_be_is_refused_in_one_sentence(words: str, wanted: str) -> None:
@@ -81,3 +88,42 @@ def test_a_race_stops_cells_and_draws_nothing_twice(
     assert refused.exit_code == 2
     assert "n_images is 128 and 320" in refused.stderr or "320 and 128" in refused.stderr
     assert ddim("table", "--cell", "zzz").exit_code == 2
+
+
+def test_snapshots_of_a_folder_are_ranked_and_a_grid_of_one_of_them_draws_nothing(
+    server: str, toy: str, noisy: str, tmp_path: Path, run_grid: Callable[..., GridRun]
+) -> None:
+    """A folder of two checkpoints, one again, and what is none."""
+    from flows.snapshots import snapshots
+
+    for name, source in (("good", toy), ("worse", noisy), ("latest", toy)):
+        shutil.copytree(source, tmp_path / name)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "loss.txt").write_text("1")
+    words = "--steps 2,4 --etas 0 --seed 78 --n-images 96 --features pixels --shard-size 48"
+    asked = ddim("grid", "--checkpoint", str(tmp_path), *words.split(), "--json")
+    assert asked.exit_code == 0, asked.stderr
+    told = json.loads(asked.stdout)
+    ranking = told["ranking"]
+    assert [one["name"] for one in ranking["snapshots"]] == ["good", "worse"]
+    assert (ranking["best"], told["decided"], told["images"]) == (0, True, 4 * 96)
+    assert ranking["snapshots"][1]["behind"]["low"] > 0.0
+    assert {one["call"] for one in ranking["settings"]} == {"right"}
+    assert {row["cell_digest"] for row in told["rows"]} == set(ranking["cells"])
+    left_out = " ".join(told["left_out"])
+    assert "latest is good by content" in left_out
+    assert "logs is left out: logs holds no checkpoint" in left_out
+    page = Path(told["report"]).read_text()
+    assert "2 snapshots, each at its own best setting" in page
+    assert all(sentence in unescape(page) for sentence in told["reading"])
+    settings = {"steps": [2, 4], "etas": [0.0], "n_images": 96, "features": "pixels", "seed": 78}
+    alone = run_grid(checkpoint=str(tmp_path / "worse"), shard_size=48, **settings)
+    assert alone.result.images_drawn == 0
+    assert set(alone.result.cells) < set(ranking["cells"])
+
+    race = {**settings, "n_images": 320, "seed": 79, "shard_size": 64, "sigma_hat": False}
+    raced = snapshots(checkpoints=[noisy, toy], **race)
+    assert raced.images == raced.images_drawn <= raced.images_full / 2
+    assert raced.ranking.snapshots[raced.ranking.best].name == Path(toy).name
+    again = snapshots(checkpoints=[noisy, toy], **race)
+    assert (again.images_drawn, again.ranking) == (0, raced.ranking)

@@ -84,6 +84,7 @@ def checkpoint_curve(
     cells: Sequence[str],
     measure: Measure = FID,
     noise: Mapping[str, Sequence[NoiseAt]] | None = None,
+    at_best: Sequence[tuple[float, float, float]] = (),
 ) -> bytes:
     """Draws what decides with its 95 % band over checkpoints, a curve for each chosen cell.
 
@@ -96,6 +97,8 @@ def checkpoint_curve(
         cells: Names of the cells to draw (`row.cell_name`).
         measure: What is drawn; checkpoints without it are left out.
         noise: Of the recipe's trainings, by cell: a wide band about its curve.
+        at_best: Of each checkpoint its value at its own best setting, and the interval of that: a
+            curve of its own.
     """
     steps = [rows[0].training_step for rows in history]
     known = [step for step in steps if step is not None]
@@ -126,6 +129,11 @@ def checkpoint_curve(
         low, high = measure.ends([row for _, row in found])
         axes.fill_between(bars, low, high, color=colour, alpha=0.15, lw=0)
         axes.vlines(bars, low, high, color=colour, alpha=0.5)
+    if at_best:
+        values, lows, highs = zip(*at_best, strict=True)
+        label = "each at its own best setting (intervals together)"
+        axes.plot(positions, values, "D-", ms=5, color="black", label=label)
+        axes.vlines(positions, lows, highs, color="black")
     axes.set_ylabel(f"{measure.title} (95 % interval)")
     if noise:
         axes.plot([], [], ":", color="black", lw=1, label="training noise, 95 %")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,15 +15,22 @@ from pydantic import Field
 from flows.cli.commands.command import command, flow_command, run_shown
 from flows.cli.commands.options import stop
 from flows.requests.base import BaseRequest
-from flows.requests.flat import build, parameters
+from flows.requests.flat import Option, Without, build, parameters
 from flows.requests.grid import CheckpointChoice, GridRequest
 from flows.requests.images import ImageChoice, Machine, ScoreChoice, VerdictChoice
 from flows.requests.paper import PaperRequest
 from flows.requests.points import PointRequest
-from flows.requests.race import RaceChoice, RaceRequest
+from flows.requests.race import (
+    RaceChoice,
+    RaceRequest,
+    SnapshotChoice,
+    SnapshotRequest,
+    UntilDecided,
+)
 from flows.requests.samplers import SamplerChoice
 from flows.requests.toy import Toy, ToyRequest
 from flows.requests.tuning import TuneRequest
+from tasks.checkpoints.addresses import a_place_of, may_hold_several
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,19 +46,21 @@ if TYPE_CHECKING:
 class HowToRun:
     """The command."""
 
-    until_decided: Annotated[
-        bool, Field(description="More images only for cells whose rank is open.")
-    ] = False
+    until_decided: UntilDecided = False
     in_prefect: Annotated[
         bool, Field(description="Run it in Prefect even if nothing has changed.")
+    ] = False
+    as_json: Annotated[
+        bool, Field(description="Print what came of it as JSON, rows included."), Option("--json")
     ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridCommand:
-    """A grid or a race over its cells."""
+    """A grid or a race over its cells, of one checkpoint or several."""
 
-    model: CheckpointChoice
+    of: SnapshotChoice
+    model: Annotated[CheckpointChoice, Without(("checkpoint",))]
     toy: Toy
     real: ImageChoice
     grid: SamplerChoice
@@ -59,34 +71,78 @@ class GridCommand:
     how: HowToRun
 
 
-def _grid(_: GridCommand, asked: dict[str, Any]) -> None:
-    """Score every cell (S, eta, sampler) of a grid on one checkpoint, and print the table."""
-    until_decided, in_prefect = asked.pop("until_decided", False), asked.pop("in_prefect", False)
+def _grid(command: GridCommand, asked: dict[str, Any]) -> None:
+    """Score every cell (S, eta, sampler) of a grid on one checkpoint, and print the table; on
+    several, rank them, each at its own best setting."""
+    asked = {name: value for name, value in asked.items() if name not in vars(command.how)}
+    places = [place for place in asked.pop("checkpoints", []) if place]
     if "etas" in asked:  # whoever names the lines gets these
         asked.setdefault("sigma_hat", False)
-    record = RaceRequest if until_decided else GridRequest
+    how, several = command.how, _are_several(places)
+    if several:
+        asked["checkpoints"] = places
+    elif places:
+        asked["checkpoint"] = places[0]
+    record = SnapshotRequest if several else RaceRequest if how.until_decided else GridRequest
     known = {parameter.name for parameter in parameters(record)}
-    unheeded = [f"--{name.replace('_', '-')}" for name in asked if name not in known]
-    if unheeded and until_decided:
-        stop(f"{', '.join(unheeded)} needs a whole grid; leave out --until-decided", 2)
+    unheeded = ", ".join(f"--{name.replace('_', '-')}" for name in asked if name not in known)
+    if unheeded and several:
+        stop(f"{unheeded} is of a grid of one checkpoint; leave it out, or give one checkpoint", 2)
+    if unheeded and how.until_decided:
+        stop(f"{unheeded} needs a whole grid; leave out --until-decided", 2)
     if unheeded:
-        stop(f"{', '.join(unheeded)} needs --until-decided", 2)
-    if until_decided:
-        run_race(asked)
-    else:
-        run_grid(asked, in_prefect)
+        stop(f"{unheeded} needs --until-decided", 2)
+    run = run_snapshots if several else run_race if how.until_decided else run_grid
+    with _no_lines_on_the_way() if how.as_json else nullcontext():
+        run(asked, how)
 
 
-def run_race(asked: dict[str, Any]) -> None:
+@contextmanager
+def _no_lines_on_the_way() -> Iterator[None]:
+    """Keeps what flows say in the terminal out of the JSON."""
+    before = os.environ.get("DDIM_TERMINAL", "")
+    os.environ["DDIM_TERMINAL"] = ""
+    try:
+        yield
+    finally:
+        os.environ["DDIM_TERMINAL"] = before
+
+
+def _are_several(places: list[str]) -> bool:
+    """Tells whether --checkpoint names several; a folder may hold them."""
+    if len(places) != 1 or not may_hold_several(places[0]):
+        return len(places) > 1
+    a_place_of(places[0])  # what is wrong by its name alone is said before much is imported
+    from tasks.checkpoints.arrivals import snapshots_in  # slow to import
+
+    return snapshots_in(places[0])[0] != places
+
+
+def run_snapshots(asked: dict[str, Any], how: HowToRun) -> None:
+    """Runs the grids of several checkpoints, or the race over them all, and prints the ranking.
+
+    Where it is no race, shards are those of a grid, so that a grid of each one finds its images.
+    """
+    asked["until_decided"] = how.until_decided
+    if not how.until_decided:
+        asked.setdefault("shard_size", SamplerChoice.shard_size)
+    request = build(SnapshotRequest, asked)
+    result = run_shown(request.line, "snapshots", asked)
+    from flows.cli.text.snapshots import show_snapshots
+
+    show_snapshots(result, how.as_json)
+
+
+def run_race(asked: dict[str, Any], how: HowToRun) -> None:
     """Runs the race and prints what it decided."""
     request = build(RaceRequest, asked)
     result = run_shown(request.line, "until_decided", asked)
     from flows.cli.text.table import show_grid
 
-    show_grid(result)
+    show_grid(result, how.as_json)
 
 
-def run_grid(asked: dict[str, Any], in_prefect: bool) -> None:
+def run_grid(asked: dict[str, Any], how: HowToRun) -> None:
     """Runs the grid, or takes what is kept of it where nothing has changed, and prints it."""
     request = build(GridRequest, asked)
     from flows.grid.unchanged import keep_result, kept_result, state_of
@@ -95,16 +151,17 @@ def run_grid(asked: dict[str, Any], in_prefect: bool) -> None:
 
     with waiting.shown(request.line):
         state = state_of(request)
-        result = None if in_prefect else kept_result(state)
+        result = None if how.in_prefect else kept_result(state)
         known = result is not None
         if result is None:
             result = run("fid_grid", asked)
             keep_result(state, state_of(request), result)
     if known:
-        typer.echo("unchanged: all rows and the report are there (--in-prefect runs it again)")
+        said = "unchanged: all rows and the report are there (--in-prefect runs it again)"
+        typer.echo(said, err=how.as_json)
     from flows.cli.text.table import show_grid
 
-    show_grid(result)
+    show_grid(result, how.as_json)
 
 
 def _show_paper(result: PaperOutcome) -> None:

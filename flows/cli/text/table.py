@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import typer
 
@@ -29,11 +31,16 @@ PER_WORKER = (
 )
 
 
-def show_grid(result: GridOutcome) -> None:
-    """Prints the rows of one grid, and where its report, the table and the runs are."""
+def show_grid(result: GridOutcome, as_json: bool = False) -> None:
+    """Prints the rows of one grid, and where its report, the table and the runs are; as JSON all
+    that came of it, with the rows in all columns."""
     found = read_rows(result.cells)
     with told_of(found):
-        _show_grid(result, found.rows)
+        if as_json:
+            rows = json.loads(found.frame.to_json(orient="records", date_format="iso"))
+            typer.echo(json.dumps({**asdict(result), "rows": rows}, indent=2))
+        else:
+            _show_grid(result, found.rows)
     end_with(result.damaged)
 
 
@@ -45,6 +52,11 @@ def _show_grid(result: GridOutcome, rows: Sequence[CellRow]) -> None:
         typer.echo(f"verdict: {verdict.page}")
     if result.advice:
         typer.echo("\n" + "\n".join(result.advice))
+    show_places(result)
+
+
+def show_places(result: GridOutcome) -> None:
+    """Prints how many images were drawn, and where the report, the table and the runs are."""
     typer.echo(f"\nimages drawn: {result.images_drawn} (all others came from the store)")
     typer.echo(f"report:  {result.report}")
     typer.echo(f"table:   {places.data_url('results', 'cells')} (Parquet; `ddim table` prints it)")

@@ -161,6 +161,9 @@ def test_grid_prints_its_table_and_where_everything_lies(server: str, toy: str) 
     assert "mlflow ui --backend-store-uri" in done.stdout
     again = ddim("grid", "--checkpoint", toy, *QUICK, "--seed", "402")
     assert "images drawn: 0" in again.stdout
+    told = json.loads(ddim("grid", "--checkpoint", toy, *QUICK, "--seed", "402", "--json").stdout)
+    assert (told["images_drawn"], told["report"]) == (0, report.split()[-1])
+    assert [row["cell_digest"] for row in told["rows"]] == told["cells"]
 
 
 def test_table_and_report_commands_show_what_is_there(run_grid: Callable[..., GridRun]) -> None:

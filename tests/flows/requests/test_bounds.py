@@ -15,13 +15,13 @@ from flows.requests.grid import GridRequest
 from flows.requests.lora import StyleRequest, SubjectRequest
 from flows.requests.paper import PaperRequest
 from flows.requests.points import PointRequest
-from flows.requests.race import RaceRequest
+from flows.requests.race import RaceRequest, SnapshotRequest
 from flows.requests.toy import ToyRequest
 from flows.requests.watch import Watch
 
 REQUESTS = (
     BaseRequest, GridRequest, StyleRequest, SubjectRequest, PaperRequest, PointRequest,
-    RaceRequest, ToyRequest,
+    RaceRequest, SnapshotRequest, ToyRequest,
 )  # fmt: skip
 HUGE = 10**11
 

@@ -19,6 +19,7 @@ from flows.requests.flat import build, values
 from flows.requests.grid import GridRequest
 from flows.requests.race import RaceRequest
 from flows.requests.samplers import Sampled
+from flows.snapshots import snapshots
 from flows.until_decided import until_decided
 
 CONTENT = "c" * 64  # of a data set
@@ -100,13 +101,13 @@ def test_the_command_draws_the_lines_that_were_named(
     monkeypatch: pytest.MonkeyPatch, words: str, sigma_hat: bool | None
 ) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(flows, "run_grid", lambda given, _in_prefect: asked.append(given))
-    monkeypatch.setattr(flows, "run_race", asked.append)
+    monkeypatch.setattr(flows, "run_grid", lambda given, _how: asked.append(given))
+    monkeypatch.setattr(flows, "run_race", lambda given, _how: asked.append(given))
     assert CliRunner().invoke(app.app, ["grid", *words.split()]).exit_code == 0
     assert asked[0].get("sigma_hat") == sigma_hat
 
 
-@pytest.mark.parametrize("flow", [fid_grid, until_decided])
+@pytest.mark.parametrize("flow", [fid_grid, until_decided, snapshots])
 def test_the_form_of_a_deployment_says_when_sigma_hat_is_drawn_and_that_it_clips(flow: Any) -> None:
     fields = parameter_schema(flow).properties
     assert list(fields["etas"]["default"]) == USUAL_ETAS

@@ -17,7 +17,7 @@ from flows.run import naming
 from tasks.sampling.native import sample_shard
 from tasks.storage.naming import DETAILS, LONGEST, bounded, named, place_name, run_name
 
-FLOWS = ("fid_grid", "until_decided", "paper", "swiss_roll", "train_toy", "train_base",
+FLOWS = ("fid_grid", "until_decided", "snapshots", "paper", "swiss_roll", "train_toy", "train_base",
          "lora_style", "lora_subject", "checkpoint_watch")  # fmt: skip
 
 
@@ -46,6 +46,8 @@ def called(monkeypatch: pytest.MonkeyPatch, name: str, **asked: Any) -> str:
                       "threads": 2},
          "fid-grid runs/faces/step-1000 2 S x 1 lines steps=10,20 etas=0"),
         ("until_decided", {"goal": "front"}, "until-decided toy-digits 4 S x 5 lines goal=front"),
+        ("snapshots", {"checkpoints": ["runs/a", "runs/b"], "steps": [10]},
+         "snapshots runs/a, runs/b 1 S x 5 lines steps=10"),
         ("paper", {"dataset": "emoji"}, "paper toy-emoji 5 S x 5 lines"),
         ("swiss_roll", {"dataset": "moons", "seed": 3}, "swiss-roll moons 4 S x 3 lines seed=3"),
         ("train_toy", {"dataset": "emoji"}, "train-toy emoji"),

@@ -22,8 +22,15 @@ from ddim_core.checkpoints.identity import weights_digest
 from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.networks.denoisers import toy_unet
 from ddim_core.networks.specs import ToyModelSpec
-from tasks.checkpoints.addresses import require_source
-from tasks.checkpoints.arrivals import candidates, read_whole, recall, remember, stamp_of
+from tasks.checkpoints.addresses import a_place_of, require_source
+from tasks.checkpoints.arrivals import (
+    candidates,
+    read_whole,
+    recall,
+    remember,
+    snapshots_in,
+    stamp_of,
+)
 from tasks.checkpoints.convert import convert_checkpoint
 from tasks.checkpoints.identity import first_of_content
 from tasks.storage.store import ArtifactRef
@@ -67,6 +74,32 @@ def test_a_folder_means_what_lies_in_it_and_a_checkpoint_means_itself(copy: Path
     assert names(f"{copy.parent}/step-*") == ["step-1"]
     assert names(f"{copy.parent.parent}/**/step-*") == ["step-1"]
     assert names(str(copy.parent / "nothing-*")) == []
+
+
+def test_a_folder_or_pattern_of_several_stands_for_these_and_says_what_is_none(
+    copy: Path, tmp_path: Path
+) -> None:
+    runs = copy.parent
+    alone = str(copy)
+    assert snapshots_in(alone) == ([alone], [])
+    assert snapshots_in(str(runs)) == ([str(runs)], [])  # the one in it, as a grid opens it
+    shutil.copytree(copy, runs / "step-2")
+    shutil.copytree(copy / "unet", runs / "step-10")  # a bare network
+    (runs / "logs").mkdir()
+    (runs / "circle").symlink_to(runs)
+    (runs / "step-4.tmp").mkdir()
+    steps = [str(runs / f"step-{n}") for n in (1, 2, 10)]
+    found, left_out = snapshots_in(str(runs))
+    assert found == steps
+    assert [line.split(":")[0] for line in left_out] == ["circle is left out", "logs is left out"]
+    assert snapshots_in(f"{runs}/step-[12]") == (steps[:2], [])
+    assert snapshots_in(f"{runs}/*") == (steps, left_out)
+    assert a_place_of(f"{runs}/[ls]*") == steps[0]  # and not the logs
+    assert snapshots_in("owner/name") == (["owner/name"], [])
+    for nothing in (str(tmp_path / "empty"), f"{runs}/none-*", f"{runs}/logs*"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(ValueError, match="holds no checkpoint"):
+            snapshots_in(nothing)
 
 
 def test_a_whole_checkpoint_is_read_with_its_content(copy: Path) -> None:
