@@ -6,6 +6,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from flows.lora.score_request import LoraScoreRequest
 from flows.requests.base import BaseRequest
 from flows.requests.flat import Parameter, in_words, parameters
 from flows.requests.grid import GridRequest
@@ -20,7 +21,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
 FLOWS: dict[str, type] = {
     "fid-grid": GridRequest, "until-decided": RaceRequest, "paper": PaperRequest,
     "swiss-roll": PointRequest, "train-toy": ToyRequest, "train-base": BaseRequest,
-    "lora-style": StyleRequest, "lora-subject": SubjectRequest, "tune": TuneRequest,
+    "lora-style": StyleRequest, "lora-subject": SubjectRequest,
+    "lora-score": LoraScoreRequest, "tune": TuneRequest,
 }  # fmt: skip
 HEAD = """# Parameters
 

@@ -14,9 +14,10 @@ from ddim_core.statistics.moments import FeatureMoments, leave_one_out, merge
 from ddim_core.statistics.paired import PairedDifference, paired_difference
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 MOST_GROUPS = 24
 FEWEST_PROMPTS = 5
-COPY_LEVEL = 0.05
+COPY_LEVEL = BROKEN_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,41 @@ def copied(distances: Floats, real: Floats) -> Floats:
         real: The same figure of held-out real images (or `nearest_others`).
     """
     return (distances < np.quantile(real, COPY_LEVEL)).astype(np.float64)
+
+
+def broken(features: ArrayLike, before: ArrayLike, known: Sequence[ArrayLike]) -> Flags:
+    """Whether a picture lies farther from all that is whole than 95 % of that does, bool [n].
+
+    Whole are the real images and the base's own pictures, but for that of the picture's own noise;
+    how far they lie apart is each one's distance to the nearest other. Diversity grows with variety
+    and with decay alike: here variety stays near 0.05, and pictures that dissolve come to 1.
+
+    Source: the counterpart of improved precision (Kynkaanniemi et al. 2019, arXiv:1904.06991), with
+    k = 1 and one radius for all.
+
+    Args:
+        features: Of the pictures, [n, d].
+        before: Of the base's pictures of the same noise, [n, d].
+        known: Of sets of real images, each [m, d]; what stands in several counts once.
+    """
+    x, own = _flat(features), _flat(before)
+    real = np.unique(np.concatenate([own[:0], *map(_flat, known)]), axis=0)
+    whole = np.concatenate([own, real])
+    distances = _distances(x, whole)
+    distances[np.arange(len(x)), np.arange(len(x))] = np.inf
+    apart = nearest_others(whole)
+    return np.asarray(distances.min(axis=1) > np.quantile(apart, 1.0 - BROKEN_LEVEL))
+
+
+def fallen(values: Floats, before: Floats) -> Flags:
+    """Whether a picture's value lies below that of 95 % of the base's own pictures, bool [n]."""
+    return np.asarray(values < np.quantile(before, COPY_LEVEL))
+
+
+def usable(gained: Floats, *faults: Flags) -> Floats:
+    """What each picture gains that can be used, [n]: nothing where it has a fault, and what it
+    loses in any case."""
+    return np.where(np.any(faults, axis=0), np.minimum(gained, 0.0), gained)
 
 
 def _measure(groups: NDArray[np.int64], statistic: Callable[[NDArray[np.bool_]], float]) -> Measure:
