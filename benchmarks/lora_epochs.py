@@ -1,4 +1,4 @@
-"""Eight epochs of a LoRA, two of them planted with a fault: does `ddim lora score` find which to ship?
+"""Eight epochs of a LoRA, two planted with a fault: does `ddim lora score` find which to ship?
 
     python -m benchmarks.lora_epochs FOLDER
 

@@ -230,7 +230,8 @@ def _scored(
         for one in epochs:
             pictures = _line(one, sampler, scales, drawn)
             judged = judged_scales(judges, stand.asked, pictures, stand.execution)
-            submitted[one.artifact, sampler] = named(score_pictures, f"scores of {one.name}").submit(
+            scores = named(score_pictures, f"scores of {one.name}")
+            submitted[one.artifact, sampler] = scores.submit(
                 stand.asked, list(scales), pictures, stand.known, {}, stand.extractor, digests,
                 location=models, execution=stand.execution, judged=judged,
             )  # fmt: skip

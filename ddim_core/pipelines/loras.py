@@ -105,7 +105,7 @@ def _lay_by_peft(pipeline: Any, name: str, file: bytes, settings: dict[str, Any]
         for key, value in safetensors.torch.load(file).items()
     }
     peft.inject_adapter_in_model(config, network, adapter_name=name)
-    told = peft.set_peft_model_state_dict(network, tensors, adapter_name=name)
+    told: Any = peft.set_peft_model_state_dict(network, tensors, adapter_name=name)
     missing = [key for key in told.missing_keys if f".{name}" in key or key.endswith(name)]
     if missing or told.unexpected_keys:
         wrong = [*missing, *told.unexpected_keys]

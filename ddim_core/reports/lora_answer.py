@@ -1,4 +1,4 @@
-"""A ranking of LoRAs in, the answer out: which to ship, what it gains and costs, what ails others."""
+"""A ranking of LoRAs in, the answer out: which to ship, its gains and costs, what ails others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def answer(
     difference: Bounds | None = None,
     against: str = "",
 ) -> list[str]:
-    """Says in sentences what a ranking comes to, the answer first, then the verdict if there is one.
+    """Says in sentences what a ranking comes to: the answer, then the verdict if there is one.
 
     Args:
         ranking: Of the candidates.
@@ -87,8 +87,8 @@ def _first(ranking: Ranking, asked: PromptSet, kind: str) -> str:
     overfit = ranking.overfit_from
     told = f"; overfit from {overfit} on" if overfit else ""
     drawn = (
-        f"{asked.role} prompts, {len(asked.prompts)} of {asked.per_prompt} pictures; 95 % for all "
-        f"{len(ranking.ranked)} settings together"
+        f"{len(asked.texts)} pictures of {len(asked.prompts)} prompts; intervals hold with 95 % for "
+        f"all {len(ranking.ranked)} settings together"
     )
     if one.is_proven:
         return f"Ship {setting(one)}: {gain}{told} ({drawn})."

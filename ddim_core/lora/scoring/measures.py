@@ -54,7 +54,7 @@ MEANINGS: dict[str, tuple[str, int]] = {
     "prior_drift": ("distance from the base's picture of the same noise, another draw's is 1", -1),
     "likeness_gain": ("likeness to the target's images gained over the base's picture", 1),
     "copies": ("share nearer to a training image than 95 % of real ones", -1),
-    "broken": ("share farther from real images and the base's than 95 % of these", -1),
+    "broken": ("share outside the manifold of real images and the base's", -1),
     "off_prompt": ("share that does not show what was asked for", -1),
     "usable_gain": ("likeness gained in pictures that are no copies, whole and as asked", 1),
     **{kind.column: (f"{kind.column}, {kind.meaning}", 1) for kind in SCORES.values()},

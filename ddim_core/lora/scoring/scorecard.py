@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.precision_recall import Manifold
 from ddim_core.statistics.jackknife import jackknife
 from ddim_core.statistics.moments import FeatureMoments, leave_one_out, merge
 from ddim_core.statistics.paired import PairedDifference, paired_difference
@@ -17,7 +18,8 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 MOST_GROUPS = 24
 FEWEST_PROMPTS = 5
-COPY_LEVEL = BROKEN_LEVEL = 0.05
+COPY_LEVEL = 0.05
+NEIGHBOURS = 3
 
 
 @dataclass(frozen=True)
@@ -196,14 +198,14 @@ def copied(distances: Floats, real: Floats) -> Floats:
 
 
 def broken(features: ArrayLike, before: ArrayLike, known: Sequence[ArrayLike]) -> Flags:
-    """Whether a picture lies farther from all that is whole than 95 % of that does, bool [n].
+    """Whether a picture lies outside the manifold of what is whole, bool [n].
 
-    Whole are the real images and the base's own pictures, but for that of the picture's own noise;
-    how far they lie apart is each one's distance to the nearest other. Diversity grows with variety
-    and with decay alike: here variety stays near 0.05, and pictures that dissolve come to 1.
+    Whole are the real images and the base's own pictures; their manifold is the union of the balls
+    around them that reach to the third nearest other. Diversity grows with variety and with decay
+    alike: of pictures that vary few lie outside, of such that dissolve most.
 
-    Source: the counterpart of improved precision (Kynkaanniemi et al. 2019, arXiv:1904.06991), with
-    k = 1 and one radius for all.
+    Source: Kynkaanniemi et al. 2019 (arXiv:1904.06991), eq. 1: this is 1 - precision, but that a
+    picture does not count as near to the base's picture of its own noise.
 
     Args:
         features: Of the pictures, [n, d].
@@ -211,12 +213,11 @@ def broken(features: ArrayLike, before: ArrayLike, known: Sequence[ArrayLike]) -
         known: Of sets of real images, each [m, d]; what stands in several counts once.
     """
     x, own = _flat(features), _flat(before)
-    real = np.unique(np.concatenate([own[:0], *map(_flat, known)]), axis=0)
-    whole = np.concatenate([own, real])
-    distances = _distances(x, whole)
-    distances[np.arange(len(x)), np.arange(len(x))] = np.inf
-    apart = nearest_others(whole)
-    return np.asarray(distances.min(axis=1) > np.quantile(apart, 1.0 - BROKEN_LEVEL))
+    whole = np.concatenate([own, np.unique(np.concatenate([*map(_flat, known)]), axis=0)])
+    k = min(NEIGHBOURS, len(whole) - 1)
+    squared = _distances(x, whole) ** 2
+    squared[np.arange(len(x)), np.arange(len(x))] = np.inf
+    return ~(squared <= Manifold.of(whole, k).radii(k)).any(axis=1)
 
 
 def fallen(values: Floats, before: Floats) -> Flags:

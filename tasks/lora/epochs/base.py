@@ -8,7 +8,6 @@ from pathlib import Path
 
 from prefect import task
 
-from ddim_core.common.versions import ARITHMETIC_OF_TEXT, versions
 from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.fitting import require_setting
 from ddim_core.safe_files.lora_files import TENSORS
@@ -33,7 +32,6 @@ class ScoredBase:
         pipeline: Its class.
         resolution: Height and width of its pictures, in pixels.
         guidance: What its own call takes where nothing is asked.
-        libraries: Whose arithmetic its pictures are, with their versions.
     """
 
     ref: ArtifactRef
@@ -41,7 +39,6 @@ class ScoredBase:
     pipeline: str
     resolution: int
     guidance: float
-    libraries: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -81,9 +78,7 @@ def open_base(ref: ArtifactRef, name: str) -> ScoredBase:
     told = opened.takes.guidance_name
     call = inspect.signature(type(opened.pipeline).__call__).parameters
     usual = call[told].default if told else UNGUIDED
-    return ScoredBase(
-        ref, name, opened.name, opened.height, float(usual), versions(*ARITHMETIC_OF_TEXT)
-    )
+    return ScoredBase(ref, name, opened.name, opened.height, float(usual))
 
 
 @task(name="asked-prompts")

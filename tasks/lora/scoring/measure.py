@@ -57,7 +57,7 @@ class JudgedScales:
 
 @dataclass(frozen=True)
 class AtScale:
-    """The measures that were taken at a scale, by name; those that rank LoRAs as they were taken."""
+    """The measures taken at a scale, by name; `deciding` are those that rank LoRAs, whole."""
 
     scale: float
     measures: dict[str, Score]
