@@ -95,9 +95,11 @@ def epoch_files(place: Path) -> list[EpochFile]:
     return sorted(found, key=lambda file: (file.number is None, file.number or 0, file.name))
 
 
-def lora_bytes(file: EpochFile) -> bytes:
-    """Returns the content of a LoRA file as `ddim_core.pipelines.loras` lays it over a pipeline:
-    itself, or for PEFT's layout with its settings in the header.
+def require_lora(file: EpochFile) -> dict[str, Any]:
+    """Makes sure, by its header alone, that a file holds a LoRA that can be loaded.
+
+    Returns:
+        PEFT's settings of a file in its layout; empty of others.
 
     Raises:
         ValueError: If it is damaged, holds no LoRA, or one of a kind that nothing here loads; the
@@ -109,11 +111,23 @@ def lora_bytes(file: EpochFile) -> bytes:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file.name} is no whole safetensors file: {error}") from error
     if file.config is not None:
-        return _with_header(read_bytes(file.path), {PEFT: _peft_settings(file, names)})
+        return _peft_settings(file, names)
     if PEFT in header:
         raise ValueError(f"the header of {file.name} holds {PEFT}, which is set here alone")
-    _require_lora(file.name, names)
-    return read_bytes(file.path)
+    _require_kind(file.name, names)
+    return {}
+
+
+def lora_bytes(file: EpochFile) -> bytes:
+    """Returns the content of a LoRA file as `ddim_core.pipelines.loras` lays it over a pipeline:
+    itself, or for PEFT's layout with its settings in the header.
+
+    Raises:
+        ValueError: As `require_lora`.
+    """
+    settings = require_lora(file)
+    content = read_bytes(file.path)
+    return _with_header(content, {PEFT: settings}) if settings else content
 
 
 def header_of(content: bytes) -> tuple[dict[str, Any], bytes]:
@@ -181,7 +195,7 @@ def _nothing(place: Path, inside: Sequence[Path]) -> str:
     )
 
 
-def _require_lora(name: str, tensors: Sequence[str]) -> None:
+def _require_kind(name: str, tensors: Sequence[str]) -> None:
     for word, (kind, instead) in FOREIGN.items():
         if any(f".{word}" in tensor for tensor in tensors):
             raise ValueError(

@@ -17,7 +17,7 @@ from ddim_core.common.plain_files import is_there
 from ddim_core.image_scores.registry import choices_of
 from ddim_core.images.load import splits_of
 from ddim_core.lora.scoring.specs import require_scales
-from ddim_core.safe_files.lora_files import TENSORS, epoch_files
+from ddim_core.safe_files.lora_files import TENSORS, epoch_files, require_lora
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.text2image.prompts import read_prompts
 from flows.requests.flat import Option
@@ -163,7 +163,8 @@ class LoraScoreRequest:
         if not self.lora.loras:
             raise ValueError("no LoRA is given; give a .safetensors file or a folder of epochs")
         for place in [*self.lora.loras, *filter(None, [self.verdict.against])]:
-            epoch_files(Path(place))
+            for file in epoch_files(Path(place)):
+                require_lora(file)
         if self.lora.base:
             require_location(self.lora.base)
         self._check_target()
@@ -179,6 +180,12 @@ class LoraScoreRequest:
 
     def _check_target(self) -> None:
         target = self.target
+        if not target.prompts:
+            raise ValueError("prompts is empty; give a file with one a line")
+        if not target.prompts.endswith(TENSORS):
+            read_prompts(target.prompts)
+        elif not is_there(Path(target.prompts)):
+            raise ValueError(f"there is no file of encoded prompts {target.prompts!r}")
         if bool(target.style_images) == bool(target.subject_images):
             given = "both are given" if target.style_images else "neither is given"
             raise ValueError(
@@ -188,12 +195,6 @@ class LoraScoreRequest:
         splits_of(self.images)
         if target.held_out_images:
             splits_of(target.held_out_images)
-        if not target.prompts:
-            raise ValueError("prompts is empty; give a file with one a line")
-        if not target.prompts.endswith(TENSORS):
-            read_prompts(target.prompts)
-        elif not is_there(Path(target.prompts)):
-            raise ValueError(f"there is no file of encoded prompts {target.prompts!r}")
 
     @property
     def kind(self) -> str:

@@ -89,9 +89,12 @@ def test_a_file_for_another_base_or_with_missing_numbers_is_refused(tmp_path: Pa
 def test_dora_whose_lengths_diffusers_drops_is_refused_by_name(tmp_path: Path) -> None:
     mine = opened("sdxl", tmp_path / "base")
     layer = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
-    rows, columns = mine.pipeline.unet.down_blocks[1].attentions[0].transformer_blocks[
-        0
-    ].attn1.to_q.weight.shape
+    rows, columns = (
+        mine.pipeline.unet.down_blocks[1]
+        .attentions[0]
+        .transformer_blocks[0]
+        .attn1.to_q.weight.shape
+    )
     tensors = {
         f"{layer}.lora_down.weight": torch.ones(2, columns),
         f"{layer}.lora_up.weight": torch.ones(rows, 2),
