@@ -2,11 +2,11 @@
 
     python -m benchmarks.lora_epochs FOLDER
 
-Trains, on the embedded base and on its second style (OpenMoji of every second subject), one LoRA of
-six kept epochs, and puts two others in their places: epoch 4 is one from the same pictures under
-shuffled captions, epoch 8 one that has learnt eight of the pictures by heart. All eight are written
-as sd-scripts names and lays out its files. Then `ddim lora score` is run as a user would, and what
-it says is printed with the seconds that it took.
+Trains, on the embedded base and on five views of the embedded subject, one LoRA of seven kept
+epochs, and puts two others in: epoch 4 is one from the same views under shuffled captions, epoch 8
+one of all layers that was trained until it knows the views by heart. All eight are written as
+sd-scripts names and lays out its files. Then `ddim lora score` is run as a user would, and what it
+says is printed with the seconds that it took.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -33,44 +32,49 @@ from ddim_core.lora.training.batches import TrainingImages
 from ddim_core.lora.training.loop import start, train
 from ddim_core.lora.training.loss import Prompts
 from ddim_core.text2image.base_folder import size_step
-from ddim_core.text2image.scenes import BACKGROUNDS, Scene, draw, held_out_subjects, style_scenes
-from flows.requests.lora import STYLE_RECIPE
-from tasks.text2image.embedded import embedded_base
+from ddim_core.text2image.scenes import (
+    BACKGROUNDS,
+    TEMPLATES,
+    draw,
+    other_views,
+    subject_scenes,
+)
+from flows.requests.lora import SUBJECT_RECIPE
+from tasks.text2image.embedded import INSTANCE_WORDS, embedded_base, instance_prompt
 
 SIDE = 16  # pixels of the embedded base
-N_EPOCHS, SHUFFLED, BY_HEART, N_BY_HEART = 8, 4, 8, 8
-EVERY = 35  # steps an epoch: the seventh is at 245
-RECIPE = replace(STYLE_RECIPE, steps=EVERY * (N_EPOCHS - 1), schedule="constant",
+N_EPOCHS, SHUFFLED, BY_HEART = 8, 4, 8
+EVERY = 30  # steps an epoch
+RECIPE = replace(SUBJECT_RECIPE, targets=("attention",), steps=EVERY * (N_EPOCHS - 1),
                  checkpoint_every=EVERY)  # fmt: skip
+LONG = replace(SUBJECT_RECIPE, steps=20 * EVERY, checkpoint_every=20 * EVERY)
 
 
 def pictures(folder: Path) -> list[Captioned]:
-    """Writes the style as a captioned folder, as a user has one; returns its pictures."""
+    """Writes the subject's five views as a captioned folder, as a user has one; returns them."""
     folder.mkdir(parents=True)
     lines = []
-    for i, scene in enumerate(style_scenes()):
-        Image.fromarray(draw(scene, SIDE)).save(folder / f"{i:03d}.png")
-        lines.append(json.dumps({"file_name": f"{i:03d}.png", "text": scene.caption()}))
+    for i, scene in enumerate(subject_scenes()):
+        Image.fromarray(draw(scene, SIDE)).save(folder / f"{i}.png")
+        caption = instance_prompt(scene.background)
+        lines.append(json.dumps({"file_name": f"{i}.png", "text": caption}))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
     return read_captioned(folder)
 
 
 def held_out(folder: Path) -> None:
-    """Writes pictures of the same style that no LoRA here is trained on."""
+    """Writes views of the same subject that no LoRA here is trained on."""
     folder.mkdir(parents=True)
-    colours = list(BACKGROUNDS)
-    for i, subject in enumerate(held_out_subjects()):
-        for shift in (0, 4):
-            scene = Scene(subject, colours[(i + shift) % len(colours)], "openmoji")
-            Image.fromarray(draw(scene, SIDE)).save(folder / f"{subject}-{shift}.png")
+    for i, scene in enumerate(other_views()):
+        Image.fromarray(draw(scene, SIDE)).save(folder / f"{i:02d}.png")
 
 
 def prompts() -> list[str]:
-    """Subjects that no LoRA here is trained on, the backgrounds in turn."""
-    colours = list(BACKGROUNDS)
+    """The subject's words before every background, in three forms."""
     return [
-        Scene(subject, colours[i % len(colours)]).caption()
-        for i, subject in enumerate(held_out_subjects())
+        form.format(subject=INSTANCE_WORDS, background=background)
+        for form in TEMPLATES
+        for background in BACKGROUNDS
     ]
 
 
@@ -87,25 +91,23 @@ def trained(
     for record in train(spec, state, Prompts.from_arrays(embed_prompts(base, texts)), images):
         if record.step % spec.checkpoint_every == 0:
             number = record.step // spec.checkpoint_every
-            save_kohya(Path(place.format(number)), state.unet, state.encoders, spec, "style")
+            save_kohya(Path(place.format(number)), state.unet, state.encoders, spec, "unicorn")
             yield number
 
 
-def plant(folder: Path, recipe: LoraSpec = RECIPE) -> None:
-    """Writes eight epochs with two faults, the pictures, others of the style, and prompts."""
+def plant(folder: Path) -> None:
+    """Writes eight epochs with two faults, the views, others of the subject, and prompts."""
     items = pictures(folder / "images")
     held_out(folder / "held-out")
     (folder / "prompts.txt").write_text("\n".join(prompts()) + "\n")
     captions = [item.caption for item in items]
-    place = str(folder / "epochs" / "style-{:06d}.safetensors")
-    for number in trained(items, captions, recipe, place):
+    place = str(folder / "epochs" / "unicorn-{:06d}.safetensors")
+    for number in trained(items, captions, RECIPE, place):
         print(f"epoch {number}", flush=True)
-    shuffled = list(np.random.default_rng(0).permutation(captions))
-    once = replace(recipe, steps=SHUFFLED * EVERY, checkpoint_every=SHUFFLED * EVERY)
+    once = replace(RECIPE, steps=SHUFFLED * EVERY, checkpoint_every=SHUFFLED * EVERY)
+    shuffled = [*captions[2:], *captions[:2]]  # each is another's
     list(trained(items, shuffled, once, place.replace("{:06d}", f"{SHUFFLED:06d}")))
-    long = replace(recipe, steps=BY_HEART * EVERY, checkpoint_every=BY_HEART * EVERY)
-    few, words = items[:: len(items) // N_BY_HEART], captions[:: len(items) // N_BY_HEART]
-    list(trained(few, words, long, place.replace("{:06d}", f"{BY_HEART:06d}")))
+    list(trained(items, captions, LONG, place.replace("{:06d}", f"{BY_HEART:06d}")))
 
 
 def main() -> None:
@@ -117,8 +119,8 @@ def main() -> None:
     began = time.perf_counter()
     asked = [
         "lora", "score", str(folder / "epochs"), "--prompts", str(folder / "prompts.txt"),
-        "--style-images", str(folder / "images"), "--held-out-images", str(folder / "held-out"),
-        "--scales", "0.5,0.75,1",
+        "--subject-images", str(folder / "images"), "--held-out-images", str(folder / "held-out"),
+        "--scales", "0.6,0.8,1",
     ]  # fmt: skip
     subprocess.run([sys.executable, "-m", "flows.cli.entry", *asked], check=True)
     print(f"{time.perf_counter() - began:.0f} seconds")

@@ -24,14 +24,15 @@ from flows.lora.plan import (
     EMBEDDED_SCORED_STEPS,
     PICTURE_STEPS,
 )
-from flows.lora.score_request import LoraScoreRequest
 from flows.lora.scoring import Scorecard, judged_scales
 from flows.requests.flat import flat
 from flows.requests.images import LARGEST_BATCH, Machine
+from flows.requests.lora_score import LoraScoreRequest
 from flows.requests.samplers import ALL_ARITHMETIC, versions
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE
 from tasks.checkpoints.addresses import name_of
+from tasks.checkpoints.identity import mark_scored
 from tasks.checkpoints.open import import_checkpoint
 from tasks.image_scores.ready import ready_image_score
 from tasks.images.prepare import content_of
@@ -43,7 +44,7 @@ from tasks.lora.epochs.base import (
     require_samplers,
 )
 from tasks.lora.epochs.draw import draw_with_loras
-from tasks.lora.epochs.files import StoredEpoch, store_epochs
+from tasks.lora.epochs.files import StoredEpoch, digest_of_loras, store_epochs
 from tasks.lora.epochs.real import RealImages, real_images
 from tasks.lora.epochs.report import publish_epochs, render_epochs
 from tasks.lora.scoring.measure import Compared, PictureScores, score_pictures, thumbnails
@@ -134,6 +135,8 @@ def lora_score(request: LoraScoreRequest) -> LoraScore:
     rows = _rows(stand, epochs, drawn, scores)
     reading = answer(ranking, stand.asked, request.kind, call, difference, request.verdict.against)
     scorecard = _reported(stand, ranking, drawn, scales, rows, reading)
+    content = content_of(request.images)
+    mark_scored(request.identity(content), digest_of_loras(request.lora.loras), [])
     if request.verdict.gate and call == "worse":
         raise RegressionError(f"{reading[1]} See {scorecard.report}")
     first = ranking.first

@@ -163,6 +163,10 @@ ARROWS: dict[str, set[str]] = {
         "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images", "tasks.sampling",
         "tasks.cells",
     },
+    "tasks.lora.epochs": {
+        "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images", "tasks.sampling",
+        "tasks.lora.scoring", "tasks.reports",
+    },
     "tasks.text2image": {"tasks.storage", "tasks.machine", "tasks.lora", "tasks.reports"},
     "tasks.reports": {
         "tasks.storage", "tasks.machine", "tasks.image_scores", "tasks.sampling", "tasks.cells",

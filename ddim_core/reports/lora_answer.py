@@ -87,8 +87,8 @@ def _first(ranking: Ranking, asked: PromptSet, kind: str) -> str:
     overfit = ranking.overfit_from
     told = f"; overfit from {overfit} on" if overfit else ""
     drawn = (
-        f"{len(asked.texts)} pictures of {len(asked.prompts)} prompts; intervals hold with 95 % for "
-        f"all {len(ranking.ranked)} settings together"
+        f"{len(asked.texts)} pictures of {len(asked.prompts)} prompts; 95 % intervals hold for all "
+        f"{len(ranking.ranked)} settings together"
     )
     if one.is_proven:
         return f"Ship {setting(one)}: {gain}{told} ({drawn})."

@@ -6,15 +6,14 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from flows.lora.score_request import LoraScoreRequest
 from flows.requests.base import BaseRequest
 from flows.requests.flat import Parameter, in_words, parameters
 from flows.requests.grid import GridRequest
 from flows.requests.lora import StyleRequest, SubjectRequest
+from flows.requests.lora_score import LoraScoreRequest
 from flows.requests.paper import PaperRequest
-from flows.requests.points import PointRequest
 from flows.requests.race import RaceRequest
-from flows.requests.toy import ToyRequest
+from flows.requests.toy import PointRequest, ToyRequest
 from flows.requests.tuning import TuneRequest
 
 PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"

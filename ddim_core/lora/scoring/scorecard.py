@@ -217,7 +217,8 @@ def broken(features: ArrayLike, before: ArrayLike, known: Sequence[ArrayLike]) -
     k = min(NEIGHBOURS, len(whole) - 1)
     squared = _distances(x, whole) ** 2
     squared[np.arange(len(x)), np.arange(len(x))] = np.inf
-    return ~(squared <= Manifold.of(whole, k).radii(k)).any(axis=1)
+    inside: Flags = squared <= Manifold.of(whole, k).radii(k)
+    return ~np.asarray(inside.any(axis=1))
 
 
 def fallen(values: Floats, before: Floats) -> Flags:

@@ -16,10 +16,9 @@ from flows.requests.flat import build, parameters
 from flows.requests.grid import CheckpointChoice, GridRequest
 from flows.requests.images import ImageChoice, Machine, ScoreChoice, VerdictChoice
 from flows.requests.paper import PaperRequest
-from flows.requests.points import PointRequest
 from flows.requests.race import RaceChoice, RaceRequest
 from flows.requests.samplers import SamplerChoice
-from flows.requests.toy import Toy, ToyRequest
+from flows.requests.toy import PointRequest, Toy, ToyRequest
 from flows.requests.tuning import TuneRequest
 
 if TYPE_CHECKING:

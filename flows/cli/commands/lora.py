@@ -8,8 +8,8 @@ import typer
 
 from ddim_core.common.printable import printable
 from flows.cli.commands.command import flow_command
-from flows.lora.score_request import LoraScoreRequest
 from flows.requests.lora import StyleRequest, SubjectRequest
+from flows.requests.lora_score import LoraScoreRequest
 
 if TYPE_CHECKING:
     from flows.lora.scoring import LoraOutcome, Scorecard

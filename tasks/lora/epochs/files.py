@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddim_core.common.digest import digest
 from ddim_core.common.printable import printable
 from ddim_core.safe_files.lora_files import epoch_files, lora_bytes, ranks_of, touches_texts
 from tasks.checkpoints.loras import KIND
@@ -53,6 +54,15 @@ def store_epochs(places: Sequence[str]) -> list[StoredEpoch]:
             )  # fmt: skip
             found.setdefault(one.artifact, one)
     return _told_apart(list(found.values()))
+
+
+def digest_of_loras(places: Sequence[str]) -> str:
+    """Returns a digest of all LoRAs of some places, whatever they are called.
+
+    Raises:
+        ValueError: As `store_epochs`.
+    """
+    return digest(sorted(one.artifact for one in store_epochs(places)))
 
 
 def _told_apart(epochs: list[StoredEpoch]) -> list[StoredEpoch]:

@@ -1,4 +1,4 @@
-"""LoRA files of PEFT's own layout over pipelines of three families: the same weights, to the bit."""
+"""LoRA files of PEFT's own layout over pipelines of three families: the same weights."""
 
 from __future__ import annotations
 

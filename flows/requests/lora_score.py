@@ -13,6 +13,7 @@ from ddim_core.common.checks import (
     MOST_DRAWING_STEPS,
     MOST_IMAGES,
 )
+from ddim_core.common.digest import digest, file_digest
 from ddim_core.common.plain_files import is_there
 from ddim_core.image_scores.registry import choices_of
 from ddim_core.images.load import splits_of
@@ -20,8 +21,8 @@ from ddim_core.lora.scoring.specs import require_scales
 from ddim_core.safe_files.lora_files import TENSORS, epoch_files, require_lora
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.text2image.prompts import read_prompts
-from flows.requests.flat import Option
-from flows.requests.images import DeviceChoice, ImageScores
+from flows.requests.flat import Option, values
+from flows.requests.images import DeviceChoice, ImageChoice, ImageScores
 from tasks.checkpoints.addresses import require_location
 from tasks.machine.device import require_device, settled
 
@@ -195,6 +196,24 @@ class LoraScoreRequest:
         splits_of(self.images)
         if target.held_out_images:
             splits_of(target.held_out_images)
+
+    def identity(self, content: str) -> str:
+        """Returns the digest of what is scored, whatever the LoRAs.
+
+        Args:
+            content: Of the images of the style or the subject.
+        """
+        asked = {
+            name: value
+            for name, value in values(self).items()
+            if name not in {"loras", *values(self.verdict), "device"}
+        }
+        return digest(asked, content, file_digest(Path(self.target.prompts)))
+
+    @property
+    def real(self) -> ImageChoice:
+        """The images of the style or the subject, as a grid has its own."""
+        return ImageChoice(dataset=self.images)
 
     @property
     def kind(self) -> str:
