@@ -12,7 +12,6 @@ says is printed with the seconds that it took.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ddim_core.lora.data import Captioned, read_captioned
+from ddim_core.lora.data import Captioned
 from ddim_core.lora.export import save_kohya
 from ddim_core.lora.latents import encode_latents
 from ddim_core.lora.specs import LatentSpec, LoraExecution, LoraSpec
@@ -40,26 +39,30 @@ from ddim_core.text2image.scenes import (
     subject_scenes,
 )
 from flows.requests.lora import SUBJECT_RECIPE
-from tasks.text2image.embedded import INSTANCE_WORDS, embedded_base, instance_prompt
+from tasks.text2image.embedded import INSTANCE_WORDS, embedded_base
 
 SIDE = 16  # pixels of the embedded base
 N_EPOCHS, SHUFFLED, BY_HEART = 8, 4, 8
-EVERY = 30  # steps an epoch
+EVERY = 40  # steps an epoch
 RECIPE = replace(SUBJECT_RECIPE, targets=("attention",), steps=EVERY * (N_EPOCHS - 1),
                  checkpoint_every=EVERY)  # fmt: skip
-LONG = replace(SUBJECT_RECIPE, steps=20 * EVERY, checkpoint_every=20 * EVERY)
+WRONG = replace(RECIPE, checkpoint_every=RECIPE.steps)
+LONG = replace(SUBJECT_RECIPE, steps=25 * EVERY, checkpoint_every=25 * EVERY)
 
 
 def pictures(folder: Path) -> list[Captioned]:
-    """Writes the subject's five views as a captioned folder, as a user has one; returns them."""
+    """Writes the subject's five views as a folder, as a user has one; returns each of them under
+    captions of three forms."""
     folder.mkdir(parents=True)
-    lines = []
+    items = []
     for i, scene in enumerate(subject_scenes()):
         Image.fromarray(draw(scene, SIDE)).save(folder / f"{i}.png")
-        caption = instance_prompt(scene.background)
-        lines.append(json.dumps({"file_name": f"{i}.png", "text": caption}))
-    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
-    return read_captioned(folder)
+        data = (folder / f"{i}.png").read_bytes()
+        items += [
+            Captioned(f"{i}-{k}.png", data, text)
+            for k, text in enumerate(captions_of(scene.background))
+        ]
+    return items
 
 
 def held_out(folder: Path) -> None:
@@ -71,11 +74,12 @@ def held_out(folder: Path) -> None:
 
 def prompts() -> list[str]:
     """The subject's words before every background, in three forms."""
-    return [
-        form.format(subject=INSTANCE_WORDS, background=background)
-        for form in TEMPLATES
-        for background in BACKGROUNDS
-    ]
+    return [text for background in BACKGROUNDS for text in captions_of(background)]
+
+
+def captions_of(background: str) -> list[str]:
+    """Three forms of one caption."""
+    return [form.format(subject=INSTANCE_WORDS, background=background) for form in TEMPLATES]
 
 
 def trained(
@@ -104,9 +108,8 @@ def plant(folder: Path) -> None:
     place = str(folder / "epochs" / "unicorn-{:06d}.safetensors")
     for number in trained(items, captions, RECIPE, place):
         print(f"epoch {number}", flush=True)
-    once = replace(RECIPE, steps=SHUFFLED * EVERY, checkpoint_every=SHUFFLED * EVERY)
-    shuffled = [*captions[2:], *captions[:2]]  # each is another's
-    list(trained(items, shuffled, once, place.replace("{:06d}", f"{SHUFFLED:06d}")))
+    shuffled = [*captions[6:], *captions[:6]]  # each is another view's
+    list(trained(items, shuffled, WRONG, place.replace("{:06d}", f"{SHUFFLED:06d}")))
     list(trained(items, captions, LONG, place.replace("{:06d}", f"{BY_HEART:06d}")))
 
 
@@ -120,7 +123,7 @@ def main() -> None:
     asked = [
         "lora", "score", str(folder / "epochs"), "--prompts", str(folder / "prompts.txt"),
         "--subject-images", str(folder / "images"), "--held-out-images", str(folder / "held-out"),
-        "--scales", "0.6,0.8,1",
+        "--images-per-prompt", "4", "--scales", "0.6,0.8,1",
     ]  # fmt: skip
     subprocess.run([sys.executable, "-m", "flows.cli.entry", *asked], check=True)
     print(f"{time.perf_counter() - began:.0f} seconds")

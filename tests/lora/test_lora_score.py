@@ -13,6 +13,11 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from ddim_core.lora.data import write_captioned
+from flows.requests.watch import Watch
+from tasks.checkpoints.arrivals import candidates, read_whole
+from tasks.checkpoints.identity import is_scored, mark_scored
+from tasks.images.prepare import content_of
+from tasks.lora.epochs.files import digest_of_loras
 from tasks.lora.scoring.table import read_lora_table
 from tasks.storage import store
 from tests.core.pipelines.tiny import PIPELINES
@@ -103,3 +108,39 @@ def test_bad_input_ends_in_one_sentence_and_exit_code_2(
     answer = CliRunner().invoke(lora, given)
     assert answer.exit_code == 2, answer.output
     assert said in " ".join(answer.output.split())
+
+
+def test_a_watched_folder_of_loras_is_scored_whole_once_for_what_it_holds(tmp_path: Path) -> None:
+    folder, prompts = tmp_path / "epochs", tmp_path / "prompts.txt"
+    folder.mkdir()
+    prompts.write_text("a cat\n")
+    write_captioned(noise_pictures(2), tmp_path / "images")
+    lora = {"prompts": str(prompts), "style_images": str(tmp_path / "images")}
+    watch = Watch([str(folder)], lora=lora, settle_seconds=0.0)
+    watch.check()
+
+    def write(epoch: int) -> Path:
+        file = folder / f"cat-{epoch:06d}.safetensors"
+        save_file({"unet.to_q.lora_A.weight": torch.full((2, 4), float(epoch))}, file)
+        return file
+
+    def looked() -> list[str]:
+        found = candidates(str(folder))
+        return [read_whole(one, lambda _: digest_of_loras([str(folder)]))[1] for one in found]
+
+    (job,) = watch.jobs(write(1))
+    assert (job.flow, job.name) == ("lora-score", "epochs")
+    assert job.parameters["loras"] == [str(folder)]
+    assert watch.jobs(write(2)) == [job]  # both files have the folder scored, once
+    first, again = looked()
+    assert first == again
+    identity = job.request.identity(content_of(job.request.real.dataset))
+    assert not is_scored(identity, first)
+    mark_scored(identity, first, [])
+    assert is_scored(identity, first)
+    write(3)
+    assert not is_scored(identity, looked()[0])  # a new epoch: the folder is another
+    with pytest.raises(ValueError, match="lora scores LoRAs, and grid and tune checkpoints"):
+        Watch([str(folder)], grid={"steps": [10]}, lora=lora).check()
+    with pytest.raises(ValueError, match="lora-score takes no promts"):
+        Watch([str(folder)], lora={"promts": "x"}).check()
