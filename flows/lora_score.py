@@ -44,7 +44,7 @@ from tasks.lora.epochs.base import (
     require_samplers,
 )
 from tasks.lora.epochs.draw import draw_with_loras
-from tasks.lora.epochs.files import StoredEpoch, digest_of_loras, store_epochs
+from tasks.lora.epochs.files import StoredEpoch, digest_of_loras, store_epochs, told_apart
 from tasks.lora.epochs.real import RealImages, real_images
 from tasks.lora.epochs.report import publish_epochs, render_epochs
 from tasks.lora.scoring.measure import Compared, PictureScores, score_pictures, thumbnails
@@ -59,6 +59,8 @@ from tasks.text2image.embedded import embedded_base
 from tasks.text2image.judge import train_emoji_judge
 from tasks.tracking.address import why_not_logged
 from tasks.tracking.scorecard import track_scorecard
+
+LEAST_PICTURES = 2
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def lora_score(request: LoraScoreRequest) -> LoraScore:
             f"against is {request.verdict.against!r}, which holds all of the LoRAs; leave it out"
         )
     stand = _stand(request)
-    epochs = [*older, *newer]
+    epochs = told_apart([*older, *newer])
     scales = sorted({0.0, *map(float, request.pictures.scales)})
     drawn = _drawn(stand, epochs, scales)
     scores = _scored(stand, epochs, scales, drawn)
@@ -159,10 +161,20 @@ def _stand(request: LoraScoreRequest) -> Stand:
         guidance=usual[1] if asked.guidance is None else asked.guidance,
         resolution=base.resolution, seed=asked.seed,
     )  # fmt: skip
+    if len(pictures.texts) < LEAST_PICTURES:
+        raise ValueError(
+            "prompts and images_per_prompt make 1 picture; intervals need at least "
+            f"{LEAST_PICTURES}"
+        )
     require_samplers(base, list(asked.samplers), pictures.steps, pictures.guidance)
     if prompts.stored is None:
         require_no_prompts_needed(choices_of(asked.image_scores), base.name)
     training = _real(request.images, request.training_split, base)
+    if request.kind == "style" and training.n_images < LEAST_PICTURES:
+        raise ValueError(
+            f"style_images {request.images!r} holds 1 image; a style needs at least "
+            f"{LEAST_PICTURES}"
+        )
     held_out = _real(*request.held_out, base) if request.held_out else None
     target = {request.kind: training}
     execution = Execution(device=machine.device, batch_size=LARGEST_BATCH, threads=1)

@@ -53,7 +53,7 @@ def store_epochs(places: Sequence[str]) -> list[StoredEpoch]:
                 touches_texts(content), ranks.pop() if len(ranks) == 1 else None,
             )  # fmt: skip
             found.setdefault(one.artifact, one)
-    return _told_apart(list(found.values()))
+    return list(found.values())
 
 
 def digest_of_loras(places: Sequence[str]) -> str:
@@ -65,8 +65,8 @@ def digest_of_loras(places: Sequence[str]) -> str:
     return digest(sorted(one.artifact for one in store_epochs(places)))
 
 
-def _told_apart(epochs: list[StoredEpoch]) -> list[StoredEpoch]:
-    """The same, those of one name with the beginning of their digests."""
+def told_apart(epochs: Sequence[StoredEpoch]) -> list[StoredEpoch]:
+    """Returns the same, those of one name with the beginning of their digests in it."""
     names = [one.name for one in epochs]
     return [
         StoredEpoch(**{**vars(one), "name": f"{one.name} {one.artifact[:6]}"})

@@ -17,6 +17,7 @@ from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.reports.lora_answer import bounds, setting, share
 from ddim_core.reports.lora_figures import epoch_curves, picture_rows
 from tasks.reports import page
+from tasks.reports.lora import spread
 from tasks.storage import store
 from tasks.storage.artifact import Report
 from tasks.storage.store import ArtifactRef
@@ -47,14 +48,14 @@ def render_epochs(
         first: Any of the rows, for the protocol.
         reading: The answer.
     """
-    columns = _spread(len(asked.prompts), SHOWN)
+    columns = spread(len(asked.prompts), SHOWN)
     chosen = [i * asked.per_prompt for i in columns]
     labels = [asked.prompts[i][:18] for i in columns]
     real = store.get_arrays(training)["images"]
     rows = _pictures(_fewer(epochs, ranking.first.candidate.name), chosen)
     figures = {
         "curves": epoch_curves(ranking),
-        "epochs": picture_rows({f"{first.kind} images": real[_spread(len(real), SHOWN)], **rows},
+        "epochs": picture_rows({f"{first.kind} images": real[spread(len(real), SHOWN)], **rows},
                                labels),
         "scales": picture_rows(_pictures(scales, chosen), labels),
     }  # fmt: skip
@@ -96,10 +97,5 @@ def _pictures(
 
 def _fewer(epochs: Mapping[str, ArtifactRef], best: str) -> dict[str, ArtifactRef]:
     names = list(epochs)
-    kept = {0, names.index(best), *_spread(len(names), MOST_ROWS)}
+    kept = {0, names.index(best), *spread(len(names), MOST_ROWS)}
     return {names[i]: epochs[names[i]] for i in sorted(kept)}
-
-
-def _spread(n: int, most: int) -> list[int]:
-    """Indices of at most `most` of n things, evenly spread."""
-    return sorted({int(i) for i in np.linspace(0, n - 1, min(n, most)).round()})
