@@ -34,7 +34,7 @@ from flows.run.runners import ONE_TASK_A_CORE
 from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.identity import mark_scored
 from tasks.checkpoints.open import import_checkpoint
-from tasks.image_scores.ready import ready_image_score
+from tasks.image_scores.ready import StoredScore, ready_image_score
 from tasks.images.prepare import content_of
 from tasks.lora.epochs.base import (
     AskedPrompts,
@@ -92,6 +92,8 @@ class Stand:
         known: What it is compared with.
         training: The images of the style or the subject.
         extractor: The judge, or the thumbnails.
+        models: Folders of `clip` and `dino`, where they are given.
+        judges: What judges pictures one by one.
         execution: Device and threads.
     """
 
@@ -102,6 +104,8 @@ class Stand:
     known: Compared
     training: RealImages
     extractor: ArtifactRef
+    models: dict[str, str]
+    judges: list[StoredScore]
     execution: Execution
 
 
@@ -175,14 +179,21 @@ def _stand(request: LoraScoreRequest) -> Stand:
             f"style_images {request.images!r} holds 1 image; a style needs at least "
             f"{LEAST_PICTURES}"
         )
+    models = {
+        name: str(model_folder(name, place))
+        for name, place in (("clip", asked.clip), ("dino", asked.dino))
+        if place
+    }
+    judges = [ready_image_score(choice) for choice in choices_of(asked.image_scores)]
     held_out = _real(*request.held_out, base) if request.held_out else None
     target = {request.kind: training}
     execution = Execution(device=machine.device, batch_size=LARGEST_BATCH, threads=1)
     judge = train_emoji_judge(JudgeSpec(resolution=base.resolution), Execution()) if own else None
     known = Compared(training, real=held_out, **target)
     return Stand(
-        request, base, prompts, pictures, known, training, judge or thumbnails(), execution
-    )
+        request, base, prompts, pictures, known, training, judge or thumbnails(), models, judges,
+        execution,
+    )  # fmt: skip
 
 
 def _real(location: str, split: str, base: ScoredBase) -> RealImages:
@@ -233,22 +244,16 @@ def _scored(
 ) -> Scores:
     """Takes all measures of every LoRA by every sampler, at all of its scales."""
     asked = stand.request.pictures
-    models = {
-        name: str(model_folder(name, place))
-        for name, place in (("clip", asked.clip), ("dino", asked.dino))
-        if place
-    }
-    digests = {name: model_digest(folder) for name, folder in models.items()}
-    judges = [ready_image_score(choice) for choice in choices_of(asked.image_scores)]
+    digests = {name: model_digest(folder) for name, folder in stand.models.items()}
     submitted = {}
     for sampler in asked.samplers:
         for one in epochs:
             pictures = _line(one, sampler, scales, drawn)
-            judged = judged_scales(judges, stand.asked, pictures, stand.execution)
+            judged = judged_scales(stand.judges, stand.asked, pictures, stand.execution)
             scores = named(score_pictures, f"scores of {one.name}")
             submitted[one.artifact, sampler] = scores.submit(
                 stand.asked, list(scales), pictures, stand.known, {}, stand.extractor, digests,
-                location=models, execution=stand.execution, judged=judged,
+                location=stand.models, execution=stand.execution, judged=judged,
             )  # fmt: skip
     return {key: future.result() for key, future in submitted.items()}
 
