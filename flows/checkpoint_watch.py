@@ -17,19 +17,26 @@ from prefect.logging import get_run_logger
 
 from flows.fid_grid import fid_grid
 from flows.grid.outcome import GridOutcome
+from flows.lora_score import LoraScore, lora_score
 from flows.requests.watch import Job, Watch
 from flows.run.naming import flow_name
 from flows.tune import TuneOutcome
 from flows.tune import tune as tune_flow
 from tasks.checkpoints.addresses import listed_sources, require_source
 from tasks.checkpoints.arrivals import Candidate, candidates, read_whole, recall, remember, stamp_of
-from tasks.checkpoints.identity import is_scored
+from tasks.checkpoints.identity import is_scored, weights_of
 from tasks.checkpoints.open import import_checkpoint
 from tasks.images.prepare import content_of
+from tasks.lora.epochs.files import digest_of_loras
 from tasks.storage import places
-from tasks.storage.store import ArtifactRef, check_writable
+from tasks.storage.store import check_writable
 
-FLOWS: dict[str, Any] = {"fid-grid": fid_grid, "tune": tune_flow}
+FLOWS: dict[str, Any] = {"fid-grid": fid_grid, "tune": tune_flow, "lora-score": lora_score}
+COMMANDS = {
+    "fid-grid": "grid --checkpoint",
+    "tune": "tune --checkpoint",
+    "lora-score": "lora score",
+}
 ENDED_BADLY = ("FAILED", "CRASHED")
 BY_STATE = {"SCHEDULED": "started", "COMPLETED": "scored", "CANCELLED": "cancelled"}
 # Nothing happened that anyone waits to hear of.
@@ -47,7 +54,7 @@ class Seen:
     Attributes:
         address: Where it is.
         weights: Its content digest; None while it is not whole.
-        flow: What is done with it: `fid-grid` or `tune`.
+        flow: What is done with it: `fid-grid`, `tune` or `lora-score`.
         outcome: `started`, `under way`, `scored`, `cancelled`, `given up`, `left` or `failed`.
         remark: The run, or why it was left.
     """
@@ -67,9 +74,11 @@ def checkpoint_watch(
     attempts: int = 3,
     here: bool = False,
     tune: dict[str, Any] | None = None,
+    lora: dict[str, Any] | None = None,
 ) -> list[Seen]:
     """Looks once at all sources, and starts the grid for every checkpoint that it has not scored;
-    where `tune` is given, its tuning too.
+    where `tune` is given, its tuning too. Where `lora` is given the sources are of LoRAs, and every
+    new epoch has its folder scored.
 
     A checkpoint is known by its weights and settings: copied, touched or saved again it is the same
     one. However often this runs, restarts or overlaps, a grid is started once for it: the run's
@@ -86,13 +95,14 @@ def checkpoint_watch(
         tune: Parameters of the `tune` flow beside those of the grid that say of which model, images
             and scores; None tunes nothing. It looks at the lists of the checkpoint before, and
             says whether they still serve.
+        lora: Parameters of the `lora-score` flow but for `loras`; None watches for checkpoints.
 
     Raises:
-        ValueError: If `grid` or `tune` holds what its flow does not take, or attempts or seconds
-            cannot be.
+        ValueError: If `grid`, `tune` or `lora` holds what its flow does not take, or attempts or
+            seconds cannot be.
         WatchError: After all work, if a source did not answer or a flow that ran here failed.
     """
-    watch = Watch(sources, grid, settle_seconds, attempts, here, tune)
+    watch = Watch(sources, grid, settle_seconds, attempts, here, tune, lora)
     watch.check()
     for source in sources:
         require_source(source)
@@ -129,7 +139,7 @@ def _whole(
     What has its stamp of an earlier look is not read again.
     """
     left = [
-        Seen(ascii(c.address), None, "fid-grid", "left", "its name is no UTF-8 text; rename it")
+        Seen(ascii(c.address), None, watch.flow, "left", "its name is no UTF-8 text; rename it")
         for c in found
         if not _is_text(c.address)
     ]
@@ -143,18 +153,21 @@ def _whole(
         try:
             if candidate.is_local and stamp_of(Path(candidate.address)) != candidate.stamp:
                 raise ValueError("it is still being written")
-            path, weights = read_whole(candidate, partial(_brought_in, watch))
+            path, weights = read_whole(candidate, partial(_digest_of, watch))
         except ValueError as error:
-            left.append(Seen(candidate.address, None, "fid-grid", "left", str(error)))
+            left.append(Seen(candidate.address, None, watch.flow, "left", str(error)))
             continue
         remember(candidate.address, candidate.stamp, [str(path), weights])
         whole[candidate] = (str(path), weights)
     return whole, left
 
 
-def _brought_in(watch: Watch, place: str) -> ArtifactRef:
+def _digest_of(watch: Watch, place: str) -> str:
+    """The content digest of a checkpoint, or of all LoRAs of its folder."""
+    if watch.lora is not None:
+        return digest_of_loras([str(watch.loras(Path(place)))])
     described = str(watch.grid.get("configuration", "")) if Path(place).is_file() else ""
-    return import_checkpoint(place, configuration=described)
+    return weights_of(import_checkpoint(place, configuration=described))
 
 
 def _is_text(name: str) -> bool:
@@ -180,8 +193,7 @@ def _do(watch: Watch, job: Job, address: str, weights: str) -> Seen:
         return Seen(address, weights, job.flow, *_run_here(watch, job, key))
     outcome, remark = _start(watch, job, key)
     if outcome == "scored" and not is_scored(identity, weights):
-        command = "grid" if job.flow == "fid-grid" else job.flow
-        remark = f"{remark} says so, but its rows are gone; run ddim {command} --checkpoint"
+        remark = f"{remark} says so, but its rows are gone; run ddim {COMMANDS[job.flow]}"
     return Seen(address, weights, job.flow, outcome, remark)
 
 
@@ -198,7 +210,7 @@ def data_content(dataset: str) -> str:
 
 def _start(watch: Watch, job: Job, key: str) -> tuple[str, str]:
     """Starts the deployment, once: a key that is known gives the run that has it."""
-    deployment, name = f"{job.flow}/{job.flow}", Path(job.parameters["checkpoint"]).name
+    deployment, name = f"{job.flow}/{job.flow}", job.name
     for attempt in range(1, watch.attempts + 1):
         try:
             run: Any = run_deployment(
@@ -238,9 +250,11 @@ def _run_here(watch: Watch, job: Job, key: str) -> tuple[str, str]:
     return "started", _answer(job, state.result())
 
 
-def _answer(job: Job, outcome: GridOutcome | TuneOutcome) -> str:
+def _answer(job: Job, outcome: GridOutcome | TuneOutcome | LoraScore) -> str:
     """What came of a flow, in words; of a tuning a sentence for each list of the one before."""
-    name = Path(job.parameters["checkpoint"]).name
+    name = job.name
+    if isinstance(outcome, LoraScore):
+        return outcome.scorecard.reading[0]
     if isinstance(outcome, TuneOutcome):
         known = " ".join(said for said in outcome.reading if "found elsewhere" in said)
         return known or f"{name} is tuned: {', '.join(outcome.samplers)}"

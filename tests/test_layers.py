@@ -32,6 +32,7 @@ WIDEST = 12  # Python files of a folder, `__init__` not counted
 ARROWS: dict[str, set[str]] = {
     "ddim_core.common": set(),
     "ddim_core.schedulers": {"ddim_core.common"},
+    "ddim_core.safe_files.claims": {"ddim_core.common"},
     "ddim_core.safe_files.pickles": {"ddim_core.common"},
     "ddim_core.safe_files": {
         "ddim_core.common", "ddim_core.schedulers", "ddim_core.safe_files.pickles",
@@ -39,7 +40,8 @@ ARROWS: dict[str, set[str]] = {
     "ddim_core.diffusion": {"ddim_core.common", "ddim_core.schedulers"},
     "ddim_core.devices": {"ddim_core.common"},
     "ddim_core.images.sources": {
-        "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion",
+        "ddim_core.common", "ddim_core.safe_files", "ddim_core.safe_files.claims",
+        "ddim_core.diffusion",
     },
     "ddim_core.images": {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.diffusion",
@@ -175,6 +177,10 @@ ARROWS: dict[str, set[str]] = {
     "tasks.tuning": {
         "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images", "tasks.sampling",
         "tasks.cells",
+    },
+    "tasks.lora.epochs": {
+        "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images", "tasks.sampling",
+        "tasks.lora.scoring", "tasks.reports",
     },
     "tasks.text2image": {"tasks.storage", "tasks.machine", "tasks.lora", "tasks.reports"},
     "tasks.reports": {

@@ -1,13 +1,17 @@
-"""LoRA files laid over a pipeline, by diffusers' own loader: its layout, kohya's, and others'."""
+"""LoRA files laid over a pipeline: by diffusers' own loader its layout, kohya's and others', and by
+PEFT its own."""
 
 from __future__ import annotations
 
+import json
+import re
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from logging import CRITICAL
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
@@ -15,15 +19,22 @@ import torch
 from ddim_core.common.late import late
 from ddim_core.networks.building import LOADING
 from ddim_core.pipelines.opening import OpenedPipeline
+from ddim_core.safe_files.lora_files import PEFT, PEFT_LEVEL, header_of
 from ddim_core.safe_files.safe_load import first_line
 
 if TYPE_CHECKING:
     import diffusers
+    import peft
 else:
     diffusers = late("diffusers")
+    peft = late("peft")
 
 WEIGHTS = "lora.safetensors"
 LONGEST_REASON = 300  # characters
+TEXT_LEVEL = "text_model."
+# In the name of a layer's first tensor, in a file and in a network.
+FIRST = re.compile(r"lora_A|lora_down|lora\.down|(?:hada_w1_a|lokr_w1|lokr_w1_a)(?:\.|$)")
+DORA = re.compile(r"dora_scale|magnitude_vector")
 
 
 def lay_over(opened: OpenedPipeline, files: Sequence[bytes], scales: Sequence[float]) -> None:
@@ -40,27 +51,12 @@ def lay_over(opened: OpenedPipeline, files: Sequence[bytes], scales: Sequence[fl
     pipeline, names = opened.pipeline, [f"lora_{i}" for i in range(len(files))]
     if not hasattr(pipeline, "load_lora_weights"):
         raise ValueError(f"{opened.name} takes no LoRAs")
-    logging = diffusers.utils.logging
     for i, (name, file) in enumerate(zip(names, files, strict=True)):
-        before = logging.get_verbosity()
-        logging.set_verbosity(CRITICAL)  # what matters is raised
-        try:
-            with LOADING, warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-                warnings.simplefilter("ignore")
-                Path(folder, WEIGHTS).write_bytes(file)
-                # A file and not its tensors: its metadata have alpha, and what else scales.
-                pipeline.load_lora_weights(
-                    folder, weight_name=WEIGHTS, adapter_name=name, local_files_only=True,
-                    use_safetensors=True,
-                )  # fmt: skip
-        except Exception as error:  # other people's files can be wrong in every way
-            said = [line.strip() for line in str(error).splitlines() if "mismatch" in line]
-            reason = (said or [first_line(error)])[0][:LONGEST_REASON]
-            raise ValueError(
-                f"LoRA {i + 1} cannot be laid over the {opened.name}: {reason}"
-            ) from error
-        finally:
-            logging.set_verbosity(before)
+        with _refused(f"LoRA {i + 1} cannot be laid over the {opened.name}"), LOADING:
+            if settings := header_of(file)[0].get("__metadata__", {}).get(PEFT):
+                _lay_by_peft(pipeline, name, file, json.loads(settings))
+            else:
+                _lay_by_diffusers(pipeline, name, file)
         if name not in {n for part in pipeline.get_list_adapters().values() for n in part}:
             raise ValueError(f"LoRA {i + 1} holds nothing for the {opened.name}'s networks")
         _require_whole(opened, name, file, i + 1)
@@ -70,20 +66,87 @@ def lay_over(opened: OpenedPipeline, files: Sequence[bytes], scales: Sequence[fl
             part.eval().requires_grad_(False)
 
 
+@contextmanager
+def _refused(what: str) -> Iterator[None]:
+    """Inside, whatever goes wrong is said in one sentence, and libraries are silent."""
+    logging = diffusers.utils.logging
+    before = logging.get_verbosity()
+    logging.set_verbosity(CRITICAL)  # what matters is raised
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # other people's files can be wrong in every way
+        said = [line.strip() for line in str(error).splitlines() if "mismatch" in line]
+        reason = (said or [first_line(error)])[0][:LONGEST_REASON]
+        raise ValueError(f"{what}: {reason}") from error
+    finally:
+        logging.set_verbosity(before)
+
+
+def _lay_by_diffusers(pipeline: Any, name: str, file: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, WEIGHTS).write_bytes(file)
+        # A file and not its tensors: its metadata have alpha, and what else scales.
+        pipeline.load_lora_weights(
+            folder, weight_name=WEIGHTS, adapter_name=name, local_files_only=True,
+            use_safetensors=True,
+        )  # fmt: skip
+
+
+def _lay_by_peft(pipeline: Any, name: str, file: bytes, settings: dict[str, Any]) -> None:
+    """Lays a file of PEFT's (LoRA, DoRA, LoHa, LoKr) over the network whose layers it names."""
+    level, network = _network_of(pipeline, settings["target_modules"])
+    kind = peft.PEFT_TYPE_TO_CONFIG_MAPPING[settings["peft_type"]]
+    layers = [layer.removeprefix(level) for layer in settings["target_modules"]]
+    config = kind(**settings | {"target_modules": layers, "peft_type": None})
+    tensors = {
+        key.removeprefix(PEFT_LEVEL).removeprefix(level): value
+        for key, value in safetensors.torch.load(file).items()
+    }
+    peft.inject_adapter_in_model(config, network, adapter_name=name)
+    told: Any = peft.set_peft_model_state_dict(network, tensors, adapter_name=name)
+    missing = [key for key in told.missing_keys if f".{name}" in key or key.endswith(name)]
+    if missing or told.unexpected_keys:
+        wrong = [*missing, *told.unexpected_keys]
+        raise ValueError(f"{len(wrong)} of its tensors do not fit, the first {wrong[0]}")
+    network._hf_peft_config_loaded = True  # as diffusers and transformers note it
+
+
+def _network_of(pipeline: Any, layers: Sequence[str]) -> tuple[str, Any]:
+    """The network that has layers of these names, and the level of the names that it has not."""
+    networks = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    for level in ("", TEXT_LEVEL):  # which text encoders had before transformers 5
+        for network in networks:
+            there = {key for key, _ in network.named_modules()}
+            if all(layer.removeprefix(level) in there for layer in layers):
+                return level, network
+    raise ValueError(
+        f"none of its networks has all of the LoRA's {len(layers)} layers, the first {layers[0]}"
+    )
+
+
 def _require_whole(opened: OpenedPipeline, name: str, file: bytes, number: int) -> None:
     """Makes sure that every layer of a LoRA found its place: diffusers leaves out what does not
     fit, and a LoRA for another base would be scored as if it were whole. (One layer of a file may
     become several in a network, never fewer.)"""
-    told = safetensors.torch.load(file)
-    held = sum(("lora_A" in key or "lora_down" in key or "lora.down" in key) for key in told)
-    laid = sum(
-        f"lora_A.{name}." in key
+    told = list(safetensors.torch.load(file))
+    laid = [
+        key
         for part in opened.pipeline.components.values()
         if isinstance(part, torch.nn.Module)
         for key, _ in part.named_parameters()
-    )
-    if laid < held:
+        if f".{name}" in key
+    ]
+    held, found = (sum(bool(FIRST.search(key)) for key in keys) for keys in (told, laid))
+    if found < held:
         raise ValueError(
-            f"LoRA {number} has {held} layers, and only {laid} of them have a place in the "
+            f"LoRA {number} has {held} layers, and only {found} of them have a place in the "
             f"{opened.name}; it belongs to another base"
+        )
+    lengths, kept = (sum(bool(DORA.search(key)) for key in keys) for keys in (told, laid))
+    if kept < lengths:
+        raise ValueError(
+            f"LoRA {number} is a DoRA, and the installed diffusers drops {lengths - kept} of its "
+            f"{lengths} lengths in this layout; diffusers' or PEFT's own layout of it would do"
         )

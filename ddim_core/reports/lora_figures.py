@@ -11,13 +11,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ddim_core.lora.scoring.measures import MEANINGS
+from ddim_core.lora.scoring.ranking import FAULTS, Ranked, Ranking
 from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.reports.lora_sentences import by_role
 
 Images = NDArray[np.uint8]
 DOTS_PER_INCH = 110
 COLOURS = {"held-out": "#0b3c5d", "trained": "#d9792b", "instance": "#b23a48",
-           "class": "#3a7d44", "other": "#6b4e9b"}  # fmt: skip
+           "class": "#3a7d44", "other": "#6b4e9b",
+           "given": "#0b3c5d"}  # fmt: skip
 PANELS = 4  # side by side
 TILE = 64  # pixels of a picture, about
 
@@ -78,6 +80,42 @@ def measure_curves(rows: Sequence[LoraRow]) -> bytes:
         axes.grid(alpha=0.25)
         axes.set_xlabel("scale", fontsize=7)
         axes.legend(fontsize=6.5)
+    figure.tight_layout()
+    return _png(figure)
+
+
+def epoch_curves(ranking: Ranking) -> bytes:
+    """Draws usable gain, likeness gained and every fault over the files in their order, a line for
+    each scale and sampler; the first two with intervals that hold together, the best marked."""
+    lines: dict[tuple[float, str], list[Ranked]] = {}
+    for one in sorted(ranking.ranked, key=lambda one: one.candidate.place):
+        lines.setdefault((one.candidate.scale, one.candidate.sampler), []).append(one)
+    names = [one.candidate.name for one in ranking.files]
+    faults = [name for name in FAULTS if name in ranking.first.candidate.measures]
+    figure = Figure(figsize=(3.6 * (2 + len(faults)), 3.4))
+    panels = figure.subplots(1, 2 + len(faults), squeeze=False).ravel()
+    places = sorted({one.candidate.place for one in ranking.ranked})
+    for (scale, sampler), line in sorted(lines.items()):
+        x = np.array([places.index(one.candidate.place) for one in line], dtype=float)
+        x += 0.08 * (sorted(lines).index((scale, sampler)) - len(lines) / 2)
+        label = f"scale {scale:g}" + ("" if sampler == "own" else f", {sampler}")
+        for axes, of in zip(panels, ([o.gain for o in line], [o.likeness for o in line]),
+                            strict=False):  # fmt: skip
+            ends = [[b.value - b.low for b in of], [b.high - b.value for b in of]]
+            axes.errorbar(x, [b.value for b in of], ends, fmt="o-", ms=3, lw=1, label=label)
+        for axes, name in zip(panels[2:], faults, strict=True):
+            axes.plot(x, [o.candidate.measures[name].value for o in line], "o-", ms=3, lw=1)
+            axes.set_ylim(-0.03, 1.03)
+    best = ranking.first
+    panels[0].plot(places.index(best.candidate.place), best.gain.value, "k*", ms=11, zorder=5)
+    titles = ("usable gain", "likeness gained", *(name.replace("_", " ") for name in faults))
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set_title(title, fontsize=9)
+        axes.set_xticks(range(len(names)), [name[-14:] for name in names], rotation=60, fontsize=6)
+        axes.tick_params(axis="y", labelsize=7)
+        axes.grid(alpha=0.25)
+    panels[0].axhline(0.0, color="#51606f", lw=0.8)
+    panels[0].legend(fontsize=6.5)
     figure.tight_layout()
     return _png(figure)
 

@@ -13,7 +13,7 @@ from ddim_core.statistics.paired import PairedDifference
 COPYING = ("copy_risk_features", "copy_risk_pixels", "nearest_features", "nearest_pixels")
 SHARES = frozenset(
     {"style_probability", "asked_subject", "asked_background", "copy_risk_features",
-     "copy_risk_pixels"}
+     "copy_risk_pixels", "copies", "broken", "off_prompt"}
 )  # fmt: skip
 
 

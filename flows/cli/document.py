@@ -10,10 +10,10 @@ from flows.requests.base import BaseRequest
 from flows.requests.flat import Parameter, in_words, parameters
 from flows.requests.grid import GridRequest
 from flows.requests.lora import StyleRequest, SubjectRequest
+from flows.requests.lora_score import LoraScoreRequest
 from flows.requests.paper import PaperRequest
-from flows.requests.points import PointRequest
 from flows.requests.race import RaceRequest, SnapshotRequest
-from flows.requests.toy import ToyRequest
+from flows.requests.toy import PointRequest, ToyRequest
 from flows.requests.tuning import TuneRequest
 
 PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
@@ -21,7 +21,8 @@ FLOWS: dict[str, type] = {
     "fid-grid": GridRequest, "until-decided": RaceRequest, "snapshots": SnapshotRequest,
     "paper": PaperRequest,
     "swiss-roll": PointRequest, "train-toy": ToyRequest, "train-base": BaseRequest,
-    "lora-style": StyleRequest, "lora-subject": SubjectRequest, "tune": TuneRequest,
+    "lora-style": StyleRequest, "lora-subject": SubjectRequest,
+    "lora-score": LoraScoreRequest, "tune": TuneRequest,
 }  # fmt: skip
 HEAD = """# Parameters
 

@@ -25,7 +25,7 @@ from tasks.lora.inputs import embed_prompts, encode_latents
 from tasks.lora.record import LoraRecord
 from tasks.lora.scoring.measure import JudgedScales, score_pictures, thumbnails
 from tasks.lora.scoring.pictures import draw_prompts
-from tasks.lora.scoring.table import lora_rows, write_lora_rows
+from tasks.lora.scoring.table import lora_rows, trained_here, write_lora_rows
 from tasks.lora.scoring.vision_models import model_digest
 from tasks.lora.validation import ValidationCurve, validation_curve
 from tasks.reports.lora import publish_lora_report, render_lora_report
@@ -111,17 +111,18 @@ def score_lora(
     drawn = [_submit_sweep(plan, record.lora, scored, execution) for scored in sets]
     judge = training.result() if training else None
     rows: list[LoraRow] = []
+    of = trained_here(record, plan.spec)
     for scored, (sweep, other) in zip(sets, drawn, strict=True):
         pictures = [future.result() for future in sweep]
         known = replace(scored.known, base=other.result()) if other else scored.known
-        judged = _judged(judges, scored.asked, pictures, execution)
+        judged = judged_scales(judges, scored.asked, pictures, execution)
         scores = score_pictures(
             scored.asked, list(plan.scales), pictures, known, dict(scored.aliases),
             judge or thumbnails(),
             {name: model_digest(folder) for name, folder in plan.models.items()},
             location=dict(plan.models), execution=execution, judged=judged,
         )  # fmt: skip
-        rows += lora_rows(kind, record, plan.spec, scored.asked, pictures, scores, execution)
+        rows += lora_rows(kind, of, scored.asked, pictures, scores, execution)
     return _report(plan, record, sets, rows, drawn, judge, held_out)
 
 
@@ -140,7 +141,7 @@ def _submit_sweep(
     return sweep, None if scored.known.base else submit(scored.another_draw, 0.0)
 
 
-def _judged(
+def judged_scales(
     judges: Sequence[StoredScore],
     asked: PromptSet,
     pictures: Sequence[ArtifactRef],

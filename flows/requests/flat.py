@@ -43,7 +43,8 @@ class Option:
     """Beside a description: how a command's option departs from the parameter's name and type.
 
     Attributes:
-        name: The option, with its dashes; several with spaces between.
+        name: The option, with its dashes; several with spaces between. Without dashes it is an
+            argument, given by its place.
         repeated: A list is given by repeating the option, not with commas.
     """
 

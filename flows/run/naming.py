@@ -15,9 +15,10 @@ from tasks.storage.naming import UNREADABLE, bounded, place_name
 # Said in the head of a name, or no part of what is made: where and how it is done.
 UNSAID = frozenset(
     {"checkpoint", "checkpoints", "sigma_hat", "against", "at", "margin", "gate", "promote",
-     "matrix_images", "batch_size", "threads", "device", "runner", "workers", "feature_weights",
-     "here", "settle_seconds", "attempts", "grid", "sources", "base", "data", "title", "processes",
-     "gradient_checkpointing", "output"}
+     "matrix_images", "batch_size", "threads", "device", "runner", "workers", "feature_weights", "here",
+     "settle_seconds", "attempts", "grid", "sources", "base", "data", "title", "processes",
+     "gradient_checkpointing", "output", "loras", "style_images", "subject_images",
+     "held_out_images"}
 )  # fmt: skip
 
 
@@ -104,6 +105,7 @@ HEADS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "train-base": lambda _: "emoji",
     "lora-style": _lora,
     "lora-subject": _lora,
+    "lora-score": lambda p: ",".join(map(place_name, p["loras"])),
     "checkpoint-watch": _sources,
     "tune": lambda p: f"{_checkpoint(p)} {','.join(map(str, p['calls']))} calls",
 }

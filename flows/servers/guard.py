@@ -23,7 +23,7 @@ from prefect.states import Crashed
 
 NAME = "ddim: end runs whose process has gone"
 FLOWS = ("fid-grid", "until-decided", "snapshots", "swiss-roll", "train-toy", "paper", "lora-style",
-         "lora-subject", "train-base", "checkpoint-watch", "tune")  # fmt: skip
+         "lora-subject", "lora-score", "train-base", "checkpoint-watch", "tune")  # fmt: skip
 HEARTBEAT = "prefect.flow-run.heartbeat"
 ENDS = tuple(
     f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")

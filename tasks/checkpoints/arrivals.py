@@ -26,9 +26,7 @@ from tasks.checkpoints.addresses import (
     require_source,
 )
 from tasks.checkpoints.hub import hub_download, hub_heads
-from tasks.checkpoints.identity import weights_of
 from tasks.storage import places, store
-from tasks.storage.store import ArtifactRef
 from tasks.tracking.models import download, model_versions, resolved, run_checkpoints
 
 FOLDER = "checkpoint"
@@ -86,7 +84,7 @@ def brought(candidate: Candidate) -> Path:
     return Path(candidate.address) if candidate.is_local else download(candidate.address)
 
 
-def read_whole(candidate: Candidate, bring_in: Callable[[str], ArtifactRef]) -> tuple[Path, str]:
+def read_whole(candidate: Candidate, digest_of: Callable[[str], str]) -> tuple[Path, str]:
     """Returns a checkpoint's place and its content digest, once it is whole.
 
     Whole means: it opens as a checkpoint (all files are there, and weights have the length that
@@ -96,14 +94,14 @@ def read_whole(candidate: Candidate, bring_in: Callable[[str], ArtifactRef]) -> 
 
     Args:
         candidate: What a source showed.
-        bring_in: Puts a checkpoint into the store (`tasks.checkpoints.open.import_checkpoint`).
+        digest_of: Opens what lies in a place, and returns its content digest.
 
     Raises:
         ValueError: If it is not whole, or cannot be opened; the message says what is wrong.
     """
     path = brought(candidate)
     require_plain_tree(path)
-    weights = weights_of(bring_in(str(path)))
+    weights = digest_of(str(path))
     if candidate.is_local and stamp_of(path) != candidate.stamp:
         raise ValueError(f"{path.name} is still being written")
     return path, weights

@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from ddim_core.common.plain_files import is_there
 from ddim_core.common.printable import printable
+from ddim_core.safe_files.lora_files import epoch_files, lora_bytes
 from ddim_core.safe_files.weight_names import TENSORS
 from tasks.storage import store
 
@@ -58,13 +57,6 @@ def store_lora(text: str) -> StoredLora:
         ValueError: As `split_lora`; or if the file is damaged or holds no LoRA.
     """
     place, scale = split_lora(text)
-    path = Path(place)
-    try:
-        with safe_open(path, framework="pt") as content:
-            names = list(content.keys())
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path.name} is no whole safetensors file: {error}") from error
-    if not any("lora" in name.lower() for name in names):
-        raise ValueError(f"{path.name} holds no LoRA: none of its tensors is named after one")
-    artifact = store.put(path.read_bytes(), KIND).artifact
-    return StoredLora(artifact, printable(path.name), scale)
+    (file,) = epoch_files(Path(place))
+    artifact = store.put(lora_bytes(file), KIND).artifact
+    return StoredLora(artifact, printable(file.path.name), scale)

@@ -56,7 +56,7 @@ def render_lora_report(
     figures = {"measures": measure_curves(rows)}
     figures["beside"] = _beside(asked[0], images[0], training, scales.index(shown), shown)
     for prompts, by_scale in zip(asked, images, strict=True):
-        rows_shown = _spread(len(prompts.prompts), SWEPT)
+        rows_shown = spread(len(prompts.prompts), SWEPT)
         first = [i * prompts.per_prompt for i in rows_shown]
         figures[f"sweep_{_key(prompts.role)}"] = sweep_grid(
             [prompts.prompts[i] for i in rows_shown],
@@ -104,18 +104,18 @@ def _beside(
     """Training images above pictures of the same noise without and with the LoRA."""
     side = by_scale[0].shape[1]
     real = load_images(str(store.get_folder(training)), resolution=side).images
-    chosen = _spread(len(by_scale[0]), BESIDE)
+    chosen = spread(len(by_scale[0]), BESIDE)
     return picture_rows(
         {
-            "training images": real[_spread(len(real), BESIDE)],
+            "training images": real[spread(len(real), BESIDE)],
             "base": by_scale[0][chosen],
             f"LoRA, scale {scale:g}": by_scale[at][chosen],
         }
     )
 
 
-def _spread(n: int, most: int) -> list[int]:
-    """Indices of at most `most` of n things, evenly spread."""
+def spread(n: int, most: int) -> list[int]:
+    """Returns the indices of at most `most` of n things, evenly spread."""
     return sorted({int(i) for i in np.linspace(0, n - 1, min(n, most)).round()})
 
 

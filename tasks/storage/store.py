@@ -24,7 +24,7 @@ import safetensors.numpy
 from ddim_core.common.digest import file_digest
 from ddim_core.common.plain_files import PlainFileError, read_bytes
 from ddim_core.images.image_table import from_arrow
-from ddim_core.safe_files.arrow_messages import STREAM_MAGIC
+from ddim_core.safe_files.claims.arrow_messages import STREAM_MAGIC
 from ddim_core.safe_files.contained import contained
 from tasks.storage import places
 from tasks.storage.artifact import ArtifactRef as ArtifactRef

@@ -50,7 +50,7 @@ from tasks.lora.scoring.measure import (
     thumbnails,
 )
 from tasks.lora.scoring.pictures import DrawnPictures, draw_prompts
-from tasks.lora.scoring.table import lora_rows, read_lora_table, write_lora_rows
+from tasks.lora.scoring.table import lora_rows, read_lora_table, trained_here, write_lora_rows
 from tasks.lora.scoring.vision_models import model_digest, model_folder
 from tasks.lora.train import Training
 from tasks.reports.lora import render_lora_report
@@ -121,7 +121,7 @@ def test_a_scorecard_goes_from_prompts_to_rows_and_a_page(
     known = Compared(training, subject=training, base=pictures[0])
     scores = score_pictures.fn(ASKED, SCALES, pictures, known, {}, thumbnails(), {}, {})
     record = record_of(small, training)
-    told = "subject", record, LoraSpec(rank=2), ASKED, pictures, scores
+    told = "subject", trained_here(record, LoraSpec(rank=2)), ASKED, pictures, scores
     rows = lora_rows(*told, Execution())
     carded = lora_rows(*told, Execution(device="cuda:0,cuda:2"))
     assert {row.device for row in carded} == {"cuda"}
@@ -166,8 +166,8 @@ def test_pictures_are_judged_one_by_one_against_the_base_on_the_same_noise(
     told = ASKED, SCALES, pictures, known, {}, thumbnails(), {}, {}
     scores = score_pictures.fn(*told, judged=[JudgedScales(score, tuple(values))])
     rows = lora_rows(
-        "subject", record_of(small, training), LoraSpec(rank=2), ASKED, pictures, scores,
-        Execution(),
+        "subject", trained_here(record_of(small, training), LoraSpec(rank=2)), ASKED, pictures,
+        scores, Execution(),
     )  # fmt: skip
     base, full = (values_of([values[i].artifact]).astype(float) for i in (0, 2))
     found = rows[2].measures["pick_score"]

@@ -21,7 +21,7 @@ from ddim_core.common.plain_files import open_regular
 from ddim_core.common.printable import printable
 from ddim_core.images.sources.decode import netpbm
 from ddim_core.images.sources.source import ALL, Row, named
-from ddim_core.safe_files.array_headers import (
+from ddim_core.safe_files.claims.array_headers import (
     MOST_HEADER,
     Header,
     read_header,

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from ddim_core.common.plain_files import MOST_FILES, MOST_TEXT
 from ddim_core.common.printable import printable
-from ddim_core.safe_files.parquet_pages import page_claims
+from ddim_core.safe_files.claims.parquet_pages import page_claims
 from ddim_core.safe_files.texts import BOM, bounded, lines_of, rows_of, text_of
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")  # the first in a folder is read

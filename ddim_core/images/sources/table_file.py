@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from ddim_core.common.plain_files import open_regular
 from ddim_core.common.printable import printable
-from ddim_core.safe_files.arrow_messages import at_messages, unpacked_sizes
-from ddim_core.safe_files.parquet_pages import page_claims
+from ddim_core.safe_files.claims.arrow_messages import at_messages, unpacked_sizes
+from ddim_core.safe_files.claims.parquet_pages import page_claims
 
 ROWS_AT_ONCE = 256
 MAX_BYTES = 2**36  # unpacked; a Parquet file of a kilobyte can claim any number of them

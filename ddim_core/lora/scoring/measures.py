@@ -14,8 +14,10 @@ from ddim_core.lora.scoring.likeness import ClipModel, DinoModel
 from ddim_core.lora.scoring.scorecard import (
     Measure,
     best_correlation,
+    broken,
     copied,
     drift,
+    fallen,
     frechet_measure,
     groups_of,
     likeness,
@@ -24,6 +26,7 @@ from ddim_core.lora.scoring.scorecard import (
     nearest_others,
     share_measure,
     spread_within,
+    usable,
 )
 from ddim_core.scores.distances.frechet import Reference
 from ddim_core.statistics.moments import FeatureMoments
@@ -49,6 +52,11 @@ MEANINGS: dict[str, tuple[str, int]] = {
     "nearest_features": ("distance to the nearest training image, real ones' is 1, features", 0),
     "nearest_pixels": ("distance to the nearest training image, real ones' is 1, pixels", 0),
     "prior_drift": ("distance from the base's picture of the same noise, another draw's is 1", -1),
+    "likeness_gain": ("likeness to the target's images gained over the base's picture", 1),
+    "copies": ("share nearer to a training image than 95 % of real ones", -1),
+    "broken": ("share outside the manifold of real images and the base's", -1),
+    "off_prompt": ("share that does not show what was asked for", -1),
+    "usable_gain": ("likeness gained in pictures that are no copies, whole and as asked", 1),
     **{kind.column: (f"{kind.column}, {kind.meaning}", 1) for kind in SCORES.values()},
 }
 
@@ -122,7 +130,53 @@ def take_measures(
     elif several:
         moved = drift(features, known.extractor(before), prompts)
         found["prior_drift"] = mean_measure(moved, groups)
+    found |= _usable(pictures, before, prompts, known, groups)
     return {name: found[name] for name in MEANINGS if name in found}
+
+
+def _usable(
+    pictures: Images,
+    before: Images,
+    prompts: Sequence[str],
+    known: Knowledge,
+    groups: NDArray[np.int64],
+) -> dict[str, Measure]:
+    """What pictures gain in likeness to the target, style or subject, that can be used; by DINO
+    where it is given, else by CLIP, else by the features."""
+    target = known.style if known.subject is None else known.subject
+    if target is None or known.prior:
+        return {}
+    space = next((model.images for model in (known.dino, known.clip) if model), known.extractor)
+    drawn, own, wanted, training = map(space, (pictures, before, target, known.training))
+    real = None if known.real is None else space(known.real)
+    gained = likeness(drawn, wanted) - likeness(own, wanted)
+    whole = [training, wanted, *([] if real is None else [real])]
+    faults = {"broken": broken(drawn, own, whole)}
+    if len(training) > 1 or real is not None:
+        usual = nearest_others(training) if real is None else nearest(real, training)
+        faults["copies"] = copied(nearest(drawn, training), usual) > 0.0
+    off = _off_prompt(pictures, before, prompts, known)
+    if off is not None:
+        faults["off_prompt"] = off
+    return {
+        "likeness_gain": mean_measure(gained, groups),
+        **{name: share_measure(holds, groups) for name, holds in faults.items()},
+        "usable_gain": mean_measure(usable(gained, *faults.values()), groups),
+    }
+
+
+def _off_prompt(
+    pictures: Images, before: Images, prompts: Sequence[str], known: Knowledge
+) -> NDArray[np.bool_] | None:
+    """Whether pictures do not show what was asked for: by the judge where it knows, else by CLIP,
+    against the base's own; None where neither is at hand."""
+    if isinstance(known.extractor, EmojiJudge) and known.asked is not None:
+        right = known.extractor.answers(pictures, known.asked)
+        return ~np.all(list(right.values()), axis=0)
+    if known.clip is None:
+        return None
+    asked = known.clip.texts(prompts)
+    return fallen(*((known.clip.images(x) * asked).sum(axis=1) for x in (pictures, before)))
 
 
 def _adherence(

@@ -22,7 +22,8 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What was scored, and how: the first columns."""
+    """What was scored, and how: the first columns. How a LoRA that someone else trained was made is
+    known in part; it has its file's name, and the epoch or step that this says."""
 
     row_digest: str
     lora_digest: str
@@ -35,9 +36,9 @@ class Scored:
     data: str = column("parameter")
     prompts: str
     scale: float
-    rank: int = column("parameter")
-    alpha: float = column("parameter")
-    training_steps: int = column("parameter")
+    rank: int | None = column("parameter")
+    alpha: float | None = column("parameter")
+    training_steps: int | None = column("parameter")
     n_images: int
     n_prompts: int
     steps: int = column("parameter")
@@ -45,6 +46,9 @@ class Scored:
     resolution: int = column("parameter")
     seed: int = column("parameter")
     extractor: str = column("parameter")
+    sampler: str | None = column("parameter")
+    lora: str | None = column("parameter")
+    lora_number: int | None = column("parameter")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +58,8 @@ class Cost:
     seconds: float
     images_per_second: float
     peak_memory_bytes: int
-    training_seconds: float
-    training_peak_memory_bytes: int
+    training_seconds: float | None
+    training_peak_memory_bytes: int | None
     device: str
     created_at: Moment
 

@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.precision_recall import Manifold
 from ddim_core.statistics.jackknife import jackknife
 from ddim_core.statistics.moments import FeatureMoments, leave_one_out, merge
 from ddim_core.statistics.paired import PairedDifference, paired_difference
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 MOST_GROUPS = 24
 FEWEST_PROMPTS = 5
 COPY_LEVEL = 0.05
+NEIGHBOURS = 3
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,41 @@ def copied(distances: Floats, real: Floats) -> Floats:
         real: The same figure of held-out real images (or `nearest_others`).
     """
     return (distances < np.quantile(real, COPY_LEVEL)).astype(np.float64)
+
+
+def broken(features: ArrayLike, before: ArrayLike, known: Sequence[ArrayLike]) -> Flags:
+    """Whether a picture lies outside the manifold of what is whole, bool [n].
+
+    Whole are the real images and the base's own pictures; their manifold is the union of the balls
+    around them that reach to the third nearest other. Diversity grows with variety and with decay
+    alike: of pictures that vary few lie outside, of such that dissolve most.
+
+    Source: Kynkaanniemi et al. 2019 (arXiv:1904.06991), eq. 1: this is 1 - precision, but that a
+    picture does not count as near to the base's picture of its own noise.
+
+    Args:
+        features: Of the pictures, [n, d].
+        before: Of the base's pictures of the same noise, [n, d].
+        known: Of sets of real images, each [m, d]; what stands in several counts once.
+    """
+    x, own = _flat(features), _flat(before)
+    whole = np.concatenate([own, np.unique(np.concatenate([*map(_flat, known)]), axis=0)])
+    k = min(NEIGHBOURS, len(whole) - 1)
+    squared = _distances(x, whole) ** 2
+    squared[np.arange(len(x)), np.arange(len(x))] = np.inf
+    inside: Flags = squared <= Manifold.of(whole, k).radii(k)
+    return ~np.asarray(inside.any(axis=1))
+
+
+def fallen(values: Floats, before: Floats) -> Flags:
+    """Whether a picture's value lies below that of 95 % of the base's own pictures, bool [n]."""
+    return np.asarray(values < np.quantile(before, COPY_LEVEL))
+
+
+def usable(gained: Floats, *faults: Flags) -> Floats:
+    """What each picture gains that can be used, [n]: nothing where it has a fault, and what it
+    loses in any case."""
+    return np.where(np.any(faults, axis=0), np.minimum(gained, 0.0), gained)
 
 
 def _measure(groups: NDArray[np.int64], statistic: Callable[[NDArray[np.bool_]], float]) -> Measure:

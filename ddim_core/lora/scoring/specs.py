@@ -14,13 +14,14 @@ from ddim_core.common.checks import (
     settle_types,
 )
 
-PromptRole = Literal["held-out", "trained", "instance", "class", "other"]
+PromptRole = Literal["held-out", "trained", "instance", "class", "other", "given"]
 ROLES: dict[str, str] = {
     "held-out": "prompts whose subjects the LoRA was not trained on",
     "trained": "prompts of what the LoRA was trained on",
     "instance": "prompts with the new subject's own words",
     "class": "plain prompts of the new subject's class",
     "other": "prompts of other subjects",
+    "given": "the prompts that were given",
 }
 PRIOR: tuple[str, ...] = ("class", "other")  # their pictures should stay as they were
 

@@ -88,6 +88,9 @@ def _option(parameter: Parameter) -> Any:
     kind: Any = _plain(parameter.plain)
     if of is not None:
         kind = list[str] if marked and marked.repeated else str
+    if names and not names[0].startswith("-"):
+        told = plain(_first_sentence(parameter.description))
+        return Annotated[kind | None, typer.Argument(metavar=names[0], help=told)]
     option = typer.Option(
         *names,
         help=plain(f"{_first_sentence(parameter.description)}{_default(parameter)}"),

@@ -19,7 +19,6 @@ from flows.requests.flat import Option, Without, build, parameters
 from flows.requests.grid import CheckpointChoice, GridRequest
 from flows.requests.images import ImageChoice, Machine, ScoreChoice, VerdictChoice
 from flows.requests.paper import PaperRequest
-from flows.requests.points import PointRequest
 from flows.requests.race import (
     RaceChoice,
     RaceRequest,
@@ -28,7 +27,7 @@ from flows.requests.race import (
     UntilDecided,
 )
 from flows.requests.samplers import SamplerChoice
-from flows.requests.toy import Toy, ToyRequest
+from flows.requests.toy import PointRequest, Toy, ToyRequest
 from flows.requests.tuning import TuneRequest
 from tasks.checkpoints.addresses import a_place_of, may_hold_several
 

@@ -1,4 +1,4 @@
-"""The commands `ddim lora style` and `ddim lora subject`."""
+"""The commands `ddim lora style`, `ddim lora subject` and `ddim lora score`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ddim_core.common.printable import printable
 from flows.cli.commands.command import flow_command
 from flows.requests.lora import StyleRequest, SubjectRequest
+from flows.requests.lora_score import LoraScoreRequest
 
 if TYPE_CHECKING:
-    from flows.lora.scoring import LoraOutcome
+    from flows.lora.scoring import LoraOutcome, Scorecard
+    from flows.lora_score import LoraScore
 
-lora = typer.Typer(help="Train a LoRA: a style or a subject.", no_args_is_help=True)
+lora = typer.Typer(
+    help="Train a LoRA, a style or a subject; score those of others.", no_args_is_help=True
+)
 
 
 def _settle_style(request: StyleRequest) -> None:
@@ -41,11 +46,19 @@ def _show(outcome: LoraOutcome) -> None:
         )
     typer.echo(f"LoRA:     {made.folder} (files, pictures, model card)")
     if scorecard.report:
-        typer.echo("")
-        for sentence in scorecard.reading:
-            typer.echo(sentence)
-        typer.echo(f"\nreport:   {scorecard.report}")
-        typer.echo(f"table:    {scorecard.table} (Parquet)")
+        _show_scorecard(scorecard)
+
+
+def _show_scorecard(scorecard: Scorecard) -> None:
+    typer.echo("")
+    for sentence in scorecard.reading:
+        typer.echo(printable(sentence))
+    typer.echo(f"\nreport:   {scorecard.report}")
+    typer.echo(f"table:    {scorecard.table} (Parquet)")
+
+
+def _show_score(outcome: LoraScore) -> None:
+    _show_scorecard(outcome.scorecard)
 
 
 lora.command("style")(
@@ -64,5 +77,13 @@ lora.command("subject")(
         "Train a LoRA on a few images of one subject (DreamBooth), check it, and export it.",
         _show,
         _settle_subject,
+    )
+)
+lora.command("score")(
+    flow_command(
+        LoraScoreRequest,
+        "lora_score",
+        "Score LoRAs that somebody else trained: every epoch at every scale, and which to ship.",
+        _show_score,
     )
 )

@@ -34,6 +34,11 @@ def watch(
         typer.Option("--tune", help="Tune each too, on the grid's images: a parameter of `ddim "
                      "tune` as NAME=JSON, such as calls='[4,8]'; repeat."),
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option("--lora", help="Score LoRAs, not checkpoints: a parameter of `ddim lora score`"
+                     " as NAME=JSON, such as prompts=prompts.txt; repeat."),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
     every: Annotated[float, option("Seconds between looks [60].")] = 60.0,
     settle: Annotated[float, option("Seconds that files must stay as they are [5].")] = 5.0,
@@ -56,11 +61,15 @@ def watch(
         _require_sources(sources or [])
     if here is None:
         here = not os.environ.get("PREFECT_API_URL")
-    if as_deployed and (sources or parameter or tune):
-        stop("--as-deployed takes these from the deployment; leave out sources, -p and --tune", 2)
+    if as_deployed and (sources or parameter or tune or lora):
+        stop(
+            "--as-deployed takes these from the deployment; leave out sources, -p, --tune and "
+            "--lora",
+            2,
+        )
     asked = Watch(
         sources or [], _parameters(parameter or []), settle, attempts, here,
-        _parameters(tune) if tune else None,
+        _parameters(tune) if tune else None, _parameters(lora) if lora else None,
     )  # fmt: skip
     told: dict[str, str] = {}
     if once:

@@ -16,6 +16,7 @@ from ddim_core.diffusion.specs import Execution
 from ddim_core.images.load import load_images
 from ddim_core.lora.scoring.likeness import ClipModel, DinoModel, ThumbnailFeatures
 from ddim_core.lora.scoring.measures import Knowledge, PictureFeatures, take_measures
+from ddim_core.lora.scoring.ranking import DECIDING
 from ddim_core.lora.scoring.row import Score
 from ddim_core.lora.scoring.scorecard import Measure, change, groups_of, mean_measure
 from ddim_core.lora.scoring.specs import PRIOR, PromptSet
@@ -56,10 +57,11 @@ class JudgedScales:
 
 @dataclass(frozen=True)
 class AtScale:
-    """The measures that were taken at a scale, by name."""
+    """The measures taken at a scale, by name; `deciding` are those that rank LoRAs, whole."""
 
     scale: float
     measures: dict[str, Score]
+    deciding: dict[str, Measure]
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ def score_pictures(
         style=_images(known.style, side) if known.style else None,
         base=_images(known.base, side) if known.base else None,
         subject=_images(known.subject, side) if known.subject else None,
-        asked=_asked(asked, aliases) if isinstance(space, EmojiJudge) else None,
+        asked=_asked(asked, aliases, known.subject is not None)
+        if isinstance(space, EmojiJudge)
+        else None,
         prior=asked.role in PRIOR,
     )
     with card(execution.device if execution and models else CPU) as device:
@@ -125,7 +129,11 @@ def score_pictures(
             at_scale[by.score.column] = mean_measure(values_of([ref.artifact]), groups)
     return PictureScores(
         tuple(
-            AtScale(scale, scores_of(at_scale, measured[0]))
+            AtScale(
+                scale,
+                scores_of(at_scale, measured[0]),
+                {name: at_scale[name] for name in DECIDING if name in at_scale},
+            )
             for scale, at_scale in zip(scales, measured, strict=True)
         ),
         extractor=space.name,
@@ -154,11 +162,16 @@ def _bounded(name: str, moved: PairedDifference | None) -> PairedDifference | No
     return replace(moved, low=max(moved.low, -1.0), high=min(moved.high, 1.0))
 
 
-def _asked(asked: PromptSet, aliases: dict[str, str]) -> dict[str, list[str]] | None:
+def _asked(
+    asked: PromptSet, aliases: dict[str, str], of_subject: bool = False
+) -> dict[str, list[str]] | None:
     """What the judge should find; it does not know a subject of the user's own."""
     if asked.role == "instance" and not aliases:
         return None
-    return asked_in(asked.texts, aliases)
+    found = asked_in(asked.texts, aliases)
+    if found is not None and asked.role == "given" and of_subject:
+        del found["subject"]
+    return found
 
 
 def _extractor(ref: ArtifactRef) -> PictureFeatures:

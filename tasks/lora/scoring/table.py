@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -46,10 +47,46 @@ LORAS = RowFiles(
 )
 
 
+@dataclass(frozen=True)
+class ScoredLora:
+    """What is known of a LoRA that is scored; of one that somebody else trained not all.
+
+    Attributes:
+        digest, base_digest, data_digest: Of its file, its base, and what it is compared with.
+        base, data: The names of the last two.
+        rank, alpha, training_steps, training_seconds, training_peak_memory_bytes: Of its training.
+        sampler: That drew; None is the base's own.
+        name, number: Of its file, and the epoch or step that this says.
+    """
+
+    digest: str
+    base_digest: str
+    data_digest: str
+    base: str
+    data: str
+    rank: int | None = None
+    alpha: float | None = None
+    training_steps: int | None = None
+    training_seconds: float | None = None
+    training_peak_memory_bytes: int | None = None
+    sampler: str | None = None
+    name: str | None = None
+    number: int | None = None
+
+
+def trained_here(record: LoraRecord, spec: LoraSpec) -> ScoredLora:
+    """What is known of a LoRA that was trained here."""
+    return ScoredLora(
+        record.lora.artifact, digest(record.base_digests), record.data.artifact,
+        Path(record.base).name, record.title, spec.rank,
+        float(spec.rank) if spec.alpha is None else spec.alpha, record.training.steps,
+        record.training.seconds, record.training.peak_memory_bytes,
+    )  # fmt: skip
+
+
 def lora_rows(
     kind: str,
-    record: LoraRecord,
-    spec: LoraSpec,
+    of: ScoredLora,
     asked: PromptSet,
     drawn: Sequence[DrawnPictures],
     scores: PictureScores,
@@ -59,33 +96,33 @@ def lora_rows(
 
     Args:
         kind: `style` or `subject`.
-        record: What was trained.
-        spec: How.
+        of: The LoRA.
         asked: The prompts.
         drawn: Their pictures, by scale.
         scores: The measures of these.
         execution: The device.
     """
-    lora, data, base = record.lora.artifact, record.data.artifact, digest(record.base_digests)
-    protocol = [lora, base, data, scores.extractor_digest, kind]
+    protocol = [of.digest, of.base_digest, of.data_digest, scores.extractor_digest, kind]
+    if of.sampler is not None:
+        protocol.append(of.sampler)
     if on_card := card_kind(execution.device):  # a row of a CPU stays beside it
         protocol.append(on_card)
     return [
         LoraRow(
             row_digest=digest(asked, score.scale, protocol),
-            lora_digest=lora,
-            base_digest=base,
-            data_digest=data,
+            lora_digest=of.digest,
+            base_digest=of.base_digest,
+            data_digest=of.data_digest,
             extractor_digest=scores.extractor_digest,
             code_digest=digest([code_digest(module) for module in CODE]),
             kind=kind,
-            base=Path(record.base).name,
-            data=record.title,
+            base=of.base,
+            data=of.data,
             prompts=asked.role,
             scale=score.scale,
-            rank=spec.rank,
-            alpha=float(spec.rank) if spec.alpha is None else spec.alpha,
-            training_steps=record.training.steps,
+            rank=of.rank,
+            alpha=of.alpha,
+            training_steps=of.training_steps,
             n_images=len(asked.texts),
             n_prompts=len(asked.prompts),
             steps=asked.steps,
@@ -93,12 +130,15 @@ def lora_rows(
             resolution=asked.resolution,
             seed=asked.seed,
             extractor=scores.extractor,
+            sampler=of.sampler,
+            lora=of.name,
+            lora_number=of.number,
             measures=score.measures,
             seconds=pictures.seconds,
             images_per_second=len(asked.texts) / pictures.seconds,
             peak_memory_bytes=pictures.peak_memory_bytes,
-            training_seconds=record.training.seconds,
-            training_peak_memory_bytes=record.training.peak_memory_bytes,
+            training_seconds=of.training_seconds,
+            training_peak_memory_bytes=of.training_peak_memory_bytes,
             device=kind_of(execution.device),
             created_at=scores.created_at,
         )

@@ -14,9 +14,8 @@ from flows.requests.flat import Parameter, build, parameters
 from flows.requests.grid import GridRequest
 from flows.requests.lora import StyleRequest, SubjectRequest
 from flows.requests.paper import PaperRequest
-from flows.requests.points import PointRequest
 from flows.requests.race import RaceRequest, SnapshotRequest
-from flows.requests.toy import ToyRequest
+from flows.requests.toy import PointRequest, ToyRequest
 from flows.requests.watch import Watch
 
 REQUESTS = (

@@ -32,8 +32,7 @@ from tasks.checkpoints.arrivals import (
     stamp_of,
 )
 from tasks.checkpoints.convert import convert_checkpoint
-from tasks.checkpoints.identity import first_of_content
-from tasks.storage.store import ArtifactRef
+from tasks.checkpoints.identity import first_of_content, weights_of
 from tasks.tracking import models
 
 pytestmark = pytest.mark.timeout(120)
@@ -53,10 +52,10 @@ def copy(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "run" / "step-1"))
 
 
-def bring_in(location: str) -> ArtifactRef:
-    """What `import_checkpoint` does, without a server."""
+def digest_of(location: str) -> str:
+    """As the watch opens a checkpoint, without a server."""
     source = source_digest(source_files(Path(location)))
-    return first_of_content(convert_checkpoint.fn(source, "ema", location))
+    return weights_of(first_of_content(convert_checkpoint.fn(source, "ema", location)))
 
 
 def names(source: str) -> list[str]:
@@ -104,7 +103,7 @@ def test_a_folder_or_pattern_of_several_stands_for_these_and_says_what_is_none(
 
 def test_a_whole_checkpoint_is_read_with_its_content(copy: Path) -> None:
     (candidate,) = candidates(str(copy))
-    assert read_whole(candidate, bring_in) == (copy, weights_digest(copy))
+    assert read_whole(candidate, digest_of) == (copy, weights_digest(copy))
 
 
 @pytest.mark.parametrize("missing", ["unet/config.json", str(WEIGHTS)])
@@ -112,7 +111,7 @@ def test_a_checkpoint_that_lacks_a_file_is_not_whole(copy: Path, missing: str) -
     (copy / missing).unlink()
     (candidate,) = candidates(f"{copy.parent}/step-*")
     with pytest.raises(ValueError, match=r"missing|cannot be opened|no checkpoint|lacks"):
-        read_whole(candidate, bring_in)
+        read_whole(candidate, digest_of)
 
 
 def test_a_checkpoint_whose_weights_are_still_growing_is_not_whole(copy: Path) -> None:
@@ -120,11 +119,11 @@ def test_a_checkpoint_whose_weights_are_still_growing_is_not_whole(copy: Path) -
     (copy / WEIGHTS).write_bytes(whole[: len(whole) // 2])
     (candidate,) = candidates(str(copy))
     with pytest.raises(ValueError, match="is damaged"):
-        read_whole(candidate, bring_in)
+        read_whole(candidate, digest_of)
     (copy / WEIGHTS).write_bytes(whole)
     assert stamp_of(copy) != candidate.stamp
     with pytest.raises(ValueError, match="still being written"):
-        read_whole(candidate, bring_in)
+        read_whole(candidate, digest_of)
 
 
 def test_what_was_worked_out_is_remembered_until_the_files_change(copy: Path) -> None:
@@ -171,7 +170,7 @@ def test_a_registered_model_shows_its_versions_and_its_champion(saved: Path) -> 
     shown = candidates("models:/faces")
     assert [c.address for c in shown] == ["models:/faces/1", "models:/faces/2"]
     assert [c.address for c in candidates("models:/faces@champion")] == ["models:/faces/2"]
-    path, weights = read_whole(shown[0], bring_in)
+    path, weights = read_whole(shown[0], digest_of)
     assert path.name.startswith("faces-1-")
     assert weights == digest
     assert MlflowClient().get_model_version("faces", "2").tags["ddim.verdict"] == "better"
@@ -188,7 +187,7 @@ def test_an_experiment_shows_its_finished_runs_that_hold_a_checkpoint(saved: Pat
         client.set_terminated(run)
     (shown,) = candidates("experiment:training")
     assert shown.address == f"runs:/{runs[0]}/checkpoint"
-    assert read_whole(shown, bring_in)[1] == weights_digest(saved)
+    assert read_whole(shown, digest_of)[1] == weights_digest(saved)
     assert [c.address for c in candidates("experiment:training#last")] == [f"runs:/{runs[1]}/last"]
 
 

@@ -1,0 +1,4 @@
+"""What files claim to unpack to, read off their heads before anything of them is unpacked.
+
+Headers of NumPy's arrays, messages of Arrow, pages of Parquet. What they hold is read elsewhere.
+"""

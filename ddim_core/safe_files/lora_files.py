@@ -1,0 +1,237 @@
+"""LoRA files that any trainer wrote: which of a folder are epochs of one LoRA, and of what kind."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from ddim_core.common.plain_files import is_there, read_bytes, require_plain_tree, shown_name
+from ddim_core.safe_files.settings import read_settings
+from ddim_core.safe_files.weight_names import PICKLES, TENSORS
+
+ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # of PEFT
+OF_FOLDERS = ("pytorch_lora_weights.safetensors", ADAPTER)  # the one file of a step's folder
+PEFT = "peft_adapter_config"  # in a file's header: it is in PEFT's layout, and so made
+MOST_EPOCHS = 200
+# NAME-000006 and NAME-step00000500 (sd-scripts), NAME_000000500 (ai-toolkit), checkpoint-500.
+NUMBERED = re.compile(r"(?:^|[-_])(?:step|epoch|e)?[-_]?(\d{1,12})$")
+# What peft makes of a file is decided by these settings alone; a stranger's patterns are never run.
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "LORA": ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora"),
+    "LOHA": ("r", "alpha", "rank_pattern", "alpha_pattern", "use_effective_conv2d"),
+    "LOKR": ("r", "alpha", "rank_pattern", "alpha_pattern", "use_effective_conv2d",
+             "decompose_both", "decompose_factor"),
+}  # fmt: skip
+PLAIN_NAME = re.compile(r"[\w.^]+")
+LAYERS = re.compile(r"\.(?:lora_(?:A|B|magnitude_vector)|hada_w\d(?:_[ab])?|hada_t\d|lokr_[wt]\d"
+                    r"(?:_[ab])?)(?:\.weight)?$")  # fmt: skip
+PEFT_LEVEL = "base_model.model."
+TEXTS = ("text_encoder", "lora_te", "text_model")
+# The first word of a tensor's name after its layer, what people call it, and what would do instead.
+FOREIGN = {
+    "hada_": ("LoHa in LyCORIS' layout", "PEFT's folder of it (adapter_config.json with peft_type "
+              "LOHA)"),
+    "oft_": ("an OFT", "a LoRA"),
+    "boft_": ("a BOFT", "a LoRA"),
+    "ia3_": ("an (IA)^3", "a LoRA"),
+    "on_input": ("an (IA)^3", "a LoRA"),
+    "glora": ("a GLoRA", "a LoRA"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EpochFile:
+    """A file of a LoRA.
+
+    Attributes:
+        path: Its weights, a .safetensors file.
+        name: For people: its file's name, or its folder's where all files are called alike.
+        number: Epoch or step, as its name says; None of the last, which trainers do not number.
+        config: PEFT's adapter_config.json beside it; None of other layouts.
+    """
+
+    path: Path
+    name: str
+    number: int | None
+    config: Path | None = None
+
+
+def epoch_files(place: Path) -> list[EpochFile]:
+    """Returns the LoRA files of a place in the order in which they were trained.
+
+    Args:
+        place: A .safetensors file; a folder of such files, one an epoch (sd-scripts, ai-toolkit);
+            a folder of folders with `pytorch_lora_weights.safetensors` (diffusers' scripts) or
+            `adapter_model.safetensors` (PEFT); or one of these.
+
+    Raises:
+        ValueError: If there is no LoRA file, or it is a pickle, with what would be right.
+    """
+    if is_there(place):
+        return [_file(place)]
+    if not place.is_dir():
+        raise ValueError(
+            f"there is no file or folder {str(place)!r}; give a LoRA's .safetensors file or the "
+            "folder of its epochs"
+        )
+    require_plain_tree(place)
+    inside = sorted(place.iterdir())
+    found = [_file(path) for path in inside if path.suffix == TENSORS and is_there(path)]
+    for folder in (path for path in inside if path.is_dir()):
+        found += [_file(folder / name) for name in OF_FOLDERS if is_there(folder / name)]
+    if not found:
+        raise ValueError(_nothing(place, inside))
+    if len(found) > MOST_EPOCHS:
+        raise ValueError(
+            f"{shown_name(place)} holds {len(found)} LoRA files; at most {MOST_EPOCHS} are compared"
+        )
+    return sorted(found, key=lambda file: (file.number is None, file.number or 0, file.name))
+
+
+def require_lora(file: EpochFile) -> dict[str, Any]:
+    """Makes sure, by its header alone, that a file holds a LoRA that can be loaded.
+
+    Returns:
+        PEFT's settings of a file in its layout; empty of others.
+
+    Raises:
+        ValueError: If it is damaged, holds no LoRA, or one of a kind that nothing here loads; the
+            kind is named with the nearest form that would do.
+    """
+    try:
+        with safe_open(file.path, framework="np") as content:
+            names, header = list(content.keys()), content.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file.name} is no whole safetensors file: {error}") from error
+    if file.config is not None:
+        return _peft_settings(file, names)
+    if PEFT in header:
+        raise ValueError(f"the header of {file.name} holds {PEFT}, which is set here alone")
+    _require_kind(file.name, names)
+    return {}
+
+
+def lora_bytes(file: EpochFile) -> bytes:
+    """Returns the content of a LoRA file as `ddim_core.pipelines.loras` lays it over a pipeline:
+    itself, or for PEFT's layout with its settings in the header.
+
+    Raises:
+        ValueError: As `require_lora`.
+    """
+    settings = require_lora(file)
+    content = read_bytes(file.path)
+    return _with_header(content, {PEFT: settings}) if settings else content
+
+
+def header_of(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Returns the header of a safetensors file that was opened before, and the numbers after it."""
+    stop = 8 + int.from_bytes(content[:8], "little")
+    header: dict[str, Any] = json.loads(content[8:stop])
+    return header, content[stop:]
+
+
+def touches_texts(content: bytes) -> bool:
+    """Tells whether a LoRA changes text encoders, so that prompts are encoded with it."""
+    return any(word in name for name in header_of(content)[0] for word in TEXTS)
+
+
+def ranks_of(content: bytes) -> set[int]:
+    """Returns the ranks of a LoRA's layers, as the shapes of A say (rows of A)."""
+    header = header_of(content)[0]
+    return {
+        told["shape"][0]
+        for name, told in header.items()
+        if ("lora_A" in name or "lora_down" in name or "lora.down" in name) and told["shape"]
+    }
+
+
+def _with_header(content: bytes, metadata: Mapping[str, Any]) -> bytes:
+    header, numbers = header_of(content)
+    header["__metadata__"] = {k: json.dumps(v, sort_keys=True) for k, v in metadata.items()}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # numbers begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + numbers
+
+
+def _file(path: Path) -> EpochFile:
+    if path.suffix in PICKLES:
+        raise ValueError(
+            f"{shown_name(path)} is a pickle, which can run code and is not opened; save its "
+            "tensors as .safetensors (safetensors.torch.save_file) and give that"
+        )
+    if path.suffix != TENSORS:
+        raise ValueError(f"{shown_name(path)} is no .safetensors file, as a LoRA must be")
+    alike = path.name in OF_FOLDERS
+    name = path.parent.name or path.stem if alike else path.stem
+    numbered = NUMBERED.search(name)
+    config = path.with_name(CONFIG) if path.name == ADAPTER else None
+    if config is not None and not is_there(config):
+        raise ValueError(
+            f"{shown_name(path)} is a file of PEFT's, and its {CONFIG} is not beside it; it says "
+            "how much of the LoRA counts"
+        )
+    return EpochFile(path, name, int(numbered[1]) if numbered else None, config)
+
+
+def _nothing(place: Path, inside: Sequence[Path]) -> str:
+    pickles = [path.name for path in inside if path.suffix in PICKLES]
+    if pickles:
+        return (
+            f"{shown_name(place)} holds no .safetensors file, but the pickle {pickles[0]}, which "
+            "can run code and is not opened; save its tensors as .safetensors"
+        )
+    parts = [path.name for path in inside if path.is_dir() and is_there(path / CONFIG)]
+    more = f" (there is {parts[0]}/{CONFIG} without its {ADAPTER})" if parts else ""
+    return (
+        f"{shown_name(place)} holds no LoRA{more}; there must be .safetensors files, or folders "
+        f"with {' or '.join(OF_FOLDERS)}"
+    )
+
+
+def _require_kind(name: str, tensors: Sequence[str]) -> None:
+    for word, (kind, instead) in FOREIGN.items():
+        if any(f".{word}" in tensor for tensor in tensors):
+            raise ValueError(
+                f"{name} holds {kind}, which the installed diffusers does not load; {instead} "
+                "would do"
+            )
+    if not any("lora" in tensor.lower() or ".lokr_" in tensor for tensor in tensors):
+        first = f", such as {min(tensors)[:80]}" if tensors else ""
+        raise ValueError(
+            f"{name} holds no LoRA: none of its {len(tensors)} tensors is named after one{first}"
+        )
+
+
+def _peft_settings(file: EpochFile, names: Sequence[str]) -> dict[str, Any]:
+    """What of an adapter_config.json decides what the file's numbers mean, with the layers that it
+    is of by name."""
+    assert file.config is not None
+    told = read_settings(file.config)
+    kind = told.get("peft_type")
+    if kind not in SETTINGS:
+        raise ValueError(
+            f"peft_type in {file.name}/{CONFIG} is {kind!r}; {', '.join(SETTINGS)} are loaded"
+        )
+    layers = sorted({LAYERS.sub("", name.removeprefix(PEFT_LEVEL)) for name in names})
+    strange = [name for name in names if not LAYERS.search(name)]
+    if strange or not layers:
+        first = f", the first {strange[0][:80]}" if strange else ""
+        raise ValueError(
+            f"{file.name}/{ADAPTER} holds {len(strange)} tensors that are no part of a {kind}"
+            f"{first}; it must hold some of these, and nothing else"
+        )
+    settings = {name: told[name] for name in SETTINGS[kind] if told.get(name) is not None}
+    for name in ("rank_pattern", "alpha_pattern"):
+        _require_names(f"{name} in {file.name}/{CONFIG}", settings.get(name, {}))
+    return {"peft_type": kind, "target_modules": layers, **settings}
+
+
+def _require_names(where: str, patterns: Any) -> None:
+    if not isinstance(patterns, Mapping) or not all(map(PLAIN_NAME.fullmatch, patterns)):
+        raise ValueError(f"{where} must map names of layers to numbers; patterns are not run")

@@ -1,0 +1,323 @@
+"""LoRAs that somebody else trained: every epoch at every scale, ranked, against the base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from prefect import flow
+from prefect.logging import get_run_logger
+
+from ddim_core.diffusion.specs import Execution
+from ddim_core.image_scores.registry import choices_of, require_no_prompts_needed
+from ddim_core.lora.scoring.ranking import Candidate, Ranking, rank, verdict
+from ddim_core.lora.scoring.row import LoraRow
+from ddim_core.lora.scoring.specs import PromptSet
+from ddim_core.reports.lora_answer import answer
+from ddim_core.text2image.specs import JudgeSpec
+from flows.grid.gate import RegressionError
+from flows.lora.plan import (
+    EMBEDDED_GUIDANCE,
+    EMBEDDED_NAME,
+    EMBEDDED_SCORED_STEPS,
+    PICTURE_STEPS,
+)
+from flows.lora.scoring import Scorecard, judged_scales
+from flows.requests.flat import flat
+from flows.requests.images import LARGEST_BATCH, Machine
+from flows.requests.lora_score import LoraScoreRequest
+from flows.requests.samplers import ALL_ARITHMETIC, versions
+from flows.run.naming import flow_name
+from flows.run.runners import ONE_TASK_A_CORE
+from tasks.checkpoints.addresses import name_of
+from tasks.checkpoints.identity import mark_scored
+from tasks.checkpoints.open import import_checkpoint
+from tasks.image_scores.ready import StoredScore, ready_image_score
+from tasks.images.prepare import content_of
+from tasks.lora.epochs.base import (
+    AskedPrompts,
+    ScoredBase,
+    asked_prompts,
+    open_base,
+    require_samplers,
+)
+from tasks.lora.epochs.draw import draw_with_loras
+from tasks.lora.epochs.files import StoredEpoch, digest_of_loras, store_epochs, told_apart
+from tasks.lora.epochs.real import RealImages, real_images
+from tasks.lora.epochs.report import publish_epochs, render_epochs
+from tasks.lora.scoring.measure import Compared, PictureScores, score_pictures, thumbnails
+from tasks.lora.scoring.pictures import DrawnPictures
+from tasks.lora.scoring.table import ScoredLora, lora_rows, write_lora_rows
+from tasks.lora.scoring.vision_models import model_digest, model_folder
+from tasks.sampling.conditions import encode_conditions
+from tasks.sampling.pipeline import Laid
+from tasks.storage.naming import named
+from tasks.storage.store import ArtifactRef, check_writable
+from tasks.text2image.embedded import embedded_base
+from tasks.text2image.judge import train_emoji_judge
+from tasks.tracking.address import why_not_logged
+from tasks.tracking.scorecard import track_scorecard
+
+LEAST_PICTURES = 2
+
+
+@dataclass(frozen=True)
+class LoraScore:
+    """What scoring LoRAs gave.
+
+    Attributes:
+        scorecard: Places of report and table, rows, and what is read from the numbers.
+        ship: The name of the file that is best; None where none is proven better than the base.
+        scale, sampler: Its setting.
+        call: `better`, `worse` or `tied` against what was named, or None.
+    """
+
+    scorecard: Scorecard
+    ship: str | None
+    scale: float
+    sampler: str
+    call: str | None
+
+
+@dataclass(frozen=True)
+class Stand:
+    """All that the pictures of every LoRA share.
+
+    Attributes:
+        request: What was asked.
+        base: What they lie over.
+        prompts, asked: What is drawn, and how.
+        known: What it is compared with.
+        training: The images of the style or the subject.
+        extractor: The judge, or the thumbnails.
+        models: Folders of `clip` and `dino`, where they are given.
+        judges: What judges pictures one by one.
+        execution: Device and threads.
+    """
+
+    request: LoraScoreRequest
+    base: ScoredBase
+    prompts: AskedPrompts
+    asked: PromptSet
+    known: Compared
+    training: RealImages
+    extractor: ArtifactRef
+    models: dict[str, str]
+    judges: list[StoredScore]
+    execution: Execution
+
+
+@flow(
+    name="lora-score",
+    flow_run_name=flow_name,
+    validate_parameters=False,
+    task_runner=ONE_TASK_A_CORE,
+)
+@flat
+def lora_score(request: LoraScoreRequest) -> LoraScore:
+    """Draws every LoRA file at every scale and sampler from the base's noise, and ranks them.
+
+    Raises:
+        ValueError: If the request cannot be.
+        RegressionError: If a gate was asked for and the LoRAs are proven worse.
+    """
+    check_writable()
+    older = store_epochs([request.verdict.against] if request.verdict.against else [])
+    known = {one.artifact for one in older}
+    newer = [one for one in store_epochs(request.lora.loras) if one.artifact not in known]
+    if not newer:
+        raise ValueError(
+            f"against is {request.verdict.against!r}, which holds all of the LoRAs; leave it out"
+        )
+    stand = _stand(request)
+    epochs = told_apart([*older, *newer])
+    scales = sorted({0.0, *map(float, request.pictures.scales)})
+    drawn = _drawn(stand, epochs, scales)
+    scores = _scored(stand, epochs, scales, drawn)
+    ranking = rank(list(_candidates(epochs, scores)))
+    call, difference = verdict(ranking, len(older)) if older else (None, None)
+    rows = _rows(stand, epochs, drawn, scores)
+    reading = answer(ranking, stand.asked, request.kind, call, difference, request.verdict.against)
+    scorecard = _reported(stand, ranking, drawn, scales, rows, reading)
+    content = content_of(request.images)
+    mark_scored(request.identity(content), digest_of_loras(request.lora.loras), [])
+    if request.verdict.gate and call == "worse":
+        raise RegressionError(f"{reading[1]} See {scorecard.report}")
+    first = ranking.first
+    one = first.candidate
+    return LoraScore(scorecard, one.name if first.is_proven else None, one.scale, one.sampler, call)
+
+
+def _stand(request: LoraScoreRequest) -> Stand:
+    """Opens the base, reads prompts and images, and makes sure that all of it fits."""
+    own, machine, asked = not request.lora.base, request.machine, request.pictures
+    location = str(embedded_base()) if own else request.lora.base
+    base = open_base(
+        import_checkpoint(location), EMBEDDED_NAME if own else name_of(request.lora.base)
+    )
+    prompts = asked_prompts(request.target.prompts, base)
+    usual = (EMBEDDED_SCORED_STEPS, EMBEDDED_GUIDANCE) if own else (PICTURE_STEPS, base.guidance)
+    pictures = PromptSet(
+        role="given", prompts=prompts.texts, per_prompt=asked.images_per_prompt,
+        steps=asked.steps or usual[0],
+        guidance=usual[1] if asked.guidance is None else asked.guidance,
+        resolution=base.resolution, seed=asked.seed,
+    )  # fmt: skip
+    if len(pictures.texts) < LEAST_PICTURES:
+        raise ValueError(
+            "prompts and images_per_prompt make 1 picture; intervals need at least "
+            f"{LEAST_PICTURES}"
+        )
+    require_samplers(base, list(asked.samplers), pictures.steps, pictures.guidance)
+    if prompts.stored is None:
+        require_no_prompts_needed(choices_of(asked.image_scores), base.name)
+    training = _real(request.images, request.training_split, base)
+    if request.kind == "style" and training.n_images < LEAST_PICTURES:
+        raise ValueError(
+            f"style_images {request.images!r} holds 1 image; a style needs at least "
+            f"{LEAST_PICTURES}"
+        )
+    models = {
+        name: str(model_folder(name, place))
+        for name, place in (("clip", asked.clip), ("dino", asked.dino))
+        if place
+    }
+    judges = [ready_image_score(choice) for choice in choices_of(asked.image_scores)]
+    held_out = _real(*request.held_out, base) if request.held_out else None
+    target = {request.kind: training}
+    execution = Execution(device=machine.device, batch_size=LARGEST_BATCH, threads=1)
+    judge = train_emoji_judge(JudgeSpec(resolution=base.resolution), Execution()) if own else None
+    known = Compared(training, real=held_out, **target)
+    return Stand(
+        request, base, prompts, pictures, known, training, judge or thumbnails(), models, judges,
+        execution,
+    )  # fmt: skip
+
+
+def _real(location: str, split: str, base: ScoredBase) -> RealImages:
+    read = named(real_images, f"real images {name_of(location)} {split}")
+    return read(content_of(location), split, base.resolution, location=location)
+
+
+Pictures = dict[tuple[str, str, float], DrawnPictures]
+"""By the digest of a LoRA (empty: the base), sampler and scale."""
+
+
+def _drawn(stand: Stand, epochs: Sequence[StoredEpoch], scales: Sequence[float]) -> Pictures:
+    """Draws the base and every LoRA at every scale, by every sampler."""
+    asked = stand.request.pictures
+    submitted: dict[tuple[str, str, float], Any] = {}
+    for sampler in asked.samplers:
+        submitted["", sampler, 0.0] = _submit(stand, sampler, (), "", "the base")
+        for one in epochs:
+            for scale in scales[1:]:
+                laid = ((one.artifact, scale),)
+                submitted[one.artifact, sampler, scale] = _submit(
+                    stand, sampler, laid, "texts" if one.with_texts else "",
+                    f"{one.name} at {scale:g}",
+                )  # fmt: skip
+    return {key: future.result() for key, future in submitted.items()}
+
+
+def _submit(stand: Stand, sampler: str, laid: Laid, texts: str, name: str) -> Any:
+    machine, side = Machine(device=stand.request.machine.device), stand.base.resolution
+    libraries = versions(*ALL_ARITHMETIC)
+    conditions = stand.prompts.encoded
+    if conditions is None:
+        assert stand.prompts.stored is not None
+        conditions = encode_conditions(
+            stand.base.ref, stand.prompts.stored, laid if texts else (), libraries
+        )
+    return named(draw_with_loras, f"{name} by {sampler}").submit(
+        stand.asked, sampler, stand.base.ref, laid, conditions, machine.batch_at(side),
+        stand.request.machine.dtype, libraries, machine.card_at(side), execution=stand.execution,
+    )  # fmt: skip
+
+
+Scores = dict[tuple[str, str], PictureScores]
+
+
+def _scored(
+    stand: Stand, epochs: Sequence[StoredEpoch], scales: Sequence[float], drawn: Pictures
+) -> Scores:
+    """Takes all measures of every LoRA by every sampler, at all of its scales."""
+    asked = stand.request.pictures
+    digests = {name: model_digest(folder) for name, folder in stand.models.items()}
+    submitted = {}
+    for sampler in asked.samplers:
+        for one in epochs:
+            pictures = _line(one, sampler, scales, drawn)
+            judged = judged_scales(stand.judges, stand.asked, pictures, stand.execution)
+            scores = named(score_pictures, f"scores of {one.name}")
+            submitted[one.artifact, sampler] = scores.submit(
+                stand.asked, list(scales), pictures, stand.known, {}, stand.extractor, digests,
+                location=stand.models, execution=stand.execution, judged=judged,
+            )  # fmt: skip
+    return {key: future.result() for key, future in submitted.items()}
+
+
+def _line(
+    one: StoredEpoch, sampler: str, scales: Sequence[float], drawn: Pictures
+) -> list[DrawnPictures]:
+    """The pictures of a LoRA by scale, the base's first."""
+    base = drawn["", sampler, 0.0]
+    return [base, *(drawn[one.artifact, sampler, scale] for scale in scales[1:])]
+
+
+def _candidates(epochs: Sequence[StoredEpoch], scores: Scores) -> Any:
+    for (artifact, sampler), found in scores.items():
+        place = next(i for i, one in enumerate(epochs) if one.artifact == artifact)
+        one = partial(Candidate, epochs[place].name, epochs[place].number, place)
+        base = found.scores[0].deciding
+        for at_scale in found.scores[1:]:
+            yield one(at_scale.scale, sampler, at_scale.deciding, base)
+
+
+def _rows(
+    stand: Stand, epochs: Sequence[StoredEpoch], drawn: Pictures, scores: Scores
+) -> list[list[LoraRow]]:
+    """The table's rows, together those of a LoRA by a sampler."""
+    request = stand.request
+    found = []
+    for (artifact, sampler), taken in scores.items():
+        one = next(one for one in epochs if one.artifact == artifact)
+        scales = [at.scale for at in taken.scores]
+        of = ScoredLora(
+            artifact, stand.base.ref.artifact, stand.training.artifact, stand.base.name,
+            name_of(request.images), one.rank, sampler=sampler, name=one.name, number=one.number,
+        )  # fmt: skip
+        pictures = _line(one, sampler, scales, drawn)
+        found.append(lora_rows(request.kind, of, stand.asked, pictures, taken, stand.execution))
+    return found
+
+
+def _reported(
+    stand: Stand,
+    ranking: Ranking,
+    drawn: Pictures,
+    scales: Sequence[float],
+    rows: Sequence[list[LoraRow]],
+    reading: list[str],
+) -> Scorecard:
+    """Writes table, page and MLflow's runs."""
+    flat_rows = [row for of_one in rows for row in of_one]
+    table = write_lora_rows(flat_rows)
+    first = ranking.first.candidate
+    digests = {row.lora: row.lora_digest for row in flat_rows}
+    shown = {"base": drawn["", first.sampler, 0.0]} | {
+        str(one.candidate.name): drawn[digests[one.candidate.name], first.sampler, first.scale]
+        for one in ranking.files
+    }
+    swept = {f"{scale:g}": drawn[digests[first.name], first.sampler, scale] for scale in scales[1:]}
+    report = render_epochs(
+        ranking, stand.asked, shown, swept, stand.training, flat_rows[0], reading
+    )
+    place = publish_epochs(report, ranking, flat_rows)
+    for of_one in rows:
+        name = f"{of_one[0].lora} on {of_one[0].base}"
+        tracked = track_scorecard(name, of_one, report, return_state=True)
+        if not tracked.is_completed():
+            get_run_logger().warning("%s: %s", why_not_logged(), tracked.message)
+    return Scorecard(place, table, tuple(row.row_digest for row in flat_rows), tuple(reading))

@@ -1,0 +1,107 @@
+"""LoRA files of PEFT's own layout over pipelines of three families: the same weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ddim_core.pipelines.loras import lay_over
+from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
+from ddim_core.safe_files.lora_files import epoch_files, lora_bytes
+from tests.core.pipelines.tiny import PIPELINES
+
+TARGETS = ["to_q", "to_v"]
+KINDS = {
+    "lora": lambda: peft.LoraConfig(
+        r=2, lora_alpha=6, target_modules=TARGETS, init_lora_weights=False,
+        alpha_pattern={"to_v": 3},
+    ),
+    "dora": lambda: peft.LoraConfig(
+        r=2, lora_alpha=6, target_modules=TARGETS, init_lora_weights=False, use_dora=True,
+        use_rslora=True,
+    ),
+    "loha": lambda: peft.LoHaConfig(r=2, alpha=3, target_modules=TARGETS, init_weights=False),
+    "lokr": lambda: peft.LoKrConfig(r=2, alpha=3, target_modules=TARGETS, init_weights=False),
+}  # fmt: skip
+
+
+def opened(name: str, folder: Path) -> OpenedPipeline:
+    if not folder.exists():
+        PIPELINES[name].make().save_pretrained(folder)
+    return open_pipeline(folder, resolution=PIPELINES[name].resolution)
+
+
+def network_of(pipeline: Any) -> Any:
+    return pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+
+
+def deltas(network: Any, adapter: str) -> dict[str, torch.Tensor]:
+    return {
+        name: layer.get_delta_weight(adapter)
+        for name, layer in network.named_modules()
+        if hasattr(layer, "get_delta_weight")
+    }
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [("sdxl", "dora"), ("sdxl", "loha"), ("sd3", "lora"), ("sd3", "lokr"), ("flux", "lora")],
+)
+def test_files_of_peft_lie_over_a_pipeline_as_over_the_network_they_were_made_on(
+    tmp_path: Path, family: str, kind: str
+) -> None:
+    mine = opened(family, tmp_path / "base")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = peft.get_peft_model(network_of(mine.pipeline), KINDS[kind]())
+    model.save_pretrained(tmp_path / "epochs" / "checkpoint-7")
+    (file,) = epoch_files(tmp_path / "epochs")
+    expected = deltas(model.base_model.model, "default")
+    assert expected
+    for scale in (1.0, 0.5):
+        laid = opened(family, tmp_path / "base")
+        lay_over(laid, [lora_bytes(file)], [scale])
+        found = deltas(network_of(laid.pipeline), "lora_0")
+        assert found.keys() == expected.keys()
+        for name, delta in expected.items():
+            torch.testing.assert_close(found[name], scale * delta, rtol=1e-6, atol=1e-7)
+
+
+def test_a_file_for_another_base_or_with_missing_numbers_is_refused(tmp_path: Path) -> None:
+    mine = opened("sd3", tmp_path / "base")
+    model = peft.get_peft_model(mine.pipeline.transformer, KINDS["lora"]())
+    model.save_pretrained(tmp_path / "lora")
+    (file,) = epoch_files(tmp_path / "lora")
+    with pytest.raises(ValueError, match="none of its networks has all of the LoRA's 4 layers"):
+        lay_over(opened("sdxl", tmp_path / "other"), [lora_bytes(file)], [1.0])
+    tensors = load_file(file.path)
+    tensors.pop(next(name for name in tensors if "lora_B" in name))
+    save_file(tensors, file.path)
+    with pytest.raises(ValueError, match="1 of its tensors do not fit"):
+        lay_over(opened("sd3", tmp_path / "base"), [lora_bytes(file)], [1.0])
+
+
+def test_dora_whose_lengths_diffusers_drops_is_refused_by_name(tmp_path: Path) -> None:
+    mine = opened("sdxl", tmp_path / "base")
+    layer = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
+    rows, columns = (
+        mine.pipeline.unet.down_blocks[1]
+        .attentions[0]
+        .transformer_blocks[0]
+        .attn1.to_q.weight.shape
+    )
+    tensors = {
+        f"{layer}.lora_down.weight": torch.ones(2, columns),
+        f"{layer}.lora_up.weight": torch.ones(rows, 2),
+        f"{layer}.alpha": torch.tensor(2.0),
+        f"{layer}.dora_scale": torch.ones(rows, 1),
+    }
+    save_file(tensors, tmp_path / "dora.safetensors")
+    content = lora_bytes(epoch_files(tmp_path / "dora.safetensors")[0])
+    with pytest.raises(ValueError, match=r"is a DoRA, .* drops 1 of its 1 lengths in this layout"):
+        lay_over(mine, [content], [1.0])

@@ -1,0 +1,153 @@
+"""LoRA files as trainers leave them: their order, their layouts, and what is refused in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from ddim_core.safe_files.lora_files import (
+    CONFIG,
+    PEFT,
+    epoch_files,
+    header_of,
+    lora_bytes,
+    ranks_of,
+    touches_texts,
+)
+
+UP, DOWN = np.ones((6, 2), np.float32), np.ones((2, 4), np.float32)
+KOHYA = {"lora_unet_to_q.lora_down.weight": DOWN, "lora_unet_to_q.lora_up.weight": UP}
+OF_PEFT = {"base_model.model.to_q.lora_A.weight": DOWN, "base_model.model.to_q.lora_B.weight": UP}
+
+
+def written(path: Path, tensors: dict[str, np.ndarray], number: float = 1.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: number * value for name, value in tensors.items()}, path)
+    return path
+
+
+def of_peft(folder: Path, tensors: dict[str, np.ndarray] = OF_PEFT, **settings: object) -> Path:
+    written(folder / "adapter_model.safetensors", tensors)
+    told = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": "(a+)+$", **settings}
+    (folder / CONFIG).write_text(json.dumps(told))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        (["cat-000002", "cat-000010", "cat"], [2, 10, None]),  # sd-scripts, epochs
+        (["cat-step00000500", "cat-step00001000"], [500, 1000]),  # sd-scripts, steps
+        (["cat_000000250", "cat_000000500", "cat"], [250, 500, None]),  # ai-toolkit
+        (["v15"], [None]),  # no epoch
+    ],
+)
+def test_epochs_are_ordered_by_the_number_in_their_names(
+    tmp_path: Path, names: list[str], numbers: list[int | None]
+) -> None:
+    for name in reversed(names):
+        written(tmp_path / f"{name}.safetensors", KOHYA)
+    (tmp_path / "optimizer.pt").write_bytes(b"state")  # of a trainer: not asked for, not opened
+    found = epoch_files(tmp_path)
+    assert [file.name for file in found] == names
+    assert [file.number for file in found] == numbers
+
+
+def test_folders_of_steps_are_found_of_diffusers_and_of_peft(tmp_path: Path) -> None:
+    for step in (500, 1000):
+        written(tmp_path / f"checkpoint-{step}" / "pytorch_lora_weights.safetensors", KOHYA)
+    written(tmp_path / "pytorch_lora_weights.safetensors", KOHYA)
+    found = epoch_files(tmp_path)
+    assert [file.number for file in found] == [500, 1000, None]
+    assert [file.name for file in found][:2] == ["checkpoint-500", "checkpoint-1000"]
+    of_peft(tmp_path / "peft" / "checkpoint-20")
+    (one,) = epoch_files(tmp_path / "peft")
+    assert (one.number, one.config is not None) == (20, True)
+    assert epoch_files(tmp_path / "peft" / "checkpoint-20")[0].path == one.path
+
+
+def test_of_peft_s_settings_what_the_numbers_mean_is_taken_and_no_pattern(tmp_path: Path) -> None:
+    (file,) = epoch_files(of_peft(tmp_path, alpha_pattern={"to_q": 8}, exclude_modules="(b+)+$"))
+    content = lora_bytes(file)
+    settings = json.loads(header_of(content)[0]["__metadata__"][PEFT])
+    assert settings == {
+        "peft_type": "LORA", "r": 2, "lora_alpha": 4, "alpha_pattern": {"to_q": 8},
+        "target_modules": ["to_q"],
+    }  # fmt: skip
+    plain = file.path.read_bytes()
+    assert header_of(content)[1] == header_of(plain)[1]  # the numbers, to the byte
+    assert ranks_of(content) == {2}
+
+
+def test_other_files_stay_as_they_are_and_say_what_they_touch(tmp_path: Path) -> None:
+    (file,) = epoch_files(written(tmp_path / "a.safetensors", KOHYA))
+    assert lora_bytes(file) == file.path.read_bytes()
+    assert not touches_texts(lora_bytes(file))
+    texts = {name.replace("lora_unet", "lora_te"): value for name, value in KOHYA.items()}
+    (file,) = epoch_files(written(tmp_path / "b.safetensors", texts))
+    assert touches_texts(lora_bytes(file))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"lora_unet_q.hada_w1_a": UP}, "holds LoHa in LyCORIS' layout, which .*adapter_config"),
+        ({"lora_unet_q.oft_blocks": UP}, "holds an OFT, which .*; a LoRA would do"),
+        ({"conv.weight": UP}, "holds no LoRA: none of its 1 tensors .* such as conv.weight"),
+    ],
+)
+def test_what_is_no_lora_that_loads_is_refused_by_name(
+    tmp_path: Path, tensors: dict[str, np.ndarray], message: str
+) -> None:
+    (file,) = epoch_files(written(tmp_path / "a.safetensors", tensors))
+    with pytest.raises(ValueError, match=message):
+        lora_bytes(file)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"peft_type": "IA3"}, "peft_type .* is 'IA3'; LORA, LOHA, LOKR are loaded"),
+        ({"rank_pattern": {"(a+)+$": 3}}, "rank_pattern .* must map names of layers"),
+    ],
+)
+def test_what_peft_would_run_or_not_load_is_refused(
+    tmp_path: Path, settings: dict[str, object], message: str
+) -> None:
+    (file,) = epoch_files(of_peft(tmp_path, **settings))
+    with pytest.raises(ValueError, match=message):
+        lora_bytes(file)
+
+
+def test_pickles_damage_and_emptiness_are_refused_in_words(tmp_path: Path) -> None:
+    pickle = tmp_path / "pickles" / "lora.pt"
+    pickle.parent.mkdir()
+    pickle.write_bytes(b"cposix\nsystem\n(S'touch x'\ntR.")
+    for place in (pickle, pickle.parent):
+        with pytest.raises(ValueError, match=r"pickle.*can run code and is not opened"):
+            epoch_files(place)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty holds no LoRA; there must be \.safetensors"):
+        epoch_files(tmp_path / "empty")
+    with pytest.raises(ValueError, match="there is no file or folder"):
+        epoch_files(tmp_path / "nowhere")
+    whole = written(tmp_path / "a.safetensors", KOHYA)
+    whole.write_bytes(whole.read_bytes()[:-3])
+    with pytest.raises(ValueError, match="a is no whole safetensors file"):
+        lora_bytes(epoch_files(whole)[0])
+    stray = of_peft(tmp_path / "stray")
+    (stray / CONFIG).unlink()
+    with pytest.raises(ValueError, match=r"adapter_config\.json is not beside it"):
+        epoch_files(stray)
+
+
+def test_a_stranger_cannot_pass_for_a_file_of_peft(tmp_path: Path) -> None:
+    """Its settings are made here alone: nobody's pattern runs by way of the header."""
+    path = tmp_path / "a.safetensors"
+    save_file(KOHYA, path, {PEFT: json.dumps({"peft_type": "LORA", "target_modules": "(a+)+$"})})
+    with pytest.raises(ValueError, match="which is set here alone"):
+        lora_bytes(epoch_files(path)[0])

@@ -1,0 +1,146 @@
+"""LoRAs that somebody else trained, over tiny pipelines of three families: drawn, ranked, told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from ddim_core.lora.data import write_captioned
+from flows.requests.watch import Watch
+from tasks.checkpoints.arrivals import candidates, read_whole
+from tasks.checkpoints.identity import is_scored, mark_scored
+from tasks.images.prepare import content_of
+from tasks.lora.epochs.files import digest_of_loras
+from tasks.lora.scoring.table import read_lora_table
+from tasks.storage import store
+from tests.core.pipelines.tiny import PIPELINES
+from tests.lora.material import noise_pictures
+
+
+def write_epochs(pipeline: Any, folder: Path) -> None:
+    """Two epochs, of diffusers' layout and of PEFT's; the second moves pictures further."""
+    part = "unet" if hasattr(pipeline, "unet") else "transformer"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False)
+        model = peft.get_peft_model(getattr(pipeline, part), config)
+    state = peft.get_peft_model_state_dict(model)
+    plain = {name.removeprefix("base_model.model."): 0.1 * x for name, x in state.items()}
+    type(pipeline).save_lora_weights(folder / "checkpoint-10", **{f"{part}_lora_layers": plain})
+    model.save_pretrained(folder / "checkpoint-20")
+
+
+def asked(family: str, tmp_path: Path) -> dict[str, Any]:
+    tiny = PIPELINES[family]
+    folder = tmp_path / family
+    tiny.make().save_pretrained(folder / "base")
+    write_epochs(tiny.make(), folder / "epochs")
+    told = {name: x.contiguous().clone() for name, x in tiny.conditions(range(3)).items()}
+    save_file(told, folder / "prompts.safetensors")
+    write_captioned(noise_pictures(5), folder / "images")
+    return {
+        "loras": [str(folder / "epochs")], "base": str(folder / "base"),
+        "prompts": str(folder / "prompts.safetensors"), "style_images": str(folder / "images"),
+        "scales": [1.0], "steps": 2,
+    }  # fmt: skip
+
+
+def test_files_of_three_families_are_drawn_ranked_and_told(server: str, tmp_path: Path) -> None:
+    from flows.lora_score import lora_score
+
+    for family in ("sdxl", "sd3", "flux"):
+        made = lora_score(**asked(family, tmp_path))
+        rows = read_lora_table().set_index("row_digest").loc[list(made.scorecard.rows)]
+        assert sorted(set(rows["lora"])) == ["checkpoint-10", "checkpoint-20"]
+        assert sorted(set(rows["lora_number"])) == [10, 20]
+        assert set(rows["rank"]) == {2}
+        gains = rows[rows["scale"] == 1.0].set_index("lora")["likeness_gain"]
+        assert (gains != 0.0).all()  # each moved the pictures
+        assert rows[rows["scale"] == 0.0]["usable_gain"].eq(0.0).all()
+        assert made.scorecard.reading[0].startswith(("Ship checkpoint-", "Ship none: "))
+        page = store.read(str(made.scorecard.report)).decode()
+        assert page.count("data:image/png;base64,") == 3
+    (experiment,) = MlflowClient().search_experiments(filter_string="name = 'lora-scorecard'")
+    runs = MlflowClient().search_runs([experiment.experiment_id])
+    assert {run.data.params["lora"] for run in runs} == {"checkpoint-10", "checkpoint-20"}
+    assert len(runs) == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{nowhere}"], "there is no file or folder"),
+        (["{empty}"], "empty holds no LoRA; there must be .safetensors files"),
+        (["{pickle}"], "lora.pt is a pickle, which can run code and is not opened"),
+        ([], "no LoRA is given"),
+        (["{lora}", "--prompts", "{nowhere}"], "there is no file of prompts"),
+        (["{lora}"], "style_images or subject_images say what the LoRA should draw, and neither"),
+        (["{lora}", "--style-images", "{empty}"], "holds no image"),
+        (["{lora}", "--style-images", "{images}", "--scales", "0"], "scales holds 0 alone"),
+        (["{lora}", "--style-images", "{images}", "--scales", "1e9"], "a scale is 1000000000.0"),
+        (["{lora}", "--style-images", "{images}", "--gate"], "a gate needs a LoRA to beat"),
+        (["{lora}", "--style-images", "{images}", "--samplers", "eule"], "eule"),
+        (["{lora}", "--style-images", "{images}", "--base", "/no/such"], "/no/such"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence_and_exit_code_2(
+    tmp_path: Path, words: list[str], said: str
+) -> None:
+    from flows.cli.commands.lora import lora
+
+    places = {name: tmp_path / name for name in ("nowhere", "empty", "images")}
+    places |= {"lora": tmp_path / "a.safetensors", "pickle": tmp_path / "lora.pt"}
+    places["empty"].mkdir()
+    places["pickle"].write_bytes(b"cposix\n")
+    save_file({"unet.to_q.lora_A.weight": torch.ones(2, 4)}, places["lora"])
+    write_captioned(noise_pictures(2), places["images"])
+    (tmp_path / "prompts.txt").write_text("a cat\n")
+    given = ["score", *(word.format(**places) for word in words)]
+    if "--prompts" not in words:
+        given += ["--prompts", str(tmp_path / "prompts.txt")]
+    answer = CliRunner().invoke(lora, given)
+    assert answer.exit_code == 2, answer.output
+    assert said in " ".join(answer.output.split())
+
+
+def test_a_watched_folder_of_loras_is_scored_whole_once_for_what_it_holds(tmp_path: Path) -> None:
+    folder, prompts = tmp_path / "epochs", tmp_path / "prompts.txt"
+    folder.mkdir()
+    prompts.write_text("a cat\n")
+    write_captioned(noise_pictures(2), tmp_path / "images")
+    lora = {"prompts": str(prompts), "style_images": str(tmp_path / "images")}
+    watch = Watch([str(folder)], lora=lora, settle_seconds=0.0)
+    watch.check()
+
+    def write(epoch: int) -> Path:
+        file = folder / f"cat-{epoch:06d}.safetensors"
+        save_file({"unet.to_q.lora_A.weight": torch.full((2, 4), float(epoch))}, file)
+        return file
+
+    def looked() -> list[str]:
+        found = candidates(str(folder))
+        return [read_whole(one, lambda _: digest_of_loras([str(folder)]))[1] for one in found]
+
+    (job,) = watch.jobs(write(1))
+    assert (job.flow, job.name) == ("lora-score", "epochs")
+    assert job.parameters["loras"] == [str(folder)]
+    assert watch.jobs(write(2)) == [job]  # both files have the folder scored, once
+    first, again = looked()
+    assert first == again
+    identity = job.request.identity(content_of(job.request.real.dataset))
+    assert not is_scored(identity, first)
+    mark_scored(identity, first, [])
+    assert is_scored(identity, first)
+    write(3)
+    assert not is_scored(identity, looked()[0])  # a new epoch: the folder is another
+    with pytest.raises(ValueError, match="lora scores LoRAs, and grid and tune checkpoints"):
+        Watch([str(folder)], grid={"steps": [10]}, lora=lora).check()
+    with pytest.raises(ValueError, match="lora-score takes no promts"):
+        Watch([str(folder)], lora={"promts": "x"}).check()
