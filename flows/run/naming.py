@@ -15,7 +15,8 @@ from tasks.storage.naming import UNREADABLE, bounded, place_name
 # Said in the head of a name, or no part of what is made: where and how it is done.
 UNSAID = frozenset(
     {"checkpoint", "checkpoints", "sigma_hat", "against", "at", "margin", "gate", "promote",
-     "matrix_images", "batch_size", "threads", "device", "runner", "workers", "feature_weights", "here",
+     "matrix_images", "batch_size", "threads", "device", "runner", "workers", "feature_weights",
+     "here",
      "settle_seconds", "attempts", "grid", "sources", "base", "data", "title", "processes",
      "gradient_checkpointing", "output", "loras", "style_images", "subject_images",
      "held_out_images"}
