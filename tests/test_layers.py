@@ -197,9 +197,10 @@ ARROWS: dict[str, set[str]] = {
     "flows": {
         "flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.lora", "flows.tuning",
     },
+    "flows.watch": {"flows", "flows.requests"},
     "flows.cli.text": {"flows", "flows.grid"},
     "flows.cli.commands": {
-        "flows", "flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.lora",
+        "flows", "flows.watch", "flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.lora",
         "flows.cli.text",
     },
     "flows.cli": {

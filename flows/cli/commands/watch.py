@@ -104,15 +104,15 @@ def _settled(asked: Watch, as_deployed: bool) -> Watch:
     """What was asked for, or what the deployment has now."""
     if not as_deployed:
         return asked
-    from flows.cli.quiet_look import deployed_watch
+    from flows.watch.quiet_look import deployed_watch
 
     return deployed_watch()
 
 
 def _look(asked: Watch, told: dict[str, str]) -> None:
     """Runs the flow if there is anything new."""
-    from flows.cli.quiet_look import is_news
     from flows.run.running import run
+    from flows.watch.quiet_look import is_news
     from tasks.checkpoints.addresses import listed_sources
 
     first = not told

@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 import flows.checkpoint_watch
-from flows.cli import quiet_look
 from flows.cli.app import app
-from flows.cli.quiet_look import is_news
 from flows.requests.watch import Watch
+from flows.watch import quiet_look
+from flows.watch.quiet_look import is_news
 from tasks.checkpoints.arrivals import remember, stamp_of
 
 ASKED = Watch(settle_seconds=0.0, attempts=2)
