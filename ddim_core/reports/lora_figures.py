@@ -52,7 +52,7 @@ def picture_rows(rows: Mapping[str, Images], labels: Sequence[str] = ()) -> byte
 def sweep_grid(prompts: Sequence[str], by_scale: Mapping[float, Images]) -> bytes:
     """Draws one picture of each prompt (rows) at every scale (columns), all of one noise."""
     scales = list(by_scale)
-    rows = {_folded(p): np.stack([by_scale[s][i] for s in scales]) for i, p in enumerate(prompts)}
+    rows = {folded(p): np.stack([by_scale[s][i] for s in scales]) for i, p in enumerate(prompts)}
     return picture_rows(rows, [f"{scale:g}" for scale in scales])
 
 
@@ -140,7 +140,8 @@ def training_curves(
     return _png(figure)
 
 
-def _folded(text: str, width: int = 24) -> str:
+def folded(text: str, width: int = 24) -> str:
+    """Returns the beginning of a text in at most three lines of about `width` characters."""
     lines = [""]
     for word in text.split():
         if len(lines[-1]) + len(word) >= width and lines[-1]:

@@ -8,7 +8,6 @@ from typing import Literal
 
 from ddim_core.lora.scoring.scorecard import COPY_LEVEL, Measure, change
 from ddim_core.statistics.joint import joint
-from ddim_core.statistics.paired import PairedDifference
 
 LEVEL = 0.05
 GAIN, LIKENESS = "usable_gain", "likeness_gain"
@@ -43,19 +42,6 @@ class Candidate:
     measures: Mapping[str, Measure]
     base: Mapping[str, Measure]
 
-    def changed(self, name: str) -> PairedDifference:
-        """What a measure is more than the base's.
-
-        Raises:
-            ValueError: If there are too few pictures for an interval.
-        """
-        found = change(self.measures[name], self.base[name])
-        if found is None:
-            raise ValueError(
-                f"{len(self.measures[name].sizes)} pictures have no interval; draw at least 2"
-            )
-        return found
-
 
 @dataclass(frozen=True)
 class Bounds:
@@ -75,8 +61,8 @@ class Ranked:
         gain: Its usable gain, over the base's 0.
         behind: What it lies behind the first; above 0 from end to end it is proven worse.
         likeness: Its likeness less the base's.
-        faults: By the name of a measure, the share of its pictures more than the base's, where it
-            is proven to be more.
+        faults: By the name of a measure, the share of its pictures more than the base's, or than
+            the first's, where it is proven to be more.
         overfit: It is proven worse than the first, with no less likeness, or copies; and was
             trained for longer.
     """
@@ -144,11 +130,11 @@ def rank(candidates: Sequence[Candidate]) -> Ranking:
     order = sorted(range(len(candidates)), key=lambda i: -gains[0][i].value)
     best = order[0]
     behind = gains[1](best)
-    n_faults = sum(name in FAULTS for name in candidates[0].measures) * len(candidates)
+    n_faults = 2 * sum(name in FAULTS for name in candidates[0].measures) * len(candidates)
     found = []
     for i in order:
         one = candidates[i]
-        faults = _faults(one, n_faults)
+        faults = _faults(one, candidates[best], n_faults)
         longer = (one.place > candidates[best].place) and i != best
         as_like = likenesses[0][i].value >= likenesses[0][best].value
         overfit = longer and ((behind[i].low > 0.0 and as_like) or "copies" in faults)
@@ -200,15 +186,17 @@ def _together(
     return against(n - 1), behind
 
 
-def _faults(one: Candidate, n_tests: int) -> dict[str, Bounds]:
-    faults = {}
-    for name in FAULTS:
-        if name not in one.measures:
-            continue
-        found = one.changed(name)
-        low, high = found.interval(n_tests, len(one.measures[name].loo))
-        if low > 0.0 and one.measures[name].value > COPY_LEVEL:
-            faults[name] = Bounds(found.value, max(low, -1.0), min(high, 1.0))
+def _faults(one: Candidate, first: Candidate, n_tests: int) -> dict[str, Bounds]:
+    faults: dict[str, Bounds] = {}
+    for name in (name for name in FAULTS if name in one.measures):
+        mine = one.measures[name]
+        for other in (first.measures[name], one.base[name]):
+            found = change(mine, other)
+            if found is None or mine.value <= COPY_LEVEL:
+                continue
+            low, high = found.interval(n_tests, len(mine.loo))
+            if low > 0.0:
+                faults[name] = Bounds(found.value, low, min(high, 1.0))
     return faults
 
 

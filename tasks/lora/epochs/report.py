@@ -15,7 +15,7 @@ from ddim_core.lora.scoring.ranking import FAULTS, Ranked, Ranking
 from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.reports.lora_answer import bounds, setting, share
-from ddim_core.reports.lora_figures import epoch_curves, picture_rows
+from ddim_core.reports.lora_figures import epoch_curves, folded, picture_rows
 from tasks.reports import page
 from tasks.reports.lora import spread
 from tasks.storage import store
@@ -24,6 +24,7 @@ from tasks.storage.store import ArtifactRef
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 SHOWN = 10  # prompts in a row of pictures
+LABEL = 12  # characters of a line above a picture
 MOST_ROWS = 24  # of files; more are spread evenly, the first of the ranking among them
 
 
@@ -50,7 +51,7 @@ def render_epochs(
     """
     columns = spread(len(asked.prompts), SHOWN)
     chosen = [i * asked.per_prompt for i in columns]
-    labels = [asked.prompts[i][:18] for i in columns]
+    labels = [folded(asked.prompts[i], LABEL) for i in columns]
     real = store.get_arrays(training)["images"]
     rows = _pictures(_fewer(epochs, ranking.first.candidate.name), chosen)
     figures = {
