@@ -163,6 +163,13 @@ def test_the_learned_range_is_ddpms_variance(opened: Any) -> None:
     assert other.config.get("variance_type") is None  # it is given the noise alone
 
 
+def test_twice_the_channels_are_halved_only_where_the_scheduler_says_why(tmp_path: Path) -> None:
+    path = written(tmp_path / "run", "adm")
+    (path.parent / "scheduler_config.json").write_text('{"beta_schedule": "linear"}')
+    with pytest.raises(ValueError, match=r"twice its 3 channels and variance_type is None"):
+        adopted(path)
+
+
 @pytest.mark.parametrize("name", ["lucidrains", "score_sde_cifar10_ddpmpp"])
 def test_the_weights_that_are_no_average_are_taken_where_asked(name: str, tmp_path: Path) -> None:
     got = load_checkpoint(adopted(written(tmp_path / "run", name), "raw"))
