@@ -180,6 +180,11 @@ def test_the_weights_that_are_no_average_are_taken_where_asked(name: str, tmp_pa
     assert torch.equal(mine[of_ours], state_of(name)[of_theirs] + 1)
 
 
+def other(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Other weights; what lies beside the network, without a dot in its name, is the same."""
+    return {k: v + 1 if "." in k else v for k, v in state.items()}
+
+
 WRAPPINGS = {
     "DDP": lambda s: {f"module.{k}": v for k, v in s.items()},
     "compiled DDP": lambda s: {f"module._orig_mod.{k}": v for k, v in s.items()},
@@ -189,10 +194,12 @@ WRAPPINGS = {
         "state_dict": {f"net.{k}": v + 1 for k, v in s.items()}
         | {f"net_ema.module.{k}": v for k, v in s.items()}, "global_step": 700,
     },
-    "EMA dict": lambda s: {"model": {k: v + 1 for k, v in s.items()}, "ema": s},
+    "EMA dict": lambda s: {"model": other(s), "ema": s},
     "torch-ema": lambda s: {
-        "model": {k: v + 1 for k, v in s.items()},
-        "ema": {"decay": 0.9, "num_updates": 3, "shadow_params": list(s.values())},
+        "model": other(s),
+        "ema": {"decay": 0.9, "num_updates": 3,
+                "shadow_params": [v for k, v in s.items() if k.startswith("model.")]
+                or list(s.values())},
     },
     "averaged model": lambda s: {"n_averaged": torch.tensor(3)}
     | {f"module.{k}": v for k, v in s.items()},
