@@ -200,7 +200,8 @@ ARROWS: dict[str, set[str]] = {
     "flows.watch": {"flows", "flows.requests"},
     "flows.cli.text": {"flows", "flows.grid"},
     "flows.cli.commands": {
-        "flows", "flows.watch", "flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.lora",
+        "flows", "flows.watch", "flows.servers", "flows.run", "flows.requests", "flows.grid",
+        "flows.lora",
         "flows.cli.text",
     },
     "flows.cli": {

@@ -20,6 +20,12 @@ from ddim_core.networks.backbones.lucidrains import CLASS_NAME
 MARK, HELD = "init_conv.weight", "model."
 README_SIZE = 128  # pixels, in the examples of its README
 OBJECTIVES = {"pred_noise": "epsilon", "pred_x0": "sample", "pred_v": "v_prediction"}
+BUFFERS = (
+    "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod",
+    "sqrt_recipm1_alphas_cumprod", "posterior_variance", "posterior_log_variance_clipped",
+    "posterior_mean_coef1", "posterior_mean_coef2", "loss_weight",
+)  # fmt: skip
 HOW = "give the file that its Trainer.save writes (model-10.pt)"
 
 
@@ -134,5 +140,5 @@ def _objective(state: Mapping[str, Tensor], betas: Tensor, told: Any) -> tuple[s
 
 
 LUCIDRAINS = Format(
-    "denoising-diffusion-pytorch", is_lucidrains, lucidrains_network, (HELD + MARK, MARK)
+    "denoising-diffusion-pytorch", is_lucidrains, lucidrains_network, (HELD + MARK, MARK), BUFFERS
 )

@@ -163,6 +163,13 @@ def test_the_learned_range_is_ddpms_variance(opened: Any) -> None:
     assert other.config.get("variance_type") is None  # it is given the noise alone
 
 
+def test_twice_the_channels_are_halved_only_where_the_scheduler_says_why(tmp_path: Path) -> None:
+    path = written(tmp_path / "run", "adm")
+    (path.parent / "scheduler_config.json").write_text('{"beta_schedule": "linear"}')
+    with pytest.raises(ValueError, match=r"twice its 3 channels and variance_type is None"):
+        adopted(path)
+
+
 @pytest.mark.parametrize("name", ["lucidrains", "score_sde_cifar10_ddpmpp"])
 def test_the_weights_that_are_no_average_are_taken_where_asked(name: str, tmp_path: Path) -> None:
     got = load_checkpoint(adopted(written(tmp_path / "run", name), "raw"))
@@ -171,6 +178,11 @@ def test_the_weights_that_are_no_average_are_taken_where_asked(name: str, tmp_pa
     of_theirs = f"model.{of_ours}" if name == "lucidrains" else f"module.{of_ours}"
     assert got.weights == "raw"
     assert torch.equal(mine[of_ours], state_of(name)[of_theirs] + 1)
+
+
+def other(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Other weights; what lies beside the network, without a dot in its name, is the same."""
+    return {k: v + 1 if "." in k else v for k, v in state.items()}
 
 
 WRAPPINGS = {
@@ -182,10 +194,12 @@ WRAPPINGS = {
         "state_dict": {f"net.{k}": v + 1 for k, v in s.items()}
         | {f"net_ema.module.{k}": v for k, v in s.items()}, "global_step": 700,
     },
-    "EMA dict": lambda s: {"model": {k: v + 1 for k, v in s.items()}, "ema": s},
+    "EMA dict": lambda s: {"model": other(s), "ema": s},
     "torch-ema": lambda s: {
-        "model": {k: v + 1 for k, v in s.items()},
-        "ema": {"decay": 0.9, "num_updates": 3, "shadow_params": list(s.values())},
+        "model": other(s),
+        "ema": {"decay": 0.9, "num_updates": 3,
+                "shadow_params": [v for k, v in s.items() if k.startswith("model.")]
+                or list(s.values())},
     },
     "averaged model": lambda s: {"n_averaged": torch.tensor(3)}
     | {f"module.{k}": v for k, v in s.items()},
