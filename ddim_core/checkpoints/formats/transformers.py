@@ -49,7 +49,7 @@ class Kind:
 
 DIT, SIT = Kind("DiT", None), Kind("SiT", True)
 REPA, LIGHTNING = Kind("REPA", False), Kind("LightningDiT", True)
-BY_NAME = {"DiT-": DIT, "SiT-": SIT, "LightningDiT-": LIGHTNING}
+BY_NAME = {"DiT-": DIT, "SiT-": SIT, "REPA-": REPA, "LightningDiT-": LIGHTNING}
 
 
 def is_transformer(state: Mapping[str, Tensor]) -> bool:
@@ -143,7 +143,7 @@ def _kind(state: Mapping[str, Tensor], told: Mapping[str, Any]) -> Kind:
     raise ValueError(
         f"the weights are of a diffusion transformer, of DiT, SiT, REPA or LightningDiT alike, and "
         f'{said}; write it into a config.json beside the file, as {{"model": "SiT-XL/2"}} (DiT-, '
-        "SiT- or LightningDiT-)"
+        "SiT-, REPA- or LightningDiT-)"
     )
 
 
