@@ -94,6 +94,14 @@ def test_a_network_of_pixels_needs_no_autoencoder_and_no_statistics(tmp_path: Pa
     assert (got.latent, got.channels, got.resolution) == (None, 3, 8)
 
 
+def test_a_released_files_name_says_what_its_weights_do_not(tmp_path: Path) -> None:
+    written(tmp_path, {}, {"num_heads": 4}).unlink()
+    for name, type_ in (("DiT-XL-2-256x256", "epsilon"), ("SiT-XL-2-512x512", "flow_prediction")):
+        torch.save(weights_of("sit"), tmp_path / f"{name}.pt")
+        got = opened(tmp_path / f"{name}.pt", tmp_path / f"{name}-out")
+        assert got.prediction_type == type_
+
+
 def test_repas_networks_without_their_projectors_are_told_by_name(tmp_path: Path) -> None:
     state = {n: w for n, w in weights_of("repa").items() if not n.startswith("projectors.")}
     got = opened(written(tmp_path, state, {"model": "REPA-XL/2"}), tmp_path / "out")
