@@ -29,6 +29,7 @@ from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.scheduler_config import (
     FLOW_PREDICTION,
+    LEARNED,
     predicted,
     require_undistilled,
     with_class,
@@ -223,13 +224,20 @@ def _load_checkpoint(folder: Path, device: str, on_card: bool, by_compiler: bool
     is_pipeline = (folder / "unet").is_dir() or is_there(folder / INDEX)
     unet = _load_unet(folder / "unet" if is_pipeline else folder).to(device)
     schedule: NoiseSchedule | None = NoiseSchedule.linear(1000, 1e-4, 0.02)
-    prediction_type = "epsilon"
+    prediction_type, variance = "epsilon", None
     if is_pipeline:
         config = scheduler_config(folder)
+        variance = config.get("variance_type")
         schedule = None if without_betas(config) else NoiseSchedule.from_diffusers(config)
         prediction_type = predicted(config)
         kinds = (*get_args(PredictionType), *([FLOW_PREDICTION] if schedule is None else []))
         require_choice("prediction_type", prediction_type, kinds)
+    if unet.config["out_channels"] != unet.config["in_channels"] and variance not in LEARNED:
+        raise ValueError(
+            f"the network answers with twice its {unet.config['in_channels']} channels and "
+            f"variance_type is {variance} in scheduler_config.json; if the second half is a "
+            "variance, it must be learned_range there (or learned)"
+        )
     latent = load_latent_space(folder, device, on_card) if is_pipeline else None
     with_prompts = isinstance(unet, diffusers.UNet2DConditionModel)
     if with_prompts and latent is None:

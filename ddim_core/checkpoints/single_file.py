@@ -229,6 +229,7 @@ def _chosen(
     listed = average_list(ema) if use_ema else None
     if listed is not None:
         state = named(listed, _parameters(raw, listed, settings, name), name)
+        state |= {n: w for n, w in _untrained(raw, name).items() if n not in state}
     else:
         first, average = split_networks(ema if use_ema else raw, name)
         state = average if use_ema and average is not None else first  # ema_pytorch keeps both
@@ -255,7 +256,7 @@ def _parameters(
         return dict(laid_out(diffusers.UNet2DModel, settings, len(listed), name).named_parameters())
     weights, _ = split_networks(raw, name)
     if isinstance(weights, Mapping):
-        beside = next((form.untrained for form in FORMATS if form.fits(weights)), ())
+        beside = _untrained(raw, name)
         trained = {n: w for n, w in weights.items() if n not in beside}
         for known in (weights, trained):
             if len(known) == len(listed):
@@ -264,6 +265,13 @@ def _parameters(
         f"{name} holds averaged weights as a list, without names; the config.json of its network "
         "must lie beside it"
     )
+
+
+def _untrained(raw: Any, name: str) -> dict[str, Tensor]:
+    """What lies among a network's weights and is none, such as its schedule."""
+    weights, _ = split_networks(raw, name)
+    known = isinstance(weights, Mapping) and [form for form in FORMATS if form.fits(weights)]
+    return {n: w for n, w in weights.items() if n in known[0].untrained} if known else {}
 
 
 def _require_no_latents(state: Any, name: str, mark: str = "") -> None:

@@ -30,6 +30,7 @@ NUMBERS = {  # by name: the least, the most, and whether the least itself will d
 }  # fmt: skip
 DISTILLED = ("LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler")
 WITHOUT_BETAS = ("FlowMatch", "EDM")  # what the classes of such schedulers begin with
+LEARNED = ("learned", "learned_range")  # variance_type of a network that predicts a variance too
 FLOW_PREDICTION = "flow_prediction"  # what a flow's network predicts, by diffusers' name
 DISTILLED_PIPELINES = ("LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline")
 

@@ -73,7 +73,7 @@ def require_sane(config: Mapping[str, Any], where: str) -> None:
         is_factor = type(value) in (int, float) and 0 < value < float("inf")
         if name in FACTORS and value is not None and not is_factor:
             raise ValueError(f"{name} is {value!r} in {where}; it must be a positive number")
-        most = MOST_LAYERS if "layers" in name else MOST
+        most = MOST_LAYERS if "layers" in name or name == "num_res_blocks" else MOST
         most = MOST_TIMESTEPS if name == "num_train_timesteps" else most
         most = MOST_SIZE if name in SIDES else most
         most = MOST_TOKENS if name == "vocab_size" or "token_id" in name else most
@@ -180,7 +180,7 @@ def require_justified(kind: Any, folder: Path, where: str) -> None:
     if not isinstance(config, dict):
         raise ValueError(f"the config.json of {where} is no mapping of names")
     require_sane(config, where)
-    _require_few_places(config, where)
+    require_few_places(config, where)
     files = [path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES]
     held = sum(path.stat().st_size for path in files if is_regular(path))
     try:
@@ -213,8 +213,12 @@ def _require_few_layers(config: Mapping[str, Any], n_weights: int, where: str) -
         raise ValueError(f"the configuration of {where} asks for more layers than it has weights")
 
 
-def _require_few_places(config: Mapping[str, Any], where: str) -> None:
-    """Makes sure that a U-Net or autoencoder attends to no more places than memory has."""
+def require_few_places(config: Mapping[str, Any], where: str) -> None:
+    """Makes sure that a U-Net or autoencoder attends to no more places than memory has.
+
+    Raises:
+        ValueError: If it would.
+    """
     size = max(_whole_numbers(config.get("sample_size", 1)), default=1)
     down, up = (config.get(f"{way}_block_types") for way in ("down", "up"))
     kinds = list(down) if isinstance(down, (list, tuple)) else []
@@ -279,7 +283,7 @@ def laid_out(network_class: Any, config: Mapping[str, Any], n_weights: int, wher
     """Returns the network of a configuration, without memory; see `require_fit`."""
     require_sane(config, where)
     _require_few_layers(config, n_weights, where)
-    _require_few_places(config, where)
+    require_few_places(config, where)
     _require_halved(network_class, config, where)
     try:
         with torch.device("meta"):

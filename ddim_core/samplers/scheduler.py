@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from ddim_core.common.foreign import Config, Keywords
-from ddim_core.diffusion.scheduler_config import class_of
+from ddim_core.diffusion.scheduler_config import LEARNED, class_of
 from ddim_core.samplers.catalogue import FLAGS, SAMPLERS, class_entries
 from ddim_core.samplers.families import family_of, said_by, settled_own, trained
 from ddim_core.samplers.fits import class_behind, require_fit
 from ddim_core.samplers.name import SamplerName
-from ddim_core.samplers.values import LEARNED, WITH_VARIANCE
+from ddim_core.samplers.values import WITH_VARIANCE
 from ddim_core.schedulers.registry import scheduler_class
 
 RUNGE_KUTTA = 3  # steps with which PNDM starts

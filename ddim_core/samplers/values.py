@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ddim_core.common.checks import nearest
+from ddim_core.diffusion.scheduler_config import LEARNED
 from ddim_core.samplers.catalogue import FLAGS, class_entries
 from ddim_core.schedulers.registry import scheduler_class
 
@@ -29,7 +30,6 @@ UNTYPED: dict[str, tuple[str, ...]] = {
 OF_ANY_FAMILY = ("flow_prediction", "trigflow")  # of networks, whatever the class
 CARRIED = ("algorithm_type", "solver_type", "variance_type")
 """Entries of another class's own that diffusers' classes translate when they are handed on."""
-LEARNED = ("learned", "learned_range")
 WITH_VARIANCE = ("DDPMScheduler", "DDPMParallelScheduler")
 """Classes whose steps take a variance that the network predicts."""
 ABOVE_0 = "a number above 0"

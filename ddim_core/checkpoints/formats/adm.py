@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from ddim_core.checkpoints.formats.adm_flags import Flags, Shape, flags_of
-from ddim_core.checkpoints.formats.format import Format, Network, count
+from ddim_core.checkpoints.formats.format import Format, Network, count, require_size, told_by
 from ddim_core.common.foreign import Config
 from ddim_core.networks.backbones.wide_time import CLASS_NAME
 
@@ -38,19 +38,20 @@ def is_adm(state: Mapping[str, Tensor]) -> bool:
     return MARK in state and "input_blocks.0.0.weight" in state
 
 
-def adm_network(state: Mapping[str, Tensor], settings: Any, _hparams: Any = None) -> Network:
+def adm_network(state: Mapping[str, Tensor], settings: Any, hparams: Any = None) -> Network:
     """Translates a state dict of guided-diffusion or improved-diffusion.
 
     Args:
         state: Weights by their names.
         settings: Those beside it; its flags are heeded, see `flags_of`.
+        hparams: Those in its file, such as Lightning's.
 
     Raises:
         ValueError: If it is a classifier or an upsampler, or the settings are of another network.
     """
     _require_plain(state)
     shape, widths = _shape(state)
-    flags, assumed, assumed_noise = flags_of(shape, settings)
+    flags, assumed, assumed_noise = flags_of(shape, told_by(hparams, settings))
     config = _config(state, shape, widths, flags)
     heads = _heads(flags, widths)
     translated: dict[str, Tensor] = {}
@@ -140,11 +141,7 @@ def _shape(state: Mapping[str, Tensor]) -> tuple[Shape, list[int]]:
 
 def _config(state: Mapping[str, Tensor], shape: Shape, widths: list[int], flags: Flags) -> Config:
     n_levels, size = len(widths), flags.image_size
-    if size % (1 << (n_levels - 1)):
-        raise ValueError(
-            f"image_size is {size}, whose {n_levels} levels halve it; it must be a multiple of "
-            f"{1 << (n_levels - 1)}"
-        )
+    require_size(size, n_levels)
     attends = [level in shape.levels_with_attention for level in range(n_levels)]
     resample = "resnet" if shape.resblock_updown else "conv"
     plain = "Resnet{}sampleBlock2D" if shape.resblock_updown else "{}Block2D"

@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ddim_core.diffusion.specs import NoiseSpec
-from ddim_core.safe_files.safe_load import plain_values
 
 NEWER = ("num_head_channels", "resblock_updown", "use_new_attention_order")  # no older code's flags
 SCHEDULES = ("linear", "cosine")
@@ -135,12 +134,12 @@ CONSISTENCY = (  # of openai/consistency_models, which have the same network and
 )
 
 
-def flags_of(shape: Shape, settings: Any) -> tuple[Flags, list[str], list[str]]:
+def flags_of(shape: Shape, told: Mapping[str, Any]) -> tuple[Flags, list[str], list[str]]:
     """Returns the flags of weights of a shape, and sentences on what is assumed.
 
     Args:
         shape: Of the weights.
-        settings: Those beside them, in which guided-diffusion's flags are heeded, or None.
+        told: What settings say, in which guided-diffusion's flags are heeded.
 
     Returns:
         The flags; what is assumed of the network; the same of its schedule.
@@ -149,7 +148,6 @@ def flags_of(shape: Shape, settings: Any) -> tuple[Flags, list[str], list[str]]:
         ValueError: If the settings are of another network, a flag is of a wrong kind, or nothing
             says the image size.
     """
-    told = dict(reversed(list(plain_values(settings))))
     known = {field.name for field in fields(Flags)}
     if not known & told.keys():
         return _untold(shape)
@@ -164,6 +162,8 @@ def flags_of(shape: Shape, settings: Any) -> tuple[Flags, list[str], list[str]]:
     flags = flags if flags.image_size else replace(flags, image_size=_size_by_levels(shape))
     _require_same(shape, flags, told)
     network = [n for n in ("image_size", "num_heads") if n not in told]
+    if "rescale_timesteps" not in told and flags.diffusion_steps != Flags().diffusion_steps:
+        network.append("rescale_timesteps")
     if "num_head_channels" in told and "num_heads" in network:
         network.remove("num_heads")
     noise = [n for n in ("noise_schedule", "diffusion_steps") if n not in told]

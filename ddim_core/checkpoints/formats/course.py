@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddim_core.checkpoints.formats.format import Format, Network
+from ddim_core.checkpoints.formats.format import Format, Network, told_by
 from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.networks.backbones.wide_time import CLASS_NAME
 from ddim_core.safe_files.safe_load import plain_values
@@ -99,7 +99,7 @@ def course_noise(state: Mapping[str, Tensor], hparams: Any) -> tuple[NoiseSpec, 
     betas = state.get("var_scheduler.betas")
     if betas is not None:
         return NoiseSpec("given", len(betas), betas=tuple(betas.double().tolist())), []
-    told = dict(reversed(list(plain_values(hparams))))
+    told = told_by(hparams)
     names = ("beta_1", "beta_T")
     if all(name in told for name in names):
         n_train: Any = told.get(

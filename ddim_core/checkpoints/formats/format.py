@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,9 @@ from torch import Tensor
 from ddim_core.checkpoints.formats.latents import Latents
 from ddim_core.common.foreign import Config
 from ddim_core.diffusion.specs import NoiseSpec
+from ddim_core.safe_files.safe_load import plain_values
+
+MOST_LEVELS = 12
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,40 @@ class Format:
     untrained: tuple[str, ...] = ()
 
 
-def count(names: Iterable[str], pattern: str) -> int:
-    """How many blocks weights are of: one more than the largest number that the pattern finds."""
+def count(names: Collection[str], pattern: str) -> int:
+    """How many blocks weights are of: one more than the largest number that the pattern finds.
+
+    Raises:
+        ValueError: If they are more than the weights.
+    """
     found = [int(match[1]) for name in names if (match := re.match(pattern, name))]
-    return max(found, default=-1) + 1
+    n_blocks = max(found, default=-1) + 1
+    if n_blocks > len(names):
+        raise ValueError(f"{len(names)} weights name {n_blocks} blocks; each block has some")
+    return n_blocks
+
+
+def told_by(*settings: Any) -> dict[str, Any]:
+    """The names and values of whole nested settings, the outer ones and the later ones first; of a
+    file's own and of those beside it, either of which may be None."""
+    found: dict[str, Any] = {}
+    for each in settings:
+        found |= dict(reversed(list(plain_values(each))))
+    return found
+
+
+def require_size(size: Any, n_levels: int, name: str = "image_size") -> int:
+    """Makes sure that a network's levels can halve its images.
+
+    Raises:
+        ValueError: If they cannot, or there are absurdly many.
+    """
+    if not 1 <= n_levels <= MOST_LEVELS:
+        raise ValueError(f"the weights are of {n_levels} levels; at most {MOST_LEVELS} may be")
+    step = 1 << (n_levels - 1)
+    if type(size) is not int or size < 1 or size % step:
+        raise ValueError(
+            f"{name} is {size!r:.50}, whose {n_levels} levels halve it; it must be a multiple of "
+            f"{step}"
+        )
+    return size

@@ -13,14 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddim_core.checkpoints.formats.format import Format, Network, count
+from ddim_core.checkpoints.formats.format import Format, Network, count, require_size, told_by
 from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.networks.backbones.lucidrains import CLASS_NAME
-from ddim_core.safe_files.safe_load import plain_values
 
 MARK, HELD = "init_conv.weight", "model."
 README_SIZE = 128  # pixels, in the examples of its README
 OBJECTIVES = {"pred_noise": "epsilon", "pred_x0": "sample", "pred_v": "v_prediction"}
+BUFFERS = (
+    "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod",
+    "sqrt_recipm1_alphas_cumprod", "posterior_variance", "posterior_log_variance_clipped",
+    "posterior_mean_coef1", "posterior_mean_coef2", "loss_weight",
+)  # fmt: skip
 HOW = "give the file that its Trainer.save writes (model-10.pt)"
 
 
@@ -29,12 +34,13 @@ def is_lucidrains(state: Mapping[str, Tensor]) -> bool:
     return any(at + MARK in state and at + "final_conv.weight" in state for at in (HELD, ""))
 
 
-def lucidrains_network(state: Mapping[str, Tensor], settings: Any, _hparams: Any = None) -> Network:
+def lucidrains_network(state: Mapping[str, Tensor], settings: Any, hparams: Any = None) -> Network:
     """Reads a state dict of its GaussianDiffusion.
 
     Args:
         state: Weights by its names.
         settings: Those beside it; `image_size` and, where the weights do not tell, `objective`.
+        hparams: Those in its file, such as Lightning's.
 
     Raises:
         ValueError: If it is of an older release, or of another diffusion than GaussianDiffusion.
@@ -50,7 +56,7 @@ def lucidrains_network(state: Mapping[str, Tensor], settings: Any, _hparams: Any
             "the weights are of an older release of denoising-diffusion-pytorch, whose blocks have "
             "no RMSNorm; only those since are read"
         )
-    told = dict(reversed(list(plain_values(settings))))
+    told = told_by(hparams, settings)
     size, assumed = README_SIZE, []
     if "image_size" in told:
         size = told["image_size"]
@@ -85,12 +91,7 @@ def lucidrains_network(state: Mapping[str, Tensor], settings: Any, _hparams: Any
 
 def _config(weights: Mapping[str, Tensor], size: Any) -> dict[str, Any]:
     n_levels = count(weights, r"downs\.(\d+)\.")
-    step = 1 << max(n_levels - 1, 0)
-    if type(size) is not int or size < 1 or size % step:
-        raise ValueError(
-            f"image_size is {size!r:.50}, whose {n_levels} levels halve it; it must be a multiple "
-            f"of {step}"
-        )
+    require_size(size, n_levels)
     try:
         dims = [len(weights[MARK])]
         for level in range(n_levels):
@@ -139,5 +140,5 @@ def _objective(state: Mapping[str, Tensor], betas: Tensor, told: Any) -> tuple[s
 
 
 LUCIDRAINS = Format(
-    "denoising-diffusion-pytorch", is_lucidrains, lucidrains_network, (HELD + MARK, MARK)
+    "denoising-diffusion-pytorch", is_lucidrains, lucidrains_network, (HELD + MARK, MARK), BUFFERS
 )

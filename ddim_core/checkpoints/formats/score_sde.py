@@ -14,11 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ddim_core.checkpoints.formats.format import Format, Network, count
+from ddim_core.checkpoints.formats.format import Format, Network, count, require_size, told_by
 from ddim_core.common.foreign import Config
 from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.networks.backbones.ncsnpp import CLASS_NAME, FIR_KERNEL
-from ddim_core.safe_files.safe_load import plain_values
 
 MARKS = ("all_modules.0.weight", "all_modules.0.W")
 ATTENTION_SIZE = 16  # pixels, where all published VP models attend
@@ -33,18 +32,19 @@ def is_score_sde(state: Mapping[str, Tensor]) -> bool:
     return any(mark in state for mark in MARKS)
 
 
-def score_sde_network(state: Mapping[str, Tensor], settings: Any, _hparams: Any = None) -> Network:
+def score_sde_network(state: Mapping[str, Tensor], settings: Any, hparams: Any = None) -> Network:
     """Reads a state dict of score_sde.
 
     Args:
         state: Weights by its names.
         settings: Its config as JSON or YAML, with the sections training, model, data, or None.
+        hparams: What the file has beside its weights.
 
     Raises:
         ValueError: If it is variance exploding or sub-VP, has another network than VP models have,
             or the settings are of another network.
     """
-    told = dict(reversed(list(plain_values(settings))))
+    told = told_by(hparams, settings)
     section = settings.get("model") if isinstance(settings, Mapping) else None
     told["name"] = section.get("name") if isinstance(section, Mapping) else None
     told = told if {"sde", "nf", "ch_mult"} & told.keys() else {}
@@ -162,7 +162,7 @@ def _halves(weights: Mapping[str, Tensor], place: str) -> bool:
 
 
 def _image_size(config: Config, told: Told) -> tuple[int, list[str]]:
-    attends, step = config["attn_levels"], 1 << (len(config["ch_mult"]) - 1)
+    attends = config["attn_levels"]
     size, assumed = told.get("image_size"), []
     if size is None:
         if len(attends) != 1:
@@ -174,8 +174,7 @@ def _image_size(config: Config, told: Told) -> tuple[int, list[str]]:
             f"The checkpoint does not say its image size: {size} is assumed, which puts attention "
             f"at {ATTENTION_SIZE} pixels, as in all published VP models."
         ]
-    if type(size) is not int or size < 1 or size % step:
-        raise ValueError(f"image_size is {size!r:.50}; it must be a multiple of {step}")
+    require_size(size, len(config["ch_mult"]))
     sizes = told.get("attn_resolutions")
     here = {size >> level for level in attends}
     if isinstance(sizes, (list, tuple)) and not here <= set(sizes):

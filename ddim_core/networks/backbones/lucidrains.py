@@ -43,8 +43,8 @@ class Times(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         if self.weights is not None:
-            t = t[:, None].to(self.weights.dtype)
-            turns = t * self.weights[None] * 2 * math.pi
+            turns = t[:, None] * self.weights[None] * 2 * math.pi
+            t = t[:, None]
             return torch.cat([t, turns.sin(), turns.cos()], dim=-1)
         step = -math.log(10000) / (self.n_half - 1)
         angles = t[:, None] * torch.exp(torch.arange(self.n_half, device=t.device) * step)[None]
@@ -177,7 +177,10 @@ class DenoisingDiffusionUnet(nn.Module):
         del class_labels, return_dict
         x = torch.cat([torch.zeros_like(sample), sample], 1) if self.self_condition else sample
         x = first = self.init_conv(x)
-        t = self.time_mlp(timestep.to(x.dtype))
+        times, *mlp = self.time_mlp
+        t = times(timestep.to(torch.float32)).to(x.dtype)
+        for layer in mlp:
+            t = layer(t)
         kept: list[Tensor] = []
         layers: Any
         for layers in self.downs:

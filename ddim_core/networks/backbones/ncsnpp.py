@@ -23,7 +23,8 @@ FIR_KERNEL = (1.0, 3.0, 3.0, 1.0)
 
 def _kernel(x: Tensor) -> Tensor:
     """The low-pass filter of StyleGAN2 for each channel of x, of sum 1."""
-    line = torch.tensor(FIR_KERNEL, dtype=x.dtype, device=x.device)
+    i = torch.arange(4, dtype=x.dtype, device=x.device)
+    line = 1 + i * (3 - i)  # FIR_KERNEL, made where x lies, as a graph of a card needs it
     plane = torch.outer(line, line)
     return (plane / plane.sum()).expand(x.shape[1], 1, -1, -1)
 
@@ -188,9 +189,9 @@ class NCSNpp(nn.Module):
         config, modules = self.config, iter(self.all_modules)
         half = int(config["nf"]) // 2
         step = -math.log(10000) / (half - 1)
-        t = (timestep.to(sample.dtype) + config["time_shift"]) * config["time_scale"]
+        t = (timestep.to(torch.float32) + config["time_shift"]) * config["time_scale"]
         angles = t[:, None] * torch.exp(torch.arange(half, device=t.device) * step)[None]
-        temb = next(modules)(torch.cat([angles.sin(), angles.cos()], dim=1))
+        temb = next(modules)(torch.cat([angles.sin(), angles.cos()], dim=1).to(sample.dtype))
         temb = next(modules)(F.silu(temb))
         h, kept = self._down(sample, temb, modules)
         h = next(modules)(h, temb)

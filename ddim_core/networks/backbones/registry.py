@@ -17,7 +17,7 @@ from ddim_core.networks.backbones import (
     transformer,
     wide_time,
 )
-from ddim_core.networks.checks import require_same_weights, require_sane
+from ddim_core.networks.checks import require_few_places, require_same_weights, require_sane
 from ddim_core.safe_files.safe_load import first_line
 
 # Each lays its network out for a config. It is called as diffusers' UNet2DModel is, and has the
@@ -48,6 +48,7 @@ def backbone(config: Config, state: dict[str, torch.Tensor], where: str) -> torc
         ValueError: If a number is absurd, or the weights are not the network's.
     """
     require_sane(config, where)
+    require_few_places(config, where)
     try:
         with torch.device("meta"):
             network = BACKBONES[config["_class_name"]](config)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ddim_core.diffusion.specs import SamplerSpec, Weights
 from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, set_steps
+from tests.core.foreign_files import small_unet
 from tests.peers.network_facts import drawn, noises, streams
 
 ARRAYS = np.load(Path(__file__).parents[2] / "golden" / "networks.npz")
@@ -115,7 +117,9 @@ def test_a_network_answers_as_its_own_code(name: str, opened: Any) -> None:
     if f"{name}/std" in ARRAYS:
         own = np.sqrt(1 - got.schedule.alpha_bar[kept(name, "t").numpy()])
         np.testing.assert_allclose(own, kept(name, "std").numpy(), rtol=2e-4)  # float32 near 0
-    assert got.assumed == () or name in ("lucidrains_x0",)
+    said_of = {"adm": "rescale_timesteps False", "improved": "rescale_timesteps True",
+               "lucidrains_x0": "asked without"}  # fmt: skip
+    assert (said_of[name] in got.assumed[0]) if name in said_of else got.assumed == ()
 
 
 SAMPLERS = {
@@ -159,6 +163,13 @@ def test_the_learned_range_is_ddpms_variance(opened: Any) -> None:
     assert other.config.get("variance_type") is None  # it is given the noise alone
 
 
+def test_twice_the_channels_are_halved_only_where_the_scheduler_says_why(tmp_path: Path) -> None:
+    path = written(tmp_path / "run", "adm")
+    (path.parent / "scheduler_config.json").write_text('{"beta_schedule": "linear"}')
+    with pytest.raises(ValueError, match=r"twice its 3 channels and variance_type is None"):
+        adopted(path)
+
+
 @pytest.mark.parametrize("name", ["lucidrains", "score_sde_cifar10_ddpmpp"])
 def test_the_weights_that_are_no_average_are_taken_where_asked(name: str, tmp_path: Path) -> None:
     got = load_checkpoint(adopted(written(tmp_path / "run", name), "raw"))
@@ -167,6 +178,11 @@ def test_the_weights_that_are_no_average_are_taken_where_asked(name: str, tmp_pa
     of_theirs = f"model.{of_ours}" if name == "lucidrains" else f"module.{of_ours}"
     assert got.weights == "raw"
     assert torch.equal(mine[of_ours], state_of(name)[of_theirs] + 1)
+
+
+def other(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Other weights; what lies beside the network, without a dot in its name, is the same."""
+    return {k: v + 1 if "." in k else v for k, v in state.items()}
 
 
 WRAPPINGS = {
@@ -178,18 +194,24 @@ WRAPPINGS = {
         "state_dict": {f"net.{k}": v + 1 for k, v in s.items()}
         | {f"net_ema.module.{k}": v for k, v in s.items()}, "global_step": 700,
     },
-    "EMA dict": lambda s: {"model": {k: v + 1 for k, v in s.items()}, "ema": s},
+    "EMA dict": lambda s: {"model": other(s), "ema": s},
     "torch-ema": lambda s: {
-        "model": {k: v + 1 for k, v in s.items()},
-        "ema": {"decay": 0.9, "num_updates": 3, "shadow_params": list(s.values())},
+        "model": other(s),
+        "ema": {"decay": 0.9, "num_updates": 3,
+                "shadow_params": [v for k, v in s.items() if k.startswith("model.")]
+                or list(s.values())},
     },
     "averaged model": lambda s: {"n_averaged": torch.tensor(3)}
     | {f"module.{k}": v for k, v in s.items()},
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("wrapping", WRAPPINGS)
-@pytest.mark.parametrize("name", ["adm", "lucidrains_noise", "score_sde_ddpm.cifar10"])
+@pytest.mark.parametrize(
+    ("name", "wrapping"),
+    [*(("adm", wrapping) for wrapping in WRAPPINGS), ("lucidrains_noise", "Lightning, EMA"),
+     ("lucidrains_noise", "torch-ema"), ("lucidrains_noise", "compiled DDP"),
+     ("score_sde_ddpm.cifar10", "Lightning, EMA"), ("score_sde_ddpm.cifar10", "EMA dict")],
+)  # fmt: skip
 def test_wrappings_are_taken_off(name: str, wrapping: str, tmp_path: Path) -> None:
     state = state_of(name)
     state = {k.removeprefix("module."): v for k, v in state.items()}
@@ -199,6 +221,32 @@ def test_wrappings_are_taken_off(name: str, wrapping: str, tmp_path: Path) -> No
             "lucidrains_noise": ("final_conv.bias", "model.final_conv.bias")}  # fmt: skip
     ours, theirs = last.get(name, ("all_modules.2.bias",) * 2)
     assert torch.equal(weights[ours], state[theirs])
+
+
+def test_flags_in_lightnings_file_count_and_those_beside_it_before_them(tmp_path: Path) -> None:
+    flags = {**META["adm"]["settings"], "diffusion_steps": 50}
+    content = {"state_dict": state_of("adm"), "hyper_parameters": {"flags": flags}}
+    for beside, steps in (({}, 50), ({"diffusion_steps": 60}, 60)):
+        path = written(tmp_path / f"run{steps}", "adm", content, beside)
+        got = load_checkpoint(adopted(path))
+        assert (got.resolution, got.schedule.n_train if got.schedule else 0) == (8, steps)
+
+
+def test_weights_of_another_configuration_of_diffusers_say_which_they_look_like(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "model.safetensors"
+    small = small_unet()
+    small.save_pretrained(tmp_path / "bare")
+    (tmp_path / "bare" / "diffusion_pytorch_model.safetensors").rename(path)
+    config = json.loads(small.to_json_string())
+    widths = [2 * width for width in config["block_out_channels"]]
+    (tmp_path / "config.json").write_text(json.dumps(config | {"block_out_channels": widths}))
+    looks = re.escape(
+        f"looks like a UNet2DModel with block_out_channels {[w // 2 for w in widths]}"
+    )
+    with pytest.raises(ValueError, match=looks):
+        adopted(path)
 
 
 def test_accelerates_folder_is_read(tmp_path: Path) -> None:
@@ -229,6 +277,10 @@ def changed(name: str, how: str) -> Any:
         return {f"model.diffusion_model.{k}": v for k, v in state.items()} | {
             "first_stage_model.decoder.conv_in.weight": torch.ones(1, 1, 3, 3)
         }
+    if how == "a far block":
+        far = {"adm": "output_blocks.999999999.0.out_layers.3.bias",
+               "lucidrains": "model.downs.999999999.0.block1.norm.g"}  # fmt: skip
+        state[far.get(name, "module.all_modules.999999999.NIN_3.W")] = torch.ones(2)
     if how == "misnamed":
         return {k.replace("time_embed.0.", "time_embed.00."): v for k, v in state.items()}
     if how == "no schedule":
@@ -248,6 +300,9 @@ def changed(name: str, how: str) -> Any:
         ("adm", "latent", None, "a U-Net of latent diffusion"),
         ("adm", "latents", None, "is a single file of latent diffusion; as .safetensors"),
         ("adm", "misnamed", None, "nearest is guided-diffusion, whose networks have 'time_embed"),
+        ("adm", "a far block", None, "weights name 1000000000 blocks"),
+        ("lucidrains", "a far block", None, "weights name 1000000000 blocks"),
+        ("score_sde_ddpm.cifar10", "a far block", None, "weights name 1000000000 blocks"),
         ("adm", "a weight less", None,
          r"lacks 1 weights .*looks like guided-diffusion with num_channels 32, channel_mult 1,2"),
         ("adm", "", {"image_size": 8, "num_channels": 256},
@@ -282,12 +337,12 @@ def test_what_does_not_fit_is_refused_with_what_it_looks_like(
 
 def test_published_shapes_tell_what_their_weights_do_not() -> None:
     for shape, (name, flags) in PUBLISHED.items():
-        found, network, noise = flags_of(shape, None)
+        found, network, noise = flags_of(shape, {})
         assert found == flags
         assert name in network[0]
         assert name in noise[0]
     shape = Shape(128, (1, 2, 3, 4), 2, (2, 3), 0, False, True, True)
-    found, network, noise = flags_of(shape, None)
+    found, network, noise = flags_of(shape, {})
     assert found == Flags(image_size=64)
     assert "4 heads in the legacy order" in network[0]
     assert "linear with T = 1000 is assumed" in noise[0]
@@ -296,7 +351,7 @@ def test_published_shapes_tell_what_their_weights_do_not() -> None:
 def test_the_shape_of_consistency_models_is_refused_without_flags() -> None:
     for shape in CONSISTENCY:
         with pytest.raises(ValueError, match="OpenAI's consistency models"):
-            flags_of(shape, None)
+            flags_of(shape, {})
         assert flags_of(shape, {"image_size": 64})[0].image_size == 64
 
 

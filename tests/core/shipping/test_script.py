@@ -57,19 +57,31 @@ BARE = BareNetwork("unet", "UNet2DModel", "", "", 0, 0, False, 1.0)
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny U-Nets, one told of three classes, one told the time by wider sinusoids."""
+    """Tiny U-Nets, one told of three classes, one told the time by wider and slower sinusoids, one
+    that predicts a variance too."""
     folder = tmp_path_factory.mktemp("networks")
-    for name, n_classes in (("plain", None), ("classes", 3), ("wide", None)):
+    for name, n_classes in (("plain", None), ("classes", 3), ("wide", None), ("variance", None)):
         spec = ToyModelSpec(widths=(8, 8), norm_groups=4, n_classes=n_classes)
         save_pipeline(folder / name, toy_unet(spec, 0), NoiseSpec(), None)
     unet = folder / "wide" / "unet"
     config = json.loads((unet / "config.json").read_text())
-    config |= {"_class_name": "WideTimeUNet2DModel", "time_features": 16}
+    config |= {"_class_name": "WideTimeUNet2DModel", "time_features": 16, "time_scale": 0.5}
     (unet / "config.json").write_text(json.dumps(config))
     with seeded_weights(1):
         wide = torch.nn.Linear(16, 32)  # where the plain one has 8 features
     weights = load_file(unet / WEIGHTS_NAME) | {"time_embedding.linear_1.weight": wide.weight.data}
     save_file(weights, unet / WEIGHTS_NAME)
+    unet = folder / "variance" / "unet"
+    weights = load_file(unet / WEIGHTS_NAME)
+    for kind in ("weight", "bias"):
+        weights[f"conv_out.{kind}"] = weights[f"conv_out.{kind}"].repeat_interleave(2, 0)
+        weights[f"conv_out.{kind}"][1] += 1.0
+    save_file(weights, unet / WEIGHTS_NAME)
+    says = {"unet/config.json": {"out_channels": 2},
+            "scheduler/scheduler_config.json": {"variance_type": "learned"}}  # fmt: skip
+    for file, change in says.items():
+        path = folder / "variance" / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
     return folder
 
 
@@ -150,6 +162,7 @@ def test_what_a_stranger_named_is_never_code() -> None:
         ("plain", {"steps": 4, "prediction_type": "v_prediction", "eta": 1.0}),
         ("plain", {"steps": 4, "prediction_type": "sample", "spacing": "quad"}),
         ("wide", {"steps": 2}),
+        ("variance", {"steps": 3}),
         ("classes", {"steps": 3, "guidance_scale": 3.0}),
         ("classes", {"steps": 3, "guidance_scale": 0.0}),
     ],
