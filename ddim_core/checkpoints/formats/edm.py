@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ddim_core.checkpoints.formats.format import Format, Network
@@ -23,6 +24,7 @@ from ddim_core.safe_files.pickles.modules import PickledObject
 
 MARKS = ("model.map_layer0.weight", "unet.emb_fourier.freqs")
 PARTS = ("model", "unet")  # the network in its preconditioning, of EDM and EDM2
+PREFIXES = tuple(f"{part}." for part in PARTS)
 # What the preconditioning says too, or only training uses.
 KNOWN_ELSEWHERE = frozenset(
     {"img_resolution", "img_channels", "in_channels", "out_channels", "label_dim", "augment_dim",
@@ -85,10 +87,12 @@ def edm_network(state: Mapping[str, Tensor], _settings: Any, told: Any = None) -
         "constants": constants,
     }
     kept = {
-        f"model.{name.partition('.')[2]}" if name.startswith(PARTS) else name: weight
+        f"model.{name.partition('.')[2]}" if name.startswith(PREFIXES) else name: weight
         for name, weight in state.items()
         if not any(part in name for part in ONLY_TRAINED)
     }
+    if network.class_name == "UNet":  # EDM2's, which makes its filter of the argument
+        kept["model.resample_filter"] = _filter(config["arguments"]["resample_filter"])
     return Network(
         config,
         kept,
@@ -112,6 +116,18 @@ def _arguments(network: PickledObject) -> Content:
         )
     settled = {name: given.get(name, usual) for name, usual in known.items()}
     return {k: list(v) if isinstance(v, tuple) else v for k, v in settled.items()}
+
+
+def _filter(taps: Any) -> Tensor:
+    """The filter [1, 1, k, k] of taps that are whole numbers."""
+    found = taps if isinstance(taps, list) and len(taps) % 2 == 0 else []
+    if not found or any(type(tap) is not int or not 0 < tap < 2**10 for tap in found):
+        raise ValueError(
+            f"resample_filter is {taps!r:.60} in the snapshot; it must be an even number of whole "
+            "numbers above 0"
+        )
+    even = torch.tensor(found, dtype=torch.float32)
+    return torch.outer(even / even.sum(), even / even.sum())[None, None]
 
 
 def _scheduler(has: Content, sigma_data: float, levels: Tensor | None) -> Config:

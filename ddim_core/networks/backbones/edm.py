@@ -37,6 +37,9 @@ class SongUNet(nn.Module):
         model_channels, channel_mult, num_blocks, attn_resolutions: Widths, depth, attention.
         channel_mult_emb, channel_mult_noise: Widths of the embeddings, by model_channels.
         embedding_type, encoder_type, decoder_type: Of noise; of what is added besides the skips.
+
+    Raises:
+        ValueError: If one of the last three is another word than NVlabs' code has.
     """
 
     def __init__(
@@ -48,6 +51,13 @@ class SongUNet(nn.Module):
         resample_filter: Sequence[int] = (1, 1),
     ) -> None:  # fmt: skip
         super().__init__()
+        for name, word, known in (
+            ("embedding_type", embedding_type, ("positional", "fourier")),
+            ("encoder_type", encoder_type, ("standard", "skip", "residual")),
+            ("decoder_type", decoder_type, ("standard", "skip")),
+        ):
+            if word not in known:
+                raise ValueError(f"{name} is {word!r:.60}; it must be one of {', '.join(known)}")
         n_noise, n_emb = model_channels * channel_mult_noise, model_channels * channel_mult_emb
         taps, self.label_dim, self.encoder_type = len(resample_filter), label_dim, encoder_type
         kind = BlockKind(n_emb, True, math.sqrt(0.5), 1e-6, taps, True, False)
@@ -97,7 +107,7 @@ class SongUNet(nn.Module):
 
     def forward(self, x: Tensor, noise_label: Tensor, classes: Tensor | None) -> Tensor:
         """Answers images [n, c, h, w] at noise labels [n], of classes one-hot [n, label_dim]."""
-        cosines, sines = self.map_noise(noise_label).chunk(2, dim=1)
+        cosines, sines = self.map_noise(noise_label).to(x.dtype).chunk(2, dim=1)
         embedding = torch.cat([sines, cosines], dim=1)
         if self.label_dim and classes is not None:
             embedding = embedding + self.map_label(classes * math.sqrt(self.label_dim))
@@ -159,7 +169,7 @@ class DhariwalUNet(nn.Module):
 
     def forward(self, x: Tensor, noise_label: Tensor, classes: Tensor | None) -> Tensor:
         """As of `SongUNet`."""
-        embedding = F.silu(self.map_layer0(self.map_noise(noise_label)))
+        embedding = F.silu(self.map_layer0(self.map_noise(noise_label).to(x.dtype)))
         embedding = self.map_layer1(embedding)
         if self.label_dim and classes is not None:
             embedding = embedding + self.map_label(classes)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -77,17 +76,14 @@ class MPConv(nn.Module):
         return F.linear(x, w) if w.ndim == 2 else F.conv2d(x, w, padding=w.shape[-1] // 2)
 
 
-def resampled(x: Tensor, filter_: Sequence[int], what: str) -> Tensor:
-    """Doubles (`up`) or halves (`down`) images by a filter of an even number of taps."""
+def resampled(x: Tensor, taps: Tensor, what: str) -> Tensor:
+    """Doubles (`up`) or halves (`down`) images by a filter [1, 1, k, k] of an even k."""
     if what not in ("up", "down"):
         return x
-    taps = np.array(filter_, np.float32)
-    taps /= taps.sum()
-    n, pad = x.shape[1], (len(taps) - 1) // 2
-    grid = torch.as_tensor(np.outer(taps, taps), dtype=x.dtype, device=x.device)
+    n, pad = x.shape[1], (taps.shape[-1] - 1) // 2
     if what == "down":
-        return F.conv2d(x, grid.expand(n, 1, -1, -1), groups=n, stride=2, padding=pad)
-    return F.conv_transpose2d(x, (grid * 4).expand(n, 1, -1, -1), groups=n, stride=2, padding=pad)
+        return F.conv2d(x, taps.expand(n, -1, -1, -1), groups=n, stride=2, padding=pad)
+    return F.conv_transpose2d(x, (taps * 4).expand(n, -1, -1, -1), groups=n, stride=2, padding=pad)
 
 
 class Block(nn.Module):
@@ -95,12 +91,11 @@ class Block(nn.Module):
 
     def __init__(
         self, place: Place, n_embedding: int, is_encoder: bool, attends: bool,
-        resample_filter: Sequence[int], channels_per_head: int, res_balance: float,
-        attn_balance: float, clip_act: float | None,
+        channels_per_head: int, res_balance: float, attn_balance: float, clip_act: float | None,
     ) -> None:  # fmt: skip
         super().__init__()
         n_in, n = place.n_in, place.n_out
-        self.what, self.is_encoder, self.filter = place.what, is_encoder, tuple(resample_filter)
+        self.what, self.is_encoder = place.what, is_encoder
         self.res_balance, self.attn_balance, self.clip = res_balance, attn_balance, clip_act
         self.emb_gain = nn.Parameter(torch.empty([]))
         self.conv_res0 = MPConv(n if is_encoder else n_in, n, 3, 3)
@@ -111,8 +106,8 @@ class Block(nn.Module):
         if self.n_heads:
             self.attn_qkv, self.attn_proj = MPConv(n, 3 * n, 1, 1), MPConv(n, n, 1, 1)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        x = resampled(x, self.filter, self.what)
+    def forward(self, x: Tensor, embedding: Tensor, taps: Tensor) -> Tensor:
+        x = resampled(x, taps, self.what)
         if self.is_encoder:
             x = normalize(x if self.conv_skip is None else self.conv_skip(x), [1])
         told = self.emb_linear(embedding, gain=self.emb_gain) + 1
@@ -135,7 +130,9 @@ class Block(nn.Module):
 class EDM2UNet(nn.Module):
     """Arguments as of `SongUNet`; `label_balance`, `concat_balance`, `res_balance` and
     `attn_balance` are the shares of the second of two that are summed or joined, and `clip_act`
-    bounds activations."""
+    bounds activations. The filter that doubles and halves is among the weights."""
+
+    resample_filter: Tensor
 
     def __init__(
         self, img_resolution: int, in_channels: int, out_channels: int, label_dim: int = 0,
@@ -152,6 +149,8 @@ class EDM2UNet(nn.Module):
         n_emb = model_channels * channel_mult_emb if channel_mult_emb else max(widths)
         self.label_dim = label_dim
         self.label_balance, self.concat_balance = label_balance, concat_balance
+        n_taps = len(resample_filter)
+        self.register_buffer("resample_filter", torch.empty(1, 1, n_taps, n_taps))
         self.out_gain = nn.Parameter(torch.empty([]))
         self.emb_fourier, self.emb_noise = MPFourier(n_noise), MPConv(n_noise, n_emb)
         if label_dim:
@@ -166,8 +165,8 @@ class EDM2UNet(nn.Module):
             if place.what == "conv":
                 return MPConv(place.n_in, place.n_out, 3, 3)
             return Block(
-                place, n_emb, is_encoder, attends_at(place, attn_resolutions), resample_filter,
-                channels_per_head, res_balance, attn_balance, clip_act,
+                place, n_emb, is_encoder, attends_at(place, attn_resolutions), channels_per_head,
+                res_balance, attn_balance, clip_act,
             )  # fmt: skip
 
         self.enc = nn.ModuleDict({place.name: layer(place, True) for place in self._enc})
@@ -176,7 +175,7 @@ class EDM2UNet(nn.Module):
 
     def forward(self, x: Tensor, noise_label: Tensor, classes: Tensor | None) -> Tensor:
         """As of `SongUNet`."""
-        embedding = self.emb_noise(self.emb_fourier(noise_label))
+        embedding = self.emb_noise(self.emb_fourier(noise_label).to(x.dtype))
         if self.label_dim and classes is not None:
             label = self.emb_label(classes * math.sqrt(self.label_dim))
             embedding = mp_sum(embedding, label, self.label_balance)
@@ -184,10 +183,10 @@ class EDM2UNet(nn.Module):
         x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
         for place in self._enc:
             layer = self.enc[place.name]
-            x = layer(x) if place.what == "conv" else layer(x, embedding)
+            x = layer(x) if place.what == "conv" else layer(x, embedding, self.resample_filter)
             skips.append(x)
         for place in self._dec:
             x = mp_cat(x, skips.pop(), self.concat_balance) if place.is_block else x
-            x = self.dec[place.name](x, embedding)
+            x = self.dec[place.name](x, embedding, self.resample_filter)
         said: Tensor = self.out_conv(x, gain=self.out_gain)
         return said

@@ -27,6 +27,7 @@ MOST_PLACES = 2**14  # that attend to each other
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "SongUNet": SongUNet, "DhariwalUNet": DhariwalUNet, "UNet": EDM2UNet,
 }  # fmt: skip
+TELL_NOISE = ("freqs", "phases", "u")
 OWN = ("EDMPrecond", "Precond")  # of EDM and EDM2: the column that diffusers' schedulers have
 
 
@@ -114,7 +115,8 @@ class EDMUNet(nn.Module):
         if class_labels is not None and self.n_classes:
             numbers = torch.arange(self.n_classes, device=sample.device)
             classes = (class_labels[:, None] == numbers).to(sample.dtype)
-        told = timestep.to(sample.dtype).expand(len(sample))
+        wide = torch.promote_types(sample.dtype, torch.float32)
+        told = timestep.to(wide).expand(len(sample))
         if self.column is None:
             return (self.model(sample, told, classes),)
         data, sigma = self.constants["sigma_data"], (4.0 * told).exp()
@@ -122,9 +124,22 @@ class EDMUNet(nn.Module):
         scale = (level**2 + data**2).sqrt()
         c_in = 1.0 / (level**2 + 1.0).sqrt() if self.column.scales else 1.0
         told = self.column.told(sigma, self.constants, self.u)
-        said = self.model(c_in * (scale * sample), told, classes)[:, : sample.shape[1]]
+        inside = (c_in * (scale * sample)).to(sample.dtype)
+        said = self.model(inside, told, classes)[:, : sample.shape[1]]
         # x + c_out F' = c_skip x + c_out F with the columns' c_out, solved for the F on the right.
         return ((level * sample + self.column.sign * scale * said) / data,)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EDMUNet:
+        """As torch does, but what tells the noise (frequencies, levels) is float32 at least: in a
+        network of bfloat16 it would tell another noise."""
+        told = {n: b for n, b in self.named_buffers() if n.rpartition(".")[2] in TELL_NOISE}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, before in told.items():
+            place, _, leaf = name.rpartition(".")
+            now = self.get_buffer(name)
+            if now.itemsize < before.itemsize:
+                setattr(self.get_submodule(place), leaf, before.to(now.device))
+        return self
 
 
 def _require_few(side: int, arguments: Mapping[str, Any]) -> None:

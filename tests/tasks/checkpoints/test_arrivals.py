@@ -57,10 +57,12 @@ def names(source: str) -> list[str]:
 
 
 def test_a_folder_means_what_lies_in_it_and_a_checkpoint_means_itself(copy: Path) -> None:
-    for name in (".hidden", "step-2.tmp", "logs.txt"):
+    for name in (".hidden", "step-2.tmp", "logs.txt", "vae"):
         (copy.parent / name).mkdir()
-    (copy.parent / "loss.csv").touch()
-    assert names(str(copy.parent)) == ["logs.txt", "step-1"]
+    for name in ("loss.csv", "network-snapshot-000100.pkl", "training-state-000100.pt"):
+        (copy.parent / name).touch()
+    shown = ["logs.txt", "network-snapshot-000100.pkl", "step-1"]
+    assert names(str(copy.parent)) == shown
     assert names(str(copy)) == ["step-1"]
     assert names(f"{copy.parent}/step-*") == ["step-1"]
     assert names(f"{copy.parent.parent}/**/step-*") == ["step-1"]

@@ -11,6 +11,7 @@ import torch
 from diffusers import EDMDPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 
 from ddim_core.checkpoints.checkpoint import save_pipeline
+from ddim_core.checkpoints.convert import adopt, source_files
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.diffusion.specs import Execution, GridCell, NoiseSpec, SamplerSpec, SchedulerSpec
 from ddim_core.images.pixels import to_uint8
@@ -22,6 +23,7 @@ from tasks.checkpoints.open import lint_schedule, open_checkpoint, require_nativ
 from tasks.sampling import beyond_sampling, native, scheduled
 from tasks.storage import places, store
 from tasks.storage.store import ArtifactRef
+from tests.core.edm_files import dumped, recorded
 
 NO_BETAS = "of a flow or an EDM and knows no schedule of betas"
 EDM, FLOW = EDMDPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
@@ -86,3 +88,26 @@ def test_what_needs_a_schedule_of_betas_says_so(folder: Path) -> None:
         native._draw(GridCell(ddim), ref, execution, range(2), 2, 0)
     with pytest.raises(ValueError, match=NO_BETAS):
         beyond_sampling._opened(ref, execution)
+
+
+def test_a_snapshot_of_edm_is_drawn_with_churn_whatever_its_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "DATA_URL", str(tmp_path / "data"))
+    net = recorded()["EDMPrecond ddpmpp"].net(label_dropout=0.1)
+    (tmp_path / "network-snapshot-000100.pkl").write_bytes(dumped({"ema": net}))
+    (out := tmp_path / "out").mkdir()
+    adopt(source_files(tmp_path / "network-snapshot-000100.pkl"), out)
+    ref = store.put_folder(out)
+    record = open_checkpoint.fn(ref, "edm")
+    assert (record.n_classes, record.null_label, record.training_step) == (3, 3, 100)
+    drawn = {}
+    for sampler in ("edm_heun?S_churn=8&S_min=0.01", "own"):
+        cell = GridCell(SchedulerSpec(sampler, 4, guidance_scale=2.0), seed=1)
+        require_fit([cell], record.n_train, ref)
+        together = scheduled._draw(cell, ref, Execution(), range(3), 3, 0)
+        alone = [scheduled._draw(cell, ref, Execution(), range(i, i + 1), 1, 0) for i in range(3)]
+        assert together.nfe == 14  # seven calls, each with the class and without
+        assert np.array_equal(together.images, np.concatenate([one.images for one in alone]))
+        drawn[sampler] = together.images
+    assert not np.array_equal(*drawn.values())
