@@ -98,7 +98,9 @@ def required_latents(files: Mapping[str, Path], network: Network) -> Latents | N
             f"latents of {made}; give the one that it was trained with"
         )
     multiplier = network.latent_multiplier
-    return latents if multiplier is None else _normed(files.get(STATS), multiplier, drawn)
+    if multiplier is None or place is None:
+        return latents
+    return _normed(files.get(STATS), multiplier, drawn)
 
 
 def _normed(stats: Path | None, multiplier: float, drawn: int) -> Latents:

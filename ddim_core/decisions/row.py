@@ -192,7 +192,7 @@ def line_name(row: Setting) -> str:
 
 def interval_text(interval: tuple[float, float] | None) -> str | None:
     """Writes the noise levels between which a cell is guided, as `0.1,0.7`; None for everywhere."""
-    return None if interval is None else f"{interval[0]:g},{interval[1]:g}"
+    return None if interval is None else ",".join(f"{level:.12g}" for level in interval)
 
 
 def _where_guided(row: Setting) -> str:

@@ -66,8 +66,12 @@ class FlowSDEScheduler:
         num_inference_steps: int | None = None,
         device: str | None = None,
         sigmas: Sequence[float] | None = None,
+        mu: float | None = None,
     ) -> None:
-        """Makes it ready: S levels evenly from 1 to `last_step_size`, or those listed; then 0."""
+        """Makes it ready: S levels evenly from 1 to `last_step_size`, or those listed; then 0.
+
+        Without dynamic shifting, which it has not, `mu` plays no part, as in diffusers' own.
+        """
         c = self.config
         if sigmas is None:
             sigma = torch.linspace(1.0, c.last_step_size, num_inference_steps or 1).double()
@@ -77,6 +81,10 @@ class FlowSDEScheduler:
         self.sigmas = torch.cat([sigma, torch.zeros(1, dtype=torch.float64)]).float()
         self.timesteps = (self.sigmas[:-1] * c.num_train_timesteps).to(device)
         self._done = 0
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Makes this step the next one, as pipelines tell it."""
+        self._done = begin_index
 
     def step(
         self,

@@ -21,6 +21,19 @@ OURS = {
 }
 
 
+def require_of_diffusers(kind: str) -> None:
+    """Makes sure that diffusers has a scheduler, for what is handed to it.
+
+    Raises:
+        ValueError: If it is one of ours.
+    """
+    if kind in OURS:
+        raise ValueError(
+            f"the cell is drawn by {kind}, which diffusers has not, and is not shipped; ship "
+            "another sampler's cell, such as own"
+        )
+
+
 def scheduler_class(name: str) -> Any:
     """Returns the class of a scheduler, ours or diffusers'; None if there is none of that name."""
     if name in OURS:

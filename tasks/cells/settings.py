@@ -120,9 +120,11 @@ def _trial(cell: GridCell, checkpoint: ArtifactRef | None) -> tuple[Any, Visited
 def calls_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef) -> int:
     """Returns the network calls an image that a cell will take: guidance asks twice, with the class
     and without, but where the network itself is told of it."""
-    asked = settings_of(cell, n_train, checkpoint).timesteps
+    asked: Sequence[float] = settings_of(cell, n_train, checkpoint).timesteps
     if by_pipeline(cell) and pipeline_in_memory(checkpoint).takes.guidance != "real":
         return len(asked)
+    if isinstance(cell.sampler, SchedulerSpec):  # of an EDM a row's rounded ones tell little
+        asked = _trial(cell, checkpoint)[1].timesteps
     return len(asked) + further_calls(asked, cell.sampler, guided_where(cell, checkpoint))
 
 

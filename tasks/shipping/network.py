@@ -19,7 +19,7 @@ from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.weight_names import DECODER_FOLDERS
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import learns_variance, scheduler_for, takes_eta
-from ddim_core.schedulers.registry import OURS
+from ddim_core.schedulers.registry import require_of_diffusers
 from ddim_core.shipping.expressed import Expressed, expressed
 from ddim_core.shipping.listed import set_steps_of
 from ddim_core.shipping.readme import Plain
@@ -94,11 +94,7 @@ def ready_scheduled(scored: ScoredCell) -> Ready:
     name = parse_sampler(spec.sampler)
     scheduler = scheduler_for(name, scheduler_in(scored.cell, scored.checkpoint))
     kind = type(scheduler).__name__
-    if kind in OURS:
-        raise ValueError(
-            f"{name.text} is drawn by {kind}, which diffusers has not, and is not shipped; ship "
-            "another sampler's cell, such as own"
-        )
+    require_of_diffusers(kind)
     if learns_variance(scheduler):
         raise ValueError(
             f"a cell of {kind} with variance_type {scheduler.config['variance_type']} is not "

@@ -12,6 +12,7 @@ from ddim_core.pipelines.arguments import Conditions, Setting, call_arguments, p
 from ddim_core.pipelines.opening import OpenedPipeline
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, takes_eta
+from ddim_core.schedulers.registry import require_of_diffusers
 from ddim_core.shipping.listed import listed_steps
 from ddim_core.shipping.readme import Plain
 from ddim_core.shipping.script import CONDITIONS, PipelineCall, pipeline_script
@@ -40,6 +41,7 @@ def ready_pipeline(scored: ScoredCell) -> Ready:
     setting = setting_of(scored.cell)
     scheduler = scheduler_for(parse_sampler(scored.cell.sampler.sampler), opened.scheduler)
     kind = type(scheduler).__name__
+    require_of_diffusers(kind)
     own_steps = listed_steps(setting.sampler, kind)
     folder = store.get_folder(scored.checkpoint)
     script = pipeline_script(

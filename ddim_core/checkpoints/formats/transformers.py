@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddim_core.checkpoints.formats.format import Format, Network
+from ddim_core.checkpoints.formats.format import Format, Network, told_by
 from ddim_core.common.foreign import Config
 from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.networks.backbones.transformer import CLASS_NAME
-from ddim_core.safe_files.safe_load import plain_values
 
 MARK = "y_embedder.embedding_table.weight"
 NAMES = (MARK, "x_embedder.proj.weight", "t_embedder.mlp.0.weight", "pos_embed",
@@ -49,7 +48,7 @@ class Kind:
 
 DIT, SIT = Kind("DiT", None), Kind("SiT", True)
 REPA, LIGHTNING = Kind("REPA", False), Kind("LightningDiT", True)
-BY_NAME = {"DiT-": DIT, "SiT-": SIT, "LightningDiT-": LIGHTNING}
+BY_NAME = {"DiT-": DIT, "SiT-": SIT, "REPA-": REPA, "LightningDiT-": LIGHTNING}
 
 
 def is_transformer(state: Mapping[str, Tensor]) -> bool:
@@ -75,7 +74,7 @@ def transformer(state: Mapping[str, Tensor], settings: Any, hparams: Any) -> Net
         ValueError: If the weights are of another network, or nothing says which of the four it is,
             how many heads it has, or that it predicts what is sampled here.
     """
-    told = {**_told(hparams), **_told(settings)}
+    told = told_by(hparams, settings)
     kind = _kind(state, told)
     _require_known_path(kind, told)
     kept = {n: w for n, w in state.items() if not n.startswith(PROJECTORS)}
@@ -124,10 +123,6 @@ def _positive(name: str, value: Any) -> float:
     return float(value)
 
 
-def _told(settings: Any) -> dict[str, Any]:
-    return dict(reversed(list(plain_values(settings))))
-
-
 def _kind(state: Mapping[str, Tensor], told: Mapping[str, Any]) -> Kind:
     if any(name.startswith(PROJECTORS) for name in state) or "proj_coeff" in told:
         return REPA
@@ -143,7 +138,7 @@ def _kind(state: Mapping[str, Tensor], told: Mapping[str, Any]) -> Kind:
     raise ValueError(
         f"the weights are of a diffusion transformer, of DiT, SiT, REPA or LightningDiT alike, and "
         f'{said}; write it into a config.json beside the file, as {{"model": "SiT-XL/2"}} (DiT-, '
-        "SiT- or LightningDiT-)"
+        "SiT-, REPA- or LightningDiT-)"
     )
 
 

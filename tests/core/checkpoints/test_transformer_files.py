@@ -84,6 +84,30 @@ def test_weights_of_another_network_are_refused_by_name(
         opened(path, tmp_path / "out")
 
 
+def test_a_network_of_pixels_needs_no_autoencoder_and_no_statistics(tmp_path: Path) -> None:
+    state = weights_of("lightning")
+    state["x_embedder.proj.weight"] = state["x_embedder.proj.weight"][:, :3].contiguous()
+    last = ("final_layer.linear.weight", "final_layer.linear.bias")
+    state |= {name: state[name][:12].contiguous() for name in last}
+    torch.save(state, tmp_path / "mine.pt")
+    got = opened(tmp_path / "mine.pt", tmp_path / "out")
+    assert (got.latent, got.channels, got.resolution) == (None, 3, 8)
+
+
+def test_a_released_files_name_says_what_its_weights_do_not(tmp_path: Path) -> None:
+    written(tmp_path, {}, {"num_heads": 4}).unlink()
+    for name, type_ in (("DiT-XL-2-256x256", "epsilon"), ("SiT-XL-2-512x512", "flow_prediction")):
+        torch.save(weights_of("sit"), tmp_path / f"{name}.pt")
+        got = opened(tmp_path / f"{name}.pt", tmp_path / f"{name}-out")
+        assert got.prediction_type == type_
+
+
+def test_repas_networks_without_their_projectors_are_told_by_name(tmp_path: Path) -> None:
+    state = {n: w for n, w in weights_of("repa").items() if not n.startswith("projectors.")}
+    got = opened(written(tmp_path, state, {"model": "REPA-XL/2"}), tmp_path / "out")
+    assert got.model.unet.config["to_data"] is False
+
+
 def test_a_trainers_prefix_and_a_plain_file_hold_the_same_network(tmp_path: Path) -> None:
     state, said = weights_of("sit"), []
     forms: list[Any] = [state, {"model": {f"module.{n}": w for n, w in state.items()}}]
