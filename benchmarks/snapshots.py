@@ -1,8 +1,8 @@
 """The race of (snapshot x setting) against the full grids of six snapshots, over ten seeds.
 
-    python -m benchmarks.snapshots train FOLDER            (five CPU minutes)
-    python -m benchmarks.snapshots draw FOLDER [SEED ...]  (three CPU minutes a seed)
-    python -m benchmarks.snapshots replay FOLDER
+    python -m benchmarks.snapshots train FOLDER
+    python -m benchmarks.snapshots draw FOLDER [SEED ...]  (1.3 CPU minutes a seed)
+    OMP_NUM_THREADS=1 python -m benchmarks.snapshots replay FOLDER  (75 CPU seconds for ten seeds)
 
 `train` trains the digits model once and keeps its moving average at six steps. `draw` makes every
 image of all full grids, once for each seed. `replay` races all cells on the same images as
