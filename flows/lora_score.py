@@ -210,26 +210,25 @@ def _drawn(stand: Stand, epochs: Sequence[StoredEpoch], scales: Sequence[float])
     asked = stand.request.pictures
     submitted: dict[tuple[str, str, float], Any] = {}
     for sampler in asked.samplers:
-        submitted["", sampler, 0.0] = _submit(stand, sampler, (), "", "the base")
+        submitted["", sampler, 0.0] = _submit(stand, sampler, (), (), "the base")
         for one in epochs:
             for scale in scales[1:]:
                 laid = ((one.artifact, scale),)
+                over_texts = laid if one.with_texts else ()
                 submitted[one.artifact, sampler, scale] = _submit(
-                    stand, sampler, laid, "texts" if one.with_texts else "",
-                    f"{one.name} at {scale:g}",
-                )  # fmt: skip
+                    stand, sampler, laid, over_texts, f"{one.name} at {scale:g}"
+                )
     return {key: future.result() for key, future in submitted.items()}
 
 
-def _submit(stand: Stand, sampler: str, laid: Laid, texts: str, name: str) -> Any:
+def _submit(stand: Stand, sampler: str, laid: Laid, over_texts: Laid, name: str) -> Any:
+    """A future of pictures with LoRAs over the networks that draw, and over those that encode."""
     machine, side = Machine(device=stand.request.machine.device), stand.base.resolution
     libraries = versions(*ALL_ARITHMETIC)
     conditions = stand.prompts.encoded
     if conditions is None:
         assert stand.prompts.stored is not None
-        conditions = encode_conditions(
-            stand.base.ref, stand.prompts.stored, laid if texts else (), libraries
-        )
+        conditions = encode_conditions(stand.base.ref, stand.prompts.stored, over_texts, libraries)
     return named(draw_with_loras, f"{name} by {sampler}").submit(
         stand.asked, sampler, stand.base.ref, laid, conditions, machine.batch_at(side),
         stand.request.machine.dtype, libraries, machine.card_at(side), execution=stand.execution,

@@ -35,8 +35,8 @@ def answer(
     if call is not None and difference is not None:
         words = {"better": "better than", "worse": "worse than", "tied": "tied with"}
         said.append(
-            f"Verdict: {words[call]} the best of {against}, by a usable gain of "
-            f"{bounds(difference)} more."
+            f"Verdict: {words[call]} the best of {against}: its usable gain less that one's is "
+            f"{bounds(difference)}."
         )
     said += _others(ranking)
     said += [
