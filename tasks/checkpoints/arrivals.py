@@ -173,5 +173,5 @@ def _may_be(path: Path) -> bool:
     if path.is_symlink() and not path.exists():
         return True  # it leads nowhere, or in a circle: the look tells so, and goes on
     if path.is_dir():
-        return path.name not in FOLDERS  # decoders of single files beside them
+        return True
     return path.suffix in PICKLES | {TENSORS} and not OF_TRAINING.fullmatch(path.name)
