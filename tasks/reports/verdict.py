@@ -48,6 +48,8 @@ class VerdictRow:
     spacing: str | None = None
     clip: bool | None = None
     guidance_scale: float | None = None
+    guidance_interval: str | None = None
+    guidance_channels: int | None = None
     loras: str | None = None
     extractor_digest: str | None = None
     reference_digest: str | None = None
