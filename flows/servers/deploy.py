@@ -7,6 +7,9 @@ take seconds.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+
+OURS = Path(__file__).with_name("prefect.yaml")
 
 
 def prefect(*words: str) -> None:
@@ -25,8 +28,15 @@ def prefect(*words: str) -> None:
             raise
 
 
+def deployments() -> Path:
+    """Returns the list of deployments: prefect.yaml of this folder (`ddim init` writes one), or
+    else the one that comes with the project."""
+    here = Path("prefect.yaml")
+    return here if here.is_file() else OURS
+
+
 if __name__ == "__main__":
     pool, template = sys.argv[1:]
     make = ("--type", "process", "--overwrite", "--base-job-template", template)
     prefect("work-pool", "create", pool, *make)
-    prefect("--no-prompt", "deploy", "--all")
+    prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(deployments()))

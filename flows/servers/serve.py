@@ -1,4 +1,4 @@
-"""`make serve`: Prefect, MLflow, a worker and all deployments on this machine; Ctrl-C stops all.
+"""`ddim serve`, `make serve`: Prefect, MLflow, a worker, all deployments, here; Ctrl-C stops all.
 
 They listen on loopback; DDIM_HOST names another address, such as 0.0.0.0 behind a firewall, and
 DDIM_HOSTS the names it is called by there. Prefect asks for a password, MLflow has none. Neither
@@ -135,7 +135,7 @@ MLflow   {mlflow}
 `ddim` finds them by itself. For Prefect's own commands, in another terminal:
   export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={mlflow}
   export PREFECT_API_AUTH_STRING={shlex.quote(auth)}
-  .venv/bin/prefect deployment run fid-grid/fid-grid -p steps='[10,20]' -p n_images=200
+  prefect deployment run fid-grid/fid-grid -p steps='[10,20]' -p n_images=200
 A checkpoint that appears in {os.environ.get("DDIM_WATCH") or local_dir("incoming")} is scored and
 judged by itself within about a minute; `ddim announce PATH` has one scored at once.
 Ctrl-C stops all of it.
