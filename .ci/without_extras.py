@@ -4,8 +4,8 @@ import sys
 from importlib.abc import MetaPathFinder
 
 EXTRAS = {
-    "boto3", "cleanfid", "dask", "distributed", "duckdb", "hypothesis", "mkdocs", "moto", "prefect_dask",
-    "prefect_ray", "psycopg2", "pytest", "pytorch_fid", "ray", "s3fs", "timm",
+    "boto3", "cleanfid", "dask", "distributed", "duckdb", "hypothesis", "mkdocs", "moto",
+    "prefect_dask", "prefect_ray", "psycopg2", "pytest", "pytorch_fid", "ray", "s3fs", "timm",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from flows.cli.commands.lora import lora
 from flows.cli.commands.options import Commands, one_sentence, option, stop
 from flows.cli.commands.score import export, score
 from flows.cli.commands.ship import ship
+from flows.cli.commands.team import init
 from flows.cli.commands.upkeep import guard, serve, track
 from flows.cli.commands.verdict import curve, verdict
 from flows.cli.commands.watch import announce, watch
@@ -119,6 +120,7 @@ app.command("export")(export)
 app.command("ship")(ship)
 app.command("data")(data)
 app.command("deploy-run", context_settings=ANY_MORE)(deploy_run)
+app.command("init")(init)
 app.command("serve")(serve)
 app.command("track")(track)
 app.command("guard")(guard)

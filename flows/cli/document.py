@@ -6,22 +6,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from flows.requests.base import BaseRequest
 from flows.requests.flat import Parameter, in_words, parameters
-from flows.requests.grid import GridRequest
-from flows.requests.lora import StyleRequest, SubjectRequest
-from flows.requests.paper import PaperRequest
-from flows.requests.points import PointRequest
-from flows.requests.race import RaceRequest
-from flows.requests.toy import ToyRequest
-from flows.requests.tuning import TuneRequest
+from flows.team.defaults import FLOWS
 
 PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
-FLOWS: dict[str, type] = {
-    "fid-grid": GridRequest, "until-decided": RaceRequest, "paper": PaperRequest,
-    "swiss-roll": PointRequest, "train-toy": ToyRequest, "train-base": BaseRequest,
-    "lora-style": StyleRequest, "lora-subject": SubjectRequest, "tune": TuneRequest,
-}  # fmt: skip
 HEAD = """# Parameters
 
 Made by `python -m flows.cli.document` from the declarations in `flows/requests/`; a test

@@ -15,7 +15,9 @@ from flows.requests.flat import Option, Parameter, Record, build, in_words, para
 
 
 def command(
-    record: type[Record], run: Callable[[Record, dict[str, Any]], None]
+    record: type[Record],
+    run: Callable[[Record, dict[str, Any]], None],
+    heeds: Callable[[Mapping[str, Any]], Any] | None = lambda _: None,
 ) -> Callable[..., None]:
     """Returns a function whose options are the parameters of a record.
 
@@ -23,6 +25,8 @@ def command(
         record: What can be asked for.
         run: Does it; is told the record, and by name what was given. The command's help is the
             docstring of this function.
+        heeds: Of what is given, the record whose parameters ddim.toml may give too, where that is
+            another than `record`; None where no file counts.
     """
     found = parameters(record)
 
@@ -30,6 +34,8 @@ def command(
         asked = {p.name: _read(p, given[p.name]) for p in found}
         asked = {name: value for name, value in asked.items() if value is not None}
         with one_sentence():
+            if heeds is not None:
+                asked |= from_file(heeds(asked) or record, asked)
             request = build(record, asked)
             require_writable()
             run(request, asked)
@@ -78,6 +84,17 @@ def run_shown(
 
     with waiting.shown(line):
         return run(flow, asked, settle)
+
+
+def from_file(record: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what ddim.toml says of a record's parameters that are not given, and says so."""
+    from flows.team.defaults import taken
+
+    found = taken(record, given)
+    if found is None:
+        return {}
+    typer.echo(found.line, err=True)
+    return dict(found.values)
 
 
 def _option(parameter: Parameter) -> Any:

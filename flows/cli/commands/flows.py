@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,7 +65,7 @@ def _grid(_: GridCommand, asked: dict[str, Any]) -> None:
     until_decided, in_prefect = asked.pop("until_decided", False), asked.pop("in_prefect", False)
     if "etas" in asked:  # whoever names the lines gets these
         asked.setdefault("sigma_hat", False)
-    record = RaceRequest if until_decided else GridRequest
+    record = _of_grid({"until_decided": until_decided})
     known = {parameter.name for parameter in parameters(record)}
     unheeded = [f"--{name.replace('_', '-')}" for name in asked if name not in known]
     if unheeded and until_decided:
@@ -75,6 +76,10 @@ def _grid(_: GridCommand, asked: dict[str, Any]) -> None:
         run_race(asked)
     else:
         run_grid(asked, in_prefect)
+
+
+def _of_grid(asked: Mapping[str, Any]) -> type[GridRequest | RaceRequest]:
+    return RaceRequest if asked.get("until_decided") else GridRequest
 
 
 def run_race(asked: dict[str, Any]) -> None:
@@ -185,7 +190,7 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-grid = command(GridCommand, _grid)
+grid = command(GridCommand, _grid, heeds=_of_grid)
 paper = flow_command(
     PaperRequest,
     "paper",

@@ -1,4 +1,4 @@
-"""The commands `ddim serve`, `ddim track` and `ddim guard`: servers, and what keeps them in step."""
+"""The commands `ddim serve`, `ddim track` and `ddim guard`: servers, kept in step."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from flows.cli.commands.options import one_sentence, option, stop
 def serve() -> None:
     """Start Prefect, MLflow, a worker and all deployments on this machine; Ctrl-C stops all.
 
-    Deployed is what prefect.yaml of this folder lists (`ddim init` writes one), else what comes with
-    the project. DDIM_HOST, DDIM_PREFECT_PORT and DDIM_MLFLOW_PORT say where they listen.
+    Deployed is what prefect.yaml of this folder lists (`ddim init` writes one), else what comes
+    with the project. DDIM_HOST, DDIM_PREFECT_PORT and DDIM_MLFLOW_PORT say where they listen.
     """
     # In place of this process: how that ends belongs to the servers.
     os.execv(sys.executable, [sys.executable, "-m", "flows.servers.serve"])
