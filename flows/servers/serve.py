@@ -17,9 +17,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 
+from flows.servers.deploy import POOL
 from flows.servers.server import (
     LOOPBACK,
     ServerError,
@@ -34,10 +34,7 @@ from flows.servers.server import (
 from tasks.machine.same_origin import EVERYWHERE
 from tasks.storage.places import default_tracking_uri, local_dir, require_usable
 
-POOL = "ddim"
 STOPPED = "stopped; what is finished is kept, run it again to go on"  # as the commands say it
-# Without variables: no run can be made to execute something else than its flow.
-TEMPLATE = Path(__file__).with_name("pool.json")
 STOP_SECONDS = 2  # for all of them together, who withstand SIGKILL; a worker would take a minute
 TELL_SECONDS = 5.0
 
@@ -109,7 +106,7 @@ def _serve(
         wait_for(f"{api}/health", started, log)
         wait_for(f"{mlflow}/health", started, log)
         os.environ["MLFLOW_TRACKING_URI"] = mlflow
-        deploy = [sys.executable, "-m", "flows.servers.deploy", POOL, str(TEMPLATE)]
+        deploy = [sys.executable, "-m", "flows.servers.deploy"]
         subprocess.run(deploy, check=True, stdout=subprocess.DEVNULL)
     started.append(_start("prefect-worker", "prefect", "worker", "start", "--pool", POOL))
     every = os.environ.get("DDIM_WATCH_SECONDS", "60")
