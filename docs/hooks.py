@@ -39,8 +39,12 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """A link to a file beside the docs, which the site has not, becomes its name."""
-    return OUTSIDE.sub(r"\1 (`\2`)", markdown)
+    """A link to a file beside the docs, which the site has not, becomes its name; and `a][b` of a
+    pattern in a table is no link."""
+    found = OUTSIDE.sub(r"\1 (`\2`)", markdown)
+    return "\n".join(
+        line.replace("][", "]\\[") if line.startswith("|") else line for line in found.split("\n")
+    )
 
 
 def on_page_content(content: str, **_: Any) -> str:

@@ -58,7 +58,7 @@ def _command_page(name: str, command: Any) -> str:
         usual = "Arguments" if parameter in arguments else "Options"
         panels.setdefault(getattr(parameter, "rich_help_panel", None) or usual, []).append(parameter)
     for panel, declared in panels.items():
-        lines.append(f"\n## {panel}\n\n| | |\n|---|---|\n")
+        lines.append(f"\n## {panel}\n\n| name | meaning |\n|---|---|\n")
         lines += [f"| `{_name(p)}` | {_plain(p.help or '')} |\n" for p in declared]
     return "".join(lines) + "\nThe same by name and type: [parameters](../parameters.md).\n"
 

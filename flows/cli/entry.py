@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from flows.run import stopping, waiting
@@ -15,6 +16,7 @@ LONG = (
 def main() -> None:
     """Runs the `ddim` command."""
     stopping.install()
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; a notebook's kernel names one of its own
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in a pipe as well
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")

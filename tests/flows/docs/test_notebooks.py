@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"), [("choose_a_sampler", "dpmpp_2m"), ("compare_checkpoints", "better")]
+    ("name", "shown"), [("choose_a_sampler", "unipc"), ("compare_checkpoints", "better")]
 )
 def test_a_notebook_runs(
     name: str, shown: str, fresh_data: Path, monkeypatch: pytest.MonkeyPatch
@@ -30,5 +30,6 @@ def test_a_notebook_runs(
     here = {"metadata": {"path": str(fresh_data.parent)}}
     NotebookClient(book, timeout=300, resources=here, allow_errors=True).execute()
     told = [output for cell in book.cells for output in cell.get("outputs", [])]
-    assert [output for output in told if output["output_type"] == "error"] == [], told
+    said = "".join(output.get("text", "") for output in told)
+    assert [output for output in told if output["output_type"] == "error"] == [], said[-3000:]
     assert shown in str(told)
