@@ -30,11 +30,3 @@ def save_and_announce(pipeline: Any, checkpoint: Path) -> None:
     pipeline.save_pretrained(half_done)
     half_done.rename(checkpoint)
     announce(checkpoint)
-
-
-# With accelerate, as in diffusers' training scripts, where they save their pipeline:
-#
-#     if accelerator.is_main_process and epoch % args.save_model_epochs == 0:
-#         unet = accelerator.unwrap_model(model)
-#         pipeline = DDPMPipeline(unet=unet, scheduler=noise_scheduler)
-#         save_and_announce(pipeline, Path(args.output_dir) / f"step-{global_step}")

@@ -10,7 +10,7 @@ from announce import save_and_announce
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
-class AnnounceCheckpoints(Callback):  # type: ignore[misc]  # lightning is not installed here
+class AnnounceCheckpoints(Callback):
     """Saves and announces at the end of every `every`-th epoch, by the first process alone.
 
         Trainer(callbacks=[AnnounceCheckpoints(Path("runs/faces"), lambda module: module.pipeline)])
@@ -29,4 +29,5 @@ class AnnounceCheckpoints(Callback):  # type: ignore[misc]  # lightning is not i
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and (trainer.current_epoch + 1) % self.every == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_and_announce(self.pipeline_of(pl_module), self.folder / f"step-{trainer.global_step}")
+            checkpoint = self.folder / f"step-{trainer.global_step}"
+            save_and_announce(self.pipeline_of(pl_module), checkpoint)

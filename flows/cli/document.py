@@ -1,5 +1,5 @@
-"""Writes docs/parameters.md from the declarations: `python -m flows.cli.document`; and the site's page
-of each command."""
+"""Writes docs/parameters.md from the declarations: `python -m flows.cli.document`; and makes the
+site's page of each command."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def _command_page(name: str, command: Any) -> str:
     panels: dict[str, list[Any]] = {}
     for parameter in command.params:
         usual = "Arguments" if parameter in arguments else "Options"
-        panels.setdefault(getattr(parameter, "rich_help_panel", None) or usual, []).append(parameter)
+        panel = getattr(parameter, "rich_help_panel", None) or usual
+        panels.setdefault(panel, []).append(parameter)
     for panel, declared in panels.items():
         lines.append(f"\n## {panel}\n\n| name | meaning |\n|---|---|\n")
         lines += [f"| `{_name(p)}` | {_plain(p.help or '')} |\n" for p in declared]

@@ -16,7 +16,7 @@ LONG = (
 def main() -> None:
     """Runs the `ddim` command."""
     stopping.install()
-    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; a notebook's kernel names one of its own
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; a notebook names one of its own
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in a pipe as well
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
