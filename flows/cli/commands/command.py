@@ -6,12 +6,22 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
 from flows.cli.commands.options import listed, one_sentence, plain, require_writable
-from flows.requests.flat import Option, Parameter, Record, build, in_words, parameters
+from flows.requests.flat import (
+    Option,
+    Parameter,
+    Record,
+    Without,
+    build,
+    in_words,
+    parameters,
+)
+from flows.requests.images import VerdictChoice
 
 
 def command(
@@ -95,6 +105,24 @@ def from_file(record: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     typer.echo(found.line, err=True)
     return dict(found.values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Deciding:
+    """What decides."""
+
+    verdict: Annotated[VerdictChoice, Without(("against", "at", "twins", "gate", "promote"))]
+
+
+def deciding(margin: float | None, decide_by: str | None) -> VerdictChoice:
+    """Returns the margin and the score that decide: as given, as ddim.toml says, or the usual.
+
+    Raises:
+        ValueError: If one of them cannot be.
+    """
+    told = {"margin": margin, "decide_by": decide_by}
+    given = {name: value for name, value in told.items() if value is not None}
+    return build(_Deciding, given | from_file(_Deciding, given)).verdict
 
 
 def _option(parameter: Parameter) -> Any:

@@ -12,6 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from flows.cli.commands.command import deciding
 from flows.requests.flat import build, parameters, values
 from flows.requests.grid import GridRequest
 from flows.requests.lora import StyleRequest
@@ -118,6 +119,15 @@ def test_a_command_says_what_it_takes_and_its_check_is_that_of_an_option(folder:
     took, why = refused.stderr.splitlines()
     assert took == f"{folder / 'ddim.toml'}: n_images = 1"
     assert why.startswith("ddim: n_images is 1")
+
+
+def test_a_verdict_and_a_comparison_have_the_teams_margin_and_score(folder: Path) -> None:
+    assert (deciding(None, None).margin, deciding(None, None).decide_by) == (0.0, "fid")
+    says(folder, 'margin = 0.2\ndecide_by = "fid_inf"\nagainst = "none"\n')
+    by = deciding(None, "fid")
+    assert (by.margin, by.decide_by) == (0.2, "fid")
+    with pytest.raises(ValueError, match=r"margin is -1.*at least 0"):
+        deciding(-1.0, None)
 
 
 def test_what_init_writes_is_what_was_settled_and_every_default(folder: Path) -> None:
