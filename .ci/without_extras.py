@@ -1,18 +1,23 @@
-"""As `sitecustomize`: every process of a folder's Python is without the packages of the extras."""
+"""As `sitecustomize`: every process of a folder's Python finds no package of an extra."""
 
 import sys
-from importlib.abc import MetaPathFinder
 
 EXTRAS = {
-    "boto3", "cleanfid", "dask", "distributed", "duckdb", "hypothesis", "mkdocs", "moto",
-    "prefect_dask", "prefect_ray", "psycopg2", "pytest", "pytorch_fid", "ray", "s3fs", "timm",
+    "boto3", "cleanfid", "dask", "distributed", "duckdb", "hypothesis", "ipykernel", "mkdocs",
+    "moto", "nbclient", "prefect_dask", "prefect_ray", "psycopg2", "pytest", "pytorch_fid", "ray",
+    "s3fs", "timm",
 }  # fmt: skip
 
 
-class Without(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name in EXTRAS:
-            raise ModuleNotFoundError(f"{name} is of an extra", name=name)
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, *rest):
+        return None if name in EXTRAS else self.finder.find_spec(name, *rest)
 
 
-sys.meta_path.insert(0, Without())
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
