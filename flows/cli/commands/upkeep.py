@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Annotated
 
 import typer
@@ -18,8 +17,9 @@ def serve() -> None:
     Deployed is what prefect.yaml of this folder lists (`ddim init` writes one), else what comes
     with the project. DDIM_HOST, DDIM_PREFECT_PORT and DDIM_MLFLOW_PORT say where they listen.
     """
-    # In place of this process: how that ends belongs to the servers.
-    os.execv(sys.executable, [sys.executable, "-m", "flows.servers.serve"])
+    from flows.servers.serve import main
+
+    raise typer.Exit(main())
 
 
 def track(
