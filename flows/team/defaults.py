@@ -12,6 +12,7 @@ from typing import Any
 
 from ddim_core.common.checks import nearest
 from ddim_core.common.plain_files import is_there, read_bytes
+from ddim_core.common.printable import printable
 from ddim_core.common.redaction import has_credentials, has_password, redacted
 from flows.requests.base import BaseRequest
 from flows.requests.flat import Parameter, in_words, parameters
@@ -48,7 +49,7 @@ class Taken:
     def line(self) -> str:
         """What is taken, for people."""
         told = ", ".join(f"{name} = {in_words(value)}" for name, value in self.values.items())
-        return redacted(f"{self.place}: {told}")
+        return printable(redacted(f"{self.place}: {told}"))
 
 
 def taken(record: Any, given: Mapping[str, Any]) -> Taken | None:
