@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench serve lint clean setup tools
+.PHONY: help demo test bench serve lint docs clean setup tools
 
 help:
 	@echo "make demo   set up, train a small model, run the (S, eta) FID grid, print table and report"
@@ -10,6 +10,7 @@ help:
 	@echo "make serve  Prefect server, MLflow, a worker and the deployments on this machine"
 	@echo "make bench  the benchmarks; writes benchmarks/results.json"
 	@echo "make lint   ruff and mypy"
+	@echo "make docs   the site of the docs, in site/; a link that leads nowhere is an error"
 	@echo "make clean  remove .venv and caches (not data/)"
 
 demo: setup
@@ -28,6 +29,13 @@ lint: tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: setup
+	@if [ "$$(cat .venv/docs 2>/dev/null)" != "$(FINGERPRINT)" ]; then \
+	  rm -f .venv/docs \
+	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]' \
+	  && echo "$(FINGERPRINT)" > .venv/docs; fi
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --site-dir site
 
 # A .venv counts as made only when its last step left the fingerprint of what was asked for and
 # the packages are really there; a half-made one is made anew, an outdated one is brought up.
@@ -59,4 +67,4 @@ endef
 export SOUND
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build dist site

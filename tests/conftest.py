@@ -40,6 +40,7 @@ if not WORKER:  # xdist's workers inherit what the controller chose
     os.environ["DDIM_TESTS_DIR"] = tempfile.mkdtemp(prefix="ddim-flows-tests-")
 SESSION_DIR = Path(os.environ["DDIM_TESTS_DIR"])
 EMPTY_DATABASE = SESSION_DIR / "empty.db"
+NO_DEFAULTS = SESSION_DIR / "ddim.toml"  # empty; none above the clone counts
 # Makes the database, keeps a copy of it while it is empty, and becomes `prefect` WORDS.
 SERVE = """
 import asyncio, shutil, sys
@@ -83,6 +84,7 @@ for _name in ("MLFLOW_TRACKING_URI", "DDIM_TERMINAL", "PREFECT_PROFILE", "PREFEC
 os.environ.update(
     {
         "DDIM_DATA": str(SESSION_DIR / WORKER / "data"),
+        "DDIM_CONFIG": str(NO_DEFAULTS),
         "PREFECT_HOME": str(SESSION_DIR / "prefect-home"),
         "PREFECT_LOGGING_LEVEL": "ERROR",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
@@ -104,6 +106,7 @@ os.environ.update(
 # servers that are asked without TLS.
 ONE_CERTIFICATE = SESSION_DIR / "certificate.pem"
 if not WORKER:
+    NO_DEFAULTS.touch()
     _first, _end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
     ONE_CERTIFICATE.write_text(_first + _end)
 os.environ["SSL_CERT_FILE"] = str(ONE_CERTIFICATE)

@@ -198,15 +198,15 @@ ARROWS: dict[str, set[str]] = {
         "flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.lora", "flows.tuning",
     },
     "flows.watch": {"flows", "flows.requests"},
+    "flows.team": {"flows.servers", "flows.requests"},
     "flows.cli.text": {"flows", "flows.grid"},
     "flows.cli.commands": {
         "flows", "flows.watch", "flows.servers", "flows.run", "flows.requests", "flows.grid",
-        "flows.lora",
-        "flows.cli.text",
+        "flows.lora", "flows.team", "flows.cli.text",
     },
     "flows.cli": {
-        "flows", "flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.cli.text",
-        "flows.cli.commands",
+        "flows", "flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.team",
+        "flows.cli.text", "flows.cli.commands",
     },
 }  # fmt: skip
 # `import ddim_core` hands out public names from any room, lazily; none of our own code asks it to.

@@ -63,7 +63,7 @@ def require_address(name: str, url: str) -> None:
     """Refuses what is no address of a server, by the name of its setting.
 
     Raises:
-        ValueError: If it is not http://HOST[:PORT][/PATH].
+        ValueError: If it is not `http://HOST[:PORT][/PATH]`.
     """
     try:
         parts = urlsplit(url)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli.commands.command import deciding
 from flows.cli.commands.data import data
 from flows.cli.commands.deploy_run import ANY_MORE, deploy_run
 from flows.cli.commands.flows import grid, paper, swiss_roll, train, train_base, tune
@@ -19,7 +20,8 @@ from flows.cli.commands.lora import lora
 from flows.cli.commands.options import Commands, one_sentence, option, stop
 from flows.cli.commands.score import export, score
 from flows.cli.commands.ship import ship
-from flows.cli.commands.upkeep import guard, track
+from flows.cli.commands.team import init
+from flows.cli.commands.upkeep import guard, serve, track
 from flows.cli.commands.verdict import curve, verdict
 from flows.cli.commands.watch import announce, watch
 
@@ -69,15 +71,14 @@ def table(
         list[str] | None, option("Only this cell, by the first letters of its digest; repeatable.")
     ] = None,
     decide_by: Annotated[
-        str, option("Score that --compare compares, such as clip_score [fid].")
-    ] = "fid",
+        str | None, option("Score that --compare compares, such as clip_score [fid].")
+    ] = None,
     margin: Annotated[
-        float, option("Of --compare: difference that does not count [2 % of the best].")
-    ] = 0.0,
+        float | None, option("Of --compare: difference that does not count [2 % of the best].")
+    ] = None,
 ) -> None:
     """Print all rows of the results table, or their paired comparisons."""
     with one_sentence():
-        from ddim_core.decisions.measure import measure_of
         from flows.cli.text.compare import chosen, show_comparisons
         from flows.cli.text.damage import told_of
         from flows.cli.text.table import show_table
@@ -88,8 +89,8 @@ def table(
             places = chosen(found.rows, cell or [])
             rows = [found.rows[i] for i in places]
             if compare:
-                by = measure_of(decide_by)
-                show_comparisons(rows, bool(cell), as_json, by, margin)
+                by = deciding(margin, decide_by)
+                show_comparisons(rows, bool(cell), as_json, by.measure, by.margin)
             elif as_json:
                 frame = found.frame.iloc[places]
                 typer.echo(frame.to_json(orient="records", date_format="iso", indent=2))
@@ -119,6 +120,8 @@ app.command("export")(export)
 app.command("ship")(ship)
 app.command("data")(data)
 app.command("deploy-run", context_settings=ANY_MORE)(deploy_run)
+app.command("init")(init)
+app.command("serve")(serve)
 app.command("track")(track)
 app.command("guard")(guard)
 app.command("verdict")(verdict)

@@ -1,4 +1,5 @@
-"""Writes docs/parameters.md from the declarations: `python -m flows.cli.document`."""
+"""Writes docs/parameters.md from the declarations: `python -m flows.cli.document`; and makes the
+site's page of each command."""
 
 from __future__ import annotations
 
@@ -6,24 +7,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from flows.requests.base import BaseRequest
 from flows.requests.flat import Parameter, in_words, parameters
-from flows.requests.grid import GridRequest
-from flows.requests.lora import StyleRequest, SubjectRequest
-from flows.requests.lora_score import LoraScoreRequest
-from flows.requests.paper import PaperRequest
-from flows.requests.race import RaceRequest, SnapshotRequest
-from flows.requests.toy import PointRequest, ToyRequest
-from flows.requests.tuning import TuneRequest
+from flows.team.defaults import FLOWS
 
 PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
-FLOWS: dict[str, type] = {
-    "fid-grid": GridRequest, "until-decided": RaceRequest, "snapshots": SnapshotRequest,
-    "paper": PaperRequest,
-    "swiss-roll": PointRequest, "train-toy": ToyRequest, "train-base": BaseRequest,
-    "lora-style": StyleRequest, "lora-subject": SubjectRequest,
-    "lora-score": LoraScoreRequest, "tune": TuneRequest,
-}  # fmt: skip
 HEAD = """# Parameters
 
 Made by `python -m flows.cli.document` from the declarations in `flows/requests/`; a test
@@ -35,6 +22,62 @@ command line has `--name-with-dashes`, and lists with commas.
 def page() -> str:
     """Returns the page: a section a flow, a table a group of its parameters."""
     return HEAD + "".join(_section(flow, record) for flow, record in FLOWS.items())
+
+
+def command_pages() -> dict[str, str]:
+    """Returns a page for each command by its name, as the command line declares it.
+
+    Names are those after `ddim`: `grid`, `lora style`.
+    """
+    return {name: _command_page(name, found) for name, found in commands().items()}
+
+
+def commands() -> dict[str, Any]:
+    """Returns every command of `ddim` by its name, as click has it."""
+    from typer.main import get_command
+
+    from flows.cli.app import app
+
+    found: dict[str, Any] = {}
+    waiting = [("", get_command(app))]
+    while waiting:
+        name, one = waiting.pop(0)
+        if under := getattr(one, "commands", None):
+            waiting += [(f"{name} {word}".strip(), command) for word, command in under.items()]
+        else:
+            found[name] = one
+    return dict(sorted(found.items()))
+
+
+def _command_page(name: str, command: Any) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    usage = " ".join(["ddim", name, *(_usage(p) for p in arguments), "[OPTIONS]"])
+    lines = [f"# ddim {name}\n\n{command.help}\n\n```\n{usage}\n```\n"]
+    panels: dict[str, list[Any]] = {}
+    for parameter in command.params:
+        usual = "Arguments" if parameter in arguments else "Options"
+        panel = getattr(parameter, "rich_help_panel", None) or usual
+        panels.setdefault(panel, []).append(parameter)
+    for panel, declared in panels.items():
+        lines.append(f"\n## {panel}\n\n| name | meaning |\n|---|---|\n")
+        lines += [f"| `{_name(p)}` | {_plain(p.help or '')} |\n" for p in declared]
+    return "".join(lines) + "\nThe same by name and type: [parameters](../parameters.md).\n"
+
+
+def _usage(argument: Any) -> str:
+    name = _name(argument)
+    return name if argument.required else f"[{name}]"
+
+
+def _name(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return str(parameter.name).upper()
+    return ", ".join([*parameter.opts, *parameter.secondary_opts])
+
+
+def _plain(text: str) -> str:
+    """Help as a cell of a table has it: without what typer's markup asks for."""
+    return text.replace("\\[", "[").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
 def _section(flow: str, record: type) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from flows.run import stopping, waiting
@@ -14,10 +15,12 @@ LONG = (
 
 def main() -> None:
     """Runs the `ddim` command."""
-    stopping.install()
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    if command != "serve":  # which minds its signals itself
+        stopping.install()
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; a notebook names one of its own
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in a pipe as well
-    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     if command in LONG and "--help" not in sys.argv:
         waiting.first_line_of(command)
     try:

@@ -1,12 +1,18 @@
 """`prefect work-pool create` and `prefect deploy --all`, in one process: Prefect's imports alone
 take seconds.
 
-`python -m flows.servers.deploy POOL TEMPLATE` is that process.
+`python -m flows.servers.deploy` is that process.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+
+POOL = "ddim"
+# Without variables: no run can be made to execute something else than its flow.
+TEMPLATE = Path(__file__).with_name("pool.json")
+OURS = Path(__file__).with_name("prefect.yaml")
 
 
 def prefect(*words: str) -> None:
@@ -25,8 +31,14 @@ def prefect(*words: str) -> None:
             raise
 
 
+def deployments() -> Path:
+    """Returns the list of deployments: prefect.yaml of this folder (`ddim init` writes one), or
+    else the one that comes with the project."""
+    here = Path("prefect.yaml")
+    return here if here.is_file() else OURS
+
+
 if __name__ == "__main__":
-    pool, template = sys.argv[1:]
-    make = ("--type", "process", "--overwrite", "--base-job-template", template)
-    prefect("work-pool", "create", pool, *make)
-    prefect("--no-prompt", "deploy", "--all")
+    make = ("--type", "process", "--overwrite", "--base-job-template", str(TEMPLATE))
+    prefect("work-pool", "create", POOL, *make)
+    prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(deployments()))

@@ -1,4 +1,4 @@
-"""`make serve`: Prefect, MLflow, a worker and all deployments on this machine; Ctrl-C stops all.
+"""`ddim serve`, `make serve`: Prefect, MLflow, a worker, all deployments, here; Ctrl-C stops all.
 
 They listen on loopback; DDIM_HOST names another address, such as 0.0.0.0 behind a firewall, and
 DDIM_HOSTS the names it is called by there. Prefect asks for a password, MLflow has none. Neither
@@ -17,9 +17,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 
+from flows.servers.deploy import POOL
 from flows.servers.server import (
     LOOPBACK,
     ServerError,
@@ -34,10 +34,7 @@ from flows.servers.server import (
 from tasks.machine.same_origin import EVERYWHERE
 from tasks.storage.places import default_tracking_uri, local_dir, require_usable
 
-POOL = "ddim"
 STOPPED = "stopped; what is finished is kept, run it again to go on"  # as the commands say it
-# Without variables: no run can be made to execute something else than its flow.
-TEMPLATE = Path(__file__).with_name("pool.json")
 STOP_SECONDS = 2  # for all of them together, who withstand SIGKILL; a worker would take a minute
 TELL_SECONDS = 5.0
 
@@ -109,7 +106,7 @@ def _serve(
         wait_for(f"{api}/health", started, log)
         wait_for(f"{mlflow}/health", started, log)
         os.environ["MLFLOW_TRACKING_URI"] = mlflow
-        deploy = [sys.executable, "-m", "flows.servers.deploy", POOL, str(TEMPLATE)]
+        deploy = [sys.executable, "-m", "flows.servers.deploy"]
         subprocess.run(deploy, check=True, stdout=subprocess.DEVNULL)
     started.append(_start("prefect-worker", "prefect", "worker", "start", "--pool", POOL))
     every = os.environ.get("DDIM_WATCH_SECONDS", "60")
@@ -135,7 +132,7 @@ MLflow   {mlflow}
 `ddim` finds them by itself. For Prefect's own commands, in another terminal:
   export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={mlflow}
   export PREFECT_API_AUTH_STRING={shlex.quote(auth)}
-  .venv/bin/prefect deployment run fid-grid/fid-grid -p steps='[10,20]' -p n_images=200
+  prefect deployment run fid-grid/fid-grid -p steps='[10,20]' -p n_images=200
 A checkpoint that appears in {os.environ.get("DDIM_WATCH") or local_dir("incoming")} is scored and
 judged by itself within about a minute; `ddim announce PATH` has one scored at once.
 Ctrl-C stops all of it.

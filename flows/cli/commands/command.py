@@ -6,16 +6,28 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
 from flows.cli.commands.options import listed, one_sentence, plain, require_writable
-from flows.requests.flat import Option, Parameter, Record, build, in_words, parameters
+from flows.requests.flat import (
+    Option,
+    Parameter,
+    Record,
+    Without,
+    build,
+    in_words,
+    parameters,
+)
+from flows.requests.images import VerdictChoice
 
 
 def command(
-    record: type[Record], run: Callable[[Record, dict[str, Any]], None]
+    record: type[Record],
+    run: Callable[[Record, dict[str, Any]], None],
+    heeds: Callable[[Mapping[str, Any]], Any] | None = lambda _: None,
 ) -> Callable[..., None]:
     """Returns a function whose options are the parameters of a record.
 
@@ -23,6 +35,8 @@ def command(
         record: What can be asked for.
         run: Does it; is told the record, and by name what was given. The command's help is the
             docstring of this function.
+        heeds: Of what is given, the record whose parameters ddim.toml may give too, where that is
+            another than `record`; None where no file counts.
     """
     found = parameters(record)
 
@@ -30,7 +44,9 @@ def command(
         asked = {p.name: _read(p, given[p.name]) for p in found}
         asked = {name: value for name, value in asked.items() if value is not None}
         with one_sentence():
-            request = build(record, asked)
+            if heeds is not None:
+                asked |= from_file(heeds(asked) or record, asked)
+            request = build(record, {p.name: asked[p.name] for p in found if p.name in asked})
             require_writable()
             run(request, asked)
 
@@ -78,6 +94,35 @@ def run_shown(
 
     with waiting.shown(line):
         return run(flow, asked, settle)
+
+
+def from_file(record: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what ddim.toml says of a record's parameters that are not given, and says so."""
+    from flows.team.defaults import taken
+
+    found = taken(record, given)
+    if found is None:
+        return {}
+    typer.echo(found.line, err=True)
+    return dict(found.values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Deciding:
+    """What decides."""
+
+    verdict: Annotated[VerdictChoice, Without(("against", "at", "twins", "gate", "promote"))]
+
+
+def deciding(margin: float | None, decide_by: str | None) -> VerdictChoice:
+    """Returns the margin and the score that decide: as given, as ddim.toml says, or the usual.
+
+    Raises:
+        ValueError: If one of them cannot be.
+    """
+    told = {"margin": margin, "decide_by": decide_by}
+    given = {name: value for name, value in told.items() if value is not None}
+    return build(_Deciding, given | from_file(_Deciding, given)).verdict
 
 
 def _option(parameter: Parameter) -> Any:

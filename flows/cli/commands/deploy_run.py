@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ddim_core.common.checks import nearest
 from flows.cli.commands.options import stop
+from flows.servers.deploy import deployments
 
-LIST = Path(__file__).parents[3] / "prefect.yaml"
 DEPLOYMENT = re.compile(r"^  - name: (\S+)$", re.MULTILINE)
 ANY_MORE = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -23,8 +22,8 @@ def deploy_run(
     name: Annotated[str, typer.Argument(help="fid-grid, swiss-roll, train-toy, paper, ...")],
 ) -> None:
     """Start a deployment; what follows the name goes to Prefect, such as -p steps='[10,20]'."""
-    ours = DEPLOYMENT.findall(LIST.read_text(encoding="utf-8")) if LIST.is_file() else []
-    if "/" not in name and ours and name not in ours:
+    ours = DEPLOYMENT.findall(deployments().read_text(encoding="utf-8"))
+    if "/" not in name and name not in ours:
         stop(f"there is no deployment {name!r}{nearest(name, ours)}; ours are {', '.join(ours)}", 2)
     deployment = name if "/" in name else f"{name}/{name}"
     command = [sys.executable, "-m", "prefect", "deployment", "run", deployment, *context.args]

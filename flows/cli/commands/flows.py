@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,7 +82,7 @@ def _grid(command: GridCommand, asked: dict[str, Any]) -> None:
         asked["checkpoints"] = places
     elif places:
         asked["checkpoint"] = places[0]
-    record = SnapshotRequest if several else RaceRequest if how.until_decided else GridRequest
+    record = _of_grid(several, how.until_decided)
     known = {parameter.name for parameter in parameters(record)}
     unheeded = ", ".join(f"--{name.replace('_', '-')}" for name in asked if name not in known)
     if unheeded and several:
@@ -94,6 +94,18 @@ def _grid(command: GridCommand, asked: dict[str, Any]) -> None:
     run = run_snapshots if several else run_race if how.until_decided else run_grid
     with _no_lines_on_the_way() if how.as_json else nullcontext():
         run(asked, how)
+
+
+def _heeded(asked: Mapping[str, Any]) -> type[GridRequest | RaceRequest | SnapshotRequest]:
+    """The record whose parameters ddim.toml may give."""
+    places = [place for place in asked.get("checkpoints", []) if place]
+    return _of_grid(_are_several(places), asked.get("until_decided", False))
+
+
+def _of_grid(
+    several: bool, until_decided: bool
+) -> type[GridRequest | RaceRequest | SnapshotRequest]:
+    return SnapshotRequest if several else RaceRequest if until_decided else GridRequest
 
 
 @contextmanager
@@ -241,7 +253,7 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-grid = command(GridCommand, _grid)
+grid = command(GridCommand, _grid, heeds=_heeded)
 paper = flow_command(
     PaperRequest,
     "paper",

@@ -1,4 +1,4 @@
-"""The commands `ddim track` and `ddim guard`: what keeps servers and results in step."""
+"""The commands `ddim serve`, `ddim track` and `ddim guard`: servers, kept in step."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ import typer
 
 from ddim_core.common.checks import require_address
 from flows.cli.commands.options import one_sentence, option, stop
+
+
+def serve() -> None:
+    """Start Prefect, MLflow, a worker and all deployments on this machine; Ctrl-C stops all.
+
+    Deployed is what prefect.yaml of this folder lists (`ddim init` writes one), else what comes
+    with the project. DDIM_HOST, DDIM_PREFECT_PORT and DDIM_MLFLOW_PORT say where they listen.
+    """
+    from flows.servers.serve import main
+
+    raise typer.Exit(main())
 
 
 def track(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.commands.command import deciding
 from flows.cli.commands.options import listed, one_sentence, option, plain, stop
 
 TWINS = (
@@ -22,8 +23,10 @@ def verdict(
                      help=plain("The other: likewise, or models:/NAME@ALIAS [scored before it].")),
     ] = None,
     at: Annotated[str, option("Cell that decides, such as 20,0.5 [the best].")] = "",
-    margin: Annotated[float, option("Difference that does not count [0].")] = 0.0,
-    decide_by: Annotated[str, option("Score that decides, such as clip_score [fid].")] = "fid",
+    margin: Annotated[float | None, option("Difference that does not count [0].")] = None,
+    decide_by: Annotated[
+        str | None, option("Score that decides, such as clip_score [fid].")
+    ] = None,
     gate: Annotated[bool, option("Exit 1 if proven worse [off].")] = False,
     twins: Annotated[str, option(TWINS)] = "",
 ) -> None:  # fmt: skip
@@ -33,11 +36,12 @@ def verdict(
         from flows.grid.past_verdicts import verdict_of
         from tasks.storage.cell_rows import read_rows
 
+        by = deciding(margin, decide_by)
         table = read_rows()
         with told_of(table):
             named = listed(twins, str) if twins else []
             found = verdict_of(
-                table.rows, new, against or "", at, margin, table.remarks, decide_by, named
+                table.rows, new, against or "", at, by.margin, table.remarks, by.decide_by, named
             )
             typer.echo("\n".join(found.sentences))
             typer.echo(f"verdict: {found.page}")

@@ -13,7 +13,11 @@ import typer
 
 from ddim_core.common.printable import printable
 from ddim_core.common.redaction import redacted
+from flows.cli.commands.command import from_file
 from flows.cli.commands.options import one_sentence, option, plain, require_writable, stop
+from flows.requests.grid import GridRequest
+from flows.requests.lora_score import LoraScoreRequest
+from flows.requests.tuning import TuneRequest
 from flows.requests.watch import Watch
 
 
@@ -68,8 +72,9 @@ def watch(
             2,
         )
     asked = Watch(
-        sources or [], _parameters(parameter or []), settle, attempts, here,
-        _parameters(tune) if tune else None, _parameters(lora) if lora else None,
+        sources or [], _settled_for(GridRequest, parameter or [], as_deployed), settle, attempts,
+        here, _settled_for(TuneRequest, tune, as_deployed) if tune else None,
+        _settled_for(LoraScoreRequest, lora, as_deployed) if lora else None,
     )  # fmt: skip
     told: dict[str, str] = {}
     if once:
@@ -144,6 +149,16 @@ def announce(
         weights = tell(checkpoint)
         server = redacted(os.environ["PREFECT_API_URL"])
         typer.echo(f"announced {checkpoint} {weights[:12]} to {server}")
+
+
+def _settled_for(record: Any, words: list[str], as_deployed: bool) -> dict[str, Any]:
+    """What is given of a flow's parameters, and what ddim.toml says of the others; a deployment has
+    its own."""
+    given = _parameters(words)
+    if as_deployed:
+        return given
+    with one_sentence():  # each checkpoint is one that appears
+        return from_file(record, given | {"checkpoint": ""}) | given
 
 
 def _parameters(words: list[str]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.events import emit_event
 from prefect.states import Running
 
+from flows.servers.deploy import OURS as DEPLOYMENTS
 from flows.servers.guard import FLOWS, HEARTBEAT, NAME, _last_heartbeat, end_lost_runs, install
-from tests.flows.grids import PROJECT
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -86,7 +86,7 @@ def test_automation_is_installed_once_however_often(client: SyncPrefectClient) -
 
 
 def test_every_deployed_flow_is_guarded() -> None:
-    deployments = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+    deployments = yaml.safe_load(DEPLOYMENTS.read_text())["deployments"]
     for deployment in deployments:
         module, _, function = deployment["entrypoint"].rpartition(".")
         assert getattr(__import__(module, fromlist=[function]), function).name in FLOWS

@@ -21,6 +21,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import PrefectHTTPStatusError
 from safetensors.torch import load_file, save_file
 
+from flows.servers.deploy import OURS
 from tests import forked
 from tests.flows.grids import PROJECT
 from tests.flows.strangers import assert_closed_to_strangers, tried_by_a_page
@@ -103,7 +104,7 @@ def served(fresh_data: Path, tmp_path: Path) -> Iterator[Served]:
     for package in ("ddim_core", "tasks", "flows"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PROJECT / package, tmp_path / package, ignore=ignored)
-    text = (PROJECT / "prefect.yaml").read_text()
+    text = OURS.read_text()
     edits = {
         "&watched_grid {}": f"&watched_grid {GRID}",
         "{grid: *watched_grid, tune: *watched_tune}": (

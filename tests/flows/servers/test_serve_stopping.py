@@ -1,4 +1,4 @@
-"""`make serve` speaks at once, and a signal ends it and its servers within seconds."""
+"""`ddim serve` speaks at once, and a signal ends it and its servers within seconds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_signal_ends_serve_with_one_line_and_no_process(
 ) -> None:
     ports = {"DDIM_PREFECT_PORT": "0", "DDIM_MLFLOW_PORT": "0"}
     serve = subprocess.Popen(
-        [sys.executable, "-m", "flows.servers.serve"],
+        [sys.executable, "-m", "flows.cli.entry", "serve"],
         env={**os.environ, **ports, "DDIM_DATA": str(tmp_path / "data")},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -1,0 +1,158 @@
+"""ddim.toml: written by `ddim init`, found upwards, taken where no option gives a value."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from flows.cli.commands.command import deciding
+from flows.requests.flat import build, parameters, values
+from flows.requests.grid import GridRequest
+from flows.requests.lora import StyleRequest
+from flows.requests.race import RaceRequest
+from flows.requests.tuning import TuneRequest
+from flows.servers.deploy import OURS, deployments
+from flows.team.defaults import nearest_file, taken
+from flows.team.writing import defaults_text, deployments_text
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is the current one, without DDIM_CONFIG."""
+    monkeypatch.delenv("DDIM_CONFIG")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def says(folder: Path, text: str) -> None:
+    (folder / "ddim.toml").write_text(text)
+
+
+def test_a_value_counts_where_its_parameter_means_the_same_and_no_option_gives_it(
+    folder: Path,
+) -> None:
+    says(folder, 'n_images = 500\nsteps = [20]\nmargin = 0.2\nfeatures = "pixels"\n')
+    of_grid = taken(GridRequest, {"steps": [5]})
+    assert of_grid is not None
+    assert of_grid.values == {"n_images": 500, "margin": 0.2, "features": "pixels"}
+    told = "n_images = 500, margin = 0.2, features = pixels"
+    assert of_grid.line == f"{folder / 'ddim.toml'}: {told}"
+    of_race = taken(RaceRequest, {})
+    assert of_race is not None
+    assert "margin" not in of_race.values  # a race has none
+    assert of_race.values["steps"] == [20]
+    # Of a LoRA `steps` are of its training: another meaning.
+    assert taken(StyleRequest, {}) is None or "steps" not in taken(StyleRequest, {}).values  # type: ignore[union-attr]
+
+
+def test_a_table_counts_in_its_flow_alone_and_beats_the_top(folder: Path) -> None:
+    says(folder, 'features = "pixels"\n[tune]\ncalls = [4]\nfeatures = "inception-v3"\n')
+    tune, grid = taken(TuneRequest, {}), taken(GridRequest, {})
+    assert tune is not None
+    assert grid is not None
+    assert tune.values == {"features": "inception-v3", "calls": [4]}
+    assert grid.values == {"features": "pixels"}
+
+
+def test_the_nearest_file_upwards_counts_but_for_the_one_that_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = folder / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert nearest_file() is None or folder not in nearest_file().parents  # type: ignore[union-attr]
+    says(folder, "")
+    assert nearest_file() == folder / "ddim.toml"
+    says(below, "")
+    assert nearest_file() == below / "ddim.toml"
+    monkeypatch.setenv("DDIM_CONFIG", str(folder / "ddim.toml"))
+    assert nearest_file() == folder / "ddim.toml"
+    monkeypatch.setenv("DDIM_CONFIG", str(folder / "none.toml"))
+    with pytest.raises(ValueError, match=r"DDIM_CONFIG is .*none\.toml.*no such file"):
+        nearest_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('featres = "pixels"', r"no parameter featres \(did you mean features\?\)"),
+        ("[tunes]\ncalls = [4]", r"no flow tunes \(did you mean tune\?\)"),
+        ("[tune]\ncals = [4]", r"no parameter of tune cals \(did you mean calls\?\)"),
+        ("steps = [", r"ddim\.toml cannot be read"),
+        ("a = " + "[" * 100_000, r"ddim\.toml cannot be read"),
+        ('against = "https://me:secret@host/x"', r"against = .*carries credentials"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused_in_words(folder: Path, text: str, said: str) -> None:
+    says(folder, text)
+    with pytest.raises(ValueError, match=said) as refused:
+        taken(GridRequest, {})
+    assert "secret" not in str(refused.value)
+
+
+def test_a_file_of_another_user_counts_only_if_it_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(folder, "")
+    place = folder / "ddim.toml"
+    if os.getuid() == 0:  # whose own files are everyone's, as in /etc
+        os.chown(place, 12345, -1)
+    else:
+        monkeypatch.setattr("os.getuid", lambda: place.stat().st_uid + 1)
+    with pytest.raises(ValueError, match="belongs to another user"):
+        nearest_file()
+    monkeypatch.setenv("DDIM_CONFIG", str(place))
+    assert nearest_file() == place
+
+
+def test_a_command_says_what_it_takes_and_its_check_is_that_of_an_option(folder: Path) -> None:
+    says(folder, "n_images = 1\n")
+    refused = CliRunner().invoke(app, ["grid", "--features", "pixels"])
+    assert refused.exit_code == 2
+    took, why = refused.stderr.splitlines()
+    assert took == f"{folder / 'ddim.toml'}: n_images = 1"
+    assert why.startswith("ddim: n_images is 1")
+
+
+def test_a_verdict_and_a_comparison_have_the_teams_margin_and_score(folder: Path) -> None:
+    assert (deciding(None, None).margin, deciding(None, None).decide_by) == (0.0, "fid")
+    says(folder, 'margin = 0.2\ndecide_by = "fid_inf"\nagainst = "none"\n')
+    by = deciding(None, "fid")
+    assert (by.margin, by.decide_by) == (0.2, "fid")
+    with pytest.raises(ValueError, match=r"margin is -1.*at least 0"):
+        deciding(-1.0, None)
+
+
+def test_what_init_writes_is_what_was_settled_and_every_default(folder: Path) -> None:
+    words = "init --features pixels --margin 0.2 --samplers own,ddim --n-images 50 --folder new"
+    done = CliRunner().invoke(app, words.split())
+    assert done.exit_code == 0, done.output
+    settled = {"features": "pixels", "margin": 0.2, "samplers": ["own", "ddim"], "n_images": 50}
+    text = Path("new", "ddim.toml").read_text()
+    assert tomllib.loads(text) == settled
+    grids = [d for d in yaml.safe_load(Path("new", "prefect.yaml").read_text())["deployments"]
+             if d["name"] in ("fid-grid", "checkpoint-watch", "announced")]  # fmt: skip
+    assert [d["parameters"].get("grid", d["parameters"]) for d in grids] == [settled] * 3
+    refused = CliRunner().invoke(app, ["init", "--folder", "new"])
+    assert refused.exit_code == 2
+    assert "is there already" in refused.stderr
+
+    # Every line of a default is right when its # is taken away.
+    names = "|".join(parameter.name for parameter in parameters(GridRequest))
+    uncommented = re.sub(rf"(?m)^# (?=(?:{names}) = \S)", "", defaults_text({}))
+    assert uncommented.count("\n#") < defaults_text({}).count("\n#") - 30
+    assert values(build(GridRequest, tomllib.loads(uncommented))) == values(build(GridRequest, {}))
+
+
+def test_the_deployments_of_a_folder_beat_those_that_come_with_the_project(folder: Path) -> None:
+    assert deployments() == OURS
+    assert deployments_text({}) == OURS.read_text()
+    Path("prefect.yaml").write_text(deployments_text({"margin": 0.5}))
+    assert deployments() == Path("prefect.yaml")
