@@ -168,7 +168,9 @@ ARROWS: dict[str, set[str]] = {
         "tasks.cells",
     },
     "tasks.text2image": {"tasks.storage", "tasks.machine", "tasks.lora", "tasks.reports"},
+    "tasks.reports.frame": {"tasks.storage"},
     "tasks.reports": {
+        "tasks.reports.frame",
         "tasks.storage", "tasks.machine", "tasks.image_scores", "tasks.sampling", "tasks.cells",
         "tasks.lora", "tasks.tuning",
     },

@@ -13,7 +13,6 @@ from ddim_core.reports.verdicts.figures import checkpoint_curve
 from ddim_core.reports.verdicts.sentences import best_of, by_checkpoint
 from tasks.reports import page
 from tasks.reports.verdict_page import MOST_CURVES
-from tasks.storage import places, store
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 
@@ -50,6 +49,4 @@ def write_curve(
     })  # fmt: skip
     named = [sorted(row.cell_digest for rows in twins for row in rows)] if twins else []
     identity = digest(sorted(row.cell_digest for row in comparable), drawn, *named)
-    place = places.data_url("reports", f"curve-{identity[:12]}", "index.html")
-    store.write_whole(place, text.encode())
-    return place
+    return page.put(f"curve-{identity[:12]}", text.encode())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 
 from ddim_core.decisions.best import Ranking, rank, usual_margin
@@ -25,6 +27,7 @@ from ddim_core.decisions.row import (
 )
 from ddim_core.decisions.trust import doubts_of
 from ddim_core.reports.class_sentences import classes_said, shown_classes
+from ddim_core.reports.grid_answer import answer
 from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
 from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_fid_inf
 from ddim_core.reports.verdicts.figures import pareto_plot
@@ -33,6 +36,7 @@ from ddim_core.scores.per_class import PerClass
 from tasks.cells.protocol_matrix import MatrixLine
 from tasks.image_scores.judge import values_of
 from tasks.reports import page
+from tasks.reports.frame.grid_data import CELL_DIGITS, grid_data
 from tasks.reports.records import FiledVerdict
 from tasks.storage import places, store
 from tasks.storage.artifact import Report
@@ -41,7 +45,7 @@ from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
 
 SHEET_IMAGES = 12
-CELL_DIGITS = 10  # of a cell's digest, by which `ddim score` and `ddim export` find it
+PAGE_IMAGES = 24  # of each cell, to step through
 TEMPLATE = Path(__file__).with_suffix(".html")
 
 
@@ -94,10 +98,8 @@ def render_report(
         first_shards: The first shard of each row's images.
         about: What the cells share.
     """
-    sheet = {
-        cell_name(row): store.get_arrays(shard)["images"][:SHEET_IMAGES]
-        for row, shard in zip(rows, first_shards, strict=True)
-    }
+    images = [store.get_arrays(shard)["images"][:PAGE_IMAGES] for shard in first_shards]
+    sheet = {cell_name(row): batch[:SHEET_IMAGES] for row, batch in zip(rows, images, strict=True)}
     figures = {
         "heat_map": heat_map(rows),
         "curves": curves(rows, about.floor, about.measure),
@@ -115,7 +117,9 @@ def render_report(
     reading = [*read_grid(rows, about.measure, margin), *read_image_scores(rows, by_image)]
     reading += [f"At {cell_name(best)}, {said}" for said in told]
     reading += doubts_of(rows)
-    return page.stored(_page(rows, figures, reading, about), figures, reading)
+    pictures = {row.cell_digest: batch for row, batch in zip(rows, images, strict=True)}
+    text = _page(rows, reading, about, pictures, by_image)
+    return page.stored(text, figures, reading)
 
 
 @task(name="publish-report", task_run_name=run_name("publish-report"))
@@ -147,17 +151,20 @@ def _best_classes(rows: list[CellRow]) -> tuple[CellRow, PerClass | None]:
 
 def _page(
     rows: list[CellRow],
-    figures: dict[str, bytes],
     reading: list[str],
     about: AboutGrid,
+    pictures: Mapping[str, NDArray[np.uint8]],
+    by_image: Mapping[str, Sequence[NDArray[np.float32]]],
 ) -> str:
     best, classes = _best_classes(rows)
     ranking = about.ranked(rows)
     standings = ranking.standings if ranking else ()
     return page.html(
         TEMPLATE,
-        figures,
+        {},
         {
+            "data": grid_data(rows, ranking, about.measure, about.floor, pictures, by_image),
+            "answer": answer(rows, ranking, about.measure),
             "rows": rows,
             "first": rows[0],
             "reading": reading,
@@ -170,6 +177,8 @@ def _page(
             "why_no_fid_inf": why_no_fid_inf(rows[0]),
             "clipping": mixed_clipping(rows),
             "cell_digits": CELL_DIGITS,
+            "cell_name": cell_name,
+            "other_samplers": not all(map(is_ours, rows)),
             "best": cell_name(best),
             "classes": classes,
             "shown_classes": shown_classes(classes) if classes else [],

@@ -15,7 +15,6 @@ from ddim_core.reports.verdicts.sentences import best_of, by_checkpoint, read_ve
 from tasks.reports import page
 from tasks.reports.records import ComparedPair, FiledVerdict
 from tasks.reports.verdict import write_verdict
-from tasks.storage import places, store
 from tasks.storage.naming import run_name
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -58,9 +57,8 @@ def file_verdict(
     identity = write_verdict(about, verdict, rows)
     against = [cell.baseline for cell in verdict.cells]
     sentences = read_verdict(verdict, rows, [against, rows] if rows else [])
-    place = places.data_url("reports", f"verdict-{identity[:12]}", "index.html")
     text = _page(about, identity, verdict, rows, comparable, given, sentences, remarks)
-    store.write_whole(place, text.encode())
+    place = page.put(f"verdict-{identity[:12]}", text.encode())
     point = verdict.point
     return FiledVerdict(
         digest=identity,
