@@ -43,11 +43,11 @@ def answer(rows: Sequence[CellRow], ranking: Ranking | None, measure: Measure) -
         measure: What decides.
     """
     if ranking is None:
-        best = min(rows, key=measure.cost)
+        lead = min(rows, key=measure.cost)
         return Answer(
             "Nothing is decided: there are too few images for intervals.",
-            f"The {measure.extreme} {measure.title} is {measure.shown(best)} at {cell_name(best)}, "
-            f"N = {best.n_images}; without intervals no difference is claimed.",
+            f"The {measure.extreme} {measure.title} is {measure.shown(lead)} at {cell_name(lead)}, "
+            f"N = {lead.n_images}; without intervals no difference is claimed.",
         )
     take, best = ranking.recommended, ranking.best
     if len(rows) == 1:

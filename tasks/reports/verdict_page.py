@@ -10,9 +10,9 @@ from prefect import task
 from ddim_core.decisions.checkpoints.verdict import Verdict
 from ddim_core.decisions.measure import Measure
 from ddim_core.decisions.row import CellRow, cell_name
-from ddim_core.reports.verdicts.figures import checkpoint_curve, difference_plot, pareto_plot
 from ddim_core.reports.verdicts.sentences import best_of, by_checkpoint, read_verdict, signed
 from tasks.reports import page
+from tasks.reports.frame import charts
 from tasks.reports.records import ComparedPair, FiledVerdict
 from tasks.reports.verdict import write_verdict
 from tasks.storage.naming import run_name
@@ -87,15 +87,15 @@ def _page(
     if len(drawn) < len(comparable):
         left_out = f"{len(comparable) - len(drawn)} rows without {measure.name} by these weights"
         remarks = [*remarks, f"{left_out} are not in the course of the checkpoints"]
-    figures = {"curve": b""}
-    if rows:
-        figures |= {"differences": difference_plot(verdict), "pareto": pareto_plot(rows, measure)}
-        if len(history) > 1:
-            figures["curve"] = checkpoint_curve(history, chosen_cells(verdict, rows), measure)
+    lines = {"calls": charts.over_calls(rows, measure)} if rows else {}
+    if rows and len(history) > 1:
+        cells = chosen_cells(verdict, rows)
+        lines["checkpoints"] = charts.over_checkpoints(history, cells, measure)
     return page.html(
         TEMPLATE,
-        figures,
+        {},
         {
+            "data": {"lines": lines, "differences": {"cells": charts.differences(verdict)}},
             "about": about,
             "identity": identity,
             "verdict": verdict,

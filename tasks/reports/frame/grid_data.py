@@ -45,7 +45,9 @@ def grid_data(
         images: By cell digest, uint8 [n, height, width, channels] from the same noise.
         by_image: By column of a score of images, each row's numbers in order of image index.
     """
-    told = [(m.name, m.title, m.lower_is_better, m.lower_is_better) for m in MEASURES.values()]
+    told: list[tuple[str, str, bool, bool]] = [
+        (m.name, m.title, m.lower_is_better, m.lower_is_better) for m in MEASURES.values()
+    ]
     told += [(name, title, lower, False) for name, (title, lower) in MORE.items()]
     known = [one for one in told if any(_value(row, one[0]) for row in rows)]
     as_many = floor is not None and floor.n_images == rows[0].n_images  # else the bias of N differs
