@@ -33,6 +33,11 @@ class Answer:
     undecided: tuple[str, ...] = ()
     settled_by: str = ""
 
+    @property
+    def sentence(self) -> str:
+        """What to ship, how sure that is, and what it costs, in one line."""
+        return " ".join(part for part in (self.headline, self.sure, self.cost) if part)
+
 
 def answer(rows: Sequence[CellRow], ranking: Ranking | None, measure: Measure) -> Answer:
     """Says what a grid says to do.

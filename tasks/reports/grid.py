@@ -63,6 +63,7 @@ class AboutGrid:
         decide_by: Name of the measure that says which cell is best.
         margin: A difference in it that does not count, as asked; 0: half of the floor's interval,
             or 2 % of the best value.
+        real: The reference's images, of which the nearest stand beside those that were drawn.
     """
 
     floor: CellScore | None
@@ -73,6 +74,7 @@ class AboutGrid:
     matrix: list[MatrixLine]
     decide_by: str = FID.name
     margin: float = 0.0
+    real: ArtifactRef | None = None
 
     @property
     def measure(self) -> Measure:
@@ -119,7 +121,8 @@ def render_report(
     reading += doubts_of(rows)
     pictures = {row.cell_digest: batch for row, batch in zip(rows, images, strict=True)}
     text = _page(rows, reading, about, pictures, by_image)
-    return page.stored(text, figures, reading)
+    first = answer(rows, about.ranked(rows), about.measure).sentence
+    return page.stored(text, figures, [first, *reading])
 
 
 @task(name="publish-report", task_run_name=run_name("publish-report"))
@@ -163,7 +166,15 @@ def _page(
         TEMPLATE,
         {},
         {
-            "data": grid_data(rows, ranking, about.measure, about.floor, pictures, by_image),
+            "data": grid_data(
+                rows,
+                ranking,
+                about.measure,
+                about.floor,
+                pictures,
+                by_image,
+                store.get_arrays(about.real)["images"] if about.real else None,
+            ),
             "answer": answer(rows, ranking, about.measure),
             "rows": rows,
             "first": rows[0],
@@ -215,7 +226,7 @@ def _markdown(rows: list[CellRow], reading: list[str], place: str) -> str:
     first = rows[0]
     names = [first.checkpoint, first.dataset, first.split]
     checkpoint, dataset, split = (f"`{name.replace('`', '')}`" for name in names)
-    head = f"# FID of {checkpoint} against {dataset} {split}\n\n"
+    head = f"# FID of {checkpoint} against {dataset} {split}\n\n{reading[0]}\n\n"
     steps = sorted({row.steps for row in rows})
     fids = {(line_name(r), r.steps): r for r in rows}
     table = "| | " + " | ".join(f"S = {s}" for s in steps) + " |\n|---" * 1 + "|---" * len(steps)
@@ -229,4 +240,4 @@ def _markdown(rows: list[CellRow], reading: list[str], place: str) -> str:
         f"\nN = {first.n_images} images a cell, {first.n_reference or 'unknown'} real images, "
         f"{first.extractor} features, 95 % jackknife intervals.\n\n"
     ) + (f"Overridden: {first.overrides}.\n\n" if first.overrides else "")
-    return head + table + protocol + "\n\n".join(reading) + f"\n\nReport: `{place}`\n"
+    return head + table + protocol + "\n\n".join(reading[1:]) + f"\n\nReport: `{place}`\n"

@@ -12,6 +12,7 @@ from ddim_core.decisions.best import Ranking
 from ddim_core.decisions.measure import MEASURES, Measure
 from ddim_core.decisions.row import CellRow, cell_name, line_name
 from ddim_core.scores.cell_score import CellScore
+from tasks.reports.frame.nearest import UNIT, Images, nearest_real
 from tasks.reports.frame.sprites import sprites
 
 CELL_DIGITS = 10  # of a cell's digest, by which `ddim score` and `ddim export` find it
@@ -32,8 +33,9 @@ def grid_data(
     ranking: Ranking | None,
     measure: Measure,
     floor: CellScore | None,
-    images: Mapping[str, NDArray[np.uint8]],
+    images: Mapping[str, Images],
     by_image: Mapping[str, Sequence[NDArray[np.float32]]],
+    real: Images | None,
 ) -> dict[str, Any]:
     """Returns plain JSON.
 
@@ -44,6 +46,7 @@ def grid_data(
         floor: The score of held-out real images, where there are any.
         images: By cell digest, uint8 [n, height, width, channels] from the same noise.
         by_image: By column of a score of images, each row's numbers in order of image index.
+        real: The reference's images, where it has some.
     """
     told: list[tuple[str, str, bool, bool]] = [
         (m.name, m.title, m.lower_is_better, m.lower_is_better) for m in MEASURES.values()
@@ -60,7 +63,7 @@ def grid_data(
         "floor": {"y": floor.fid, "text": f"held-out real images: {floor.fid:.2f}"}
         if floor is not None and as_many
         else None,
-        "images": _images(rows, ranking, measure, images, by_image) if images else None,
+        "images": _images(rows, ranking, measure, images, by_image, real) if images else None,
     }
 
 
@@ -96,16 +99,23 @@ def _images(
     rows: Sequence[CellRow],
     ranking: Ranking | None,
     measure: Measure,
-    images: Mapping[str, NDArray[np.uint8]],
+    images: Mapping[str, Images],
     by_image: Mapping[str, Sequence[NDArray[np.float32]]],
+    real: Images | None,
 ) -> dict[str, Any]:
     """Strips of pictures, what they can be sorted by, and which two are compared at first: what
     to ship (or the best), and the cell that differs most from it in what decides."""
-    found = sprites({digest[:CELL_DIGITS]: batch for digest, batch in images.items()})
+    batches = {digest[:CELL_DIGITS]: batch for digest, batch in images.items()}
+    nearest = None if real is None or not len(real) else nearest_real(batches, real)
+    beside = {} if real is None or nearest is None else {
+        f"real {name}": real[numbers] for name, numbers in nearest.numbers.items()
+    }  # fmt: skip
+    found = sprites({**batches, **beside})
     first = (ranking and ranking.recommended) or min(rows, key=measure.cost)
     other = max(rows, key=lambda row: abs(measure.value(row) - measure.value(first)))
     return {
         **vars(found),
+        "sheets": {name: found.sheets[name] for name in batches},
         "orders": {
             column: {
                 row.cell_digest[:CELL_DIGITS]: [float(x) for x in values[: found.count]]
@@ -113,7 +123,12 @@ def _images(
             }
             for column, scores in by_image.items()
         },
-        "nearest": None,
+        "nearest": nearest
+        and {
+            **vars(nearest),
+            "unit": UNIT,
+            "sheets": {name: found.sheets[f"real {name}"] for name in batches},
+        },
         "left": first.cell_digest[:CELL_DIGITS],
         "right": other.cell_digest[:CELL_DIGITS],
     }

@@ -33,7 +33,7 @@ if not shutil.which("chromium"):
     pytest.skip("no chromium on this machine (.ci/run installs it)", allow_module_level=True)
 
 IMAGES = 6
-DOTS = '#steps svg[role=img] g[aria-label="dot"] > *'
+DOTS = "#steps svg[role=img] g[aria-label=dot] > *"
 # The least contrast of all text that is seen, with the text that has it (WCAG 2.2, 1.4.3).
 CONTRAST = """() => {
   const numbers = text => (text.match(/[\\d.]+/g) ?? []).map(Number);
@@ -80,7 +80,11 @@ def page_of_a_grid(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Iter
             store.put_arrays({"images": np.full((IMAGES, 8, 8, 3), 40 * i, np.uint8)}, "shard")
             for i in range(len(rows))
         ]
-        about = AboutGrid(None, None, ["fine"], [], None, [])
+        real = store.put_arrays(
+            {"images": np.stack([np.full((8, 8, 3), grey, np.uint8) for grey in (45, 90)])},
+            "images",
+        )
+        about = AboutGrid(None, None, ["fine"], [], None, [], real=real)
         yield Path(pages.publish("a-grid", render_report.fn(rows, shards, about)))
 
 
@@ -163,6 +167,8 @@ def test_a_cell_is_pointed_at_opened_and_compared(page_of_a_grid: Path, opened: 
     assert page.locator("#compare figcaption").nth(2).inner_text() == f"right: {named}, image 1"
     width = page.locator("#compare canvas").first.bounding_box()["width"]
     assert width % 8 == 0  # whole pixels of an image of 8
+    near = page.locator("#compare figcaption").nth(3).inner_text()  # the left cell's, of one grey
+    assert re.search("nearest real image, number [01], [0-9.]+ away", near)
     page.get_by_role("slider").fill("10")
     assert "90%" in page.locator("#compare canvas").nth(1).evaluate("each => each.style.clipPath")
     # A heat map's cell is a button: the keyboard opens it too, and Escape closes it.
