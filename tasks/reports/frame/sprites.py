@@ -75,11 +75,8 @@ def _strip(batch: NDArray[np.uint8], size: tuple[int, int]) -> str:
         image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
         image = image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
         strip.paste(image, (i * size[0], 0))
-    kind, options = (
-        ("png", {"optimize": True})
-        if max(size) <= EXACT
-        else ("webp", {"quality": 80, "method": 2})
-    )
+    exact = max(size) <= EXACT
+    kind, options = ("png", {"optimize": True}) if exact else ("webp", {"quality": 80, "method": 2})
     buffer = io.BytesIO()
     strip.save(buffer, format=kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -80,10 +80,8 @@ def page_of_a_grid(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Iter
             store.put_arrays({"images": np.full((IMAGES, 8, 8, 3), 40 * i, np.uint8)}, "shard")
             for i in range(len(rows))
         ]
-        real = store.put_arrays(
-            {"images": np.stack([np.full((8, 8, 3), grey, np.uint8) for grey in (45, 90)])},
-            "images",
-        )
+        greys = np.array([45, 90], np.uint8).reshape(2, 1, 1, 1)
+        real = store.put_arrays({"images": np.tile(greys, (1, 8, 8, 3))}, "images")
         about = AboutGrid(None, None, ["fine"], [], None, [], real=real)
         yield Path(pages.publish("a-grid", render_report.fn(rows, shards, about)))
 
@@ -128,8 +126,13 @@ def opened(browser: Any) -> Iterator[Any]:
 def test_every_page_fits_its_window_and_can_be_read(
     page_of_a_grid: Path, rows: Rows, opened: Any, width: int, scheme: str
 ) -> None:
-    old = [replace(row, cell_digest=digest("old", row.cell_digest), weights_digest="old",
-                   checkpoint="old", training_step=100, fid=row.fid + 1.0) for row in rows]  # fmt: skip
+    old = [
+        replace(
+            row, cell_digest=digest("old", row.cell_digest), weights_digest="old",
+            checkpoint="old", training_step=100, fid=row.fid + 1.0,
+        )
+        for row in rows
+    ]  # fmt: skip
     verdict = file_verdict(about_pair(rows, old), judge(rows, old), rows, [*old, *rows])
     curve = write_curve(rows, [*old, *rows], [])
     for place in (page_of_a_grid, verdict.page, curve, write_index()):
@@ -143,7 +146,7 @@ def test_every_page_fits_its_window_and_can_be_read(
             == page.locator(
                 "main figure[data-lines], main figure[data-differences], #steps, #calls"
             ).count()
-        )  # noqa: E501
+        )
     assert {report.kind for report in listed()} == {"grid", "verdict", "checkpoints"}
     assert Path(page_of_a_grid).stat().st_size < 5_000_000
 
