@@ -147,6 +147,9 @@ def test_every_page_fits_its_window_and_can_be_read(
                 "main figure[data-lines], main figure[data-differences], #steps, #calls"
             ).count()
         )
+        if width == 1280:  # where the tables fit, too
+            for room in page.locator(".scroll").all():
+                assert room.evaluate("e => e.scrollWidth <= e.clientWidth"), place
     assert {report.kind for report in listed()} == {"grid", "verdict", "checkpoints"}
     assert Path(page_of_a_grid).stat().st_size < 5_000_000
 
