@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from ddim_core.common.digest import digest
 from tasks.machine.pages import if_server_answers
 from tasks.reports.frame.index import write_index
 from tasks.reports.frame.shell import html, render
 from tasks.storage import places, store
 from tasks.storage.artifact import Report
 
-__all__ = ["html", "publish", "put", "render", "show", "stored"]
+__all__ = ["grid_folder", "html", "publish", "put", "render", "show", "stored"]
 
 
 def stored(text: str, figures: Mapping[str, bytes], reading: Sequence[str]) -> Report:
@@ -36,6 +37,11 @@ def put(folder: str, page: bytes) -> str:
     store.write_whole(place, page)
     write_index()
     return place
+
+
+def grid_folder(cells: Iterable[str]) -> str:
+    """Names the folder of a grid's page by the digests of all its cells."""
+    return digest(sorted(cells))[:12]
 
 
 def show(key: str, what: str | list[dict[str, Any]]) -> None:

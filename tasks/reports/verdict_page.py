@@ -15,6 +15,7 @@ from tasks.reports import page
 from tasks.reports.frame import charts
 from tasks.reports.records import ComparedPair, FiledVerdict
 from tasks.reports.verdict import write_verdict
+from tasks.storage import places, store
 from tasks.storage.naming import run_name
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -95,6 +96,7 @@ def _page(
         TEMPLATE,
         {},
         {
+            "grids": _grids(about, rows, [cell.baseline for cell in verdict.cells]),
             "data": {"lines": lines, "differences": {"cells": charts.differences(verdict)}},
             "about": about,
             "identity": identity,
@@ -108,6 +110,18 @@ def _page(
             "cell_name": cell_name,
         },
     )
+
+
+def _grids(
+    about: ComparedPair, ours: Sequence[CellRow], theirs: Sequence[CellRow]
+) -> dict[str, str]:
+    """The pages of both checkpoints' grids, by the checkpoint's name, where there are such."""
+    found = {}
+    for name, rows in ((about.against, theirs), (about.checkpoint, ours)):
+        folder = page.grid_folder([row.cell_digest for row in rows])
+        if rows and store.names_below(places.data_url("reports", folder)):
+            found[name] = folder
+    return found
 
 
 def _is_alike(row: CellRow, rows: Sequence[CellRow], measure: Measure) -> bool:

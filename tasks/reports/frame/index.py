@@ -35,6 +35,12 @@ class Listed:
     written: str
 
 
+def index_places() -> list[str]:
+    """Where the list lies; nowhere before a report was written that is in it."""
+    there = "index.html" in store.names_below(places.data_url("reports"))
+    return [places.data_url("reports", "index.html")] if there else []
+
+
 def write_index() -> str:
     """Writes the list anew; returns its place."""
     place = places.data_url("reports", "index.html")
