@@ -131,6 +131,7 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.scores.distances", "ddim_core.scores", "ddim_core.statistics",
         "ddim_core.text2image", "ddim_core.image_scores",
     },
+    "ddim_core.reports.answers": {"ddim_core.decisions"},
     "ddim_core.reports.verdicts": {
         "ddim_core.statistics", "ddim_core.decisions", "ddim_core.decisions.checkpoints",
         "ddim_core.reports",

@@ -26,8 +26,8 @@ from ddim_core.decisions.row import (
     with_interval,
 )
 from ddim_core.decisions.trust import doubts_of
+from ddim_core.reports.answers.grid import answer
 from ddim_core.reports.class_sentences import classes_said, shown_classes
-from ddim_core.reports.grid_answer import answer
 from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
 from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_fid_inf
 from ddim_core.reports.verdicts.figures import pareto_plot
@@ -240,4 +240,6 @@ def _markdown(rows: list[CellRow], reading: list[str], place: str) -> str:
         f"\nN = {first.n_images} images a cell, {first.n_reference or 'unknown'} real images, "
         f"{first.extractor} features, 95 % jackknife intervals.\n\n"
     ) + (f"Overridden: {first.overrides}.\n\n" if first.overrides else "")
-    return head + table + protocol + "\n\n".join(reading[1:]) + f"\n\nReport: `{place}`\n"
+    return (
+        head + table + protocol + "\n\n".join(reading[1:]) + f"\n\nReport: {page.linked(place)}\n"
+    )

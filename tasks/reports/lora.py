@@ -93,7 +93,9 @@ def publish_lora_report(name: str, report: Report, rows: list[LoraRow]) -> str:
     """
     place, kind = page.publish(f"lora-{name}", report), rows[0].kind
     page.show(f"lora-{kind}-scorecard", [_table_line(row) for row in rows])
-    page.show(f"lora-{kind}-report", "\n\n".join([*report.reading, f"Report: `{place}`"]))
+    page.show(
+        f"lora-{kind}-report", "\n\n".join([*report.reading, f"Report: {page.linked(place)}"])
+    )
     return place
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from tasks.reports.frame.shell import html, render
 from tasks.storage import places, store
 from tasks.storage.artifact import Report
 
-__all__ = ["grid_folder", "html", "publish", "put", "render", "show", "stored"]
+__all__ = ["grid_folder", "html", "linked", "publish", "put", "render", "show", "stored"]
 
 
 def stored(text: str, figures: Mapping[str, bytes], reading: Sequence[str]) -> Report:
@@ -42,6 +43,16 @@ def put(folder: str, page: bytes) -> str:
 def grid_folder(cells: Iterable[str]) -> str:
     """Names the folder of a grid's page by the digests of all its cells."""
     return digest(sorted(cells))[:12]
+
+
+def linked(place: str) -> str:
+    """Returns a page's place in Markdown, with a link where `make serve` shows reports."""
+    served = os.environ.get("DDIM_REPORTS_URL")
+    told = f"`{place}`"
+    below = "/".join(place.rsplit("/", 2)[1:])
+    if not served or not places.is_local():
+        return told
+    return f"{told} ([open it]({served}/{below}), for Prefect's password)"
 
 
 def show(key: str, what: str | list[dict[str, Any]]) -> None:

@@ -224,7 +224,7 @@ def _markdown(
         f"{table}\nOurs: N = {first.n_images} images a cell, {first.n_reference} real, "
         f"{first.extractor} features; intervals are in the report.\n\n{errors}\n"
         + "\n\n".join(reading)
-        + f"\n\nReport: `{place}`\n"
+        + f"\n\nReport: {page.linked(place)}\n"
     )
 
 

@@ -173,4 +173,8 @@ def _markdown(rows: list[PointRow], reading: list[str], place: str) -> str:
         score = interval(record.chamfer, record.chamfer_low, record.chamfer_high)
         lines.append(f"| {record.steps} | {record.eta:g} | {score} |")
     table = "\n".join(lines)
-    return f"{_protocol(rows)}.\n\n{table}\n\n" + "\n\n".join(reading) + f"\n\nReport: `{place}`\n"
+    return (
+        f"{_protocol(rows)}.\n\n{table}\n\n"
+        + "\n\n".join(reading)
+        + f"\n\nReport: {page.linked(place)}\n"
+    )

@@ -114,5 +114,7 @@ def publish_tuning(report: Report, tuned: list[Tuned]) -> str:
     ]
     head = "| tuned | guidance | as it stands | tuned |\n|---|---|---|---|\n"
     text = "\n\n".join(report.reading)
-    page.show("tune", f"{text}\n\n{head}" + "\n".join(lines) + f"\n\nReport: `{place}`\n")
+    page.show(
+        "tune", f"{text}\n\n{head}" + "\n".join(lines) + f"\n\nReport: {page.linked(place)}\n"
+    )
     return place

@@ -141,7 +141,7 @@ def _markdown(about: ComparedPair, verdict: Verdict, sentences: list[str], place
     new, against = (f"`{name.replace('`', '')}`" for name in (about.checkpoint, about.against))
     head = f"# {new} against {against}: {verdict.call}\n\n" + "\n\n".join(sentences)
     if not verdict.cells:
-        return f"{head}\n\nVerdict: `{place}`\n"
+        return f"{head}\n\nVerdict: {page.linked(place)}\n"
     measure = verdict.measure
     table = f"| cell | {measure.title} | other | difference | p corrected | call |\n"
     table += "|---|---|---|---|---|---|\n"
@@ -152,4 +152,4 @@ def _markdown(about: ComparedPair, verdict: Verdict, sentences: list[str], place
             f"| {measure.number(measure.value(cell.baseline))} | {signed(cell, measure)} | {p} "
             f"| {cell.call} |\n"
         )
-    return f"{head}\n\n{table}\nVerdict: `{place}`\n"
+    return f"{head}\n\n{table}\nVerdict: {page.linked(place)}\n"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ddim_core.decisions.best import Margin, rank
 from ddim_core.decisions.measure import FID
-from ddim_core.reports.grid_answer import answer
+from ddim_core.reports.answers.grid import answer
 from tests.core.decisions.test_verdict import Rows, grid
 
 
