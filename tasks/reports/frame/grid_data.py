@@ -106,7 +106,9 @@ def _images(
     """Strips of pictures, what they can be sorted by, and which two are compared at first: what
     to ship (or the best), and the cell that differs most from it in what decides."""
     batches = {digest[:CELL_DIGITS]: batch for digest, batch in images.items()}
-    nearest = None if real is None or not len(real) else nearest_real(batches, real)
+    channels = next(iter(batches.values())).shape[-1]
+    alike = real is not None and len(real) > 0 and real.shape[-1] == channels
+    nearest = nearest_real(batches, real) if real is not None and alike else None
     beside = {} if real is None or nearest is None else {
         f"real {name}": real[numbers] for name, numbers in nearest.numbers.items()
     }  # fmt: skip
