@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from tasks.reports.grid import AboutGrid, render_report
 from tasks.reports.verdict import about_pair
 from tasks.reports.verdict_page import file_verdict
 from tasks.storage import places, store
-from tests.core.decisions.test_verdict import Rows, grid
+from tests.core.decisions.test_verdict import Rows, grid, liked
 from tests.tasks.reports.test_decided_by import filled
 from tests.tasks.reports.test_report_names import PLANTED
 
@@ -33,6 +34,7 @@ if not shutil.which("chromium"):
     pytest.skip("no chromium on this machine (.ci/run installs it)", allow_module_level=True)
 
 IMAGES = 6
+WORST_FIRST = np.array([0.3, 0.1, 0.5, 0.0, 0.4, 0.2], np.float32)  # of the first cell
 DOTS = "#steps svg[role=img] g[aria-label=dot] > *"
 # The least contrast of all text that is seen, with the text that has it (WCAG 2.2, 1.4.3).
 CONTRAST = """() => {
@@ -68,7 +70,7 @@ def rows() -> Rows:
     name = printable(" ".join(PLANTED))
     return [
         replace(row, cell_digest=digest("cell", i), checkpoint=name, dataset=name)
-        for i, row in enumerate(filled(grid("new", 0.3, noise=1, training_step=200)))
+        for i, row in enumerate(filled(liked(grid("new", 0.3, noise=1, training_step=200), 0.5)))
     ]
 
 
@@ -82,8 +84,18 @@ def page_of_a_grid(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Iter
         ]
         greys = np.array([45, 90], np.uint8).reshape(2, 1, 1, 1)
         real = store.put_arrays({"images": np.tile(greys, (1, 8, 8, 3))}, "images")
+        judged = [
+            store.put_arrays(
+                {"values": np.roll(WORST_FIRST, i)[np.arange(row.n_images) % IMAGES]}, "values"
+            )
+            for i, row in enumerate(rows)
+        ]
+        shown = [
+            replace(row, image_score_shards=json.dumps({"image_reward": [ref.artifact]}))
+            for row, ref in zip(rows, judged, strict=True)
+        ]
         about = AboutGrid(None, None, ["fine"], [], None, [], real=real)
-        yield Path(pages.publish("a-grid", render_report.fn(rows, shards, about)))
+        yield Path(pages.publish("a-grid", render_report.fn(shown, shards, about)))
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +180,19 @@ def test_a_cell_is_pointed_at_opened_and_compared(page_of_a_grid: Path, opened: 
     assert page.locator("dialog").count() == 0
     chosen = page.locator("#compare select").nth(1)
     assert chosen.evaluate("select => select.selectedOptions[0].textContent") == named
-    assert page.locator("#compare figcaption").nth(2).inner_text() == f"right: {named}, image 0"
+    assert (
+        page.locator("#compare figcaption")
+        .nth(2)
+        .inner_text()
+        .startswith(f"right: {named}, image 0; ")
+    )
     page.locator("#compare .panes").press("ArrowRight")
-    assert page.locator("#compare figcaption").nth(2).inner_text() == f"right: {named}, image 1"
+    assert (
+        page.locator("#compare figcaption")
+        .nth(2)
+        .inner_text()
+        .startswith(f"right: {named}, image 1; ")
+    )
     width = page.locator("#compare canvas").first.bounding_box()["width"]
     assert width % 8 == 0  # whole pixels of an image of 8
     near = page.locator("#compare figcaption").nth(3).inner_text()  # the left cell's, of one grey
@@ -182,6 +204,20 @@ def test_a_cell_is_pointed_at_opened_and_compared(page_of_a_grid: Path, opened: 
     assert page.locator("dialog[open]").count() == 1
     page.keyboard.press("Escape")
     assert page.locator("dialog").count() == 0
+
+
+def test_the_worst_images_come_first_where_that_is_asked_for(
+    page_of_a_grid: Path, opened: Any
+) -> None:
+    page = opened(page_of_a_grid)
+    page.locator("#compare select").nth(1).select_option(index=0)
+    page.get_by_label("order").select_option(label="worst image_reward first, of the right cell")
+    said = page.locator("#compare figcaption").nth(2)
+    seen = []
+    for _ in range(IMAGES):
+        seen.append(int(re.search(r"image (\d)", said.inner_text())[1]))
+        page.get_by_role("button", name="The image after").click()
+    assert seen == WORST_FIRST.argsort().tolist()
 
 
 def test_lines_and_axes_are_switched(page_of_a_grid: Path, opened: Any) -> None:
