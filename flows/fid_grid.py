@@ -32,6 +32,7 @@ from flows.requests.flat import flat
 from flows.requests.grid import GridRequest
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
+from tasks.cells.reference import STATISTICS
 from tasks.cells.table import cell_digest
 from tasks.reports.grid import AboutGrid, publish_report, render_report
 from tasks.reports.records import FiledVerdict
@@ -207,6 +208,7 @@ def _report(
         ),
         decide_by=request.verdict.decide_by,
         margin=request.verdict.margin,
+        real=None if inputs.reference_images.kind == STATISTICS else inputs.reference_images,
     )
     report = render_report(rows, [futures.shards[0].result() for futures in landed], about)
     place = publish_report(grid, report, rows)

@@ -142,6 +142,7 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.scores.distances", "ddim_core.scores", "ddim_core.statistics",
         "ddim_core.text2image", "ddim_core.image_scores",
     },
+    "ddim_core.reports.answers": {"ddim_core.decisions"},
     "ddim_core.reports.verdicts": {
         "ddim_core.statistics", "ddim_core.decisions", "ddim_core.decisions.checkpoints",
         "ddim_core.reports",
@@ -183,7 +184,9 @@ ARROWS: dict[str, set[str]] = {
         "tasks.lora.scoring", "tasks.reports",
     },
     "tasks.text2image": {"tasks.storage", "tasks.machine", "tasks.lora", "tasks.reports"},
+    "tasks.reports.frame": {"tasks.storage"},
     "tasks.reports": {
+        "tasks.reports.frame",
         "tasks.storage", "tasks.machine", "tasks.image_scores", "tasks.sampling", "tasks.cells",
         "tasks.lora", "tasks.tuning",
     },

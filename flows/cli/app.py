@@ -100,13 +100,14 @@ def table(
 
 @app.command()
 def report() -> None:
-    """Say where the reports are, newest last."""
+    """Say where the reports are: the page that lists all first, the newest last."""
+    from tasks.reports.frame.index import index_places
     from tasks.reports.grid import report_places
 
     found = report_places()
     if not found:
         stop("there is no report yet; run `ddim grid` first", 2)
-    typer.echo("\n".join(found))
+    typer.echo("\n".join([*index_places(), *found]))
 
 
 app.command("tune")(tune)

@@ -35,6 +35,7 @@ from tasks.machine.same_origin import EVERYWHERE
 from tasks.storage.places import default_tracking_uri, local_dir, require_usable
 
 STOPPED = "stopped; what is finished is kept, run it again to go on"  # as the commands say it
+PORTS = (("DDIM_PREFECT_PORT", "4200"), ("DDIM_MLFLOW_PORT", "5000"), ("DDIM_REPORTS_PORT", "4300"))
 STOP_SECONDS = 2  # for all of them together, who withstand SIGKILL; a worker would take a minute
 TELL_SECONDS = 5.0
 
@@ -54,14 +55,14 @@ def main() -> int:
     host = os.environ.get("DDIM_HOST") or LOOPBACK
     reached_at = bracketed(LOOPBACK if host in EVERYWHERE else host)
     sockets = []
-    for variable, default in (("DDIM_PREFECT_PORT", "4200"), ("DDIM_MLFLOW_PORT", "5000")):
+    for variable, default in PORTS:
         port = os.environ.get(variable) or default
         try:
             sockets.append(bound(host, int(port)))
         except (OSError, ValueError, OverflowError) as error:
             print(
                 f"serve: port {port} of {host} is taken or cannot be had ({error}); choose with "
-                "DDIM_PREFECT_PORT, DDIM_MLFLOW_PORT, DDIM_HOST",
+                f"{', '.join(name for name, _ in PORTS)}, DDIM_HOST",
                 file=sys.stderr,
             )
             return 1
@@ -85,9 +86,10 @@ def _serve(
     sockets: list[socket.socket],
     started: list[subprocess.Popen[bytes]],
 ) -> int:
-    for_prefect, for_mlflow = sockets
+    for_prefect, for_mlflow, for_reports = sockets
     api = f"http://{reached_at}:{for_prefect.getsockname()[1]}/api"
     mlflow = f"http://{reached_at}:{for_mlflow.getsockname()[1]}"
+    reports = f"http://{reached_at}:{for_reports.getsockname()[1]}"
     auth = kept_password()
     os.environ |= {"PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": auth}
     os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "2")  # a run starts soon after its call
@@ -103,9 +105,12 @@ def _serve(
             "DDIM_MLFLOW_ARTIFACTS": local_dir("mlartifacts").as_uri(),
         }
         started.append(start_server("tasks.tracking.server", for_mlflow, host, kept)[0])
+        told = {"DDIM_REPORTS_AUTH": auth}
+        started.append(start_server("flows.servers.reports_server", for_reports, host, told)[0])
         wait_for(f"{api}/health", started, log)
         wait_for(f"{mlflow}/health", started, log)
-        os.environ["MLFLOW_TRACKING_URI"] = mlflow
+        wait_for(f"{reports}/health", started, log)
+        os.environ |= {"MLFLOW_TRACKING_URI": mlflow, "DDIM_REPORTS_URL": reports}
         deploy = [sys.executable, "-m", "flows.servers.deploy"]
         subprocess.run(deploy, check=True, stdout=subprocess.DEVNULL)
     started.append(_start("prefect-worker", "prefect", "worker", "start", "--pool", POOL))
@@ -114,8 +119,8 @@ def _serve(
     started.append(_start("ddim-watch", "flows.cli.entry", *look))
     watched = list(started)
     started.append(_start("ddim-guard", "flows.cli.entry", "guard"))  # ends by itself
-    with noted(api, auth, mlflow):
-        print(_where(api, mlflow, auth), flush=True)
+    with noted(api, auth, mlflow, reports):
+        print(_where(api, mlflow, reports, auth), flush=True)
         if host != LOOPBACK:
             print(f"serve: anyone who reaches {host} can read and write in MLflow", flush=True)
         while all(process.poll() is None for process in watched):
@@ -124,13 +129,14 @@ def _serve(
     return 1
 
 
-def _where(api: str, mlflow: str, auth: str) -> str:
+def _where(api: str, mlflow: str, reports: str, auth: str) -> str:
     ui = api.removesuffix("/api")
     return f"""
 Prefect  {ui}   (it asks for: {auth})
 MLflow   {mlflow}
+Reports  {reports}   (for the same password, to read alone)
 `ddim` finds them by itself. For Prefect's own commands, in another terminal:
-  export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={mlflow}
+  export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={mlflow} DDIM_REPORTS_URL={reports}
   export PREFECT_API_AUTH_STRING={shlex.quote(auth)}
   prefect deployment run fid-grid/fid-grid -p steps='[10,20]' -p n_images=200
 A checkpoint that appears in {os.environ.get("DDIM_WATCH") or local_dir("incoming")} is scored and

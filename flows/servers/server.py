@@ -115,6 +115,7 @@ def begin_server() -> Server:
         _point_at(note["api"], note["auth"])
         if os.environ.get("MLFLOW_TRACKING_URI") == places.default_tracking_uri():
             os.environ["MLFLOW_TRACKING_URI"] = note["mlflow"]
+        os.environ.setdefault("DDIM_REPORTS_URL", note.get("reports", ""))
         return Server(note["api"])
     auth = f"{USER}:{secrets.token_urlsafe(24)}"
     listening = bound(LOOPBACK, 0)
@@ -246,11 +247,12 @@ def kept_password() -> str:
 
 
 @contextmanager
-def noted(api: str, auth: str, mlflow: str) -> Iterator[None]:
+def noted(api: str, auth: str, mlflow: str, reports: str = "") -> Iterator[None]:
     """Lets `running_serve` find these servers while this holds."""
     path = places.local_dir(NOTE)
     path.unlink(missing_ok=True)
-    note = {"api": api, "auth": auth, "mlflow": mlflow, "pid": os.getpid()}
+    note: dict[str, Any] = {"api": api, "auth": auth, "mlflow": mlflow, "pid": os.getpid()}
+    note["reports"] = reports
     note["started"] = _started(os.getpid())
     with os.fdopen(os.open(path, CREATE, 0o600), "w", encoding="utf-8") as file:
         json.dump(note, file)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from ddim_core.common.digest import digest
 from ddim_core.decisions.checkpoints.twins import noise_over_steps
+from ddim_core.decisions.measure import FID
 from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.reports.verdicts.figures import checkpoint_curve
 from ddim_core.reports.verdicts.sentences import best_of, by_checkpoint
 from tasks.reports import page
+from tasks.reports.frame import charts
 from tasks.reports.verdict_page import MOST_CURVES
-from tasks.storage import places, store
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 
@@ -44,12 +45,18 @@ def write_curve(
     history = by_checkpoint([row for row in comparable if cell_name(row) in ranked])
     chosen = [row for row in last if cell_name(row) in drawn]
     noise = noise_over_steps(twins, chosen) if twins else {}
-    text = page.html(TEMPLATE, {"curve": checkpoint_curve(history, drawn, noise=noise)}, {
-        "first": last[0], "history": history, "cells": drawn, "cell_name": cell_name,
+    with_noise = checkpoint_curve(history, drawn, noise=noise) if noise else b""
+    text = page.html(TEMPLATE, {"curve": with_noise}, {
+        "data": {"lines": {"checkpoints": charts.over_checkpoints(history, drawn, FID)}},
+        "of_cell": _of_cell, "cell_name": cell_name, "cells": drawn,
+        "first": last[0], "history": history,
         "best_of": best_of, "remarks": remarks, "noise": noise,
     })  # fmt: skip
     named = [sorted(row.cell_digest for rows in twins for row in rows)] if twins else []
     identity = digest(sorted(row.cell_digest for row in comparable), drawn, *named)
-    place = places.data_url("reports", f"curve-{identity[:12]}", "index.html")
-    store.write_whole(place, text.encode())
-    return place
+    return page.put(f"curve-{identity[:12]}", text.encode())
+
+
+def _of_cell(rows: Sequence[CellRow], name: str) -> CellRow | None:
+    """A checkpoint's row of a cell, if it has one."""
+    return next((row for row in rows if cell_name(row) == name), None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 
 from ddim_core.decisions.best import Ranking, rank, usual_margin
@@ -24,6 +26,7 @@ from ddim_core.decisions.row import (
     with_interval,
 )
 from ddim_core.decisions.trust import doubts_of
+from ddim_core.reports.answers.grid import answer
 from ddim_core.reports.class_sentences import classes_said, shown_classes
 from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
 from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_fid_inf
@@ -33,6 +36,7 @@ from ddim_core.scores.per_class import PerClass
 from tasks.cells.protocol_matrix import MatrixLine
 from tasks.image_scores.judge import values_of
 from tasks.reports import page
+from tasks.reports.frame.grid_data import CELL_DIGITS, grid_data
 from tasks.reports.records import FiledVerdict
 from tasks.storage import places, store
 from tasks.storage.artifact import Report
@@ -41,7 +45,7 @@ from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
 
 SHEET_IMAGES = 12
-CELL_DIGITS = 10  # of a cell's digest, by which `ddim score` and `ddim export` find it
+PAGE_IMAGES = 24  # of each cell, to step through
 TEMPLATE = Path(__file__).with_suffix(".html")
 
 
@@ -59,6 +63,7 @@ class AboutGrid:
         decide_by: Name of the measure that says which cell is best.
         margin: A difference in it that does not count, as asked; 0: half of the floor's interval,
             or 2 % of the best value.
+        real: The reference's images, of which the nearest stand beside those that were drawn.
     """
 
     floor: CellScore | None
@@ -69,6 +74,7 @@ class AboutGrid:
     matrix: list[MatrixLine]
     decide_by: str = FID.name
     margin: float = 0.0
+    real: ArtifactRef | None = None
 
     @property
     def measure(self) -> Measure:
@@ -94,10 +100,8 @@ def render_report(
         first_shards: The first shard of each row's images.
         about: What the cells share.
     """
-    sheet = {
-        cell_name(row): store.get_arrays(shard)["images"][:SHEET_IMAGES]
-        for row, shard in zip(rows, first_shards, strict=True)
-    }
+    images = [store.get_arrays(shard)["images"][:PAGE_IMAGES] for shard in first_shards]
+    sheet = {cell_name(row): batch[:SHEET_IMAGES] for row, batch in zip(rows, images, strict=True)}
     figures = {
         "heat_map": heat_map(rows),
         "curves": curves(rows, about.floor, about.measure),
@@ -115,7 +119,10 @@ def render_report(
     reading = [*read_grid(rows, about.measure, margin), *read_image_scores(rows, by_image)]
     reading += [f"At {cell_name(best)}, {said}" for said in told]
     reading += doubts_of(rows)
-    return page.stored(_page(rows, figures, reading, about), figures, reading)
+    pictures = {row.cell_digest: batch for row, batch in zip(rows, images, strict=True)}
+    text = _page(rows, reading, about, pictures, by_image)
+    first = answer(rows, about.ranked(rows), about.measure).sentence
+    return page.stored(text, figures, [first, *reading])
 
 
 @task(name="publish-report", task_run_name=run_name("publish-report"))
@@ -147,17 +154,28 @@ def _best_classes(rows: list[CellRow]) -> tuple[CellRow, PerClass | None]:
 
 def _page(
     rows: list[CellRow],
-    figures: dict[str, bytes],
     reading: list[str],
     about: AboutGrid,
+    pictures: Mapping[str, NDArray[np.uint8]],
+    by_image: Mapping[str, Sequence[NDArray[np.float32]]],
 ) -> str:
     best, classes = _best_classes(rows)
     ranking = about.ranked(rows)
     standings = ranking.standings if ranking else ()
     return page.html(
         TEMPLATE,
-        figures,
+        {},
         {
+            "data": grid_data(
+                rows,
+                ranking,
+                about.measure,
+                about.floor,
+                pictures,
+                by_image,
+                store.get_arrays(about.real)["images"] if about.real else None,
+            ),
+            "answer": answer(rows, ranking, about.measure),
             "rows": rows,
             "first": rows[0],
             "reading": reading,
@@ -170,6 +188,8 @@ def _page(
             "why_no_fid_inf": why_no_fid_inf(rows[0]),
             "clipping": mixed_clipping(rows),
             "cell_digits": CELL_DIGITS,
+            "cell_name": cell_name,
+            "other_samplers": not all(map(is_ours, rows)),
             "best": cell_name(best),
             "classes": classes,
             "shown_classes": shown_classes(classes) if classes else [],
@@ -206,7 +226,7 @@ def _markdown(rows: list[CellRow], reading: list[str], place: str) -> str:
     first = rows[0]
     names = [first.checkpoint, first.dataset, first.split]
     checkpoint, dataset, split = (f"`{name.replace('`', '')}`" for name in names)
-    head = f"# FID of {checkpoint} against {dataset} {split}\n\n"
+    head = f"# FID of {checkpoint} against {dataset} {split}\n\n{reading[0]}\n\n"
     steps = sorted({row.steps for row in rows})
     fids = {(line_name(r), r.steps): r for r in rows}
     table = "| | " + " | ".join(f"S = {s}" for s in steps) + " |\n|---" * 1 + "|---" * len(steps)
@@ -220,4 +240,6 @@ def _markdown(rows: list[CellRow], reading: list[str], place: str) -> str:
         f"\nN = {first.n_images} images a cell, {first.n_reference or 'unknown'} real images, "
         f"{first.extractor} features, 95 % jackknife intervals.\n\n"
     ) + (f"Overridden: {first.overrides}.\n\n" if first.overrides else "")
-    return head + table + protocol + "\n\n".join(reading) + f"\n\nReport: `{place}`\n"
+    return (
+        head + table + protocol + "\n\n".join(reading[1:]) + f"\n\nReport: {page.linked(place)}\n"
+    )

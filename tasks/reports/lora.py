@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from ddim_core.reports.lora_figures import measure_curves, picture_rows, sweep_g
 from ddim_core.reports.lora_sentences import by_role, full_scale, interval, number, read_scorecard
 from ddim_core.text2image.judge import Training
 from tasks.reports import page
+from tasks.reports.frame import charts
 from tasks.storage import store
 from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
@@ -78,6 +80,7 @@ def render_lora_report(
         "licence": licence,
         "shown_scale": shown,
         "number": number,
+        "data": {"lines": {"measures": _charts(rows)}},
     }
     return page.stored(page.html(TEMPLATE, {"training": b"", **figures}, values), figures, reading)
 
@@ -90,7 +93,9 @@ def publish_lora_report(name: str, report: Report, rows: list[LoraRow]) -> str:
     """
     place, kind = page.publish(f"lora-{name}", report), rows[0].kind
     page.show(f"lora-{kind}-scorecard", [_table_line(row) for row in rows])
-    page.show(f"lora-{kind}-report", "\n\n".join([*report.reading, f"Report: `{place}`"]))
+    page.show(
+        f"lora-{kind}-report", "\n\n".join([*report.reading, f"Report: {page.linked(place)}"])
+    )
     return place
 
 
@@ -122,6 +127,27 @@ def spread(n: int, most: int) -> list[int]:
 def _table_line(row: LoraRow) -> dict[str, str]:
     measures = {name.replace("_", " "): interval(name, x) for name, x in row.measures.items()}
     return {"prompts": row.prompts, "scale": f"{row.scale:g}", **measures}
+
+
+def _charts(rows: list[LoraRow]) -> list[dict[str, Any]]:
+    """Every measure over the scale, a line for each set of prompts."""
+    names = [name for name in MEANINGS if any(name in row.measures for row in rows)]
+    found = []
+    for name in names:
+        meaning, better = MEANINGS[name]
+        points = [
+            charts.Point(
+                role, row.scale, score.value, score.low, score.high,
+                f"{role}, scale {row.scale:g}\n{interval(name, score)}", f"scale {row.scale:g}",
+            )
+            for role, line in by_role(rows).items()
+            for row in line
+            if (score := row.measures.get(name))
+        ]  # fmt: skip
+        arrow = {1: " \u2191", -1: " \u2193"}.get(better, "")
+        y = f"{meaning}{arrow}"
+        found.append(charts.lines(name.replace("_", " ") + arrow, "scale of the LoRA", y, points))
+    return found
 
 
 def _key(role: str) -> str:

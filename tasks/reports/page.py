@@ -1,38 +1,21 @@
-"""Templates and values in, pages out, and where they go: the one place that escapes HTML."""
+"""Where pages go: the store, the folder that people look in, and Prefect's artifacts."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from ddim_core.common.digest import digest
 from tasks.machine.pages import if_server_answers
+from tasks.reports.frame.index import write_index
+from tasks.reports.frame.shell import html, render
 from tasks.storage import places, store
 from tasks.storage.artifact import Report
 
-MARKDOWN = ".md.html"  # model cards: Markdown, where nothing is escaped
-TEMPLATES = Environment(
-    loader=FunctionLoader(lambda place: Path(place).read_text(encoding="utf-8")),
-    autoescape=lambda place: place is None or not place.endswith(MARKDOWN),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-
-
-def render(template: Path, values: Mapping[str, Any]) -> str:
-    """Fills a template. In HTML every value is escaped; a value that is missing is an error."""
-    return TEMPLATES.get_template(str(template)).render(values)
-
-
-def html(template: Path, figures: Mapping[str, bytes], values: Mapping[str, Any]) -> str:
-    """Fills a page that opens from disk: its `figures` stand in it, as base64 by name."""
-    inlined = {name: base64.b64encode(data).decode() for name, data in figures.items()}
-    return render(template, {**values, "figures": inlined})
+__all__ = ["grid_folder", "html", "linked", "publish", "put", "render", "show", "stored"]
 
 
 def stored(text: str, figures: Mapping[str, bytes], reading: Sequence[str]) -> Report:
@@ -42,12 +25,34 @@ def stored(text: str, figures: Mapping[str, bytes], reading: Sequence[str]) -> R
 
 
 def publish(folder: str, report: Report) -> str:
-    """Puts a stored report below reports/<folder>/; returns the page's place."""
-    files = {"index.html": report.page}
-    files |= {f"{name}.png": ref for name, ref in report.figures.items()}
-    for name, ref in files.items():
-        store.write_whole(places.data_url("reports", folder, name), store.get(ref))
-    return places.data_url("reports", folder, "index.html")
+    """Puts a stored report below reports/<folder>/, and into the list of all; returns the page's
+    place."""
+    for name, ref in report.figures.items():
+        store.write_whole(places.data_url("reports", folder, f"{name}.png"), store.get(ref))
+    return put(folder, store.get(report.page))
+
+
+def put(folder: str, page: bytes) -> str:
+    """Puts a page alone below reports/<folder>/, and into the list of all; returns its place."""
+    place = places.data_url("reports", folder, "index.html")
+    store.write_whole(place, page)
+    write_index()
+    return place
+
+
+def grid_folder(cells: Iterable[str]) -> str:
+    """Names the folder of a grid's page by the digests of all its cells."""
+    return digest(sorted(cells))[:12]
+
+
+def linked(place: str) -> str:
+    """Returns a page's place in Markdown, with a link where `make serve` shows reports."""
+    served = os.environ.get("DDIM_REPORTS_URL")
+    told = f"`{place}`"
+    below = "/".join(place.rsplit("/", 2)[1:])
+    if not served or not places.is_local():
+        return told
+    return f"{told} ([open it]({served}/{below}), for Prefect's password)"
 
 
 def show(key: str, what: str | list[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from prefect import task
@@ -30,8 +31,10 @@ from ddim_core.reports.paper_sentences import (
     TABLE_2_SETTING,
     fid_of,
     read_paper,
+    table_1,
 )
 from tasks.reports import page
+from tasks.reports.frame import charts
 from tasks.sampling.beyond_sampling import Reconstruction
 from tasks.storage import store
 from tasks.storage.artifact import Report
@@ -161,6 +164,7 @@ def _page(
         TEMPLATE,
         figures,
         {
+            "data": {"lines": _charts(rows, reconstructions)},
             "rows": rows,
             "first": rows[0],
             "reconstructions": reconstructions,
@@ -179,6 +183,20 @@ def _page(
             "setting_2": TABLE_2_SETTING,
         },
     )
+
+
+def _charts(rows: list[CellRow], reconstructions: list[Reconstruction]) -> dict[str, Any]:
+    """Ours, and the paper's apart where they do not compare."""
+    ours = [(line_name(r), r.steps, r.fid, r.fid_low, r.fid_high) for r in rows]
+    papers = [(line_name(cell), cell.steps, cell.fid, None, None) for cell in table_1()]
+    errors = [("ours", r.steps, r.error.mean, r.error.low, r.error.high) for r in reconstructions]
+    published = [("the paper's", s, error, None, None) for s, error in RECONSTRUCTION.items()]
+    unit = "squared error per dimension, pixels in [0, 1]"
+    return {
+        "table_1": charts.over_steps("FID over S", "FID", ours),
+        "table_1_paper": charts.over_steps("The paper's FID over S", "FID", papers),
+        "table_2": charts.over_steps("Reconstruction error over S", unit, [*errors, *published]),
+    }
 
 
 def _markdown(
@@ -206,7 +224,7 @@ def _markdown(
         f"{table}\nOurs: N = {first.n_images} images a cell, {first.n_reference} real, "
         f"{first.extractor} features; intervals are in the report.\n\n{errors}\n"
         + "\n\n".join(reading)
-        + f"\n\nReport: `{place}`\n"
+        + f"\n\nReport: {page.linked(place)}\n"
     )
 
 

@@ -25,6 +25,7 @@ from ddim_core.reports.point_figures import (
     reverse_process,
 )
 from tasks.reports import page
+from tasks.reports.frame import charts
 from tasks.storage import places, store
 from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
@@ -143,6 +144,7 @@ def _page(
         TEMPLATE,
         figures,
         {
+            "data": {"lines": {"chamfer": _chart(rows[0], settings)}},
             "rows": rows,
             "settings": settings,
             "first": rows[0],
@@ -156,10 +158,23 @@ def _page(
     )
 
 
+def _chart(first: PointRow, settings: list[PointSetting]) -> dict[str, Any]:
+    scored = [
+        (line_name(one), one.steps, one.chamfer, one.chamfer_low, one.chamfer_high)
+        for one in settings
+    ]
+    rule = (first.floor, f"two true samples: {first.floor:.2f}")
+    return charts.over_steps("Chamfer distance over S", "Chamfer distance", scored, rule)
+
+
 def _markdown(rows: list[PointRow], reading: list[str], place: str) -> str:
     lines = ["| S | eta | Chamfer distance |", "|---|---|---|"]
     for record in summary(rows):
         score = interval(record.chamfer, record.chamfer_low, record.chamfer_high)
         lines.append(f"| {record.steps} | {record.eta:g} | {score} |")
     table = "\n".join(lines)
-    return f"{_protocol(rows)}.\n\n{table}\n\n" + "\n\n".join(reading) + f"\n\nReport: `{place}`\n"
+    return (
+        f"{_protocol(rows)}.\n\n{table}\n\n"
+        + "\n\n".join(reading)
+        + f"\n\nReport: {page.linked(place)}\n"
+    )

@@ -78,7 +78,7 @@ def publish_allocation(name: str, report: Report, rows: list[CellRow]) -> str:
     ]
     table = "| cell | images | FID_inf |\n|---|---|---|\n" + "\n".join(lines)
     text = "\n\n".join(report.reading)
-    page.show("until-decided", f"{text}\n\n{table}\n\nReport: `{place}`\n")
+    page.show("until-decided", f"{text}\n\n{table}\n\nReport: {page.linked(place)}\n")
     return place
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefect import task
 
+from ddim_core.decisions.measure import FID
 from ddim_core.decisions.row import CellRow, with_interval
 from ddim_core.reports.grid_figures import contact_sheet
 from ddim_core.reports.tuning import (
@@ -18,6 +19,7 @@ from ddim_core.reports.tuning import (
 )
 from ddim_core.reports.verdicts.figures import pareto_plot
 from tasks.reports import page
+from tasks.reports.frame import charts
 from tasks.storage import store
 from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
@@ -63,6 +65,7 @@ def render_tuning(
         TEMPLATE,
         figures,
         {
+            "data": {"lines": {"calls": charts.over_calls(rows, FID)} if rows else {}},
             "checkpoint": checkpoint,
             "tuned": tuned,
             "rows": sorted(rows, key=lambda row: (row.nfe, row.fid)),
@@ -111,5 +114,7 @@ def publish_tuning(report: Report, tuned: list[Tuned]) -> str:
     ]
     head = "| tuned | guidance | as it stands | tuned |\n|---|---|---|---|\n"
     text = "\n\n".join(report.reading)
-    page.show("tune", f"{text}\n\n{head}" + "\n".join(lines) + f"\n\nReport: `{place}`\n")
+    page.show(
+        "tune", f"{text}\n\n{head}" + "\n".join(lines) + f"\n\nReport: {page.linked(place)}\n"
+    )
     return place

@@ -10,9 +10,9 @@ from prefect import task
 from ddim_core.decisions.checkpoints.verdict import Verdict
 from ddim_core.decisions.measure import Measure
 from ddim_core.decisions.row import CellRow, cell_name
-from ddim_core.reports.verdicts.figures import checkpoint_curve, difference_plot, pareto_plot
 from ddim_core.reports.verdicts.sentences import best_of, by_checkpoint, read_verdict, signed
 from tasks.reports import page
+from tasks.reports.frame import charts
 from tasks.reports.records import ComparedPair, FiledVerdict
 from tasks.reports.verdict import write_verdict
 from tasks.storage import places, store
@@ -58,9 +58,8 @@ def file_verdict(
     identity = write_verdict(about, verdict, rows)
     against = [cell.baseline for cell in verdict.cells]
     sentences = read_verdict(verdict, rows, [against, rows] if rows else [])
-    place = places.data_url("reports", f"verdict-{identity[:12]}", "index.html")
     text = _page(about, identity, verdict, rows, comparable, given, sentences, remarks)
-    store.write_whole(place, text.encode())
+    place = page.put(f"verdict-{identity[:12]}", text.encode())
     point = verdict.point
     return FiledVerdict(
         digest=identity,
@@ -89,15 +88,16 @@ def _page(
     if len(drawn) < len(comparable):
         left_out = f"{len(comparable) - len(drawn)} rows without {measure.name} by these weights"
         remarks = [*remarks, f"{left_out} are not in the course of the checkpoints"]
-    figures = {"curve": b""}
-    if rows:
-        figures |= {"differences": difference_plot(verdict), "pareto": pareto_plot(rows, measure)}
-        if len(history) > 1:
-            figures["curve"] = checkpoint_curve(history, chosen_cells(verdict, rows), measure)
+    lines = {"calls": charts.over_calls(rows, measure)} if rows else {}
+    if rows and len(history) > 1:
+        cells = chosen_cells(verdict, rows)
+        lines["checkpoints"] = charts.over_checkpoints(history, cells, measure)
     return page.html(
         TEMPLATE,
-        figures,
+        {},
         {
+            "grids": _grids(about, rows, [cell.baseline for cell in verdict.cells]),
+            "data": {"lines": lines, "differences": {"cells": charts.differences(verdict)}},
             "about": about,
             "identity": identity,
             "verdict": verdict,
@@ -110,6 +110,18 @@ def _page(
             "cell_name": cell_name,
         },
     )
+
+
+def _grids(
+    about: ComparedPair, ours: Sequence[CellRow], theirs: Sequence[CellRow]
+) -> dict[str, str]:
+    """The pages of both checkpoints' grids, by the checkpoint's name, where there are such."""
+    found = {}
+    for name, rows in ((about.against, theirs), (about.checkpoint, ours)):
+        folder = page.grid_folder([row.cell_digest for row in rows])
+        if rows and store.names_below(places.data_url("reports", folder)):
+            found[name] = folder
+    return found
 
 
 def _is_alike(row: CellRow, rows: Sequence[CellRow], measure: Measure) -> bool:
@@ -129,7 +141,7 @@ def _markdown(about: ComparedPair, verdict: Verdict, sentences: list[str], place
     new, against = (f"`{name.replace('`', '')}`" for name in (about.checkpoint, about.against))
     head = f"# {new} against {against}: {verdict.call}\n\n" + "\n\n".join(sentences)
     if not verdict.cells:
-        return f"{head}\n\nVerdict: `{place}`\n"
+        return f"{head}\n\nVerdict: {page.linked(place)}\n"
     measure = verdict.measure
     table = f"| cell | {measure.title} | other | difference | p corrected | call |\n"
     table += "|---|---|---|---|---|---|\n"
@@ -140,4 +152,4 @@ def _markdown(about: ComparedPair, verdict: Verdict, sentences: list[str], place
             f"| {measure.number(measure.value(cell.baseline))} | {signed(cell, measure)} | {p} "
             f"| {cell.call} |\n"
         )
-    return f"{head}\n\n{table}\nVerdict: `{place}`\n"
+    return f"{head}\n\n{table}\nVerdict: {page.linked(place)}\n"

@@ -115,7 +115,7 @@ def test_a_list_found_elsewhere_is_looked_at_and_judged(found: Any, toy: str) ->
 def test_distances_are_taken_in_features_where_that_is_asked_for(found: Any, toy: str) -> None:
     def distance(outcome: Any) -> float:
         table = Path(outcome.report).read_text().partition("nearer by</th>")[2]
-        return float(re.findall(r"<td>([\d.e-]+) <span", table)[0])
+        return float(re.findall(r"<td[^>]*>([\d.e-]+) <span", table)[0])
 
     asked: dict[str, Any] = {"checkpoint": toy, "samplers": ["dpmpp_2m"], "seed": 71, "n_images": 0}
     ends, features = tune(**asked), tune(**asked, distance="features")

@@ -1,4 +1,4 @@
-"""The pictures of a verdict, as PNG bytes: differences, the Pareto front, and the course of FID."""
+"""Pictures as PNG bytes: the Pareto front, and the course of FID over checkpoints."""
 
 from __future__ import annotations
 
@@ -10,48 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ddim_core.decisions.checkpoints.twins import NoiseAt
-from ddim_core.decisions.checkpoints.verdict import Verdict, pareto
+from ddim_core.decisions.checkpoints.verdict import pareto
 from ddim_core.decisions.measure import FID, Measure
 from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.reports.grid_figures import COLOURS, MARKERS, key, plain, png, spread
 from ddim_core.reports.grid_sentences import lines
-
-BY_CALL = {"better": "#3a7d44", "worse": "#b23a48", "tied": "#51606f", "untested": "#51606f"}
-
-
-def difference_plot(verdict: Verdict) -> bytes:
-    """Draws each cell's difference with its 95 % interval, and which side of 0 is better. Where
-    twins were given, a band shows how far two trainings of their recipe differ."""
-    cells, measure = verdict.cells, verdict.measure
-    title = measure.title
-    sides = ("better", "worse") if measure.lower_is_better else ("worse", "better")
-    figure = Figure(figsize=(7.2, 1.1 + 0.27 * len(cells)))
-    axes = figure.subplots()
-    for i, cell in enumerate(cells):
-        colour = BY_CALL[cell.call]
-        value = measure.value(cell.new) - measure.value(cell.baseline)
-        if cell.reach is not None:
-            axes.barh(i, 2 * cell.reach, 0.8, -cell.reach, color="black", alpha=0.1, lw=0)
-        if cell.low is not None and cell.high is not None:
-            axes.hlines(i, cell.low, cell.high, color=colour, lw=2)
-        chosen = verdict.point is not None and cell.name == verdict.point.name
-        axes.plot(value, i, "D" if chosen else "o", color=colour, ms=7 if chosen else 5)
-    if verdict.twins:  # a band of few twins may be far wider than all there is to see
-        told = [abs(x) for c in cells for x in (c.difference, c.low, c.high) if x is not None]
-        reach = max(c.reach or 0.0 for c in cells)
-        side = 1.1 * min(max([reach, *told]), 3.0 * max(told))
-        axes.set_xlim(-side, side)
-    axes.axvline(0, color="black", lw=1)
-    if verdict.margin:
-        axes.axvspan(-verdict.margin, verdict.margin, color="black", alpha=0.08, lw=0)
-    axes.set_yticks(range(len(cells)), [cell.name for cell in cells], fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlabel(f"{title} of the new checkpoint minus that of the other, 95 % paired interval")
-    noise = "; band: training noise, 95 %" if verdict.twins else ""
-    about = f"{sides[0]} < 0 < {sides[1]}; diamond: operating point; grey: tied{noise}"
-    axes.set_title(about, fontsize=9)
-    axes.grid(axis="x", alpha=0.25)
-    return png(figure)
 
 
 def pareto_plot(rows: Sequence[CellRow], measure: Measure = FID) -> bytes:

@@ -18,7 +18,7 @@ from ddim_core.decisions.checkpoints.verdict import (
 )
 from ddim_core.decisions.measure import MEASURES
 from ddim_core.decisions.row import CellRow
-from ddim_core.reports.verdicts.figures import checkpoint_curve, difference_plot, pareto_plot
+from ddim_core.reports.verdicts.figures import checkpoint_curve, pareto_plot
 from ddim_core.reports.verdicts.sentences import by_checkpoint, headline, read_verdict
 from ddim_core.scores.distances.frechet import Reference
 from ddim_core.scores.distances.frechet_score import frechet_interval
@@ -190,7 +190,6 @@ def test_checkpoints_are_ordered_by_step_or_else_by_age(old: Rows, worse: Rows) 
 def test_the_figures_are_drawn(old: Rows, worse: Rows) -> None:
     names = ["S = 10, eta = 0", "S = 20, eta = 1"]
     for png in (
-        difference_plot(judge(worse, old)),
         pareto_plot(old),
         checkpoint_curve([old, worse], names),
         checkpoint_curve([[replace(row, training_step=None) for row in old]], names),
@@ -246,7 +245,7 @@ def test_the_score_that_is_asked_for_decides_the_verdict(old: Rows, worse: Rows)
     assert "Of the new checkpoint: the highest ImageReward is -0.250" in said
     assert "FID" not in said
     assert [row.nfe for row in pareto(ours, reward)] == [5, 10, 20]  # each later cell has more
-    for png in (difference_plot(found), pareto_plot(ours, reward),
+    for png in (pareto_plot(ours, reward),
                 checkpoint_curve([theirs, ours], [found.point.name], reward)):  # fmt: skip
         assert png.startswith(b"\x89PNG")
 

@@ -129,7 +129,7 @@ def test_a_pipeline_is_drawn_by_its_own_call_and_extended(
         np.testing.assert_array_equal(longer[line][:6], images)
     assert lasting(run_grid(**asked, n_images=9, shard_size=9).rows) == lasting(more.rows)
     page = Path(more.result.report).read_text()
-    assert "FID against network calls" in page
+    assert "</span> over network calls</h2>" in page
 
 
 @pytest.fixture(scope="module")

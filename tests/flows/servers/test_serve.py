@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import signal
@@ -24,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from flows.servers.deploy import OURS
 from tests import forked
 from tests.flows.grids import PROJECT
-from tests.flows.strangers import assert_closed_to_strangers, tried_by_a_page
+from tests.flows.strangers import assert_closed_to_strangers, status, tried_by_a_page
 
 pytestmark = pytest.mark.timeout(600)
 WITHIN = 240.0  # seconds for any one thing to happen; most of it are the imports of a new process
@@ -43,6 +44,7 @@ class Served:
     data: Path
     api: str
     mlflow: str
+    reports: str
 
     @property
     def incoming(self) -> Path:
@@ -115,19 +117,20 @@ def served(fresh_data: Path, tmp_path: Path) -> Iterator[Served]:
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     (tmp_path / "prefect.yaml").write_text(text)
-    ports = [_free_port(), _free_port()]
+    ports = [_free_port(), _free_port(), _free_port()]
     environment = {k: v for k, v in os.environ.items() if k not in SERVED_BY}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # it starts a dozen processes of one code
     environment |= {"DDIM_DATA": str(fresh_data)}
     environment |= {"DDIM_WATCH_SECONDS": "4"}
     environment |= {"DDIM_PREFECT_PORT": str(ports[0]), "DDIM_MLFLOW_PORT": str(ports[1])}
+    environment |= {"DDIM_REPORTS_PORT": str(ports[2])}
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.servers.serve"], cwd=tmp_path, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    api, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
+    api, mlflow, reports = (f"http://127.0.0.1:{port}" for port in ports)
     try:
-        yield Served(process, tmp_path, fresh_data, f"{api}/api", mlflow)
+        yield Served(process, tmp_path, fresh_data, f"{api}/api", mlflow, reports)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
@@ -190,6 +193,11 @@ def test_served_grids_run_and_dropped_checkpoints_are_scored_and_judged_once(
     served.prefect("deployment", "run", "fid-grid/fid-grid", *parameters)
     (first,) = until("a grid", lambda: finished(served.runs("fid-grid"), 1))
     assert first.state.name == "Completed", first.state.message
+    right = {"Authorization": f"Basic {base64.b64encode(served.auth.encode()).decode()}"}
+    assert [status(served.reports + "/"), status(served.reports + "/", **right)] == [401, 200]
+    with served.client() as client:
+        (shown,) = (a.data for a in client.read_artifacts() if a.key == "fid-grid-report")
+    assert f"]({served.reports}/" in str(shown)
 
     drop(served, noisy(toy, tmp_path / "noisy"), "step-1")
     first, second = until("another grid", lambda: finished(served.runs("fid-grid"), 2))

@@ -20,7 +20,7 @@ from flows.run.stopping import STOPPED
 def test_a_signal_ends_serve_with_one_line_and_no_process(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    ports = {"DDIM_PREFECT_PORT": "0", "DDIM_MLFLOW_PORT": "0"}
+    ports = {"DDIM_PREFECT_PORT": "0", "DDIM_MLFLOW_PORT": "0", "DDIM_REPORTS_PORT": "0"}
     serve = subprocess.Popen(
         [sys.executable, "-m", "flows.cli.entry", "serve"],
         env={**os.environ, **ports, "DDIM_DATA": str(tmp_path / "data")},

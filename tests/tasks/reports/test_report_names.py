@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +69,15 @@ def shard() -> store.ArtifactRef:
 
 
 def assert_harmless(page: str) -> None:
+    """Takes out the frame's own scripts and links, which no name of the data is part of."""
+    policy = re.search('Content-Security-Policy" content="([^"]*)"', page)
+    for script in re.findall("<script>(.*?)</script>", page, re.DOTALL) if policy else []:
+        sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{sha256}'" in html.unescape(policy[1])  # which lets this run
+        page = page.replace(f"<script>{script}</script>", "")
+    for ours in ('<script type="application/json" id="data">', '<a class="skip" href="#main">'):
+        page = page.replace(ours, "", 1)
+    page = re.sub('<nav class="top".*?</nav>', "", page, count=1, flags=re.DOTALL)
     lower = page.lower()
     for tag in ("<img src=x", "<script", "<a "):
         assert tag not in lower

@@ -1,0 +1,260 @@
+"""The pages as a person meets them: in Chromium, from disk, at two widths, light and dark."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ddim_core.common.digest import digest
+from ddim_core.common.printable import printable
+from ddim_core.decisions.checkpoints.verdict import judge
+from tasks.reports import page as pages
+from tasks.reports.curve import write_curve
+from tasks.reports.frame.index import listed, write_index
+from tasks.reports.grid import AboutGrid, render_report
+from tasks.reports.verdict import about_pair
+from tasks.reports.verdict_page import file_verdict
+from tasks.storage import places, store
+from tests.core.decisions.test_verdict import Rows, grid, liked
+from tests.tasks.reports.test_decided_by import filled
+from tests.tasks.reports.test_report_names import PLANTED
+
+playwright = pytest.importorskip("playwright.sync_api", reason="make test installs playwright")
+if not shutil.which("chromium"):
+    pytest.skip("no chromium on this machine (.ci/run installs it)", allow_module_level=True)
+
+IMAGES = 6
+WORST_FIRST = np.array([0.3, 0.1, 0.5, 0.0, 0.4, 0.2], np.float32)  # of the first cell
+DOTS = "#steps svg[role=img] g[aria-label=dot] > *"
+# The least contrast of all text that is seen, with the text that has it (WCAG 2.2, 1.4.3).
+CONTRAST = """() => {
+  const numbers = text => (text.match(/[\\d.]+/g) ?? []).map(Number);
+  const part = x => (x /= 255) <= .04045 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => .2126 * part(r) + .7152 * part(g) + .0722 * part(b);
+  const ground = element => {
+    for (; element; element = element.parentElement) {
+      const found = numbers(getComputedStyle(element).backgroundColor);
+      if (found.length === 3 || found[3] === 1) return found;
+    }
+    return [255, 255, 255];
+  };
+  let least = [99, ""];
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const element = walk.currentNode.parentElement;
+    if (!walk.currentNode.data.trim() || !element.checkVisibility({visibilityProperty: true})) continue;
+    const style = getComputedStyle(element), svg = element.closest("svg");
+    const ink = numbers(svg ? style.fill : style.color).slice(0, 3);
+    if (ink.length < 3) continue;
+    const [a, b] = [light(ink), light(ground(element))].sort((x, y) => y - x);
+    const ratio = (a + .05) / (b + .05);
+    if (ratio < least[0]) least = [ratio, walk.currentNode.data.trim().slice(0, 40)];
+  }
+  return least;
+}"""  # noqa: E501
+
+
+@pytest.fixture(scope="module")
+def rows() -> Rows:
+    """Six cells of a checkpoint with a name that would run, if anything of it were run."""
+    name = printable(" ".join(PLANTED))
+    return [
+        replace(row, cell_digest=digest("cell", i), checkpoint=name, dataset=name)
+        for i, row in enumerate(filled(liked(grid("new", 0.3, noise=1, training_step=200), 0.5)))
+    ]
+
+
+@pytest.fixture(scope="module")
+def page_of_a_grid(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "DATA_URL", str(tmp_path_factory.mktemp("data")))
+        shards = [
+            store.put_arrays({"images": np.full((IMAGES, 8, 8, 3), 40 * i, np.uint8)}, "shard")
+            for i in range(len(rows))
+        ]
+        greys = np.array([45, 90], np.uint8).reshape(2, 1, 1, 1)
+        real = store.put_arrays({"images": np.tile(greys, (1, 8, 8, 3))}, "images")
+        judged = [
+            store.put_arrays(
+                {"values": np.roll(WORST_FIRST, i)[np.arange(row.n_images) % IMAGES]}, "values"
+            )
+            for i, row in enumerate(rows)
+        ]
+        shown = [
+            replace(row, image_score_shards=json.dumps({"image_reward": [ref.artifact]}))
+            for row, ref in zip(rows, judged, strict=True)
+        ]
+        about = AboutGrid(None, None, ["fine"], [], None, [], real=real)
+        yield Path(pages.publish("a-grid", render_report.fn(shown, shards, about)))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Any]:
+    """Opens a page; fails on errors, on questions to the network, and on scripts of the data's."""
+    contexts, wrong = [], []
+
+    def open_(path: Path, width: int = 1280, scheme: str = "light") -> Any:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce",
+            permissions=["clipboard-read", "clipboard-write"],
+        )  # fmt: skip
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: wrong.append(said.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: wrong.append(f"alert: {dialog.message}"))
+        page.on("request", lambda asked: wrong.append(asked.url)
+                if not asked.url.startswith(("file:", "data:")) else None)  # fmt: skip
+        page.goto(path.as_uri())
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_every_page_fits_its_window_and_can_be_read(
+    page_of_a_grid: Path, rows: Rows, opened: Any, width: int, scheme: str
+) -> None:
+    old = [
+        replace(
+            row, cell_digest=digest("old", row.cell_digest), weights_digest="old",
+            checkpoint="old", training_step=100, fid=row.fid + 1.0,
+        )
+        for row in rows
+    ]  # fmt: skip
+    verdict = file_verdict(about_pair(rows, old), judge(rows, old), rows, [*old, *rows])
+    curve = write_curve(rows, [*old, *rows], [])
+    for place in (page_of_a_grid, verdict.page, curve, write_index()):
+        page = opened(Path(place), width, scheme)
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, place
+        ratio, text = page.evaluate(CONTRAST)
+        assert ratio >= 4.5, (place, ratio, text)
+        assert (
+            page.locator("figure svg[role=img]").count()
+            == page.locator(
+                "main figure[data-lines], main figure[data-differences], #steps, #calls"
+            ).count()
+        )
+        if width == 1280:  # where the tables fit, too
+            for room in page.locator(".scroll").all():
+                assert room.evaluate("e => e.scrollWidth <= e.clientWidth"), place
+    assert {report.kind for report in listed()} == {"grid", "verdict", "checkpoints"}
+    assert Path(page_of_a_grid).stat().st_size < 5_000_000
+
+
+def test_a_cell_is_pointed_at_opened_and_compared(page_of_a_grid: Path, opened: Any) -> None:
+    page = opened(page_of_a_grid)
+    assert page.locator(".headline").inner_text().startswith(("Ship", "Nothing"))
+    dot = page.locator(DOTS).first
+    dot.hover(force=True)
+    tip = page.locator('#steps g[aria-label="tip"]')
+    tip.locator("tspan").first.wait_for()
+    assert re.search(r"95 % \[.*N = ", tip.text_content())
+    dot.click(force=True)
+    named = page.locator("dialog h3").inner_text()
+    page.get_by_role("button", name="Compare it, on the right").click()
+    assert page.locator("dialog").count() == 0
+    chosen = page.locator("#compare select").nth(1)
+    assert chosen.evaluate("select => select.selectedOptions[0].textContent") == named
+    assert (
+        page.locator("#compare figcaption")
+        .nth(2)
+        .inner_text()
+        .startswith(f"right: {named}, image 0; ")
+    )
+    page.locator("#compare .panes").press("ArrowRight")
+    assert (
+        page.locator("#compare figcaption")
+        .nth(2)
+        .inner_text()
+        .startswith(f"right: {named}, image 1; ")
+    )
+    width = page.locator("#compare canvas").first.bounding_box()["width"]
+    assert width % 8 == 0  # whole pixels of an image of 8
+    near = page.locator("#compare figcaption").nth(3).inner_text()  # the left cell's, of one grey
+    assert re.search("nearest real image, number [01], [0-9.]+ away", near)
+    page.get_by_role("slider").fill("10")
+    assert "90%" in page.locator("#compare canvas").nth(1).evaluate("each => each.style.clipPath")
+    # A heat map's cell is a button: the keyboard opens it too, and Escape closes it.
+    page.locator("#heat button").first.press("Enter")
+    assert page.locator("dialog[open]").count() == 1
+    page.keyboard.press("Escape")
+    assert page.locator("dialog").count() == 0
+
+
+def test_the_worst_images_come_first_where_that_is_asked_for(
+    page_of_a_grid: Path, opened: Any
+) -> None:
+    page = opened(page_of_a_grid)
+    page.locator("#compare select").nth(1).select_option(index=0)
+    page.get_by_label("order").select_option(label="worst image_reward first, of the right cell")
+    said = page.locator("#compare figcaption").nth(2)
+    seen = []
+    for _ in range(IMAGES):
+        seen.append(int(re.search(r"image (\d)", said.inner_text())[1]))
+        page.get_by_role("button", name="The image after").click()
+    assert seen == WORST_FIRST.argsort().tolist()
+
+
+def test_lines_and_axes_are_switched(page_of_a_grid: Path, opened: Any) -> None:
+    page = opened(page_of_a_grid)
+    dots = page.locator(DOTS)
+    before = dots.count()
+    page.locator("#steps .key button").first.click()
+    assert 0 < dots.count() < before
+    page.get_by_role("button", name="All lines").first.click()
+    assert dots.count() == before
+    place = dots.nth(1).get_attribute("transform")
+    page.locator("#steps select").first.select_option(label="linear")
+    assert dots.nth(1).get_attribute("transform") != place
+    svg = page.locator("#steps svg[role=img]")
+    assert "FID over steps S. eta = 0: " in svg.get_attribute("aria-description")
+
+
+def test_a_table_is_sorted_filtered_and_copied(
+    page_of_a_grid: Path, rows: Rows, opened: Any
+) -> None:
+    page = opened(page_of_a_grid)
+    table = page.get_by_label("All scores").locator("table")
+    table.get_by_role("button", name="FID", exact=True).click()
+    fids = [float(cell.split()[0]) for cell in table.locator("td:nth-child(4)").all_inner_texts()]
+    assert fids == sorted(fids)
+    assert table.locator("th[aria-sort=ascending]").inner_text().startswith("FID")
+    copied = {}
+    for name in ("Markdown", "CSV", "LaTeX"):
+        page.locator("#scores").get_by_role("button", name=f"Copy {name}").first.click()
+        copied[name] = page.evaluate("navigator.clipboard.readText()")
+    read = list(csv.DictReader(io.StringIO(copied["CSV"])))
+    best = min(rows, key=lambda row: row.fid)
+    assert [float(read[0][name]) for name in ("FID", "FID low", "FID high")] == pytest.approx(
+        [best.fid, best.fid_low, best.fid_high]
+    )
+    assert copied["Markdown"].count("\n") == 2 + len(rows)
+    assert copied["LaTeX"].count(r"\\") == 1 + len(rows)
+    assert f"{best.fid:.2f} [{best.fid_low:.2f}, {best.fid_high:.2f}]" in copied["LaTeX"]
+    page.locator("#scores input[type=search]").first.fill("eta = 1")
+    assert table.locator("tbody tr:visible").count() == sum(row.eta == 1.0 for row in rows)
