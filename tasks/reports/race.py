@@ -130,5 +130,5 @@ def publish_snapshots(
     head = f"| snapshot | best setting | {found.measure.title} | worse than the best by |"
     table = "\n".join([head, "|---|---|---|---|", *lines])
     text = "\n\n".join(report.reading)
-    page.show("snapshots", f"{text}\n\n{table}\n\nReport: `{place}`\n")
+    page.show("snapshots", f"{text}\n\n{table}\n\nReport: {page.linked(place)}\n")
     return place

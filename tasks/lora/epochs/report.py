@@ -78,7 +78,7 @@ def publish_epochs(report: Report, ranking: Ranking, rows: list[LoraRow]) -> str
     name = f"lora-score-{digest(sorted(row.row_digest for row in rows))[:12]}"
     place = page.publish(name, report)
     page.show("lora-score-ranking", [_line(one) for one in ranking.ranked])
-    page.show("lora-score-report", "\n\n".join([*report.reading, f"Report: `{place}`"]))
+    page.show("lora-score-report", "\n\n".join([*report.reading, f"Report: {page.linked(place)}"]))
     return place
 
 
