@@ -18,6 +18,7 @@ from prefect.logging import get_run_logger
 from flows.fid_grid import fid_grid
 from flows.grid.outcome import GridOutcome
 from flows.lora_score import LoraScore, lora_score
+from flows.requests.flat import Given
 from flows.requests.watch import Job, Watch
 from flows.run.naming import flow_name
 from flows.tune import TuneOutcome
@@ -69,12 +70,12 @@ class Seen:
 @flow(name="checkpoint-watch", flow_run_name=flow_name, validate_parameters=True)
 def checkpoint_watch(
     sources: list[str] = [],  # noqa: B006 (Prefect shows it in the form; never changed)
-    grid: dict[str, Any] = {},  # noqa: B006
+    grid: Given = {},  # noqa: B006
     settle_seconds: float = 5.0,
     attempts: int = 3,
     here: bool = False,
-    tune: dict[str, Any] | None = None,
-    lora: dict[str, Any] | None = None,
+    tune: Given | None = None,
+    lora: Given | None = None,
 ) -> list[Seen]:
     """Looks once at all sources, and starts the grid for every checkpoint that it has not scored;
     where `tune` is given, its tuning too. Where `lora` is given the sources are of LoRAs, and every

@@ -12,3 +12,6 @@ Content = dict[str, Any]
 
 Keywords = dict[str, Any]
 """Arguments of a call into another library by name, such as a pipeline's or `set_timesteps`."""
+
+Json = dict[str, Any]
+"""An object of JSON that others read, such as what a page's scripts are given."""

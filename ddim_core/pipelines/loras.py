@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 import torch
 
+from ddim_core.common.foreign import Content
 from ddim_core.common.late import late
 from ddim_core.networks.building import LOADING
 from ddim_core.pipelines.opening import OpenedPipeline
@@ -94,7 +95,7 @@ def _lay_by_diffusers(pipeline: Any, name: str, file: bytes) -> None:
         )  # fmt: skip
 
 
-def _lay_by_peft(pipeline: Any, name: str, file: bytes, settings: dict[str, Any]) -> None:
+def _lay_by_peft(pipeline: Any, name: str, file: bytes, settings: Content) -> None:
     """Lays a file of PEFT's (LoRA, DoRA, LoHa, LoKr) over the network whose layers it names."""
     level, network = _network_of(pipeline, settings["target_modules"])
     kind = peft.PEFT_TYPE_TO_CONFIG_MAPPING[settings["peft_type"]]

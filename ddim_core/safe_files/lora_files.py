@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from ddim_core.common.foreign import Content
 from ddim_core.common.plain_files import is_there, read_bytes, require_plain_tree, shown_name
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.weight_names import PICKLES, TENSORS
@@ -94,7 +95,7 @@ def epoch_files(place: Path) -> list[EpochFile]:
     return sorted(found, key=lambda file: (file.number is None, file.number or 0, file.name))
 
 
-def require_lora(file: EpochFile) -> dict[str, Any]:
+def require_lora(file: EpochFile) -> Content:
     """Makes sure, by its header alone, that a file holds a LoRA that can be loaded.
 
     Returns:
@@ -129,10 +130,10 @@ def lora_bytes(file: EpochFile) -> bytes:
     return _with_header(content, {PEFT: settings}) if settings else content
 
 
-def header_of(content: bytes) -> tuple[dict[str, Any], bytes]:
+def header_of(content: bytes) -> tuple[Content, bytes]:
     """Returns the header of a safetensors file that was opened before, and the numbers after it."""
     stop = 8 + int.from_bytes(content[:8], "little")
-    header: dict[str, Any] = json.loads(content[8:stop])
+    header: Content = json.loads(content[8:stop])
     return header, content[stop:]
 
 
@@ -208,7 +209,7 @@ def _require_kind(name: str, tensors: Sequence[str]) -> None:
         )
 
 
-def _peft_settings(file: EpochFile, names: Sequence[str]) -> dict[str, Any]:
+def _peft_settings(file: EpochFile, names: Sequence[str]) -> Content:
     """What of an adapter_config.json decides what the file's numbers mean, with the layers that it
     is of by name."""
     assert file.config is not None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ddim_core.common.foreign import Config
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.understood import Classes, understood_index
 
 T5_TOKENIZERS = ("T5TokenizerFast", "T5Tokenizer")
-Config = Mapping[str, Any]
 FLUX_LATENTS = 128  # along a side: FluxPipeline's own, which its network does not say
 NO_LIMIT = 2**16
 
@@ -71,7 +71,7 @@ class Family:
         network = {self.network: ("diffusers", (self.network_kind,))}
         return network | of_t5 if self.t5 else network
 
-    def index(self, folder: Path) -> dict[str, Any]:
+    def index(self, folder: Path) -> Config:
         """Returns the entries of a base's model_index.json that are known.
 
         Raises:
@@ -79,7 +79,7 @@ class Family:
         """
         return understood_index(read_settings(folder / "model_index.json"), self.classes)
 
-    def config(self, folder: Path) -> dict[str, Any]:
+    def config(self, folder: Path) -> Config:
         """Returns the network's configuration in a base's folder."""
         return read_settings(folder / self.network / "config.json")
 

@@ -29,6 +29,8 @@ from ddim_core.common.declared import checked
 
 Record = TypeVar("Record")
 Result = TypeVar("Result")
+Given = dict[str, Any]
+"""Parameters of a flow by name, as somebody gives them: all of any record, or some."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def build(record: type[Record], given: Mapping[str, Any]) -> Record:
     return _built(record, values | {k: checked(k, known[k].kind, v) for k, v in given.items()})
 
 
-def values(record: Any) -> dict[str, Any]:
+def values(record: Any) -> Given:
     """Returns the flat values of a record by name: what `build` would make it of again."""
     return dict(_values(record))
 

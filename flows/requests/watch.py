@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddim_core.common.checks import require_at_most
-from flows.requests.flat import build, parameters
+from flows.requests.flat import Given, build, parameters
 from flows.requests.grid import CheckpointChoice, GridRequest
 from flows.requests.images import PREVIOUS, ImageChoice, Machine, ScoreChoice
 from flows.requests.lora_score import LoraScoreRequest
@@ -34,7 +34,7 @@ class Job:
     """
 
     flow: str
-    parameters: dict[str, Any]
+    parameters: Given
 
     @property
     def name(self) -> str:
@@ -59,12 +59,12 @@ class Watch:
     """The flow's parameters; what they mean is said there."""
 
     sources: list[str] = field(default_factory=list)
-    grid: dict[str, Any] = field(default_factory=dict)
+    grid: Given = field(default_factory=dict)
     settle_seconds: float = 5.0
     attempts: int = 3
     here: bool = False
-    tune: dict[str, Any] | None = None
-    lora: dict[str, Any] | None = None
+    tune: Given | None = None
+    lora: Given | None = None
 
     def check(self) -> None:
         """Makes sure that they can be.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ddim_core.common.checks import nearest
+from ddim_core.common.foreign import Content
 from ddim_core.common.plain_files import is_there, read_bytes
 from ddim_core.common.printable import printable
 from ddim_core.common.redaction import has_credentials, has_password, redacted
@@ -105,7 +106,7 @@ def nearest_file() -> Path | None:
     return found
 
 
-def _read(place: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def _read(place: Path) -> tuple[Content, dict[str, Content]]:
     """The file's keys at the top, and its tables by flow; each name is one that there is."""
     try:
         told = tomllib.loads(read_bytes(place, LONGEST).decode())

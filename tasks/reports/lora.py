@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from prefect import task
 
+from ddim_core.common.foreign import Json
 from ddim_core.images.load import load_images
 from ddim_core.lora.scoring.measures import MEANINGS
 from ddim_core.lora.scoring.row import LoraRow
@@ -129,7 +129,7 @@ def _table_line(row: LoraRow) -> dict[str, str]:
     return {"prompts": row.prompts, "scale": f"{row.scale:g}", **measures}
 
 
-def _charts(rows: list[LoraRow]) -> list[dict[str, Any]]:
+def _charts(rows: list[LoraRow]) -> list[Json]:
     """Every measure over the scale, a line for each set of prompts."""
     names = [name for name in MEANINGS if any(name in row.measures for row in rows)]
     found = []

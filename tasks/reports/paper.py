@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from prefect import task
 
+from ddim_core.common.foreign import Json
 from ddim_core.decisions.row import CellRow, line_name, with_interval
 from ddim_core.diffusion.reconstruction import MeanError
 from ddim_core.reports.grid_sentences import lines
@@ -185,7 +185,7 @@ def _page(
     )
 
 
-def _charts(rows: list[CellRow], reconstructions: list[Reconstruction]) -> dict[str, Any]:
+def _charts(rows: list[CellRow], reconstructions: list[Reconstruction]) -> Json:
     """Ours, and the paper's apart where they do not compare."""
     ours = [(line_name(r), r.steps, r.fid, r.fid_low, r.fid_high) for r in rows]
     papers = [(line_name(cell), cell.steps, cell.fid, None, None) for cell in table_1()]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import task
 
+from ddim_core.common.foreign import Json
 from ddim_core.decisions.row import line_name
 from ddim_core.diffusion.sampling import ImageNoise
 from ddim_core.diffusion.schedule import CLEAN, NoiseSchedule
@@ -158,7 +159,7 @@ def _page(
     )
 
 
-def _chart(first: PointRow, settings: list[PointSetting]) -> dict[str, Any]:
+def _chart(first: PointRow, settings: list[PointSetting]) -> Json:
     scored = [
         (line_name(one), one.steps, one.chamfer, one.chamfer_low, one.chamfer_high)
         for one in settings

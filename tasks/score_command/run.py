@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from ddim_core.common.foreign import Json
 from ddim_core.common.versions import network_versions, score_versions
 from ddim_core.decisions.trust import Doubt, doubts
 from ddim_core.features.protocol import Protocol
@@ -105,7 +105,7 @@ class PairResult:
     peer: PeerResult | None = None
 
 
-def as_json(result: PairResult | SavedStatistics) -> dict[str, Any]:
+def as_json(result: PairResult | SavedStatistics) -> Json:
     """Returns a result as JSON has it, the scores side by side."""
     if isinstance(result, SavedStatistics):
         return asdict(result)
@@ -124,7 +124,7 @@ def as_json(result: PairResult | SavedStatistics) -> dict[str, Any]:
     }
 
 
-def _classes(scored: PerClass) -> dict[str, Any]:
+def _classes(scored: PerClass) -> Json:
     """The scores of each class side by side, null with the reason where there is none."""
     lines = []
     for one in scored.classes:
@@ -143,7 +143,7 @@ def _classes(scored: PerClass) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _peer_json(found: PeerResult) -> dict[str, Any]:
+def _peer_json(found: PeerResult) -> Json:
     return {
         "as": found.peer.name,
         "as_version": found.peer.version,

@@ -86,10 +86,10 @@ def count(names: Collection[str], pattern: str) -> int:
     return n_blocks
 
 
-def told_by(*settings: Any) -> dict[str, Any]:
+def told_by(*settings: Any) -> Config:
     """The names and values of whole nested settings, the outer ones and the later ones first; of a
     file's own and of those beside it, either of which may be None."""
-    found: dict[str, Any] = {}
+    found: Config = {}
     for each in settings:
         found |= dict(reversed(list(plain_values(each))))
     return found

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
+from ddim_core.common.foreign import Content
 from ddim_core.lora.trainers.settings import (
     Subset,
     TrainerSettings,
@@ -102,7 +102,7 @@ def read_ai_toolkit(path: Path) -> TrainerSettings:
     return TrainerSettings(NAME, subsets, options, tuple(dict.fromkeys(left)), tuple(remarks))
 
 
-def _require_lora(process: dict[str, Any], parts: dict[str, dict[str, Any]], where: str) -> None:
+def _require_lora(process: Content, parts: dict[str, Content], where: str) -> None:
     kind = process.get("type")
     if kind not in TRAINERS:
         raise ValueError(f"process.type of {where} is {shown(kind)}; it must be {TRAINERS[0]}")
@@ -120,9 +120,9 @@ def _require_lora(process: dict[str, Any], parts: dict[str, dict[str, Any]], whe
         )
 
 
-def _options(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _options(parts: dict[str, Content]) -> Content:
     """What has one name there and another here, and the same meaning."""
-    found: dict[str, Any] = {}
+    found: Content = {}
     for part, names in (
         ("network", OF_NETWORK), ("save", OF_SAVE), ("train", OF_TRAIN), ("sample", OF_SAMPLE),
     ):  # fmt: skip
@@ -138,7 +138,7 @@ def _options(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _odd_choices(train: dict[str, Any]) -> list[str]:
+def _odd_choices(train: Content) -> list[str]:
     """What is known by name, and of a value that is not."""
     known = {"dtype": PRECISIONS, "timestep_type": TIMESTEPS}
     return [
@@ -148,7 +148,7 @@ def _odd_choices(train: dict[str, Any]) -> list[str]:
     ]
 
 
-def _of_datasets(datasets: list[dict[str, Any]], where: str, remarks: list[str]) -> dict[str, Any]:
+def _of_datasets(datasets: list[Content], where: str, remarks: list[str]) -> Content:
     """Of several resolutions the largest; images keep their shapes, as they do there."""
     sides: list[int] = []
     for given in datasets:
@@ -169,7 +169,7 @@ def _of_datasets(datasets: list[dict[str, Any]], where: str, remarks: list[str])
     }
 
 
-def _subset(given: dict[str, Any], path: Path, trigger: str) -> Subset:
+def _subset(given: Content, path: Path, trigger: str) -> Subset:
     where = path.name
     place = given.get("folder_path") or given.get("dataset_path")
     return Subset(
@@ -182,7 +182,7 @@ def _subset(given: dict[str, Any], path: Path, trigger: str) -> Subset:
     )
 
 
-def _prompts(sample: dict[str, Any], where: str) -> list[str]:
+def _prompts(sample: Content, where: str) -> list[str]:
     told = sample.get("prompts")
     if told is None:
         of_each = sample.get("samples") or []

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ddim_core.common.foreign import Content
 from ddim_core.common.plain_files import PlainFileError, read_bytes, require_plain
 from ddim_core.common.printable import printable
 from ddim_core.lora.trainers.settings import (
@@ -95,7 +96,7 @@ def read_kohya(path: Path) -> TrainerSettings:
     )
 
 
-def _toml(path: Path) -> dict[str, Any]:
+def _toml(path: Path) -> Content:
     try:
         found = tomllib.loads(read_bytes(path, LONGEST).decode("utf-8-sig"))
     except PlainFileError as error:
@@ -107,7 +108,7 @@ def _toml(path: Path) -> dict[str, Any]:
     return found
 
 
-def _subset(given: dict[str, Any], path: Path) -> Subset:
+def _subset(given: Content, path: Path) -> Subset:
     where = path.name
     for name in SUBSETS_OF_TABLES:
         if name in given:
@@ -134,8 +135,8 @@ def _subset(given: dict[str, Any], path: Path) -> Subset:
     )
 
 
-def _options(given: dict[str, Any], where: str) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def _options(given: Content, where: str) -> Content:
+    found: Content = {
         ours: bool(given[theirs]) for theirs, ours in SWITCHES.items() if theirs in given
     }
     if "caption_dropout_rate" in given:
@@ -151,7 +152,7 @@ def _options(given: dict[str, Any], where: str) -> dict[str, Any]:
     return found
 
 
-def _left_out(given: dict[str, Any], where: str) -> list[str]:
+def _left_out(given: Content, where: str) -> list[str]:
     """What is set and says nothing here; how captions are shuffled matters where they are."""
     shuffles = bool(given.get("shuffle_caption"))
     known = (*OF_SUBSETS, *OF_DATASETS, *NO_MATTER, *(() if shuffles else OF_SHUFFLING))

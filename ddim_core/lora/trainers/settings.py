@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ddim_core.common.foreign import Content
 from ddim_core.common.printable import printable
 
 LONGEST = 100  # characters of a value that is named
@@ -93,7 +94,7 @@ def unused(settings: Mapping[str, Any], used: Sequence[str], within: str = "") -
     ]
 
 
-def table(settings: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+def table(settings: Mapping[str, Any], name: str, where: str) -> Content:
     """Returns a part of settings that is a mapping of names; empty where it is not there.
 
     Raises:
@@ -107,7 +108,7 @@ def table(settings: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
     return found
 
 
-def tables(settings: Mapping[str, Any], name: str, where: str) -> list[dict[str, Any]]:
+def tables(settings: Mapping[str, Any], name: str, where: str) -> list[Content]:
     """Returns a part of settings that is a list of mappings.
 
     Raises:

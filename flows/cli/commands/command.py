@@ -13,6 +13,7 @@ import typer
 
 from flows.cli.commands.options import listed, one_sentence, plain, require_writable
 from flows.requests.flat import (
+    Given,
     Option,
     Parameter,
     Record,
@@ -26,7 +27,7 @@ from flows.requests.images import VerdictChoice
 
 def command(
     record: type[Record],
-    run: Callable[[Record, dict[str, Any]], None],
+    run: Callable[[Record, Given], None],
     heeds: Callable[[Mapping[str, Any]], Any] | None = lambda _: None,
 ) -> Callable[..., None]:
     """Returns a function whose options are the parameters of a record.
@@ -96,7 +97,7 @@ def run_shown(
         return run(flow, asked, settle)
 
 
-def from_file(record: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def from_file(record: Any, given: Mapping[str, Any]) -> Given:
     """Returns what ddim.toml says of a record's parameters that are not given, and says so."""
     from flows.team.defaults import taken
 

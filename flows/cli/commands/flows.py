@@ -15,7 +15,7 @@ from pydantic import Field
 from flows.cli.commands.command import command, flow_command, run_shown
 from flows.cli.commands.options import stop
 from flows.requests.base import BaseRequest
-from flows.requests.flat import Option, Without, build, parameters
+from flows.requests.flat import Given, Option, Without, build, parameters
 from flows.requests.grid import CheckpointChoice, GridRequest
 from flows.requests.images import ImageChoice, Machine, ScoreChoice, VerdictChoice
 from flows.requests.paper import PaperRequest
@@ -70,7 +70,7 @@ class GridCommand:
     how: HowToRun
 
 
-def _grid(command: GridCommand, asked: dict[str, Any]) -> None:
+def _grid(command: GridCommand, asked: Given) -> None:
     """Score every cell (S, eta, sampler) of a grid on one checkpoint, and print the table; on
     several, rank them, each at its own best setting."""
     asked = {name: value for name, value in asked.items() if name not in vars(command.how)}
@@ -129,7 +129,7 @@ def _are_several(places: list[str]) -> bool:
     return snapshots_in(places[0])[0] != places
 
 
-def run_snapshots(asked: dict[str, Any], how: HowToRun) -> None:
+def run_snapshots(asked: Given, how: HowToRun) -> None:
     """Runs the grids of several checkpoints, or the race over them all, and prints the ranking.
 
     Where it is no race, shards are those of a grid, so that a grid of each one finds its images.
@@ -144,7 +144,7 @@ def run_snapshots(asked: dict[str, Any], how: HowToRun) -> None:
     show_snapshots(result, how.as_json)
 
 
-def run_race(asked: dict[str, Any], how: HowToRun) -> None:
+def run_race(asked: Given, how: HowToRun) -> None:
     """Runs the race and prints what it decided."""
     request = build(RaceRequest, asked)
     result = run_shown(request.line, "until_decided", asked)
@@ -153,7 +153,7 @@ def run_race(asked: dict[str, Any], how: HowToRun) -> None:
     show_grid(result, how.as_json)
 
 
-def run_grid(asked: dict[str, Any], how: HowToRun) -> None:
+def run_grid(asked: Given, how: HowToRun) -> None:
     """Runs the grid, or takes what is kept of it where nothing has changed, and prints it."""
     request = build(GridRequest, asked)
     from flows.grid.unchanged import keep_result, kept_result, state_of

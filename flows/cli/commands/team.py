@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from pydantic import Field
 
 from flows.cli.commands.command import command
+from flows.requests.flat import Given
 from flows.requests.grid import GridRequest
 
 
@@ -28,7 +29,7 @@ class InitCommand:
     grid: GridRequest
 
 
-def _init(_: InitCommand, asked: dict[str, Any]) -> None:
+def _init(_: InitCommand, asked: Given) -> None:
     """Write ddim.toml, whose defaults the commands take, and prefect.yaml, which serve deploys.
 
     What is given here stands in both; every other parameter of a grid stands in ddim.toml as a

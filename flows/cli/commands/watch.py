@@ -15,6 +15,7 @@ from ddim_core.common.printable import printable
 from ddim_core.common.redaction import redacted
 from flows.cli.commands.command import from_file
 from flows.cli.commands.options import one_sentence, option, plain, require_writable, stop
+from flows.requests.flat import Given
 from flows.requests.grid import GridRequest
 from flows.requests.lora_score import LoraScoreRequest
 from flows.requests.tuning import TuneRequest
@@ -151,7 +152,7 @@ def announce(
         typer.echo(f"announced {checkpoint} {weights[:12]} to {server}")
 
 
-def _settled_for(record: Any, words: list[str], as_deployed: bool) -> dict[str, Any]:
+def _settled_for(record: Any, words: list[str], as_deployed: bool) -> Given:
     """What is given of a flow's parameters, and what ddim.toml says of the others; a deployment has
     its own."""
     given = _parameters(words)
@@ -161,7 +162,7 @@ def _settled_for(record: Any, words: list[str], as_deployed: bool) -> dict[str, 
         return from_file(record, given | {"checkpoint": ""}) | given
 
 
-def _parameters(words: list[str]) -> dict[str, Any]:
+def _parameters(words: list[str]) -> Given:
     """Reads NAME=JSON as `prefect deployment run -p` does; what is no JSON is text."""
     read = {}
     for word in words:

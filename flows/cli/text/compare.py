@@ -6,10 +6,10 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import typer
 
+from ddim_core.common.foreign import Json
 from ddim_core.decisions.best import rank, usual_margin
 from ddim_core.decisions.compare import (
     comparable_sets,
@@ -123,10 +123,10 @@ def _show(rows: list[CellRow], measure: Measure, margin: float) -> None:
         typer.echo(sentence)
 
 
-def _as_data(rows: list[CellRow], measure: Measure, margin: float) -> dict[str, Any]:
+def _as_data(rows: list[CellRow], measure: Measure, margin: float) -> Json:
     told = {"decide_by": measure.name, "nfe": {row.cell_digest: row.nfe for row in rows}}
     if not measure.has_intervals(rows):
-        none: dict[str, Any] = {"best": None, "tied_with_best": [], "recommended": None}
+        none: Json = {"best": None, "tied_with_best": [], "recommended": None}
         return {**told, **none, "comparisons": [], "why": "too few images"}
     found = rank(rows, measure, usual_margin(rows, measure, asked=margin))
     best, bought = found.best.row.cell_digest, pairing(rows, measure)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from ddim_core.common.foreign import Json
 from ddim_core.decisions.checkpoints.verdict import Verdict, pareto
 from ddim_core.decisions.measure import Measure
 from ddim_core.decisions.row import CellRow, cell_name, line_name, with_interval
@@ -45,7 +45,7 @@ def lines(
     ticks: Sequence[tuple[float, str]] | None = None,
     front: Sequence[Point] | None = None,
     rule: tuple[float, str] | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """Returns a chart of lines.
 
     Args:
@@ -68,7 +68,7 @@ def lines(
     }  # fmt: skip
 
 
-def over_calls(rows: Sequence[CellRow], measure: Measure) -> dict[str, Any]:
+def over_calls(rows: Sequence[CellRow], measure: Measure) -> Json:
     """Returns what decides over network calls, with the Pareto front."""
     ordered = sorted(rows, key=lambda row: (line_name(row), row.nfe))
     return lines(
@@ -92,7 +92,7 @@ def over_steps(
     y: str,
     scored: Iterable[tuple[str, int, float, float | None, float | None]],
     rule: tuple[float, str] | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """Returns a distance over S.
 
     Args:
@@ -115,7 +115,7 @@ def _digits(value: float, low: float | None, high: float | None) -> str:
 
 def over_checkpoints(
     history: Sequence[Sequence[CellRow]], cells: Sequence[str], measure: Measure
-) -> dict[str, Any]:
+) -> Json:
     """Returns what decides over checkpoints, a line for each of some cells: over training steps
     where each checkpoint has one of its own, else in their order.
 
@@ -146,7 +146,7 @@ def over_checkpoints(
     )  # fmt: skip
 
 
-def differences(verdict: Verdict) -> dict[str, Any]:
+def differences(verdict: Verdict) -> Json:
     """Returns each cell's difference of two checkpoints, with its interval."""
     measure, point = verdict.measure, verdict.point
     rows = []

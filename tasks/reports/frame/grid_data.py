@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ddim_core.common.foreign import Json
 from ddim_core.decisions.best import Ranking
 from ddim_core.decisions.measure import MEASURES, Measure
 from ddim_core.decisions.row import CellRow, cell_name, line_name
@@ -36,7 +36,7 @@ def grid_data(
     images: Mapping[str, Images],
     by_image: Mapping[str, Sequence[NDArray[np.float32]]],
     real: Images | None,
-) -> dict[str, Any]:
+) -> Json:
     """Returns plain JSON.
 
     Args:
@@ -67,7 +67,7 @@ def grid_data(
     }
 
 
-def _cell(row: CellRow, ranking: Ranking | None, names: Sequence[str]) -> dict[str, Any]:
+def _cell(row: CellRow, ranking: Ranking | None, names: Sequence[str]) -> Json:
     found = next((s for s in ranking.standings if s.row is row), None) if ranking else None
     standing = ""
     if ranking and found:
@@ -102,7 +102,7 @@ def _images(
     images: Mapping[str, Images],
     by_image: Mapping[str, Sequence[NDArray[np.float32]]],
     real: Images | None,
-) -> dict[str, Any]:
+) -> Json:
     """Strips of pictures, what they can be sorted by, and which two are compared at first: what
     to ship (or the best), and the cell that differs most from it in what decides."""
     batches = {digest[:CELL_DIGITS]: batch for digest, batch in images.items()}
