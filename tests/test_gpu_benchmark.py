@@ -24,7 +24,7 @@ def test_a_tiny_run_writes_its_figures_as_it_goes(
     record.work("late", 1000, lambda: record.add(Figure("never", 0.0, "ratio")))
     record.work("broken", 0, lambda: record.add(Figure("never", 1 / 0, "ratio")))
     told = json.loads((tmp_path / "out" / "gpu.json").read_text())
-    assert set(told["failed"]) == {"late", "broken"}
+    assert set(told["failed"]) == {"late", "broken"}, told["failed"]
     assert "s were left, and it takes 1000" in told["failed"]["late"]
     assert "ZeroDivisionError" in told["failed"]["broken"]
     seen = {figure["name"]: figure["value"] for figure in told["figures"]}

@@ -25,7 +25,7 @@ def measure(record: Record, tiny: bool, device: str, folder: Path) -> None:
     state = start(setting.spec, base, setting.execution)
     mine, once = ours(setting, state, items)
     script = Setting(base, side, batch, steps, 3, device, setting.precision)
-    theirs = as_the_script(script, state, items)
+    theirs = as_the_script(script, items)
 
     def several(step: object) -> object:
         return lambda: [step() for _ in range(steps)]  # type: ignore[operator]

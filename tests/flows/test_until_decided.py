@@ -77,7 +77,8 @@ def test_a_race_stops_cells_and_draws_nothing_twice(
     assert whole.result.advice[0].startswith("The lowest FID is ")
     by_inf = json.loads(ddim("table", "--compare", "--json", "--decide-by", "fid_inf").stdout)
     assert {c["decide_by"] for c in by_inf} == {"fid_inf"}
-    unscored = ddim("table", "--compare", "--decide-by", "clip_score")
+    cells = [word for digest in whole.result.cells for word in ("--cell", digest[:20])]
+    unscored = ddim("table", "--compare", "--decide-by", "clip_score", *cells)
     assert unscored.exit_code == 2
     assert "clip_score decides, and S = " in unscored.stderr
     assert "score the grid again with clip_score" in unscored.stderr

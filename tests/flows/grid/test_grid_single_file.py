@@ -52,7 +52,7 @@ def test_a_single_file_is_scored_as_its_folder_is(
     ("change", "told"),
     [
         ({}, "file is a single file of Stable Diffusion.* give, as --configuration, the folder"),
-        ({"checkpoint": "folder", "configuration": "folder"}, "describes a single .safetensors"),
+        ({"checkpoint": "folder", "configuration": "folder"}, "belongs to one file of weights"),
         ({"checkpoint": "", "configuration": "folder"}, "and no checkpoint is"),
         ({"configuration": "nowhere"}, "there is no checkpoint folder or file .*nowhere"),
     ],
