@@ -14,7 +14,7 @@ help:
 	@echo "make clean  remove .venv and caches (not data/)"
 
 demo: setup
-	$(BIN)/ddim grid
+	DDIM_CONFIG= $(BIN)/ddim grid
 
 test: tools
 	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder

@@ -61,3 +61,14 @@ def test_every_package_that_is_asked_for_has_an_exact_version() -> None:
     }
     assert {canonicalize_name(Requirement(text).name) for text in asked} - pinned == set()
     assert {"gpu", "dask", "ray", "s3", "postgres", "docs", "test"} <= extras.keys()
+
+
+def test_what_an_image_is_built_from_holds_every_file_of_the_package() -> None:
+    let_in = (PROJECT / ".dockerignore").read_text(encoding="utf-8").split()
+    folders = [PROJECT / line[1:] for line in let_in if line.startswith("!")]
+    assert all(folder.exists() for folder in folders)
+    below = [path for folder in folders for path in (folder, *folder.rglob("*"))]
+    for link in (path for path in below if path.is_symlink()):
+        target = link.resolve()
+        assert any(target.is_relative_to(folder) for folder in folders), f"{link} leads to {target}"
+    assert not (PROJECT / "flows" / "servers" / "prefect.yaml").is_symlink()

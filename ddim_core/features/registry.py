@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,6 +177,11 @@ class ExtractorChoice:
         return self.name if self.resize == "none" else f"{self.name}-{self.resize}"
 
     def _check_weights(self, known: Pretrained) -> None:
+        if self.name.startswith("timm:") and find_spec("timm") is None:
+            raise ValueError(
+                f"features is {self.name!r}, and the package timm is not installed; pip install "
+                "'ddim-flows[timm]'"
+            )
         if self.name == "afhq-inception" and not self.weights:
             raise ValueError(
                 "afhq-inception needs feature_weights: a file with the state dict of a "

@@ -89,20 +89,25 @@ def taken(record: Any, given: Mapping[str, Any]) -> Taken | None:
 
 def nearest_file() -> Path | None:
     """Returns the file that DDIM_CONFIG names, or else ddim.toml of this folder or of the nearest
-    one above that has one.
+    one above that has one; None where there is none, or DDIM_CONFIG is set and empty.
 
     Raises:
         ValueError: If the named one is not there, or the found one is another user's, who could so
             have our commands do as he likes.
     """
-    if named := os.environ.get(VARIABLE):
+    if (named := os.environ.get(VARIABLE)) is not None:
+        if not named:
+            return None
         if not is_there(Path(named)):
             raise ValueError(f"{VARIABLE} is {named!r}, and there is no such file; name one")
         return Path(named)
     here = Path.cwd()
     found = next((p for up in (here, *here.parents) if is_there(p := up / NAME)), None)
-    if found is not None and found.stat().st_uid not in (os.getuid(), 0):
-        raise ValueError(f"{found} belongs to another user; set {VARIABLE} to it if you trust it")
+    if found is not None and {found.lstat().st_uid, found.stat().st_uid} - {os.getuid(), 0}:
+        raise ValueError(
+            f"{found} belongs to another user; set {VARIABLE} to it if you trust it, or to nothing "
+            f"({VARIABLE}=) to do without"
+        )
     return found
 
 

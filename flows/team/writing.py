@@ -36,10 +36,14 @@ def write(folder: Path, settled: Mapping[str, Any]) -> list[Path]:
         folder: Made if it is not there.
         settled: Parameters of a grid by name, as `build` takes them.
 
+    In the clone the project's own deployments stay what they are, and ddim.toml alone is written.
+
     Raises:
         ValueError: If one of them is there already, or the folder cannot be written.
     """
     texts = {NAME: defaults_text(settled), DEPLOYMENTS: deployments_text(settled)}
+    if (folder / DEPLOYMENTS).exists() and (folder / DEPLOYMENTS).samefile(OURS):
+        del texts[DEPLOYMENTS]
     places = [folder / name for name in texts]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,6 +67,8 @@ def defaults_text(settled: Mapping[str, Any]) -> str:
         lines += [f"# {line}\n" for line in wrap(parameter.description, WIDTH)]
         if parameter.name in settled:
             lines.append(f"{parameter.name} = {_toml(settled[parameter.name])}\n")
+        elif parameter.default is None:
+            lines.append(f"# {parameter.name} is not set\n")
         else:
             lines.append(f"# {parameter.name} = {_toml(parameter.default)}\n")
     return "".join(lines) + TAIL
@@ -75,5 +81,5 @@ def deployments_text(settled: Mapping[str, Any]) -> str:
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML has it, which is how JSON writes text, numbers and lists; "" of nothing."""
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
+    """A value as TOML has it, which is how JSON writes text, numbers and lists."""
+    return json.dumps(value, ensure_ascii=False)

@@ -101,6 +101,8 @@ def from_file(record: Any, given: Mapping[str, Any]) -> Given:
     """Returns what ddim.toml says of a record's parameters that are not given, and says so."""
     from flows.team.defaults import taken
 
+    if "checkpoints" in given:  # a grid's `--checkpoint`, which may stand for several
+        given = {**given, "checkpoint": given["checkpoints"]}
     found = taken(record, given)
     if found is None:
         return {}

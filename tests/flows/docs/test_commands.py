@@ -142,3 +142,17 @@ def test_the_compose_file_runs_services_and_commands_that_there_are() -> None:
         for line in [" ".join(words), *" ".join(words).split("&&")]:
             if line.strip().startswith("ddim "):
                 parse(words_of(line.strip()))
+
+
+def test_the_site_has_every_page_and_its_links_lead_somewhere() -> None:
+    class Loader(yaml.SafeLoader):
+        """Without the tags of mkdocs, which are functions."""
+
+    Loader.add_multi_constructor("", lambda _loader, _tag, _node: None)
+    site = yaml.load((PROJECT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)
+    listed = set(re.findall(r"[\w-]+\.md", json.dumps(site["nav"])))
+    assert {page.name for page in (PROJECT / "docs").glob("*.md")} - listed == set()
+    for page in pages():
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+            made = target.startswith(("commands/", "reference/")) or "://" in target
+            assert made or (page.parent / target).exists(), f"{page.name}: {target}"

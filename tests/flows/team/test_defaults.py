@@ -156,3 +156,36 @@ def test_the_deployments_of_a_folder_beat_those_that_come_with_the_project(folde
     assert deployments_text({}) == OURS.read_text()
     Path("prefect.yaml").write_text(deployments_text({"margin": 0.5}))
     assert deployments() == Path("prefect.yaml")
+
+
+def test_an_empty_variable_is_no_file_and_a_strangers_link_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(folder, "n_images = 31\n")
+    monkeypatch.setenv("DDIM_CONFIG", "")
+    assert nearest_file() is None
+    monkeypatch.delenv("DDIM_CONFIG")
+    (folder / "ddim.toml").rename(folder / "mine.toml")
+    (folder / "ddim.toml").symlink_to("mine.toml")
+    assert nearest_file() is not None
+    if os.getuid() == 0:
+        os.chown(folder / "ddim.toml", 65534, 65534, follow_symlinks=False)
+        with pytest.raises(ValueError, match="belongs to another user"):
+            nearest_file()
+
+
+def test_a_named_checkpoint_beats_the_files_and_the_toy_can_be_asked_for(folder: Path) -> None:
+    says(folder, 'checkpoint = "/data/x"\n')
+    for named, opened in (("/nonexist/B", "/nonexist/B"), ("", None)):
+        said = CliRunner().invoke(app, ["grid", "--checkpoint", named, "--steps", "0"])
+        assert said.exit_code == 2
+        assert "/data/x" not in said.stderr
+        assert (opened is None) or opened in said.stderr or "steps is 0" in said.stderr
+
+
+def test_in_the_clone_its_own_deployments_stay(folder: Path) -> None:
+    (folder / "prefect.yaml").symlink_to(OURS)
+    done = CliRunner().invoke(app, ["init"])
+    assert done.exit_code == 0, done.stderr
+    assert (folder / "ddim.toml").exists()
+    assert (folder / "prefect.yaml").is_symlink()
