@@ -280,6 +280,14 @@ def test_small_numbers_are_shown_by_the_thousand_with_digits_to_tell_them_apart(
     assert "0.40\n[0.35, 0.45]" in page.locator("#heat").inner_text()
 
 
+def test_settings_are_sorted_by_the_numbers_in_them(page_of_a_grid: Path, opened: Any) -> None:
+    page = opened(Path(snapshots_page()))
+    table = page.get_by_label("Settings")
+    table.locator("td").first.evaluate("cell => { cell.textContent = 'S = 100'; }")
+    table.get_by_role("button", name="setting", exact=True).click()
+    assert table.locator("td:first-child").all_inner_texts() == ["S = 20, eta = 0", "S = 100"]
+
+
 def test_colours_are_remembered_and_what_is_printed_is_light(
     page_of_a_grid: Path, opened: Any
 ) -> None:
