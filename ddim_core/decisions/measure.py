@@ -103,18 +103,19 @@ class Measure:
         return with_interval(self.value(row), *self.bounds(row), self.digits)
 
     def number(self, value: float) -> str:
-        """A difference in the measure's own digits."""
-        return f"{value:.{self.digits}f}"
+        """A difference in the measure's own digits; two significant ones where these show 0."""
+        text = f"{value:.{self.digits}f}"
+        if float(text):
+            return text
+        return text.lstrip("-") if abs(value) < NOTHING else f"{value:.2g}"
 
     def worse_by(self, low: float, high: float) -> str:
         """An interval of how much worse a cell is, in words; 0 stands there only where it is 0."""
-        rounded = self.number(low)
-        least = rounded if low <= 0.0 or float(rounded) else f"{low:.1g}"
-        return f"{least} to {self.number(high)}"
+        return f"{self.number(low)} to {self.number(high)}"
 
     def signed(self, value: float) -> str:
         """The same, with its sign."""
-        return f"{value:+.{self.digits}f}"
+        return ("+" if value >= 0.0 else "-") + self.number(abs(value))
 
     def has_intervals(self, rows: Sequence[CellRow]) -> bool:
         """Tells whether all rows have groups to leave out, so that they can be compared.
@@ -156,6 +157,7 @@ class Measure:
 
 
 DISTANCE = "unitless; compares at equal image count, extractor, preprocessing and reference"
+NOTHING = 1e-9  # a smaller difference is rounding, and shown as 0
 OF_IMAGES = "mean over the images; compares at equal weights and prompts"
 
 

@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tasks.machine.serving import serve
+from tasks.reports.frame.index import write_index
 from tasks.storage.places import local_dir
 
 HEALTH = "/health"  # which needs no password, as Prefect's
@@ -46,6 +47,7 @@ def app() -> ASGIApp:
     """Makes the app: files of reports/ alone, none of them a link that leads out of it."""
     folder = local_dir("reports")
     folder.mkdir(parents=True, exist_ok=True)
+    write_index()  # which says so where there is no report yet
     return Starlette(
         routes=[
             Route(HEALTH, lambda request: PlainTextResponse("ok")),

@@ -32,7 +32,7 @@ from flows.servers.server import (
     wait_for,
 )
 from tasks.machine.same_origin import EVERYWHERE
-from tasks.storage.places import default_tracking_uri, local_dir, require_usable
+from tasks.storage.places import data_url, default_tracking_uri, is_local, local_dir, require_usable
 
 STOPPED = "stopped; what is finished is kept, run it again to go on"  # as the commands say it
 PORTS = (("DDIM_PREFECT_PORT", "4200"), ("DDIM_MLFLOW_PORT", "5000"), ("DDIM_REPORTS_PORT", "4300"))
@@ -55,7 +55,7 @@ def main() -> int:
     host = os.environ.get("DDIM_HOST") or LOOPBACK
     reached_at = bracketed(LOOPBACK if host in EVERYWHERE else host)
     sockets = []
-    for variable, default in PORTS:
+    for variable, default in PORTS if is_local() else PORTS[:2]:
         port = os.environ.get(variable) or default
         try:
             sockets.append(bound(host, int(port)))
@@ -86,10 +86,10 @@ def _serve(
     sockets: list[socket.socket],
     started: list[subprocess.Popen[bytes]],
 ) -> int:
-    for_prefect, for_mlflow, for_reports = sockets
+    for_prefect, for_mlflow, *for_reports = sockets
     api = f"http://{reached_at}:{for_prefect.getsockname()[1]}/api"
     mlflow = f"http://{reached_at}:{for_mlflow.getsockname()[1]}"
-    reports = f"http://{reached_at}:{for_reports.getsockname()[1]}"
+    reports = "".join(f"http://{reached_at}:{s.getsockname()[1]}" for s in for_reports)
     auth = kept_password()
     os.environ |= {"PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": auth}
     os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "2")  # a run starts soon after its call
@@ -106,10 +106,12 @@ def _serve(
         }
         started.append(start_server("tasks.tracking.server", for_mlflow, host, kept)[0])
         told = {"DDIM_REPORTS_AUTH": auth}
-        started.append(start_server("flows.servers.reports_server", for_reports, host, told)[0])
+        for each in for_reports:
+            started.append(start_server("flows.servers.reports_server", each, host, told)[0])
         wait_for(f"{api}/health", started, log)
         wait_for(f"{mlflow}/health", started, log)
-        wait_for(f"{reports}/health", started, log)
+        if reports:
+            wait_for(f"{reports}/health", started, log)
         os.environ |= {"MLFLOW_TRACKING_URI": mlflow, "DDIM_REPORTS_URL": reports}
         deploy = [sys.executable, "-m", "flows.servers.deploy"]
         subprocess.run(deploy, check=True, stdout=subprocess.DEVNULL)
@@ -131,10 +133,13 @@ def _serve(
 
 def _where(api: str, mlflow: str, reports: str, auth: str) -> str:
     ui = api.removesuffix("/api")
+    pages = f"{reports}   (for the same password, to read alone)" if reports else (
+        f"lie in {data_url('reports')}; they are served from a local DDIM_DATA alone"
+    )  # fmt: skip
     return f"""
 Prefect  {ui}   (it asks for: {auth})
 MLflow   {mlflow}
-Reports  {reports}   (for the same password, to read alone)
+Reports  {pages}
 `ddim` finds them by itself. For Prefect's own commands, in another terminal:
   export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={mlflow} DDIM_REPORTS_URL={reports}
   export PREFECT_API_AUTH_STRING={shlex.quote(auth)}

@@ -178,6 +178,7 @@ def _page(
             "answer": answer(rows, ranking, about.measure),
             "rows": rows,
             "first": rows[0],
+            "scope": _scope(rows),
             "reading": reading,
             "line_name": line_name,
             "interval": with_interval,
@@ -196,6 +197,15 @@ def _page(
             **vars(about),
         },
     )
+
+
+def _scope(rows: Sequence[CellRow]) -> str:
+    """What tells a grid from others of its checkpoint, in a few words."""
+    lines = len({line_name(row) for row in rows})
+    steps = ", ".join(map(str, sorted({row.steps for row in rows})))
+    counts = " and ".join(str(n) for n in sorted({row.n_images for row in rows}))
+    said = f"{lines} line{'s' if lines > 1 else ''}"
+    return f"{said}, S = {steps}, N = {counts}, {rows[0].extractor} features"
 
 
 def _table_line(row: CellRow) -> dict[str, str | float | None]:

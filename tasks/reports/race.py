@@ -107,6 +107,7 @@ def render_snapshots(
     reading = read_snapshots(dict(zip(at, rows, strict=True)), found, rules, outcome, remarks)
     text = page.html(SNAPSHOTS, figures, {
         "first": rows[0], "rows": rows, "found": found, "reading": reading, "floor": floor,
+        "said": reading[len(remarks)],
         "measure": found.measure, "cell_name": cell_name, "interval": with_interval,
         "value_text": value_text, "worse_text": worse_text, "picks_text": picks_text,
     })  # fmt: skip

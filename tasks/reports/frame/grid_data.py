@@ -19,13 +19,14 @@ CELL_DIGITS = 10  # of a cell's digest, by which `ddim score` and `ddim export` 
 # Columns that a chart can show besides what can decide: title, and whether less is better.
 MORE = {
     "fid_population": ("FID between populations", True),
-    "kid": ("KID", True),
+    "kid": ("KID \N{MULTIPLICATION SIGN} 10\N{SUPERSCRIPT THREE}", True),
     "precision": ("precision", False),
     "recall": ("recall", False),
     "density": ("density", False),
     "coverage": ("coverage", False),
     "class_accuracy": ("share of the asked class", False),
 }
+TIMES = {"kid": 1000}  # as its title says
 
 
 def grid_data(
@@ -92,7 +93,9 @@ def _value(row: CellRow, name: str) -> list[float | None] | None:
     """A column's value with its interval, where the row has one."""
     value = getattr(row, name)
     low, high = (getattr(row, f"{name}_{end}", None) for end in ("low", "high"))
-    return None if value is None else [value, low, high]
+    times = TIMES.get(name, 1)
+    found = [None if x is None else times * x for x in (value, low, high)]
+    return None if value is None else found
 
 
 def _images(

@@ -126,3 +126,5 @@ def test_a_lower_end_that_is_not_0_is_never_written_as_0() -> None:
     assert fid.worse_by(0.0, 0.434) == "0.00 to 0.43"
     assert fid.worse_by(0.0004, 0.434) == "0.0004 to 0.43"
     assert fid.worse_by(0.31, 0.434) == "0.31 to 0.43"
+    assert [fid.number(x) for x in (0.0042, -1e-16, 0.31)] == ["0.0042", "0.00", "0.31"]
+    assert [fid.signed(x) for x in (0.0, -0.0042, 0.31)] == ["+0.00", "-0.0042", "+0.31"]

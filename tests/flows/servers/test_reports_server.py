@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from flows.servers.reports_server import app
+from flows.servers.serve import _where
 from tasks.machine.same_origin import SameOrigin
 from tasks.reports.page import linked
 from tasks.storage import places
@@ -36,6 +37,18 @@ def test_a_page_is_read_with_the_password_alone(client: TestClient) -> None:
         assert (answer.status_code, answer.headers["www-authenticate"][:5]) == (401, "Basic")
         assert "a page" not in answer.text
     assert client.get("/health").text == "ok"
+
+
+def test_the_front_page_is_there_before_any_report_of_this_code(client: TestClient) -> None:
+    front = client.get("/", auth=AUTH)
+    assert (front.status_code, "All reports" in front.text) == (200, True)
+    assert 'href="0123456789ab/index.html"' in front.text
+
+
+def test_reports_in_an_object_store_are_served_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "DATA_URL", "s3://bucket/data")
+    said = _where("http://127.0.0.1:4200/api", "http://127.0.0.1:5000", "", "ddim:secret")
+    assert "Reports  lie in s3://bucket/data/reports; " in said
 
 
 def test_nothing_is_changed_and_nothing_outside_of_reports_is_read(client: TestClient) -> None:

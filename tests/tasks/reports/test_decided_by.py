@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ddim_core.decisions.checkpoints.verdict import judge
-from ddim_core.decisions.measure import MEASURES
+from ddim_core.decisions.measure import FID, MEASURES
 from ddim_core.reports.grid_sentences import read_grid
 from tasks.reports.grid import AboutGrid, _page
 from tasks.reports.verdict import about_pair, verdict_digest
@@ -72,3 +72,13 @@ def test_a_grids_page_marks_tied_what_may_be_the_best_and_what_to_take(
         assert ("recommended" in mark) == (found.row is ranking.recommended)
     assert "not to be worse by more than 0.015 (as asked)" in page
     assert "<th>ImageReward</th>" in page
+    assert '<section class="answer" ' in page
+
+
+def test_a_grid_that_proves_nothing_does_not_look_as_if_it_did(both: tuple[Rows, Rows]) -> None:
+    rows = both[0]
+    about = AboutGrid(None, None, [], [], None, [], decide_by="fid", margin=0.00042)
+    page = _page(rows, read_grid(rows, FID, about.ranked(rows).margin), about, {}, {})
+    assert "Nothing is proven good enough to ship yet." in page
+    assert '<section class="answer open" ' in page
+    assert "not shown to be within 0.00042 (as asked) of the best" in page

@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,23 @@ import pytest
 
 from ddim_core.common.digest import digest
 from ddim_core.common.printable import printable
+from ddim_core.decisions.allocation import Rules
 from ddim_core.decisions.checkpoints.verdict import judge
+from ddim_core.lora.scoring.ranking import rank
+from ddim_core.lora.scoring.row import LoraRow
+from ddim_core.reports.lora_answer import answer
+from tasks.lora.epochs.report import render_epochs
 from tasks.reports import page as pages
 from tasks.reports.curve import write_curve
 from tasks.reports.frame.index import listed, write_index
 from tasks.reports.grid import AboutGrid, render_report
+from tasks.reports.race import render_snapshots
 from tasks.reports.verdict import about_pair
 from tasks.reports.verdict_page import file_verdict
 from tasks.storage import places, store
+from tests.core.decisions.test_snapshots import MOST, Snapshots, whole
 from tests.core.decisions.test_verdict import Rows, grid, liked
+from tests.core.lora.scoring.test_ranking import ASKED, candidate
 from tests.tasks.reports.test_decided_by import filled
 from tests.tasks.reports.test_report_names import PLANTED
 
@@ -69,9 +77,12 @@ def rows() -> Rows:
     """Six cells of a checkpoint with a name that would run, if anything of it were run."""
     name = printable(" ".join(PLANTED))
     return [
-        replace(row, cell_digest=digest("cell", i), checkpoint=name, dataset=name)
+        replace(
+            row, cell_digest=digest("cell", i), checkpoint=name, dataset=name,
+            kid=1e-4 * (i - 0.01), kid_low=1e-4 * (i - 0.5), kid_high=1e-4 * (i + 0.5),
+        )
         for i, row in enumerate(filled(liked(grid("new", 0.3, noise=1, training_step=200), 0.5)))
-    ]
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +107,33 @@ def page_of_a_grid(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Iter
         ]
         about = AboutGrid(None, None, ["fine"], [], None, [], real=real)
         yield Path(pages.publish("a-grid", render_report.fn(shown, shards, about)))
+
+
+def snapshots_page() -> str:
+    """Two snapshots, of which a fixed setting would take the wrong one."""
+    world = Snapshots([[5.0, 2.0], [4.0, 3.0]], dataset="digits", extractor="pixels")
+    found = whole(world)
+    rows = list(world.looks[-1].values())
+    rules = Rules("best", 0.95, 10**6, MOST, MOST)
+    at = list(range(len(rows)))
+    report = render_snapshots.fn(rows, at, found, None, rules, None, ["one was left out"])
+    return pages.publish("snapshots", report)
+
+
+def loras_page() -> str:
+    """Three files of a LoRA's training, the last of which copies."""
+    ranking = rank([candidate(0, 0.05), candidate(1, 0.3), candidate(2, 0.3, copies=0.9)])
+    told: dict[str, Any] = dict.fromkeys(field.name for field in fields(LoraRow)) | {
+        "kind": "style", "data": "a-style", "base": "a-base", "steps": 20, "guidance_scale": 3.0,
+        "resolution": 16, "extractor": "pixels", "n_images": len(ASKED.texts),
+    }  # fmt: skip
+    pixels = np.arange(len(ASKED.texts) * 768).reshape(-1, 16, 16, 3).astype(np.uint8)
+    images = store.put_arrays({"images": pixels}, "images")
+    files = dict.fromkeys(("base", "epoch-0", "epoch-1", "epoch-2"), images)
+    scales = {"base": images, "1": images}
+    said = answer(ranking, ASKED, "style")
+    report = render_epochs.fn(ranking, ASKED, files, scales, images, LoraRow(**told), said)
+    return pages.publish("lora-score-0123", report)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +185,8 @@ def test_every_page_fits_its_window_and_can_be_read(
     ]  # fmt: skip
     verdict = file_verdict(about_pair(rows, old), judge(rows, old), rows, [*old, *rows])
     curve = write_curve(rows, [*old, *rows], [])
-    for place in (page_of_a_grid, verdict.page, curve, write_index()):
+    found = snapshots_page(), loras_page()
+    for place in (page_of_a_grid, verdict.page, curve, *found, write_index()):
         page = opened(Path(place), width, scheme)
         page.wait_for_timeout(200)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, place
@@ -162,7 +201,7 @@ def test_every_page_fits_its_window_and_can_be_read(
         if width == 1280:  # where the tables fit, too
             for room in page.locator(".scroll").all():
                 assert room.evaluate("e => e.scrollWidth <= e.clientWidth"), place
-    assert {report.kind for report in listed()} == {"grid", "verdict", "checkpoints"}
+    assert {report.kind for report in listed()} == {"grid", "verdict", "checkpoints", "LoRA"}
     assert Path(page_of_a_grid).stat().st_size < 5_000_000
 
 
@@ -177,7 +216,7 @@ def test_a_cell_is_pointed_at_opened_and_compared(page_of_a_grid: Path, opened: 
     dot.click(force=True)
     named = page.locator("dialog h3").inner_text()
     page.get_by_role("button", name="Compare it, on the right").click()
-    assert page.locator("dialog").count() == 0
+    page.locator("dialog").wait_for(state="detached")
     chosen = page.locator("#compare select").nth(1)
     assert chosen.evaluate("select => select.selectedOptions[0].textContent") == named
     assert (
@@ -203,7 +242,7 @@ def test_a_cell_is_pointed_at_opened_and_compared(page_of_a_grid: Path, opened: 
     page.locator("#heat button").first.press("Enter")
     assert page.locator("dialog[open]").count() == 1
     page.keyboard.press("Escape")
-    assert page.locator("dialog").count() == 0
+    page.locator("dialog").wait_for(state="detached")
 
 
 def test_the_worst_images_come_first_where_that_is_asked_for(
@@ -213,11 +252,55 @@ def test_the_worst_images_come_first_where_that_is_asked_for(
     page.locator("#compare select").nth(1).select_option(index=0)
     page.get_by_label("order").select_option(label="worst image_reward first, of the right cell")
     said = page.locator("#compare figcaption").nth(2)
-    seen = []
-    for _ in range(IMAGES):
-        seen.append(int(re.search(r"image (\d)", said.inner_text())[1]))
-        page.get_by_role("button", name="The image after").click()
-    assert seen == WORST_FIRST.argsort().tolist()
+
+    def seen() -> list[int]:
+        page.get_by_role("spinbutton", name="image").fill("1")
+        page.get_by_role("spinbutton", name="image").press("Enter")
+        found = []
+        for _ in range(IMAGES):
+            found.append(int(re.search(r"image (\d)", said.inner_text())[1]))
+            page.get_by_role("button", name="The image after").click()
+        return found
+
+    assert seen() == WORST_FIRST.argsort().tolist()
+    # The order is that of the cell which is on the right by then.
+    page.locator("#compare select").nth(1).select_option(index=2)
+    assert seen() == np.roll(WORST_FIRST, 2).argsort().tolist()
+    page.locator("#compare select").nth(0).select_option(index=1)
+    page.get_by_role("button", name="Swap").click()
+    assert seen() == np.roll(WORST_FIRST, 1).argsort().tolist()
+
+
+def test_small_numbers_are_shown_by_the_thousand_with_digits_to_tell_them_apart(
+    page_of_a_grid: Path, opened: Any
+) -> None:
+    page = opened(page_of_a_grid)
+    page.locator("#measures select").first.select_option(label="KID \u00d7 10\u00b3")
+    assert page.locator("#heat button").all_inner_texts()[0].startswith("0.00\n[-0.05, 0.05]")
+    assert "0.40\n[0.35, 0.45]" in page.locator("#heat").inner_text()
+
+
+def test_settings_are_sorted_by_the_numbers_in_them(page_of_a_grid: Path, opened: Any) -> None:
+    page = opened(Path(snapshots_page()))
+    table = page.get_by_label("Settings")
+    table.locator("td").first.evaluate("cell => { cell.textContent = 'S = 100'; }")
+    table.get_by_role("button", name="setting", exact=True).click()
+    assert table.locator("td:first-child").all_inner_texts() == ["S = 20, eta = 0", "S = 100"]
+
+
+def test_colours_are_remembered_and_what_is_printed_is_light(
+    page_of_a_grid: Path, opened: Any
+) -> None:
+    page = opened(page_of_a_grid)
+    scheme = "getComputedStyle(document.documentElement).colorScheme"
+    page.get_by_role("button", name="Switch to dark colours").click()
+    assert page.evaluate(scheme) == "dark"
+    page.emulate_media(media="print")
+    assert page.evaluate(scheme) == "light"
+    page.emulate_media(media="screen")
+    page.goto(Path(write_index()).as_uri())
+    assert page.evaluate(scheme) == "dark"
+    assert page.get_by_role("button", name="Switch to light colours").count() == 1
 
 
 def test_lines_and_axes_are_switched(page_of_a_grid: Path, opened: Any) -> None:
@@ -253,6 +336,10 @@ def test_a_table_is_sorted_filtered_and_copied(
     assert [float(read[0][name]) for name in ("FID", "FID low", "FID high")] == pytest.approx(
         [best.fid, best.fid_low, best.fid_high]
     )
+    assert float(read[0]["KID \u00d7 10\u00b3"]) == pytest.approx(1000 * best.kid)
+    assert "'-" not in copied["CSV"]
+    assert "" in {row["precision"] for row in read}  # which these rows have not
+    assert "{KID $\\times$ 10$^3$}" in copied["LaTeX"]
     assert copied["Markdown"].count("\n") == 2 + len(rows)
     assert copied["LaTeX"].count(r"\\") == 1 + len(rows)
     assert f"{best.fid:.2f} [{best.fid_low:.2f}, {best.fid_high:.2f}]" in copied["LaTeX"]
