@@ -6,6 +6,7 @@ weights have; then every weight must have the name and shape that the network gi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ FACTORS = frozenset(
     {"norm_eps", "layer_norm_eps", "mid_block_scale_factor", "resnet_out_scale_factor",
      "scaling_factor"}
 )  # fmt: skip
+BOUNDLESS = frozenset({"lambda_min_clipped"})  # of DPM-Solver: minus infinity is "no limit"
 # What makes diffusers or transformers fetch or import what the network is not made of.
 CODE_NAMES = ("auto_map", "quantization_config", "custom_pipelines", "attn_implementation")
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
@@ -69,7 +71,13 @@ def require_sane(config: Mapping[str, Any], where: str) -> None:
         if any(part in name for part in CODE_NAMES) and value not in (None, "eager", "sdpa"):
             raise ValueError(f"{name} is set in {where}; no other code is fetched or run")
         _require_counts(name, value, where)
-        _require_choice(name, value, where)
+        if name in CHOICES:
+            _require_choice(name, value, where)
+        if name == "dropout":
+            _require_shares(value, where)
+        odd = [n for n in _leaves(value) if isinstance(n, float) and not math.isfinite(n)]
+        if odd and name not in BOUNDLESS:
+            raise ValueError(f"{name} is {odd[0]} in {where}; it must be a finite number")
         is_factor = type(value) in (int, float) and 0 < value < float("inf")
         if name in FACTORS and value is not None and not is_factor:
             raise ValueError(f"{name} is {value!r} in {where}; it must be a positive number")
@@ -124,16 +132,16 @@ def _require_counts(name: str, value: Any, where: str) -> None:
 
 
 def _require_choice(name: str, value: Any, where: str) -> None:
-    known = CHOICES.get(name, (value,))
-    if not any(type(value) is type(choice) and value == choice for choice in known):
-        *others, last = known
+    if not any(type(value) is type(choice) and value == choice for choice in CHOICES[name]):
+        *others, last = CHOICES[name]
         or_so = f"{', '.join(map(str, others))} or {last}" if others else str(last)
         raise ValueError(f"{name} is {value!r} in {where}; it must be {or_so}")
-    if name != "dropout":
-        return
-    shares = value if isinstance(value, list) else [value]  # of Stable Cascade: one a level
+
+
+def _require_shares(value: Any, where: str) -> None:
+    shares = _leaves(value)  # of Stable Cascade: one a level
     if not all(type(share) in (int, float) and 0 <= share <= 1 for share in shares):
-        raise ValueError(f"{name} is {value!r} in {where}; it must be a number in [0, 1]")
+        raise ValueError(f"dropout is {value!r} in {where}; it must be a number in [0, 1]")
 
 
 def _require_few_patches(config: Mapping[str, Any], where: str) -> None:
@@ -194,8 +202,7 @@ def require_justified(kind: Any, folder: Path, where: str) -> None:
         raise ValueError(
             f"the configuration of {where} describes no {kind.__name__}: {first_line(error)}"
         ) from error
-    asked = sum(weight.numel() for weight in network.parameters())
-    if asked > held:
+    if (asked := sum(weight.numel() for weight in network.parameters())) > held:
         raise ValueError(
             f"the configuration of {where} asks for {asked} numbers, where its weights have "
             f"{held} bytes; they must belong together"
@@ -332,7 +339,11 @@ def _current(name: str) -> str:
     return name
 
 
-def _whole_numbers(value: Any) -> list[int]:
+def _leaves(value: Any) -> list[Any]:
     if isinstance(value, (list, tuple)):
-        return [n for item in value for n in _whole_numbers(item)]
-    return [value] if isinstance(value, int) and not isinstance(value, bool) else []
+        return [leaf for item in value for leaf in _leaves(item)]
+    return [value]
+
+
+def _whole_numbers(value: Any) -> list[int]:
+    return [n for n in _leaves(value) if isinstance(n, int) and not isinstance(n, bool)]

@@ -6,6 +6,7 @@ import io
 import math
 import pickle
 import re
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 
 from ddim_core.common.foreign import Content
 from ddim_core.common.plain_files import open_regular
+from ddim_core.safe_files.pickles.scan import scan
 
 MOST_BYTES = 2**31  # of a file
 MOST_ENTRIES = 1000  # of one mapping
+MOST_SIDES = 8  # of one array
 CODE = re.compile(r"[<=|]?[fiu][1248]")
 _NUMPY = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric",
           "numpy._core.numeric")  # fmt: skip
@@ -34,7 +37,7 @@ class _Type:
     def plain(self) -> np.dtype[Any]:
         told = f"{self.order}{self.code}" if self.order in ("<", "|") else str(self.code)
         if not isinstance(self.code, str) or self.order not in "<=|" or not CODE.fullmatch(told):
-            raise pickle.UnpicklingError(f"it holds numbers of the type {str(self.code)[:20]!r}")
+            raise pickle.UnpicklingError(f"it holds numbers of the type {reprlib.repr(self.code)}")
         return np.dtype(told)
 
 
@@ -68,6 +71,7 @@ def read_array_pickle(path: Path) -> Content:
     if len(data) > MOST_BYTES:
         raise ValueError(f"{path.name} has more than {MOST_BYTES} bytes")
     try:
+        scan(io.BytesIO(data), lambda _key: -1, set(STAND_INS))
         return _settled(_Reader(io.BytesIO(data)).load(), 0)
     except (
         pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError, ValueError,
@@ -92,11 +96,15 @@ def _numbers(data: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
         raise pickle.UnpicklingError("an array in it holds something else than numbers")
     sides = shape if isinstance(shape, tuple) else (shape,)
     plain = kind.plain()
+    if len(sides) > MOST_SIDES:
+        raise pickle.UnpicklingError(
+            f"an array in it has {len(sides)} dimensions; at most {MOST_SIDES} may be"
+        )
     if any(type(side) is not int or side < 0 for side in sides) or order not in ("C", "F"):
-        raise pickle.UnpicklingError(f"an array in it has the shape {str(shape)[:40]}")
+        raise pickle.UnpicklingError(f"an array in it has the shape {reprlib.repr(shape)}")
     if math.prod(sides) * plain.itemsize != len(data):
         raise pickle.UnpicklingError(f"an array of {sides} in it has {len(data)} bytes")
-    return np.frombuffer(bytes(data), plain).reshape(sides, order="F" if order == "F" else "C")
+    return np.frombuffer(data, plain).reshape(sides, order="F" if order == "F" else "C")
 
 
 def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> PickledArray:
@@ -136,7 +144,7 @@ def _settled(value: Any, depth: int) -> Content:
     made: Content = {}
     for name, item in value.items():
         if not isinstance(name, str):
-            raise pickle.UnpicklingError(f"it holds {str(name)[:20]!r} where a name must be")
+            raise pickle.UnpicklingError(f"it holds {reprlib.repr(name)} where a name must be")
         if isinstance(item, dict):
             made[name] = _settled(item, depth + 1)
         elif isinstance(item, PickledArray):

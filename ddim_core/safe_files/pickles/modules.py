@@ -10,11 +10,13 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import reprlib
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ from torch import Tensor
 from ddim_core.common.foreign import Content
 from ddim_core.common.plain_files import open_regular
 from ddim_core.safe_files.pickles.arrays import STAND_INS, PickledArray
-from ddim_core.safe_files.pickles.scan import scan
+from ddim_core.safe_files.pickles.scan import LARGEST_KEY, scan
 
 OF_TORCH_SAVE = b"\x8a\n"  # the first opcode of an older file of torch.save: its magic number
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -38,6 +40,11 @@ FORMATS = {
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }  # fmt: skip
+MOST_HEAD = 1024  # bytes before the numbers of a storage
+MOST_HEAD_OPCODES = 64  # of each of the five pickles in it
+MOST_LISTED = 2**20  # numbers of arrays that are no weights, and lists that they lie in
+MOST_LETTERS = 1024  # of a name in one mapping
+MOST_NAMES = 2**24  # letters of the names of one network's weights
 WRONG = (
     EOFError, LookupError, TypeError, AttributeError, ValueError, RecursionError, OverflowError,
     MemoryError, RuntimeError,
@@ -87,7 +94,8 @@ def read_plain_pickle(path: Path) -> Content:
         with open_regular(path) as file:
             scan(file, lambda _key: -1, {*NAMES, *STAND_INS})
             file.seek(0)
-            content = _plain(_Reader(file).load())
+            content = _Plain()(_Reader(file).load())
+            _require_short_names(content)
     except WRONG as error:
         told = str(error).strip() or type(error).__name__
         raise ValueError(f"{path.name} is damaged: {told.splitlines()[0][:200]}") from error
@@ -105,13 +113,13 @@ class Made:
 
     def __new__(cls, *arguments: Any) -> Made:
         made = object.__new__(cls)
-        made.arguments, made.state, made.entries, made.plain = arguments, None, {}, ()
+        made.arguments, made.state, made.entries, made.numbers = arguments, None, {}, None
         return made
 
     arguments: tuple[Any, ...]
     state: Any
     entries: dict[Any, Any]
-    plain: tuple[Any, ...]  # what it was found to be, once it was looked at
+    numbers: Tensor | None  # of a storage, once it was looked at
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -124,13 +132,22 @@ class _Reader(pickle.Unpickler):
     """Knows the names that such files need, and each as a class of its own that keeps what it is
     given."""
 
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self.storages: dict[int, Made] = {}
+
     def find_class(self, module: str, name: str) -> Any:
         asked = f"{module}.{name}"
         if asked in STAND_INS:
             return STAND_INS[asked]
         if asked not in NAMES:
             raise pickle.UnpicklingError(f"it calls GLOBAL {asked} with what it may not")
-        return type("Made", (Made,), {"called": asked})
+        kind = type("Made", (Made,), {"called": asked})
+        # What is made of the same bytes is one storage, which keeps them.
+        return partial(self._storage, kind) if asked == STORAGE else kind
+
+    def _storage(self, kind: type[Made], data: Any) -> Made:
+        return self.storages.setdefault(id(data), kind(data))
 
 
 class _StorageReader(pickle.Unpickler):
@@ -149,9 +166,9 @@ def _storage(data: Any) -> Tensor:
     """The numbers in an older file of `torch.save` that holds one storage, [n]."""
     if not isinstance(data, bytes):
         raise pickle.UnpicklingError("a storage in it is made of what is no bytes")
-    head = io.BytesIO(data)
+    head = io.BytesIO(data[:MOST_HEAD])
     for _ in range(5):
-        scan(head, lambda _key: len(data), set())
+        scan(head, lambda _key: len(data), set(), MOST_HEAD_OPCODES)
     end = head.tell()
     head.seek(0)
     magic, version, _machine, told, keys = (_StorageReader(head).load() for _ in range(5))
@@ -161,7 +178,8 @@ def _storage(data: Any) -> Tensor:
     right = (magic, version, keys) == (MAGIC, VERSION, [key]) and view in ([], [None])
     if not right or held != count or len(data) - end - 8 != count * dtype.itemsize:
         raise pickle.UnpicklingError(
-            f"a storage in it claims {count!r:.20} numbers and has {len(data) - end - 8} bytes"
+            f"a storage in it claims {reprlib.repr(count)} numbers and has "
+            f"{len(data) - end - 8} bytes"
         )
     if count == 0:
         return torch.zeros(0, dtype=dtype)
@@ -172,89 +190,128 @@ def _storage(data: Any) -> Tensor:
 
 def _tensor(arguments: tuple[Any, ...]) -> Tensor:
     made, offset, size, stride = arguments[:4]
-    if not isinstance(made, Made) or made.called != STORAGE or len(made.arguments) != 1:
+    if not isinstance(made, Made) or made.called != STORAGE:
         raise pickle.UnpicklingError("a tensor in it is made of what is no storage")
     numbers = [offset, *size, *stride]
     if any(type(n) is not int or n < 0 for n in numbers) or len(size) != len(stride):
-        raise pickle.UnpicklingError(f"a tensor in it has the shape {size!r:.60}")
-    storage = _storage(made.arguments[0])
+        raise pickle.UnpicklingError(f"a tensor in it has the shape {reprlib.repr(size)}")
+    if made.numbers is None:
+        made.numbers = _storage(made.arguments[0])
+    storage = made.numbers
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if 0 in size:
         return torch.zeros(size, dtype=storage.dtype)
     if last >= len(storage) or math.prod(size) > len(storage):
         raise pickle.UnpicklingError(
-            f"a tensor in it claims the shape {size!r:.60}, and has {len(storage)} numbers"
+            f"a tensor in it claims the shape {reprlib.repr(size)}, and has {len(storage)} numbers"
         )
     return torch.as_strided(storage, size, stride, offset)
 
 
-def _plain(value: Any) -> Any:
-    """What was pickled, with tensors and objects in place of the calls that would make them."""
-    if isinstance(value, PickledArray):
-        return value.numbers.tolist()
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if not isinstance(value, Made):
-        return value if isinstance(value, (bool, int, float, str, type(None))) else None
-    if not value.plain:  # what stands in many places is made once
-        value.plain = (_made_plain(value),)
-    return value.plain[0]
+class _Plain:
+    """Gives what was pickled, with tensors and objects in place of the calls that would make them.
+    What stands in many places is made once."""
 
+    def __init__(self) -> None:
+        self.seen: dict[int, tuple[Any, Any]] = {}  # by identity: what was pickled, which it keeps
+        self.listed = 0
 
-def _made_plain(value: Made) -> Any:
-    if value.called == TENSOR:
-        return _tensor(value.arguments)
-    if value.called == PARAMETER:
-        return _plain(value.arguments[0])
-    if value.called in DICTS:
-        return _plain({**_mapping(value)})
-    if value.called == PERSISTENT:
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, (bool, int, float, str, type(None))):
+            return value
+        if id(value) not in self.seen:
+            self.seen[id(value)] = (value, self._made(value))
+        return self.seen[id(value)][1]
+
+    def _made(self, value: Any) -> Any:
+        if isinstance(value, PickledArray):
+            return self._listed(value)
+        if isinstance(value, (list, tuple)):
+            return [self(item) for item in value]
+        if isinstance(value, dict):
+            return self._named(value)
+        if not isinstance(value, Made) or value.called == STORAGE:  # of no tensor
+            return None
+        if value.called == TENSOR:
+            return _tensor(value.arguments)
+        if value.called == PARAMETER:
+            return self(value.arguments[0])
+        if value.called in DICTS:
+            return self._named(_mapping(value))
+        if value.called in MODULES:
+            return self._object(value.called.rpartition(".")[2], value.state)
         meta = _mapping(value.arguments[0])
         name = meta.get("class_name")
         if not isinstance(name, str):
             raise pickle.UnpicklingError("an object in it has no class name")
-        return _object(name, meta.get("state"))
-    if value.called in MODULES:
-        return _object(value.called.rpartition(".")[2], value.state)
-    return None  # a storage that is no tensor's
+        return self._object(name, meta.get("state"))
 
+    def _listed(self, array: PickledArray) -> Any:
+        lists = 1
+        for side in array.numbers.shape:
+            lists *= max(side, 1)
+            self.listed += lists
+        if self.listed > MOST_LISTED:
+            raise pickle.UnpicklingError(
+                f"it holds arrays of more than {MOST_LISTED} numbers beside its weights"
+            )
+        return array.numbers.tolist()
 
-def _object(class_name: str, state: Any) -> PickledObject:
-    held = _mapping(state)
-    # A buffer that is not persistent is no weight: it is made anew.
-    passing = held.get("_non_persistent_buffers_set")
-    buffers = {**_mapping(held.get("_buffers", {}))}
-    for name in passing if isinstance(passing, (set, list, tuple)) else ():
-        buffers.pop(name, None)
-    weights = _plain({**_mapping(held.get("_parameters", {})), **buffers})
-    parts = _plain({**_mapping(held.get("_modules", {}))})
-    return PickledObject(
-        class_name=class_name,
-        made_with={**_unnamed(held.get("_init_args")), **_named(held.get("_init_kwargs"))},
-        attributes={
-            str(name): _plain(item) for name, item in held.items() if not str(name).startswith("_")
-        },
-        weights={name: weight for name, weight in weights.items() if isinstance(weight, Tensor)},
-        parts={name: part for name, part in parts.items() if isinstance(part, PickledObject)},
-    )
+    def _named(self, mapping: Mapping[Any, Any]) -> Content:
+        return {str(_key(name)): self(item) for name, item in mapping.items()}
 
-
-def _named(arguments: Any) -> Content:
-    return {str(k): _plain(v) for k, v in _mapping(arguments).items()} if arguments else {}
-
-
-def _unnamed(arguments: Any) -> Content:
-    """Arguments without names, by their places."""
-    given = arguments if isinstance(arguments, (list, tuple)) else ()
-    return {f"argument {i}": _plain(value) for i, value in enumerate(given)}
+    def _object(self, class_name: str, state: Any) -> PickledObject:
+        held = _mapping(state)
+        # A buffer that is not persistent is no weight: it is made anew.
+        passing = held.get("_non_persistent_buffers_set")
+        buffers = {**_mapping(held.get("_buffers", {}))}
+        for name in passing if isinstance(passing, (set, list, tuple)) else ():
+            buffers.pop(_key(name), None)
+        weights = self._named({**_mapping(held.get("_parameters", {})), **buffers})
+        parts = self._named(_mapping(held.get("_modules", {})))
+        given, named = held.get("_init_args"), held.get("_init_kwargs")
+        places = given if isinstance(given, (list, tuple)) else ()
+        return PickledObject(
+            class_name=class_name,
+            made_with={
+                **{f"argument {i}": self(value) for i, value in enumerate(places)},
+                **(self._named(_mapping(named)) if named else {}),
+            },
+            attributes=self._named(
+                {name: item for name, item in held.items() if not str(_key(name)).startswith("_")}
+            ),
+            weights={
+                name: weight for name, weight in weights.items() if isinstance(weight, Tensor)
+            },
+            parts={name: part for name, part in parts.items() if isinstance(part, PickledObject)},
+        )
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:
     if isinstance(value, Made) and value.called in DICTS:
-        pairs = value.arguments[0] if value.arguments else []
-        value = {**dict(pairs), **value.entries}
+        given = value.arguments[0] if value.arguments else ()
+        pairs = given.items() if isinstance(given, dict) else given
+        value = {**{_key(name): item for name, item in pairs}, **value.entries}
     if not isinstance(value, dict):
         raise pickle.UnpicklingError(f"a {type(value).__name__} stands in it for a mapping")
     return value
+
+
+def _key(name: Any) -> Any:
+    is_text = isinstance(name, str) and len(name) <= MOST_LETTERS
+    if not is_text and not (isinstance(name, int) and abs(name) < LARGEST_KEY):
+        raise pickle.UnpicklingError(
+            f"it holds {reprlib.repr(name)} where a name must be, or a whole number"
+        )
+    return name
+
+
+def _require_short_names(content: Any) -> None:
+    for item in content.values() if isinstance(content, dict) else ():
+        letters = 0
+        for name, _ in item.state() if isinstance(item, PickledObject) else ():
+            letters += len(name)
+            if letters > MOST_NAMES:
+                raise pickle.UnpicklingError(
+                    f"the names of a network's weights in it have more than {MOST_NAMES} letters"
+                )

@@ -18,6 +18,7 @@ from torch._utils import IMPORT_MAPPING, NAME_MAPPING
 MOST_OPCODES = 2**20
 MOST_UNFOLDED = 2**22  # values, with what is shared counted wherever it stands
 MOST_NESTED = 200
+LARGEST_KEY = 2**61 - 1  # integers that differ by it have one hash: thousands of them take minutes
 MARK: Any = object()
 ITEM_SIZES = {
     "Double": 8, "Long": 8, "Float": 4, "Int": 4, "Half": 2, "BFloat16": 2, "Short": 2,
@@ -30,6 +31,10 @@ REBUILDERS = (
 NUMPY_TYPE = re.compile(r"[<>|=]?[biufc]\d{1,2}")
 # Opcodes whose argument is no value: torch.save writes none, and what they do is not followed.
 NOT_FOLLOWED = frozenset({"INST", "GET", "PUT", "PERSID", "EXT1", "EXT2", "EXT4"})
+# What puts what it is given into a table of hashes.
+SETS = ("builtins.set", "collections.Counter")
+MAPPINGS = ("collections.OrderedDict", "dnnlib.util.EasyDict")
+COPIES = ("_codecs.encode", "builtins.bytearray")
 LONG_BYTES = 64  # of which only that they are there is looked at
 POP_TWO = {"TUPLE2": 2, "TUPLE3": 3, "TUPLE1": 1}
 
@@ -37,8 +42,8 @@ POP_TWO = {"TUPLE2": 2, "TUPLE3": 3, "TUPLE1": 1}
 class Node:
     """A value that the pickle would make of others."""
 
-    def __init__(self, children: list[Any], is_made: bool = False) -> None:
-        self.children, self.is_made = children, is_made  # made: by a call, not a literal
+    def __init__(self, children: list[Any]) -> None:
+        self.children = children
 
 
 class Name(str):
@@ -47,13 +52,19 @@ class Name(str):
     __slots__ = ()
 
 
-def scan(file: BinaryIO, size_of: Callable[[Any], int], extra: set[str]) -> None:
+def scan(
+    file: BinaryIO,
+    size_of: Callable[[Any], int],
+    extra: set[str],
+    most_opcodes: int = MOST_OPCODES,
+) -> None:
     """Goes through one pickle, and leaves the file behind it.
 
     Args:
         file: Positioned where the pickle begins.
         size_of: Bytes that the file holds for a storage, by its key.
         extra: Names that may be called besides, whatever they are given.
+        most_opcodes: That it may have.
 
     Raises:
         UnpicklingError: If it would call something else, or make more than the file holds; the
@@ -61,11 +72,13 @@ def scan(file: BinaryIO, size_of: Callable[[Any], int], extra: set[str]) -> None
     """
     stack: list[Any] = []
     memo: dict[int, Any] = {}
+    letters = copied = 0  # of the texts in it, and of those that calls make bytes of
     argument: Any
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        if count > MOST_OPCODES:
-            raise pickle.UnpicklingError(f"it has more than {MOST_OPCODES} opcodes")
+        if count > most_opcodes:
+            raise pickle.UnpicklingError(f"it has more than {most_opcodes} opcodes")
         name = opcode.name
+        letters += len(argument) if isinstance(argument, str) else 0
         if name in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         elif name in ("BINPUT", "LONG_BINPUT"):
@@ -80,12 +93,20 @@ def scan(file: BinaryIO, size_of: Callable[[Any], int], extra: set[str]) -> None
         elif name in ("REDUCE", "NEWOBJ"):
             arguments, function = stack.pop(), stack.pop()
             _require_harmless(function, arguments, extra)
-            stack.append(Node([arguments], is_made=True))
+            if function in COPIES:
+                copied += sum(len(c) for c in arguments.children[:1] if isinstance(c, str))
+            if copied > letters:
+                raise pickle.UnpicklingError("it makes bytes of one text over and over")
+            stack.append(Node([arguments]))
         elif name == "BINPERSID":
             _require_held(stack[-1], size_of)
-            stack[-1] = Node([], is_made=True)
+            stack[-1] = Node([stack[-1]])
         elif name == "STOP":
-            _require_small(stack.pop())
+            # No opcode lets go of a value, so with nothing below it the last one holds all.
+            top = stack.pop()
+            if stack:
+                raise pickle.UnpicklingError(f"it leaves {len(stack)} values behind unused")
+            _require_small(top)
         else:
             _plain(name, argument, stack)
 
@@ -95,18 +116,22 @@ def _plain(name: str, argument: Any, stack: list[Any]) -> None:
     if name == "MARK":
         stack.append(MARK)
     elif name in ("TUPLE", "LIST", "DICT", "FROZENSET"):
-        stack.append(Node(_above_mark(stack)))
+        items = _above_mark(stack)
+        _require_keys({"DICT": items[::2], "FROZENSET": items}.get(name, []))
+        stack.append(Node(items))
     elif name in POP_TWO:
         items = [stack.pop() for _ in range(POP_TWO[name])]
         stack.append(Node(items[::-1]))
     elif name in ("APPENDS", "SETITEMS", "ADDITEMS"):
         items = _above_mark(stack)
+        _require_keys({"SETITEMS": items[::2], "ADDITEMS": items}.get(name, []))
         stack[-1].children += items
     elif name in ("APPEND", "BUILD"):
         item = stack.pop()
         stack[-1].children.append(item)
     elif name == "SETITEM":
         value, key = stack.pop(), stack.pop()
+        _require_keys([key])
         stack[-1].children += [key, value]
     elif name in ("EMPTY_TUPLE", "EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET"):
         stack.append(Node([]))
@@ -114,7 +139,7 @@ def _plain(name: str, argument: Any, stack: list[Any]) -> None:
         values = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
         if name in NOT_FOLLOWED or (name not in values and argument is None):
             raise pickle.UnpicklingError(f"it has the opcode {name}, which torch.save never writes")
-        if isinstance(argument, bytes) and len(argument) > LONG_BYTES:
+        if isinstance(argument, (bytes, bytearray)) and len(argument) > LONG_BYTES:
             argument = argument[:LONG_BYTES]  # and the whole is let go of
         stack.append(values.get(name, argument))
 
@@ -137,7 +162,12 @@ def _require_harmless(function: Any, arguments: Any, extra: set[str]) -> None:
         raise pickle.UnpicklingError("it calls what is no function")
     module, _, name = function.rpartition(".")
     given = arguments.children
-    fine = function in extra or function in (
+    if function in SETS + MAPPINGS:
+        held = [item for value in given for item in _inside(value)]
+        _require_keys(
+            held if function in SETS else [key for pair in held for key in _inside(pair)[:1]]
+        )
+    fine = function in (
         "torch.Size", "torch.device", "torch.serialization._get_layout", "builtins.complex",
         "torch.nn.parameter.Parameter", "collections.OrderedDict", "collections.Counter",
         "builtins.set", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar",
@@ -149,17 +179,32 @@ def _require_harmless(function: Any, arguments: Any, extra: set[str]) -> None:
     elif function == "_codecs.encode":
         fine = len(given) == 2 and given[1] in ("latin1", "latin-1", b"latin1", b"latin-1")
     elif function == "builtins.bytearray":
-        fine = not any(isinstance(item, int) for item in given)
+        fine = all(isinstance(item, str) for item in given)
     elif module == "torch._utils":
         fine = name in REBUILDERS
-    if not fine:
+    if not fine and function not in extra:
         raise pickle.UnpicklingError(f"it calls GLOBAL {function} with what it may not")
+
+
+def _inside(value: Any) -> list[Any]:
+    return value.children if isinstance(value, Node) else []
+
+
+def _require_keys(keys: list[Any]) -> None:
+    """Of a mapping, or what is in a set: to hash a key of many values takes as long as it is deep
+    and wide, and files of torch have none."""
+    for key in keys:
+        if isinstance(key, Node):
+            raise pickle.UnpicklingError("it has a key that is made of other values")
+        if isinstance(key, int) and abs(key) >= LARGEST_KEY:
+            raise pickle.UnpicklingError("it has a key that is an absurdly large integer")
 
 
 def _require_held(identity: Any, size_of: Callable[[Any], int]) -> None:
     """A storage is named by ("storage", its class, its key, its place, its count, ...)."""
     children = identity.children if isinstance(identity, Node) else []
-    if len(children) < 5 or not isinstance(children[1], Name):
+    is_named = len(children) > 4 and isinstance(children[2], (str, bytes))
+    if not is_named or not isinstance(children[1], Name):
         raise pickle.UnpicklingError("it refers to something that is no storage")
     kind = children[1].rpartition(".")[2].removesuffix("Storage")
     count, held = children[4], size_of(children[2])
@@ -171,22 +216,25 @@ def _require_held(identity: Any, size_of: Callable[[Any], int]) -> None:
 
 def _require_small(top: Any) -> None:
     """Unfolds what is shared, in numbers alone."""
-    sizes: dict[int, int] = {}
+    found: dict[int, tuple[int, int]] = {}  # values in it, and levels
     waiting: list[tuple[Any, bool]] = [(top, False)]
     open_nodes: set[int] = set()
     while waiting:
         node, is_done = waiting.pop()
-        if not isinstance(node, Node) or id(node) in sizes:
+        if not isinstance(node, Node) or id(node) in found:
             continue
-        if is_done:
-            open_nodes.discard(id(node))
-            inside = [sizes[id(c)] if isinstance(c, Node) else 1 for c in node.children]
-            sizes[id(node)] = 1 + sum(inside)
-            if sizes[id(node)] > MOST_UNFOLDED:
-                raise pickle.UnpicklingError(f"it unfolds to more than {MOST_UNFOLDED} values")
+        if not is_done:
+            if id(node) in open_nodes:
+                raise pickle.UnpicklingError("it holds itself")
+            open_nodes.add(id(node))
+            waiting.append((node, True))
+            waiting += [(child, False) for child in node.children if isinstance(child, Node)]
             continue
-        if id(node) in open_nodes or len(open_nodes) > MOST_NESTED:
-            raise pickle.UnpicklingError("it holds itself, or is nested absurdly deep")
-        open_nodes.add(id(node))
-        waiting.append((node, True))
-        waiting += [(child, False) for child in node.children if isinstance(child, Node)]
+        open_nodes.discard(id(node))
+        inside = [found[id(c)] if isinstance(c, Node) else (1, 0) for c in node.children]
+        size, depth = 1 + sum(n for n, _ in inside), 1 + max((d for _, d in inside), default=0)
+        if size > MOST_UNFOLDED:
+            raise pickle.UnpicklingError(f"it unfolds to more than {MOST_UNFOLDED} values")
+        if depth > MOST_NESTED:
+            raise pickle.UnpicklingError(f"it is nested more than {MOST_NESTED} levels deep")
+        found[id(node)] = size, depth
