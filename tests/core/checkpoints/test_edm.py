@@ -91,6 +91,20 @@ def test_no_class_is_a_label_where_training_dropped_labels(name: str, tmp_path: 
         x, none = torch.from_numpy(case.arrays["x"]), torch.full((2,), 3)
         got = denoised(lambda x, t: checkpoint.model(x, t, none), x, torch.tensor(1.0))
         np.testing.assert_allclose(got.numpy(), case.arrays["no_class"], rtol=0, atol=1e-5)
+        unsaid = denoised(checkpoint.model, x, torch.tensor(1.0))
+        np.testing.assert_array_equal(unsaid.numpy(), got.numpy())
+
+
+@pytest.mark.parametrize("name", ["EDMPrecond adm", "EDMPrecond ddpmpp", "Precond classes"])
+def test_without_classes_a_network_is_told_zeros_as_by_its_own_code(
+    name: str, tmp_path: Path
+) -> None:
+    """EDMPrecond.forward: class_labels=None is torch.zeros([1, label_dim])."""
+    network: Any = opened(CASES[name], tmp_path).model.unet
+    x, t = torch.from_numpy(CASES[name].arrays["x"]), torch.full((2,), 0.1)
+    told = network.model(x, t, torch.zeros(2, 3))
+    assert torch.equal(network(x, t)[0], told)
+    assert not torch.equal(network(x, t, torch.tensor([1, 1]))[0], told)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name[:2] in ("VP", "VE", "iD")])
@@ -110,7 +124,7 @@ def test_another_preconditioning_is_told_as_edms_to_float64_rounding(
         else:
             told = (59 - (network.u - sigma).abs().argmin()).double()
             sign, inside = -1.0, x / torch.sqrt(1.0 + sigma**2)
-        expected = x + sign * sigma * network.model(inside, told.expand(2), None)[:, :2]
+        expected = x + sign * sigma * network.model(inside, told.expand(2), torch.zeros(2, 0))[:, :2]
         got = denoised(lambda x, t: network(x, t)[0], x, sigma)
         # exp(log) of sigma rounds, and VP's sinusoids see it at up to 1000
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-11 * float(expected.abs().max()))
