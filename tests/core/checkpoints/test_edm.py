@@ -124,7 +124,9 @@ def test_another_preconditioning_is_told_as_edms_to_float64_rounding(
         else:
             told = (59 - (network.u - sigma).abs().argmin()).double()
             sign, inside = -1.0, x / torch.sqrt(1.0 + sigma**2)
-        expected = x + sign * sigma * network.model(inside, told.expand(2), torch.zeros(2, 0))[:, :2]
+        expected = (
+            x + sign * sigma * network.model(inside, told.expand(2), torch.zeros(2, 0))[:, :2]
+        )
         got = denoised(lambda x, t: network(x, t)[0], x, sigma)
         # exp(log) of sigma rounds, and VP's sinusoids see it at up to 1000
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-11 * float(expected.abs().max()))
