@@ -9,9 +9,11 @@ from typing import Any
 from ddim_core.common.foreign import Config
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.scheduler_config import USUAL, class_defaults, class_of
+from ddim_core.diffusion.specs import NoiseSpec, SamplerSpec, SchedulerSpec
 from ddim_core.samplers.catalogue import SAMPLERS, VP, Family, class_entries
-from ddim_core.samplers.name import TRAINED
+from ddim_core.samplers.name import TRAINED, SamplerName, parse_sampler
 
+DDIM = "ddim"
 DISTILLED = (
     "LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler", "CMStochasticIterativeScheduler",
     "SCMScheduler",
@@ -87,6 +89,45 @@ def levels_of(own: Mapping[str, Any]) -> Callable[[float], float]:
         f"guidance_interval is given, and the checkpoint is {CALLED[family]} ({class_of(own)}), "
         "whose timesteps tell no noise level; leave it out"
     )
+
+
+def unless_all(
+    interval: tuple[float, ...],
+    line: SamplerSpec | SchedulerSpec,
+    own: Mapping[str, Any] | None,
+    noise: NoiseSpec | None,
+) -> tuple[float, ...]:
+    """Returns an interval of noise levels, as of `levels_of`; empty, as if it were not given, where
+    it is known to hold all that a sampler asks at, whatever its S: else one would have two keys.
+
+    Args:
+        interval: Low and high; or empty.
+        line: The sampler.
+        own: The checkpoint's scheduler; None before it is known.
+        noise: A schedule instead of its own.
+    """
+    named, pipeline = (DDIM, "") if isinstance(line, SamplerSpec) else (line.sampler, line.pipeline)
+    if not interval or own is None or pipeline:
+        return interval
+    ends = _ends(own, parse_sampler(named), noise)
+    return () if ends and interval[0] <= ends[0] and ends[1] <= interval[1] else interval
+
+
+def _ends(
+    own: Mapping[str, Any], name: SamplerName, noise: NoiseSpec | None
+) -> tuple[float, float] | None:
+    """Between which levels a sampler asks; None where that is not known."""
+    family, config = family_of(own), {**settled_own(own), **dict(name.options)}
+    if name.n_listed or family not in ("flow", "vp", "edm"):
+        return None
+    if family == "flow":
+        return 0.0, 1.0
+    if family == "vp":
+        level = NoiseSchedule.from_spec(noise).level if noise else levels_of(own)
+        return level(0), level((noise.n_train if noise else config["num_train_timesteps"]) - 1)
+    known = config.get("levels") or ()
+    churn = math.sqrt(2.0) if config.get("S_churn") else 1.0  # at most, see `EDMHeunScheduler`
+    return min((config["sigma_min"], *known)), max((config["sigma_max"], *known)) * churn
 
 
 def families_that_fit(name: str, kind: str) -> tuple[Family, ...]:

@@ -16,6 +16,7 @@ from ddim_core.features.registry import ExtractorChoice
 from ddim_core.image_scores.registry import SCORES, choices_of, require_no_prompts_needed
 from ddim_core.images.load import splits_of
 from ddim_core.samplers.catalogue import SIGMA_HAT
+from ddim_core.samplers.families import DDIM
 from ddim_core.samplers.name import parse_sampler
 from flows.requests.flat import Option, values
 from flows.requests.images import (
@@ -26,7 +27,7 @@ from flows.requests.images import (
     ScoreChoice,
     VerdictChoice,
 )
-from flows.requests.samplers import DDIM, LEAST_IMAGES, Sampled, SamplerChoice, cells_of
+from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of
 from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
 from tasks.checkpoints.addresses import require_location
 from tasks.checkpoints.loras import split_lora

@@ -24,11 +24,11 @@ from ddim_core.diffusion.specs import (
     guided_by,
 )
 from ddim_core.samplers.catalogue import OWN, SAMPLERS, SIGMA_HAT
+from ddim_core.samplers.families import DDIM, unless_all
 from ddim_core.samplers.name import parse_sampler
 from flows.requests.images import Etas, Seed, SpacingChoice, Steps
 
 LEAST_IMAGES = 2  # one image has no covariance
-DDIM = "ddim"
 MOST_SCALE = 100  # of a LoRA
 Line = SamplerSpec | SchedulerSpec
 ARITHMETIC = ("diffusers", "torch")
@@ -205,8 +205,8 @@ def cells_of(
     _require_used(choice, known, lines)
     for line, scale in product(lines, dict.fromkeys(choice.guidance)):
         for steps in _steps_of(line, choice):
-            where = choice.guidance_interval, choice.guidance_channels
-            sampler = guided_by(replace(line, steps=steps), scale, *where)
+            among = unless_all(choice.guidance_interval, line, known.scheduler, noise)
+            sampler = guided_by(replace(line, steps=steps), scale, among, choice.guidance_channels)
             if isinstance(sampler, SamplerSpec):
                 timesteps(known.n_train, steps, choice.spacing)
             cells.append(GridCell(sampler, noise, choice.seed, choice.dtype, prompts, known.card))

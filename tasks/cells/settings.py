@@ -13,6 +13,7 @@ from ddim_core.decisions.row import DDIM, SIGMA_HAT
 from ddim_core.diffusion.schedule import timesteps
 from ddim_core.diffusion.specs import GridCell, SamplerSpec, SchedulerSpec
 from ddim_core.pipelines.fitting import where_it_asks
+from ddim_core.samplers.families import levels_of
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import Visited, config_of, scheduler_for, set_steps
 from ddim_core.samplers.trial import require_steps
@@ -120,12 +121,17 @@ def _trial(cell: GridCell, checkpoint: ArtifactRef | None) -> tuple[Any, Visited
 def calls_of(cell: GridCell, n_train: int, checkpoint: ArtifactRef) -> int:
     """Returns the network calls an image that a cell will take: guidance asks twice, with the class
     and without, but where the network itself is told of it."""
-    asked: Sequence[float] = settings_of(cell, n_train, checkpoint).timesteps
     if by_pipeline(cell) and pipeline_in_memory(checkpoint).takes.guidance != "real":
-        return len(asked)
-    if isinstance(cell.sampler, SchedulerSpec):  # of an EDM a row's rounded ones tell little
-        asked = _trial(cell, checkpoint)[1].timesteps
+        return len(settings_of(cell, n_train, checkpoint).timesteps)
+    asked = _asked(cell, n_train, checkpoint)
     return len(asked) + further_calls(asked, cell.sampler, guided_where(cell, checkpoint))
+
+
+def _asked(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) -> Sequence[float]:
+    """The timesteps that a cell's network is asked at."""
+    if isinstance(cell.sampler, SchedulerSpec):  # of an EDM a row's rounded ones tell little
+        return _trial(cell, checkpoint)[1].timesteps
+    return settings_of(cell, n_train, checkpoint).timesteps
 
 
 def require_fit(cells: Sequence[GridCell], n_train: int, checkpoint: ArtifactRef | None) -> None:
@@ -133,12 +139,26 @@ def require_fit(cells: Sequence[GridCell], n_train: int, checkpoint: ArtifactRef
 
     Raises:
         ValueError: As `settings_of` or `guided_where`, for the first that it cannot; or if it has
-            no more channels than are to be guided.
+            no more channels than are to be guided, or is guided at none of its noise levels.
     """
     for cell in cells:
         settings_of(cell, n_train, checkpoint)
-        guided_where(cell, checkpoint)
+        _require_guided_somewhere(cell, n_train, checkpoint)
         _require_channels(cell, checkpoint)
+
+
+def _require_guided_somewhere(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) -> None:
+    inside, interval = guided_where(cell, checkpoint), cell.sampler.guidance_interval
+    if inside is None or interval is None:
+        return
+    asked = _asked(cell, n_train, checkpoint)
+    if not any(map(inside, asked)):
+        levels = [levels_of(scheduler_in(cell, checkpoint))(t) for t in asked]
+        raise ValueError(
+            f"guidance_interval is {interval[0]:g},{interval[1]:g}, and holds none of the noise "
+            f"levels of {cell.sampler.line} with {cell.sampler.steps} steps, from "
+            f"{min(levels):.3g} to {max(levels):.3g}; give one that holds some, or guidance 1"
+        )
 
 
 def _require_channels(cell: GridCell, checkpoint: ArtifactRef | None) -> None:

@@ -236,7 +236,8 @@ def _layer(place: str, index: int, attends: bool, part: str) -> str | None:
 
 
 def _scheduler(shape: Shape, flags: Flags) -> Config:
-    """DDPM's with the variance that the network was trained for."""
+    """DDPM's with the variance that the network was trained for; its timesteps are those of
+    `space_timesteps` of a number, evenly over all T."""
     fixed = "fixed_small" if flags.sigma_small else "fixed_large"
     noise = flags.noise
     return {
@@ -246,6 +247,7 @@ def _scheduler(shape: Shape, flags: Flags) -> Config:
         "beta_start": noise.beta_start,
         "beta_end": noise.beta_end,
         "variance_type": "learned_range" if shape.learn_sigma else fixed,
+        "timestep_spacing": "linspace",
         "prediction_type": "sample" if flags.predict_xstart else "epsilon",
     }
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,11 +37,47 @@ CONSTANTS = ("beta_d", "beta_min", "M")
 SIGMA_DATA = 0.5  # EDM's, where the preconditioning has none and any would do
 SIGMAS = (0.002, 80.0)  # of EDM's sampler, where the network takes them
 PIXELS, STABILITY = "StandardRGBEncoder", "StabilityVAEEncoder"
+FIRST_OF_BLOCK = re.compile(r"model\.enc\.(\d+)x\d+_block(\d+)\.conv(?:0|_res0)\.weight")
 NOT_RUN = (
     "The network is built by the names of its classes and what they were made with, as NVlabs' "
     "code has them; the source pickled beside them was not run."
 )
 KIMG = "Training steps are thousands of images (kimg), as the names of NVlabs' snapshots have it."
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an argument of a network may be: in words, and as a test."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def _counts(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+WHOLE = Kind("a whole number of at least 1", _counts)
+WHOLES = Kind(
+    "a list of whole numbers of at least 1",
+    lambda value: isinstance(value, (list, tuple)) and all(map(_counts, value)),
+)
+SHARE = Kind(
+    "a number from 0 to 1", lambda value: type(value) in (int, float) and 0.0 <= value <= 1.0
+)
+BOUND = Kind(
+    "None or a number above 0",
+    lambda value: value is None or (type(value) in (int, float) and 0.0 < value < math.inf),
+)
+KINDS = {
+    **dict.fromkeys(
+        ("model_channels", "num_blocks", "channel_mult_emb", "channel_mult_noise",
+         "channels_per_head"), WHOLE,
+    ),
+    **dict.fromkeys(("channel_mult", "attn_resolutions", "resample_filter"), WHOLES),
+    **dict.fromkeys(("label_balance", "concat_balance", "res_balance", "attn_balance"), SHARE),
+    "clip_act": BOUND,
+}  # fmt: skip
 
 
 def is_edm(state: Mapping[str, Tensor]) -> bool:
@@ -101,7 +139,19 @@ def edm_network(state: Mapping[str, Tensor], _settings: Any, told: Any = None) -
         null_label=n_classes if dropped else None,
         latents=_latents(told.get("encoder")),
         assumed=[NOT_RUN, KIMG],
+        looks=f"NVlabs' {network.class_name} with {_levels(kept)}",
     )
+
+
+def _levels(state: Mapping[str, Tensor]) -> str:
+    """The levels of an encoder, as its weights' names and shapes say them."""
+    found: dict[str, dict[str, int]] = {}
+    for name, weight in state.items():
+        if match := FIRST_OF_BLOCK.fullmatch(name):
+            found.setdefault(match[1], {})[match[2]] = len(weight) if weight.ndim else 0
+    told = [f"{len(widths)} blocks of {max(widths.values())} channels at {side} pixels"
+            for side, widths in found.items()]  # fmt: skip
+    return ", ".join(told) or "no blocks in its encoder"
 
 
 def _arguments(network: PickledObject) -> Content:
@@ -115,6 +165,10 @@ def _arguments(network: PickledObject) -> Content:
             f"not in NVlabs' code; its arguments are {', '.join(known)}"
         )
     settled = {name: given.get(name, usual) for name, usual in known.items()}
+    for name, value in settled.items():
+        may = KINDS.get(name)
+        if may and not (may.holds(value) or (value is None and known[name] is None)):
+            raise ValueError(f"{name} is {value!r:.60} in the snapshot; it must be {may.words}")
     return {k: list(v) if isinstance(v, tuple) else v for k, v in settled.items()}
 
 
@@ -133,14 +187,17 @@ def _filter(taps: Any) -> Tensor:
 def _scheduler(has: Content, sigma_data: float, levels: Tensor | None) -> Config:
     """That of EDM's sampler, between noise levels that the network takes."""
     low, high = has.get("sigma_min", 0.0), has.get("sigma_max", SIGMAS[1])
-    if not all(type(end) in (int, float) for end in (low, high)) or not low < high:
+    numbers = all(type(end) in (int, float) and not math.isnan(end) for end in (low, high))
+    first, last = (min(SIGMAS[1], high), max(SIGMAS[0], low)) if numbers else (0.0, 0.0)
+    if not max(last, sigma_data) < first:
         raise ValueError(
             f"the snapshot's noise levels go from {low!r:.40} to {high!r:.40}; they must be "
-            "numbers that rise"
+            f"numbers that rise, to above sigma_data ({sigma_data:g}), and reach into "
+            f"{SIGMAS[0]:g} to {SIGMAS[1]:g}, where EDM's sampler has them"
         )
     told: Config = {
-        "_class_name": "EDMHeunScheduler", "sigma_min": max(SIGMAS[0], float(low)),
-        "sigma_max": min(SIGMAS[1], float(high)), "sigma_data": sigma_data,
+        "_class_name": "EDMHeunScheduler", "sigma_min": float(last), "sigma_max": float(first),
+        "sigma_data": sigma_data,
     }  # fmt: skip
     return told if levels is None else {**told, "levels": levels.double().tolist()}
 

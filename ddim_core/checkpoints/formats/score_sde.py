@@ -203,6 +203,7 @@ def _schedule(told: Told) -> tuple[NoiseSpec, Config, list[str]]:
     scheduler: Config = {
         "_class_name": "DDPMScheduler", "num_train_timesteps": n, "beta_schedule": "linear",
         "beta_start": first / n, "beta_end": last / n, "variance_type": "fixed_large",
+        "clip_sample": False,  # as its predictors, of which none clips
     }  # fmt: skip
     if not told.get("continuous"):
         return NoiseSpec("linear", n, first / n, last / n), scheduler, said

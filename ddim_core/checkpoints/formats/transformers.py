@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ddim_core.checkpoints.formats.format import Format, Network, told_by
+from ddim_core.checkpoints.formats.latents import Latents
 from ddim_core.common.foreign import Config
 from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.networks.backbones.transformer import CLASS_NAME
@@ -30,6 +31,7 @@ HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16, 1536: 24, 1792: 28}  # of all publ
 N_TIMES = 1000  # a flow's timesteps, as diffusers' schedulers count them
 USUAL_ROWS = 1001  # ImageNet's classes and the one for none
 LEAST = 1e-3  # of what times and latents are multiplied by
+UNSAID_MULTIPLIER = 0.18215  # of LightningDiT's code, where its config has no latent_multiplier
 FLOW = "FlowMatchEulerDiscreteScheduler"
 
 
@@ -85,23 +87,58 @@ def transformer(state: Mapping[str, Tensor], settings: Any, hparams: Any) -> Net
         "time_scale": 1 if kind.to_data is None else N_TIMES, "to_data": bool(kind.to_data),
     }  # fmt: skip
     null_label, assumed = _null_label(config["num_class_embeds"], told)
-    scheduler, multiplier = _noise(config["in_channels"] < config["out_channels"]), None
+    scheduler = _noise(config["in_channels"] < config["out_channels"])
     if kind.to_data is not None:
         # LightningDiT shifts the time from noise; diffusers the share of noise.
         shift = 1.0 / _positive("timestep_shift", told.get("timestep_shift") or 1.0)
         scheduler = {"_class_name": FLOW, "num_train_timesteps": N_TIMES, "shift": shift}
         assumed += _assumed_path(kind, told)
-    if kind is LIGHTNING and told.get("latent_norm", True):
-        multiplier = _positive("latent_multiplier", told.get("latent_multiplier", 1.0))
-        if "latent_multiplier" not in told:
-            assumed.append(
-                "The checkpoint does not say what its latents were multiplied by once they were "
-                "normed: 1 is assumed, as of all that LightningDiT published."
-            )
+    normed, multiplier, more = _latents(told) if kind is LIGHTNING else (False, None, [])
+    scaled = None
+    if multiplier is not None and not normed:
+        n = config["in_channels"]
+        scaled = Latents("LightningDiT's autoencoder", (1.0 / multiplier,) * n, (0.0,) * n)
     return Network(
-        config, kept, NoiseSpec(), scheduler, null_label=null_label, assumed=assumed,
-        latent_multiplier=multiplier,
+        config, kept, NoiseSpec(), scheduler, latents=scaled, null_label=null_label,
+        assumed=assumed + more, latent_multiplier=multiplier if normed else None,
+        looks=_looks(kind, config),
     )  # fmt: skip
+
+
+def _looks(kind: Kind, config: Config) -> str:
+    shown = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size",
+             "in_channels", "sample_size")  # fmt: skip
+    return f"{kind.whose} with {', '.join(f'{name} {config[name]}' for name in shown)}"
+
+
+def _latents(told: Mapping[str, Any]) -> tuple[bool, float | None, list[str]]:
+    """Of LightningDiT: whether latents were normed by channel, what they were multiplied by (None:
+    their autoencoder's own factor), and what is assumed. A training's config, which names a
+    `model_type`, means its code's defaults where it is silent (`train.py` there)."""
+    has_config = "model_type" in told
+    normed = told.get("latent_norm", not has_config)
+    if type(normed) is not bool:
+        raise ValueError(
+            f"latent_norm is {normed!r:.40} beside the weights; it must be true or false"
+        )
+    usual = UNSAID_MULTIPLIER if has_config else 1.0
+    multiplier = _positive("latent_multiplier", told.get("latent_multiplier", usual))
+    missing = {"latent_norm": normed, "latent_multiplier": multiplier}
+    missing = {name: value for name, value in missing.items() if name not in told}
+    if not missing:
+        return normed, multiplier, []
+    if not (normed or has_config or "latent_multiplier" in told):
+        return False, None, [
+            "The checkpoint does not say what its latents were multiplied by: its autoencoder's "
+            "own factor is assumed."
+        ]  # fmt: skip
+    whose = "the default of LightningDiT's code" if has_config else (
+        "as of all that LightningDiT published"
+    )  # fmt: skip
+    values = ", ".join(f"{name} {value}" for name, value in missing.items())
+    return normed, multiplier, [
+        f"The checkpoint does not say how its latents were normed: {values} is assumed, {whose}."
+    ]  # fmt: skip
 
 
 def _noise(learns_variance: bool) -> Config:

@@ -105,11 +105,12 @@ class SongUNet(nn.Module):
                 self.dec[f"{aux}_norm"] = norm(place.n_out, 1e-6)
                 self.dec[f"{aux}_conv"] = Conv(place.n_out, out_channels, 3)
 
-    def forward(self, x: Tensor, noise_label: Tensor, classes: Tensor | None) -> Tensor:
-        """Answers images [n, c, h, w] at noise labels [n], of classes one-hot [n, label_dim]."""
+    def forward(self, x: Tensor, noise_label: Tensor, classes: Tensor) -> Tensor:
+        """Answers images [n, c, h, w] at noise labels [n], of classes one-hot [n, label_dim],
+        or zeros for none."""
         cosines, sines = self.map_noise(noise_label).to(x.dtype).chunk(2, dim=1)
         embedding = torch.cat([sines, cosines], dim=1)
-        if self.label_dim and classes is not None:
+        if self.label_dim:
             embedding = embedding + self.map_label(classes * math.sqrt(self.label_dim))
         embedding = F.silu(self.map_layer1(F.silu(self.map_layer0(embedding))))
         skips, beside = [], x
@@ -167,11 +168,11 @@ class DhariwalUNet(nn.Module):
         self.out_norm = norm(widths[0], 1e-5)
         self.out_conv = Conv(widths[0], out_channels, 3)
 
-    def forward(self, x: Tensor, noise_label: Tensor, classes: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, noise_label: Tensor, classes: Tensor) -> Tensor:
         """As of `SongUNet`."""
         embedding = F.silu(self.map_layer0(self.map_noise(noise_label).to(x.dtype)))
         embedding = self.map_layer1(embedding)
-        if self.label_dim and classes is not None:
+        if self.label_dim:
             embedding = embedding + self.map_label(classes)
         embedding, skips = F.silu(embedding), []
         for place in self._enc:

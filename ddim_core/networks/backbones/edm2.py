@@ -173,10 +173,10 @@ class EDM2UNet(nn.Module):
         self.dec = nn.ModuleDict({place.name: layer(place, False) for place in self._dec})
         self.out_conv = MPConv(widths[0], out_channels, 3, 3)
 
-    def forward(self, x: Tensor, noise_label: Tensor, classes: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, noise_label: Tensor, classes: Tensor) -> Tensor:
         """As of `SongUNet`."""
         embedding = self.emb_noise(self.emb_fourier(noise_label).to(x.dtype))
-        if self.label_dim and classes is not None:
+        if self.label_dim:
             label = self.emb_label(classes * math.sqrt(self.label_dim))
             embedding = mp_sum(embedding, label, self.label_balance)
         embedding, skips = mp_silu(embedding), []

@@ -110,9 +110,9 @@ class EDMUNet(nn.Module):
         class_labels: Tensor | None = None,
         return_dict: bool = False,
     ) -> tuple[Tensor]:
-        """Answers F for c_in x [n, c, h, w] at log(sigma) / 4, [n]; classes int64 [n]."""
-        classes = None
-        if class_labels is not None and self.n_classes:
+        """Answers F for c_in x [n, c, h, w] at log(sigma) / 4, [n]; classes int64 [n], or none."""
+        classes = sample.new_zeros(len(sample), self.n_classes)
+        if class_labels is not None:
             numbers = torch.arange(self.n_classes, device=sample.device)
             classes = (class_labels[:, None] == numbers).to(sample.dtype)
         wide = torch.promote_types(sample.dtype, torch.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -91,6 +92,20 @@ def test_no_class_is_a_label_where_training_dropped_labels(name: str, tmp_path: 
         x, none = torch.from_numpy(case.arrays["x"]), torch.full((2,), 3)
         got = denoised(lambda x, t: checkpoint.model(x, t, none), x, torch.tensor(1.0))
         np.testing.assert_allclose(got.numpy(), case.arrays["no_class"], rtol=0, atol=1e-5)
+        unsaid = denoised(checkpoint.model, x, torch.tensor(1.0))
+        np.testing.assert_array_equal(unsaid.numpy(), got.numpy())
+
+
+@pytest.mark.parametrize("name", ["EDMPrecond adm", "EDMPrecond ddpmpp", "Precond classes"])
+def test_without_classes_a_network_is_told_zeros_as_by_its_own_code(
+    name: str, tmp_path: Path
+) -> None:
+    """EDMPrecond.forward: class_labels=None is torch.zeros([1, label_dim])."""
+    network: Any = opened(CASES[name], tmp_path).model.unet
+    x, t = torch.from_numpy(CASES[name].arrays["x"]), torch.full((2,), 0.1)
+    told = network.model(x, t, torch.zeros(2, 3))
+    assert torch.equal(network(x, t)[0], told)
+    assert not torch.equal(network(x, t, torch.tensor([1, 1]))[0], told)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name[:2] in ("VP", "VE", "iD")])
@@ -110,7 +125,9 @@ def test_another_preconditioning_is_told_as_edms_to_float64_rounding(
         else:
             told = (59 - (network.u - sigma).abs().argmin()).double()
             sign, inside = -1.0, x / torch.sqrt(1.0 + sigma**2)
-        expected = x + sign * sigma * network.model(inside, told.expand(2), None)[:, :2]
+        expected = (
+            x + sign * sigma * network.model(inside, told.expand(2), torch.zeros(2, 0))[:, :2]
+        )
         got = denoised(lambda x, t: network(x, t)[0], x, sigma)
         # exp(log) of sigma rounds, and VP's sinusoids see it at up to 1000
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-11 * float(expected.abs().max()))
@@ -198,10 +215,21 @@ def changed(case: Recorded, has: dict[str, Any] | None = None, **meta: Any) -> R
         ({"label_dim": True}, {}, r"label_dim is True"),
         ({"sigma_data": math.nan}, {}, r"sigma_data is nan"),
         ({"sigma_min": 90, "sigma_max": 2}, {}, r"from 90 to 2; they must be numbers that rise"),
+        ({"sigma_min": 0, "sigma_max": 0.001}, {}, r"from 0 to 0.001; .* above sigma_data \(0.5\)"),
+        ({"sigma_min": 0, "sigma_max": 0.4}, {}, r"from 0 to 0.4; .* above sigma_data"),
+        ({"sigma_min": 85, "sigma_max": 100}, {}, r"from 85 to 100; .* reach into 0.002 to 80"),
+        ({"sigma_max": math.nan}, {}, r"to nan; they must be numbers"),
+        ({}, {"made_with": {"channel_mult": None}}, r"channel_mult is None in .* list of whole"),
+        ({}, {"made_with": {"channel_mult": "ab"}}, r"channel_mult is 'ab' .* list of whole"),
+        ({}, {"made_with": {"num_blocks": 2.5}}, r"num_blocks is 2.5 .* a whole number"),
+        ({}, {"made_with": {"attn_resolutions": ["a"]}}, r"attn_resolutions is \['a'\] "),
+        ({}, {"made_with": {"resample_filter": 5}}, r"resample_filter is 5 .* list"),
+        ({}, {"made_with": {"channel_mult_noise": None}}, r"channel_mult_noise is None"),
         ({}, {"made_with": {"num_blocks": 10**5}}, r"2 levels? of 100000 blocks|at most"),
         ({}, {"made_with": {"channel_mult": [1] * 10**4}}, r"10000 entries"),
-        ({}, {"made_with": {"model_channels": 16}}, r"has shape .* its configuration"),
-        ({}, {"made_with": {"encoder_type": "skip"}}, r"lacks .* weights"),
+        ({}, {"made_with": {"model_channels": 16}},
+         r"has shape .* its configuration .*looks like NVlabs' SongUNet with \d blocks of \d+"),
+        ({}, {"made_with": {"encoder_type": "skip"}}, r"lacks .* weights .*like NVlabs' Song"),
         ({}, {"made_with": {"embedding_type": "learned"}}, r"must be one of positional, fourier"),
     ],
 )  # fmt: skip
@@ -213,6 +241,29 @@ def test_what_is_no_network_of_nvlabs_is_refused_in_words(
         meta = {"made_with": {**case.meta["made_with"], **meta["made_with"]}}
     with pytest.raises(ValueError, match=told):
         opened(changed(case, has, **meta), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "may"),
+    [
+        ("label_balance", "x", "a number from 0 to 1"),
+        ("concat_balance", math.nan, "a number from 0 to 1"),
+        ("res_balance", 1e300, "a number from 0 to 1"),
+        ("attn_balance", [1], "a number from 0 to 1"),
+        ("clip_act", "x", "None or a number above 0"),
+        ("clip_act", 0, "None or a number above 0"),
+        ("channels_per_head", -64, "a whole number of at least 1"),
+        ("channel_mult_emb", 0, "a whole number of at least 1"),
+    ],
+)
+def test_edm2s_arguments_are_held_against_what_they_may_be(
+    name: str, value: Any, may: str, tmp_path: Path
+) -> None:
+    case = CASES["Precond classes"]
+    made_with = {**case.meta["made_with"], name: value}
+    with pytest.raises(ValueError, match=re.escape(f"{name} is {value!r} in the snapshot; ")) as no:
+        opened(changed(case, made_with=made_with), tmp_path)
+    assert str(no.value).endswith(f"it must be {may}")
 
 
 def test_weights_without_how_they_were_made_are_refused_in_words(tmp_path: Path) -> None:

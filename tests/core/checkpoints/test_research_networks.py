@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from diffusers.schedulers import scheduling_ddpm
 
 from ddim_core.checkpoints.checkpoint import Checkpoint, load_checkpoint, scheduler_config
 from ddim_core.checkpoints.convert import adopt, source_files
@@ -144,6 +145,34 @@ def test_our_steps_end_where_its_own_sampler_does(name: str, opened: Any) -> Non
     with torch.inference_mode():
         *_, last = sample(model, got.schedule, spec, x_T, lambda i: noise[i])
     assert off(last.x, kept(name, "end")) < TRAJECTORY
+
+
+@pytest.mark.parametrize("sampler", ["own", "ddpm"])
+@pytest.mark.parametrize("name", ["score_sde_ddpm.cifar10", "score_sde_cifar10_ddpmpp"])
+def test_score_sdes_own_scheduler_ends_where_its_sampler_does(
+    name: str, sampler: str, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its predictors clip nothing; the recorded end is drawn with noise of numpy's stream."""
+    got, folder = opened(name)
+    chosen = parse_sampler(sampler)
+    scheduler = scheduler_for(chosen, scheduler_config(folder))
+    set_steps(scheduler, chosen, 65)
+    x_T = kept(name, "x")[:2]
+    each = iter(noises(65, x_T.shape))
+    monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *_, **__: next(each))
+    with torch.inference_mode():
+        made = draw(got.model, scheduler, x_T, streams())
+    assert off(made.x, kept(name, "end")) < TRAJECTORY
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 7, 23, 50])
+def test_guided_diffusions_fewer_steps_are_at_its_own_timesteps(n_steps: int, opened: Any) -> None:
+    """`space_timesteps` of one number: round(i (T - 1) / (S - 1)), from 0 to T - 1."""
+    _, folder = opened("adm_ddpm")
+    scheduler = scheduler_for(parse_sampler("own"), scheduler_config(folder))
+    set_steps(scheduler, parse_sampler("own"), n_steps)
+    stride = 49 / (n_steps - 1) if n_steps > 1 else 1.0
+    assert scheduler.timesteps.tolist() == [round(i * stride) for i in reversed(range(n_steps))]
 
 
 def test_the_learned_range_is_ddpms_variance(opened: Any) -> None:

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 
 from ddim_core.checkpoints.checkpoint import scheduler_config
+from ddim_core.checkpoints.formats.transformers import transformer
 from tests.core.checkpoints.test_transformers import (
     gold,
     opened,
@@ -69,7 +70,10 @@ def reshaped(name: str, *shape: int) -> Callable[[State], State]:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        (without("blocks.1.attn.proj.bias"), "lacks 1 weights"),
+        (
+            without("blocks.1.attn.proj.bias"),
+            r"lacks 1 weights .*looks like SiT with hidden_size 32, num_hidden_layers 2, ",
+        ),
         (without("blocks."), "the weights of its first block are of no DiT"),
         (reshaped("pos_embed", 1, 15, 32), r"places of shape \[1, 15, 32\]"),
         (reshaped("x_embedder.proj.weight", 32, 4), r"patches of shape \[32, 4\]"),
@@ -162,13 +166,50 @@ def test_latents_that_were_normed_are_decoded_as_lightningdit_does(tmp_path: Pat
     assert got.latent is not None
     plain = opened(saved("lightning", tmp_path), tmp_path / "plain")  # latent_norm is off there
     assert plain.latent is not None
-    factor = plain.latent.decoder.config["scaling_factor"]
-    by_hand = (gold("x") * stats["std"] / 2.0 + stats["mean"]) * factor
+    by_hand = (gold("x") * stats["std"] / 2.0 + stats["mean"]) * 2.0  # multiplied there too
     # Folded into a layer of the decoder, in float32: rounding; measured 4e-7.
     torch.testing.assert_close(got.images(gold("x")), plain.images(by_hand), rtol=0, atol=2e-6)
     torch.save(stats | {"std": 0 * stats["std"]}, tmp_path / "latents_stats.pt")
     with pytest.raises(ValueError, match=r"latents_stats.pt holds a mean or std"):
         opened(path, tmp_path / "zero")
+
+
+CONFIG = {"model": {"model_type": "LightningDiT-B/1"}}
+BARE = {"model": "LightningDiT-B/1"}
+
+
+@pytest.mark.parametrize(
+    ("beside", "normed", "multiplier", "said"),
+    [
+        (CONFIG, False, 0.18215, "latent_norm False, latent_multiplier 0.18215"),
+        (CONFIG | {"data": {"latent_norm": True}}, True, 0.18215, "latent_multiplier 0.18215"),
+        (CONFIG | {"data": {"latent_norm": False, "latent_multiplier": 2.0}}, False, 2.0, ""),
+        (BARE, True, 1.0, "latent_norm True, latent_multiplier 1.0"),
+        (BARE | {"latent_norm": False, "latent_multiplier": 2.0}, False, 2.0, ""),
+        (BARE | {"latent_norm": False}, False, None, "its autoencoder's own factor is assumed"),
+    ],
+)
+def test_what_a_silent_config_means_is_its_own_codes_default(
+    beside: dict[str, Any], normed: bool, multiplier: float | None, said: str
+) -> None:
+    """LightningDiT's train.py:123: latent_norm False and latent_multiplier 0.18215 if unsaid."""
+    network = transformer(weights_of("lightning"), {**beside, "path_type": "linear"}, None)
+    assert network.latent_multiplier == (multiplier if normed else None)
+    scale = network.latents.scale if network.latents else None
+    by_hand = (1.0 / multiplier,) * 4 if multiplier and not normed else None
+    assert scale == by_hand
+    assert said in " ".join(network.assumed)
+    assert bool(said) == any("latents" in sentence for sentence in network.assumed)
+
+
+def test_latents_that_were_not_normed_are_divided_by_their_multiplier(tmp_path: Path) -> None:
+    content = {"ema": weights_of("lightning")}
+    told = BARE | {"latent_norm": False}
+    by_own = opened(written(tmp_path, content, told), tmp_path / "own")
+    by_two = opened(written(tmp_path, content, told | {"latent_multiplier": 2.0}), tmp_path / "two")
+    z = gold("x")
+    expected = by_own.images(z * 0.18215 / 2.0)  # the small autoencoder's own factor
+    torch.testing.assert_close(by_two.images(z), expected, rtol=0, atol=2e-6)
 
 
 def test_a_shift_of_time_from_noise_is_a_shift_of_the_share_of_noise(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 from ddim_core.common.digest import digest, said_by
 from ddim_core.diffusion.guidance import guided, within
 from ddim_core.diffusion.schedule import NoiseSchedule
-from ddim_core.diffusion.specs import SamplerSpec, SchedulerSpec
-from ddim_core.samplers.families import levels_of
+from ddim_core.diffusion.specs import NoiseSpec, SamplerSpec, SchedulerSpec
+from ddim_core.samplers.families import levels_of, unless_all
 
 X, T = torch.zeros(2, 4, 1, 1), torch.tensor([300.0, 300.0])
 ASKED, NONE = torch.tensor([1, 2]), 7
@@ -93,3 +93,41 @@ def test_cells_that_are_guided_everywhere_keep_their_digests_and_what_their_rows
 def test_an_interval_that_is_none_is_refused(interval: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="a low and a higher noise level"):
         SamplerSpec(5, guidance_interval=interval)
+
+
+FLOW, EDM = {"_class_name": "FlowMatchEulerDiscreteScheduler"}, {"_class_name": "EDMHeunScheduler"}
+VP = {"_class_name": "DDPMScheduler"}  # its levels: 0.010 to 157
+
+
+@pytest.mark.parametrize(
+    ("own", "sampler", "interval", "all_of_it"),
+    [
+        (FLOW, "flow_euler", (0.0, 1.0), True),
+        (FLOW, "flow_euler", (0.0, 2.0), True),
+        (FLOW, "flow_euler", (0.0, 0.99), False),
+        (FLOW, "flow_euler?sigmas=[2,1]", (0.0, 1.0), False),
+        (EDM, "own", (0.0, 80.0), True),
+        (EDM, "own", (0.01, 80.0), False),
+        (EDM, "edm_heun?S_churn=4", (0.0, 80.0), False),
+        (EDM, "edm_heun?S_churn=4", (0.0, 114.0), True),
+        (EDM, "edm_heun?sigma_max=100", (0.0, 80.0), False),
+        (EDM | {"levels": [90.0, 0.0]}, "own", (0.0, 80.0), False),
+        (VP, "ddim", (0.0, 158.0), True),
+        (VP, "ddim", (0.0, 157.0), False),
+        (VP, "ddim", (0.02, 158.0), False),
+        ({"_class_name": "LCMScheduler"}, "own", (0.0, 1e9), False),
+        (None, "own", (0.0, 1e9), False),
+    ],
+)
+def test_an_interval_that_holds_every_level_of_a_run_is_none(
+    own: dict[str, object] | None, sampler: str, interval: tuple[float, float], all_of_it: bool
+) -> None:
+    line = SamplerSpec(5) if sampler == "ddim" else SchedulerSpec(sampler, 5)
+    assert unless_all(interval, line, own, None) == (() if all_of_it else interval)
+    assert unless_all((), line, own, None) == ()
+
+
+def test_another_noise_schedule_has_other_levels() -> None:
+    short = NoiseSpec("linear", 10)
+    assert unless_all((0.0, 2.0), SamplerSpec(5), VP, None) == (0.0, 2.0)
+    assert unless_all((0.0, 2.0), SamplerSpec(5), VP, short) == ()

@@ -18,7 +18,7 @@ from flows.requests import samplers
 from flows.requests.flat import build, values
 from flows.requests.grid import GridRequest
 from flows.requests.race import RaceRequest
-from flows.requests.samplers import Sampled
+from flows.requests.samplers import Sampled, SamplerChoice, cells_of
 from flows.snapshots import snapshots
 from flows.until_decided import until_decided
 
@@ -209,3 +209,13 @@ def test_what_decides_is_handed_to_a_race_too_and_is_no_part_of_what_is_scored()
         build(RaceRequest, {"decide_by": "clip_score", **judged})
     with pytest.raises(ValueError, match="decide_by is 'lpips'; it must be one of fid, fid_inf"):
         request(decide_by="lpips")
+
+
+def test_guidance_at_all_levels_of_a_flow_is_the_cell_without_an_interval() -> None:
+    own = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+    known = Sampled(1000, "flow_prediction", is_native=False, scheduler=own)
+    plain, whole, part = (
+        cells_of(SamplerChoice(guidance=(2.0,), guidance_interval=interval), known)
+        for interval in ((), (0.0, 1.0), (0.0, 0.7))
+    )
+    assert plain == whole != part
