@@ -45,7 +45,7 @@ from tasks.lora.epochs.base import (
 )
 from tasks.lora.epochs.draw import draw_with_loras
 from tasks.lora.epochs.files import StoredEpoch, digest_of_loras, store_epochs, told_apart
-from tasks.lora.epochs.real import RealImages, real_images
+from tasks.lora.epochs.real import RealImages, real_images, require_unseen
 from tasks.lora.epochs.report import publish_epochs, render_epochs
 from tasks.lora.scoring.measure import Compared, PictureScores, score_pictures, thumbnails
 from tasks.lora.scoring.pictures import DrawnPictures
@@ -95,6 +95,7 @@ class Stand:
         models: Folders of `clip` and `dino`, where they are given.
         judges: What judges pictures one by one.
         execution: Device and threads.
+        remarks: On what was left out, for people.
     """
 
     request: LoraScoreRequest
@@ -107,6 +108,7 @@ class Stand:
     models: dict[str, str]
     judges: list[StoredScore]
     execution: Execution
+    remarks: list[str]
 
 
 @flow(
@@ -140,6 +142,7 @@ def lora_score(request: LoraScoreRequest) -> LoraScore:
     call, difference = verdict(ranking, len(older)) if older else (None, None)
     rows = _rows(stand, epochs, drawn, scores)
     reading = answer(ranking, stand.asked, request.kind, call, difference, request.verdict.against)
+    reading += stand.remarks
     scorecard = _reported(stand, ranking, drawn, scales, rows, reading)
     content = content_of(request.images)
     mark_scored(request.identity(content), digest_of_loras(request.lora.loras), [])
@@ -153,6 +156,7 @@ def lora_score(request: LoraScoreRequest) -> LoraScore:
 def _stand(request: LoraScoreRequest) -> Stand:
     """Opens the base, reads prompts and images, and makes sure that all of it fits."""
     own, machine, asked = not request.lora.base, request.machine, request.pictures
+    remarks: list[str] = []
     location = str(embedded_base()) if own else request.lora.base
     base = open_base(
         import_checkpoint(location), EMBEDDED_NAME if own else name_of(request.lora.base)
@@ -186,13 +190,17 @@ def _stand(request: LoraScoreRequest) -> Stand:
     }
     judges = [ready_image_score(choice) for choice in choices_of(asked.image_scores)]
     held_out = _real(*request.held_out, base) if request.held_out else None
+    if held_out and (n := require_unseen(held_out, training, name_of(request.held_out[0]))):
+        remarks.append(
+            f"{n} of {held_out.n_images} held-out images are training images and were left out."
+        )
     target = {request.kind: training}
     execution = Execution(device=machine.device, batch_size=LARGEST_BATCH, threads=1)
     judge = train_emoji_judge(JudgeSpec(resolution=base.resolution), Execution()) if own else None
     known = Compared(training, real=held_out, **target)
     return Stand(
         request, base, prompts, pictures, known, training, judge or thumbnails(), models, judges,
-        execution,
+        execution, remarks,
     )  # fmt: skip
 
 

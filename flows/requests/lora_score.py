@@ -197,6 +197,11 @@ class LoraScoreRequest:
         splits_of(self.images)
         if target.held_out_images:
             splits_of(target.held_out_images)
+            if Path(target.held_out_images).resolve() == Path(self.images).resolve():
+                raise ValueError(
+                    f"held_out_images is {target.held_out_images!r}, the {self.kind}'s own images; "
+                    "give others that the LoRA was not trained on, or leave it out"
+                )
 
     def identity(self, content: str) -> str:
         """Returns the digest of what is scored, whatever the LoRAs.

@@ -85,6 +85,10 @@ def test_files_of_three_families_are_drawn_ranked_and_told(server: str, tmp_path
         (["{lora}", "--style-images", "{empty}"], "holds no image"),
         (["{lora}", "--style-images", "{images}", "--scales", "0"], "scales holds 0 alone"),
         (["{lora}", "--style-images", "{images}", "--scales", "1e9"], "a scale is 1000000000.0"),
+        (
+            ["{lora}", "--style-images", "{images}", "--held-out-images", "{images}/."],
+            "the style's own images; give others",
+        ),
         (["{lora}", "--style-images", "{images}", "--gate"], "a gate needs a LoRA to beat"),
         (["{lora}", "--style-images", "{images}", "--samplers", "eule"], "eule"),
         (["{lora}", "--style-images", "{images}", "--base", "/no/such"], "/no/such"),

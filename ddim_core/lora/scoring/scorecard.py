@@ -20,6 +20,7 @@ MOST_GROUPS = 24
 FEWEST_PROMPTS = 5
 COPY_LEVEL = 0.05
 NEIGHBOURS = 3
+SAME = 1.0 / 255.0  # root mean square between two images that are one: less than a grey level
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,19 @@ def copied(distances: Floats, real: Floats) -> Floats:
         real: The same figure of held-out real images (or `nearest_others`).
     """
     return (distances < np.quantile(real, COPY_LEVEL)).astype(np.float64)
+
+
+def seen(images: ArrayLike, training: ArrayLike) -> Flags:
+    """Whether an image is one of the training images, bool [n]: uint8 [n, h, w, 3] of one size."""
+    x = _flat(images)
+    return np.asarray(nearest(images, training) < SAME * np.sqrt(x.shape[1]))
+
+
+def distinct(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns uint8 images [n, h, w, 3] in their order without those that an earlier one is."""
+    rows = _flat(images)
+    same = _distances(rows, rows) < SAME * np.sqrt(rows.shape[1])
+    return images[~np.tril(same, -1).any(axis=1)]
 
 
 def broken(features: ArrayLike, before: ArrayLike, known: Sequence[ArrayLike]) -> Flags:
