@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -126,7 +126,9 @@ def lora_score(request: LoraScoreRequest) -> LoraScore:
         RegressionError: If a gate was asked for and the LoRAs are proven worse.
     """
     check_writable()
-    older = store_epochs([request.verdict.against] if request.verdict.against else [])
+    against = [request.verdict.against] if request.verdict.against else []
+    # Whatever folder they are from: the others were not trained on from them.
+    older = [replace(one, series=f"against {one.series}") for one in store_epochs(against)]
     known = {one.artifact for one in older}
     newer = [one for one in store_epochs(request.lora.loras) if one.artifact not in known]
     if not newer:
@@ -276,7 +278,8 @@ def _line(
 def _candidates(epochs: Sequence[StoredEpoch], scores: Scores) -> Any:
     for (artifact, sampler), found in scores.items():
         place = next(i for i, one in enumerate(epochs) if one.artifact == artifact)
-        one = partial(Candidate, epochs[place].name, epochs[place].number, place)
+        of = epochs[place]
+        one = partial(Candidate, of.name, of.number, place, of.series)
         base = found.scores[0].deciding
         for at_scale in found.scores[1:]:
             yield one(at_scale.scale, sampler, at_scale.deciding, base)

@@ -21,6 +21,7 @@ class StoredEpoch:
         artifact: Digest of its content, as it is laid over a pipeline.
         name: For people.
         number: Epoch or step, as its name says; None of the last.
+        series: The training that it is from.
         with_texts: Whether it changes text encoders.
         rank: Of its layers; None where they differ.
     """
@@ -28,6 +29,7 @@ class StoredEpoch:
     artifact: str
     name: str
     number: int | None
+    series: str
     with_texts: bool
     rank: int | None
 
@@ -49,7 +51,7 @@ def store_epochs(places: Sequence[str]) -> list[StoredEpoch]:
             content = lora_bytes(file)
             ranks = ranks_of(content)
             one = StoredEpoch(
-                store.put(content, KIND).artifact, printable(file.name), file.number,
+                store.put(content, KIND).artifact, printable(file.name), file.number, file.series,
                 touches_texts(content), ranks.pop() if len(ranks) == 1 else None,
             )  # fmt: skip
             found.setdefault(one.artifact, one)
