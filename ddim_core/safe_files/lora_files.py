@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from ddim_core.common.digest import digest
 from ddim_core.common.foreign import Content
 from ddim_core.common.plain_files import is_there, read_bytes, require_plain_tree, shown_name
 from ddim_core.safe_files.lora_order import CHECKPOINT, Numbered, epochs_of
@@ -154,6 +155,15 @@ def ranks_of(content: bytes) -> set[int]:
     }
 
 
+def layout_of(content: bytes) -> str:
+    """Returns a digest of what decides which networks a LoRA fits: its tensors' names, shapes and
+    types, and PEFT's settings."""
+    header = header_of(content)[0]
+    settings = header.pop("__metadata__", {}).get(PEFT)
+    shapes = [[name, told["dtype"], told["shape"]] for name, told in sorted(header.items())]
+    return digest(shapes, settings)
+
+
 def _with_header(content: bytes, metadata: Mapping[str, Any]) -> bytes:
     header, numbers = header_of(content)
     header["__metadata__"] = {k: json.dumps(v, sort_keys=True) for k, v in metadata.items()}
@@ -165,7 +175,9 @@ def _with_header(content: bytes, metadata: Mapping[str, Any]) -> bytes:
 def _in_order(paths: Sequence[Path]) -> list[EpochFile]:
     names = {path: _name(path) for path in paths}
     found = [_file(path, names[path], told) for path, told in epochs_of(names).items()]
-    return sorted(found, key=lambda one: (one.series, one.number is None, one.number or 0, one.name))
+    return sorted(
+        found, key=lambda one: (one.series, one.number is None, one.number or 0, one.name)
+    )
 
 
 def _name(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,10 @@ def test_files_of_three_families_are_drawn_ranked_and_told(server: str, tmp_path
             ["{lora}", "--style-images", "{images}", "--held-out-images", "{images}/."],
             "the style's own images; give others",
         ),
+        (
+            ["{lora}", "--style-images", "{images}", "--images-per-prompt", "100000000"],
+            "images_per_prompt is 100000000, which makes 100000000 pictures of the prompts",
+        ),
         (["{lora}", "--style-images", "{images}", "--gate"], "a gate needs a LoRA to beat"),
         (["{lora}", "--style-images", "{images}", "--samplers", "eule"], "eule"),
         (["{lora}", "--style-images", "{images}", "--base", "/no/such"], "/no/such"),
@@ -142,6 +147,18 @@ def test_a_watched_folder_of_loras_is_scored_whole_once_for_what_it_holds(tmp_pa
     assert not is_scored(identity, first)
     mark_scored(identity, first, [])
     assert is_scored(identity, first)
+    older = tmp_path / "older.safetensors"
+    shutil.copy(folder / "cat-000001.safetensors", older)
+
+    def identified(**told: Any) -> str:
+        (other,) = Watch([str(folder)], lora=lora | told).jobs(folder / "cat-000001.safetensors")
+        return str(other.request.identity("images"))
+
+    before = identified(against=str(older))
+    assert before != identified()
+    assert before == identified(against=str(older), gate=True)
+    shutil.copy(folder / "cat-000002.safetensors", older)
+    assert before != identified(against=str(older))  # the same name, another content
     write(3)
     assert not is_scored(identity, looked()[0])  # a new epoch: the folder is another
     with pytest.raises(ValueError, match="lora scores LoRAs, and grid and tune checkpoints"):
