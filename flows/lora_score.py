@@ -134,7 +134,8 @@ def _drawn(
                 submitted[one.artifact, sampler, scale] = _submit(
                     stand, sampler, laid, over_texts, f"{one.name} at {scale:g}"
                 )
-    drawn, diverged = {}, {}
+    drawn: Pictures = {}
+    diverged: dict[str, str] = {}
     names = {one.artifact: one.name for one in epochs}
     for (artifact, sampler, scale), future in submitted.items():
         try:

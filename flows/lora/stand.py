@@ -109,7 +109,8 @@ def stand_of(request: LoraScoreRequest, epochs: list[StoredEpoch]) -> Stand:
     }
     judges = [ready_image_score(choice) for choice in choices_of(asked.image_scores)]
     held_out = _real(*request.held_out, base) if request.held_out else None
-    if held_out and (n := require_unseen(held_out, training, name_of(request.held_out[0]))):
+    of = name_of(request.held_out[0]) if request.held_out else ""
+    if held_out and (n := require_unseen(held_out, training, of)):
         remarks.append(
             f"{n} of {held_out.n_images} held-out images are training images and were left out."
         )

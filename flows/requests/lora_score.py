@@ -222,8 +222,9 @@ class LoraScoreRequest:
                 )
 
     def identity(self, content: str) -> str:
-        """Returns the digest of what is scored and against what, whatever the LoRAs; of what lies on
-        this machine its content counts.
+        """Returns the digest of what is scored and against what, whatever the LoRAs.
+
+        Of what lies on this machine the content counts.
 
         Args:
             content: Of the images of the style or the subject.

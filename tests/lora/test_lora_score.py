@@ -10,7 +10,7 @@ import peft
 import pytest
 import torch
 from mlflow import MlflowClient
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from ddim_core.lora.data import write_captioned
@@ -38,6 +38,13 @@ def write_epochs(pipeline: Any, folder: Path) -> None:
     model.save_pretrained(folder / "checkpoint-20")
 
 
+def write_diverged(folder: Path) -> None:
+    """A third epoch, the numbers of which are none."""
+    shutil.copytree(folder / "checkpoint-20", folder / "checkpoint-30")
+    file = folder / "checkpoint-30" / "adapter_model.safetensors"
+    save_file({name: x * torch.nan for name, x in load_file(file).items()}, file)
+
+
 def asked(family: str, tmp_path: Path) -> dict[str, Any]:
     tiny = PIPELINES[family]
     folder = tmp_path / family
@@ -57,7 +64,12 @@ def test_files_of_three_families_are_drawn_ranked_and_told(server: str, tmp_path
     from flows.lora_score import lora_score
 
     for family in ("sdxl", "sd3", "flux"):
-        made = lora_score(**asked(family, tmp_path))
+        words = asked(family, tmp_path)
+        if family == "sd3":
+            write_diverged(tmp_path / family / "epochs")
+        made = lora_score(**words)
+        left_out = [said for said in made.scorecard.reading if "is left out" in said]
+        assert [said.split(" is")[0] for said in left_out] == ["checkpoint-30"] * (family == "sd3")
         rows = read_lora_table().set_index("row_digest").loc[list(made.scorecard.rows)]
         assert sorted(set(rows["lora"])) == ["checkpoint-10", "checkpoint-20"]
         assert sorted(set(rows["lora_number"])) == [10, 20]
