@@ -3,64 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from prefect import flow
 from prefect.logging import get_run_logger
 
-from ddim_core.diffusion.specs import Execution
-from ddim_core.image_scores.registry import choices_of, require_no_prompts_needed
 from ddim_core.lora.scoring.ranking import Candidate, Ranking, rank, verdict
 from ddim_core.lora.scoring.row import LoraRow
-from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.reports.lora_answer import answer
-from ddim_core.text2image.specs import JudgeSpec
 from flows.grid.gate import RegressionError
-from flows.lora.plan import (
-    EMBEDDED_GUIDANCE,
-    EMBEDDED_NAME,
-    EMBEDDED_SCORED_STEPS,
-    PICTURE_STEPS,
-)
 from flows.lora.scoring import Scorecard, judged_scales
+from flows.lora.stand import Stand, stand_of
 from flows.requests.flat import flat
-from flows.requests.images import LARGEST_BATCH, Machine
+from flows.requests.images import Machine
 from flows.requests.lora_score import LoraScoreRequest
 from flows.requests.samplers import ALL_ARITHMETIC, versions
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE
 from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.identity import mark_scored
-from tasks.checkpoints.open import import_checkpoint
-from tasks.image_scores.ready import StoredScore, ready_image_score
 from tasks.images.prepare import content_of
-from tasks.lora.epochs.base import (
-    AskedPrompts,
-    ScoredBase,
-    asked_prompts,
-    open_base,
-    require_samplers,
-)
 from tasks.lora.epochs.draw import draw_with_loras
 from tasks.lora.epochs.files import StoredEpoch, digest_of_loras, store_epochs, told_apart
-from tasks.lora.epochs.real import RealImages, real_images
 from tasks.lora.epochs.report import publish_epochs, render_epochs
-from tasks.lora.scoring.measure import Compared, PictureScores, score_pictures, thumbnails
+from tasks.lora.scoring.measure import PictureScores, score_pictures
 from tasks.lora.scoring.pictures import DrawnPictures
 from tasks.lora.scoring.table import ScoredLora, lora_rows, write_lora_rows
-from tasks.lora.scoring.vision_models import model_digest, model_folder
+from tasks.lora.scoring.vision_models import model_digest
 from tasks.sampling.conditions import encode_conditions
 from tasks.sampling.pipeline import Laid
 from tasks.storage.naming import named
-from tasks.storage.store import ArtifactRef, check_writable
-from tasks.text2image.embedded import embedded_base
-from tasks.text2image.judge import train_emoji_judge
+from tasks.storage.store import check_writable
 from tasks.tracking.address import why_not_logged
 from tasks.tracking.scorecard import track_scorecard
 
-LEAST_PICTURES = 2
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -81,34 +60,6 @@ class LoraScore:
     call: str | None
 
 
-@dataclass(frozen=True)
-class Stand:
-    """All that the pictures of every LoRA share.
-
-    Attributes:
-        request: What was asked.
-        base: What they lie over.
-        prompts, asked: What is drawn, and how.
-        known: What it is compared with.
-        training: The images of the style or the subject.
-        extractor: The judge, or the thumbnails.
-        models: Folders of `clip` and `dino`, where they are given.
-        judges: What judges pictures one by one.
-        execution: Device and threads.
-    """
-
-    request: LoraScoreRequest
-    base: ScoredBase
-    prompts: AskedPrompts
-    asked: PromptSet
-    known: Compared
-    training: RealImages
-    extractor: ArtifactRef
-    models: dict[str, str]
-    judges: list[StoredScore]
-    execution: Execution
-
-
 @flow(
     name="lora-score",
     flow_run_name=flow_name,
@@ -124,22 +75,31 @@ def lora_score(request: LoraScoreRequest) -> LoraScore:
         RegressionError: If a gate was asked for and the LoRAs are proven worse.
     """
     check_writable()
-    older = store_epochs([request.verdict.against] if request.verdict.against else [])
+    against = [request.verdict.against] if request.verdict.against else []
+    # Whatever folder they are from: the others were not trained on from them.
+    older = [replace(one, series=f"against {one.series}") for one in store_epochs(against)]
     known = {one.artifact for one in older}
     newer = [one for one in store_epochs(request.lora.loras) if one.artifact not in known]
     if not newer:
         raise ValueError(
             f"against is {request.verdict.against!r}, which holds all of the LoRAs; leave it out"
         )
-    stand = _stand(request)
-    epochs = told_apart([*older, *newer])
+    given = told_apart([*older, *newer])
+    stand = stand_of(request, given)
     scales = sorted({0.0, *map(float, request.pictures.scales)})
-    drawn = _drawn(stand, epochs, scales)
+    drawn, diverged = _drawn(stand, given, scales)
+    epochs = [one for one in given if one.artifact not in diverged]
+    sides = (given[: len(older)], given[len(older) :])
+    for side in filter(None, sides):
+        if all(one.artifact in diverged for one in side):
+            raise ValueError(" ".join(diverged[one.artifact] for one in side[:MOST_NAMED]))
+    n_older = sum(one.artifact not in diverged for one in older)
     scores = _scored(stand, epochs, scales, drawn)
     ranking = rank(list(_candidates(epochs, scores)))
-    call, difference = verdict(ranking, len(older)) if older else (None, None)
+    call, difference = verdict(ranking, n_older) if older else (None, None)
     rows = _rows(stand, epochs, drawn, scores)
     reading = answer(ranking, stand.asked, request.kind, call, difference, request.verdict.against)
+    reading += [*diverged.values(), *stand.remarks]
     scorecard = _reported(stand, ranking, drawn, scales, rows, reading)
     content = content_of(request.images)
     mark_scored(request.identity(content), digest_of_loras(request.lora.loras), [])
@@ -150,63 +110,19 @@ def lora_score(request: LoraScoreRequest) -> LoraScore:
     return LoraScore(scorecard, one.name if first.is_proven else None, one.scale, one.sampler, call)
 
 
-def _stand(request: LoraScoreRequest) -> Stand:
-    """Opens the base, reads prompts and images, and makes sure that all of it fits."""
-    own, machine, asked = not request.lora.base, request.machine, request.pictures
-    location = str(embedded_base()) if own else request.lora.base
-    base = open_base(
-        import_checkpoint(location), EMBEDDED_NAME if own else name_of(request.lora.base)
-    )
-    prompts = asked_prompts(request.target.prompts, base)
-    usual = (EMBEDDED_SCORED_STEPS, EMBEDDED_GUIDANCE) if own else (PICTURE_STEPS, base.guidance)
-    pictures = PromptSet(
-        role="given", prompts=prompts.texts, per_prompt=asked.images_per_prompt,
-        steps=asked.steps or usual[0],
-        guidance=usual[1] if asked.guidance is None else asked.guidance,
-        resolution=base.resolution, seed=asked.seed,
-    )  # fmt: skip
-    if len(pictures.texts) < LEAST_PICTURES:
-        raise ValueError(
-            "prompts and images_per_prompt make 1 picture; intervals need at least "
-            f"{LEAST_PICTURES}"
-        )
-    require_samplers(base, list(asked.samplers), pictures.steps, pictures.guidance)
-    if prompts.stored is None:
-        require_no_prompts_needed(choices_of(asked.image_scores), base.name)
-    training = _real(request.images, request.training_split, base)
-    if request.kind == "style" and training.n_images < LEAST_PICTURES:
-        raise ValueError(
-            f"style_images {request.images!r} holds 1 image; a style needs at least "
-            f"{LEAST_PICTURES}"
-        )
-    models = {
-        name: str(model_folder(name, place))
-        for name, place in (("clip", asked.clip), ("dino", asked.dino))
-        if place
-    }
-    judges = [ready_image_score(choice) for choice in choices_of(asked.image_scores)]
-    held_out = _real(*request.held_out, base) if request.held_out else None
-    target = {request.kind: training}
-    execution = Execution(device=machine.device, batch_size=LARGEST_BATCH, threads=1)
-    judge = train_emoji_judge(JudgeSpec(resolution=base.resolution), Execution()) if own else None
-    known = Compared(training, real=held_out, **target)
-    return Stand(
-        request, base, prompts, pictures, known, training, judge or thumbnails(), models, judges,
-        execution,
-    )  # fmt: skip
-
-
-def _real(location: str, split: str, base: ScoredBase) -> RealImages:
-    read = named(real_images, f"real images {name_of(location)} {split}")
-    return read(content_of(location), split, base.resolution, location=location)
-
-
 Pictures = dict[tuple[str, str, float], DrawnPictures]
 """By the digest of a LoRA (empty: the base), sampler and scale."""
 
 
-def _drawn(stand: Stand, epochs: Sequence[StoredEpoch], scales: Sequence[float]) -> Pictures:
-    """Draws the base and every LoRA at every scale, by every sampler."""
+def _drawn(
+    stand: Stand, epochs: Sequence[StoredEpoch], scales: Sequence[float]
+) -> tuple[Pictures, dict[str, str]]:
+    """Draws the base and every LoRA at every scale, by every sampler.
+
+    Returns:
+        The pictures; and of every LoRA that draws none, such as one that diverged, by its digest
+        a sentence. All fit the base, which draws with the same settings.
+    """
     asked = stand.request.pictures
     submitted: dict[tuple[str, str, float], Any] = {}
     for sampler in asked.samplers:
@@ -218,7 +134,18 @@ def _drawn(stand: Stand, epochs: Sequence[StoredEpoch], scales: Sequence[float])
                 submitted[one.artifact, sampler, scale] = _submit(
                     stand, sampler, laid, over_texts, f"{one.name} at {scale:g}"
                 )
-    return {key: future.result() for key, future in submitted.items()}
+    drawn: Pictures = {}
+    diverged: dict[str, str] = {}
+    names = {one.artifact: one.name for one in epochs}
+    for (artifact, sampler, scale), future in submitted.items():
+        try:
+            drawn[artifact, sampler, scale] = future.result()
+        except ValueError as error:
+            if not artifact:
+                raise
+            told = f"{names[artifact]} is left out: at {scale:g} by {sampler} {error}."
+            diverged.setdefault(artifact, told)
+    return drawn, diverged
 
 
 def _submit(stand: Stand, sampler: str, laid: Laid, over_texts: Laid, name: str) -> Any:
@@ -268,7 +195,8 @@ def _line(
 def _candidates(epochs: Sequence[StoredEpoch], scores: Scores) -> Any:
     for (artifact, sampler), found in scores.items():
         place = next(i for i, one in enumerate(epochs) if one.artifact == artifact)
-        one = partial(Candidate, epochs[place].name, epochs[place].number, place)
+        of = epochs[place]
+        one = partial(Candidate, of.name, of.number, place, of.series)
         base = found.scores[0].deciding
         for at_scale in found.scores[1:]:
             yield one(at_scale.scale, sampler, at_scale.deciding, base)

@@ -86,9 +86,11 @@ def _first(ranking: Ranking, asked: PromptSet, kind: str) -> str:
     )
     overfit = ranking.overfit_from
     told = f"; overfit from {overfit} on" if overfit else ""
+    n = len(ranking.ranked)
+    of = f"all {n} settings" if n > 1 else "gain and likeness"
     drawn = (
-        f"{len(asked.texts)} pictures of {len(asked.prompts)} prompts; 95 % intervals hold for all "
-        f"{len(ranking.ranked)} settings together"
+        f"{_counted(len(asked.texts), 'picture')} of {_counted(len(asked.prompts), 'prompt')}; "
+        f"95 % intervals hold for {of} together"
     )
     if one.is_proven:
         return f"Ship {setting(one)}: {gain}{told} ({drawn})."
@@ -126,6 +128,10 @@ def _faults(ranking: Ranking) -> dict[str, list[str]]:
         for fault in one.faults:
             found.setdefault(fault, []).append(f"{setting(one)}, {share(one, fault)}")
     return {name: found[name] for name in FAULTS if name in found}
+
+
+def _counted(n: int, word: str) -> str:
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
 def _shortened(words: Sequence[str]) -> list[str]:

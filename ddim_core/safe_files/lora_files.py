@@ -11,8 +11,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from ddim_core.common.digest import digest
 from ddim_core.common.foreign import Content
 from ddim_core.common.plain_files import is_there, read_bytes, require_plain_tree, shown_name
+from ddim_core.safe_files.lora_order import CHECKPOINT, Numbered, epochs_of
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.weight_names import PICKLES, TENSORS
 
@@ -20,8 +22,6 @@ ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # of PEFT
 OF_FOLDERS = ("pytorch_lora_weights.safetensors", ADAPTER)  # the one file of a step's folder
 PEFT = "peft_adapter_config"  # in a file's header: it is in PEFT's layout, and so made
 MOST_EPOCHS = 200
-# NAME-000006 and NAME-step00000500 (sd-scripts), NAME_000000500 (ai-toolkit), checkpoint-500.
-NUMBERED = re.compile(r"(?:^|[-_])(?:step|epoch|e)?[-_]?(\d{1,12})$")
 # What peft makes of a file is decided by these settings alone; a stranger's patterns are never run.
 SETTINGS: dict[str, tuple[str, ...]] = {
     "LORA": ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora"),
@@ -54,17 +54,19 @@ class EpochFile:
         path: Its weights, a .safetensors file.
         name: For people: its file's name, or its folder's where all files are called alike.
         number: Epoch or step, as its name says; None of the last, which trainers do not number.
+        series: The training that it is from: its folder, and its name without the number.
         config: PEFT's adapter_config.json beside it; None of other layouts.
     """
 
     path: Path
     name: str
     number: int | None
+    series: str
     config: Path | None = None
 
 
 def epoch_files(place: Path) -> list[EpochFile]:
-    """Returns the LoRA files of a place in the order in which they were trained.
+    """Returns the LoRA files of a place, those of one training in its order.
 
     Args:
         place: A .safetensors file; a folder of such files, one an epoch (sd-scripts, ai-toolkit);
@@ -72,10 +74,11 @@ def epoch_files(place: Path) -> list[EpochFile]:
             `adapter_model.safetensors` (PEFT); or one of these.
 
     Raises:
-        ValueError: If there is no LoRA file, or it is a pickle, with what would be right.
+        ValueError: If there is no LoRA file, it is a pickle, or nothing tells the order, with what
+            would be right.
     """
     if is_there(place):
-        return [_file(place)]
+        return _in_order([place])
     if not place.is_dir():
         raise ValueError(
             f"there is no file or folder {str(place)!r}; give a LoRA's .safetensors file or the "
@@ -83,16 +86,16 @@ def epoch_files(place: Path) -> list[EpochFile]:
         )
     require_plain_tree(place)
     inside = sorted(place.iterdir())
-    found = [_file(path) for path in inside if path.suffix == TENSORS and is_there(path)]
+    found = [path for path in inside if path.suffix == TENSORS and is_there(path)]
     for folder in (path for path in inside if path.is_dir()):
-        found += [_file(folder / name) for name in OF_FOLDERS if is_there(folder / name)]
+        found += [folder / name for name in OF_FOLDERS if is_there(folder / name)]
     if not found:
         raise ValueError(_nothing(place, inside))
     if len(found) > MOST_EPOCHS:
         raise ValueError(
             f"{shown_name(place)} holds {len(found)} LoRA files; at most {MOST_EPOCHS} are compared"
         )
-    return sorted(found, key=lambda file: (file.number is None, file.number or 0, file.name))
+    return _in_order(found)
 
 
 def require_lora(file: EpochFile) -> Content:
@@ -152,6 +155,15 @@ def ranks_of(content: bytes) -> set[int]:
     }
 
 
+def layout_of(content: bytes) -> str:
+    """Returns a digest of what decides which networks a LoRA fits: its tensors' names, shapes and
+    types, and PEFT's settings."""
+    header = header_of(content)[0]
+    settings = header.pop("__metadata__", {}).get(PEFT)
+    shapes = [[name, told["dtype"], told["shape"]] for name, told in sorted(header.items())]
+    return digest(shapes, settings)
+
+
 def _with_header(content: bytes, metadata: Mapping[str, Any]) -> bytes:
     header, numbers = header_of(content)
     header["__metadata__"] = {k: json.dumps(v, sort_keys=True) for k, v in metadata.items()}
@@ -160,7 +172,19 @@ def _with_header(content: bytes, metadata: Mapping[str, Any]) -> bytes:
     return len(text).to_bytes(8, "little") + text + numbers
 
 
-def _file(path: Path) -> EpochFile:
+def _in_order(paths: Sequence[Path]) -> list[EpochFile]:
+    names = {path: _name(path) for path in paths}
+    found = [_file(path, names[path], told) for path, told in epochs_of(names).items()]
+    return sorted(
+        found, key=lambda one: (one.series, one.number is None, one.number or 0, one.name)
+    )
+
+
+def _name(path: Path) -> str:
+    return path.parent.name or path.stem if path.name in OF_FOLDERS else path.stem
+
+
+def _file(path: Path, name: str, told: Numbered) -> EpochFile:
     if path.suffix in PICKLES:
         raise ValueError(
             f"{shown_name(path)} is a pickle, which can run code and is not opened; save its "
@@ -168,16 +192,17 @@ def _file(path: Path) -> EpochFile:
         )
     if path.suffix != TENSORS:
         raise ValueError(f"{shown_name(path)} is no .safetensors file, as a LoRA must be")
-    alike = path.name in OF_FOLDERS
-    name = path.parent.name or path.stem if alike else path.stem
-    numbered = NUMBERED.search(name)
     config = path.with_name(CONFIG) if path.name == ADAPTER else None
     if config is not None and not is_there(config):
         raise ValueError(
             f"{shown_name(path)} is a file of PEFT's, and its {CONFIG} is not beside it; it says "
             "how much of the LoRA counts"
         )
-    return EpochFile(path, name, int(numbered[1]) if numbered else None, config)
+    series = path.parent / told.series
+    if path.name in OF_FOLDERS:
+        of = "" if told.series == CHECKPOINT else told.series
+        series = path.parent if told.number is None else path.parent.parent / of
+    return EpochFile(path, name, told.number, str(series), config)
 
 
 def _nothing(place: Path, inside: Sequence[Path]) -> str:

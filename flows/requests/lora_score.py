@@ -13,7 +13,7 @@ from ddim_core.common.checks import (
     MOST_DRAWING_STEPS,
     MOST_IMAGES,
 )
-from ddim_core.common.digest import digest, file_digest
+from ddim_core.common.digest import digest
 from ddim_core.common.plain_files import is_there
 from ddim_core.image_scores.registry import choices_of
 from ddim_core.images.load import splits_of
@@ -24,11 +24,27 @@ from ddim_core.samplers.name import parse_sampler
 from ddim_core.text2image.prompts import read_prompts
 from flows.requests.flat import Option, values
 from flows.requests.images import DeviceChoice, ImageChoice, ImageScores
-from tasks.checkpoints.addresses import require_location
+from tasks.checkpoints.addresses import content_at, require_location
 from tasks.machine.device import require_device, settled
 
+MOST_PICTURES = 20_000  # of one setting; all lie in memory together
+BY_CONTENT = ("prompts", "base", "held_out_images", "clip", "dino", "against")
 HELD_OUT = ("test", "val", "validation")
 TRAIN = "train"
+
+
+def require_pictures(n_prompts: int, images_per_prompt: int) -> None:
+    """Makes sure that a setting's pictures are not too many to be compared.
+
+    Raises:
+        ValueError: If they are.
+    """
+    if n_prompts * images_per_prompt > MOST_PICTURES:
+        raise ValueError(
+            f"images_per_prompt is {images_per_prompt}, which makes "
+            f"{n_prompts * images_per_prompt} pictures of the prompts at each setting; at most "
+            f"{MOST_PICTURES} are compared"
+        )
 
 
 @dataclass(frozen=True)
@@ -185,9 +201,11 @@ class LoraScoreRequest:
         if not target.prompts:
             raise ValueError("prompts is empty; give a file with one a line")
         if not target.prompts.endswith(TENSORS):
-            read_prompts(target.prompts)
+            require_pictures(len(read_prompts(target.prompts)), self.pictures.images_per_prompt)
         elif not is_there(Path(target.prompts)):
             raise ValueError(f"there is no file of encoded prompts {target.prompts!r}")
+        else:
+            require_pictures(1, self.pictures.images_per_prompt)
         if bool(target.style_images) == bool(target.subject_images):
             given = "both are given" if target.style_images else "neither is given"
             raise ValueError(
@@ -197,9 +215,16 @@ class LoraScoreRequest:
         splits_of(self.images)
         if target.held_out_images:
             splits_of(target.held_out_images)
+            if Path(target.held_out_images).resolve() == Path(self.images).resolve():
+                raise ValueError(
+                    f"held_out_images is {target.held_out_images!r}, the {self.kind}'s own images; "
+                    "give others that the LoRA was not trained on, or leave it out"
+                )
 
     def identity(self, content: str) -> str:
-        """Returns the digest of what is scored, whatever the LoRAs.
+        """Returns the digest of what is scored and against what, whatever the LoRAs.
+
+        Of what lies on this machine the content counts.
 
         Args:
             content: Of the images of the style or the subject.
@@ -207,9 +232,10 @@ class LoraScoreRequest:
         asked = {
             name: value
             for name, value in values(self).items()
-            if name not in {"loras", *values(self.verdict), "device"}
+            if name not in {"loras", "gate", "device"}
         }
-        return digest(asked, content, file_digest(Path(self.target.prompts)))
+        asked |= {name: content_at(str(asked[name])) for name in BY_CONTENT if asked[name]}
+        return digest(asked, content)
 
     @property
     def real(self) -> ImageChoice:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from ddim_core.common.checks import nearest
+from ddim_core.common.digest import digest, file_digest
+from ddim_core.common.plain_files import walk_regular
 from ddim_core.common.redaction import has_credentials, has_password, redacted
 from ddim_core.safe_files.weight_names import DECODER_FOLDERS, OF_TRAINING, STATS, WEIGHTS
 from tasks.storage import places
@@ -134,6 +137,31 @@ def _require_some_file(place: Path) -> None:
         raise ValueError(
             f"{place.name} holds no checkpoint: no file in it ends with {', '.join(OF_CHECKPOINTS)}"
         )
+
+
+def content_at(location: str) -> str:
+    """Returns a digest of all files of a local place; what is elsewhere stands for itself.
+
+    A file is read again only when its size or time has changed.
+
+    Raises:
+        PlainFileError: If a folder cannot be read.
+    """
+    if not is_local(location):
+        return location
+    place = Path(location)
+    inside = walk_regular(place) if place.is_dir() else [Path()]
+    return digest([[name.as_posix(), _digest_of(place / name)] for name in inside])
+
+
+def _digest_of(file: Path) -> str:
+    status = file.stat()
+    return _digest_at(file.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _digest_at(file: Path, _size: int, _time: int) -> str:
+    return file_digest(file)
 
 
 def name_of(location: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import peft
 import pytest
 import torch
 from mlflow import MlflowClient
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from ddim_core.lora.data import write_captioned
@@ -37,6 +38,13 @@ def write_epochs(pipeline: Any, folder: Path) -> None:
     model.save_pretrained(folder / "checkpoint-20")
 
 
+def write_diverged(folder: Path) -> None:
+    """A third epoch, the numbers of which are none."""
+    shutil.copytree(folder / "checkpoint-20", folder / "checkpoint-30")
+    file = folder / "checkpoint-30" / "adapter_model.safetensors"
+    save_file({name: x * torch.nan for name, x in load_file(file).items()}, file)
+
+
 def asked(family: str, tmp_path: Path) -> dict[str, Any]:
     tiny = PIPELINES[family]
     folder = tmp_path / family
@@ -56,7 +64,12 @@ def test_files_of_three_families_are_drawn_ranked_and_told(server: str, tmp_path
     from flows.lora_score import lora_score
 
     for family in ("sdxl", "sd3", "flux"):
-        made = lora_score(**asked(family, tmp_path))
+        words = asked(family, tmp_path)
+        if family == "sd3":
+            write_diverged(tmp_path / family / "epochs")
+        made = lora_score(**words)
+        left_out = [said for said in made.scorecard.reading if "is left out" in said]
+        assert [said.split(" is")[0] for said in left_out] == ["checkpoint-30"] * (family == "sd3")
         rows = read_lora_table().set_index("row_digest").loc[list(made.scorecard.rows)]
         assert sorted(set(rows["lora"])) == ["checkpoint-10", "checkpoint-20"]
         assert sorted(set(rows["lora_number"])) == [10, 20]
@@ -85,6 +98,14 @@ def test_files_of_three_families_are_drawn_ranked_and_told(server: str, tmp_path
         (["{lora}", "--style-images", "{empty}"], "holds no image"),
         (["{lora}", "--style-images", "{images}", "--scales", "0"], "scales holds 0 alone"),
         (["{lora}", "--style-images", "{images}", "--scales", "1e9"], "a scale is 1000000000.0"),
+        (
+            ["{lora}", "--style-images", "{images}", "--held-out-images", "{images}/."],
+            "the style's own images; give others",
+        ),
+        (
+            ["{lora}", "--style-images", "{images}", "--images-per-prompt", "100000000"],
+            "images_per_prompt is 100000000, which makes 100000000 pictures of the prompts",
+        ),
         (["{lora}", "--style-images", "{images}", "--gate"], "a gate needs a LoRA to beat"),
         (["{lora}", "--style-images", "{images}", "--samplers", "eule"], "eule"),
         (["{lora}", "--style-images", "{images}", "--base", "/no/such"], "/no/such"),
@@ -138,6 +159,18 @@ def test_a_watched_folder_of_loras_is_scored_whole_once_for_what_it_holds(tmp_pa
     assert not is_scored(identity, first)
     mark_scored(identity, first, [])
     assert is_scored(identity, first)
+    older = tmp_path / "older.safetensors"
+    shutil.copy(folder / "cat-000001.safetensors", older)
+
+    def identified(**told: Any) -> str:
+        (other,) = Watch([str(folder)], lora=lora | told).jobs(folder / "cat-000001.safetensors")
+        return str(other.request.identity("images"))
+
+    before = identified(against=str(older))
+    assert before != identified()
+    assert before == identified(against=str(older), gate=True)
+    shutil.copy(folder / "cat-000002.safetensors", older)
+    assert before != identified(against=str(older))  # the same name, another content
     write(3)
     assert not is_scored(identity, looked()[0])  # a new epoch: the folder is another
     with pytest.raises(ValueError, match="lora scores LoRAs, and grid and tune checkpoints"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from ddim_core.lora.scoring.scorecard import (
     best_correlation,
     broken,
     copied,
+    distinct,
     drift,
     fallen,
     frechet_measure,
@@ -24,6 +25,7 @@ from ddim_core.lora.scoring.scorecard import (
     mean_measure,
     nearest,
     nearest_others,
+    seen,
     share_measure,
     spread_within,
     usable,
@@ -110,8 +112,13 @@ def take_measures(
         pictures: Of one scale of the LoRA, uint8 [n, h, w, 3].
         before: The base's pictures of the same prompts and noise.
         prompts: One per picture; those of one prompt give the diversity.
-        known: What they are compared with.
+        known: What they are compared with; a training image that is given twice counts once, and
+            a real image that is a training image does not count as unseen.
+
+    Raises:
+        ValueError: If all real images are training images.
     """
+    known = _told_apart(known)
     groups = groups_of(prompts)
     features = known.extractor(pictures)
     several = min(prompts.count(prompt) for prompt in set(prompts)) > 1
@@ -132,6 +139,13 @@ def take_measures(
         found["prior_drift"] = mean_measure(moved, groups)
     found |= _usable(pictures, before, prompts, known, groups)
     return {name: found[name] for name in MEANINGS if name in found}
+
+
+def _told_apart(known: Knowledge) -> Knowledge:
+    real = None if known.real is None else known.real[~seen(known.real, known.training)]
+    if real is not None and not len(real):
+        raise ValueError("all held-out images are training images, so none tells copies")
+    return replace(known, training=distinct(known.training), real=real)
 
 
 def _usable(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ddim_core.lora.scoring.scorecard import COPY_LEVEL, Measure, change
+from ddim_core.lora.scoring.scorecard import COPY_LEVEL, Measure, change, share_change
 from ddim_core.statistics.joint import joint
 
 LEVEL = 0.05
@@ -27,7 +27,8 @@ class Candidate:
     Attributes:
         name: Of the file, for people.
         number: Epoch or step; None of the last.
-        place: Among the files, in the order in which they were trained.
+        place: Among the files; those of one series in the order in which they were trained.
+        series: The training that the file is from; files of others were not trained for longer.
         scale: Of the LoRA.
         sampler: By the project's name.
         measures: Those of `DECIDING` that were taken of its pictures.
@@ -37,6 +38,7 @@ class Candidate:
     name: str
     number: int | None
     place: int
+    series: str
     scale: float
     sampler: str
     measures: Mapping[str, Measure]
@@ -45,7 +47,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Bounds:
-    """A number with an interval that holds with 95 % together with all others of its ranking."""
+    """A number with an interval that holds with 95 % together with others of its ranking: those of
+    all gains and likenesses, or those of all faults."""
 
     value: float
     low: float
@@ -63,8 +66,8 @@ class Ranked:
         likeness: Its likeness less the base's.
         faults: By the name of a measure, the share of its pictures more than the base's, or than
             the first's, where it is proven to be more.
-        overfit: It is proven worse than the first, with no less likeness, or copies; and was
-            trained for longer.
+        overfit: It was trained for longer than the first of the ranking, in the same series, and
+            copies more than the first or the base, or is proven worse with no less likeness.
     """
 
     candidate: Candidate
@@ -91,8 +94,8 @@ class Ranking:
 
     Attributes:
         ranked: All of them.
-        overfit_from: The name of the first file from which on all later ones are overfit, at the
-            first's scale and sampler; None where there is none.
+        overfit_from: The name of the first file from which on all later ones of the first's series
+            are overfit, at the first's scale and sampler; None where there is none.
     """
 
     ranked: tuple[Ranked, ...]
@@ -104,7 +107,7 @@ class Ranking:
 
     @property
     def files(self) -> tuple[Ranked, ...]:
-        """Every file at its best setting, in the order in which they were trained."""
+        """Every file at its best setting, by place."""
         best: dict[int, Ranked] = {}
         for one in self.ranked:
             best.setdefault(one.candidate.place, one)
@@ -115,8 +118,9 @@ def rank(candidates: Sequence[Candidate]) -> Ranking:
     """Ranks candidates by what they gain in likeness in pictures that can be used.
 
     All intervals of gains, of what lies behind the first, and of likenesses hold together with 95 %
-    (Bonferroni over all pairs, the base among them: the first was chosen by the same pictures). So
-    do those of all faults.
+    (Bonferroni over the gains of all pairs, the base among them, because the first was chosen by
+    the same pictures, and over all likenesses). Those of all faults hold with 95 % among
+    themselves.
 
     Args:
         candidates: Drawn for the same prompts from the same noise.
@@ -126,16 +130,18 @@ def rank(candidates: Sequence[Candidate]) -> Ranking:
     """
     if not candidates:
         raise ValueError("there is no candidate to rank; give at least one LoRA file")
-    gains, likenesses = (_together(candidates, name) for name in (GAIN, LIKENESS))
-    order = sorted(range(len(candidates)), key=lambda i: -gains[0][i].value)
+    n = len(candidates)
+    n_together = n * (n + 1) // 2 + n
+    gains, likenesses = (_together(candidates, name, n_together) for name in (GAIN, LIKENESS))
+    order = sorted(range(n), key=lambda i: -gains[0][i].value)
     best = order[0]
     behind = gains[1](best)
-    n_faults = 2 * sum(name in FAULTS for name in candidates[0].measures) * len(candidates)
+    n_faults = 2 * sum(name in FAULTS for name in candidates[0].measures) * n
     found = []
     for i in order:
         one = candidates[i]
         faults = _faults(one, candidates[best], n_faults)
-        longer = (one.place > candidates[best].place) and i != best
+        longer = _is_longer(one, candidates[best])
         as_like = likenesses[0][i].value >= likenesses[0][best].value
         overfit = longer and ((behind[i].low > 0.0 and as_like) or "copies" in faults)
         found.append(Ranked(one, gains[0][i], behind[i], likenesses[0][i], faults, overfit))
@@ -160,7 +166,7 @@ def verdict(ranking: Ranking, new: int) -> tuple[Call, Bounds]:
 
 
 def _together(
-    candidates: Sequence[Candidate], name: str
+    candidates: Sequence[Candidate], name: str, n_together: int
 ) -> tuple[list[Bounds], Callable[[int], list[Bounds]]]:
     """Bounds of a measure over the base's, and a function of what lies behind one of them."""
     taken = [one.measures[name] for one in candidates]
@@ -170,7 +176,7 @@ def _together(
     values = [*(measure.value for measure in taken), 0.0]
     found = joint(values, values, [*(measure.loo for measure in taken), zero], taken[0].sizes)
     n = len(values)
-    reach = found.reach(n * (n - 1) // 2, LEVEL)
+    reach = found.reach(n_together, LEVEL)
 
     def against(j: int) -> list[Bounds]:
         half = reach[:, j]
@@ -194,17 +200,23 @@ def _faults(one: Candidate, first: Candidate, n_tests: int) -> dict[str, Bounds]
             found = change(mine, other)
             if found is None or mine.value <= COPY_LEVEL:
                 continue
-            low, high = found.interval(n_tests, len(mine.loo))
+            paired = found.interval(n_tests, len(mine.loo))
+            floor = share_change(mine, other, LEVEL / n_tests)
+            low, high = min(paired[0], floor[0]), max(paired[1], floor[1])
             if low > 0.0:
                 faults[name] = Bounds(found.value, low, min(high, 1.0))
     return faults
+
+
+def _is_longer(one: Candidate, than: Candidate) -> bool:
+    return one.series == than.series and one.place > than.place
 
 
 def _overfit_from(found: Sequence[Ranked]) -> str | None:
     best = found[0].candidate
     later = sorted(
         (one for one in found
-         if one.candidate.place > best.place
+         if _is_longer(one.candidate, best)
          and (one.candidate.scale, one.candidate.sampler) == (best.scale, best.sampler)),
         key=lambda one: one.candidate.place,
     )  # fmt: skip

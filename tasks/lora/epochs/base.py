@@ -15,6 +15,7 @@ from ddim_core.samplers.name import parse_sampler
 from ddim_core.text2image.prompts import read_prompts
 from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.images.stored_prompts import store_prompts
+from tasks.lora.epochs.files import StoredEpoch
 from tasks.sampling.asked_prompts import texts_of
 from tasks.sampling.conditions import store_conditions
 from tasks.storage.store import ArtifactRef
@@ -103,6 +104,22 @@ def asked_prompts(location: str, base: ScoredBase) -> AskedPrompts:
             "they would make of them"
         )
     return AskedPrompts(tuple(texts), store_prompts(texts), None)
+
+
+@task(name="require-loras-fit")
+def require_loras_fit(base: ScoredBase, epochs: list[StoredEpoch]) -> None:
+    """Makes sure, before anything is drawn, that LoRA files can be laid over a base.
+
+    Those of one layout fit or do not fit together, so one of each is tried.
+
+    Raises:
+        ValueError: If one does not, by its name.
+    """
+    for one in {one.layout: one for one in reversed(epochs)}.values():
+        try:
+            pipeline_in_memory(base.ref, loras=((one.artifact, 1.0),))
+        except ValueError as error:
+            raise ValueError(f"{one.name} does not fit {base.name}: {error}") from error
 
 
 @task(name="require-samplers")

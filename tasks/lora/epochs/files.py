@@ -8,7 +8,13 @@ from pathlib import Path
 
 from ddim_core.common.digest import digest
 from ddim_core.common.printable import printable
-from ddim_core.safe_files.lora_files import epoch_files, lora_bytes, ranks_of, touches_texts
+from ddim_core.safe_files.lora_files import (
+    epoch_files,
+    layout_of,
+    lora_bytes,
+    ranks_of,
+    touches_texts,
+)
 from tasks.checkpoints.loras import KIND
 from tasks.storage import store
 
@@ -21,15 +27,19 @@ class StoredEpoch:
         artifact: Digest of its content, as it is laid over a pipeline.
         name: For people.
         number: Epoch or step, as its name says; None of the last.
+        series: The training that it is from.
         with_texts: Whether it changes text encoders.
         rank: Of its layers; None where they differ.
+        layout: Digest of its tensors' names, shapes and types.
     """
 
     artifact: str
     name: str
     number: int | None
+    series: str
     with_texts: bool
     rank: int | None
+    layout: str
 
 
 def store_epochs(places: Sequence[str]) -> list[StoredEpoch]:
@@ -49,8 +59,9 @@ def store_epochs(places: Sequence[str]) -> list[StoredEpoch]:
             content = lora_bytes(file)
             ranks = ranks_of(content)
             one = StoredEpoch(
-                store.put(content, KIND).artifact, printable(file.name), file.number,
+                store.put(content, KIND).artifact, printable(file.name), file.number, file.series,
                 touches_texts(content), ranks.pop() if len(ranks) == 1 else None,
+                layout_of(content),
             )  # fmt: skip
             found.setdefault(one.artifact, one)
     return list(found.values())

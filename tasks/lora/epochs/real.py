@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prefect import task
+
 from ddim_core.images.load import load_images
+from ddim_core.lora.scoring.scorecard import seen
 from tasks.images.prepare import content_of
 from tasks.storage import store
 from tasks.storage.caching import cached_task
@@ -30,3 +33,18 @@ def real_images(content: str, split: str, resolution: int, location: str) -> Rea
         raise ValueError(f"the files of {location!r} changed while they were read; run it again")
     stored = store.put_arrays({"images": images}, "real images")
     return RealImages(**vars(stored), n_images=len(images))
+
+
+@task(name="require-unseen")
+def require_unseen(held_out: RealImages, training: RealImages, name: str) -> int:
+    """Returns how many held-out images are training images, by which no copy is told.
+
+    Raises:
+        ValueError: If all are.
+    """
+    n = int(seen(*(store.get_arrays(ref)["images"] for ref in (held_out, training))).sum())
+    if n == held_out.n_images:
+        raise ValueError(
+            f"all {n} held-out images of {name} are among the training images; give others, or none"
+        )
+    return n

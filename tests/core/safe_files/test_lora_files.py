@@ -44,6 +44,10 @@ def of_peft(folder: Path, tensors: dict[str, np.ndarray] = OF_PEFT, **settings: 
         (["cat-step00000500", "cat-step00001000"], [500, 1000]),  # sd-scripts, steps
         (["cat_000000250", "cat_000000500", "cat"], [250, 500, None]),  # ai-toolkit
         (["v15"], [None]),  # no epoch
+        (["ink-v2_768"], [None]),  # a resolution
+        (["000005", "000010"], [5, 10]),
+        (["ink_1-000002", "ink_1-000010", "ink_1"], [2, 10, None]),  # 1 is of the LoRA's name
+        (["a-1", "a-2", "a-10", "a", "b-v2_768"], [1, 2, 10, None, None]),  # two trainings
     ],
 )
 def test_epochs_are_ordered_by_the_number_in_their_names(
@@ -64,6 +68,7 @@ def test_folders_of_steps_are_found_of_diffusers_and_of_peft(tmp_path: Path) -> 
     found = epoch_files(tmp_path)
     assert [file.number for file in found] == [500, 1000, None]
     assert [file.name for file in found][:2] == ["checkpoint-500", "checkpoint-1000"]
+    assert len({file.series for file in found}) == 1
     of_peft(tmp_path / "peft" / "checkpoint-20")
     (one,) = epoch_files(tmp_path / "peft")
     assert (one.number, one.config is not None) == (20, True)
@@ -151,3 +156,15 @@ def test_a_stranger_cannot_pass_for_a_file_of_peft(tmp_path: Path) -> None:
     save_file(KOHYA, path, {PEFT: json.dumps({"peft_type": "LORA", "target_modules": "(a+)+$"})})
     with pytest.raises(ValueError, match="which is set here alone"):
         lora_bytes(epoch_files(path)[0])
+
+
+def test_epochs_and_steps_of_one_lora_are_ordered_by_their_headers(tmp_path: Path) -> None:
+    for name, steps in (("ink-000001", 4), ("ink-step00000006", 6), ("ink-000002", 8), ("ink", 9)):
+        save_file(KOHYA, tmp_path / f"{name}.safetensors", {"ss_steps": str(steps)})
+    found = epoch_files(tmp_path)
+    assert [file.number for file in found] == [4, 6, 8, None]
+    assert [file.name for file in found] == ["ink-000001", "ink-step00000006", "ink-000002", "ink"]
+    assert len({file.series for file in found}) == 1
+    written(tmp_path / "ink-000002.safetensors", KOHYA)
+    with pytest.raises(ValueError, match="the header of ink-000002 has no ss_steps"):
+        epoch_files(tmp_path)

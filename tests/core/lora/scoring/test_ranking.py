@@ -43,7 +43,7 @@ def candidate(place: int, gain: float, copies: float = 0.05, off: float = 0.05) 
 
     clean = {name: np.arange(N) % 20 == 0 for name in faults}
     told = measures(gained, faults), measures(np.zeros(N), clean)
-    return Candidate(f"epoch-{place}", place, place, 1.0, "own", *told)  # type: ignore[arg-type]
+    return Candidate(f"epoch-{place}", place, place, "epoch", 1.0, "own", *told)  # type: ignore[arg-type]
 
 
 def test_the_planted_faults_are_named_and_the_best_epoch_is_shipped() -> None:
@@ -88,6 +88,42 @@ def test_false_proofs_are_as_rare_as_promised() -> None:
         ]  # fmt: skip
         wrong += any(not one.is_tied for one in rank(equal).ranked)
     assert wrong <= 5
+
+
+def test_gains_and_likenesses_hold_together() -> None:
+    """One true candidate of gain and likeness 0, drawn anew: with 5 % for each of both families
+    either misses in 10 % of trials. Of 1000 trials 78 is four standard errors above 50."""
+    told, stream, wrong = candidate(0, 0.0), np.random.default_rng(0), 0
+    for _ in range(1000):
+        measures = {
+            name: mean_measure(stream.normal(size=20), np.arange(20))
+            for name in ("usable_gain", "likeness_gain")
+        }
+        first = rank([replace(told, measures=measures, base={})]).first
+        wrong += any(one.low > 0.0 or one.high < 0.0 for one in (first.gain, first.likeness))
+    assert wrong <= 78
+
+
+def test_a_fault_needs_enough_pictures() -> None:
+    """All pictures of one candidate are broken and none of the other's: the jackknife sees no
+    spread in either, whatever the number of pictures."""
+    found = []
+    for n in (2, 40):
+        groups = np.arange(n) % 24
+        gain = {name: mean_measure(np.ones(n), groups) for name in ("usable_gain", "likeness_gain")}
+        none, all_ = (share_measure(np.full(n, x), groups) for x in (False, True))
+        sound = Candidate("a", 0, 0, "", 1.0, "own", {**gain, "broken": none}, {"broken": none})
+        ill = replace(sound, place=1, measures={**gain, "broken": all_})
+        found.append([set(one.faults) for one in rank([sound, ill]).ranked])
+    assert found == [[set(), set()], [set(), {"broken"}]]
+
+
+def test_only_files_of_one_series_are_trained_for_longer() -> None:
+    first, worse = candidate(0, 0.3), candidate(1, 0.32, copies=1.0)
+    assert rank([first, worse]).overfit_from == "epoch-1"
+    other = rank([first, replace(worse, series="another LoRA")])
+    assert other.overfit_from is None
+    assert not any(one.overfit for one in other.ranked)
 
 
 def test_the_verdict_is_of_the_best_on_each_side() -> None:

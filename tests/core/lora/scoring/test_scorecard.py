@@ -11,6 +11,7 @@ import pytest
 from accelerate import init_empty_weights
 from numpy.typing import NDArray
 
+from ddim_core.lora.scoring.likeness import ThumbnailFeatures
 from ddim_core.lora.scoring.measures import MEANINGS, Knowledge, take_measures
 from ddim_core.lora.scoring.scorecard import (
     Measure,
@@ -376,3 +377,27 @@ def test_frechet_distance_of_few_pictures_has_a_value_and_no_interval() -> None:
     found = frechet_measure(x, reference, np.arange(2))
     assert found.value == pytest.approx(0.0, abs=1e-6)
     assert found.low is None
+
+
+def test_copies_are_found_where_held_out_or_training_images_repeat() -> None:
+    """Each picture is a training image. A training image among the held-out ones, or given twice,
+    would put the 5 % quantile of real distances at 0, below which nothing lies."""
+    stream = np.random.default_rng(0)
+
+    def noise(n: int) -> np.ndarray:
+        return stream.integers(0, 256, (n, 8, 8, 3)).astype(np.uint8)
+
+    training, fresh = noise(20), noise(18)
+    prompts = [f"prompt {i}" for i in range(20)]
+    pictures = np.maximum(training, 1)
+    for given, real in (
+        (training, np.concatenate([fresh, training[:2]])),
+        (np.concatenate([training, np.minimum(training[:3], 254)]), None),
+    ):
+        known = Knowledge(ThumbnailFeatures(), given, real, style=training)
+        found = take_measures(pictures, noise(20), prompts, known)
+        for name in ("copies", "copy_risk_features", "copy_risk_pixels"):
+            assert found[name].value == 1.0, name
+    known = Knowledge(ThumbnailFeatures(), training, training[:2], style=training)
+    with pytest.raises(ValueError, match="all held-out images are training images"):
+        take_measures(pictures, noise(20), prompts, known)
