@@ -47,6 +47,9 @@ EXPONENTS = {
     "F8_E5M2": (np.int8, 0x7C), "F8_E4M3": (np.int8, 0x7F),
 }  # fmt: skip
 PEFT_LEVEL, TEXT_LEVEL = "base_model.model.", "text_model."
+# The first word of layers of the networks that draw; no text encoder has one of that name.
+DRAWS = re.compile(r"(?:(?:down|up)_blocks|mid_block|conv_(?:in|out)|time_embedding|proj_out"
+                   r"|(?:single_)?transformer_blocks|x_embedder|context_embedder)\.")  # fmt: skip
 TEXTS = ("text_encoder", "lora_te", "text_model")
 # The first word of a tensor's name after its layer, what people call it, and what would do instead.
 FOREIGN = {
@@ -158,8 +161,16 @@ def header_of(content: bytes) -> tuple[Content, bytes]:
 
 
 def touches_texts(content: bytes) -> bool:
-    """Tells whether a LoRA changes text encoders, so that prompts are encoded with it."""
-    return any(word in name for name in header_of(content)[0] for word in TEXTS)
+    """Tells whether a LoRA changes text encoders, so that prompts are encoded with it.
+
+    A file of PEFT's does not say which network it is of: where its layers are not surely a
+    denoiser's, they may be an encoder's. (Prompts are then encoded anew; what does not belong to
+    an encoder changes nothing of them.)
+    """
+    names = [name for name in header_of(content)[0] if name != "__metadata__"]
+    return any(word in name for name in names for word in TEXTS) or any(
+        name.startswith(PEFT_LEVEL) and not DRAWS.match(name, len(PEFT_LEVEL)) for name in names
+    )
 
 
 def ranks_of(content: bytes) -> set[int]:
