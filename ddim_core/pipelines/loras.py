@@ -89,7 +89,7 @@ def _refused(what: str) -> Iterator[None]:
 
 def _in_words(error: Exception) -> str:
     if isinstance(error, LookupError | AttributeError | TypeError | UnboundLocalError):
-        return f"its tensors are not those that are looked for ({type(error).__name__}: {error})"
+        return f"its layers are not those that are looked for ({type(error).__name__}: {error})"
     text = first_line(error)
     return " ".join(str(error).split()) if text.rstrip().endswith(":") else text
 
