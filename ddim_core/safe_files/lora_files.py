@@ -295,7 +295,7 @@ def _diffusers_settings(name: str, text: str, shapes: Mapping[str, Sequence[int]
     told = parse_json(text, where)
     if not isinstance(told, dict):
         raise ValueError(f"{where} is no mapping of names")
-    found = {}
+    found: Content = {}
     for network in sorted({key.partition(".")[0] for key in told}):
         level = f"{network}."
         inside = {key.removeprefix(level): v for key, v in shapes.items() if key.startswith(level)}
