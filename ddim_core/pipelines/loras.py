@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from logging import CRITICAL
+from logging import CRITICAL, WARNING, Handler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from ddim_core.common.foreign import Content
 from ddim_core.common.late import late
 from ddim_core.networks.building import LOADING
 from ddim_core.pipelines.opening import OpenedPipeline
-from ddim_core.safe_files.lora_files import PEFT, PEFT_LEVEL, header_of
+from ddim_core.safe_files.lora_files import PEFT, PEFT_LEVEL, TEXT_LEVEL, header_of
 from ddim_core.safe_files.safe_load import first_line
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ else:
 
 WEIGHTS = "lora.safetensors"
 LONGEST_REASON = 300  # characters
-TEXT_LEVEL = "text_model."
+# Of what diffusers leaves out it only warns.
+LEFT_OUT = re.compile(r"(?:un(?:expected|supported)|missing) keys", re.IGNORECASE)
 # In the name of a layer's first tensor, in a file and in a network.
 FIRST = re.compile(r"lora_A|lora_down|lora\.down|(?:hada_w1_a|lokr_w1|lokr_w1_a)(?:\.|$)")
 DORA = re.compile(r"dora_scale|magnitude_vector")
@@ -54,13 +55,14 @@ def lay_over(opened: OpenedPipeline, files: Sequence[bytes], scales: Sequence[fl
         raise ValueError(f"{opened.name} takes no LoRAs")
     for i, (name, file) in enumerate(zip(names, files, strict=True)):
         with _refused(f"LoRA {i + 1} cannot be laid over the {opened.name}"), LOADING:
+            asked = list(header_of(file)[0])
             if settings := header_of(file)[0].get("__metadata__", {}).get(PEFT):
                 _lay_by_peft(pipeline, name, file, json.loads(settings))
             else:
-                _lay_by_diffusers(pipeline, name, file)
+                asked = _lay_by_diffusers(pipeline, name, file)
         if name not in {n for part in pipeline.get_list_adapters().values() for n in part}:
             raise ValueError(f"LoRA {i + 1} holds nothing for the {opened.name}'s networks")
-        _require_whole(opened, name, file, i + 1)
+        _require_whole(opened, name, file, asked, i + 1)
     pipeline.set_adapters(names, list(scales))
     for part in pipeline.components.values():
         if hasattr(part, "requires_grad_"):
@@ -79,28 +81,70 @@ def _refused(what: str) -> Iterator[None]:
             yield
     except Exception as error:  # other people's files can be wrong in every way
         said = [line.strip() for line in str(error).splitlines() if "mismatch" in line]
-        reason = (said or [first_line(error)])[0][:LONGEST_REASON]
+        reason = (said or [_in_words(error)])[0][:LONGEST_REASON]
         raise ValueError(f"{what}: {reason}") from error
     finally:
         logging.set_verbosity(before)
 
 
-def _lay_by_diffusers(pipeline: Any, name: str, file: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+def _in_words(error: Exception) -> str:
+    if isinstance(error, LookupError | AttributeError | TypeError | UnboundLocalError):
+        return f"its layers are not those that are looked for ({type(error).__name__}: {error})"
+    text = first_line(error)
+    return " ".join(str(error).split()) if text.rstrip().endswith(":") else text
+
+
+def _lay_by_diffusers(pipeline: Any, name: str, file: bytes) -> list[str]:
+    """Returns the names that diffusers gave to the file's tensors, one fused layer as several."""
+    names: list[str] = []
+    convert = pipeline.lora_state_dict
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        converted = convert(*args, **kwargs)
+        names.extend(converted[0])
+        return converted
+
+    with tempfile.TemporaryDirectory() as folder, _heard() as said:
         Path(folder, WEIGHTS).write_bytes(file)
-        # A file and not its tensors: its metadata have alpha, and what else scales.
-        pipeline.load_lora_weights(
-            folder, weight_name=WEIGHTS, adapter_name=name, local_files_only=True,
-            use_safetensors=True,
-        )  # fmt: skip
+        pipeline.lora_state_dict = noted
+        try:
+            # A file and not its tensors: its metadata have alpha, and what else scales.
+            pipeline.load_lora_weights(
+                folder, weight_name=WEIGHTS, adapter_name=name, local_files_only=True,
+                use_safetensors=True,
+            )  # fmt: skip
+        finally:
+            del pipeline.lora_state_dict
+    if wrong := [text for text in said if LEFT_OUT.search(text)]:
+        raise ValueError(wrong[0])
+    return names
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """What diffusers warns of inside."""
+    said: list[str] = []
+    handler = Handler(WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging = diffusers.utils.logging
+    logging.disable_default_handler()
+    logging.add_handler(handler)
+    logging.set_verbosity(WARNING)
+    try:
+        yield said
+    finally:
+        logging.set_verbosity(CRITICAL)
+        logging.remove_handler(handler)
+        logging.enable_default_handler()
 
 
 def _lay_by_peft(pipeline: Any, name: str, file: bytes, settings: Content) -> None:
     """Lays a file of PEFT's (LoRA, DoRA, LoHa, LoKr) over the network whose layers it names."""
     level, network = _network_of(pipeline, settings["target_modules"])
     kind = peft.PEFT_TYPE_TO_CONFIG_MAPPING[settings["peft_type"]]
-    layers = [layer.removeprefix(level) for layer in settings["target_modules"]]
-    config = kind(**settings | {"target_modules": layers, "peft_type": None})
+    layers = [re.escape(layer.removeprefix(level)) for layer in settings["target_modules"]]
+    # One pattern of whole names: PEFT takes a list's for endings of others' too.
+    config = kind(**settings | {"target_modules": "|".join(layers), "peft_type": None})
     tensors = {
         key.removeprefix(PEFT_LEVEL).removeprefix(level): value
         for key, value in safetensors.torch.load(file).items()
@@ -127,10 +171,12 @@ def _network_of(pipeline: Any, layers: Sequence[str]) -> tuple[str, Any]:
     )
 
 
-def _require_whole(opened: OpenedPipeline, name: str, file: bytes, number: int) -> None:
+def _require_whole(
+    opened: OpenedPipeline, name: str, file: bytes, asked: Sequence[str], number: int
+) -> None:
     """Makes sure that every layer of a LoRA found its place: diffusers leaves out what does not
     fit, and a LoRA for another base would be scored as if it were whole. (One layer of a file may
-    become several in a network, never fewer.)"""
+    become several in a network, never fewer: `asked` has what it became.)"""
     told = list(safetensors.torch.load(file))
     laid = [
         key
@@ -140,6 +186,7 @@ def _require_whole(opened: OpenedPipeline, name: str, file: bytes, number: int) 
         if f".{name}" in key
     ]
     held, found = (sum(bool(FIRST.search(key)) for key in keys) for keys in (told, laid))
+    held = max(held, sum(bool(FIRST.search(key)) for key in asked))
     if found < held:
         raise ValueError(
             f"LoRA {number} has {held} layers, and only {found} of them have a place in the "

@@ -9,30 +9,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ddim_core.common.digest import digest
 from ddim_core.common.foreign import Content
-from ddim_core.common.plain_files import is_there, read_bytes, require_plain_tree, shown_name
+from ddim_core.common.plain_files import (
+    is_there,
+    parse_json,
+    read_bytes,
+    require_plain_tree,
+    shown_name,
+)
 from ddim_core.safe_files.lora_order import CHECKPOINT, Numbered, epochs_of
+from ddim_core.safe_files.lora_settings import SETTINGS, layers_of, settings_of
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.weight_names import PICKLES, TENSORS
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # of PEFT
 OF_FOLDERS = ("pytorch_lora_weights.safetensors", ADAPTER)  # the one file of a step's folder
+METADATA = "lora_adapter_metadata"  # in a file's header: diffusers' settings of each network
 PEFT = "peft_adapter_config"  # in a file's header: it is in PEFT's layout, and so made
 MOST_EPOCHS = 200
-# What peft makes of a file is decided by these settings alone; a stranger's patterns are never run.
-SETTINGS: dict[str, tuple[str, ...]] = {
-    "LORA": ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora"),
-    "LOHA": ("r", "alpha", "rank_pattern", "alpha_pattern", "use_effective_conv2d"),
-    "LOKR": ("r", "alpha", "rank_pattern", "alpha_pattern", "use_effective_conv2d",
-             "decompose_both", "decompose_factor"),
+# What diffusers reads of a LoRA, in each of its layouts; the names of tensors are run as patterns.
+TENSOR_NAME = re.compile(r"[\w.-]+", re.ASCII)
+PARTS = re.compile(r"(?:lora_(?:A|B|down|up|mid|magnitude_vector)(?:\.\w+)?"
+                   r"|lora(?:_linear_layer)?\.(?:down|up))(?:\.(?:weight|bias))?$"
+                   r"|\.(?:alpha|dora_scale|lokr_[wt]\d(?:_[ab])?)$")  # fmt: skip
+PAIRS = (("lora_A", "lora_B"), ("lora_down", "lora_up"), ("lora.down", "lora.up"),
+         ("lora_linear_layer.down", "lora_linear_layer.up"))  # fmt: skip
+WHOLE = {"diff": "a difference of whole weights", "diff_b": "a difference of a bias",
+         "w_norm": "a norm's weights", "b_norm": "a norm's bias"}  # fmt: skip
+# Bits that are all set in what is not finite, and the integers of the same width.
+EXPONENTS = {
+    "F64": (np.int64, 0x7FF0000000000000), "F32": (np.int32, 0x7F800000),
+    "F16": (np.int16, 0x7C00), "BF16": (np.int16, 0x7F80),
+    "F8_E5M2": (np.int8, 0x7C), "F8_E4M3": (np.int8, 0x7F),
 }  # fmt: skip
-PLAIN_NAME = re.compile(r"[\w.^]+")
-LAYERS = re.compile(r"\.(?:lora_(?:A|B|magnitude_vector)|hada_w\d(?:_[ab])?|hada_t\d|lokr_[wt]\d"
-                    r"(?:_[ab])?)(?:\.weight)?$")  # fmt: skip
-PEFT_LEVEL = "base_model.model."
+PEFT_LEVEL, TEXT_LEVEL = "base_model.model.", "text_model."
+# The first word of layers of the networks that draw; no text encoder has one of that name.
+DRAWS = re.compile(r"(?:(?:down|up)_blocks|mid_block|conv_(?:in|out)|time_embedding|proj_out"
+                   r"|(?:single_)?transformer_blocks|x_embedder|context_embedder)\.")  # fmt: skip
 TEXTS = ("text_encoder", "lora_te", "text_model")
 # The first word of a tensor's name after its layer, what people call it, and what would do instead.
 FOREIGN = {
@@ -102,7 +119,7 @@ def require_lora(file: EpochFile) -> Content:
     """Makes sure, by its header alone, that a file holds a LoRA that can be loaded.
 
     Returns:
-        PEFT's settings of a file in its layout; empty of others.
+        What its header must say instead, under `PEFT` or `METADATA`; empty where it may stay.
 
     Raises:
         ValueError: If it is damaged, holds no LoRA, or one of a kind that nothing here loads; the
@@ -111,26 +128,32 @@ def require_lora(file: EpochFile) -> Content:
     try:
         with safe_open(file.path, framework="np") as content:
             names, header = list(content.keys()), content.metadata() or {}
+            shapes = {name: content.get_slice(name).get_shape() for name in names}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file.name} is no whole safetensors file: {error}") from error
+    if strange := [name for name in names if not TENSOR_NAME.fullmatch(name)]:
+        raise ValueError(f"{file.name} has a tensor {strange[0][:80]!r}, which is no layer's name")
     if file.config is not None:
-        return _peft_settings(file, names)
+        return {PEFT: _peft_settings(file, shapes)}
     if PEFT in header:
         raise ValueError(f"the header of {file.name} holds {PEFT}, which is set here alone")
     _require_kind(file.name, names)
-    return {}
+    if METADATA not in header:
+        return {}
+    return {METADATA: _diffusers_settings(file.name, header[METADATA], shapes)}
 
 
 def lora_bytes(file: EpochFile) -> bytes:
     """Returns the content of a LoRA file as `ddim_core.pipelines.loras` lays it over a pipeline:
-    itself, or for PEFT's layout with its settings in the header.
+    itself, or where settings belong to it with nothing but them in the header.
 
     Raises:
-        ValueError: As `require_lora`.
+        ValueError: As `require_lora`; or if a number is not finite, or an alpha not above 0.
     """
-    settings = require_lora(file)
+    told = require_lora(file)
     content = read_bytes(file.path)
-    return _with_header(content, {PEFT: settings}) if settings else content
+    _require_numbers(file.name, content)
+    return _with_header(content, told) if told else content
 
 
 def header_of(content: bytes) -> tuple[Content, bytes]:
@@ -141,8 +164,16 @@ def header_of(content: bytes) -> tuple[Content, bytes]:
 
 
 def touches_texts(content: bytes) -> bool:
-    """Tells whether a LoRA changes text encoders, so that prompts are encoded with it."""
-    return any(word in name for name in header_of(content)[0] for word in TEXTS)
+    """Tells whether a LoRA changes text encoders, so that prompts are encoded with it.
+
+    A file of PEFT's does not say which network it is of: where its layers are not surely a
+    denoiser's, they may be an encoder's. (Prompts are then encoded anew; what does not belong to
+    an encoder changes nothing of them.)
+    """
+    names = [name for name in header_of(content)[0] if name != "__metadata__"]
+    return any(word in name for name in names for word in TEXTS) or any(
+        name.startswith(PEFT_LEVEL) and not DRAWS.match(name, len(PEFT_LEVEL)) for name in names
+    )
 
 
 def ranks_of(content: bytes) -> set[int]:
@@ -166,7 +197,9 @@ def layout_of(content: bytes) -> str:
 
 def _with_header(content: bytes, metadata: Mapping[str, Any]) -> bytes:
     header, numbers = header_of(content)
-    header["__metadata__"] = {k: json.dumps(v, sort_keys=True) for k, v in metadata.items()}
+    others = header.get("__metadata__", {}) if METADATA in metadata else {}
+    told = {name: json.dumps(value, sort_keys=True) for name, value in metadata.items()}
+    header["__metadata__"] = others | told
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # numbers begin at a multiple of 8
     return len(text).to_bytes(8, "little") + text + numbers
@@ -232,9 +265,39 @@ def _require_kind(name: str, tensors: Sequence[str]) -> None:
         raise ValueError(
             f"{name} holds no LoRA: none of its {len(tensors)} tensors is named after one{first}"
         )
+    if any(tensor.startswith(PEFT_LEVEL) for tensor in tensors):
+        raise ValueError(
+            f"{name} is a file of PEFT's without its {CONFIG}, which says how much of the LoRA "
+            f"counts; call it {ADAPTER} and put its {CONFIG} beside it"
+        )
+    if strange := sorted(tensor for tensor in tensors if not PARTS.search(tensor)):
+        kind = WHOLE.get(strange[0].rpartition(".")[2], "no part of a LoRA")
+        raise ValueError(
+            f"{name} holds {len(strange)} tensors beside its LoRA that would be left out, the "
+            f"first {strange[0][:120]} ({kind}); it must hold a LoRA alone"
+        )
+    have = set(tensors)
+    for one, other in (*PAIRS, *(pair[::-1] for pair in PAIRS)):
+        for tensor in tensors:
+            start, found, end = tensor.rpartition(one)
+            if found and end.endswith("weight") and start + other + end not in have:
+                raise ValueError(f"{name} has {tensor[:120]} without its {other}; it is not whole")
 
 
-def _peft_settings(file: EpochFile, names: Sequence[str]) -> Content:
+def _require_numbers(name: str, content: bytes) -> None:
+    header, numbers = header_of(content)
+    for tensor, told in header.items():
+        if tensor == "__metadata__" or told["dtype"] not in EXPONENTS:
+            continue
+        width, exponent = EXPONENTS[told["dtype"]]
+        bits = np.frombuffer(numbers[slice(*told["data_offsets"])], width)
+        if ((bits & exponent) == exponent).any():
+            raise ValueError(f"{tensor} in {name} is not finite; its training went wrong")
+        if tensor.endswith(".alpha") and not (bits > 0).all():  # the sign is the first bit of both
+            raise ValueError(f"{tensor} in {name} is not above 0; an alpha must be")
+
+
+def _peft_settings(file: EpochFile, shapes: Mapping[str, Sequence[int]]) -> Content:
     """What of an adapter_config.json decides what the file's numbers mean, with the layers that it
     is of by name."""
     assert file.config is not None
@@ -244,20 +307,27 @@ def _peft_settings(file: EpochFile, names: Sequence[str]) -> Content:
         raise ValueError(
             f"peft_type in {file.name}/{CONFIG} is {kind!r}; {', '.join(SETTINGS)} are loaded"
         )
-    layers = sorted({LAYERS.sub("", name.removeprefix(PEFT_LEVEL)) for name in names})
-    strange = [name for name in names if not LAYERS.search(name)]
-    if strange or not layers:
-        first = f", the first {strange[0][:80]}" if strange else ""
-        raise ValueError(
-            f"{file.name}/{ADAPTER} holds {len(strange)} tensors that are no part of a {kind}"
-            f"{first}; it must hold some of these, and nothing else"
-        )
-    settings = {name: told[name] for name in SETTINGS[kind] if told.get(name) is not None}
-    for name in ("rank_pattern", "alpha_pattern"):
-        _require_names(f"{name} in {file.name}/{CONFIG}", settings.get(name, {}))
+    of_layers = {name.removeprefix(PEFT_LEVEL): shape for name, shape in shapes.items()}
+    layers = layers_of(f"{file.name}/{ADAPTER}", kind, of_layers)
+    settings = settings_of(f"{file.name}/{CONFIG}", kind, told, of_layers)
     return {"peft_type": kind, "target_modules": layers, **settings}
 
 
-def _require_names(where: str, patterns: Any) -> None:
-    if not isinstance(patterns, Mapping) or not all(map(PLAIN_NAME.fullmatch, patterns)):
-        raise ValueError(f"{where} must map names of layers to numbers; patterns are not run")
+def _diffusers_settings(name: str, text: str, shapes: Mapping[str, Sequence[int]]) -> Content:
+    """The same of what diffusers wrote into a header, each name after its network's. (diffusers
+    makes PEFT's configuration of all that stands there.)"""
+    where = f"{METADATA} in the header of {name}"
+    told = parse_json(text, where)
+    if not isinstance(told, dict):
+        raise ValueError(f"{where} is no mapping of names")
+    found: Content = {}
+    for network in sorted({key.partition(".")[0] for key in told}):
+        level = f"{network}."
+        inside = {key.removeprefix(level): v for key, v in shapes.items() if key.startswith(level)}
+        if inside:
+            kind = "LOKR" if any(".lokr_" in key for key in inside) else "LORA"
+            layers = [x.removeprefix(TEXT_LEVEL) for x in layers_of(name, kind, inside)]
+            own = {key.removeprefix(level): v for key, v in told.items() if key.startswith(level)}
+            settings = {"target_modules": layers, **settings_of(where, kind, own, inside)}
+            found |= {level + key: value for key, value in settings.items()}
+    return found

@@ -16,6 +16,7 @@ from ddim_core.lora.pipeline import PICTURE, pipeline_with, portrait
 from ddim_core.lora.reload import load_file_into
 from ddim_core.lora.specs import LoraSpec, PictureSpec
 from ddim_core.lora.training.run import CHECKPOINT, run
+from ddim_core.safe_files.lora_files import epoch_files, lora_bytes
 from ddim_core.text2image.base_folder import load_pipeline
 from ddim_core.text2image.families import clip_of
 from tasks.lora.export import _compared
@@ -57,7 +58,10 @@ def bare_picture(base: Path) -> torch.Tensor:
 def test_both_layouts_give_back_weights_scaling_and_picture(base: Path, kind: str) -> None:
     trained, files = exported(base, kind)
     assert any(name.endswith("scaling") for name in trained)
-    for file in files:
+    read = files[0].with_name("as_read.safetensors")  # by `ddim lora-score` and `ddim grid --lora`
+    read.write_bytes(lora_bytes(*epoch_files(files[0])))
+    assert read.read_bytes() != files[0].read_bytes()  # its header says less
+    for file in (*files, read):
         pipeline = load_pipeline(base)
         load_file_into(pipeline, file)
         again = portrait(pipeline, PROMPT, PICTURES)

@@ -25,6 +25,11 @@ from tests.core.pipelines.tiny import PIPELINES
 from tests.lora.material import noise_pictures
 
 
+def write_layer(file: Path, number: float) -> None:
+    a, b = torch.full((2, 4), number), torch.full((4, 2), number)
+    save_file({"unet.to_q.lora_A.weight": a, "unet.to_q.lora_B.weight": b}, file)
+
+
 def write_epochs(pipeline: Any, folder: Path) -> None:
     """Two epochs, of diffusers' layout and of PEFT's; the second moves pictures further."""
     part = "unet" if hasattr(pipeline, "unet") else "transformer"
@@ -120,7 +125,7 @@ def test_bad_input_ends_in_one_sentence_and_exit_code_2(
     places |= {"lora": tmp_path / "a.safetensors", "pickle": tmp_path / "lora.pt"}
     places["empty"].mkdir()
     places["pickle"].write_bytes(b"cposix\n")
-    save_file({"unet.to_q.lora_A.weight": torch.ones(2, 4)}, places["lora"])
+    write_layer(places["lora"], 1.0)
     write_captioned(noise_pictures(2), places["images"])
     (tmp_path / "prompts.txt").write_text("a cat\n")
     given = ["score", *(word.format(**places) for word in words)]
@@ -142,7 +147,7 @@ def test_a_watched_folder_of_loras_is_scored_whole_once_for_what_it_holds(tmp_pa
 
     def write(epoch: int) -> Path:
         file = folder / f"cat-{epoch:06d}.safetensors"
-        save_file({"unet.to_q.lora_A.weight": torch.full((2, 4), float(epoch))}, file)
+        write_layer(file, float(epoch))
         return file
 
     def looked() -> list[str]:

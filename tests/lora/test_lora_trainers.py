@@ -251,6 +251,7 @@ def test_a_subject_takes_the_same_settings(yaml: Path) -> None:
         ("yaml", "      save:", "      embedding: {tokens: 4}\n      save:", "pivotal tuning"),
         ("yaml", "- type: sd_trainer", "- type: slider", "process.type of train.yaml is slider"),
         ("yaml", "folder_path: cats", "folder_path: /no/such", "'/no/such', and there is no such"),
+        ("yaml", "caption_ext: txt", "num_repeats: 99999", "num_repeats of train.yaml is 99999"),
         ("yaml", "caption_ext: txt", "caption_ext: json", "caption_ext of train.yaml is 'json'"),
         (
             "yaml",

@@ -15,13 +15,13 @@ from ddim_core.lora.trainers.settings import (
     ending_of,
     folder_of,
     largest,
+    repeats_of,
     shown,
     squares,
     table,
     tables,
     text_of,
     unused,
-    whole,
     with_trigger,
 )
 from ddim_core.safe_files.settings import read_settings
@@ -174,7 +174,7 @@ def _subset(given: Content, path: Path, trigger: str) -> Subset:
     place = given.get("folder_path") or given.get("dataset_path")
     return Subset(
         folder_of(place, "folder_path", path),
-        whole(given.get("num_repeats", 1), "num_repeats", where),
+        repeats_of(given, where),
         ending_of(given.get("caption_ext") or "txt", "caption_ext", where),
         text_of(given.get("default_caption") or trigger, "default_caption", where),
         trigger=text_of(given.get("trigger_word") or trigger, "trigger_word", where),

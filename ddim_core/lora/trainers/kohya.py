@@ -16,11 +16,13 @@ from ddim_core.common.foreign import Content
 from ddim_core.common.plain_files import PlainFileError, read_bytes, require_plain
 from ddim_core.common.printable import printable
 from ddim_core.lora.trainers.settings import (
+    MOST_REPEATS,
     Subset,
     TrainerSettings,
     ending_of,
     folder_of,
     largest,
+    repeats_of,
     shown,
     squares,
     table,
@@ -32,7 +34,6 @@ from ddim_core.lora.trainers.settings import (
 
 NAME = "kohya"
 FOLDER = re.compile(r"(\d+)_(.*)", re.DOTALL)
-MOST_REPEATS = 10_000
 LONGEST = 2**18  # bytes
 # Read here; and what says how to go about work that is done otherwise here, to the same end.
 OF_SUBSETS = (
@@ -116,9 +117,7 @@ def _subset(given: Content, path: Path) -> Subset:
                 f"a subset of {where} has {name}; only folders of images with files of captions "
                 "are read"
             )
-    repeats = whole(given.get("num_repeats", 1), "num_repeats", where)
-    if repeats > MOST_REPEATS:
-        raise ValueError(f"num_repeats of {where} is {repeats}; it must be at most {MOST_REPEATS}")
+    repeats = repeats_of(given, where)
     words = {
         name: text_of(given.get(name) or "", name, where)
         for name in ("class_tokens", "caption_prefix", "caption_suffix")

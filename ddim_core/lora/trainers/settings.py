@@ -11,6 +11,7 @@ from ddim_core.common.foreign import Content
 from ddim_core.common.printable import printable
 
 LONGEST = 100  # characters of a value that is named
+MOST_REPEATS = 10_000
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,18 @@ def whole(value: Any, name: str, where: str) -> int:
             f"{name} of {where} is {shown(value)}; it must be a whole number of at least 1"
         )
     return value
+
+
+def repeats_of(subset: Content, where: str) -> int:
+    """Returns how often the images of a subset count (`num_repeats`, 1 if it is not there).
+
+    Raises:
+        ValueError: If it is no whole number from 1 to `MOST_REPEATS`.
+    """
+    repeats = whole(subset.get("num_repeats", 1), "num_repeats", where)
+    if repeats > MOST_REPEATS:
+        raise ValueError(f"num_repeats of {where} is {repeats}; it must be at most {MOST_REPEATS}")
+    return repeats
 
 
 def text_of(value: Any, name: str, where: str) -> str:

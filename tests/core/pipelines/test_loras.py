@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from ddim_core.pipelines.loras import lay_over
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
-from ddim_core.safe_files.lora_files import epoch_files, lora_bytes
+from ddim_core.safe_files.lora_files import epoch_files, lora_bytes, touches_texts
 from tests.core.pipelines.tiny import PIPELINES
 
 TARGETS = ["to_q", "to_v"]
@@ -38,6 +40,10 @@ def opened(name: str, folder: Path) -> OpenedPipeline:
 
 def network_of(pipeline: Any) -> Any:
     return pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+
+
+def read(path: Path) -> bytes:
+    return lora_bytes(*epoch_files(path))
 
 
 def deltas(network: Any, adapter: str) -> dict[str, torch.Tensor]:
@@ -105,3 +111,64 @@ def test_dora_whose_lengths_diffusers_drops_is_refused_by_name(tmp_path: Path) -
     content = lora_bytes(epoch_files(tmp_path / "dora.safetensors")[0])
     with pytest.raises(ValueError, match=r"is a DoRA, .* drops 1 of its 1 lengths in this layout"):
         lay_over(mine, [content], [1.0])
+
+
+def pair(layer: str, names: tuple[str, str], rows: int, columns: int) -> dict[str, torch.Tensor]:
+    values = torch.ones(2, columns), torch.ones(rows, 2)
+    return {f"{layer}.{name}.weight": v for name, v in zip(names, values, strict=True)}
+
+
+def test_a_block_that_a_base_has_not_is_missed_in_fused_layers_too(tmp_path: Path) -> None:
+    """One fused layer of kohya's becomes three, so that two blocks pass for six layers of one."""
+    kohya = ("lora_down", "lora_up")
+    tensors = {}
+    for block in range(2):
+        tensors |= pair(f"lora_unet_double_blocks_{block}_img_attn_qkv", kohya, 96, 32)
+        tensors |= pair(f"lora_unet_double_blocks_{block}_txt_attn_qkv", kohya, 96, 32)
+    save_file(tensors, tmp_path / "two.safetensors")
+    save_file({k: v for k, v in tensors.items() if "_0_" in k}, tmp_path / "one.safetensors")
+    with pytest.raises(ValueError, match=r"unexpected keys.*transformer_blocks\.1\.attn"):
+        lay_over(opened("flux", tmp_path / "base"), [read(tmp_path / "two.safetensors")], [1.0])
+    fits = opened("flux", tmp_path / "base")
+    lay_over(fits, [read(tmp_path / "one.safetensors")], [1.0])
+    assert len(deltas(fits.pipeline.transformer, "lora_0")) == 6
+
+
+def test_a_header_s_pattern_does_not_run_and_the_file_counts_as_without(tmp_path: Path) -> None:
+    layer = "transformer_blocks.0.attn.to_q"
+    tensors = pair(f"transformer.{layer}", ("lora_A", "lora_B"), 32, 32)
+    told = {"r": 2, "lora_alpha": 6, "target_modules": "(([a-z0-9_.])+)+X"}
+    header = json.dumps({f"transformer.{name}": value for name, value in told.items()})
+    save_file(tensors, tmp_path / "a.safetensors", {"lora_adapter_metadata": header})
+    laid = opened("flux", tmp_path / "base")
+    lay_over(laid, [read(tmp_path / "a.safetensors")], [1.0])
+    found = deltas(laid.pipeline.transformer, "lora_0")
+    assert found.keys() == {layer}
+    assert torch.equal(found[layer], torch.full((32, 32), 6.0))  # alpha / r B A
+
+
+def test_a_lora_of_peft_is_laid_over_its_own_layers_and_no_namesakes(tmp_path: Path) -> None:
+    """Of Flux, single_transformer_blocks.N.proj_out ends as the last layer is called."""
+    mine = opened("flux", tmp_path / "base")
+    config = peft.LoraConfig(r=2, target_modules=r"proj_out", init_lora_weights=False)
+    config.exclude_modules = r".*single_transformer_blocks.*"
+    model = peft.get_peft_model(mine.pipeline.transformer, config)
+    model.save_pretrained(tmp_path / "lora")
+    expected = deltas(model.base_model.model, "default")
+    assert expected.keys() == {"proj_out"}
+    laid = opened("flux", tmp_path / "base")
+    lay_over(laid, [read(tmp_path / "lora")], [1.0])
+    found = deltas(laid.pipeline.transformer, "lora_0")
+    assert found.keys() == {"proj_out"}
+    torch.testing.assert_close(found["proj_out"], expected["proj_out"])
+
+
+def test_a_lora_of_peft_over_a_text_encoder_changes_texts(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "vocab_size": 9}
+    encoder = CLIPTextModel(CLIPTextConfig(num_hidden_layers=1, **sizes))
+    unet = opened("sdxl", tmp_path / "base").pipeline.unet
+    for network, targets, texts in ((encoder, ["q_proj"], True), (unet, TARGETS, False)):
+        folder = tmp_path / type(network).__name__
+        model = peft.get_peft_model(network, peft.LoraConfig(r=2, target_modules=targets))
+        model.save_pretrained(folder)
+        assert touches_texts(read(folder)) == texts

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from ddim_core.safe_files.lora_files import (
     CONFIG,
+    METADATA,
     PEFT,
     epoch_files,
     header_of,
@@ -102,6 +103,19 @@ def test_other_files_stay_as_they_are_and_say_what_they_touch(tmp_path: Path) ->
     [
         ({"lora_unet_q.hada_w1_a": UP}, "holds LoHa in LyCORIS' layout, which .*adapter_config"),
         ({"lora_unet_q.oft_blocks": UP}, "holds an OFT, which .*; a LoRA would do"),
+        (
+            KOHYA | {"lora_unet_q.diff": UP},
+            r"1 tensors beside .*a difference of whole weights",
+        ),
+        (KOHYA | {"lora_unet_n.w_norm": UP}, r"lora_unet_n.w_norm \(a norm's weights\)"),
+        (dict([*KOHYA.items()][:1]), "lora_unet_to_q.lora_down.weight without its lora_up"),
+        (dict([*KOHYA.items()][1:]), "lora_unet_to_q.lora_up.weight without its lora_down"),
+        (OF_PEFT, r"is a file of PEFT's without its adapter_config\.json"),
+        (KOHYA | {"(a+)+X.alpha": UP}, r"has a tensor '\(a\+\)\+X.alpha', which is no layer's"),
+        (KOHYA | {"lora_unet_to_q.alpha": -UP[0, :1]}, r"to_q.alpha in a is not above 0"),
+        (KOHYA | {"lora_unet_to_q.alpha": 0 * UP[0, :1]}, r"to_q.alpha in a is not above 0"),
+        (KOHYA | {"lora_unet_to_q.alpha": np.inf * UP[0, :1]}, r"to_q.alpha in a is not finite"),
+        ({k: np.float16(np.nan) * v.astype(np.float16) for k, v in KOHYA.items()}, "is not finite"),
         ({"conv.weight": UP}, "holds no LoRA: none of its 1 tensors .* such as conv.weight"),
     ],
 )
@@ -118,6 +132,13 @@ def test_what_is_no_lora_that_loads_is_refused_by_name(
     [
         ({"peft_type": "IA3"}, "peft_type .* is 'IA3'; LORA, LOHA, LOKR are loaded"),
         ({"rank_pattern": {"(a+)+$": 3}}, "rank_pattern .* must map names of layers"),
+        ({"r": 20_000_000}, "says rank 20000000 of to_q; its tensor has 2"),
+        ({"rank_pattern": {"to_q": 2**40}}, "says rank 1099511627776 of to_q; its tensor has 2"),
+        ({"lora_alpha": -1}, "lora_alpha in .* is -1; that cannot be"),
+        ({"init_lora_weights": "pissa_niter_4"}, "path_initial_model_for_weight_conversion"),
+        ({"init_lora_weights": "olora"}, "is 'olora': it was trained over a changed base"),
+        ({"layer_replication": [[0, 1]]}, "layer_replication is set in"),
+        ({"use_qalora": True}, "use_qalora is set in"),
     ],
 )
 def test_what_peft_would_run_or_not_load_is_refused(
@@ -168,3 +189,32 @@ def test_epochs_and_steps_of_one_lora_are_ordered_by_their_headers(tmp_path: Pat
     written(tmp_path / "ink-000002.safetensors", KOHYA)
     with pytest.raises(ValueError, match="the header of ink-000002 has no ss_steps"):
         epoch_files(tmp_path)
+
+
+def test_of_diffusers_header_what_the_numbers_mean_is_kept_and_no_pattern(tmp_path: Path) -> None:
+    """Its `lora_adapter_metadata` become PEFT's configuration, whose patterns would run."""
+    tensors = {f"unet.a.to_q.{part}.weight": v for part, v in (("lora_A", DOWN), ("lora_B", UP))}
+    told = {"unet.r": 2, "unet.lora_alpha": 3, "unet.use_rslora": True, "unet.modules_to_save": "x",
+            "unet.target_modules": "(([a-z0-9_.])+)+X"}  # fmt: skip
+    (file,) = epoch_files(written_with(tmp_path / "a.safetensors", tensors, told))
+    metadata = header_of(lora_bytes(file))[0]["__metadata__"]
+    assert metadata.keys() == {"format", METADATA}
+    assert json.loads(metadata[METADATA]) == {
+        "unet.r": 2, "unet.lora_alpha": 3, "unet.use_rslora": True,
+        "unet.target_modules": ["a.to_q"],
+    }  # fmt: skip
+    for wrong, message in (
+        ({"unet.rank_pattern": {"(([a-z0-9_.])+)+X": 2}}, "must map names of layers to numbers"),
+        ({"unet.alpha_pattern": {"(a+)+": 2}}, "must map names of layers to numbers"),
+        ({"unet.r": 20_000_000}, "says rank 20000000 of a.to_q; its tensor has 2"),
+        ({"unet.init_lora_weights": "pissa"}, "was trained over a changed base"),
+        ({"unet.use_dora": "yes"}, "use_dora in .* is yes; that cannot be"),
+    ):
+        (file,) = epoch_files(written_with(tmp_path / "b.safetensors", tensors, told | wrong))
+        with pytest.raises(ValueError, match=message):
+            lora_bytes(file)
+
+
+def written_with(path: Path, tensors: dict[str, np.ndarray], told: dict[str, object]) -> Path:
+    save_file(tensors, path, {"format": "pt", METADATA: json.dumps(told)})
+    return path
