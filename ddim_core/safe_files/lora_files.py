@@ -148,11 +148,13 @@ def lora_bytes(file: EpochFile) -> bytes:
     itself, or where settings belong to it with nothing but them in the header.
 
     Raises:
-        ValueError: As `require_lora`; or if a number is not finite, or an alpha not above 0.
+        ValueError: As `require_lora`; or if an alpha is not finite or not above 0. Whether the
+            layers are finite is left to `require_finite`: a training that diverged has a file too.
     """
     told = require_lora(file)
     content = read_bytes(file.path)
-    _require_numbers(file.name, content)
+    alphas = [tensor for tensor in header_of(content)[0] if tensor.endswith(".alpha")]
+    _require_numbers(file.name, content, alphas)
     return _with_header(content, told) if told else content
 
 
@@ -284,10 +286,21 @@ def _require_kind(name: str, tensors: Sequence[str]) -> None:
                 raise ValueError(f"{name} has {tensor[:120]} without its {other}; it is not whole")
 
 
-def _require_numbers(name: str, content: bytes) -> None:
+def require_finite(name: str, content: bytes) -> None:
+    """Makes sure that all numbers of a LoRA's file, called `name`, are finite.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    header = header_of(content)[0]
+    _require_numbers(name, content, [tensor for tensor in header if tensor != "__metadata__"])
+
+
+def _require_numbers(name: str, content: bytes, tensors: Sequence[str]) -> None:
     header, numbers = header_of(content)
-    for tensor, told in header.items():
-        if tensor == "__metadata__" or told["dtype"] not in EXPONENTS:
+    for tensor in tensors:
+        told = header[tensor]
+        if told["dtype"] not in EXPONENTS:
             continue
         width, exponent = EXPONENTS[told["dtype"]]
         bits = np.frombuffer(numbers[slice(*told["data_offsets"])], width)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ddim_core.common.plain_files import is_there
 from ddim_core.common.printable import printable
-from ddim_core.safe_files.lora_files import epoch_files, lora_bytes
+from ddim_core.safe_files.lora_files import epoch_files, lora_bytes, require_finite
 from ddim_core.safe_files.weight_names import TENSORS
 from tasks.storage import store
 
@@ -54,9 +54,11 @@ def store_lora(text: str) -> StoredLora:
     """Brings a LoRA file into the store.
 
     Raises:
-        ValueError: As `split_lora`; or if the file is damaged or holds no LoRA.
+        ValueError: As `split_lora`; or if the file is damaged, holds no LoRA, or not finite ones.
     """
     place, scale = split_lora(text)
     (file,) = epoch_files(Path(place))
-    artifact = store.put(lora_bytes(file), KIND).artifact
+    content = lora_bytes(file)
+    require_finite(file.name, content)
+    artifact = store.put(content, KIND).artifact
     return StoredLora(artifact, printable(file.path.name), scale)

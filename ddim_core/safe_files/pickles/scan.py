@@ -13,8 +13,6 @@ import re
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from torch._utils import IMPORT_MAPPING, NAME_MAPPING
-
 MOST_OPCODES = 2**20
 MOST_UNFOLDED = 2**22  # values, with what is shared counted wherever it stands
 MOST_NESTED = 200
@@ -145,6 +143,8 @@ def _plain(name: str, argument: Any, stack: list[Any]) -> None:
 
 
 def _name(module: str, name: str) -> Name:
+    from torch._utils import IMPORT_MAPPING, NAME_MAPPING  # slow to import
+
     if (module, name) in NAME_MAPPING:
         module, name = NAME_MAPPING[(module, name)]
     return Name(f"{IMPORT_MAPPING.get(module, module)}.{name}")

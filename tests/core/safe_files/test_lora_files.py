@@ -17,6 +17,7 @@ from ddim_core.safe_files.lora_files import (
     header_of,
     lora_bytes,
     ranks_of,
+    require_finite,
     touches_texts,
 )
 
@@ -124,7 +125,7 @@ def test_what_is_no_lora_that_loads_is_refused_by_name(
 ) -> None:
     (file,) = epoch_files(written(tmp_path / "a.safetensors", tensors))
     with pytest.raises(ValueError, match=message):
-        lora_bytes(file)
+        require_finite(file.name, lora_bytes(file))
 
 
 @pytest.mark.parametrize(
