@@ -26,8 +26,8 @@ subprocess.Popen(["sh", "-c", "sleep 300 & sleep 0.1"])
 if "handler" in sys.argv:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 time.sleep(1.0)
-print("at work", flush=True)
 try:
+    print("at work", flush=True)  # a signal may come before the next line
     time.sleep(300)
 finally:
     stopping.wait_if_stopping()
