@@ -4,6 +4,7 @@ so."""
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -333,6 +334,15 @@ def test_no_modules_import_each_other_in_a_circle_when_they_are_imported() -> No
         tuple(TopologicalSorter(graph).static_order())
     except CycleError as error:
         pytest.fail(f"modules in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_code_that_cache_keys_cover_is_imported_by_statements() -> None:
+    """`code_digest` follows no name that is a text: a change of such a module would go unseen."""
+    of_keys = {name: p.read_text("utf-8") for name, p in modules().items() if name[:5] != "flows"}
+    by_text = {name for name, text in of_keys.items() if re.search(r"\bimport_module\(", text)}
+    assert by_text == {LAZY, "ddim_core.common.digest", "ddim_core.common.late"}
+    late = re.compile(r"""late\(\s*["'](ddim_core|tasks|flows)\b""")
+    assert [name for name, text in of_keys.items() if late.search(text)] == []
 
 
 def test_nothing_of_ours_takes_the_public_names_from_the_lazy_package() -> None:

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ddim_core.common.foreign import Config
-from ddim_core.common.late import late
-
-if TYPE_CHECKING:
-    from diffusers import configuration_utils
-else:
-    configuration_utils = late("diffusers.configuration_utils")
+from ddim_core.schedulers.configured import Configured
 
 MOST_CHURN = math.sqrt(2.0) - 1.0
 WITHOUT_DOUBLE = ("mps",)  # devices that have no float64
 
 
-class EDMHeunScheduler:
+class EDMHeunScheduler(Configured):
     """Heun's steps from sigma_max down to 0, each from a level that churn has raised.
 
         t_i   = (sigma_max^(1/rho) + i / (S - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho
@@ -56,18 +49,15 @@ class EDMHeunScheduler:
         prediction_type: Literal["epsilon", "v_prediction"] = "epsilon",
         levels: Sequence[float] | None = None,
     ) -> None:  # fmt: skip
-        given = {name: value for name, value in locals().items() if name != "self"}
-        self.config: Any = configuration_utils.FrozenDict(given)
+        self._keep(
+            sigma_min=sigma_min, sigma_max=sigma_max, sigma_data=sigma_data, rho=rho,
+            S_churn=S_churn, S_min=S_min, S_max=S_max, S_noise=S_noise,
+            prediction_type=prediction_type, levels=levels,
+        )  # fmt: skip
         self._sign = -1.0 if prediction_type == "v_prediction" else 1.0
         self._levels = None if levels is None else torch.tensor(levels, dtype=torch.float64)
         self._t, self._t_hat = torch.zeros(0), torch.zeros(0)
         self.timesteps, self.sigmas = torch.zeros(0), torch.zeros(0)
-
-    @classmethod
-    def from_config(cls, config: Config) -> EDMHeunScheduler:
-        """Makes one of a configuration; entries that it has not are left."""
-        known = inspect.signature(cls.__init__).parameters
-        return cls(**{name: value for name, value in config.items() if name in known})
 
     @property
     def init_noise_sigma(self) -> float:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from ddim_core.common.foreign import Config
 from ddim_core.common.late import late
+from ddim_core.schedulers.configured import Configured
 
 if TYPE_CHECKING:
-    from diffusers import configuration_utils
     from diffusers.utils import torch_utils
 else:
-    configuration_utils = late("diffusers.configuration_utils")
     torch_utils = late("diffusers.utils.torch_utils")
 
 Form = Literal["sigma", "constant", "decreasing", "increasing-decreasing"]
 
 
-class FlowSDEScheduler:
+class FlowSDEScheduler(Configured):
     """Steps of a flow's reverse SDE, from noise at sigma = 1 to images at 0.
 
         x' = x + (sigma' - sigma) (v - w s) + sqrt(2 w (sigma - sigma')) z
@@ -50,16 +47,12 @@ class FlowSDEScheduler:
         self, num_train_timesteps: int = 1000, shift: float = 1.0, diffusion_form: Form = "sigma",
         diffusion_norm: float = 1.0, last_step_size: float = 0.04,
     ) -> None:  # fmt: skip
-        given = {name: value for name, value in locals().items() if name != "self"}
-        self.config: Any = configuration_utils.FrozenDict(given)
+        self._keep(
+            num_train_timesteps=num_train_timesteps, shift=shift, diffusion_form=diffusion_form,
+            diffusion_norm=diffusion_norm, last_step_size=last_step_size,
+        )  # fmt: skip
         self.timesteps, self.sigmas = torch.zeros(0), torch.zeros(1)
         self._done = 0
-
-    @classmethod
-    def from_config(cls, config: Config) -> FlowSDEScheduler:
-        """Makes one of a configuration; entries that it has not are left."""
-        known = inspect.signature(cls.__init__).parameters
-        return cls(**{name: value for name, value in config.items() if name in known})
 
     def set_timesteps(
         self,
