@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddim_core.common.foreign import Keywords
 from ddim_core.diffusion.sampling import Denoiser
-from ddim_core.samplers.scheduler import asks_at, learns_variance
+from ddim_core.samplers.scheduler import asks_at, learns_variance, takes_eta
 from ddim_core.samplers.ve import predict_and_correct
 
 FLOW_EULER = "FlowMatchEulerDiscreteScheduler"
@@ -62,9 +62,11 @@ def draw(
 
     Raises:
         ValueError: If the model's output is not shaped like x (has not twice its channels, where
-            the scheduler takes a variance of the network), streams are missing, or their number is
-            not that of the images.
+            the scheduler takes a variance of the network), streams are missing, their number is not
+            that of the images, or eta is not 0 where the scheduler takes none.
     """
+    if eta != 0.0 and not takes_eta(scheduler):
+        raise ValueError(f"eta is {eta}; {type(scheduler).__name__} takes none, so it must be 0")
     if hasattr(scheduler, "draw"):  # one of ours
         return Drawn(*scheduler.draw(model, x_T, streams))
     if hasattr(scheduler, "step_pred"):
@@ -109,8 +111,6 @@ def _arguments_of_step(
         more["generator"] = list(streams) if streams else _NoStream(type(scheduler).__name__)
     if "eta" in known:
         more["eta"] = eta
-    elif eta != 0.0:
-        raise ValueError(f"eta is {eta}; {type(scheduler).__name__} takes none, so it must be 0")
     return more
 
 

@@ -242,4 +242,4 @@ def _number(has: Content, name: str) -> Any:
     return value
 
 
-EDM = Format("EDM's and EDM2's (.pkl)", is_edm, edm_network)
+EDM = Format("EDM's and EDM2's (.pkl)", is_edm, edm_network, MARKS)

@@ -266,8 +266,13 @@ def test_edm2s_arguments_are_held_against_what_they_may_be(
     assert str(no.value).endswith(f"it must be {may}")
 
 
-def test_weights_without_how_they_were_made_are_refused_in_words(tmp_path: Path) -> None:
-    torch.save(CASES["EDMPrecond ddpmpp"].state, tmp_path / "net.pt")
+@pytest.mark.parametrize("name", ["EDMPrecond ddpmpp", "Precond classes"])
+@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod.", "ema_model."])
+def test_weights_without_how_they_were_made_are_refused_in_words(
+    name: str, prefix: str, tmp_path: Path
+) -> None:
+    state = {f"{prefix}{key}": weight for key, weight in CASES[name].state.items()}
+    torch.save({"state_dict": state}, tmp_path / "net.pt")
     (tmp_path / "out").mkdir()
     with pytest.raises(ValueError, match=r"nothing says how it was made; give the snapshot"):
         adopt(source_files(tmp_path / "net.pt"), tmp_path / "out")

@@ -156,10 +156,18 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         draw(model, ready("euler_a", VP, 3), x_T)
     with pytest.raises(ValueError, match="2 images have 1 streams"):
         draw(model, ready("euler_a", VP, 3), x_T, image_streams(0, [0]))
-    with pytest.raises(ValueError, match=r"eta is 0\.5; EulerDiscreteScheduler takes none"):
-        draw(model, ready("euler", VP, 3), x_T, eta=0.5)
-    with pytest.raises(ValueError, match="with variance_type"):
-        draw(lambda x, t: torch.cat([x, x], 1), ready("euler", VP, 3), x_T)
+    for name, own in (("euler", VP), ("edm_heun", OWN["edm"]), ("own", VE)):
+        scheduler = ready(name, own, 3)
+        kind = type(scheduler).__name__
+        with pytest.raises(ValueError, match=rf"eta is 0\.5; {kind} takes none"):
+            draw(model, scheduler, x_T, image_streams(0, [0, 1]), eta=0.5)
+    with pytest.raises(ValueError, match=r"2 images have 1 streams; S_churn is 4, which draws"):
+        draw(model, ready("edm_heun?S_churn=4", OWN["edm"], 3), x_T, image_streams(0, [0]))
+    for name, own, said in (
+        ("euler", VP, "with variance_type"), ("edm_heun", OWN["edm"], "they must be the same"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            draw(lambda x, t: torch.cat([x, x], 1), ready(name, own, 3), x_T)
 
 
 def test_a_flow_runs_back_to_its_noise_at_first_order() -> None:
