@@ -19,7 +19,9 @@ from diffusers.schedulers import scheduling_ddpm
 
 from ddim_core.checkpoints.checkpoint import Checkpoint, load_checkpoint, scheduler_config
 from ddim_core.checkpoints.convert import adopt, source_files
+from ddim_core.checkpoints.formats.adm import adm_network
 from ddim_core.checkpoints.formats.adm_flags import CONSISTENCY, PUBLISHED, Flags, Shape, flags_of
+from ddim_core.checkpoints.formats.lucidrains import lucidrains_network
 from ddim_core.diffusion.sampling import sample
 from ddim_core.diffusion.specs import SamplerSpec, Weights
 from ddim_core.samplers.loop import draw
@@ -352,6 +354,12 @@ def changed(name: str, how: str) -> Any:
         ("score_sde_ddpm.cifar10", "", {"sde": "vpsde", "nf": 128, "image_size": 8},
          r"looks like score_sde's ddpm with nf 32, .*the settings beside it say nf 128"),
         ("score_sde_ddpm.cifar10", "", {"sde": "vpsde", "centered": False}, "centered is off"),
+        ("score_sde_ddpm.cifar10", "", {"sde": "vpsde", "scale_by_sigma": True},
+         "scale_by_sigma is on"),
+        ("score_sde_ddpm.cifar10", "", {"sde": "vpsde", "image_size": 8, "attn_resolutions": [8]},
+         r"attend at \[8\] pixels, its weights at \[4\]"),
+        ("score_sde_cifar10_ddpmpp", "", {"sde": "vpsde", "fir": True, "fir_kernel": [1, 1]},
+         r"fir_kernel is \[1, 1\]; it must be \[1, 3, 3, 1\]"),
         ("score_sde_ddpm.cifar10", "", {"sde": "vpsde", "num_scales": -1}, "num_scales is -1"),
     ],
 )  # fmt: skip
@@ -361,6 +369,34 @@ def test_what_does_not_fit_is_refused_with_what_it_looks_like(
     path = written(tmp_path / "run", name, changed(name, how), settings)
     with pytest.raises(ValueError, match=message):
         adopted(path)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, ("epsilon", "fixed_large")),
+        ({"sigma_small": True}, ("epsilon", "fixed_small")),
+        ({"predict_xstart": True}, ("sample", "fixed_large")),
+    ],
+)
+def test_flags_say_what_a_network_predicts_and_its_fixed_variance(
+    told: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    """`create_gaussian_diffusion` of guided-diffusion, without `learn_sigma`."""
+    state = state_of("adm")
+    state |= {name: state[name][:3] for name in ("out.2.weight", "out.2.bias")}
+    flags = {**META["adm"]["settings"], "learn_sigma": False, **told}
+    found = adm_network(state, flags).scheduler or {}
+    assert (found["prediction_type"], found["variance_type"]) == expected
+
+
+def test_lucidrains_learned_variance_is_the_second_half_of_its_answer() -> None:
+    """Its LearnedGaussianDiffusion's; Unet(learned_variance=True) has twice the channels out."""
+    state = state_of("lucidrains_noise")
+    last = ("model.final_conv.weight", "model.final_conv.bias")
+    found = lucidrains_network(state | {n: state[n].repeat_interleave(2, 0) for n in last}, {})
+    assert (found.config["in_channels"], found.config["out_channels"]) == (3, 6)
+    assert (found.scheduler or {})["variance_type"] == "learned_range"
 
 
 def test_published_shapes_tell_what_their_weights_do_not() -> None:

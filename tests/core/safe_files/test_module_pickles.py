@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ddim_core.safe_files.pickles import modules
 from ddim_core.safe_files.pickles.arrays import STAND_INS
 from ddim_core.safe_files.pickles.modules import NAMES, PickledObject
 from ddim_core.safe_files.safe_load import read_weights
@@ -50,7 +51,11 @@ def refused(place: Path, data: bytes) -> str:
 
 def test_a_snapshot_is_read_as_data(tmp_path: Path) -> None:
     inner = module("SongUNet", {"map_layer0.weight": STATE["model.map_layer0.weight"]})
-    net = module("EDMPrecond", STATE, model_=inner, img_resolution=8, _init_kwargs={"label_dim": 3})
+    more = {"_init_args": (5,), "_init_kwargs": {"label_dim": 3}}
+    net = module("EDMPrecond", STATE, model_=inner, img_resolution=8, **more)
+    held = net.meta["state"]  # a buffer that is not persistent is no weight
+    held["_buffers"]["passing"] = torch.ones(1)
+    held["_non_persistent_buffers_set"] = {"passing"}
     content = read_weights(written(tmp_path, dumped({"ema": net, "n": 3, "loss_fn": None})))
     assert content["n"] == 3
     assert list(content["ema"]) == ["u", "model.map_layer0.weight"]
@@ -58,7 +63,18 @@ def test_a_snapshot_is_read_as_data(tmp_path: Path) -> None:
     told = content["hparams"]["ema"]
     assert isinstance(told, PickledObject)
     assert (told.class_name, told.parts["model"].class_name) == ("EDMPrecond", "SongUNet")
-    assert (told.made_with, told.attributes["img_resolution"]) == ({"label_dim": 3}, 8)
+    assert told.made_with == {"argument 0": 5, "label_dim": 3}
+    assert told.attributes["img_resolution"] == 8
+
+
+def test_names_of_weights_that_grow_with_their_depth_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = dumped({"ema": module("Net", STATE)})
+    monkeypatch.setattr(modules, "MOST_NAMES", sum(map(len, STATE)))
+    read_weights(written(tmp_path, data))
+    monkeypatch.setattr(modules, "MOST_NAMES", sum(map(len, STATE)) - 1)
+    assert "have more than 23 letters" in refused(tmp_path, data)
 
 
 @pytest.mark.parametrize("name", sorted({n for r in recorded().values() for n in r.meta["calls"]}))
@@ -132,6 +148,7 @@ def tensor(
 
 
 EIGHT = b"\0" * 8
+WHOLE = storage("FloatStorage", 2, EIGHT)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +159,9 @@ EIGHT = b"\0" * 8
         (tensor(storage("FloatStorage", 2, EIGHT, said=2**40)), "claims 2 numbers"),
         (tensor(storage("FloatStorage", 2, EIGHT + b"more")), "claims 2 numbers"),
         (tensor(storage("FloatStorage", -1, EIGHT)), "claims -1 numbers"),
+        (tensor(WHOLE.replace(pickle.dumps(1001, 2), pickle.dumps(1002, 2))), "claims 2 numbers"),
+        (tensor(WHOLE.replace(pickle.dumps(["0"], 2), pickle.dumps(["1"], 2))), "claims 2 numbers"),
+        (tensor(WHOLE.replace(b"cpuJ\2\0\0\0N", b"cpuJ\2\0\0\0K\0")), "claims 2 numbers"),
         (tensor(storage("UntypedStorage", 2, EIGHT)), "torch.UntypedStorage"),
         (tensor(storage("load", 2, EIGHT)), "torch.load"),
         (tensor(storage("FloatStorage", 2, EIGHT), (3,)), r"claims the shape \(3,\)"),
