@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ddim_core.common.late import late
@@ -13,12 +12,9 @@ if TYPE_CHECKING:
 else:
     diffusers = late("diffusers")
 
-# Classes that diffusers has not, by the module of each: called and configured as diffusers' are,
-# but for `draw`, the whole loop, in place of `step`.
-OURS = {
-    "EDMHeunScheduler": "ddim_core.schedulers.edm_heun",
-    "FlowSDEScheduler": "ddim_core.schedulers.flow_sde",
-}
+OURS = ("EDMHeunScheduler", "FlowSDEScheduler")
+"""Classes that diffusers has not: called and configured as diffusers' are, but for `draw`, the whole
+loop, in place of `step`."""
 
 
 def require_of_diffusers(kind: str) -> None:
@@ -37,6 +33,14 @@ def require_of_diffusers(kind: str) -> None:
 def scheduler_class(name: str) -> Any:
     """Returns the class of a scheduler, ours or diffusers'; None if there is none of that name."""
     if name in OURS:
-        return getattr(import_module(OURS[name]), name)
+        return _ours()[name]
     found = getattr(diffusers.schedulers, name, None)
     return found if inspect.isclass(found) and hasattr(found, "from_config") else None
+
+
+def _ours() -> dict[str, Any]:
+    """By name. Imported by statements, which the keys of cached tasks follow; slow, by torch."""
+    from ddim_core.schedulers.edm_heun import EDMHeunScheduler
+    from ddim_core.schedulers.flow_sde import FlowSDEScheduler
+
+    return {kind.__name__: kind for kind in (EDMHeunScheduler, FlowSDEScheduler)}
