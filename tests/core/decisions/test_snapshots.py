@@ -146,6 +146,9 @@ def test_cells_that_failed_are_left_out_and_a_snapshot_without_any_is_none() -> 
     assert [one.name for one in found.snapshots] == ["step-1", "step-2"]
     assert (found.best, found.leader, set(found.cells)) == (0, "2", {"2", "3", "4"})
     assert [one.setting for one in found.settings] == ["S = 10, eta = 0"]
+    # What failed is no rival: how much worse the others are is known all the same.
+    assert (found.cells["2"].high, found.decided) == (0.0, True)
+    assert 2.0 < found.cells["4"].high < 3.0
 
 
 def test_a_look_that_was_not_planned_bounds_nothing() -> None:
