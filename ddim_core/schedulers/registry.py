@@ -13,8 +13,8 @@ else:
     diffusers = late("diffusers")
 
 OURS = ("EDMHeunScheduler", "FlowSDEScheduler")
-"""Classes that diffusers has not: called and configured as diffusers' are, but for `draw`, the whole
-loop, in place of `step`."""
+"""Classes that diffusers has not: called and configured as diffusers' are, but for `draw`, the
+whole loop, in place of `step`."""
 
 
 def require_of_diffusers(kind: str) -> None:

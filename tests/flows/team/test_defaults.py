@@ -12,12 +12,14 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from flows.cli.commands import watch
 from flows.cli.commands.command import deciding
 from flows.requests.flat import build, parameters, values
 from flows.requests.grid import GridRequest
 from flows.requests.lora import StyleRequest
 from flows.requests.race import RaceRequest
 from flows.requests.tuning import TuneRequest
+from flows.requests.watch import Watch
 from flows.servers.deploy import OURS, deployments
 from flows.team.defaults import nearest_file, taken
 from flows.team.writing import defaults_text, deployments_text
@@ -201,6 +203,24 @@ def test_a_folder_of_snapshots_in_the_file_is_the_one_checkpoint_that_it_says(
         assert told in refused.stderr
         assert ("margin" in refused.stderr) == ("--checkpoint" not in words)
         assert "leave it out" not in refused.stderr
+
+
+def test_a_watch_takes_of_the_file_what_is_not_said_and_no_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Watch] = []
+    monkeypatch.setattr(watch, "_look", lambda given, _told: asked.append(given))
+    says(folder, 'features = "inception-v3"\nn_images = 50\ncheckpoint = "x"\n[tune]\nseed = 3\n'
+         '[lora-score]\nloras = ["a"]\nsteps = 9\n')  # fmt: skip
+    words = ["watch", str(folder), "--once"]
+    for more in (["-p", "features=pixels", "--tune", "calls=[4]"], ["--lora", "prompts=p.txt"]):
+        done = CliRunner().invoke(app, [*words, *more])
+        assert done.exit_code == 0, done.output
+        asked[-1].check()
+    grid, tune = (job.parameters for job in asked[0].jobs(folder / "step-1"))
+    assert grid == {"features": "pixels", "n_images": 50, "checkpoint": str(folder / "step-1")}
+    assert (tune["features"], tune["calls"], tune["seed"]) == ("pixels", [4], 3)
+    assert (asked[1].grid, asked[1].lora) == ({}, {"prompts": "p.txt", "steps": 9})
 
 
 def test_in_the_clone_its_own_deployments_stay(folder: Path) -> None:
