@@ -143,6 +143,7 @@ def _distinct(asked: SnapshotRequest) -> tuple[list[str], list[str]]:
         left_out += others
         for place in places:
             try:
+                asked.grid_of(place)
                 ref = import_checkpoint(place, model.weights, model.configuration)
                 record = open_checkpoint(ref, name_of(place))
             except ValueError as error:

@@ -37,8 +37,8 @@ from ddim_core.checkpoints.single_file import (
     NO_SCHEDULE,
     adopt_file,
     name_scheduler,
+    said_by_name,
     sound_step,
-    step_in_name,
 )
 from ddim_core.checkpoints.state_names import split_networks, unwrapped
 from ddim_core.checkpoints.weight_files import (
@@ -106,10 +106,10 @@ def source_files(path: Path, decoder: Path | None = None) -> dict[str, Path]:
 
 
 def source_digest(files: Mapping[str, Path]) -> str:
-    """Returns a digest over the content of a checkpoint's files, wherever they lie."""
+    """Returns a digest over a checkpoint's files, wherever they lie, and what their names say."""
     parts = [[part, file_digest(path)] for part, path in sorted(files.items())]
-    step = step_in_name(files["weights"]) if "weights" in files else _step_in_folder(files)
-    return hashlib.sha256(json.dumps([parts, step]).encode()).hexdigest()
+    said = said_by_name(files["weights"]) if "weights" in files else [_step_in_folder(files)]
+    return hashlib.sha256(json.dumps([parts, *said]).encode()).hexdigest()
 
 
 def adopt(files: Mapping[str, Path], out: Path, weights: Weights = "ema") -> None:

@@ -217,6 +217,11 @@ def step_in_name(path: Path) -> int | None:
     return int(match[match.lastindex or 0]) if match else None
 
 
+def said_by_name(path: Path) -> list[Any]:
+    """What a file's name says of it: the step, and the model where it is a released one."""
+    return [step_in_name(path), *filter(None, [model_in_name(path.stem)])]
+
+
 def _chosen(
     raw: Any, ema: Any, step: int | None, hparams: Any, name: str, weights: Weights,
     settings: Mapping[str, Any] | None,

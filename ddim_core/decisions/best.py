@@ -184,6 +184,11 @@ class Intervals:
     def of(cls, found: Joint) -> Intervals:
         return cls(found.differences, *reaches(found, len(found.values), LEVEL))
 
+    def of_cells(self, places: Sequence[int]) -> Intervals:
+        """Those of some cells, such as all but those that failed."""
+        pairs = np.ix_(places, places)
+        return Intervals(self.apart[pairs], self.below[pairs], self.above[pairs])
+
     def may_be_best(self, scale: float = 1.0) -> NDArray[np.bool_]:
         """[k] whether a cell lies in G."""
         return np.asarray((self.apart <= scale * self.above).all(axis=1))

@@ -33,10 +33,14 @@ def require_of_diffusers(kind: str) -> None:
 def scheduler_class(name: str) -> Any:
     """Returns the class of a scheduler, ours or diffusers'; None if there is none of that name."""
     if name in OURS:
-        # Here, as they import torch; by name, so that keys of what they draw cover their code.
-        from ddim_core.schedulers.edm_heun import EDMHeunScheduler
-        from ddim_core.schedulers.flow_sde import FlowSDEScheduler
-
-        return {kind.__name__: kind for kind in (EDMHeunScheduler, FlowSDEScheduler)}[name]
+        return _ours()[name]
     found = getattr(diffusers.schedulers, name, None)
     return found if inspect.isclass(found) and hasattr(found, "from_config") else None
+
+
+def _ours() -> dict[str, Any]:
+    """By name. Imported by statements, which the keys of cached tasks follow; slow, by torch."""
+    from ddim_core.schedulers.edm_heun import EDMHeunScheduler
+    from ddim_core.schedulers.flow_sde import FlowSDEScheduler
+
+    return {kind.__name__: kind for kind in (EDMHeunScheduler, FlowSDEScheduler)}

@@ -29,7 +29,7 @@ from flows.requests.flat import values
 from flows.requests.grid import GridRequest
 from flows.requests.images import NONE, PREVIOUS
 from flows.requests.samplers import ALL_ARITHMETIC, versions
-from tasks.checkpoints.addresses import is_local
+from tasks.checkpoints.addresses import BESIDE, is_local
 from tasks.checkpoints.loras import split_lora
 from tasks.storage import places, store
 
@@ -167,7 +167,7 @@ def _content(place: str) -> str:
         files = _files_below(path)
         beside = [path.parent / "scheduler", path.parent]
     else:
-        files = [path]
+        files = [path, *(f for name in sorted(BESIDE) for f in _files_below(path.parent / name))]
         beside = [path.parent, path.parent / "scheduler", path.parent.parent / "scheduler"]
     for folder in beside:
         files += [f for f in sorted(folder.glob("*")) if f.is_file() and f.stat().st_size < LARGE]

@@ -4,6 +4,7 @@ checkpoints."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -137,12 +138,23 @@ class SnapshotRequest:
                 "n_images; leave one of them out"
             )
         for location in self.of.checkpoints:
-            self.grid_of(a_place_of(location))
+            place = a_place_of(location)
+            # A folder's snapshots, which may be files, are looked at once they are told.
+            self._grid(
+                replace(self.model, configuration="") if Path(place).is_dir() else self.model, place
+            )
 
     def grid_of(self, checkpoint: str) -> GridRequest:
-        """The grid of one of the snapshots."""
+        """The grid of one of the snapshots.
+
+        Raises:
+            ValueError: If it cannot be.
+        """
+        return self._grid(self.model, checkpoint)
+
+    def _grid(self, model: CheckpointChoice, checkpoint: str) -> GridRequest:
         return GridRequest(
-            model=replace(self.model, checkpoint=checkpoint), toy=Toy(), real=self.real,
+            model=replace(model, checkpoint=checkpoint), toy=Toy(), real=self.real,
             grid=self.grid, scores=self.scores, machine=self.machine,
             verdict=replace(self.verdict, against=NONE),
         )  # fmt: skip

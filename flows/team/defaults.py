@@ -27,6 +27,7 @@ from flows.requests.tuning import TuneRequest
 
 NAME, VARIABLE = "ddim.toml", "DDIM_CONFIG"
 LONGEST = 2**20  # bytes
+ALWAYS_GIVEN = "checkpoints"  # several, by which `ddim grid` knows that it is to rank them
 FLOWS: dict[str, Any] = {
     "fid-grid": GridRequest, "until-decided": RaceRequest,
     "snapshots": SnapshotRequest, "paper": PaperRequest,
@@ -123,7 +124,7 @@ def _read(place: Path) -> tuple[Content, dict[str, Content]]:
         _require_known(place, "parameter", name, _shared())
     for flow, table in tables.items():
         _require_known(place, "flow", flow, FLOWS)
-        names = {parameter.name: parameter for parameter in parameters(FLOWS[flow])}
+        names = {p.name: p for p in parameters(FLOWS[flow]) if p.name != ALWAYS_GIVEN}
         for name in table:
             _require_known(place, f"parameter of {flow}", name, names)
     for name, value in (*shared.items(), *(pair for t in tables.values() for pair in t.items())):

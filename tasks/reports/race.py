@@ -25,7 +25,7 @@ from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-SNAPSHOTS = Path(__file__).with_name("snapshots.html")
+SNAPSHOTS = Path(__file__).with_suffix(".snapshots.html")
 
 
 @cached_task

@@ -177,9 +177,12 @@ def rank_snapshots(
     found = _together(planned, len(of), level, measure)
     if leader not in rows:
         leader = min(rows, key=lambda i: measure.cost(rows[i]))
-    low, high = found.at(1.0)
-    open_ = found.may_be_best()
-    cells = {i: Behind(float(low[i]), float(high[i]), bool(open_[i])) for i in rows}
+    of_rows = found.of_cells(list(rows))
+    ends = zip(*of_rows.at(1.0), of_rows.may_be_best(), strict=True)
+    cells = {
+        i: Behind(float(low), float(high), bool(may_be_best))
+        for i, (low, high, may_be_best) in zip(rows, ends, strict=True)
+    }
     of_each = [[i for i in rows if of[i] == place] for place in range(max(of) + 1)]
     of_each = [places for places in of_each if places]
     snapshots = _distinct(

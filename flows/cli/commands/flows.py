@@ -74,13 +74,13 @@ def _grid(command: GridCommand, asked: Given) -> None:
     """Score every cell (S, eta, sampler) of a grid on one checkpoint, and print the table; on
     several, rank them, each at its own best setting."""
     asked = {name: value for name, value in asked.items() if name not in vars(command.how)}
-    places = [place for place in asked.pop("checkpoints", [asked.pop("checkpoint", "")]) if place]
+    places = [place for place in asked.pop("checkpoints", []) if place]
     if "etas" in asked:  # whoever names the lines gets these
         asked.setdefault("sigma_hat", False)
     how, several = command.how, _are_several(places)
     if several:
         asked["checkpoints"] = places
-    elif places:
+    elif places:  # else ddim.toml's may stand there
         asked["checkpoint"] = places[0]
     record = _of_grid(several, how.until_decided)
     known = {parameter.name for parameter in parameters(record)}

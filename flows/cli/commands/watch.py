@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from flows.requests.flat import Given
 from flows.requests.grid import GridRequest
 from flows.requests.lora_score import LoraScoreRequest
 from flows.requests.tuning import TuneRequest
-from flows.requests.watch import Watch
+from flows.requests.watch import OF, SHARED, Watch
 
 
 def watch(
@@ -72,10 +73,12 @@ def watch(
             "--lora",
             2,
         )
+    grid = _parameters(parameter or [])
+    shared = {name: value for name, value in grid.items() if name in SHARED}
     asked = Watch(
-        sources or [], _settled_for(GridRequest, parameter or [], as_deployed), settle, attempts,
-        here, _settled_for(TuneRequest, tune, as_deployed) if tune else None,
-        _settled_for(LoraScoreRequest, lora, as_deployed) if lora else None,
+        sources or [], grid if as_deployed or lora else _settled_for(GridRequest, grid), settle,
+        attempts, here, _settled_for(TuneRequest, _parameters(tune), shared) if tune else None,
+        _settled_for(LoraScoreRequest, _parameters(lora)) if lora else None,
     )  # fmt: skip
     told: dict[str, str] = {}
     if once:
@@ -152,14 +155,11 @@ def announce(
         typer.echo(f"announced {checkpoint} {weights[:12]} to {server}")
 
 
-def _settled_for(record: Any, words: list[str], as_deployed: bool) -> Given:
-    """What is given of a flow's parameters, and what ddim.toml says of the others; a deployment has
-    its own."""
-    given = _parameters(words)
-    if as_deployed:
-        return given
-    with one_sentence():  # each checkpoint is one that appears
-        return from_file(record, given | {"checkpoint": ""}) | given
+def _settled_for(record: Any, given: Given, elsewhere: Mapping[str, Any] | None = None) -> Given:
+    """What is given of a flow's parameters, and what ddim.toml says of the others: not of those
+    that are given elsewhere, or by what appears."""
+    with one_sentence():
+        return from_file(record, {**dict.fromkeys(OF), **(elsewhere or {}), **given}) | given
 
 
 def _parameters(words: list[str]) -> Given:

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 
 from ddim_core.checkpoints.checkpoint import scheduler_config
+from ddim_core.checkpoints.convert import source_digest
 from ddim_core.checkpoints.formats.transformers import transformer
 from tests.core.checkpoints.test_transformers import (
     gold,
@@ -100,10 +101,13 @@ def test_a_network_of_pixels_needs_no_autoencoder_and_no_statistics(tmp_path: Pa
 
 def test_a_released_files_name_says_what_its_weights_do_not(tmp_path: Path) -> None:
     written(tmp_path, {}, {"num_heads": 4}).unlink()
+    path, digests = tmp_path / "mine.pt", set()
+    torch.save(weights_of("sit"), path)
     for name, type_ in (("DiT-XL-2-256x256", "epsilon"), ("SiT-XL-2-512x512", "flow_prediction")):
-        torch.save(weights_of("sit"), tmp_path / f"{name}.pt")
-        got = opened(tmp_path / f"{name}.pt", tmp_path / f"{name}-out")
-        assert got.prediction_type == type_
+        digests.add(source_digest({"weights": path}))
+        path = path.rename(tmp_path / f"{name}.pt")
+        assert opened(path, tmp_path / f"{name}-out").prediction_type == type_
+    assert len(digests | {source_digest({"weights": path})}) == 3  # of the same bytes
 
 
 def test_repas_networks_without_their_projectors_are_told_by_name(tmp_path: Path) -> None:

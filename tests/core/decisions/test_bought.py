@@ -76,9 +76,13 @@ def test_more_tests_make_each_p_value_larger() -> None:
     assert among.against.p_value == alone.against.p_value
 
 
-def test_other_guidance_is_another_question() -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("guidance_scale", 4.0), ("guidance_interval", "0,0.7"), ("guidance_channels", 3)],
+)
+def test_other_guidance_is_another_question(name: str, value: object) -> None:
     other = cell("j", 9.0, "dpmpp_2m", 4)
-    object.__setattr__(other, "guidance_scale", 4.0)
+    object.__setattr__(other, name, value)
     (found,) = bought([TUNED], [other], margin=0.1)
     assert (found.rival, found.proven, found.matched) == (None, False, None)
 

@@ -151,3 +151,12 @@ def test_what_pairing_buys_is_told_by_the_noise_of_the_pair() -> None:
     alone = [jackknife(3.0, r.fid_leave_one_out).se for r in rows[:2]]
     assert found.kinds[0][2] == pytest.approx(twin.se / np.hypot(*alone), rel=1e-12)
     assert pairing(rows[:1]) is None
+    heun, churned = (
+        replace(row, sampler=f"edm_heun{keys}", scheduler_config="{}")
+        for row, keys in zip(rows, ("", "?S_churn=40"), strict=False)
+    )
+    noisy = "one or both of another sampler that draws noise, or may"
+    for pair, kind in (((heun, rows[1]), "both without noise"), ((heun, churned), noisy)):
+        of_pair = pairing(pair)
+        assert of_pair is not None
+        assert [name for name, _, _ in of_pair.kinds] == [kind]

@@ -18,6 +18,7 @@ from ddim_core.decisions.row import CellRow
 from tests.core.decisions.test_allocation import Cells
 
 MOST, FIRST = 2048, 256
+PLANNED = Rules("best", 0.95, 10**9, FIRST, MOST).counts()
 Truth = Sequence[Sequence[float]]  # [snapshot][setting]
 
 
@@ -42,6 +43,10 @@ class Snapshots:
             for i, row in self.cells(cells, n).items()
         })  # fmt: skip
         return self.looks[-1]
+
+    def n_of(self, i: int) -> int:
+        """Images that a cell got."""
+        return max(look[i].n_images for look in self.looks if i in look)
 
     @property
     def worse(self) -> np.ndarray:
@@ -74,9 +79,13 @@ def test_all_that_a_race_claims_holds_together_through_all_its_looks(name: str) 
     draws, missed, told = 40, 0, 0
     for seed in range(draws):
         world = Snapshots(WORLDS[name], seed)
-        found, _ = raced(world, budget=9 * MOST // 2)
+        found, outcome = raced(world, budget=9 * MOST // 2)
         worse = world.worse.ravel()
         cells = [found.cells[str(i)] for i in range(9)]
+        stopped = [i for i, ruling in enumerate(outcome.rulings) if ruling.status == "beaten"]
+        looked = [i for i in stopped if world.n_of(i) in PLANNED]
+        assert not any(cells[i].may_be_best for i in looked)  # it stops none for less than is shown
+        assert found.measure.name == "fid_inf"  # image counts differ, and FID depends on them
         right = all(one.low <= w <= one.high for one, w in zip(cells, worse, strict=True))
         right &= all(one.may_be_best or w > 0.0 for one, w in zip(cells, worse, strict=True))
         for one, own in zip(found.snapshots, world.worse, strict=True):
@@ -97,6 +106,8 @@ def test_the_intervals_of_values_hold_together_whichever_setting_is_best() -> No
         for one, own in zip(found.snapshots, truth, strict=True):
             assert one.value_low <= min(own) <= one.value_high
             assert one.value_high - one.value_low < 3.0
+    near_0, _ = raced(Snapshots([[0.01, 3.0], [0.02, 3.0]]))
+    assert {one.value_low for one in near_0.snapshots} == {0.0}  # a distance
 
 
 def test_one_look_at_full_grids_says_what_a_grids_own_ranking_says() -> None:
@@ -106,6 +117,26 @@ def test_one_look_at_full_grids_says_what_a_grids_own_ranking_says() -> None:
     assert [(one.low, one.high) for one in found.cells.values()] == [
         pytest.approx((one.low, one.high)) for one in grids
     ]
+    assert found.measure == FID
+
+
+def test_the_cell_that_a_race_leads_to_is_first_and_its_snapshots_setting() -> None:
+    """A cell of fewer images may have a lower value by chance; so may one that was not completed."""
+    world = Snapshots([[3.0, 3.0], [3.0, 3.0]])
+    rules = Rules("best", 0.95, 10**6, FIRST, MOST)
+    world(range(4), FIRST)
+    world([0, 1, 2], rules.counts()[1])
+    values = {i: world.looks[-1].get(i, world.looks[0][i]).fid_inf or 0.0 for i in range(4)}
+    last = max([0, 1], key=lambda i: values[i])
+    found = rank_snapshots(world.looks, world.of, rules, FID, last)
+    assert (found.best, found.order, found.leader) == (0, [0, 1], str(last))
+    assert found.snapshots[0].cell_digest == str(last)
+    # The other snapshot's best is of those that went on, whatever the one says that did not.
+    world.looks[0][3] = replace(world.looks[0][3], fid_inf=values[2] - 9.0)
+    other = rank_snapshots(world.looks, world.of, rules, FID, 2).snapshots[1]
+    assert (other.cell_digest, other.n_images) == ("2", rules.counts()[1])
+    found = rank_snapshots(world.looks, world.of, rules, FID, 3)
+    assert (found.order, found.snapshots[1].cell_digest) == ([1, 0], "3")
 
 
 def test_a_fixed_setting_is_told_to_pick_the_wrong_snapshot_where_it_does() -> None:
@@ -123,6 +154,9 @@ def test_a_fixed_setting_is_told_to_pick_the_wrong_snapshot_where_it_does() -> N
     assert (tied.picks, tied.call) == ((0, 1), "cannot be told")
     assert tied.behind.low <= 0.0
     assert tied.behind.high >= 1.0  # whichever it picks
+    equal = whole(Snapshots([[3.0, 9.0], [3.0, 9.0]]))
+    assert [one.behind.may_be_best for one in equal.snapshots] == [True, True]
+    assert (equal.settings[0].picks, equal.settings[0].call) == ((0, 1), "cannot be told")
 
 
 def test_a_race_finds_the_best_snapshot_and_setting_with_half_of_the_images() -> None:
@@ -146,6 +180,9 @@ def test_cells_that_failed_are_left_out_and_a_snapshot_without_any_is_none() -> 
     assert [one.name for one in found.snapshots] == ["step-1", "step-2"]
     assert (found.best, found.leader, set(found.cells)) == (0, "2", {"2", "3", "4"})
     assert [one.setting for one in found.settings] == ["S = 10, eta = 0"]
+    # What failed is no rival: how much worse the others are is known all the same.
+    assert (found.cells["2"].high, found.decided) == (0.0, True)
+    assert 2.0 < found.cells["4"].high < 3.0
 
 
 def test_a_look_that_was_not_planned_bounds_nothing() -> None:

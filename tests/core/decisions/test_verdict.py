@@ -181,6 +181,16 @@ def test_a_moved_best_cell_is_called_proven_only_beyond_chance(old: Rows) -> Non
     assert "keeping the old one would cost" in said
 
 
+@pytest.mark.parametrize("where", [{"guidance_interval": "0,0.7"}, {"guidance_channels": 3}])
+def test_cells_that_are_guided_elsewhere_are_no_pair(
+    old: Rows, worse: Rows, where: dict[str, Any]
+) -> None:
+    elsewhere = [replace(row, **where) for row in worse]
+    assert len(judge([*worse, *elsewhere], old).cells) == len(old)
+    with pytest.raises(ValueError, match="no cell in common"):
+        judge(elsewhere, old)
+
+
 def test_checkpoints_are_ordered_by_step_or_else_by_age(old: Rows, worse: Rows) -> None:
     assert [rows[0].checkpoint for rows in by_checkpoint([*worse, *old])] == ["old", "worse"]
     ageless = [replace(row, training_step=None) for row in [*worse, *old]]

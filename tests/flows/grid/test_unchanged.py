@@ -46,6 +46,11 @@ def test_whatever_decides_a_grid_changes_its_name(
     (model.parent / "scheduler").mkdir()
     (model.parent / "scheduler" / "scheduler_config.json").write_text("{}")
     names.append(state(checkpoint=str(model)))
+    (decoder := tmp_path / "run" / "vae").mkdir(parents=True)
+    (file := tmp_path / "run" / "0400000.pt").write_bytes(b"a network of latents")
+    for weights in (b"a", b"b"):
+        (decoder / "weights.bin").write_bytes(weights * unchanged.LARGE)
+        names.append(state(checkpoint=str(file)))
     judge = aesthetic_folder(tmp_path / "judge")
     names.append(state(image_scores=[f"aesthetic={judge}"]))
     (judge / "open_clip_config.json").write_text("{}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from flows.fid_grid import fid_grid
 from flows.requests import samplers
 from flows.requests.flat import build, values
 from flows.requests.grid import GridRequest
-from flows.requests.race import RaceRequest
+from flows.requests.race import RaceRequest, SnapshotRequest
 from flows.requests.samplers import Sampled, SamplerChoice, cells_of
 from flows.snapshots import snapshots
 from flows.until_decided import until_decided
@@ -219,3 +220,16 @@ def test_guidance_at_all_levels_of_a_flow_is_the_cell_without_an_interval() -> N
         for interval in ((), (0.0, 1.0), (0.0, 0.7))
     )
     assert plain == whole != part
+
+
+def test_an_autoencoder_is_given_to_a_folder_of_snapshots_as_to_a_pattern(tmp_path: Path) -> None:
+    for folder in ("run", "vae"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0000100.pt").write_bytes(b"x")
+    for place in ("run", "run/*.pt"):
+        of = {"checkpoints": [str(tmp_path / place)], "configuration": str(tmp_path / "vae")}
+        asked = build(SnapshotRequest, of)
+        file = str(tmp_path / "run" / "0000100.pt")
+        assert asked.grid_of(file).model.configuration == str(tmp_path / "vae")
+    with pytest.raises(ValueError, match="belongs to one file of weights"):
+        asked.grid_of(str(tmp_path / "run"))

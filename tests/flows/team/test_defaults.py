@@ -12,12 +12,14 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from flows.cli.commands import watch
 from flows.cli.commands.command import deciding
 from flows.requests.flat import build, parameters, values
 from flows.requests.grid import GridRequest
 from flows.requests.lora import StyleRequest
 from flows.requests.race import RaceRequest
 from flows.requests.tuning import TuneRequest
+from flows.requests.watch import Watch
 from flows.servers.deploy import OURS, deployments
 from flows.team.defaults import nearest_file, taken
 from flows.team.writing import defaults_text, deployments_text
@@ -84,6 +86,7 @@ def test_the_nearest_file_upwards_counts_but_for_the_one_that_is_named(
     [
         ('featres = "pixels"', r"no parameter featres \(did you mean features\?\)"),
         ("[tunes]\ncalls = [4]", r"no flow tunes \(did you mean tune\?\)"),
+        ("[snapshots]\ncheckpoints = ['a']", r"no parameter of snapshots checkpoints"),
         ("[tune]\ncals = [4]", r"no parameter of tune cals \(did you mean calls\?\)"),
         ("steps = [", r"ddim\.toml cannot be read"),
         ("a = " + "[" * 100_000, r"ddim\.toml cannot be read"),
@@ -181,6 +184,43 @@ def test_a_named_checkpoint_beats_the_files_and_the_toy_can_be_asked_for(folder:
         assert said.exit_code == 2
         assert "/data/x" not in said.stderr
         assert (opened is None) or opened in said.stderr or "steps is 0" in said.stderr
+
+
+def test_a_folder_of_snapshots_in_the_file_is_the_one_checkpoint_that_it_says(
+    folder: Path,
+) -> None:
+    """Only --checkpoint asks for a ranking, whose parameters are others: it has no margin."""
+    for name in ("step-1", "step-2"):
+        (folder / "runs" / name).mkdir(parents=True)
+        (folder / "runs" / name / "model_index.json").write_text("{}")
+    says(folder, 'checkpoint = "runs"\nmargin = 0.2\nn_images = 3\n[snapshots]\nn_images = 2\n')
+    for words, told in (
+        ("--steps 0", "steps is 0"),
+        ("--checkpoint runs --steps 5", "n_images is 2; it must be at least 4"),
+    ):
+        refused = CliRunner().invoke(app, ["grid", *words.split()])
+        assert refused.exit_code == 2
+        assert told in refused.stderr
+        assert ("margin" in refused.stderr) == ("--checkpoint" not in words)
+        assert "leave it out" not in refused.stderr
+
+
+def test_a_watch_takes_of_the_file_what_is_not_said_and_no_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Watch] = []
+    monkeypatch.setattr(watch, "_look", lambda given, _told: asked.append(given))
+    says(folder, 'features = "inception-v3"\nn_images = 50\ncheckpoint = "x"\n[tune]\nseed = 3\n'
+         '[lora-score]\nloras = ["a"]\nsteps = 9\n')  # fmt: skip
+    words = ["watch", str(folder), "--once"]
+    for more in (["-p", "features=pixels", "--tune", "calls=[4]"], ["--lora", "prompts=p.txt"]):
+        done = CliRunner().invoke(app, [*words, *more])
+        assert done.exit_code == 0, done.output
+        asked[-1].check()
+    grid, tune = (job.parameters for job in asked[0].jobs(folder / "step-1"))
+    assert grid == {"features": "pixels", "n_images": 50, "checkpoint": str(folder / "step-1")}
+    assert (tune["features"], tune["calls"], tune["seed"]) == ("pixels", [4], 3)
+    assert (asked[1].grid, asked[1].lora) == ({}, {"prompts": "p.txt", "steps": 9})
 
 
 def test_in_the_clone_its_own_deployments_stay(folder: Path) -> None:

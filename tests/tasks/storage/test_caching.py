@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from tasks.storage.caching import (
 )
 from tasks.storage.store import ArtifactRef
 
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("ddim_core", "tasks")
 KEY = "0123456789abcdef" * 4
 
 
@@ -146,6 +149,33 @@ def test_sampling_code_is_in_the_keys_of_samples_but_of_neither_data_nor_trainin
         "tasks.cells.score",
     ):
         assert "sampling" not in reached(module), module
+
+
+def test_code_that_is_chosen_by_name_is_in_the_keys_of_what_it_draws() -> None:
+    from ddim_core.schedulers import registry
+
+    of_name = {name: registry.scheduler_class(name) for name in registry.OURS}
+    assert [kind.__name__ for kind in of_name.values()] == list(registry.OURS)
+    for module in ("tasks.sampling.scheduled", "tasks.sampling.pipeline", "tasks.tuning.tune"):
+        assert {kind.__module__.rpartition(".")[2] for kind in of_name.values()} <= reached(module)
+
+
+def test_no_module_of_ours_is_imported_in_a_way_that_keys_do_not_follow() -> None:
+    """But by what hands out the names of `ddim_core`, and what stands for slow libraries."""
+    texts = {file: file.read_text() for of in PACKAGES for file in (ROOT / of).rglob("*.py")}
+    by_name = {file for file, text in texts.items() if "import_module(" in text}
+    assert by_name == {ROOT / "ddim_core/__init__.py", ROOT / "ddim_core/common/late.py",
+                       ROOT / "ddim_core/common/digest.py"}  # fmt: skip
+    late = {found for text in texts.values() for found in re.findall(r'late\("(\w+)', text)}
+    assert "diffusers" in late
+    assert not {*PACKAGES, "flows"} & late
+
+
+def test_every_page_is_in_the_key_of_a_module_beside_it() -> None:
+    pages = [*(ROOT / "tasks").rglob("*.html")]
+    assert len(pages) > 10
+    for page in pages:  # race.snapshots.html is a companion of race.py
+        assert page.with_name(f"{page.name.partition('.')[0]}.py").exists(), page.name
 
 
 def test_report_code_is_in_the_key_of_the_report_alone() -> None:
