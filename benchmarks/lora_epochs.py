@@ -95,7 +95,7 @@ def trained(
     for record in train(spec, state, Prompts.from_arrays(embed_prompts(base, texts)), images):
         if record.step % spec.checkpoint_every == 0:
             number = record.step // spec.checkpoint_every
-            save_kohya(Path(place.format(number)), state.unet, state.encoders, spec, "unicorn")
+            save_kohya(Path(place.format(number)), state.network, state.encoders, spec, "unicorn")
             yield number
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,17 @@ import peft
 import pytest
 import torch
 from mlflow import MlflowClient
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from ddim_core.lora.data import write_captioned
+from ddim_core.pipelines.arguments import Setting
+from ddim_core.pipelines.drawing import draw
+from ddim_core.pipelines.loras import lay_over
+from ddim_core.pipelines.opening import open_pipeline
+from ddim_core.safe_files.lora_files import epoch_files, lora_bytes
+from ddim_core.samplers.name import parse_sampler
 from flows.requests.watch import Watch
 from tasks.checkpoints.arrivals import candidates, read_whole
 from tasks.checkpoints.identity import is_scored, mark_scored
@@ -89,6 +97,60 @@ def test_files_of_three_families_are_drawn_ranked_and_told(server: str, tmp_path
     runs = MlflowClient().search_runs([experiment.experiment_id])
     assert {run.data.params["lora"] for run in runs} == {"checkpoint-10", "checkpoint-20"}
     assert len(runs) == 6
+
+
+def write_opposites(pipeline: Any, one: Path, other: Path) -> None:
+    """A LoRA of the last layer, and its negative."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = peft.LoraConfig(
+            r=2, lora_alpha=1000, target_modules=["conv_out"], init_lora_weights=False
+        )
+        model = peft.get_peft_model(pipeline.unet, config)
+    model.save_pretrained(one)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data = -parameter.data
+    model.save_pretrained(other)
+
+
+def test_a_lora_proven_worse_shuts_the_gate_and_the_better_one_opens_it(
+    server: str, tmp_path: Path
+) -> None:
+    """The style is what one of two LoRAs draws of other prompts, from other noise."""
+    from flows.cli.commands.lora import lora
+
+    tiny, n = PIPELINES["sdxl"], 24
+    tiny.make().save_pretrained(tmp_path / "base")
+    write_opposites(tiny.make(), tmp_path / "meant", tmp_path / "other")
+    conditions = tiny.conditions(range(n))
+    save_file(
+        {k: x.contiguous().clone() for k, x in conditions.items()}, tmp_path / "p.safetensors"
+    )
+    opened = open_pipeline(tmp_path / "base", resolution=tiny.resolution)
+    lay_over(opened, [lora_bytes(*epoch_files(tmp_path / "meant"))], [1.0])
+    setting = Setting(parse_sampler("own"), 2, 5.0, seed=1)
+    (tmp_path / "style").mkdir()
+    others = tiny.conditions(range(100, 100 + 2 * n))
+    for i, image in enumerate(draw(opened, setting, range(2 * n), others, 2 * n).images):
+        Image.fromarray(image).save(tmp_path / "style" / f"{i}.png")
+
+    def gated(new: str, against: str, *more: str) -> Any:
+        return CliRunner().invoke(
+            lora,
+            ["score", str(tmp_path / new), "--against", str(tmp_path / against), "--gate",
+             "--base", str(tmp_path / "base"), "--prompts", str(tmp_path / "p.safetensors"),
+             "--style-images", str(tmp_path / "style"), "--scales", "1", "--steps", "2", *more],
+        )  # fmt: skip
+
+    worse, better = gated("other", "meant"), gated("meant", "other", "--json")
+    assert (worse.exit_code, better.exit_code) == (1, 0), worse.output + better.output
+    assert "Verdict: worse than the best of " in worse.output
+    told = json.loads(better.stdout)
+    assert told["call"] == "better"
+    assert {(row["lora"], row["scale"]) for row in told["rows"]} == {
+        (name, scale) for name in ("meant", "other") for scale in (0.0, 1.0)
+    }
 
 
 @pytest.mark.parametrize(
