@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from benchmarks.lora_epochs import RECIPE, pictures, trained
 from ddim_core.lora.data import write_captioned
 from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.drawing import draw
@@ -26,7 +28,7 @@ from flows.requests.watch import Watch
 from tasks.checkpoints.arrivals import candidates, read_whole
 from tasks.checkpoints.identity import is_scored, mark_scored
 from tasks.images.prepare import content_of
-from tasks.lora.epochs.files import digest_of_loras
+from tasks.lora.epochs.files import digest_of_loras, store_epochs
 from tasks.lora.scoring.table import read_lora_table
 from tasks.storage import store
 from tests.core.pipelines.tiny import PIPELINES
@@ -93,10 +95,25 @@ def test_files_of_three_families_are_drawn_ranked_and_told(server: str, tmp_path
         assert made.scorecard.reading[0].startswith(("Ship checkpoint-", "Ship none: "))
         page = store.read(str(made.scorecard.report)).decode()
         assert page.count("data:image/png;base64,") == 3
+    foreign = {**words, "loras": [str(tmp_path / "sdxl" / "epochs")]}
+    with pytest.raises(ValueError, match=r"^checkpoint-\d0 does not fit base: "):
+        lora_score(**foreign)  # those of SDXL over Flux
     (experiment,) = MlflowClient().search_experiments(filter_string="name = 'lora-scorecard'")
     runs = MlflowClient().search_runs([experiment.experiment_id])
     assert {run.data.params["lora"] for run in runs} == {"checkpoint-10", "checkpoint-20"}
     assert len(runs) == 6
+
+
+def test_the_benchmark_of_epochs_writes_files_that_are_scored(tmp_path: Path) -> None:
+    items = pictures(tmp_path / "images")
+    spec = replace(RECIPE, steps=2, checkpoint_every=1)
+    place = str(tmp_path / "epochs" / "unicorn-{:06d}.safetensors")
+    assert list(trained(items, [item.caption for item in items], spec, place)) == [1, 2]
+    stored = store_epochs([str(tmp_path / "epochs")])
+    assert [(one.name, one.number) for one in stored] == [
+        ("unicorn-000001", 1),
+        ("unicorn-000002", 2),
+    ]
 
 
 def write_opposites(pipeline: Any, one: Path, other: Path) -> None:
