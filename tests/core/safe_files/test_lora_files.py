@@ -28,7 +28,7 @@ OF_PEFT = {"base_model.model.to_q.lora_A.weight": DOWN, "base_model.model.to_q.l
 
 def written(path: Path, tensors: dict[str, np.ndarray], number: float = 1.0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: number * value for name, value in tensors.items()}, path)
+    save_file({name: (number * value).astype(value.dtype) for name, value in tensors.items()}, path)
     return path
 
 
@@ -114,6 +114,10 @@ def test_other_files_stay_as_they_are_and_say_what_they_touch(tmp_path: Path) ->
         (OF_PEFT, r"is a file of PEFT's without its adapter_config\.json"),
         (KOHYA | {"(a+)+X.alpha": UP}, r"has a tensor '\(a\+\)\+X.alpha', which is no layer's"),
         (KOHYA | {"lora_unet_to_q.alpha": -UP[0, :1]}, r"to_q.alpha in a is not above 0"),
+        (
+            KOHYA | {"lora_unet_to_q.alpha": np.array([-2])},
+            r"to_q.alpha in a is not above 0",
+        ),
         (KOHYA | {"lora_unet_to_q.alpha": 0 * UP[0, :1]}, r"to_q.alpha in a is not above 0"),
         (KOHYA | {"lora_unet_to_q.alpha": np.inf * UP[0, :1]}, r"to_q.alpha in a is not finite"),
         ({k: np.float16(np.nan) * v.astype(np.float16) for k, v in KOHYA.items()}, "is not finite"),
