@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peft
 import pytest
 import torch
@@ -28,9 +29,12 @@ from flows.requests.watch import Watch
 from tasks.checkpoints.arrivals import candidates, read_whole
 from tasks.checkpoints.identity import is_scored, mark_scored
 from tasks.images.prepare import content_of
-from tasks.lora.epochs.files import digest_of_loras, store_epochs
+from tasks.lora.epochs.base import ScoredBase, asked_prompts
+from tasks.lora.epochs.files import digest_of_loras, store_epochs, told_apart
+from tasks.lora.epochs.real import RealImages, require_unseen
 from tasks.lora.scoring.table import read_lora_table
 from tasks.storage import store
+from tasks.storage.store import ArtifactRef
 from tests.core.pipelines.tiny import PIPELINES
 from tests.lora.material import noise_pictures
 
@@ -114,6 +118,34 @@ def test_the_benchmark_of_epochs_writes_files_that_are_scored(tmp_path: Path) ->
         ("unicorn-000001", 1),
         ("unicorn-000002", 2),
     ]
+
+
+def test_files_of_one_name_are_told_apart_and_one_saved_twice_counts_once(tmp_path: Path) -> None:
+    for folder, number in (("one", 1.0), ("two", 2.0)):
+        (tmp_path / folder).mkdir()
+        write_layer(tmp_path / folder / "cat.safetensors", number)
+        write_layer(tmp_path / folder / "cat-000001.safetensors", number)
+    stored = store_epochs([str(tmp_path / "one"), str(tmp_path / "two"), str(tmp_path / "one")])
+    assert [one.name for one in stored] == ["cat-000001"] * 2
+    names = [one.name for one in told_apart(stored)]
+    assert names == [f"cat-000001 {one.artifact[:6]}" for one in stored]
+
+
+def test_a_prompt_given_twice_and_held_out_images_that_were_trained_on_are_named(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "p.txt").write_text("a cat\na dog\na cat\n")
+    base = ScoredBase(ArtifactRef("x", "folder"), "base", "FluxPipeline", 16, 3.5)
+    with pytest.raises(ValueError, match=r"p\.txt has 'a cat' twice"):
+        asked_prompts.fn(str(tmp_path / "p.txt"), base)
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+
+    def stored(x: np.ndarray) -> RealImages:
+        return RealImages(**vars(store.put_arrays({"images": x}, "real images")), n_images=len(x))
+
+    assert require_unseen.fn(stored(images[1:]), stored(images[:2]), "photos") == 1
+    with pytest.raises(ValueError, match="all 1 held-out images of photos are among the training"):
+        require_unseen.fn(stored(images[:1]), stored(images), "photos")
 
 
 def write_opposites(pipeline: Any, one: Path, other: Path) -> None:

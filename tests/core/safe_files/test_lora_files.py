@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from ddim_core.safe_files.lora_files import (
     CONFIG,
     METADATA,
+    MOST_EPOCHS,
     PEFT,
     epoch_files,
     header_of,
@@ -174,6 +175,18 @@ def test_pickles_damage_and_emptiness_are_refused_in_words(tmp_path: Path) -> No
     (stray / CONFIG).unlink()
     with pytest.raises(ValueError, match=r"adapter_config\.json is not beside it"):
         epoch_files(stray)
+
+
+def test_too_many_files_and_links_out_of_a_folder_are_refused(tmp_path: Path) -> None:
+    whole = written(tmp_path / "many" / "a-000000.safetensors", KOHYA)
+    for i in range(1, MOST_EPOCHS + 1):
+        whole.with_name(f"a-{i:06d}.safetensors").hardlink_to(whole)
+    with pytest.raises(ValueError, match="many holds 201 LoRA files; at most 200 are compared"):
+        epoch_files(tmp_path / "many")
+    written(tmp_path / "linked" / "a.safetensors", KOHYA)
+    (tmp_path / "linked" / "out").symlink_to(tmp_path / "many")
+    with pytest.raises(ValueError, match="link"):
+        epoch_files(tmp_path / "linked")
 
 
 def test_a_stranger_cannot_pass_for_a_file_of_peft(tmp_path: Path) -> None:
