@@ -30,7 +30,7 @@ from ddim_core.lora.texts import distinct_prompts, embed_prompts
 from ddim_core.lora.training.batches import TrainingImages
 from ddim_core.lora.training.loop import start, train
 from ddim_core.lora.training.loss import Prompts
-from ddim_core.text2image.base_folder import size_step
+from ddim_core.text2image.base_folder import load_text_encoders, size_step
 from ddim_core.text2image.scenes import (
     BACKGROUNDS,
     TEMPLATES,
@@ -91,11 +91,11 @@ def trained(
     texts = distinct_prompts(captions)
     latents = encode_latents(base, items, LatentSpec(resolution=SIDE), size_step(base))
     images = TrainingImages.from_arrays(latents, captions, texts)
-    state = start(spec, base, LoraExecution(threads=1))
+    state, encoders = start(spec, base, LoraExecution(threads=1)), load_text_encoders(base)
     for record in train(spec, state, Prompts.from_arrays(embed_prompts(base, texts)), images):
         if record.step % spec.checkpoint_every == 0:
             number = record.step // spec.checkpoint_every
-            save_kohya(Path(place.format(number)), state.unet, state.encoders, spec, "unicorn")
+            save_kohya(Path(place.format(number)), state.network, encoders, spec, "unicorn")
             yield number
 
 

@@ -26,7 +26,7 @@ from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.identity import mark_scored
 from tasks.images.prepare import content_of
 from tasks.lora.epochs.draw import draw_with_loras
-from tasks.lora.epochs.files import StoredEpoch, digest_of_loras, store_epochs, told_apart
+from tasks.lora.epochs.files import StoredEpoch, digest_of_epochs, store_epochs, told_apart
 from tasks.lora.epochs.report import publish_epochs, render_epochs
 from tasks.lora.scoring.measure import PictureScores, score_pictures
 from tasks.lora.scoring.pictures import DrawnPictures
@@ -79,7 +79,8 @@ def lora_score(request: LoraScoreRequest) -> LoraScore:
     # Whatever folder they are from: the others were not trained on from them.
     older = [replace(one, series=f"against {one.series}") for one in store_epochs(against)]
     known = {one.artifact for one in older}
-    newer = [one for one in store_epochs(request.lora.loras) if one.artifact not in known]
+    asked = store_epochs(request.lora.loras)
+    newer = [one for one in asked if one.artifact not in known]
     if not newer:
         raise ValueError(
             f"against is {request.verdict.against!r}, which holds all of the LoRAs; leave it out"
@@ -102,7 +103,7 @@ def lora_score(request: LoraScoreRequest) -> LoraScore:
     reading += [*diverged.values(), *stand.remarks]
     scorecard = _reported(stand, ranking, drawn, scales, rows, reading)
     content = content_of(request.images)
-    mark_scored(request.identity(content), digest_of_loras(request.lora.loras), [])
+    mark_scored(request.identity(content), digest_of_epochs(asked), [])
     if request.verdict.gate and call == "worse":
         raise RegressionError(f"{reading[1]} See {scorecard.report}")
     first = ranking.first

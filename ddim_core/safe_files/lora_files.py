@@ -40,11 +40,12 @@ PAIRS = (("lora_A", "lora_B"), ("lora_down", "lora_up"), ("lora.down", "lora.up"
          ("lora_linear_layer.down", "lora_linear_layer.up"))  # fmt: skip
 WHOLE = {"diff": "a difference of whole weights", "diff_b": "a difference of a bias",
          "w_norm": "a norm's weights", "b_norm": "a norm's bias"}  # fmt: skip
-# Bits that are all set in what is not finite, and the integers of the same width.
+# Bits that are all set in what is not finite (of integers none), and integers of the same width.
 EXPONENTS = {
     "F64": (np.int64, 0x7FF0000000000000), "F32": (np.int32, 0x7F800000),
     "F16": (np.int16, 0x7C00), "BF16": (np.int16, 0x7F80),
     "F8_E5M2": (np.int8, 0x7C), "F8_E4M3": (np.int8, 0x7F),
+    "I64": (np.int64, 0), "I32": (np.int32, 0), "I16": (np.int16, 0), "I8": (np.int8, 0),
 }  # fmt: skip
 PEFT_LEVEL, TEXT_LEVEL = "base_model.model.", "text_model."
 # The first word of layers of the networks that draw; no text encoder has one of that name.
@@ -304,7 +305,7 @@ def _require_numbers(name: str, content: bytes, tensors: Sequence[str]) -> None:
             continue
         width, exponent = EXPONENTS[told["dtype"]]
         bits = np.frombuffer(numbers[slice(*told["data_offsets"])], width)
-        if ((bits & exponent) == exponent).any():
+        if exponent and ((bits & exponent) == exponent).any():
             raise ValueError(f"{tensor} in {name} is not finite; its training went wrong")
         if tensor.endswith(".alpha") and not (bits > 0).all():  # the sign is the first bit of both
             raise ValueError(f"{tensor} in {name} is not above 0; an alpha must be")

@@ -26,6 +26,7 @@ from ddim_core.safe_files.tokenizer_files import (
     require_plain_tokenizer,
 )
 from ddim_core.text2image.families import XL, Family, family_of, tokenizer_of
+from ddim_core.text2image.scheduler_noise import FLOW
 
 if TYPE_CHECKING:
     import diffusers
@@ -34,7 +35,6 @@ else:
     diffusers = late("diffusers")
     transformers = late("transformers")
 
-FLOW = "FlowMatchEulerDiscreteScheduler"
 HUB_FILES = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.safetensors"]
 VARIANTS = ["*fp16*", "*non_ema*"]
 

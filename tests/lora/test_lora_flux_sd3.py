@@ -15,6 +15,7 @@ from diffusers import DiffusionPipeline, FluxPipeline
 from safetensors.torch import load_file
 
 from ddim_core.lora.adapters import attach, trainable
+from ddim_core.lora.data import write_captioned
 from ddim_core.lora.export import has_kohya, save_diffusers
 from ddim_core.lora.pipeline import PICTURE, pipeline_with, portrait
 from ddim_core.lora.recipes import Shown, recipe_of
@@ -37,7 +38,9 @@ from ddim_core.text2image.base_folder import (
 )
 from ddim_core.text2image.families import clip_of, network_of
 from ddim_core.text2image.pictures import pictures
-from tests.lora.material import small_job
+from flows.requests.flat import build
+from flows.requests.lora import StyleRequest
+from tests.lora.material import noise_pictures, small_job
 from tests.lora.tiny_base import write_tiny_flux_base, write_tiny_sd3_base
 
 PROMPT, PICTURES = "a photo of sks cat", PictureSpec(steps=2, guidance=2.0, resolution=16)
@@ -287,6 +290,43 @@ def test_a_base_without_its_t5_or_with_another_scheduler_is_named(
     (other / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match="scheduler of other is a FlowMatchHeunDiscreteScheduler"):
         locate_base(str(other))
+
+
+def test_noise_on_the_way_and_latents_that_are_not_only_scaled_are_refused(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    for kind, file, told, said in (
+        ("flux", "scheduler/scheduler_config.json", {"stochastic_sampling": True},
+         "with stochastic_sampling off"),
+        ("sd3", "vae/config.json", {"latents_mean": [0.1] * 4}, "latents_mean is set in vae"),
+    ):  # fmt: skip
+        copy = shutil.copytree(bases[kind], tmp_path / kind)
+        settings = json.loads((copy / file).read_text())
+        (copy / file).write_text(json.dumps(settings | told))
+        with pytest.raises(ValueError, match=said):
+            locate_base(str(copy))
+    pipeline = load_pipeline(tmp_path / "flux")
+    with pytest.raises(ValueError, match="may add noise that belongs to no picture"):
+        pictures(pipeline, ["a cat"], [5], 2, resolution=16)
+
+
+def test_another_trainers_settings_are_checked_on_the_base_that_they_name(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    """Before Prefect runs, as after: else a flow's option would be refused for the usual base."""
+    from flows.cli.commands.lora import _settle_style
+
+    write_captioned(noise_pictures(2), tmp_path / "cats")
+    (tmp_path / "cats" / "metadata.jsonl").unlink()
+    model, words = json.dumps({"name_or_path": str(bases["sd3"])}), "default_caption: a cat"
+    (tmp_path / "train.yaml").write_text(
+        "config:\n  process:\n  - type: sd_trainer\n    network: {type: lora, linear: 2}\n"
+        f"    model: {model}\n    datasets: [{{folder_path: cats, resolution: 16, {words}}}]\n"
+    )
+    asked = {"data": str(tmp_path / "train.yaml"), "weighting": "mode"}
+    _settle_style(build(StyleRequest, asked))
+    with pytest.raises(ValueError, match=r"pictures of \d+ pixels .*; this base takes at most 64"):
+        _settle_style(build(StyleRequest, {**asked, "resolution": 128}))
 
 
 def test_pictures_of_a_flow_depend_on_their_seed_alone(bases: dict[str, Path]) -> None:

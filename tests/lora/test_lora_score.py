@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peft
 import pytest
 import torch
 from mlflow import MlflowClient
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from benchmarks.lora_epochs import RECIPE, pictures, trained
 from ddim_core.lora.data import write_captioned
+from ddim_core.pipelines.arguments import Setting
+from ddim_core.pipelines.drawing import draw
+from ddim_core.pipelines.loras import lay_over
+from ddim_core.pipelines.opening import open_pipeline
+from ddim_core.safe_files.lora_files import epoch_files, lora_bytes
+from ddim_core.samplers.name import parse_sampler
 from flows.requests.watch import Watch
 from tasks.checkpoints.arrivals import candidates, read_whole
 from tasks.checkpoints.identity import is_scored, mark_scored
 from tasks.images.prepare import content_of
-from tasks.lora.epochs.files import digest_of_loras
+from tasks.lora.epochs.base import ScoredBase, asked_prompts
+from tasks.lora.epochs.files import digest_of_loras, store_epochs, told_apart
+from tasks.lora.epochs.real import RealImages, require_unseen
 from tasks.lora.scoring.table import read_lora_table
 from tasks.storage import store
+from tasks.storage.store import ArtifactRef
 from tests.core.pipelines.tiny import PIPELINES
 from tests.lora.material import noise_pictures
 
@@ -85,10 +99,107 @@ def test_files_of_three_families_are_drawn_ranked_and_told(server: str, tmp_path
         assert made.scorecard.reading[0].startswith(("Ship checkpoint-", "Ship none: "))
         page = store.read(str(made.scorecard.report)).decode()
         assert page.count("data:image/png;base64,") == 3
+    foreign = {**words, "loras": [str(tmp_path / "sdxl" / "epochs")]}
+    with pytest.raises(ValueError, match=r"^checkpoint-\d0 does not fit base: "):
+        lora_score(**foreign)  # those of SDXL over Flux
     (experiment,) = MlflowClient().search_experiments(filter_string="name = 'lora-scorecard'")
     runs = MlflowClient().search_runs([experiment.experiment_id])
     assert {run.data.params["lora"] for run in runs} == {"checkpoint-10", "checkpoint-20"}
     assert len(runs) == 6
+
+
+def test_the_benchmark_of_epochs_writes_files_that_are_scored(tmp_path: Path) -> None:
+    items = pictures(tmp_path / "images")
+    spec = replace(RECIPE, steps=2, checkpoint_every=1)
+    place = str(tmp_path / "epochs" / "unicorn-{:06d}.safetensors")
+    assert list(trained(items, [item.caption for item in items], spec, place)) == [1, 2]
+    stored = store_epochs([str(tmp_path / "epochs")])
+    assert [(one.name, one.number) for one in stored] == [
+        ("unicorn-000001", 1),
+        ("unicorn-000002", 2),
+    ]
+
+
+def test_files_of_one_name_are_told_apart_and_one_saved_twice_counts_once(tmp_path: Path) -> None:
+    for folder, number in (("one", 1.0), ("two", 2.0)):
+        (tmp_path / folder).mkdir()
+        write_layer(tmp_path / folder / "cat.safetensors", number)
+        write_layer(tmp_path / folder / "cat-000001.safetensors", number)
+    stored = store_epochs([str(tmp_path / "one"), str(tmp_path / "two"), str(tmp_path / "one")])
+    assert [one.name for one in stored] == ["cat-000001"] * 2
+    names = [one.name for one in told_apart(stored)]
+    assert names == [f"cat-000001 {one.artifact[:6]}" for one in stored]
+
+
+def test_a_prompt_given_twice_and_held_out_images_that_were_trained_on_are_named(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "p.txt").write_text("a cat\na dog\na cat\n")
+    base = ScoredBase(ArtifactRef("x", "folder"), "base", "FluxPipeline", 16, 3.5)
+    with pytest.raises(ValueError, match=r"p\.txt has 'a cat' twice"):
+        asked_prompts.fn(str(tmp_path / "p.txt"), base)
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+
+    def stored(x: np.ndarray) -> RealImages:
+        return RealImages(**vars(store.put_arrays({"images": x}, "real images")), n_images=len(x))
+
+    assert require_unseen.fn(stored(images[1:]), stored(images[:2]), "photos") == 1
+    with pytest.raises(ValueError, match="all 1 held-out images of photos are among the training"):
+        require_unseen.fn(stored(images[:1]), stored(images), "photos")
+
+
+def write_opposites(pipeline: Any, one: Path, other: Path) -> None:
+    """A LoRA of the last layer, and its negative."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = peft.LoraConfig(
+            r=2, lora_alpha=1000, target_modules=["conv_out"], init_lora_weights=False
+        )
+        model = peft.get_peft_model(pipeline.unet, config)
+    model.save_pretrained(one)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data = -parameter.data
+    model.save_pretrained(other)
+
+
+def test_a_lora_proven_worse_shuts_the_gate_and_the_better_one_opens_it(
+    server: str, tmp_path: Path
+) -> None:
+    """The style is what one of two LoRAs draws of other prompts, from other noise."""
+    from flows.cli.commands.lora import lora
+
+    tiny, n = PIPELINES["sdxl"], 24
+    tiny.make().save_pretrained(tmp_path / "base")
+    write_opposites(tiny.make(), tmp_path / "meant", tmp_path / "other")
+    conditions = tiny.conditions(range(n))
+    save_file(
+        {k: x.contiguous().clone() for k, x in conditions.items()}, tmp_path / "p.safetensors"
+    )
+    opened = open_pipeline(tmp_path / "base", resolution=tiny.resolution)
+    lay_over(opened, [lora_bytes(*epoch_files(tmp_path / "meant"))], [1.0])
+    setting = Setting(parse_sampler("own"), 2, 5.0, seed=1)
+    (tmp_path / "style").mkdir()
+    others = tiny.conditions(range(100, 100 + 2 * n))
+    for i, image in enumerate(draw(opened, setting, range(2 * n), others, 2 * n).images):
+        Image.fromarray(image).save(tmp_path / "style" / f"{i}.png")
+
+    def gated(new: str, against: str, *more: str) -> Any:
+        return CliRunner().invoke(
+            lora,
+            ["score", str(tmp_path / new), "--against", str(tmp_path / against), "--gate",
+             "--base", str(tmp_path / "base"), "--prompts", str(tmp_path / "p.safetensors"),
+             "--style-images", str(tmp_path / "style"), "--scales", "1", "--steps", "2", *more],
+        )  # fmt: skip
+
+    worse, better = gated("other", "meant"), gated("meant", "other", "--json")
+    assert (worse.exit_code, better.exit_code) == (1, 0), worse.output + better.output
+    assert "Verdict: worse than the best of " in worse.output
+    told = json.loads(better.stdout)
+    assert told["call"] == "better"
+    assert {(row["lora"], row["scale"]) for row in told["rows"]} == {
+        (name, scale) for name in ("meant", "other") for scale in (0.0, 1.0)
+    }
 
 
 @pytest.mark.parametrize(

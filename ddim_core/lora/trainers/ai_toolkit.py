@@ -12,6 +12,7 @@ from ddim_core.common.foreign import Content
 from ddim_core.lora.trainers.settings import (
     Subset,
     TrainerSettings,
+    dropout_of,
     ending_of,
     folder_of,
     largest,
@@ -158,9 +159,7 @@ def _of_datasets(datasets: list[Content], where: str, remarks: list[str]) -> Con
         ]
     if not sides:
         raise ValueError(f"resolution of {where} is empty; give at least one")
-    dropouts = [given.get("caption_dropout_rate") or 0.0 for given in datasets]
-    if not all(type(share) in (int, float) for share in dropouts):
-        raise ValueError(f"caption_dropout_rate of {where} is {dropouts}; it must be a number")
+    dropouts = [dropout_of(given, where) for given in datasets]
     return {
         "resolution": largest(sides, "resolution", remarks),
         "buckets": all(given.get("buckets", True) for given in datasets),

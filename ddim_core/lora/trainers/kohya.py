@@ -19,11 +19,11 @@ from ddim_core.lora.trainers.settings import (
     MOST_REPEATS,
     Subset,
     TrainerSettings,
+    dropout_of,
     ending_of,
     folder_of,
     largest,
     repeats_of,
-    shown,
     squares,
     table,
     tables,
@@ -139,11 +139,7 @@ def _options(given: Content, where: str) -> Content:
         ours: bool(given[theirs]) for theirs, ours in SWITCHES.items() if theirs in given
     }
     if "caption_dropout_rate" in given:
-        found["caption_dropout"] = told = given["caption_dropout_rate"]
-        if type(told) not in (int, float):
-            raise ValueError(
-                f"caption_dropout_rate of {where} is {shown(told)}; it must be a number"
-            )
+        found["caption_dropout"] = dropout_of(given, where)
     if "resolution" in given:
         found["resolution"] = squares(given["resolution"], found.get("buckets", False), where)
     if "batch_size" in given:

@@ -134,6 +134,15 @@ def whole(value: Any, name: str, where: str) -> int:
     return value
 
 
+def dropout_of(settings: Mapping[str, Any], where: str) -> float:
+    """Returns the share of captions that are left out, 0 if none is given; ValueError if it is no
+    number."""
+    share = settings.get("caption_dropout_rate") or 0.0
+    if type(share) not in (int, float):
+        raise ValueError(f"caption_dropout_rate of {where} is {shown(share)}; it must be a number")
+    return share
+
+
 def repeats_of(subset: Content, where: str) -> int:
     """Returns how often the images of a subset count (`num_repeats`, 1 if it is not there).
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -95,6 +97,17 @@ def run_shown(
 
     with waiting.shown(line):
         return run(flow, asked, settle)
+
+
+@contextmanager
+def no_lines_on_the_way() -> Iterator[None]:
+    """Keeps what flows say in the terminal out of the JSON."""
+    before = os.environ.get("DDIM_TERMINAL", "")
+    os.environ["DDIM_TERMINAL"] = ""
+    try:
+        yield
+    finally:
+        os.environ["DDIM_TERMINAL"] = before
 
 
 def from_file(record: Any, given: Mapping[str, Any]) -> Given:

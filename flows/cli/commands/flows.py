@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import Field
 
-from flows.cli.commands.command import command, flow_command, run_shown
+from flows.cli.commands.command import (
+    command,
+    flow_command,
+    no_lines_on_the_way,
+    run_shown,
+)
 from flows.cli.commands.options import stop
 from flows.requests.base import BaseRequest
 from flows.requests.flat import Given, Option, Without, build, parameters
@@ -92,7 +96,7 @@ def _grid(command: GridCommand, asked: Given) -> None:
     if unheeded:
         stop(f"{unheeded} needs --until-decided", 2)
     run = run_snapshots if several else run_race if how.until_decided else run_grid
-    with _no_lines_on_the_way() if how.as_json else nullcontext():
+    with no_lines_on_the_way() if how.as_json else nullcontext():
         run(asked, how)
 
 
@@ -106,17 +110,6 @@ def _of_grid(
     several: bool, until_decided: bool
 ) -> type[GridRequest | RaceRequest | SnapshotRequest]:
     return SnapshotRequest if several else RaceRequest if until_decided else GridRequest
-
-
-@contextmanager
-def _no_lines_on_the_way() -> Iterator[None]:
-    """Keeps what flows say in the terminal out of the JSON."""
-    before = os.environ.get("DDIM_TERMINAL", "")
-    os.environ["DDIM_TERMINAL"] = ""
-    try:
-        yield
-    finally:
-        os.environ["DDIM_TERMINAL"] = before
 
 
 def _are_several(places: list[str]) -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import Field
 
 from ddim_core.common.printable import printable
-from flows.cli.commands.command import flow_command
+from flows.cli.commands.command import command, flow_command, no_lines_on_the_way, run_shown
+from flows.requests.flat import Given, Option
 from flows.requests.lora import StyleRequest, SubjectRequest
 from flows.requests.lora_score import LoraScoreRequest
 
@@ -23,13 +28,13 @@ lora = typer.Typer(
 def _settle_style(request: StyleRequest) -> None:
     from flows.lora.plan import style_plan
 
-    style_plan(request)
+    style_plan(request.settled())
 
 
 def _settle_subject(request: SubjectRequest) -> None:
     from flows.lora.plan import subject_plan
 
-    subject_plan(request)
+    subject_plan(request.settled())
 
 
 def _show(outcome: LoraOutcome) -> None:
@@ -57,8 +62,36 @@ def _show_scorecard(scorecard: Scorecard) -> None:
     typer.echo(f"table:    {scorecard.table} (Parquet)")
 
 
-def _show_score(outcome: LoraScore) -> None:
-    _show_scorecard(outcome.scorecard)
+@dataclass(frozen=True)
+class HowToShow:
+    """The command."""
+
+    as_json: Annotated[
+        bool, Field(description="Print what came of it as JSON, rows included."), Option("--json")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreCommand(LoraScoreRequest):
+    """LoRAs that somebody else trained, and how what came of it is shown."""
+
+    how: HowToShow
+
+
+def _score(request: ScoreCommand, asked: Given) -> None:
+    """Score LoRAs that somebody else trained: every epoch at every scale, and which to ship."""
+    asked = {name: value for name, value in asked.items() if name not in vars(request.how)}
+    with no_lines_on_the_way() if request.how.as_json else nullcontext():
+        outcome: LoraScore = run_shown(request.line, "lora_score", asked)
+    if not request.how.as_json:
+        _show_scorecard(outcome.scorecard)
+        return
+    from tasks.lora.scoring.table import read_lora_table
+
+    told = asdict(outcome)
+    rows = read_lora_table().set_index("row_digest").loc[list(outcome.scorecard.rows)]
+    text = rows.reset_index().to_json(orient="records", date_format="iso")
+    typer.echo(json.dumps({**told.pop("scorecard"), **told, "rows": json.loads(text)}, indent=2))
 
 
 lora.command("style")(
@@ -79,11 +112,4 @@ lora.command("subject")(
         _settle_subject,
     )
 )
-lora.command("score")(
-    flow_command(
-        LoraScoreRequest,
-        "lora_score",
-        "Score LoRAs that somebody else trained: every epoch at every scale, and which to ship.",
-        _show_score,
-    )
-)
+lora.command("score")(command(ScoreCommand, _score, lambda _: LoraScoreRequest))

@@ -73,7 +73,12 @@ def digest_of_loras(places: Sequence[str]) -> str:
     Raises:
         ValueError: As `store_epochs`.
     """
-    return digest(sorted(one.artifact for one in store_epochs(places)))
+    return digest_of_epochs(store_epochs(places))
+
+
+def digest_of_epochs(epochs: Sequence[StoredEpoch]) -> str:
+    """Returns a digest of stored LoRAs, whatever they are called."""
+    return digest(sorted(one.artifact for one in epochs))
 
 
 def told_apart(epochs: Sequence[StoredEpoch]) -> list[StoredEpoch]:

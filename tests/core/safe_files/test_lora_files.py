@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.numpy import save_file
 from ddim_core.safe_files.lora_files import (
     CONFIG,
     METADATA,
+    MOST_EPOCHS,
     PEFT,
     epoch_files,
     header_of,
@@ -28,7 +30,7 @@ OF_PEFT = {"base_model.model.to_q.lora_A.weight": DOWN, "base_model.model.to_q.l
 
 def written(path: Path, tensors: dict[str, np.ndarray], number: float = 1.0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: number * value for name, value in tensors.items()}, path)
+    save_file({name: (number * value).astype(value.dtype) for name, value in tensors.items()}, path)
     return path
 
 
@@ -114,6 +116,10 @@ def test_other_files_stay_as_they_are_and_say_what_they_touch(tmp_path: Path) ->
         (OF_PEFT, r"is a file of PEFT's without its adapter_config\.json"),
         (KOHYA | {"(a+)+X.alpha": UP}, r"has a tensor '\(a\+\)\+X.alpha', which is no layer's"),
         (KOHYA | {"lora_unet_to_q.alpha": -UP[0, :1]}, r"to_q.alpha in a is not above 0"),
+        (
+            KOHYA | {"lora_unet_to_q.alpha": np.array([-2])},
+            r"to_q.alpha in a is not above 0",
+        ),
         (KOHYA | {"lora_unet_to_q.alpha": 0 * UP[0, :1]}, r"to_q.alpha in a is not above 0"),
         (KOHYA | {"lora_unet_to_q.alpha": np.inf * UP[0, :1]}, r"to_q.alpha in a is not finite"),
         ({k: np.float16(np.nan) * v.astype(np.float16) for k, v in KOHYA.items()}, "is not finite"),
@@ -170,6 +176,18 @@ def test_pickles_damage_and_emptiness_are_refused_in_words(tmp_path: Path) -> No
     (stray / CONFIG).unlink()
     with pytest.raises(ValueError, match=r"adapter_config\.json is not beside it"):
         epoch_files(stray)
+
+
+def test_too_many_files_and_what_is_no_file_are_refused(tmp_path: Path) -> None:
+    whole = written(tmp_path / "many" / "a-000000.safetensors", KOHYA)
+    for i in range(1, MOST_EPOCHS + 1):
+        whole.with_name(f"a-{i:06d}.safetensors").hardlink_to(whole)
+    with pytest.raises(ValueError, match="many holds 201 LoRA files; at most 200 are compared"):
+        epoch_files(tmp_path / "many")
+    written(tmp_path / "piped" / "a.safetensors", KOHYA)
+    os.mkfifo(tmp_path / "piped" / "pipe")
+    with pytest.raises(ValueError, match="pipe is no regular file"):
+        epoch_files(tmp_path / "piped")
 
 
 def test_a_stranger_cannot_pass_for_a_file_of_peft(tmp_path: Path) -> None:

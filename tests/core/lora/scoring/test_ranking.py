@@ -118,6 +118,24 @@ def test_a_fault_needs_enough_pictures() -> None:
     assert found == [[set(), set()], [set(), {"broken"}]]
 
 
+def test_few_copies_are_no_fault_however_many_pictures_prove_them() -> None:
+    groups = np.arange(4000) % 24
+    gain = {name: mean_measure(np.ones(4000), groups) for name in ("usable_gain", "likeness_gain")}
+    found = []
+    for share in (0.04, 0.06):  # of unseen real images 5 % lie as near
+        none, some = (share_measure(np.arange(4000) < x * 4000, groups) for x in (0.0, share))
+        told = Candidate("a", 0, 0, "", 1.0, "own", {**gain, "copies": some}, {"copies": none})
+        found.append(set(rank([told]).first.faults))
+    assert found == [set(), {"copies"}]
+
+
+def test_an_epoch_that_lost_likeness_is_worse_and_not_overfit() -> None:
+    ranking = rank([candidate(0, 0.3), candidate(1, 0.1)])
+    assert not ranking.ranked[1].is_tied
+    assert not ranking.ranked[1].overfit
+    assert ranking.overfit_from is None
+
+
 def test_only_files_of_one_series_are_trained_for_longer() -> None:
     first, worse = candidate(0, 0.3), candidate(1, 0.32, copies=1.0)
     assert rank([first, worse]).overfit_from == "epoch-1"
