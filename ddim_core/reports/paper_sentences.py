@@ -143,8 +143,8 @@ def _errors_fall(errors: Errors) -> list[str]:
     verdicts = _verdicts(tests)
     if set(verdicts.values()) == {-1}:
         return [
-            f"The reconstruction error falls at every one of the {len(tests)} increases of S "
-            "(paired over images); the paper's, as printed, falls up to S = 500."
+            "The reconstruction error falls at every increase of S (paired over images); the "
+            "paper's, as printed, falls up to S = 500."
         ]
     words = _in_words(verdicts, "falls", "rises")
     return [f"The reconstruction error {words} (paired over images)."]

@@ -29,6 +29,7 @@ from flows.requests.images import NONE, PREVIOUS
 from tasks.checkpoints.identity import weights_of
 from tasks.checkpoints.loras import split_lora, store_lora
 from tasks.checkpoints.open import import_checkpoint
+from tasks.reports.page import grid_folder
 from tasks.reports.records import FiledVerdict
 from tasks.reports.verdict import about_one, about_pair, history, previous
 from tasks.reports.verdict_page import publish_verdict
@@ -135,17 +136,18 @@ def judge_grid(
     Returns:
         The verdict, None without a baseline, and a sentence for each damaged row of the table.
     """
+    folder = grid_folder(row.cell_digest for row in rows)
     rows = read_table([row.cell_digest for row in rows])
     if request.model.lora and (baseline is None or baseline.lora):
-        judged, damaged = _judged_as_loras(request, rows, baseline)
+        judged, damaged = _judged_as_loras(request, rows, baseline, folder)
         if judged or baseline:
             return judged, damaged
     comparable, damaged, remarks = _comparable(request, rows, baseline)
-    return _judged(request, rows, baseline, comparable, remarks), damaged
+    return _judged(request, rows, baseline, comparable, remarks, folder), damaged
 
 
 def _judged_as_loras(
-    request: GridRequest, rows: Rows, baseline: Baseline | None
+    request: GridRequest, rows: Rows, baseline: Baseline | None, folder: str
 ) -> tuple[FiledVerdict | None, tuple[str, ...]]:
     """Compares the LoRA that is named first with another one on the same base, if there is one."""
     lora = store_lora(request.model.lora[0]).artifact
@@ -159,7 +161,7 @@ def _judged_as_loras(
         baseline = replace(baseline, name=theirs[0].checkpoint if theirs else "", rows=theirs)
     elif not previous(ours, comparable):
         return None, damaged
-    return _judged(request, ours, baseline, comparable, remarks), damaged
+    return _judged(request, ours, baseline, comparable, remarks, folder), damaged
 
 
 def _judged(
@@ -168,6 +170,7 @@ def _judged(
     baseline: Baseline | None,
     comparable: Rows,
     remarks: tuple[str, ...],
+    folder: str,
 ) -> FiledVerdict | None:
     old = baseline.rows if baseline else []
     if not baseline and request.verdict.against == PREVIOUS:
@@ -188,7 +191,8 @@ def _judged(
         get_run_logger().warning("no verdict: %s", error)
         return None
     about = about_pair(rows, old, baseline.name if baseline else "")
-    return publish_verdict(about, verdict, rows, comparable, bool(request.verdict.at), remarks)
+    given = bool(request.verdict.at)
+    return publish_verdict(about, verdict, rows, comparable, given, remarks, folder)
 
 
 def _comparable(

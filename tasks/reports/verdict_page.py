@@ -30,9 +30,10 @@ def publish_verdict(
     comparable: Sequence[CellRow],
     given: bool = False,
     remarks: Sequence[str] = (),
+    grid: str = "",
 ) -> FiledVerdict:
     """Files a verdict, as `file_verdict`, and shows it as a Prefect artifact."""
-    filed = file_verdict(about, verdict, rows, comparable, given, remarks)
+    filed = file_verdict(about, verdict, rows, comparable, given, remarks, grid)
     page.show("verdict", _markdown(about, verdict, filed.sentences, filed.page))
     return filed
 
@@ -44,6 +45,7 @@ def file_verdict(
     comparable: Sequence[CellRow],
     given: bool = False,
     remarks: Sequence[str] = (),
+    grid: str = "",
 ) -> FiledVerdict:
     """Writes a verdict's rows, and its page to reports/verdict-<digest>/.
 
@@ -54,11 +56,12 @@ def file_verdict(
         comparable: Rows of all checkpoints with the same cells and protocol, for the curve.
         given: Whether the operating point was asked for.
         remarks: What is to be said of the table's rows: unverified, left out.
+        grid: Folder of the page of the new checkpoint's grid, where that is yet to be written.
     """
     identity = write_verdict(about, verdict, rows)
     against = [cell.baseline for cell in verdict.cells]
     sentences = read_verdict(verdict, rows, [against, rows] if rows else [])
-    text = _page(about, identity, verdict, rows, comparable, given, sentences, remarks)
+    text = _page(about, identity, verdict, rows, comparable, given, sentences, remarks, grid)
     place = page.put(f"verdict-{identity[:12]}", text.encode())
     point = verdict.point
     return FiledVerdict(
@@ -81,6 +84,7 @@ def _page(
     given: bool,
     sentences: list[str],
     remarks: Sequence[str],
+    grid: str,
 ) -> str:
     measure = verdict.measure
     drawn = [row for row in comparable if _is_alike(row, rows, measure)]
@@ -96,7 +100,7 @@ def _page(
         TEMPLATE,
         {},
         {
-            "grids": _grids(about, rows, [cell.baseline for cell in verdict.cells]),
+            "grids": _grids(about, rows, [cell.baseline for cell in verdict.cells], grid),
             "data": {"lines": lines, "differences": {"cells": charts.differences(verdict)}},
             "about": about,
             "identity": identity,
@@ -113,15 +117,24 @@ def _page(
 
 
 def _grids(
-    about: ComparedPair, ours: Sequence[CellRow], theirs: Sequence[CellRow]
-) -> dict[str, str]:
-    """The pages of both checkpoints' grids, by the checkpoint's name, where there are such."""
-    found = {}
-    for name, rows in ((about.against, theirs), (about.checkpoint, ours)):
-        folder = page.grid_folder([row.cell_digest for row in rows])
-        if rows and store.names_below(places.data_url("reports", folder)):
-            found[name] = folder
+    about: ComparedPair, ours: Sequence[CellRow], theirs: Sequence[CellRow], grid: str
+) -> list[tuple[str, str]]:
+    """The pages of both checkpoints' grids, where there are such or `grid` will be one: of which
+    checkpoint, and the folder."""
+    found = []
+    for name, step, rows, coming in (
+        (about.against, about.against_training_step, theirs, ""),
+        (about.checkpoint, about.training_step, ours, grid),
+    ):
+        folder = coming or page.grid_folder(row.cell_digest for row in rows)
+        if coming or (rows and store.names_below(places.data_url("reports", folder))):
+            found.append((_called(name, step), folder))
     return found
+
+
+def _called(name: str, step: int | None) -> str:
+    """A checkpoint's name, with the training step that tells it from others of that name."""
+    return name if step is None else f"{name} (step {step})"
 
 
 def _is_alike(row: CellRow, rows: Sequence[CellRow], measure: Measure) -> bool:
@@ -138,7 +151,13 @@ def chosen_cells(verdict: Verdict, rows: Sequence[CellRow]) -> list[str]:
 
 def _markdown(about: ComparedPair, verdict: Verdict, sentences: list[str], place: str) -> str:
     """Names from data stand in code spans, where Markdown is not read."""
-    new, against = (f"`{name.replace('`', '')}`" for name in (about.checkpoint, about.against))
+    new, against = (
+        f"`{_called(name, step).replace('`', '')}`"
+        for name, step in (
+            (about.checkpoint, about.training_step),
+            (about.against, about.against_training_step),
+        )
+    )
     head = f"# {new} against {against}: {verdict.call}\n\n" + "\n\n".join(sentences)
     if not verdict.cells:
         return f"{head}\n\nVerdict: {page.linked(place)}\n"

@@ -12,6 +12,7 @@ import pytest
 from ddim_core.decisions.checkpoints.verdict import judge
 from ddim_core.decisions.measure import FID, MEASURES
 from ddim_core.reports.grid_sentences import read_grid
+from tasks.reports import page
 from tasks.reports.grid import AboutGrid, _page
 from tasks.reports.verdict import about_pair, verdict_digest
 from tasks.reports.verdict_page import file_verdict
@@ -55,6 +56,23 @@ def test_a_verdict_is_filed_with_what_decided_it(both: tuple[Rows, Rows]) -> Non
     assert (point["decide_by"], point["call"]) == ("image_reward", "better")
     assert point["score"] == pytest.approx(-0.25)
     assert point["fid"] > point["fid_against"]  # which would have said worse
+
+
+def test_a_verdict_links_the_grids_of_both_even_where_they_have_one_name(
+    both: tuple[Rows, Rows],
+) -> None:
+    ours, theirs = (
+        [replace(row, checkpoint="unet", training_step=step) for row in rows]
+        for rows, step in zip(both, (200, 100), strict=True)
+    )
+    old = page.grid_folder(row.cell_digest for row in theirs)
+    page.put(old, b"<!doctype html>")
+    about, verdict = about_pair(ours, theirs), judge(ours, theirs)
+    filed = file_verdict(about, verdict, ours, [*theirs, *ours], grid="new")  # its page comes after
+    text = store.read(filed.page).decode()
+    assert f'<a href="../{old}/index.html">The grid of unet (step 100)</a>' in text
+    assert '<a href="../new/index.html">The grid of unet (step 200)</a>' in text
+    assert "<title>Verdict: unet (step 200) against unet (step 100)</title>" in text
 
 
 def test_a_grids_page_marks_tied_what_may_be_the_best_and_what_to_take(

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +58,21 @@ CONTRAST = """() => {
     return [255, 255, 255];
   };
   let least = [99, ""];
+  const weigh = (ink, element, text) => {
+    const [a, b] = [light(ink), light(ground(element))].sort((x, y) => y - x);
+    const ratio = (a + .05) / (b + .05);
+    if (ratio < least[0]) least = [ratio, text.trim().slice(0, 40)];
+  };
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
     const element = walk.currentNode.parentElement;
     if (!walk.currentNode.data.trim() || !element.checkVisibility({visibilityProperty: true})) continue;
     const style = getComputedStyle(element), svg = element.closest("svg");
     const ink = numbers(svg ? style.fill : style.color).slice(0, 3);
-    if (ink.length < 3) continue;
-    const [a, b] = [light(ink), light(ground(element))].sort((x, y) => y - x);
-    const ratio = (a + .05) / (b + .05);
-    if (ratio < least[0]) least = [ratio, walk.currentNode.data.trim().slice(0, 40)];
+    if (ink.length === 3) weigh(ink, element, walk.currentNode.data);
   }
+  for (const input of document.querySelectorAll("[placeholder]"))
+    weigh(numbers(getComputedStyle(input, "::placeholder").color).slice(0, 3), input, input.placeholder);
   return least;
 }"""  # noqa: E501
 
@@ -316,6 +321,27 @@ def test_lines_and_axes_are_switched(page_of_a_grid: Path, opened: Any) -> None:
     assert dots.nth(1).get_attribute("transform") != place
     svg = page.locator("#steps svg[role=img]")
     assert "FID over steps S. eta = 0: " in svg.get_attribute("aria-description")
+
+
+def test_axes_have_ticks_down_to_a_rule_and_none_over_another(
+    page_of_a_grid: Path, opened: Any
+) -> None:
+    page = opened(page_of_a_grid, 390)
+    page.evaluate("""() => line_chart(document.getElementById("steps"), {
+      title: "t", x: "x", y: "y", log_x: true, log_y: true, rule: {y: 0.4, text: "floor"},
+      points: [5, 10, 20, 50, 100, 200, 500, 1000].map(x => ({line: "a", x, y: 100 + x, note: ""})),
+    })""")
+    page.locator("#steps svg[role=img]").wait_for()
+    heights = page.locator('#steps g[aria-label="y-axis tick label"] text').all_text_contents()
+    assert min(map(float, heights)) < 1
+    boxes = [
+        text.bounding_box()
+        for text in page.locator('#steps g[aria-label="x-axis tick label"] text').all()
+    ]
+    assert len(boxes) > 2
+    ordered = sorted(boxes, key=lambda box: box["x"])
+    for left, right in pairwise(ordered):
+        assert left["x"] + left["width"] < right["x"]
 
 
 def test_a_table_is_sorted_filtered_and_copied(
