@@ -121,7 +121,7 @@ def test_one_look_at_full_grids_says_what_a_grids_own_ranking_says() -> None:
 
 
 def test_the_cell_that_a_race_leads_to_is_first_and_its_snapshots_setting() -> None:
-    """A cell of fewer images may have a lower value by chance; so may one that was not completed."""
+    """By chance a cell of fewer images may have a lower value, or one that was not completed."""
     world = Snapshots([[3.0, 3.0], [3.0, 3.0]])
     rules = Rules("best", 0.95, 10**6, FIRST, MOST)
     world(range(4), FIRST)
