@@ -38,6 +38,7 @@ ARROWS: dict[str, set[str]] = {
     "ddim_core.safe_files": {
         "ddim_core.common", "ddim_core.schedulers", "ddim_core.safe_files.pickles",
     },
+    "ddim_core.safe_files.loras": {"ddim_core.common", "ddim_core.safe_files"},
     "ddim_core.diffusion": {"ddim_core.common", "ddim_core.schedulers"},
     "ddim_core.devices": {"ddim_core.common"},
     "ddim_core.images.sources": {
@@ -85,7 +86,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "ddim_core.pipelines": {
         "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files", "ddim_core.diffusion",
-        "ddim_core.images",
+        "ddim_core.safe_files.loras", "ddim_core.images",
         "ddim_core.networks", "ddim_core.samplers",
     },
     "ddim_core.tuning": {

@@ -1,5 +1,5 @@
 """LoRA files laid over a pipeline: by diffusers' own loader its layout, kohya's and others', and by
-PEFT its own."""
+PEFT its own and LyCORIS'."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging import CRITICAL, WARNING, Handler
 from pathlib import Path
@@ -15,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from ddim_core.common.foreign import Content
 from ddim_core.common.late import late
 from ddim_core.networks.building import LOADING
 from ddim_core.pipelines.opening import OpenedPipeline
-from ddim_core.safe_files.lora_files import PEFT, PEFT_LEVEL, TEXT_LEVEL, header_of
+from ddim_core.safe_files.loras.files import METADATA, PEFT, header_of
+from ddim_core.safe_files.loras.kinds import PEFT_LEVEL, TEXT_LEVEL, lycoris_kind
+from ddim_core.safe_files.loras.places import Directory, difference, tensors_by_layer
 from ddim_core.safe_files.safe_load import first_line
 
 if TYPE_CHECKING:
@@ -36,6 +40,7 @@ LONGEST_REASON = 300  # characters
 LEFT_OUT = re.compile(r"(?:un(?:expected|supported)|missing) keys", re.IGNORECASE)
 # In the name of a layer's first tensor, in a file and in a network.
 FIRST = re.compile(r"lora_A|lora_down|lora\.down|(?:hada_w1_a|lokr_w1|lokr_w1_a)(?:\.|$)")
+INNER = ("hada_w1_b", "lokr_w1_b", "lokr_w2_b")  # whose rows are the rank
 DORA = re.compile(r"dora_scale|magnitude_vector")
 
 
@@ -58,7 +63,7 @@ def lay_over(opened: OpenedPipeline, files: Sequence[bytes], scales: Sequence[fl
             asked = list(header_of(file)[0])
             if settings := header_of(file)[0].get("__metadata__", {}).get(PEFT):
                 _lay_by_peft(pipeline, name, file, json.loads(settings))
-            else:
+            elif not _lay_lycoris(pipeline, name, file):
                 asked = _lay_by_diffusers(pipeline, name, file)
         if name not in {n for part in pipeline.get_list_adapters().values() for n in part}:
             raise ValueError(f"LoRA {i + 1} holds nothing for the {opened.name}'s networks")
@@ -142,13 +147,21 @@ def _lay_by_peft(pipeline: Any, name: str, file: bytes, settings: Content) -> No
     """Lays a file of PEFT's (LoRA, DoRA, LoHa, LoKr) over the network whose layers it names."""
     level, network = _network_of(pipeline, settings["target_modules"])
     kind = peft.PEFT_TYPE_TO_CONFIG_MAPPING[settings["peft_type"]]
-    layers = [re.escape(layer.removeprefix(level)) for layer in settings["target_modules"]]
-    # One pattern of whole names: PEFT takes a list's for endings of others' too.
-    config = kind(**settings | {"target_modules": "|".join(layers), "peft_type": None})
+    layers = exactly(layer.removeprefix(level) for layer in settings["target_modules"])
+    config = kind(**settings | {"target_modules": layers, "peft_type": None})
     tensors = {
         key.removeprefix(PEFT_LEVEL).removeprefix(level): value
         for key, value in safetensors.torch.load(file).items()
     }
+    _inject(network, name, config, tensors)
+
+
+def exactly(layers: Iterable[str]) -> str:
+    """One pattern of whole names: PEFT takes a list's for endings of others' too."""
+    return "|".join(re.escape(layer) for layer in layers)
+
+
+def _inject(network: Any, name: str, config: Any, tensors: Mapping[str, Tensor]) -> None:
     peft.inject_adapter_in_model(config, network, adapter_name=name)
     told: Any = peft.set_peft_model_state_dict(network, tensors, adapter_name=name)
     missing = [key for key in told.missing_keys if f".{name}" in key or key.endswith(name)]
@@ -156,6 +169,105 @@ def _lay_by_peft(pipeline: Any, name: str, file: bytes, settings: Content) -> No
         wrong = [*missing, *told.unexpected_keys]
         raise ValueError(f"{len(wrong)} of its tensors do not fit, the first {wrong[0]}")
     network._hf_peft_config_loaded = True  # as diffusers and transformers note it
+
+
+def _lay_lycoris(pipeline: Any, name: str, file: bytes) -> bool:
+    """Lays a LoHa, LoKr or DoRA in LyCORIS' names over the layers that it means, by those of PEFT's
+    that compute the same; False if it is none, or names layers as diffusers alone knows them."""
+    header = header_of(file)[0]
+    kind = lycoris_kind(header)
+    if kind is None or METADATA in header.pop("__metadata__", {}):
+        return False
+    networks = {k: v for k, v in pipeline.components.items() if isinstance(v, torch.nn.Module)}
+    directory = Directory({part: _weights(network) for part, network in networks.items()})
+    by_layer = tensors_by_layer(header)
+    places = {layer: directory.places(layer) for layer in by_layer}
+    missing = [layer for layer, found in places.items() if not found]
+    if missing and (kind == "LOHA" or len(missing) < len(places)):
+        raise ValueError(
+            f"{len(missing)} of its {len(places)} layers have no place, the first {missing[0]}"
+        )
+    if missing:
+        return False
+    tensors = safetensors.torch.load(file)
+    of_part: dict[str, dict[str, dict[str, Tensor]]] = defaultdict(dict)
+    for layer, parts in by_layer.items():
+        inside = {part: tensors[key] for part, key in parts.items()}
+        place = places[layer][0]
+        if wrong := difference({part: x.shape for part, x in inside.items()}, place.shape):
+            raise ValueError(f"size mismatch: {layer} has {wrong[1]} {wrong[0]}, not {wrong[2]}")
+        of_part[place.part][place.path] = inside
+    for part, layers in of_part.items():
+        if kind == "LORA":
+            _lay_dora(networks[part], name, layers)
+        else:
+            _lay_products(networks[part], name, kind, layers)
+    return True
+
+
+def _weights(network: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    kinds = torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d
+    found = ((path, getattr(layer, "base_layer", layer)) for path, layer in network.named_modules())
+    return {path: tuple(x.weight.shape) for path, x in found if isinstance(x, kinds)}
+
+
+def _lay_products(
+    network: Any, name: str, kind: str, layers: Mapping[str, dict[str, Tensor]]
+) -> None:
+    """LoHa and LoKr, whose layers PEFT multiplies whatever the shapes of their factors."""
+    config = peft.PEFT_TYPE_TO_CONFIG_MAPPING[kind](r=1, target_modules=exactly(layers))
+    peft.inject_adapter_in_model(config, network, adapter_name=name)
+    for path, tensors in layers.items():
+        layer = network.get_submodule(path)
+        weight = layer.get_base_layer().weight
+        for factors in (getattr(layer, part) for part in layer.adapter_layer_names):
+            if name in factors:
+                del factors[name]
+        inner = (
+            tensors[part] for part in ("hada_w1_b", "lokr_w1_b", "lokr_w2_b") if part in tensors
+        )
+        rank = next(
+            (len(x) for x in inner), None
+        )  # None of whole factors, whose alpha says nothing
+        alpha = tensors.pop("alpha", None)
+        for part, value in tensors.items():
+            getattr(layer, part)[name] = torch.nn.Parameter(value.to(weight))
+        layer.r[name] = rank or 1
+        layer.alpha[name] = float(alpha) if rank and alpha is not None else layer.r[name]
+        layer.set_scale(name, 1.0)
+        layer.get_delta_weight(name)  # raises where factors do not make up the layer
+    network._hf_peft_config_loaded = True
+
+
+def _lay_dora(network: Any, name: str, layers: Mapping[str, dict[str, Tensor]]) -> None:
+    """LoRA of outputs' lengths. LyCORIS scales what a DoRA changes, PEFT the LoRA below it: at
+    scale 1 they are the same."""
+    ranks = {path: len(tensors["lora_down"]) for path, tensors in layers.items()}
+    (usual, _), *_ = Counter(ranks.values()).most_common()
+    others = {f"^{re.escape(path)}": rank for path, rank in ranks.items() if rank != usual}
+    config = peft.LoraConfig(
+        r=usual,
+        lora_alpha=usual,
+        rank_pattern=others,
+        use_dora=True,
+        target_modules=exactly(layers),
+    )
+    state = {}
+    for path, tensors in layers.items():
+        if "dora_scale" not in tensors:
+            raise ValueError(f"{path} has no dora_scale, which other layers have")
+        lengths, up = tensors["dora_scale"], tensors["lora_up"]
+        if lengths.numel() != len(lengths):
+            raise ValueError(
+                f"the lengths of {path} are of its inputs, {list(lengths.shape)}; PEFT's are of "
+                "outputs, as LyCORIS writes with wd_on_out"
+            )
+        alpha = float(tensors.get("alpha", ranks[path]))
+        state[f"{path}.lora_A.weight"] = tensors["lora_down"]
+        state[f"{path}.lora_B.weight"] = up * (alpha / usual)  # PEFT has usual / rank of it
+        across = (1, -1, *[1] * (up.ndim - 2)) if up.ndim > 2 else (-1,)
+        state[f"{path}.lora_magnitude_vector"] = lengths.reshape(across)
+    _inject(network, name, config, state)
 
 
 def _network_of(pipeline: Any, layers: Sequence[str]) -> tuple[str, Any]:

@@ -20,7 +20,7 @@ from ddim_core.decisions.measure import FID, measure_of
 from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow
 from ddim_core.reports.verdicts.sentences import by_checkpoint, first_scored
-from ddim_core.safe_files.lora_files import epoch_files, lora_bytes
+from ddim_core.safe_files.loras.files import epoch_files, lora_bytes
 from flows.grid.named import LEAST_DIGITS, rows_called, twins_called, weights_called
 from tasks.reports.curve import write_curve
 from tasks.reports.records import FiledVerdict

@@ -18,7 +18,7 @@ from ddim_core.common.plain_files import is_there
 from ddim_core.image_scores.registry import choices_of
 from ddim_core.images.load import splits_of
 from ddim_core.lora.scoring.specs import require_scales
-from ddim_core.safe_files.lora_files import epoch_files, require_lora
+from ddim_core.safe_files.loras.files import epoch_files, require_lora
 from ddim_core.safe_files.weight_names import TENSORS
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.text2image.prompts import read_prompts

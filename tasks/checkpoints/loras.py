@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ddim_core.common.plain_files import is_there
 from ddim_core.common.printable import printable
-from ddim_core.safe_files.lora_files import epoch_files, lora_bytes, require_finite
+from ddim_core.safe_files.loras.files import epoch_files, lora_bytes, require_finite
 from ddim_core.safe_files.weight_names import TENSORS
 from tasks.storage import store
 

@@ -16,7 +16,7 @@ from ddim_core.lora.pipeline import PICTURE, pipeline_with, portrait
 from ddim_core.lora.reload import load_file_into
 from ddim_core.lora.specs import LoraSpec, PictureSpec
 from ddim_core.lora.training.run import CHECKPOINT, run
-from ddim_core.safe_files.lora_files import epoch_files, lora_bytes
+from ddim_core.safe_files.loras.files import epoch_files, lora_bytes
 from ddim_core.text2image.base_folder import load_pipeline
 from ddim_core.text2image.families import clip_of
 from tasks.lora.export import _compared

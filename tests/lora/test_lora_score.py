@@ -23,7 +23,7 @@ from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.drawing import draw
 from ddim_core.pipelines.loras import lay_over
 from ddim_core.pipelines.opening import open_pipeline
-from ddim_core.safe_files.lora_files import epoch_files, lora_bytes
+from ddim_core.safe_files.loras.files import epoch_files, lora_bytes
 from ddim_core.samplers.name import parse_sampler
 from flows.requests.watch import Watch
 from tasks.checkpoints.arrivals import candidates, read_whole

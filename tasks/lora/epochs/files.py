@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ddim_core.common.digest import digest
 from ddim_core.common.printable import printable
-from ddim_core.safe_files.lora_files import (
+from ddim_core.safe_files.loras.files import (
     epoch_files,
     layout_of,
     lora_bytes,
@@ -48,7 +48,7 @@ def store_epochs(places: Sequence[str]) -> list[StoredEpoch]:
     A file that is given twice, or saved under two names, as the last epoch often is, counts once.
 
     Args:
-        places: Files and folders (`ddim_core.safe_files.lora_files`).
+        places: Files and folders (`ddim_core.safe_files.loras.files`).
 
     Raises:
         ValueError: If one is not there, is damaged or a pickle, or holds no LoRA.

@@ -1,11 +1,13 @@
-"""LoRA files of PEFT's own layout over pipelines of three families: the same weights."""
+"""LoRA files of PEFT's and LyCORIS' own layouts over pipelines: what they compute themselves."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peft
 import pytest
 import torch
@@ -14,9 +16,12 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from ddim_core.pipelines.loras import lay_over
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
-from ddim_core.safe_files.lora_files import epoch_files, lora_bytes, touches_texts
+from ddim_core.safe_files.loras.files import epoch_files, lora_bytes, touches_texts
+from ddim_core.safe_files.loras.kinds import OF_HADA
 from tests.core.pipelines.tiny import PIPELINES
+from tests.peers.lycoris_facts import CASES, CONV, LINEAR, SHAPES, drawn, given
 
+GOLDEN = Path(__file__).parents[2] / "golden" / "lycoris.npz"
 TARGETS = ["to_q", "to_v"]
 KINDS = {
     "lora": lambda: peft.LoraConfig(
@@ -92,25 +97,96 @@ def test_a_file_for_another_base_or_with_missing_numbers_is_refused(tmp_path: Pa
         lay_over(opened("sd3", tmp_path / "base"), [lora_bytes(file)], [1.0])
 
 
-def test_dora_whose_lengths_diffusers_drops_is_refused_by_name(tmp_path: Path) -> None:
-    mine = opened("sdxl", tmp_path / "base")
-    layer = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
-    rows, columns = (
-        mine.pipeline.unet.down_blocks[1]
-        .attentions[0]
-        .transformer_blocks[0]
-        .attn1.to_q.weight.shape
-    )
-    tensors = {
-        f"{layer}.lora_down.weight": torch.ones(2, columns),
-        f"{layer}.lora_up.weight": torch.ones(rows, 2),
-        f"{layer}.alpha": torch.tensor(2.0),
-        f"{layer}.dora_scale": torch.ones(rows, 1),
+def lycoris_file(path: Path, case: str, spell: Callable[[str], str]) -> Path:
+    """The recorded file of LyCORIS, its layers spelt in some way."""
+    with np.load(GOLDEN) as golden:
+        tensors = {
+            key.split("/", 1)[1]: golden[key] for key in golden if key.startswith(f"{case}/")
+        }
+    layers = CASES[case][1]
+    of_file = {
+        f"{spell(layer)}.{key.removeprefix(layer)[1:]}": torch.from_numpy(value)
+        for key, value in tensors.items()
+        for layer in layers
+        if key.startswith(f"{layer}/")
     }
-    save_file(tensors, tmp_path / "dora.safetensors")
-    content = lora_bytes(epoch_files(tmp_path / "dora.safetensors")[0])
+    save_file(of_file, path)
+    return path
+
+
+SPELT = {
+    "loha": lambda layer: f"lora_unet_{layer}".replace(".", "_"),
+    "lokr": lambda layer: f"lycoris_{layer}".replace(".", "_"),
+    "lokr_whole": lambda layer: f"diffusion_model.{layer}",
+    "dora": lambda layer: f"unet.{layer}",
+    # sd-scripts' names of SDXL, of the original U-Net with one resnet a block.
+    "loha_tucker": lambda layer: "lora_unet_" + ORIGINAL[layer],
+}
+ORIGINAL = {
+    LINEAR: "input_blocks_3_1_transformer_blocks_0_attn1_to_q",
+    CONV: "input_blocks_3_0_in_layers_2",
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_files_of_lycoris_compute_what_lycoris_computes(tmp_path: Path, case: str) -> None:
+    """Sums of 128 products in float32, in another order: 1e-6 of outputs of size 1 to 4."""
+    mine = opened("sdxl", tmp_path / "base")
+    layers = {layer: mine.pipeline.unet.get_submodule(layer) for layer in CASES[case][1]}
+    for layer, module in layers.items():
+        module.weight.data = torch.from_numpy(drawn(f"weight of {layer}", SHAPES[layer]))
+        module.bias = None
+    file = lycoris_file(tmp_path / "a.safetensors", case, SPELT.get(case, SPELT["loha"]))
+    lay_over(mine, [read(file)], [1.0])
+    for layer in layers:
+        with torch.no_grad(), np.load(GOLDEN) as golden:
+            found = mine.pipeline.unet.get_submodule(layer)(torch.from_numpy(given(layer)))
+            torch.testing.assert_close(
+                found, torch.from_numpy(golden[f"{case}/{layer}"]), rtol=0, atol=1e-5
+            )
+
+
+def test_half_of_a_loha_counts_half(tmp_path: Path) -> None:
+    file = lycoris_file(tmp_path / "a.safetensors", "loha", SPELT["loha"])
+    whole, half = (opened("sdxl", tmp_path / "base") for _ in range(2))
+    lay_over(whole, [read(file)], [1.0])
+    lay_over(half, [read(file)], [0.5])
+    expected = deltas(whole.pipeline.unet, "lora_0")
+    for name, delta in deltas(half.pipeline.unet, "lora_0").items():
+        torch.testing.assert_close(delta, 0.5 * expected[name])
+
+
+def test_files_of_lycoris_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
+    def refused(case: str, change: Callable[[dict[str, torch.Tensor]], None], message: str) -> None:
+        file = lycoris_file(tmp_path / "a.safetensors", case, SPELT["loha"])
+        tensors = load_file(file)
+        change(tensors)
+        save_file(tensors, file)
+        with pytest.raises(ValueError, match=message):
+            lay_over(opened("sdxl", tmp_path / "base"), [read(file)], [1.0])
+
+    q = SPELT["loha"](LINEAR)
+    refused("loha", lambda t: t.pop(f"{q}.hada_w2_b"), "without its hada_w2_b; it is not whole")
+    refused("lokr", lambda t: t.pop(f"{q}.lokr_w2_a"), "without its lokr_w2_a; it is not whole")
+    refused(
+        "loha", lambda t: t.update({f"{q}.dora_scale": torch.ones(16, 1)}), "has for LoRA alone"
+    )
+    refused("dora", lambda t: t.update({f"{q}.hada_w1_a": torch.ones(1)}), "LoHa and LoRA at once")
+    refused("dora", lambda t: t.update({f"{q}.dora_scale": torch.ones(1, 16)}), "of its inputs")
+    refused(
+        "loha", lambda t: t.update({f"{q}.hada_w1_a": torch.ones(8, 2)}), "has 8 outputs, not 16"
+    )
+    other = {f"lora_unet_nowhere.{part}": torch.ones(2, 2) for part in OF_HADA}
+    refused("loha", lambda t: t.update(other), "1 of its 4 layers have no place, .*nowhere")
+
+
+def test_dora_whose_lengths_diffusers_drops_is_refused_by_name(tmp_path: Path) -> None:
+    """Of fused layers in the original names, which diffusers alone takes apart."""
+    layer = "lora_unet_double_blocks_0_img_attn_qkv"
+    tensors = pair(layer, ("lora_down", "lora_up"), 96, 32)
+    save_file(tensors | {f"{layer}.dora_scale": torch.ones(96, 1)}, tmp_path / "dora.safetensors")
     with pytest.raises(ValueError, match=r"is a DoRA, .* drops 1 of its 1 lengths in this layout"):
-        lay_over(mine, [content], [1.0])
+        lay_over(opened("flux", tmp_path / "base"), [read(tmp_path / "dora.safetensors")], [1.0])
 
 
 def pair(layer: str, names: tuple[str, str], rows: int, columns: int) -> dict[str, torch.Tensor]:

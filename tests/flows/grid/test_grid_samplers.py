@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from ddim_core.safe_files.lora_files import epoch_files, lora_bytes
+from ddim_core.safe_files.loras.files import epoch_files, lora_bytes
 from flows.cli.app import app
 from tests.core.pipelines.tiny import PIPELINES
 from tests.flows.grids import GridRun, lasting

@@ -1,4 +1,5 @@
-"""LoRA files that any trainer wrote: which of a folder are epochs of one LoRA, and of what kind."""
+"""LoRA files that any trainer wrote: found in a folder, their headers looked over, their bytes
+read."""
 
 from __future__ import annotations
 
@@ -21,8 +22,14 @@ from ddim_core.common.plain_files import (
     require_plain_tree,
     shown_name,
 )
-from ddim_core.safe_files.lora_order import CHECKPOINT, Numbered, epochs_of
-from ddim_core.safe_files.lora_settings import SETTINGS, layers_of, settings_of
+from ddim_core.safe_files.loras.kinds import (
+    PEFT_LEVEL,
+    TENSOR_NAME,
+    TEXT_LEVEL,
+    require_kind,
+)
+from ddim_core.safe_files.loras.order import CHECKPOINT, Numbered, epochs_of
+from ddim_core.safe_files.loras.settings import SETTINGS, layers_of, settings_of
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.weight_names import PICKLES, TENSORS
 
@@ -31,15 +38,6 @@ OF_FOLDERS = ("pytorch_lora_weights.safetensors", ADAPTER)  # the one file of a 
 METADATA = "lora_adapter_metadata"  # in a file's header: diffusers' settings of each network
 PEFT = "peft_adapter_config"  # in a file's header: it is in PEFT's layout, and so made
 MOST_EPOCHS = 200
-# What diffusers reads of a LoRA, in each of its layouts; the names of tensors are run as patterns.
-TENSOR_NAME = re.compile(r"[\w.-]+", re.ASCII)
-PARTS = re.compile(r"(?:lora_(?:A|B|down|up|mid|magnitude_vector)(?:\.\w+)?"
-                   r"|lora(?:_linear_layer)?\.(?:down|up))(?:\.(?:weight|bias))?$"
-                   r"|\.(?:alpha|dora_scale|lokr_[wt]\d(?:_[ab])?)$")  # fmt: skip
-PAIRS = (("lora_A", "lora_B"), ("lora_down", "lora_up"), ("lora.down", "lora.up"),
-         ("lora_linear_layer.down", "lora_linear_layer.up"))  # fmt: skip
-WHOLE = {"diff": "a difference of whole weights", "diff_b": "a difference of a bias",
-         "w_norm": "a norm's weights", "b_norm": "a norm's bias"}  # fmt: skip
 # Bits that are all set in what is not finite (of integers none), and integers of the same width.
 EXPONENTS = {
     "F64": (np.int64, 0x7FF0000000000000), "F32": (np.int32, 0x7F800000),
@@ -47,21 +45,11 @@ EXPONENTS = {
     "F8_E5M2": (np.int8, 0x7C), "F8_E4M3": (np.int8, 0x7F),
     "I64": (np.int64, 0), "I32": (np.int32, 0), "I16": (np.int16, 0), "I8": (np.int8, 0),
 }  # fmt: skip
-PEFT_LEVEL, TEXT_LEVEL = "base_model.model.", "text_model."
 # The first word of layers of the networks that draw; no text encoder has one of that name.
 DRAWS = re.compile(r"(?:(?:down|up)_blocks|mid_block|conv_(?:in|out)|time_embedding|proj_out"
                    r"|(?:single_)?transformer_blocks|x_embedder|context_embedder)\.")  # fmt: skip
+OF_RANK = ("lora_A", "lora_down", "lora.down", ".hada_w1_b", ".lokr_w1_b", ".lokr_w2_b")
 TEXTS = ("text_encoder", "lora_te", "text_model")
-# The first word of a tensor's name after its layer, what people call it, and what would do instead.
-FOREIGN = {
-    "hada_": ("LoHa in LyCORIS' layout", "PEFT's folder of it (adapter_config.json with peft_type "
-              "LOHA)"),
-    "oft_": ("an OFT", "a LoRA"),
-    "boft_": ("a BOFT", "a LoRA"),
-    "ia3_": ("an (IA)^3", "a LoRA"),
-    "on_input": ("an (IA)^3", "a LoRA"),
-    "glora": ("a GLoRA", "a LoRA"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -138,7 +126,7 @@ def require_lora(file: EpochFile) -> Content:
         return {PEFT: _peft_settings(file, shapes)}
     if PEFT in header:
         raise ValueError(f"the header of {file.name} holds {PEFT}, which is set here alone")
-    _require_kind(file.name, names)
+    require_kind(file.name, names)
     if METADATA not in header:
         return {}
     return {METADATA: _diffusers_settings(file.name, header[METADATA], shapes)}
@@ -180,12 +168,13 @@ def touches_texts(content: bytes) -> bool:
 
 
 def ranks_of(content: bytes) -> set[int]:
-    """Returns the ranks of a LoRA's layers, as the shapes of A say (rows of A)."""
+    """Returns the ranks of a LoRA's layers, as the shapes of A say (rows of A, or of LoHa's and
+    LoKr's second factors)."""
     header = header_of(content)[0]
     return {
         told["shape"][0]
         for name, told in header.items()
-        if ("lora_A" in name or "lora_down" in name or "lora.down" in name) and told["shape"]
+        if any(part in name for part in OF_RANK) and told["shape"]
     }
 
 
@@ -254,37 +243,6 @@ def _nothing(place: Path, inside: Sequence[Path]) -> str:
         f"{shown_name(place)} holds no LoRA{more}; there must be .safetensors files, or folders "
         f"with {' or '.join(OF_FOLDERS)}"
     )
-
-
-def _require_kind(name: str, tensors: Sequence[str]) -> None:
-    for word, (kind, instead) in FOREIGN.items():
-        if any(f".{word}" in tensor for tensor in tensors):
-            raise ValueError(
-                f"{name} holds {kind}, which the installed diffusers does not load; {instead} "
-                "would do"
-            )
-    if not any("lora" in tensor.lower() or ".lokr_" in tensor for tensor in tensors):
-        first = f", such as {min(tensors)[:80]}" if tensors else ""
-        raise ValueError(
-            f"{name} holds no LoRA: none of its {len(tensors)} tensors is named after one{first}"
-        )
-    if any(tensor.startswith(PEFT_LEVEL) for tensor in tensors):
-        raise ValueError(
-            f"{name} is a file of PEFT's without its {CONFIG}, which says how much of the LoRA "
-            f"counts; call it {ADAPTER} and put its {CONFIG} beside it"
-        )
-    if strange := sorted(tensor for tensor in tensors if not PARTS.search(tensor)):
-        kind = WHOLE.get(strange[0].rpartition(".")[2], "no part of a LoRA")
-        raise ValueError(
-            f"{name} holds {len(strange)} tensors beside its LoRA that would be left out, the "
-            f"first {strange[0][:120]} ({kind}); it must hold a LoRA alone"
-        )
-    have = set(tensors)
-    for one, other in (*PAIRS, *(pair[::-1] for pair in PAIRS)):
-        for tensor in tensors:
-            start, found, end = tensor.rpartition(one)
-            if found and end.endswith("weight") and start + other + end not in have:
-                raise ValueError(f"{name} has {tensor[:120]} without its {other}; it is not whole")
 
 
 def require_finite(name: str, content: bytes) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ddim_core.safe_files.lora_files import (
+from ddim_core.safe_files.loras.files import (
     CONFIG,
     METADATA,
     MOST_EPOCHS,
@@ -104,8 +104,12 @@ def test_other_files_stay_as_they_are_and_say_what_they_touch(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"lora_unet_q.hada_w1_a": UP}, "holds LoHa in LyCORIS' layout, which .*adapter_config"),
-        ({"lora_unet_q.oft_blocks": UP}, "holds an OFT, which .*; a LoRA would do"),
+        ({"lora_unet_q.hada_w1_a": UP}, "has lora_unet_q without its hada_w1_b; it is not whole"),
+        ({"lora_unet_q.oft_blocks": UP}, "holds an OFT or BOFT, which .*; a LoRA, LoHa or LoKr"),
+        ({"lora_unet_q.a1.weight": UP}, "holds a GLoRA"),
+        ({"lora_unet_q.on_input": UP, "lora_unet_q.weight": UP}, r"holds an \(IA\)\^3"),
+        ({"lora_unet_q.diff": UP, "lora_unet_q.diff_b": UP}, "full differences .*LyCORIS' full"),
+        (KOHYA | {"lora_unet_to_q.lora_mid.weight": UP}, "Tucker's cores"),
         (
             KOHYA | {"lora_unet_q.diff": UP},
             r"1 tensors beside .*a difference of whole weights",
@@ -186,7 +190,7 @@ def test_too_many_files_and_what_is_no_file_are_refused(tmp_path: Path) -> None:
         epoch_files(tmp_path / "many")
     written(tmp_path / "piped" / "a.safetensors", KOHYA)
     os.mkfifo(tmp_path / "piped" / "pipe")
-    with pytest.raises(ValueError, match="pipe is no regular file"):
+    with pytest.raises(ValueError, match="pipe is a pipe; it must be a regular file"):
         epoch_files(tmp_path / "piped")
 
 
