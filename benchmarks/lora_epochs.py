@@ -31,6 +31,7 @@ from ddim_core.lora.training.batches import TrainingImages
 from ddim_core.lora.training.loop import start, train
 from ddim_core.lora.training.loss import Prompts
 from ddim_core.text2image.base_folder import load_text_encoders, size_step
+from ddim_core.text2image.embedded import embedded_base
 from ddim_core.text2image.scenes import (
     BACKGROUNDS,
     TEMPLATES,
@@ -39,7 +40,7 @@ from ddim_core.text2image.scenes import (
     subject_scenes,
 )
 from flows.requests.lora import SUBJECT_RECIPE
-from tasks.text2image.embedded import INSTANCE_WORDS, embedded_base
+from tasks.text2image.embedded import INSTANCE_WORDS
 
 SIDE = 16  # pixels of the embedded base
 N_EPOCHS, SHUFFLED, BY_HEART = 8, 4, 8

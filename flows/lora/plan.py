@@ -20,6 +20,7 @@ from ddim_core.text2image.base_folder import (
     part_digests,
     size_step,
 )
+from ddim_core.text2image.embedded import embedded_base
 from ddim_core.text2image.families import Family, family_of
 from flows.requests.lora import (
     STYLE_PROMPTS,
@@ -30,7 +31,7 @@ from flows.requests.lora import (
 from tasks.lora.data import data_place
 from tasks.lora.scoring.vision_models import model_folder
 from tasks.machine.device import settled
-from tasks.text2image.embedded import LICENCES, embedded_base
+from tasks.text2image.embedded import LICENCES
 
 EMBEDDED_NAME = "ddim-flows-base"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ddim_core.diffusion.specs import Execution
 from ddim_core.image_scores.registry import choices_of, require_no_prompts_needed
 from ddim_core.lora.scoring.specs import PromptSet
+from ddim_core.text2image.embedded import embedded_base
 from ddim_core.text2image.specs import JudgeSpec
 from flows.lora.plan import (
     EMBEDDED_GUIDANCE,
@@ -34,7 +35,6 @@ from tasks.lora.scoring.measure import Compared, thumbnails
 from tasks.lora.scoring.vision_models import model_folder
 from tasks.storage.naming import named
 from tasks.storage.store import ArtifactRef
-from tasks.text2image.embedded import embedded_base
 from tasks.text2image.judge import train_emoji_judge
 
 LEAST_PICTURES = 2

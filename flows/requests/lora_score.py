@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,9 +19,11 @@ from ddim_core.common.plain_files import is_there
 from ddim_core.image_scores.registry import choices_of
 from ddim_core.images.load import splits_of
 from ddim_core.lora.scoring.specs import require_scales
-from ddim_core.safe_files.loras.files import epoch_files, require_lora
+from ddim_core.safe_files.loras.files import EpochFile, epoch_files, require_lora, shapes_of
+from ddim_core.safe_files.loras.places import Directory, base_layers, require_base, require_fit
 from ddim_core.safe_files.weight_names import TENSORS
 from ddim_core.samplers.name import parse_sampler
+from ddim_core.text2image.embedded import embedded_base
 from ddim_core.text2image.prompts import read_prompts
 from flows.requests.flat import Option, values
 from flows.requests.images import DeviceChoice, ImageChoice, ImageScores
@@ -180,11 +183,11 @@ class LoraScoreRequest:
     def __post_init__(self) -> None:
         if not self.lora.loras:
             raise ValueError("no LoRA is given; give a .safetensors file or a folder of epochs")
-        for place in [*self.lora.loras, *filter(None, [self.verdict.against])]:
-            for file in epoch_files(Path(place)):
-                require_lora(file)
-        if self.lora.base:
-            require_location(self.lora.base)
+        places = [*self.lora.loras, *filter(None, [self.verdict.against])]
+        files = [file for place in places for file in epoch_files(Path(place))]
+        for file in files:
+            require_lora(file)
+        self._check_base(files)
         self._check_target()
         if not any(require_scales(tuple(self.pictures.scales))):
             raise ValueError("scales holds 0 alone, which is the base; give one above it")
@@ -195,6 +198,21 @@ class LoraScoreRequest:
             raise ValueError("gate is on and against is empty; a gate needs a LoRA to beat")
         require_device(self.machine.device)
         object.__setattr__(self.machine, "device", settled(self.machine.device))
+
+    def _check_base(self, files: Sequence[EpochFile]) -> None:
+        """Holds every file against the base, as far as headers tell; hub ids and single files of
+        whole pipelines are left to the flow."""
+        base = self.lora.base
+        if base:
+            require_location(base)
+        folder = Path(base) if base else embedded_base()
+        if not folder.is_dir():
+            return
+        require_base(folder)
+        directory = Directory(base_layers(folder))
+        name = folder.resolve().name if base else "the embedded base"
+        for file in files:
+            require_fit(file.name, shapes_of(file), folder, directory, name)
 
     def _check_target(self) -> None:
         target = self.target

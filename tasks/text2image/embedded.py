@@ -1,4 +1,4 @@
-"""The embedded base and the embedded data of the LoRA flows, each a folder like a user's own."""
+"""The embedded data of the LoRA flows, each a folder like a user's own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 from PIL import Image
 
-import ddim_core
 from ddim_core.text2image.scenes import (
     BACKGROUNDS,
     TEMPLATES,
@@ -30,22 +29,6 @@ LICENCES = {
     "twemoji": "Twemoji, (c) Twitter, Inc. and other contributors, CC-BY 4.0",
     "openmoji": "OpenMoji, CC BY-SA 4.0",
 }
-
-
-def embedded_base() -> Path:
-    """Returns the folder of the base that comes with the project.
-
-    Raises:
-        ValueError: If it is not there.
-    """
-    package = Path(ddim_core.__file__).parent
-    for folder in (package / "base", package.parent / "data" / "base"):
-        if (folder / "model_index.json").is_file():
-            return folder
-    raise ValueError(
-        "the embedded base is missing: it lies in data/base of the project; "
-        "`ddim train-base` makes one, or give base= a diffusers folder"
-    )
 
 
 @cached_task

@@ -114,12 +114,8 @@ def require_lora(file: EpochFile) -> Content:
         ValueError: If it is damaged, holds no LoRA, or one of a kind that nothing here loads; the
             kind is named with the nearest form that would do.
     """
-    try:
-        with safe_open(file.path, framework="np") as content:
-            names, header = list(content.keys()), content.metadata() or {}
-            shapes = {name: content.get_slice(name).get_shape() for name in names}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file.name} is no whole safetensors file: {error}") from error
+    shapes, header = _header(file)
+    names = list(shapes)
     if strange := [name for name in names if not TENSOR_NAME.fullmatch(name)]:
         raise ValueError(f"{file.name} has a tensor {strange[0][:80]!r}, which is no layer's name")
     if file.config is not None:
@@ -130,6 +126,15 @@ def require_lora(file: EpochFile) -> Content:
     if METADATA not in header:
         return {}
     return {METADATA: _diffusers_settings(file.name, header[METADATA], shapes)}
+
+
+def shapes_of(file: EpochFile) -> dict[str, list[int]]:
+    """Returns the shapes of a file's tensors by their names.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    return _header(file)[0]
 
 
 def lora_bytes(file: EpochFile) -> bytes:
@@ -185,6 +190,15 @@ def layout_of(content: bytes) -> str:
     settings = header.pop("__metadata__", {}).get(PEFT)
     shapes = [[name, told["dtype"], told["shape"]] for name, told in sorted(header.items())]
     return digest(shapes, settings)
+
+
+def _header(file: EpochFile) -> tuple[dict[str, list[int]], dict[str, str]]:
+    try:
+        with safe_open(file.path, framework="np") as content:
+            shapes = {name: content.get_slice(name).get_shape() for name in list(content.keys())}
+            return shapes, content.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file.name} is no whole safetensors file: {error}") from error
 
 
 def _with_header(content: bytes, metadata: Mapping[str, Any]) -> bytes:

@@ -1,0 +1,24 @@
+"""Where the base that comes with the project lies. No torch here, so that a LoRA is held against it
+at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ddim_core
+
+
+def embedded_base() -> Path:
+    """Returns the folder of the base that comes with the project.
+
+    Raises:
+        ValueError: If it is not there.
+    """
+    package = Path(ddim_core.__file__).parent
+    for folder in (package / "base", package.parent / "data" / "base"):
+        if (folder / "model_index.json").is_file():
+            return folder
+    raise ValueError(
+        "the embedded base is missing: it lies in data/base of the project; "
+        "`ddim train-base` makes one, or give base= a diffusers folder"
+    )
