@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prefect.futures import PrefectFuture
+
 from ddim_core.diffusion.specs import Execution
 from ddim_core.image_scores.registry import choices_of, require_no_prompts_needed
 from ddim_core.lora.scoring.specs import PromptSet
@@ -35,7 +37,7 @@ from tasks.lora.scoring.measure import Compared, thumbnails
 from tasks.lora.scoring.vision_models import model_folder
 from tasks.storage.naming import named
 from tasks.storage.store import ArtifactRef
-from tasks.text2image.judge import train_emoji_judge
+from tasks.text2image.judge import TrainedJudge, train_emoji_judge
 
 LEAST_PICTURES = 2
 
@@ -50,7 +52,7 @@ class Stand:
         prompts, asked: What is drawn, and how.
         known: What it is compared with.
         training: The images of the style or the subject.
-        extractor: The judge, or the thumbnails.
+        extractor: The judge, which may still be trained, or the thumbnails.
         models: Folders of `clip` and `dino`, where they are given.
         judges: What judges pictures one by one.
         execution: Device and threads.
@@ -63,7 +65,7 @@ class Stand:
     asked: PromptSet
     known: Compared
     training: RealImages
-    extractor: ArtifactRef
+    extractor: ArtifactRef | PrefectFuture[TrainedJudge]
     models: dict[str, str]
     judges: list[StoredScore]
     execution: Execution
@@ -79,6 +81,12 @@ def stand_of(request: LoraScoreRequest, epochs: list[StoredEpoch]) -> Stand:
         import_checkpoint(location), EMBEDDED_NAME if own else name_of(request.lora.base)
     )
     require_loras_fit(base, epochs)
+    # Beside all that follows, pictures included: nobody asks the judge before they are drawn.
+    judge = (
+        train_emoji_judge.submit(JudgeSpec(resolution=base.resolution), Execution())
+        if own
+        else None
+    )
     prompts = asked_prompts(request.target.prompts, base)
     require_pictures(len(prompts.texts), asked.images_per_prompt)
     usual = (EMBEDDED_SCORED_STEPS, EMBEDDED_GUIDANCE) if own else (PICTURE_STEPS, base.guidance)
@@ -116,7 +124,6 @@ def stand_of(request: LoraScoreRequest, epochs: list[StoredEpoch]) -> Stand:
         )
     target = {request.kind: training}
     execution = Execution(device=machine.device, batch_size=LARGEST_BATCH, threads=1)
-    judge = train_emoji_judge(JudgeSpec(resolution=base.resolution), Execution()) if own else None
     known = Compared(training, real=held_out, **target)
     return Stand(
         request, base, prompts, pictures, known, training, judge or thumbnails(), models, judges,

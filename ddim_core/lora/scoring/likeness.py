@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,24 @@ class ThumbnailFeatures:
         return np.stack([np.asarray(x, dtype=np.float32).ravel() / 255.0 for x in small])
 
 
+def each_set_once(
+    images: Callable[[Any, NDArray[np.uint8]], NDArray[np.float32]],
+) -> Callable[[Any, NDArray[np.uint8]], NDArray[np.float32]]:
+    """Keeps what a model makes of a set of images, as long as the model is there: several measures
+    ask for the same, and the base's and the real images are compared with at every scale."""
+
+    @wraps(images)
+    def kept(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        known = vars(model).setdefault("_kept", {})
+        key = (pixels.shape, hashlib.sha256(np.ascontiguousarray(pixels)).digest())
+        if key not in known:
+            known[key] = images(model, pixels)
+            known[key].flags.writeable = False
+        return known[key]
+
+    return kept
+
+
 class ClipModel:
     """A CLIP model: cosines of its vectors are CLIP-T (picture and prompt) and CLIP-I.
 
@@ -63,6 +82,7 @@ class ClipModel:
         self.model.to(device)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
+    @each_set_once
     def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Maps uint8 [n, h, w, 3] to unit vectors, float32 [n, d]."""
         return _in_batches(
@@ -97,6 +117,7 @@ class DinoModel:
         self.device = device
         self.model.to(device)
 
+    @each_set_once
     def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Maps uint8 [n, h, w, 3] to unit vectors, float32 [n, d]."""
         return _in_batches(

@@ -193,7 +193,7 @@ def require_fit(
             side, told, there = wrong[0] or ("", 0, 0)
             raise ValueError(
                 f"{file} does not fit {base}: its {layer[:120]} has {told} {side}, and there that "
-                f"layer has {there}; it belongs to another base; give that as base"
+                f"layer has {there}; it belongs to another base, which must be given"
             )
 
 
@@ -217,7 +217,7 @@ def _require_same_kind(file: str, layer: str, kind: str, base: str) -> None:
     if of and of != kind:
         raise ValueError(
             f"{file} does not fit {base}: its {layer[:120]} is a layer of a {of}, and {base} has a "
-            f"{kind}; it belongs to another base; give that as base"
+            f"{kind}; it belongs to another base, which must be given"
         )
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import Field
 
 from ddim_core.common.printable import printable
-from flows.cli.commands.command import command, flow_command, no_lines_on_the_way, run_shown
+from flows.cli.commands.command import command, no_lines_on_the_way, run_shown
 from flows.requests.flat import Given, Option
 from flows.requests.lora import StyleRequest, SubjectRequest
 from flows.requests.lora_score import LoraScoreRequest
@@ -37,8 +38,66 @@ def _settle_subject(request: SubjectRequest) -> None:
     subject_plan(request.settled())
 
 
-def _show(outcome: LoraOutcome) -> None:
+@dataclass(frozen=True)
+class HowToShow:
+    """The command."""
+
+    as_json: Annotated[
+        bool, Field(description="Print what came of it as JSON, rows included."), Option("--json")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleCommand(StyleRequest):
+    """The style; and how what came of it is shown."""
+
+    how: HowToShow
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectCommand(SubjectRequest):
+    """The subject's images; and how what came of it is shown."""
+
+    how: HowToShow
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreCommand(LoraScoreRequest):
+    """LoRAs that somebody else trained, and how what came of it is shown."""
+
+    how: HowToShow
+
+
+def _style(request: StyleCommand, asked: Given) -> None:
+    """Train a style on captioned images, check it, and export it for diffusers and web UIs."""
+    _show(_run(request, "lora_style", asked, lambda: _settle_style(request)), request.how)
+
+
+def _subject(request: SubjectCommand, asked: Given) -> None:
+    """Train a LoRA on a few images of one subject (DreamBooth), check it, and export it."""
+    _show(_run(request, "lora_subject", asked, lambda: _settle_subject(request)), request.how)
+
+
+def _score(request: ScoreCommand, asked: Given) -> None:
+    """Score LoRAs that somebody else trained: every epoch at every scale, and which to ship."""
+    outcome: LoraScore = _run(request, "lora_score", asked)
+    if request.how.as_json:
+        _show_json(outcome)
+    else:
+        _show_scorecard(outcome.scorecard)
+
+
+def _run(request: Any, flow: str, asked: Given, settle: Callable[[], None] = lambda: None) -> Any:
+    asked = {name: value for name, value in asked.items() if name not in vars(request.how)}
+    with no_lines_on_the_way() if request.how.as_json else nullcontext():
+        return run_shown(request.line, flow, asked, settle)
+
+
+def _show(outcome: LoraOutcome, how: HowToShow) -> None:
     made, scorecard = outcome.lora, outcome.scorecard
+    if how.as_json:
+        _show_json(outcome)
+        return
     typer.echo(
         f"\ntrained: {made.training.steps} steps in {made.training.seconds:.0f} s, "
         f"peak memory {made.training.peak_memory_bytes / 2**30:.2f} GiB"
@@ -62,54 +121,19 @@ def _show_scorecard(scorecard: Scorecard) -> None:
     typer.echo(f"table:    {scorecard.table} (Parquet)")
 
 
-@dataclass(frozen=True)
-class HowToShow:
-    """The command."""
-
-    as_json: Annotated[
-        bool, Field(description="Print what came of it as JSON, rows included."), Option("--json")
-    ] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreCommand(LoraScoreRequest):
-    """LoRAs that somebody else trained, and how what came of it is shown."""
-
-    how: HowToShow
-
-
-def _score(request: ScoreCommand, asked: Given) -> None:
-    """Score LoRAs that somebody else trained: every epoch at every scale, and which to ship."""
-    asked = {name: value for name, value in asked.items() if name not in vars(request.how)}
-    with no_lines_on_the_way() if request.how.as_json else nullcontext():
-        outcome: LoraScore = run_shown(request.line, "lora_score", asked)
-    if not request.how.as_json:
-        _show_scorecard(outcome.scorecard)
-        return
+def _show_json(outcome: LoraOutcome | LoraScore) -> None:
+    """What a flow returned, the scorecard's parts at the top, and its rows with all columns."""
     from tasks.lora.scoring.table import read_lora_table
 
-    told = asdict(outcome)
-    rows = read_lora_table().set_index("row_digest").loc[list(outcome.scorecard.rows)]
-    text = rows.reset_index().to_json(orient="records", date_format="iso")
-    typer.echo(json.dumps({**told.pop("scorecard"), **told, "rows": json.loads(text)}, indent=2))
+    told, rows = asdict(outcome), list(outcome.scorecard.rows)
+    text = "[]"
+    if rows:
+        found = read_lora_table().set_index("row_digest").loc[rows].reset_index()
+        text = found.to_json(orient="records", date_format="iso")
+    whole = {**told.pop("scorecard"), **told, "rows": json.loads(text)}
+    typer.echo(json.dumps(whole, indent=2, default=str))
 
 
-lora.command("style")(
-    flow_command(
-        StyleRequest,
-        "lora_style",
-        "Train a style on captioned images, check it, and export it for diffusers and web UIs.",
-        _show,
-        _settle_style,
-    )
-)
-lora.command("subject")(
-    flow_command(
-        SubjectRequest,
-        "lora_subject",
-        "Train a LoRA on a few images of one subject (DreamBooth), check it, and export it.",
-        _show,
-        _settle_subject,
-    )
-)
+lora.command("style")(command(StyleCommand, _style, lambda _: StyleRequest))
+lora.command("subject")(command(SubjectCommand, _subject, lambda _: SubjectRequest))
 lora.command("score")(command(ScoreCommand, _score, lambda _: LoraScoreRequest))
