@@ -172,8 +172,9 @@ def _inject(network: Any, name: str, config: Any, tensors: Mapping[str, Tensor])
 
 
 def _lay_lycoris(pipeline: Any, name: str, file: bytes) -> bool:
-    """Lays a LoHa, LoKr or DoRA in LyCORIS' names over the layers that it means, by those of PEFT's
-    that compute the same; False if it is none, or names layers as diffusers alone knows them."""
+    """Lays a LoHa, LoKr, DoRA or LoRA in LyCORIS' names over the layers that it means, by those of
+    PEFT's that compute the same; False if it is none, or names layers as diffusers alone knows
+    them."""
     header = header_of(file)[0]
     kind = lycoris_kind(header)
     if kind is None or METADATA in header.pop("__metadata__", {}):
@@ -199,7 +200,7 @@ def _lay_lycoris(pipeline: Any, name: str, file: bytes) -> bool:
         of_part[place.part][place.path] = inside
     for part, layers in of_part.items():
         if kind == "LORA":
-            _lay_dora(networks[part], name, layers)
+            _lay_lora(networks[part], name, layers)
         else:
             _lay_products(networks[part], name, kind, layers)
     return True
@@ -239,35 +240,38 @@ def _lay_products(
     network._hf_peft_config_loaded = True
 
 
-def _lay_dora(network: Any, name: str, layers: Mapping[str, dict[str, Tensor]]) -> None:
-    """LoRA of outputs' lengths. LyCORIS scales what a DoRA changes, PEFT the LoRA below it: at
-    scale 1 they are the same."""
+def _lay_lora(network: Any, name: str, layers: Mapping[str, dict[str, Tensor]]) -> None:
+    """LoRA, and DoRA of outputs' lengths. LyCORIS scales what a DoRA changes, PEFT the LoRA below
+    it: at scale 1 they are the same."""
     ranks = {path: len(tensors["lora_down"]) for path, tensors in layers.items()}
     (usual, _), *_ = Counter(ranks.values()).most_common()
     others = {f"^{re.escape(path)}": rank for path, rank in ranks.items() if rank != usual}
+    with_lengths = any("dora_scale" in tensors for tensors in layers.values())
     config = peft.LoraConfig(
-        r=usual,
-        lora_alpha=usual,
-        rank_pattern=others,
-        use_dora=True,
+        r=usual, lora_alpha=usual, rank_pattern=others, use_dora=with_lengths,
         target_modules=exactly(layers),
-    )
+    )  # fmt: skip
     state = {}
     for path, tensors in layers.items():
-        if "dora_scale" not in tensors:
-            raise ValueError(f"{path} has no dora_scale, which other layers have")
-        lengths, up = tensors["dora_scale"], tensors["lora_up"]
-        if lengths.numel() != len(lengths):
-            raise ValueError(
-                f"the lengths of {path} are of its inputs, {list(lengths.shape)}; PEFT's are of "
-                "outputs, as LyCORIS writes with wd_on_out"
-            )
-        alpha = float(tensors.get("alpha", ranks[path]))
+        alpha, up = float(tensors.get("alpha", ranks[path])), tensors["lora_up"]
         state[f"{path}.lora_A.weight"] = tensors["lora_down"]
         state[f"{path}.lora_B.weight"] = up * (alpha / usual)  # PEFT has usual / rank of it
-        across = (1, -1, *[1] * (up.ndim - 2)) if up.ndim > 2 else (-1,)
-        state[f"{path}.lora_magnitude_vector"] = lengths.reshape(across)
+        if with_lengths:
+            state[f"{path}.lora_magnitude_vector"] = _lengths(path, tensors)
     _inject(network, name, config, state)
+
+
+def _lengths(path: str, tensors: Mapping[str, Tensor]) -> Tensor:
+    lengths = tensors.get("dora_scale")
+    if lengths is None:
+        raise ValueError(f"{path} has no dora_scale, which other layers have")
+    if lengths.numel() != len(lengths):
+        raise ValueError(
+            f"the lengths of {path} are of its inputs, {list(lengths.shape)}; PEFT's are of "
+            "outputs, as LyCORIS writes with wd_on_out"
+        )
+    of_kernel = tensors["lora_up"].ndim - 2
+    return lengths.reshape(1, -1, *[1] * of_kernel) if of_kernel else lengths.flatten()
 
 
 def _network_of(pipeline: Any, layers: Sequence[str]) -> tuple[str, Any]:

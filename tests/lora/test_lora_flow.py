@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,10 @@ def forbid(monkeypatch: pytest.MonkeyPatch, **works: str) -> None:
 
 
 def test_a_subjects_lora_is_made_once_and_new_validation_prompts_train_nothing(
-    server: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    server: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from flows.cli.commands.lora import HowToShow, _show
     from flows.lora_subject import lora_subject
 
     photos, unseen = tmp_path / "photos", tmp_path / "unseen"
@@ -93,6 +96,12 @@ def test_a_subjects_lora_is_made_once_and_new_validation_prompts_train_nothing(
     assert rows["copy_risk_pixels"].notna().sum() == 2  # of the instance prompts alone
     assert rows["clip_score"].notna().all()
     assert rows["pick_score"].isna().all()
+    capsys.readouterr()
+    _show(first, HowToShow(as_json=True))
+    told = json.loads(capsys.readouterr().out)
+    assert told["lora"]["folder"] == first.lora.folder
+    assert told["reading"] == list(first.scorecard.reading)
+    assert [row["row_digest"] for row in told["rows"]] == list(first.scorecard.rows)
 
 
 def test_other_scales_are_another_run_of_mlflow_and_a_report_is_named_by_its_whole_name(

@@ -22,6 +22,7 @@ CASES = {
         {"lora_dim": 4, "alpha": 2, "full_matrix": True, "unbalanced_factorization": True},
         (LINEAR, WIDE, CONV),
     ),
+    "lora": ({"lora_dim": 2, "alpha": 3}, (LINEAR, WIDE, CONV)),
     "dora": ({"lora_dim": 2, "alpha": 3, "weight_decompose": True}, (LINEAR, WIDE, CONV)),
 }  # fmt: skip
 

@@ -36,7 +36,7 @@ def main() -> None:
     from lycoris.modules.loha import LohaModule
     from lycoris.modules.lokr import LokrModule
 
-    modules = {"loha": LohaModule, "lokr": LokrModule, "dora": LoConModule}
+    modules = {"loha": LohaModule, "lokr": LokrModule, "lora": LoConModule, "dora": LoConModule}
     found = {}
     for case, (told, layers) in CASES.items():
         for layer in layers:

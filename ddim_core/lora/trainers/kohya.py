@@ -15,22 +15,7 @@ from typing import Any
 from ddim_core.common.foreign import Content
 from ddim_core.common.plain_files import PlainFileError, read_bytes, require_plain
 from ddim_core.common.printable import printable
-from ddim_core.lora.trainers.settings import (
-    MOST_REPEATS,
-    Subset,
-    TrainerSettings,
-    dropout_of,
-    ending_of,
-    folder_of,
-    largest,
-    repeats_of,
-    squares,
-    table,
-    tables,
-    text_of,
-    unused,
-    whole,
-)
+from ddim_core.lora.trainers import settings as told
 
 NAME = "kohya"
 FOLDER = re.compile(r"(\d+)_(.*)", re.DOTALL)
@@ -47,7 +32,7 @@ OF_SHUFFLING = ("keep_tokens", "keep_tokens_separator", "caption_separator")
 SUBSETS_OF_TABLES = ("metadata_file", "conditioning_data_dir")
 
 
-def kohya_folders(names: Sequence[str]) -> dict[str, Subset]:
+def kohya_folders(names: Sequence[str]) -> dict[str, told.Subset]:
     """Returns the subsets among folders of images, by their names: those that begin with a number.
 
     Raises:
@@ -55,18 +40,18 @@ def kohya_folders(names: Sequence[str]) -> dict[str, Subset]:
     """
     found = {name: match for name in names if (match := FOLDER.fullmatch(name))}
     for name, match in found.items():
-        if len(match[1]) > 5 or not 1 <= int(match[1]) <= MOST_REPEATS:
+        if len(match[1]) > 5 or not 1 <= int(match[1]) <= told.MOST_REPEATS:
             raise ValueError(
                 f"the folder {printable(name)} has {match[1][:20]} repeats; a number of 1 to "
-                f"{MOST_REPEATS} must stand before its '_'"
+                f"{told.MOST_REPEATS} must stand before its '_'"
             )
     return {
-        name: Subset(Path(name), int(match[1]), words=match[2].strip())
+        name: told.Subset(Path(name), int(match[1]), words=match[2].strip())
         for name, match in found.items()
     }
 
 
-def read_kohya(path: Path) -> TrainerSettings:
+def read_kohya(path: Path) -> told.TrainerSettings:
     """Reads the TOML of `--dataset_config`.
 
     Raises:
@@ -78,21 +63,21 @@ def read_kohya(path: Path) -> TrainerSettings:
             f"{where} has no [[datasets]]; what kohya's --dataset_config takes is read, and its "
             f"--config_file is not"
         )
-    general = table(settings, "general", where)
-    left = unused(settings, ("general", "datasets"))
-    subsets: list[Subset] = []
+    general = told.table(settings, "general", where)
+    left = told.unused(settings, ("general", "datasets"))
+    subsets: list[told.Subset] = []
     options: dict[str, list[Any]] = {}
-    for dataset in tables(settings, "datasets", where):
+    for dataset in told.tables(settings, "datasets", where):
         above = general | {k: v for k, v in dataset.items() if k != "subsets"}
-        for given in tables(dataset, "subsets", f"a data set of {where}"):
+        for given in told.tables(dataset, "subsets", f"a data set of {where}"):
             whole_set = above | given
             subsets.append(_subset(whole_set, path))
             for name, value in _options(whole_set, where).items():
                 options.setdefault(name, []).append(value)
             left += _left_out(whole_set, where)
     remarks: list[str] = []
-    taken = {name: largest(values, name, remarks) for name, values in options.items()}
-    return TrainerSettings(
+    taken = {name: told.largest(values, name, remarks) for name, values in options.items()}
+    return told.TrainerSettings(
         NAME, tuple(dict.fromkeys(subsets)), taken, tuple(dict.fromkeys(left)), tuple(remarks)
     )
 
@@ -109,7 +94,7 @@ def _toml(path: Path) -> Content:
     return found
 
 
-def _subset(given: Content, path: Path) -> Subset:
+def _subset(given: Content, path: Path) -> told.Subset:
     where = path.name
     for name in SUBSETS_OF_TABLES:
         if name in given:
@@ -117,15 +102,15 @@ def _subset(given: Content, path: Path) -> Subset:
                 f"a subset of {where} has {name}; only folders of images with files of captions "
                 "are read"
             )
-    repeats = repeats_of(given, where)
+    repeats = told.repeats_of(given, where)
     words = {
-        name: text_of(given.get(name) or "", name, where)
+        name: told.text_of(given.get(name) or "", name, where)
         for name in ("class_tokens", "caption_prefix", "caption_suffix")
     }
-    return Subset(
-        folder_of(given.get("image_dir"), "image_dir", path),
+    return told.Subset(
+        told.folder_of(given.get("image_dir"), "image_dir", path),
         repeats,
-        ending_of(given.get("caption_extension"), "caption_extension", where),
+        told.ending_of(given.get("caption_extension"), "caption_extension", where),
         words["class_tokens"],
         # kohya puts a space between.
         f"{words['caption_prefix']} " if words["caption_prefix"] else "",
@@ -139,11 +124,11 @@ def _options(given: Content, where: str) -> Content:
         ours: bool(given[theirs]) for theirs, ours in SWITCHES.items() if theirs in given
     }
     if "caption_dropout_rate" in given:
-        found["caption_dropout"] = dropout_of(given, where)
+        found["caption_dropout"] = told.dropout_of(given, where)
     if "resolution" in given:
-        found["resolution"] = squares(given["resolution"], found.get("buckets", False), where)
+        found["resolution"] = told.squares(given["resolution"], found.get("buckets", False), where)
     if "batch_size" in given:
-        found["batch_size"] = whole(given["batch_size"], "batch_size", where)
+        found["batch_size"] = told.whole(given["batch_size"], "batch_size", where)
     return found
 
 
@@ -151,4 +136,4 @@ def _left_out(given: Content, where: str) -> list[str]:
     """What is set and says nothing here; how captions are shuffled matters where they are."""
     shuffles = bool(given.get("shuffle_caption"))
     known = (*OF_SUBSETS, *OF_DATASETS, *NO_MATTER, *(() if shuffles else OF_SHUFFLING))
-    return unused(given, known)
+    return told.unused(given, known)

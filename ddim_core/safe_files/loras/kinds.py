@@ -27,16 +27,19 @@ FOREIGN = {
     "lora_mid": "a LoRA with Tucker's cores (lora_mid)",
     "diff": "full differences of weights (LyCORIS' full)",
 }
-# What tells LyCORIS' kinds, in the order of PEFT's names: LoHa, LoKr, and LoRA that is a DoRA.
+# What tells LyCORIS' kinds by PEFT's names: LoHa, LoKr, and LoRA that is a DoRA.
 LYCORIS = {"LOHA": ".hada_", "LOKR": ".lokr_", "LORA": ".dora_scale"}
+OWN_PREFIX = "lycoris_"  # of its wrapper, which diffusers does not know
 OF_HADA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 OTHER_KINDS = "a LoRA, LoHa or LoKr would do"
 
 
 def lycoris_kind(tensors: Collection[str]) -> str | None:
     """Returns PEFT's name of the kind of a file that LyCORIS wrote, which diffusers does not load:
-    LOHA, LOKR, or LORA of a DoRA; None of other files."""
-    return next((k for k, m in LYCORIS.items() if any(m in name for name in tensors)), None)
+    LOHA, LOKR, or LORA of a DoRA or in names of its own; None of other files."""
+    marked = (k for k, mark in LYCORIS.items() if any(mark in name for name in tensors))
+    own = "LORA" if any(name.startswith(OWN_PREFIX) for name in tensors) else None
+    return next(marked, own)
 
 
 def require_kind(name: str, tensors: Collection[str]) -> None:

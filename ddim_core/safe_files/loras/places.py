@@ -201,9 +201,10 @@ def difference(parts: Mapping[str, Shape], weight: Shape) -> tuple[str, int, int
     """Where the tensors of a LoRA's layer, by part, and a layer's weight differ, where both say so:
     the side, what the LoRA has there, and what the layer."""
     there = (weight[0], prod(weight[1:])) if len(weight) > 1 else (None, None)
-    for side, told, size in zip(("outputs", "inputs"), _sizes(parts), there, strict=True):
-        if told is not None and size is not None and told != size:
-            return side, told, size
+    for sizes in _sizes(parts):
+        for side, told, size in zip(("outputs", "inputs"), sizes, there, strict=True):
+            if told is not None and size is not None and told != size:
+                return side, told, size
     return None
 
 
@@ -239,26 +240,39 @@ def _weights(folder: Path) -> Iterator[tuple[str, Shape]]:
             raise ValueError(f"{where} is no whole safetensors file: {error}") from error
 
 
-def _sizes(parts: Mapping[str, Shape]) -> tuple[int | None, int | None]:
-    """How many values a layer gives and takes, as the tensors of a LoRA, LoHa or LoKr say; of a
-    kernel's values all. None where they do not."""
+def _sizes(parts: Mapping[str, Shape]) -> Iterator[tuple[int | None, int | None]]:
+    """How many values a layer gives and takes, of a kernel's all, as the tensors of a LoRA say, each
+    factor of a LoHa, or those of a LoKr together; None where they do not."""
 
-    def rows(name: str, axis: int = 0) -> int | None:
-        shape = parts.get(name)
-        return shape[axis] if shape is not None and len(shape) > axis else None
+    def size(*names: str, side: int) -> int | None:
+        """Of the first of these tensors that is there, the rows, or all beside them."""
+        shape = next((parts[name] for name in names if name in parts), None)
+        if shape is None or len(shape) < 2:
+            return None
+        return prod(shape[1:]) if side else shape[0]
 
-    out = next((n for n in map(rows, ("lora_B", "lora_up", "up")) if n is not None), None)
-    down = next((parts[n] for n in ("lora_A", "lora_down", "down") if n in parts), None)
-    if down is not None and len(down) > 1:
-        return out, prod(down[1:]) if "lora_mid" not in parts else None
-    if "hada_w1_a" in parts:
-        tucker = "hada_t1" in parts
-        return rows("hada_w1_a", int(tucker)), None if tucker else rows("hada_w1_b", 1)
-    if any(name.startswith("lokr_") for name in parts):
-        first = rows("lokr_w1") or rows("lokr_w1_a")
-        second = rows("lokr_w2") or rows("lokr_w2_a", int("lokr_t2" in parts))
-        return (first * second if first and second else None), None
-    return out, None
+    def core(name: str) -> int:
+        return prod(parts[name][2:]) if name in parts else 1  # the kernel of a Tucker's core
+
+    if any(name.startswith("hada_") for name in parts):
+        for i in (1, 2):
+            turned = f"hada_t{i}" in parts  # then the first factor is [rank, outputs]
+            into = size(f"hada_w{i}_b", side=1)
+            yield (
+                size(f"hada_w{i}_a", side=int(turned)),
+                None if into is None else into * core(f"hada_t{i}"),
+            )
+    elif any(name.startswith("lokr_") for name in parts):
+        turned = "lokr_w2" not in parts and "lokr_t2" in parts
+        first, second = size("lokr_w1", "lokr_w1_a", side=0), size("lokr_w2", side=0)
+        second = second or size("lokr_w2_a", side=int(turned))
+        one, other = (size(f"lokr_w{i}", f"lokr_w{i}_b", side=1) for i in (1, 2))
+        other = other and other * (core("lokr_t2") if turned else 1)
+        yield first and second and first * second, one and other and one * other
+    else:
+        out = size("lora_B", "lora_up", "up", side=0)
+        into = size("lora_A", "lora_down", "down", side=1)
+        yield out, None if "lora_mid" in parts else into
 
 
 def _word(path: str) -> str:

@@ -117,6 +117,7 @@ def lycoris_file(path: Path, case: str, spell: Callable[[str], str]) -> Path:
 SPELT = {
     "loha": lambda layer: f"lora_unet_{layer}".replace(".", "_"),
     "lokr": lambda layer: f"lycoris_{layer}".replace(".", "_"),
+    "lora": lambda layer: f"lycoris_{layer}".replace(".", "_"),
     "lokr_whole": lambda layer: f"diffusion_model.{layer}",
     "dora": lambda layer: f"unet.{layer}",
     # sd-scripts' names of SDXL, of the original U-Net with one resnet a block.
@@ -163,7 +164,8 @@ def test_files_of_lycoris_that_do_not_fit_are_refused_by_name(tmp_path: Path) ->
         change(tensors)
         save_file(tensors, file)
         with pytest.raises(ValueError, match=message):
-            lay_over(opened("sdxl", tmp_path / "base"), [read(file)], [1.0])
+            content = read(file)
+            lay_over(opened("sdxl", tmp_path / "base"), [content], [1.0])
 
     q = SPELT["loha"](LINEAR)
     refused("loha", lambda t: t.pop(f"{q}.hada_w2_b"), "without its hada_w2_b; it is not whole")
