@@ -204,7 +204,7 @@ class LoraScoreRequest:
         whole pipelines are left to the flow."""
         base = self.lora.base
         if base:
-            require_location(base)
+            require_location(base, "take the embedded base")
         folder = Path(base) if base else embedded_base()
         if not folder.is_dir():
             return

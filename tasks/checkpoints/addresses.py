@@ -30,8 +30,12 @@ KNOWN = (
 )
 
 
-def require_location(location: str) -> None:
+def require_location(location: str, empty: str = "train the toy model") -> None:
     """Makes sure that a checkpoint's location is one of those known, without asking anybody.
+
+    Args:
+        location: It.
+        empty: What leaving it out does, for people.
 
     Raises:
         ValueError: If it is not, is not there, or carries a password.
@@ -51,7 +55,7 @@ def require_location(location: str) -> None:
     if is_file or "://" in location or not HUB_ID.fullmatch(location) or "--" in location:
         raise ValueError(
             f"there is no checkpoint folder or file {redacted(location)!r}; give {KNOWN}, or "
-            "leave it empty to train the toy model"
+            f"leave it empty to {empty}"
         )
 
 

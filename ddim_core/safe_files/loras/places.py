@@ -241,7 +241,7 @@ def _weights(folder: Path) -> Iterator[tuple[str, Shape]]:
 
 
 def _sizes(parts: Mapping[str, Shape]) -> Iterator[tuple[int | None, int | None]]:
-    """How many values a layer gives and takes, of a kernel's all, as the tensors of a LoRA say, each
+    """How many values a layer gives and takes, of a kernel all, as the tensors of a LoRA say, each
     factor of a LoHa, or those of a LoKr together; None where they do not."""
 
     def size(*names: str, side: int) -> int | None:

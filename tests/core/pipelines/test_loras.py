@@ -158,14 +158,17 @@ def test_half_of_a_loha_counts_half(tmp_path: Path) -> None:
 
 
 def test_files_of_lycoris_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
+    def laid(file: Path) -> None:
+        content = read(file)
+        lay_over(opened("sdxl", tmp_path / "base"), [content], [1.0])
+
     def refused(case: str, change: Callable[[dict[str, torch.Tensor]], None], message: str) -> None:
         file = lycoris_file(tmp_path / "a.safetensors", case, SPELT["loha"])
         tensors = load_file(file)
         change(tensors)
         save_file(tensors, file)
         with pytest.raises(ValueError, match=message):
-            content = read(file)
-            lay_over(opened("sdxl", tmp_path / "base"), [content], [1.0])
+            laid(file)
 
     q = SPELT["loha"](LINEAR)
     refused("loha", lambda t: t.pop(f"{q}.hada_w2_b"), "without its hada_w2_b; it is not whole")
