@@ -164,6 +164,7 @@ class Sampled:
         loras: LoRA files over the pipeline, each with how much of it counts at scale 1.
         scheduler: The configuration of its own scheduler; None before it is known.
         card: What a card adds to its cells, where they are drawn on one.
+        guide: Digest of the stored checkpoint that guides it; None where none does.
     """
 
     n_train: int
@@ -175,6 +176,7 @@ class Sampled:
     loras: tuple[tuple[str, float], ...] = ()
     scheduler: Mapping[str, Any] | None = None
     card: OnCard | None = None
+    guide: str | None = None
 
 
 def cells_of(
@@ -206,7 +208,9 @@ def cells_of(
     for line, scale in product(lines, dict.fromkeys(choice.guidance)):
         for steps in _steps_of(line, choice):
             among = unless_all(choice.guidance_interval, line, known.scheduler, noise)
-            sampler = guided_by(replace(line, steps=steps), scale, among, choice.guidance_channels)
+            sampler = guided_by(
+                replace(line, steps=steps), scale, among, choice.guidance_channels, known.guide
+            )
             if isinstance(sampler, SamplerSpec):
                 timesteps(known.n_train, steps, choice.spacing)
             cells.append(GridCell(sampler, noise, choice.seed, choice.dtype, prompts, known.card))

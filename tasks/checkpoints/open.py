@@ -61,6 +61,8 @@ class CheckpointRecord:
     assumed: list[str]
     pipeline: str = ""  # the class of the pipeline whose own call draws other samplers' cells
     is_native: bool = True  # the project's own sampler can draw it
+    guide: str = ""  # the name of the checkpoint that guides it
+    guide_ref: ArtifactRef | None = None
 
 
 @task(name="open-checkpoint", task_run_name=run_name("open-checkpoint"))

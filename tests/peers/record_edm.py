@@ -49,6 +49,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     },
 }  # fmt: skip
 N, STEPS = 2, 5
+GUIDANCE = 1.7
 SIGMAS = (0.003, 0.3, 5.0, 79.0)
 CHURN = {"S_churn": 4.0, "S_noise": 1.003}
 PLAIN = (bool, int, float, str)
@@ -129,7 +130,25 @@ def record(peer: str) -> dict[str, np.ndarray]:
             net, x, labels, randn_like=_noise_of(range(N)), **asked, **CHURN, **ends
         ).numpy()
     if peer == "edm2":
-        kept |= _of_edm2()
+        kept |= _of_edm2() | _guided(networks, edm_sampler)
+    return kept
+
+
+def _guided(networks: Any, edm_sampler: Any) -> dict[str, np.ndarray]:
+    """Autoguidance: the network with classes led away from one of other weights, and from the one
+    without classes."""
+    kept, nets = {}, []
+    for name, seed in (("classes", 0), ("classes", 7), ("other", 1)):
+        net = networks.Precond(**CASES["edm2"][f"Precond {name}"]).eval().requires_grad_(False)
+        shapes = {n: list(w.shape) for n, w in net.state_dict().items()}
+        net.load_state_dict(drawn(shapes, seed))
+        nets.append(net)
+    x = torch.from_numpy(np.random.RandomState(99).standard_normal((N, 2, 8, 8))).float()
+    for name, guide in zip(("autog", "uncond"), nets[1:], strict=True):
+        kept[f"Precond classes/{name}"] = edm_sampler(
+            nets[0], x, torch.eye(3)[:N], gnet=guide, guidance=GUIDANCE, num_steps=STEPS,
+            dtype=torch.float64,
+        ).numpy()  # fmt: skip
     return kept
 
 

@@ -18,6 +18,7 @@ import yaml
 from diffusers.schedulers import scheduling_ddpm
 
 from ddim_core.checkpoints.checkpoint import Checkpoint, load_checkpoint, scheduler_config
+from ddim_core.checkpoints.conditioning import for_one_run
 from ddim_core.checkpoints.convert import adopt, source_files
 from ddim_core.checkpoints.formats.adm import adm_network
 from ddim_core.checkpoints.formats.adm_flags import CONSISTENCY, PUBLISHED, Flags, Shape, flags_of
@@ -119,8 +120,7 @@ def test_a_network_answers_as_its_own_code(name: str, opened: Any) -> None:
     if f"{name}/std" in ARRAYS:
         own = np.sqrt(1 - got.schedule.alpha_bar[kept(name, "t").numpy()])
         np.testing.assert_allclose(own, kept(name, "std").numpy(), rtol=2e-4)  # float32 near 0
-    said_of = {"adm": "rescale_timesteps False", "improved": "rescale_timesteps True",
-               "lucidrains_x0": "asked without"}  # fmt: skip
+    said_of = {"adm": "rescale_timesteps False", "improved": "rescale_timesteps True"}
     assert (said_of[name] in got.assumed[0]) if name in said_of else got.assumed == ()
 
 
@@ -129,6 +129,8 @@ SAMPLERS = {
     "improved": SamplerSpec(20, clip=True, rederive_eps=True),
     "lucidrains": SamplerSpec(10, spacing="trailing", clip=True, rederive_eps=True,
                               prediction_type="v_prediction"),
+    "lucidrains_x0": SamplerSpec(10, spacing="trailing", clip=True, rederive_eps=True,
+                                 prediction_type="sample"),
     "lucidrains_noise": SamplerSpec(10, spacing="trailing", clip=True, rederive_eps=True),
     "score_sde_ddpm.cifar10": SamplerSpec(65, variance="sigma_hat"),
     "score_sde_cifar10_ddpmpp": SamplerSpec(65, variance="sigma_hat"),
@@ -140,7 +142,7 @@ def test_our_steps_end_where_its_own_sampler_does(name: str, opened: Any) -> Non
     got, _ = opened(name)
     spec, x_T = SAMPLERS[name], kept(name, "x")[:2]
     assert got.prediction_type == spec.prediction_type
-    model = got.model
+    model = for_one_run(got, got.schedule, spec.prediction_type)  # its last guess, for x0's
     if name == "adm":
         model = functools.partial(got.model, labels=kept(name, "y")[:2])
     noise = noises(spec.steps, x_T.shape)
