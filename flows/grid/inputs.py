@@ -27,7 +27,7 @@ from tasks.cells.reference import known_reference
 from tasks.cells.score import score_cell
 from tasks.cells.settings import require_fit
 from tasks.cells.table import GridProtocol
-from tasks.checkpoints.addresses import name_of
+from tasks.checkpoints.addresses import averaged, name_of
 from tasks.checkpoints.loras import StoredLora, store_lora
 from tasks.checkpoints.open import (
     CheckpointRecord,
@@ -179,7 +179,8 @@ def _with_guide(request: GridRequest, checkpoint: CheckpointRecord) -> Checkpoin
     model = request.model
     if not model.guide:
         return checkpoint
-    described = model.configuration if Path(model.guide).is_file() else ""
+    of_files = Path(model.guide).is_file() or averaged(model.guide)
+    described = model.configuration if of_files else ""
     guide = open_checkpoint(
         import_checkpoint(model.guide, model.weights, described), name_of(model.guide)
     )

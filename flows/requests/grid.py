@@ -29,7 +29,7 @@ from flows.requests.images import (
 )
 from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of
 from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
-from tasks.checkpoints.addresses import content_at, require_location
+from tasks.checkpoints.addresses import averaged, content_at, require_location
 from tasks.checkpoints.loras import split_lora
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
@@ -182,7 +182,7 @@ class GridRequest:
 
     def _check_configuration(self) -> None:
         place, described = Path(self.model.checkpoint), self.model.configuration
-        if described and not place.is_file():
+        if described and not (place.is_file() or averaged(self.model.checkpoint)):
             raise ValueError(
                 f"configuration is {redacted(described)!r}, which belongs to one file of weights, "
                 f"and the checkpoint {redacted(str(place))!r} is none; leave it out"

@@ -67,10 +67,12 @@ def _draw(
         cut = batches(indices, size, cell.card is not None, n_before)
         for batch, noise in _with_noise(cell, loaded, cut, device, len(steps)):
             with torch.inference_mode():
+                led_by = None
+                if guide:
+                    led_by = as_guide(guide, loaded, batch.keys, device, own_guesses(guide))
                 model = conditioned(
                     loaded, batch.keys, scale, device, prompts, network=own_guesses(loaded),
-                    inside=inside, channels=cell.sampler.guidance_channels,
-                    guide=guide and as_guide(guide, loaded, batch.keys, device, own_guesses(guide)),
+                    inside=inside, channels=cell.sampler.guidance_channels, guide=led_by,
                 )  # fmt: skip
                 last = last_of(sample(model, schedule, cell.sampler, noise.x_T(), noise)).x
                 images = loaded.images(last)[batch.wanted]

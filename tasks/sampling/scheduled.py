@@ -74,9 +74,10 @@ def _draw(
             scheduler = scheduler_for(sampler, own)
             done = set_steps(scheduler, sampler, spec.steps, device)
             with torch.inference_mode():
-                led_by = guide and as_guide(
-                    guide, loaded, batch.keys, device, network(guide, scheduler)
-                )
+                led_by = None
+                if guide:
+                    asked = network(guide, scheduler)
+                    led_by = as_guide(guide, loaded, batch.keys, device, asked)
                 model = conditioned(
                     loaded, batch.keys, spec.guidance_scale, device, prompts,
                     network=network(loaded, scheduler), inside=inside,

@@ -35,9 +35,7 @@ FLOAT32 = 5e-6  # rounding of D through some twenty layers, of its largest value
 TRAJECTORY = 2e-5  # of the largest value of an image, over nine evaluations; measured 5.7e-6
 
 
-def opened(
-    case: Recorded, place: Path, decoder: Path | None = None, **snapshot: Any
-) -> Checkpoint:
+def opened(case: Recorded, place: Path, decoder: Path | None = None, **snapshot: Any) -> Checkpoint:
     place.mkdir(exist_ok=True)
     file, out = place / "network-snapshot-0001234-0.050.pkl", place / "out"
     file.write_bytes(dumped({"ema": case.net(), "loss_fn": None, **snapshot}))
