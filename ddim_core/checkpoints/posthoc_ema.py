@@ -12,18 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 from numpy.typing import NDArray
-from torch import Tensor
-
-from ddim_core.checkpoints.checkpoint import WEIGHTS_NAME, Provenance
-from ddim_core.checkpoints.convert import adopt
-from ddim_core.checkpoints.weight_files import save_state
-from ddim_core.safe_files.settings import read_settings
 
 NAMES = re.compile(r"(.*)-(\d{1,12})-(\d\.\d{1,9})\.pkl")
 NAMED = "network-snapshot-0134217-0.050.pkl"
-NETWORK = "unet"  # its folder in a converted checkpoint
+NETWORK = Path("unet", "diffusion_pytorch_model.safetensors")  # in a converted checkpoint
 
 
 @dataclass(frozen=True)
@@ -163,24 +156,32 @@ def reconstruct(
     Raises:
         ValueError: If a snapshot is damaged or of another network, or std can be of no average.
     """
+    # Slow to import, and names alone are looked at before.
+    from safetensors.torch import load_file
+
+    from ddim_core.checkpoints.checkpoint import Provenance
+    from ddim_core.checkpoints.convert import adopt
+    from ddim_core.checkpoints.weight_files import save_state
+
     *before, last = kept
     wanted = replace(kept[last], std=std)
     weights = posthoc_coefficients([*kept.values()], wanted)
     adopt(files[last], out)
-    base = _weights_of(out)
+    base = load_file(out / NETWORK)
     made = {name: weight.double() for name, weight in base.items()}
     for path, share in zip(before, weights[:-1], strict=True):
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place, path.name)
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent, path.name)
             folder.mkdir()
             adopt(files[path], folder)
-            if _config_of(folder) != _config_of(out):
+            configs = [(place / NETWORK).with_name("config.json") for place in (folder, out)]
+            if len({config.read_text() for config in configs}) > 1:
                 raise ValueError(f"{path.name} is of another network than {last.name}")
-            for name, weight in _weights_of(folder).items():
+            for name, weight in load_file(folder / NETWORK).items():
                 made[name] += share * (weight.double() - base[name].double())
     half = all(weight.half().float().equal(weight) for weight in base.values())
     state = {name: weight.float() for name, weight in made.items()}
-    save_state({n: w.half().float() if half else w for n, w in state.items()}, _file_of(out))
+    save_state({n: w.half().float() if half else w for n, w in state.items()}, out / NETWORK)
     error = profile_error([*kept.values()], wanted, weights)
     told = Provenance.read(out)
     sentence = (
@@ -188,15 +189,3 @@ def reconstruct(
         f"{std:g}, from whose profile the sum's differs by {100.0 * error:.2g} %."
     )
     replace(told, assumed=(*told.assumed, sentence)).write(out)
-
-
-def _file_of(folder: Path) -> Path:
-    return folder / NETWORK / WEIGHTS_NAME
-
-
-def _weights_of(folder: Path) -> dict[str, Tensor]:
-    return safetensors.torch.load_file(_file_of(folder))
-
-
-def _config_of(folder: Path) -> object:
-    return read_settings(folder / NETWORK / "config.json")

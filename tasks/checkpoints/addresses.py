@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from ddim_core.checkpoints.posthoc_ema import kept_in
 from ddim_core.common.checks import nearest
 from ddim_core.common.digest import digest, file_digest
 from ddim_core.common.plain_files import walk_regular
@@ -100,8 +101,14 @@ def require_location(location: str) -> None:
         _require_some_file(Path(location))
         return
     if of := averaged(location):
-        if not Path(of.folder).is_dir():
+        if len(of.stds) > 1:
+            raise ValueError(
+                f"{location!r} names {len(of.stds)} averages; give one std here (`ddim grid "
+                "--checkpoint` ranks several)"
+            )
+        if not (is_local(of.folder) and Path(of.folder).is_dir()):
             raise ValueError(f"there is no folder {of.folder!r} of snapshots")
+        kept_in(Path(of.folder), of.kimg)
         return
     if MLFLOW.match(location):
         return
@@ -142,7 +149,7 @@ def a_place_of(location: str) -> str:
         require_location(location)
         return location
     if of := averaged(location):
-        require_location(location)
+        require_location(of.each[0])
         return of.each[0]
     reason = "no path is called so"
     for path in paths_of(location):
