@@ -56,7 +56,7 @@ def test_snapshots_are_summed_as_by_edm2s_own_code(run: Path, tmp_path: Path) ->
 
 def test_snapshots_of_one_run_and_of_two_widths_are_needed(run: Path) -> None:
     assert [path.name for path in kept_in(run, 2097)] == NAMES[:2]
-    with pytest.raises(ValueError, match="kimg is 3000, and run has no .*; it has 2097"):
+    with pytest.raises(ValueError, match=r"kimg is 3000, .*; it has 2097"):
         kept_in(run, 3000)
     (run / "other-0002097-0.050.pkl").touch()
     with pytest.raises(ValueError, match="of 2 runs, network-snapshot and other"):
