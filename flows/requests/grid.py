@@ -57,8 +57,9 @@ class CheckpointChoice:
             "1.x, 2.x or SDXL with `configuration`; a .ckpt of "
             "the official DDIM code, of pytorch_diffusion or of KAIST's course; a .pkl of EDM or "
             "EDM2; a .pt of guided-diffusion (ADM), of improved-diffusion or of "
-            "denoising-diffusion-pytorch, a .pth of score_sde (VP); a .pt of DiT, SiT, REPA or "
-            "LightningDiT with its autoencoder; an MLflow address "
+            "denoising-diffusion-pytorch, a .pth of score_sde (VP, some VE); a .pt of DiT, SiT, REPA or "
+            "LightningDiT with its autoencoder; posthoc:FOLDER?std=0.08, an average of EDM2's "
+            "snapshots in a folder; an MLflow address "
             "(runs:/, models:/, mlflow-artifacts:/)."
         ),
     ] = ""
@@ -67,7 +68,7 @@ class CheckpointChoice:
         Field(
             description="For a single .safetensors file of Stable Diffusion: a pipeline's folder "
             "or hub id of its kind. Its settings and tokenizers say what the file holds; its "
-            "weights are not read. For a file of a network of latents (DiT, SiT, REPA, "
+            "weights are not read. For a file of a network of latents (EDM2, DiT, SiT, REPA, "
             "LightningDiT) without `vae` beside it: the folder or hub id of its autoencoder, or of "
             "a pipeline with it."
         ),

@@ -169,6 +169,54 @@ def test_score_sdes_own_scheduler_ends_where_its_sampler_does(
     assert off(made.x, kept(name, "end")) < TRAJECTORY
 
 
+VE: dict[str, Any] = json.loads(ARRAYS["ve/meta"].tobytes())
+
+
+def exploding(folder: Path, settings: Any, **extra: torch.Tensor) -> Path:
+    """A VE model as score_sde saves it; its list of averages leaves the frequencies out, which are
+    not trained."""
+    state = drawn(VE["shapes"], 4) | extra
+    shadow = [weight for name, weight in state.items() if name != "all_modules.0.W"]
+    content = {"optimizer": {"state": {}}, "model": {f"module.{n}": w for n, w in state.items()},
+               "ema": {"decay": 0.999, "shadow_params": shadow}, "step": 700}  # fmt: skip
+    return written(folder, "score_sde_ve", content, settings)
+
+
+@pytest.mark.parametrize("settings", [VE["settings"], {"sampling": {"n": 1}}])
+def test_score_sdes_exploding_network_is_an_edm_of_the_same_denoised_images(
+    settings: Any, tmp_path: Path
+) -> None:
+    """D of pixels in [0, 1] at half the noise is that of [-1, 1]."""
+    out = adopted(exploding(tmp_path / "run", settings))
+    got, own = load_checkpoint(out), scheduler_config(out)
+    assert (own["_class_name"], own["sigma_min"], own["sigma_max"]) == ("EDMHeunScheduler", 0.02, 100.0)  # fmt: skip # noqa: E501
+    assert bool(got.assumed) == ("model" not in settings)
+    x, sigma = 2 * kept("ve", "noisy") - 1, 2 * kept("ve", "std")[:, None, None, None]
+    total = sigma**2 + 0.25
+    said = got.model(x / total.sqrt(), sigma.flatten().log() / 4)
+    denoised = 0.25 / total * x + sigma * 0.5 / total.sqrt() * said
+    assert off((denoised + 1) / 2, kept("ve", "denoised")) < FLOAT32
+
+
+@pytest.mark.parametrize(
+    ("section", "changed", "told"),
+    [
+        ("training", {"continuous": False}, "continuous is False beside a network that is told"),
+        ("data", {"centered": True}, "centered is True"),
+        ("model", {"progressive": "output_skip"}, "without an output pyramid"),
+        ("training", {"sde": "vpsde"}, "sde is 'vpsde'"),
+        ("model", {"sigma_max": 0.1}, "sigma_min is 0.01 and sigma_max 0.1"),
+        ("model", {"sigma_min": "x"}, "sigma_min is 'x'"),
+    ],
+)
+def test_other_exploding_networks_are_refused(
+    section: str, changed: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    settings = {**VE["settings"], section: {**VE["settings"][section], **changed}}
+    with pytest.raises(ValueError, match=told):
+        adopted(exploding(tmp_path / "run", settings))
+
+
 @pytest.mark.parametrize("n_steps", [1, 2, 7, 23, 50])
 def test_guided_diffusions_fewer_steps_are_at_its_own_timesteps(n_steps: int, opened: Any) -> None:
     """`space_timesteps` of one number: round(i (T - 1) / (S - 1)), from 0 to T - 1."""
