@@ -57,10 +57,9 @@ class CheckpointChoice:
             "1.x, 2.x or SDXL with `configuration`; a .ckpt of "
             "the official DDIM code, of pytorch_diffusion or of KAIST's course; a .pkl of EDM or "
             "EDM2; a .pt of guided-diffusion (ADM), of improved-diffusion or of "
-            "denoising-diffusion-pytorch, a .pth of score_sde (VP, some VE); a .pt of DiT, SiT, REPA or "
-            "LightningDiT with its autoencoder; posthoc:FOLDER?std=0.08, an average of EDM2's "
-            "snapshots in a folder; an MLflow address "
-            "(runs:/, models:/, mlflow-artifacts:/)."
+            "denoising-diffusion-pytorch, a .pth of score_sde (VP, some VE); a .pt of DiT, SiT, "
+            "REPA or LightningDiT with its autoencoder; posthoc:FOLDER?std=0.08, an average of "
+            "EDM2's snapshots in a folder; an MLflow address (runs:/, models:/, mlflow-artifacts:/)."
         ),
     ] = ""
     configuration: Annotated[
