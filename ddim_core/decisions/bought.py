@@ -92,7 +92,7 @@ def _matched(
     return min(dearer, key=lambda b: b.fid), max(p for _, p in passed)
 
 
-ALIKE = ("guidance_scale", "guidance_interval", "guidance_channels", "loras")
+ALIKE = ("guidance_scale", "guidance_interval", "guidance_channels", "guide_digest", "loras")
 
 
 def _alike(a: CellRow, b: CellRow) -> bool:

@@ -55,6 +55,8 @@ class CellRow:
     guidance_scale: float = column("parameter")
     guidance_interval: str | None = column("parameter")
     guidance_channels: int | None = column("parameter")
+    guide: str | None = column("parameter")
+    guide_digest: str | None
     timesteps: Timesteps
     sigmas: list[float] | None
     seed: int = column("shared")
@@ -200,7 +202,9 @@ def _where_guided(row: Setting) -> str:
         getattr(row, f"guidance_{name}", None) for name in ("interval", "channels")
     )
     of = f" of {channels} channels" if channels else ""
-    return f"{of} in [{interval}]" if interval else of
+    of += f" in [{interval}]" if interval else ""
+    guide = getattr(row, "guide", None)
+    return f"{of} by {guide}" if guide else of
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import PredictionType
 
 
@@ -60,3 +63,32 @@ def dynamic_threshold(x0: Tensor, quantile: float, largest: float) -> Tensor:
     q = torch.lerp(ordered[:, below], ordered[:, above], rank - below)
     q = q.clamp(1.0, largest).unsqueeze(1)
     return (flat.clamp(-q, q) / q).reshape(x0.shape)
+
+
+class LastGuess:
+    """A network that is told, beside the noisy images of one run, its own last guess of them.
+
+    The guess is x0, clipped to [-1, 1]; in the first call it is 0. Source: Chen et al. 2022
+    (self-conditioning, arXiv:2208.04202), as denoising-diffusion-pytorch draws.
+
+    Args:
+        network: Predicts for [guess, noisy] side by side, [batch, 2 channel, ...].
+        schedule: Of its timesteps.
+        prediction_type: What its first channels predict.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor, Tensor], Tensor],
+        schedule: NoiseSchedule,
+        prediction_type: PredictionType,
+    ) -> None:
+        self._network, self._schedule, self._kind = network, schedule, prediction_type
+        self._guess: Tensor | None = None
+
+    def __call__(self, x: Tensor, t: Tensor, /) -> Tensor:
+        guess = torch.zeros_like(x) if self._guess is None else self._guess.to(x)
+        said = self._network(torch.cat([guess, x], 1), t)
+        power = 1.0 / (1.0 + self._schedule.level(float(t[0])) ** 2)
+        self._guess = x0_and_eps(said[:, : x.shape[1]], x, power, self._kind)[0].clamp(-1.0, 1.0)
+        return said

@@ -75,6 +75,7 @@ class SamplerSpec:
             and of an EDM, the share of noise of a flow. None: at all.
         guidance_channels: So many first channels are guided, the others the conditional model's
             own, as DiT's code guides 3 of 4. None: all.
+        guide: Digest of the stored checkpoint whose network guides it, in place of no class.
     """
 
     steps: int
@@ -90,6 +91,7 @@ class SamplerSpec:
     guidance_scale: float = 1.0
     guidance_interval: tuple[float, float] | None = field(default=None, metadata={LATER: True})
     guidance_channels: int | None = field(default=None, metadata={LATER: True})
+    guide: str | None = field(default=None, metadata={LATER: True})
 
     def __post_init__(self) -> None:
         settle_types(self)
@@ -139,7 +141,7 @@ class SchedulerSpec:
         pipeline: The class of the pipeline whose own call draws; empty for our loop over its U-Net.
         batch: How many images the pipeline draws at once, which decides their last bits.
         loras: LoRA files over the pipeline: the digest of each, and how much of it counts.
-        guidance_interval, guidance_channels: As of `SamplerSpec`; not of a pipeline.
+        guidance_interval, guidance_channels, guide: As of `SamplerSpec`; not of a pipeline.
         libraries: Those whose arithmetic it is, each with its version.
     """
 
@@ -154,6 +156,7 @@ class SchedulerSpec:
     loras: tuple[tuple[str, float], ...] = ()
     guidance_interval: tuple[float, float] | None = field(default=None, metadata={LATER: True})
     guidance_channels: int | None = field(default=None, metadata={LATER: True})
+    guide: str | None = field(default=None, metadata={LATER: True})
 
     def __post_init__(self) -> None:
         settle_types(self)
@@ -182,7 +185,9 @@ class SchedulerSpec:
 Spec = TypeVar("Spec", SamplerSpec, SchedulerSpec)
 
 
-def guided_by(spec: Spec, scale: float, interval: Sequence[float], channels: int | None) -> Spec:
+def guided_by(
+    spec: Spec, scale: float, interval: Sequence[float], channels: int | None, guide: str | None
+) -> Spec:
     """Returns a setting that is guided by a scale.
 
     Args:
@@ -190,21 +195,23 @@ def guided_by(spec: Spec, scale: float, interval: Sequence[float], channels: int
         scale: g; at 1, which is no guidance, the others play no part.
         interval: Low and high noise level; empty for all.
         channels: So many first ones; None for all.
+        guide: Digest of the checkpoint that guides; None where no class does.
 
     Raises:
-        ValueError: If the interval is none, or is of a pipeline, whose own call guides always.
+        ValueError: If the interval is none, or one of them is of a pipeline, whose own call guides
+            always.
     """
     led = replace(spec, guidance_scale=scale)
-    if scale == 1.0 or not (interval or channels):
+    if scale == 1.0 or not (interval or channels or guide):
         return led
     if isinstance(spec, SchedulerSpec) and spec.pipeline:
-        name = "guidance_interval" if interval else "guidance_channels"
+        names = {"guidance_interval": interval, "guidance_channels": channels, "guide": guide}
         raise ValueError(
-            f"{name} is given, and the call of a {spec.pipeline} guides at every step and on all "
-            "channels; leave it out"
+            f"{next(name for name, given in names.items() if given)} is given, and the call of a "
+            f"{spec.pipeline} guides by itself, at every step and on all channels; leave it out"
         )
     where: Any = tuple(interval) or None
-    return replace(led, guidance_interval=where, guidance_channels=channels)
+    return replace(led, guidance_interval=where, guidance_channels=channels, guide=guide)
 
 
 def _require_where_guided(spec: SamplerSpec | SchedulerSpec) -> None:
@@ -224,7 +231,8 @@ def _require_where_guided(spec: SamplerSpec | SchedulerSpec) -> None:
 def _guided(spec: SamplerSpec | SchedulerSpec) -> str:
     interval, channels = spec.guidance_interval, spec.guidance_channels
     of = f" of {channels} channels" if channels else ""
-    return f"{of} in [{interval[0]:g},{interval[1]:g}]" if interval else of
+    of += f" in [{interval[0]:g},{interval[1]:g}]" if interval else ""
+    return f"{of} by {spec.guide[:6]}" if spec.guide else of
 
 
 @dataclass(frozen=True)

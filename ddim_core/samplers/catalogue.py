@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     diffusers = late("diffusers")
 
-Family = Literal["vp", "flow", "edm", "ve", "distilled", "other"]
+Family = Literal["vp", "flow", "curved", "edm", "ve", "distilled", "other"]
 OWN = "own"  # the scheduler that lies in the checkpoint, as it lies there
 SIGMA_HAT = "sigma-hat"  # of our own sampler only
 FLAGS = {
@@ -88,7 +88,7 @@ SAMPLERS: dict[str, Sampler] = {
     "tcd": Sampler("TCDScheduler", (), eta=True, order=None),
     "flow_euler": Sampler("FlowMatchEulerDiscreteScheduler", ("flow",)),
     "flow_heun": Sampler("FlowMatchHeunDiscreteScheduler", ("flow",), order=2),
-    "flow_sde": Sampler("FlowSDEScheduler", ("flow",), noisy=True, order=None),
+    "flow_sde": Sampler("FlowSDEScheduler", ("flow", "curved"), noisy=True, order=None),
     "edm_heun": Sampler("EDMHeunScheduler", ("edm",), order=2),
     "edm_euler": Sampler("EDMEulerScheduler", ("edm",)),
     "edm_dpmpp_2m": Sampler("EDMDPMSolverMultistepScheduler", ("edm",), _dpmpp(2), order=2),

@@ -18,10 +18,12 @@ DISTILLED = (
     "LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler", "CMStochasticIterativeScheduler",
     "SCMScheduler",
 )  # fmt: skip
+FLOWS: tuple[Family, ...] = ("flow", "curved")  # whose levels are shares of noise
 VARIANCE_EXPLODING = ("ScoreSdeVeScheduler", "KarrasVeScheduler")
 CALLED: dict[Family, str] = {
     "vp": "a diffusion model with a schedule of betas",
     "flow": "a flow-matching model",
+    "curved": "a flow along a curved path",
     "edm": "an EDM",
     "ve": "a variance-exploding model",
     "distilled": "distilled to few steps",
@@ -49,6 +51,8 @@ def family_of(own: Mapping[str, Any]) -> Family:
     kind, config = class_of(own), settled_own(own)
     if kind in DISTILLED:
         return "distilled"
+    if config.get("path", "linear") != "linear":
+        return "curved"
     if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
         return "flow"
     if kind.startswith("FlowMatch"):
@@ -78,7 +82,7 @@ def levels_of(own: Mapping[str, Any]) -> Callable[[float], float]:
         ValueError: If its timesteps mean something else.
     """
     family, config = family_of(own), settled_own(own)
-    if family == "flow":
+    if family in FLOWS:
         n_train = int(config.get("num_train_timesteps", 1000))
         return lambda t: t / n_train
     if family == "vp":
@@ -118,9 +122,9 @@ def _ends(
 ) -> tuple[float, float] | None:
     """Between which levels a sampler asks; None where that is not known."""
     family, config = family_of(own), {**settled_own(own), **dict(name.options)}
-    if name.n_listed or family not in ("flow", "vp", "edm"):
+    if name.n_listed or family not in (*FLOWS, "vp", "edm"):
         return None
-    if family == "flow":
+    if family in FLOWS:
         return 0.0, 1.0
     if family == "vp":
         level = NoiseSchedule.from_spec(noise).level if noise else levels_of(own)

@@ -13,6 +13,7 @@ from ddim_core.samplers.catalogue import OWN, REFUSED, SAMPLERS, SIGMA_HAT, clas
 from ddim_core.samplers.families import (
     CALLED,
     DISTILLED,
+    FLOWS,
     families_that_fit,
     family_of,
     settled_own,
@@ -179,14 +180,14 @@ def _require_list(name: SamplerName, kind: str, own: Mapping[str, Any]) -> None:
 def _range(word: str, family: str, config: Mapping[str, Any]) -> tuple[float, float]:
     n_train = int(config.get("num_train_timesteps", 1000))
     if word == "timesteps":
-        return 0.0, n_train - (0.0 if family == "flow" else 1.0)
+        return 0.0, n_train - (0.0 if family in FLOWS else 1.0)
     low, high = _levels(family, config)
-    return (low, high) if family == "flow" else (low / SLACK, high * SLACK)
+    return (low, high) if family in FLOWS else (low / SLACK, high * SLACK)
 
 
 def _levels(family: str, config: Mapping[str, Any]) -> tuple[float, float]:
     """The ends of the noise levels that a network was trained on."""
-    if family == "flow":
+    if family in FLOWS:
         return 0.0, 1.0
     if "beta_schedule" not in config:
         return config.get("sigma_min") or 0.0, config.get("sigma_max") or math.inf
@@ -206,7 +207,7 @@ def _require_ends(name: SamplerName, own: Mapping[str, Any], entries: Mapping[st
         key: value for key, value in name.options if key in ENDS and isinstance(value, float | int)
     }
     family, config = family_of(own), settled_own(own)
-    if given and family != "flow":  # whose sigmas these are not
+    if given and family not in FLOWS:  # whose sigmas these are not
         low, high = _levels(family, config)
         for key, value in given.items():
             if not low / SLACK <= value <= high * SLACK:

@@ -142,6 +142,7 @@ TRAINED = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
     "prediction_type", "rescale_betas_zero_snr", "sigma_data", "use_flow_sigmas", "snr_shift_scale",
     "invert_sigmas", "timestep_type", "beta_min", "beta_max", "levels",
+    "path",
 )  # fmt: skip
 """Entries that say what the network was trained on: another value is a wrongly wired sampler."""
 OBJECTS = ("tau_func", "solver_p")  # entries that are functions, which no text can give

@@ -14,7 +14,7 @@ else:
 
 # Classes that diffusers has not: called and configured as its own are, but for `draw`, the whole
 # loop, in place of `step`.
-OURS = ("EDMHeunScheduler", "FlowSDEScheduler")
+OURS = ("EDMHeunScheduler", "FlowODEScheduler", "FlowSDEScheduler")
 
 
 def require_of_diffusers(kind: str) -> None:
@@ -41,6 +41,8 @@ def scheduler_class(name: str) -> Any:
 def _ours() -> dict[str, Any]:
     """By name. Imported by statements, which the keys of cached tasks follow; slow, by torch."""
     from ddim_core.schedulers.edm_heun import EDMHeunScheduler
+    from ddim_core.schedulers.flow_ode import FlowODEScheduler
     from ddim_core.schedulers.flow_sde import FlowSDEScheduler
 
-    return {kind.__name__: kind for kind in (EDMHeunScheduler, FlowSDEScheduler)}
+    ours = (EDMHeunScheduler, FlowODEScheduler, FlowSDEScheduler)
+    return {kind.__name__: kind for kind in ours}

@@ -27,7 +27,7 @@ from tasks.cells.reference import known_reference
 from tasks.cells.score import score_cell
 from tasks.cells.settings import require_fit
 from tasks.cells.table import GridProtocol
-from tasks.checkpoints.addresses import name_of
+from tasks.checkpoints.addresses import averaged, name_of
 from tasks.checkpoints.loras import StoredLora, store_lora
 from tasks.checkpoints.open import (
     CheckpointRecord,
@@ -41,6 +41,7 @@ from tasks.images.grid_prompts import cut_prompts, prompts_for
 from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
 from tasks.sampling.asked_prompts import texts_of
 from tasks.sampling.conditions import encode_conditions, store_conditions
+from tasks.sampling.guides import require_guide
 from tasks.sampling.pipeline import Laid, by_pipeline, laid_over, libraries_of, require_own_place
 from tasks.storage.artifact import ArtifactRef
 from tasks.storage.naming import named
@@ -91,6 +92,7 @@ def prepare(request: GridRequest) -> GridInputs:
         model = request.model
         imported = import_checkpoint(model.checkpoint, model.weights, model.configuration)
         checkpoint = open_checkpoint(imported, name_of(request.model.checkpoint))
+        checkpoint = _with_guide(request, checkpoint)
         resolution: int | None = checkpoint.resolution
         if real.resolution not in (None, resolution):
             raise ValueError(
@@ -172,6 +174,20 @@ def prepare(request: GridRequest) -> GridInputs:
     )
 
 
+def _with_guide(request: GridRequest, checkpoint: CheckpointRecord) -> CheckpointRecord:
+    """A checkpoint, with the one that guides it."""
+    model = request.model
+    if not model.guide:
+        return checkpoint
+    of_files = Path(model.guide).is_file() or averaged(model.guide)
+    described = model.configuration if of_files else ""
+    guide = open_checkpoint(
+        import_checkpoint(model.guide, model.weights, described), name_of(model.guide)
+    )
+    require_guide(guide, checkpoint)
+    return replace(checkpoint, guide=guide.name, guide_ref=guide.ref)
+
+
 def _image_scores(request: GridRequest, with_texts: bool) -> tuple[StoredScore, ...]:
     """What judges the images one by one, in the store; whether these have prompts as text."""
     choices = choices_of(request.scores.image_scores)
@@ -221,6 +237,8 @@ def _looked_at(
     """The cells, and what is found out about them before anything is drawn."""
     cells = _cells(request, checkpoint, loras, prompts)
     findings = [*checkpoint.assumed, *lint_schedule(checkpoint.ref, cells)]
+    if checkpoint.guide_ref == checkpoint.ref:
+        findings.append("The guide is the checkpoint itself by content: guidance changes nothing.")
     if prompts and checkpoint.is_native and (cut := cut_prompts(checkpoint.ref, prompts)):
         findings.append(cut)
     _try_pipeline(cells, checkpoint, conditions, request.machine.execution)
@@ -275,7 +293,7 @@ def _cells(
             f"{changed!r} is asked for instead of the checkpoint's own, and a "
             f"{checkpoint.pipeline} draws with its own settings; leave it out, or take ddim alone"
         )
-    if not checkpoint.with_prompts:  # these have the empty prompt to be guided away from
+    if not (checkpoint.with_prompts or checkpoint.guide):  # which there is to be guided away from
         for cell in cells:
             require_guidable(
                 checkpoint.n_classes, checkpoint.null_label, cell.sampler.guidance_scale
@@ -298,6 +316,7 @@ def sampled(
         request.machine.batch_at(checkpoint.resolution),
         tuple((lora.artifact, lora.scale) for lora in loras),
         card=request.machine.card_at(checkpoint.resolution),
+        guide=checkpoint.guide_ref.artifact if checkpoint.guide_ref else None,
     )
     return replace(known, scheduler=_scheduler(request, known, checkpoint.ref))
 

@@ -50,7 +50,8 @@ def state_of(request: GridRequest) -> str | None:
         or request.verdict.against not in (PREVIOUS, NONE)
     ):
         return None
-    if any(p and not is_local(p) for p in (request.model.checkpoint, request.model.configuration)):
+    model = request.model
+    if any(p and not is_local(p) for p in (model.checkpoint, model.configuration, model.guide)):
         return None
     if request.real.dataset not in EMBEDDED and not is_local(request.real.dataset):
         return None
@@ -63,6 +64,7 @@ def state_of(request: GridRequest) -> str | None:
         open_source(request.real.dataset, request.real.spec).content(),
         _content(request.model.checkpoint),
         _content(request.model.configuration),
+        _content(request.model.guide),
         _content(request.model.prompts),
         [_content(split_lora(text)[0]) for text in request.model.lora],
         [weights, *map(_content, judges)],

@@ -29,7 +29,7 @@ from flows.requests.images import (
 )
 from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of
 from flows.requests.toy import Toy, ToyRequest, toy_resolution, training_split
-from tasks.checkpoints.addresses import require_location
+from tasks.checkpoints.addresses import averaged, content_at, require_location
 from tasks.checkpoints.loras import split_lora
 
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
@@ -40,7 +40,7 @@ NOT_SCORED = (
 LATER: dict[str, Any] = {
     "samplers": (), "lora": (), "lora_scales": (1.0,), "objective": Toy.objective,
     "dtype": SamplerChoice.dtype, "image_scores": (), "guidance_interval": (),
-    "guidance_channels": None,
+    "guidance_channels": None, "guide": "",
 }  # fmt: skip
 
 
@@ -57,9 +57,9 @@ class CheckpointChoice:
             "1.x, 2.x or SDXL with `configuration`; a .ckpt of "
             "the official DDIM code, of pytorch_diffusion or of KAIST's course; a .pkl of EDM or "
             "EDM2; a .pt of guided-diffusion (ADM), of improved-diffusion or of "
-            "denoising-diffusion-pytorch, a .pth of score_sde (VP); a .pt of DiT, SiT, REPA or "
-            "LightningDiT with its autoencoder; an MLflow address "
-            "(runs:/, models:/, mlflow-artifacts:/)."
+            "denoising-diffusion-pytorch, a .pth of score_sde (VP, some VE); a .pt of DiT, SiT, "
+            "REPA or LightningDiT with its autoencoder; posthoc:FOLDER?std=0.08, an average of "
+            "EDM2's snapshots in a folder; an MLflow address (runs:/, models:/, mlflow-artifacts:/)."
         ),
     ] = ""
     configuration: Annotated[
@@ -67,9 +67,17 @@ class CheckpointChoice:
         Field(
             description="For a single .safetensors file of Stable Diffusion: a pipeline's folder "
             "or hub id of its kind. Its settings and tokenizers say what the file holds; its "
-            "weights are not read. For a file of a network of latents (DiT, SiT, REPA, "
+            "weights are not read. For a file of a network of latents (EDM2, DiT, SiT, REPA, "
             "LightningDiT) without `vae` beside it: the folder or hub id of its autoencoder, or of "
             "a pipeline with it."
+        ),
+    ] = ""
+    guide: Annotated[
+        str,
+        Field(
+            description="Another checkpoint, of any form, whose network guides in place of no "
+            "class: autoguidance by a smaller or less trained one, as EDM2's gnet. `guidance` is "
+            "its scale, prediction = guide's + g (prediction - guide's)."
         ),
     ] = ""
     weights: Annotated[
@@ -140,6 +148,9 @@ class GridRequest:
                 )
             require_location(model.checkpoint)
             self._check_configuration()
+            self._check_guide()
+        elif model.guide:
+            raise ValueError(f"guide is {redacted(model.guide)!r} and no checkpoint is given")
         elif model.configuration:
             raise ValueError(f"configuration is {model.configuration!r} and no checkpoint is given")
         elif model.lora:
@@ -171,13 +182,29 @@ class GridRequest:
 
     def _check_configuration(self) -> None:
         place, described = Path(self.model.checkpoint), self.model.configuration
-        if described and not place.is_file():
+        if described and not (place.is_file() or averaged(self.model.checkpoint)):
             raise ValueError(
                 f"configuration is {redacted(described)!r}, which belongs to one file of weights, "
                 f"and the checkpoint {redacted(str(place))!r} is none; leave it out"
             )
         if described:
             require_location(described)
+
+    def _check_guide(self) -> None:
+        model = self.model
+        if not model.guide:
+            return
+        require_location(model.guide)
+        if all(scale == 1.0 for scale in self.grid.guidance):
+            raise ValueError(
+                f"guide is {redacted(model.guide)!r}, and guidance is 1, which is none; give "
+                "another scale, such as 2"
+            )
+        if model.lora:
+            raise ValueError(
+                f"guide is {redacted(model.guide)!r} and lora {model.lora[0]!r}; pipelines told of "
+                "a text are guided by their own call"
+            )
 
     def _check_toy(self) -> None:
         for cell in self.cells(self.expected):
@@ -224,6 +251,8 @@ class GridRequest:
         for name, usual in LATER.items():  # as before there were any
             if asked[name] == usual:
                 del asked[name]
+        if self.model.guide:
+            asked["guide"] = content_at(self.model.guide)
         return digest(asked | self.machine.counts, content, self.scores.weights_content)
 
     def cells(self, known: Sampled, prompts: str | None = None) -> list[GridCell]:

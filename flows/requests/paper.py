@@ -48,7 +48,15 @@ class PaperRequest:
     model: Annotated[
         CheckpointChoice,
         Without(
-            ("configuration", "weights", "noise_schedule", "prediction_type", "lora", "prompts")
+            (
+                "configuration",
+                "guide",
+                "weights",
+                "noise_schedule",
+                "prediction_type",
+                "lora",
+                "prompts",
+            )
         ),
     ]
     toy: Annotated[Toy, Without(("class_conditional", "objective"))]

@@ -158,12 +158,12 @@ class Sampled:
         prediction_type: What its network predicts.
         is_latent: It draws latents, which have no range to clip to.
         is_native: The project's own sampler can draw it.
-        pipeline: The class of the pipeline whose own call draws what that sampler does not; empty
-            where our loop over the network does.
+        pipeline: The class of the pipeline whose call draws the rest; empty where our loop does.
         batch: How many images that call draws at once.
-        loras: LoRA files over the pipeline, each with how much of it counts at scale 1.
-        scheduler: The configuration of its own scheduler; None before it is known.
+        loras: LoRA files over it, each with how much of it counts at scale 1.
+        scheduler: Its own scheduler's configuration; None before it is known.
         card: What a card adds to its cells, where they are drawn on one.
+        guide: Digest of the checkpoint that guides it; None where none does.
     """
 
     n_train: int
@@ -175,6 +175,7 @@ class Sampled:
     loras: tuple[tuple[str, float], ...] = ()
     scheduler: Mapping[str, Any] | None = None
     card: OnCard | None = None
+    guide: str | None = None
 
 
 def cells_of(
@@ -197,16 +198,15 @@ def cells_of(
     if known.is_latent and choice.clip:
         raise ValueError("clip is on, and the checkpoint draws latents; clipping is for pixels")
     if choice.clip and not (known.is_native or known.pipeline):
-        raise ValueError(
-            "clip is on, which is of the project's own sampler; it does not draw a flow or an EDM"
-        )
+        raise ValueError("clip is on, which is of our own sampler; it draws no flow and no EDM")
     cells = []
     lines = [laid for line in _lines(choice, known) for laid in _with_loras(line, choice, known)]
     _require_used(choice, known, lines)
     for line, scale in product(lines, dict.fromkeys(choice.guidance)):
         for steps in _steps_of(line, choice):
             among = unless_all(choice.guidance_interval, line, known.scheduler, noise)
-            sampler = guided_by(replace(line, steps=steps), scale, among, choice.guidance_channels)
+            led = scale, among, choice.guidance_channels, known.guide
+            sampler = guided_by(replace(line, steps=steps), *led)
             if isinstance(sampler, SamplerSpec):
                 timesteps(known.n_train, steps, choice.spacing)
             cells.append(GridCell(sampler, noise, choice.seed, choice.dtype, prompts, known.card))

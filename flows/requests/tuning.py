@@ -143,7 +143,7 @@ class TuneRequest:
         ValueError: On construction, for the first parameter that cannot be, with its value.
     """
 
-    model: CheckpointChoice
+    model: Annotated[CheckpointChoice, Without(("guide",))]
     toy: Toy
     real: ImageChoice
     tune: TuneChoice

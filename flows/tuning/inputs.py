@@ -63,7 +63,7 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
     model, grid = request.model, request.grid(())
     loras: tuple[StoredLora, ...] = ()
     if model.checkpoint:
-        imported = import_checkpoint(model.checkpoint, model.weights)
+        imported = import_checkpoint(model.checkpoint, model.weights, model.configuration)
         checkpoint = open_checkpoint(imported, name_of(model.checkpoint))
         loras = tuple(store_lora(text) for text in model.lora)
     else:

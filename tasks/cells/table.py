@@ -111,6 +111,8 @@ def row_of(
         guidance_scale=cell.sampler.guidance_scale,
         guidance_interval=interval_text(cell.sampler.guidance_interval),
         guidance_channels=cell.sampler.guidance_channels,
+        guide=printable(checkpoint.guide) if cell.sampler.guide else None,
+        guide_digest=cell.sampler.guide,
         seed=cell.seed,
         shard_size=protocol.shard_size,
         resolution=checkpoint.resolution,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from ddim_core.checkpoints.posthoc_ema import kept_in
 from ddim_core.common.checks import nearest
 from ddim_core.common.digest import digest, file_digest
 from ddim_core.common.plain_files import walk_regular
@@ -24,10 +26,63 @@ MARKS = frozenset({"model_index.json", "config.json"})  # files of a checkpoint'
 BESIDE = frozenset({*DECODER_FOLDERS, STATS})  # what belongs to all snapshots of a folder
 UNFINISHED = (".tmp", ".part", ".partial", ".incomplete", ".crdownload")
 PATTERN = re.compile(r"[*?\[]")
+POSTHOC = "posthoc:"
+AVERAGED = re.compile(r"posthoc:(?P<folder>.+)\?std=(?P<std>[^&?]+)(?:&kimg=(?P<kimg>\d{1,12}))?")
+LARGEST_STD = 12.0**-0.5  # of a plain mean, as of a uniform profile
 KNOWN = (
     "a folder or file here, a hub id such as google/ddpm-cifar10-32, or an MLflow address "
     "(runs:/ID/path, models:/name@alias, mlflow-artifacts:/path)"
 )
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """Averages of other widths, of the snapshots of one EDM2 run: posthoc:FOLDER?std=0.08,0.1.
+
+    Attributes:
+        folder: Of the snapshots.
+        stds: Widths of the averages, each a checkpoint.
+        kimg: Where they end, in thousands of images; None for the last snapshot.
+    """
+
+    folder: str
+    stds: tuple[str, ...]
+    kimg: int | None = None
+
+    @property
+    def each(self) -> list[str]:
+        """The location of each."""
+        end = "" if self.kimg is None else f"&kimg={self.kimg}"
+        return [f"{POSTHOC}{self.folder}?std={std}{end}" for std in self.stds]
+
+    @property
+    def std(self) -> float:
+        """Of the first."""
+        return float(self.stds[0])
+
+
+def averaged(location: str) -> Averaged | None:
+    """Reads such a location; None of any other.
+
+    Raises:
+        ValueError: If it is not written so, or an std can be of no average.
+    """
+    if not location.startswith(POSTHOC):
+        return None
+    match = AVERAGED.fullmatch(location)
+    if match is None:
+        raise ValueError(
+            f"{location!r} is no average; write posthoc:FOLDER?std=0.08, several as std=0.05,0.1, "
+            "and &kimg=134217 for one before the last snapshot"
+        )
+    stds = tuple(dict.fromkeys(match["std"].split(",")))
+    for std in stds:
+        if not re.fullmatch(r"0?\.\d{1,9}", std) or not 0.0 < float(std) < LARGEST_STD:
+            raise ValueError(
+                f"std is {std!r:.40} in {location!r}; it must be a number above 0 and below "
+                f"{LARGEST_STD:.4f}, such as 0.08"
+            )
+    return Averaged(match["folder"], stds, int(match["kimg"]) if match["kimg"] else None)
 
 
 def require_location(location: str, empty: str = "train the toy model") -> None:
@@ -48,6 +103,16 @@ def require_location(location: str, empty: str = "train the toy model") -> None:
         )
     if is_local(location):
         _require_some_file(Path(location))
+        return
+    if of := averaged(location):
+        if len(of.stds) > 1:
+            raise ValueError(
+                f"{location!r} names {len(of.stds)} averages; give one std here (`ddim grid "
+                "--checkpoint` ranks several)"
+            )
+        if not (is_local(of.folder) and Path(of.folder).is_dir()):
+            raise ValueError(f"there is no folder {of.folder!r} of snapshots")
+        kept_in(Path(of.folder), of.kimg)
         return
     if MLFLOW.match(location):
         return
@@ -73,6 +138,8 @@ def may_hold_several(location: str) -> bool:
     if is_local(location):
         place = Path(location)
         return place.is_dir() and not any((place / mark).is_file() for mark in MARKS)
+    if of := averaged(location):
+        return len(of.stds) > 1
     return "://" not in location and PATTERN.search(location) is not None
 
 
@@ -85,6 +152,9 @@ def a_place_of(location: str) -> str:
     if not may_hold_several(location) or is_local(location):
         require_location(location)
         return location
+    if of := averaged(location):
+        require_location(of.each[0])
+        return of.each[0]
     reason = "no path is called so"
     for path in paths_of(location):
         try:
@@ -151,6 +221,8 @@ def content_at(location: str) -> str:
     Raises:
         PlainFileError: If a folder cannot be read.
     """
+    if not is_local(location) and (of := averaged(location)):
+        return digest([location, content_at(of.folder)])
     if not is_local(location):
         return location
     place = Path(location)
@@ -173,6 +245,9 @@ def name_of(location: str) -> str:
     if is_local(location):
         path = Path(location).resolve()
         return path.name if path.is_dir() else path.stem
+    if of := averaged(location):
+        end = "" if of.kimg is None else f"-{of.kimg:07d}"
+        return f"{Path(of.folder).resolve().name}{end}-{','.join(of.stds)}"
     return redacted(location.rstrip("/").rsplit("/", 1)[-1])
 
 

@@ -21,6 +21,7 @@ from ddim_core.common.plain_files import PlainFileError, read_json, require_plai
 from ddim_core.pipelines.single_file import is_single_file
 from tasks.checkpoints.addresses import (
     a_place_of,
+    averaged,
     may_hold_several,
     paths_of,
     require_source,
@@ -163,6 +164,8 @@ def snapshots_in(location: str) -> tuple[list[str], list[str]]:
     a_place_of(location)
     if not may_hold_several(location):
         return [location], []
+    if not Path(location).is_dir() and (of := averaged(location)):
+        return of.each, []
     if Path(location).is_dir() and _why_none(Path(location)) is None:
         return [location], []
     found: list[str] = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddim_core.checkpoints.convert import adopt, source_digest, source_files
+from ddim_core.checkpoints.posthoc_ema import Average, kept_in, reconstruct
 from ddim_core.common.digest import digest, file_digest
 from ddim_core.common.plain_files import is_regular
 from ddim_core.diffusion.specs import Weights
@@ -15,6 +16,7 @@ from ddim_core.networks.building import LOADING
 from ddim_core.pipelines.opening import open_pipeline
 from ddim_core.pipelines.parts import INDEX, described_parts
 from ddim_core.pipelines.single_file import holds_average, write_average
+from tasks.checkpoints.addresses import Averaged
 from tasks.checkpoints.pipelines import DATA, is_pipeline, written_pipeline
 from tasks.storage import store
 from tasks.storage.caching import cached_task
@@ -44,6 +46,49 @@ def convert_checkpoint(source: str, weights: Weights, location: str | SingleFile
         adopt(files, out, weights)
         if source_digest(files) != source:
             raise ValueError(f"the files of {place!r} changed while they were read; try again")
+        return store.put_folder(out)
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """An average of another width of a run, and the autoencoder of its latents; "" for `vae` beside
+    the snapshots, if they need one."""
+
+    of: Averaged
+    configuration: str = ""
+
+    def kept(self) -> dict[Path, Average]:
+        """The snapshots that it is made of, in order."""
+        return kept_in(Path(self.of.folder), self.of.kimg)
+
+    def files(self) -> dict[Path, dict[str, Path]]:
+        """The files of each."""
+        decoder = Path(self.configuration) if self.configuration else None
+        return {path: source_files(path, decoder) for path in self.kept()}
+
+
+def reconstruction_digest(location: Reconstructed) -> str:
+    """Returns a digest over the snapshots that an average is made of, wherever they lie."""
+    parts = [[vars(a), source_digest(f)] for a, f in zip(
+        location.kept().values(), location.files().values(), strict=True
+    )]  # fmt: skip
+    return digest([location.of.std, parts])
+
+
+@cached_task
+def reconstruct_average(source: str, location: Reconstructed) -> ArtifactRef:
+    """Brings an average that a run did not keep into the store; see `posthoc_ema`.
+
+    Cached on `reconstruction_digest`, wherever the files lie.
+    """
+    with tempfile.TemporaryDirectory() as folder, LOADING:
+        out = Path(folder, "average")
+        out.mkdir()
+        reconstruct(location.kept(), location.files(), location.of.std, out)
+        if reconstruction_digest(location) != source:
+            raise ValueError(
+                f"the snapshots in {location.of.folder!r} changed while they were read"
+            )
         return store.put_folder(out)
 
 

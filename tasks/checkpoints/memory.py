@@ -30,14 +30,24 @@ def checkpoint_in_memory(
         return _memory_of(device)(ref.artifact, device, dtype, card is not None, compiles(card))
 
 
+def guide_in_memory(
+    ref: ArtifactRef, device: str = "cpu", dtype: str = "float32", card: OnCard | None = None
+) -> Checkpoint:
+    """Returns a stored checkpoint that guides another, as `checkpoint_in_memory` that other; of
+    each device the latest is kept beside it."""
+    with LOADING:
+        known = _memory_of(device, "guide")
+        return known(ref.artifact, device, dtype, card is not None, compiles(card))
+
+
 def compiles(card: OnCard | None) -> bool:
     """Tells whether a cell's networks run compiled."""
     return card is not None and card.compiled
 
 
 @cache
-def _memory_of(device: str) -> Callable[[str, str, str, bool, bool], Checkpoint]:
-    """The memory of one device: of several cards, each holds a network of its own."""
+def _memory_of(device: str, _of: str = "led") -> Callable[[str, str, str, bool, bool], Checkpoint]:
+    """The memory of one device: of several cards, each holds a network of its own, and a guide."""
     return lru_cache(maxsize=1)(_opened)
 
 

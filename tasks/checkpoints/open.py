@@ -18,11 +18,20 @@ from ddim_core.pipelines.single_file import is_single_file
 from ddim_core.samplers.families import family_of, settled_own
 from ddim_core.samplers.lint import lint_scheduler
 from ddim_core.samplers.name import parse_sampler
-from tasks.checkpoints.addresses import is_local, name_of, require_location
+from tasks.checkpoints.addresses import (
+    Averaged,
+    averaged,
+    is_local,
+    name_of,
+    require_location,
+)
 from tasks.checkpoints.convert import (
+    Reconstructed,
     SingleFile,
     convert_checkpoint,
     files_of,
+    reconstruct_average,
+    reconstruction_digest,
     single_file_digest,
     unpack_single_file,
 )
@@ -61,6 +70,8 @@ class CheckpointRecord:
     assumed: list[str]
     pipeline: str = ""  # the class of the pipeline whose own call draws other samplers' cells
     is_native: bool = True  # the project's own sampler can draw it
+    guide: str = ""  # the name of the checkpoint that guides it
+    guide_ref: ArtifactRef | None = None
 
 
 @task(name="open-checkpoint", task_run_name=run_name("open-checkpoint"))
@@ -152,6 +163,8 @@ def import_checkpoint(
         ConnectionError: If the hub or MLflow does not answer.
     """
     require_location(location)
+    if not is_local(location) and (of := averaged(location)):
+        return _averaged(of, configuration)
     if configuration and is_one_network(Path(location)):
         with tempfile.TemporaryDirectory() as place:
             decoder = fetch_decoder(configuration, Path(place, name_of(configuration)))
@@ -169,6 +182,13 @@ def import_checkpoint(
     with tempfile.TemporaryDirectory() as folder:
         inside = Path(folder, name_of(location))
         return _converted(fetch_checkpoint(location, str(inside)), weights)
+
+
+def _averaged(of: Averaged, configuration: str) -> ArtifactRef:
+    with tempfile.TemporaryDirectory() as place:
+        decoder = configuration and fetch_decoder(configuration, Path(place, "vae"))
+        found = Reconstructed(of, str(decoder))
+        return first_of_content(reconstruct_average(reconstruction_digest(found), location=found))
 
 
 def _unpacked(location: str, weights: Weights, configuration: str) -> ArtifactRef:

@@ -50,6 +50,8 @@ class VerdictRow:
     guidance_scale: float | None = None
     guidance_interval: str | None = None
     guidance_channels: int | None = None
+    guide: str | None = None
+    guide_digest: str | None = None
     loras: str | None = None
     extractor_digest: str | None = None
     reference_digest: str | None = None

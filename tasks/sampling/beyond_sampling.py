@@ -8,6 +8,7 @@ content alone.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddim_core.checkpoints.checkpoint import Checkpoint
+from ddim_core.checkpoints.conditioning import for_one_run
 from ddim_core.common.last import last_of
 from ddim_core.devices.names import is_card
 from ddim_core.diffusion.interpolation import corner_grid, line
 from ddim_core.diffusion.reconstruction import MeanError, mean_error, squared_errors
 from ddim_core.diffusion.reconstruction import reconstruct as reconstruct_images
-from ddim_core.diffusion.sampling import ImageNoise, plan, sample
+from ddim_core.diffusion.sampling import ImageNoise, SampleStep, plan, sample
 from ddim_core.diffusion.specs import Execution, SamplerSpec
 from ddim_core.images.pixels import from_uint8, to_uint8
 from tasks.checkpoints.memory import checkpoint_in_memory
@@ -156,7 +158,7 @@ def x0_sequence(
     loaded = _opened(checkpoint, execution)
     x_T = _noise(loaded, seed, N_SHOWN, execution)
     with torch.inference_mode():
-        records = list(sample(loaded.model, loaded.require_schedule(), sampler, x_T))
+        records = list(_run(loaded, sampler, x_T))
     even = np.linspace(0, len(records) - 1, min(n_shown, len(records)))
     kept = [records[i] for i in even.round().astype(int)]
     arrays = {
@@ -165,6 +167,12 @@ def x0_sequence(
         "steps": np.array([sampler.steps]),
     }
     return store.put_arrays(arrays, "x0-sequence")
+
+
+def _run(loaded: Checkpoint, sampler: SamplerSpec, x_T: Tensor) -> Iterator[SampleStep]:
+    schedule = loaded.require_schedule()
+    model = for_one_run(loaded, schedule, sampler.prediction_type)
+    return sample(model, schedule, sampler, x_T)
 
 
 def _opened(ref: ArtifactRef, execution: Execution) -> Checkpoint:
@@ -191,6 +199,6 @@ def _decoded(
     batches = []
     for batch in x_T.split(_at_once(execution)):
         with torch.inference_mode():
-            last = last_of(sample(loaded.model, loaded.require_schedule(), sampler, batch))
+            last = last_of(_run(loaded, sampler, batch))
         batches.append(to_uint8(last.x))
     return np.concatenate(batches)

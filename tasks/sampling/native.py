@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
 
 from ddim_core.checkpoints.checkpoint import Checkpoint
-from ddim_core.checkpoints.conditioning import conditioned
+from ddim_core.checkpoints.conditioning import as_guide, conditioned, for_one_run
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.common.last import last_of, one_ahead
 from ddim_core.diffusion.noise_ahead import NoiseAhead
@@ -21,7 +22,7 @@ from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.images.stored_prompts import stored_prompts
 from tasks.machine.device import card
 from tasks.sampling.batches import Batch, batches, shard_of
-from tasks.sampling.guidance import further_calls, guided_where
+from tasks.sampling.guidance import further_calls, guide_of, guided_where
 from tasks.sampling.shards import Images, Shard
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -58,14 +59,20 @@ def _draw(
         own = loaded.require_schedule()
         schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
         steps = plan(schedule, cell.sampler)
-        inside = guided_where(cell, checkpoint)
+        inside, guide = guided_where(cell, checkpoint), guide_of(cell, device)
+        own_guesses = partial(
+            for_one_run, schedule=schedule, prediction_type=cell.sampler.prediction_type
+        )
         drawn = []
         cut = batches(indices, size, cell.card is not None, n_before)
         for batch, noise in _with_noise(cell, loaded, cut, device, len(steps)):
             with torch.inference_mode():
+                led_by = None
+                if guide:
+                    led_by = as_guide(guide, loaded, batch.keys, device, own_guesses(guide))
                 model = conditioned(
-                    loaded, batch.keys, scale, device, prompts, inside=inside,
-                    channels=cell.sampler.guidance_channels,
+                    loaded, batch.keys, scale, device, prompts, network=own_guesses(loaded),
+                    inside=inside, channels=cell.sampler.guidance_channels, guide=led_by,
                 )  # fmt: skip
                 last = last_of(sample(model, schedule, cell.sampler, noise.x_T(), noise)).x
                 images = loaded.images(last)[batch.wanted]

@@ -112,10 +112,10 @@ def ready_scheduled(scored: ScoredCell) -> Ready:
 
 def _opened(scored: ScoredCell) -> _Opened:
     spec = scored.cell.sampler
-    if spec.guidance_interval is not None or spec.guidance_channels is not None:
+    if (spec.guidance_interval, spec.guidance_channels, spec.guide) != (None, None, None):
         raise ValueError(
-            f"the cell {spec.line} is guided at some noise levels or on some channels alone, which "
-            "is not shipped; ship a cell that is guided at all of them"
+            f"the cell {spec.line} is guided at some noise levels or on some channels alone, or by "
+            "another network, which is not shipped; ship a cell that is guided as usual, or not"
         )
     folder = store.get_folder(scored.checkpoint)
     loaded = checkpoint_in_memory(scored.checkpoint)

@@ -110,6 +110,7 @@ DETAILS: dict[str, Callable[[Parameters], str]] = {
     "prepare-data": lambda p: f"{place_name(p['location'])} {p['split']}",
     "convert-checkpoint": _of_place,
     "fetch-checkpoint": _of_place,
+    "reconstruct-average": lambda p: f"std {p['location'].of.std:g}",
     "open-checkpoint": lambda p: p["name"],
     "train-toy": _of_model,
     "train-extractor": _of_spec,

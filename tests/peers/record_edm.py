@@ -16,6 +16,7 @@ import pickle
 import pickletools
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     },
 }  # fmt: skip
 N, STEPS = 2, 5
+GUIDANCE = 1.7
+AVERAGES = [f"network-snapshot-{kimg:07d}-{std}.pkl" for kimg in (2097, 4194)
+            for std in ("0.050", "0.100")]  # fmt: skip
 SIGMAS = (0.003, 0.3, 5.0, 79.0)
 CHURN = {"S_churn": 4.0, "S_noise": 1.003}
 PLAIN = (bool, int, float, str)
@@ -129,8 +133,46 @@ def record(peer: str) -> dict[str, np.ndarray]:
             net, x, labels, randn_like=_noise_of(range(N)), **asked, **CHURN, **ends
         ).numpy()
     if peer == "edm2":
-        kept |= _of_edm2()
+        kept |= _of_edm2() | _guided(networks, edm_sampler) | _reconstructed(networks)
     return kept
+
+
+def _guided(networks: Any, edm_sampler: Any) -> dict[str, np.ndarray]:
+    """Autoguidance: the network with classes led away from one of other weights, and from the one
+    without classes."""
+    kept, nets = {}, []
+    for name, seed in (("classes", 0), ("classes", 7), ("other", 1)):
+        net = networks.Precond(**CASES["edm2"][f"Precond {name}"]).eval().requires_grad_(False)
+        shapes = {n: list(w.shape) for n, w in net.state_dict().items()}
+        net.load_state_dict(drawn(shapes, seed))
+        nets.append(net)
+    x = torch.from_numpy(np.random.RandomState(99).standard_normal((N, 2, 8, 8))).float()
+    for name, guide in zip(("autog", "uncond"), nets[1:], strict=True):
+        kept[f"Precond classes/{name}"] = edm_sampler(
+            nets[0], x, torch.eye(3)[:N], gnet=guide, guidance=GUIDANCE, num_steps=STEPS,
+            dtype=torch.float64,
+        ).numpy()  # fmt: skip
+    return kept
+
+
+def _reconstructed(networks: Any) -> dict[str, np.ndarray]:
+    """What the average of std 0.075 says, of snapshots of two widths at two times."""
+    import reconstruct_phema
+
+    made_with = CASES["edm2"]["Precond classes"]
+    with tempfile.TemporaryDirectory() as place:
+        for seed, name in enumerate(AVERAGES):
+            net = networks.Precond(**made_with).eval().requires_grad_(False)
+            shapes = {n: list(w.shape) for n, w in net.state_dict().items()}
+            fixed = {n: w for n, w in drawn(shapes, 0).items() if "fourier" in n}
+            net.load_state_dict({**drawn(shapes, 10 + seed), **fixed})
+            Path(place, name).write_bytes(pickle.dumps({"ema": net.to(torch.float16)}))
+        kept = reconstruct_phema.list_input_pickles(place)
+        *_, step = reconstruct_phema.reconstruct_phema(kept, [0.075], verbose=False)
+    net = step.out[0].net.to(torch.float32)
+    x = torch.from_numpy(np.random.RandomState(99).standard_normal((N, 2, 8, 8))).float()
+    said = net(x, torch.full((N,), 0.3), torch.eye(3)[:N])
+    return {"phema/said": said.numpy()}
 
 
 def _of_edm2() -> dict[str, np.ndarray]:

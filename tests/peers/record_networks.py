@@ -184,6 +184,29 @@ def score_sde(sources: Path) -> None:
         keep(f"score_sde_{name}", meta, sigmas=network.module.sigmas, **kept)
 
 
+def exploding() -> None:
+    """score_sde's continuous VE network; after `score_sde`, which imports its modules."""
+    import sde_lib
+    from models import utils
+
+    config = importlib.import_module("configs.ve.cifar10_ncsnpp_continuous").get_config()
+    config.device = torch.device("cpu")
+    config.model.nf, config.model.ch_mult, config.model.num_res_blocks = 32, (1, 2), 1
+    config.data.image_size, config.model.attn_resolutions = 8, (4,)
+    network = utils.create_model(config)
+    shapes = filled(network, 4)
+    sde = sde_lib.VESDE(config.model.sigma_min, config.model.sigma_max, config.model.num_scales)
+    x, t = normal(3, 3, 8, 8), torch.tensor([0.1, 0.5, 1.0])
+    std = sde.marginal_prob(x, t)[1]  # of pixels in [0, 1]
+    noisy = 0.5 + std[:, None, None, None] * x
+    score = utils.get_score_fn(sde, network, continuous=True)(noisy, t)
+    denoised = noisy + std[:, None, None, None] ** 2 * score
+    meta = {"shapes": shapes, "settings": json.loads(json.dumps(config.to_dict(), default=str))}
+    arrays["ve/meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    for key, value in (("noisy", noisy), ("std", std), ("denoised", denoised)):
+        arrays[f"ve/{key}"] = value.detach().numpy()
+
+
 def main() -> None:
     sources, packages = (Path(p).resolve() for p in sys.argv[1:])
     sys.path.append(str(packages))
@@ -192,6 +215,7 @@ def main() -> None:
         guided(sources)
         lucidrains(sources)
         score_sde(sources)
+        exploding()
     meta = np.frombuffer(json.dumps(told).encode(), np.uint8)
     np.savez_compressed(GOLDEN / "networks.npz", meta=meta, **arrays)
     for name in told:

@@ -33,6 +33,7 @@ TINY = {"input_size": 8, "patch_size": 2, "in_channels": 4, "hidden_size": 32, "
 STEPS = 5
 SEED = 0
 GUIDANCE = 2.5
+SAMPLE_EPS = 0.1  # where SBDM begins: at SiT's 0.001 it is 1000 times the usual diffusion
 
 
 @contextmanager
@@ -105,6 +106,7 @@ def record(sources: Path) -> None:
     with peer(sources / "SiT"):
         from models import SiT
         from transport import Sampler, create_transport
+        from transport.transport import ModelType, PathType, Transport, WeightType
 
         net = SiT(num_classes=10, **TINY)
         shapes["sit"] = filled(net, 1)
@@ -116,6 +118,22 @@ def record(sources: Path) -> None:
             sde = sampler.sample_sde(diffusion_form=form, num_steps=STEPS)
             with own_noise():
                 arrays[f"sit_sde_{form}"] = sde(x, net, y=y)[-1]
+        for path, name in (("GVP", "gvp"), ("VP", "vp")):
+            sampler = Sampler(create_transport(path_type=path))
+            ode = sampler.sample_ode(sampling_method="euler", num_steps=STEPS + 1)
+            arrays[f"sit_{name}_ode"] = ode(x, net, y=y)[-1]
+            for form in ("sigma", "linear", "SBDM") if name == "vp" else ("sigma",):
+                sde = sampler.sample_sde(diffusion_form=form, num_steps=STEPS)
+                with own_noise():
+                    arrays[f"sit_{name}_sde_{form}"] = sde(x, net, y=y)[-1]
+        # `create_transport` starts at t = 0, where SBDM's diffusion is infinite on these paths.
+        for path, name in ((PathType.LINEAR, "sit_sde"), (PathType.GVP, "sit_gvp_sde")):
+            sde = Sampler(Transport(
+                model_type=ModelType.VELOCITY, path_type=path, loss_type=WeightType.NONE,
+                train_eps=0.0, sample_eps=SAMPLE_EPS,
+            )).sample_sde(diffusion_form="SBDM", num_steps=STEPS)  # fmt: skip
+            with own_noise():
+                arrays[f"{name}_SBDM"] = sde(x, net, y=y)[-1]
     with peer(sources / "REPA"):
         from models.sit import SiT as Repa
         from samplers import euler_maruyama_sampler, euler_sampler

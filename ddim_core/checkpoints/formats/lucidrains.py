@@ -66,11 +66,6 @@ def lucidrains_network(state: Mapping[str, Tensor], settings: Any, hparams: Any 
             "denoising-diffusion-pytorch's examples; put image_size beside it, as config.json."
         )
     config = _config(weights, size)
-    if config["self_condition"]:
-        assumed.append(
-            "The network was trained on its own last guess beside the noisy image half of the "
-            "time; it is asked without, as in the other half."
-        )
     betas = state["betas"].double()
     objective, more = _objective(state, betas, told.get("objective"))
     noise = NoiseSpec("given", len(betas), betas=tuple(betas.tolist()))

@@ -1,13 +1,16 @@
-"""score_sde's checkpoints: its variance-preserving DDPM, DDPM++ and NCSN++.
+"""score_sde's checkpoints: its variance-preserving DDPM, DDPM++ and NCSN++, and a VE NCSN++.
 
 `save_checkpoint` of yang-song/score_sde_pytorch (Song et al. 2021, arXiv:2011.13456) writes
 optimizer, model, ema (a list) and step; what the network is stands in a config beside it. A network
 that was trained at any time t in [0, 1] is told 999 t; its timestep i of N stands for (i + 1) / N.
+One of a continuous VE model is told its noise level, and becomes an EDM, as Karras et al. 2022
+(arXiv:2206.00364) sample it.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -22,7 +25,17 @@ from ddim_core.networks.backbones.ncsnpp import CLASS_NAME, FIR_KERNEL
 MARKS = ("all_modules.0.weight", "all_modules.0.W")
 ATTENTION_SIZE = 16  # pixels, where all published VP models attend
 MOST_STEPS = 10**4
-ONLY = "of score_sde only variance-preserving models (vpsde: ddpm, ddpmpp, ncsnpp) are sampled"
+ONLY = (
+    "of score_sde variance-preserving models (vpsde: ddpm, ddpmpp, ncsnpp) are sampled, and "
+    "continuous variance-exploding ones without an output pyramid (as ve/cifar10_ncsnpp_continuous)"
+)
+EXPLODING = {"sigma_min": 0.01, "sigma_max": 50.0}  # its usual noise levels, of pixels in [0, 1]
+SIGMA_DATA = 0.5  # EDM's
+MOST_SIGMA = 1e4
+VE_UNSAID = (
+    "The checkpoint does not say its sampling: noise from 0.01 to 50 of pixels in [0, 1], with "
+    "skip_rescale and fir, is assumed, score_sde's default; put its config beside it, config.yml."
+)
 RES, ATTENTION, OTHER = "r", "a", "o"  # kinds of modules, one letter each
 Told = dict[str, Any]
 
@@ -48,11 +61,25 @@ def score_sde_network(state: Mapping[str, Tensor], settings: Any, hparams: Any =
     section = settings.get("model") if isinstance(settings, Mapping) else None
     told["name"] = section.get("name") if isinstance(section, Mapping) else None
     told = told if {"sde", "nf", "ch_mult"} & told.keys() else {}
-    _require_vp(state, told)
+    exploding = MARKS[1] in state
+    if exploding:
+        _require_ve(told)
+    else:
+        _require_vp(told)
+    _require_told(state, told)
     weights = {name: weight for name, weight in state.items() if name != "sigmas"}
-    config, looks = _config(weights, told)
+    frequencies = weights.pop(MARKS[1], None)
+    if frequencies is not None:
+        weights = {_one_before(name): weight for name, weight in weights.items()}
+    config, looks = _config(weights, told, exploding)
     size, assumed = _image_size(config, told)
     config["sample_size"] = size
+    if frequencies is not None:
+        config |= {"frequencies": frequencies.double().tolist(), "sigma_data": SIGMA_DATA}
+        return Network(
+            config, weights, NoiseSpec(), _levels(told),
+            assumed=[*assumed, *([] if told else [VE_UNSAID])], looks=looks,
+        )  # fmt: skip
     if not told:
         assumed.append(
             "The checkpoint does not say its sampling: it is assumed to be variance preserving "
@@ -68,14 +95,42 @@ def score_sde_network(state: Mapping[str, Tensor], settings: Any, hparams: Any =
     )  # fmt: skip
 
 
-def _require_vp(state: Mapping[str, Tensor], told: Told) -> None:
-    sde = str(told.get("sde", "vpsde")).lower()
-    by_features = told.get("name") != "ddpm" and told.get("embedding_type") == "fourier"
-    if MARKS[1] in state or by_features:
+def _one_before(name: str) -> str:
+    """The name of a module that follows the Fourier features, which are none here."""
+    found = re.fullmatch(r"all_modules\.(\d{1,6})\.(.+)", name)
+    return f"all_modules.{int(found[1]) - 1}.{found[2]}" if found else name
+
+
+def _require_ve(told: Told) -> None:
+    usual = {"sde": "vesde", "continuous": True, "scale_by_sigma": True, "centered": False,
+             "progressive": "none"}  # fmt: skip
+    given = {name: told.get(name, value) for name, value in usual.items()}
+    given["sde"] = str(given["sde"]).lower()
+    differ = [name for name, value in usual.items() if given[name] != value]
+    if differ:
         raise ValueError(
-            "the network is told the noise level by Fourier features, as score_sde's variance-"
-            f"exploding models are; {ONLY}"
+            f"{differ[0]} is {given[differ[0]]!r:.40} beside a network that is told the noise "
+            f"level by Fourier features; {ONLY}"
         )
+
+
+def _levels(told: Told) -> Config:
+    """EDM's sampler between the levels that it was trained on, doubled: pixels lie in [-1, 1]."""
+    low, high = (told.get(name, usual) for name, usual in EXPLODING.items())
+    fine = all(type(end) in (int, float) and 0 < end < MOST_SIGMA for end in (low, high))
+    if not fine or not low < SIGMA_DATA < high:
+        raise ValueError(
+            f"sigma_min is {low!r:.20} and sigma_max {high!r:.20} beside the checkpoint; they must "
+            f"be numbers above 0, below and above {SIGMA_DATA}"
+        )
+    return {
+        "_class_name": "EDMHeunScheduler", "sigma_min": 2.0 * low, "sigma_max": 2.0 * high,
+        "sigma_data": SIGMA_DATA,
+    }  # fmt: skip
+
+
+def _require_vp(told: Told) -> None:
+    sde = str(told.get("sde", "vpsde")).lower()
     if sde != "vpsde" or told.get("scale_by_sigma"):
         what = f"sde is {sde[:20]!r}" if sde != "vpsde" else "scale_by_sigma is on"
         raise ValueError(f"{what} in the settings beside the checkpoint; {ONLY}")
@@ -84,6 +139,9 @@ def _require_vp(state: Mapping[str, Tensor], told: Told) -> None:
             "data.centered is off in the settings beside the checkpoint; only networks of pixels "
             "in [-1, 1] are sampled"
         )
+
+
+def _require_told(state: Mapping[str, Tensor], told: Told) -> None:
     if "all_modules.0.weight" in state and state["all_modules.0.weight"].ndim != 2:
         raise ValueError(
             "the network is not told the time (conditional is off), as no sampler here can use it"
@@ -93,10 +151,11 @@ def _require_vp(state: Mapping[str, Tensor], told: Told) -> None:
         raise ValueError(f"fir_kernel is {list(kernel)}; it must be [1, 3, 3, 1]")
 
 
-def _config(weights: Mapping[str, Tensor], told: Told) -> tuple[Config, str]:
-    """Reads a network off its weights, module by module."""
+def _config(weights: Mapping[str, Tensor], told: Told, exploding: bool) -> tuple[Config, str]:
+    """Reads a network off its weights, module by module; of an exploding one the first module takes
+    two features of each frequency."""
     kinds = [_kind(weights, i) for i in range(count(weights, r"all_modules\.(\d+)\."))]
-    nf, n_image = weights[MARKS[0]].shape[1], 0
+    nf, n_image = weights[MARKS[0]].shape[1] // (1 + exploding), 0
     widths: list[int] = []
     attends: list[int] = []
     n_blocks, n_here, residual, biggan = 0, 0, False, False
@@ -214,4 +273,6 @@ def _schedule(told: Told) -> tuple[NoiseSpec, Config, list[str]]:
     return NoiseSpec("given", n, betas=tuple(betas)), scheduler, said
 
 
-SCORE_SDE = Format("score_sde", is_score_sde, score_sde_network, MARKS, untrained=("sigmas",))
+SCORE_SDE = Format(
+    "score_sde", is_score_sde, score_sde_network, MARKS, untrained=("sigmas", MARKS[1])
+)

@@ -32,7 +32,9 @@ N_TIMES = 1000  # a flow's timesteps, as diffusers' schedulers count them
 USUAL_ROWS = 1001  # ImageNet's classes and the one for none
 LEAST = 1e-3  # of what times and latents are multiplied by
 UNSAID_MULTIPLIER = 0.18215  # of LightningDiT's code, where its config has no latent_multiplier
-FLOW = "FlowMatchEulerDiscreteScheduler"
+FLOW, CURVED = "FlowMatchEulerDiscreteScheduler", "FlowODEScheduler"
+PATHS = {"linear": "linear", "gvp": "gvp", "cosine": "gvp", "vp": "vp"}  # REPA says cosine
+ENDS = {"gvp": 0.0, "vp": 1e-3}  # of SiT's ODE on curved paths, as shares of noise
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def transformer(state: Mapping[str, Tensor], settings: Any, hparams: Any) -> Net
     """
     told = told_by(hparams, settings)
     kind = _kind(state, told)
-    _require_known_path(kind, told)
+    path = _path(kind, told)
     kept = {n: w for n, w in state.items() if not n.startswith(PROJECTORS)}
     config = _shape(kept, told)
     if kind.to_data is not None:
@@ -92,6 +94,8 @@ def transformer(state: Mapping[str, Tensor], settings: Any, hparams: Any) -> Net
         # LightningDiT shifts the time from noise; diffusers the share of noise.
         shift = 1.0 / _positive("timestep_shift", told.get("timestep_shift") or 1.0)
         scheduler = {"_class_name": FLOW, "num_train_timesteps": N_TIMES, "shift": shift}
+        if path != "linear":
+            scheduler = _curved(path, shift)
         assumed += _assumed_path(kind, told)
     normed, multiplier, more = _latents(told) if kind is LIGHTNING else (False, None, [])
     scaled = None
@@ -179,16 +183,27 @@ def _kind(state: Mapping[str, Tensor], told: Mapping[str, Any]) -> Kind:
     )
 
 
-def _require_known_path(kind: Kind, told: Mapping[str, Any]) -> None:
+def _path(kind: Kind, told: Mapping[str, Any]) -> str:
     path, predicts = str(told.get("path_type", "linear")), str(told.get("prediction", "velocity"))
-    if kind.to_data is not None and path.lower() != "linear":
-        raise ValueError(
-            f"path_type is {path!r:.40}; of the paths of {kind.whose} the linear one is sampled"
-        )
+    if kind.to_data is not None and path.lower() not in PATHS:
+        raise ValueError(f"path_type is {path!r:.40}; it must be one of {', '.join(PATHS)}")
     if kind.to_data is not None and predicts not in ("velocity", "v"):
         raise ValueError(
             f"prediction is {predicts!r:.40}; of {kind.whose} what predicts velocity is sampled"
         )
+    return PATHS.get(path.lower(), "linear")
+
+
+def _curved(path: str, shift: float) -> Config:
+    if shift != 1.0:
+        raise ValueError(
+            f"timestep_shift is {1.0 / shift:g} beside the weights, and path_type {path}; times "
+            "are shifted on the linear path alone"
+        )
+    return {
+        "_class_name": CURVED, "num_train_timesteps": N_TIMES, "path": path,
+        "last_sigma": ENDS[path], "prediction_type": "flow_prediction",
+    }  # fmt: skip
 
 
 def _assumed_path(kind: Kind, told: Mapping[str, Any]) -> list[str]:

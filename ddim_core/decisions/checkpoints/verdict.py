@@ -28,7 +28,7 @@ PROTOCOL = (
 )  # fmt: skip
 SETTING = (
     "steps", "variance", "eta", "spacing", "clip", "guidance_scale", "guidance_interval",
-    "guidance_channels", "loras",
+    "guidance_channels", "guide_digest", "loras",
 )  # fmt: skip
 
 

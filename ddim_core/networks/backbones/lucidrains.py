@@ -172,10 +172,12 @@ class DenoisingDiffusionUnet(nn.Module):
     def forward(
         self, sample: Tensor, timestep: Tensor, class_labels: None = None, return_dict: bool = False
     ) -> tuple[Tensor]:
-        """Predicts for images [n, c, h, w] at timesteps [n]; a network that is conditioned on its
-        own last guess is given none, as in half of its training."""
+        """Predicts for images [n, c, h, w] at timesteps [n]. A network that is conditioned on its
+        own last guess takes [n, 2 c, h, w], that before the noisy image; or, as in half of its
+        training, the noisy image alone."""
         del class_labels, return_dict
-        x = torch.cat([torch.zeros_like(sample), sample], 1) if self.self_condition else sample
+        alone = self.self_condition and sample.shape[1] == self.config["in_channels"]
+        x = torch.cat([torch.zeros_like(sample), sample], 1) if alone else sample
         x = first = self.init_conv(x)
         times, *mlp = self.time_mlp
         t = times(timestep.to(torch.float32)).to(x.dtype)

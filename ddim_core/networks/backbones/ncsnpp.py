@@ -1,8 +1,8 @@
-"""The networks of score_sde's variance-preserving models: DDPM, DDPM++ and NCSN++.
+"""The networks of score_sde: DDPM, DDPM++ and NCSN++.
 
 Source: Song et al. 2021 (arXiv:2011.13456), `models/ddpm.py` and `models/ncsnpp.py` of
-yang-song/score_sde_pytorch; names are the original's. Of NCSN++ it is what its VP models use:
-sinusoids of the time, no output pyramid.
+yang-song/score_sde_pytorch; names are the original's. Of NCSN++ it is what its VP models use,
+sinusoids of the time and no output pyramid; and its VE models without one, which are made EDMs.
 """
 
 from __future__ import annotations
@@ -144,7 +144,8 @@ class NCSNpp(nn.Module):
         config: `sample_size`, `in_channels` (as many come out); the original's `name`, `nf`,
             `ch_mult`, `num_res_blocks`, `resblock_type` (ddpm, biggan), `fir`, `skip_rescale`,
             `progressive_input` (none, residual); `attn_levels`; and `time_scale`, `time_shift`, by
-            which it is told (t + shift) scale.
+            which it is told (t + shift) scale. Or, of a VE model, `frequencies` of its Fourier
+            features, and `sigma_data`: it is called, and answers, as an EDM with that.
     """
 
     def __init__(self, config: Config) -> None:
@@ -155,7 +156,9 @@ class NCSNpp(nn.Module):
         attends, n_blocks = config["attn_levels"], int(config["num_res_blocks"])
         n_image, last = int(config["in_channels"]), len(widths) - 1
         self.residual = config["progressive_input"] == "residual"
-        modules: list[nn.Module] = [nn.Linear(nf, 4 * nf), nn.Linear(4 * nf, 4 * nf)]
+        self.frequencies = config.get("frequencies")
+        n_features = 2 * nf if self.frequencies else nf
+        modules: list[nn.Module] = [nn.Linear(n_features, 4 * nf), nn.Linear(4 * nf, 4 * nf)]
         modules.append(nn.Conv2d(n_image, nf, 3, padding=1))
         kept, n, n_pyramid = [nf], nf, n_image
         for level, width in enumerate(widths):
@@ -184,13 +187,32 @@ class NCSNpp(nn.Module):
     def forward(
         self, sample: Tensor, timestep: Tensor, class_labels: None = None, return_dict: bool = False
     ) -> tuple[Tensor]:
-        """Predicts the noise in images [n, c, h, w] at timesteps [n]."""
+        """Predicts the noise in images [n, c, h, w] at timesteps [n]; of a VE model F for c_in x at
+        log(sigma) / 4, as an EDM."""
         del class_labels, return_dict
-        config, modules = self.config, iter(self.all_modules)
-        half = int(config["nf"]) // 2
+        told = timestep.to(torch.float32)
+        if self.frequencies is None:
+            return (self._said(sample, self._sinusoids(told)),)
+        # In pixels of [0, 1] it knows half the noise, and answers h: D = x + sigma h. Solved for F.
+        data, sigma = self.config["sigma_data"], (4.0 * told).exp()
+        level = sigma[:, None, None, None]
+        scale = (level**2 + data**2).sqrt()
+        said = self._said((scale * sample).to(sample.dtype), self._fourier((0.5 * sigma).log()))
+        return ((level * sample + scale * said) / data,)
+
+    def _sinusoids(self, told: Tensor) -> Tensor:
+        half = int(self.config["nf"]) // 2
         step = -math.log(10000) / (half - 1)
-        t = (timestep.to(torch.float32) + config["time_shift"]) * config["time_scale"]
-        angles = t[:, None] * torch.exp(torch.arange(half, device=t.device) * step)[None]
+        t = (told + self.config["time_shift"]) * self.config["time_scale"]
+        return t[:, None] * torch.exp(torch.arange(half, device=t.device) * step)[None]
+
+    def _fourier(self, told: Tensor) -> Tensor:
+        """2 pi w t; w stands in the config, so that no number format of the weights rounds it."""
+        w = torch.tensor(self.frequencies, dtype=torch.float32, device=told.device)
+        return told[:, None] * w[None] * 2 * math.pi
+
+    def _said(self, sample: Tensor, angles: Tensor) -> Tensor:
+        config, modules = self.config, iter(self.all_modules)
         temb = next(modules)(torch.cat([angles.sin(), angles.cos()], dim=1).to(sample.dtype))
         temb = next(modules)(F.silu(temb))
         h, kept = self._down(sample, temb, modules)
@@ -204,7 +226,7 @@ class NCSNpp(nn.Module):
             h = next(modules)(h) if level in config["attn_levels"] else h
             h = self._resampled(next(modules), h, temb) if level > 0 else h
         h = F.silu(next(modules)(h))
-        return (next(modules)(h),)
+        return next(modules)(h)  # type: ignore[no-any-return]
 
     def _down(self, x: Tensor, temb: Tensor, modules: Iterator[Any]) -> tuple[Tensor, list[Tensor]]:
         config, pyramid = self.config, x

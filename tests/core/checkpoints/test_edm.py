@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL, EDMEulerScheduler
 from torch import Tensor
 
 from ddim_core.checkpoints.checkpoint import Checkpoint, load_checkpoint, scheduler_config
+from ddim_core.checkpoints.conditioning import as_guide, conditioned
 from ddim_core.checkpoints.convert import adopt, source_files
 from ddim_core.networks.denoisers import UNetModel
 from ddim_core.samplers.loop import draw
@@ -28,16 +29,18 @@ from tests.core.edm_files import GOLDEN, Persistent, Recorded, dumped, recorded
 
 CASES = recorded()
 SIGMAS, STEPS = (0.003, 0.3, 5.0, 79.0), 5
+OWN = parse_sampler("own")
 CHURN = "S_churn=4&S_noise=1.003"
 FLOAT32 = 5e-6  # rounding of D through some twenty layers, of its largest value; measured 1.0e-6
 TRAJECTORY = 2e-5  # of the largest value of an image, over nine evaluations; measured 5.7e-6
 
 
-def opened(case: Recorded, place: Path, **snapshot: Any) -> Checkpoint:
+def opened(case: Recorded, place: Path, decoder: Path | None = None, **snapshot: Any) -> Checkpoint:
+    place.mkdir(exist_ok=True)
     file, out = place / "network-snapshot-0001234-0.050.pkl", place / "out"
     file.write_bytes(dumped({"ema": case.net(), "loss_fn": None, **snapshot}))
     out.mkdir()
-    adopt(source_files(file), out)
+    adopt(source_files(file, decoder), out)
     return load_checkpoint(out)
 
 
@@ -80,6 +83,35 @@ def test_a_snapshot_answers_and_is_drawn_as_by_its_own_code(case: Recorded, tmp_
         bound = TRAJECTORY * np.abs(expected).max()
         np.testing.assert_allclose(drawn.x.numpy(), expected, rtol=0, atol=bound)
         assert drawn.n_evaluations == 2 * STEPS - 1 == len(scheduler.timesteps)
+
+
+@pytest.mark.parametrize("kept", ["autog", "uncond"])
+def test_a_snapshot_is_guided_by_another_as_by_edm2s_own_code(kept: str, tmp_path: Path) -> None:
+    """The one with classes, led away from one of other weights, or from one without classes."""
+    case = CASES["Precond classes"]
+    other = dataclasses.replace(case, meta={**case.meta, "seed": 7})
+    led = opened(case, tmp_path / "led")
+    guide = opened(other if kept == "autog" else CASES["Precond other"], tmp_path / "guide")
+    scheduler = scheduler_for(OWN, scheduler_config(tmp_path / "led" / "out"))
+    set_steps(scheduler, OWN, STEPS)
+    model = conditioned(led, range(2), 1.7, guide=as_guide(guide, led, range(2)))
+    with torch.inference_mode():
+        drawn = draw(model, scheduler, torch.from_numpy(case.arrays["x"])).x
+    expected = case.arrays[kept]
+    bound = TRAJECTORY * np.abs(expected).max()
+    np.testing.assert_allclose(drawn.numpy(), expected, rtol=0, atol=bound)
+
+
+def test_a_guide_knows_the_same_classes_or_none(tmp_path: Path) -> None:
+    some, none = (CASES[name] for name in ("EDMPrecond adm", "VPPrecond skip"))
+    led, guide = opened(none, tmp_path / "led"), opened(some, tmp_path / "guide")
+    x, t = torch.from_numpy(some.arrays["x"]), torch.full((2,), 0.1)
+    asked = as_guide(guide, led, range(2))  # whose training dropped labels
+    assert torch.equal(asked(x, t), guide.model(x, t, torch.tensor([3, 3])))
+    with pytest.raises(ValueError, match="guide knows 3 classes and the checkpoint no classes"):
+        as_guide(dataclasses.replace(guide, null_label=None), led, range(2))
+    with pytest.raises(ValueError, match="guide knows 3 classes and the checkpoint 5 classes"):
+        as_guide(guide, dataclasses.replace(led, n_classes=5), range(2))
 
 
 @pytest.mark.parametrize("name", ["EDMPrecond adm", "EDMPrecond ddpmpp", "Precond classes"])
@@ -175,12 +207,16 @@ def small_vae() -> AutoencoderKL:
     )  # fmt: skip
 
 
-def test_edm2s_latents_are_decoded_by_the_vae_beside_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["vae", "elsewhere", "of/vae"])
+def test_edm2s_latents_are_decoded_by_the_vae_beside_them_or_given(
+    place: str, tmp_path: Path
+) -> None:
     """Final latents = raw scale + bias, and the autoencoder's pictures are in [0, 1] there."""
     scale, bias = np.float32([0.12, 0.11]), np.float32([-0.7, 0.33])
     vae, case = small_vae(), CASES["Precond classes"]
-    vae.save_pretrained(tmp_path / "vae")
-    checkpoint = opened(case, tmp_path, encoder=encoder(scale=scale, bias=bias))
+    vae.save_pretrained(tmp_path / place)
+    given = {"elsewhere": tmp_path / place, "of/vae": tmp_path / "of"}.get(place)
+    checkpoint = opened(case, tmp_path, given, encoder=encoder(scale=scale, bias=bias))
     assert (checkpoint.resolution, checkpoint.channels) == (16, 3)
     z = torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     channel = [torch.from_numpy(v)[None, :, None, None] for v in (scale, bias)]

@@ -18,6 +18,7 @@ import yaml
 from diffusers.schedulers import scheduling_ddpm
 
 from ddim_core.checkpoints.checkpoint import Checkpoint, load_checkpoint, scheduler_config
+from ddim_core.checkpoints.conditioning import for_one_run
 from ddim_core.checkpoints.convert import adopt, source_files
 from ddim_core.checkpoints.formats.adm import adm_network
 from ddim_core.checkpoints.formats.adm_flags import CONSISTENCY, PUBLISHED, Flags, Shape, flags_of
@@ -119,8 +120,7 @@ def test_a_network_answers_as_its_own_code(name: str, opened: Any) -> None:
     if f"{name}/std" in ARRAYS:
         own = np.sqrt(1 - got.schedule.alpha_bar[kept(name, "t").numpy()])
         np.testing.assert_allclose(own, kept(name, "std").numpy(), rtol=2e-4)  # float32 near 0
-    said_of = {"adm": "rescale_timesteps False", "improved": "rescale_timesteps True",
-               "lucidrains_x0": "asked without"}  # fmt: skip
+    said_of = {"adm": "rescale_timesteps False", "improved": "rescale_timesteps True"}
     assert (said_of[name] in got.assumed[0]) if name in said_of else got.assumed == ()
 
 
@@ -129,6 +129,8 @@ SAMPLERS = {
     "improved": SamplerSpec(20, clip=True, rederive_eps=True),
     "lucidrains": SamplerSpec(10, spacing="trailing", clip=True, rederive_eps=True,
                               prediction_type="v_prediction"),
+    "lucidrains_x0": SamplerSpec(10, spacing="trailing", clip=True, rederive_eps=True,
+                                 prediction_type="sample"),
     "lucidrains_noise": SamplerSpec(10, spacing="trailing", clip=True, rederive_eps=True),
     "score_sde_ddpm.cifar10": SamplerSpec(65, variance="sigma_hat"),
     "score_sde_cifar10_ddpmpp": SamplerSpec(65, variance="sigma_hat"),
@@ -140,7 +142,7 @@ def test_our_steps_end_where_its_own_sampler_does(name: str, opened: Any) -> Non
     got, _ = opened(name)
     spec, x_T = SAMPLERS[name], kept(name, "x")[:2]
     assert got.prediction_type == spec.prediction_type
-    model = got.model
+    model = for_one_run(got, got.schedule, spec.prediction_type)  # its last guess, for x0's
     if name == "adm":
         model = functools.partial(got.model, labels=kept(name, "y")[:2])
     noise = noises(spec.steps, x_T.shape)
@@ -165,6 +167,54 @@ def test_score_sdes_own_scheduler_ends_where_its_sampler_does(
     with torch.inference_mode():
         made = draw(got.model, scheduler, x_T, streams())
     assert off(made.x, kept(name, "end")) < TRAJECTORY
+
+
+VE: dict[str, Any] = json.loads(ARRAYS["ve/meta"].tobytes())
+
+
+def exploding(folder: Path, settings: Any, **extra: torch.Tensor) -> Path:
+    """A VE model as score_sde saves it; its list of averages leaves the frequencies out, which are
+    not trained."""
+    state = drawn(VE["shapes"], 4) | extra
+    shadow = [weight for name, weight in state.items() if name != "all_modules.0.W"]
+    content = {"optimizer": {"state": {}}, "model": {f"module.{n}": w for n, w in state.items()},
+               "ema": {"decay": 0.999, "shadow_params": shadow}, "step": 700}  # fmt: skip
+    return written(folder, "score_sde_ve", content, settings)
+
+
+@pytest.mark.parametrize("settings", [VE["settings"], {"sampling": {"n": 1}}])
+def test_score_sdes_exploding_network_is_an_edm_of_the_same_denoised_images(
+    settings: Any, tmp_path: Path
+) -> None:
+    """D of pixels in [0, 1] at half the noise is that of [-1, 1]."""
+    out = adopted(exploding(tmp_path / "run", settings))
+    got, own = load_checkpoint(out), scheduler_config(out)
+    assert (own["_class_name"], own["sigma_min"], own["sigma_max"]) == ("EDMHeunScheduler", 0.02, 100.0)  # fmt: skip # noqa: E501
+    assert bool(got.assumed) == ("model" not in settings)
+    x, sigma = 2 * kept("ve", "noisy") - 1, 2 * kept("ve", "std")[:, None, None, None]
+    total = sigma**2 + 0.25
+    said = got.model(x / total.sqrt(), sigma.flatten().log() / 4)
+    denoised = 0.25 / total * x + sigma * 0.5 / total.sqrt() * said
+    assert off((denoised + 1) / 2, kept("ve", "denoised")) < FLOAT32
+
+
+@pytest.mark.parametrize(
+    ("section", "changed", "told"),
+    [
+        ("training", {"continuous": False}, "continuous is False beside a network that is told"),
+        ("data", {"centered": True}, "centered is True"),
+        ("model", {"progressive": "output_skip"}, "without an output pyramid"),
+        ("training", {"sde": "vpsde"}, "sde is 'vpsde'"),
+        ("model", {"sigma_max": 0.1}, "sigma_min is 0.01 and sigma_max 0.1"),
+        ("model", {"sigma_min": "x"}, "sigma_min is 'x'"),
+    ],
+)
+def test_other_exploding_networks_are_refused(
+    section: str, changed: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    settings = {**VE["settings"], section: {**VE["settings"][section], **changed}}
+    with pytest.raises(ValueError, match=told):
+        adopted(exploding(tmp_path / "run", settings))
 
 
 @pytest.mark.parametrize("n_steps", [1, 2, 7, 23, 50])

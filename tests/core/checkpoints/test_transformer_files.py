@@ -44,7 +44,7 @@ def written(folder: Path, content: Any, beside: dict[str, Any] | None = None) ->
         ({"model": "U-ViT-H/2"}, "its model is 'U-ViT-H/2'"),
         ({"model": "SiT-XL/2"}, "the width of the network is 32 and nothing says its number of"),
         (SIT | {"num_heads": 5}, "and 5 are said to be its number of heads"),
-        (SIT | {"path_type": "GVP"}, "path_type is 'GVP'"),
+        (SIT | {"path_type": "curl"}, "path_type is 'curl'; it must be one of linear, gvp,"),
         (SIT | {"prediction": "score"}, "prediction is 'score'"),
         (SIT | {"num_classes": 7}, "num_classes is 7 beside the weights, which have 11 labels"),
         (SIT | {"timestep_shift": -1}, "timestep_shift is -1"),

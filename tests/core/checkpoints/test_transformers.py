@@ -30,6 +30,7 @@ from ddim_core.samplers.streams import image_streams
 GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "transformers.npz")
 META = json.loads(GOLDEN["meta"].tobytes())
 SEEDS = {"dit": 0, "sit": 1, "repa": 2, "lightning": 3, "lightning_all": 3}
+SBDM = "flow_sde?diffusion_form=SBDM&sigmas=[0.9,0.685,0.47,0.255,0.04]"
 EVENLY = "flow_euler?sigmas=[1,0.8,0.6,0.4,0.2]"
 TRAJECTORY = 2e-6  # of the largest value: sums in another order, or float64 there; measured 3e-7
 FLOAT32 = 2e-6  # rounding through two layers, on answers of up to 2; measured 7e-7
@@ -49,12 +50,13 @@ def weights_of(name: str) -> dict[str, torch.Tensor]:
 
 def saved(name: str, folder: Path) -> Path:
     """A file as the training of each code writes it, with its average."""
+    name, _, path_type = name.partition(" ")
     state = weights_of(name)
     raw = {key: weight + 1 for key, weight in state.items()}
     told: dict[str, Any] = {
         "dit": {"args": argparse.Namespace(model="DiT-XL/2", num_classes=10, num_heads=4)},
         "sit": {"args": argparse.Namespace(
-            model="SiT-XL/2", num_classes=10, num_heads=4, path_type="Linear",
+            model="SiT-XL/2", num_classes=10, num_heads=4, path_type=path_type or "Linear",
             prediction="velocity", sample_eps=None,
         )},
         "repa": {"args": argparse.Namespace(
@@ -139,6 +141,14 @@ def assert_ends_alike(made: torch.Tensor, recorded: str) -> None:
         ("sit", "sit_ode", EVENLY, {}),
         ("sit", "sit_sde_sigma", "flow_sde", {}),
         ("sit", "sit_sde_decreasing", "flow_sde?diffusion_form=decreasing", {}),
+        ("sit", "sit_sde_SBDM", SBDM, {}),
+        ("sit GVP", "sit_gvp_ode", "own", {}),
+        ("sit GVP", "sit_gvp_sde_sigma", "flow_sde", {}),
+        ("sit GVP", "sit_gvp_sde_SBDM", SBDM, {}),
+        ("sit VP", "sit_vp_ode", "own", {}),
+        ("sit VP", "sit_vp_sde_sigma", "flow_sde", {}),
+        ("sit VP", "sit_vp_sde_linear", "flow_sde?diffusion_form=linear", {}),
+        ("sit VP", "sit_vp_sde_SBDM", "flow_sde?diffusion_form=SBDM", {}),
         ("repa", "repa_ode", EVENLY, {"within": (0.3, 0.7)}),
         ("repa", "repa_sde", "flow_sde", {"within": (0.3, 0.7)}),
         ("lightning", "lightning_ode", EVENLY, {"within": (0.0, 0.89), "channels": 3}),

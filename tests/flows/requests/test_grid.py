@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,33 @@ def test_guidance_at_all_levels_of_a_flow_is_the_cell_without_an_interval() -> N
         for interval in ((), (0.0, 1.0), (0.0, 0.7))
     )
     assert plain == whole != part
+
+
+def test_a_guide_is_part_of_a_cell_where_it_guides_alone(tmp_path: Path) -> None:
+    own = {"_class_name": "EDMHeunScheduler"}
+    known = Sampled(1000, is_native=False, scheduler=own)
+    led = replace(known, guide="ab" * 32)
+    choice = SamplerChoice(steps=(5,), guidance=(1.0, 2.0))
+    plain, guided = cells_of(choice, known), cells_of(choice, led)
+    assert plain[0] == guided[0]
+    assert guided[1].label == "S=5 own (g=2 by ababab)"
+    with pytest.raises(ValueError, match="guide is given, and the call of a SomePipeline guides"):
+        cells_of(choice, replace(led, pipeline="SomePipeline"))
+    (tmp_path / "a.pkl").write_bytes(b"x")
+    one = {"checkpoint": str(tmp_path / "a.pkl"), "guide": str(tmp_path / "a.pkl")}
+    assert request(**one, guidance=[2.0]).model.guide == one["guide"]
+    for more, told in (
+        ({"guide": "nowhere", "guidance": [2.0]}, "no checkpoint folder or file 'nowhere'"),
+        ({}, "and guidance is 1, which is none"),
+        ({"guidance": [2.0], "lora": ["x.safetensors"]}, "and lora 'x.safetensors'; pipelines"),
+        ({"checkpoint": ""}, "guide is .* and no checkpoint is given"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            request(**one | more)
+    before = request(checkpoint=one["checkpoint"], guidance=[2.0]).identity("d")
+    seen = request(**one, guidance=[2.0]).identity("d")
+    (tmp_path / "a.pkl").write_bytes(b"y")
+    assert len({before, seen, request(**one, guidance=[2.0]).identity("d")}) == 3
 
 
 def test_an_autoencoder_is_given_to_a_folder_of_snapshots_as_to_a_pattern(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from ddim_core.checkpoints.identity import weights_digest
 from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.networks.denoisers import toy_unet
 from ddim_core.networks.specs import ToyModelSpec
-from tasks.checkpoints.addresses import a_place_of, require_source
+from tasks.checkpoints.addresses import a_place_of, may_hold_several, require_source
 from tasks.checkpoints.arrivals import (
     candidates,
     read_whole,
@@ -95,6 +95,12 @@ def test_a_folder_or_pattern_of_several_stands_for_these_and_says_what_is_none(
     assert snapshots_in(f"{runs}/*") == (steps, left_out)
     assert a_place_of(f"{runs}/[ls]*") == steps[0]  # and not the logs
     assert snapshots_in("owner/name") == (["owner/name"], [])
+    for kept in ("a-0000002-0.050.pkl", "a-0000002-0.100.pkl"):
+        (tmp_path / kept).touch()
+    averages = [f"posthoc:{tmp_path}?std={std}&kimg=2" for std in ("0.06", "0.08")]
+    both = f"posthoc:{tmp_path}?std=0.06,0.08&kimg=2"
+    assert (snapshots_in(both), may_hold_several(both)) == ((averages, []), True)
+    assert (snapshots_in(averages[0]), may_hold_several(averages[0])) == ((averages[:1], []), False)
     for nothing in (str(tmp_path / "empty"), f"{runs}/none-*", f"{runs}/logs*"):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(ValueError, match="holds no checkpoint"):

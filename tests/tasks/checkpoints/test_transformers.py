@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tasks.checkpoints.arrivals import candidates
 from tasks.checkpoints.convert import SingleFile, convert_checkpoint, files_of
 from tasks.checkpoints.open import open_checkpoint
 from tasks.sampling import native, scheduled
+from tasks.sampling.guides import require_guide
 from tasks.storage import places
 from tasks.storage.store import ArtifactRef
 from tests.core.checkpoints.test_transformers import saved, tiny_decoder
@@ -60,6 +62,35 @@ def test_a_cell_is_guided_where_it_is_said_and_its_calls_are_counted(tmp_path: P
     for n_channels in (4, 9):
         with pytest.raises(ValueError, match=f"guidance_channels is {n_channels}, and the network"):
             require_fit([GridCell(replace(FLOW, guidance_channels=n_channels))], 1000, ref)
+
+
+def test_a_checkpoint_is_guided_by_another_of_its_kind_alone(tmp_path: Path) -> None:
+    led, dit = stored("sit", tmp_path), stored("dit", tmp_path / "dit")
+    record = open_checkpoint.fn(led, "sit")
+    cell = GridCell(replace(FLOW, guidance_scale=1.0))
+    plain = scheduled._draw(cell, led, Execution(), range(2), 2, 0)
+    by_itself = GridCell(replace(FLOW, guide=led.artifact))
+    drawn = scheduled._draw(by_itself, led, Execution(), range(2), 2, 0)
+    assert (drawn.nfe, calls_of(by_itself, record.n_train, led)) == (8, 8)
+    # x + 2 (x - x) in float32, over four steps, as one of 256
+    assert np.abs(drawn.images.astype(int) - plain.images).max() <= 1
+    require_guide(record, record)
+    told = "prediction_type is flow_prediction of the checkpoint and epsilon of its guide dit"
+    with pytest.raises(ValueError, match=told):
+        require_guide(open_checkpoint.fn(dit, "dit"), record)
+    for changed, told in (
+        ({"n_classes": 5}, "the guide knows 5 classes and the checkpoint 10"),
+        ({"resolution": 32}, "resolution is 16 of the checkpoint and 32 of its guide sit"),
+        ({"with_prompts": True}, "the guide sit is told of a text"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            require_guide(replace(record, **changed), record)
+    shutil.rmtree(tmp_path / "autoencoder")
+    tiny_decoder(tmp_path / "autoencoder", layers_per_block=2)
+    other = SingleFile(str(tmp_path / "run" / "0400000.pt"), str(tmp_path / "autoencoder"))
+    of_other = convert_checkpoint.fn(source_digest(files_of(other)), "ema", location=other)
+    with pytest.raises(ValueError, match="latents of another autoencoder"):
+        require_guide(open_checkpoint.fn(of_other, "sit"), record)
 
 
 def test_our_own_ddim_is_guided_by_noise_over_signal(tmp_path: Path) -> None:
