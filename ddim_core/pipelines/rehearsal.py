@@ -97,7 +97,9 @@ def refusal(who: str, sampler: str, error: Exception) -> str:
             "own or flow_euler"
         )
     elif "does not support custom sigmas" in reason or "'sigmas'" in reason:
-        reason = "the pipeline hands it sigmas, and this scheduler takes none; take own or flow_euler"
+        reason = (
+            "the pipeline hands it sigmas, and this scheduler takes none; take own or flow_euler"
+        )
     elif "unexpected keyword argument" in reason:
         reason = f"the pipeline hands it what it does not take ({reason})"
     return f"{who} cannot be sampled with {sampler}: {reason}"

@@ -263,9 +263,13 @@ def test_what_a_family_does_not_take_is_refused_in_words(
     opened = open_pipeline(tmp_path / "it", resolution=16)
     usual = krea_conditions([0]) if make is krea_2 else prompts()([0])
     asked = Setting(parse_sampler(sampler), 2, 4.0)
-    with pytest.raises(ValueError, match=words):
+
+    def ask() -> None:
         where_it_asks(opened, asked)
         require_place_free(opened, asked, usual | conditions, 1)
+
+    with pytest.raises(ValueError, match=words):
+        ask()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
