@@ -7,6 +7,7 @@ encodes them, and the shape of x_T is the one that the pipeline itself draws.
 from __future__ import annotations
 
 import inspect
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ import torch
 
 from ddim_core.pipelines.stage import Starts, own_copy, watch_networks
 from ddim_core.safe_files.safe_load import first_line
+
+MISSED = re.compile(r"'(?:FrozenDict|\w*Scheduler)' object has no attribute '(\w+)'")
 
 
 class _Reached(BaseException):
@@ -100,6 +103,8 @@ def refusal(who: str, sampler: str, error: Exception) -> str:
         reason = (
             "the pipeline hands it sigmas, and this scheduler takes none; take own or flow_euler"
         )
+    elif named := MISSED.search(reason):
+        reason = f"the pipeline asks its scheduler for {named[1]}, which this one has not"
     elif "unexpected keyword argument" in reason:
         reason = f"the pipeline hands it what it does not take ({reason})"
     return f"{who} cannot be sampled with {sampler}: {reason}"

@@ -120,6 +120,15 @@ def krea_conditions(ks: Sequence[int]) -> Conditions:
     }
 
 
+def deep_floyd() -> Any:
+    """Draws pixels, takes no latents, and its network predicts a variance too."""
+    unet = tiny.text_unet(in_channels=3, out_channels=6, encoder_hid_dim=tiny.WIDTH)
+    scheduler = diffusers.DDPMScheduler(variance_type="learned_range")
+    return diffusers.IFPipeline(
+        None, None, unet, scheduler, None, None, None, requires_safety_checker=False
+    )
+
+
 def kandinsky_5() -> Any:
     """Is told where each prompt begins, and draws sizes of a list alone."""
     transformer = made(
@@ -195,6 +204,7 @@ def qwen_conditions(ks: Sequence[int]) -> Conditions:
         (krea_2, krea_conditions, 4.0, 16, "own", (16, 16), 4),
         (sana_sprint, sprint_conditions, 4.5, 32, "own", (4, 16, 16), 2),
         (perturbed, prompts(), 4.0, 0, "euler_a", (4, 8, 8), 6),
+        (deep_floyd, prompts(), 4.0, 0, "own", (3, 8, 8), 4),
         (consistency, tiny.classes, 1.0, 0, "own", (3, 8, 8), 2),
         (lambda: tiny.pixart(diffusers.PixArtAlphaPipeline), prompts(masked=True), 4.0, 0,
          "euler_a", (4, 8, 8), 4),
@@ -253,6 +263,7 @@ def test_prompts_of_a_batch_begin_one_length_after_another() -> None:
     [
         (krea_2, {"prompt_embeds_mask": masks(1)}, "own", "are not of truth values.*as bool"),
         (z_image, {}, "unipc", "a plain list of sigmas, which this scheduler cannot shift"),
+        (deep_floyd, {}, "euler_a", "asks its scheduler for variance_type, which this one has"),
         (z_image, {}, "dpmpp_2m", "hands it sigmas, and this scheduler takes none; take own"),
     ],
 )
@@ -260,7 +271,7 @@ def test_what_a_family_does_not_take_is_refused_in_words(
     make: Any, conditions: Conditions, sampler: str, words: str, tmp_path: Path
 ) -> None:
     make().save_pretrained(tmp_path / "it")
-    opened = open_pipeline(tmp_path / "it", resolution=16)
+    opened = open_pipeline(tmp_path / "it", resolution=0 if make is deep_floyd else 16)
     usual = krea_conditions([0]) if make is krea_2 else prompts()([0])
     asked = Setting(parse_sampler(sampler), 2, 4.0)
 
