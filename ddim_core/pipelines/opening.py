@@ -214,7 +214,7 @@ def _described(
         takes,
         height=resolution or first.height or first.entered[-2] * factor,
         width=resolution or first.width or first.entered[-1] * factor,
-        channels=_channels(pipeline),
+        channels=_channels(pipeline, shape),
         shape=shape,
         latent_dtype=first.dtype or torch.float32,
         dtype=dtype,
@@ -299,12 +299,10 @@ def _factor(pipeline: Any) -> int:
     return 1
 
 
-def _channels(pipeline: Any) -> int:
-    for name in (*DECODERS, *networks_of(pipeline)):
-        part = getattr(pipeline, name, None)
-        if part is not None:
-            return int(part.config.get("out_channels") or part.config.get("in_channels") or 3)
-    return 3
+def _channels(pipeline: Any, shape: tuple[int, ...]) -> int:
+    """Of the images: what a decoder makes, or those of x_T, whose variance a network may add."""
+    decoders = [getattr(pipeline, name) for name in DECODERS if getattr(pipeline, name, None)]
+    return int(decoders[0].config.get("out_channels") or 3) if decoders else shape[0]
 
 
 def _n_classes(pipeline: Any, takes: Takes) -> int | None:

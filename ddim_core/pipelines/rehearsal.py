@@ -7,6 +7,7 @@ encodes them, and the shape of x_T is the one that the pipeline itself draws.
 from __future__ import annotations
 
 import inspect
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ import torch
 
 from ddim_core.pipelines.stage import Starts, own_copy, watch_networks
 from ddim_core.safe_files.safe_load import first_line
+
+MISSED = re.compile(r"'(?:FrozenDict|\w*Scheduler)' object has no attribute '(\w+)'")
 
 
 class _Reached(BaseException):
@@ -30,7 +33,7 @@ class Rehearsed:
         drawn: Shape of what it drew itself, without the batch; None if it drew nothing.
         dtype: Number format of that.
         entered: Shape of what the network was given, the batch included.
-        height, width: Of the images, where the call checks them; else 0.
+        height, width: Of the images, where the call checks them or makes x_T by them; else 0.
         encoded: What each call of `encode_prompt` gave, in order.
         scheduler: The scheduler, with its steps set.
     """
@@ -58,7 +61,7 @@ def rehearse(pipeline: Any, scheduler: Any, arguments: Mapping[str, Any]) -> Reh
     told = Rehearsed(scheduler=scheduler)
     mine = own_copy(pipeline, scheduler)
     watch_networks(mine, _stop_at(told))
-    _watch_inputs(mine, told)
+    _watch_sizes(mine, told)
     if hasattr(mine, "encode_prompt"):
         vars(mine)["encode_prompt"] = _kept(mine.encode_prompt, told.encoded)
     starts = Starts(arguments["generator"])
@@ -86,8 +89,22 @@ def refusal(who: str, sampler: str, error: Exception) -> str:
             "the pipeline shifts its sigmas by the size of the picture (mu), which this scheduler "
             "does with use_dynamic_shifting=true and time_shift_type=exponential alone"
         )
+    elif "attn_mask dtype" in reason:
+        reason = (
+            "its masks of prompts are not of truth values, as its network takes them; give them "
+            "as bool, which is what its own encoders make"
+        )
+    elif "can't multiply sequence" in reason:
+        reason = (
+            "the pipeline hands it a plain list of sigmas, which this scheduler cannot shift; take "
+            "own or flow_euler"
+        )
     elif "does not support custom sigmas" in reason or "'sigmas'" in reason:
-        reason = "the pipeline hands it sigmas, and this scheduler takes none"
+        reason = (
+            "the pipeline hands it sigmas, and this scheduler takes none; take own or flow_euler"
+        )
+    elif named := MISSED.search(reason):
+        reason = f"the pipeline asks its scheduler for {named[1]}, which this one has not"
     elif "unexpected keyword argument" in reason:
         reason = f"the pipeline hands it what it does not take ({reason})"
     return f"{who} cannot be sampled with {sampler}: {reason}"
@@ -102,20 +119,24 @@ def _stop_at(told: Rehearsed) -> Callable[[Any], None]:
     return stop
 
 
-def _watch_inputs(mine: Any, told: Rehearsed) -> None:
-    """Takes note of the height and width that a call checks, its own ones where none are given."""
-    check = getattr(mine, "check_inputs", None)
-    if check is None:
-        return
-    signature = inspect.signature(check)
+def _watch_sizes(mine: Any, told: Rehearsed) -> None:
+    """Takes note of the height and width of the images, which a call checks or, where it is given
+    none, hands on when x_T is made."""
+    for name in ("check_inputs", "prepare_latents"):
+        if (plain := getattr(mine, name, None)) is not None:
+            vars(mine)[name] = _noting_size(plain, told)
 
-    def checked(*args: Any, **kwargs: Any) -> Any:
+
+def _noting_size(plain: Callable[..., Any], told: Rehearsed) -> Callable[..., Any]:
+    signature = inspect.signature(plain)
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs).arguments
-        told.height = int(given.get("height") or 0)
-        told.width = int(given.get("width") or 0)
-        return check(*args, **kwargs)
+        told.height = told.height or int(given.get("height") or 0)
+        told.width = told.width or int(given.get("width") or 0)
+        return plain(*args, **kwargs)
 
-    vars(mine)["check_inputs"] = checked
+    return noting
 
 
 def _kept(encode: Callable[..., Any], kept: list[Any]) -> Callable[..., Any]:

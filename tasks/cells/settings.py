@@ -13,6 +13,7 @@ from ddim_core.decisions.row import DDIM, SIGMA_HAT
 from ddim_core.diffusion.schedule import timesteps
 from ddim_core.diffusion.specs import GridCell, SamplerSpec, SchedulerSpec
 from ddim_core.pipelines.fitting import where_it_asks
+from ddim_core.samplers.catalogue import class_entries
 from ddim_core.samplers.families import levels_of
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import Visited, config_of, scheduler_for, set_steps
@@ -88,13 +89,19 @@ def settings_of(
 
 
 def _plain(config: Mapping[str, Any]) -> Config:
-    """A scheduler's configuration as JSON that any program reads: without what diffusers notes for
-    itself, in an order of its own, and with text for what is endless."""
+    """A scheduler's configuration as JSON that any program reads and its `from_config` takes:
+    without what diffusers notes for itself, and without what is endless as in its class itself."""
+    usual = class_entries(config["_class_name"])
     return {
-        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        name: str(value) if is_endless else value
         for name, value in config.items()
-        if not name.startswith("_") or name == "_class_name"
+        if (not name.startswith("_") or name == "_class_name")
+        and not ((is_endless := _is_endless(value)) and value == usual.get(name))
     }
+
+
+def _is_endless(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _named(laid: Laid, loras: Sequence[StoredLora]) -> str:

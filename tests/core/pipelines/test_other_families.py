@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from ddim_core.pipelines.arguments import Setting, plain_call
+from ddim_core.pipelines.arguments import Setting, call_arguments, plain_call
 from ddim_core.pipelines.drawing import draw
 from ddim_core.pipelines.fitting import where_it_asks
 from ddim_core.pipelines.opening import open_pipeline
 from ddim_core.pipelines.parts import pipeline_parts, understood_index
 from ddim_core.pipelines.self_test import require_place_free
 from ddim_core.pipelines.stage import own_copy
-from ddim_core.pipelines.takes import require_images
+from ddim_core.pipelines.takes import require_images, what_it_takes
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.trial import require_steps
 from tests.core.pipelines import tiny
@@ -120,6 +120,27 @@ def krea_conditions(ks: Sequence[int]) -> Conditions:
     }
 
 
+def deep_floyd() -> Any:
+    """Draws pixels, takes no latents, and its network predicts a variance too."""
+    unet = tiny.text_unet(in_channels=3, out_channels=6, encoder_hid_dim=tiny.WIDTH)
+    scheduler = diffusers.DDPMScheduler(variance_type="learned_range")
+    return diffusers.IFPipeline(
+        None, None, unet, scheduler, None, None, None, requires_safety_checker=False
+    )
+
+
+def kandinsky_5() -> Any:
+    """Is told where each prompt begins, and draws sizes of a list alone."""
+    transformer = made(
+        diffusers.Kandinsky5Transformer3DModel, in_visual_dim=16, out_visual_dim=16, in_text_dim=16,
+        in_text_dim2=16, model_dim=16, ff_dim=32, time_dim=16, num_text_blocks=1,
+        num_visual_blocks=1, axes_dims=(1, 1, 2), patch_size=(1, 2, 2),
+    )  # fmt: skip
+    return diffusers.Kandinsky5T2IPipeline(
+        transformer, tiny.flow_vae(), None, None, None, None, FLOW()
+    )
+
+
 def sana_sprint() -> Any:
     """Its scheduler lists where the last step lands, and two steps have a timestep between them."""
     whole = tiny.sana()
@@ -183,6 +204,7 @@ def qwen_conditions(ks: Sequence[int]) -> Conditions:
         (krea_2, krea_conditions, 4.0, 16, "own", (16, 16), 4),
         (sana_sprint, sprint_conditions, 4.5, 32, "own", (4, 16, 16), 2),
         (perturbed, prompts(), 4.0, 0, "euler_a", (4, 8, 8), 6),
+        (deep_floyd, prompts(), 4.0, 0, "own", (3, 8, 8), 4),
         (consistency, tiny.classes, 1.0, 0, "own", (3, 8, 8), 2),
         (lambda: tiny.pixart(diffusers.PixArtAlphaPipeline), prompts(masked=True), 4.0, 0,
          "euler_a", (4, 8, 8), 4),
@@ -214,6 +236,51 @@ def test_other_families_are_drawn_too(
     assert drawn.nfe == nfe
     assert drawn.images.shape == (2, opened.height, opened.width, opened.channels)
     assert not np.array_equal(*drawn.images)
+
+
+@pytest.mark.parametrize(("make", "side"), [(flux_2, 128), (kandinsky_5, 1024)])
+def test_the_size_of_images_is_that_of_a_call_that_is_told_none(
+    make: Any, side: int, tmp_path: Path
+) -> None:
+    """Flux 2 checks no size when it is given none: its images were of 0 x 0 pixels."""
+    make().save_pretrained(tmp_path / "it")
+    opened = open_pipeline(tmp_path / "it")
+    assert (opened.height, opened.width) == (side, side)
+
+
+def test_prompts_of_a_batch_begin_one_length_after_another() -> None:
+    takes = what_it_takes(kandinsky_5())
+    told = {"prompt_embeds_qwen": rows([0, 1], 7, 16), "prompt_embeds_clip": rows([0, 1], 16)}
+    told |= {"negative_prompt_embeds_qwen": rows([0, 0], 5, 16)}
+    streams = [torch.Generator(), torch.Generator()]
+    given = call_arguments(takes, told, streams, 2, 4.0, 0.0, (0, 0), None)
+    assert given["prompt_cu_seqlens"].tolist() == [0, 7, 14]
+    assert given["negative_prompt_cu_seqlens"].tolist() == [0, 5, 10]
+
+
+@pytest.mark.parametrize(
+    ("make", "conditions", "sampler", "words"),
+    [
+        (krea_2, {"prompt_embeds_mask": masks(1)}, "own", "are not of truth values.*as bool"),
+        (z_image, {}, "unipc", "a plain list of sigmas, which this scheduler cannot shift"),
+        (deep_floyd, {}, "euler_a", "asks its scheduler for variance_type, which this one has"),
+        (z_image, {}, "dpmpp_2m", "hands it sigmas, and this scheduler takes none; take own"),
+    ],
+)
+def test_what_a_family_does_not_take_is_refused_in_words(
+    make: Any, conditions: Conditions, sampler: str, words: str, tmp_path: Path
+) -> None:
+    make().save_pretrained(tmp_path / "it")
+    opened = open_pipeline(tmp_path / "it", resolution=0 if make is deep_floyd else 16)
+    usual = krea_conditions([0]) if make is krea_2 else prompts()([0])
+    asked = Setting(parse_sampler(sampler), 2, 4.0)
+
+    def ask() -> None:
+        where_it_asks(opened, asked)
+        require_place_free(opened, asked, usual | conditions, 1)
+
+    with pytest.raises(ValueError, match=words):
+        ask()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])

@@ -76,6 +76,10 @@ def test_a_bare_u_net_takes_every_sampler_with_the_noise_of_its_other_cells(
          "num_train_timesteps": 1000, "timestep_spacing": "leading"}
     )  # fmt: skip
     scheduler.set_timesteps(3)
+    told = json.loads(rows["dpmpp_2m/karras"]["scheduler_config"])
+    by_row = DPMSolverMultistepScheduler.from_config(told)
+    by_row.set_timesteps(3)
+    assert torch.equal(by_row.sigmas, scheduler.sigmas)
     x = ImageNoise(31, range(14), (1, 8, 8)).x_T()
     with torch.inference_mode():
         for t in scheduler.timesteps:
