@@ -9,6 +9,7 @@ A source is a path or a pattern of paths (a folder means all that lies directly 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,11 +114,12 @@ def stamp_of(path: Path) -> str:
     What cannot be looked at (a circle of links, a thousand nested folders) has a stamp that says
     so: it is told when it is read, and the others go on.
     """
+    is_folder = os.path.isdir(path)
     try:
-        inside = walk(path, hidden=True) if path.is_dir() else []
+        inside = walk(path, hidden=True) if is_folder else []
     except PlainFileError as error:
         return digest(str(error))
-    files = [path / name for name in inside] if path.is_dir() else [path]
+    files = [path / name for name in inside] if is_folder else [path]
     seen = []
     for file in files:
         try:

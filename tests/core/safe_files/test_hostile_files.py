@@ -145,6 +145,7 @@ def bomb(merge: bool) -> str:
 @pytest.mark.parametrize(
     "text",
     [bomb(False), bomb(True), "<<: {<<: {a: 1}}\n", "[" * 5000, "a: " + "1:" * 10**4 + "1.5",
+     "a: " + "1:" * 10**5 + "1",
      "a: 0x" + "f" * 10**5, "a: !!int ''", "a: .nan", "a: !!timestamp x", "a: *none"],
 )  # fmt: skip
 def test_yaml_stands_for_nothing_elsewhere(text: str, tmp_path: Path) -> None:
