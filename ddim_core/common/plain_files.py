@@ -43,6 +43,14 @@ def is_regular(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Tells a folder, through links, and whatever its name."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def is_there(path: Path) -> bool:
     """Tells whether a file is there, where a missing one would mean something else.
 

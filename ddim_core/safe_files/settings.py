@@ -1,5 +1,4 @@
-"""Settings that people write, and those beside a checkpoint: JSON, YAML or TOML read as plain values,
-and nothing else."""
+"""Settings, as of a checkpoint or a team: JSON, YAML or TOML read as plain values alone."""
 
 from __future__ import annotations
 
