@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from ddim_core.common.digest import digest
 from ddim_core.common.foreign import Content
@@ -21,6 +21,7 @@ from ddim_core.common.plain_files import (
     require_plain_tree,
     shown_name,
 )
+from ddim_core.safe_files.claims.tensor_headers import tensors_in
 from ddim_core.safe_files.lora_order import CHECKPOINT, Numbered, epochs_of
 from ddim_core.safe_files.lora_settings import SETTINGS, layers_of, settings_of
 from ddim_core.safe_files.settings import read_settings
@@ -127,13 +128,15 @@ def require_lora(file: EpochFile) -> Content:
             kind is named with the nearest form that would do.
     """
     try:
-        with safe_open(file.path, framework="np") as content:
+        with tensors_in(file.path, "np") as content:
             names, header = list(content.keys()), content.metadata() or {}
             shapes = {name: content.get_slice(name).get_shape() for name in names}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file.name} is no whole safetensors file: {error}") from error
     if strange := [name for name in names if not TENSOR_NAME.fullmatch(name)]:
         raise ValueError(f"{file.name} has a tensor {strange[0][:80]!r}, which is no layer's name")
+    if empty := [name for name, shape in shapes.items() if 0 in shape]:
+        raise ValueError(f"{file.name} has a tensor {empty[0][:80]!r} without numbers")
     if file.config is not None:
         return {PEFT: _peft_settings(file, shapes)}
     if PEFT in header:
@@ -162,8 +165,7 @@ def lora_bytes(file: EpochFile) -> bytes:
 def header_of(content: bytes) -> tuple[Content, bytes]:
     """Returns the header of a safetensors file that was opened before, and the numbers after it."""
     stop = 8 + int.from_bytes(content[:8], "little")
-    header: Content = json.loads(content[8:stop])
-    return header, content[stop:]
+    return json.loads(content[8:stop]), content[stop:]
 
 
 def touches_texts(content: bytes) -> bool:

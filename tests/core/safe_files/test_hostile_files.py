@@ -37,6 +37,8 @@ from ddim_core.images.load import open_source
 from ddim_core.images.sources.captions import listed_captions
 from ddim_core.images.sources.decode import BrokenImageError, decode
 from ddim_core.images.sources.table_file import table_of
+from ddim_core.pipelines.single_file import holds_average
+from ddim_core.safe_files.lora_files import epoch_files, lora_bytes
 from ddim_core.safe_files.safe_load import read_weights, require_tensors
 from ddim_core.safe_files.settings import parse_yaml, read_settings
 from ddim_core.safe_files.tokenizer_files import require_plain_tokenizer
@@ -94,6 +96,12 @@ def shared(n: int, as_key: bool = False) -> bytes:
 
 
 LARGEST = 2**31 - 1
+
+
+def epoch_bytes(path: Path) -> bytes:
+    return lora_bytes(epoch_files(path)[0])
+
+
 PICKLES: dict[str, bytes] = {
     "bytearray": called("builtins.bytearray", LARGEST),
     "bytearray of Python 2": called("__builtin__.bytearray", LARGEST),
@@ -124,6 +132,19 @@ def test_weights_that_claim_more_than_they_hold_are_refused_by_name(
     (tmp_path / "model.ckpt").write_bytes(PICKLES[kind])
     with pytest.raises(ValueError, match=r"^model\.ckpt .{10}"):
         read_weights(tmp_path / "model.ckpt")
+
+
+@pytest.mark.parametrize("read", [read_weights, weights_digest, epoch_bytes, holds_average])
+def test_a_header_of_a_hundred_megabytes_is_never_parsed(
+    read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    """It took 70 s and 1.2 GB."""
+    path = tmp_path / "a.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 90_000_000) + b"{")
+        file.truncate(90_000_008)
+    with pytest.raises(ValueError, match="header claims 90000000 bytes; at most 16777216"):
+        read(path)
 
 
 def test_one_storage_under_many_names_is_refused_and_tied_weights_are_read(tmp_path: Path) -> None:

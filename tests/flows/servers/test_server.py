@@ -129,6 +129,7 @@ def test_places_that_cannot_be_are_refused_by_every_command(
         ["watch", "http://user:SECRETPW@host/x"],
         ["watch", "/x", "-p", "dataset=s3://user:SECRETPW@host/x"],
         ["grid", "--dataset", "https://host/x?token=SECRETPW"],
+        ["grid", "--checkpoint", "https://host/x#access_token=SECRETPW"],
         ["announce", "ftp://user:SECRETPW@host/x"],
         ["score", "http://user:SECRETPW@host/x", "digits"],
     ],
