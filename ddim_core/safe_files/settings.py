@@ -45,7 +45,7 @@ class _PlainLoader(yaml.SafeLoader):
         if any(key.tag == MERGE for key, _ in node.value):
             raise yaml.YAMLError("it has a merge key (<<), which settings do not need")
 
-    def construct_scalar(self, node: yaml.Node) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         if node.tag in NUMBERS and len(node.value) > MOST_DIGITS:
             raise yaml.YAMLError(f"it has a number of {len(node.value)} digits; {MOST_DIGITS} do")
         return super().construct_scalar(node)

@@ -86,13 +86,6 @@ class Server:
             self.process.wait()
 
 
-def ensure_server(tell: Callable[[float], None] = lambda seconds: None) -> Server:
-    """Makes sure that there is a Prefect server that answers: `begin_server`, then `wait`."""
-    server = begin_server()
-    server.wait(tell)
-    return server
-
-
 def begin_server() -> Server:
     """Points this process at a Prefect server, started now if there is none; does not wait for it.
 
