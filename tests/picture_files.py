@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
+
+
+def drawn(file: Traversable) -> NDArray[np.uint8]:
+    """The RGBA pixels [h, w, 4] of a drawing that comes with a package."""
+    with file.open("rb") as content, Image.open(content) as drawing:
+        return np.asarray(drawing.convert("RGBA"))
 
 
 def picture(seed: int, size: int = 24) -> NDArray[np.uint8]:

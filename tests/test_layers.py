@@ -36,9 +36,12 @@ ARROWS: dict[str, set[str]] = {
     "ddim_core.safe_files.claims": {"ddim_core.common"},
     "ddim_core.safe_files.pickles": {"ddim_core.common"},
     "ddim_core.safe_files": {
-        "ddim_core.common", "ddim_core.schedulers", "ddim_core.safe_files.pickles",
+        "ddim_core.common", "ddim_core.schedulers", "ddim_core.safe_files.claims",
+        "ddim_core.safe_files.pickles",
     },
-    "ddim_core.safe_files.loras": {"ddim_core.common", "ddim_core.safe_files"},
+    "ddim_core.safe_files.loras": {
+        "ddim_core.common", "ddim_core.safe_files", "ddim_core.safe_files.claims",
+    },
     "ddim_core.diffusion": {"ddim_core.common", "ddim_core.schedulers"},
     "ddim_core.devices": {"ddim_core.common"},
     "ddim_core.images.sources": {
@@ -85,8 +88,9 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.networks",
     },
     "ddim_core.pipelines": {
-        "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files", "ddim_core.diffusion",
-        "ddim_core.safe_files.loras", "ddim_core.images",
+        "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files",
+        "ddim_core.safe_files.claims", "ddim_core.safe_files.loras", "ddim_core.diffusion",
+        "ddim_core.images",
         "ddim_core.networks", "ddim_core.samplers",
     },
     "ddim_core.tuning": {
@@ -102,7 +106,8 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.networks.backbones",
     },
     "ddim_core.checkpoints": {
-        "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files", "ddim_core.diffusion",
+        "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files",
+        "ddim_core.safe_files.claims", "ddim_core.diffusion",
         "ddim_core.networks", "ddim_core.networks.backbones",
         "ddim_core.checkpoints.formats",
     },

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from ddim_core.checkpoints.checkpoint import WEIGHTS_NAME
 from ddim_core.checkpoints.formats.format import Network
@@ -18,6 +18,7 @@ from ddim_core.checkpoints.formats.transformers import MARK, latent_stats
 from ddim_core.checkpoints.pipeline_files import present
 from ddim_core.checkpoints.weight_files import save_settings, save_state
 from ddim_core.common.plain_files import is_there
+from ddim_core.safe_files.claims.tensor_headers import tensors_in
 from ddim_core.safe_files.safe_load import read_weights
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.weight_names import DECODER_FOLDERS, STATS
@@ -35,7 +36,7 @@ def is_one_network(file: Path) -> bool:
     if file.suffix != ".safetensors":
         return True
     try:
-        with safe_open(file, "pt") as weights:
+        with tensors_in(file) as weights:
             return any(name.endswith(MARK) for name in weights.keys())  # noqa: SIM118
     except (OSError, SafetensorError):  # whoever opens it says why
         return False

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from ddim_core.common.digest import file_digest
 from ddim_core.common.plain_files import is_there, read_json
+from ddim_core.safe_files.claims.tensor_headers import tensors_in
 from ddim_core.safe_files.safe_load import read_weights
 from ddim_core.safe_files.weight_names import PICKLES, TENSORS
 
@@ -82,7 +83,7 @@ def _tensors(file: Path) -> Iterator[list[Any]]:
     """Yields [name, number format, shape, sha256 of the bytes] of every tensor in a file."""
     if file.suffix == TENSORS:
         try:
-            with safe_open(file, framework="pt") as content:
+            with tensors_in(file) as content:
                 for name in content.keys():  # noqa: SIM118 (it is no mapping)
                     yield _described(name, content.get_tensor(name))
         except (SafetensorError, OSError) as error:

@@ -43,6 +43,14 @@ def is_regular(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Tells a folder, through links, and whatever its name."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def is_there(path: Path) -> bool:
     """Tells whether a file is there, where a missing one would mean something else.
 
@@ -96,19 +104,19 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     return data
 
 
-def byte_lines(path: Path, most: int = MOST_TEXT, longest: int = MOST_LINE) -> Iterator[bytes]:
+def byte_lines(path: Path, most: int = MOST_TEXT) -> Iterator[bytes]:
     r"""Yields a regular file's lines, split at `\n` alone and without it, one at a time in memory.
 
     Raises:
-        PlainFileError: As `open_regular`; or if a line is longer than `longest` bytes.
+        PlainFileError: As `open_regular`; or if a line is longer than `MOST_LINE` bytes.
     """
     with open_regular(path, most) as file:
         number = 0
-        while line := file.readline(longest + 1):
+        while line := file.readline(MOST_LINE + 1):
             number += 1
-            if len(line) > longest:
+            if len(line) > MOST_LINE:
                 raise PlainFileError(
-                    f"line {number} of {shown_name(path)} is longer than {longest} bytes"
+                    f"line {number} of {shown_name(path)} is longer than {MOST_LINE} bytes"
                 )
             yield line.removesuffix(b"\n")
 
@@ -200,9 +208,9 @@ def walk(folder: Path, most_depth: int = MOST_DEPTH, hidden: bool = False) -> li
     return sorted(Path(name) for name in found)
 
 
-def walk_regular(folder: Path, most_depth: int = MOST_DEPTH) -> list[Path]:
+def walk_regular(folder: Path) -> list[Path]:
     """Returns the regular files below a folder, as `walk` does."""
-    return [name for name in walk(folder, most_depth) if is_regular(folder / name)]
+    return [name for name in walk(folder) if is_regular(folder / name)]
 
 
 def require_plain_tree(place: Path) -> None:

@@ -10,7 +10,10 @@ from urllib.parse import quote
 HIDDEN = "***"
 SHORTEST = 4  # a shorter value would hide ordinary text
 CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]*@")  # the last @: a password may have others
-QUERY = re.compile(r"(?i)([?&](?:[\w-]*(?:token|password|secret|signature|sig|key))=)[^&\s'\"]+")
+QUERY = re.compile(
+    r"(?i)([?&;#](?:[\w-]*(?:token|passw(?:or)?d|passphrase|pwd|secret|signature|sig|key|auth"
+    r"|credentials?))=)[^&;#\s'\"]+"
+)
 PASSWORD = re.compile(r"://[^/\s'\"@:]*:[^/\s'\"]*@")
 SECRET_NAMES = re.compile(r"(?i)(TOKEN|PASSWORD|PASSWD|SECRET|API_KEY|ACCESS_KEY|AUTH_STRING)")
 

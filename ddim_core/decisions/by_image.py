@@ -15,7 +15,6 @@ from ddim_core.image_scores.mean import FEWEST_PROMPTS, image_by_image
 from ddim_core.image_scores.registry import SCORES
 from ddim_core.statistics.paired import PairedDifference
 
-POWER = 0.8
 # Standard normal: of a two-sided test at 5 %, and of a chance of 80 % to pass it.
 TWO_SIDED, OF_POWER = 1.959964, 0.841621
 # What two rows must share for their images to be pairs of one score.

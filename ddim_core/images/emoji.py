@@ -14,14 +14,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 LICENCE = "Twemoji, (c) Twitter, Inc. and other contributors, CC-BY 4.0"
-
-
-LICENCE_URL = "https://creativecommons.org/licenses/by/4.0/"
 
 
 EMOJI_SIZE = 72
@@ -115,37 +108,6 @@ class Emoji:
         words = self.name if coded else re.sub("[-_]", " ", self.short_name)
         tones = " and ".join(self.skin_tones)
         return f"{words.lower()}, {tones} skin tone" if tones else words.lower()
-
-
-@dataclass(frozen=True, eq=False)
-class EmojiImages:
-    """Drawings with a transparent background.
-
-    Attributes:
-        rgba: uint8 [n, 72, 72, 4]; alpha is not premultiplied.
-        emoji: What they are, in the same order: by code points.
-    """
-
-    rgba: NDArray[np.uint8]
-    emoji: tuple[Emoji, ...]
-
-    def __len__(self) -> int:
-        return len(self.emoji)
-
-
-def load_emoji(skin_tones: bool = True) -> EmojiImages:
-    """Loads all Twemoji drawings.
-
-    Args:
-        skin_tones: Also the variants with skin tones (4,009 in all), not only the 1,954 neutral
-            ones. The five swatches of the tones themselves are neutral.
-    """
-    drawings, emoji = [], []
-    for about, file in emoji_files(skin_tones):
-        with file.open("rb") as content, Image.open(content) as drawing:
-            drawings.append(np.asarray(drawing.convert("RGBA")))
-        emoji.append(about)
-    return EmojiImages(np.stack(drawings), tuple(emoji))
 
 
 def emoji_files(skin_tones: bool = True) -> Iterator[tuple[Emoji, Traversable]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -28,15 +28,8 @@ MAX_BATCH = 128
 _tracing = Lock()
 
 
-class EpsModel(Protocol):
-    """Predicts the noise (or x0, or v) in images; a plain function will do."""
-
-    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Maps noisy images [n, ...] and their timesteps int64 [n] to a prediction [n, ...]."""
-
-
 class UNetModel:
-    """Makes a diffusers U-Net an EpsModel whose answer for an image never changes.
+    """Makes a diffusers U-Net a model whose answer for an image never changes.
 
     On a CPU the network always runs on batches of one size, given by the image size alone (128 at
     8x8, 32 at 16x16, 8 at 32x32), so a prediction is bit-equal for every caller's batch size,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ddim_core.common.checks import require_at_least
 from ddim_core.common.foreign import Keywords
+from ddim_core.devices.out_of_memory import OUT_OF_MEMORY, memory_told
 from ddim_core.devices.placing import compiled
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.images.batches import in_batches
@@ -31,8 +32,6 @@ from ddim_core.pipelines.stage import (
 from ddim_core.pipelines.takes import networks_of
 from ddim_core.samplers.scheduler import scheduler_for
 from ddim_core.samplers.streams import image_streams
-
-OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,22 +180,10 @@ def _pixels(made: Any) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1))).float()
 
 
-@contextmanager
-def memory_words(batch_size: int) -> Iterator[None]:
-    """Inside, running out of memory is said in words, with the settings to lower.
-
-    Raises:
-        MemoryError: In place of torch's own errors.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not any(
-            words in str(error) for words in OUT_OF_MEMORY
-        ):
-            raise
-        lower = "lower batch_size, or " if batch_size > 1 else ""
-        raise MemoryError(
-            f"memory ran out at batch_size {batch_size}; {lower}take dtype bfloat16 or float16, or "
-            "a lower resolution"
-        ) from error
+def memory_words(batch_size: int) -> AbstractContextManager[None]:
+    """Inside, running out of memory is a MemoryError that says which settings to lower."""
+    lower = "lower batch_size, or " if batch_size > 1 else ""
+    return memory_told(
+        f"memory ran out at batch_size {batch_size}; {lower}take dtype bfloat16 or float16, or a "
+        "lower resolution"
+    )

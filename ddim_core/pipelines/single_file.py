@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from ddim_core.common.foreign import Keywords
 from ddim_core.common.plain_files import is_there
 from ddim_core.networks.building import LOADING
 from ddim_core.pipelines.parts import PICKLES, PipelineParts, described_parts
+from ddim_core.safe_files.claims.tensor_headers import tensors_in
 from ddim_core.safe_files.safe_load import first_line
 
 UNET, AVERAGE = "model.diffusion_model.", "model_ema."
@@ -68,7 +69,7 @@ def write_average(file: Path, out: Path) -> None:
         ValueError: If the average is not one of this U-Net.
     """
     kept: dict[str, torch.Tensor] = {}
-    with safe_open(file, "pt") as weights:
+    with tensors_in(file) as weights:
         names = list(weights.keys())
         averages = {_pointless(n, AVERAGE): n for n in names if n.startswith(AVERAGE)}
         lacking = []
@@ -177,7 +178,7 @@ def _missing(names: Sequence[str]) -> list[str]:
 
 def _names(file: Path) -> list[str]:
     try:
-        with safe_open(file, "pt") as weights:
+        with tensors_in(file) as weights:
             return sorted(weights.keys())
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{file.name} is no safetensors file: {first_line(error)}") from error

@@ -22,6 +22,7 @@ COLOURS = {"held-out": "#0b3c5d", "trained": "#d9792b", "instance": "#b23a48",
            "given": "#0b3c5d"}  # fmt: skip
 PANELS = 4  # side by side
 TILE = 64  # pixels of a picture, about
+WINDOW = 25  # steps of a running mean
 
 
 def picture_rows(rows: Mapping[str, Images], labels: Sequence[str] = ()) -> bytes:
@@ -120,15 +121,13 @@ def epoch_curves(ranking: Ranking) -> bytes:
     return _png(figure)
 
 
-def training_curves(
-    losses: NDArray[np.float64], validation: Sequence[tuple[int, float]], window: int = 25
-) -> bytes:
+def training_curves(losses: NDArray[np.float64], validation: Sequence[tuple[int, float]]) -> bytes:
     """Draws the loss of every step, its running mean, and the validation losses by step."""
     figure = Figure(figsize=(7.2, 3.2))
     axes = figure.subplots()
     steps = np.arange(1, len(losses) + 1)
     axes.plot(steps, losses, color="#9db8cc", lw=0.7, label="loss of a step")
-    width = min(window, len(losses))
+    width = min(WINDOW, len(losses))
     smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
     axes.plot(steps[width - 1 :], smooth, color="#0b3c5d", lw=1.6, label=f"mean of {width}")
     if validation:

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ddim_core.common.plain_files import PlainFileError, open_regular
+from ddim_core.safe_files.claims.tensor_headers import MOST_HEADER, require_small_header
 from ddim_core.safe_files.pickles.modules import is_plain_pickle, read_plain_pickle
 from ddim_core.safe_files.pickles.scan import scan
 
@@ -31,7 +32,6 @@ HOW_TO_CONVERT = (
     "write safetensors.torch.save_file(network.state_dict(), 'model.safetensors'), or "
     "torch.save(network.state_dict(), 'model.ckpt')"
 )
-MOST_HEADER = 2**24  # bytes of a safetensors header, or of a pickle beside its storages
 N_OLD_PICKLES = 5
 PICKLE = "data.pkl"  # of an archive, below the folder that all of it lies in
 ENDS = (56, 20, 22)  # bytes of a zip file's last records: two of a long one, and the last
@@ -100,7 +100,7 @@ def read_weights(path: Path) -> Any:
         start = file.read(9)
     try:
         if is_safetensors(path):
-            _check_header(path, int.from_bytes(start[:8], "little"))
+            require_small_header(path)
             return safetensors.torch.load_file(path)
         if is_plain_pickle(start):
             return read_plain_pickle(path)
@@ -266,15 +266,6 @@ def _require_one_directory(path: Path) -> None:
         raise ValueError(
             f"{path.name} is damaged: its table of contents does not lie right before its end, "
             "where torch.save writes it"
-        )
-
-
-def _check_header(path: Path, length: int) -> None:
-    """Refuses a header that is larger than its tensors could need; it would be parsed whole."""
-    if not length <= min(MOST_HEADER, path.stat().st_size - 8):
-        raise ValueError(
-            f"{path.name} is damaged: its header claims {length} bytes; at most {MOST_HEADER}, "
-            "and no more than the file has"
         )
 
 

@@ -1,21 +1,35 @@
-"""Settings beside a checkpoint: JSON or YAML read as plain values, and nothing else."""
+"""Settings, as of a checkpoint or a team: JSON, YAML or TOML read as plain values alone."""
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ddim_core.common.plain_files import PlainFileError, parse_json, read_bytes, require_plain
+from ddim_core.common.foreign import Content
+from ddim_core.common.plain_files import (
+    PlainFileError,
+    parse_json,
+    read_bytes,
+    require_plain,
+    shown_name,
+)
 
 LONGEST = 2**24  # bytes of JSON; a schedule of a million given betas is no longer
-LONGEST_YAML = 2**18  # which is read a hundred times slower
+LONGEST_YAML = LONGEST_TOML = 2**18  # which are read a hundred times slower
+MOST_DIGITS = 100  # of a number of YAML: to base 60 (1:59:59) a time that grows with their square
+# As do the parts of a name of TOML: a.a.a.a
+PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
+MANY_PARTS = re.compile(rf"(?<![A-Za-z0-9_-])(?>{PART}[ \t]*+\.[ \t]*+){{32}}")
 
 # The official DDIM code dumps its settings as argparse.Namespace objects: read as mappings.
 NAMESPACE = "tag:yaml.org,2002:python/object:argparse.Namespace"
 MERGE = "tag:yaml.org,2002:merge"
 TUPLE = "tag:yaml.org,2002:python/tuple"
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -30,6 +44,11 @@ class _PlainLoader(yaml.SafeLoader):
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         if any(key.tag == MERGE for key, _ in node.value):
             raise yaml.YAMLError("it has a merge key (<<), which settings do not need")
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        if node.tag in NUMBERS and len(node.value) > MOST_DIGITS:
+            raise yaml.YAMLError(f"it has a number of {len(node.value)} digits; {MOST_DIGITS} do")
+        return super().construct_scalar(node)
 
 
 def _mapping(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
@@ -84,5 +103,26 @@ def parse_yaml(text: str, where: str) -> Any:
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{where} is not plain YAML: {reason[:500]}") from error
+    require_plain(found, where)
+    return found
+
+
+def read_toml(path: Path) -> Content:
+    """Returns the settings in a TOML file; a byte order mark is no part of it.
+
+    Raises:
+        ValueError: If it is none, absurdly long or deep, or no regular file.
+    """
+    where = shown_name(path)
+    try:
+        text = read_bytes(path, LONGEST_TOML).decode("utf-8-sig")
+        if MANY_PARTS.search(text):
+            raise ValueError("a name has more than 32 parts")
+        found = tomllib.loads(text)
+    except OSError as error:
+        raise ValueError(f"{where} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError, ArithmeticError, LookupError) as error:
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{where} is no TOML: {reason[:200]}") from error
     require_plain(found, where)
     return found

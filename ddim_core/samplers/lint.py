@@ -32,7 +32,6 @@ NEUTRAL: dict[str, Any] = {
     "timestep_spacing": None, "steps_offset": 0, **dict.fromkeys(FLAGS, False),
 }  # fmt: skip
 """Entries that change pictures, with the value that asks for nothing."""
-ABOUT_THE_END = ("set_alpha_to_one", "final_sigmas_type")  # told by where the last step lands
 CHANGES_X0 = ("clip_sample", "thresholding")
 
 

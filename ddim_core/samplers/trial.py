@@ -20,23 +20,20 @@ SHAPE = (4, 4, 4)
 PLAUSIBLE_MU = 0.7  # a shift by the size of the picture, where the real one is not known yet
 
 
-def require_steps(
-    name: SamplerName, own: Mapping[str, Any], steps: int, mu: float | None = None
-) -> None:
+def require_steps(name: SamplerName, own: Mapping[str, Any], steps: int) -> None:
     """Makes sure that a sampler can take so many steps for a checkpoint, with stand-ins for images
     and an answer that makes sense to none.
 
     Args:
         name, own: As in `scheduler_for`.
         steps: S.
-        mu: As in `set_steps`; where the scheduler needs one and none is given, a plausible one.
 
     Raises:
         ValueError: As `scheduler_for` and `set_steps`; if a step fails or leaves no finite numbers.
     """
     scheduler = scheduler_for(name, own)
-    shifts = scheduler.config.get("use_dynamic_shifting") and mu is None
-    set_steps(scheduler, name, steps, mu=PLAUSIBLE_MU if shifts else mu)
+    shifts = scheduler.config.get("use_dynamic_shifting")
+    set_steps(scheduler, name, steps, mu=PLAUSIBLE_MU if shifts else None)
     x_T = ImageNoise(0, IMAGES, SHAPE).x_T()
     n_parts = 2 if learns_variance(scheduler) else 1
 

@@ -25,7 +25,7 @@ from ddim_core.safe_files.tokenizer_files import (
     require_harmless_tokenizer,
     require_plain_tokenizer,
 )
-from ddim_core.text2image.families import XL, Family, family_of, tokenizer_of
+from ddim_core.text2image.families import Family, family_of, tokenizer_of
 from ddim_core.text2image.scheduler_noise import FLOW
 
 if TYPE_CHECKING:
@@ -125,11 +125,6 @@ def part_digests(folder: Path) -> dict[str, str]:
         )
         for part in parts
     }
-
-
-def is_xl(folder: Path) -> bool:
-    """Tells whether a base is of the XL kind."""
-    return family_of(folder) is XL
 
 
 def load_network(folder: Path) -> Any:

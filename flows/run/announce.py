@@ -11,6 +11,7 @@ from prefect.events import Event, Resource
 
 from ddim_core.checkpoints.identity import weights_digest
 from ddim_core.common.redaction import redacted
+from flows.servers.server import use_server_that_stays
 
 EVENT = "checkpoint.created"
 
@@ -19,14 +20,14 @@ def announce(checkpoint: Path) -> str:
     """Sends the event for a whole checkpoint; returns its content digest.
 
     Raises:
-        ValueError: If it is no checkpoint, or PREFECT_API_URL is not set: only a server that stays
-            can have a trigger.
+        ValueError: If it is no checkpoint, or there is no server that stays, which alone can have a
+            trigger.
         ConnectionError: If the server does not take the event.
     """
-    if not os.environ.get("PREFECT_API_URL"):
+    if use_server_that_stays() is None:
         raise ValueError(
-            "PREFECT_API_URL is not set, so there is no server to tell; `make serve` starts one "
-            "and says how to set it"
+            "PREFECT_API_URL is not set and no `make serve` of this DDIM_DATA runs, so there is no "
+            "server to tell; start one, or set it"
         )
     weights = weights_digest(checkpoint)
     path = str(checkpoint.resolve())

@@ -27,17 +27,10 @@ STOPPED = "stopped; what is finished is kept, run it again to go on"
 
 _begun = threading.Event()
 _flow_runs: list[Any] = []
-_words = STOPPED
 
 
-def install(words: str = STOPPED) -> None:
-    """From here on a signal ends this process and all that it has started; once a process.
-
-    Args:
-        words: What is said then.
-    """
-    global _words
-    _words = words
+def install() -> None:
+    """From here on a signal ends this process and all that it has started; once a process."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     for number in ASKED:
@@ -110,7 +103,7 @@ def _say_and_fall_silent() -> None:
     """Says the line; what the interrupted work would print from now on is no news to anybody."""
     clear = "\r\x1b[K" if os.isatty(2) else ""
     with suppress(OSError):  # a terminal, or a reader of a pipe, that has gone
-        os.write(2, f"{clear}{_words}\n".encode())
+        os.write(2, f"{clear}{STOPPED}\n".encode())
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
@@ -122,7 +115,7 @@ def _tell_prefect() -> None:
 
     with get_client(sync_client=True) as client:
         for flow_run in list(_flow_runs):
-            client.set_flow_run_state(flow_run, Cancelled(message=_words), force=True)
+            client.set_flow_run_state(flow_run, Cancelled(message=STOPPED), force=True)
 
 
 def _end_children() -> None:

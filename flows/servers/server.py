@@ -86,13 +86,6 @@ class Server:
             self.process.wait()
 
 
-def ensure_server(tell: Callable[[float], None] = lambda seconds: None) -> Server:
-    """Makes sure that there is a Prefect server that answers: `begin_server`, then `wait`."""
-    server = begin_server()
-    server.wait(tell)
-    return server
-
-
 def begin_server() -> Server:
     """Points this process at a Prefect server, started now if there is none; does not wait for it.
 
@@ -105,18 +98,9 @@ def begin_server() -> Server:
     Raises:
         ServerError: If the server of PREFECT_API_URL does not answer, or refuses the password.
     """
-    if _is_chosen():
-        api = os.environ["PREFECT_API_URL"]
-        _use_password_of_our_serve(api)
-        require_answer(api)
-        return Server(api)
-    note = running_serve()
-    if note is not None:
-        _point_at(note["api"], note["auth"])
-        if os.environ.get("MLFLOW_TRACKING_URI") == places.default_tracking_uri():
-            os.environ["MLFLOW_TRACKING_URI"] = note["mlflow"]
-        os.environ.setdefault("DDIM_REPORTS_URL", note.get("reports", ""))
-        return Server(note["api"])
+    if (there := use_server_that_stays()) is not None:
+        require_answer(there)
+        return Server(there)
     auth = f"{USER}:{secrets.token_urlsafe(24)}"
     listening = bound(LOOPBACK, 0)
     api = f"http://{LOOPBACK}:{listening.getsockname()[1]}/api"
@@ -128,6 +112,22 @@ def begin_server() -> Server:
     process, log = start_prefect(listening, LOOPBACK, auth, temporary)
     _point_at(api, auth)
     return Server(api, process, log)
+
+
+def use_server_that_stays() -> str | None:
+    """Points this process at the server of PREFECT_API_URL, or else at a running `make serve` of
+    this DDIM_DATA with its MLflow; returns its address, None where there is neither."""
+    if _is_chosen():
+        _use_password_of_our_serve(os.environ["PREFECT_API_URL"])
+        return os.environ["PREFECT_API_URL"]
+    note = running_serve()
+    if note is None:
+        return None
+    _point_at(note["api"], note["auth"])
+    if os.environ.get("MLFLOW_TRACKING_URI") == places.default_tracking_uri():
+        os.environ["MLFLOW_TRACKING_URI"] = note["mlflow"]
+    os.environ.setdefault("DDIM_REPORTS_URL", note.get("reports", ""))
+    return str(note["api"])
 
 
 def bound(host: str, port: int) -> socket.socket:

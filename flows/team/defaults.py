@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,9 +11,10 @@ from typing import Any
 
 from ddim_core.common.checks import nearest
 from ddim_core.common.foreign import Content
-from ddim_core.common.plain_files import is_there, read_bytes
+from ddim_core.common.plain_files import is_there
 from ddim_core.common.printable import printable
 from ddim_core.common.redaction import has_credentials, has_password, redacted
+from ddim_core.safe_files.settings import read_toml
 from flows.requests.base import BaseRequest
 from flows.requests.flat import Parameter, in_words, parameters
 from flows.requests.grid import GridRequest
@@ -26,7 +26,7 @@ from flows.requests.toy import PointRequest, ToyRequest
 from flows.requests.tuning import TuneRequest
 
 NAME, VARIABLE = "ddim.toml", "DDIM_CONFIG"
-LONGEST = 2**20  # bytes
+LONGEST = 100  # characters of a name that is shown
 ALWAYS_GIVEN = "checkpoints"  # several, by which `ddim grid` knows that it is to rank them
 FLOWS: dict[str, Any] = {
     "fid-grid": GridRequest, "until-decided": RaceRequest,
@@ -115,8 +115,8 @@ def nearest_file() -> Path | None:
 def _read(place: Path) -> tuple[Content, dict[str, Content]]:
     """The file's keys at the top, and its tables by flow; each name is one that there is."""
     try:
-        told = tomllib.loads(read_bytes(place, LONGEST).decode())
-    except (OSError, ValueError, RecursionError) as error:
+        told = read_toml(place)
+    except ValueError as error:
         raise ValueError(f"{place} cannot be read: {error}") from None
     tables = {name: value for name, value in told.items() if isinstance(value, dict)}
     shared = {name: value for name, value in told.items() if name not in tables}
@@ -144,7 +144,8 @@ def _shared() -> dict[str, Parameter]:
 
 def _require_known(place: Path, what: str, name: str, known: Mapping[str, Any]) -> None:
     if name not in known:
+        shown = printable(name)[:LONGEST]
         raise ValueError(
-            f"{place} has {name}, and there is no {what} {name}{nearest(name, known)}; there are "
-            f"{', '.join(known)}"
+            f"{place} has {shown}, and there is no {what} {shown}{nearest(shown, known)}; there "
+            f"are {', '.join(known)}"
         )

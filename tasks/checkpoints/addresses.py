@@ -11,7 +11,7 @@ from pathlib import Path
 from ddim_core.checkpoints.posthoc_ema import kept_in
 from ddim_core.common.checks import nearest
 from ddim_core.common.digest import digest, file_digest
-from ddim_core.common.plain_files import walk_regular
+from ddim_core.common.plain_files import is_folder, is_regular, walk_regular
 from ddim_core.common.redaction import has_credentials, has_password, redacted
 from ddim_core.safe_files.weight_names import DECODER_FOLDERS, OF_TRAINING, STATS, WEIGHTS
 from tasks.storage import places
@@ -137,7 +137,7 @@ def may_hold_several(location: str) -> bool:
     itself, or a pattern of paths."""
     if is_local(location):
         place = Path(location)
-        return place.is_dir() and not any((place / mark).is_file() for mark in MARKS)
+        return place.is_dir() and not any(is_regular(place / mark) for mark in MARKS)
     if of := averaged(location):
         return len(of.stds) > 1
     return "://" not in location and PATTERN.search(location) is not None
@@ -175,7 +175,7 @@ def paths_of(source: str) -> list[Path]:
     """
     given = Path(source).expanduser().absolute()
     try:
-        if given.is_dir() and not any((given / mark).is_file() for mark in MARKS):
+        if given.is_dir() and not any(is_regular(given / mark) for mark in MARKS):
             found = list(given.iterdir())
         elif given.exists():
             found = [given]
@@ -191,9 +191,9 @@ def _may_be(path: Path) -> bool:
     """Tells what may be a checkpoint by its name."""
     if path.name.startswith((".", "_")) or path.name.endswith(UNFINISHED) or path.name in BESIDE:
         return False
-    if path.is_symlink() and not path.exists():
+    if path.is_symlink() and not is_folder(path) and not is_regular(path):
         return True  # it leads nowhere, or in a circle: the look tells so, and goes on
-    return path.is_dir() or (path.suffix in WEIGHTS and not OF_TRAINING.fullmatch(path.name))
+    return is_folder(path) or (path.suffix in WEIGHTS and not OF_TRAINING.fullmatch(path.name))
 
 
 def _require_some_file(place: Path) -> None:
@@ -206,7 +206,7 @@ def _require_some_file(place: Path) -> None:
             return
         if any(entry.suffix in OF_CHECKPOINTS for entry in entries):
             return
-        level = [entry for entry in entries if entry.is_dir()]
+        level = [entry for entry in entries if is_folder(entry)]
     if place.is_dir():
         raise ValueError(
             f"{place.name} holds no checkpoint: no file in it ends with {', '.join(OF_CHECKPOINTS)}"

@@ -17,7 +17,13 @@ from typing import Any
 
 from ddim_core.checkpoints.convert import source_files
 from ddim_core.common.digest import digest
-from ddim_core.common.plain_files import PlainFileError, read_json, require_plain_tree, walk
+from ddim_core.common.plain_files import (
+    PlainFileError,
+    is_folder,
+    read_json,
+    require_plain_tree,
+    walk,
+)
 from ddim_core.pipelines.single_file import is_single_file
 from tasks.checkpoints.addresses import (
     a_place_of,
@@ -114,11 +120,12 @@ def stamp_of(path: Path) -> str:
     What cannot be looked at (a circle of links, a thousand nested folders) has a stamp that says
     so: it is told when it is read, and the others go on.
     """
+    several = is_folder(path)
     try:
-        inside = walk(path, hidden=True) if path.is_dir() else []
+        inside = walk(path, hidden=True) if several else []
     except PlainFileError as error:
         return digest(str(error))
-    files = [path / name for name in inside] if path.is_dir() else [path]
+    files = [path / name for name in inside] if several else [path]
     seen = []
     for file in files:
         try:

@@ -21,7 +21,7 @@ from tasks.storage.naming import run_name
 from tasks.storage.row_files import Found, RowFiles
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 COLUMNS = columns_of(PointRow)
 SCHEMA = schema_of(COLUMNS)
@@ -89,12 +89,3 @@ def write_point_row(row: PointRow) -> str:
 def read_point_rows(cells: list[str] | None = None) -> Found[PointRow]:
     """Returns the rows written so far, of some cells or of all, and which had to be left out."""
     return POINTS.read(cells)
-
-
-def read_point_table() -> pd.DataFrame:
-    """Returns all rows written so far.
-
-    Raises:
-        DamagedRowError: If a row is damaged.
-    """
-    return POINTS.read().whole().frame

@@ -60,9 +60,9 @@ def run(**asked: Any) -> Run:
 
 
 def rows_of(done: Run) -> pd.DataFrame:
-    from tasks.points.table import read_point_table
+    from tasks.points.table import POINTS
 
-    frame = read_point_table()
+    frame = POINTS.read().whole().frame
     return frame[frame["cell_digest"].isin(done.result.cells)]
 
 

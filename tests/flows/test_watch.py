@@ -123,4 +123,4 @@ def test_announcing_needs_a_server_and_a_checkpoint(
     monkeypatch.delenv("PREFECT_API_URL")
     alone = CliRunner().invoke(app, ["announce", str(tmp_path)])
     assert alone.exit_code == 2
-    assert "PREFECT_API_URL is not set" in alone.stderr
+    assert "PREFECT_API_URL is not set and no `make serve`" in alone.stderr

@@ -270,6 +270,7 @@ def test_a_subject_takes_the_same_settings(yaml: Path) -> None:
         ("toml", "resolution = 512", "resolution = [[", "set.toml is no TOML: "),
         ("toml", "resolution = 512", "resolution = " + "[" * 9000, "set.toml is no TOML: "),
         ("toml", "resolution = 512", "resolution = " + "9" * 60, "whole number of 200 bits"),
+        ("toml", "resolution = 512", "x" + ".y" * 10**5 + " = 1", "is no TOML: a name has more"),
         ("toml", "batch_size = 4", "batch_size = 'four'", "batch_size of set.toml is four; it"),
         ("toml", 'image_dir = "dogs"', 'metadata_file = "x.json"', "a subset of set.toml has meta"),
     ],

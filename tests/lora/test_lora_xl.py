@@ -16,8 +16,8 @@ from ddim_core.lora.reload import load_file_into
 from ddim_core.lora.specs import LoraSpec, PictureSpec
 from ddim_core.lora.texts import embed_prompts
 from ddim_core.lora.training.run import CHECKPOINT, history_of, run
-from ddim_core.text2image.base_folder import is_xl, load_pipeline, locate_base
-from ddim_core.text2image.families import clip_of
+from ddim_core.text2image.base_folder import load_pipeline, locate_base
+from ddim_core.text2image.families import XL, clip_of, family_of
 from tests.lora.material import small_job
 from tests.lora.tiny_base import write_tiny_xl_base
 
@@ -31,8 +31,8 @@ def xl_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_xl_base_is_known_as_one(xl_base: Path, base: Path) -> None:
-    assert is_xl(locate_base(str(xl_base)))
-    assert not is_xl(base)
+    assert family_of(locate_base(str(xl_base))) is XL
+    assert family_of(base) is not XL
 
 
 def test_xl_embeddings_are_those_of_the_pipeline(xl_base: Path) -> None:

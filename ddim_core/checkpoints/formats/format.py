@@ -95,7 +95,7 @@ def told_by(*settings: Any) -> Config:
     return found
 
 
-def require_size(size: Any, n_levels: int, name: str = "image_size") -> int:
+def require_size(size: Any, n_levels: int) -> None:
     """Makes sure that a network's levels can halve its images.
 
     Raises:
@@ -106,7 +106,6 @@ def require_size(size: Any, n_levels: int, name: str = "image_size") -> int:
     step = 1 << (n_levels - 1)
     if type(size) is not int or size < 1 or size % step:
         raise ValueError(
-            f"{name} is {size!r:.50}, whose {n_levels} levels halve it; it must be a multiple of "
-            f"{step}"
+            f"image_size is {size!r:.50}, whose {n_levels} levels halve it; it must be a multiple "
+            f"of {step}"
         )
-    return size

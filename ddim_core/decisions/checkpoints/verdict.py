@@ -210,9 +210,7 @@ def pareto(rows: Sequence[CellRow], measure: Measure = FID) -> list[CellRow]:
     return front
 
 
-def proven_steps(
-    front: Sequence[CellRow], level: float = LEVEL, measure: Measure = FID
-) -> list[bool]:
+def proven_steps(front: Sequence[CellRow], measure: Measure = FID) -> list[bool]:
     """Tells for each cell of a front whether it beats the cheaper one before it, beyond chance.
 
     Paired tests along the front, Holm over its steps; the first has nothing before it: True.
@@ -221,7 +219,7 @@ def proven_steps(
     if not measure.has_intervals(front):
         return [True] + [False] * len(steps) if front else []
     tests = [difference(dear, cheap, measure).p_value for dear, cheap in steps]
-    return [True, *(p < level for p in (holm(tests) if tests else []))] if front else []
+    return [True, *(p < LEVEL for p in (holm(tests) if tests else []))] if front else []
 
 
 def _cells(

@@ -7,19 +7,17 @@ set, and these before `[general]`.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ddim_core.common.foreign import Content
-from ddim_core.common.plain_files import PlainFileError, read_bytes, require_plain
 from ddim_core.common.printable import printable
 from ddim_core.lora.trainers import settings as told
+from ddim_core.safe_files.settings import read_toml
 
 NAME = "kohya"
 FOLDER = re.compile(r"(\d+)_(.*)", re.DOTALL)
-LONGEST = 2**18  # bytes
 # Read here; and what says how to go about work that is done otherwise here, to the same end.
 OF_SUBSETS = (
     "image_dir", "num_repeats", "caption_extension", "class_tokens", "is_reg", "caption_prefix",
@@ -57,7 +55,7 @@ def read_kohya(path: Path) -> told.TrainerSettings:
     Raises:
         ValueError: If it is none, or asks for what cannot be.
     """
-    settings, where = _toml(path), path.name
+    settings, where = read_toml(path), path.name
     if "datasets" not in settings:
         raise ValueError(
             f"{where} has no [[datasets]]; what kohya's --dataset_config takes is read, and its "
@@ -80,18 +78,6 @@ def read_kohya(path: Path) -> told.TrainerSettings:
     return told.TrainerSettings(
         NAME, tuple(dict.fromkeys(subsets)), taken, tuple(dict.fromkeys(left)), tuple(remarks)
     )
-
-
-def _toml(path: Path) -> Content:
-    try:
-        found = tomllib.loads(read_bytes(path, LONGEST).decode("utf-8-sig"))
-    except PlainFileError as error:
-        raise ValueError(f"{path.name} are no settings: {error}") from error
-    except (ValueError, RecursionError, ArithmeticError, LookupError) as error:
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"{path.name} is no TOML: {reason[:200]}") from error
-    require_plain(found, path.name)
-    return found
 
 
 def _subset(given: Content, path: Path) -> told.Subset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ddim_core.common.late import late
 from ddim_core.devices.gradients import Gradients
+from ddim_core.devices.out_of_memory import memory_told
 from ddim_core.devices.placing import laid_out
 from ddim_core.devices.reading import BEHIND, LossWatch, Reading
 from ddim_core.devices.transfer import made_ahead
@@ -46,7 +47,6 @@ else:
     diffusers = late("diffusers")
 
 # What torch says on a CPU, where it has no exception of its own for it.
-OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 Forward: TypeAlias = list[tuple[Tensor, ...]]  # of each of its groups, what `Objective.loss` takes
 # Adds the gradients of such a group's loss, its share of a step's, and returns that.
@@ -227,24 +227,12 @@ def rate_factor(spec: LoraSpec) -> Callable[[int], float]:
     return schedule.lr_lambdas[0]
 
 
-@contextmanager
-def memory_words(spec: LoraSpec) -> Iterator[None]:
-    """Inside, running out of memory is said in words, with the settings to lower.
-
-    Raises:
-        MemoryError: In place of torch's own errors.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not any(
-            words in str(error) for words in OUT_OF_MEMORY
-        ):
-            raise
-        raise MemoryError(
-            f"memory ran out at batch_size {spec.batch_size}; lower batch_size (and raise "
-            "accumulation by as much), turn gradient_checkpointing on, or lower resolution or rank"
-        ) from error
+def memory_words(spec: LoraSpec) -> AbstractContextManager[None]:
+    """Inside, running out of memory is a MemoryError that says which settings to lower."""
+    return memory_told(
+        f"memory ran out at batch_size {spec.batch_size}; lower batch_size (and raise accumulation "
+        "by as much), turn gradient_checkpointing on, or lower resolution or rank"
+    )
 
 
 def _optimizer(spec: LoraSpec, parameters: dict[str, nn.Parameter]) -> torch.optim.AdamW:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from ddim_core.common.digest import digest
 from ddim_core.common.foreign import Content
@@ -22,6 +22,7 @@ from ddim_core.common.plain_files import (
     require_plain_tree,
     shown_name,
 )
+from ddim_core.safe_files.claims.tensor_headers import tensors_in
 from ddim_core.safe_files.loras.kinds import (
     PEFT_LEVEL,
     TENSOR_NAME,
@@ -118,6 +119,8 @@ def require_lora(file: EpochFile) -> Content:
     names = list(shapes)
     if strange := [name for name in names if not TENSOR_NAME.fullmatch(name)]:
         raise ValueError(f"{file.name} has a tensor {strange[0][:80]!r}, which is no layer's name")
+    if empty := [name for name, shape in shapes.items() if 0 in shape]:
+        raise ValueError(f"{file.name} has a tensor {empty[0][:80]!r} without numbers")
     if file.config is not None:
         return {PEFT: _peft_settings(file, shapes)}
     if PEFT in header:
@@ -155,8 +158,7 @@ def lora_bytes(file: EpochFile) -> bytes:
 def header_of(content: bytes) -> tuple[Content, bytes]:
     """Returns the header of a safetensors file that was opened before, and the numbers after it."""
     stop = 8 + int.from_bytes(content[:8], "little")
-    header: Content = json.loads(content[8:stop])
-    return header, content[stop:]
+    return json.loads(content[8:stop]), content[stop:]
 
 
 def touches_texts(content: bytes) -> bool:
@@ -194,7 +196,7 @@ def layout_of(content: bytes) -> str:
 
 def _header(file: EpochFile) -> tuple[dict[str, list[int]], dict[str, str]]:
     try:
-        with safe_open(file.path, framework="np") as content:
+        with tensors_in(file.path, "np") as content:
             shapes = {name: content.get_slice(name).get_shape() for name in list(content.keys())}
             return shapes, content.metadata() or {}
     except (SafetensorError, OSError) as error:

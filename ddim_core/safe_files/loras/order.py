@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+
+from ddim_core.safe_files.claims.tensor_headers import tensors_in
 
 # NAME-000006 and NAME-step00000500 (sd-scripts), NAME_000000500 (ai-toolkit), checkpoint-500.
 NUMBERED = re.compile(r"(?P<series>.*?)(?:^|[-_])(?P<word>step|epoch|e)?[-_]?(?P<number>\d{1,12})")
@@ -81,7 +83,7 @@ def _read(name: str) -> tuple[Numbered, bool]:
 
 def _steps(path: Path, name: str) -> int:
     try:
-        with safe_open(path, framework="np") as content:
+        with tensors_in(path, "np") as content:
             told = (content.metadata() or {}).get(STEPS, "")
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{name} is no whole safetensors file: {error}") from error

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from ddim_core.common.plain_files import is_there, require_plain_tree
+from ddim_core.safe_files.claims.tensor_headers import tensors_in
 from ddim_core.safe_files.loras.kinds import PEFT_LEVEL
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.weight_names import TENSORS
@@ -231,7 +232,7 @@ def _kind_in(index: Mapping[str, object]) -> str:
 def _weights(folder: Path) -> Iterator[tuple[str, Shape]]:
     for path in sorted(folder.glob(f"*{TENSORS}")):
         try:
-            with safe_open(path, framework="np") as content:
+            with tensors_in(path, "np") as content:
                 for name in content.keys():  # noqa: SIM118
                     if name.endswith(".weight"):
                         yield name.removesuffix(".weight"), content.get_slice(name).get_shape()

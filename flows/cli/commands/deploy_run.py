@@ -25,6 +25,9 @@ def deploy_run(
     ours = DEPLOYMENT.findall(deployments().read_text(encoding="utf-8"))
     if "/" not in name and name not in ours:
         stop(f"there is no deployment {name!r}{nearest(name, ours)}; ours are {', '.join(ours)}", 2)
+    from flows.servers.server import use_server_that_stays
+
+    use_server_that_stays()
     deployment = name if "/" in name else f"{name}/{name}"
     command = [sys.executable, "-m", "prefect", "deployment", "run", deployment, *context.args]
     raise typer.Exit(subprocess.run(command, check=False).returncode)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -46,12 +45,15 @@ def track(
 def guard() -> None:
     """End the runs that a crash left Running, and have the Prefect server do so from now on."""
     with one_sentence():
-        if not os.environ.get("PREFECT_API_URL"):
+        from flows.servers.server import use_server_that_stays
+
+        api = use_server_that_stays()
+        if api is None:
             raise ValueError(
-                "PREFECT_API_URL is not set; give the address of a Prefect server that stays, "
-                "such as http://127.0.0.1:4200/api"
+                "PREFECT_API_URL is not set and no `make serve` of this DDIM_DATA runs; give the "
+                "address of a Prefect server that stays, such as http://127.0.0.1:4200/api"
             )
-        require_address("PREFECT_API_URL", os.environ["PREFECT_API_URL"])
+        require_address("PREFECT_API_URL", api)
         from flows.servers.guard import SILENCE_SECONDS, end_lost_runs, install
 
         install()

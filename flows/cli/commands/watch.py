@@ -171,6 +171,6 @@ def _parameters(words: list[str]) -> Given:
             stop(f"parameter {word!r} is not NAME=VALUE, such as steps='[10,20]'", 2)
         try:
             read[name.strip()] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             read[name.strip()] = text
     return read

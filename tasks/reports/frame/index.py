@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
+from ddim_core.common.plain_files import open_regular
 from tasks.reports.frame.shell import html
 from tasks.storage import places, store
 
@@ -54,10 +55,10 @@ def listed() -> list[Listed]:
     found = []
     for page in filesystem.glob(f"{folder}/*/index.html"):
         try:
-            with filesystem.open(page, "rb") as file:
+            with open_regular(Path(page)) if places.is_local() else filesystem.open(page) as file:
                 head = _Head.of(file.read(HEAD).decode(errors="replace"))
             written = filesystem.modified(page)
-        except OSError:  # gone since it was listed
+        except OSError:  # gone since it was listed, or no file
             continue
         name = page.rsplit("/", 2)[1]
         # What has no prefix is a grid, or the race of one.

@@ -7,21 +7,21 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ddim_core.images.emoji import EMOJI_SIZE, EmojiImages, load_emoji
+from ddim_core.images.emoji import EMOJI_SIZE, Emoji, emoji_files
 from ddim_core.images.sources.colour import composite, rgb_of
+from tests.picture_files import drawn
 
 
 @pytest.fixture(scope="module")
-def drawings() -> EmojiImages:
-    return load_emoji()
+def drawings() -> list[Emoji]:
+    return [about for about, _ in emoji_files()]
 
 
-def test_every_drawing_has_a_name_and_one_of_ten_categories(drawings: EmojiImages) -> None:
-    assert drawings.rgba.shape == (4009, EMOJI_SIZE, EMOJI_SIZE, 4)
-    assert drawings.rgba.dtype == np.uint8
-    assert len({emoji.code_points for emoji in drawings.emoji}) == 4009
-    assert all(emoji.short_name and emoji.words for emoji in drawings.emoji)
-    assert len(Counter(emoji.category for emoji in drawings.emoji)) == 10
+def test_every_drawing_has_a_name_and_one_of_ten_categories(drawings: list[Emoji]) -> None:
+    assert drawn(next(file for _, file in emoji_files())).shape == (EMOJI_SIZE, EMOJI_SIZE, 4)
+    assert len(drawings) == len({emoji.code_points for emoji in drawings}) == 4009
+    assert all(emoji.short_name and emoji.words for emoji in drawings)
+    assert len(Counter(emoji.category for emoji in drawings)) == 10
 
 
 @pytest.mark.parametrize(
@@ -37,17 +37,17 @@ def test_every_drawing_has_a_name_and_one_of_ten_categories(drawings: EmojiImage
     ],
 )
 def test_a_drawing_is_called_what_people_call_it(
-    drawings: EmojiImages, code_points: str, words: str, category: str
+    drawings: list[Emoji], code_points: str, words: str, category: str
 ) -> None:
-    emoji = next(e for e in drawings.emoji if e.code_points == code_points)
+    emoji = next(e for e in drawings if e.code_points == code_points)
     assert (emoji.words, emoji.category) == (words, category)
 
 
-def test_every_variant_of_skin_tone_collapses_to_a_neutral_drawing(drawings: EmojiImages) -> None:
-    neutral = load_emoji(skin_tones=False)
-    assert len(neutral) == len({emoji.base for emoji in drawings.emoji}) == 1954
-    assert not any(emoji.skin_tones for emoji in neutral.emoji)
-    assert {emoji.base for emoji in neutral.emoji} == {emoji.base for emoji in drawings.emoji}
+def test_every_variant_of_skin_tone_collapses_to_a_neutral_drawing(drawings: list[Emoji]) -> None:
+    neutral = [about for about, _ in emoji_files(skin_tones=False)]
+    assert len(neutral) == len({emoji.base for emoji in drawings}) == 1954
+    assert not any(emoji.skin_tones for emoji in neutral)
+    assert {emoji.base for emoji in neutral} == {emoji.base for emoji in drawings}
 
 
 def test_a_colour_shows_where_a_drawing_is_transparent_and_mixes_where_it_is_half() -> None:

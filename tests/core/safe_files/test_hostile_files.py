@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from ddim_core.safe_files.lora_files import epoch_files, lora_bytes
 
 from ddim_core.checkpoints.convert import adopt, source_files
 from ddim_core.checkpoints.identity import weights_digest
@@ -37,6 +38,7 @@ from ddim_core.images.load import open_source
 from ddim_core.images.sources.captions import listed_captions
 from ddim_core.images.sources.decode import BrokenImageError, decode
 from ddim_core.images.sources.table_file import table_of
+from ddim_core.pipelines.single_file import holds_average
 from ddim_core.safe_files.safe_load import read_weights, require_tensors
 from ddim_core.safe_files.settings import parse_yaml, read_settings
 from ddim_core.safe_files.tokenizer_files import require_plain_tokenizer
@@ -94,6 +96,12 @@ def shared(n: int, as_key: bool = False) -> bytes:
 
 
 LARGEST = 2**31 - 1
+
+
+def epoch_bytes(path: Path) -> bytes:
+    return lora_bytes(epoch_files(path)[0])
+
+
 PICKLES: dict[str, bytes] = {
     "bytearray": called("builtins.bytearray", LARGEST),
     "bytearray of Python 2": called("__builtin__.bytearray", LARGEST),
@@ -126,6 +134,19 @@ def test_weights_that_claim_more_than_they_hold_are_refused_by_name(
         read_weights(tmp_path / "model.ckpt")
 
 
+@pytest.mark.parametrize("read", [read_weights, weights_digest, epoch_bytes, holds_average])
+def test_a_header_of_a_hundred_megabytes_is_never_parsed(
+    read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    """It took 70 s and 1.2 GB."""
+    path = tmp_path / "a.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 90_000_000) + b"{")
+        file.truncate(90_000_008)
+    with pytest.raises(ValueError, match="header claims 90000000 bytes; at most 16777216"):
+        read(path)
+
+
 def test_one_storage_under_many_names_is_refused_and_tied_weights_are_read(tmp_path: Path) -> None:
     one = torch.zeros(10**6)
     torch.save({f"w{i}": one for i in range(1000)}, tmp_path / "many.ckpt")
@@ -145,6 +166,7 @@ def bomb(merge: bool) -> str:
 @pytest.mark.parametrize(
     "text",
     [bomb(False), bomb(True), "<<: {<<: {a: 1}}\n", "[" * 5000, "a: " + "1:" * 10**4 + "1.5",
+     "a: " + "1:" * 10**5 + "1",
      "a: 0x" + "f" * 10**5, "a: !!int ''", "a: .nan", "a: !!timestamp x", "a: *none"],
 )  # fmt: skip
 def test_yaml_stands_for_nothing_elsewhere(text: str, tmp_path: Path) -> None:

@@ -16,7 +16,14 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from flows.servers.server import ServerError, kept_password, noted, require_answer, running_serve
+from flows.servers.server import (
+    ServerError,
+    kept_password,
+    noted,
+    require_answer,
+    running_serve,
+    use_server_that_stays,
+)
 from tasks.storage import places
 from tests.flows.strangers import assert_closed_to_strangers
 
@@ -70,6 +77,28 @@ def test_password_is_made_once_for_its_owner_and_a_stale_note_is_not_believed(
     with noted("http://127.0.0.1:1/api", "a:b", "http://127.0.0.1:1"):
         assert stat.S_IMODE((tmp_path / "data" / "serve.json").stat().st_mode) == 0o600
         assert running_serve() is None
+
+
+def test_a_running_serve_is_used_where_no_other_server_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `announce`, `guard` and `deploy-run` too, which start no server of their own."""
+    monkeypatch.setattr(places, "DATA_URL", str(tmp_path / "data"))
+    monkeypatch.setattr("flows.servers.server._ask", lambda url, auth: None)
+    monkeypatch.chdir(tmp_path)
+    for name in ("PREFECT_API_AUTH_STRING", "DDIM_REPORTS_URL", "PREFECT_API_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:2/api")
+    (tmp_path / "data").mkdir(mode=0o700)
+    with noted("http://127.0.0.1:1/api", "a:b", "http://127.0.0.1:1"):
+        assert use_server_that_stays() == "http://127.0.0.1:2/api"
+        for name in ("PREFECT_API_AUTH_STRING", "DDIM_REPORTS_URL", "PREFECT_API_URL"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+        assert use_server_that_stays() == "http://127.0.0.1:1/api"
+        assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
+        assert os.environ["PREFECT_API_AUTH_STRING"] == "a:b"
+    monkeypatch.delenv("PREFECT_API_URL")
+    assert use_server_that_stays() is None
 
 
 def test_no_password_is_told_to_whoever_has_a_dead_serves_number_and_port(
@@ -129,6 +158,7 @@ def test_places_that_cannot_be_are_refused_by_every_command(
         ["watch", "http://user:SECRETPW@host/x"],
         ["watch", "/x", "-p", "dataset=s3://user:SECRETPW@host/x"],
         ["grid", "--dataset", "https://host/x?token=SECRETPW"],
+        ["grid", "--checkpoint", "https://host/x#access_token=SECRETPW"],
         ["announce", "ftp://user:SECRETPW@host/x"],
         ["score", "http://user:SECRETPW@host/x", "digits"],
     ],

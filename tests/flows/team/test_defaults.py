@@ -90,6 +90,11 @@ def test_the_nearest_file_upwards_counts_but_for_the_one_that_is_named(
         ("[tune]\ncals = [4]", r"no parameter of tune cals \(did you mean calls\?\)"),
         ("steps = [", r"ddim\.toml cannot be read"),
         ("a = " + "[" * 100_000, r"ddim\.toml cannot be read"),
+        ("[tune]\ncalls" + ".a" * 100_000 + " = 1", r"ddim\.toml cannot be read.*32 parts"),
+        ("[tune]\ncalls = " + "[" * 300 + "]" * 300, r"ddim\.toml cannot be read.*nested"),
+        ("[tune" + ' . "a"' * 40_000 + "]", r"ddim\.toml cannot be read.*32 parts"),
+        ("k" * 200_000 + " = 1", r"no parameter k{100};"),
+        ('"\\u001b[2J" = 1', r"no parameter \\x1b\[2J;"),
         ('against = "https://me:secret@host/x"', r"against = .*carries credentials"),
     ],
 )

@@ -67,7 +67,8 @@ def test_a_folder_means_what_lies_in_it_and_a_checkpoint_means_itself(copy: Path
         (copy.parent / name).mkdir()
     for name in ("loss.csv", "network-snapshot-000100.pkl", "training-state-000100.pt"):
         (copy.parent / name).touch()
-    shown = ["logs.txt", "network-snapshot-000100.pkl", "step-1"]
+    (copy.parent / "long").symlink_to("x" * 300)  # which no system call takes
+    shown = ["logs.txt", "long", "network-snapshot-000100.pkl", "step-1"]
     assert names(str(copy.parent)) == shown
     assert names(str(copy)) == ["step-1"]
     assert names(f"{copy.parent}/step-*") == ["step-1"]
@@ -86,11 +87,12 @@ def test_a_folder_or_pattern_of_several_stands_for_these_and_says_what_is_none(
     shutil.copytree(copy / "unet", runs / "step-10")  # a bare network
     (runs / "logs").mkdir()
     (runs / "circle").symlink_to(runs)
+    (runs / "long").symlink_to("x" * 300)
     (runs / "step-4.tmp").mkdir()
     steps = [str(runs / f"step-{n}") for n in (1, 2, 10)]
     found, left_out = snapshots_in(str(runs))
     assert found == steps
-    assert [line.split(":")[0] for line in left_out] == ["circle is left out", "logs is left out"]
+    assert [line.split(" is left out:")[0] for line in left_out] == ["circle", "logs", "long"]
     assert snapshots_in(f"{runs}/step-[12]") == (steps[:2], [])
     assert snapshots_in(f"{runs}/*") == (steps, left_out)
     assert a_place_of(f"{runs}/[ls]*") == steps[0]  # and not the logs

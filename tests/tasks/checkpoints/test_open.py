@@ -130,8 +130,8 @@ def test_a_location_of_no_known_kind_is_refused(location: str, message: str) -> 
 
 def test_secrets_are_hidden_wherever_they_stand() -> None:
     environment = {"MLFLOW_TRACKING_PASSWORD": "hunter22", "HF_TOKEN": "hf_abc", "HOME": "/root"}
-    text = "GET http://ann:pw@host/api?token=t1&n=2 for ann, hunter22, hf_abc in /root"
-    hidden = "GET http://***@host/api?token=***&n=2 for ann, ***, *** in /root"
+    text = "GET http://ann:pw@host/api?token=t1&n=2#auth=t2;pwd=t3 for ann, hunter22, hf_abc in /r"
+    hidden = "GET http://***@host/api?token=***&n=2#auth=***;pwd=*** for ann, ***, *** in /r"
     assert redacted(text, environment) == hidden
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,8 @@ def test_the_list_names_each_report_as_its_page_does_even_an_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(places, "DATA_URL", str(tmp_path))
+    (tmp_path / "reports" / "pipe").mkdir(parents=True)
+    os.mkfifo(tmp_path / "reports" / "pipe" / "index.html")  # which nobody writes to
     page.put("0123456789ab", b"<!doctype html><title>An &lt;old&gt; page</title><p>no answer")
     page.put("verdict-0123", b'<title>New</title><meta name="description" content="Ship &amp; go">')
     old, new = sorted(listed(), key=lambda report: report.folder)

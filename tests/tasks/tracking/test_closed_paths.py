@@ -16,6 +16,8 @@ from tasks.tracking.server import CLOSED
         ("/api/2.0/mlflow/webhooks", 403),
         ("/api/2.0/mlflow/webhooks/1/test", 403),
         ("/ajax-api/2.0/mlflow/webhooks", 403),
+        ("http://testserver//api/2.0/mlflow/webhooks", 403),
+        ("/api///2.0/mlflow//webhooks/1/test", 403),
         ("/ajax-api/2.0/mlflow/gateway-proxy", 403),
         ("/ajax-api/3.0/mlflow/gateway/endpoints/create", 403),
         ("/api/3.0/mlflow/prompt-optimization/jobs", 403),

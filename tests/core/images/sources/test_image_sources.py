@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from ddim_core.diffusion.specs import ImageSpec
-from ddim_core.images.emoji import load_emoji
+from ddim_core.images.emoji import emoji_files
 from ddim_core.images.load import load_images, open_source, splits_of
 from ddim_core.images.sources.colour import composite
 from ddim_core.images.summary import survey
-from tests.picture_files import afhq, captioned, cifar, encoded, picture
+from tests.picture_files import afhq, captioned, cifar, drawn, encoded, picture
 
 FORMS = ["afhq", "cifar", "captioned", "saved", "hub folder", "digits"]
 
@@ -160,15 +160,14 @@ def test_emoji_are_the_drawings_on_a_colour_with_categories_and_names() -> None:
     assert got.images.shape == (400, 72, 72, 3)
     assert len(got.class_names) == 10
     assert "CC-BY 4.0" in got.licence
-    drawings = load_emoji(skin_tones=False)
-    places = {emoji.words: i for i, emoji in enumerate(drawings.emoji)}
+    drawings = {about.words: (about, file) for about, file in emoji_files(skin_tones=False)}
     assert got.captions is not None
-    chosen = [places[words] for words in got.captions[:20]]
-    assert np.array_equal(got.images[:20], composite(drawings.rgba[chosen], "skyblue"))
+    chosen = [drawings[words] for words in got.captions[:20]]
+    on_sky = composite(np.stack([drawn(file) for _, file in chosen]), "skyblue")
+    assert np.array_equal(got.images[:20], on_sky)
     assert got.labels is not None
-    assert [got.class_names[k] for k in got.labels[:20]] == [
-        drawings.emoji[i].category for i in chosen
-    ]
+    categories = [about.category for about, _ in chosen]
+    assert [got.class_names[k] for k in got.labels[:20]] == categories
 
 
 def test_no_skin_tone_of_a_training_emoji_is_held_out() -> None:

@@ -176,6 +176,10 @@ def test_pickles_damage_and_emptiness_are_refused_in_words(tmp_path: Path) -> No
     whole.write_bytes(whole.read_bytes()[:-3])
     with pytest.raises(ValueError, match="a is no whole safetensors file"):
         lora_bytes(epoch_files(whole)[0])
+    ranks = {name: value[: 6 * ("up" in name)] for name, value in KOHYA.items()}
+    of_no_rank = written(tmp_path / "none.safetensors", ranks)
+    with pytest.raises(ValueError, match=r"none has a tensor '.*lora_down\.weight' without num"):
+        lora_bytes(epoch_files(of_no_rank)[0])
     stray = of_peft(tmp_path / "stray")
     (stray / CONFIG).unlink()
     with pytest.raises(ValueError, match=r"adapter_config\.json is not beside it"):
