@@ -334,11 +334,15 @@ class Machine:
         return OnCard(kind_of(self.device), self.batch_at(resolution), self.compile)
 
     @property
+    def undeciding(self) -> frozenset[str]:
+        """Names of what of it decides no result."""
+        return frozenset(("threads", "runner", "workers") if self.counts else vars(self))
+
+    @property
     def counts(self) -> dict[str, list[Any]]:
         """What of the machine is part of a grid: nothing on a CPU."""
-        if not is_card(self.device):
-            return {}
-        return {"card": [kind_of(self.device), self.batch_size, self.compile]}
+        told = [kind_of(self.device), self.batch_size, self.compile]
+        return {"card": told} if is_card(self.device) else {}
 
     @property
     def execution(self) -> Execution:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from prefect import task
 
 from ddim_core.decisions.best import Ranking, rank, usual_margin
@@ -36,8 +34,10 @@ from ddim_core.scores.per_class import PerClass
 from tasks.cells.protocol_matrix import MatrixLine
 from tasks.image_scores.judge import values_of
 from tasks.reports import page
-from tasks.reports.frame.grid_data import CELL_DIGITS, grid_data
+from tasks.reports.frame.grid_data import CELL_DIGITS, compared_at_first, grid_data, told_id
+from tasks.reports.frame.pictures import PAGE_IMAGES, Pictures, Predicted
 from tasks.reports.records import FiledVerdict
+from tasks.sampling.records import Trajectories
 from tasks.storage import places, store
 from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
@@ -45,7 +45,6 @@ from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
 
 SHEET_IMAGES = 12
-PAGE_IMAGES = 24  # of each cell, to step through
 TEMPLATE = Path(__file__).with_suffix(".html")
 
 
@@ -91,7 +90,10 @@ class AboutGrid:
 
 @cached_task
 def render_report(
-    rows: list[CellRow], first_shards: Sequence[ArtifactRef], about: AboutGrid
+    rows: list[CellRow],
+    first_shards: Sequence[ArtifactRef],
+    about: AboutGrid,
+    predicted: Sequence[Trajectories | None] = (),
 ) -> Report:
     """Draws the figures, reads the numbers and renders the page.
 
@@ -99,6 +101,7 @@ def render_report(
         rows: The grid's rows, in grid order.
         first_shards: The first shard of each row's images.
         about: What the cells share.
+        predicted: How the first images of each row's cell came about; None where that is not known.
     """
     images = [store.get_arrays(shard)["images"][:PAGE_IMAGES] for shard in first_shards]
     sheet = {cell_name(row): batch[:SHEET_IMAGES] for row, batch in zip(rows, images, strict=True)}
@@ -119,8 +122,20 @@ def render_report(
     reading = [*read_grid(rows, about.measure, margin), *read_image_scores(rows, by_image)]
     reading += [f"At {cell_name(best)}, {said}" for said in told]
     reading += doubts_of(rows)
-    pictures = {row.cell_digest: batch for row, batch in zip(rows, images, strict=True)}
-    text = _page(rows, reading, about, pictures, by_image)
+    ids = [told_id(row) for row in rows]
+    left, right = compared_at_first(rows, about.ranked(rows), about.measure)
+    pictures = Pictures(
+        batches=dict(zip(ids, images, strict=True)),
+        left=left,
+        right=right,
+        orders={
+            column: {id_: scores.tolist() for id_, scores in zip(ids, by, strict=True)}
+            for column, by in by_image.items()
+        },
+        real=store.get_arrays(about.real)["images"] if about.real else None,
+        predicted={id_: _on_the_way(one) for id_, one in zip(ids, predicted, strict=False) if one},
+    )
+    text = _page(rows, reading, about, pictures)
     first = answer(rows, about.ranked(rows), about.measure).sentence
     return page.stored(text, figures, [first, *reading])
 
@@ -156,8 +171,7 @@ def _page(
     rows: list[CellRow],
     reading: list[str],
     about: AboutGrid,
-    pictures: Mapping[str, NDArray[np.uint8]],
-    by_image: Mapping[str, Sequence[NDArray[np.float32]]],
+    pictures: Pictures | None,
 ) -> str:
     best, classes = _best_classes(rows)
     ranking = about.ranked(rows)
@@ -166,15 +180,7 @@ def _page(
         TEMPLATE,
         {},
         {
-            "data": grid_data(
-                rows,
-                ranking,
-                about.measure,
-                about.floor,
-                pictures,
-                by_image,
-                store.get_arrays(about.real)["images"] if about.real else None,
-            ),
+            "data": grid_data(rows, ranking, about.measure, about.floor, pictures),
             "answer": answer(rows, ranking, about.measure),
             "rows": rows,
             "first": rows[0],
@@ -197,6 +203,11 @@ def _page(
             **vars(about),
         },
     )
+
+
+def _on_the_way(one: Trajectories) -> Predicted:
+    arrays = store.get_arrays(one)
+    return Predicted(arrays["x0"], tuple(arrays["t"].tolist()), one.calls)
 
 
 def _scope(rows: Sequence[CellRow]) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
+from markupsafe import escape
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from ddim_core.common.digest import digest
@@ -15,13 +17,35 @@ from tasks.reports.frame.shell import html, render
 from tasks.storage import places, store
 from tasks.storage.artifact import Report
 
-__all__ = ["grid_folder", "html", "linked", "publish", "put", "render", "show", "stored"]
+__all__ = [
+    "asked_by", "grid_folder", "html", "linked", "publish", "put", "render", "show", "stored",
+]  # fmt: skip
+MADE = "<!-- what made this page -->"  # once in every page; escaped text of data cannot be it
+Told = TypeVar("Told", bound=Report)
 
 
 def stored(text: str, figures: Mapping[str, bytes], reading: Sequence[str]) -> Report:
     """Stores a page and its figures (PNG) one by one."""
     stored_figures = {name: store.put(png, "figure") for name, png in figures.items()}
     return Report(store.put(text.encode(), "report"), stored_figures, list(reading))
+
+
+def asked_by(report: Told, command: str) -> Told:
+    """Returns a stored report whose page ends with the command that asks for it.
+
+    It is put there last, since what a page shows does not depend on it.
+    """
+    page = told_at_the_end(store.get(report.page).decode(), command)
+    return replace(report, page=store.put(page.encode(), "report"))
+
+
+def told_at_the_end(page: str, command: str) -> str:
+    """Returns a page with the command that asks for it at its end."""
+    made = (
+        '<section id="made"><h2>The command that made this page</h2>'
+        f'<pre data-copy="the command">{escape(command)}</pre></section>'
+    )
+    return page.replace(MADE, made) if command else page
 
 
 def publish(folder: str, report: Report) -> str:
