@@ -26,7 +26,7 @@ from ddim_core.decisions.row import (
 from ddim_core.decisions.trust import doubts_of
 from ddim_core.reports.answers.grid import answer
 from ddim_core.reports.class_sentences import classes_said, shown_classes
-from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
+from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map, strip
 from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_fid_inf
 from ddim_core.reports.verdicts.figures import pareto_plot
 from ddim_core.scores.cell_score import CellScore
@@ -34,7 +34,8 @@ from ddim_core.scores.per_class import PerClass
 from tasks.cells.protocol_matrix import MatrixLine
 from tasks.image_scores.judge import values_of
 from tasks.reports import page
-from tasks.reports.frame.grid_data import CELL_DIGITS, compared_at_first, grid_data, told_id
+from tasks.reports.frame.grid_data import compared_at_first, grid_data, told_id
+from tasks.reports.frame.nearest import Images
 from tasks.reports.frame.pictures import PAGE_IMAGES, Pictures, Predicted
 from tasks.reports.records import FiledVerdict
 from tasks.sampling.records import Trajectories
@@ -42,9 +43,11 @@ from tasks.storage import places, store
 from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
+from tasks.storage.previews import CELL_DIGITS, PREVIEW_OF
 from tasks.storage.store import ArtifactRef
 
 SHEET_IMAGES = 12
+PREVIEWED, MOST_TOGETHER, MOST_STRIPS = 6, 8, 24  # images of a cell; cells
 TEMPLATE = Path(__file__).with_suffix(".html")
 
 
@@ -112,6 +115,7 @@ def render_report(
     }
     if not all(map(is_ours, rows)):  # whose steps do not all cost the same
         figures["calls"] = pareto_plot(rows, about.measure)
+    figures |= _previews(rows, images, about.measure)
     margin = usual_margin(rows, about.measure, about.floor, about.margin)
     by_image = {
         column: [values_of(score_shards(row)[column]) for row in rows]
@@ -149,7 +153,21 @@ def publish_report(grid: str, report: Report, rows: list[CellRow]) -> str:
     place = page.publish(grid[:12], report)
     page.show("fid-grid-table", [_table_line(row) for row in rows])
     page.show("fid-grid-report", _markdown(rows, report.reading, place))
+    page.show_picture("fid-grid-images", report.figures["preview"], "The best cells, one noise")
     return place
+
+
+def _previews(
+    rows: Sequence[CellRow], images: Sequence[Images], measure: Measure
+) -> dict[str, bytes]:
+    """The best cells' first images: together for Prefect, and a strip of each for MLflow's table,
+    by the cell."""
+    both = sorted(zip(rows, images, strict=True), key=lambda pair: measure.cost(pair[0]))
+    sheet = {cell_name(row): batch[:PREVIEWED] for row, batch in both[:MOST_TOGETHER]}
+    strips = {
+        f"{PREVIEW_OF}{told_id(row)}": strip(batch[:PREVIEWED]) for row, batch in both[:MOST_STRIPS]
+    }
+    return {"preview": contact_sheet(sheet), **strips}
 
 
 def report_places() -> list[str]:

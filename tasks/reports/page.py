@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from markupsafe import escape
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from PIL import Image
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 
 from ddim_core.common.digest import digest
 from tasks.machine.pages import if_server_answers
 from tasks.reports.frame.index import write_index
 from tasks.reports.frame.shell import html, render
 from tasks.storage import places, store
-from tasks.storage.artifact import Report
+from tasks.storage.artifact import ArtifactRef, Report
 
 __all__ = [
-    "asked_by", "grid_folder", "html", "linked", "publish", "put", "render", "show", "stored",
+    "asked_by", "grid_folder", "html", "linked", "publish", "put", "render", "show",
+    "show_picture", "stored",
 ]  # fmt: skip
 MADE = "<!-- what made this page -->"  # once in every page; escaped text of data cannot be it
+PREVIEW_SIDE = 640  # pixels, at most
 Told = TypeVar("Told", bound=Report)
 
 
@@ -77,6 +86,20 @@ def linked(place: str) -> str:
     if not served or not places.is_local():
         return told
     return f"{told} ([open it]({served}/{below}), for Prefect's password)"
+
+
+def show_picture(key: str, picture: ArtifactRef, description: str) -> None:
+    """Shows a stored PNG, made small, as a Prefect artifact, where the server answers.
+
+    It stands in the artifact itself: a link would ask for the reports' password.
+    """
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(store.get(picture))) as image:
+        image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        image.convert("RGB").save(buffer, format="webp", quality=80)
+    address = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    with if_server_answers():
+        create_image_artifact(image_url=address, key=key, description=description)
 
 
 def show(key: str, what: str | list[dict[str, Any]]) -> None:

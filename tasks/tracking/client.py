@@ -31,6 +31,7 @@ from tasks.storage import cell_rows, places, store
 from tasks.storage.artifact import Report
 from tasks.storage.columns import names_of
 from tasks.storage.naming import run_name
+from tasks.storage.previews import CELL_DIGITS, PREVIEW_OF
 from tasks.tracking import database, outbox
 from tasks.tracking.outbox import Entry, Message
 
@@ -176,7 +177,7 @@ def _send(name: str, message: Message) -> str:
         below = {"ddim.grid": parent.identity, "mlflow.parentRunId": top.info.run_id}
         for child in message.children:
             finish(client, say(client, experiment, known, child, below))
-        _log_report(client, top, message.report)
+        _log_report(client, top, message)
         finish(client, top, message.status)
         outbox.arrived(name)
     return str(top.info.run_id)
@@ -286,7 +287,8 @@ def say(
     return run
 
 
-def _log_report(client: mlflow.MlflowClient, parent: mlflow.entities.Run, report: Report) -> None:
+def _log_report(client: mlflow.MlflowClient, parent: mlflow.entities.Run, message: Message) -> None:
+    report = message.report
     page = report.page.artifact
     if parent.data.tags.get("ddim.report") == page:
         return
@@ -296,6 +298,7 @@ def _log_report(client: mlflow.MlflowClient, parent: mlflow.entities.Run, report
             file = require_plain_name(f"{name}.png", "the figure")
             Path(folder, file).write_bytes(store.get(ref))
         client.log_artifacts(parent.info.run_id, folder)
+        _log_images(client, parent, message, Path(folder))
     client.log_batch(
         parent.info.run_id,
         tags=[
@@ -303,6 +306,27 @@ def _log_report(client: mlflow.MlflowClient, parent: mlflow.entities.Run, report
             mlflow.entities.RunTag("mlflow.note.content", "\n\n".join(report.reading)),
         ],
     )
+
+
+def _log_images(
+    client: mlflow.MlflowClient, parent: mlflow.entities.Run, message: Message, folder: Path
+) -> None:
+    """Logs a table of the cells whose images the report previews: name, metrics, images."""
+    named = {name.removeprefix(PREVIEW_OF): name for name in message.report.figures}
+    shown = [
+        (child, folder / f"{named[child.identity[:CELL_DIGITS]]}.png")
+        for child in message.children
+        if child.identity[:CELL_DIGITS] in named
+    ]
+    if not shown:
+        return
+    table = {
+        "cell": [child.tags["ddim.cell"] for child, _ in shown],
+        "fid": [child.metrics["fid"] for child, _ in shown],
+        "images": [mlflow.Image(str(file)) for _, file in shown],
+    }
+    # A table of one name would be added to: each page has its own.
+    client.log_table(parent.info.run_id, table, f"images-{message.report.page.artifact[:8]}.json")
 
 
 def finish(client: mlflow.MlflowClient, run: mlflow.entities.Run, status: str = "FINISHED") -> None:

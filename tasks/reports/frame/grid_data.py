@@ -10,8 +10,8 @@ from ddim_core.decisions.measure import MEASURES, Measure
 from ddim_core.decisions.row import CellRow, cell_name, line_name
 from ddim_core.scores.cell_score import CellScore
 from tasks.reports.frame.pictures import Pictures, picture_data
+from tasks.storage.previews import CELL_DIGITS
 
-CELL_DIGITS = 10  # of a cell's digest, by which `ddim score` and `ddim export` find it
 # Columns that a chart can show besides what can decide: title, and whether less is better.
 MORE = {
     "fid_population": ("FID between populations", True),
