@@ -152,16 +152,16 @@ def _pictured(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]) ->
                     "id": told_id(row), "name": f"{of}, {cell_name(row)}",
                     "line": f"{of}, {line_name(row)}", "steps": row.steps,
                 })  # fmt: skip
-        for column in shared_scores([row for p in pairs for row in (p.baseline, p.new)]):
-            orders[column] = {
-                told_id(row): values_of(score_shards(row)[column]).tolist()
-                for pair in pairs
-                for row in (pair.baseline, pair.new)
-            }
+        both = [row for pair in pairs for row in (pair.baseline, pair.new)]
+        for column in shared_scores(both):
+            shards = {told_id(row): score_shards(row).get(column) for row in both}
+            known = {id_: values_of(refs).tolist() for id_, refs in shards.items() if refs}
+            if len(known) == len(shards):
+                orders[column] = known
     except (ValueError, store.StoreError) as error:
-        return {}, f"Without pictures: {error}."
+        return {"images": None}, f"Without pictures: {error}."
     if not pairs or len({batch.shape[1:] for batch in batches.values()}) > 1:
-        return {}, ""
+        return {"images": None}, ""
     asked = Pictures(batches, told_id(pairs[0].baseline), told_id(pairs[0].new), orders)
     return {"cells": told, "images": picture_data(asked)}, ""
 
