@@ -7,6 +7,7 @@ is to be logged lies in the outbox until it has arrived.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock
+from PIL import Image
 from prefect import task
 
 from ddim_core.common.late import late
@@ -295,10 +297,12 @@ def _log_report(client: mlflow.MlflowClient, parent: mlflow.entities.Run, messag
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "report.html").write_bytes(store.get(report.page))
         for name, ref in report.figures.items():
+            if name.startswith(PREVIEW_OF):  # which stand in the table of images
+                continue
             file = require_plain_name(f"{name}.png", "the figure")
             Path(folder, file).write_bytes(store.get(ref))
         client.log_artifacts(parent.info.run_id, folder)
-        _log_images(client, parent, message, Path(folder))
+    _log_images(client, parent, message)
     client.log_batch(
         parent.info.run_id,
         tags=[
@@ -308,22 +312,21 @@ def _log_report(client: mlflow.MlflowClient, parent: mlflow.entities.Run, messag
     )
 
 
-def _log_images(
-    client: mlflow.MlflowClient, parent: mlflow.entities.Run, message: Message, folder: Path
-) -> None:
-    """Logs a table of the cells whose images the report previews: name, metrics, images."""
-    named = {name.removeprefix(PREVIEW_OF): name for name in message.report.figures}
+def _log_images(client: mlflow.MlflowClient, parent: mlflow.entities.Run, message: Message) -> None:
+    """Logs a table of the cells whose images the report previews: name, FID, images."""
+    figures = message.report.figures
     shown = [
-        (child, folder / f"{named[child.identity[:CELL_DIGITS]]}.png")
+        (child, ref)
         for child in message.children
-        if child.identity[:CELL_DIGITS] in named
+        if (ref := figures.get(f"{PREVIEW_OF}{child.identity[:CELL_DIGITS]}"))
     ]
     if not shown:
         return
+    pictures = [Image.open(io.BytesIO(store.get(ref))) for _, ref in shown]
     table = {
         "cell": [child.tags["ddim.cell"] for child, _ in shown],
         "fid": [child.metrics["fid"] for child, _ in shown],
-        "images": [mlflow.Image(str(file)) for _, file in shown],
+        "images": [mlflow.Image(picture) for picture in pictures],
     }
     # A table of one name would be added to: each page has its own.
     client.log_table(parent.info.run_id, table, f"images-{message.report.page.artifact[:8]}.json")
