@@ -19,6 +19,8 @@ from flows.grid.cells import (
     CellFutures,
     CellsFailedError,
     landed_row,
+    predicted,
+    require_known_x0,
     submit_features,
     submit_images,
     submit_score,
@@ -27,7 +29,6 @@ from flows.grid.gate import conclude
 from flows.grid.inputs import GridInputs, prepare, protocol_of
 from flows.grid.matrix import best_cell_matrix
 from flows.grid.outcome import GridOutcome
-from flows.grid.predicted import predicted, require_known_x0
 from flows.grid.progress import GridProgress
 from flows.requests.flat import command_line, flat
 from flows.requests.grid import GridRequest
