@@ -85,7 +85,8 @@ def test_the_command_that_asks_for_a_record_asks_for_it_again(
     secret = "sesame-4711"
     monkeypatch.setenv("SOME_TOKEN", secret)
     asked = {
-        "checkpoint": "data/base", "dataset": f"owner/{secret}", "background": "rgb(1, 2, 3)", "steps": (5, 10),
+        "checkpoint": "data/base", "feature_weights": f"it's {secret}", "steps": (5, 10),
+        "background": "rgb(1, 2, 3)",
         "samplers": ("ddim", "euler?timesteps=[900,400,100,20,3]"), "etas": (0.0, 0.25),
         "margin": 0.123456789, "clip": True, "skin_tones": False, "workers": 3, "n_images": 77,
     }  # fmt: skip
@@ -100,7 +101,7 @@ def test_the_command_that_asks_for_a_record_asks_for_it_again(
         value = context.params["checkpoints" if p.name == "checkpoint" else p.name]
         given[p.name] = value
     assert given["checkpoint"] == ["data/base"]
-    assert given["dataset"] == "owner/***"
+    assert given["feature_weights"] == "it's ***"
     assert (given["steps"], given["background"]) == ("5,10", "rgb(1, 2, 3)")
     assert listed(given["samplers"], str) == list(asked["samplers"])
     assert listed(given["etas"], float) == [0.0, 0.25]
