@@ -19,6 +19,8 @@ from flows.grid.cells import (
     CellFutures,
     CellsFailedError,
     landed_row,
+    predicted,
+    require_known_x0,
     submit_features,
     submit_images,
     submit_score,
@@ -28,13 +30,14 @@ from flows.grid.inputs import GridInputs, prepare, protocol_of
 from flows.grid.matrix import best_cell_matrix
 from flows.grid.outcome import GridOutcome
 from flows.grid.progress import GridProgress
-from flows.requests.flat import flat
+from flows.requests.flat import command_line, flat
 from flows.requests.grid import GridRequest
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
 from tasks.cells.reference import STATISTICS
 from tasks.cells.table import cell_digest
 from tasks.reports.grid import AboutGrid, publish_report, render_report
+from tasks.reports.page import asked_by
 from tasks.reports.records import FiledVerdict
 from tasks.storage.cell_rows import write_row
 from tasks.storage.store import StoreError, check_writable
@@ -68,6 +71,7 @@ def _run(request: GridRequest) -> GridOutcome:
     if baseline and baseline.outcome:
         return baseline.outcome
     inputs = prepare(request)
+    require_known_x0(request, inputs)
     work = _submit(request, inputs)
     with GridProgress(inputs.cells, request.grid.n_images) as progress:
         for finding in inputs.findings:
@@ -210,7 +214,14 @@ def _report(
         margin=request.verdict.margin,
         real=None if inputs.reference_images.kind == STATISTICS else inputs.reference_images,
     )
-    report = render_report(rows, [futures.shards[0].result() for futures in landed], about)
+    traced, failed = predicted(request, inputs, landed)
+    for sentence in failed:
+        progress.say(sentence)
+    shards = [futures.shards[0].result() for futures in landed]
+    report = asked_by(
+        render_report(rows, shards, about, traced),
+        command_line("grid", request, request.machine.undeciding),
+    )
     place = publish_report(grid, report, rows)
     called = verdict.sentences[:1] if verdict else []
     ranking = about.ranked(rows)

@@ -16,7 +16,7 @@ from ddim_core.reports.lora_answer import answer
 from flows.grid.gate import RegressionError
 from flows.lora.scoring import Scorecard, judged_scales
 from flows.lora.stand import Stand, stand_of
-from flows.requests.flat import flat
+from flows.requests.flat import command_line, flat
 from flows.requests.images import Machine
 from flows.requests.lora_score import LoraScoreRequest
 from flows.requests.samplers import ALL_ARITHMETIC, versions
@@ -32,6 +32,7 @@ from tasks.lora.scoring.measure import PictureScores, score_pictures
 from tasks.lora.scoring.pictures import DrawnPictures
 from tasks.lora.scoring.table import ScoredLora, lora_rows, write_lora_rows
 from tasks.lora.scoring.vision_models import model_digest
+from tasks.reports.page import asked_by
 from tasks.sampling.conditions import encode_conditions
 from tasks.sampling.pipeline import Laid
 from tasks.storage.naming import named
@@ -239,8 +240,9 @@ def _reported(
         for one in ranking.files
     }
     swept = {f"{scale:g}": drawn[digests[first.name], first.sampler, scale] for scale in scales[1:]}
-    report = render_epochs(
-        ranking, stand.asked, shown, swept, stand.training, flat_rows[0], reading
+    report = asked_by(
+        render_epochs(ranking, stand.asked, shown, swept, stand.training, flat_rows[0], reading),
+        command_line("lora score", stand.request),
     )
     place = publish_epochs(report, ranking, flat_rows)
     for of_one in rows:

@@ -8,7 +8,7 @@ from flows.lora.plan import LoraPlan, style_plan
 from flows.lora.prompt_sets import embedded_style_sets, style_sets, unnamed_subjects
 from flows.lora.scoring import LoraOutcome, held_out_images, score_lora
 from flows.lora.training import train_and_export
-from flows.requests.flat import flat
+from flows.requests.flat import command_line, flat
 from flows.requests.lora import StyleRequest
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE
@@ -37,6 +37,7 @@ def lora_style(request: StyleRequest) -> LoraOutcome:
         ValueError: If the request cannot be.
     """
     check_writable()
+    command = command_line("lora style", request)
     request = request.settled()
     plan = style_plan(request)
     images = _images(request.data, plan)
@@ -49,7 +50,7 @@ def lora_style(request: StyleRequest) -> LoraOutcome:
         sets = style_sets(images, captions, others, held_out, plan.scored)
     else:
         sets = embedded_style_sets(images, plan.scored)
-    return LoraOutcome(record, score_lora("style", plan, record, sets, held_out))
+    return LoraOutcome(record, score_lora("style", plan, record, sets, held_out, command))
 
 
 def _images(data: str, plan: LoraPlan) -> CaptionedImages:

@@ -13,7 +13,7 @@ from flows.lora.plan import LoraPlan, n_class_images, subject_plan
 from flows.lora.prompt_sets import embedded_subject_sets, subject_sets, unnamed_subjects
 from flows.lora.scoring import LoraOutcome, held_out_images, score_lora
 from flows.lora.training import train_and_export
-from flows.requests.flat import flat
+from flows.requests.flat import command_line, flat
 from flows.requests.lora import SubjectRequest
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE
@@ -48,6 +48,7 @@ def lora_subject(request: SubjectRequest) -> LoraOutcome:
         ValueError: If the request cannot be.
     """
     check_writable()
+    command = command_line("lora subject", request)
     request = request.settled()
     plan, subject = subject_plan(request), request.subject
     images = _images(request.data, subject.instance_prompt, plan)
@@ -71,7 +72,8 @@ def lora_subject(request: SubjectRequest) -> LoraOutcome:
         sets = subject_sets(images, captions, classes, others, held_out, plan.scored)
     else:
         sets = embedded_subject_sets(images, plan.scored)
-    return LoraOutcome(record, score_lora("subject", plan, record, sets, held_out), warning)
+    scored = score_lora("subject", plan, record, sets, held_out, command)
+    return LoraOutcome(record, scored, warning)
 
 
 def _warn(text: str) -> None:

@@ -20,7 +20,7 @@ from flows.grid.cells import CellsFailedError
 from flows.grid.inputs import sampled
 from flows.grid.outcome import GridOutcome
 from flows.grid.toy_training import submit_training
-from flows.requests.flat import flat, values
+from flows.requests.flat import command_line, flat, values
 from flows.requests.grid import GridRequest
 from flows.requests.paper import PaperRequest
 from flows.run import waiting
@@ -35,6 +35,7 @@ from tasks.checkpoints.open import (
     require_native,
 )
 from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
+from tasks.reports.page import asked_by
 from tasks.reports.paper import RealImages, error_text, publish_paper_report, render_paper_report
 from tasks.sampling.beyond_sampling import (
     Reconstruction,
@@ -246,8 +247,11 @@ def _report(
     sampled = [digests[_place_in_grid(cell)] for cell in shown]
     reconstructions = explored.reconstructions
     findings = lint_schedule(model.ref, _all_cells(request, grid, model))
-    report = render_paper_report(
-        rows, reconstructions, explored.pictures, samples, sampled, real, findings, failures
+    report = asked_by(
+        render_paper_report(
+            rows, reconstructions, explored.pictures, samples, sampled, real, findings, failures
+        ),
+        command_line("paper", request, request.machine.undeciding),
     )
     all_steps = sorted(set(request.reconstruction.reconstruction_steps))
     name = digest(sorted(digests.values()), all_steps, images, real.n)

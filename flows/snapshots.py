@@ -14,7 +14,7 @@ from ddim_core.decisions.measure import Measure
 from flows.grid.cells import CellsFailedError
 from flows.grid.inputs import GridInputs, prepare
 from flows.grid.progress import GridProgress
-from flows.requests.flat import flat
+from flows.requests.flat import command_line, flat
 from flows.requests.race import SnapshotRequest, first_images, usual_budget
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
@@ -22,6 +22,7 @@ from flows.until_decided import Race, RaceOutcome
 from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.arrivals import snapshots_in
 from tasks.checkpoints.open import CheckpointRecord, import_checkpoint, open_checkpoint
+from tasks.reports.page import asked_by
 from tasks.reports.race import publish_snapshots, render_snapshots
 from tasks.storage.cell_rows import write_row
 from tasks.storage.store import check_writable
@@ -81,8 +82,12 @@ def _run(asked: SnapshotRequest) -> SnapshotOutcome:
             raise CellsFailedError(f"every cell failed: {'; '.join(race.failures.values())}")
         leader = outcome.leader if outcome else None
         found = rank_snapshots(race.looks, race.of, rules, measure, leader)
-        report = render_snapshots(
-            rows, sorted(race.rows), found, outcome, rules, inputs[0].floor, left_out
+        report = asked_by(
+            render_snapshots(
+                rows, sorted(race.rows), found, outcome, rules, inputs[0].floor, left_out
+            ),
+            command_line("grid", asked, {"until_decided", *asked.machine.undeciding})
+            + " --until-decided" * asked.until_decided,
         )
         name = digest([row.cell_digest for row in rows], vars(rules), measure.name)
         place = publish_snapshots(name, report, rows, found)

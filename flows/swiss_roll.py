@@ -16,7 +16,7 @@ from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec
 from ddim_core.points.row import PointRow
 from ddim_core.points.score import SeedMean, interval, read_points
 from ddim_core.points.specs import PointTrainSpec
-from flows.requests.flat import flat
+from flows.requests.flat import command_line, flat
 from flows.requests.toy import PointRequest
 from flows.run import waiting
 from flows.run.naming import flow_name
@@ -25,6 +25,7 @@ from tasks.points.model import TrainedPoints, train_point_model
 from tasks.points.sample import sample_points, trace_points
 from tasks.points.score import score_floor, score_generated
 from tasks.points.table import point_row, write_point_row
+from tasks.reports.page import asked_by
 from tasks.reports.points import publish_point_report, render_point_report
 from tasks.storage.naming import named
 from tasks.storage.store import check_writable
@@ -168,7 +169,10 @@ def _report(request: PointRequest, landed: list[SettingFutures], rows: list[Poin
         Execution(threads=request.machine.threads),
     )
     generated = [futures.samples[0].result() for futures in of_first]
-    report = render_point_report(rows, generated, trace, cell, first.training, request.findings())
+    report = asked_by(
+        render_point_report(rows, generated, trace, cell, first.training, request.findings()),
+        command_line("swiss-roll", request, request.machine.undeciding),
+    )
     name = digest(sorted(row.cell_digest for row in rows))
     place = publish_point_report(name, report, rows)
     for sentence in read_points(rows):

@@ -12,7 +12,7 @@ from prefect.logging import get_run_logger
 from ddim_core.decisions.row import CellRow
 from flows.fid_grid import fid_grid
 from flows.grid.outcome import GridOutcome
-from flows.requests.flat import flat, values
+from flows.requests.flat import command_line, flat, values
 from flows.requests.tuning import AS_EULER, DDIM, TuneRequest
 from flows.run import waiting
 from flows.run.naming import flow_name
@@ -21,6 +21,7 @@ from flows.tuning.inputs import TuneInputs, prepare_tuning
 from flows.tuning.search import long_runs, search
 from tasks.checkpoints.identity import mark_scored, weights_of
 from tasks.images.prepare import content_of
+from tasks.reports.page import asked_by
 from tasks.reports.tuning import publish_tuning, render_tuning
 from tasks.storage.cell_rows import read_rows
 from tasks.storage.store import check_writable
@@ -127,7 +128,10 @@ def _report(
         *(f"{text} is of no sampler and number of calls that was tuned, or lies where the network "
           "was not trained: it was not looked at." for text in ignored),
     ]  # fmt: skip
-    report = render_tuning(tuned, rows, inputs.checkpoint.name, notes, request.proof.margin)
+    report = asked_by(
+        render_tuning(tuned, rows, inputs.checkpoint.name, notes, request.proof.margin),
+        command_line("tune", request, request.machine.undeciding),
+    )
     place = publish_tuning(report, tuned)
     for sentence in report.reading:
         _say(sentence)

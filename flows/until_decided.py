@@ -24,12 +24,13 @@ from flows.grid.cells import (
 from flows.grid.inputs import GridInputs, prepare
 from flows.grid.outcome import GridOutcome
 from flows.grid.progress import GridProgress
-from flows.requests.flat import flat
+from flows.requests.flat import command_line, flat
 from flows.requests.grid import GridRequest
 from flows.requests.race import RaceChoice, RaceRequest, first_images, usual_budget
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
 from tasks.cells.settings import calls_of
+from tasks.reports.page import asked_by
 from tasks.reports.race import publish_allocation, render_allocation
 from tasks.storage.cell_rows import write_row
 from tasks.storage.store import check_writable
@@ -74,10 +75,11 @@ def until_decided(asked: RaceRequest) -> RaceOutcome:
     """
     check_writable()
     with task_runner(asked.machine.runner, asked.machine.workers, asked.machine.device):
-        return _run(asked.whole, asked.race)
+        command = command_line("grid --until-decided", asked, asked.machine.undeciding)
+        return _run(asked.whole, asked.race, command)
 
 
-def _run(request: GridRequest, how: RaceChoice) -> RaceOutcome:
+def _run(request: GridRequest, how: RaceChoice, command: str) -> RaceOutcome:
     inputs = prepare(request)
     k = len(inputs.cells)
     first = first_images(inputs.reference.d, request.grid.shard_size, request.grid.n_images)
@@ -93,7 +95,9 @@ def _run(request: GridRequest, how: RaceChoice) -> RaceOutcome:
             write_row(row)
         if not rows:
             raise CellsFailedError(f"every cell failed: {'; '.join(race.failures.values())}")
-        report = render_allocation(rows, sorted(race.rows), outcome, rules, inputs.floor)
+        report = asked_by(
+            render_allocation(rows, sorted(race.rows), outcome, rules, inputs.floor), command
+        )
         by = [] if measure == FID else [measure.name]  # as before there were others
         name = digest([row.cell_digest for row in rows], vars(rules), *by)
         place = publish_allocation(name, report, rows)

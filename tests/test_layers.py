@@ -188,7 +188,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "tasks.lora.epochs": {
         "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images", "tasks.sampling",
-        "tasks.lora.scoring", "tasks.reports",
+        "tasks.lora.scoring", "tasks.reports", "tasks.reports.frame",
     },
     "tasks.text2image": {"tasks.storage", "tasks.machine", "tasks.lora", "tasks.reports"},
     "tasks.reports.frame": {"tasks.storage"},

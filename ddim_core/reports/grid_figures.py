@@ -89,6 +89,24 @@ def curves(rows: Sequence[CellRow], floor: CellScore | None, measure: Measure = 
     return png(figure)
 
 
+def strip(images: NDArray[np.uint8], side: int = TILE) -> bytes:
+    """Draws images side by side as a PNG: small ones by whole pixels, larger ones made smaller.
+
+    Args:
+        images: uint8 [n, height, width, channels].
+        side: Pixels a side, about.
+    """
+    height, channels = images.shape[1], images.shape[-1]
+    line = images.transpose(1, 0, 2, 3).reshape(height, -1, channels)
+    picture = Image.fromarray(line.squeeze(-1) if channels == 1 else line)
+    scale = max(1, round(side / height)) if height <= side else side / height
+    how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
+    sized = picture.resize((round(picture.width * scale), round(height * scale)), how)
+    buffer = io.BytesIO()
+    sized.save(buffer, format="png")
+    return buffer.getvalue()
+
+
 def contact_sheet(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
     """Draws one line of images for each cell; down a column all start from the same x_T.
 

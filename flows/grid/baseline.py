@@ -23,7 +23,7 @@ from ddim_core.decisions.checkpoints.verdict import IDENTICAL, judge
 from ddim_core.decisions.row import CellRow
 from flows.grid.named import local_checkpoint, twins_called
 from flows.grid.outcome import GridOutcome
-from flows.requests.flat import values
+from flows.requests.flat import command_line, values
 from flows.requests.grid import GridRequest
 from flows.requests.images import NONE, PREVIOUS
 from tasks.checkpoints.identity import weights_of
@@ -192,7 +192,8 @@ def _judged(
         return None
     about = about_pair(rows, old, baseline.name if baseline else "")
     given = bool(request.verdict.at)
-    return publish_verdict(about, verdict, rows, comparable, given, remarks, folder)
+    command = command_line("grid", request, request.machine.undeciding)
+    return publish_verdict(about, verdict, rows, comparable, given, remarks, folder, command)
 
 
 def _comparable(

@@ -39,6 +39,7 @@ def verdict_of(
     remarks: Sequence[str] = (),
     decide_by: str = FID.name,
     twins: Sequence[str] = (),
+    command: str = "",
 ) -> FiledVerdict:
     """Judges a checkpoint by the rows that it and another one have in the table.
 
@@ -53,6 +54,7 @@ def verdict_of(
         decide_by: Name of the measure that decides.
         twins: Trainings of one recipe, named likewise or by patterns; a difference that two of
             them may have counts as none.
+        command: What asks for it, for the page's end.
 
     Raises:
         ValueError: If a checkpoint has no rows, or none that can be compared, or a row has no
@@ -64,7 +66,7 @@ def verdict_of(
     weights = weights_called(new, table)
     if against and weights == weights_called(against, table):
         about = about_one(_called(new, table), _called(against, table), weights)
-        return file_verdict(about, IDENTICAL, [], [], remarks=remarks)
+        return file_verdict(about, IDENTICAL, [], [], remarks=remarks, command=command)
     theirs = rows_called(against, table) if against else []
     ours = _protocol_of(rows_called(new, table), at, theirs)
     alike = [row for row in table if protocol_of(row) == protocol_of(ours[0])]
@@ -81,7 +83,8 @@ def verdict_of(
     verdict = judge(ours, theirs, at, margin=margin, measure=measure)
     if twins:
         verdict = beyond_training_noise(verdict, [rows_like(t, ours[0]) for t in trainings])
-    return file_verdict(about_pair(ours, theirs), verdict, ours, alike, bool(at), remarks)
+    about = about_pair(ours, theirs)
+    return file_verdict(about, verdict, ours, alike, bool(at), remarks, command=command)
 
 
 def curve_of(
@@ -90,6 +93,7 @@ def curve_of(
     cells: Sequence[str],
     remarks: Sequence[str] = (),
     twins: Sequence[str] = (),
+    command: str = "",
 ) -> str:
     """Draws FID with its intervals over checkpoints; returns the page's place.
 
@@ -99,6 +103,7 @@ def curve_of(
         cells: Cells to draw, S and eta, such as `20,0.5`; empty takes the five best.
         remarks: What is to be said of the table's rows.
         twins: Trainings of one recipe, by name or pattern: how far they lie apart is drawn.
+        command: What asks for it, for the page's end.
 
     Raises:
         ValueError: If no row matches, or the twins are not trainings of one recipe.
@@ -118,7 +123,7 @@ def curve_of(
     alike = [row for row in rows if protocol_of(row) == protocol_of(last[0])]
     alike = one_row_a_cell(alike, last[0].device)
     trainings = [rows_like(rows, last[0]) for rows in twins_called(twins, table)]
-    return write_curve(last, alike, cells, remarks, trainings)
+    return write_curve(last, alike, cells, remarks, trainings, command)
 
 
 def _told_of_loras(

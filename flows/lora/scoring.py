@@ -29,6 +29,7 @@ from tasks.lora.scoring.table import lora_rows, trained_here, write_lora_rows
 from tasks.lora.scoring.vision_models import model_digest
 from tasks.lora.validation import ValidationCurve, validation_curve
 from tasks.reports.lora import publish_lora_report, render_lora_report
+from tasks.reports.page import asked_by
 from tasks.storage.store import ArtifactRef
 from tasks.text2image.embedded import held_out_folder
 from tasks.text2image.judge import TrainedJudge, train_emoji_judge
@@ -87,6 +88,7 @@ def score_lora(
     record: LoraRecord,
     sets: Sequence[ScoredSet],
     held_out: ArtifactRef | None,
+    command: str = "",
 ) -> Scorecard:
     """Draws, measures, tabulates and reports a LoRA.
 
@@ -96,6 +98,7 @@ def score_lora(
         record: The LoRA.
         sets: The prompts; none, or no scale but 0: nothing is scored.
         held_out: A captioned folder it was not trained on, for the validation loss.
+        command: What asks for all this, for the page's end.
     """
     if len(plan.scales) == 1 or not sets:
         return Scorecard()
@@ -123,7 +126,7 @@ def score_lora(
             location=dict(plan.models), execution=execution, judged=judged,
         )  # fmt: skip
         rows += lora_rows(kind, of, scored.asked, pictures, scores, execution)
-    return _report(plan, record, sets, rows, drawn, judge, held_out)
+    return _report(plan, record, sets, rows, drawn, judge, held_out, command)
 
 
 def _submit_sweep(
@@ -172,6 +175,7 @@ def _report(
     drawn: Sequence[tuple[list[Any], Any]],
     judge: TrainedJudge | None,
     held_out: ArtifactRef | None,
+    command: str,
 ) -> Scorecard:
     table = write_lora_rows(rows)
     curve = _validation(plan, record, held_out).losses if held_out else ()
@@ -181,6 +185,7 @@ def _report(
         record.data, record.training.losses, curve,
         judge.about if judge else None, plan.data_licence,
     )  # fmt: skip
+    report = asked_by(report, command)
     place = publish_lora_report(record.name, report, rows)
     tracked = track_scorecard(record.name, rows, report, return_state=True)
     if not tracked.is_completed():

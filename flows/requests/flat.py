@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
@@ -26,6 +27,7 @@ from pydantic.fields import FieldInfo
 
 from ddim_core.common.checks import nearest
 from ddim_core.common.declared import checked
+from ddim_core.common.redaction import redacted
 
 Record = TypeVar("Record")
 Result = TypeVar("Result")
@@ -154,6 +156,45 @@ def build(record: type[Record], given: Mapping[str, Any]) -> Record:
 def values(record: Any) -> Given:
     """Returns the flat values of a record by name: what `build` would make it of again."""
     return dict(_values(record))
+
+
+def command_line(command: str, record: Any, without: Collection[str] = ()) -> str:
+    """Returns the command that asks for a record: `ddim COMMAND`, with what differs from the usual.
+
+    Secrets in it are hidden. What empty values are settled to stands there as it was settled.
+
+    Args:
+        command: Of `ddim`, with what tells its record from others, such as `grid --until-decided`.
+        record: What was asked for.
+        without: Names of parameters that decide nothing.
+    """
+    try:
+        usual = values(build(type(record), {}))
+    except ValueError:  # of a record that cannot do without some
+        usual = {}
+    words, given = ["ddim", command], values(record)
+    for p in parameters(type(record)):
+        value = given.get(p.name, p.default)
+        if p.name in without or value in (p.default, usual.get(p.name, p.default)):
+            continue
+        mark = p.mark(Option)
+        name = mark.name.split()[0] if mark else f"--{p.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(name if value else f"--no-{name.removeprefix('--')}")
+            continue
+        told = value if mark and mark.repeated else [value]
+        words += [
+            " ".join([*([name] if name.startswith("-") else []), shlex.quote(_in_full(one))])
+            for one in told
+        ]
+    return redacted(" ".join(words))
+
+
+def _in_full(value: Any) -> str:
+    """As `in_words`, with all digits."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_in_full, value))
+    return repr(value).removesuffix(".0") if isinstance(value, float) else in_words(value)
 
 
 def flat(function: Callable[[Record], Result]) -> Callable[..., Result]:

@@ -36,6 +36,7 @@ SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
 # Parameters that say which checkpoint and data set, by their names and not their content.
 NOT_SCORED = (
     "checkpoint", "configuration", "dataset", "feature_weights", "train_steps", "matrix_images",
+    "trajectories",
 )  # fmt: skip
 LATER: dict[str, Any] = {
     "samplers": (), "lora": (), "lora_scales": (1.0,), "objective": Toy.objective,
@@ -113,6 +114,22 @@ class CheckpointChoice:
     ] = ""
 
 
+@dataclass(frozen=True)
+class ReportChoice:
+    """The report."""
+
+    trajectories: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=24,
+            description="First images of each cell whose predicted x0 the page shows step by step; "
+            "empty: 4 of a network of pixels, else none. They are drawn once more for it; 0: none. "
+            "A pipeline's own call keeps no x0.",
+        ),
+    ] = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class GridRequest:
     """A grid. Where sigma_hat is empty it is settled here: on with the usual etas, off with others.
@@ -128,6 +145,7 @@ class GridRequest:
     scores: ScoreChoice
     machine: Machine
     verdict: VerdictChoice
+    report: ReportChoice = ReportChoice()
 
     def __post_init__(self) -> None:
         self.extractor()

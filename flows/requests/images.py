@@ -29,8 +29,7 @@ from flows.requests.flat import Option
 from flows.run.runner_names import is_elsewhere, require_runner
 from tasks.machine.device import require_device, settled
 
-LARGEST_BATCH, PIXELS_AT_ONCE = 16, 2**20  # of a pipeline's call on a CPU
-PIXELS_ON_CARD = 2**22  # 16 images of 512 x 512
+LARGEST_BATCH, PIXELS_AT_ONCE, PIXELS_ON_CARD = 16, 2**20, 2**22  # of a pipeline's call
 NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
 
 Steps = Annotated[tuple[int, ...], Field(min_length=1, description="Numbers of steps S.")]
@@ -334,11 +333,15 @@ class Machine:
         return OnCard(kind_of(self.device), self.batch_at(resolution), self.compile)
 
     @property
+    def undeciding(self) -> frozenset[str]:
+        """Names of what of it decides no result."""
+        return frozenset(("threads", "runner", "workers") if self.counts else vars(self))
+
+    @property
     def counts(self) -> dict[str, list[Any]]:
         """What of the machine is part of a grid: nothing on a CPU."""
-        if not is_card(self.device):
-            return {}
-        return {"card": [kind_of(self.device), self.batch_size, self.compile]}
+        told = [kind_of(self.device), self.batch_size, self.compile]
+        return {"card": told} if is_card(self.device) else {}
 
     @property
     def execution(self) -> Execution:

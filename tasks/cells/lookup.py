@@ -44,8 +44,18 @@ def is_verified(row: CellRow) -> bool:
     return CELLS.row(row.cell_digest)[1]
 
 
-def cell_shards(row: CellRow) -> list[NDArray[np.uint8]]:
-    """Returns a cell's images uint8 [n, h, w, c], shard by shard in order of image index.
+def first_images(row: CellRow, most: int) -> NDArray[np.uint8]:
+    """Returns the first images of a cell's first shard, uint8 [n, h, w, c].
+
+    Raises:
+        ValueError, StoreError: As `cell_shards`.
+    """
+    return cell_shards(row, 1)[0][:most]
+
+
+def cell_shards(row: CellRow, most: int | None = None) -> list[NDArray[np.uint8]]:
+    """Returns a cell's images uint8 [n, h, w, c], shard by shard in order of image index; of so
+    many first shards, or of all.
 
     Raises:
         ValueError: If the row does not say which they are.
@@ -56,5 +66,5 @@ def cell_shards(row: CellRow) -> list[NDArray[np.uint8]]:
             f"the row {row.cell_digest[:12]} does not say where its images are; run its grid "
             "again, and it will"
         )
-    refs = [ArtifactRef(artifact=digest, kind="shard") for digest in row.image_shards]
+    refs = [ArtifactRef(artifact=digest, kind="shard") for digest in row.image_shards[:most]]
     return [store.get_arrays(ref)["images"] for ref in refs]

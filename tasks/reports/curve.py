@@ -14,7 +14,7 @@ from ddim_core.reports.verdicts.figures import checkpoint_curve
 from ddim_core.reports.verdicts.sentences import best_of, by_checkpoint
 from tasks.reports import page
 from tasks.reports.frame import charts
-from tasks.reports.verdict_page import MOST_CURVES
+from tasks.reports.verdict_page import MOST_CURVES, called
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 
@@ -25,6 +25,7 @@ def write_curve(
     cells: Sequence[str],
     remarks: Sequence[str] = (),
     twins: Sequence[Sequence[CellRow]] = (),
+    command: str = "",
 ) -> str:
     """Writes the page to reports/curve-<digest>/ and returns its place.
 
@@ -35,6 +36,7 @@ def write_curve(
         remarks: What is to be said of the table's rows: unverified, left out.
         twins: The rows of trainings of one recipe, for the band of training noise; several of a
             training step, at one step or more.
+        command: What asks for it, for the page's end.
 
     Raises:
         ValueError: If the twins cannot be compared: which, and why.
@@ -50,11 +52,16 @@ def write_curve(
         "data": {"lines": {"checkpoints": charts.over_checkpoints(history, drawn, FID)}},
         "of_cell": _of_cell, "cell_name": cell_name, "cells": drawn,
         "first": last[0], "history": history,
+        "checkpoints": [
+            (called(rows[0].checkpoint, rows[0].training_step), rows[0].checkpoint_digest)
+            for rows in history
+        ],
         "best_of": best_of, "remarks": remarks, "noise": noise,
     })  # fmt: skip
     named = [sorted(row.cell_digest for rows in twins for row in rows)] if twins else []
     identity = digest(sorted(row.cell_digest for row in comparable), drawn, *named)
-    return page.put(f"curve-{identity[:12]}", text.encode())
+    told = page.told_at_the_end(text, command)
+    return page.put(f"curve-{identity[:12]}", told.encode())
 
 
 def _of_cell(rows: Sequence[CellRow], name: str) -> CellRow | None:

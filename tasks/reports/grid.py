@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from prefect import task
 
 from ddim_core.decisions.best import Ranking, rank, usual_margin
@@ -28,7 +26,7 @@ from ddim_core.decisions.row import (
 from ddim_core.decisions.trust import doubts_of
 from ddim_core.reports.answers.grid import answer
 from ddim_core.reports.class_sentences import classes_said, shown_classes
-from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map
+from ddim_core.reports.grid_figures import contact_sheet, curves, heat_map, strip
 from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_fid_inf
 from ddim_core.reports.verdicts.figures import pareto_plot
 from ddim_core.scores.cell_score import CellScore
@@ -36,16 +34,20 @@ from ddim_core.scores.per_class import PerClass
 from tasks.cells.protocol_matrix import MatrixLine
 from tasks.image_scores.judge import values_of
 from tasks.reports import page
-from tasks.reports.frame.grid_data import CELL_DIGITS, grid_data
+from tasks.reports.frame.grid_data import compared_at_first, grid_data, told_id
+from tasks.reports.frame.nearest import Images
+from tasks.reports.frame.pictures import PAGE_IMAGES, Pictures, Predicted
 from tasks.reports.records import FiledVerdict
+from tasks.sampling.records import Trajectories
 from tasks.storage import places, store
 from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
+from tasks.storage.previews import CELL_DIGITS, PREVIEW_OF
 from tasks.storage.store import ArtifactRef
 
 SHEET_IMAGES = 12
-PAGE_IMAGES = 24  # of each cell, to step through
+PREVIEWED, MOST_TOGETHER, MOST_STRIPS = 6, 8, 24  # images of a cell; cells
 TEMPLATE = Path(__file__).with_suffix(".html")
 
 
@@ -91,7 +93,10 @@ class AboutGrid:
 
 @cached_task
 def render_report(
-    rows: list[CellRow], first_shards: Sequence[ArtifactRef], about: AboutGrid
+    rows: list[CellRow],
+    first_shards: Sequence[ArtifactRef],
+    about: AboutGrid,
+    predicted: Sequence[Trajectories | None] = (),
 ) -> Report:
     """Draws the figures, reads the numbers and renders the page.
 
@@ -99,6 +104,7 @@ def render_report(
         rows: The grid's rows, in grid order.
         first_shards: The first shard of each row's images.
         about: What the cells share.
+        predicted: How the first images of each row's cell came about; None where that is not known.
     """
     images = [store.get_arrays(shard)["images"][:PAGE_IMAGES] for shard in first_shards]
     sheet = {cell_name(row): batch[:SHEET_IMAGES] for row, batch in zip(rows, images, strict=True)}
@@ -109,6 +115,7 @@ def render_report(
     }
     if not all(map(is_ours, rows)):  # whose steps do not all cost the same
         figures["calls"] = pareto_plot(rows, about.measure)
+    figures |= _previews(rows, images, about.measure)
     margin = usual_margin(rows, about.measure, about.floor, about.margin)
     by_image = {
         column: [values_of(score_shards(row)[column]) for row in rows]
@@ -119,8 +126,20 @@ def render_report(
     reading = [*read_grid(rows, about.measure, margin), *read_image_scores(rows, by_image)]
     reading += [f"At {cell_name(best)}, {said}" for said in told]
     reading += doubts_of(rows)
-    pictures = {row.cell_digest: batch for row, batch in zip(rows, images, strict=True)}
-    text = _page(rows, reading, about, pictures, by_image)
+    ids = [told_id(row) for row in rows]
+    left, right = compared_at_first(rows, about.ranked(rows), about.measure)
+    pictures = Pictures(
+        batches=dict(zip(ids, images, strict=True)),
+        left=left,
+        right=right,
+        orders={
+            column: {id_: scores.tolist() for id_, scores in zip(ids, by, strict=True)}
+            for column, by in by_image.items()
+        },
+        real=store.get_arrays(about.real)["images"] if about.real else None,
+        predicted={id_: _on_the_way(one) for id_, one in zip(ids, predicted, strict=False) if one},
+    )
+    text = _page(rows, reading, about, pictures)
     first = answer(rows, about.ranked(rows), about.measure).sentence
     return page.stored(text, figures, [first, *reading])
 
@@ -134,7 +153,21 @@ def publish_report(grid: str, report: Report, rows: list[CellRow]) -> str:
     place = page.publish(grid[:12], report)
     page.show("fid-grid-table", [_table_line(row) for row in rows])
     page.show("fid-grid-report", _markdown(rows, report.reading, place))
+    page.show_picture("fid-grid-images", report.figures["preview"], "The best cells, one noise")
     return place
+
+
+def _previews(
+    rows: Sequence[CellRow], images: Sequence[Images], measure: Measure
+) -> dict[str, bytes]:
+    """The best cells' first images: together for Prefect, and a strip of each for MLflow's table,
+    by the cell."""
+    both = sorted(zip(rows, images, strict=True), key=lambda pair: measure.cost(pair[0]))
+    sheet = {cell_name(row): batch[:PREVIEWED] for row, batch in both[:MOST_TOGETHER]}
+    strips = {
+        f"{PREVIEW_OF}{told_id(row)}": strip(batch[:PREVIEWED]) for row, batch in both[:MOST_STRIPS]
+    }
+    return {"preview": contact_sheet(sheet), **strips}
 
 
 def report_places() -> list[str]:
@@ -156,8 +189,7 @@ def _page(
     rows: list[CellRow],
     reading: list[str],
     about: AboutGrid,
-    pictures: Mapping[str, NDArray[np.uint8]],
-    by_image: Mapping[str, Sequence[NDArray[np.float32]]],
+    pictures: Pictures | None,
 ) -> str:
     best, classes = _best_classes(rows)
     ranking = about.ranked(rows)
@@ -166,15 +198,7 @@ def _page(
         TEMPLATE,
         {},
         {
-            "data": grid_data(
-                rows,
-                ranking,
-                about.measure,
-                about.floor,
-                pictures,
-                by_image,
-                store.get_arrays(about.real)["images"] if about.real else None,
-            ),
+            "data": grid_data(rows, ranking, about.measure, about.floor, pictures),
             "answer": answer(rows, ranking, about.measure),
             "rows": rows,
             "first": rows[0],
@@ -197,6 +221,11 @@ def _page(
             **vars(about),
         },
     )
+
+
+def _on_the_way(one: Trajectories) -> Predicted:
+    arrays = store.get_arrays(one)
+    return Predicted(arrays["x0"], tuple(arrays["t"].tolist()), one.calls)
 
 
 def _scope(rows: Sequence[CellRow]) -> str:

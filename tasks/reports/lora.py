@@ -19,6 +19,7 @@ from ddim_core.reports.lora_sentences import by_role, full_scale, interval, numb
 from ddim_core.text2image.judge import Training
 from tasks.reports import page
 from tasks.reports.frame import charts
+from tasks.reports.frame.pictures import PAGE_IMAGES, Pictures, picture_data
 from tasks.storage import store
 from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
@@ -80,7 +81,10 @@ def render_lora_report(
         "licence": licence,
         "shown_scale": shown,
         "number": number,
-        "data": {"lines": {"measures": _charts(rows)}},
+        "data": {
+            "lines": {"measures": _charts(rows)},
+            **_pictured(asked, images, scales, shown, training),
+        },
     }
     return page.stored(page.html(TEMPLATE, {"training": b"", **figures}, values), figures, reading)
 
@@ -97,6 +101,30 @@ def publish_lora_report(name: str, report: Report, rows: list[LoraRow]) -> str:
         f"lora-{kind}-report", "\n\n".join([*report.reading, f"Report: {page.linked(place)}"])
     )
     return place
+
+
+def _pictured(
+    asked: Sequence[PromptSet],
+    images: Sequence[Sequence[NDArray[np.uint8]]],
+    scales: Sequence[float],
+    shown: float,
+    training: ArtifactRef,
+) -> Json:
+    """What the page's script compares: one picture a prompt, of each set of prompts by scale."""
+    told, batches, texts = [], {}, {}
+    for prompts, by_scale in zip(asked, images, strict=True):
+        columns = spread(len(prompts.prompts), PAGE_IMAGES)
+        for scale, pictures in zip(scales, by_scale, strict=True):
+            name = f"{prompts.role}, scale {scale:g}"
+            batches[name] = pictures[[i * prompts.per_prompt for i in columns]]
+            texts[name] = [prompts.prompts[i] for i in columns]
+            told.append({"id": name, "name": name, "line": prompts.role, "steps": scale})
+    side = images[0][0].shape[1]
+    real = load_images(str(store.get_folder(training)), resolution=side).images
+    role = asked[0].role
+    left, right = (f"{role}, scale {scale:g}" for scale in (scales[0], shown))
+    data = picture_data(Pictures(batches, left, right, texts=texts, real=real))
+    return {"column": "scale", "cells": told, "images": data}
 
 
 def _beside(

@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from markupsafe import escape
+from PIL import Image
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 
 from ddim_core.common.digest import digest
 from tasks.machine.pages import if_server_answers
 from tasks.reports.frame.index import write_index
 from tasks.reports.frame.shell import html, render
 from tasks.storage import places, store
-from tasks.storage.artifact import Report
+from tasks.storage.artifact import ArtifactRef, Report
 
-__all__ = ["grid_folder", "html", "linked", "publish", "put", "render", "show", "stored"]
+__all__ = [
+    "asked_by", "grid_folder", "html", "linked", "publish", "put", "render", "show",
+    "show_picture", "stored",
+]  # fmt: skip
+MADE = "<!-- what made this page -->"  # once in every page; escaped text of data cannot be it
+PREVIEW_SIDE = 640  # pixels, at most
+Told = TypeVar("Told", bound=Report)
 
 
 def stored(text: str, figures: Mapping[str, bytes], reading: Sequence[str]) -> Report:
     """Stores a page and its figures (PNG) one by one."""
     stored_figures = {name: store.put(png, "figure") for name, png in figures.items()}
     return Report(store.put(text.encode(), "report"), stored_figures, list(reading))
+
+
+def asked_by(report: Told, command: str) -> Told:
+    """Returns a stored report whose page ends with the command that asks for it.
+
+    It is put there last, since what a page shows does not depend on it.
+    """
+    page = told_at_the_end(store.get(report.page).decode(), command)
+    return replace(report, page=store.put(page.encode(), "report"))
+
+
+def told_at_the_end(page: str, command: str) -> str:
+    """Returns a page with the command that asks for it at its end."""
+    made = (
+        '<section id="made"><h2>The command that made this page</h2>'
+        f'<pre data-copy="the command">{escape(command)}</pre></section>'
+    )
+    return page.replace(MADE, made) if command else page
 
 
 def publish(folder: str, report: Report) -> str:
@@ -53,6 +86,20 @@ def linked(place: str) -> str:
     if not served or not places.is_local():
         return told
     return f"{told} ([open it]({served}/{below}), for Prefect's password)"
+
+
+def show_picture(key: str, picture: ArtifactRef, description: str) -> None:
+    """Shows a stored PNG, made small, as a Prefect artifact, where the server answers.
+
+    It stands in the artifact itself: a link would ask for the reports' password.
+    """
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(store.get(picture))) as image:
+        image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        image.convert("RGB").save(buffer, format="webp", quality=80)
+    address = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    with if_server_answers():
+        create_image_artifact(image_url=address, key=key, description=description)
 
 
 def show(key: str, what: str | list[dict[str, Any]]) -> None:

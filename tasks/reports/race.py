@@ -106,6 +106,7 @@ def render_snapshots(
     figures = {"curve": snapshot_curve(rows, found)}
     reading = read_snapshots(dict(zip(at, rows, strict=True)), found, rules, outcome, remarks)
     text = page.html(SNAPSHOTS, figures, {
+        "checkpoints": sorted({(row.checkpoint, row.checkpoint_digest) for row in rows}),
         "first": rows[0], "rows": rows, "found": found, "reading": reading, "floor": floor,
         "said": reading[len(remarks)],
         "measure": found.measure, "cell_name": cell_name, "interval": with_interval,

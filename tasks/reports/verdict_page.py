@@ -7,12 +7,18 @@ from pathlib import Path
 
 from prefect import task
 
+from ddim_core.common.foreign import Json
+from ddim_core.decisions.by_image import shared_scores
 from ddim_core.decisions.checkpoints.verdict import Verdict
 from ddim_core.decisions.measure import Measure
-from ddim_core.decisions.row import CellRow, cell_name
+from ddim_core.decisions.row import CellRow, cell_name, line_name, score_shards
 from ddim_core.reports.verdicts.sentences import best_of, by_checkpoint, read_verdict, signed
+from tasks.cells.lookup import first_images
+from tasks.image_scores.judge import values_of
 from tasks.reports import page
 from tasks.reports.frame import charts
+from tasks.reports.frame.grid_data import told_id
+from tasks.reports.frame.pictures import PAGE_IMAGES, Pictures, picture_data
 from tasks.reports.records import ComparedPair, FiledVerdict
 from tasks.reports.verdict import write_verdict
 from tasks.storage import places, store
@@ -20,6 +26,7 @@ from tasks.storage.naming import run_name
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 MOST_CURVES = 5
+MOST_PICTURED = 3  # cells whose pictures are compared: the operating point, then the best
 
 
 @task(name="publish-verdict", task_run_name=run_name("publish-verdict"))
@@ -31,9 +38,10 @@ def publish_verdict(
     given: bool = False,
     remarks: Sequence[str] = (),
     grid: str = "",
+    command: str = "",
 ) -> FiledVerdict:
     """Files a verdict, as `file_verdict`, and shows it as a Prefect artifact."""
-    filed = file_verdict(about, verdict, rows, comparable, given, remarks, grid)
+    filed = file_verdict(about, verdict, rows, comparable, given, remarks, grid, command)
     page.show("verdict", _markdown(about, verdict, filed.sentences, filed.page))
     return filed
 
@@ -46,6 +54,7 @@ def file_verdict(
     given: bool = False,
     remarks: Sequence[str] = (),
     grid: str = "",
+    command: str = "",
 ) -> FiledVerdict:
     """Writes a verdict's rows, and its page to reports/verdict-<digest>/.
 
@@ -57,12 +66,13 @@ def file_verdict(
         given: Whether the operating point was asked for.
         remarks: What is to be said of the table's rows: unverified, left out.
         grid: Folder of the page of the new checkpoint's grid, where that is yet to be written.
+        command: What asks for it, for the page's end.
     """
     identity = write_verdict(about, verdict, rows)
     against = [cell.baseline for cell in verdict.cells]
     sentences = read_verdict(verdict, rows, [against, rows] if rows else [])
     text = _page(about, identity, verdict, rows, comparable, given, sentences, remarks, grid)
-    place = page.put(f"verdict-{identity[:12]}", text.encode())
+    place = page.put(f"verdict-{identity[:12]}", page.told_at_the_end(text, command).encode())
     point = verdict.point
     return FiledVerdict(
         digest=identity,
@@ -96,14 +106,20 @@ def _page(
     if rows and len(history) > 1:
         cells = chosen_cells(verdict, rows)
         lines["checkpoints"] = charts.over_checkpoints(history, cells, measure)
+    pictured, why_none = _pictured(about, verdict, rows)
     return page.html(
         TEMPLATE,
         {},
         {
+            "why_no_pictures": why_none,
             "grids": _grids(about, rows, [cell.baseline for cell in verdict.cells], grid),
-            "data": {"lines": lines, "differences": {"cells": charts.differences(verdict)}},
+            "data": {
+                "lines": lines,
+                "differences": {"cells": charts.differences(verdict)},
+                **pictured,
+            },
             "about": about,
-            "identity": identity,
+            "verdict_digest": identity,
             "verdict": verdict,
             "rows": rows,
             "given": given,
@@ -114,6 +130,40 @@ def _page(
             "cell_name": cell_name,
         },
     )
+
+
+def _pictured(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]) -> tuple[Json, str]:
+    """What the page's script compares: both checkpoints' first images of some cells; empty where
+    they are not all there, and then why."""
+    names = chosen_cells(verdict, rows)[:MOST_PICTURED] if rows else []
+    pairs = sorted(
+        (cell for cell in verdict.cells if cell.name in names), key=lambda c: names.index(c.name)
+    )
+    batches, told, orders = {}, [], {}
+    try:
+        for pair in pairs:
+            for row, name, step in (
+                (pair.baseline, about.against, about.against_training_step),
+                (pair.new, about.checkpoint, about.training_step),
+            ):
+                batches[told_id(row)] = first_images(row, PAGE_IMAGES)
+                of = called(name, step)
+                told.append({
+                    "id": told_id(row), "name": f"{of}, {cell_name(row)}",
+                    "line": f"{of}, {line_name(row)}", "steps": row.steps,
+                })  # fmt: skip
+        both = [row for pair in pairs for row in (pair.baseline, pair.new)]
+        for column in shared_scores(both):
+            shards = {told_id(row): score_shards(row).get(column) for row in both}
+            known = {id_: values_of(refs).tolist() for id_, refs in shards.items() if refs}
+            if len(known) == len(shards):
+                orders[column] = known
+    except (ValueError, store.StoreError) as error:
+        return {"images": None}, f"Without pictures: {error}."
+    if not pairs or len({batch.shape[1:] for batch in batches.values()}) > 1:
+        return {"images": None}, ""
+    asked = Pictures(batches, told_id(pairs[0].baseline), told_id(pairs[0].new), orders)
+    return {"cells": told, "images": picture_data(asked)}, ""
 
 
 def _grids(
@@ -128,11 +178,11 @@ def _grids(
     ):
         folder = coming or page.grid_folder(row.cell_digest for row in rows)
         if coming or (rows and store.names_below(places.data_url("reports", folder))):
-            found.append((_called(name, step), folder))
+            found.append((called(name, step), folder))
     return found
 
 
-def _called(name: str, step: int | None) -> str:
+def called(name: str, step: int | None) -> str:
     """A checkpoint's name, with the training step that tells it from others of that name."""
     return name if step is None else f"{name} (step {step})"
 
@@ -152,7 +202,7 @@ def chosen_cells(verdict: Verdict, rows: Sequence[CellRow]) -> list[str]:
 def _markdown(about: ComparedPair, verdict: Verdict, sentences: list[str], place: str) -> str:
     """Names from data stand in code spans, where Markdown is not read."""
     new, against = (
-        f"`{_called(name, step).replace('`', '')}`"
+        f"`{called(name, step).replace('`', '')}`"
         for name, step in (
             (about.checkpoint, about.training_step),
             (about.against, about.against_training_step),

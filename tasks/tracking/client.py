@@ -7,6 +7,7 @@ is to be logged lies in the outbox until it has arrived.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock
+from PIL import Image
 from prefect import task
 
 from ddim_core.common.late import late
@@ -31,6 +33,7 @@ from tasks.storage import cell_rows, places, store
 from tasks.storage.artifact import Report
 from tasks.storage.columns import names_of
 from tasks.storage.naming import run_name
+from tasks.storage.previews import CELL_DIGITS, PREVIEW_OF
 from tasks.tracking import database, outbox
 from tasks.tracking.outbox import Entry, Message
 
@@ -176,7 +179,7 @@ def _send(name: str, message: Message) -> str:
         below = {"ddim.grid": parent.identity, "mlflow.parentRunId": top.info.run_id}
         for child in message.children:
             finish(client, say(client, experiment, known, child, below))
-        _log_report(client, top, message.report)
+        _log_report(client, top, message)
         finish(client, top, message.status)
         outbox.arrived(name)
     return str(top.info.run_id)
@@ -286,16 +289,20 @@ def say(
     return run
 
 
-def _log_report(client: mlflow.MlflowClient, parent: mlflow.entities.Run, report: Report) -> None:
+def _log_report(client: mlflow.MlflowClient, parent: mlflow.entities.Run, message: Message) -> None:
+    report = message.report
     page = report.page.artifact
     if parent.data.tags.get("ddim.report") == page:
         return
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "report.html").write_bytes(store.get(report.page))
         for name, ref in report.figures.items():
+            if name.startswith(PREVIEW_OF):  # which stand in the table of images
+                continue
             file = require_plain_name(f"{name}.png", "the figure")
             Path(folder, file).write_bytes(store.get(ref))
         client.log_artifacts(parent.info.run_id, folder)
+    _log_images(client, parent, message)
     client.log_batch(
         parent.info.run_id,
         tags=[
@@ -303,6 +310,26 @@ def _log_report(client: mlflow.MlflowClient, parent: mlflow.entities.Run, report
             mlflow.entities.RunTag("mlflow.note.content", "\n\n".join(report.reading)),
         ],
     )
+
+
+def _log_images(client: mlflow.MlflowClient, parent: mlflow.entities.Run, message: Message) -> None:
+    """Logs a table of the cells whose images the report previews: name, FID, images."""
+    figures = message.report.figures
+    shown = [
+        (child, ref)
+        for child in message.children
+        if (ref := figures.get(f"{PREVIEW_OF}{child.identity[:CELL_DIGITS]}"))
+    ]
+    if not shown:
+        return
+    pictures = [Image.open(io.BytesIO(store.get(ref))) for _, ref in shown]
+    table = {
+        "cell": [child.tags["ddim.cell"] for child, _ in shown],
+        "fid": [child.metrics["fid"] for child, _ in shown],
+        "images": [mlflow.Image(picture) for picture in pictures],
+    }
+    # A table of one name would be added to: each page has its own.
+    client.log_table(parent.info.run_id, table, f"images-{message.report.page.artifact[:8]}.json")
 
 
 def finish(client: mlflow.MlflowClient, run: mlflow.entities.Run, status: str = "FINISHED") -> None:

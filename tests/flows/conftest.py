@@ -43,7 +43,7 @@ def run_grid(server: str, toy: str) -> Callable[..., GridRun]:
 
         small: dict[str, Any] = {
             "checkpoint": toy, "steps": [2], "etas": [0.0, 1.0], "sigma_hat": False,
-            "n_images": 25, "shard_size": 10, "features": "pixels",
+            "n_images": 25, "shard_size": 10, "features": "pixels", "trajectories": 0,
         }  # fmt: skip
         state = with_workers(fid_grid, workers)(**{**small, **asked}, return_state=True)
         result = state.result() if state.is_completed() else None

@@ -20,7 +20,7 @@ class Answer:
     Attributes:
         headline: What to ship, or why nothing yet.
         sure: How sure that is; the score with its interval.
-        cost: What it costs to draw with; empty where nothing is to be shipped.
+        cost: What it costs to draw with; empty where nothing is known.
         cell: The row to ship; None if none.
         undecided: What is not known, cell by cell, and how many images a cell would decide it.
         settled_by: How many images a cell would decide all of it, in words; empty if nothing is.
@@ -67,6 +67,7 @@ def answer(rows: Sequence[CellRow], ranking: Ranking | None, measure: Measure) -
             "Nothing is proven good enough to ship yet.",
             f"The {measure.extreme} {measure.title} is that of {best_known}; but it is not shown "
             f"to be within {_margin(ranking)} of the best.",
+            f"That cell: {_cost(best.row)}",
             undecided=undecided, settled_by=settled,
         )  # fmt: skip
     standing = next(found for found in ranking.standings if found.row is take)

@@ -20,7 +20,7 @@ from flows.cli.commands.command import (
 from flows.cli.commands.options import stop
 from flows.requests.base import BaseRequest
 from flows.requests.flat import Given, Option, Without, build, parameters
-from flows.requests.grid import CheckpointChoice, GridRequest
+from flows.requests.grid import CheckpointChoice, GridRequest, ReportChoice
 from flows.requests.images import ImageChoice, Machine, ScoreChoice, VerdictChoice
 from flows.requests.paper import PaperRequest
 from flows.requests.race import (
@@ -69,6 +69,7 @@ class GridCommand:
     grid: SamplerChoice
     scores: ScoreChoice
     verdict: VerdictChoice
+    report: ReportChoice
     race: RaceChoice
     machine: Machine
     how: HowToRun

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+import click
 import typer
+from click.core import ParameterSource
 from typer.core import TyperGroup
 
 from ddim_core.common.printable import printable
@@ -41,6 +44,23 @@ class Commands(TyperGroup):
 
 def option(text: str, panel: str | None = None) -> Any:
     return typer.Option(help=plain(text), show_default=False, rich_help_panel=panel)
+
+
+def as_given() -> str:
+    """Returns the command that is running, with the options that were given it; no secrets."""
+    context = click.get_current_context()
+    words = ["ddim", *context.command_path.split()[1:]]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value, option = context.params[name], isinstance(parameter, click.Option)
+        if isinstance(value, bool):
+            words += parameter.opts[:1] if value else parameter.secondary_opts[:1]
+            continue
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            words += [*(parameter.opts[:1] if option else []), shlex.quote(str(one))]
+    return redacted(" ".join(words))
 
 
 def plain(text: str) -> str:

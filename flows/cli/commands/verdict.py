@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.commands.command import deciding
-from flows.cli.commands.options import listed, one_sentence, option, plain, stop
+from flows.cli.commands.options import as_given, listed, one_sentence, option, plain, stop
 
 TWINS = (
     "Trainings of one recipe that differ in their seed, A,B,C or a pattern of names: what two of "
@@ -41,8 +41,9 @@ def verdict(
         with told_of(table):
             named = listed(twins, str) if twins else []
             found = verdict_of(
-                table.rows, new, against or "", at, by.margin, table.remarks, by.decide_by, named
-            )
+                table.rows, new, against or "", at, by.margin, table.remarks, by.decide_by, named,
+                as_given(),
+            )  # fmt: skip
             typer.echo("\n".join(found.sentences))
             typer.echo(f"verdict: {found.page}")
             if gate and found.call == "worse":
@@ -66,5 +67,5 @@ def curve(
         table = read_rows()
         with told_of(table):
             named = listed(twins, str) if twins else []
-            place = curve_of(table.rows, names, cells or [], table.remarks, named)
+            place = curve_of(table.rows, names, cells or [], table.remarks, named, as_given())
             typer.echo(f"curve: {place}")

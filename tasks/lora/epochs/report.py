@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from prefect import task
 
 from ddim_core.common.digest import digest
+from ddim_core.common.foreign import Json
 from ddim_core.lora.scoring.measures import MEANINGS
 from ddim_core.lora.scoring.ranking import FAULTS, Ranked, Ranking
 from ddim_core.lora.scoring.row import LoraRow
@@ -17,12 +18,14 @@ from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.reports.lora_answer import bounds, setting, share
 from ddim_core.reports.lora_figures import epoch_curves, folded, picture_rows
 from tasks.reports import page
+from tasks.reports.frame.pictures import PAGE_IMAGES, Pictures, picture_data
 from tasks.reports.lora import spread
 from tasks.storage import store
 from tasks.storage.artifact import Report
 from tasks.storage.store import ArtifactRef
 
 TEMPLATE = Path(__file__).with_suffix(".html")
+BASE = "base"  # among the pictures, the base's
 SHOWN = 10  # prompts in a row of pictures
 LABEL = 12  # characters of a line above a picture
 MOST_ROWS = 24  # of files; more are spread evenly, the first of the ranking among them
@@ -65,8 +68,35 @@ def render_epochs(
         "faults": FAULTS, "bounds": bounds, "setting": setting, "share": share,
         "meanings": {name: MEANINGS[name][0] for name in FAULTS},
         "best": setting(ranking.first),
+        "data": _compared(ranking, asked, epochs, scales, real),
     }  # fmt: skip
     return page.stored(page.html(TEMPLATE, figures, values), figures, reading)
+
+
+def _compared(
+    ranking: Ranking,
+    asked: PromptSet,
+    epochs: Mapping[str, ArtifactRef],
+    scales: Mapping[str, ArtifactRef],
+    real: NDArray[np.uint8],
+) -> Json:
+    """What the page's script compares: one picture a prompt, of every file at the first's setting,
+    of the first at every scale, and of the base."""
+    first = ranking.first.candidate
+    shown = {(name, first.scale if name != BASE else 0.0): ref
+             for name, ref in _fewer(epochs, first.name).items()}  # fmt: skip
+    shown |= {(first.name, float(scale)): ref for scale, ref in scales.items() if scale != BASE}
+    columns = spread(len(asked.prompts), PAGE_IMAGES)
+    chosen = [i * asked.per_prompt for i in columns]
+    told, batches = [], {}
+    for (file, scale), ref in shown.items():
+        name = file if file == BASE else f"{file}, scale {scale:g}"
+        batches[name] = store.get_arrays(ref)["images"][chosen]
+        told.append({"id": name, "name": name, "line": file, "steps": scale})
+    texts = {name: [asked.prompts[i] for i in columns] for name in batches}
+    best = f"{first.name}, scale {first.scale:g}"
+    data = picture_data(Pictures(batches, BASE, best, texts=texts, real=real))
+    return {"column": "scale", "cells": told, "images": data}
 
 
 @task(name="publish-epochs")

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
 from ddim_core.common.foreign import Json
 from ddim_core.decisions.best import Ranking
 from ddim_core.decisions.measure import MEASURES, Measure
 from ddim_core.decisions.row import CellRow, cell_name, line_name
 from ddim_core.scores.cell_score import CellScore
-from tasks.reports.frame.nearest import UNIT, Images, nearest_real
-from tasks.reports.frame.sprites import sprites
+from tasks.reports.frame.pictures import Pictures, picture_data
+from tasks.storage.previews import CELL_DIGITS
 
-CELL_DIGITS = 10  # of a cell's digest, by which `ddim score` and `ddim export` find it
 # Columns that a chart can show besides what can decide: title, and whether less is better.
 MORE = {
     "fid_population": ("FID between populations", True),
@@ -34,9 +30,7 @@ def grid_data(
     ranking: Ranking | None,
     measure: Measure,
     floor: CellScore | None,
-    images: Mapping[str, Images],
-    by_image: Mapping[str, Sequence[NDArray[np.float32]]],
-    real: Images | None,
+    pictures: Pictures | None,
 ) -> Json:
     """Returns plain JSON.
 
@@ -45,9 +39,7 @@ def grid_data(
         ranking: The rows beside the best; None with too few images for intervals.
         measure: What decides.
         floor: The score of held-out real images, where there are any.
-        images: By cell digest, uint8 [n, height, width, channels] from the same noise.
-        by_image: By column of a score of images, each row's numbers in order of image index.
-        real: The reference's images, where it has some.
+        pictures: By cell, as `told_id` names it; None where there are none.
     """
     told: list[tuple[str, str, bool, bool]] = [
         (m.name, m.title, m.lower_is_better, m.lower_is_better) for m in MEASURES.values()
@@ -64,8 +56,22 @@ def grid_data(
         "floor": {"y": floor.fid, "text": f"held-out real images: {floor.fid:.2f}"}
         if floor is not None and as_many
         else None,
-        "images": _images(rows, ranking, measure, images, by_image, real) if images else None,
+        "images": picture_data(pictures) if pictures else None,
     }
+
+
+def told_id(row: CellRow) -> str:
+    """Names a cell to people and to a page's scripts."""
+    return row.cell_digest[:CELL_DIGITS]
+
+
+def compared_at_first(
+    rows: Sequence[CellRow], ranking: Ranking | None, measure: Measure
+) -> tuple[str, str]:
+    """Names what to ship (or the best), and the cell that differs most from it in what decides."""
+    first = (ranking and ranking.recommended) or min(rows, key=measure.cost)
+    other = max(rows, key=lambda row: abs(measure.value(row) - measure.value(first)))
+    return told_id(first), told_id(other)
 
 
 def _cell(row: CellRow, ranking: Ranking | None, names: Sequence[str]) -> Json:
@@ -75,7 +81,7 @@ def _cell(row: CellRow, ranking: Ranking | None, names: Sequence[str]) -> Json:
         standing = "worse than the best by " + ranking.measure.worse_by(found.low, found.high)
         standing += ": cannot be told from it" if found.tied else ""
     return {
-        "id": row.cell_digest[:CELL_DIGITS],
+        "id": told_id(row),
         "name": cell_name(row),
         "line": line_name(row),
         "steps": row.steps,
@@ -96,44 +102,3 @@ def _value(row: CellRow, name: str) -> list[float | None] | None:
     times = TIMES.get(name, 1)
     found = [None if x is None else times * x for x in (value, low, high)]
     return None if value is None else found
-
-
-def _images(
-    rows: Sequence[CellRow],
-    ranking: Ranking | None,
-    measure: Measure,
-    images: Mapping[str, Images],
-    by_image: Mapping[str, Sequence[NDArray[np.float32]]],
-    real: Images | None,
-) -> Json:
-    """Strips of pictures, what they can be sorted by, and which two are compared at first: what
-    to ship (or the best), and the cell that differs most from it in what decides."""
-    batches = {digest[:CELL_DIGITS]: batch for digest, batch in images.items()}
-    channels = next(iter(batches.values())).shape[-1]
-    alike = real is not None and len(real) > 0 and real.shape[-1] == channels
-    nearest = nearest_real(batches, real) if real is not None and alike else None
-    beside = {} if real is None or nearest is None else {
-        f"real {name}": real[numbers] for name, numbers in nearest.numbers.items()
-    }  # fmt: skip
-    found = sprites({**batches, **beside})
-    first = (ranking and ranking.recommended) or min(rows, key=measure.cost)
-    other = max(rows, key=lambda row: abs(measure.value(row) - measure.value(first)))
-    return {
-        **vars(found),
-        "sheets": {name: found.sheets[name] for name in batches},
-        "orders": {
-            column: {
-                row.cell_digest[:CELL_DIGITS]: [float(x) for x in values[: found.count]]
-                for row, values in zip(rows, scores, strict=True)
-            }
-            for column, scores in by_image.items()
-        },
-        "nearest": nearest
-        and {
-            **vars(nearest),
-            "unit": UNIT,
-            "sheets": {name: found.sheets[f"real {name}"] for name in batches},
-        },
-        "left": first.cell_digest[:CELL_DIGITS],
-        "right": other.cell_digest[:CELL_DIGITS],
-    }

@@ -13,6 +13,7 @@ from PIL import Image
 
 MOST_BYTES = 3_000_000  # of all strips together, as base64; a page stays below 5 MB
 FEWEST, LARGEST, EXACT = 4, 256, 64  # images a cell; pixels a side; up to here every pixel is kept
+SMALLEST = 32  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -31,29 +32,37 @@ class Sprites:
     sheets: dict[str, str]
 
 
-def sprites(images: Mapping[str, NDArray[np.uint8]]) -> Sprites:
+def sprites(
+    images: Mapping[str, NDArray[np.uint8]],
+    most: int = MOST_BYTES,
+    fewest: int = FEWEST,
+    smallest: int = SMALLEST,
+) -> Sprites:
     """Makes strips of as many images as fit: fewer where they are large, then smaller ones.
 
     Up to 64 pixels a side they are PNG and exact; larger ones are WebP, of at most 256 pixels.
 
     Args:
         images: uint8 [n, height, width, channels] by the strip's name, all of one shape.
+        most: Bytes of all strips together, as base64.
+        fewest, smallest: Images of a strip, and pixels a side, below which it is not gone before
+            the other is so small.
     """
     first = next(iter(images.values()))
     count = min(len(batch) for batch in images.values())
     side = min(LARGEST, max(first.shape[1:3]))
     while True:
-        last = (count, side) == (1, 32)
+        last = count == 1 and side <= smallest
         # One strip tells of most what does not fit, without the work of all.
         one = _strips(dict([next(iter(images.items()))]), count, side)
-        if last or _weight(one) * len(images) <= 1.2 * MOST_BYTES:
+        if last or _weight(one) * len(images) <= 1.2 * most:
             found = _strips(images, count, side)
-            if last or _weight(found) <= MOST_BYTES:
+            if last or _weight(found) <= most:
                 return found
-        if count > FEWEST or side <= 32:
+        if count > fewest or side <= smallest:
             count = max(1, count // 2)
         else:
-            side = max(32, side // 2)
+            side = max(smallest, side // 2)
 
 
 def _weight(found: Sprites) -> int:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pytest
 from prefect.utilities.callables import parameter_schema
 from pydantic import Field
+from typer.main import get_command
 from typer.testing import CliRunner
 
-from flows.requests.flat import Asked, Elsewhere, Without, build, flat, parameters
+from flows.cli.app import app
+from flows.cli.commands.options import listed
+from flows.requests.flat import Asked, Elsewhere, Without, build, command_line, flat, parameters
+from flows.requests.grid import GridRequest
 from flows.requests.lora import STYLE_RECIPE, StyleRequest, SubjectRequest
 
 Seed = Annotated[int, Field(ge=0, description="Keys all that is random.")]
@@ -71,6 +76,38 @@ def test_what_is_not_given_has_its_default_and_what_is_asked_takes_the_place_of_
     asked = flow(rate=1, seed=4)
     assert asked.training.on(Training(rate=3.0, clip=True)) == Training(1.0, True, 4)
     assert asked.cells.seed == 4  # one parameter for both groups
+
+
+def test_the_command_that_asks_for_a_record_asks_for_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert command_line("grid", build(GridRequest, {})) == "ddim grid"
+    secret = "sesame-4711"
+    monkeypatch.setenv("SOME_TOKEN", secret)
+    asked = {
+        "checkpoint": "data/base", "feature_weights": f"it's {secret}", "steps": (5, 10),
+        "background": "rgb(1, 2, 3)",
+        "samplers": ("ddim", "euler?timesteps=[900,400,100,20,3]"), "etas": (0.0, 0.25),
+        "margin": 0.123456789, "clip": True, "skin_tones": False, "workers": 3, "n_images": 77,
+    }  # fmt: skip
+    record = build(GridRequest, asked)
+    said = command_line("grid", record, record.machine.undeciding)
+    assert secret not in said
+    assert "--workers" not in said
+    given = {}
+    door = get_command(app).commands["grid"]  # type: ignore[attr-defined]
+    context = door.make_context("grid", shlex.split(said)[2:])
+    for p in parameters(GridRequest):
+        value = context.params["checkpoints" if p.name == "checkpoint" else p.name]
+        given[p.name] = value
+    assert given["checkpoint"] == ["data/base"]
+    assert given["feature_weights"] == "it's ***"
+    assert (given["steps"], given["background"]) == ("5,10", "rgb(1, 2, 3)")
+    assert listed(given["samplers"], str) == list(asked["samplers"])
+    assert listed(given["etas"], float) == [0.0, 0.25]
+    assert given["margin"] == 0.123456789
+    assert (given["clip"], given["skin_tones"], given["n_images"]) == (True, False, 77)
+    assert given["gate"] is None
 
 
 @pytest.mark.parametrize(

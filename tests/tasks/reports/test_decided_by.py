@@ -82,7 +82,7 @@ def test_a_grids_page_marks_tied_what_may_be_the_best_and_what_to_take(
     about = AboutGrid(None, None, [], [], None, [], decide_by="image_reward", margin=0.015)
     ranking = about.ranked(rows)
     assert ranking is not None
-    page = _page(rows, read_grid(rows, REWARD, ranking.margin), about, {}, {})
+    page = _page(rows, read_grid(rows, REWARD, ranking.margin), about, None)
     lines = re.findall(r'<tr class="([a-z ]*)">(.*?)</tr>', page, re.DOTALL)
     assert len(lines) == len(rows)
     for found, (mark, cells) in zip(ranking.standings, lines, strict=True):
@@ -96,7 +96,7 @@ def test_a_grids_page_marks_tied_what_may_be_the_best_and_what_to_take(
 def test_a_grid_that_proves_nothing_does_not_look_as_if_it_did(both: tuple[Rows, Rows]) -> None:
     rows = both[0]
     about = AboutGrid(None, None, [], [], None, [], decide_by="fid", margin=0.00042)
-    page = _page(rows, read_grid(rows, FID, about.ranked(rows).margin), about, {}, {})
+    page = _page(rows, read_grid(rows, FID, about.ranked(rows).margin), about, None)
     assert "Nothing is proven good enough to ship yet." in page
     assert '<section class="answer open" ' in page
     assert "not shown to be within 0.00042 (as asked) of the best" in page

@@ -31,6 +31,7 @@ from tasks.reports.grid import AboutGrid, render_report
 from tasks.reports.race import render_snapshots
 from tasks.reports.verdict import about_pair
 from tasks.reports.verdict_page import file_verdict
+from tasks.sampling.records import Trajectories
 from tasks.storage import places, store
 from tests.core.decisions.test_snapshots import MOST, Snapshots, whole
 from tests.core.decisions.test_verdict import Rows, grid, liked
@@ -42,7 +43,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="make test instal
 if not shutil.which("chromium"):
     pytest.skip("no chromium on this machine (.ci/run installs it)", allow_module_level=True)
 
-IMAGES = 6
+IMAGES, TRACED = 6, 2
+COMMAND = "ddim grid --dataset '</pre><script>alert(1)</script>' --steps 10,20"
 WORST_FIRST = np.array([0.3, 0.1, 0.5, 0.0, 0.4, 0.2], np.float32)  # of the first cell
 DOTS = "#steps svg[role=img] g[aria-label=dot] > *"
 # The least contrast of all text that is seen, with the text that has it (WCAG 2.2, 1.4.3).
@@ -111,7 +113,24 @@ def page_of_a_grid(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Iter
             for row, ref in zip(rows, judged, strict=True)
         ]
         about = AboutGrid(None, None, ["fine"], [], None, [], real=real)
-        yield Path(pages.publish("a-grid", render_report.fn(shown, shards, about)))
+        rendered = render_report.fn(shown, shards, about, [ways(i) for i in range(len(rows))])
+        yield Path(pages.publish("a-grid", pages.asked_by(rendered, COMMAND)))
+
+
+def ways(cell: int) -> Trajectories:
+    """How the first two images of a cell came about: from black to its grey, in 2 calls or 3."""
+    t = np.array([900.0, 400.0, 0.0][cell % 2 :])
+    greys = np.linspace(0, 40 * cell, len(t)).astype(np.uint8)
+    x0 = np.broadcast_to(greys[None, :, None, None, None], (TRACED, len(t), 8, 8, 3))
+    ref = store.put_arrays({"x0": np.ascontiguousarray(x0), "t": t}, "trajectories")
+    return Trajectories(**vars(ref), calls=len(t))
+
+
+def with_images(rows: Rows, grey: int) -> Rows:
+    """Rows whose first images are in the store."""
+    images = np.full((IMAGES, 8, 8, 3), grey, np.uint8)
+    shard = store.put_arrays({"images": images}, "shard")
+    return [replace(row, image_shards=[shard.artifact]) for row in rows]
 
 
 def snapshots_page() -> str:
@@ -188,7 +207,10 @@ def test_every_page_fits_its_window_and_can_be_read(
         )
         for row in rows
     ]  # fmt: skip
-    verdict = file_verdict(about_pair(rows, old), judge(rows, old), rows, [*old, *rows])
+    new, old = with_images(rows, 200), with_images(old, 40)
+    verdict = file_verdict(
+        about_pair(new, old), judge(new, old), new, [*old, *new], command=COMMAND
+    )
     curve = write_curve(rows, [*old, *rows], [])
     found = snapshots_page(), loras_page()
     for place in (page_of_a_grid, verdict.page, curve, *found, write_index()):
@@ -241,13 +263,61 @@ def test_a_cell_is_pointed_at_opened_and_compared(page_of_a_grid: Path, opened: 
     assert width % 8 == 0  # whole pixels of an image of 8
     near = page.locator("#compare figcaption").nth(3).inner_text()  # the left cell's, of one grey
     assert re.search("nearest real image, number [01], [0-9.]+ away", near)
-    page.get_by_role("slider").fill("10")
+    page.get_by_role("slider", name="How much").fill("10")
     assert "90%" in page.locator("#compare canvas").nth(1).evaluate("each => each.style.clipPath")
     # A heat map's cell is a button: the keyboard opens it too, and Escape closes it.
     page.locator("#heat button").first.press("Enter")
     assert page.locator("dialog[open]").count() == 1
     page.keyboard.press("Escape")
     page.locator("dialog").wait_for(state="detached")
+
+
+def test_how_two_images_came_about_is_stepped_through(page_of_a_grid: Path, opened: Any) -> None:
+    page = opened(page_of_a_grid)
+    page.locator("#compare select").nth(0).select_option(index=2)
+    page.locator("#compare select").nth(1).select_option(index=1)
+    slider, captions = page.get_by_label("How far along the way"), page.locator("#way figcaption")
+
+    def ends() -> list[str]:
+        return [caption.rsplit(", call ")[1] for caption in captions.all_inner_texts()]
+
+    def grey(side: int) -> int:
+        return int(page.locator("#way figure > canvas").nth(side).evaluate(
+            "each => each.getContext('2d').getImageData(4, 4, 1, 1).data[0]"))  # fmt: skip
+
+    assert ends() == ["3 of 3, t = 0", "2 of 2, t = 0"]
+    slider.fill("0")
+    assert ends() == ["1 of 3, t = 900", "1 of 2, t = 400"]
+    page.wait_for_timeout(50)
+    assert grey(1) == 0
+    page.locator("#way .strip").first.locator("button").nth(1).click()
+    assert ends()[0] == "2 of 3, t = 400"
+    page.wait_for_timeout(50)
+    assert grey(0) == 40
+    for _ in range(TRACED):
+        page.locator("#compare .panes").press("ArrowRight")
+    assert slider.is_hidden()
+    assert "Kept of the images 0 to 1" in page.locator("#way").inner_text()
+
+
+def test_two_checkpoints_are_compared_and_a_command_is_copied(
+    page_of_a_grid: Path, rows: Rows, opened: Any
+) -> None:
+    old = [replace(row, cell_digest=digest("old", row.cell_digest), weights_digest="old",
+                   checkpoint="old", fid=row.fid + 1.0) for row in rows]  # fmt: skip
+    new, old = with_images(rows, 200), with_images(old, 40)
+    filed = file_verdict(about_pair(new, old), judge(new, old), new, [*old, *new])
+    page = opened(Path(filed.page))
+    said = page.locator("#compare figcaption").all_inner_texts()
+    assert said[1].startswith("left: old (step 200), ")
+    assert said[2].partition(", S")[2] == said[1].partition(", S")[2]  # of one cell
+    page.get_by_role("button", name="Swap").click()
+    assert page.locator("#compare figcaption").nth(2).inner_text().startswith("right: old")
+    page = opened(page_of_a_grid)
+    page.get_by_role("button", name="Copy the command").click()
+    assert page.evaluate("navigator.clipboard.readText()") == COMMAND
+    page.get_by_role("button", name="Copy the digests").click()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("checkpoint  ")
 
 
 def test_the_worst_images_come_first_where_that_is_asked_for(

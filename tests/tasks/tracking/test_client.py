@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -10,12 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from PIL import Image
 
 from ddim_core.decisions.row import CellRow
+from ddim_core.reports.grid_figures import strip
 from tasks.storage import places, store
 from tasks.storage.artifact import ArtifactRef, Report
 from tasks.tracking import database, outbox
@@ -28,7 +32,7 @@ pytestmark = pytest.mark.timeout(120)
 
 def row(steps: int, eta: float, fid: float, **changed: Any) -> CellRow:
     return cell_row(**{
-        "cell_digest": f"{steps:032x}{int(100 * eta):032x}", "checkpoint_digest": "c" * 64,
+        "cell_digest": f"{steps:02x}{int(100 * eta):02x}" * 16, "checkpoint_digest": "c" * 64,
         "reference_digest": "d" * 64, "extractor_digest": "e" * 64, "code_digest": "f" * 64,
         "checkpoint": "toy", "dataset": "digits", "split": "train", "extractor": "pixels",
         "resize": "native", "training_step": None, "weights": None, "noise_schedule": "checkpoint",
@@ -48,6 +52,8 @@ ROWS = [row(5, 0.0, 80.0), row(10, 0.0, 20.0), row(10, 0.5, 30.0)]
 
 def report(text: str) -> Report:
     figures = {name: store.put(name.encode(), "figure") for name in ("heat_map", "samples")}
+    preview = store.put(strip(np.full((2, 8, 8, 3), 200, np.uint8)), "figure")
+    figures |= {f"images-{row.cell_digest[:10]}": preview for row in ROWS[:2]}
     return Report(store.put(text.encode(), "report"), figures, ["One sentence.", "Another."])
 
 
@@ -62,7 +68,7 @@ def runs_of(grid: str) -> tuple[list[Run], list[Run]]:
 
 def artifacts(run: Run, tmp_path: Path) -> dict[str, bytes]:
     MlflowClient().download_artifacts(run.info.run_id, "", str(tmp_path))
-    return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    return {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +120,13 @@ def test_parent_holds_the_best_cell_the_reading_and_the_report(logged: str, tmp_
     assert parent.data.metrics["best_fid"] == 20.0
     assert parent.data.params["n_images"] == "20"
     assert "One sentence." in parent.data.tags["mlflow.note.content"]
-    assert artifacts(parent, tmp_path) == {
+    found = artifacts(parent, tmp_path)
+    (table,) = [json.loads(found.pop(name)) for name in list(found) if name.endswith(".json")]
+    assert table["columns"] == ["cell", "fid", "images"]
+    assert [line[:2] for line in table["data"]] == [["S = 5, eta = 0", 80], ["S = 10, eta = 0", 20]]
+    file = tmp_path / table["data"][0][2]["filepath"]
+    assert np.asarray(Image.open(file)).shape == (56, 112, 3)  # two of 8 pixels, sevenfold
+    assert found == {
         "report.html": b"<p>page</p>", "heat_map.png": b"heat_map", "samples.png": b"samples",
     }  # fmt: skip
 

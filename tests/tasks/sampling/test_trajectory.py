@@ -1,0 +1,81 @@
+"""How images came about: the x0 kept is what the network said, and leads to the cell's images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ddim_core.checkpoints.checkpoint import save_pipeline
+from ddim_core.diffusion.specs import Execution, GridCell, NoiseSpec, SamplerSpec, SchedulerSpec
+from ddim_core.networks.denoisers import toy_unet
+from ddim_core.networks.specs import ToyModelSpec
+from tasks.sampling.draw import task_for
+from tasks.sampling.trajectory import clean_at, draw_trajectories, why_none
+from tasks.storage import store
+
+N, HERE = 3, Execution()
+GENERATOR = torch.Generator().manual_seed(0)
+X0, NOISE = (torch.randn(2, 3, 4, 4, generator=GENERATOR, dtype=torch.float64) for _ in range(2))
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> store.ArtifactRef:
+    folder = tmp_path_factory.mktemp("trajectories") / "toy"
+    save_pipeline(folder, toy_unet(ToyModelSpec(widths=(16, 16)), 0), NoiseSpec(), 1)
+    return store.put_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "calls"),
+    [
+        (SamplerSpec(10), 10), (SamplerSpec(4, variance="sigma_hat", clip=True), 4),
+        (SamplerSpec(10, eta=1.0), 10), (SchedulerSpec("dpmpp_2m", 4), 4),
+        (SchedulerSpec("heun", 3), 5),
+    ],
+)  # fmt: skip
+def test_the_last_x0_is_the_cells_image_to_the_bit(
+    toy: store.ArtifactRef, sampler: SamplerSpec | SchedulerSpec, calls: int
+) -> None:
+    cell = GridCell(sampler, seed=5)
+    assert why_none(cell, toy) == ""
+    found = draw_trajectories.fn(cell, toy, N, HERE)
+    arrays = store.get_arrays(found)
+    assert found.calls == calls
+    assert arrays["x0"].shape == (N, min(8, calls), 8, 8, 1)
+    assert (np.diff(arrays["t"]) <= 0).all()
+    # Whatever lies before, the last step of each of these lands on the x0 it predicts; the images
+    # are drawn in a batch of another size.
+    images = store.get_arrays(task_for(cell).fn(cell, toy, 0, 2 * N, HERE))["images"][:N]
+    np.testing.assert_array_equal(arrays["x0"][:, -1], images)
+    assert (arrays["x0"][:, 0] != images).any()
+
+
+def test_a_networks_answer_is_read_as_the_x0_that_was_noised() -> None:
+    betas = np.linspace(1e-4, 0.02, 1000)
+    alpha_bar = float(np.cumprod(1 - betas)[500])
+    x_t = alpha_bar**0.5 * X0 + (1 - alpha_bar) ** 0.5 * NOISE
+    v = alpha_bar**0.5 * NOISE - (1 - alpha_bar) ** 0.5 * X0
+    linear = {"_class_name": "DDIMScheduler", "beta_start": 1e-4, "beta_end": 0.02}
+    sigma, data = 1.7, 0.5
+    c_in = (sigma**2 + data**2) ** -0.5
+    noisy = X0 + sigma * NOISE
+    edm = (X0 - data**2 * c_in**2 * noisy) / (sigma * data * c_in)  # c_skip x + c_out F = x0
+    flow = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+    own = {"_class_name": "EDMEulerScheduler", "sigma_data": data}
+    for told, said, x, t in (
+        (linear | {"prediction_type": "epsilon"}, NOISE, x_t, 500.0),
+        (linear | {"prediction_type": "v_prediction"}, v, x_t, 500.0),
+        (linear | {"prediction_type": "sample"}, X0, x_t, 500.0),
+        (flow, NOISE - X0, 0.7 * X0 + 0.3 * NOISE, 300.0),
+        (own, edm, c_in * noisy, np.log(sigma) / 4),
+    ):
+        found = clean_at(told)(said, x, t)
+        torch.testing.assert_close(found, X0, rtol=0, atol=1e-9)  # float64, some products
+
+
+def test_cells_without_x0_say_why(toy: store.ArtifactRef, tmp_path: Path) -> None:
+    by_pipeline = GridCell(SchedulerSpec("own", 3, pipeline="StableDiffusionPipeline"))
+    assert "StableDiffusionPipeline's own call draws it" in why_none(by_pipeline, toy)
