@@ -42,7 +42,7 @@ def train(folder: Path) -> None:
     from ddim_core.checkpoints.checkpoint import save_pipeline
     from ddim_core.images.load import load_images
     from ddim_core.networks import training
-    from flows.requests.toy import toy_spec
+    from flows.requests.models import toy_spec
 
     spec = toy_spec("digits", None, 1, KEPT[-1], seed=0)
     state = training.start(spec)

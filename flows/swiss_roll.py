@@ -17,7 +17,7 @@ from ddim_core.points.row import PointRow
 from ddim_core.points.score import SeedMean, interval, read_points
 from ddim_core.points.specs import PointTrainSpec
 from flows.requests.flat import command_line, flat
-from flows.requests.toy import PointRequest
+from flows.requests.models import PointRequest
 from flows.run import waiting
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner

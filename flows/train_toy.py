@@ -8,7 +8,7 @@ from prefect import flow
 
 from flows.grid.toy_training import submit_training
 from flows.requests.flat import flat
-from flows.requests.toy import ToyRequest
+from flows.requests.models import ToyRequest
 from flows.run.naming import flow_name
 from tasks.storage.store import check_writable, get_folder
 

@@ -22,9 +22,9 @@ from tasks.image_scores.judge import JudgedImages, judge_images
 from tasks.image_scores.mean import mean_of_images
 from tasks.sampling.draw import task_for
 from tasks.sampling.pipeline import by_pipeline, laid_over
-from tasks.sampling.records import Trajectories
 from tasks.sampling.shards import Shard
 from tasks.sampling.trajectory import draw_trajectories, why_none
+from tasks.storage.artifact import Trajectories
 from tasks.storage.naming import named
 
 USUALLY_TRACED = 4  # images of a cell, of a network of pixels

@@ -7,8 +7,8 @@ from typing import Any
 
 from ddim_core.networks.specs import ClassifierSpec
 from flows.requests.grid import GridRequest
+from flows.requests.models import training_split
 from flows.requests.samplers import LEAST_IMAGES
-from flows.requests.toy import training_split
 from flows.run.runners import on_device
 from tasks.cells.extractor import ready_extractor, train_extractor
 from tasks.images.prepare import PreparedImages

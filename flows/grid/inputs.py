@@ -18,8 +18,8 @@ from ddim_core.scores.cell_score import CellScore
 from flows.grid.extractor import held_out_of, submit_extractor
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
+from flows.requests.models import training_split
 from flows.requests.samplers import LEAST_IMAGES, Sampled
-from flows.requests.toy import training_split
 from flows.run.runners import on_device
 from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.extractor import StoredExtractor, ready_extractor

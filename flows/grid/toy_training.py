@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ddim_core.diffusion.specs import Execution
-from flows.requests.toy import ToyRequest, toy_resolution, training_split
+from flows.requests.models import ToyRequest, toy_resolution, training_split
 from tasks.checkpoints.train import train_toy as train_toy_task
 from tasks.images.prepare import content_of, prepare_data
 

@@ -13,10 +13,10 @@ from ddim_core.common.checks import MOST_IMAGES, require_at_least
 from ddim_core.common.redaction import redacted
 from ddim_core.decisions.allocation import Goal
 from flows.requests.flat import Option, Without
-from flows.requests.grid import CheckpointChoice, GridRequest
+from flows.requests.grid import GridRequest
 from flows.requests.images import NONE, ImageChoice, Machine, ScoreChoice, VerdictChoice
+from flows.requests.models import CheckpointChoice, Toy
 from flows.requests.samplers import SamplerChoice
-from flows.requests.toy import Toy
 from tasks.checkpoints.addresses import a_place_of
 
 RACED = SamplerChoice(shard_size=128)

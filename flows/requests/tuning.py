@@ -14,7 +14,7 @@ from ddim_core.safe_files.weight_names import TENSORS
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.tuning.tunable import require_tunable
 from flows.requests.flat import Without, values
-from flows.requests.grid import NOT_SCORED, CheckpointChoice, GridRequest
+from flows.requests.grid import NOT_SCORED, GridRequest
 from flows.requests.images import (
     NONE,
     PREVIOUS,
@@ -24,8 +24,8 @@ from flows.requests.images import (
     Seed,
     VerdictChoice,
 )
+from flows.requests.models import CheckpointChoice, Toy
 from flows.requests.samplers import LEAST_IMAGES, DtypeChoice, SamplerChoice
-from flows.requests.toy import Toy
 
 DDIM, AS_EULER = "ddim", "euler?timestep_spacing=leading"
 """DDIM of diffusers takes no list; with eta = 0 its steps are Euler's (Song et al. 2021,

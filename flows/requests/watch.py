@@ -9,9 +9,10 @@ from typing import Any
 
 from ddim_core.common.checks import require_at_most
 from flows.requests.flat import Given, build, parameters
-from flows.requests.grid import CheckpointChoice, GridRequest
+from flows.requests.grid import GridRequest
 from flows.requests.images import PREVIOUS, ImageChoice, Machine, ScoreChoice
 from flows.requests.lora_score import LoraScoreRequest
+from flows.requests.models import CheckpointChoice
 from flows.requests.tuning import TuneRequest
 
 MOST_ATTEMPTS = 1000

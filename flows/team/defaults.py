@@ -20,9 +20,9 @@ from flows.requests.flat import Parameter, in_words, parameters
 from flows.requests.grid import GridRequest
 from flows.requests.lora import StyleRequest, SubjectRequest
 from flows.requests.lora_score import LoraScoreRequest
+from flows.requests.models import PointRequest, ToyRequest
 from flows.requests.paper import PaperRequest
 from flows.requests.race import RaceRequest, SnapshotRequest
-from flows.requests.toy import PointRequest, ToyRequest
 from flows.requests.tuning import TuneRequest
 
 NAME, VARIABLE = "ddim.toml", "DDIM_CONFIG"

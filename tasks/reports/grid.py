@@ -38,9 +38,8 @@ from tasks.reports.frame.grid_data import compared_at_first, grid_data, told_id
 from tasks.reports.frame.nearest import Images
 from tasks.reports.frame.pictures import PAGE_IMAGES, Pictures, Predicted
 from tasks.reports.records import FiledVerdict
-from tasks.sampling.records import Trajectories
 from tasks.storage import places, store
-from tasks.storage.artifact import Report
+from tasks.storage.artifact import Report, Trajectories
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
 from tasks.storage.previews import CELL_DIGITS, PREVIEW_OF

@@ -32,8 +32,8 @@ from tasks.checkpoints.scheduler import scheduler_in
 from tasks.images.stored_prompts import stored_prompts
 from tasks.machine.device import card
 from tasks.sampling.guidance import guided_where
-from tasks.sampling.records import Trajectories
 from tasks.storage import store
+from tasks.storage.artifact import Trajectories
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 

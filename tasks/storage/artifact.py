@@ -40,3 +40,11 @@ def references(value: Any) -> Iterator[ArtifactRef]:
     elif isinstance(value, list):
         for item in value:
             yield from references(item)
+
+
+@dataclass(frozen=True)
+class Trajectories(ArtifactRef):
+    """`x0` uint8 [n, k, height, width, channels] of n images at k network calls of the `calls`
+    that an image took, evenly spread with both ends, and their timesteps `t` [k]."""
+
+    calls: int

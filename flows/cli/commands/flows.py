@@ -20,8 +20,9 @@ from flows.cli.commands.command import (
 from flows.cli.commands.options import stop
 from flows.requests.base import BaseRequest
 from flows.requests.flat import Given, Option, Without, build, parameters
-from flows.requests.grid import CheckpointChoice, GridRequest, ReportChoice
+from flows.requests.grid import GridRequest, ReportChoice
 from flows.requests.images import ImageChoice, Machine, ScoreChoice, VerdictChoice
+from flows.requests.models import CheckpointChoice, PointRequest, Toy, ToyRequest
 from flows.requests.paper import PaperRequest
 from flows.requests.race import (
     RaceChoice,
@@ -31,7 +32,6 @@ from flows.requests.race import (
     UntilDecided,
 )
 from flows.requests.samplers import SamplerChoice
-from flows.requests.toy import PointRequest, Toy, ToyRequest
 from flows.requests.tuning import TuneRequest
 from tasks.checkpoints.addresses import a_place_of, may_hold_several
 

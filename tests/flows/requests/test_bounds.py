@@ -13,9 +13,9 @@ from flows.requests.base import BaseRequest
 from flows.requests.flat import Parameter, build, parameters
 from flows.requests.grid import GridRequest
 from flows.requests.lora import StyleRequest, SubjectRequest
+from flows.requests.models import PointRequest, ToyRequest
 from flows.requests.paper import PaperRequest
 from flows.requests.race import RaceRequest, SnapshotRequest
-from flows.requests.toy import PointRequest, ToyRequest
 from flows.requests.watch import Watch
 
 REQUESTS = (

@@ -31,8 +31,8 @@ from tasks.reports.grid import AboutGrid, render_report
 from tasks.reports.race import render_snapshots
 from tasks.reports.verdict import about_pair
 from tasks.reports.verdict_page import file_verdict
-from tasks.sampling.records import Trajectories
 from tasks.storage import places, store
+from tasks.storage.artifact import Trajectories
 from tests.core.decisions.test_snapshots import MOST, Snapshots, whole
 from tests.core.decisions.test_verdict import Rows, grid, liked
 from tests.core.lora.scoring.test_ranking import ASKED, candidate

@@ -10,7 +10,7 @@ from ddim_core.diffusion.specs import SamplerSpec, SchedulerSpec
 from ddim_core.networks.specs import TargetSpec, TrainSpec
 from flows.requests.flat import build, values
 from flows.requests.grid import GridRequest
-from flows.requests.toy import ToyRequest
+from flows.requests.models import ToyRequest
 
 CONTENT = "c" * 64  # of a data set
 

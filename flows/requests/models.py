@@ -1,4 +1,4 @@
-"""What toy models can be asked for: a data set's small model, and points in the plane."""
+"""Which model is asked for: a checkpoint, a toy of a data set, or one of points in the plane."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ddim_core.devices.names import CPU
 from ddim_core.diffusion.lint import by_steps, lint
 from ddim_core.diffusion.schedule import NoiseSchedule, timesteps
 from ddim_core.diffusion.scheduler_config import FLOW_PREDICTION
-from ddim_core.diffusion.specs import SamplerSpec
+from ddim_core.diffusion.specs import SamplerSpec, Weights
 from ddim_core.images.load import splits_of
 from ddim_core.networks.specs import Objective, TargetSpec, ToyModelSpec, TrainSpec
 from ddim_core.points.specs import PointSet, PointTrainSpec
-from flows.requests.flat import Without
+from flows.requests.flat import Option, Without
 from flows.requests.images import (
     DeviceChoice,
     Etas,
@@ -29,6 +29,76 @@ from flows.requests.images import (
 from tasks.machine.device import require_device, settled
 
 TOY_RESOLUTIONS = {"digits": 8, "emoji": 16}  # pixels
+
+
+@dataclass(frozen=True)
+class CheckpointChoice:
+    """The checkpoint."""
+
+    checkpoint: Annotated[
+        str,
+        Field(
+            description="Folder, file, hub id or MLflow address; empty trains the toy model. A "
+            "diffusers pipeline that draws images from noise, or a UNet2DModel, as a folder or "
+            "hub id; a .safetensors file with its config.json beside it, or of Stable Diffusion "
+            "1.x, 2.x or SDXL with `configuration`; a .ckpt of "
+            "the official DDIM code, of pytorch_diffusion or of KAIST's course; a .pkl of EDM or "
+            "EDM2; a .pt of guided-diffusion (ADM), of improved-diffusion or of "
+            "denoising-diffusion-pytorch, a .pth of score_sde (VP, some VE); a .pt of DiT, SiT, "
+            "REPA or LightningDiT with its autoencoder; posthoc:FOLDER?std=0.08, an average of "
+            "EDM2's snapshots in a folder; an MLflow address (runs:/, models:/, "
+            "mlflow-artifacts:/)."
+        ),
+    ] = ""
+    configuration: Annotated[
+        str,
+        Field(
+            description="For a single .safetensors file of Stable Diffusion: a pipeline's folder "
+            "or hub id of its kind. Its settings and tokenizers say what the file holds; its "
+            "weights are not read. For a file of a network of latents (EDM2, DiT, SiT, REPA, "
+            "LightningDiT) without `vae` beside it: the folder or hub id of its autoencoder, or of "
+            "a pipeline with it."
+        ),
+    ] = ""
+    guide: Annotated[
+        str,
+        Field(
+            description="Another checkpoint, of any form, whose network guides in place of no "
+            "class: autoguidance by a smaller or less trained one, as EDM2's gnet. `guidance` is "
+            "its scale, prediction = guide's + g (prediction - guide's)."
+        ),
+    ] = ""
+    weights: Annotated[
+        Weights,
+        Field(description="`ema` takes the moving average where a checkpoint has both, or `raw`."),
+    ] = "ema"
+    noise_schedule: Annotated[
+        str,
+        Field(
+            description="Instead of the checkpoint's own: linear, quad, cosine, constant, sigmoid "
+            "or jsd. With the usual ends."
+        ),
+    ] = ""
+    prediction_type: Annotated[
+        str,
+        Field(description="Instead of the checkpoint's own: epsilon, sample or v_prediction."),
+    ] = ""
+    lora: Annotated[
+        tuple[str, ...],
+        Field(
+            description="LoRA over the pipeline, FILE[:SCALE]; may be repeated. Any .safetensors "
+            "that diffusers loads onto it (its own layout, kohya's)."
+        ),
+        Option("--lora", repeated=True),
+    ] = ()
+    prompts: Annotated[
+        str,
+        Field(
+            description="Prompts for a checkpoint that is told of a text: a file with one a line, "
+            "or a .jsonl with captions; empty takes the data set's captions. Image k is drawn for "
+            "prompt k mod n. A .safetensors file holds what a pipeline's encoders make of them."
+        ),
+    ] = ""
 
 
 @dataclass(frozen=True)
