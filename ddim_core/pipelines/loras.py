@@ -216,7 +216,8 @@ def _lay_products(
     network: Any, name: str, kind: str, layers: Mapping[str, dict[str, Tensor]]
 ) -> None:
     """LoHa and LoKr, whose layers PEFT multiplies whatever the shapes of their factors."""
-    config = peft.PEFT_TYPE_TO_CONFIG_MAPPING[kind](r=1, target_modules=exactly(layers))
+    kinds: Any = peft.PEFT_TYPE_TO_CONFIG_MAPPING
+    config = kinds[kind](r=1, target_modules=exactly(layers))
     peft.inject_adapter_in_model(config, network, adapter_name=name)
     for path, tensors in layers.items():
         layer = network.get_submodule(path)

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import ddim_core
-
 
 def embedded_base() -> Path:
     """Returns the folder of the base that comes with the project.
@@ -14,7 +12,7 @@ def embedded_base() -> Path:
     Raises:
         ValueError: If it is not there.
     """
-    package = Path(ddim_core.__file__).parent
+    package = Path(__file__).parents[1]
     for folder in (package / "base", package.parent / "data" / "base"):
         if (folder / "model_index.json").is_file():
             return folder

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from prefect.futures import PrefectFuture
+from typing import Any
 
 from ddim_core.diffusion.specs import Execution
 from ddim_core.image_scores.registry import choices_of, require_no_prompts_needed
@@ -36,8 +35,7 @@ from tasks.lora.epochs.real import RealImages, real_images, require_unseen
 from tasks.lora.scoring.measure import Compared, thumbnails
 from tasks.lora.scoring.vision_models import model_folder
 from tasks.storage.naming import named
-from tasks.storage.store import ArtifactRef
-from tasks.text2image.judge import TrainedJudge, train_emoji_judge
+from tasks.text2image.judge import train_emoji_judge
 
 LEAST_PICTURES = 2
 
@@ -65,7 +63,7 @@ class Stand:
     asked: PromptSet
     known: Compared
     training: RealImages
-    extractor: ArtifactRef | PrefectFuture[TrainedJudge]
+    extractor: Any  # an ArtifactRef, or the future of one
     models: dict[str, str]
     judges: list[StoredScore]
     execution: Execution

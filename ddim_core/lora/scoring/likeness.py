@@ -54,7 +54,7 @@ def each_set_once(
     @wraps(images)
     def kept(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         known = vars(model).setdefault("_kept", {})
-        key = (pixels.shape, hashlib.sha256(np.ascontiguousarray(pixels)).digest())
+        key = (pixels.shape, hashlib.sha256(np.ascontiguousarray(pixels).data).digest())
         if key not in known:
             known[key] = images(model, pixels)
             known[key].flags.writeable = False
