@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -102,12 +101,10 @@ class PointTrainStep:
     Attributes:
         step: Steps done so far, this one included; 1 to the spec's `steps`.
         loss: Mean squared error of the predicted noise over the batch.
-        points_per_second: Of this step alone, by the wall clock.
     """
 
     step: int
     loss: float
-    points_per_second: float
 
 
 @dataclass
@@ -143,7 +140,6 @@ def train_points(spec: PointTrainSpec, state: PointTrainState) -> Iterator[Point
     """
     alpha_bar = torch.tensor(NoiseSchedule.from_spec(spec.noise).alpha_bar)
     while state.step < spec.steps:
-        began = time.perf_counter()
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(spec, state.step)
         x_t, t, eps = noisy_batch(spec, alpha_bar, state.step)
@@ -156,8 +152,7 @@ def train_points(spec: PointTrainSpec, state: PointTrainState) -> Iterator[Point
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ValueError(f"the loss is {value} at step {state.step}; lower the learning_rate")
-        seconds = time.perf_counter() - began
-        yield PointTrainStep(state.step, value, spec.batch_size / seconds)
+        yield PointTrainStep(state.step, value)
 
 
 def learning_rate(spec: PointTrainSpec, step: int) -> float:

@@ -7,21 +7,16 @@ import sys
 
 from flows.run import stopping, waiting
 
-# Those that work for more than a moment.
-LONG = (
-    "grid", "swiss-roll", "paper", "lora", "train", "train-base", "score", "ship", "watch", "data",
-)  # fmt: skip
-
 
 def main() -> None:
     """Runs the `ddim` command."""
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    if command != "serve":  # which minds its signals itself
+    if command != "serve":  # which minds its signals, and says its lines, itself
         stopping.install()
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files; a notebook names one of its own
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in a pipe as well
-    if command in LONG and "--help" not in sys.argv:
+    if command not in ("", "serve") and "--help" not in sys.argv:
         waiting.first_line_of(command)
     try:
         from flows.cli.app import app

@@ -46,8 +46,7 @@ class CheckpointChoice:
             "EDM2; a .pt of guided-diffusion (ADM), of improved-diffusion or of "
             "denoising-diffusion-pytorch, a .pth of score_sde (VP, some VE); a .pt of DiT, SiT, "
             "REPA or LightningDiT with its autoencoder; posthoc:FOLDER?std=0.08, an average of "
-            "EDM2's snapshots in a folder; an MLflow address (runs:/, models:/, "
-            "mlflow-artifacts:/)."
+            "EDM2's snapshots; an MLflow address (runs:/, models:/, mlflow-artifacts:/)."
         ),
     ] = ""
     configuration: Annotated[

@@ -74,7 +74,7 @@ class Tuned:
         steps, calls: S, and network calls an image (guidance, which may double them, left out).
         guidance: Of the run.
         timesteps, sigmas: Where it asks the network, and the noise levels there.
-        stock_timesteps, stock_sigmas: The same of the sampler as it stands.
+        stock_timesteps: The same of the sampler as it stands.
         noisiest: The noisiest timestep that the network was trained on.
         family: What the network is: `vp` or `flow`.
         judged: Distances from the long run.
@@ -95,7 +95,6 @@ class Tuned:
     timesteps: tuple[float, ...]
     sigmas: tuple[float, ...]
     stock_timesteps: tuple[float, ...]
-    stock_sigmas: tuple[float, ...]
     noisiest: float
     family: str
     judged: Judged
@@ -261,7 +260,6 @@ def tune_sampler(
         timesteps=done.timesteps,
         sigmas=done.sigmas,
         stock_timesteps=usual.timesteps,
-        stock_sigmas=usual.sigmas,
         noisiest=scale.top,
         family=scale.family,
         judged=judged,

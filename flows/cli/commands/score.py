@@ -118,7 +118,10 @@ def export(
 ) -> None:
     """Write a cell's images as PNG files, or as a Parquet data set that load_dataset opens."""
     with one_sentence():
-        from tasks.cells.export import export_cell
+        from flows.run import waiting
 
-        n_images = export_cell(cell, out)
+        with waiting.shown(f"export: {cell}"):
+            from tasks.cells.export import export_cell
+
+            n_images = export_cell(cell, out)
         typer.echo(f"{n_images} images: {out}")

@@ -33,17 +33,20 @@ def verdict(
     """Say whether a scored checkpoint is better, worse or tied with another scored one."""
     with one_sentence():
         from flows.cli.text.damage import told_of
-        from flows.grid.past_verdicts import verdict_of
+        from flows.run import waiting
         from tasks.storage.cell_rows import read_rows
 
         by = deciding(margin, decide_by)
         table = read_rows()
         with told_of(table):
             named = listed(twins, str) if twins else []
-            found = verdict_of(
-                table.rows, new, against or "", at, by.margin, table.remarks, by.decide_by, named,
-                as_given(),
-            )  # fmt: skip
+            with waiting.shown(f"verdict: {new}"):
+                from flows.grid.past_verdicts import verdict_of
+
+                found = verdict_of(
+                    table.rows, new, against or "", at, by.margin, table.remarks, by.decide_by,
+                    named, as_given(),
+                )  # fmt: skip
             typer.echo("\n".join(found.sentences))
             typer.echo(f"verdict: {found.page}")
             if gate and found.call == "worse":
@@ -61,11 +64,14 @@ def curve(
     """Draw FID with intervals over training steps, for the cells of the last scored grid."""
     with one_sentence():
         from flows.cli.text.damage import told_of
-        from flows.grid.past_verdicts import curve_of
+        from flows.run import waiting
         from tasks.storage.cell_rows import read_rows
 
         table = read_rows()
         with told_of(table):
             named = listed(twins, str) if twins else []
-            place = curve_of(table.rows, names, cells or [], table.remarks, named, as_given())
+            with waiting.shown(f"curve: {names}"):
+                from flows.grid.past_verdicts import curve_of
+
+                place = curve_of(table.rows, names, cells or [], table.remarks, named, as_given())
             typer.echo(f"curve: {place}")

@@ -148,9 +148,12 @@ def announce(
 ) -> None:
     """Tell Prefect of a new checkpoint; its trigger has the grid started at once."""
     with one_sentence():
-        from flows.run.announce import announce as tell
+        from flows.run import waiting
 
-        weights = tell(checkpoint)
+        with waiting.shown(f"announce: {checkpoint}"):
+            from flows.run.announce import announce as tell
+
+            weights = tell(checkpoint)
         server = redacted(os.environ["PREFECT_API_URL"])
         typer.echo(f"announced {checkpoint} {weights[:12]} to {server}")
 

@@ -89,3 +89,15 @@ def test_a_silent_stage_gets_lines_that_name_it(
     assert lines[0] == "about to do it"
     assert any(line.startswith("still reading: ") for line in lines)
     assert any(line.startswith("still sample shard (x2): ") for line in lines)
+
+
+def test_any_command_that_takes_long_to_import_says_its_name_first() -> None:
+    """`curve`, `export` and `announce` said nothing for 5 to 7 s."""
+    slow = (
+        "import sys, time, types; sys.argv = ['ddim', 'curve']\n"
+        "app = sys.modules['flows.cli.app'] = types.ModuleType('app')\n"
+        "app.app = lambda: time.sleep(1.5)\n"
+        "from flows.cli import entry; entry.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", slow], capture_output=True, text=True, check=True)
+    assert done.stderr == "ddim curve: reading what is asked for\n"
