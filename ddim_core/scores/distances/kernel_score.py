@@ -23,7 +23,7 @@ from ddim_core.statistics.jackknife import half_width, jackknife
 from ddim_core.statistics.moments import Floats
 from ddim_core.statistics.pairs import Pairs, look_at_pairs
 from ddim_core.statistics.rows import FeatureRows, check_columns
-from ddim_core.statistics.tails import carried_by
+from ddim_core.statistics.tails import carried_by, tail_index
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class KernelScore:
         kid_std: Standard deviation between the subsets: of one subset of this size, not of `kid`.
         kid_subset_size: Images of each set in a subset.
         carried_by: How many of the n images carry the spread, see `tails.carried_by`.
+        tail_index: How slowly the largest of their pulls fall off, see `tails.tail_index`.
         directions: How many directions of the kernel's space the generated images spread over,
             (tr K)^2 / tr K^2 of its centred matrix.
         curved: Share of the variance of MMD^2 that is of second order in the images, and unseen
@@ -51,6 +52,7 @@ class KernelScore:
     kid_std: float
     kid_subset_size: int
     carried_by: float
+    tail_index: float | None
     directions: float
     curved: float
 
@@ -159,6 +161,7 @@ class KernelSums:
         second = 2.0 * squares / n**4
         told = {
             "carried_by": carried_by(influence),
+            "tail_index": tail_index(influence),
             "directions": trace**2 / squares if squares else float(n),
             "curved": second / (second + 4.0 * float(influence.var()) / n) if second else 0.0,
         }

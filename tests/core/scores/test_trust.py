@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 from scipy.integrate import quad
 
-from benchmarks.trust import WORLDS, modes, real_of, tails
+from benchmarks.trust import real_of, tails
+from benchmarks.worlds import WORLDS, modes
 from ddim_core.decisions.trust import doubts, doubts_of
 from ddim_core.scores.cell_score import ScoreReference, groups_of, score, score_features
 from ddim_core.scores.distances.frechet import Reference
@@ -20,7 +21,7 @@ from ddim_core.statistics.jackknife import jackknife, two_sided
 from ddim_core.statistics.moments import FeatureMoments
 from ddim_core.statistics.npz import statistics_of
 from ddim_core.statistics.rows import FeatureRows
-from ddim_core.statistics.tails import carried_by, rests_on_few
+from ddim_core.statistics.tails import carried_by, rests_on_few, tail_index
 from tests.core.rows import cell_row
 from tests.core.worlds import World
 
