@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -159,14 +159,15 @@ class KernelSums:
         squares = max(self._squares - (2.0 * means - means.mean()) @ means * n, 0.0)
         trace = self._own - n * means.mean()
         second = 2.0 * squares / n**4
-        told = {
-            "carried_by": carried_by(influence),
-            "tail_index": tail_index(influence),
-            "directions": trace**2 / squares if squares else float(n),
-            "curved": second / (second + 4.0 * float(influence.var()) / n) if second else 0.0,
-        }
+        told = KernelScore(
+            kid, None, None, None, std, size,
+            carried_by=carried_by(influence),
+            tail_index=tail_index(influence),
+            directions=trace**2 / squares if squares else float(n),
+            curved=second / (second + 4.0 * float(influence.var()) / n) if second else 0.0,
+        )  # fmt: skip
         if len(counts) < 2 or n - counts.max() < 2:
-            return KernelScore(kid, None, None, None, std, size, **told)
+            return told
         # Without the reference's own term, which no group of generated images changes.
         group_within, group_across = self._groups_within, self._groups_across
         whole = group_within.sum() / (n * (n - 1)) - 2.0 * group_across.sum() / (n * m)
@@ -177,7 +178,7 @@ class KernelSums:
         found = jackknife(float(whole), loo.tolist(), counts.astype(int).tolist())
         se = float(np.hypot(found.se, std / np.sqrt(SUBSETS)))
         half = half_width(se, len(counts))
-        return KernelScore(kid, se, kid - half, kid + half, std, size, **told)
+        return replace(told, kid_se=se, kid_low=kid - half, kid_high=kid + half)
 
 
 @lru_cache(maxsize=4)  # cells of a grid share theirs
