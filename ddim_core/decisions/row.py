@@ -76,6 +76,7 @@ class CellRow:
     fid_population_low: float | None
     fid_population_high: float | None
     carried_by: float | None
+    tail_index: float | None
     directions: float | None
     curved: float | None
     duplicates: int | None

@@ -37,6 +37,8 @@ class Scored(Protocol):
     @property
     def carried_by(self) -> float | None: ...
     @property
+    def tail_index(self) -> float | None: ...
+    @property
     def directions(self) -> float | None: ...
     @property
     def curved(self) -> float | None: ...
@@ -95,15 +97,16 @@ def doubts_of(rows: Sequence[CellRow]) -> list[str]:
 
 
 def _tails(score: Scored) -> Doubt | None:
-    carried, n = score.carried_by, score.n_images
-    if carried is None or n is None or not rests_on_few(carried, n):
+    carried, n, tail = score.carried_by, score.n_images, score.tail_index
+    if carried is None or n is None or not rests_on_few(carried, n, tail):
         return None
+    slow = "" if tail is None else f", by pulls of tail index {tail:.2f}"
     return Doubt(
         "tails",
         1.0 / carried,
-        f"the spread rests on about {carried:.0f} of {n} images (heavy tails, outliers or a rare "
-        "kind of image), so that the intervals of FID, FID_inf and KID may hold the truth far less "
-        "often than in 95 of 100 cases; look at these images, or draw more.",
+        f"the spread rests on about {carried:.0f} of {n} images{slow} (heavy tails, outliers or a "
+        "rare kind of image), so that the intervals of FID, FID_inf and KID may hold the truth far "
+        "less often than in 95 of 100 cases; look at these images, or draw more.",
     )
 
 

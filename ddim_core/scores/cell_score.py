@@ -57,8 +57,10 @@ class CellScore:
             draws of both; None where either side has too few images for the features, more than
             1 % of the images are memorised, or more than a tenth of the real ones repeat.
         carried_by: How many images carry the spread of FID or of KID, whichever are more (with
-            1,024 features or more, of KID); where these are few, intervals hold the truth less
-            often than they say, see `tails.rests_on_few`.
+            1,024 features or more, of KID).
+        tail_index: How slowly the largest pulls on KID fall off; None with fewer than 200 images.
+            Where few images carry the spread and their pulls fall off slowly, intervals hold the
+            truth less often than they say, see `tails.rests_on_few`.
         directions, curved: Over how few directions the images spread, and how near they are to the
             reference, where a distance is a square and its scatter no bell curve, see
             `tails.lies_flat`.
@@ -95,6 +97,7 @@ class CellScore:
     fid_population_low: float | None = None
     fid_population_high: float | None = None
     carried_by: float | None = None
+    tail_index: float | None = None
     directions: float | None = None
     curved: float | None = None
     duplicates: int | None = None

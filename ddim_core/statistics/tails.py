@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 FEW = 1.25
-FEW_DIRECTIONS, CURVED = 9.0, 0.03
+INFINITE, SLOPE = 0.5, 0.25
+LEAST = 200  # images whose largest influences are a tail
+FEW_DIRECTIONS, CURVED = 10.0, 0.03
 
 
 def carried_by(influence: ArrayLike) -> float:
@@ -32,18 +34,47 @@ def carried_by(influence: ArrayLike) -> float:
     return float(squares.sum() ** 2 / (squares * squares).sum())
 
 
-def rests_on_few(carried: float, n: int) -> bool:
+def tail_index(influence: ArrayLike) -> float | None:
+    """Tells how slowly the largest influences fall off: 0 as a bell curve's, 1/2 or more as those
+    of no finite variance, 1 or more of no finite mean.
+
+        (1/k) sum_{i <= k} ln(v_(i) / v_(k+1)),    v = |influence - median|, k = 2 sqrt(n)
+
+    with v_(1) the largest.
+
+    Source: Hill 1975, "A simple general approach to inference about the tail of a distribution".
+
+    Args:
+        influence: [n] how much each image moves the estimate, on any scale.
+
+    Returns:
+        None with fewer than 200 images. Where no more than k images move the estimate, the index
+        of these; 0 where one or none does.
+    """
+    v = np.asarray(influence, dtype=np.float64)
+    if v.size < LEAST:
+        return None
+    apart = np.sort(np.abs(v - np.median(v)))[::-1]
+    k = min(int(np.ceil(2.0 * np.sqrt(v.size))), int((apart > 0.0).sum()) - 1)
+    return float(np.log(apart[:k]).mean() - np.log(apart[k])) if k > 0 else 0.0
+
+
+def rests_on_few(carried: float, n: int, tail: float | None = None) -> bool:
     """Tells whether so few images carry the spread that Student's t cannot be relied on.
 
-    The bound is 5/4 sqrt(n). Found by simulation: in worlds whose intervals cover as they say, it
-    is undercut in under 5 % of draws, in most of those with heavy tails in over 95 %
-    (docs/comparisons.md).
+        tail > 1/2 + 1/4 ln(carried / sqrt(n))
+
+    Where sqrt(n) images carry the spread it is said of an index of which no variance is finite, of
+    one as much smaller as they are fewer. With an index unknown, the bound is 5/4 sqrt(n) images.
+    Found by simulation in some worlds, and judged in others (docs/comparisons.md).
 
     Args:
         carried: Of `carried_by`.
         n: Images.
+        tail: Of `tail_index`.
     """
-    return carried < FEW * np.sqrt(n)
+    few = carried / np.sqrt(n)
+    return bool(few < FEW if tail is None else tail > INFINITE + SLOPE * np.log(few))
 
 
 def lies_flat(directions: float, curved: float) -> bool:
@@ -52,7 +83,7 @@ def lies_flat(directions: float, curved: float) -> bool:
 
     Of a distance (p - p_r)^2, such as that of the share p of one kind of image, the jackknife sees
     2 (p - p_r), which vanishes where p is right. Over many directions squares average out. The
-    bounds, 9 directions and 3 % of the variance, were found by simulation (docs/comparisons.md).
+    bounds, 10 directions and 3 % of the variance, were found by simulation (docs/comparisons.md).
 
     Args:
         directions, curved: Of `KernelScore`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -23,7 +23,7 @@ from ddim_core.statistics.jackknife import half_width, jackknife
 from ddim_core.statistics.moments import Floats
 from ddim_core.statistics.pairs import Pairs, look_at_pairs
 from ddim_core.statistics.rows import FeatureRows, check_columns
-from ddim_core.statistics.tails import carried_by
+from ddim_core.statistics.tails import carried_by, tail_index
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class KernelScore:
         kid_std: Standard deviation between the subsets: of one subset of this size, not of `kid`.
         kid_subset_size: Images of each set in a subset.
         carried_by: How many of the n images carry the spread, see `tails.carried_by`.
+        tail_index: How slowly the largest of their pulls fall off, see `tails.tail_index`.
         directions: How many directions of the kernel's space the generated images spread over,
             (tr K)^2 / tr K^2 of its centred matrix.
         curved: Share of the variance of MMD^2 that is of second order in the images, and unseen
@@ -51,6 +52,7 @@ class KernelScore:
     kid_std: float
     kid_subset_size: int
     carried_by: float
+    tail_index: float | None
     directions: float
     curved: float
 
@@ -157,13 +159,15 @@ class KernelSums:
         squares = max(self._squares - (2.0 * means - means.mean()) @ means * n, 0.0)
         trace = self._own - n * means.mean()
         second = 2.0 * squares / n**4
-        told = {
-            "carried_by": carried_by(influence),
-            "directions": trace**2 / squares if squares else float(n),
-            "curved": second / (second + 4.0 * float(influence.var()) / n) if second else 0.0,
-        }
+        told = KernelScore(
+            kid, None, None, None, std, size,
+            carried_by=carried_by(influence),
+            tail_index=tail_index(influence),
+            directions=trace**2 / squares if squares else float(n),
+            curved=second / (second + 4.0 * float(influence.var()) / n) if second else 0.0,
+        )  # fmt: skip
         if len(counts) < 2 or n - counts.max() < 2:
-            return KernelScore(kid, None, None, None, std, size, **told)
+            return told
         # Without the reference's own term, which no group of generated images changes.
         group_within, group_across = self._groups_within, self._groups_across
         whole = group_within.sum() / (n * (n - 1)) - 2.0 * group_across.sum() / (n * m)
@@ -174,7 +178,7 @@ class KernelSums:
         found = jackknife(float(whole), loo.tolist(), counts.astype(int).tolist())
         se = float(np.hypot(found.se, std / np.sqrt(SUBSETS)))
         half = half_width(se, len(counts))
-        return KernelScore(kid, se, kid - half, kid + half, std, size, **told)
+        return replace(told, kid_se=se, kid_low=kid - half, kid_high=kid + half)
 
 
 @lru_cache(maxsize=4)  # cells of a grid share theirs

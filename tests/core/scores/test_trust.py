@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 from scipy.integrate import quad
 
-from benchmarks.trust import WORLDS, modes, real_of, tails
+from benchmarks.trust import real_of, tails
+from benchmarks.worlds import WORLDS, modes
 from ddim_core.decisions.trust import doubts, doubts_of
 from ddim_core.scores.cell_score import ScoreReference, groups_of, score, score_features
 from ddim_core.scores.distances.frechet import Reference
@@ -20,7 +21,7 @@ from ddim_core.statistics.jackknife import jackknife, two_sided
 from ddim_core.statistics.moments import FeatureMoments
 from ddim_core.statistics.npz import statistics_of
 from ddim_core.statistics.rows import FeatureRows
-from ddim_core.statistics.tails import carried_by, rests_on_few
+from ddim_core.statistics.tails import carried_by, rests_on_few, tail_index
 from tests.core.rows import cell_row
 from tests.core.worlds import World
 
@@ -39,6 +40,27 @@ def test_images_that_carry_a_spread_are_counted() -> None:
     assert carried_by(some + 100.0) == pytest.approx(carried_by(some))  # what all share is no pull
     assert rests_on_few(39.0, 1000)
     assert not rests_on_few(40.0, 1000)
+    assert [rests_on_few(1000**0.5, 1000, tail) for tail in (0.49, 0.51)] == [False, True]
+    assert rests_on_few(4.0, 1000, 0.1)
+    assert not rests_on_few(500.0, 1000, 1.0)
+
+
+@pytest.mark.parametrize("index", [0.3, 0.5, 1.0])
+def test_the_tail_index_is_that_of_a_law_of_pareto(index: float) -> None:
+    found = tail_index(np.random.default_rng(2).uniform(size=100_000) ** -index)
+    # The same integral, of the largest k = 633 of them beyond the median. Without it: `index`.
+    largest, median = (np.arange(1e5) + 0.5) / 1e5 * 633e-5, 0.5**-index
+    told = np.log((largest**-index - median) / (633e-5**-index - median)).mean()
+    assert told == pytest.approx(index, rel=0.3)
+    assert found == pytest.approx(told, rel=4 / 633**0.5)  # a mean of as many exponential draws
+
+
+def test_the_tail_index_of_few_is_a_number_or_nothing() -> None:
+    assert tail_index(np.arange(199.0)) is None
+    assert tail_index(np.ones(500)) == 0.0
+    assert tail_index([0.0] * 499 + [7.0]) == 0.0
+    assert tail_index([0.0] * 498 + [np.e, 1.0]) == pytest.approx(1.0)
+    assert tail_index(1e300 * np.arange(500.0)) == pytest.approx(tail_index(np.arange(500.0)))
 
 
 def test_the_influence_is_the_derivative_of_the_distance_in_an_images_weight() -> None:
@@ -74,7 +96,7 @@ def test_the_kernels_influence_is_that_of_all_pairs() -> None:
     assert found.carried_by == pytest.approx(carried_by(influence))
 
 
-@pytest.mark.parametrize("name", ["outliers", "strays", "lengths"])
+@pytest.mark.parametrize("name", ["outliers", "strays", "lengths", "t3", "stretched"])
 def test_heavy_tails_are_told(name: str) -> None:
     rng = np.random.default_rng(3)
     draw = WORLDS[name]
@@ -84,7 +106,7 @@ def test_heavy_tails_are_told(name: str) -> None:
     assert sum("tails" in found for found in told) >= 9
 
 
-@pytest.mark.parametrize("name", ["gauss", "relu", "softmax", "mixture", "chain"])
+@pytest.mark.parametrize("name", ["gauss", "relu", "softmax", "mixture", "chain", "laplace"])
 def test_light_tails_raise_no_doubt(name: str) -> None:
     rng = np.random.default_rng(4)
     draw = WORLDS[name]
