@@ -79,7 +79,12 @@ if not WORKER:
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{_free_port()}/api"
 API_URL = os.environ["PREFECT_API_URL"]
 
-for _name in ("MLFLOW_TRACKING_URI", "DDIM_TERMINAL", "PREFECT_PROFILE", "PREFECT_API_KEY"):
+# What one process has compiled no other has to, among workers, forks and the servers of tests.
+sys.dont_write_bytecode = False
+for _name in (
+    "MLFLOW_TRACKING_URI", "DDIM_TERMINAL", "PREFECT_PROFILE", "PREFECT_API_KEY",
+    "PYTHONDONTWRITEBYTECODE",
+):  # fmt: skip
     os.environ.pop(_name, None)
 os.environ.update(
     {

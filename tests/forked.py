@@ -60,6 +60,12 @@ def start(address: Path) -> None:
     os.environ[ADDRESS] = str(address)
 
 
+def start_once() -> None:
+    """Starts that process where nobody has, which is without xdist."""
+    if ADDRESS not in os.environ:
+        start(Path(os.environ["DDIM_TESTS_DIR"]) / "forks")
+
+
 def stop() -> None:
     """Ends the process that was started here, and all of its forks."""
     while _started:
@@ -149,8 +155,7 @@ def run(
 
 def _ask(asked: dict[str, Any], streams: list[int]) -> tuple[socket.socket, int]:
     """Asks for a fork; returns the socket on which its exit code will be told, and its number."""
-    if ADDRESS not in os.environ:
-        start(Path(os.environ["DDIM_TESTS_DIR"]) / "forks")
+    start_once()
     answers = socket.socket(socket.AF_UNIX)
     answers.connect(os.environ[ADDRESS])
     content = json.dumps(asked).encode()

@@ -166,7 +166,7 @@ class Project:
     def environment(self) -> dict[str, str]:
         """Ours, but for what `tasks` has set from our DDIM_DATA."""
         ours = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-        return {**ours, "DDIM_DATA": str(self.data), "PYTHONDONTWRITEBYTECODE": "1"}
+        return {**ours, "DDIM_DATA": str(self.data)}
 
     def start(self, *words: str, tag: str) -> Forked:
         said = self.data.with_name(f"{tag}.log")

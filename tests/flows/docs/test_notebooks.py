@@ -10,9 +10,17 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests import forked
 from tests.flows.grids import PROJECT
 
 pytestmark = pytest.mark.timeout(400)
+# The console script `ddim`, in a fork that has the libraries.
+DDIM = f"""#!{sys.executable}
+import os, sys
+
+code = f"import sys; sys.argv[1:] = {{sys.argv[1:]}}; from flows.cli.entry import main; main()"
+os.execv(sys.executable, [sys.executable, {forked.__file__!r}, "-u", "-c", code])
+"""
 
 
 @pytest.mark.parametrize(
@@ -22,7 +30,13 @@ def test_a_notebook_runs(
     name: str, shown: str, fresh_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DDIM_DATA", str(fresh_data))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    forked.start_once()
+    script = fresh_data.parent / "bin" / "ddim"
+    script.parent.mkdir()
+    script.write_text(DDIM)
+    script.chmod(0o755)
+    places = [str(script.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+    monkeypatch.setenv("PATH", os.pathsep.join(places))
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{fresh_data / 'mlflow.db'}")
     book = nbformat.read(PROJECT / "docs" / "notebooks" / f"{name}.ipynb", as_version=4)

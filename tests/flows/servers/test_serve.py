@@ -119,7 +119,6 @@ def served(fresh_data: Path, tmp_path: Path) -> Iterator[Served]:
     (tmp_path / "prefect.yaml").write_text(text)
     ports = [_free_port(), _free_port(), _free_port()]
     environment = {k: v for k, v in os.environ.items() if k not in SERVED_BY}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # it starts a dozen processes of one code
     environment |= {"DDIM_DATA": str(fresh_data)}
     environment |= {"DDIM_WATCH_SECONDS": "4"}
     environment |= {"DDIM_PREFECT_PORT": str(ports[0]), "DDIM_MLFLOW_PORT": str(ports[1])}
