@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,11 @@ def pipeline_class(name: Any) -> Any:
             "that lies in a folder is never run)"
         )
     if not issubclass(kind, diffusers.DiffusionPipeline):
-        raise ValueError(f"{name} needs a library that is not installed here; install it first")
+        missing = [part for part in kind._backends if find_spec(part) is None]
+        raise ValueError(
+            f"{name} needs {' and '.join(missing) or 'a library'}, which is not installed here; "
+            "install it first"
+        )
     return kind
 
 

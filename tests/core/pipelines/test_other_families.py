@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ddim_core.pipelines.arguments import Setting, call_arguments, plain_call
 from ddim_core.pipelines.drawing import draw
 from ddim_core.pipelines.fitting import where_it_asks
 from ddim_core.pipelines.opening import open_pipeline
-from ddim_core.pipelines.parts import pipeline_parts, understood_index
+from ddim_core.pipelines.parts import pipeline_class, pipeline_parts, understood_index
 from ddim_core.pipelines.self_test import require_place_free
 from ddim_core.pipelines.stage import own_copy
 from ddim_core.pipelines.takes import require_images, what_it_takes
@@ -319,3 +320,9 @@ def test_layers_that_a_call_changes_for_a_while_are_its_own() -> None:
 def test_what_makes_embeddings_makes_no_images(kind: str) -> None:
     with pytest.raises(ValueError, match=f"a {kind} makes embeddings that another pipeline"):
         require_images(getattr(diffusers, kind))
+
+
+@pytest.mark.skipif(find_spec("onnx") is not None, reason="it is installed here")
+def test_the_library_that_a_pipeline_needs_is_named() -> None:
+    with pytest.raises(ValueError, match="OnnxStableDiffusionPipeline needs onnx, which is not in"):
+        pipeline_class("OnnxStableDiffusionPipeline")
