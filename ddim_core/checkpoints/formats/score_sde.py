@@ -75,6 +75,11 @@ def score_sde_network(state: Mapping[str, Tensor], settings: Any, hparams: Any =
     size, assumed = _image_size(config, told)
     config["sample_size"] = size
     if frequencies is not None:
+        if frequencies.shape != (config["nf"],) or not frequencies.isfinite().all():
+            raise ValueError(
+                f"{MARKS[1]}, the frequencies of the noise level, must be {config['nf']} finite "
+                f"numbers; its shape is {list(frequencies.shape)}"
+            )
         config |= {"frequencies": frequencies.double().tolist(), "sigma_data": SIGMA_DATA}
         return Network(
             config, weights, NoiseSpec(), _levels(told),

@@ -176,8 +176,8 @@ def exploding(folder: Path, settings: Any, **extra: torch.Tensor) -> Path:
     """A VE model as score_sde saves it; its list of averages leaves the frequencies out, which are
     not trained."""
     state = drawn(VE["shapes"], 4) | extra
-    shadow = [weight for name, weight in state.items() if name != "all_modules.0.W"]
-    content = {"optimizer": {"state": {}}, "model": {f"module.{n}": w for n, w in state.items()},
+    shadow = [weight for name, weight in state.items() if name != "module.all_modules.0.W"]
+    content = {"optimizer": {"state": {}}, "model": state,
                "ema": {"decay": 0.999, "shadow_params": shadow}, "step": 700}  # fmt: skip
     return written(folder, "score_sde_ve", content, settings)
 
@@ -215,6 +215,13 @@ def test_other_exploding_networks_are_refused(
     settings = {**VE["settings"], section: {**VE["settings"][section], **changed}}
     with pytest.raises(ValueError, match=told):
         adopted(exploding(tmp_path / "run", settings))
+
+
+@pytest.mark.parametrize("wrong", [torch.full((32,), torch.inf), torch.ones(3), torch.ones(32, 1)])
+def test_frequencies_that_are_none_are_refused(wrong: torch.Tensor, tmp_path: Path) -> None:
+    path = exploding(tmp_path / "run", VE["settings"], **{"module.all_modules.0.W": wrong})
+    with pytest.raises(ValueError, match=r"must be 32 finite numbers|all_modules\.0\.W"):
+        adopted(path)
 
 
 @pytest.mark.parametrize("n_steps", [1, 2, 7, 23, 50])
