@@ -197,6 +197,8 @@ def _lay_lycoris(pipeline: Any, name: str, file: bytes) -> bool:
         place = places[layer][0]
         if wrong := difference({part: x.shape for part, x in inside.items()}, place.shape):
             raise ValueError(f"size mismatch: {layer} has {wrong[1]} {wrong[0]}, not {wrong[2]}")
+        if place.path in of_part[place.part]:
+            raise ValueError(f"{layer} is there a second time, in another spelling")
         of_part[place.part][place.path] = inside
     for part, layers in of_part.items():
         if kind == "LORA":
@@ -225,12 +227,8 @@ def _lay_products(
         for factors in (getattr(layer, part) for part in layer.adapter_layer_names):
             if name in factors:
                 del factors[name]
-        inner = (
-            tensors[part] for part in ("hada_w1_b", "lokr_w1_b", "lokr_w2_b") if part in tensors
-        )
-        rank = next(
-            (len(x) for x in inner), None
-        )  # None of whole factors, whose alpha says nothing
+        # Of whole factors there is none, and their alpha says nothing.
+        rank = next((len(tensors[part]) for part in INNER if part in tensors), None)
         alpha = tensors.pop("alpha", None)
         for part, value in tensors.items():
             getattr(layer, part)[name] = torch.nn.Parameter(value.to(weight))

@@ -10,6 +10,7 @@ from ddim_core.common.foreign import Keywords
 from ddim_core.diffusion.specs import SchedulerSpec
 from ddim_core.pipelines.arguments import Conditions, Setting, call_arguments, plain_call
 from ddim_core.pipelines.opening import OpenedPipeline
+from ddim_core.safe_files.loras.files import is_plain
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, takes_eta
 from ddim_core.schedulers.registry import require_of_diffusers
@@ -85,11 +86,20 @@ def ready_pipeline(scored: ScoredCell) -> Ready:
 
 def _loras(scored: ScoredCell) -> tuple[ShippedLora, ...]:
     """The LoRA files over a cell's pipeline, by the names that they had where those can stand
-    beside the script."""
+    beside the script.
+
+    Raises:
+        ValueError: If plain diffusers does not load one.
+    """
     named = {digest: name for name, digest, _ in json.loads(scored.row.loras or "[]")}
     found: list[ShippedLora] = []
     for i, (digest, scale) in enumerate(laid_over(scored.cell)):
         name = str(named.get(digest, ""))
+        if not is_plain(store.get(ArtifactRef(digest, "lora"))):
+            raise ValueError(
+                f"the LoRA {name or digest[:12]} is in PEFT's or LyCORIS' layout, which plain "
+                "diffusers does not load; a LoRA in diffusers' or kohya's layout is shipped"
+            )
         taken = {CONDITIONS, *(lora.file for lora in found)}
         if not PLAIN_NAME.fullmatch(name) or name in taken:
             name = f"lora_{i}.safetensors"

@@ -27,6 +27,7 @@ from ddim_core.safe_files.loras.kinds import (
     PEFT_LEVEL,
     TENSOR_NAME,
     TEXT_LEVEL,
+    lycoris_kind,
     require_kind,
 )
 from ddim_core.safe_files.loras.order import CHECKPOINT, Numbered, epochs_of
@@ -50,7 +51,7 @@ EXPONENTS = {
 DRAWS = re.compile(r"(?:(?:down|up)_blocks|mid_block|conv_(?:in|out)|time_embedding|proj_out"
                    r"|(?:single_)?transformer_blocks|x_embedder|context_embedder)\.")  # fmt: skip
 OF_RANK = ("lora_A", "lora_down", "lora.down", ".hada_w1_b", ".lokr_w1_b", ".lokr_w2_b")
-TEXTS = ("text_encoder", "lora_te", "text_model")
+TEXTS = ("text_encoder", "lora_te", "text_model", "encoder_layers")
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,13 @@ def header_of(content: bytes) -> tuple[Content, bytes]:
     """Returns the header of a safetensors file that was opened before, and the numbers after it."""
     stop = 8 + int.from_bytes(content[:8], "little")
     return json.loads(content[8:stop]), content[stop:]
+
+
+def is_plain(content: bytes) -> bool:
+    """Tells whether plain diffusers loads a LoRA as it is laid over here (of LoKr its loader does)."""
+    header = header_of(content)[0]
+    told = header.pop("__metadata__", {})
+    return PEFT not in told and (METADATA in told or lycoris_kind(header) in (None, "LOKR"))
 
 
 def touches_texts(content: bytes) -> bool:

@@ -17,6 +17,7 @@ from ddim_core.safe_files.loras.files import (
     PEFT,
     epoch_files,
     header_of,
+    is_plain,
     lora_bytes,
     ranks_of,
     require_finite,
@@ -90,12 +91,14 @@ def test_of_peft_s_settings_what_the_numbers_mean_is_taken_and_no_pattern(tmp_pa
     plain = file.path.read_bytes()
     assert header_of(content)[1] == header_of(plain)[1]  # the numbers, to the byte
     assert ranks_of(content) == {2}
+    assert not is_plain(content)  # what plain diffusers does not load is not shipped
 
 
 def test_other_files_stay_as_they_are_and_say_what_they_touch(tmp_path: Path) -> None:
     (file,) = epoch_files(written(tmp_path / "a.safetensors", KOHYA))
     assert lora_bytes(file) == file.path.read_bytes()
     assert not touches_texts(lora_bytes(file))
+    assert is_plain(lora_bytes(file))
     texts = {name.replace("lora_unet", "lora_te"): value for name, value in KOHYA.items()}
     (file,) = epoch_files(written(tmp_path / "b.safetensors", texts))
     assert touches_texts(lora_bytes(file))
