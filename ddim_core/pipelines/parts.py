@@ -133,7 +133,7 @@ def pipeline_class(name: Any) -> Any:
             "that lies in a folder is never run)"
         )
     if not issubclass(kind, diffusers.DiffusionPipeline):
-        missing = [part for part in kind._backends if find_spec(part) is None]
+        missing = [part for part in getattr(kind, "_backends", ()) if find_spec(part) is None]
         raise ValueError(
             f"{name} needs {' and '.join(missing) or 'a library'}, which is not installed here; "
             "install it first"
