@@ -157,6 +157,7 @@ class NCSNpp(nn.Module):
         n_image, last = int(config["in_channels"]), len(widths) - 1
         self.residual = config["progressive_input"] == "residual"
         self.frequencies = config.get("frequencies")
+        self._w: Tensor | None = None
         n_features = 2 * nf if self.frequencies else nf
         modules: list[nn.Module] = [nn.Linear(n_features, 4 * nf), nn.Linear(4 * nf, 4 * nf)]
         modules.append(nn.Conv2d(n_image, nf, 3, padding=1))
@@ -207,9 +208,11 @@ class NCSNpp(nn.Module):
         return t[:, None] * torch.exp(torch.arange(half, device=t.device) * step)[None]
 
     def _fourier(self, told: Tensor) -> Tensor:
-        """2 pi w t; w stands in the config, so that no number format of the weights rounds it."""
-        w = torch.tensor(self.frequencies, dtype=torch.float32, device=told.device)
-        return told[:, None] * w[None] * 2 * math.pi
+        """2 pi w t; w stands in the config, so that no number format of the weights rounds it, and
+        is brought to a device once: a graph of a card copies nothing."""
+        if self._w is None or self._w.device != told.device:
+            self._w = torch.tensor(self.frequencies, dtype=torch.float32, device=told.device)
+        return told[:, None] * self._w[None] * 2 * math.pi
 
     def _said(self, sample: Tensor, angles: Tensor) -> Tensor:
         config, modules = self.config, iter(self.all_modules)
