@@ -163,7 +163,7 @@ def header_of(content: bytes) -> tuple[Content, bytes]:
 
 
 def is_plain(content: bytes) -> bool:
-    """Tells whether plain diffusers loads a LoRA as it is laid over here (of LoKr its loader does)."""
+    """Tells whether plain diffusers loads a LoRA as it is laid over here; of LoKr it tells."""
     header = header_of(content)[0]
     told = header.pop("__metadata__", {})
     return PEFT not in told and (METADATA in told or lycoris_kind(header) in (None, "LOKR"))
