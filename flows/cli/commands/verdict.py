@@ -16,6 +16,7 @@ TWINS = (
 
 
 def verdict(
+    context: typer.Context,
     new: Annotated[str, typer.Argument(help="Checkpoint: folder, name or digest in the table.")],
     against: Annotated[
         str | None,
@@ -42,7 +43,7 @@ def verdict(
             named = listed(twins, str) if twins else []
             found = verdict_of(
                 table.rows, new, against or "", at, by.margin, table.remarks, by.decide_by, named,
-                as_given(),
+                as_given(context),
             )  # fmt: skip
             typer.echo("\n".join(found.sentences))
             typer.echo(f"verdict: {found.page}")
@@ -51,6 +52,7 @@ def verdict(
 
 
 def curve(
+    context: typer.Context,
     names: Annotated[str, typer.Argument(help="Pattern of checkpoint names [*].")] = "*",
     cells: Annotated[
         list[str] | None,
@@ -67,5 +69,7 @@ def curve(
         table = read_rows()
         with told_of(table):
             named = listed(twins, str) if twins else []
-            place = curve_of(table.rows, names, cells or [], table.remarks, named, as_given())
+            place = curve_of(
+                table.rows, names, cells or [], table.remarks, named, as_given(context)
+            )
             typer.echo(f"curve: {place}")
