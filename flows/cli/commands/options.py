@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-import click
 import typer
-from click.core import ParameterSource
 from typer.core import TyperGroup
 
 from ddim_core.common.printable import printable
@@ -46,15 +44,15 @@ def option(text: str, panel: str | None = None) -> Any:
     return typer.Option(help=plain(text), show_default=False, rich_help_panel=panel)
 
 
-def as_given() -> str:
+def as_given(context: typer.Context) -> str:
     """Returns the command that is running, with the options that were given it; no secrets."""
-    context = click.get_current_context()
     words = ["ddim", *context.command_path.split()[1:]]
     for parameter in context.command.params:
         name = parameter.name or ""
-        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE":
             continue
-        value, option = context.params[name], isinstance(parameter, click.Option)
+        value, option = context.params[name], parameter.param_type_name == "option"
         if isinstance(value, bool):
             words += parameter.opts[:1] if value else parameter.secondary_opts[:1]
             continue

@@ -16,6 +16,7 @@ TWINS = (
 
 
 def verdict(
+    context: typer.Context,
     new: Annotated[str, typer.Argument(help="Checkpoint: folder, name or digest in the table.")],
     against: Annotated[
         str | None,
@@ -45,7 +46,7 @@ def verdict(
 
                 found = verdict_of(
                     table.rows, new, against or "", at, by.margin, table.remarks, by.decide_by,
-                    named, as_given(),
+                    named, as_given(context),
                 )  # fmt: skip
             typer.echo("\n".join(found.sentences))
             typer.echo(f"verdict: {found.page}")
@@ -54,6 +55,7 @@ def verdict(
 
 
 def curve(
+    context: typer.Context,
     names: Annotated[str, typer.Argument(help="Pattern of checkpoint names [*].")] = "*",
     cells: Annotated[
         list[str] | None,
@@ -73,5 +75,7 @@ def curve(
             with waiting.shown(f"curve: {names}"):
                 from flows.grid.past_verdicts import curve_of
 
-                place = curve_of(table.rows, names, cells or [], table.remarks, named, as_given())
+                place = curve_of(
+                    table.rows, names, cells or [], table.remarks, named, as_given(context)
+                )
             typer.echo(f"curve: {place}")

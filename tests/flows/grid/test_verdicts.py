@@ -102,6 +102,9 @@ def test_the_verdict_command_reads_the_table_and_gates(
     worse = ddim("verdict", noisy, "--against", toy, "--gate")
     assert worse.exit_code == 1
     assert "Worse at S = 2" in worse.stdout
+    page = Path(re.search(r"verdict: (.*)", worse.stdout)[1]).read_text()  # type: ignore[index]
+    assert f">ddim verdict {noisy} --against {toy} --gate</pre>" in page
+    assert '"left":' in page  # both checkpoints' pictures, to compare
     assert "proven worse" in worse.stderr
     better = ddim("verdict", toy, "--against", noisy, "--gate", "--at", "2,1")
     assert better.exit_code == 0
