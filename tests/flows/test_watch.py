@@ -91,7 +91,7 @@ def test_a_grid_that_fails_is_named_and_given_up_after_its_attempts(
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["-p", "stepz=[2]"], "fid-grid takes no stepz; it takes configuration, weights"),
+        (["-p", "stepz=[2]"], "fid-grid takes no stepz; it takes configuration, guide, weights"),
         (["-p", "steps"], "is not NAME=VALUE"),
         (["--tune", "stepz=[2]"], "tune takes no stepz; it takes configuration, weights"),
         (["--attempts", "0"], "attempts is 0"),

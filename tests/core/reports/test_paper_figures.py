@@ -138,7 +138,7 @@ def test_the_papers_own_numbers_bear_out_its_claims() -> None:
     )
     assert zero.endswith("It is the best line there, as in the paper.")
     assert worst.endswith("It is the worst line there, as in the paper.")
-    assert error.startswith("The reconstruction error falls at every one of the 1 increases")
+    assert error.startswith("The reconstruction error falls at every increase of S")
     assert clipping.startswith("Lines marked (clips) clip")
 
 

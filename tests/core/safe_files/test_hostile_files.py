@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from ddim_core.safe_files.lora_files import epoch_files, lora_bytes
 
 from ddim_core.checkpoints.convert import adopt, source_files
 from ddim_core.checkpoints.identity import weights_digest
@@ -39,6 +38,7 @@ from ddim_core.images.sources.captions import listed_captions
 from ddim_core.images.sources.decode import BrokenImageError, decode
 from ddim_core.images.sources.table_file import table_of
 from ddim_core.pipelines.single_file import holds_average
+from ddim_core.safe_files.loras.files import epoch_files, lora_bytes
 from ddim_core.safe_files.safe_load import read_weights, require_tensors
 from ddim_core.safe_files.settings import parse_yaml, read_settings
 from ddim_core.safe_files.tokenizer_files import require_plain_tokenizer

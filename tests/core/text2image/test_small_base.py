@@ -12,6 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from ddim_core.images.pixels import from_uint8
 from ddim_core.text2image.base_folder import load_pipeline
+from ddim_core.text2image.embedded import embedded_base
 from ddim_core.text2image.pictures import open_pipeline, pictures
 from ddim_core.text2image.scenes import (
     BACKGROUNDS,
@@ -41,7 +42,6 @@ from ddim_core.text2image.training import (
     start_base,
     train_base,
 )
-from tasks.text2image.embedded import embedded_base
 
 TINY = BaseSpec(resolution=8, widths=(8, 16), text_width=16, text_layers=1, heads=2)
 CAPTIONS = [scene.caption(template) for scene in base_scenes() for template in TEMPLATES]

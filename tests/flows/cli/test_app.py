@@ -156,7 +156,8 @@ def test_grid_prints_its_table_and_where_everything_lies(server: str, toy: str) 
     assert "images drawn: 10" in done.stdout
     report = next(line for line in done.stdout.splitlines() if line.startswith("report:"))
     page = Path(report.split()[-1]).read_text()
-    assert page.count("data:image/png;base64,") == 2  # a cell's images, and the nearest real ones
+    # A cell's images, the nearest real ones, and the x0 on the way.
+    assert page.count("data:image/png;base64,") == 3
     assert "default-src &#39;none&#39;" in page  # opens from disk, and asks nobody for anything
     assert "mlflow ui --backend-store-uri" in done.stdout
     again = ddim("grid", "--checkpoint", toy, *QUICK, "--seed", "402")

@@ -94,6 +94,7 @@ def test_a_running_serve_is_used_where_no_other_server_is_named(
         for name in ("PREFECT_API_AUTH_STRING", "DDIM_REPORTS_URL", "PREFECT_API_URL"):
             monkeypatch.delenv(name)
         monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+        monkeypatch.delitem(sys.modules, "prefect.context", raising=False)  # keeps its settings
         assert use_server_that_stays() == "http://127.0.0.1:1/api"
         assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
         assert os.environ["PREFECT_API_AUTH_STRING"] == "a:b"
