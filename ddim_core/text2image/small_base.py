@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -13,6 +14,7 @@ from torch import nn
 
 from ddim_core.common.late import late
 from ddim_core.networks.building import seeded_weights
+from ddim_core.text2image.base_folder import load_pipeline
 from ddim_core.text2image.specs import BaseSpec
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ PAIR_CONSTANT = 256.0
 def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> diffusers.StableDiffusionPipeline:
     """Returns an untrained pipeline; its vocabulary is learnt from the captions."""
     tokenizer = caption_tokenizer(captions, spec.vocabulary, spec.max_tokens)
+    plain = len(spec.widths) - spec.text_levels
     with seeded_weights(spec.seed):
         text_encoder = transformers.CLIPTextModel(_text_config(spec, tokenizer))
         unet = diffusers.UNet2DConditionModel(
@@ -38,8 +41,12 @@ def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> diffusers.StableDif
             out_channels=3,
             block_out_channels=spec.widths,
             layers_per_block=spec.layers_per_block,
-            down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * (len(spec.widths) - 1)),
-            up_block_types=(*["CrossAttnUpBlock2D"] * (len(spec.widths) - 1), "UpBlock2D"),
+            down_block_types=(
+                *["DownBlock2D"] * plain, *["CrossAttnDownBlock2D"] * spec.text_levels,
+            ),
+            up_block_types=(
+                *["CrossAttnUpBlock2D"] * spec.text_levels, *["UpBlock2D"] * plain,
+            ),
             cross_attention_dim=spec.text_width,
             attention_head_dim=spec.heads,  # diffusers' name for the number of heads
             norm_num_groups=8,
@@ -54,6 +61,64 @@ def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> diffusers.StableDif
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def grow(pipeline: diffusers.StableDiffusionPipeline, smaller: Path) -> None:
+    """Gives an untrained pipeline the weights of one of half its resolution, in place.
+
+    What both have is copied; the new outer level starts as nothing but averaging on the way down
+    and repeating on the way up, so that the first prediction is about that of the smaller network,
+    made larger. Source: progressive growing, Karras et al. 2018 (arXiv:1710.10196).
+
+    Args:
+        pipeline: Of `new_pipeline`; its U-Net has one more level in front, as wide as the next.
+        smaller: The folder of a base that `save_base` wrote.
+
+    Raises:
+        ValueError: If the two do not fit.
+    """
+    old = load_pipeline(smaller)
+    unet: Any = pipeline.unet
+    levels = len(unet.config.block_out_channels)
+    copied = {_one_level_in(name): value for name, value in old.unet.state_dict().items()}
+    mine = {name: value.shape for name, value in unet.state_dict().items()}
+    text, old_text = pipeline.text_encoder.state_dict(), old.text_encoder.state_dict()
+    if (
+        any(mine.get(name) != value.shape for name, value in copied.items())
+        or {name: value.shape for name, value in text.items()}
+        != {name: value.shape for name, value in old_text.items()}
+        or len(pipeline.tokenizer) != len(old.tokenizer)
+    ):
+        raise ValueError(
+            f"the base {smaller} does not fit: its U-Net must be this one without the first level, "
+            f"widths {unet.config.block_out_channels[1:]}, its texts the same"
+        )
+    pipeline.tokenizer = old.tokenizer
+    pipeline.text_encoder.load_state_dict(old_text)
+    unet.load_state_dict(copied, strict=False)
+    down, up, last = unet.down_blocks[0], unet.up_blocks[levels - 2], unet.up_blocks[levels - 1]
+    with torch.no_grad():
+        for block in (*down.resnets, *last.resnets):
+            block.conv2.weight.zero_()
+            block.conv2.bias.zero_()
+        binomial = torch.tensor([1.0, 2.0, 1.0]) / 4.0
+        for conv, kernel in (
+            (down.downsamplers[0].conv, binomial[:, None] * binomial),
+            (up.upsamplers[0].conv, torch.tensor([[0.0] * 3, [0.0, 1.0, 0.0], [0.0] * 3])),
+        ):
+            conv.weight.zero_()
+            conv.bias.zero_()
+            conv.weight.diagonal().copy_(kernel[:, :, None].expand(-1, -1, len(conv.weight)))
+        for block in last.resnets:
+            width = block.conv_shortcut.out_channels  # what comes from below comes before the skip
+            block.conv_shortcut.weight.zero_()
+            block.conv_shortcut.bias.zero_()
+            block.conv_shortcut.weight[:, :width, 0, 0] = torch.eye(width)
+
+
+def _one_level_in(name: str) -> str:
+    """The name in a U-Net with one more level in front; the way up keeps its places."""
+    return re.sub(r"^down_blocks\.(\d+)", lambda found: f"down_blocks.{int(found[1]) + 1}", name)
 
 
 def v_scheduler() -> diffusers.DDIMScheduler:
@@ -93,7 +158,16 @@ def caption_tokenizer(
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     tokens += [a + b for a, b in merges]
     vocab = {token: i for i, token in enumerate([*tokens, START, END])}
-    return transformers.CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=max_tokens)  # type: ignore[arg-type]
+    return clip_tokenizer(vocab, merges, max_tokens)
+
+
+def clip_tokenizer(
+    vocab: dict[str, int], merges: Sequence[tuple[str, str]], max_tokens: int
+) -> transformers.CLIPTokenizer:
+    """A tokenizer of these tokens; how merges that are equally common are ordered differs from one
+    learning to the next, so whoever goes on with trained weights needs the tokens they know."""
+    pairs = [tuple(pair) for pair in merges]
+    return transformers.CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=max_tokens)  # type: ignore[arg-type]
 
 
 def _text_config(
@@ -161,10 +235,18 @@ def _set_pairs(conv_in: nn.Conv2d, norm: nn.GroupNorm, conv_out: nn.Conv2d) -> N
             conv_out.weight[channel, place, 1, 1] = sign
 
 
-def save_base(pipeline: diffusers.StableDiffusionPipeline, folder: Path) -> None:
+def save_base(
+    pipeline: diffusers.StableDiffusionPipeline, folder: Path, half: bool = False
+) -> None:
     """Writes the pipeline as a folder that `StableDiffusionPipeline.from_pretrained` opens.
 
     The vocabulary is also written in CLIP's own two files, which older versions read.
+
+    Args:
+        pipeline: What is written; its U-Net may be rounded.
+        folder: Made if it is not there.
+        half: Write the U-Net's weights in float16, which halves the file; they are opened in
+            float32.
 
     Raises:
         ValueError: If a weight is not finite.
@@ -172,5 +254,8 @@ def save_base(pipeline: diffusers.StableDiffusionPipeline, folder: Path) -> None
     for name in ("unet", "text_encoder"):
         if not all(bool(p.isfinite().all()) for p in getattr(pipeline, name).parameters()):
             raise ValueError(f"the {name} has weights that are not finite; lower the learning_rate")
+    if half:
+        pipeline.unet.half()
     pipeline.save_pretrained(folder, safe_serialization=True)
+    pipeline.unet.float()
     pipeline.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from ddim_core.devices.placing import laid_out
 from ddim_core.devices.reading import BEHIND, LossWatch, Reading
 from ddim_core.devices.transfer import on_cpu, sent
 from ddim_core.images.pixels import from_uint8
-from ddim_core.text2image.small_base import new_pipeline
+from ddim_core.text2image.small_base import clip_tokenizer, grow, new_pipeline
 from ddim_core.text2image.specs import BaseTrainSpec
 
 if TYPE_CHECKING:
@@ -61,10 +62,25 @@ class BaseState:
 
 
 def start_base(
-    spec: BaseTrainSpec, captions: Sequence[Sequence[str]], device: str = "cpu"
+    spec: BaseTrainSpec,
+    captions: Sequence[Sequence[str]],
+    device: str = "cpu",
+    smaller: Path | None = None,
 ) -> BaseState:
-    """The state before the first step; the vocabulary is learnt from the captions."""
+    """The state before the first step; the vocabulary is learnt from the captions.
+
+    Args:
+        spec: What is trained and how.
+        captions: Of every image.
+        device: The CPU or a card.
+        smaller: A base of half the resolution whose weights and vocabulary it starts from.
+
+    Raises:
+        ValueError: If the smaller base does not fit.
+    """
     pipeline = new_pipeline(spec.model, sorted({text for texts in captions for text in texts}))
+    if smaller is not None:
+        grow(pipeline, smaller)
     networks = nn.ModuleDict({"unet": pipeline.unet, "text_encoder": pipeline.text_encoder})
     if device != "cpu":
         laid_out(networks.to(device))
@@ -176,9 +192,11 @@ def _draws(
 
 def save_base_state(spec: BaseTrainSpec, state: BaseState, path: Path) -> None:
     """Writes the state to a file, whole or not at all; its tensors are the CPU's."""
+    tokens = json.loads(state.pipeline.tokenizer.backend_tokenizer.to_str())["model"]
     record = {
         "spec": spec.but_for_steps,
         "step": state.step,
+        "tokens": {name: tokens[name] for name in ("vocab", "merges")},
         "networks": state.networks.state_dict(),
         "average": state.average,
         "optimizer": state.optimizer.state_dict(),
@@ -207,6 +225,9 @@ def load_base_state(
     if record["spec"] != spec.but_for_steps or record["step"] > spec.steps:
         raise ValueError(f"{path.name} was saved by another run than {spec}")
     state = start_base(spec, captions, device)
+    state.pipeline.tokenizer = clip_tokenizer(
+        **record["tokens"], max_tokens=spec.model.max_tokens
+    )
     state.networks.load_state_dict(record["networks"])
     state.average = {name: held.to(device) for name, held in record["average"].items()}
     state.optimizer.load_state_dict(record["optimizer"])
