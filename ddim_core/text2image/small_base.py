@@ -32,7 +32,8 @@ PAIR_CONSTANT = 256.0
 def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> diffusers.StableDiffusionPipeline:
     """Returns an untrained pipeline; its vocabulary is learnt from the captions."""
     tokenizer = caption_tokenizer(captions, spec.vocabulary, spec.max_tokens)
-    plain = len(spec.widths) - spec.text_levels
+    plain = max(1, len(spec.widths) - spec.text_levels)
+    attending = len(spec.widths) - plain
     with seeded_weights(spec.seed):
         text_encoder = transformers.CLIPTextModel(_text_config(spec, tokenizer))
         unet = diffusers.UNet2DConditionModel(
@@ -42,10 +43,10 @@ def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> diffusers.StableDif
             block_out_channels=spec.widths,
             layers_per_block=spec.layers_per_block,
             down_block_types=(
-                *["DownBlock2D"] * plain, *["CrossAttnDownBlock2D"] * spec.text_levels,
+                *["DownBlock2D"] * plain, *["CrossAttnDownBlock2D"] * attending,
             ),
             up_block_types=(
-                *["CrossAttnUpBlock2D"] * spec.text_levels, *["UpBlock2D"] * plain,
+                *["CrossAttnUpBlock2D"] * attending, *["UpBlock2D"] * plain,
             ),
             cross_attention_dim=spec.text_width,
             attention_head_dim=spec.heads,  # diffusers' name for the number of heads
@@ -83,8 +84,10 @@ def grow(pipeline: diffusers.StableDiffusionPipeline, smaller: Path) -> None:
     copied = {_one_level_in(name): value for name, value in old.unet.state_dict().items()}
     mine = {name: value.shape for name, value in unet.state_dict().items()}
     text, old_text = pipeline.text_encoder.state_dict(), old.text_encoder.state_dict()
+    new = ("down_blocks.0.", f"up_blocks.{levels - 2}.upsamplers.", f"up_blocks.{levels - 1}.")
     if (
         any(mine.get(name) != value.shape for name, value in copied.items())
+        or any(not name.startswith(new) for name in mine.keys() - copied.keys())
         or {name: value.shape for name, value in text.items()}
         != {name: value.shape for name, value in old_text.items()}
         or len(pipeline.tokenizer) != len(old.tokenizer)

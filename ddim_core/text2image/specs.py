@@ -15,7 +15,7 @@ class BaseSpec:
     Attributes:
         resolution: Height and width of the images, in pixels; a multiple of 8.
         widths: Channels of the U-Net's levels.
-        text_levels: How many of them, the deepest, attend to the text.
+        text_levels: How many of them, the deepest, attend to the text; the first never does.
         layers_per_block: Residual blocks per level.
         text_width: Channels of the text model.
         text_layers: Its layers.
