@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,6 +18,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from ddim_core.images.emoji import emoji_files
 
 Style = Literal["twemoji", "openmoji"]
 
@@ -104,7 +106,11 @@ class Scene:
 def draw(scene: Scene, resolution: int) -> NDArray[np.uint8]:
     """Returns the picture, uint8 [resolution, resolution, 3], made small once by area average."""
     glyph = SUBJECTS.get(scene.subject, NEW_GLYPH)
-    drawing = _drawing(scene.style, glyph)
+    return _laid(_drawing(scene.style, glyph), scene, resolution)
+
+
+def _laid(drawing: Image.Image, scene: Scene, resolution: int) -> NDArray[np.uint8]:
+    """The drawing over the scene's background, in its place."""
     if scene.mirrored:
         drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     scale = scene.size * DRAWING / max(drawing.size)
@@ -170,6 +176,52 @@ def _openmoji_font() -> ImageFont.FreeTypeFont:
 def base_scenes() -> list[Scene]:
     """What the embedded base is trained on: Twemoji, without one background for each subject."""
     return [scene for i, scene in enumerate(_all("twemoji")) if not _unseen(i)]
+
+
+def plain_pictures(resolution: int) -> tuple[NDArray[np.uint8], list[list[str]]]:
+    """What the embedded base is trained on: `base_scenes`, each with all of its captions.
+
+    Returns:
+        uint8 [n, resolution, resolution, 3], and for every picture its captions.
+    """
+    scenes = base_scenes()
+    captions = [[scene.caption(template) for template in TEMPLATES] for scene in scenes]
+    return draw_all(scenes, resolution), captions
+
+
+def broad_pictures(resolution: int) -> tuple[NDArray[np.uint8], list[list[str]]]:
+    """What a base is trained on that shall know more of drawing than 76 pictures by heart: the
+    scenes of `base_scenes`, three other views of each, and about as many other Twemoji drawings.
+
+    Returns:
+        uint8 [n, resolution, resolution, 3], and for every picture its captions.
+    """
+    stream = np.random.default_rng(0)
+    scenes = base_scenes()
+    views = [view(scene, stream) for _ in range(3) for scene in scenes]
+    captions = [[s.caption(template) for template in TEMPLATES] for s in [*scenes, *views]]
+    known = {f"{ord(glyph):x}" for glyph in (*SUBJECTS.values(), NEW_GLYPH)}
+    colours = list(BACKGROUNDS)
+    images = [draw_all([*scenes, *views], resolution)]
+    for i, (emoji, file) in enumerate(emoji_files(skin_tones=False)):
+        if emoji.base in known:
+            continue
+        with file.open("rb") as content, Image.open(content) as image:
+            drawing = image.convert("RGBA")
+        colour = colours[i % len(colours)]
+        images.append(_laid(drawing.crop(drawing.getbbox()), Scene("cat", colour), resolution)[None])
+        captions.append([f"{emoji.words} on {colour}"])
+    return np.concatenate(images), captions
+
+
+def view(scene: Scene, stream: np.random.Generator) -> Scene:
+    """Returns the scene mirrored half of the time, a little smaller and moved a little."""
+    return replace(
+        scene,
+        mirrored=bool(stream.random() < 0.5),
+        size=float(stream.uniform(0.85, 1.0)),
+        shift=(float(stream.uniform(-0.06, 0.06)), float(stream.uniform(-0.06, 0.06))),
+    )
 
 
 def unseen_scenes() -> list[Scene]:

@@ -29,9 +29,11 @@ LATENT_SCALE = 1.5  # brings pixels in [-1, 1] to about unit variance
 PAIR_CONSTANT = 256.0
 
 
-def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> diffusers.StableDiffusionPipeline:
-    """Returns an untrained pipeline; its vocabulary is learnt from the captions."""
-    tokenizer = caption_tokenizer(captions, spec.vocabulary, spec.max_tokens)
+def new_pipeline(
+    spec: BaseSpec, captions: Sequence[str], tokenizer: transformers.CLIPTokenizer | None = None
+) -> diffusers.StableDiffusionPipeline:
+    """Returns an untrained pipeline; without a tokenizer its vocabulary is learnt from captions."""
+    tokenizer = tokenizer or caption_tokenizer(captions, spec.vocabulary, spec.max_tokens)
     plain = max(1, len(spec.widths) - spec.text_levels)
     attending = len(spec.widths) - plain
     with seeded_weights(spec.seed):
@@ -64,21 +66,22 @@ def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> diffusers.StableDif
     )
 
 
-def grow(pipeline: diffusers.StableDiffusionPipeline, smaller: Path) -> None:
-    """Gives an untrained pipeline the weights of one of half its resolution, in place.
+def grown(spec: BaseSpec, smaller: Path) -> diffusers.StableDiffusionPipeline:
+    """Returns a pipeline that starts from the weights and the words of one of half its resolution.
 
     What both have is copied; the new outer level starts as nothing but averaging on the way down
     and repeating on the way up, so that the first prediction is about that of the smaller network,
     made larger. Source: progressive growing, Karras et al. 2018 (arXiv:1710.10196).
 
     Args:
-        pipeline: Of `new_pipeline`; its U-Net has one more level in front, as wide as the next.
+        spec: Its U-Net has one more level in front, as wide as the next.
         smaller: The folder of a base that `save_base` wrote.
 
     Raises:
         ValueError: If the two do not fit.
     """
     old = load_pipeline(smaller)
+    pipeline = new_pipeline(spec, (), old.tokenizer)
     unet: Any = pipeline.unet
     levels = len(unet.config.block_out_channels)
     copied = {_one_level_in(name): value for name, value in old.unet.state_dict().items()}
@@ -90,13 +93,11 @@ def grow(pipeline: diffusers.StableDiffusionPipeline, smaller: Path) -> None:
         or any(not name.startswith(new) for name in mine.keys() - copied.keys())
         or {name: value.shape for name, value in text.items()}
         != {name: value.shape for name, value in old_text.items()}
-        or len(pipeline.tokenizer) != len(old.tokenizer)
     ):
         raise ValueError(
             f"the base {smaller} does not fit: its U-Net must be this one without the first level, "
             f"widths {unet.config.block_out_channels[1:]}, its texts the same"
         )
-    pipeline.tokenizer = old.tokenizer
     pipeline.text_encoder.load_state_dict(old_text)
     unet.load_state_dict(copied, strict=False)
     down, up, last = unet.down_blocks[0], unet.up_blocks[levels - 2], unet.up_blocks[levels - 1]
@@ -117,6 +118,7 @@ def grow(pipeline: diffusers.StableDiffusionPipeline, smaller: Path) -> None:
             block.conv_shortcut.weight.zero_()
             block.conv_shortcut.bias.zero_()
             block.conv_shortcut.weight[:, :width, 0, 0] = torch.eye(width)
+    return pipeline
 
 
 def _one_level_in(name: str) -> str:

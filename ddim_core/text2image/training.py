@@ -23,7 +23,7 @@ from ddim_core.devices.placing import laid_out
 from ddim_core.devices.reading import BEHIND, LossWatch, Reading
 from ddim_core.devices.transfer import on_cpu, sent
 from ddim_core.images.pixels import from_uint8
-from ddim_core.text2image.small_base import clip_tokenizer, grow, new_pipeline
+from ddim_core.text2image.small_base import clip_tokenizer, grown, new_pipeline
 from ddim_core.text2image.specs import BaseTrainSpec
 
 if TYPE_CHECKING:
@@ -78,9 +78,15 @@ def start_base(
     Raises:
         ValueError: If the smaller base does not fit.
     """
-    pipeline = new_pipeline(spec.model, sorted({text for texts in captions for text in texts}))
-    if smaller is not None:
-        grow(pipeline, smaller)
+    if smaller is None:
+        words = sorted({text for texts in captions for text in texts})
+        return _state(spec, new_pipeline(spec.model, words), device)
+    return _state(spec, grown(spec.model, smaller), device)
+
+
+def _state(
+    spec: BaseTrainSpec, pipeline: diffusers.StableDiffusionPipeline, device: str
+) -> BaseState:
     networks = nn.ModuleDict({"unet": pipeline.unet, "text_encoder": pipeline.text_encoder})
     if device != "cpu":
         laid_out(networks.to(device))
@@ -209,9 +215,7 @@ def save_base_state(spec: BaseTrainSpec, state: BaseState, path: Path) -> None:
     partial.replace(path)
 
 
-def load_base_state(
-    spec: BaseTrainSpec, captions: Sequence[Sequence[str]], path: Path, device: str = "cpu"
-) -> BaseState:
+def load_base_state(spec: BaseTrainSpec, path: Path, device: str = "cpu") -> BaseState:
     """Reads a state that `save_base_state` wrote, of this spec or of a shorter run of it, onto a
     device.
 
@@ -224,10 +228,8 @@ def load_base_state(
     record = torch.load(io.BytesIO(data[DIGEST_SIZE:]), weights_only=True)
     if record["spec"] != spec.but_for_steps or record["step"] > spec.steps:
         raise ValueError(f"{path.name} was saved by another run than {spec}")
-    state = start_base(spec, captions, device)
-    state.pipeline.tokenizer = clip_tokenizer(
-        **record["tokens"], max_tokens=spec.model.max_tokens
-    )
+    tokenizer = clip_tokenizer(**record["tokens"], max_tokens=spec.model.max_tokens)
+    state = _state(spec, new_pipeline(spec.model, (), tokenizer), device)
     state.networks.load_state_dict(record["networks"])
     state.average = {name: held.to(device) for name, held in record["average"].items()}
     state.optimizer.load_state_dict(record["optimizer"])

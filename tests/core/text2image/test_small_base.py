@@ -31,7 +31,7 @@ from ddim_core.text2image.small_base import (
     BaseSpec,
     caption_tokenizer,
     clip_tokenizer,
-    grow,
+    grown,
     identity_autoencoder,
     new_pipeline,
     save_base,
@@ -109,7 +109,7 @@ def test_training_taken_up_again_ends_with_the_same_weights(tmp_path: Path, devi
     part = start_base(spec(3), captions, device)
     list(train_base(spec(3), images, captions, part))
     save_base_state(spec(3), part, tmp_path / "state")
-    resumed = load_base_state(spec(6), captions, tmp_path / "state", device)  # of a shorter run
+    resumed = load_base_state(spec(6), tmp_path / "state", device)  # of a shorter run
     again = [record.loss for record in train_base(spec(6), images, captions, resumed)]
     assert again == losses[3:]
     for name, value in whole.average.items():
@@ -121,10 +121,10 @@ def test_training_taken_up_again_ends_with_the_same_weights(tmp_path: Path, devi
 def test_a_grown_base_predicts_at_first_what_the_smaller_one_does(tmp_path: Path) -> None:
     """Away from the borders of plain pictures; one that has not grown predicts something else."""
     larger = replace(TINY, resolution=16, widths=(8, 8, 16), text_levels=1)
-    small, grown, other = (new_pipeline(s, CAPTIONS) for s in (TINY, larger, larger))
+    small, other = (new_pipeline(s, CAPTIONS) for s in (TINY, larger))
     save_base(small, tmp_path / "small")
-    grow(grown, tmp_path / "small")
-    assert grown.tokenizer.get_vocab() == small.tokenizer.get_vocab()
+    larger_one = grown(larger, tmp_path / "small")
+    assert larger_one.tokenizer.get_vocab() == small.tokenizer.get_vocab()
     stream = torch.Generator().manual_seed(0)
     colours, hidden = (torch.randn(shape, generator=stream) for shape in ((4, 3, 1, 1), (4, 5, 16)))
     t = torch.tensor([100, 300, 600, 900])
@@ -135,13 +135,13 @@ def test_a_grown_base_predicts_at_first_what_the_smaller_one_does(tmp_path: Path
             return pipeline.unet(x, t, hidden).sample[..., side // 2, side // 2]
 
     expected = predicted(small, 32)
-    errors = [(predicted(p, 64) - expected).square().mean() for p in (grown, other)]
+    errors = [(predicted(p, 64) - expected).square().mean() for p in (larger_one, other)]
     size = expected.square().mean()  # random attention hears the borders: 0.18 was seen
     assert errors[0] < 0.25 * size
     assert errors[1] > size
     for widths in ((8, 16, 16), (8, 8, 8, 16)):
         with pytest.raises(ValueError, match="does not fit"):
-            grow(new_pipeline(replace(larger, widths=widths), CAPTIONS), tmp_path / "small")
+            grown(replace(larger, widths=widths), tmp_path / "small")
 
 
 def test_a_state_keeps_the_tokens_that_its_weights_know(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_state_keeps_the_tokens_that_its_weights_know(tmp_path: Path) -> None:
     merges = json.loads(state.pipeline.tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     state.pipeline.tokenizer = clip_tokenizer(tokens, merges, TINY.max_tokens)
     save_base_state(spec(1), state, tmp_path / "state")
-    again = load_base_state(spec(1), captions, tmp_path / "state")
+    again = load_base_state(spec(1), tmp_path / "state")
     assert again.pipeline.tokenizer.get_vocab() == tokens
 
 
@@ -163,12 +163,12 @@ def test_a_damaged_or_foreign_state_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state"
     save_base_state(spec(3), start_base(spec(3), captions), path)
     with pytest.raises(ValueError, match="another run"):
-        load_base_state(BaseTrainSpec(model=TINY, steps=3, seed=1), captions, path)
+        load_base_state(BaseTrainSpec(model=TINY, steps=3, seed=1), path)
     data = bytearray(path.read_bytes())
     data[-100] ^= 1
     path.write_bytes(data)
     with pytest.raises(ValueError, match="damaged"):
-        load_base_state(spec(3), captions, path)
+        load_base_state(spec(3), path)
 
 
 def test_training_learns_the_colours_of_backgrounds() -> None:
