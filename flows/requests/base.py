@@ -47,6 +47,13 @@ class BaseRequest:
     ema_decay: Annotated[
         float, Field(ge=0, lt=1, description="Largest decay of the weights' moving average.")
     ] = BaseTrainSpec.ema_decay
+    broad: Annotated[
+        bool,
+        Field(
+            description="Train it on other views of its scenes, on all other drawings and on "
+            "outlined ones too: a LoRA then changes its style at less cost to its subjects."
+        ),
+    ] = False
     start: Annotated[
         str,
         Field(
@@ -92,6 +99,7 @@ class BaseRequest:
             learning_rate=self.learning_rate,
             ema_decay=self.ema_decay,
             seed=self.seed,
+            broad=self.broad,
         )
 
     @property
