@@ -41,8 +41,8 @@ DIGITS_SIZE = 8
 MOST_NAMED = 3
 EMBEDDED = ("digits", "emoji", "smileys")
 PLACES = (
-    "digits, emoji, smileys, a folder of images, a .parquet or .arrow file with an image column, a .zip or "
-    ".tar of images, an .npz or .npy of them, or owner/name of a Hugging Face data set"
+    "digits, emoji, smileys, a folder of images, a .parquet or .arrow file with an image column, "
+    "a .zip or .tar of images, an .npz or .npy of them, or owner/name of a Hugging Face data set"
 )
 
 

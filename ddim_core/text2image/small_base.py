@@ -45,10 +45,12 @@ def new_pipeline(
             block_out_channels=spec.widths,
             layers_per_block=spec.layers_per_block,
             down_block_types=(
-                *["DownBlock2D"] * plain, *["CrossAttnDownBlock2D"] * attending,
+                *["DownBlock2D"] * plain,
+                *["CrossAttnDownBlock2D"] * attending,
             ),
             up_block_types=(
-                *["CrossAttnUpBlock2D"] * attending, *["UpBlock2D"] * plain,
+                *["CrossAttnUpBlock2D"] * attending,
+                *["UpBlock2D"] * plain,
             ),
             cross_attention_dim=spec.text_width,
             attention_head_dim=spec.heads,  # diffusers' name for the number of heads

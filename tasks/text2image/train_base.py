@@ -39,9 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 @cached_task
-def train_text2image(
-    spec: BaseTrainSpec, execution: Execution, location: str = ""
-) -> ArtifactRef:
+def train_text2image(spec: BaseTrainSpec, execution: Execution, location: str = "") -> ArtifactRef:
     """Trains the base on Twemoji scenes; returns a StableDiffusionPipeline folder of its averages.
 
     A run that was killed goes on from its last saved state and ends with the same weights; so
