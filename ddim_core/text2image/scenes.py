@@ -19,8 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
-from ddim_core.images.emoji import emoji_files
-
 Style = Literal["twemoji", "openmoji"]
 
 # Heads, fruit and things that can be told apart at 16 pixels in both styles.
@@ -208,9 +206,8 @@ def plain_pictures(resolution: int) -> tuple[NDArray[np.uint8], list[list[str]]]
 def broad_pictures(resolution: int) -> tuple[NDArray[np.uint8], list[list[str]]]:
     """What a base is trained on that shall know more of drawing than 76 pictures by heart.
 
-    The scenes of `base_scenes`, three other views of each, and about as many other Twemoji
-    drawings. Two of the views and every second of the others are outlined in black, and their
-    captions say so: a base that knows one other look of everything learns a third more easily.
+    The scenes of `base_scenes` and three other views of each, two of them outlined in black, which
+    their captions say: a base that knows one other look of its subjects learns a third more easily.
 
     Returns:
         uint8 [n, resolution, resolution, 3], and for every picture its captions.
@@ -222,15 +219,6 @@ def broad_pictures(resolution: int) -> tuple[NDArray[np.uint8], list[list[str]]]
             look = OUTLINED if i > 1 else ""
             images.append(draw(shown, resolution, look=look))
             captions.append([with_look(scene.caption(template), look) for template in TEMPLATES])
-    known = {f"{ord(glyph):x}" for glyph in (*SUBJECTS.values(), NEW_GLYPH)}
-    others = [(about, file) for about, file in emoji_files(False) if about.base not in known]
-    for i, (about, file) in enumerate(others):
-        with file.open("rb") as content, Image.open(content) as image:
-            drawing = image.convert("RGBA")
-        scene = Scene("cat", list(BACKGROUNDS)[i % len(BACKGROUNDS)])  # its colour counts
-        look = OUTLINED if i % 2 else ""
-        images.append(_laid(drawing.crop(drawing.getbbox()), scene, resolution, look))
-        captions.append([with_look(f"{about.words} on {scene.background}", look)])
     return np.stack(images), captions
 
 

@@ -50,8 +50,8 @@ class BaseRequest:
     broad: Annotated[
         bool,
         Field(
-            description="Train it on other views of its scenes, on all other drawings and on "
-            "outlined ones too: a LoRA then changes its style at less cost to its subjects."
+            description="Train it on other views of its scenes too, and on outlined ones: a LoRA "
+            "then changes its style at less cost to its subjects."
         ),
     ] = False
     start: Annotated[
