@@ -68,59 +68,65 @@ def new_pipeline(
     )
 
 
-def grown(spec: BaseSpec, smaller: Path) -> diffusers.StableDiffusionPipeline:
-    """Returns a pipeline that starts from the weights and the words of one of half its resolution.
+def grown(spec: BaseSpec, start: Path) -> diffusers.StableDiffusionPipeline:
+    """Returns a pipeline that starts from the weights and the words of one that is trained.
 
-    What both have is copied; the new outer level starts as nothing but averaging on the way down
-    and repeating on the way up, so that the first prediction is about that of the smaller network,
-    made larger. Source: progressive growing, Karras et al. 2018 (arXiv:1710.10196).
+    That one has the same resolution, or half of it. What both have is copied; a new outer level
+    starts as nothing but averaging on the way down and repeating on the way up, so that the first
+    prediction is about that of the smaller network, made larger. Source: progressive growing,
+    Karras et al. 2018 (arXiv:1710.10196).
 
     Args:
-        spec: Its U-Net has one more level in front, as wide as the next.
-        smaller: The folder of a base that `save_base` wrote.
+        spec: Of a base to grow, its U-Net has one more level in front, as wide as the next.
+        start: The folder of a base that `save_base` wrote.
 
     Raises:
         ValueError: If the two do not fit.
     """
-    old = load_pipeline(smaller)
+    old = load_pipeline(start)
     pipeline = new_pipeline(spec, (), old.tokenizer)
-    unet: Any = pipeline.unet
-    levels = len(unet.config.block_out_channels)
-    copied = {_one_level_in(name): value for name, value in old.unet.state_dict().items()}
-    mine = {name: value.shape for name, value in unet.state_dict().items()}
-    text, old_text = pipeline.text_encoder.state_dict(), old.text_encoder.state_dict()
+    grows = old.unet.config.sample_size != spec.resolution
+    levels = len(spec.widths)
+    copied = {
+        _one_level_in(name) if grows else name: value
+        for name, value in old.unet.state_dict().items()
+    }
     new = ("down_blocks.0.", f"up_blocks.{levels - 2}.upsamplers.", f"up_blocks.{levels - 1}.")
-    if (
-        any(mine.get(name) != value.shape for name, value in copied.items())
-        or any(not name.startswith(new) for name in mine.keys() - copied.keys())
-        or {name: value.shape for name, value in text.items()}
-        != {name: value.shape for name, value in old_text.items()}
-    ):
+    missing = pipeline.unet.state_dict().keys() - copied.keys()
+    try:
+        if any(not (grows and name.startswith(new)) for name in missing):
+            raise RuntimeError
+        pipeline.text_encoder.load_state_dict(old.text_encoder.state_dict())
+        pipeline.unet.load_state_dict(copied, strict=False)
+    except RuntimeError as error:  # torch's, where shapes differ
         raise ValueError(
-            f"the base {smaller} does not fit: its U-Net must be this one without the first level, "
-            f"widths {unet.config.block_out_channels[1:]}, its texts the same"
-        )
-    pipeline.text_encoder.load_state_dict(old_text)
-    unet.load_state_dict(copied, strict=False)
-    down, up, last = unet.down_blocks[0], unet.up_blocks[levels - 2], unet.up_blocks[levels - 1]
+            f"the base {start} does not fit: its U-Net's widths must be {spec.widths}, or those "
+            "without the first, and its texts the same"
+        ) from error
+    if grows:
+        _pass_through(pipeline.unet)
+    return pipeline
+
+
+def _pass_through(unet: Any) -> None:
+    """Makes the outer level average on the way down, repeat on the way up, and nothing else."""
+    down, up, last = unet.down_blocks[0], unet.up_blocks[-2], unet.up_blocks[-1]
+    binomial = torch.tensor([1.0, 2.0, 1.0]) / 4.0
+    centre = torch.tensor([0.0, 1.0, 0.0])
     with torch.no_grad():
         for block in (*down.resnets, *last.resnets):
-            block.conv2.weight.zero_()
-            block.conv2.bias.zero_()
-        binomial = torch.tensor([1.0, 2.0, 1.0]) / 4.0
-        for conv, kernel in (
-            (down.downsamplers[0].conv, binomial[:, None] * binomial),
-            (up.upsamplers[0].conv, torch.tensor([[0.0] * 3, [0.0, 1.0, 0.0], [0.0] * 3])),
-        ):
-            conv.weight.zero_()
-            conv.bias.zero_()
-            conv.weight.diagonal().copy_(kernel[:, :, None].expand(-1, -1, len(conv.weight)))
-        for block in last.resnets:
-            width = block.conv_shortcut.out_channels  # what comes from below comes before the skip
-            block.conv_shortcut.weight.zero_()
-            block.conv_shortcut.bias.zero_()
-            block.conv_shortcut.weight[:, :width, 0, 0] = torch.eye(width)
-    return pipeline
+            _fill(block.conv2, block.conv2.weight.new_zeros(()))
+        for conv, line in ((down.downsamplers[0].conv, binomial), (up.upsamplers[0].conv, centre)):
+            width = len(conv.weight)
+            _fill(conv, torch.eye(width)[:, :, None, None] * line[:, None] * line)
+        for block in last.resnets:  # what comes from below comes before the skip
+            conv = block.conv_shortcut
+            _fill(conv, torch.eye(conv.out_channels, conv.in_channels)[:, :, None, None])
+
+
+def _fill(conv: Any, weight: torch.Tensor) -> None:
+    conv.weight.copy_(weight.expand_as(conv.weight))
+    conv.bias.zero_()
 
 
 def _one_level_in(name: str) -> str:

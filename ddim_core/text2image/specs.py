@@ -72,7 +72,7 @@ class BaseTrainSpec:
         caption_drop: Share of captions that are emptied: the unconditional half of guidance.
         seed: Keys the initial weights, the batches, the timesteps and the noise.
         broad: Trained on `broad_pictures`, not on the scenes alone.
-        start: Digest of the base of half the resolution that it grows from; empty is none.
+        start: Digest of the base that it starts from; empty is none.
     """
 
     model: BaseSpec = field(default_factory=BaseSpec)

@@ -65,7 +65,7 @@ def start_base(
     spec: BaseTrainSpec,
     captions: Sequence[Sequence[str]],
     device: str = "cpu",
-    smaller: Path | None = None,
+    trained: Path | None = None,
 ) -> BaseState:
     """The state before the first step; the vocabulary is learnt from the captions.
 
@@ -73,15 +73,15 @@ def start_base(
         spec: What is trained and how.
         captions: Of every image.
         device: The CPU or a card.
-        smaller: A base of half the resolution whose weights and vocabulary it starts from.
+        trained: A base whose weights and words it starts from; see `grown`.
 
     Raises:
-        ValueError: If the smaller base does not fit.
+        ValueError: If that does not fit.
     """
-    if smaller is None:
+    if trained is None:
         words = sorted({text for texts in captions for text in texts})
         return _state(spec, new_pipeline(spec.model, words), device)
-    return _state(spec, grown(spec.model, smaller), device)
+    return _state(spec, grown(spec.model, trained), device)
 
 
 def _state(

@@ -57,8 +57,8 @@ class BaseRequest:
     start: Annotated[
         str,
         Field(
-            description="Folder of a base of half the resolution, made by this command, whose "
-            "weights it grows from: the pictures are then good after a quarter of the steps."
+            description="Folder of a base that this command made, whose weights it starts from. "
+            "One of half the resolution grows: its pictures are good after a tenth of the steps."
         ),
     ] = ""
     guidance: Annotated[
@@ -83,7 +83,7 @@ class BaseRequest:
         require_device(self.device)
         object.__setattr__(self, "device", settled(self.device))
         if self.start:
-            _require_half(Path(self.start), self.training().model)
+            _require_start(Path(self.start), self.training().model)
         JudgeSpec(resolution=self.resolution, steps=self.judge_steps)
         PromptSet(
             role="held-out", prompts=("",), steps=self.picture_steps, guidance=self.guidance,
@@ -108,16 +108,17 @@ class BaseRequest:
         return f"train-base: {self.steps} steps at {self.resolution} pixels, then its judge"
 
 
-def _require_half(start: Path, model: BaseSpec) -> None:
-    """Refuses, before anything is opened, a base that the model cannot grow from."""
+def _require_start(start: Path, model: BaseSpec) -> None:
+    """Refuses, before anything is opened, a base that the model cannot start from."""
     place = start / "unet" / "config.json"
     if not is_there(place):
         raise ValueError(f"start is {str(start)!r}; it must be a folder that train-base wrote")
     found = read_settings(place)
     side, widths = found.get("sample_size"), found.get("block_out_channels")
-    if side != model.resolution // 2 or widths != list(model.widths[1:]):
+    fitting = {model.resolution: model.widths, model.resolution // 2: model.widths[1:]}
+    if side not in fitting or widths != list(fitting[side]):
         raise ValueError(
             f"start is {str(start)!r}, of {side} pixels and widths {widths}; a base of "
-            f"{model.resolution} pixels grows from one of {model.resolution // 2} and widths "
-            f"{list(model.widths[1:])}"
+            f"{model.resolution} pixels starts from one of "
+            + ", or of ".join(f"{side} pixels and widths {list(w)}" for side, w in fitting.items())
         )

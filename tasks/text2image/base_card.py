@@ -8,9 +8,11 @@ from pathlib import Path
 
 from prefect import task
 
+from ddim_core.common.plain_files import is_there
 from ddim_core.lora.scoring.scorecard import groups_of, share_measure
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.reports.lora_figures import picture_rows
+from ddim_core.safe_files.settings import read_settings
 from ddim_core.text2image.judge import CLASSES, EmojiJudge, Training, expected_of
 from ddim_core.text2image.scenes import SUBJECTS, TEMPLATES, Scene, base_scenes, unseen_scenes
 from ddim_core.text2image.specs import BaseTrainSpec
@@ -76,6 +78,7 @@ def write_base_card(
     pictures: ArtifactRef,
     judge: Training,
     output: str,
+    start: str,
 ) -> str:
     """Copies the base to a folder, with a model card and a picture; returns the folder."""
     source, folder = store.get_folder(base), Path(output)
@@ -85,16 +88,34 @@ def write_base_card(
     images = store.get_arrays(pictures)["images"][:: len(TEMPLATES)]
     rows = [images[i * SHOWN : (i + 1) * SHOWN] for i in range(len(images) // SHOWN)]
     (folder / "samples.png").write_bytes(picture_rows({" " * i: x for i, x in enumerate(rows)}))
+    recipe = [*_recipe_of(Path(start)), _command(spec, start, folder.name)]
     values = {
         "spec": spec, "asked": asked, "seen": seen, "unseen": unseen, "judge": judge,
         "n_scenes": len(base_scenes()), "n_unseen": len(unseen_scenes()), "templates": TEMPLATES,
+        "recipe": recipe,
     }  # fmt: skip
     (folder / "README.md").write_text(render(TEMPLATE, values), encoding="utf-8")
-    record = {"training": asdict(spec), "sampling": asdict(asked) | {"prompts": None},
+    record = {"recipe": recipe, "training": asdict(spec), "sampling": asdict(asked) | {"prompts": None},
               "seen": asdict(seen), "unseen": asdict(unseen),
               "judge": {"accuracy": judge.accuracy, "n_test": judge.n_test}}  # fmt: skip
     (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return str(folder)
+
+
+def _recipe_of(start: Path) -> list[str]:
+    """The commands that made the base that this one started from."""
+    card = start / "card.json"
+    return read_settings(card).get("recipe", []) if is_there(card) else []
+
+
+def _command(spec: BaseTrainSpec, start: str, output: str) -> str:
+    usual = BaseTrainSpec()
+    words = [f"--resolution {spec.model.resolution}", f"--steps {spec.steps}"]
+    for name in ("batch_size", "learning_rate", "ema_decay", "seed"):
+        if getattr(spec, name) != getattr(usual, name):
+            words.append(f"--{name.replace('_', '-')} {getattr(spec, name)}")
+    words += ["--broad"] * spec.broad + [f"--start {Path(start).name}"] * bool(start)
+    return f"ddim train-base {' '.join(words)} --output {output}"
 
 
 def _scenes(unseen: bool) -> list[Scene]:

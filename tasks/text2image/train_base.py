@@ -48,7 +48,7 @@ def train_text2image(spec: BaseTrainSpec, execution: Execution, location: str = 
     Args:
         spec: What is trained and how.
         execution: Device and threads.
-        location: The folder of the base that it grows from, where `spec.start` names one.
+        location: The folder of the base that it starts from, where `spec.start` names one.
     """
     torch.set_num_threads(execution.threads)
     images, captions = (broad_pictures if spec.broad else plain_pictures)(spec.model.resolution)
@@ -88,11 +88,11 @@ def _resume(
     captions: list[list[str]],
     path: Path,
     device: str,
-    smaller: Path | None,
+    trained: Path | None,
 ) -> BaseState:
     if path.exists():
         try:
             return load_base_state(spec, path, device)
         except (ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
             logger.warning("training starts again; its saved state cannot be used: %s", error)
-    return start_base(spec, captions, device, smaller)
+    return start_base(spec, captions, device, trained)
