@@ -60,6 +60,7 @@ def train_base(request: BaseRequest) -> TrainedBase:
         found[unseen] = judge_base(unseen, drawn[unseen], judge)
     place = named(write_base_card, "write base card")(
         trained, spec, asked[True], found[False], found[True], drawn[True],
-        judge.about, request.output or str(places.local_dir("bases", trained.artifact[:12])), request.start,
+        judge.about, request.output or str(places.local_dir("bases", trained.artifact[:12])),
+        request.start,
     )  # fmt: skip
     return TrainedBase(place, trained.artifact, found[False], found[True])

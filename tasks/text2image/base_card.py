@@ -95,7 +95,8 @@ def write_base_card(
         "recipe": recipe,
     }  # fmt: skip
     (folder / "README.md").write_text(render(TEMPLATE, values), encoding="utf-8")
-    record = {"recipe": recipe, "training": asdict(spec), "sampling": asdict(asked) | {"prompts": None},
+    record = {"recipe": recipe, "training": asdict(spec),
+              "sampling": asdict(asked) | {"prompts": None},
               "seen": asdict(seen), "unseen": asdict(unseen),
               "judge": {"accuracy": judge.accuracy, "n_test": judge.n_test}}  # fmt: skip
     (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
