@@ -45,6 +45,7 @@ from ddim_core.text2image.training import (
     start_base,
     train_base,
 )
+from flows.requests.base import BaseRequest
 from tasks.text2image.embedded import embedded_base
 
 TINY = BaseSpec(resolution=8, widths=(8, 16), text_width=16, text_layers=1, heads=2)
@@ -203,6 +204,8 @@ def test_bad_input_is_refused_in_words() -> None:
         Scene("cat", "pink")
     with pytest.raises(ValueError, match="no diffusers pipeline"):
         open_pipeline(Path("/nowhere"))
+    with pytest.raises(ValueError, match=r"of 32 pixels and widths .*one of 16 pixels and widths"):
+        BaseRequest(resolution=16, start=str(embedded_base()))
     with pytest.raises(ValueError, match="2 prompts have 1 seeds"):
         pictures(None, ["a", "b"], [0])
 
