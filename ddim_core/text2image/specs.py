@@ -71,7 +71,6 @@ class BaseTrainSpec:
         gradient_clip: Largest norm of the gradient.
         caption_drop: Share of captions that are emptied: the unconditional half of guidance.
         seed: Keys the initial weights, the batches, the timesteps and the noise.
-        broad: Trained on `broad_pictures`, not on the scenes alone.
         start: Digest of the base that it starts from; empty is none.
     """
 
@@ -85,7 +84,6 @@ class BaseTrainSpec:
     gradient_clip: float = 1.0
     caption_drop: float = 0.1
     seed: int = 0
-    broad: bool = False
     start: str = ""
 
     def __post_init__(self) -> None:

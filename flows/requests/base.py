@@ -47,13 +47,6 @@ class BaseRequest:
     ema_decay: Annotated[
         float, Field(ge=0, lt=1, description="Largest decay of the weights' moving average.")
     ] = BaseTrainSpec.ema_decay
-    broad: Annotated[
-        bool,
-        Field(
-            description="Train it on other views of its scenes too, and on outlined ones: a LoRA "
-            "then changes its style at less cost to its subjects."
-        ),
-    ] = False
     start: Annotated[
         str,
         Field(
@@ -99,7 +92,6 @@ class BaseRequest:
             learning_rate=self.learning_rate,
             ema_decay=self.ema_decay,
             seed=self.seed,
-            broad=self.broad,
         )
 
     @property

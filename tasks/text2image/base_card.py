@@ -115,7 +115,7 @@ def _command(spec: BaseTrainSpec, start: str, output: str) -> str:
     for name in ("batch_size", "learning_rate", "ema_decay", "seed"):
         if getattr(spec, name) != getattr(usual, name):
             words.append(f"--{name.replace('_', '-')} {getattr(spec, name)}")
-    words += ["--broad"] * spec.broad + [f"--start {Path(start).name}"] * bool(start)
+    words += [f"--start {Path(start).name}"] * bool(start)
     return f"ddim train-base {' '.join(words)} --output {output}"
 
 

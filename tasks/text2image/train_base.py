@@ -17,7 +17,7 @@ from ddim_core.common.digest import code_digest, digest
 from ddim_core.devices.names import card_kind
 from ddim_core.devices.reading import require_finite
 from ddim_core.diffusion.specs import Execution
-from ddim_core.text2image.scenes import broad_pictures, plain_pictures
+from ddim_core.text2image.scenes import TEMPLATES, base_scenes, draw_all
 from ddim_core.text2image.small_base import save_base
 from ddim_core.text2image.specs import BaseTrainSpec
 from ddim_core.text2image.training import (
@@ -51,7 +51,9 @@ def train_text2image(spec: BaseTrainSpec, execution: Execution, location: str = 
         location: The folder of the base that it starts from, where `spec.start` names one.
     """
     torch.set_num_threads(execution.threads)
-    images, captions = (broad_pictures if spec.broad else plain_pictures)(spec.model.resolution)
+    scenes = base_scenes()
+    images = draw_all(scenes, spec.model.resolution)
+    captions = [[scene.caption(template) for template in TEMPLATES] for scene in scenes]
     work = places.local_dir("work")
     work.mkdir(parents=True, exist_ok=True)
     resumable = digest(code_digest(__name__), spec.but_for_steps, card_kind(execution.device))
