@@ -1,4 +1,4 @@
-"""Which sampler should the text-to-image base of 16 pixels ship with? The README's example.
+"""Which sampler should the embedded text-to-image base ship with? The README's example.
 
 Run: python -m benchmarks.base_samplers FOLDER. Writes the real pictures (a folder a subject) and
 the prompts to FOLDER, then runs the grid that the README shows: six samplers, four step counts,
@@ -15,7 +15,7 @@ from PIL import Image
 
 from ddim_core.text2image.scenes import base_scenes, draw
 
-BASE, RESOLUTION = Path(__file__).parents[1] / "data" / "base-16", 16
+BASE, RESOLUTION = Path(__file__).parents[1] / "data" / "base", 16
 GRID = {
     "samplers": "own,ddim,dpmpp_2m,unipc,deis,euler", "etas": "0", "steps": "4,6,10,16",
     "guidance": "1,2,4", "n-images": "192", "shard-size": "96", "features": "classifier",

@@ -245,9 +245,9 @@ def script(module: str, *words: str) -> str:
 
 def lora_figure() -> dict[str, Any]:
     """LoRA steps/s over a loop in the way of diffusers' script, on the embedded base."""
-    found = json.loads(script("benchmarks.lora", "data/base-16", "--steps", "10"))
+    found = json.loads(script("benchmarks.lora", "data/base", "--steps", "10"))
     record = {
-        "name": "LoRA steps/s, ours / the way of diffusers' script, data/base-16",
+        "name": "LoRA steps/s, ours / the way of diffusers' script, data/base",
         "ratio": round(found["steps_per_second_over_the_script"], 3),
         "seconds": [
             round(found[f"cpu_seconds_per_step{whose}"], 4) for whose in ("", "_as_the_script")
