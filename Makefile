@@ -13,8 +13,13 @@ help:
 	@echo "make docs   the site of the docs, in site/; a link that leads nowhere is an error"
 	@echo "make clean  remove .venv and caches (not data/)"
 
+EMOJI := --checkpoint data/base-32 --prompts data/base-32/prompts.txt --dataset data/base-32/real.npz \
+         --features pixels --guidance 2 --steps 2,5,20 --etas 0,1 --n-images 76
+
 demo: setup
 	DDIM_CONFIG= $(BIN)/ddim grid
+	@echo "And pictures that a person can judge, of a model that comes trained (no number is meant):"
+	DDIM_CONFIG= $(BIN)/ddim grid $(EMOJI)
 
 test: tools
 	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prefect import flow
 
+from ddim_core.common.digest import digest
 from ddim_core.diffusion.specs import Execution
-from ddim_core.text2image.base_folder import part_digests
+from ddim_core.text2image.base_folder import locate_base, part_digests
 from ddim_core.text2image.specs import JudgeSpec
 from flows.requests.base import BaseRequest
 from flows.requests.flat import flat
@@ -41,8 +42,10 @@ def train_base(request: BaseRequest) -> TrainedBase:
     """
     check_writable()
     spec, resolution = request.training(), request.resolution
+    if request.start:
+        spec = replace(spec, start=digest(part_digests(locate_base(request.start))))
     execution = Execution(device=request.device, batch_size=32)
-    trained = train_text2image(spec, execution)
+    trained = train_text2image(spec, execution, location=request.start)
     judge = train_emoji_judge(
         JudgeSpec(resolution=resolution, steps=request.judge_steps), Execution()
     )
@@ -58,5 +61,6 @@ def train_base(request: BaseRequest) -> TrainedBase:
     place = named(write_base_card, "write base card")(
         trained, spec, asked[True], found[False], found[True], drawn[True],
         judge.about, request.output or str(places.local_dir("bases", trained.artifact[:12])),
+        request.start,
     )  # fmt: skip
     return TrainedBase(place, trained.artifact, found[False], found[True])

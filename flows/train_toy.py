@@ -10,6 +10,7 @@ from flows.grid.toy_training import submit_training
 from flows.requests.flat import flat
 from flows.requests.models import ToyRequest
 from flows.run.naming import flow_name
+from tasks.checkpoints.train import write_half
 from tasks.storage.store import check_writable, get_folder
 
 
@@ -31,4 +32,5 @@ def train_toy(request: ToyRequest) -> TrainedToy:
     """
     check_writable()
     trained = submit_training(request).result()
-    return TrainedToy(str(get_folder(trained)), trained.artifact)
+    folder = write_half(trained, request.output) if request.output else str(get_folder(trained))
+    return TrainedToy(folder, trained.artifact)

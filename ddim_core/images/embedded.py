@@ -1,4 +1,4 @@
-"""The two data sets that come with packages: digits and emoji."""
+"""The data sets that come with packages: digits, emoji, and of the emoji the smileys alone."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ddim_core.images.sources.decode import netpbm
 from ddim_core.images.sources.source import ALL, Row
 
 DIGITS_TEST_COUNT, EMOJI_TEST_COUNT = 500, 400
+SMILEYS = "Smileys & Emotion"
 DIGITS_LICENCE = "Optical Recognition of Handwritten Digits, E. Alpaydin, C. Kaynak, UCI, CC-BY 4.0"
 
 
@@ -73,3 +74,22 @@ class EmojiSource:
         for emoji, file in emoji_files(self.skin_tones):
             if split == ALL or (emoji.base in test) == (split == "test"):
                 yield Row(emoji.code_points, file.read_bytes, emoji.category, emoji.words)
+
+
+@dataclass(frozen=True)
+class SmileysSource:
+    """The 171 Twemoji drawings of Unicode's category "Smileys & Emotion", without classes."""
+
+    name: str = "smileys"
+    splits: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    licence: str = LICENCE
+    notes: tuple[str, ...] = ()
+
+    def content(self) -> str:
+        return digest(self.name, EmojiSource(skin_tones=False).content())
+
+    def rows(self, split: str) -> Iterator[Row]:
+        for emoji, file in emoji_files(skin_tones=False):
+            if emoji.category == SMILEYS:
+                yield Row(emoji.code_points, file.read_bytes, None, emoji.words)

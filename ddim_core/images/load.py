@@ -17,7 +17,7 @@ from ddim_core.common.checks import nearest, require_side
 from ddim_core.common.plain_files import is_there
 from ddim_core.common.printable import printable
 from ddim_core.diffusion.specs import ImageSpec
-from ddim_core.images.embedded import DigitsSource, EmojiSource
+from ddim_core.images.embedded import DigitsSource, EmojiSource, SmileysSource
 from ddim_core.images.emoji import EMOJI_SIZE
 from ddim_core.images.image_set import ImageSet
 from ddim_core.images.moments import MomentsSource, is_moments
@@ -39,10 +39,10 @@ from ddim_core.images.sources.table import (
 
 DIGITS_SIZE = 8
 MOST_NAMED = 3
-EMBEDDED = ("digits", "emoji")
+EMBEDDED = ("digits", "emoji", "smileys")
 PLACES = (
-    "digits, emoji, a folder of images, a .parquet or .arrow file with an image column, a .zip or "
-    ".tar of images, an .npz or .npy of them, or owner/name of a Hugging Face data set"
+    "digits, emoji, smileys, a folder of images, a .parquet or .arrow file with an image column, "
+    "a .zip or .tar of images, an .npz or .npy of them, or owner/name of a Hugging Face data set"
 )
 
 
@@ -64,7 +64,7 @@ FORMS = (  # a new one adds its line, and its name to PLACES
 def open_source(dataset: str, spec: ImageSpec = ImageSpec()) -> Source:  # noqa: B008 (frozen)
     """Opens a data set by its name or place, without reading its images.
 
-    - `digits` and `emoji` come with packages;
+    - `digits`, `emoji` and `smileys` come with packages;
     - a folder of image files, flat or with a folder per class (sorted names give 0, 1, ...);
       folders `train`, `val`, `validation` or `test` are its splits (the layout of AFHQ);
       `metadata.jsonl` (or `.csv`, `.parquet`) beside the images has their captions, or else a
@@ -82,6 +82,8 @@ def open_source(dataset: str, spec: ImageSpec = ImageSpec()) -> Source:  # noqa:
         return DigitsSource()
     if dataset == "emoji":
         return EmojiSource(spec.skin_tones)
+    if dataset == "smileys":
+        return SmileysSource()
     path = Path(dataset)
     if path.is_dir():
         return _folder(path)

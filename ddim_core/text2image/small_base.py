@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -13,6 +14,7 @@ from torch import nn
 
 from ddim_core.common.late import late
 from ddim_core.networks.building import seeded_weights
+from ddim_core.text2image.base_folder import load_pipeline
 from ddim_core.text2image.specs import BaseSpec
 
 if TYPE_CHECKING:
@@ -27,9 +29,13 @@ LATENT_SCALE = 1.5  # brings pixels in [-1, 1] to about unit variance
 PAIR_CONSTANT = 256.0
 
 
-def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> diffusers.StableDiffusionPipeline:
-    """Returns an untrained pipeline; its vocabulary is learnt from the captions."""
-    tokenizer = caption_tokenizer(captions, spec.vocabulary, spec.max_tokens)
+def new_pipeline(
+    spec: BaseSpec, captions: Sequence[str], tokenizer: transformers.CLIPTokenizer | None = None
+) -> diffusers.StableDiffusionPipeline:
+    """Returns an untrained pipeline; without a tokenizer its vocabulary is learnt from captions."""
+    tokenizer = tokenizer or caption_tokenizer(captions, spec.vocabulary, spec.max_tokens)
+    plain = max(1, len(spec.widths) - spec.text_levels)
+    attending = len(spec.widths) - plain
     with seeded_weights(spec.seed):
         text_encoder = transformers.CLIPTextModel(_text_config(spec, tokenizer))
         unet = diffusers.UNet2DConditionModel(
@@ -38,8 +44,14 @@ def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> diffusers.StableDif
             out_channels=3,
             block_out_channels=spec.widths,
             layers_per_block=spec.layers_per_block,
-            down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * (len(spec.widths) - 1)),
-            up_block_types=(*["CrossAttnUpBlock2D"] * (len(spec.widths) - 1), "UpBlock2D"),
+            down_block_types=(
+                *["DownBlock2D"] * plain,
+                *["CrossAttnDownBlock2D"] * attending,
+            ),
+            up_block_types=(
+                *["CrossAttnUpBlock2D"] * attending,
+                *["UpBlock2D"] * plain,
+            ),
             cross_attention_dim=spec.text_width,
             attention_head_dim=spec.heads,  # diffusers' name for the number of heads
             norm_num_groups=8,
@@ -54,6 +66,72 @@ def new_pipeline(spec: BaseSpec, captions: Sequence[str]) -> diffusers.StableDif
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def grown(spec: BaseSpec, start: Path) -> diffusers.StableDiffusionPipeline:
+    """Returns a pipeline that starts from the weights and the words of one that is trained.
+
+    That one has the same resolution, or half of it. What both have is copied; a new outer level
+    starts as nothing but averaging on the way down and repeating on the way up, so that the first
+    prediction is about that of the smaller network, made larger. Source: progressive growing,
+    Karras et al. 2018 (arXiv:1710.10196).
+
+    Args:
+        spec: Of a base to grow, its U-Net has one more level in front, as wide as the next.
+        start: The folder of a base that `save_base` wrote.
+
+    Raises:
+        ValueError: If the two do not fit.
+    """
+    old = load_pipeline(start)
+    pipeline = new_pipeline(spec, (), old.tokenizer)
+    grows = old.unet.config.sample_size != spec.resolution
+    levels = len(spec.widths)
+    copied = {
+        _one_level_in(name) if grows else name: value
+        for name, value in old.unet.state_dict().items()
+    }
+    new = ("down_blocks.0.", f"up_blocks.{levels - 2}.upsamplers.", f"up_blocks.{levels - 1}.")
+    missing = pipeline.unet.state_dict().keys() - copied.keys()
+    try:
+        if any(not (grows and name.startswith(new)) for name in missing):
+            raise RuntimeError
+        pipeline.text_encoder.load_state_dict(old.text_encoder.state_dict())
+        pipeline.unet.load_state_dict(copied, strict=False)
+    except RuntimeError as error:  # torch's, where shapes differ
+        raise ValueError(
+            f"the base {start} does not fit: its U-Net's widths must be {spec.widths}, or those "
+            "without the first, and its texts the same"
+        ) from error
+    if grows:
+        _pass_through(pipeline.unet)
+    return pipeline
+
+
+def _pass_through(unet: Any) -> None:
+    """Makes the outer level average on the way down, repeat on the way up, and nothing else."""
+    down, up, last = unet.down_blocks[0], unet.up_blocks[-2], unet.up_blocks[-1]
+    binomial = torch.tensor([1.0, 2.0, 1.0]) / 4.0
+    centre = torch.tensor([0.0, 1.0, 0.0])
+    with torch.no_grad():
+        for block in (*down.resnets, *last.resnets):
+            _fill(block.conv2, block.conv2.weight.new_zeros(()))
+        for conv, line in ((down.downsamplers[0].conv, binomial), (up.upsamplers[0].conv, centre)):
+            width = len(conv.weight)
+            _fill(conv, torch.eye(width)[:, :, None, None] * line[:, None] * line)
+        for block in last.resnets:  # what comes from below comes before the skip
+            conv = block.conv_shortcut
+            _fill(conv, torch.eye(conv.out_channels, conv.in_channels)[:, :, None, None])
+
+
+def _fill(conv: Any, weight: torch.Tensor) -> None:
+    conv.weight.copy_(weight.expand_as(conv.weight))
+    conv.bias.zero_()
+
+
+def _one_level_in(name: str) -> str:
+    """The name in a U-Net with one more level in front; the way up keeps its places."""
+    return re.sub(r"^down_blocks\.(\d+)", lambda found: f"down_blocks.{int(found[1]) + 1}", name)
 
 
 def v_scheduler() -> diffusers.DDIMScheduler:
@@ -93,7 +171,16 @@ def caption_tokenizer(
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     tokens += [a + b for a, b in merges]
     vocab = {token: i for i, token in enumerate([*tokens, START, END])}
-    return transformers.CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=max_tokens)  # type: ignore[arg-type]
+    return clip_tokenizer(vocab, merges, max_tokens)
+
+
+def clip_tokenizer(
+    vocab: dict[str, int], merges: Sequence[tuple[str, str]], max_tokens: int
+) -> transformers.CLIPTokenizer:
+    """A tokenizer of these tokens; how merges that are equally common are ordered differs from one
+    learning to the next, so whoever goes on with trained weights needs the tokens they know."""
+    pairs = [tuple(pair) for pair in merges]
+    return transformers.CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=max_tokens)  # type: ignore[arg-type]
 
 
 def _text_config(
@@ -161,10 +248,18 @@ def _set_pairs(conv_in: nn.Conv2d, norm: nn.GroupNorm, conv_out: nn.Conv2d) -> N
             conv_out.weight[channel, place, 1, 1] = sign
 
 
-def save_base(pipeline: diffusers.StableDiffusionPipeline, folder: Path) -> None:
+def save_base(
+    pipeline: diffusers.StableDiffusionPipeline, folder: Path, half: bool = False
+) -> None:
     """Writes the pipeline as a folder that `StableDiffusionPipeline.from_pretrained` opens.
 
     The vocabulary is also written in CLIP's own two files, which older versions read.
+
+    Args:
+        pipeline: What is written; its U-Net may be rounded.
+        folder: Made if it is not there.
+        half: Write the U-Net's weights in float16, which halves the file; they are opened in
+            float32.
 
     Raises:
         ValueError: If a weight is not finite.
@@ -172,5 +267,8 @@ def save_base(pipeline: diffusers.StableDiffusionPipeline, folder: Path) -> None
     for name in ("unet", "text_encoder"):
         if not all(bool(p.isfinite().all()) for p in getattr(pipeline, name).parameters()):
             raise ValueError(f"the {name} has weights that are not finite; lower the learning_rate")
+    if half:
+        pipeline.unet.half()
     pipeline.save_pretrained(folder, safe_serialization=True)
+    pipeline.unet.float()
     pipeline.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))

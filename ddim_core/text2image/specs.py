@@ -14,7 +14,8 @@ class BaseSpec:
 
     Attributes:
         resolution: Height and width of the images, in pixels; a multiple of 8.
-        widths: Channels of the U-Net's levels; all but the first attend to the text.
+        widths: Channels of the U-Net's levels.
+        text_levels: How many of them, the deepest, attend to the text; the first never does.
         layers_per_block: Residual blocks per level.
         text_width: Channels of the text model.
         text_layers: Its layers.
@@ -26,6 +27,7 @@ class BaseSpec:
 
     resolution: int = 16
     widths: tuple[int, ...] = (32, 64, 80)
+    text_levels: int = 2
     layers_per_block: int = 1
     text_width: int = 64
     text_layers: int = 2
@@ -33,6 +35,14 @@ class BaseSpec:
     vocabulary: int = 1024
     max_tokens: int = 16
     seed: int = 0
+
+    @classmethod
+    def of(cls, resolution: int, seed: int = 0) -> BaseSpec:
+        """What suits a resolution: each doubling from 16 pixels on adds a level in front, so that a
+        base may grow from one of half its resolution."""
+        doublings = max(0, (resolution // cls.resolution).bit_length() - 1)
+        widths = (cls.widths[0],) * doublings + cls.widths
+        return cls(resolution=resolution, widths=widths, seed=seed)
 
     def __post_init__(self) -> None:
         require_at_least("vocabulary", self.vocabulary, 600)
@@ -61,6 +71,7 @@ class BaseTrainSpec:
         gradient_clip: Largest norm of the gradient.
         caption_drop: Share of captions that are emptied: the unconditional half of guidance.
         seed: Keys the initial weights, the batches, the timesteps and the noise.
+        start: Digest of the base that it starts from; empty is none.
     """
 
     model: BaseSpec = field(default_factory=BaseSpec)
@@ -73,6 +84,7 @@ class BaseTrainSpec:
     gradient_clip: float = 1.0
     caption_drop: float = 0.1
     seed: int = 0
+    start: str = ""
 
     def __post_init__(self) -> None:
         settle_types(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from ddim_core.devices.placing import laid_out
 from ddim_core.devices.reading import BEHIND, LossWatch, Reading
 from ddim_core.devices.transfer import on_cpu, sent
 from ddim_core.images.pixels import from_uint8
-from ddim_core.text2image.small_base import new_pipeline
+from ddim_core.text2image.small_base import clip_tokenizer, grown, new_pipeline
 from ddim_core.text2image.specs import BaseTrainSpec
 
 if TYPE_CHECKING:
@@ -61,10 +62,31 @@ class BaseState:
 
 
 def start_base(
-    spec: BaseTrainSpec, captions: Sequence[Sequence[str]], device: str = "cpu"
+    spec: BaseTrainSpec,
+    captions: Sequence[Sequence[str]],
+    device: str = "cpu",
+    trained: Path | None = None,
 ) -> BaseState:
-    """The state before the first step; the vocabulary is learnt from the captions."""
-    pipeline = new_pipeline(spec.model, sorted({text for texts in captions for text in texts}))
+    """The state before the first step; the vocabulary is learnt from the captions.
+
+    Args:
+        spec: What is trained and how.
+        captions: Of every image.
+        device: The CPU or a card.
+        trained: A base whose weights and words it starts from; see `grown`.
+
+    Raises:
+        ValueError: If that does not fit.
+    """
+    if trained is None:
+        words = sorted({text for texts in captions for text in texts})
+        return _state(spec, new_pipeline(spec.model, words), device)
+    return _state(spec, grown(spec.model, trained), device)
+
+
+def _state(
+    spec: BaseTrainSpec, pipeline: diffusers.StableDiffusionPipeline, device: str
+) -> BaseState:
     networks = nn.ModuleDict({"unet": pipeline.unet, "text_encoder": pipeline.text_encoder})
     if device != "cpu":
         laid_out(networks.to(device))
@@ -176,9 +198,11 @@ def _draws(
 
 def save_base_state(spec: BaseTrainSpec, state: BaseState, path: Path) -> None:
     """Writes the state to a file, whole or not at all; its tensors are the CPU's."""
+    tokens = json.loads(state.pipeline.tokenizer.backend_tokenizer.to_str())["model"]
     record = {
         "spec": spec.but_for_steps,
         "step": state.step,
+        "tokens": {name: tokens[name] for name in ("vocab", "merges")},
         "networks": state.networks.state_dict(),
         "average": state.average,
         "optimizer": state.optimizer.state_dict(),
@@ -191,9 +215,7 @@ def save_base_state(spec: BaseTrainSpec, state: BaseState, path: Path) -> None:
     partial.replace(path)
 
 
-def load_base_state(
-    spec: BaseTrainSpec, captions: Sequence[Sequence[str]], path: Path, device: str = "cpu"
-) -> BaseState:
+def load_base_state(spec: BaseTrainSpec, path: Path, device: str = "cpu") -> BaseState:
     """Reads a state that `save_base_state` wrote, of this spec or of a shorter run of it, onto a
     device.
 
@@ -206,7 +228,8 @@ def load_base_state(
     record = torch.load(io.BytesIO(data[DIGEST_SIZE:]), weights_only=True)
     if record["spec"] != spec.but_for_steps or record["step"] > spec.steps:
         raise ValueError(f"{path.name} was saved by another run than {spec}")
-    state = start_base(spec, captions, device)
+    tokenizer = clip_tokenizer(**record["tokens"], max_tokens=spec.model.max_tokens)
+    state = _state(spec, new_pipeline(spec.model, (), tokenizer), device)
     state.networks.load_state_dict(record["networks"])
     state.average = {name: held.to(device) for name, held in record["average"].items()}
     state.optimizer.load_state_dict(record["optimizer"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -14,8 +15,10 @@ from ddim_core.common.checks import (
     MOST_SIDE,
     MOST_STEPS,
 )
+from ddim_core.common.plain_files import is_there
 from ddim_core.devices.names import CPU
 from ddim_core.lora.scoring.specs import PromptSet
+from ddim_core.safe_files.settings import read_settings
 from ddim_core.text2image.specs import BaseSpec, BaseTrainSpec, JudgeSpec
 from flows.requests.images import DeviceChoice
 from tasks.machine.device import require_device, settled
@@ -41,6 +44,16 @@ class BaseRequest:
     learning_rate: Annotated[
         float, Field(gt=0, allow_inf_nan=False, description="Largest rate.")
     ] = BaseTrainSpec.learning_rate
+    ema_decay: Annotated[
+        float, Field(ge=0, lt=1, description="Largest decay of the weights' moving average.")
+    ] = BaseTrainSpec.ema_decay
+    start: Annotated[
+        str,
+        Field(
+            description="Folder of a base that this command made, whose weights it starts from. "
+            "One of half the resolution grows: its pictures are good after a tenth of the steps."
+        ),
+    ] = ""
     guidance: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="Of the pictures that are judged.")
     ] = 2.0
@@ -62,7 +75,8 @@ class BaseRequest:
     def __post_init__(self) -> None:
         require_device(self.device)
         object.__setattr__(self, "device", settled(self.device))
-        self.training()
+        if self.start:
+            _require_start(Path(self.start), self.training().model)
         JudgeSpec(resolution=self.resolution, steps=self.judge_steps)
         PromptSet(
             role="held-out", prompts=("",), steps=self.picture_steps, guidance=self.guidance,
@@ -72,10 +86,11 @@ class BaseRequest:
     def training(self) -> BaseTrainSpec:
         """Returns how the base is trained."""
         return BaseTrainSpec(
-            model=BaseSpec(resolution=self.resolution, seed=self.seed),
+            model=BaseSpec.of(self.resolution, self.seed),
             steps=self.steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            ema_decay=self.ema_decay,
             seed=self.seed,
         )
 
@@ -83,3 +98,19 @@ class BaseRequest:
     def line(self) -> str:
         """What is about to be done, for people."""
         return f"train-base: {self.steps} steps at {self.resolution} pixels, then its judge"
+
+
+def _require_start(start: Path, model: BaseSpec) -> None:
+    """Refuses, before anything is opened, a base that the model cannot start from."""
+    place = start / "unet" / "config.json"
+    if not is_there(place):
+        raise ValueError(f"start is {str(start)!r}; it must be a folder that train-base wrote")
+    found = read_settings(place)
+    side, widths = found.get("sample_size"), found.get("block_out_channels")
+    fitting = {model.resolution: model.widths, model.resolution // 2: model.widths[1:]}
+    if side not in fitting or widths != list(fitting[side]):
+        raise ValueError(
+            f"start is {str(start)!r}, of {side} pixels and widths {widths}; a base of "
+            f"{model.resolution} pixels starts from one of "
+            + ", or of ".join(f"{side} pixels and widths {list(w)}" for side, w in fitting.items())
+        )

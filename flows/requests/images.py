@@ -58,9 +58,10 @@ class ImageChoice:
     dataset: Annotated[
         str,
         Field(
-            description="digits, emoji, a folder, a file with images, or owner/name on the Hugging "
-            "Face hub. A folder is flat, a folder per class, or with splits; docs/data-sets.md has "
-            "all forms. A grid also takes statistics (.npz of mu and sigma, EDM2's .pkl)."
+            description="digits, emoji, smileys, a folder, a file with images, or owner/name on "
+            "the Hugging Face hub. A folder is flat, a folder per class, or with splits; "
+            "docs/data-sets.md has all forms. A grid also takes statistics (.npz of mu and sigma, "
+            "EDM2's .pkl)."
         ),
     ] = "digits"
     split: Annotated[

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
+from prefect import task
 from tqdm import tqdm
 
 from ddim_core.checkpoints.checkpoint import save_pipeline
@@ -105,3 +107,16 @@ def _resume(spec: TrainSpec, path: Path, device: str) -> TrainState:
         except (ValueError, OSError, pickle.UnpicklingError) as error:
             logger.warning("training starts again; its saved state cannot be used: %s", error)
     return start(spec, device)
+
+
+@task(name="write-checkpoint")
+def write_half(trained: ArtifactRef, output: str) -> str:
+    """Copies a checkpoint to a folder, its weights in float16, and returns the folder."""
+    source = store.get_folder(trained)
+    for path in (path for path in source.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        if path.suffix == ".safetensors":
+            halves = {name: held.half() for name, held in safetensors.torch.load(content).items()}
+            content = safetensors.torch.save(halves, {"format": "pt"})
+        store.write_whole(str(Path(output) / path.relative_to(source)), content)
+    return output

@@ -6,14 +6,25 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from prefect import task
 
+from ddim_core.common.plain_files import is_there
 from ddim_core.lora.scoring.scorecard import groups_of, share_measure
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.reports.lora_figures import picture_rows
+from ddim_core.safe_files.settings import read_settings
+from ddim_core.text2image.base_folder import own_resolution
 from ddim_core.text2image.judge import CLASSES, EmojiJudge, Training, expected_of
-from ddim_core.text2image.scenes import SUBJECTS, TEMPLATES, Scene, base_scenes, unseen_scenes
-from ddim_core.text2image.specs import BaseTrainSpec
+from ddim_core.text2image.scenes import (
+    SUBJECTS,
+    TEMPLATES,
+    Scene,
+    base_scenes,
+    draw_all,
+    unseen_scenes,
+)
+from ddim_core.text2image.specs import BaseSpec, BaseTrainSpec
 from tasks.reports.page import render
 from tasks.storage import store
 from tasks.storage.caching import cached_task
@@ -76,8 +87,10 @@ def write_base_card(
     pictures: ArtifactRef,
     judge: Training,
     output: str,
+    start: str,
 ) -> str:
-    """Copies the base to a folder, with a model card and a picture; returns the folder."""
+    """Copies the base to a folder, with a model card, a picture, and what a grid over it needs:
+    prompts of pairs that it was never shown, and the real drawings; returns the folder."""
     source, folder = store.get_folder(base), Path(output)
     for path in (path for path in source.rglob("*") if path.is_file()):
         # Never in place: whoever has the old weights mapped into memory would crash.
@@ -85,16 +98,42 @@ def write_base_card(
     images = store.get_arrays(pictures)["images"][:: len(TEMPLATES)]
     rows = [images[i * SHOWN : (i + 1) * SHOWN] for i in range(len(images) // SHOWN)]
     (folder / "samples.png").write_bytes(picture_rows({" " * i: x for i, x in enumerate(rows)}))
+    scenes = unseen_scenes()
+    (folder / "prompts.txt").write_text("".join(f"{scene.caption()}\n" for scene in scenes))
+    np.savez_compressed(folder / "real.npz", images=draw_all(scenes, spec.model.resolution))
+    recipe = [*_recipe_of(Path(start)), _command(spec, start, folder.name)]
     values = {
         "spec": spec, "asked": asked, "seen": seen, "unseen": unseen, "judge": judge,
         "n_scenes": len(base_scenes()), "n_unseen": len(unseen_scenes()), "templates": TEMPLATES,
+        "recipe": recipe,
     }  # fmt: skip
     (folder / "README.md").write_text(render(TEMPLATE, values), encoding="utf-8")
-    record = {"training": asdict(spec), "sampling": asdict(asked) | {"prompts": None},
+    record = {"recipe": recipe, "training": asdict(spec),
+              "sampling": asdict(asked) | {"prompts": None},
               "seen": asdict(seen), "unseen": asdict(unseen),
               "judge": {"accuracy": judge.accuracy, "n_test": judge.n_test}}  # fmt: skip
     (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return str(folder)
+
+
+def _recipe_of(start: Path) -> list[str]:
+    """The commands that made the base that this one started from."""
+    card = start / "card.json"
+    if not is_there(card):
+        return []
+    told = read_settings(card)
+    spec = BaseTrainSpec(model=BaseSpec.of(own_resolution(start)), steps=told["training"]["steps"])
+    return told.get("recipe") or [_command(spec, "", start.name)]
+
+
+def _command(spec: BaseTrainSpec, start: str, output: str) -> str:
+    usual = BaseTrainSpec()
+    words = [f"--resolution {spec.model.resolution}", f"--steps {spec.steps}"]
+    for name in ("batch_size", "learning_rate", "ema_decay", "seed"):
+        if getattr(spec, name) != getattr(usual, name):
+            words.append(f"--{name.replace('_', '-')} {getattr(spec, name)}")
+    words += [f"--start {Path(start).name}"] * bool(start)
+    return f"ddim train-base {' '.join(words)} --output {output}"
 
 
 def _scenes(unseen: bool) -> list[Scene]:

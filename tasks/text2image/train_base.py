@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 @cached_task
-def train_text2image(spec: BaseTrainSpec, execution: Execution) -> ArtifactRef:
+def train_text2image(spec: BaseTrainSpec, execution: Execution, location: str = "") -> ArtifactRef:
     """Trains the base on Twemoji scenes; returns a StableDiffusionPipeline folder of its averages.
 
     A run that was killed goes on from its last saved state and ends with the same weights; so
@@ -48,6 +48,7 @@ def train_text2image(spec: BaseTrainSpec, execution: Execution) -> ArtifactRef:
     Args:
         spec: What is trained and how.
         execution: Device and threads.
+        location: The folder of the base that it starts from, where `spec.start` names one.
     """
     torch.set_num_threads(execution.threads)
     scenes = base_scenes()
@@ -58,11 +59,11 @@ def train_text2image(spec: BaseTrainSpec, execution: Execution) -> ArtifactRef:
     resumable = digest(code_digest(__name__), spec.but_for_steps, card_kind(execution.device))
     path = work / f"base-{resumable[:32]}.pt"
     with FileLock(path.with_suffix(".lock")), card(execution.device) as device:
-        state = _resume(spec, captions, path, device)
+        state = _resume(spec, captions, path, device, Path(location) if location else None)
         _train(spec, images, captions, state, path)
         trained = averaged(state)
     with tempfile.TemporaryDirectory() as folder:
-        save_base(trained, Path(folder))
+        save_base(trained, Path(folder), half=True)
         return store.put_folder(Path(folder))
 
 
@@ -84,10 +85,16 @@ def _train(
                 bar.set_postfix(loss=f"{record.loss:.4f}")
 
 
-def _resume(spec: BaseTrainSpec, captions: list[list[str]], path: Path, device: str) -> BaseState:
+def _resume(
+    spec: BaseTrainSpec,
+    captions: list[list[str]],
+    path: Path,
+    device: str,
+    trained: Path | None,
+) -> BaseState:
     if path.exists():
         try:
-            return load_base_state(spec, captions, path, device)
-        except (ValueError, OSError, pickle.UnpicklingError) as error:
+            return load_base_state(spec, path, device)
+        except (ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
             logger.warning("training starts again; its saved state cannot be used: %s", error)
-    return start_base(spec, captions, device)
+    return start_base(spec, captions, device, trained)

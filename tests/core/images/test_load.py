@@ -123,7 +123,9 @@ def test_parquet_of_hugging_face_form_is_read_with_labels(tmp_path: Path) -> Non
 
 
 def test_an_unknown_data_set_is_refused_with_what_there_is() -> None:
-    with pytest.raises(ValueError, match=r"'mnist'.*digits, emoji, a folder.*parquet.*owner/name"):
+    with pytest.raises(
+        ValueError, match=r"'mnist'.*digits, emoji, smileys, a folder.*parquet.*owner/name"
+    ):
         load_images("mnist", "train", 8)
 
 

@@ -112,6 +112,7 @@ def test_images_captions_and_order_are_those_of_before(
         ("style", "9b5c8c2efdca981b"),
         ("digits", "digits"),
         ("emoji", "fb57ba4eb310c1dd"),
+        ("smileys", "981b043af9123548"),
     ],
 )
 def test_raw_content_is_named_as_before(tmp_path: Path, form: str, content: str) -> None:

@@ -36,6 +36,7 @@ REFUSALS = {
     "score a b --features clip": "did you mean clip-vit-b-32?",
     "train --background blu": "did you mean blue?",
     "train-base --judge-steps 0": "judge_steps is 0",
+    "train-base --start {empty}": "it must be a folder that train-base wrote",
     "score digits /no/such": "there is no data set '/no/such'",
     "score nothere.npz digits": "there is no file 'nothere.npz'",
     "score digits 3fa94c0d1b": "'3fa94c0d1b' is no cell",
