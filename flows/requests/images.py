@@ -59,9 +59,8 @@ class ImageChoice:
         str,
         Field(
             description="digits, emoji, smileys, a folder, a file with images, or owner/name on "
-            "the Hugging Face hub. A folder is flat, a folder per class, or with splits; "
-            "docs/data-sets.md has all forms. A grid also takes statistics (.npz of mu and sigma, "
-            "EDM2's .pkl)."
+            "the Hugging Face hub. A folder is flat, a folder per class, or with splits; more: "
+            "docs/data-sets.md. A grid also takes statistics (.npz of mu and sigma, EDM2's .pkl)."
         ),
     ] = "digits"
     split: Annotated[
