@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from prefect import flow
 
@@ -42,10 +43,11 @@ def train_base(request: BaseRequest) -> TrainedBase:
     """
     check_writable()
     spec, resolution = request.training(), request.resolution
-    if request.start:
-        spec = replace(spec, start=digest(part_digests(locate_base(request.start))))
+    start = str(locate_base(request.start).resolve()) if request.start else ""
+    if start:
+        spec = replace(spec, start=digest(part_digests(Path(start))))
     execution = Execution(device=request.device, batch_size=32)
-    trained = train_text2image(spec, execution, location=request.start)
+    trained = train_text2image(spec, execution, location=start)
     judge = train_emoji_judge(
         JudgeSpec(resolution=resolution, steps=request.judge_steps), Execution()
     )
@@ -61,6 +63,6 @@ def train_base(request: BaseRequest) -> TrainedBase:
     place = named(write_base_card, "write base card")(
         trained, spec, asked[True], found[False], found[True], drawn[True],
         judge.about, request.output or str(places.local_dir("bases", trained.artifact[:12])),
-        request.start,
+        start,
     )  # fmt: skip
     return TrainedBase(place, trained.artifact, found[False], found[True])

@@ -122,8 +122,10 @@ def _recipe_of(start: Path) -> list[str]:
     if not is_there(card):
         return []
     told = read_settings(card)
-    spec = BaseTrainSpec(model=BaseSpec.of(own_resolution(start)), steps=told["training"]["steps"])
-    return told.get("recipe") or [_command(spec, "", start.name)]
+    if "recipe" not in told and "training" in told:  # of the first base
+        model, steps = BaseSpec.of(own_resolution(start)), told["training"]["steps"]
+        return [_command(BaseTrainSpec(model=model, steps=steps), "", start.name)]
+    return list(told.get("recipe", []))
 
 
 def _command(spec: BaseTrainSpec, start: str, output: str) -> str:
