@@ -14,7 +14,7 @@ help:
 	@echo "make clean  remove .venv and caches (not data/)"
 
 EMOJI := --checkpoint data/base-32 --prompts data/base-32/prompts.txt --dataset data/base-32/real.npz \
-         --features pixels --guidance 2 --steps 2,5,20 --etas 0,1 --n-images 76
+         --features pixels --guidance 2 --spacing trailing --steps 2,5,20 --etas 0,1 --n-images 76
 
 demo: setup
 	DDIM_CONFIG= $(BIN)/ddim grid
