@@ -19,7 +19,7 @@ from ddim_core.diffusion.prediction import x0_and_eps
 from ddim_core.diffusion.sampling import sample
 from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec, SchedulerSpec
 from ddim_core.images.pixels import to_uint8
-from ddim_core.samplers.families import family_of, levels_of, settled_own
+from ddim_core.samplers.families import CALLED, family_of, levels_of, settled_own
 from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import learns_variance, scheduler_for, set_steps
@@ -47,7 +47,7 @@ def why_none(cell: GridCell, checkpoint: ArtifactRef) -> str:
     if cell.sampler.pipeline:
         return f"{cell.sampler.pipeline}'s own call draws it, which keeps no x0"
     family = family_of(scheduler_in(cell, checkpoint))
-    return "" if family in KNOWN else f"the network's answer tells no x0 ({family})"
+    return "" if family in KNOWN else f"no x0 is read of {CALLED[family]}"
 
 
 @cached_task
