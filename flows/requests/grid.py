@@ -137,13 +137,13 @@ class GridRequest:
                 f"and the checkpoint {redacted(str(place))!r} is none; leave it out"
             )
         if described:
-            require_location(described)
+            require_location(described, "take what lies beside the weights")
 
     def _check_guide(self) -> None:
         model = self.model
         if not model.guide:
             return
-        require_location(model.guide)
+        require_location(model.guide, "be guided by no class")
         if all(scale == 1.0 for scale in self.grid.guidance):
             raise ValueError(
                 f"guide is {redacted(model.guide)!r}, and guidance is 1, which is none; give "

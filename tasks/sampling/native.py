@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from functools import partial
 
 import numpy as np
 import torch
 
 from ddim_core.checkpoints.checkpoint import Checkpoint
-from ddim_core.checkpoints.conditioning import as_guide, conditioned, for_one_run
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.common.last import last_of, one_ahead
 from ddim_core.diffusion.noise_ahead import NoiseAhead
 from ddim_core.diffusion.sampling import ImageNoise, adds_noise, plan, sample
-from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec
 from ddim_core.images.pixels import to_uint8
 from tasks.checkpoints.memory import checkpoint_in_memory
-from tasks.images.stored_prompts import stored_prompts
 from tasks.machine.device import card
 from tasks.sampling.batches import Batch, batches, shard_of
-from tasks.sampling.guidance import further_calls, guide_of, guided_where
+from tasks.sampling.guidance import AskedNetwork
 from tasks.sampling.shards import Images, Shard
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -51,34 +47,22 @@ def _draw(
 ) -> Images:
     assert isinstance(cell.sampler, SamplerSpec)
     torch.set_num_threads(execution.threads)
-    scale = cell.sampler.guidance_scale
-    prompts = stored_prompts(cell.prompts) if cell.prompts else []
     with card(execution.device, cell.dtype) as device:
         began = time.perf_counter()
         loaded = checkpoint_in_memory(checkpoint, device, cell.dtype, cell.card)
-        own = loaded.require_schedule()
-        schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
+        network = AskedNetwork(cell, checkpoint, loaded, device)
+        schedule = network.schedule
         steps = plan(schedule, cell.sampler)
-        inside, guide = guided_where(cell, checkpoint), guide_of(cell, device)
-        own_guesses = partial(
-            for_one_run, schedule=schedule, prediction_type=cell.sampler.prediction_type
-        )
         drawn = []
         cut = batches(indices, size, cell.card is not None, n_before)
         for batch, noise in _with_noise(cell, loaded, cut, device, len(steps)):
             with torch.inference_mode():
-                led_by = None
-                if guide:
-                    led_by = as_guide(guide, loaded, batch.keys, device, own_guesses(guide))
-                model = conditioned(
-                    loaded, batch.keys, scale, device, prompts, network=own_guesses(loaded),
-                    inside=inside, channels=cell.sampler.guidance_channels, guide=led_by,
-                )  # fmt: skip
+                model = network.of_run(batch.keys)
                 last = last_of(sample(model, schedule, cell.sampler, noise.x_T(), noise)).x
                 images = loaded.images(last)[batch.wanted]
             drawn.append(to_uint8(images))
         seconds = time.perf_counter() - began
-    nfe = len(steps) + further_calls([step.t for step in steps], cell.sampler, inside)
+    nfe = len(steps) + network.further_calls([step.t for step in steps])
     return Images(np.concatenate(drawn), nfe, seconds)
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 import torch
 
-from ddim_core.checkpoints.checkpoint import Checkpoint
-from ddim_core.checkpoints.conditioning import as_guide, conditioned, for_one_run
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.noise import ImageNoise
-from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.images.pixels import to_uint8
 from ddim_core.samplers.loop import draw
@@ -21,10 +17,9 @@ from ddim_core.samplers.scheduler import learns_variance, scheduler_for, set_ste
 from ddim_core.samplers.streams import image_streams
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
-from tasks.images.stored_prompts import stored_prompts
 from tasks.machine.device import card
 from tasks.sampling.batches import batches, shard_of
-from tasks.sampling.guidance import further_calls, guide_of, guided_where
+from tasks.sampling.guidance import AskedNetwork
 from tasks.sampling.shards import Images, Shard
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -56,37 +51,21 @@ def _draw(
     torch.set_num_threads(execution.threads)
     sampler = parse_sampler(spec.sampler)
     own = scheduler_in(cell, checkpoint)
-    inside = guided_where(cell, checkpoint)
-    prompts = stored_prompts(cell.prompts) if cell.prompts else []
     made, nfe = [], 0
     with card(execution.device, cell.dtype) as device:
         began = time.perf_counter()
         loaded = checkpoint_in_memory(checkpoint, device, cell.dtype, cell.card)
-        schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else loaded.schedule
-        guide = guide_of(cell, device)
-
-        def network(of: Checkpoint, scheduler: Any) -> Any:
-            asked = of.model.whole if learns_variance(scheduler) else of.model
-            return for_one_run(of, schedule, spec.prediction_type, asked)
-
+        network = AskedNetwork(cell, checkpoint, loaded, device)
         for batch in batches(indices, size, cell.card is not None, n_before):
             noise = ImageNoise(cell.seed, batch.keys, loaded.noise_shape, device)
             scheduler = scheduler_for(sampler, own)
             done = set_steps(scheduler, sampler, spec.steps, device)
             with torch.inference_mode():
-                led_by = None
-                if guide:
-                    asked = network(guide, scheduler)
-                    led_by = as_guide(guide, loaded, batch.keys, device, asked)
-                model = conditioned(
-                    loaded, batch.keys, spec.guidance_scale, device, prompts,
-                    network=network(loaded, scheduler), inside=inside,
-                    channels=spec.guidance_channels, guide=led_by,
-                )  # fmt: skip
+                model = network.of_run(batch.keys, learns_variance(scheduler))
                 streams = image_streams(cell.seed, batch.keys)
                 drawn = draw(model, scheduler, noise.x_T(), streams, spec.eta)
                 images = loaded.images(drawn.x)[batch.wanted]
-            nfe = drawn.n_evaluations + further_calls(done.timesteps, spec, inside)
+            nfe = drawn.n_evaluations + network.further_calls(done.timesteps)
             made.append(to_uint8(images))
         seconds = time.perf_counter() - began
     return Images(np.concatenate(made), nfe, seconds)

@@ -14,24 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddim_core.checkpoints.checkpoint import Checkpoint
-from ddim_core.checkpoints.conditioning import conditioned
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.diffusion.prediction import x0_and_eps
-from ddim_core.diffusion.sampling import Denoiser, sample
-from ddim_core.diffusion.schedule import NoiseSchedule
+from ddim_core.diffusion.sampling import sample
 from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec, SchedulerSpec
 from ddim_core.images.pixels import to_uint8
-from ddim_core.samplers.families import family_of, levels_of, settled_own
+from ddim_core.samplers.families import CALLED, family_of, levels_of, settled_own
 from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import learns_variance, scheduler_for, set_steps
 from ddim_core.samplers.streams import image_streams
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
-from tasks.images.stored_prompts import stored_prompts
 from tasks.machine.device import card
-from tasks.sampling.guidance import guided_where
+from tasks.sampling.guidance import AskedNetwork
 from tasks.storage import store
 from tasks.storage.artifact import Trajectories
 from tasks.storage.caching import cached_task
@@ -51,7 +47,7 @@ def why_none(cell: GridCell, checkpoint: ArtifactRef) -> str:
     if cell.sampler.pipeline:
         return f"{cell.sampler.pipeline}'s own call draws it, which keeps no x0"
     family = family_of(scheduler_in(cell, checkpoint))
-    return "" if family in KNOWN else f"the network's answer tells no x0 ({family})"
+    return "" if family in KNOWN else f"no x0 is read of {CALLED[family]}"
 
 
 @cached_task
@@ -69,7 +65,8 @@ def draw_trajectories(
     with card(execution.device, cell.dtype) as device, torch.inference_mode():
         loaded = checkpoint_in_memory(checkpoint, device, cell.dtype, cell.card)
         noise = ImageNoise(cell.seed, keys, loaded.noise_shape, device)
-        seen = list(run(cell, checkpoint, loaded, noise, keys, device))
+        network = AskedNetwork(cell, checkpoint, loaded, device)
+        seen = list(run(cell, checkpoint, network, noise, keys, device))
         even = np.linspace(0, len(seen) - 1, min(MOST_SHOWN, len(seen)))
         kept = [seen[i] for i in even.round().astype(int)]
         x0 = [to_uint8(loaded.images(x.to(device))) for _, x in kept]
@@ -83,24 +80,21 @@ def draw_trajectories(
 def _by_ours(
     cell: GridCell,
     checkpoint: ArtifactRef,
-    loaded: Checkpoint,
+    network: AskedNetwork,
     noise: ImageNoise,
     keys: list[int],
     device: str,
 ) -> Iterator[Seen]:
     spec = cell.sampler
     assert isinstance(spec, SamplerSpec)
-    own = loaded.require_schedule()
-    schedule = NoiseSchedule.from_spec(cell.noise) if cell.noise else own
-    model = _asked(cell, checkpoint, loaded, keys, device)
-    for step in sample(model, schedule, spec, noise.x_T(), noise):
+    for step in sample(network.of_run(keys), network.schedule, spec, noise.x_T(), noise):
         yield float(step.t), step.x0_hat.cpu()
 
 
 def _by_scheduler(
     cell: GridCell,
     checkpoint: ArtifactRef,
-    loaded: Checkpoint,
+    network: AskedNetwork,
     noise: ImageNoise,
     keys: list[int],
     device: str,
@@ -110,8 +104,7 @@ def _by_scheduler(
     own, sampler = scheduler_in(cell, checkpoint), parse_sampler(spec.sampler)
     scheduler = scheduler_for(sampler, own)
     set_steps(scheduler, sampler, spec.steps, device)
-    whole = learns_variance(scheduler)
-    model = _asked(cell, checkpoint, loaded, keys, device, whole)
+    model = network.of_run(keys, learns_variance(scheduler))
     clean, seen = clean_at(own), list[Seen]()
 
     def watched(x: Tensor, t: Tensor) -> Tensor:
@@ -122,23 +115,6 @@ def _by_scheduler(
 
     draw(watched, scheduler, noise.x_T(), image_streams(cell.seed, keys), spec.eta)
     yield from seen
-
-
-def _asked(
-    cell: GridCell,
-    checkpoint: ArtifactRef,
-    loaded: Checkpoint,
-    keys: list[int],
-    device: str,
-    whole: bool = False,
-) -> Denoiser:
-    """The network as the cell's sampler has it: told its classes or prompts, and guided."""
-    return conditioned(
-        loaded, keys, cell.sampler.guidance_scale, device,
-        stored_prompts(cell.prompts) if cell.prompts else [],
-        network=loaded.model.whole if whole else loaded.model,
-        inside=guided_where(cell, checkpoint), channels=cell.sampler.guidance_channels,
-    )  # fmt: skip
 
 
 def clean_at(own: dict[str, object]) -> CleanAt:

@@ -54,8 +54,8 @@ def score_sde_network(state: Mapping[str, Tensor], settings: Any, hparams: Any =
         hparams: What the file has beside its weights.
 
     Raises:
-        ValueError: If it is variance exploding or sub-VP, has another network than VP models have,
-            or the settings are of another network.
+        ValueError: If it is sub-VP, or variance exploding but not as `_require_ve` has it, or has
+            another network than those, or the settings are of another network.
     """
     told = told_by(hparams, settings)
     section = settings.get("model") if isinstance(settings, Mapping) else None

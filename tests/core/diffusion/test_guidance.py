@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from ddim_core.common.digest import digest, said_by
-from ddim_core.diffusion.guidance import guided, within
+from ddim_core.diffusion.guidance import autoguided, guided, within
+from ddim_core.diffusion.sampling import Denoiser
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import NoiseSpec, SamplerSpec, SchedulerSpec
 from ddim_core.samplers.families import levels_of, unless_all
@@ -27,14 +30,18 @@ def model(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
 asked: list[int] = []
 
 
-def said(scale: float, inside: bool | None = None, channels: int | None = None) -> list[float]:
-    """What a guided model says of the second image, channel by channel."""
-    asked.clear()
-    where = None if inside is None else lambda t: inside and t == 300.0
-    answer = guided(model, ASKED, NONE, scale, where, channels)(X, T)
-    return answer[1, :, 0, 0].tolist()
+def by_no_class(scale: float, *where: Any) -> Denoiser:
+    return guided(model, ASKED, NONE, scale, *where)
 
 
+def by_another(scale: float, *where: Any) -> Denoiser:
+    """One that says of any image what the model says of none."""
+    none = torch.full_like(ASKED, NONE)
+    led, guide = (partial(model, labels=labels) for labels in (ASKED, none))
+    return autoguided(led, guide, scale, *where)
+
+
+@pytest.mark.parametrize("by", [by_no_class, by_another])
 @pytest.mark.parametrize(
     ("scale", "inside", "channels", "expected", "rows"),
     [
@@ -51,10 +58,14 @@ def said(scale: float, inside: bool | None = None, channels: int | None = None) 
     ],
 )
 def test_it_is_guided_inside_and_on_its_channels_and_conditional_elsewhere(
-    scale: float, inside: bool | None, channels: int | None, expected: list[float], rows: int
-) -> None:
-    assert said(scale, inside, channels) == expected
-    assert asked == [rows]
+    by: Any, scale: float, inside: bool | None, channels: int | None, expected: list[float],
+    rows: int,
+) -> None:  # fmt: skip
+    asked.clear()
+    where = None if inside is None else lambda t: inside and t == 300.0
+    answer = by(scale, where, channels)(X, T)
+    assert answer[1, :, 0, 0].tolist() == expected  # of the second image, channel by channel
+    assert sum(asked) == rows
 
 
 def test_both_ends_of_an_interval_are_in_it_whatever_float32_makes_of_them() -> None:

@@ -237,7 +237,10 @@ def test_a_guide_is_part_of_a_cell_where_it_guides_alone(tmp_path: Path) -> None
     one = {"checkpoint": str(tmp_path / "a.pkl"), "guide": str(tmp_path / "a.pkl")}
     assert request(**one, guidance=[2.0]).model.guide == one["guide"]
     for more, told in (
-        ({"guide": "nowhere", "guidance": [2.0]}, "no checkpoint folder or file 'nowhere'"),
+        (
+            {"guide": "nowhere", "guidance": [2.0]},
+            "file 'nowhere'; .* empty to be guided by no class",
+        ),
         ({}, "and guidance is 1, which is none"),
         ({"guidance": [2.0], "lora": ["x.safetensors"]}, "and lora 'x.safetensors'; pipelines"),
         ({"checkpoint": ""}, "guide is .* and no checkpoint is given"),

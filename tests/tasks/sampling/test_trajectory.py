@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,17 @@ import pytest
 import torch
 
 from ddim_core.checkpoints.checkpoint import save_pipeline
+from ddim_core.diffusion.noise import ImageNoise
+from ddim_core.diffusion.sampling import sample
 from ddim_core.diffusion.specs import Execution, GridCell, NoiseSpec, SamplerSpec, SchedulerSpec
+from ddim_core.images.pixels import to_uint8
 from ddim_core.networks.denoisers import toy_unet
 from ddim_core.networks.specs import ToyModelSpec
+from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.sampling.draw import task_for
 from tasks.sampling.trajectory import clean_at, draw_trajectories, why_none
 from tasks.storage import store
+from tests.core.checkpoints.test_research_networks import adopted, written
 
 N, HERE = 3, Execution()
 GENERATOR = torch.Generator().manual_seed(0)
@@ -22,10 +28,18 @@ X0, NOISE = (torch.randn(2, 3, 4, 4, generator=GENERATOR, dtype=torch.float64) f
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> store.ArtifactRef:
-    folder = tmp_path_factory.mktemp("trajectories") / "toy"
-    save_pipeline(folder, toy_unet(ToyModelSpec(widths=(16, 16)), 0), NoiseSpec(), 1)
-    return store.put_folder(folder)
+def toys(tmp_path_factory: pytest.TempPathFactory) -> list[store.ArtifactRef]:
+    folder, made = tmp_path_factory.mktemp("trajectories"), []
+    for seed in range(2):
+        save_pipeline(folder / str(seed), toy_unet(ToyModelSpec(widths=(16, 16)), seed),
+                      NoiseSpec(), 1)  # fmt: skip
+        made.append(store.put_folder(folder / str(seed)))
+    return made
+
+
+@pytest.fixture(scope="module")
+def toy(toys: list[store.ArtifactRef]) -> store.ArtifactRef:
+    return toys[0]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +65,32 @@ def test_the_last_x0_is_the_cells_image_to_the_bit(
     images = store.get_arrays(task_for(cell).fn(cell, toy, 0, 2 * N, HERE))["images"][:N]
     np.testing.assert_array_equal(arrays["x0"][:, -1], images)
     assert (arrays["x0"][:, 0] != images).any()
+
+
+@pytest.mark.parametrize("sampler", [SamplerSpec(4), SchedulerSpec("dpmpp_2m", 4)])
+def test_they_are_guided_as_the_cell_is(
+    toys: list[store.ArtifactRef], sampler: SamplerSpec | SchedulerSpec
+) -> None:
+    toy, guide = toys
+    cell = GridCell(replace(sampler, guidance_scale=2.0, guide=guide.artifact), seed=5)
+    x0 = store.get_arrays(draw_trajectories.fn(cell, toy, N, HERE))["x0"]
+    images = store.get_arrays(task_for(cell).fn(cell, toy, 0, 2 * N, HERE))["images"][:N]
+    np.testing.assert_array_equal(x0[:, -1], images)
+    plain = draw_trajectories.fn(GridCell(sampler, seed=5), toy, N, HERE)
+    assert (store.get_arrays(plain)["x0"] != x0).any()
+
+
+def test_a_network_that_is_told_its_last_guess_is_told_it_here(tmp_path: Path) -> None:
+    told = store.put_folder(adopted(written(tmp_path / "run", "lucidrains_x0")))
+    sampler = SamplerSpec(4, prediction_type="sample", clip=True)
+    cell = GridCell(sampler, seed=5)
+    x0 = store.get_arrays(draw_trajectories.fn(cell, told, N, HERE))["x0"]
+    images = store.get_arrays(task_for(cell).fn(cell, told, 0, N, HERE))["images"]
+    np.testing.assert_array_equal(x0[:, -1], images)
+    alone, noise = checkpoint_in_memory(told), ImageNoise(5, range(N), (3, 8, 8))
+    with torch.inference_mode():
+        *_, last = sample(alone.model, alone.require_schedule(), sampler, noise.x_T(), noise)
+    assert (to_uint8(last.x) != images).any()
 
 
 def test_a_networks_answer_is_read_as_the_x0_that_was_noised() -> None:
