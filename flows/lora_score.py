@@ -26,7 +26,7 @@ from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.identity import mark_scored
 from tasks.images.prepare import content_of
 from tasks.lora.epochs.draw import draw_with_loras
-from tasks.lora.epochs.files import StoredEpoch, digest_of_epochs, store_epochs, told_apart
+from tasks.lora.epochs.files import BASE, StoredEpoch, digest_of_epochs, store_epochs, told_apart
 from tasks.lora.epochs.report import publish_epochs, render_epochs
 from tasks.lora.scoring.measure import PictureScores, score_pictures
 from tasks.lora.scoring.pictures import DrawnPictures
@@ -235,7 +235,7 @@ def _reported(
     table = write_lora_rows(flat_rows)
     first = ranking.first.candidate
     digests = {row.lora: row.lora_digest for row in flat_rows}
-    shown = {"base": drawn["", first.sampler, 0.0]} | {
+    shown = {BASE: drawn["", first.sampler, 0.0]} | {
         str(one.candidate.name): drawn[digests[one.candidate.name], first.sampler, first.scale]
         for one in ranking.files
     }

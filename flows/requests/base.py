@@ -21,6 +21,7 @@ from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.text2image.specs import BaseSpec, BaseTrainSpec, JudgeSpec
 from flows.requests.images import DeviceChoice
+from flows.requests.models import require_output
 from tasks.machine.device import require_device, settled
 
 
@@ -78,6 +79,7 @@ class BaseRequest:
         if self.start:
             _require_start(Path(self.start), self.training().model)
         JudgeSpec(resolution=self.resolution, steps=self.judge_steps)
+        require_output(self.output)
         PromptSet(
             role="held-out", prompts=("",), steps=self.picture_steps, guidance=self.guidance,
             resolution=self.resolution, seed=0,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -163,6 +165,7 @@ class ToyRequest:
         object.__setattr__(self, "device", settled(self.device))
         splits_of(self.real.dataset)
         self.training(1)
+        require_output(self.output)
 
     def training(self, channels: int, n_classes: int | None = None) -> TrainSpec:
         """How the model is trained on images of so many channels."""
@@ -176,6 +179,20 @@ class ToyRequest:
     def line(self) -> str:
         """What is about to be done, for people."""
         return f"train: the small model of {self.real.dataset}"
+
+
+def require_output(output: str) -> None:
+    """Refuses, before hours of training, a folder that could not be made or written into.
+
+    Raises:
+        ValueError: If a file lies on the way to it, or nothing may be written there; empty is fine.
+    """
+    place = Path(output).absolute()
+    there = next(p for p in (place, *place.parents) if os.path.lexists(p))
+    if output and not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise ValueError(
+            f"output is {output!r}; it must be a folder that can be written, and {there} is none"
+        )
 
 
 def toy_spec(

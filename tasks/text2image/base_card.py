@@ -101,7 +101,8 @@ def write_base_card(
     scenes = unseen_scenes()
     (folder / "prompts.txt").write_text("".join(f"{scene.caption()}\n" for scene in scenes))
     np.savez_compressed(folder / "real.npz", images=draw_all(scenes, spec.model.resolution))
-    recipe = [*_recipe_of(Path(start)), _command(spec, start, folder.name)]
+    before = _recipe_of(Path(start)) if start else []
+    recipe = [*before, _command(spec, start, folder.name)]
     values = {
         "spec": spec, "asked": asked, "seen": seen, "unseen": unseen, "judge": judge,
         "n_scenes": len(base_scenes()), "n_unseen": len(unseen_scenes()), "templates": TEMPLATES,

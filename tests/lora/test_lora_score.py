@@ -129,6 +129,9 @@ def test_files_of_one_name_are_told_apart_and_one_saved_twice_counts_once(tmp_pa
     assert [one.name for one in stored] == ["cat-000001"] * 2
     names = [one.name for one in told_apart(stored)]
     assert names == [f"cat-000001 {one.artifact[:6]}" for one in stored]
+    write_layer(tmp_path / "base.safetensors", 3.0)  # not shown in place of the base's own
+    (one,) = told_apart(store_epochs([str(tmp_path / "base.safetensors")]))
+    assert one.name == f"base {one.artifact[:6]}"
 
 
 def test_a_prompt_given_twice_and_held_out_images_that_were_trained_on_are_named(

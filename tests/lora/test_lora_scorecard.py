@@ -217,6 +217,7 @@ def test_clip_and_dino_folders_are_measured_by(data: Path, tmp_path: Path) -> No
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
         np.testing.assert_allclose(model.images(images[1:2])[0], vectors[1], atol=1e-5)
         assert model.images(images.copy()) is vectors  # one set goes through once
+        assert not np.array_equal(model.images(255 - images), vectors)  # and another by itself
     for kind, folder in ((ClipModel, clip), (DinoModel, dino)):  # on what stands in for a card
         here, there = (kind(folder, device).images(images) for device in ("cpu", "cpu:0"))
         np.testing.assert_allclose(there, here, atol=1e-5)

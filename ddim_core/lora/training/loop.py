@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 else:
     diffusers = late("diffusers")
 
-# What torch says on a CPU, where it has no exception of its own for it.
-
 Forward: TypeAlias = list[tuple[Tensor, ...]]  # of each of its groups, what `Objective.loss` takes
 # Adds the gradients of such a group's loss, its share of a step's, and returns that.
 AddGradients: TypeAlias = Callable[..., Tensor]

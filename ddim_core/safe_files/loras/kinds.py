@@ -16,16 +16,17 @@ PAIRS = (("lora_A", "lora_B"), ("lora_down", "lora_up"), ("lora.down", "lora.up"
          ("lora_linear_layer.down", "lora_linear_layer.up"))  # fmt: skip
 WHOLE = {"diff": "a difference of whole weights", "diff_b": "a difference of a bias",
          "w_norm": "a norm's weights", "b_norm": "a norm's bias"}  # fmt: skip
-# The first word of a tensor's name after its layer, and what people call it.
+FULL = r"diff(?:_b)?$"  # and not .diffusion_model of a whole checkpoint
+# How a tensor's name begins after its layer, as a pattern, and what people call it.
 FOREIGN = {
     "oft_": "an OFT or BOFT",
     "boft_": "a BOFT",
     "ia3_": "an (IA)^3",
     "on_input": "an (IA)^3",
     "glora": "a GLoRA",
-    "a1.weight": "a GLoRA",
+    r"a1\.weight": "a GLoRA",
     "lora_mid": "a LoRA with Tucker's cores (lora_mid)",
-    "diff": "full differences of weights (LyCORIS' full)",
+    FULL: "full differences of weights (LyCORIS' full)",
 }
 # What tells LyCORIS' kinds by PEFT's names: LoHa, LoKr, and LoRA that is a DoRA.
 LYCORIS = {"LOHA": ".hada_", "LOKR": ".lokr_", "LORA": ".dora_scale"}
@@ -54,8 +55,8 @@ def require_kind(name: str, tensors: Collection[str]) -> None:
     """
     is_lora = any(".lora" in tensor or "_lora." in tensor for tensor in tensors)
     for word, kind in FOREIGN.items():
-        beside = word == "diff" and (is_lora or lycoris_kind(tensors))  # named below, by its tensor
-        if not beside and any(f".{word}" in tensor for tensor in tensors):
+        beside = word == FULL and (is_lora or lycoris_kind(tensors))  # named below, by its tensor
+        if not beside and any(re.search(rf"\.{word}", tensor) for tensor in tensors):
             raise ValueError(
                 f"{name} holds {kind}, which neither diffusers nor PEFT loads here; {OTHER_KINDS}"
             )

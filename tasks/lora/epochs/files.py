@@ -18,6 +18,8 @@ from ddim_core.safe_files.loras.files import (
 from tasks.checkpoints.loras import KIND
 from tasks.storage import store
 
+BASE = "base"  # among the pictures of a page, the base's
+
 
 @dataclass(frozen=True)
 class StoredEpoch:
@@ -82,8 +84,9 @@ def digest_of_epochs(epochs: Sequence[StoredEpoch]) -> str:
 
 
 def told_apart(epochs: Sequence[StoredEpoch]) -> list[StoredEpoch]:
-    """Returns the same, those of one name with the beginning of their digests in it."""
-    names = [one.name for one in epochs]
+    """Returns the same, those of one name, or of the base's among pictures, with the beginning of
+    their digests in it."""
+    names = [BASE, *(one.name for one in epochs)]
     return [
         StoredEpoch(**{**vars(one), "name": f"{one.name} {one.artifact[:6]}"})
         if names.count(one.name) > 1

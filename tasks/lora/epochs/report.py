@@ -17,6 +17,7 @@ from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.reports.lora_answer import bounds, setting, share
 from ddim_core.reports.lora_figures import epoch_curves, folded, picture_rows
+from tasks.lora.epochs.files import BASE
 from tasks.reports import page
 from tasks.reports.frame.pictures import PAGE_IMAGES, Pictures, picture_data
 from tasks.reports.lora import spread
@@ -25,7 +26,6 @@ from tasks.storage.artifact import Report
 from tasks.storage.store import ArtifactRef
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-BASE = "base"  # among the pictures, the base's
 SHOWN = 10  # prompts in a row of pictures
 LABEL = 12  # characters of a line above a picture
 MOST_ROWS = 24  # of files; more are spread evenly, the first of the ranking among them

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ddim_core.diffusion.specs import SamplerSpec, SchedulerSpec
 from ddim_core.networks.specs import TargetSpec, TrainSpec
+from flows.requests.base import BaseRequest
 from flows.requests.flat import build, values
 from flows.requests.grid import GridRequest
 from flows.requests.models import ToyRequest
@@ -63,3 +65,15 @@ def test_a_grid_over_a_flow_has_its_own_sampler_and_over_v_the_projects() -> Non
 def test_what_a_flow_cannot_be_asked_for_is_refused(asked: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         grid(objective="flow", **asked)
+
+
+@pytest.mark.parametrize("request_kind", [ToyRequest, BaseRequest])
+def test_an_output_that_cannot_be_a_folder_is_refused_before_training(
+    request_kind: type, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for place in ("file", "file/below"):
+        with pytest.raises(ValueError, match=rf"output is '.*{place}'; it must be a folder"):
+            build(request_kind, {"output": str(tmp_path / place)})
+    build(request_kind, {"output": str(tmp_path / "new" / "folder")})
+    assert not (tmp_path / "new").exists()

@@ -131,6 +131,7 @@ def test_other_files_stay_as_they_are_and_say_what_they_touch(tmp_path: Path) ->
         (KOHYA | {"lora_unet_to_q.alpha": np.inf * UP[0, :1]}, r"to_q.alpha in a is not finite"),
         ({k: np.float16(np.nan) * v.astype(np.float16) for k, v in KOHYA.items()}, "is not finite"),
         ({"conv.weight": UP}, "holds no LoRA: none of its 1 tensors .* such as conv.weight"),
+        ({"model.diffusion_model.conv.weight": UP}, "holds no LoRA: none of its 1 tensors"),
     ],
 )
 def test_what_is_no_lora_that_loads_is_refused_by_name(
