@@ -90,18 +90,24 @@ def curves(rows: Sequence[CellRow], floor: CellScore | None, measure: Measure = 
 
 
 def strip(images: NDArray[np.uint8], side: int = TILE) -> bytes:
-    """Draws images side by side as a PNG: small ones by whole pixels, larger ones made smaller.
+    """Draws images as a PNG, three side by side: small ones by whole pixels, larger ones made
+    smaller.
 
     Args:
         images: uint8 [n, height, width, channels].
         side: Pixels a side, about.
     """
-    height, channels = images.shape[1], images.shape[-1]
-    line = images.transpose(1, 0, 2, 3).reshape(height, -1, channels)
-    picture = Image.fromarray(line.squeeze(-1) if channels == 1 else line)
+    n, height, width, channels = images.shape
+    columns = min(n, 3)  # MLflow's table shows it in a square
+    rows = -(-n // columns)
+    tiles = np.full((rows * columns, height, width, channels), 255, np.uint8)
+    tiles[:n] = images
+    block = tiles.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    block = block.reshape(rows * height, columns * width, channels)
+    picture = Image.fromarray(block.squeeze(-1) if channels == 1 else block)
     scale = max(1, round(side / height)) if height <= side else side / height
     how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
-    sized = picture.resize((round(picture.width * scale), round(height * scale)), how)
+    sized = picture.resize((round(picture.width * scale), round(picture.height * scale)), how)
     buffer = io.BytesIO()
     sized.save(buffer, format="png")
     return buffer.getvalue()

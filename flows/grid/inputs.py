@@ -151,7 +151,7 @@ def prepare(request: GridRequest) -> GridInputs:
     floor = None
     if held_out:
         embed_real = named(embed_images, f"features of real images {name} {held_out_split}")
-        score_real = named(score_cell, f"score of real images {real} {held_out_split}")
+        score_real = named(score_cell, f"score of real images {name} {held_out_split}")
         with on_device(request.machine.runner, request.machine.device):
             features = embed_real.submit(held_out, extractor, *how).result()
         floor = score_real([features], reference, extractor).score

@@ -161,33 +161,44 @@ def values(record: Any) -> Given:
 def command_line(command: str, record: Any, without: Collection[str] = ()) -> str:
     """Returns the command that asks for a record: `ddim COMMAND`, with what differs from the usual.
 
-    Secrets in it are hidden. What empty values are settled to stands there as it was settled.
+    Secrets in it are hidden. What an empty value would be settled to is left empty.
 
     Args:
         command: Of `ddim`, with what tells its record from others, such as `grid --until-decided`.
         record: What was asked for.
         without: Names of parameters that decide nothing.
     """
-    try:
-        usual = values(build(type(record), {}))
-    except ValueError:  # of a record that cannot do without some
-        usual = {}
     words, given = ["ddim", command], values(record)
-    for p in parameters(type(record)):
-        value = given.get(p.name, p.default)
-        if p.name in without or value in (p.default, usual.get(p.name, p.default)):
+    known = [p for p in parameters(type(record)) if p.name not in without]
+    asked = {p.name: v for p in known if (v := given.get(p.name, p.default)) != p.default}
+    for p in known:
+        if p.name not in asked or (p.default in (None, "") and _follows(record, asked, p.name)):
+            asked.pop(p.name, None)
             continue
-        mark = p.mark(Option)
+        value, mark = asked[p.name], p.mark(Option)
         name = mark.name.split()[0] if mark else f"--{p.name.replace('_', '-')}"
         if isinstance(value, bool):
             words.append(name if value else f"--no-{name.removeprefix('--')}")
             continue
         told = value if mark and mark.repeated else [value]
         words += [
-            " ".join([*([name] if name.startswith("-") else []), shlex.quote(_in_full(one))])
-            for one in told
+            " ".join([*([name] if name.startswith("-") else []), _quoted(one)]) for one in told
         ]
-    return redacted(" ".join(words))
+    return " ".join(words)
+
+
+def _follows(record: Any, asked: Given, name: str) -> bool:
+    """Whether what else is asked for settles a parameter to the same value."""
+    others = {other: value for other, value in asked.items() if other != name}
+    try:
+        return bool(values(build(type(record), others)).get(name) == asked[name])
+    except ValueError:  # of a record that cannot do without it
+        return False
+
+
+def _quoted(value: Any) -> str:
+    """For a shell; secrets are hidden before, since quotes would take one apart that has some."""
+    return shlex.quote(redacted(_in_full(value)))
 
 
 def _in_full(value: Any) -> str:

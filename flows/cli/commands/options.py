@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -44,21 +44,24 @@ def option(text: str, panel: str | None = None) -> Any:
     return typer.Option(help=plain(text), show_default=False, rich_help_panel=panel)
 
 
-def as_given(context: typer.Context) -> str:
-    """Returns the command that is running, with the options that were given it; no secrets."""
-    words = ["ddim", *context.command_path.split()[1:]]
+def as_given(context: typer.Context, told: Mapping[str, Any] | None = None) -> str:
+    """Returns the command that is running, with the options that were given it, and those that
+    ddim.toml told; no secrets."""
+    told, words = told or {}, ["ddim", *context.command_path.split()[1:]]
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
-        if source is None or source.name != "COMMANDLINE":
+        if name not in told and (source is None or source.name != "COMMANDLINE"):
             continue
-        value, option = context.params[name], parameter.param_type_name == "option"
+        value = told.get(name, context.params[name])
+        option = parameter.param_type_name == "option"
         if isinstance(value, bool):
             words += parameter.opts[:1] if value else parameter.secondary_opts[:1]
             continue
         for one in value if isinstance(value, (list, tuple)) else [value]:
-            words += [*(parameter.opts[:1] if option else []), shlex.quote(str(one))]
-    return redacted(" ".join(words))
+            # Hidden before it is quoted, which would take a secret with a quote apart.
+            words += [*(parameter.opts[:1] if option else []), shlex.quote(redacted(str(one)))]
+    return " ".join(words)
 
 
 def plain(text: str) -> str:

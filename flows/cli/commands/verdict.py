@@ -34,6 +34,7 @@ def verdict(
     """Say whether a scored checkpoint is better, worse or tied with another scored one."""
     with one_sentence():
         from flows.cli.text.damage import told_of
+        from flows.requests.images import VerdictChoice
         from flows.run import waiting
         from tasks.storage.cell_rows import read_rows
 
@@ -41,12 +42,14 @@ def verdict(
         table = read_rows()
         with told_of(table):
             named = listed(twins, str) if twins else []
+            told = {name: value for name in ("margin", "decide_by")
+                    if (value := getattr(by, name)) != getattr(VerdictChoice, name)}  # fmt: skip
             with waiting.shown(f"verdict: {new}"):
                 from flows.grid.past_verdicts import verdict_of
 
                 found = verdict_of(
                     table.rows, new, against or "", at, by.margin, table.remarks, by.decide_by,
-                    named, as_given(context),
+                    named, as_given(context, told),
                 )  # fmt: skip
             typer.echo("\n".join(found.sentences))
             typer.echo(f"verdict: {found.page}")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from flows.cli.app import app
 from flows.cli.commands import watch
 from flows.cli.commands.command import deciding
+from flows.cli.commands.options import as_given
 from flows.requests.flat import build, parameters, values
 from flows.requests.grid import GridRequest
 from flows.requests.lora import StyleRequest
@@ -23,6 +27,22 @@ from flows.requests.watch import Watch
 from flows.servers.deploy import OURS, deployments
 from flows.team.defaults import nearest_file, taken
 from flows.team.writing import defaults_text, deployments_text
+
+
+def test_a_verdicts_command_has_what_was_given_and_what_the_file_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "sesame'4711")
+    of = get_command(app)
+    door = of.commands["verdict"]  # type: ignore[attr-defined]
+    words = ["it's new", "--at", "20,0.5", "--gate", "--against", "x sesame'4711"]
+    context = door.make_context("verdict", words, parent=of.context_class(of, info_name="ddim"))
+    said = shlex.split(as_given(context, {"margin": 0.2}))
+    assert said[:3] == ["ddim", "verdict", "it's new"]
+    assert {" ".join(pair) for pair in pairwise(said)} >= {
+        "--at 20,0.5", "--margin 0.2", "--against x ***",
+    }  # fmt: skip
+    assert ("--gate" in said, "--twins" in said) == (True, False)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ ROWS = [row(5, 0.0, 80.0), row(10, 0.0, 20.0), row(10, 0.5, 30.0)]
 
 def report(text: str) -> Report:
     figures = {name: store.put(name.encode(), "figure") for name in ("heat_map", "samples")}
-    preview = store.put(strip(np.full((2, 8, 8, 3), 200, np.uint8)), "figure")
+    preview = store.put(strip(np.full((4, 8, 8, 3), 200, np.uint8)), "figure")
     figures |= {f"images-{row.cell_digest[:10]}": preview for row in ROWS[:2]}
     return Report(store.put(text.encode(), "report"), figures, ["One sentence.", "Another."])
 
@@ -125,7 +125,9 @@ def test_parent_holds_the_best_cell_the_reading_and_the_report(logged: str, tmp_
     assert table["columns"] == ["cell", "fid", "images"]
     assert [line[:2] for line in table["data"]] == [["S = 5, eta = 0", 80], ["S = 10, eta = 0", 20]]
     file = tmp_path / table["data"][0][2]["filepath"]
-    assert np.asarray(Image.open(file)).shape == (56, 112, 3)  # two of 8 pixels, sevenfold
+    shown = np.asarray(Image.open(file))  # of 8 pixels, sevenfold, three side by side
+    assert shown.shape == (112, 168, 3)
+    assert (shown[56, 0, 0], shown[56, 56, 0]) == (200, 255)  # the fourth, and none
     assert found == {
         "report.html": b"<p>page</p>", "heat_map.png": b"heat_map", "samples.png": b"samples",
     }  # fmt: skip
