@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.run import BATCH, ETAS, IMAGES, STEPS
-from ddim_core.decisions.allocation import Rules, allocate
 from ddim_core.decisions.best import rank
+from ddim_core.decisions.race import Rules, allocate
 from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import SamplerSpec
 from ddim_core.networks.specs import ClassifierSpec

@@ -24,9 +24,9 @@ import numpy as np
 
 from benchmarks.allocation import SEEDS, SHARD, drawn, ready_extractor, row_of
 from benchmarks.run import IMAGES
-from ddim_core.decisions.allocation import Rules, allocate
 from ddim_core.decisions.checkpoints.snapshots import Call, rank_snapshots, stopping
 from ddim_core.decisions.measure import FID
+from ddim_core.decisions.race import Rules, allocate
 from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import SamplerSpec
 from ddim_core.scores.distances.frechet import Reference

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from prefect import flow
 
 from ddim_core.common.digest import digest
-from ddim_core.decisions.allocation import Outcome, Rules, allocate
 from ddim_core.decisions.checkpoints.snapshots import SnapshotRanking, rank_snapshots, stopping
 from ddim_core.decisions.measure import Measure
+from ddim_core.decisions.race import Outcome, Rules, allocate
 from flows.grid.cells import CellsFailedError
 from flows.grid.inputs import GridInputs, prepare
 from flows.grid.progress import GridProgress

@@ -10,8 +10,8 @@ from typing import Any
 from prefect import flow
 
 from ddim_core.common.digest import digest
-from ddim_core.decisions.allocation import Rules, allocate
 from ddim_core.decisions.measure import FID
+from ddim_core.decisions.race import Rules, allocate
 from ddim_core.decisions.row import CellRow
 from flows.grid.cells import (
     CellFutures,
@@ -67,7 +67,7 @@ def until_decided(asked: RaceRequest) -> RaceOutcome:
     """Finds the best cell of a grid, or its Pareto front, with as few images as that takes.
 
     All cells get a first round of images; then only those whose rank is open get more, until it
-    is decided, each has `n_images`, or the budget is spent. See `ddim_core.decisions.allocation`.
+    is decided, each has `n_images`, or the budget is spent. See `ddim_core.decisions.race`.
 
     Raises:
         ValueError: If the request cannot be; nothing has been sampled then.

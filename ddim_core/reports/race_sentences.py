@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-from ddim_core.decisions.allocation import Outcome, Rules, Ruling
 from ddim_core.decisions.measure import FID, Measure
+from ddim_core.decisions.race import Outcome, Rules, Ruling
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
 from ddim_core.reports.grid_figures import COLOURS, png
 from ddim_core.reports.grid_sentences import mixed_clipping

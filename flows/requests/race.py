@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ddim_core.common.checks import MOST_IMAGES, require_at_least
 from ddim_core.common.redaction import redacted
-from ddim_core.decisions.allocation import Goal
+from ddim_core.decisions.race import Goal
 from flows.requests.flat import Option, Without
 from flows.requests.grid import GridRequest
 from flows.requests.images import NONE, ImageChoice, Machine, ScoreChoice, VerdictChoice

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from prefect import task
 
-from ddim_core.decisions.allocation import Outcome, Rules
 from ddim_core.decisions.checkpoints.snapshots import SnapshotRanking
+from ddim_core.decisions.race import Outcome, Rules
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
 from ddim_core.reports.race_sentences import race_figure, read_outcome, ruling_text
 from ddim_core.reports.verdicts.snapshots import (

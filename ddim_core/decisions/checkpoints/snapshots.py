@@ -1,6 +1,6 @@
 """Which of several snapshots is best, each at its own best setting, from the looks of a race.
 
-All cells (snapshot x setting) race together (`ddim_core.decisions.allocation`). A race looks at its
+All cells (snapshot x setting) race together (`ddim_core.decisions.race`). A race looks at its
 open cells at up to R numbers of images, which are known before the first. Where the bounds of
 `ddim_core.decisions.best` have level / R at each of these numbers, they hold at all of them at once
 (a union bound over the looks), whichever cells the race went on with, and whenever it stopped. Of
@@ -26,11 +26,11 @@ from typing import Literal
 
 import numpy as np
 
-from ddim_core.decisions.allocation import Rules
 from ddim_core.decisions.best import Intervals, reaches
 from ddim_core.decisions.checkpoints.verdict import setting_of
 from ddim_core.decisions.compare import require_paired
 from ddim_core.decisions.measure import Measure, measure_of
+from ddim_core.decisions.race import Rules
 from ddim_core.decisions.row import CellRow, cell_name
 from ddim_core.statistics.joint import Floats
 

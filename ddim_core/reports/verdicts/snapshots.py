@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
-from ddim_core.decisions.allocation import Outcome, Rules
 from ddim_core.decisions.checkpoints.snapshots import (
     Behind,
     Call,
@@ -14,6 +13,7 @@ from ddim_core.decisions.checkpoints.snapshots import (
     Snapshot,
     SnapshotRanking,
 )
+from ddim_core.decisions.race import Outcome, Rules
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
 from ddim_core.reports.grid_sentences import mixed_clipping
 from ddim_core.reports.race_sentences import basis_sentence, cost_sentence

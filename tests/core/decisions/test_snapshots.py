@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddim_core.decisions.allocation import Outcome, Rules, allocate
 from ddim_core.decisions.best import rank
 from ddim_core.decisions.checkpoints.snapshots import SnapshotRanking, rank_snapshots, stopping
 from ddim_core.decisions.measure import FID, MEASURES, Measure
+from ddim_core.decisions.race import Outcome, Rules, allocate
 from ddim_core.decisions.row import CellRow
-from tests.core.decisions.test_allocation import Cells
+from tests.core.decisions.test_race import Cells
 
 MOST, FIRST = 2048, 256
 PLANNED = Rules("best", 0.95, 10**9, FIRST, MOST).counts()

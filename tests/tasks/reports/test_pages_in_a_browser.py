@@ -18,8 +18,8 @@ import pytest
 
 from ddim_core.common.digest import digest
 from ddim_core.common.printable import printable
-from ddim_core.decisions.allocation import Rules
 from ddim_core.decisions.checkpoints.verdict import judge
+from ddim_core.decisions.race import Rules
 from ddim_core.lora.scoring.ranking import rank
 from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.reports.lora_answer import answer

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddim_core.decisions.allocation import Outcome, Rules, allocate
 from ddim_core.decisions.measure import FID, MEASURES
+from ddim_core.decisions.race import Outcome, Rules, allocate
 from ddim_core.decisions.row import CellRow
 from ddim_core.statistics.jackknife import jackknife
 from tests.core.rows import cell_row
