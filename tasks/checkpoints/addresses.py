@@ -75,14 +75,15 @@ def averaged(location: str) -> Averaged | None:
             f"{location!r} is no average; write posthoc:FOLDER?std=0.08, several as std=0.05,0.1, "
             "and &kimg=134217 for one before the last snapshot"
         )
-    stds = tuple(dict.fromkeys(match["std"].split(",")))
+    stds = match["std"].split(",")
     for std in stds:
         if not re.fullmatch(r"0?\.\d{1,9}", std) or not 0.0 < float(std) < LARGEST_STD:
             raise ValueError(
                 f"std is {std!r:.40} in {location!r}; it must be a number above 0 and below "
                 f"{LARGEST_STD:.4f}, such as 0.08"
             )
-    return Averaged(match["folder"], stds, int(match["kimg"]) if match["kimg"] else None)
+    each = tuple({float(std): std for std in stds}.values())  # 0.08 and 0.080 are one
+    return Averaged(match["folder"], each, int(match["kimg"]) if match["kimg"] else None)
 
 
 def require_location(location: str, empty: str = "train the toy model") -> None:

@@ -122,11 +122,20 @@ def _recipe_of(start: Path) -> list[str]:
     card = start / "card.json"
     if not is_there(card):
         return []
-    told = read_settings(card)
-    if "recipe" not in told and "training" in told:  # of the first base
-        model, steps = BaseSpec.of(own_resolution(start)), told["training"]["steps"]
-        return [_command(BaseTrainSpec(model=model, steps=steps), "", start.name)]
-    return list(told.get("recipe", []))
+    try:
+        told = read_settings(card)
+    except ValueError:  # somebody else's: no reason to lose what was trained
+        return []
+    recipe, training = (
+        told.get(name) if isinstance(told, dict) else None for name in ("recipe", "training")
+    )
+    if isinstance(recipe, list):
+        return [str(command) for command in recipe]
+    steps = training.get("steps") if isinstance(training, dict) else None
+    if type(steps) is not int:
+        return []
+    model = BaseSpec.of(own_resolution(start))  # of the first base
+    return [_command(BaseTrainSpec(model=model, steps=steps), "", start.name)]
 
 
 def _command(spec: BaseTrainSpec, start: str, output: str) -> str:

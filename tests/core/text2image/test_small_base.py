@@ -48,6 +48,7 @@ from ddim_core.text2image.training import (
     train_base,
 )
 from flows.requests.base import BaseRequest
+from tasks.text2image.base_card import _recipe_of
 
 TINY = BaseSpec(resolution=8, widths=(8, 16), text_width=16, text_layers=1, heads=2)
 CAPTIONS = [scene.caption(template) for scene in base_scenes() for template in TEMPLATES]
@@ -255,3 +256,11 @@ def test_a_shipped_base_is_small_and_draws_what_is_asked_for(
         others = draw_all([replace(o, background=scene.background) for o in asked], len(real[i]))
         apart = np.square(drawn[i].astype(int) - others).mean(axis=(1, 2, 3))
         assert apart.argmin() == i, scene.subject
+
+
+@pytest.mark.parametrize("told", ["[]", "{", '{"training": 3}', '{"recipe": "x"}'])
+def test_a_strange_card_of_the_start_loses_no_training(told: str, tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_text(told)
+    assert _recipe_of(tmp_path) == []
+    (tmp_path / "card.json").write_text('{"recipe": ["ddim train-base"]}')
+    assert _recipe_of(tmp_path) == ["ddim train-base"]

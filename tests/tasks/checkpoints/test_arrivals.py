@@ -22,7 +22,7 @@ from ddim_core.checkpoints.identity import weights_digest
 from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.networks.denoisers import toy_unet
 from ddim_core.networks.specs import ToyModelSpec
-from tasks.checkpoints.addresses import a_place_of, may_hold_several, require_source
+from tasks.checkpoints.addresses import a_place_of, averaged, may_hold_several, require_source
 from tasks.checkpoints.arrivals import (
     candidates,
     read_whole,
@@ -298,3 +298,9 @@ def test_a_repository_on_a_hub_is_fetched_at_its_heads_without_its_code(
 def test_a_source_of_no_known_kind_is_refused(source: str) -> None:
     with pytest.raises(ValueError, match="did you mean"):
         require_source(source)
+
+
+def test_one_width_written_in_two_ways_is_one_average() -> None:
+    found = averaged("posthoc:/x?std=0.08,0.080,0.1")
+    assert found is not None
+    assert [float(std) for std in found.stds] == [0.08, 0.1]
