@@ -4,10 +4,10 @@
     python -m benchmarks.tuning FOLDER flow             # the same digits, learned by flow matching
     python -m benchmarks.tuning FOLDER base             # the embedded text-to-image base, guided
 
-Appends to benchmarks/tuning.json, for each training seed and scale of guidance: FID of the tuned
-settings, of the model's own long run, of the stock setting of as many calls, and how many calls the
-stock settings and the plain first-order one need for the FID of the best tuned one. FOLDER is the
-DDIM_DATA; what it holds is not computed again.
+Appends to benchmarks/tuning.json, for each training seed, scale of guidance and number of calls:
+FID of the tuned settings, of the model's own long run, of the stock setting of as many calls, and
+how many calls the stock settings and the plain first-order one need for the FID of the best tuned
+one. FOLDER is the DDIM_DATA; what it holds is not computed again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ RECORDS = Path(__file__).with_name("tuning.json")
 TUNED = re.compile(r"^(\S+\[\S+\]) \(g = ([\d.]+)\): ", re.MULTILINE)
 CASES: dict[str, dict[str, Any]] = {
     "digits": {
-        "samplers": "dpmpp_2m?solver_type=heun", "calls": 4, "distance": "features",
-        "stock": "ddim,dpmpp_2m,unipc", "stock-steps": "6,7,8,10,20,100", "n-images": 2048,
+        "samplers": "dpmpp_2m?solver_type=heun", "calls": "3,4,5", "distance": "features",
+        "stock": "ddim,dpmpp_2m,unipc", "stock-steps": "6,7,8,9,10,20,100", "n-images": 2048,
     },
     "flow": {
         "objective": "flow", "samplers": "unipc,flow_euler", "calls": 4, "distance": "features",
@@ -62,14 +62,15 @@ def run(folder: Path, case: str, seed: int) -> list[dict[str, Any]]:
         check=True, env=env, capture_output=True, text=True,
     )  # fmt: skip
     rows = [row for row in json.loads(shown.stdout) if row["seed"] == seed]
-    by_scale: dict[float, list[str]] = {}
+    found: dict[tuple[float, int], list[str]] = {}
     for sampler, scale in TUNED.findall(done.stdout):
-        by_scale.setdefault(float(scale), []).append(sampler)
+        calls = next(row["nfe"] for row in rows if row["sampler"] == sampler)
+        found.setdefault((float(scale), calls), []).append(sampler)
     return [
-        {"case": case, "seed": seed, "guidance": scale, "seconds": round(seconds),
+        {"case": case, "seed": seed, "guidance": scale, "calls": calls, "seconds": round(seconds),
          "at": datetime.now(UTC).isoformat(timespec="seconds"),
          **read([row for row in rows if row["guidance_scale"] == scale], names)}
-        for scale, names in by_scale.items()
+        for (scale, calls), names in found.items()
     ]  # fmt: skip
 
 
