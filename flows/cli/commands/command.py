@@ -68,7 +68,7 @@ def flow_command(
     flow: str,
     text: str,
     show: Callable[[Any], None],
-    settle: Callable[[Record], None] = lambda _: None,
+    check: Callable[[Record], None] = lambda _: None,
 ) -> Callable[..., None]:
     """Returns the command that runs a flow by the parameters of a record.
 
@@ -77,25 +77,30 @@ def flow_command(
         flow: NAME of `flows.NAME.NAME`.
         text: The command's help.
         show: Prints what it returned.
-        settle: Checks, before it runs, what takes long to import.
+        check: Refuses, before a server starts, what takes long to import.
     """
 
     def run(request: Any, asked: Mapping[str, Any]) -> None:
-        show(run_shown(request.line, flow, asked, lambda: settle(request)))
+        show(run_shown(request.line, flow, asked, check=lambda: check(request)))
 
     run.__doc__ = text
     return command(record, run)
 
 
 def run_shown(
-    line: str, flow: str, asked: Mapping[str, Any], settle: Callable[[], None] = lambda: None
+    line: str,
+    flow: str,
+    asked: Mapping[str, Any],
+    settle: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Any:
     """Runs the flow `flows.NAME.NAME` and returns what it returns; says what is about to be done,
-    and shows that it goes on. See `flows.run.running.run`."""
+    and shows that it goes on. See `flows.run.running.run`; `check` comes before its server."""
     from flows.run import waiting
     from flows.run.running import run
 
     with waiting.shown(line):
+        check()
         return run(flow, asked, settle)
 
 

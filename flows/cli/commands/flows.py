@@ -184,6 +184,12 @@ def _show_toy(result: TrainedToy) -> None:
     typer.echo(f"checkpoint: {result.checkpoint}")
 
 
+def _refuse_untunable(request: TuneRequest) -> None:
+    from flows.tuning.early import refuse_early  # slow to import
+
+    refuse_early(request)
+
+
 def _show_tuned(result: TuneOutcome) -> None:
     if result.grid is not None:
         from flows.cli.text.table import show_grid
@@ -271,6 +277,7 @@ tune = flow_command(
     "tune",
     "Find the timesteps of few-step samplers by the checkpoint's own long run, and prove them.",
     _show_tuned,
+    _refuse_untunable,
 )
 swiss_roll = flow_command(
     PointRequest,
