@@ -15,7 +15,7 @@ from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
 from flows.requests.images import PREVIOUS
 from flows.requests.samplers import Sampled, SamplerChoice
-from flows.requests.tuning import TuneRequest
+from flows.requests.tuning import FAMILY, TuneRequest
 from flows.tuning.early import refuse_early
 from tasks.cells.settings import require_fit
 from tasks.checkpoints.addresses import name_of
@@ -84,14 +84,15 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
     told = [(replace(cell, prompts=tuning), calls) for cell, calls in settings]
     extractor = _extractor(request, grid, checkpoint)
     known, found = _known(request, checkpoint)
+    if request.tune.search == FAMILY:
+        found += ("Of each list two ends and rho were searched alone; --search list may find a "
+                  "nearer one.",)  # fmt: skip
     return TuneInputs(
         checkpoint, told, conditions, fresh, scored, extractor, known, (*notes, *found)
     )
 
 
-def _require_stock(
-    request: TuneRequest, known: Sampled, checkpoint: ArtifactRef | None
-) -> None:
+def _require_stock(request: TuneRequest, known: Sampled, checkpoint: ArtifactRef | None) -> None:
     """Finds stock samplers that do not fit, before anything is drawn, or trained."""
     if request.proof.n_images:
         stocked = request.grid((), ("ddim",) if known.is_native else ("own",))
