@@ -5,8 +5,8 @@
     python -m benchmarks.tuning_axes guidance              # on the embedded base
 
 Four network calls, distance of pixels (of the base: latents) to the long run on fresh images.
-`orders`: solvers and their keys, each tuned; then each step's order of DPM++ multistep by itself,
-all 18 vectors, over the list of dpmpp_2m. `families`: lists of two or three parameters, the best by
+`orders`: solvers and their keys, each tuned; then DPM++ multistep with an order for each step, all
+that end in the first, each tuned. `families`: lists of two or three parameters, the best by
 Nelder and Mead, beside the search. `guidance`: eight evaluations (a guided step takes two), as four
 guided steps or as more steps of which a window is guided, each tuned.
 """
@@ -31,6 +31,7 @@ from benchmarks.tuning_sides import FRESH_SEED, Model, timed
 from ddim_core.checkpoints.checkpoint import load_checkpoint, scheduler_config
 from ddim_core.checkpoints.conditioning import conditioned
 from ddim_core.diffusion.noise import ImageNoise
+from ddim_core.samplers.families import levels_of
 from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import SamplerName, parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, set_steps
@@ -40,7 +41,7 @@ from ddim_core.tuning.asked import visits_by_loop
 from ddim_core.tuning.evaluations import Distances, Evaluations
 from ddim_core.tuning.judged import mean_with_interval
 from ddim_core.tuning.positions import Positions, Scale, scale_of
-from ddim_core.tuning.runs import FRESH, TUNING, distances
+from ddim_core.tuning.runs import FRESH, TUNING, Remembered, distances
 from ddim_core.tuning.search import Task, search
 from ddim_core.tuning.target import USUAL
 
@@ -73,27 +74,50 @@ class Ordered(DPMSolverMultistepScheduler):  # type: ignore[misc]
 
 
 def orders(model: Model, folder: Path) -> None:
-    """Solvers, each with its own list; then an order for each step."""
-    listed = {text: timed(model, text, CALLS)[0] for text in ORDERS}
-    base = parse_sampler(listed["dpmpp_2m"])
+    """Solvers, each with its own list; then an order for each step, likewise."""
     loaded, own = load_checkpoint(folder), scheduler_config(folder)
-    places = [FRESH + i for i in range(IMAGES)]
-    x_T = ImageNoise(FRESH_SEED, places, loaded.noise_shape).x_T()
-    network = conditioned(loaded, places, 1.0)
-    ends = torch.cat(model.fresh.target.ends)
-    found = {}
-    for vector in product((1,), (1, 2), (1, 2, 3), (1, 2, 3)):
-        scheduler = Ordered.from_config(scheduler_for(parse_sampler("dpmpp_3m"), own).config)
-        scheduler.orders = vector
-        set_steps(scheduler, base, CALLS)
-        with torch.inference_mode():
-            found[vector] = distances(draw(network, scheduler, x_T).x.float(), ends)
-    for vector in sorted(found, key=lambda v: found[v].mean()):
-        apart = mean_with_interval(found[vector] - found[1, 2, 2, 1])
-        print(
-            f"orders {vector}: {found[vector].mean():.4f}, {apart.mean:+.4f} "
-            f"[{apart.low:+.4f}, {apart.high:+.4f}] beside (1, 2, 2, 1)"
+    name = parse_sampler("dpmpp_2m")
+    first: Distances | None = None
+    for text in ORDERS:
+        listed, found = model.tuned(text, CALLS)
+        far = model.fresh.away(listed, CALLS)
+        first = far if first is None else first
+        _told(listed, far, first, found.n_tried)
+    scale = scale_of(name, own, visits_by_loop(own), CALLS)
+
+    def side(seed: int, start: int, ends: Sequence[torch.Tensor]) -> Callable[..., Distances]:
+        places = [start + i for i in range(IMAGES)]
+        x_T = ImageNoise(seed, places, loaded.noise_shape).x_T()
+        network, target = Remembered(conditioned(loaded, places, 1.0), int), torch.cat([*ends])
+
+        def away(vector: Sequence[int], sampler: SamplerName, steps: int, _: int) -> Distances:
+            scheduler = Ordered.from_config(scheduler_for(parse_sampler("dpmpp_3m"), own).config)
+            scheduler.orders = vector
+            set_steps(scheduler, sampler, steps)
+            with torch.inference_mode():
+                return distances(draw(network, scheduler, x_T).x.float(), target)
+
+        return away
+
+    tuning = side(0, TUNING, model.tuning.target.ends)
+    fresh = side(FRESH_SEED, FRESH, model.fresh.target.ends)
+    for vector in product((1,), (1, 2), (1, 2, 3), (1,)):  # the last lands on sigma 0
+        found = search(
+            Task(name, CALLS, CALLS, (IMAGES,), 4000), scale, Evaluations(partial(tuning, vector))
         )
+        listed = scale.listed(name, found.positions)
+        assert first is not None
+        _told(f"orders {vector}, {listed.text}", fresh(vector, listed, CALLS, 0), first,
+              found.n_tried)  # fmt: skip
+
+
+def _told(what: str, far: Distances, first: Distances, n_tried: int) -> None:
+    apart = mean_with_interval(far - first)
+    print(
+        f"{what}: {far.mean():.4f} on fresh noise, {apart.mean:+.4f} [{apart.low:+.4f}, "
+        f"{apart.high:+.4f}] beside dpmpp_2m, {n_tried} candidates",
+        flush=True,
+    )
 
 
 def families(model: Model, _: Path) -> None:
@@ -101,7 +125,8 @@ def families(model: Model, _: Path) -> None:
     own = model.own
     name = parse_sampler("dpmpp_2m")
     scale = scale_of(name, own, visits_by_loop(own), CALLS)
-    levels = np.log(scale.levels)
+    level = levels_of(own)
+    levels = np.log([level(t) for t in range(int(scale.top) + 1)])
 
     def in_time(high: float, low: float, rho: float) -> Positions | None:
         inside = 0.0 <= low < high <= 1.0 and 0.2 <= rho <= 9.0
@@ -110,7 +135,7 @@ def families(model: Model, _: Path) -> None:
     def karras(high: float, low: float, rho: float) -> Positions | None:
         if not (0.0 <= low < high <= 1.0 and 0.5 <= rho <= 20.0):
             return None
-        ends = [scale.levels[round(end * scale.top)] ** (1 / rho) for end in (high, low)]
+        ends = [level(round(end * scale.top)) ** (1 / rho) for end in (high, low)]
         shares = np.linspace(0.0, 1.0, CALLS)
         sigmas = [((1 - w) * ends[0] + w * ends[1]) ** rho for w in shares]
         return scale.settled([float(np.abs(levels - np.log(s)).argmin()) for s in sigmas])
@@ -137,8 +162,9 @@ def families(model: Model, _: Path) -> None:
         listed = scale.listed(name, after.positions).text
         away = model.fresh.away(listed, CALLS)
         print(f"  searched from there: {listed}, {away.mean():.4f}, {after.n_tried} candidates")
-    timed(model, "dpmpp_2m", CALLS, moves=())
-    timed(model, "dpmpp_2m", CALLS)
+    for calls in (CALLS, 2 * CALLS):
+        timed(model, "dpmpp_2m", calls, moves=())
+        timed(model, "dpmpp_2m", calls)
 
 
 def _nelder_mead(

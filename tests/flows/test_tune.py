@@ -191,17 +191,24 @@ def test_planted_failures_are_told_of_one_search(server: str, toy: str, tmp_path
     embedding = {name: tensor * 0.0 for name, tensor in held.items() if "time_emb" in name}
     assert embedding
     save_file(held | embedding, weights, {"format": "pt"})
-    outcome = tune(
-        checkpoint=str(tmp_path / "deaf"), samplers=["dpmpp_2m"], tuning_images=4, budget=12,
-        long_steps=4, n_images=0, search="family",
+    done = ddim(
+        "tune", "--checkpoint", str(tmp_path / "deaf"), "--samplers", "dpmpp_2m", "--calls", "3",
+        "--tuning-images", "4", "--budget", "12", "--long-steps", "4", "--n-images", "0",
+        "--search", "family", "--json",
     )  # fmt: skip
-    page = Path(outcome.report).read_text()
+    assert done.exit_code == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    (found,) = outcome["settings"]
+    assert found["sampler"] in outcome["samplers"]
+    assert outcome["rows"] == []
+    page = Path(outcome["report"]).read_text()
     for told in (
         "It was tuned on 4 images, which are few", "The long run is too short for it",
         "The budget of 12 network calls an image was spent", "answers alike at all timesteps",
-        "two ends and rho were searched alone",
     ):  # fmt: skip
+        assert told in " ".join(found["warnings"])
         assert told in page
+    assert "two ends and rho were searched alone" in page
 
 
 def test_prompts_are_dealt_out(tmp_path: Path, server: str) -> None:
