@@ -8,7 +8,8 @@ Four network calls, distance of pixels (of the base: latents) to the long run on
 `orders`: solvers and their keys, each tuned; then DPM++ multistep with an order for each step, all
 that end in the first, each tuned. `families`: lists of two or three parameters, the best by
 Nelder and Mead, beside the search. `guidance`: eight evaluations (a guided step takes two), as four
-guided steps or as more steps of which a window is guided, each tuned.
+guided steps or as more steps of which a window is guided, each by its best list of two ends and
+rho.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from ddim_core.tuning.runs import FRESH, TUNING, Remembered, distances
 from ddim_core.tuning.search import Task, search
 from ddim_core.tuning.target import USUAL
 
-CALLS, IMAGES, PROMPTS, LONG = 4, 128, 32, 64
+CALLS, IMAGES, PROMPTS, LONG = 4, 128, 24, 48
 ORDERS = (
     "dpmpp_2m", "dpmpp_2m?solver_type=heun", "dpmpp_2m?lower_order_final=false", "dpmpp_2s",
     "dpmpp_3m", "euler", "dpmpp_2m?final_sigmas_type=sigma_min",
@@ -227,7 +228,7 @@ def guidance() -> None:
     scenes = base_scenes()
     prompts = [scene.caption() for scene in scenes[:: len(scenes) // (2 * PROMPTS)]]
     name, own = parse_sampler("dpmpp_2m"), scheduler_config(embedded_base())
-    for scale_of_guidance in (2.0, 4.0):
+    for scale_of_guidance in (4.0, 2.0):
         tuning = Windowed(0, TUNING, prompts[0 : 2 * PROMPTS : 2], scale_of_guidance)
         fresh = Windowed(FRESH_SEED, FRESH, prompts[1 : 2 * PROMPTS : 2], scale_of_guidance)
         first: Distances | None = None
@@ -236,7 +237,7 @@ def guidance() -> None:
             for begin in range(steps - n_guided + 1):
                 window, began = slice(begin, begin + n_guided), time.process_time()
                 kept = Evaluations(partial(_of_window, tuning, window))
-                found = search(Task(name, steps, steps, (PROMPTS,), 400), scale, kept)
+                found = search(Task(name, steps, steps, (PROMPTS,), 4000, ()), scale, kept)
                 listed = scale.listed(name, found.positions)
                 far = fresh.away(listed, steps, window)
                 first = far if first is None else first
