@@ -1,12 +1,13 @@
 """How far does one tuned list carry? Each model's list is judged on each other's images.
 
-    python -m benchmarks.tuning_drift FOLDER training  # of the demo's digits, kept five times
-    python -m benchmarks.tuning_drift FOLDER lora      # a style LoRA on the embedded base
+    python -m benchmarks.tuning_drift training FOLDER  # of the demo's digits, kept five times
+    python -m benchmarks.tuning_drift lora FOLDER      # a style LoRA on the embedded base
+    python -m benchmarks.tuning_drift folders A B ...  # of U-Nets, such as other trainings
 
-DPM++ 2M at 4 calls is tuned on each model (128 images; the base at guidance 2, 32 images of 32
-prompts), and run on as many fresh images of each: the distance from that model's own long run, and
-how much farther that is than the list found there, with its 95 % interval. FOLDER keeps what is
-trained.
+DPM++ 2M at 4 calls is tuned on each model (128 images; the base at guidance 2, 16 images of 16
+prompts, a long run of 32 steps, two ends and rho alone), and run on as many fresh images of each:
+the distance from that model's own long run, and how much farther that is than the list found there,
+with its 95 % interval. FOLDER keeps what is trained.
 """
 
 from __future__ import annotations
@@ -33,23 +34,33 @@ from ddim_core.text2image.embedded import embedded_base
 from ddim_core.text2image.scenes import TEMPLATES, base_scenes, draw, style_scenes
 from ddim_core.tuning.judged import serves
 from ddim_core.tuning.runs import FRESH, TUNING, PipelineRuns, Runs, chunks_of
+from ddim_core.tuning.search import MOVES
 from flows.requests.lora import STYLE_RECIPE
 from flows.requests.models import toy_spec
 
-SAMPLER, CALLS = "dpmpp_2m", 4
+SAMPLER, CALLS, LORA_STEPS = "dpmpp_2m", 4, 60
 IMAGES, KEPT = 128, (500, 1000, 1500, 2000, 2500)
-PROMPTS, GUIDANCE, BASE_LONG, SCALES = 32, 2.0, 64, (0.0, 0.5, 1.0)
+PROMPTS, GUIDANCE, BASE_LONG, SCALES = 16, 2.0, 32, (0.0, 0.5, 1.0)
 
 
 def of_training(folder: Path) -> dict[str, Model]:
     """The averaged weights of one training after so many steps."""
     spec = toy_spec("digits", None, 1, KEPT[-1], 0)
-    if not all((folder / f"{step}").is_dir() for step in KEPT):
+    places = {step: folder / f"{step}" for step in KEPT}
+    if missing := [step for step, place in places.items() if not place.is_dir()]:
         images, state = load_images("digits", "train", spec.model.resolution), start(spec)
         for record in train(spec, images.images, state):
-            if record.step in KEPT:
-                save_pipeline(folder / f"{record.step}", state.ema, spec.noise, record.step)
-    return {f"{step} steps": Model.of_folder(folder / f"{step}", IMAGES) for step in KEPT}
+            if record.step in missing:
+                save_pipeline(places[record.step], state.ema, spec.noise, record.step)
+                print(f"step {record.step}", flush=True)
+                if record.step == missing[-1]:
+                    break
+    return {f"{step} steps": Model.of_folder(place, IMAGES) for step, place in places.items()}
+
+
+def of_folders(*folders: Path) -> dict[str, Model]:
+    """What somebody trained, by the folders' names."""
+    return {folder.name: Model.of_folder(folder, IMAGES) for folder in folders}
 
 
 def of_lora(folder: Path) -> dict[str, Model]:
@@ -63,7 +74,7 @@ def of_lora(folder: Path) -> dict[str, Model]:
         for i, (scene, caption) in enumerate(zip(scenes, captions, strict=True)):
             Image.fromarray(draw(scene, 16)).save(folder / "picture.png")
             items.append(Captioned(f"{i}.png", (folder / "picture.png").read_bytes(), caption))
-        spec = replace(STYLE_RECIPE, checkpoint_every=STYLE_RECIPE.steps)
+        spec = replace(STYLE_RECIPE, steps=LORA_STEPS, checkpoint_every=LORA_STEPS)
         list(trained(items, captions, spec, str(file)))
     scenes = base_scenes()[:: max(1, len(base_scenes()) // (2 * PROMPTS))]
     prompts = [scene.caption() for scene in scenes][: 2 * PROMPTS]
@@ -100,11 +111,13 @@ def _laid(file: Path, scale: float, prompts: list[str]) -> Model:
 
 def main() -> int:
     torch.set_num_threads(1)
-    folder, what = Path(sys.argv[1]), sys.argv[2]
+    what, *folders = sys.argv[1:]
     began = time.process_time()
-    models = {"training": of_training, "lora": of_lora}[what](folder / what)
+    make = {"training": of_training, "lora": of_lora, "folders": of_folders}[what]
+    models: dict[str, Model] = make(*map(Path, folders))  # type: ignore[operator]
     print(f"models and long runs: {time.process_time() - began:.0f} CPU s", flush=True)
-    lists = {name: timed(model, SAMPLER, CALLS)[0] for name, model in models.items()}
+    moves = () if what == "lora" else MOVES
+    lists = {name: timed(model, SAMPLER, CALLS, moves=moves)[0] for name, model in models.items()}
     for name, model in models.items():
         own, stock = (model.fresh.away(text, CALLS) for text in (lists[name], SAMPLER))
         far = serves(stock, own)

@@ -11,6 +11,7 @@ from ddim_core.checkpoints.scheduler import noise_scheduler, scheduler_trained
 from ddim_core.common.plain_files import is_there
 from ddim_core.diffusion.scheduler_config import with_class
 from ddim_core.diffusion.specs import NoiseSpec
+from ddim_core.networks.checks import require_sane
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.samplers.families import settled_own
 from ddim_core.samplers.scheduler import config_of
@@ -25,7 +26,7 @@ def refuse_early(request: TuneRequest) -> None:
     of a local folder cannot be told a list of. What lies elsewhere is looked at when it is opened.
 
     Raises:
-        ValueError: As `settings_asked`.
+        ValueError: As `settings_asked`; or if its configuration cannot be.
     """
     own = _of_folder(Path(request.model.checkpoint)) if request.model.checkpoint else _toy(request)
     if own is None or settled_own(own).get("use_dynamic_shifting"):
@@ -46,4 +47,6 @@ def _of_folder(folder: Path) -> Mapping[str, Any] | None:
     if not is_there(folder / CONFIG):
         return None
     index = read_settings(folder / INDEX) if is_there(folder / INDEX) else {}
-    return with_class(read_settings(folder / CONFIG), index)
+    config = read_settings(folder / CONFIG)
+    require_sane(config, CONFIG.name)
+    return with_class(config, index)
