@@ -86,7 +86,7 @@ class TuneChoice:
         Literal["list", "family"],
         Field(
             description="What is searched: list (each position by itself, after the family), or "
-            "family (two ends and rho alone: a third of the candidates, for large models)."
+            "family (two ends and rho alone: a fifth of the candidates, for large models)."
         ),
     ] = "list"
     dtype: DtypeChoice = "float32"
