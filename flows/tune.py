@@ -35,12 +35,14 @@ class TuneOutcome:
     Attributes:
         report: Its place.
         samplers: With their lists, as a grid is asked for them.
+        settings: What was found of each: distances, search, what speaks against it.
         reading: Sentences on what tuning bought, and what speaks against it.
         grid: The proof; None if it was left out.
     """
 
     report: str
     samplers: tuple[str, ...]
+    settings: tuple[Tuned, ...]
     reading: tuple[str, ...]
     grid: GridOutcome | None
 
@@ -138,7 +140,8 @@ def _report(
     content = content_of(request.real.dataset)
     weights = weights_of(inputs.checkpoint.ref)
     mark_scored(request.identity(content), weights, grid.cells if grid else [])
-    return TuneOutcome(place, tuple(one.sampler for one in tuned), tuple(report.reading), grid)
+    samplers = tuple(one.sampler for one in tuned)
+    return TuneOutcome(place, samplers, tuple(tuned), tuple(report.reading), grid)
 
 
 def _say(line: str) -> None:

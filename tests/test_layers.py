@@ -212,7 +212,7 @@ ARROWS: dict[str, set[str]] = {
     "flows.cli.text": {"flows", "flows.grid"},
     "flows.cli.commands": {
         "flows", "flows.watch", "flows.servers", "flows.run", "flows.requests", "flows.grid",
-        "flows.lora", "flows.team", "flows.cli.text",
+        "flows.lora", "flows.tuning", "flows.team", "flows.cli.text",
     },
     "flows.cli": {
         "flows", "flows.servers", "flows.run", "flows.requests", "flows.grid", "flows.team",

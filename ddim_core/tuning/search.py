@@ -29,6 +29,8 @@ class Task:
         chunks: Images of each chunk that it is tuned on.
         budget: Most network calls on an image, over all candidates: one candidate seen on all
             images takes `calls` of it.
+        moves: Of single positions, as shares of the scale; none leaves the best list that two ends
+            and rho make.
     """
 
     sampler: SamplerName
@@ -36,6 +38,7 @@ class Task:
     calls: int
     chunks: tuple[int, ...]
     budget: float
+    moves: tuple[float, ...] = MOVES
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Found:
         bent_distance: Of the best list with three parameters, two ends and rho.
         n_tried: Candidates that were looked at.
         spent: Of the budget.
-        finished: No move of any position helped any more; False where the budget was spent before.
+        finished: No move asked for helped any more; False where the budget was spent before.
     """
 
     positions: Positions
@@ -127,7 +130,7 @@ class _Search:
                 self._try(positions)
             self._bend(shape)
             bent = self._best
-            for move in MOVES:
+            for move in task.moves:
                 self._move(move)
         except _SpentError:
             finished = False

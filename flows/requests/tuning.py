@@ -30,6 +30,7 @@ from flows.requests.samplers import LEAST_IMAGES, DtypeChoice, SamplerChoice
 DDIM, AS_EULER = "ddim", "euler?timestep_spacing=leading"
 """DDIM of diffusers takes no list; with eta = 0 its steps are Euler's (Song et al. 2021,
 arXiv:2010.02502, eq. 14), which takes one."""
+FAMILY = "family"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,13 @@ class TuneChoice:
             "latents), or features (of `features`, which takes longer)."
         ),
     ] = "ends"
+    search: Annotated[
+        Literal["list", "family"],
+        Field(
+            description="What is searched: list (each position by itself, after the family), or "
+            "family (two ends and rho alone: a fifth of the candidates, for large models)."
+        ),
+    ] = "list"
     dtype: DtypeChoice = "float32"
     budget: Annotated[
         int,
@@ -197,8 +205,9 @@ class TuneRequest:
         """
         asked = {name: value for name, value in values(self).items()
                  if name not in {*values(self.machine), *NOT_SCORED}}  # fmt: skip
-        if not asked["image_scores"]:  # as before there were any
-            del asked["image_scores"]
+        for name, usual in (("image_scores", ()), ("search", "list")):  # as before there were any
+            if asked[name] == usual:
+                del asked[name]
         return digest("tune", asked | self.machine.counts, content, self.scores.weights_content)
 
     def grid(

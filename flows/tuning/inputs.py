@@ -14,8 +14,9 @@ from flows.grid.inputs import sampled
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
 from flows.requests.images import PREVIOUS
-from flows.requests.samplers import SamplerChoice
-from flows.requests.tuning import TuneRequest
+from flows.requests.samplers import Sampled, SamplerChoice
+from flows.requests.tuning import FAMILY, TuneRequest
+from flows.tuning.early import refuse_early
 from tasks.cells.settings import require_fit
 from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.identity import weights_of
@@ -60,6 +61,7 @@ class TuneInputs:
 
 def prepare_tuning(request: TuneRequest) -> TuneInputs:
     """Opens or trains the checkpoint, refuses what cannot be tuned of it, deals out its prompts."""
+    refuse_early(request)
     model, grid = request.model, request.grid(())
     loras: tuple[StoredLora, ...] = ()
     if model.checkpoint:
@@ -67,6 +69,7 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
         checkpoint = open_checkpoint(imported, name_of(model.checkpoint))
         loras = tuple(store_lora(text) for text in model.lora)
     else:
+        _require_stock(request, grid.expected, None)
         training = submit_training(grid.training)
         name = f"toy-{Path(dataset_name(request.real.dataset)).stem}{request.toy.kind}"
         checkpoint = open_checkpoint(training.result(), name)
@@ -76,17 +79,24 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
         for base in bases
         for found in settings_to_tune(base, checkpoint.ref, request.samplers, request.tune.calls)
     ]
-    if request.proof.n_images:  # stock that does not fit is found here, before anything is drawn
-        stocked = request.grid((), ("ddim",) if checkpoint.is_native else ("own",))
-        cells = stocked.cells(sampled(stocked, checkpoint, loras))
-        require_fit(cells, checkpoint.n_train, checkpoint.ref)
+    _require_stock(request, sampled(grid, checkpoint, loras), checkpoint.ref)
     tuning, fresh, conditions, scored, notes = _prompts(request, checkpoint, bases[0])
     told = [(replace(cell, prompts=tuning), calls) for cell, calls in settings]
     extractor = _extractor(request, grid, checkpoint)
     known, found = _known(request, checkpoint)
+    if request.tune.search == FAMILY:
+        found += ("Of each list two ends and rho were searched alone; --search list may find a "
+                  "nearer one.",)  # fmt: skip
     return TuneInputs(
         checkpoint, told, conditions, fresh, scored, extractor, known, (*notes, *found)
     )
+
+
+def _require_stock(request: TuneRequest, known: Sampled, checkpoint: ArtifactRef | None) -> None:
+    """Finds stock samplers that do not fit, before anything is drawn, or trained."""
+    if request.proof.n_images:
+        stocked = request.grid((), ("ddim",) if known.is_native else ("own",))
+        require_fit(stocked.cells(known), known.n_train, checkpoint)
 
 
 def _known(

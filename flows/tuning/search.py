@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ddim_core.diffusion.specs import GridCell, SchedulerSpec
-from flows.requests.tuning import TuneRequest
+from ddim_core.tuning.search import MOVES
+from flows.requests.tuning import FAMILY, TuneRequest
 from flows.run.runners import on_device
 from flows.tuning.inputs import TuneInputs
 from tasks.storage.naming import named
@@ -59,6 +60,7 @@ def search(request: TuneRequest, inputs: TuneInputs, targets: dict[float, LongRu
                 inputs.known,
                 inputs.extractor,
                 request.machine.execution,
+                () if request.tune.search == FAMILY else MOVES,
             )
             for cell, calls in inputs.settings
         ]

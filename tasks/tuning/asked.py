@@ -6,19 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ddim_core.diffusion.specs import GridCell, SchedulerSpec
-from ddim_core.samplers.canonical import canonical
-from ddim_core.samplers.catalogue import Family
 from ddim_core.samplers.families import family_of
 from ddim_core.samplers.name import parse_sampler
-from ddim_core.tuning.positions import needs_steps, scale_of, untuned
+from ddim_core.tuning.asked import settings_asked
 from ddim_core.tuning.target import USUAL
-from ddim_core.tuning.tunable import NotTunableError
 from tasks.checkpoints.scheduler import own_scheduler
 from tasks.storage.store import ArtifactRef
 from tasks.tuning.runs import visits_of
-
-USUALLY: dict[Family, tuple[str, ...]] = {"vp": ("dpmpp_2m",), "flow": ("unipc", "flow_euler")}
-"""Samplers that are tuned where none is named."""
 
 
 def settings_to_tune(
@@ -29,25 +23,14 @@ def settings_to_tune(
     Args:
         base: How the checkpoint is drawn, with any sampler of diffusers.
         checkpoint: It.
-        samplers: By name; empty takes those that are usual for its family.
-        calls: How many network calls an image; guidance, which may double them, left out.
+        samplers, calls: As of `settings_asked`.
 
     Raises:
-        NotTunableError: If a named sampler draws noise on the way, or cannot be told where to ask.
-        ValueError: If it does not fit the checkpoint, or no number of steps makes so many calls.
+        ValueError: As `settings_asked`.
     """
     own, visits = own_scheduler(base, checkpoint), visits_of(base, checkpoint)
-    family = family_of(own)
-    if family not in USUAL:
-        raise NotTunableError(f"nothing is tuned: {untuned(family)}")
-    cells = []
-    named = [canonical(parse_sampler(text), own) for text in samplers or USUALLY[family]]
-    for name in dict.fromkeys(named):
-        for n_calls in dict.fromkeys(calls):
-            steps = needs_steps(name, own, n_calls)
-            scale_of(name, own, visits, steps)
-            cells.append((_with(base, name.text, steps), n_calls))
-    return cells
+    asked = settings_asked(own, samplers, calls, visits)
+    return [(_with(base, name.text, steps), n_calls) for name, steps, n_calls in asked]
 
 
 def long_run_cell(base: GridCell, checkpoint: ArtifactRef) -> GridCell:

@@ -15,8 +15,7 @@ from ddim_core.diffusion.specs import Execution, GridCell
 from ddim_core.images.pixels import to_uint8
 from ddim_core.networks.denoisers import network_batch
 from ddim_core.pipelines.fitting import where_it_asks
-from ddim_core.samplers.name import SamplerName
-from ddim_core.samplers.scheduler import Visited, scheduler_for, set_steps
+from ddim_core.tuning.asked import visits_by_loop
 from ddim_core.tuning.positions import Visits
 from ddim_core.tuning.runs import LoopRuns, PipelineRuns, Runs
 from tasks.cells.extractor_memory import extractor_in_memory
@@ -109,9 +108,4 @@ def visits_of(cell: GridCell, checkpoint: ArtifactRef) -> Visits:
         return lambda name, steps: where_it_asks(
             opened, replace(setting, sampler=name, steps=steps)
         )
-    own = scheduler_in(cell, checkpoint)
-
-    def visits(name: SamplerName, steps: int) -> Visited:
-        return set_steps(scheduler_for(name, own), name, steps)
-
-    return visits
+    return visits_by_loop(scheduler_in(cell, checkpoint))

@@ -20,7 +20,7 @@ from ddim_core.tuning.evaluations import Distances, Evaluations
 from ddim_core.tuning.judged import Apart, Judged, joined, judge, serves, warnings
 from ddim_core.tuning.positions import Positions, Scale, scale_of
 from ddim_core.tuning.runs import FRESH, TUNING, Runs, Seen, chunks_of, distances
-from ddim_core.tuning.search import Found, Task, search
+from ddim_core.tuning.search import MOVES, Found, Task, search
 from ddim_core.tuning.target import Target, long_run
 from tasks.cells.extractor_memory import record_of
 from tasks.checkpoints.scheduler import own_scheduler
@@ -184,6 +184,7 @@ def tune_sampler(
     known: tuple[str, ...],
     extractor: ArtifactRef | None,
     execution: Execution,
+    moves: tuple[float, ...] = MOVES,
 ) -> Tuned:
     """Searches the list of a sampler whose short run ends nearest to the long one.
 
@@ -197,6 +198,7 @@ def tune_sampler(
         target: The long run.
         known: Lists found elsewhere; those of this sampler and number of steps are looked at.
         extractor: As of the long run.
+        moves: As of `Task`.
     """
     assert isinstance(cell.sampler, SchedulerSpec)
     name, steps = parse_sampler(cell.sampler.sampler), cell.sampler.steps
@@ -224,7 +226,7 @@ def tune_sampler(
             lambda sampler, n, i: _away(runs, sampler, n, i, ends["tuning"][_slice(chunks[i])]),
             work / f"tune-{named[:32]}.jsonl",
         )
-        task = Task(name, steps, calls, tuple(map(len, chunks)), budget)
+        task = Task(name, steps, calls, tuple(map(len, chunks)), budget, moves)
         with tqdm(desc=f"tuning {name.text} at {calls} calls", unit="", disable=None) as bar:
             found = search(
                 task, scale, measured, [*_as_it_stands(scale, usual), *elsewhere.values()],

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from ddim_core.samplers.name import parse_sampler
@@ -166,10 +166,49 @@ def test_what_cannot_be_is_refused_before_anything_is_started(
         build(TuneRequest, asked)
 
 
-def test_a_sampler_without_lists_is_refused_on_the_command_line(server: str, toy: str) -> None:
-    done = ddim("tune", "--checkpoint", toy, "--samplers", "deis")
-    assert done.exit_code == 2
-    assert "cannot be told where to ask the network" in done.stderr
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (("--samplers", "unipc"), "unipc cannot be told where to ask the network"),
+        (("--checkpoint", "TOY", "--samplers", "deis"), "deis cannot be told where to ask"),
+        (("--objective", "flow", "--samplers", "dpmpp_2m"), "take unipc or flow_euler"),
+        (("--samplers", "heun"), "calls is 4; take an odd number"),
+    ],
+)
+def test_what_a_scheduler_tells_is_refused_before_a_server_is_asked(
+    asked: tuple[str, ...], told: str, toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # where nobody answers
+    done = ddim("tune", *(word.replace("TOY", toy) for word in asked))
+    assert (done.exit_code, told in done.stderr) == (2, True), done.stderr
+
+
+def test_planted_failures_are_told_of_one_search(server: str, toy: str, tmp_path: Path) -> None:
+    """A network whose timestep counts for nothing, 4 images, 4 steps of a long run, 12 calls."""
+    shutil.copytree(toy, tmp_path / "deaf")
+    weights = tmp_path / "deaf" / "unet" / "diffusion_pytorch_model.safetensors"
+    held = load_file(weights)
+    embedding = {name: tensor * 0.0 for name, tensor in held.items() if "time_emb" in name}
+    assert embedding
+    save_file(held | embedding, weights, {"format": "pt"})
+    done = ddim(
+        "tune", "--checkpoint", str(tmp_path / "deaf"), "--samplers", "dpmpp_2m", "--calls", "3",
+        "--tuning-images", "4", "--budget", "12", "--long-steps", "4", "--n-images", "0",
+        "--search", "family", "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    (found,) = outcome["settings"]
+    assert found["sampler"] in outcome["samplers"]
+    assert outcome["rows"] == []
+    page = Path(outcome["report"]).read_text()
+    for told in (
+        "It was tuned on 4 images, which are few", "The long run is too short for it",
+        "The budget of 12 network calls an image was spent", "answers alike at all timesteps",
+    ):  # fmt: skip
+        assert told in " ".join(found["warnings"])
+        assert told in page
+    assert "two ends and rho were searched alone" in page
 
 
 def test_prompts_are_dealt_out(tmp_path: Path, server: str) -> None:

@@ -7,11 +7,12 @@ import os
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
+from pydantic import Field
 
 from flows.cli.commands.options import listed, one_sentence, plain, require_writable
 from flows.requests.flat import (
@@ -68,7 +69,6 @@ def flow_command(
     flow: str,
     text: str,
     show: Callable[[Any], None],
-    settle: Callable[[Record], None] = lambda _: None,
 ) -> Callable[..., None]:
     """Returns the command that runs a flow by the parameters of a record.
 
@@ -77,26 +77,53 @@ def flow_command(
         flow: NAME of `flows.NAME.NAME`.
         text: The command's help.
         show: Prints what it returned.
-        settle: Checks, before it runs, what takes long to import.
     """
 
     def run(request: Any, asked: Mapping[str, Any]) -> None:
-        show(run_shown(request.line, flow, asked, lambda: settle(request)))
+        show(run_shown(request.line, flow, asked))
 
     run.__doc__ = text
     return command(record, run)
 
 
 def run_shown(
-    line: str, flow: str, asked: Mapping[str, Any], settle: Callable[[], None] = lambda: None
+    line: str,
+    flow: str,
+    asked: Mapping[str, Any],
+    settle: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Any:
     """Runs the flow `flows.NAME.NAME` and returns what it returns; says what is about to be done,
-    and shows that it goes on. See `flows.run.running.run`."""
+    and shows that it goes on. See `flows.run.running.run`; `check` comes before its server."""
     from flows.run import waiting
     from flows.run.running import run
 
     with waiting.shown(line):
+        check()
         return run(flow, asked, settle)
+
+
+@dataclass(frozen=True)
+class HowToShow:
+    """The command."""
+
+    as_json: Annotated[
+        bool, Field(description="Print what came of it as JSON, rows included."), Option("--json")
+    ] = False
+
+
+def run_as_asked(
+    request: Any,
+    flow: str,
+    asked: Given,
+    settle: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
+) -> Any:
+    """Runs a flow as `run_shown` does; in silence where its request, which has a `HowToShow` named
+    `how`, asks for JSON."""
+    asked = {name: value for name, value in asked.items() if name not in vars(request.how)}
+    with no_lines_on_the_way() if request.how.as_json else nullcontext():
+        return run_shown(request.line, flow, asked, settle, check)
 
 
 @contextmanager

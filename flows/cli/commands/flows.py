@@ -12,9 +12,11 @@ import typer
 from pydantic import Field
 
 from flows.cli.commands.command import (
+    HowToShow,
     command,
     flow_command,
     no_lines_on_the_way,
+    run_as_asked,
     run_shown,
 )
 from flows.cli.commands.options import stop
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from flows.swiss_roll import PointOutcome
     from flows.train_base import TrainedBase
     from flows.train_toy import TrainedToy
-    from flows.tune import TuneOutcome
 
 
 @dataclass(frozen=True)
@@ -184,15 +185,25 @@ def _show_toy(result: TrainedToy) -> None:
     typer.echo(f"checkpoint: {result.checkpoint}")
 
 
-def _show_tuned(result: TuneOutcome) -> None:
-    if result.grid is not None:
-        from flows.cli.text.table import show_grid
+@dataclass(frozen=True, kw_only=True)
+class TuneCommand(TuneRequest):
+    """What is tuned, how it is proven, and how what came of it is shown."""
 
-        show_grid(result.grid)
-    typer.echo("\ntuned:")
-    for sampler in dict.fromkeys(result.samplers):
-        typer.echo(f"  {sampler}")
-    typer.echo(f"report: {result.report}")
+    how: HowToShow
+
+
+def _tune(request: TuneCommand, asked: Given) -> None:
+    """Find the timesteps of few-step samplers by the checkpoint's own long run, and prove them."""
+
+    def check() -> None:
+        from flows.tuning.early import refuse_early  # slow to import
+
+        refuse_early(request)
+
+    outcome = run_as_asked(request, "tune", asked, check=check)
+    from flows.cli.text.tuned import show_tuned
+
+    show_tuned(outcome, request.how.as_json)
 
 
 def _show_base(result: TrainedBase) -> None:
@@ -266,12 +277,7 @@ train_base = flow_command(
     "Train the small text-to-image base of the LoRA commands, and judge its pictures.",
     _show_base,
 )
-tune = flow_command(
-    TuneRequest,
-    "tune",
-    "Find the timesteps of few-step samplers by the checkpoint's own long run, and prove them.",
-    _show_tuned,
-)
+tune = command(TuneCommand, _tune, lambda _: TuneRequest)
 swiss_roll = flow_command(
     PointRequest,
     "swiss_roll",

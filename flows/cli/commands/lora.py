@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
-from pydantic import Field
 
 from ddim_core.common.printable import printable
-from flows.cli.commands.command import command, no_lines_on_the_way, run_shown
-from flows.requests.flat import Given, Option
+from flows.cli.commands.command import HowToShow, command, run_as_asked
+from flows.requests.flat import Given
 from flows.requests.lora import StyleRequest, SubjectRequest
 from flows.requests.lora_score import LoraScoreRequest
 
@@ -36,15 +33,6 @@ def _settle_subject(request: SubjectRequest) -> None:
     from flows.lora.plan import subject_plan
 
     subject_plan(request.settled())
-
-
-@dataclass(frozen=True)
-class HowToShow:
-    """The command."""
-
-    as_json: Annotated[
-        bool, Field(description="Print what came of it as JSON, rows included."), Option("--json")
-    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,27 +58,24 @@ class ScoreCommand(LoraScoreRequest):
 
 def _style(request: StyleCommand, asked: Given) -> None:
     """Train a style on captioned images, check it, and export it for diffusers and web UIs."""
-    _show(_run(request, "lora_style", asked, lambda: _settle_style(request)), request.how)
+    outcome = run_as_asked(request, "lora_style", asked, lambda: _settle_style(request))
+    _show(outcome, request.how)
 
 
 def _subject(request: SubjectCommand, asked: Given) -> None:
     """Train a LoRA on a few images of one subject (DreamBooth), check it, and export it."""
-    _show(_run(request, "lora_subject", asked, lambda: _settle_subject(request)), request.how)
+    _show(
+        run_as_asked(request, "lora_subject", asked, lambda: _settle_subject(request)), request.how
+    )
 
 
 def _score(request: ScoreCommand, asked: Given) -> None:
     """Score LoRAs that somebody else trained: every epoch at every scale, and which to ship."""
-    outcome: LoraScore = _run(request, "lora_score", asked)
+    outcome: LoraScore = run_as_asked(request, "lora_score", asked)
     if request.how.as_json:
         _show_json(outcome)
     else:
         _show_scorecard(outcome.scorecard)
-
-
-def _run(request: Any, flow: str, asked: Given, settle: Callable[[], None] = lambda: None) -> Any:
-    asked = {name: value for name, value in asked.items() if name not in vars(request.how)}
-    with no_lines_on_the_way() if request.how.as_json else nullcontext():
-        return run_shown(request.line, flow, asked, settle)
 
 
 def _show(outcome: LoraOutcome, how: HowToShow) -> None:

@@ -12,7 +12,7 @@ from ddim_core.samplers.scheduler import Visited, scheduler_for, set_steps
 from ddim_core.tuning.evaluations import Evaluations
 from ddim_core.tuning.positions import Positions, Scale, scale_of
 from ddim_core.tuning.runs import TUNING, LoopRuns, chunks_of
-from ddim_core.tuning.search import Found, Task, search
+from ddim_core.tuning.search import MOVES, Found, Task, search
 from ddim_core.tuning.target import USUAL, Target, long_run
 from tests.core.samplers.exact import World, network
 
@@ -42,7 +42,8 @@ class Exact:
         return self.target.from_it(self.runs.ends(sampler, steps, chunk), chunk)
 
     def search(self, sampler: str, steps: int, budget: float = 1e6, **more: Any) -> Found:
-        task = Task(parse_sampler(sampler), steps, steps, self.chunks, budget)
+        moves = more.get("moves", MOVES)
+        task = Task(parse_sampler(sampler), steps, steps, self.chunks, budget, moves)
         kept = more.get("kept") or Evaluations(self.measure)
         return search(task, self.scale(sampler), kept, more.get("known", ()))
 

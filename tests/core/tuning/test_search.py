@@ -42,6 +42,10 @@ def test_no_list_of_a_grid_of_all_is_nearer(
     assert found.distance <= 1.05 * brute_force(diffusion, sampler, steps, n)
     assert found.distance <= found.bent_distance <= found.start_distance
     assert found.distance < 0.8 * found.start_distance
+    family = diffusion.search(sampler, steps, moves=())
+    assert family.finished
+    assert family.distance == found.bent_distance
+    assert family.n_tried < 0.7 * found.n_tried
 
 
 def test_a_flow_is_tuned_in_sigmas_between_the_timesteps() -> None:
