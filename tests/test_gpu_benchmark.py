@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.gpu import lora, native, pipelines, training
 from benchmarks.gpu.record import Figure, Record
@@ -15,10 +16,15 @@ def test_a_tiny_run_writes_its_figures_as_it_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.lora.N_IMAGES", 2)
+    monkeypatch.setattr(torch, "compile", lambda function, **how: function)
     record = Record(tmp_path / "out", "cpu", 100.0)
     ref = native.stored(True, tmp_path)
     record.work("bits", 0, lambda: native.bits(record, True, "cpu", ref))
-    record.work("sd15", 0, lambda: pipelines.measure(record, "sd15", True, "cpu", False))
+    record.work("sd15", 0, lambda: pipelines.measure(record, "sd15", True, "cpu"))
+    record.work("native", 0, lambda: native.measure(record, True, "cpu", ref))
+    record.work("tries", 0, lambda: pipelines.tries(record, "sd15", True, "cpu"))
+    record.work("compiled", 0, lambda: pipelines.by_compiler(record, "sd15", True, "cpu"))
+    record.work("native-compiled", 0, lambda: native.by_compiler(record, True, "cpu", ref))
     record.work("training", 0, lambda: training.measure(record, True, "cpu", tmp_path))
     record.work("lora", 0, lambda: lora.measure(record, True, "cpu", tmp_path))
     record.work("late", 1000, lambda: record.add(Figure("never", 0.0, "ratio")))
@@ -30,7 +36,10 @@ def test_a_tiny_run_writes_its_figures_as_it_goes(
     seen = {figure["name"]: figure["value"] for figure in told["figures"]}
     moved = [value for name, value in seen.items() if "moved" in name]
     assert moved == [0.0] * 3
-    assert seen["sampling / bare calls, sd15"] > 0.5
+    assert seen["sampling / bare calls, sd15"] > 0
+    assert seen["sampling / bare calls, CIFAR-sized, diffusers' ddpm"] > 0
+    assert seen["ours / diffusers' pipeline, both compiled, images/s, sd15"] > 0
+    assert sum("/ as it is, sd15" in name for name in seen) == 3
     assert seen["LoRA steps/s, ours / diffusers' script, SD 1.5-sized"] > 0
     table = (tmp_path / "out" / "gpu.md").read_text().splitlines()
     assert len(table) == 2 + len(told["figures"])
