@@ -17,7 +17,7 @@ def test_a_tiny_run_writes_its_figures_as_it_goes(
 ) -> None:
     monkeypatch.setattr("benchmarks.lora.N_IMAGES", 2)
     monkeypatch.setattr(torch, "compile", lambda function, **how: function)
-    record = Record(tmp_path / "out", "cpu", 100.0)
+    record = Record(tmp_path / "out", "cpu", 2000.0)
     ref = native.stored(True, tmp_path)
     record.work("bits", 0, lambda: native.bits(record, True, "cpu", ref))
     record.work("sd15", 0, lambda: pipelines.measure(record, "sd15", True, "cpu"))
@@ -27,11 +27,11 @@ def test_a_tiny_run_writes_its_figures_as_it_goes(
     record.work("native-compiled", 0, lambda: native.by_compiler(record, True, "cpu", ref))
     record.work("training", 0, lambda: training.measure(record, True, "cpu", tmp_path))
     record.work("lora", 0, lambda: lora.measure(record, True, "cpu", tmp_path))
-    record.work("late", 1000, lambda: record.add(Figure("never", 0.0, "ratio")))
+    record.work("late", 9000, lambda: record.add(Figure("never", 0.0, "ratio")))
     record.work("broken", 0, lambda: record.add(Figure("never", 1 / 0, "ratio")))
     told = json.loads((tmp_path / "out" / "gpu.json").read_text())
     assert set(told["failed"]) == {"late", "broken"}, told["failed"]
-    assert "s were left, and it takes 1000" in told["failed"]["late"]
+    assert "s were left, and it takes 9000" in told["failed"]["late"]
     assert "ZeroDivisionError" in told["failed"]["broken"]
     seen = {figure["name"]: figure["value"] for figure in told["figures"]}
     moved = [value for name, value in seen.items() if "moved" in name]
