@@ -63,19 +63,19 @@ def _measure(asked: argparse.Namespace, place: Path) -> None:
         torch.zeros(1, device=device)
     record = Record(asked.out, device, asked.seconds)
     ref = native.stored(tiny, place)
-    works = {  # by importance, each with the seconds that it is expected to take
+    works = {  # by importance: first what no card has measured; each with its expected seconds
         "bits": (15, lambda: native.bits(record, tiny, device, ref)),
         "features": (60, lambda: features.measure(record, tiny, device, place)),
         "sd15": (30, lambda: pipelines.measure(record, "sd15", tiny, device)),
         "native": (40, lambda: native.measure(record, tiny, device, ref)),
         "tries": (25, lambda: pipelines.tries(record, "sd15", tiny, device)),
+        "grid": (110, lambda: grids.measure(record, tiny, device, place)),
+        "formats": (15, lambda: grids.formats(record, tiny, device, place, asked.toy)),
+        "sdxl": (42, lambda: pipelines.measure(record, "sdxl", tiny, device)),
         "training": (15, lambda: training.measure(record, tiny, device, place)),
         "lora": (50, lambda: lora.measure(record, tiny, device, place)),
-        "dit": (20, lambda: pipelines.measure(record, "dit", tiny, device)),
-        "sdxl": (42, lambda: pipelines.measure(record, "sdxl", tiny, device)),
         "compiled": (65, lambda: pipelines.by_compiler(record, "sd15", tiny, device)),
-        "formats": (15, lambda: grids.formats(record, tiny, device, place, asked.toy)),
-        "grid": (80, lambda: grids.measure(record, tiny, device, place)),
+        "dit": (20, lambda: pipelines.measure(record, "dit", tiny, device)),
         "native-compiled": (60, lambda: native.by_compiler(record, tiny, device, ref)),
     }
     chosen = [name for name in asked.only.split(",") if name] or list(works)

@@ -127,7 +127,7 @@ class LoopRuns:
         device: str = "cpu",
     ) -> None:
         self.calls = 0
-        self._own, self._device = own, device
+        self._own = own
         self._fresh: dict[SamplerName, Any] = {}  # schedulers, whatever list they are given
         self._chunks = []
         chunks = chunks_of(n_images, chunk)
