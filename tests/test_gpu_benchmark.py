@@ -24,7 +24,6 @@ def test_a_tiny_run_writes_its_figures_as_it_goes(
     record.work("native", 0, lambda: native.measure(record, True, "cpu", ref))
     record.work("tries", 0, lambda: pipelines.tries(record, "sd15", True, "cpu"))
     record.work("compiled", 0, lambda: pipelines.by_compiler(record, "sd15", True, "cpu"))
-    record.work("native-compiled", 0, lambda: native.by_compiler(record, True, "cpu", ref))
     record.work("training", 0, lambda: training.measure(record, True, "cpu", tmp_path))
     record.work("lora", 0, lambda: lora.measure(record, True, "cpu", tmp_path))
     record.work("late", 9000, lambda: record.add(Figure("never", 0.0, "ratio")))
