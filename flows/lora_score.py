@@ -33,7 +33,7 @@ from tasks.lora.scoring.pictures import DrawnPictures
 from tasks.lora.scoring.table import ScoredLora, lora_rows, write_lora_rows
 from tasks.lora.scoring.vision_models import model_digest
 from tasks.reports.page import asked_by
-from tasks.sampling.conditions import encode_conditions
+from tasks.sampling.conditions import conditions_of
 from tasks.sampling.pipeline import Laid
 from tasks.storage.naming import named
 from tasks.storage.store import check_writable
@@ -154,13 +154,17 @@ def _submit(stand: Stand, sampler: str, laid: Laid, over_texts: Laid, name: str)
     """A future of pictures with LoRAs over the networks that draw, and over those that encode."""
     machine, side = Machine(device=stand.request.machine.device), stand.base.resolution
     libraries = versions(*ALL_ARITHMETIC)
+    on_card, dtype = machine.card_at(side), stand.request.machine.dtype
     conditions = stand.prompts.encoded
     if conditions is None:
         assert stand.prompts.stored is not None
-        conditions = encode_conditions(stand.base.ref, stand.prompts.stored, over_texts, libraries)
+        conditions = conditions_of(
+            stand.base.ref, stand.prompts.stored, over_texts, libraries, on_card, dtype,
+            stand.execution,
+        ).result()  # fmt: skip
     return named(draw_with_loras, f"{name} by {sampler}").submit(
         stand.asked, sampler, stand.base.ref, laid, conditions, machine.batch_at(side),
-        stand.request.machine.dtype, libraries, machine.card_at(side), execution=stand.execution,
+        dtype, libraries, on_card, execution=stand.execution,
     )  # fmt: skip
 
 

@@ -14,9 +14,9 @@ from benchmarks.gpu import models
 from benchmarks.gpu.record import Figure, Record
 from benchmarks.gpu.timing import in_turn, ratio, speed
 from ddim_core.devices.arithmetic import arithmetic
-from ddim_core.diffusion.specs import Execution, GridCell, OnCard, SamplerSpec
+from ddim_core.diffusion.specs import Execution, GridCell, OnCard, SamplerSpec, SchedulerSpec
 from tasks.checkpoints import memory
-from tasks.sampling.native import _draw
+from tasks.sampling import native, scheduled
 from tasks.storage import store
 from tasks.storage.store import ArtifactRef
 
@@ -27,11 +27,13 @@ def stored(tiny: bool, folder: Path) -> ArtifactRef:
     return store.put_folder(folder / "cifar")
 
 
-def measure(record: Record, tiny: bool, device: str, ref: ArtifactRef, by_compiler: bool) -> None:
+NOISY = ("ddpm", "euler_a")  # schedulers of diffusers that draw noise at each step
+
+
+def measure(record: Record, tiny: bool, device: str, ref: ArtifactRef) -> None:
     """Sampling over bare calls, over diffusers' pipeline, and formats over float32."""
-    n, batch, steps, repeats = (4, 2, 2, 1) if tiny else (512, 512, 20, 2)
-    kind = torch.device(device).type
-    cell = GridCell(SamplerSpec(steps, eta=1.0), card=OnCard(kind, batch))
+    n, repeats, cell = _asked(tiny, device)
+    batch, steps = cell.card.batch, cell.sampler.steps  # type: ignore[union-attr]
     per_second = {}
     for dtype in ("float32", "tf32", "bfloat16"):
         this = replace(cell, dtype=dtype)  # type: ignore[arg-type]
@@ -49,6 +51,13 @@ def measure(record: Record, tiny: bool, device: str, ref: ArtifactRef, by_compil
         Figure("tf32 / float32, ours, images/s, CIFAR-sized",
                per_second["tf32"] / per_second["float32"], "ratio"),
     )  # fmt: skip
+    for name in NOISY:
+        this = replace(cell, sampler=SchedulerSpec(name, steps), dtype="bfloat16")
+        taken, calls = in_turn(repeats, _ours(this, ref, device, n), _bare(this, ref, device, n))
+        record.add(
+            ratio(f"sampling / bare calls, CIFAR-sized, diffusers' {name}", taken, calls, "<= 1.05",
+                  f"bfloat16, S = {steps}, batch {batch}, N = {n}")
+        )  # fmt: skip
     theirs = in_turn(repeats, _pipeline(tiny, device, steps))[0]
     record.add(
         speed("diffusers' DDIM pipeline, CIFAR-sized, float16", 8, theirs, told="batch 8"),
@@ -56,11 +65,24 @@ def measure(record: Record, tiny: bool, device: str, ref: ArtifactRef, by_compil
                per_second["bfloat16"] / (8 / sorted(theirs)[len(theirs) // 2]), "ratio", ">= 1.5",
                told="bfloat16; theirs float16, batch 8"),
     )  # fmt: skip
-    if by_compiler:
-        this = replace(cell, dtype="bfloat16", card=OnCard(kind, batch, compiled=True))
-        taken = in_turn(repeats, _ours(this, ref, device, n))[0]
-        record.add(speed("ours, CIFAR-sized, bfloat16, compiled", n, taken))
     memory.forget()
+
+
+def by_compiler(record: Record, tiny: bool, device: str, ref: ArtifactRef) -> None:
+    """The same network compiled."""
+    n, repeats, cell = _asked(tiny, device)
+    assert cell.card is not None
+    this = replace(cell, dtype="bfloat16", card=replace(cell.card, compiled=True))
+    taken = in_turn(repeats, _ours(this, ref, device, n))[0]
+    record.add(speed("ours, CIFAR-sized, bfloat16, compiled", n, taken))
+    memory.forget()
+
+
+def _asked(tiny: bool, device: str) -> tuple[int, int, GridCell]:
+    """How many images, how often, and by which cell."""
+    n, batch, steps, repeats = (4, 2, 2, 1) if tiny else (256, 128, 20, 2)
+    card = OnCard(torch.device(device).type, batch)
+    return n, repeats, GridCell(SamplerSpec(steps, eta=1.0), card=card)
 
 
 def bits(record: Record, tiny: bool, device: str, ref: ArtifactRef) -> None:
@@ -90,9 +112,9 @@ def _ours(cell: GridCell, ref: ArtifactRef, device: str, n: int) -> Callable[[],
 
 def _images(cell: GridCell, ref: ArtifactRef, device: str, indices: range) -> NDArray[np.uint8]:
     assert cell.card is not None
-    return _draw(
-        cell, ref, Execution(device=device), indices, cell.card.batch, indices.start
-    ).images
+    drawn_by = native if isinstance(cell.sampler, SamplerSpec) else scheduled
+    execution = Execution(device=device)
+    return drawn_by._draw(cell, ref, execution, indices, cell.card.batch, indices.start).images
 
 
 def _bare(cell: GridCell, ref: ArtifactRef, device: str, n: int) -> Callable[[], object]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu import models
 from benchmarks.gpu.record import Figure, Record
@@ -33,27 +35,59 @@ def opened(pipeline: Any, dtype: str, device: str) -> OpenedPipeline:
     return _described(pipeline, what_it_takes(pipeline), parts, dtype, device, 0)
 
 
-def measure(record: Record, name: str, tiny: bool, device: str, by_compiler: bool) -> None:
-    """All figures of one pipeline in bfloat16."""
-    steps, batch = (2, 2) if tiny else (20, {"sd15": 16, "sdxl": 4, "dit": 64}[name])
-    dtype, repeats = torch.bfloat16, 1 if tiny else 2
-    pipeline = getattr(models, name)(tiny, device, dtype)
-    pipeline.set_progress_bar_config(disable=True)
-    usual = min(USUAL_BATCH, batch)
-    told = models.conditions(name, tiny, batch)
-    theirs = partial(_theirs, pipeline, name, told, steps, device, dtype)
-    taken_theirs = in_turn(repeats, lambda: theirs(usual))[0]
-    theirs_gb = peak_gb(lambda: theirs(batch))
-    mine = ready_for_card(opened(pipeline, "bfloat16", device), by_compiler=False)
-    setting = Setting(parse_sampler("own"), steps, GUIDANCE, 0.0, 0)
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A pipeline with what it is asked for, ours and diffusers' own.
 
-    def ours() -> None:
+    Attributes:
+        pipeline, mine: In memory, and as the project opens it.
+        told: What its images are drawn for.
+        batch, usual: Images at once, ours and at diffusers' usual settings.
+        how: In words.
+    """
+
+    pipeline: Any
+    mine: OpenedPipeline
+    told: dict[str, Tensor]
+    setting: Setting
+    batch: int
+    usual: int
+    how: str
+    theirs: Callable[[int], None]
+
+    @classmethod
+    def of(cls, name: str, tiny: bool, device: str) -> Case:
+        """One in bfloat16."""
+        steps, batch = (2, 2) if tiny else (20, {"sd15": 16, "sdxl": 4, "dit": 64}[name])
+        pipeline = getattr(models, name)(tiny, device, torch.bfloat16)
+        pipeline.set_progress_bar_config(disable=True)
+        told = models.conditions(name, tiny, batch)
+        theirs = partial(_theirs, pipeline, name, told, steps, device, torch.bfloat16)
+        mine = ready_for_card(opened(pipeline, "bfloat16", device), by_compiler=False)
+        setting = Setting(parse_sampler("own"), steps, GUIDANCE, 0.0, 0)
+        how = f"bfloat16, S = {steps}, guided, batch {batch}"
+        return cls(pipeline, mine, told, setting, batch, min(USUAL_BATCH, batch), how, theirs)
+
+    @property
+    def network(self) -> Any:
+        """What draws."""
+        pipeline = self.pipeline
+        return pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+
+    def ours(self) -> None:
+        """Draws one batch."""
         with torch.inference_mode(), arithmetic("bfloat16"):
-            draw(mine, setting, range(batch), told, batch)
+            draw(self.mine, self.setting, range(self.batch), self.told, self.batch)
 
-    taken, bare = in_turn(repeats, ours, _bare(mine, setting, batch, told))
-    ours_gb = peak_gb(ours)
-    how = f"bfloat16, S = {steps}, guided, batch {batch}"
+
+def measure(record: Record, name: str, tiny: bool, device: str) -> None:
+    """All figures of one pipeline."""
+    repeats, case = 1 if tiny else 2, Case.of(name, tiny, device)
+    batch, usual, how = case.batch, case.usual, case.how
+    taken_theirs = in_turn(repeats, lambda: case.theirs(usual))[0]
+    theirs_gb = peak_gb(lambda: case.theirs(batch))
+    taken, bare = in_turn(repeats, case.ours, _bare(case))
+    ours_gb = peak_gb(case.ours)
     record.add(
         ratio(f"sampling / bare calls, {name}", taken, bare, "<= 1.05", f"{how}; with the decoder"),
         _over(f"ours / diffusers' pipeline, images/s, {name}", batch, taken, usual, taken_theirs,
@@ -66,40 +100,51 @@ def measure(record: Record, name: str, tiny: bool, device: str, by_compiler: boo
             Figure(f"memory, ours / the pipeline's own, {name}", ours_gb / theirs_gb, "ratio",
                    "<= 1.2", told=f"{ours_gb:.1f} and {theirs_gb:.1f} GB, batch {batch}")
         )  # fmt: skip
-    if by_compiler:
-        _compiled(record, pipeline, mine, name, ours, lambda: theirs(batch), batch, how)
 
 
-def _compiled(
-    record: Record,
-    pipeline: Any,
-    mine: OpenedPipeline,
-    name: str,
-    ours: Callable[[], None],
-    theirs: Callable[[], None],
-    batch: int,
-    how: str,
-) -> None:
-    """The same once more with compiled networks: ours, then theirs."""
-    network = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
-    plain = network.forward
-    network.forward = compiled(plain)
-    first = seconds(ours)
-    taken = in_turn(2, ours)[0]
+def tries(record: Record, name: str, tiny: bool, device: str) -> None:
+    """What might pay, each over what is done: attention by cuDNN, products of queries, keys and
+    values in one, convolutions channels last."""
+    repeats, case = 1 if tiny else 2, Case.of(name, tiny, device)
+    order = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION,
+             SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]  # fmt: skip
+
+    def by_cudnn() -> None:
+        with sdpa_kernel(order, set_priority=True):
+            case.ours()
+
+    plain, cudnn = in_turn(repeats, case.ours, by_cudnn)
+    case.network.fuse_qkv_projections()
+    fused = in_turn(repeats, case.ours)[0]
+    case.network.unfuse_qkv_projections()
+    case.network.to(memory_format=torch.channels_last)
+    last = in_turn(repeats, case.ours)[0]
     record.add(
-        speed(f"ours, compiled, {name}", batch, taken, told=f"{how}; first call {first:.0f} s")
-    )
-    network.forward = plain
-    network.to(memory_format=torch.contiguous_format)
-    network.forward = torch.compile(plain)  # the way of diffusers' documentation
-    first = seconds(theirs)
-    taken_theirs = in_turn(2, theirs)[0]
-    network.forward = plain
+        *(
+            ratio(f"images/s of ours with {what} / as it is, {name}", plain, taken, "", case.how)
+            for what, taken in (("attention by cuDNN", cudnn), ("fused projections", fused),
+                                ("channels last", last))
+        )
+    )  # fmt: skip
+
+
+def by_compiler(record: Record, name: str, tiny: bool, device: str) -> None:
+    """Ours and diffusers' own call over the same compiled network, of one batch; and theirs as it
+    is at its usual settings."""
+    case = Case.of(name, tiny, device)
+    batch = case.batch
+    as_it_is = in_turn(1, lambda: case.theirs(case.usual))[0]
+    case.network.forward = compiled(case.network.forward)
+    first = seconds(case.ours)
+    taken, theirs = in_turn(1 if tiny else 2, case.ours, lambda: case.theirs(batch))
+    how = f"{case.how}; first call {first:.0f} s"
     record.add(
-        speed(f"diffusers' pipeline, compiled, {name}", batch, taken_theirs,
-              told=f"batch {batch}; first call {first:.0f} s"),
+        speed(f"ours, compiled, {name}", batch, taken, told=how),
+        speed(f"diffusers' pipeline, compiled, {name}", batch, theirs, told=f"batch {batch}"),
         _over(f"ours / diffusers' pipeline, both compiled, images/s, {name}", batch, taken, batch,
-              taken_theirs, ">= 1.0", how),
+              theirs, ">= 1.0", how),
+        _over(f"ours, compiled / diffusers' pipeline as it is, images/s, {name}", batch, taken[:1],
+              case.usual, as_it_is, ">= 1.5", how),
     )  # fmt: skip
 
 
@@ -130,17 +175,14 @@ def _theirs(
         pipeline(**given, num_inference_steps=steps, guidance_scale=GUIDANCE, output_type="np")
 
 
-def _bare(
-    mine: OpenedPipeline, setting: Setting, batch: int, told: dict[str, Tensor]
-) -> Callable[[], None]:
+def _bare(case: Case) -> Callable[[], None]:
     """The calls of the network and of the decoder that a run makes, and nothing else: noted in one
     run, made again with the same tensors."""
     calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
-    pipeline = mine.pipeline
-    network = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
-    decoder = pipeline.vae
+    network, decoder = case.network, case.pipeline.vae
 
     def noted(plain: Any) -> Any:
+        @wraps(plain)
         def called(*args: Any, **kwargs: Any) -> Any:
             calls.append((plain, args, kwargs))
             return plain(*args, **kwargs)
@@ -148,12 +190,8 @@ def _bare(
         return called
 
     forward, decode = network.forward, decoder.decode
-    import functools
-
-    network.forward = functools.wraps(forward)(noted(forward))
-    decoder.decode = functools.wraps(decode)(noted(decode))
-    with torch.inference_mode():
-        draw(mine, setting, range(batch), told, batch)
+    network.forward, decoder.decode = noted(forward), noted(decode)
+    case.ours()
     network.forward, decoder.decode = forward, decode
 
     def again() -> None:

@@ -260,7 +260,7 @@ def _load_checkpoint(folder: Path, device: str, on_card: bool, by_compiler: bool
         n_classes=n_embeddings if null_label is None else null_label,
         null_label=null_label,
         latent=latent,
-        prompts=load_prompt_encoder(folder, device) if with_prompts else None,
+        prompts=load_prompt_encoder(folder, device, on_card) if with_prompts else None,
         weights=known.weights,
         assumed=known.assumed,
     )

@@ -70,31 +70,40 @@ class LatentSpace:
 
 
 class PromptEncoder:
-    """Makes prompts the embeddings that a network attends to, one at a time.
+    """Makes prompts the embeddings that a network attends to, one at a time; on a card all at once,
+    where each has the place of its image.
 
     As Stable Diffusion 1.x and 2.x: padded or cut to the tokenizer's length, and the text
     encoder's last hidden state.
+
+    Args:
+        tokenizer, text_encoder: Of transformers.
+        on_card: Whether it runs as on a card.
     """
 
-    def __init__(self, tokenizer: Any, text_encoder: Any) -> None:
+    def __init__(self, tokenizer: Any, text_encoder: Any, on_card: bool = False) -> None:
         self.tokenizer, self.text_encoder = tokenizer, text_encoder
-        self._encoded = lru_cache(maxsize=PROMPTS_KEPT)(self._encode)
+        self._on_card = on_card
+        self._encoded = lru_cache(maxsize=PROMPTS_KEPT)(lambda prompt: self._states([prompt])[0])
 
     def __call__(self, prompts: list[str]) -> Tensor:
         """Returns float32 [n, tokens, width]; "" is what guidance compares with."""
+        if self._on_card and len(prompts) > 1:
+            return self._states(prompts)
         return torch.stack([self._encoded(prompt) for prompt in prompts])
 
-    def _encode(self, prompt: str) -> Tensor:
+    def _states(self, prompts: list[str]) -> Tensor:
         length = self.tokenizer.model_max_length
         tokens = self.tokenizer(
-            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
         device = self.text_encoder.device
         uses_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
         mask = tokens.attention_mask.to(device) if uses_mask else None
         with torch.inference_mode():
             hidden = self.text_encoder(tokens.input_ids.to(device), attention_mask=mask)[0]
-        return hidden[0].float()
+        states: Tensor = hidden.float()
+        return states
 
 
 def load_latent_space(folder: Path, device: str, on_card: bool = False) -> LatentSpace | None:
@@ -129,7 +138,7 @@ def load_latent_space(folder: Path, device: str, on_card: bool = False) -> Laten
     return None
 
 
-def load_prompt_encoder(folder: Path, device: str) -> PromptEncoder:
+def load_prompt_encoder(folder: Path, device: str, on_card: bool = False) -> PromptEncoder:
     """Opens a pipeline's tokenizer and CLIP text encoder; no code of the folder is run.
 
     Raises:
@@ -150,7 +159,7 @@ def load_prompt_encoder(folder: Path, device: str) -> PromptEncoder:
     )
     longest = text_encoder.config.max_position_embeddings
     fit_length(tokenizer, longest)
-    return PromptEncoder(tokenizer, text_encoder.eval().requires_grad_(False).to(device))
+    return PromptEncoder(tokenizer, text_encoder.eval().requires_grad_(False).to(device), on_card)
 
 
 def require_complete(network: Any, name: str) -> None:

@@ -67,7 +67,8 @@ class UNetModel:
 
         Args:
             x_t: Noisy images.
-            t: Their timesteps, int64; or floating, where a scheduler asks between them.
+            t: Their timesteps, int64; or floating, where a scheduler asks between them. From the
+                CPU they go to the images' device, which nothing waits for.
             labels: Their classes, int64 [n], for a class-conditional network; the embeddings of
                 their prompts, [n, tokens, width], for one that is told of a text; else None.
         """
@@ -79,6 +80,7 @@ class UNetModel:
         x = x_t.to(self._weight.dtype)
         if labels is not None and labels.is_floating_point():
             labels = labels.to(x.dtype)
+        t = t.to(x.device, non_blocking=True)
         inputs = (x, t) if labels is None else (x, t, labels)
         if self._on_card:
             with torch.inference_mode():

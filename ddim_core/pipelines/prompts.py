@@ -14,6 +14,7 @@ from ddim_core.pipelines.opening import REHEARSED_STEPS, OpenedPipeline
 from ddim_core.pipelines.rehearsal import rehearse
 from ddim_core.pipelines.takes import call_tree
 
+ON_CARD = 32  # prompts at once
 GUIDED = 2.0  # any guidance above 1: the negative prompt is encoded too
 
 
@@ -24,7 +25,8 @@ def encode_prompts(
 
     The call itself encodes, up to the first evaluation of its network, with its own settings
     (length, template, pooled or not). One prompt at a time: what it is encoded to does not depend
-    on its neighbours.
+    on its neighbours. On a card in batches of one size, the last one filled up, where the pipeline
+    encodes all prompts to one length: there only rounding may depend on the place in the list.
 
     Args:
         opened: A text-to-image pipeline with its text encoders.
@@ -51,10 +53,15 @@ def encode_prompts(
     if not prompts:
         raise ValueError("there are no prompts; give at least one")
     guided = opened.takes.guidance == "real"
-    first = _encoded(opened, prompts[0], negative, GUIDED if guided else 1.0)
+    first = _encoded(opened, prompts[:1], negative, GUIDED if guided else 1.0)
     if guided and not negative and not any(name.startswith("negative_") for name in first):
-        first = _encoded(opened, prompts[0], "", GUIDED, says_nothing=True)
-    rows = [first, *(_encoded(opened, prompt, "", 1.0) for prompt in prompts[1:])]
+        first = _encoded(opened, prompts[:1], "", GUIDED, says_nothing=True)
+    size = ON_CARD if opened.on_card and _of_one_length(opened, first) else 1
+    rows = [first] if size == 1 else []
+    for start in range(len(rows), len(prompts), size):
+        some = list(prompts[start : start + size])
+        made = _encoded(opened, some + some[:1] * (size - len(some)), "", 1.0)
+        rows.append({name: value[: len(some)] for name, value in made.items()})
     positive = [{n: v for n, v in row.items() if not n.startswith("negative_")} for row in rows]
     if not positive[0]:
         raise ValueError(
@@ -65,18 +72,30 @@ def encode_prompts(
     return _stacked(opened.name, positive, negatives)
 
 
+def _of_one_length(opened: OpenedPipeline, first: dict[str, Tensor]) -> bool:
+    """Whether all prompts are encoded to the length of the first, a row each: two empty ones are,
+    and they are not listed one by one."""
+    empty = _encoded(opened, ["", ""], "", 1.0)
+    wanted = {n: (2, *v.shape[1:]) for n, v in first.items() if not n.startswith("negative_")}
+    return not opened.takes.listed and wanted == {n: tuple(v.shape) for n, v in empty.items()}
+
+
 def _encoded(
-    opened: OpenedPipeline, prompt: str, negative: str, guidance: float, says_nothing: bool = False
+    opened: OpenedPipeline,
+    prompts: Sequence[str],
+    negative: str,
+    guidance: float,
+    says_nothing: bool = False,
 ) -> dict[str, Tensor]:
-    """What one prompt is encoded to, and the negative one where guidance asks for it."""
+    """What prompts are encoded to, and the negative one where guidance asks for it."""
     takes, own = opened.takes, opened.pipeline.scheduler
-    streams = [torch.Generator().manual_seed(0)]
+    streams = [torch.Generator().manual_seed(0) for _ in prompts]
     arguments = call_arguments(
         takes, {}, streams, REHEARSED_STEPS, guidance, 0.0, opened.size, None
     )
-    arguments["prompt"] = [prompt]
+    arguments["prompt"] = list(prompts)
     if (negative or says_nothing) and "negative_prompt" in takes.parameters:
-        arguments["negative_prompt"] = [negative]
+        arguments["negative_prompt"] = [negative] * len(prompts)
     told = rehearse(opened.pipeline, type(own).from_config(own.config), arguments)
     found: dict[str, Tensor] = {}
     for names, values in zip(_targets(type(opened.pipeline)), told.encoded, strict=False):
@@ -116,7 +135,7 @@ def _stacked(
     stacked: dict[str, Tensor] = {}
     for name in positive[0]:
         values = [row[name] for row in positive]
-        if len({value.shape for value in values}) > 1:
+        if len({value.shape[1:] for value in values}) > 1:
             raise ValueError(
                 f"{who} encodes prompts to unequal lengths and takes no masks, so that they cannot "
                 "stand in one batch; give prompts of one length"

@@ -53,9 +53,10 @@ def draw(
 
     Args:
         model: Predicts what the scheduler's prediction_type says, in the shape of x. It is given
-            the scheduler's own timesteps [batch]: int64, or floating where they are fractional; of
-            a variance-exploding model the noise level.
-        scheduler: Made ready by `set_steps`; its state is of one run.
+            the scheduler's own timesteps [batch], on the CPU: int64, or floating where they are
+            fractional; of a variance-exploding model the noise level.
+        scheduler: Made ready by `set_steps` on the CPU, so that no step waits for a card; its state
+            is of one run.
         x_T: Standard normal noise, floating [batch, ...].
         streams: The images' own streams, fresh (`image_streams`), where the scheduler draws noise.
         eta: For the schedulers that take it, in [0, 1].

@@ -93,7 +93,8 @@ class EDMHeunScheduler(Configured):
         """Draws images from noise.
 
         Args:
-            model: Predicts F for c_in x [batch, ...], float32, and log(sigma) / 4 [batch].
+            model: Predicts F for c_in x [batch, ...], float32, and log(sigma) / 4 [batch], which
+                lies on the CPU.
             x_T: Standard normal noise, floating [batch, ...].
             streams: The images' own streams, where there is churn: each is drawn from once a step,
                 whether that step adds noise or not.
@@ -116,9 +117,9 @@ class EDMHeunScheduler(Configured):
             asked += 1
             return (x - self._denoised(model, x, sigma)) / sigma
 
-        place = (x_T.device, torch.float32 if x_T.device.type in WITHOUT_DOUBLE else torch.float64)
-        t, t_hat = self._t.to(*place), self._t_hat.to(*place)
-        x = x_T.to(*place) * t[0]
+        exact = torch.float32 if x_T.device.type in WITHOUT_DOUBLE else torch.float64
+        t, t_hat = self._t.to(exact), self._t_hat.to(exact)  # on the CPU: no one asks a card
+        x = x_T.to(exact) * t[0]
         for i, (here, there) in enumerate(pairwise(t)):
             hat = t_hat[i]
             if self.config.S_churn > 0.0:

@@ -127,7 +127,7 @@ class LoopRuns:
         device: str = "cpu",
     ) -> None:
         self.calls = 0
-        self._own, self._device = own, device
+        self._own = own
         self._fresh: dict[SamplerName, Any] = {}  # schedulers, whatever list they are given
         self._chunks = []
         chunks = chunks_of(n_images, chunk)
@@ -143,7 +143,7 @@ class LoopRuns:
         """Returns where the images of a chunk end, float32 [n, ...]."""
         model, x_T = self._chunks[chunk]
         scheduler = self._scheduler(sampler)
-        set_steps(scheduler, sampler, steps, self._device)
+        set_steps(scheduler, sampler, steps)
         with torch.inference_mode():
             return draw(model, scheduler, x_T).x.float().cpu()
 

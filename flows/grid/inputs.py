@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddim_core.checkpoints.conditioning import require_guidable
-from ddim_core.diffusion.specs import Execution, GridCell, NoiseSpec, SchedulerSpec
+from ddim_core.diffusion.specs import GridCell, NoiseSpec, SchedulerSpec
 from ddim_core.image_scores.registry import choices_of, require_no_prompts_needed
 from ddim_core.images.moments import is_moments
 from ddim_core.images.sources.source import dataset_name
@@ -40,7 +40,7 @@ from tasks.image_scores.ready import StoredScore, ready_image_score
 from tasks.images.grid_prompts import cut_prompts, prompts_for
 from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
 from tasks.sampling.asked_prompts import texts_of
-from tasks.sampling.conditions import encode_conditions, store_conditions
+from tasks.sampling.conditions import conditions_of, store_conditions
 from tasks.sampling.guides import require_guide
 from tasks.sampling.pipeline import Laid, by_pipeline, laid_over, libraries_of, require_own_place
 from tasks.storage.artifact import ArtifactRef
@@ -241,7 +241,7 @@ def _looked_at(
         findings.append("The guide is the checkpoint itself by content: guidance changes nothing.")
     if prompts and checkpoint.is_native and (cut := cut_prompts(checkpoint.ref, prompts)):
         findings.append(cut)
-    _try_pipeline(cells, checkpoint, conditions, request.machine.execution)
+    _try_pipeline(request, cells, checkpoint.ref, conditions)
     return cells, findings
 
 
@@ -254,30 +254,32 @@ def _prompts(
     """The digest of what a checkpoint's images are drawn for, and that encoded for its pipeline."""
     location = request.model.prompts
     drawn = [cell for cell in _cells(request, checkpoint, loras) if by_pipeline(cell)]
-    laid = {laid_over(cell): libraries_of(cell) for cell in drawn}
+    laid = {laid_over(cell): cell for cell in drawn}
     if checkpoint.pipeline and checkpoint.with_prompts and location.endswith(TENSORS):
         given = store_conditions(location, checkpoint.ref)
         return given.artifact, dict.fromkeys(laid, given)
     prompts = prompts_for(checkpoint.with_prompts, location, reference)
     if prompts is None:
         return None, {}
-    return prompts, {
-        over: encode_conditions(checkpoint.ref, prompts, over, libraries)
-        for over, libraries in laid.items()
-    }
+    told, execution = (checkpoint.ref, prompts), request.machine.execution
+    with on_device(request.machine.runner, request.machine.device):
+        encoded = {
+            over: conditions_of(*told, over, libraries_of(c), c.card, c.dtype, execution)
+            for over, c in laid.items()
+        }
+    return prompts, {over: future.result() for over, future in encoded.items()}
 
 
 def _try_pipeline(
-    cells: list[GridCell],
-    checkpoint: CheckpointRecord,
-    conditions: Conditions,
-    execution: Execution,
+    request: GridRequest, cells: list[GridCell], checkpoint: ArtifactRef, conditions: Conditions
 ) -> None:
     """Tries each sampler of a pipeline on a few steps, before anything is drawn."""
     by_line = {cell.sampler.line: cell for cell in cells if by_pipeline(cell)}
     for line, cell in by_line.items():
         tried = named(require_own_place, f"place in the batch {line}")
-        tried(cell, checkpoint.ref, execution, conditions.get(laid_over(cell)))
+        told = cell, checkpoint, request.machine.execution, conditions.get(laid_over(cell))
+        with on_device(request.machine.runner, request.machine.device):
+            tried.submit(*told).result()
 
 
 def _cells(

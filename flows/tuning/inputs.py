@@ -16,6 +16,7 @@ from flows.requests.grid import GridRequest
 from flows.requests.images import PREVIOUS
 from flows.requests.samplers import Sampled, SamplerChoice
 from flows.requests.tuning import FAMILY, TuneRequest
+from flows.run.runners import on_device
 from flows.tuning.early import refuse_early
 from tasks.cells.settings import require_fit
 from tasks.checkpoints.addresses import name_of
@@ -24,7 +25,7 @@ from tasks.checkpoints.loras import StoredLora, store_lora
 from tasks.checkpoints.open import CheckpointRecord, import_checkpoint, open_checkpoint
 from tasks.images.grid_prompts import prompts_for
 from tasks.images.prepare import PreparedImages, content_of, prepare_data
-from tasks.sampling.conditions import encode_conditions, store_conditions
+from tasks.sampling.conditions import conditions_of, store_conditions
 from tasks.sampling.pipeline import by_pipeline, laid_over, libraries_of
 from tasks.storage.artifact import ArtifactRef
 from tasks.storage.cell_rows import read_rows
@@ -167,11 +168,10 @@ def _prompts(
     notes = (dealt.note,) if dealt.note else ()
     conditions: Both = (None, None)
     if by_pipeline(base):
-        over, libraries = laid_over(base), libraries_of(base)
-        conditions = (
-            encode_conditions(checkpoint.ref, dealt.tuning, over, libraries),
-            encode_conditions(checkpoint.ref, dealt.fresh, over, libraries),
-        )
+        how = laid_over(base), libraries_of(base), base.card, base.dtype, request.machine.execution
+        with on_device(request.machine.runner, request.machine.device):
+            both = [conditions_of(checkpoint.ref, of, *how) for of in (dealt.tuning, dealt.fresh)]
+        conditions = both[0].result(), both[1].result()
     return dealt.tuning, dealt.fresh, conditions, dealt.scored, notes
 
 

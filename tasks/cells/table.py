@@ -123,7 +123,7 @@ def row_of(
         nfe=shards[0].nfe,
         sample_seconds=seconds,
         images_per_second=protocol.n_images / seconds,
-        device=shards[0].device,
+        device=one_device(shards),
         dtype=cell.dtype,
         images_at_once=one_batch(shards) if cell.card else None,
         compiled=cell.card.compiled if cell.card else None,
@@ -135,6 +135,21 @@ def row_of(
 def _code_of(cell: GridCell, protocol: GridProtocol) -> tuple[str, ...]:
     """The modules whose code makes a row's numbers what they are."""
     return (drawn_by(cell), *CODE, *(JUDGES if protocol.image_scores else ()))
+
+
+def one_device(shards: Sequence[Shard]) -> str:
+    """Returns the kind of device that drew a cell's images.
+
+    Raises:
+        ValueError: If they are of several.
+    """
+    kinds = sorted({shard.device for shard in shards})
+    if len(kinds) > 1:
+        raise ValueError(
+            f"some images were drawn on {' and others on '.join(kinds)}, which round otherwise; "
+            "draw all of a cell on one kind of device"
+        )
+    return kinds[0]
 
 
 def one_batch(shards: Sequence[Shard]) -> int:

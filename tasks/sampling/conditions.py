@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
 import torch
+from prefect.futures import PrefectFuture
 from safetensors import SafetensorError
 from torch import Tensor
 
 from ddim_core.common.plain_files import is_there
+from ddim_core.devices.names import CPU
 from ddim_core.diffusion.labels import asked_labels
+from ddim_core.diffusion.specs import Execution, OnCard
 from ddim_core.pipelines.fitting import require_conditions
 from ddim_core.pipelines.prompts import encode_prompts
 from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.images.stored_prompts import stored_prompts
+from tasks.machine.device import card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -29,16 +34,41 @@ def encode_conditions(
     prompts: str,
     loras: tuple[tuple[str, float], ...] = (),
     libraries: tuple[tuple[str, str], ...] = (),
+    drawn: OnCard | None = None,
+    dtype: str = "float32",
+    execution: Execution | None = None,
 ) -> ArtifactRef:
     """Encodes a stored list of prompts by a pipeline's own encoders, with the LoRAs over them, once
     for a grid; returns what its call takes in their place, by its names.
 
-    The versions of the libraries whose arithmetic that is count in the key.
+    The versions of the libraries whose arithmetic that is count in the key. Cells of a card have
+    their prompts encoded by the pipeline that draws them, as it lies there.
+
+    Args:
+        checkpoint, prompts, loras, libraries: What encodes what.
+        drawn, dtype, execution: How a card draws them; without, a CPU encodes in float32.
     """
-    opened = pipeline_in_memory(checkpoint, loras=loras)
-    with torch.inference_mode():
+    with card(execution.device if execution else CPU, dtype) as device, torch.inference_mode():
+        opened = pipeline_in_memory(checkpoint, device, dtype, loras, drawn)
         encoded = encode_prompts(opened, stored_prompts(prompts))
     return _stored(encoded)
+
+
+def conditions_of(
+    checkpoint: ArtifactRef,
+    prompts: str,
+    loras: tuple[tuple[str, float], ...],
+    libraries: tuple[tuple[str, str], ...],
+    drawn: OnCard | None,
+    dtype: str,
+    execution: Execution,
+) -> PrefectFuture[ArtifactRef]:
+    """Submits `encode_conditions` for cells that are drawn so."""
+    told = checkpoint, prompts, loras, libraries
+    if drawn is None:
+        return encode_conditions.submit(*told)
+    anyhow = replace(drawn, batch=1)  # of images: prompts have a batch of their own
+    return encode_conditions.submit(*told, anyhow, dtype, execution)
 
 
 def store_conditions(location: str, checkpoint: ArtifactRef) -> ArtifactRef:

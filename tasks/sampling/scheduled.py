@@ -59,7 +59,7 @@ def _draw(
         for batch in batches(indices, size, cell.card is not None, n_before):
             noise = ImageNoise(cell.seed, batch.keys, loaded.noise_shape, device)
             scheduler = scheduler_for(sampler, own)
-            done = set_steps(scheduler, sampler, spec.steps, device)
+            done = set_steps(scheduler, sampler, spec.steps)
             with torch.inference_mode():
                 model = network.of_run(batch.keys, learns_variance(scheduler))
                 streams = image_streams(cell.seed, batch.keys)

@@ -103,7 +103,7 @@ def _by_scheduler(
     assert isinstance(spec, SchedulerSpec)
     own, sampler = scheduler_in(cell, checkpoint), parse_sampler(spec.sampler)
     scheduler = scheduler_for(sampler, own)
-    set_steps(scheduler, sampler, spec.steps, device)
+    set_steps(scheduler, sampler, spec.steps)
     model = network.of_run(keys, learns_variance(scheduler))
     clean, seen = clean_at(own), list[Seen]()
 

@@ -146,3 +146,18 @@ def test_prompts_are_lines_or_captions(tmp_path: Path) -> None:
         read_prompts(str(tmp_path / "c.txt"))
     with pytest.raises(ValueError, match="no file of prompts"):
         read_prompts(str(tmp_path / "nowhere"))
+
+
+def test_a_card_encodes_the_prompts_of_a_batch_in_one_call(text: Path, tmp_path: Path) -> None:
+    plain = opened(text, tmp_path / "out")
+    carded = load_checkpoint(tmp_path / "out", on_card=True)
+    assert plain.prompts is not None
+    assert carded.prompts is not None
+    asked: list[int] = []
+    for encoder in (plain.prompts.text_encoder, carded.prompts.text_encoder):
+        encoder.register_forward_pre_hook(
+            lambda module, args, kwargs: asked.append(len(args[0])), with_kwargs=True
+        )
+    one_by_one, at_once = plain.prompts(PROMPTS), carded.prompts(PROMPTS)
+    assert asked == [1, 1, 1, 3]
+    torch.testing.assert_close(at_once, one_by_one, atol=1e-5, rtol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
+import ddim_core.pipelines.prompts as prompts_module
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.pipelines.arguments import Setting
 from ddim_core.pipelines.drawing import draw
@@ -185,3 +187,30 @@ def test_prompts_are_refused_where_they_cannot_be_encoded(folder: Path) -> None:
         encode_prompts(tiny.opened_of("ddpm", folder), PROMPTS)
     with pytest.raises(ValueError, match=r"has no text encoders here; give .* prompt_embeds, "):
         encode_prompts(tiny.opened_of("sd3", folder), PROMPTS)
+
+
+def test_prompts_of_a_card_are_encoded_in_batches_to_the_same(
+    sd15: OpenedPipeline, sdxl: OpenedPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all have one length; with one of their own, one by one."""
+    asked: list[int] = []
+    plain = prompts_module._encoded
+
+    def counted(opened: OpenedPipeline, some: Any, *more: Any, **told: Any) -> Any:
+        asked.append(len(some))
+        return plain(opened, some, *more, **told)
+
+    monkeypatch.setattr(prompts_module, "_encoded", counted)
+    monkeypatch.setattr(prompts_module, "ON_CARD", 4)
+    for opened in (sd15, sdxl):
+        one_by_one = encode_prompts(opened, PROMPTS * 2)
+        asked.clear()
+        at_once = encode_prompts(replace(opened, on_card=True), PROMPTS * 2)
+        assert asked[-2:] == [4, 4]
+        assert at_once.keys() == one_by_one.keys()
+        for name, rows in one_by_one.items():
+            torch.testing.assert_close(at_once[name], rows, atol=1e-5, rtol=1e-5)
+    monkeypatch.setattr(prompts_module, "_of_one_length", lambda opened, first: False)
+    asked.clear()
+    encode_prompts(replace(sd15, on_card=True), PROMPTS)
+    assert asked == [1, 1, 1]

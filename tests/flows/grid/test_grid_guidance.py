@@ -108,7 +108,7 @@ def test_each_class_of_a_cell_has_the_distance_that_its_images_have_by_hand(
     ]
 
 
-def test_another_number_format_makes_other_cells_of_nearly_the_same_images(
+def test_another_number_format_and_a_card_make_other_cells_of_nearly_the_same_images(
     run_grid: Callable[..., GridRun], toy: str
 ) -> None:
     from tasks.storage import store
@@ -123,17 +123,24 @@ def test_another_number_format_makes_other_cells_of_nearly_the_same_images(
         "checkpoint": toy, "features": "pixels", "steps": [3], "etas": [0.0],
         "samplers": ["ddim", "dpmpp_2m"], "n_images": 8, "shard_size": 8,
     }  # fmt: skip
-    rows = {
-        dtype: {row.sampler: row for row in read_rows(
-            run_grid(**asked, dtype=dtype).result.cells).whole().rows}
-        for dtype in ("float32", "bfloat16")
-    }  # fmt: skip
+    cases: list[dict[str, Any]] = [{}, {"dtype": "bfloat16"}, {"device": "cpu:0,cpu:1"}]
+    runs = [run_grid(**asked, **case).result for case in cases]
+    again = run_grid(**asked, device="cpu:1", workers=1).result
+    assert runs[2] is not None
+    assert again is not None
+    assert (runs[2].images_drawn, again.images_drawn) == (16, 0)  # which card is no part of a cell
+    assert again.cells == runs[2].cells
+    rows = [{row.sampler: row for row in read_rows(run.cells).whole().rows} for run in runs if run]
     for sampler in asked["samplers"]:
-        whole, half = (rows[dtype][sampler] for dtype in rows)
-        assert (whole.dtype, half.dtype) == ("float32", "bfloat16")
-        assert whole.cell_digest != half.cell_digest
+        whole, half, carded = (row[sampler] for row in rows)
+        assert len({row.cell_digest for row in (whole, half, carded)}) == 3
+        assert (whole.device, whole.dtype, whole.images_at_once) == ("cpu", "float32", None)
+        assert (half.dtype, carded.dtype) == ("bfloat16", "float32")
+        assert (carded.device, carded.images_at_once, carded.compiled) == ("cpu", 256, False)
         apart = np.abs(images(whole) - images(half))
         assert 0.0 < apart.mean() < 4.0  # levels of 255
+        assert np.abs(images(whole) - images(carded)).max() <= 1
+        assert carded.fid == pytest.approx(whole.fid, rel=0.01)
 
 
 def test_guidance_of_an_unconditional_checkpoint_is_refused_before_anything_is_drawn(

@@ -25,6 +25,24 @@ def test_names() -> None:
     require_device("cpu:0,cpu:1")
 
 
+def test_auto_is_cuda_where_there_is_one_and_cuda_is_all_cards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    here = {"cuda": True, "mps": True}
+    monkeypatch.setattr(device, "_any_gpu", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: here["cuda"])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: here["mps"])
+    assert settled("auto") == "cuda"
+    assert cards_of("cuda") == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
+    here["cuda"] = False
+    assert settled("auto") == "mps"
+    here["mps"] = False
+    assert settled("auto") == "cpu"
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

@@ -25,7 +25,7 @@ from ddim_core.diffusion.specs import (
 )
 from ddim_core.networks.denoisers import toy_unet
 from ddim_core.networks.specs import ToyModelSpec
-from tasks.cells.table import one_batch
+from tasks.cells.table import one_batch, one_device
 from tasks.checkpoints import memory
 from tasks.checkpoints.pipelines import pipeline_digest, store_pipeline
 from tasks.sampling import batches as sized
@@ -171,12 +171,17 @@ def test_a_shard_is_not_extended_in_smaller_batches(
     memory.forget()
 
 
-def test_images_in_batches_of_two_sizes_are_no_cell(checkpoint: ArtifactRef) -> None:
+def test_images_in_batches_of_two_sizes_or_of_two_kinds_of_device_are_no_cell(
+    checkpoint: ArtifactRef,
+) -> None:
     cell = on_card(GridCell(NOISY, seed=3))
     shards = [drawn(on_card(cell, n), checkpoint, 0, 8) for n in (16, 8)]
     assert one_batch(shards[:1]) == 16
     with pytest.raises(ValueError, match=r"16 at once and others 8.*--batch-size 8"):
         one_batch(shards)
+    assert one_device(shards) == "cpu"
+    with pytest.raises(ValueError, match="on cpu and others on cuda, which round otherwise"):
+        one_device([shards[0], replace(shards[1], device="cuda")])
 
 
 def test_bfloat16_and_tf32_are_cells_of_their_own(checkpoint: ArtifactRef) -> None:
