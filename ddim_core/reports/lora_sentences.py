@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ddim_core.lora.scoring.measures import MEANINGS
 from ddim_core.lora.scoring.row import LoraRow, Score
-from ddim_core.lora.scoring.scorecard import COPY_LEVEL
+from ddim_core.lora.scoring.scorecard import COPY_LEVEL, Measure
 from ddim_core.lora.scoring.specs import ROLES
 from ddim_core.statistics.paired import PairedDifference
 
@@ -37,7 +37,7 @@ def number(name: str, value: float) -> str:
     return f"{value:.3g}" if abs(value) < 100.0 else f"{value:.0f}"
 
 
-def interval(name: str, of: Score | PairedDifference) -> str:
+def interval(name: str, of: Score | Measure | PairedDifference) -> str:
     """A measure, or its change, with its 95 % interval."""
     if of.low is None or of.high is None:
         return number(name, of.value)

@@ -87,7 +87,8 @@ def by_snapshot(
     by_weights: dict[str, list[CellRow]] = {one.weights_digest: [] for one in found.snapshots}
     for row in rows:
         by_weights[row.weights_digest].append(row)
-    settings = [one.setting for one in (*found.snapshots, *found.settings)]
+    settings = [one.setting for one in found.snapshots]
+    settings += [one.setting for one in found.settings]
     return list(by_weights.values()), list(dict.fromkeys(settings))[:MOST_CURVES]
 
 

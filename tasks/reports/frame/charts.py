@@ -133,9 +133,10 @@ def over_checkpoints(
     stepped = None not in steps and len(set(steps)) == len(steps)
     places = [step if stepped and step is not None else i for i, step in enumerate(steps)]
     points = [
-        Point(AT_BEST, place, *value, note, f"step {place}" if stepped else rows[0].checkpoint)
-        for place, rows, (note, *value) in zip(places, history, at_best, strict=False)
-    ]
+        Point(AT_BEST, place, value, low, high, note,
+              f"step {place}" if stepped else rows[0].checkpoint)
+        for place, rows, (note, value, low, high) in zip(places, history, at_best, strict=False)
+    ]  # fmt: skip
     points += [
         Point(
             name, place, measure.value(row), *measure.bounds(row),
