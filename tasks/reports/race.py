@@ -119,7 +119,8 @@ def render_snapshots(
     pictures, why_none = pictured([(by_cell[cell], name) for cell, name in best.items()])
     text = page.html(SNAPSHOTS, figures, {
         "checkpoints": sorted({(row.checkpoint, row.checkpoint_digest) for row in rows}),
-        "first": rows[0], "rows": rows, "found": found, "reading": reading, "floor": floor,
+        "first": rows[0], "rows": rows, "found": found, "floor": floor,
+        "reading": [*reading[len(remarks):], *remarks],
         "data": {"lines": {"course": _course(rows, found)}, **pictures},
         "why_no_pictures": why_none,
         "said": reading[len(remarks)],
