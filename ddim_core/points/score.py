@@ -126,11 +126,11 @@ def read_points(rows: Sequence[PointRow]) -> list[str]:
     best = min(settings, key=lambda record: record.chamfer)
     failed = [record for record in settings if record.worst >= PASS_MARK]
     said = [
-        f"Two independent true samples of {first.n_points} points are "
-        f"{interval(first.floor, first.floor_low, first.floor_high)} apart: the floor. "
         f"The lowest Chamfer distance is "
         f"{interval(best.chamfer, best.chamfer_low, best.chamfer_high)} at "
-        f"S = {best.steps}, {line_name(best)}."
+        f"S = {best.steps}, {line_name(best)}. "
+        f"Two independent true samples of {first.n_points} points are "
+        f"{interval(first.floor, first.floor_low, first.floor_high)} apart: the floor."
     ]
     if first.dataset == "swiss-roll":
         verdict = (

@@ -50,6 +50,14 @@ def answer(
     return said
 
 
+def headline(ranking: Ranking) -> str:
+    """What to ship, in a few words; the first sentence of `answer` begins so."""
+    one = ranking.first
+    if one.is_proven:
+        return f"Ship {setting(one)}"
+    return f"Ship none: no setting is proven to be of use; the best is {setting(one)}"
+
+
 def setting(one: Ranked) -> str:
     """A candidate in words: its file, scale, and sampler where that is not the base's own."""
     of = one.candidate
@@ -92,12 +100,7 @@ def _first(ranking: Ranking, asked: PromptSet, kind: str) -> str:
         f"{_counted(len(asked.texts), 'picture')} of {_counted(len(asked.prompts), 'prompt')}; "
         f"95 % intervals hold for {of} together"
     )
-    if one.is_proven:
-        return f"Ship {setting(one)}: {gain}{told} ({drawn})."
-    return (
-        f"Ship none: no setting is proven to be of use; the best is {setting(one)}: {gain}{told} "
-        f"({drawn})."
-    )
+    return f"{headline(ranking)}: {gain}{told} ({drawn})."
 
 
 def _others(ranking: Ranking) -> list[str]:

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ddim_core.lora.scoring.measures import MEANINGS
-from ddim_core.lora.scoring.ranking import FAULTS, Ranked, Ranking
 from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.reports.lora_sentences import by_role
 
@@ -22,14 +21,16 @@ COLOURS = {"held-out": "#0b3c5d", "trained": "#d9792b", "instance": "#b23a48",
            "given": "#0b3c5d"}  # fmt: skip
 PANELS = 4  # side by side
 TILE = 64  # pixels of a picture, about
+LABELLED = 96  # the same below a label
 WINDOW = 25  # steps of a running mean
 
 
 def picture_rows(rows: Mapping[str, Images], labels: Sequence[str] = ()) -> bytes:
     """Draws rows of pictures of one size beside their names; `labels` stand above the columns."""
     height, width, _ = next(iter(rows.values())).shape[1:]
-    zoom = max(1, round(TILE / height))
-    gap = TILE // 16
+    tile = LABELLED if labels else TILE
+    zoom = max(1, round(tile / height))
+    gap = tile // 16
     step_y, step_x = height * zoom + gap, width * zoom + gap
     n = max(len(images) for images in rows.values())
     # All pictures in one array: a plot of its own for each takes ten times as long.
@@ -85,42 +86,6 @@ def measure_curves(rows: Sequence[LoraRow]) -> bytes:
     return _png(figure)
 
 
-def epoch_curves(ranking: Ranking) -> bytes:
-    """Draws usable gain, likeness gained and every fault over the files in their order, a line for
-    each scale and sampler; the first two with intervals that hold together, the best marked."""
-    lines: dict[tuple[float, str], list[Ranked]] = {}
-    for one in sorted(ranking.ranked, key=lambda one: one.candidate.place):
-        lines.setdefault((one.candidate.scale, one.candidate.sampler), []).append(one)
-    names = [one.candidate.name for one in ranking.files]
-    faults = [name for name in FAULTS if name in ranking.first.candidate.measures]
-    figure = Figure(figsize=(3.6 * (2 + len(faults)), 3.4))
-    panels = figure.subplots(1, 2 + len(faults), squeeze=False).ravel()
-    places = sorted({one.candidate.place for one in ranking.ranked})
-    for (scale, sampler), line in sorted(lines.items()):
-        x = np.array([places.index(one.candidate.place) for one in line], dtype=float)
-        x += 0.08 * (sorted(lines).index((scale, sampler)) - len(lines) / 2)
-        label = f"scale {scale:g}" + ("" if sampler == "own" else f", {sampler}")
-        for axes, of in zip(panels, ([o.gain for o in line], [o.likeness for o in line]),
-                            strict=False):  # fmt: skip
-            ends = [[b.value - b.low for b in of], [b.high - b.value for b in of]]
-            axes.errorbar(x, [b.value for b in of], ends, fmt="o-", ms=3, lw=1, label=label)
-        for axes, name in zip(panels[2:], faults, strict=True):
-            axes.plot(x, [o.candidate.measures[name].value for o in line], "o-", ms=3, lw=1)
-            axes.set_ylim(-0.03, 1.03)
-    best = ranking.first
-    panels[0].plot(places.index(best.candidate.place), best.gain.value, "k*", ms=11, zorder=5)
-    titles = ("usable gain", "likeness gained", *(name.replace("_", " ") for name in faults))
-    for axes, title in zip(panels, titles, strict=True):
-        axes.set_title(title, fontsize=9)
-        axes.set_xticks(range(len(names)), [name[-14:] for name in names], rotation=60, fontsize=6)
-        axes.tick_params(axis="y", labelsize=7)
-        axes.grid(alpha=0.25)
-    panels[0].axhline(0.0, color="#51606f", lw=0.8)
-    panels[0].legend(fontsize=6.5)
-    figure.tight_layout()
-    return _png(figure)
-
-
 def training_curves(losses: NDArray[np.float64], validation: Sequence[tuple[int, float]]) -> bytes:
     """Draws the loss of every step, its running mean, and the validation losses by step."""
     figure = Figure(figsize=(7.2, 3.2))
@@ -140,13 +105,13 @@ def training_curves(losses: NDArray[np.float64], validation: Sequence[tuple[int,
 
 
 def folded(text: str, width: int = 24) -> str:
-    """Returns the beginning of a text in at most three lines of about `width` characters."""
+    """Returns the beginning of a text in at most five lines of about `width` characters."""
     lines = [""]
     for word in text.split():
         if len(lines[-1]) + len(word) >= width and lines[-1]:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines[:3])
+    return "\n".join(lines[:5])
 
 
 def _png(figure: Figure) -> bytes:

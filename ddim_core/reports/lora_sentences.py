@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ddim_core.lora.scoring.measures import MEANINGS
 from ddim_core.lora.scoring.row import LoraRow, Score
-from ddim_core.lora.scoring.scorecard import COPY_LEVEL
+from ddim_core.lora.scoring.scorecard import COPY_LEVEL, Measure
 from ddim_core.lora.scoring.specs import ROLES
 from ddim_core.statistics.paired import PairedDifference
 
@@ -37,7 +37,7 @@ def number(name: str, value: float) -> str:
     return f"{value:.3g}" if abs(value) < 100.0 else f"{value:.0f}"
 
 
-def interval(name: str, of: Score | PairedDifference) -> str:
+def interval(name: str, of: Score | Measure | PairedDifference) -> str:
     """A measure, or its change, with its 95 % interval."""
     if of.low is None or of.high is None:
         return number(name, of.value)
@@ -59,29 +59,45 @@ def read_scorecard(rows: Sequence[LoraRow]) -> list[str]:
         if row.scale == 0.0:
             said.append(f"{where}: only the base was drawn.")
             continue
-        said += [f"{where}: {words}" for words in _sorted_changes(row, line[0])]
+        said += [
+            f"{where}: {kind}: {'; '.join(moved)}."
+            for kind, moved in _changes(row, line[0]).items()
+            if moved
+        ]
         said += _copying(role, row) + _range(role, line)
     return said
 
 
-def _sorted_changes(row: LoraRow, base: LoraRow) -> list[str]:
-    """What got better, worse, or other, each in one sentence; and what cannot be told."""
-    sorted_by: dict[str, list[str]] = {"gained": [], "lost": [], "also moved": [], "no change": []}
+def headline(rows: Sequence[LoraRow]) -> str:
+    """Says shortly what the LoRA did at full scale to the first prompts, and how far one can go."""
+    role, line = next(iter(by_role(rows).items()))
+    row = full_scale(line)
+    if row.scale == 0.0:
+        return "Only the base was drawn."
+    found = {kind: len(moved) for kind, moved in _changes(row, line[0]).items() if moved}
+    counts = ", ".join(f"{kind} {n}" for kind, n in found.items()) or "none was taken"
+    said = f"At scale {row.scale:g}, {ROLES[role]}, of {sum(found.values())} measures: {counts}."
+    return " ".join([said, *_range(role, line)])
+
+
+def _changes(row: LoraRow, base: LoraRow) -> dict[str, list[str]]:
+    """What got better, worse, or other, and what cannot be told, by that in words."""
+    unmoved = "no change to be told"
+    sorted_by: dict[str, list[str]] = {"gained": [], "lost": [], "also moved": [], unmoved: []}
     for name, (meaning, better) in MEANINGS.items():
         if name not in row.measures or name in COPYING:
             continue
         score, before = row.measures[name], base.measures[name]
         moved = f"{meaning} {number(name, before.value)} -> {number(name, score.value)}"
         if score.change is None:
-            sorted_by["no change"].append(f"{moved} (too few pictures for an interval)")
+            sorted_by[unmoved].append(f"{moved} (too few pictures for an interval)")
         elif score.change.low <= 0.0 <= score.change.high:
-            sorted_by["no change"].append(moved)
+            sorted_by[unmoved].append(moved)
         else:
             grew = better * (1 if score.change.low > 0.0 else -1)
             kind = {1: "gained", -1: "lost", 0: "also moved"}[grew]
             sorted_by[kind].append(f"{moved}, change {interval(name, score.change)}")
-    names = {"no change": "no change to be told"}
-    return [f"{names.get(kind, kind)}: {'; '.join(x)}." for kind, x in sorted_by.items() if x]
+    return sorted_by
 
 
 def _copying(role: str, row: LoraRow) -> list[str]:

@@ -49,6 +49,7 @@ def write_curve(
     noise = noise_over_steps(twins, chosen) if twins else {}
     with_noise = checkpoint_curve(history, drawn, noise=noise) if noise else b""
     text = page.html(TEMPLATE, {"curve": with_noise}, {
+        "reading": [_lowest(history)],
         "data": {"lines": {"checkpoints": charts.over_checkpoints(history, drawn, FID)}},
         "of_cell": _of_cell, "cell_name": cell_name, "cells": drawn,
         "first": last[0], "history": history,
@@ -62,6 +63,17 @@ def write_curve(
     identity = digest(sorted(row.cell_digest for row in comparable), drawn, *named)
     told = page.told_at_the_end(text, command)
     return page.put(f"curve-{identity[:12]}", told.encode())
+
+
+def _lowest(history: Sequence[Sequence[CellRow]]) -> str:
+    """Says which checkpoint has the lowest FID, which is no proof that it is the best."""
+    best = min((row for rows in history for row in rows), key=FID.cost)
+    n = f"{len(history)} checkpoint" + ("s" if len(history) > 1 else "")
+    return (
+        f"The lowest FID of {n} is {FID.shown(best)}, of "
+        f"{called(best.checkpoint, best.training_step)} at {cell_name(best)}; whether it is proven "
+        "better than another, ddim verdict says."
+    )
 
 
 def _of_cell(rows: Sequence[CellRow], name: str) -> CellRow | None:

@@ -15,7 +15,14 @@ from ddim_core.lora.scoring.measures import MEANINGS
 from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.lora.scoring.specs import ROLES, PromptSet
 from ddim_core.reports.lora_figures import measure_curves, picture_rows, sweep_grid, training_curves
-from ddim_core.reports.lora_sentences import by_role, full_scale, interval, number, read_scorecard
+from ddim_core.reports.lora_sentences import (
+    by_role,
+    full_scale,
+    headline,
+    interval,
+    number,
+    read_scorecard,
+)
 from ddim_core.text2image.judge import Training
 from tasks.reports import page
 from tasks.reports.frame import charts
@@ -76,7 +83,7 @@ def render_lora_report(
         "sweeps": [(role, f"sweep_{_key(role)}") for role in grouped],
         "roles": ROLES,
         "meanings": MEANINGS,
-        "reading": reading,
+        "reading": [headline(rows), *reading],
         "judge": judge,
         "licence": licence,
         "shown_scale": shown,

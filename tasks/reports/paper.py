@@ -191,10 +191,14 @@ def _charts(rows: list[CellRow], reconstructions: list[Reconstruction]) -> Json:
     papers = [(line_name(cell), cell.steps, cell.fid, None, None) for cell in table_1()]
     errors = [("ours", r.steps, r.error.mean, r.error.low, r.error.high) for r in reconstructions]
     published = [("the paper's", s, error, None, None) for s, error in RECONSTRUCTION.items()]
+    seconds = [
+        (line_name(r), r.steps, 1000 * r.sample_seconds / r.n_images, None, None) for r in rows
+    ]
     unit = "squared error per dimension, pixels in [0, 1]"
     return {
         "table_1": charts.over_steps("FID over S", "FID", ours),
         "table_1_paper": charts.over_steps("The paper's FID over S", "FID", papers),
+        "cost": charts.over_steps("Cost over S", "seconds for 1000 images", seconds),
         "table_2": charts.over_steps("Reconstruction error over S", unit, [*errors, *published]),
     }
 

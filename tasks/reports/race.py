@@ -3,15 +3,18 @@ Markdown for Prefect's UI."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import task
 
+from ddim_core.common.foreign import Json
 from ddim_core.decisions.checkpoints.snapshots import SnapshotRanking
 from ddim_core.decisions.race import Outcome, Rules
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
 from ddim_core.reports.race_sentences import race_figure, read_outcome, ruling_text
 from ddim_core.reports.verdicts.snapshots import (
+    by_snapshot,
     picks_text,
     read_snapshots,
     snapshot_curve,
@@ -20,6 +23,8 @@ from ddim_core.reports.verdicts.snapshots import (
 )
 from ddim_core.scores.cell_score import CellScore
 from tasks.reports import page
+from tasks.reports.frame import charts
+from tasks.reports.verdict_page import pictured
 from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
@@ -43,6 +48,8 @@ def render_allocation(
     """
     by_place = dict(zip(at, rows, strict=True))
     figures = {"race": race_figure(by_place, outcome)}
+    ordered = sorted(rows, key=outcome.measure.cost)
+    pictures, why_none = pictured([(row, "") for row in ordered])
     reading = read_outcome(by_place, outcome, rules)
     text = page.html(
         TEMPLATE,
@@ -57,6 +64,8 @@ def render_allocation(
             "reading": reading,
             "floor": floor,
             "measure": outcome.measure,
+            "data": {"lines": {"calls": charts.over_calls(rows, outcome.measure)}, **pictures},
+            "why_no_pictures": why_none,
             "cell_name": cell_name,
             "interval": with_interval,
         },
@@ -105,14 +114,31 @@ def render_snapshots(
     """
     figures = {"curve": snapshot_curve(rows, found)}
     reading = read_snapshots(dict(zip(at, rows, strict=True)), found, rules, outcome, remarks)
+    best = {one.cell_digest: one.name for one in (found.snapshots[i] for i in found.order)}
+    by_cell = {row.cell_digest: row for row in rows}
+    pictures, why_none = pictured([(by_cell[cell], name) for cell, name in best.items()])
     text = page.html(SNAPSHOTS, figures, {
         "checkpoints": sorted({(row.checkpoint, row.checkpoint_digest) for row in rows}),
-        "first": rows[0], "rows": rows, "found": found, "reading": reading, "floor": floor,
+        "first": rows[0], "rows": rows, "found": found, "floor": floor,
+        "reading": [*reading[len(remarks):], *remarks],
+        "data": {"lines": {"course": _course(rows, found)}, **pictures},
+        "why_no_pictures": why_none,
         "said": reading[len(remarks)],
         "measure": found.measure, "cell_name": cell_name, "interval": with_interval,
         "value_text": value_text, "worse_text": worse_text, "picks_text": picks_text,
     })  # fmt: skip
     return page.stored(text, figures, reading)
+
+
+def _course(rows: Sequence[CellRow], found: SnapshotRanking) -> Json:
+    """What decides over the snapshots: each at its own best setting, and some fixed settings."""
+    history, settings = by_snapshot(rows, found)
+    at_best = [
+        (f"{one.name}\n{one.setting}\n{found.measure.title} {value_text(found, one)}",
+         one.value, one.value_low, one.value_high)
+        for one in found.snapshots
+    ]  # fmt: skip
+    return charts.over_checkpoints(history, settings, found.measure, at_best)
 
 
 @task(name="publish-snapshots", task_run_name=run_name("publish-snapshots"))

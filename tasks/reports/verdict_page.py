@@ -26,6 +26,7 @@ from tasks.storage.naming import run_name
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 MOST_CURVES = 5
+Pictured = tuple[CellRow, str]
 MOST_PICTURED = 3  # cells whose pictures are compared: the operating point, then the best
 
 
@@ -106,7 +107,7 @@ def _page(
     if rows and len(history) > 1:
         cells = chosen_cells(verdict, rows)
         lines["checkpoints"] = charts.over_checkpoints(history, cells, measure)
-    pictured, why_none = _pictured(about, verdict, rows)
+    pictures, why_none = pictured(_pairs(about, verdict, rows))
     return page.html(
         TEMPLATE,
         {},
@@ -116,7 +117,7 @@ def _page(
             "data": {
                 "lines": lines,
                 "differences": {"cells": charts.differences(verdict)},
-                **pictured,
+                **pictures,
             },
             "about": about,
             "verdict_digest": identity,
@@ -132,38 +133,45 @@ def _page(
     )
 
 
-def _pictured(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]) -> tuple[Json, str]:
-    """What the page's script compares: both checkpoints' first images of some cells; empty where
-    they are not all there, and then why."""
+def _pairs(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]) -> list[Pictured]:
+    """Of some cells the other checkpoint's and the new one's, side by side."""
     names = chosen_cells(verdict, rows)[:MOST_PICTURED] if rows else []
-    pairs = sorted(
+    chosen = sorted(
         (cell for cell in verdict.cells if cell.name in names), key=lambda c: names.index(c.name)
     )
+    old = called(about.against, about.against_training_step)
+    new = called(about.checkpoint, about.training_step)
+    return [of for pair in chosen for of in ((pair.baseline, old), (pair.new, new))]
+
+
+def pictured(cells: Sequence[Pictured]) -> tuple[Json, str]:
+    """Returns what a page's script compares, the first two of some cells at first: their first
+    images, all from one noise; empty where they are not all there, and then why.
+
+    Args:
+        cells: Rows, each with a name of its checkpoint, if it needs one.
+    """
     batches, told, orders = {}, [], {}
     try:
-        for pair in pairs:
-            for row, name, step in (
-                (pair.baseline, about.against, about.against_training_step),
-                (pair.new, about.checkpoint, about.training_step),
-            ):
-                batches[told_id(row)] = first_images(row, PAGE_IMAGES)
-                of = called(name, step)
-                told.append({
-                    "id": told_id(row), "name": f"{of}, {cell_name(row)}",
-                    "line": f"{of}, {line_name(row)}", "steps": row.steps,
-                })  # fmt: skip
-        both = [row for pair in pairs for row in (pair.baseline, pair.new)]
-        for column in shared_scores(both):
-            shards = {told_id(row): score_shards(row).get(column) for row in both}
+        for row, of in cells:
+            batches[told_id(row)] = first_images(row, PAGE_IMAGES)
+            line = ", ".join(filter(None, (of, line_name(row))))
+            told.append({
+                "id": told_id(row), "name": ", ".join(filter(None, (of, cell_name(row)))),
+                "line": line, "steps": row.steps,
+            })  # fmt: skip
+        for column in shared_scores([row for row, _ in cells]):
+            shards = {told_id(row): score_shards(row).get(column) for row, _ in cells}
             known = {id_: values_of(refs).tolist() for id_, refs in shards.items() if refs}
             if len(known) == len(shards):
                 orders[column] = known
     except (ValueError, store.StoreError) as error:
         return {"images": None}, f"Without pictures: {error}."
-    if not pairs or len({batch.shape[1:] for batch in batches.values()}) > 1:
+    if len(batches) < 2 or len({batch.shape[1:] for batch in batches.values()}) > 1:
         return {"images": None}, ""
-    asked = Pictures(batches, told_id(pairs[0].baseline), told_id(pairs[0].new), orders)
-    return {"cells": told, "images": picture_data(asked)}, ""
+    left, right = list(batches)[:2]
+    images = picture_data(Pictures(batches, left, right, orders))
+    return {"cells": told, "images": images}, ""
 
 
 def _grids(

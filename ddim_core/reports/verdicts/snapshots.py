@@ -74,15 +74,22 @@ def picks_text(found: SnapshotRanking, setting: FixedSetting) -> str:
 def snapshot_curve(rows: Sequence[CellRow], found: SnapshotRanking) -> bytes:
     """Draws the value of each snapshot at its own best setting over training, with the intervals
     that hold together, and the curves of some fixed settings."""
+    history, drawn = by_snapshot(rows, found)
+    least = 1e-3 if found.measure.lower_is_better else -math.inf  # on a logarithmic axis
+    ends = [(one.value, max(one.value_low, least), one.value_high) for one in found.snapshots]
+    return checkpoint_curve(history, drawn, found.measure, at_best=ends)
+
+
+def by_snapshot(
+    rows: Sequence[CellRow], found: SnapshotRanking
+) -> tuple[list[list[CellRow]], list[str]]:
+    """Returns each snapshot's rows in their order, and the settings whose course is drawn."""
     by_weights: dict[str, list[CellRow]] = {one.weights_digest: [] for one in found.snapshots}
     for row in rows:
         by_weights[row.weights_digest].append(row)
     settings = [one.setting for one in found.snapshots]
     settings += [one.setting for one in found.settings]
-    drawn = list(dict.fromkeys(settings))[:MOST_CURVES]
-    least = 1e-3 if found.measure.lower_is_better else -math.inf  # on a logarithmic axis
-    ends = [(one.value, max(one.value_low, least), one.value_high) for one in found.snapshots]
-    return checkpoint_curve(list(by_weights.values()), drawn, found.measure, at_best=ends)
+    return list(by_weights.values()), list(dict.fromkeys(settings))[:MOST_CURVES]
 
 
 def _best(rows: Mapping[int, CellRow], found: SnapshotRanking) -> str:

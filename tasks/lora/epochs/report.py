@@ -15,10 +15,12 @@ from ddim_core.lora.scoring.measures import MEANINGS
 from ddim_core.lora.scoring.ranking import FAULTS, Ranked, Ranking
 from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.lora.scoring.specs import PromptSet
-from ddim_core.reports.lora_answer import bounds, setting, share
-from ddim_core.reports.lora_figures import epoch_curves, folded, picture_rows
+from ddim_core.reports.lora_answer import bounds, headline, setting, share
+from ddim_core.reports.lora_figures import folded, picture_rows
+from ddim_core.reports.lora_sentences import interval, number
 from tasks.lora.epochs.files import BASE
 from tasks.reports import page
+from tasks.reports.frame import charts
 from tasks.reports.frame.pictures import PAGE_IMAGES, Pictures, picture_data
 from tasks.reports.lora import spread
 from tasks.storage import store
@@ -58,19 +60,40 @@ def render_epochs(
     real = store.get_arrays(training)["images"]
     rows = _pictures(_fewer(epochs, ranking.first.candidate.name), chosen)
     figures = {
-        "curves": epoch_curves(ranking),
         "epochs": picture_rows({f"{first.kind} images": real[spread(len(real), SHOWN)], **rows},
                                labels),
         "scales": picture_rows(_pictures(scales, chosen), labels),
     }  # fmt: skip
     values = {
         "first": first, "asked": asked, "reading": reading, "ranked": ranking.ranked,
-        "faults": FAULTS, "bounds": bounds, "setting": setting, "share": share,
+        "faults": FAULTS, "bounds": bounds, "setting": setting,
         "meanings": {name: MEANINGS[name][0] for name in FAULTS},
-        "best": setting(ranking.first),
-        "data": _compared(ranking, asked, epochs, scales, real),
+        "best": setting(ranking.first), "proven": ranking.first.is_proven,
+        "headline": headline(ranking), "told": _told(reading, headline(ranking)),
+        "of_base": _of_base(ranking), "number": number,
+        "data": {"lines": {"epochs": _charts(ranking)},
+                 **_compared(ranking, asked, epochs, scales, real)},
     }  # fmt: skip
     return page.stored(page.html(TEMPLATE, figures, values), figures, reading)
+
+
+def _told(reading: Sequence[str], head: str) -> list[str]:
+    """The sentences below a headline, with which the first of them begins."""
+    first = reading[0].removeprefix(f"{head}: ")
+    return [first[:1].upper() + first[1:], *reading[1:]]
+
+
+def _of_base(ranking: Ranking) -> dict[str, str]:
+    """Each fault of the base in words, by sampler where they differ."""
+    found = {}
+    for name in FAULTS:
+        by = {one.candidate.sampler: number(name, one.candidate.base[name].value)
+              for one in ranking.ranked if name in one.candidate.base}  # fmt: skip
+        if by:
+            alike = len(set(by.values())) == 1
+            found[name] = next(iter(by.values())) if alike else ", ".join(
+                f"{value} by {sampler}" for sampler, value in by.items())  # fmt: skip
+    return found
 
 
 def _compared(
@@ -97,6 +120,40 @@ def _compared(
     best = f"{first.name}, scale {first.scale:g}"
     data = picture_data(Pictures(batches, BASE, best, texts=texts, real=real))
     return {"column": "scale", "cells": told, "images": data}
+
+
+def _charts(ranking: Ranking) -> list[Json]:
+    """Usable gain, likeness gained and every fault over the files, a line a scale and sampler."""
+    ordered = sorted(ranking.ranked, key=lambda one: (one.candidate.place, one.candidate.scale))
+    names = list({one.candidate.place: one.candidate.name for one in ordered}.items())
+    at = {place: i for i, (place, _) in enumerate(names)}
+    points: dict[str, list[charts.Point]] = {}
+    for one in ordered:
+        of = one.candidate
+        line = f"scale {of.scale:g}" + ("" if of.sampler == "own" else f", {of.sampler}")
+        for title, (value, low, high, words) in _measured(one).items():
+            note = f"{setting(one)}\n{title}: {words}"
+            points.setdefault(title, []).append(
+                charts.Point(line, at[of.place], value, low, high, note, of.name)
+            )
+    ticks = [(float(i), name) for i, (_, name) in enumerate(names)]
+    return [charts.lines(title, "file", title, of, ticks=ticks) for title, of in points.items()]
+
+
+def _measured(one: Ranked) -> dict[str, tuple[float, float | None, float | None, str]]:
+    """What is drawn of a setting: value, both ends of its interval, and the same in words."""
+    found: dict[str, tuple[float, float | None, float | None, str]] = {
+        f"{title} \u2191": (of.value, of.low, of.high, bounds(of))
+        for title, of in (("usable gain", one.gain), ("likeness gained", one.likeness))
+    }
+    for name, share_of in one.candidate.measures.items():
+        if name in FAULTS:
+            low, high = (
+                None if end is None else 100 * end for end in (share_of.low, share_of.high)
+            )
+            title = f"{name.replace('_', ' ')}, % \u2193"
+            found[title] = (100 * share_of.value, low, high, interval(name, share_of))
+    return found
 
 
 @task(name="publish-epochs")

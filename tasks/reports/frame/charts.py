@@ -11,6 +11,7 @@ from ddim_core.decisions.measure import Measure
 from ddim_core.decisions.row import CellRow, cell_name, line_name, with_interval
 
 NETWORK_CALLS = "network calls an image"
+AT_BEST = "each at its own best setting"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,10 @@ def _digits(value: float, low: float | None, high: float | None) -> str:
 
 
 def over_checkpoints(
-    history: Sequence[Sequence[CellRow]], cells: Sequence[str], measure: Measure
+    history: Sequence[Sequence[CellRow]],
+    cells: Sequence[str],
+    measure: Measure,
+    at_best: Sequence[tuple[str, float, float | None, float | None]] = (),
 ) -> Json:
     """Returns what decides over checkpoints, a line for each of some cells: over training steps
     where each checkpoint has one of its own, else in their order.
@@ -123,11 +127,17 @@ def over_checkpoints(
         history: Each checkpoint's rows, in order.
         cells: Names of the cells.
         measure: Checkpoints without it are left out.
+        at_best: Of each checkpoint what is said, the value and its interval, at its own best cell.
     """
     steps = [rows[0].training_step for rows in history]
     stepped = None not in steps and len(set(steps)) == len(steps)
     places = [step if stepped and step is not None else i for i, step in enumerate(steps)]
     points = [
+        Point(AT_BEST, place, value, low, high, note,
+              f"step {place}" if stepped else rows[0].checkpoint)
+        for place, rows, (note, value, low, high) in zip(places, history, at_best, strict=False)
+    ]  # fmt: skip
+    points += [
         Point(
             name, place, measure.value(row), *measure.bounds(row),
             f"{row.checkpoint}\n{name}\n{measure.title} {measure.shown(row)}\n"

@@ -357,6 +357,7 @@ def test_small_numbers_are_shown_by_the_thousand_with_digits_to_tell_them_apart(
 
 def test_settings_are_sorted_by_the_numbers_in_them(page_of_a_grid: Path, opened: Any) -> None:
     page = opened(Path(snapshots_page()))
+    assert page.locator(".reading p").first.inner_text().startswith("The best is step-")
     table = page.get_by_label("Settings")
     table.locator("td").first.evaluate("cell => { cell.textContent = 'S = 100'; }")
     table.get_by_role("button", name="setting", exact=True).click()
@@ -364,7 +365,7 @@ def test_settings_are_sorted_by_the_numbers_in_them(page_of_a_grid: Path, opened
 
 
 def test_colours_are_remembered_and_what_is_printed_is_light(
-    page_of_a_grid: Path, opened: Any
+    page_of_a_grid: Path, rows: Rows, opened: Any
 ) -> None:
     page = opened(page_of_a_grid)
     scheme = "getComputedStyle(document.documentElement).colorScheme"
@@ -373,9 +374,15 @@ def test_colours_are_remembered_and_what_is_printed_is_light(
     page.emulate_media(media="print")
     assert page.evaluate(scheme) == "light"
     page.emulate_media(media="screen")
-    page.goto(Path(write_index()).as_uri())
+    write_index()
+    page.get_by_role("link", name="All of").click()
+    page.get_by_role("button", name="Switch to light colours").wait_for()
     assert page.evaluate(scheme) == "dark"
-    assert page.get_by_role("button", name="Switch to light colours").count() == 1
+    asked = page.get_by_role("searchbox").input_value()
+    assert asked == rows[0].checkpoint
+    seen = page.locator("tbody tr:visible").all_inner_texts()
+    assert seen
+    assert all(" ".join(asked.split()) in " ".join(text.split()) for text in seen)
 
 
 def test_lines_and_axes_are_switched(page_of_a_grid: Path, opened: Any) -> None:
