@@ -1,8 +1,14 @@
-"""Whether a pipeline, a setting and conditions belong together: refused in words before drawing."""
+"""Whether a pipeline, a size, a setting and conditions belong together: refused in words before
+drawing."""
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,9 +20,18 @@ from ddim_core.pipelines.arguments import (
     call_arguments,
     placed,
 )
-from ddim_core.pipelines.opening import DTYPES, OpenedPipeline
-from ddim_core.pipelines.rehearsal import rehearse
+from ddim_core.pipelines.opening import (
+    DTYPES,
+    TEXTS,
+    TRAINED,
+    OpenedPipeline,
+    factor_of,
+    require_size,
+)
+from ddim_core.pipelines.parts import part_class, pipeline_parts
+from ddim_core.pipelines.rehearsal import rehearse, start_of
 from ddim_core.pipelines.stage import take_own_steps
+from ddim_core.safe_files.settings import read_settings
 from ddim_core.samplers.scheduler import Visited, scheduler_for, takes_eta, visited
 
 GUIDED = 1.0  # guidance above it is done where it is real
@@ -43,6 +58,45 @@ def require_setting(opened: OpenedPipeline, setting: Setting) -> None:
         raise ValueError(
             f"guidance is {setting.guidance}; {opened.name} takes none, so that it must be 1"
         )
+
+
+def sized(opened: OpenedPipeline, resolution: int) -> OpenedPipeline:
+    """Returns an opened pipeline that draws another size; its networks are the same.
+
+    Args:
+        opened: As it opens by itself.
+        resolution: Height and width in pixels.
+
+    Raises:
+        ValueError: As `require_size`; or if the call cannot begin with such a size.
+    """
+    pipeline, takes = opened.pipeline, opened.takes
+    require_size(pipeline, takes, resolution)
+    first, shape = start_of(pipeline, takes, pipeline.scheduler, (resolution, resolution))
+    if len(first.entered) == 4 and (side := first.entered[-1] * factor_of(pipeline)) != resolution:
+        raise ValueError(
+            f"resolution is {resolution}, and a {opened.name} would draw {side} pixels; give {side}"
+        )
+    own = TRAINED.format(opened.height, opened.width)
+    notes = tuple(note for note in opened.notes if note != own)
+    return replace(opened, height=resolution, width=resolution, shape=shape, notes=notes)
+
+
+def drafted(folder: Path) -> Any:
+    """Returns the pipeline of a folder without weights and text encoders, in no time: to ask what
+    its call takes. None where it cannot be made so, which `open_pipeline` says in words."""
+    try:
+        parts = pipeline_parts(folder)
+        made = dict.fromkeys(inspect.signature(parts.kind.__init__).parameters.keys() - {"self"})
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name in parts.opened:
+                if not name.startswith((*TEXTS, "scheduler")):
+                    config = read_settings(folder / name / "config.json")
+                    made[name] = part_class(folder, name).from_config(config)
+        return parts.kind(**made)
+    except Exception:  # other people's files can be wrong in every way
+        return None
 
 
 def where_it_asks(opened: OpenedPipeline, setting: Setting) -> Visited:
