@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ddim_core.common.checks import nearest
+from ddim_core.common.plain_files import is_regular
 from ddim_core.pipelines.arguments import (
     Conditions,
     Setting,
@@ -28,9 +29,10 @@ from ddim_core.pipelines.opening import (
     factor_of,
     require_size,
 )
-from ddim_core.pipelines.parts import part_class, pipeline_parts
+from ddim_core.pipelines.parts import INDEX, described_parts, part_class
 from ddim_core.pipelines.rehearsal import rehearse, start_of
 from ddim_core.pipelines.stage import take_own_steps
+from ddim_core.pipelines.takes import networks_of, what_it_takes
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.samplers.scheduler import Visited, scheduler_for, takes_eta, visited
 
@@ -86,7 +88,7 @@ def drafted(folder: Path) -> Any:
     """Returns the pipeline of a folder without weights and text encoders, in no time: to ask what
     its call takes. None where it cannot be made so, which `open_pipeline` says in words."""
     try:
-        parts = pipeline_parts(folder)
+        parts = described_parts(folder)
         made = dict.fromkeys(inspect.signature(parts.kind.__init__).parameters.keys() - {"self"})
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -97,6 +99,22 @@ def drafted(folder: Path) -> Any:
         return parts.kind(**made)
     except Exception:  # other people's files can be wrong in every way
         return None
+
+
+def require_size_of(folder: Path, resolution: int) -> None:
+    """Makes sure that the pipeline of a folder draws a size, before any weights are read.
+
+    Raises:
+        ValueError: If it does not; what is no pipeline, or none that can be told without its
+            weights, is told once it is opened.
+    """
+    draft = drafted(folder) if is_regular(folder / INDEX) else None
+    if draft is None:
+        return
+    takes = what_it_takes(draft)
+    own = getattr(draft, networks_of(draft)[0]).config.get("sample_size")
+    if "height" in takes.parameters or own * factor_of(draft) != resolution:
+        require_size(draft, takes, resolution)
 
 
 def where_it_asks(opened: OpenedPipeline, setting: Setting) -> Visited:

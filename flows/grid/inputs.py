@@ -91,14 +91,9 @@ def prepare(request: GridRequest) -> GridInputs:
     if request.model.checkpoint:
         model = request.model
         imported = import_checkpoint(model.checkpoint, model.weights, model.configuration)
-        checkpoint = open_checkpoint(imported, name_of(request.model.checkpoint))
+        checkpoint = open_checkpoint(imported, name_of(model.checkpoint), real.resolution)
         checkpoint = _with_guide(request, checkpoint)
         resolution: int | None = checkpoint.resolution
-        if real.resolution not in (None, resolution):
-            raise ValueError(
-                f"resolution is {real.resolution}, and the checkpoint makes images of "
-                f"{resolution} pixels; leave it out"
-            )
         # S > T, and a sampler that does not fit, are found here, before anything is trained.
         loras = tuple(store_lora(text) for text in request.model.lora)
         require_fit(_cells(request, checkpoint, loras), checkpoint.n_train, checkpoint.ref)
@@ -317,6 +312,7 @@ def sampled(
         tuple((lora.artifact, lora.scale) for lora in loras),
         card=request.machine.card_at(checkpoint.resolution),
         guide=checkpoint.guide_ref.artifact if checkpoint.guide_ref else None,
+        resolution=checkpoint.asked_resolution,
     )
     return replace(known, scheduler=_scheduler(request, known, checkpoint.ref))
 

@@ -115,7 +115,8 @@ def _trial(cell: GridCell, checkpoint: ArtifactRef | None) -> tuple[Any, Visited
     asked = cell.sampler
     assert isinstance(asked, SchedulerSpec)
     if asked.pipeline and checkpoint is not None:
-        opened, setting = pipeline_in_memory(checkpoint), setting_of(cell)
+        opened = pipeline_in_memory(checkpoint, resolution=asked.resolution)
+        setting = setting_of(cell)
         require_steps(setting.sampler, opened.scheduler, asked.steps)
         done = where_it_asks(opened, setting)
         return scheduler_for(setting.sampler, opened.scheduler), done

@@ -88,14 +88,20 @@ def flow_command(
 
 
 def run_shown(
-    line: str, flow: str, asked: Mapping[str, Any], settle: Callable[[], None] = lambda: None
+    line: str,
+    flow: str,
+    asked: Mapping[str, Any],
+    settle: Callable[[], None] = lambda: None,
+    first: Callable[[], None] = lambda: None,
 ) -> Any:
     """Runs the flow `flows.NAME.NAME` and returns what it returns; says what is about to be done,
-    and shows that it goes on. See `flows.run.running.run`."""
+    and shows that it goes on. See `flows.run.running.run`; `first` checks before anything starts.
+    """
     from flows.run import waiting
     from flows.run.running import run
 
     with waiting.shown(line):
+        first()
         return run(flow, asked, settle)
 
 
