@@ -15,7 +15,7 @@ from ddim_core.images.sources.source import dataset_name
 from ddim_core.safe_files.weight_names import TENSORS
 from ddim_core.samplers.catalogue import OWN
 from ddim_core.scores.cell_score import CellScore
-from flows.grid.extractor import held_out_of, submit_extractor
+from flows.grid.extractor import held_out_of, require_trainable, submit_extractor
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
 from flows.requests.models import training_split
@@ -94,6 +94,7 @@ def prepare(request: GridRequest) -> GridInputs:
         checkpoint = open_checkpoint(imported, name_of(model.checkpoint), real.resolution)
         checkpoint = _with_guide(request, checkpoint)
         resolution: int | None = checkpoint.resolution
+        require_trainable(request, checkpoint.resolution)
         # S > T, and a sampler that does not fit, are found here, before anything is trained.
         loras = tuple(store_lora(text) for text in request.model.lora)
         require_fit(_cells(request, checkpoint, loras), checkpoint.n_train, checkpoint.ref)

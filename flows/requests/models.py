@@ -28,6 +28,7 @@ from flows.requests.images import (
     SpacingChoice,
     Steps,
 )
+from tasks.checkpoints.addresses import POSTHOC
 from tasks.machine.device import require_device, settled
 
 TOY_RESOLUTIONS = {"digits": 8, "emoji": 16, "smileys": 32}  # pixels
@@ -109,6 +110,12 @@ class CheckpointChoice:
             "prompt k mod n. A .safetensors file holds what a pipeline's encoders make of them."
         ),
     ] = ""
+
+    def __post_init__(self) -> None:
+        if self.weights == "raw" and self.checkpoint.startswith(POSTHOC):
+            raise ValueError(
+                f"weights is 'raw', and {self.checkpoint!r:.200} is a moving average; leave it out"
+            )
 
 
 @dataclass(frozen=True)
