@@ -39,8 +39,8 @@ def require_trainable(request: GridRequest, resolution: int) -> None:
         return
     raise ValueError(
         f"features is {asked!r}, which is trained first, and images of {resolution} x {resolution} "
-        f"pixels take a CPU too long (at most {LARGEST_TRAINED}); give --features inception-v3, "
-        "another pretrained one, or pixels"
+        f"pixels take a CPU too long (at most {LARGEST_TRAINED}); give --features inception-v3 "
+        "or another pretrained one"
     )
 
 

@@ -232,7 +232,9 @@ def test_a_classifier_is_not_trained_on_large_images_on_a_cpu() -> None:
 
 
 def test_an_average_has_no_raw_weights() -> None:
-    with pytest.raises(ValueError, match="weights is 'raw', and 'posthoc:x.std=0.08' is a moving"):
+    with pytest.raises(
+        ValueError, match=r"weights is 'raw', and 'posthoc:x\?std=0.08' is a moving"
+    ):
         request(checkpoint="posthoc:x?std=0.08", weights="raw")
 
 
