@@ -113,7 +113,8 @@ def require_size_of(folder: Path, resolution: int) -> None:
         return
     takes = what_it_takes(draft)
     own = getattr(draft, networks_of(draft)[0]).config.get("sample_size")
-    if "height" in takes.parameters or own * factor_of(draft) != resolution:
+    is_own = isinstance(own, int) and own * factor_of(draft) == resolution
+    if "height" in takes.parameters or (isinstance(own, int) and not is_own):
         require_size(draft, takes, resolution)
 
 

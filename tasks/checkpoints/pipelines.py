@@ -154,7 +154,7 @@ def _opened(
     return ready_for_card(opened, by_compiler) if on_card else opened
 
 
-_sized = lru_cache(maxsize=N_KEPT)(sized)
+_sized = lru_cache(maxsize=1)(sized)  # it keeps the pipeline in memory
 
 
 @cache
