@@ -139,7 +139,9 @@ def test_a_pipeline_is_drawn_by_its_own_call_and_extended(
     same = run_grid(**asked, n_images=9, shard_size=9, resolution=side)
     assert same.result is not None
     assert (same.result.cells, same.result.images_drawn) == (more.result.cells, 0)
-    larger = run_grid(**asked | {"samplers": ["own"], "n_images": 2}, resolution=side + 8)
+    larger = run_grid(
+        **asked | {"samplers": ["own"], "etas": [0.0], "n_images": 2}, resolution=side + 8
+    )
     (row,) = larger.rows
     assert row["resolution"] == json.loads(row["protocol"])["sampler"]["resolution"] == side + 8
     assert images_of(row["cell_digest"]).shape == (2, side + 8, side + 8, 3)
