@@ -14,7 +14,7 @@ from ddim_core.decisions.race import Outcome, Rules, allocate
 from flows.grid.cells import CellsFailedError
 from flows.grid.inputs import GridInputs, prepare
 from flows.grid.progress import GridProgress
-from flows.requests.flat import command_line, flat
+from flows.requests.flat import flat
 from flows.requests.race import SnapshotRequest, first_images, usual_budget
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
@@ -86,8 +86,7 @@ def _run(asked: SnapshotRequest) -> SnapshotOutcome:
             render_snapshots(
                 rows, sorted(race.rows), found, outcome, rules, inputs[0].floor, left_out
             ),
-            command_line("grid", asked, {"until_decided", *asked.machine.undeciding})
-            + " --until-decided" * asked.until_decided,
+            asked.command,
         )
         name = digest([row.cell_digest for row in rows], vars(rules), measure.name)
         place = publish_snapshots(name, report, rows, found)

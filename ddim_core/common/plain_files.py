@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ MOST_LINE = 2**20  # bytes of one of its lines
 MOST_JSON = 2**24  # bytes; a schedule of a million given betas is no longer
 MOST_VALUES = 2**21  # in one JSON text
 MOST_NESTED = 100
+AS_LONG = f".{40 * '-'}"  # about as long a name as a checkpoint's files below a folder have
 LARGEST_INT = 2**128  # a tokenizer without a length has one of 1e30
 KINDS = (
     (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
@@ -234,6 +237,35 @@ def require_plain_tree(place: Path) -> None:
         except OSError as error:
             where = f"{shown_name(name)} in {shown_name(place)}"
             raise PlainFileError(f"{where} cannot be read: {_reason(error)}") from error
+
+
+def require_makeable(folder: Path, name: str) -> None:
+    """Makes sure that a folder can be made and written into, by doing so; what this makes is taken
+    away again.
+
+    Args:
+        folder: It, or where it will be.
+        name: The parameter that gives it, for messages.
+
+    Raises:
+        ValueError: If it cannot: a file is in the way, a name is too long, nobody may write there.
+    """
+    place, made = folder.absolute(), []
+    try:
+        for part in (*reversed(place.parents), place):
+            if not os.path.lexists(part):
+                part.mkdir()
+                made.append(part)
+        Path(tempfile.mkdtemp(prefix=AS_LONG, dir=place)).rmdir()
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{name} is {str(folder)!r:.200}, where nothing can be written ({_reason(error)}); "
+            "name another place"
+        ) from error
+    finally:
+        for part in reversed(made):
+            with suppress(OSError):  # somebody else has put something there
+                part.rmdir()
 
 
 def shown_name(path: Path) -> str:

@@ -9,12 +9,14 @@ from urllib.parse import quote
 
 HIDDEN = "***"
 SHORTEST = 4  # a shorter value would hide ordinary text
-CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]*@")  # the last @: a password may have others
+CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")  # the last @: a password may have others, or quotes
+# A quote that ends what is quoted is no part.
+VALUE = r"(?:[^&;#\s'\"]|['\"]+(?![\s'\",:;)\]}]|$))+"
 QUERY = re.compile(
     r"(?i)([?&;#](?:[\w-]*(?:token|passw(?:or)?d|passphrase|pwd|secret|signature|sig|key|auth"
-    r"|credentials?))=)[^&;#\s'\"]+"
+    rf"|credentials?))=){VALUE}"
 )
-PASSWORD = re.compile(r"://[^/\s'\"@:]*:[^/\s'\"]*@")
+PASSWORD = re.compile(r"://[^/\s@:]*:[^/\s]*@")
 SECRET_NAMES = re.compile(r"(?i)(TOKEN|PASSWORD|PASSWD|SECRET|API_KEY|ACCESS_KEY|AUTH_STRING)")
 
 

@@ -27,14 +27,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddim_core.decisions.compare import LEVEL, require_paired
 from ddim_core.decisions.measure import FID, Measure
-from ddim_core.decisions.row import CellRow
+from ddim_core.decisions.row import CellRow, floor_interval
 from ddim_core.statistics.joint import Floats, Joint
 
 SHARE = 0.02  # of the best value: a difference that does not count, where nothing says better
@@ -145,22 +144,19 @@ def rank(rows: Sequence[CellRow], measure: Measure = FID, margin: Margin | None 
     return Ranking(measure, margin, tuple(standings))
 
 
-def usual_margin(
-    rows: Sequence[CellRow], measure: Measure = FID, floor: Any = None, asked: float = 0.0
-) -> Margin:
-    """Returns what is asked for; else half of the interval of as many real images; else 2 % of
-    the best value.
+def usual_margin(rows: Sequence[CellRow], measure: Measure = FID, asked: float = 0.0) -> Margin:
+    """Returns what is asked for; else half of the interval of held-out real images, as the rows
+    say; else 2 % of the best value.
 
     Args:
         rows: Of a grid.
         measure: What decides.
-        floor: Scores of held-out real images, with the measure's columns or without; None if none.
         asked: A difference that does not count; 0 asks for none.
     """
     if asked:
         return Margin(asked, "as asked")
-    low, high = (getattr(floor, f"{measure.name}_{end}", None) for end in ("low", "high"))
-    if low is not None and high is not None:
+    if interval := floor_interval(rows[0], measure.name):
+        low, high = interval
         return Margin((high - low) / 2.0, "half of the interval of held-out real images")
     best = min(rows, key=measure.cost)
     value = SHARE * abs(measure.value(best))

@@ -18,6 +18,8 @@ class CellRow:
     them (`image_scores`: others are not compared) and the artefacts of their numbers, shard by
     shard (`image_score_shards`). Their `_leave_one_out` leave out groups of
     `image_score_group_sizes` images, which are `group_sizes` where no prompt has several images.
+    `floor` says in JSON, by measure, the interval of held-out real images: what a grid's usual
+    margin is half of.
     """
 
     cell_digest: str
@@ -135,6 +137,7 @@ class CellRow:
     image_score_shards: str | None
     image_score_prompts: int | None
     image_score_group_sizes: list[int] | None
+    floor: str | None
     nfe: int = column("metric")
     sample_seconds: float = column("metric")
     images_per_second: float = column("metric")
@@ -144,6 +147,24 @@ class CellRow:
     compiled: bool | None
     image_shards: list[str]
     created_at: Moment
+
+
+def floor_text(floor: Any) -> str | None:
+    """Returns the column `floor` of a score of held-out real images; None of none."""
+    ends = {
+        name: [getattr(floor, f"{name}_{end}", None) for end in ("low", "high")]
+        for name in ("fid", "fid_inf")
+    }
+    known = {name: both for name, both in ends.items() if None not in both}
+    return json.dumps(known) if known else None
+
+
+def floor_interval(row: Any, measure: str) -> tuple[float, float] | None:
+    """Returns the interval of held-out real images by a measure, as a row says; None if it does
+    not."""
+    told = getattr(row, "floor", None)
+    found = json.loads(told).get(measure) if told else None
+    return (float(found[0]), float(found[1])) if found else None
 
 
 DDIM, SIGMA_HAT = "ddim", "sigma-hat"

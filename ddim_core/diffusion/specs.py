@@ -142,6 +142,7 @@ class SchedulerSpec:
         batch: How many images the pipeline draws at once, which decides their last bits.
         loras: LoRA files over the pipeline: the digest of each, and how much of it counts.
         guidance_interval, guidance_channels, guide: As of `SamplerSpec`; not of a pipeline.
+        resolution: Height and width in pixels that a pipeline is asked for; None for its own.
         libraries: Those whose arithmetic it is, each with its version.
     """
 
@@ -157,6 +158,7 @@ class SchedulerSpec:
     guidance_interval: tuple[float, float] | None = field(default=None, metadata={LATER: True})
     guidance_channels: int | None = field(default=None, metadata={LATER: True})
     guide: str | None = field(default=None, metadata={LATER: True})
+    resolution: int | None = field(default=None, metadata={LATER: True})
 
     def __post_init__(self) -> None:
         settle_types(self)

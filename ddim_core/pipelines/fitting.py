@@ -1,12 +1,19 @@
-"""Whether a pipeline, a setting and conditions belong together: refused in words before drawing."""
+"""Whether a pipeline, a size, a setting and conditions belong together: refused in words before
+drawing."""
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from ddim_core.common.checks import nearest
+from ddim_core.common.plain_files import is_regular
 from ddim_core.pipelines.arguments import (
     Conditions,
     Setting,
@@ -14,9 +21,19 @@ from ddim_core.pipelines.arguments import (
     call_arguments,
     placed,
 )
-from ddim_core.pipelines.opening import DTYPES, OpenedPipeline
-from ddim_core.pipelines.rehearsal import rehearse
+from ddim_core.pipelines.opening import (
+    DTYPES,
+    TEXTS,
+    TRAINED,
+    OpenedPipeline,
+    factor_of,
+    require_size,
+)
+from ddim_core.pipelines.parts import INDEX, described_parts, part_class
+from ddim_core.pipelines.rehearsal import rehearse, start_of
 from ddim_core.pipelines.stage import take_own_steps
+from ddim_core.pipelines.takes import networks_of, what_it_takes
+from ddim_core.safe_files.settings import read_settings
 from ddim_core.samplers.scheduler import Visited, scheduler_for, takes_eta, visited
 
 GUIDED = 1.0  # guidance above it is done where it is real
@@ -43,6 +60,62 @@ def require_setting(opened: OpenedPipeline, setting: Setting) -> None:
         raise ValueError(
             f"guidance is {setting.guidance}; {opened.name} takes none, so that it must be 1"
         )
+
+
+def sized(opened: OpenedPipeline, resolution: int) -> OpenedPipeline:
+    """Returns an opened pipeline that draws another size; its networks are the same.
+
+    Args:
+        opened: As it opens by itself.
+        resolution: Height and width in pixels.
+
+    Raises:
+        ValueError: As `require_size`; or if the call cannot begin with such a size.
+    """
+    pipeline, takes = opened.pipeline, opened.takes
+    require_size(pipeline, takes, resolution)
+    first, shape = start_of(pipeline, takes, pipeline.scheduler, (resolution, resolution))
+    if len(first.entered) == 4 and (side := first.entered[-1] * factor_of(pipeline)) != resolution:
+        raise ValueError(
+            f"resolution is {resolution}, and a {opened.name} would draw {side} pixels; give {side}"
+        )
+    own = TRAINED.format(opened.height, opened.width)
+    notes = tuple(note for note in opened.notes if note != own)
+    return replace(opened, height=resolution, width=resolution, shape=shape, notes=notes)
+
+
+def drafted(folder: Path) -> Any:
+    """Returns the pipeline of a folder without weights and text encoders, in no time: to ask what
+    its call takes. None where it cannot be made so, which `open_pipeline` says in words."""
+    try:
+        parts = described_parts(folder)
+        made = dict.fromkeys(inspect.signature(parts.kind.__init__).parameters.keys() - {"self"})
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name in parts.opened:
+                if not name.startswith((*TEXTS, "scheduler")):
+                    config = read_settings(folder / name / "config.json")
+                    made[name] = part_class(folder, name).from_config(config)
+        return parts.kind(**made)
+    except Exception:  # other people's files can be wrong in every way
+        return None
+
+
+def require_size_of(folder: Path, resolution: int) -> None:
+    """Makes sure that the pipeline of a folder draws a size, before any weights are read.
+
+    Raises:
+        ValueError: If it does not; what is no pipeline, or none that can be told without its
+            weights, is told once it is opened.
+    """
+    draft = drafted(folder) if is_regular(folder / INDEX) else None
+    if draft is None:
+        return
+    takes = what_it_takes(draft)
+    own = getattr(draft, networks_of(draft)[0]).config.get("sample_size")
+    is_own = isinstance(own, int) and own * factor_of(draft) == resolution
+    if "height" in takes.parameters or (isinstance(own, int) and not is_own):
+        require_size(draft, takes, resolution)
 
 
 def where_it_asks(opened: OpenedPipeline, setting: Setting) -> Visited:

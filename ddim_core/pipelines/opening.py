@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +17,10 @@ from ddim_core.common.foreign import Config, Keywords
 from ddim_core.common.late import late, when_imported
 from ddim_core.networks.building import LOADING
 from ddim_core.networks.text_length import fit_length
-from ddim_core.pipelines.arguments import blank_conditions, call_arguments, placed
 from ddim_core.pipelines.parts import PipelineParts, part_class, pipeline_parts
-from ddim_core.pipelines.rehearsal import Rehearsed, rehearse
+from ddim_core.pipelines.rehearsal import start_of
 from ddim_core.pipelines.single_file import load_single_file
-from ddim_core.pipelines.takes import Takes, hands_streams, networks_of, what_it_takes
+from ddim_core.pipelines.takes import Takes, divisors_of, hands_streams, networks_of, what_it_takes
 from ddim_core.safe_files.safe_load import first_line
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ else:
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DECODERS = ("vae", "vqvae", "movq")
-REHEARSED_STEPS = 2
+TRAINED = "it draws {} x {} pixels, as its network was trained"
 LEFT_OUT_WORDS = {
     "safety_checker": "the safety checker is left out: it would paint pictures black",
     "watermarker": "the watermark is left out",
@@ -199,15 +199,15 @@ def _described(
     pipeline: Any, takes: Takes, parts: PipelineParts, dtype: str, device: str, resolution: int
 ) -> OpenedPipeline:
     name, own = type(pipeline).__name__, pipeline.scheduler
-    if resolution and "height" not in takes.parameters:
-        raise ValueError(f"{name} draws one size only; leave resolution out")
+    if resolution:
+        require_size(pipeline, takes, resolution)
     changed = _changed(own, parts.scheduler)
     notes = _notes(takes, parts, changed)
     if not resolution and (trained := _trained_size(pipeline, takes)):
         resolution = trained
-        notes += (f"it draws {trained} x {trained} pixels, as its network was trained",)
-    first, shape = _start(pipeline, takes, own, (resolution, resolution))
-    factor = _factor(pipeline) if len(first.entered) == 4 else 0
+        notes += (TRAINED.format(trained, trained),)
+    first, shape = start_of(pipeline, takes, own, (resolution, resolution))
+    factor = factor_of(pipeline) if len(first.entered) == 4 else 0
     return OpenedPipeline(
         pipeline,
         name,
@@ -227,51 +227,29 @@ def _described(
     )
 
 
-def _start(
-    pipeline: Any, takes: Takes, own: Any, size: tuple[int, int]
-) -> tuple[Rehearsed, tuple[int, ...]]:
-    """What the call does by itself, and the shape of the x_T that it takes in the same place.
+def require_size(pipeline: Any, takes: Takes, resolution: int) -> None:
+    """Makes sure that a pipeline's call takes a height and width, and draws just these.
 
-    Most take x_T in the shape that they draw, some in the shape that their network is given.
+    Some calls refuse a size that is no multiple of theirs, others draw a smaller one.
+
+    Raises:
+        ValueError: If not, with the nearest sizes that would do.
     """
     name = type(pipeline).__name__
-    network = getattr(pipeline, networks_of(pipeline)[0])
-    conditions = placed(blank_conditions(pipeline, takes), network.device, network.dtype)
-
-    def trial(latents: Any) -> Rehearsed:
-        streams = [torch.Generator().manual_seed(0)]
-        arguments = call_arguments(
-            takes, conditions, streams, REHEARSED_STEPS, 1.0, 0.0, size, latents
-        )
-        return rehearse(pipeline, type(own).from_config(own.config), arguments)
-
-    try:
-        first = trial(None)
-    except ValueError as error:
-        part = networks_of(pipeline)[0]
-        if network.config.get("sample_size", 0) is None:
-            raise ValueError(
-                f"sample_size is null in {part}/config.json, and the call of a {name} takes the "
-                "size of its images from it; it must be a whole number"
-            ) from error
-        told = first_line(error.__cause__ or error)
-        with_what = " and stand-ins for what prompts are encoded to" if takes.conditions else ""
+    if "height" not in takes.parameters:
         raise ValueError(
-            f"the call of a {name} cannot be tried with its own {type(own).__name__}{with_what}: "
-            f"{told}"
-        ) from error
-    if first.drawn is None:
-        raise ValueError(f"{name} does not draw its noise from the generator that it is given")
-    if not takes.latents:
-        return first, first.drawn
-    for shape in dict.fromkeys([first.drawn, first.entered[1:]]):
-        try:
-            again = trial(torch.zeros(1, *shape, dtype=first.dtype, device=network.device))
-        except ValueError:
-            continue
-        if again.entered == first.entered and again.drawn is None:
-            return first, shape
-    raise ValueError(f"{name} does not take latents in the shape that it draws them in")
+            f"resolution is {resolution}, and a {name} draws one size only; leave it out"
+        )
+    patch = getattr(pipeline, networks_of(pipeline)[0]).config.get("patch_size")
+    per_patch = factor_of(pipeline) * (patch if isinstance(patch, int) else 1)
+    step = math.lcm(per_patch, *divisors_of(pipeline))
+    if resolution % step or not resolution:
+        below = resolution - resolution % step
+        near = " or ".join(str(side) for side in (below, below + step) if side)
+        raise ValueError(
+            f"resolution is {resolution}, and a {name} draws multiples of {step} pixels; give "
+            f"{near}"
+        )
 
 
 def _trained_size(pipeline: Any, takes: Takes) -> int:
@@ -285,12 +263,12 @@ def _trained_size(pipeline: Any, takes: Takes) -> int:
     side = config.get("sample_size")
     if usual is None or not isinstance(usual.default, int) or not isinstance(side, int):
         return 0
-    size = side * _factor(pipeline)
+    size = side * factor_of(pipeline)
     return 0 if config.get("pos_embed_max_size") or size == usual.default else size
 
 
-def _factor(pipeline: Any) -> int:
-    """Pixels per latent, along each side."""
+def factor_of(pipeline: Any) -> int:
+    """Returns the pixels per latent, along each side."""
     for name in DECODERS:
         decoder = getattr(pipeline, name, None)
         if decoder is not None:

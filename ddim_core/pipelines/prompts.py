@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ddim_core.pipelines.arguments import call_arguments
-from ddim_core.pipelines.opening import REHEARSED_STEPS, OpenedPipeline
-from ddim_core.pipelines.rehearsal import rehearse
+from ddim_core.pipelines.opening import OpenedPipeline
+from ddim_core.pipelines.rehearsal import REHEARSED_STEPS, rehearse
 from ddim_core.pipelines.takes import call_tree
 
 ON_CARD = 32  # prompts at once

@@ -15,9 +15,12 @@ from typing import Any
 
 import torch
 
+from ddim_core.pipelines.arguments import blank_conditions, call_arguments, placed
 from ddim_core.pipelines.stage import Starts, own_copy, watch_networks
+from ddim_core.pipelines.takes import Takes, networks_of
 from ddim_core.safe_files.safe_load import first_line
 
+REHEARSED_STEPS = 2
 MISSED = re.compile(r"'(?:FrozenDict|\w*Scheduler)' object has no attribute '(\w+)'")
 
 
@@ -78,6 +81,63 @@ def rehearse(pipeline: Any, scheduler: Any, arguments: Mapping[str, Any]) -> Reh
             refusal(type(pipeline).__name__, type(scheduler).__name__, error)
         ) from error
     raise ValueError(f"{type(pipeline).__name__} makes an image without asking its network")
+
+
+def start_of(
+    pipeline: Any, takes: Takes, own: Any, size: tuple[int, int]
+) -> tuple[Rehearsed, tuple[int, ...]]:
+    """Tries a pipeline's call with its own scheduler: what it does by itself, and the shape of the
+    x_T that it takes in the same place.
+
+    Most take x_T in the shape that they draw, some in the shape that their network is given.
+
+    Args:
+        pipeline: Left as it is.
+        takes: What its call takes.
+        own: Its own scheduler, of which fresh ones are made.
+        size: Height and width in pixels; 0 is the pipeline's own.
+
+    Raises:
+        ValueError: If the call cannot begin so, or takes no x_T in a shape that it draws.
+    """
+    name = type(pipeline).__name__
+    network = getattr(pipeline, networks_of(pipeline)[0])
+    conditions = placed(blank_conditions(pipeline, takes), network.device, network.dtype)
+
+    def trial(latents: Any) -> Rehearsed:
+        streams = [torch.Generator().manual_seed(0)]
+        arguments = call_arguments(
+            takes, conditions, streams, REHEARSED_STEPS, 1.0, 0.0, size, latents
+        )
+        return rehearse(pipeline, type(own).from_config(own.config), arguments)
+
+    try:
+        first = trial(None)
+    except ValueError as error:
+        part = networks_of(pipeline)[0]
+        if network.config.get("sample_size", 0) is None:
+            raise ValueError(
+                f"sample_size is null in {part}/config.json, and the call of a {name} takes the "
+                "size of its images from it; it must be a whole number"
+            ) from error
+        told = first_line(error.__cause__ or error)
+        with_what = " and stand-ins for what prompts are encoded to" if takes.conditions else ""
+        raise ValueError(
+            f"the call of a {name} cannot be tried with its own {type(own).__name__}{with_what}: "
+            f"{told}"
+        ) from error
+    if first.drawn is None:
+        raise ValueError(f"{name} does not draw its noise from the generator that it is given")
+    if not takes.latents:
+        return first, first.drawn
+    for shape in dict.fromkeys([first.drawn, first.entered[1:]]):
+        try:
+            again = trial(torch.zeros(1, *shape, dtype=first.dtype, device=network.device))
+        except ValueError:
+            continue
+        if again.entered == first.entered and again.drawn is None:
+            return first, shape
+    raise ValueError(f"{name} does not take latents in the shape that it draws them in")
 
 
 def refusal(who: str, sampler: str, error: Exception) -> str:

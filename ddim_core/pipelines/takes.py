@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import operator
 import re
 import textwrap
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,6 +35,7 @@ CHANGES_LAYERS = ("processor(", ".processor =", "register_forward_hook")
 EMBEDDED_FLAGS = ("guidance_embeds", "time_cond_proj_dim")
 LISTS = re.compile(r"^(typing\.)?(Optional\[)?(typing\.)?list\[torch", re.IGNORECASE)
 PROMPTS = ("prompt", "negative_prompt")
+ARITHMETIC: dict[type, Callable[..., int]] = {ast.Mult: operator.mul, ast.Pow: operator.pow}
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,45 @@ def hands_streams(kind: Any) -> bool:
             names = [keyword.arg for keyword in node.keywords]
             return "generator" in names or (None in names and by_more)
     return False
+
+
+def divisors_of(pipeline: Any) -> list[int]:
+    """Returns what the height of a picture must be divisible by, as the source of a pipeline's call
+    and of its checks says (`height % (self.vae_scale_factor * 2)`); empty where it says nothing."""
+    kind, found = type(pipeline), set()
+    for method in (kind.__call__, getattr(kind, "check_inputs", None)):
+        if method is None:
+            continue
+        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(method))))
+        names: dict[str, int | None] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                names[node.targets[0].id] = _number(node.value, pipeline, names)
+        found |= {
+            _number(node.right, pipeline, names)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod)
+            and isinstance(node.left, ast.Name) and node.left.id == "height"
+        }  # fmt: skip
+    return sorted(number for number in found if number)
+
+
+def _number(node: ast.expr, pipeline: Any, names: Mapping[str, int | None]) -> int | None:
+    """The whole number that an expression is on a pipeline; None where it is none that is known."""
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return node.value
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
+        both = [_number(side, pipeline, names) for side in (node.left, node.right)]
+        return None if None in both else ARITHMETIC[type(node.op)](*both)
+    if not isinstance(node, ast.Attribute):
+        return None
+    path = ast.unparse(node).split(".")
+    found = pipeline if path[0] == "self" else None
+    for name in path[1:]:
+        found = getattr(found, name, None)
+    return found if type(found) is int else None
 
 
 def changes_networks(kind: Any) -> bool:

@@ -119,6 +119,8 @@ def read_toml(path: Path) -> Content:
         if MANY_PARTS.search(text):
             raise ValueError("a name has more than 32 parts")
         found = tomllib.loads(text)
+    except PlainFileError:  # names it
+        raise
     except OSError as error:
         raise ValueError(f"{where} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError, ArithmeticError, LookupError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -101,8 +101,15 @@ def parse_sampler(text: str) -> SamplerName:
 
 
 def split_samplers(text: str) -> list[str]:
-    """Splits a list of samplers at its commas; those within a list's brackets are no borders."""
-    return [part.strip() for part in _split(text, ",") if part.strip()]
+    """Splits a list of samplers or names at its commas; those within a list's brackets, and those
+    behind a backslash (`\\,`), are no borders."""
+    parts = (part.strip().replace("\\,", ",") for part in _split(text, ","))
+    return [part for part in parts if part]
+
+
+def join_samplers(parts: Iterable[str]) -> str:
+    """Returns the one text that `split_samplers` splits into these parts."""
+    return ",".join(p if len(_split(p, ",")) == 1 else p.replace(",", "\\,") for p in parts)
 
 
 def require_key(name: str, kind: str, key: str, value: Value) -> None:
@@ -201,7 +208,7 @@ def _split(text: str, border: str) -> list[str]:
         if sign == '"' and (i == 0 or text[i - 1] != "\\"):
             quoted = not quoted
         depth += 0 if quoted else (sign in "[{") - (sign in "]}")
-        if sign == border and depth <= 0 and not quoted:
+        if sign == border and depth <= 0 and not quoted and text[i - 1 : i] != "\\":
             parts.append("")
         else:
             parts[-1] += sign

@@ -74,7 +74,8 @@ def table(
         str | None, option("Score that --compare compares, such as clip_score [fid].")
     ] = None,
     margin: Annotated[
-        float | None, option("Of --compare: difference that does not count [2 % of the best].")
+        float | None,
+        option("Of --compare: difference that does not count [as the grid's page has it]."),
     ] = None,
 ) -> None:
     """Print all rows of the results table, or their paired comparisons."""

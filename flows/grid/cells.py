@@ -166,8 +166,9 @@ def landed_row(request: GridRequest, inputs: GridInputs, futures: CellFutures) -
         for column, values in futures.judged.items()
     }
     return row_of(
-        futures.cell, inputs.checkpoint, protocol, scored, classes, shards, inputs.loras, judged
-    )
+        futures.cell, inputs.checkpoint, protocol, scored, classes, shards, inputs.loras, judged,
+        inputs.floor,
+    )  # fmt: skip
 
 
 def require_known_x0(request: GridRequest, inputs: GridInputs) -> None:

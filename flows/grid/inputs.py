@@ -15,7 +15,7 @@ from ddim_core.images.sources.source import dataset_name
 from ddim_core.safe_files.weight_names import TENSORS
 from ddim_core.samplers.catalogue import OWN
 from ddim_core.scores.cell_score import CellScore
-from flows.grid.extractor import held_out_of, submit_extractor
+from flows.grid.extractor import held_out_of, require_trainable, submit_extractor
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
 from flows.requests.models import training_split
@@ -91,14 +91,10 @@ def prepare(request: GridRequest) -> GridInputs:
     if request.model.checkpoint:
         model = request.model
         imported = import_checkpoint(model.checkpoint, model.weights, model.configuration)
-        checkpoint = open_checkpoint(imported, name_of(request.model.checkpoint))
+        checkpoint = open_checkpoint(imported, name_of(model.checkpoint), real.resolution)
         checkpoint = _with_guide(request, checkpoint)
         resolution: int | None = checkpoint.resolution
-        if real.resolution not in (None, resolution):
-            raise ValueError(
-                f"resolution is {real.resolution}, and the checkpoint makes images of "
-                f"{resolution} pixels; leave it out"
-            )
+        require_trainable(request, checkpoint.resolution)
         # S > T, and a sampler that does not fit, are found here, before anything is trained.
         loras = tuple(store_lora(text) for text in request.model.lora)
         require_fit(_cells(request, checkpoint, loras), checkpoint.n_train, checkpoint.ref)
@@ -319,6 +315,7 @@ def sampled(
         tuple((lora.artifact, lora.scale) for lora in loras),
         card=request.machine.card_at(checkpoint.resolution),
         guide=checkpoint.guide_ref.artifact if checkpoint.guide_ref else None,
+        resolution=checkpoint.asked_resolution,
     )
     return replace(known, scheduler=_scheduler(request, known, checkpoint.ref))
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ddim_core.checkpoints.identity import weights_digest
+from ddim_core.common.checks import nearest
 from ddim_core.decisions.row import CellRow
-from tasks.tracking.models import download
+from tasks.checkpoints.addresses import is_local, require_location
 
 Rows = list[CellRow]
 IN_MLFLOW = ("models:/", "runs:/")
 LEAST_DIGITS = 6  # of a digest, to name a checkpoint
+MOST_LISTED = 8  # names
 
 
 def local_checkpoint(location: str) -> Path:
@@ -22,7 +23,11 @@ def local_checkpoint(location: str) -> Path:
     Raises:
         ValueError: If MLflow does not have it.
     """
-    return download(location) if location.startswith(IN_MLFLOW) else Path(location)
+    if not location.startswith(IN_MLFLOW):
+        return Path(location)
+    from tasks.tracking.models import download  # slow to import
+
+    return download(location)
 
 
 def weights_called(name: str, table: Rows) -> str:
@@ -31,7 +36,10 @@ def weights_called(name: str, table: Rows) -> str:
     Raises:
         ValueError: If the table has none of that name, or several.
     """
-    if name.startswith(IN_MLFLOW) or Path(name).exists():
+    if table and (name.startswith(IN_MLFLOW) or is_local(name)):
+        require_location(name)
+        from ddim_core.checkpoints.identity import weights_digest  # slow to import
+
         return weights_digest(local_checkpoint(name))
     found = {str(row.weights_digest) for row in table if row.checkpoint == name} or {
         str(row.weights_digest)
@@ -45,7 +53,7 @@ def weights_called(name: str, table: Rows) -> str:
         several = ", ".join(f"{weights[:12]}{of}" for weights, of in told.items())
         raise ValueError(f"{name!r} names several checkpoints; give the digest of one: {several}")
     if not found:
-        raise ValueError(_unknown(name))
+        raise ValueError(_unknown(name, table))
     return found.pop()
 
 
@@ -58,7 +66,7 @@ def rows_called(name: str, table: Rows) -> Rows:
     weights = weights_called(name, table)
     found = [row for row in table if row.weights_digest == weights]
     if not found:
-        raise ValueError(_unknown(name))
+        raise ValueError(_unknown(name, table))
     return found
 
 
@@ -82,10 +90,17 @@ def twins_called(names: Sequence[str], table: Rows) -> list[Rows]:
             if fnmatchcase(row.checkpoint, name):
                 matching.setdefault(row.weights_digest, []).append(row)
         if not matching:
-            raise ValueError(_unknown(name))
+            raise ValueError(_unknown(name, table))
         twins += matching.values()
     return twins
 
 
-def _unknown(name: str) -> str:
-    return f"the table has no rows of {name!r}; `ddim grid --checkpoint` scores it"
+def _unknown(name: str, table: Rows) -> str:
+    if not table:
+        return f"the table has no rows yet, and so none of {name!r:.200}; `ddim grid` makes some"
+    names = list(dict.fromkeys(row.checkpoint for row in reversed(table)))
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return (
+        f"the table has no rows of {name!r:.200}{nearest(name, names)}; it has rows of "
+        f"{', '.join(names[:MOST_LISTED])}{more}, and `ddim grid --checkpoint` scores others"
+    )

@@ -1,4 +1,7 @@
-"""Verdicts and curves of what is scored already; nothing is sampled here."""
+"""Verdicts and curves of what is scored already; nothing is sampled here.
+
+What writes their pages is slow to import, and taken once it is known whose rows are meant.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ddim_core.common.digest import file_digest
+from ddim_core.common.plain_files import is_regular
 from ddim_core.decisions.checkpoints.lora_rows import (
     digests_over,
     judged_weights,
@@ -15,19 +19,25 @@ from ddim_core.decisions.checkpoints.lora_rows import (
     rows_of_loras,
 )
 from ddim_core.decisions.checkpoints.twins import beyond_training_noise, rows_like
-from ddim_core.decisions.checkpoints.verdict import IDENTICAL, judge, one_row_a_cell, protocol_of
-from ddim_core.decisions.measure import FID, measure_of
+from ddim_core.decisions.checkpoints.verdict import (
+    IDENTICAL,
+    Verdict,
+    judge,
+    one_row_a_cell,
+    protocol_of,
+)
+from ddim_core.decisions.measure import FID, Measure, measure_of
 from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow
 from ddim_core.reports.verdicts.sentences import by_checkpoint, first_scored
 from ddim_core.safe_files.loras.files import epoch_files, lora_bytes
 from flows.grid.named import LEAST_DIGITS, rows_called, twins_called, weights_called
-from tasks.reports.curve import write_curve
-from tasks.reports.records import FiledVerdict
+from tasks.checkpoints.addresses import is_local
+from tasks.reports.records import ComparedPair, FiledVerdict
 from tasks.reports.verdict import about_one, about_pair, previous
-from tasks.reports.verdict_page import file_verdict
 
 Rows = list[CellRow]
+Found = tuple[ComparedPair, Verdict, Rows, Rows]
 
 
 def verdict_of(
@@ -66,7 +76,24 @@ def verdict_of(
     weights = weights_called(new, table)
     if against and weights == weights_called(against, table):
         about = about_one(_called(new, table), _called(against, table), weights)
-        return file_verdict(about, IDENTICAL, [], [], remarks=remarks, command=command)
+        found: Found = about, IDENTICAL, [], []
+    else:
+        found = _judged(table, new, against, at, margin, measure, trainings)
+    from tasks.reports.verdict_page import file_verdict
+
+    return file_verdict(*found, bool(at), remarks, command=command)
+
+
+def _judged(
+    table: Rows,
+    new: str,
+    against: str,
+    at: str,
+    margin: float,
+    measure: Measure,
+    trainings: list[Rows],
+) -> Found:
+    """Who is compared, the verdict, the new one's rows, and all that are comparable."""
     theirs = rows_called(against, table) if against else []
     ours = _protocol_of(rows_called(new, table), at, theirs)
     alike = [row for row in table if protocol_of(row) == protocol_of(ours[0])]
@@ -81,10 +108,9 @@ def verdict_of(
                 "--against"
             )
     verdict = judge(ours, theirs, at, margin=margin, measure=measure)
-    if twins:
+    if trainings:
         verdict = beyond_training_noise(verdict, [rows_like(t, ours[0]) for t in trainings])
-    about = about_pair(ours, theirs)
-    return file_verdict(about, verdict, ours, alike, bool(at), remarks, command=command)
+    return about_pair(ours, theirs), verdict, ours, alike
 
 
 def curve_of(
@@ -113,7 +139,9 @@ def curve_of(
         newest = max(table, key=lambda row: row.created_at).weights_digest if table else ""
         rows = [row for row in rows_of_loras(table, newest) if fnmatch(row.checkpoint, names)]
     if not rows:
-        raise ValueError(f"no checkpoint in the table is named {names!r}; `ddim table` lists them")
+        raise ValueError(
+            f"no checkpoint in the table is named {names!r:.200}; `ddim table` lists them"
+        )
     newest = max(by_checkpoint(rows), key=first_scored)[0].weights_digest
     of_newest = [row for row in rows if row.weights_digest == newest]
     last = _protocol_of(of_newest, cells[0] if cells else "", [])
@@ -123,6 +151,8 @@ def curve_of(
     alike = [row for row in rows if protocol_of(row) == protocol_of(last[0])]
     alike = one_row_a_cell(alike, last[0].device)
     trainings = [rows_like(rows, last[0]) for rows in twins_called(twins, table)]
+    from tasks.reports.curve import write_curve
+
     return write_curve(last, alike, cells, remarks, trainings, command)
 
 
@@ -159,7 +189,7 @@ def _lora(name: str, table: Rows) -> str:
     place = Path(name)
     if not name or any(row.checkpoint == name for row in table):
         return ""
-    if place.suffix == ".safetensors" and place.is_file():
+    if place.suffix == ".safetensors" and is_regular(place):
         found = {file_digest(place), *_stored(place)} & {
             d for row in table for d in digests_over(row)
         }
@@ -183,7 +213,7 @@ def _stored(place: Path) -> list[str]:
 
 def _called(name: str, table: Rows) -> str:
     told = (row.checkpoint for row in table if row.weights_digest == name)
-    return Path(name).resolve().name if Path(name).exists() else next(told, name)
+    return Path(name).resolve().name if is_local(name) else next(told, name)
 
 
 def _protocol_of(rows: Rows, at: str, others: Rows) -> Rows:

@@ -52,7 +52,8 @@ class BaseRequest:
         str,
         Field(
             description="Folder of a base that this command made, whose weights it starts from. "
-            "One of half the resolution grows: its pictures are good after a tenth of the steps."
+            "One of half the resolution grows, from 16 pixels on: its pictures are good after a "
+            "tenth of the steps."
         ),
     ] = ""
     guidance: Annotated[
@@ -109,10 +110,13 @@ def _require_start(start: Path, model: BaseSpec) -> None:
         raise ValueError(f"start is {str(start)!r}; it must be a folder that train-base wrote")
     found = read_settings(place)
     side, widths = found.get("sample_size"), found.get("block_out_channels")
-    fitting = {model.resolution: model.widths, model.resolution // 2: model.widths[1:]}
+    fitting, half = {model.resolution: model.widths}, model.resolution // 2
+    if half % 8 == 0 and BaseSpec.of(half).widths == model.widths[1:]:
+        fitting[half] = model.widths[1:]
     if side not in fitting or widths != list(fitting[side]):
         raise ValueError(
             f"start is {str(start)!r}, of {side} pixels and widths {widths}; a base of "
             f"{model.resolution} pixels starts from one of "
             + ", or of ".join(f"{side} pixels and widths {list(w)}" for side, w in fitting.items())
+            + ("" if half in fitting else f": bases grow from {BaseSpec.resolution} pixels on")
         )

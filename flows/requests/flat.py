@@ -28,6 +28,7 @@ from pydantic.fields import FieldInfo
 from ddim_core.common.checks import nearest
 from ddim_core.common.declared import checked
 from ddim_core.common.redaction import redacted
+from ddim_core.samplers.name import join_samplers
 
 Record = TypeVar("Record")
 Result = TypeVar("Result")
@@ -204,7 +205,7 @@ def _quoted(value: Any) -> str:
 def _in_full(value: Any) -> str:
     """As `in_words`, with all digits."""
     if isinstance(value, (list, tuple)):
-        return ",".join(map(_in_full, value))
+        return join_samplers(map(_in_full, value))
     return repr(value).removesuffix(".0") if isinstance(value, float) else in_words(value)
 
 

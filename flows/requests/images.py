@@ -75,8 +75,8 @@ class ImageChoice:
         Field(
             ge=1,
             le=MOST_SIDE,
-            description="Pixels, to train on your own data. Images are resized to a checkpoint's "
-            "own size.",
+            description="Pixels: to train on your own data, or of a pipeline's pictures, where its "
+            "call takes a size. Empty is a checkpoint's own; real images are resized to it.",
         ),
     ] = None
     max_broken: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ddim_core.common.checks import LEAST_SEED_TOO_LARGE, MOST_STEPS, require_at_most
+from ddim_core.common.plain_files import require_makeable
 from ddim_core.devices.names import CPU
 from ddim_core.diffusion.lint import by_steps, lint
 from ddim_core.diffusion.schedule import NoiseSchedule, timesteps
@@ -28,6 +28,7 @@ from flows.requests.images import (
     SpacingChoice,
     Steps,
 )
+from tasks.checkpoints.addresses import POSTHOC
 from tasks.machine.device import require_device, settled
 
 TOY_RESOLUTIONS = {"digits": 8, "emoji": 16, "smileys": 32}  # pixels
@@ -110,6 +111,12 @@ class CheckpointChoice:
         ),
     ] = ""
 
+    def __post_init__(self) -> None:
+        if self.weights == "raw" and self.checkpoint.startswith(POSTHOC):
+            raise ValueError(
+                f"weights is 'raw', and {self.checkpoint!r:.200} is a moving average; leave it out"
+            )
+
 
 @dataclass(frozen=True)
 class Toy:
@@ -185,14 +192,10 @@ def require_output(output: str) -> None:
     """Refuses, before hours of training, a folder that could not be made or written into.
 
     Raises:
-        ValueError: If a file lies on the way to it, or nothing may be written there; empty is fine.
+        ValueError: If it cannot, as tried; empty is fine.
     """
-    place = Path(output).absolute()
-    there = next(p for p in (place, *place.parents) if os.path.lexists(p))
-    if output and not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        raise ValueError(
-            f"output is {output!r}; it must be a folder that can be written, and {there} is none"
-        )
+    if output:
+        require_makeable(Path(output), "output")
 
 
 def toy_spec(

@@ -12,7 +12,7 @@ from pydantic import Field
 from ddim_core.common.checks import MOST_IMAGES, require_at_least
 from ddim_core.common.redaction import redacted
 from ddim_core.decisions.race import Goal
-from flows.requests.flat import Option, Without
+from flows.requests.flat import Option, Without, command_line
 from flows.requests.grid import GridRequest
 from flows.requests.images import NONE, ImageChoice, Machine, ScoreChoice, VerdictChoice
 from flows.requests.models import CheckpointChoice, Toy
@@ -158,6 +158,17 @@ class SnapshotRequest:
             grid=self.grid, scores=self.scores, machine=self.machine,
             verdict=replace(self.verdict, against=NONE),
         )  # fmt: skip
+
+    @property
+    def command(self) -> str:
+        """The command that asks for it, whose usual shards are those of a grid where it is none of
+        a race."""
+        words = command_line(
+            "grid", self, {"until_decided", "shard_size", *self.machine.undeciding}
+        )
+        usual, size = RACED if self.until_decided else SamplerChoice, self.grid.shard_size
+        words += f" --shard-size {size}" if size != usual.shard_size else ""
+        return words + " --until-decided" * self.until_decided
 
     @property
     def line(self) -> str:

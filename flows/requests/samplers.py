@@ -164,6 +164,7 @@ class Sampled:
         scheduler: Its own scheduler's configuration; None before it is known.
         card: What a card adds to its cells, where they are drawn on one.
         guide: Digest of the checkpoint that guides it; None where none does.
+        resolution: Height and width that its pipeline's call is asked for; None for its own.
     """
 
     n_train: int
@@ -176,6 +177,7 @@ class Sampled:
     scheduler: Mapping[str, Any] | None = None
     card: OnCard | None = None
     guide: str | None = None
+    resolution: int | None = None
 
 
 def cells_of(
@@ -287,18 +289,12 @@ def _of_scheduler(name: str, etas: dict[float, None], known: Sampled) -> list[Sc
     name = _spelled(name, known)
     usual = list(etas) == list(USUAL_ETAS) and not _is_named_with_eta(name)
     taken = etas if _may_have_eta(name, known) and not usual else {0.0: None}
-    return [
-        SchedulerSpec(
-            sampler=name,
-            steps=1,
-            eta=eta,
-            prediction_type=known.prediction_type,
-            pipeline=known.pipeline,
-            batch=known.batch,
-            libraries=versions(*(TEXT_ARITHMETIC if known.pipeline else ARITHMETIC)),
-        )
-        for eta in taken
-    ]
+    plain = SchedulerSpec(
+        name, 1, prediction_type=known.prediction_type, pipeline=known.pipeline, batch=known.batch,
+        libraries=versions(*(TEXT_ARITHMETIC if known.pipeline else ARITHMETIC)),
+        resolution=known.resolution,
+    )  # fmt: skip
+    return [replace(plain, eta=eta) for eta in taken]
 
 
 def _with_loras(line: Line, choice: SamplerChoice, known: Sampled) -> list[Line]:

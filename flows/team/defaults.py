@@ -117,7 +117,7 @@ def _read(place: Path) -> tuple[Content, dict[str, Content]]:
     try:
         told = read_toml(place)
     except ValueError as error:
-        raise ValueError(f"{place} cannot be read: {error}") from None
+        raise ValueError(f"{place.parent}/{error}") from None  # which begins with its name
     tables = {name: value for name, value in told.items() if isinstance(value, dict)}
     shared = {name: value for name, value in told.items() if name not in tables}
     for name in shared:

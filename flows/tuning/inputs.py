@@ -67,7 +67,8 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
     loras: tuple[StoredLora, ...] = ()
     if model.checkpoint:
         imported = import_checkpoint(model.checkpoint, model.weights, model.configuration)
-        checkpoint = open_checkpoint(imported, name_of(model.checkpoint))
+        asked = request.real.resolution
+        checkpoint = open_checkpoint(imported, name_of(model.checkpoint), asked)
         loras = tuple(store_lora(text) for text in model.lora)
     else:
         _require_stock(request, grid.expected, None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ddim_core.common.plain_files import require_makeable
 from ddim_core.images.image_set import ImageSet
 from ddim_core.images.image_table import write_parquet
 from tasks.cells.lookup import cell_shards, find_cell
@@ -33,6 +35,8 @@ def export_cell(prefix: str, out: Path) -> int:
     row = find_cell(prefix)
     shards = cell_shards(row)
     n_images = sum(len(shard) for shard in shards)
+    if not os.path.lexists(out):
+        require_makeable(out, "the place to export to")
     if out.exists() and (out.is_file() if out.suffix != ".parquet" else out.is_dir()):
         raise ValueError(f"{str(out)!r} is in the way; give a new folder or a .parquet file")
     if out.suffix == ".parquet":

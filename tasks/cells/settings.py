@@ -16,7 +16,13 @@ from ddim_core.pipelines.fitting import where_it_asks
 from ddim_core.samplers.catalogue import class_entries
 from ddim_core.samplers.families import levels_of
 from ddim_core.samplers.name import parse_sampler
-from ddim_core.samplers.scheduler import Visited, config_of, scheduler_for, set_steps
+from ddim_core.samplers.scheduler import (
+    Visited,
+    config_of,
+    learns_variance,
+    scheduler_for,
+    set_steps,
+)
 from ddim_core.samplers.trial import require_steps
 from tasks.checkpoints.loras import StoredLora
 from tasks.checkpoints.memory import checkpoint_in_memory
@@ -115,7 +121,8 @@ def _trial(cell: GridCell, checkpoint: ArtifactRef | None) -> tuple[Any, Visited
     asked = cell.sampler
     assert isinstance(asked, SchedulerSpec)
     if asked.pipeline and checkpoint is not None:
-        opened, setting = pipeline_in_memory(checkpoint), setting_of(cell)
+        opened = pipeline_in_memory(checkpoint, resolution=asked.resolution)
+        setting = setting_of(cell)
         require_steps(setting.sampler, opened.scheduler, asked.steps)
         done = where_it_asks(opened, setting)
         return scheduler_for(setting.sampler, opened.scheduler), done
@@ -152,6 +159,7 @@ def require_fit(cells: Sequence[GridCell], n_train: int, checkpoint: ArtifactRef
         settings_of(cell, n_train, checkpoint)
         _require_guided_somewhere(cell, n_train, checkpoint)
         _require_channels(cell, checkpoint)
+        _require_variance(cell, checkpoint)
 
 
 def _require_guided_somewhere(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) -> None:
@@ -165,6 +173,21 @@ def _require_guided_somewhere(cell: GridCell, n_train: int, checkpoint: Artifact
             f"guidance_interval is {interval[0]:g},{interval[1]:g}, and holds none of the noise "
             f"levels of {cell.sampler.line} with {cell.sampler.steps} steps, from "
             f"{min(levels):.3g} to {max(levels):.3g}; give one that holds some, or guidance 1"
+        )
+
+
+def _require_variance(cell: GridCell, checkpoint: ArtifactRef | None) -> None:
+    """Makes sure that a guide that draws alone says what the sampler takes of a variance."""
+    asked = cell.sampler
+    if not asked.guide or asked.guidance_scale != 0.0 or asked.guidance_channels is not None:
+        return
+    if not (isinstance(asked, SchedulerSpec) and learns_variance(_trial(cell, checkpoint)[0])):
+        return
+    config = checkpoint_in_memory(ArtifactRef(asked.guide, "folder")).model.unet.config
+    if config["out_channels"] == config["in_channels"]:
+        raise ValueError(
+            f"guidance is 0, where the guide alone draws, and {asked.line} takes a variance of the "
+            "network, which the guide has not learned; leave 0 out, or take ddim"
         )
 
 

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 
 from ddim_core.common.digest import code_digest, digest, said_by
 from ddim_core.common.printable import printable
-from ddim_core.decisions.row import CellRow, interval_text
+from ddim_core.decisions.row import CellRow, floor_text, interval_text
 from ddim_core.diffusion.specs import GridCell
 from ddim_core.features.protocol import Protocol
+from ddim_core.scores.cell_score import CellScore
 from tasks.cells.classes import ClassScores
 from tasks.cells.embed import FeatureShard
 from tasks.cells.extractor import StoredExtractor
@@ -75,10 +76,11 @@ def row_of(
     shards: Sequence[Shard],
     loras: Sequence[StoredLora] = (),
     judged: Mapping[str, JudgedCell] | None = None,
+    floor: CellScore | None = None,
 ) -> CellRow:
     """Puts together a cell's row from the records of its tasks; the scores' fields are columns.
 
-    `judged` has the cell by each score of images, by column.
+    `judged` has the cell by each score of images, by column; `floor` is of held-out real images.
     """
     seconds = float(sum(shard.seconds for shard in shards))
     record = protocol_record(cell, protocol, scored)
@@ -120,6 +122,7 @@ def row_of(
         **vars(scored.further),
         **vars(classes),
         **score_columns(protocol.image_scores, judged or {}),
+        floor=floor_text(floor),
         nfe=shards[0].nfe,
         sample_seconds=seconds,
         images_per_second=protocol.n_images / seconds,

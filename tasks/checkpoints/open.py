@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prefect import task
@@ -72,11 +72,38 @@ class CheckpointRecord:
     is_native: bool = True  # the project's own sampler can draw it
     guide: str = ""  # the name of the checkpoint that guides it
     guide_ref: ArtifactRef | None = None
+    asked_resolution: int | None = None  # of its pipeline's call; None for its own
 
 
 @task(name="open-checkpoint", task_run_name=run_name("open-checkpoint"))
-def open_checkpoint(ref: ArtifactRef, name: str) -> CheckpointRecord:
-    """Looks a stored checkpoint over: what it is follows from its content, so nothing is cached."""
+def open_checkpoint(ref: ArtifactRef, name: str, resolution: int | None = None) -> CheckpointRecord:
+    """Looks a stored checkpoint over: what it is follows from its content, so nothing is cached.
+
+    Args:
+        ref: It.
+        name: For people.
+        resolution: Height and width in pixels that its images are wanted in; another one than its
+            own is drawn by a pipeline's own call alone.
+
+    Raises:
+        ValueError: If it draws no such size.
+    """
+    record = _as_it_is(ref, name)
+    if resolution in (None, record.resolution):
+        return record
+    if not record.pipeline:
+        raise ValueError(
+            f"resolution is {resolution}, and the checkpoint makes images of {record.resolution} "
+            "pixels; leave it out"
+        )
+    notes = pipeline_in_memory(ref, resolution=resolution).notes
+    return replace(
+        record, resolution=resolution, asked_resolution=resolution, is_native=False,
+        assumed=record.assumed if record.is_native else list(notes),
+    )  # fmt: skip
+
+
+def _as_it_is(ref: ArtifactRef, name: str) -> CheckpointRecord:
     if is_pipeline(store.get_folder(ref)):
         return _pipeline_record(ref, name)
     loaded = checkpoint_in_memory(ref)

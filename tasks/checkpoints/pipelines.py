@@ -14,6 +14,7 @@ from ddim_core.common.plain_files import is_regular, is_there
 from ddim_core.diffusion.specs import OnCard
 from ddim_core.networks.building import LOADING
 from ddim_core.pipelines.drawing import ready_for_card
+from ddim_core.pipelines.fitting import sized
 from ddim_core.pipelines.loras import lay_over
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
 from ddim_core.pipelines.parts import INDEX, PipelineParts, pipeline_parts, understood_index
@@ -122,6 +123,7 @@ def pipeline_in_memory(
     dtype: str = "float32",
     loras: Loras = (),
     card: OnCard | None = None,
+    resolution: int | None = None,
 ) -> OpenedPipeline:
     """Returns a stored pipeline, ready to draw from; read once per process.
 
@@ -130,10 +132,15 @@ def pipeline_in_memory(
         device, dtype: Of its networks.
         loras: LoRA files over it: the digest of each, and how much of it counts.
         card: How a card runs them; None as a CPU does.
+        resolution: Height and width in pixels; None for its own.
+
+    Raises:
+        ValueError: If it draws no such size.
     """
     with LOADING:
         known = _memory_of(device, 1 if card else N_KEPT)
-        return known(ref.artifact, device, dtype, loras, card is not None, compiles(card))
+        opened = known(ref.artifact, device, dtype, loras, card is not None, compiles(card))
+        return _sized(opened, resolution) if resolution else opened
 
 
 def _opened(
@@ -147,6 +154,9 @@ def _opened(
     return ready_for_card(opened, by_compiler) if on_card else opened
 
 
+_sized = lru_cache(maxsize=1)(sized)  # it keeps the pipeline in memory
+
+
 @cache
 def _memory_of(device: str, n_kept: int) -> Callable[..., OpenedPipeline]:
     return lru_cache(maxsize=n_kept)(_opened)
@@ -155,3 +165,4 @@ def _memory_of(device: str, n_kept: int) -> Callable[..., OpenedPipeline]:
 def forget() -> None:
     """Lets go of all pipelines in memory."""
     _memory_of.cache_clear()
+    _sized.cache_clear()

@@ -86,7 +86,7 @@ class AboutGrid:
         """Returns rows beside the best of them; None with too few images for intervals."""
         if not self.measure.has_intervals(rows):
             return None
-        margin = usual_margin(rows, self.measure, self.floor, self.margin)
+        margin = usual_margin(rows, self.measure, self.margin)
         return rank(rows, self.measure, margin)
 
 
@@ -115,7 +115,7 @@ def render_report(
     if not all(map(is_ours, rows)):  # whose steps do not all cost the same
         figures["calls"] = pareto_plot(rows, about.measure)
     figures |= _previews(rows, images, about.measure)
-    margin = usual_margin(rows, about.measure, about.floor, about.margin)
+    margin = usual_margin(rows, about.measure, about.margin)
     by_image = {
         column: [values_of(score_shards(row)[column]) for row in rows]
         for column in shared_scores(rows)

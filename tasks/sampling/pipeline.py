@@ -84,6 +84,11 @@ def laid_over(cell: GridCell) -> Laid:
     return cell.sampler.loras if isinstance(cell.sampler, SchedulerSpec) else ()
 
 
+def resolution_of(cell: GridCell) -> int | None:
+    """Returns the height and width that a cell's pipeline is asked for; None for its own."""
+    return cell.sampler.resolution if isinstance(cell.sampler, SchedulerSpec) else None
+
+
 def libraries_of(cell: GridCell) -> Libraries:
     """Returns the libraries whose arithmetic a pipeline's cell is, with their versions."""
     return cell.sampler.libraries if isinstance(cell.sampler, SchedulerSpec) else ()
@@ -125,4 +130,6 @@ def _draw(
 
 def pipeline_of(cell: GridCell, checkpoint: ArtifactRef, device: str) -> OpenedPipeline:
     """Returns a cell's pipeline with its LoRAs, as the cell is drawn."""
-    return pipeline_in_memory(checkpoint, device, cell.dtype, laid_over(cell), cell.card)
+    return pipeline_in_memory(
+        checkpoint, device, cell.dtype, laid_over(cell), cell.card, resolution_of(cell)
+    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ddim_core.common.checks import require_choice, require_side
-from ddim_core.common.plain_files import is_there
+from ddim_core.common.plain_files import is_there, require_makeable
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.load import open_source
 from ddim_core.images.sources.arrays import is_array_file
@@ -46,6 +47,8 @@ class ScoreRequest:
             raise ValueError("per-class scores need two sets of images; give a second one")
         if self.save_stats is not None and self.save_stats.suffix != ".npz":
             raise ValueError(f"save_stats is {str(self.save_stats)!r}; its name must end in .npz")
+        if self.save_stats is not None and not os.path.lexists(self.save_stats):
+            require_makeable(self.save_stats, "save_stats")
         if self.resolution is not None:
             require_side("resolution", self.resolution)
         if self.peer:

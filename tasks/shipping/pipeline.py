@@ -20,7 +20,13 @@ from ddim_core.shipping.script import CONDITIONS, PipelineCall, pipeline_script
 from ddim_core.shipping.snippet import PlainCall, pipeline_snippet
 from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.sampling.conditions import KIND, conditions_for, encode_conditions
-from tasks.sampling.pipeline import batch_of, laid_over, libraries_of, setting_of
+from tasks.sampling.pipeline import (
+    batch_of,
+    laid_over,
+    libraries_of,
+    resolution_of,
+    setting_of,
+)
 from tasks.shipping.cell import ScoredCell
 from tasks.shipping.ready import Ready, ShippedLora, shared_by
 from tasks.storage import store
@@ -38,7 +44,8 @@ def ready_pipeline(scored: ScoredCell) -> Ready:
     laid = [(lora.file, lora.scale) for lora in loras]
     given = _conditions(scored)
     conditions = conditions_for(scored.checkpoint, given, range(len(scored.images)))
-    opened = pipeline_in_memory(scored.checkpoint, dtype=scored.cell.dtype)
+    asked = resolution_of(scored.cell)
+    opened = pipeline_in_memory(scored.checkpoint, dtype=scored.cell.dtype, resolution=asked)
     setting = setting_of(scored.cell)
     scheduler = scheduler_for(parse_sampler(scored.cell.sampler.sampler), opened.scheduler)
     kind = type(scheduler).__name__

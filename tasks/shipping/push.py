@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddim_core.common.foreign import Config
 from ddim_core.common.late import late
-from ddim_core.common.plain_files import is_there
+from ddim_core.common.plain_files import is_there, require_makeable
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.samplers.families import said_by
 from tasks.shipping.ready import Ready
@@ -31,8 +32,11 @@ def require_free(folder: Path) -> None:
     """Makes sure that a folder may be written.
 
     Raises:
-        ValueError: If it holds something, or is a file.
+        ValueError: If it holds something, is a file, or cannot be made.
     """
+    if not os.path.lexists(folder):
+        require_makeable(folder, "the new folder")
+        return
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if folder.exists() or folder.is_symlink():

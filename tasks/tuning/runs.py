@@ -24,7 +24,13 @@ from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
 from tasks.images.stored_prompts import stored_prompts
 from tasks.sampling.conditions import conditions_for
-from tasks.sampling.pipeline import batch_of, by_pipeline, pipeline_of, setting_of
+from tasks.sampling.pipeline import (
+    batch_of,
+    by_pipeline,
+    pipeline_of,
+    resolution_of,
+    setting_of,
+)
 from tasks.storage.store import ArtifactRef
 
 
@@ -104,7 +110,8 @@ def chunk_of(cell: GridCell, checkpoint: ArtifactRef) -> int:
 def visits_of(cell: GridCell, checkpoint: ArtifactRef) -> Visits:
     """Returns what tells where a sampler would ask the cell's network."""
     if by_pipeline(cell):
-        opened, setting = pipeline_in_memory(checkpoint), setting_of(cell)
+        opened = pipeline_in_memory(checkpoint, resolution=resolution_of(cell))
+        setting = setting_of(cell)
         return lambda name, steps: where_it_asks(
             opened, replace(setting, sampler=name, steps=steps)
         )

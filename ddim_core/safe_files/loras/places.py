@@ -271,9 +271,7 @@ def _sizes(parts: Mapping[str, Shape]) -> Iterator[tuple[int | None, int | None]
         other = other and other * (core("lokr_t2") if turned else 1)
         yield first and second and first * second, one and other and one * other
     else:
-        out = size("lora_B", "lora_up", "up", side=0)
-        into = size("lora_A", "lora_down", "down", side=1)
-        yield out, None if "lora_mid" in parts else into
+        yield (size("lora_B", "lora_up", "up", side=0), size("lora_A", "lora_down", "down", side=1))
 
 
 def _word(path: str) -> str:

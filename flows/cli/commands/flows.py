@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -124,6 +126,20 @@ def _are_several(places: list[str]) -> bool:
     return snapshots_in(places[0])[0] != places
 
 
+def _look(request: GridRequest, places: Sequence[str]) -> None:
+    """Refuses, before anything is started, what the files of checkpoints tell: a size, a guide."""
+    model, side = request.model, request.real.resolution
+    for place in filter(None, places):
+        if side is not None:
+            from ddim_core.pipelines.fitting import require_size_of  # slow to import
+
+            require_size_of(Path(model.configuration or place), side)
+        if model.guide:
+            from tasks.sampling.guides import require_guide_at  # slow to import
+
+            require_guide_at(model.guide, place, model.weights, model.configuration)
+
+
 def run_snapshots(asked: Given, how: HowToRun) -> None:
     """Runs the grids of several checkpoints, or the race over them all, and prints the ranking.
 
@@ -133,7 +149,9 @@ def run_snapshots(asked: Given, how: HowToRun) -> None:
     if not how.until_decided:
         asked.setdefault("shard_size", SamplerChoice.shard_size)
     request = build(SnapshotRequest, asked)
-    result = run_shown(request.line, "snapshots", asked)
+    places = [a_place_of(location) for location in request.of.checkpoints]
+    look = partial(_look, request.grid_of(places[0]), places)
+    result = run_shown(request.line, "snapshots", asked, check=look)
     from flows.cli.text.snapshots import show_snapshots
 
     show_snapshots(result, how.as_json)
@@ -142,7 +160,8 @@ def run_snapshots(asked: Given, how: HowToRun) -> None:
 def run_race(asked: Given, how: HowToRun) -> None:
     """Runs the race and prints what it decided."""
     request = build(RaceRequest, asked)
-    result = run_shown(request.line, "until_decided", asked)
+    look = partial(_look, request.whole, [request.model.checkpoint])
+    result = run_shown(request.line, "until_decided", asked, check=look)
     from flows.cli.text.table import show_grid
 
     show_grid(result, how.as_json)
@@ -160,6 +179,7 @@ def run_grid(asked: Given, how: HowToRun) -> None:
         result = None if how.in_prefect else kept_result(state)
         known = result is not None
         if result is None:
+            _look(request, [request.model.checkpoint])
             result = run("fid_grid", asked)
             keep_result(state, state_of(request), result)
     if known:

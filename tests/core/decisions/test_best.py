@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from ddim_core.decisions.best import Margin, rank, usual_margin
 from ddim_core.decisions.compare import difference
 from ddim_core.decisions.measure import MEASURES
-from ddim_core.decisions.row import CellRow
+from ddim_core.decisions.row import CellRow, floor_text
+from ddim_core.reports.verdicts.sentences import best_of
 from ddim_core.scores.cell_score import CellScore
 from tests.core.rows import cell_row
 
@@ -111,13 +113,19 @@ def test_the_margin_is_what_is_asked_or_the_floors_interval_or_two_percent() -> 
     floor = CellScore(n_images=100, n_reference=100, n_features=2, fid=9.0, fid_low=7.0,
                       fid_high=11.0, kid=0.0, kid_std=0.0, kid_subset_size=9)  # fmt: skip
     assert usual_margin(rows) == Margin(pytest.approx(0.1), "2 % of the lowest FID")
-    assert usual_margin(rows, floor=floor).value == 2.0
-    assert usual_margin(rows, floor=floor, asked=0.7) == Margin(0.7, "as asked")
+    beside = [replace(row, floor=floor_text(floor)) for row in rows]
+    assert usual_margin(beside).value == 2.0
+    # What a verdict's page recommends within, of the same rows.
+    assert best_of(beside).ranking == rank(beside, margin=usual_margin(beside))
+    assert usual_margin(beside, asked=0.7) == Margin(0.7, "as asked")
     few = CellScore(n_images=2, n_reference=2, n_features=2, fid=9.0, kid=0.0, kid_std=0.0,
                     kid_subset_size=9)  # fmt: skip
-    assert usual_margin(rows, floor=few).value == pytest.approx(0.1)
+    assert floor_text(few) is floor_text(None) is None
+    unknown = [replace(row, floor=floor_text(few)) for row in rows]
+    assert usual_margin(unknown).value == pytest.approx(0.1)
     liked = rows_of(np.full((GROUPS, 2), 5.0) + np.array([0.0, 1.0]), "aesthetic")
-    said = usual_margin(liked, MEASURES["aesthetic"], floor)
+    liked = [replace(row, floor=floor_text(floor)) for row in liked]
+    said = usual_margin(liked, MEASURES["aesthetic"])
     assert said == Margin(pytest.approx(0.12), "2 % of the highest aesthetic score")
 
 

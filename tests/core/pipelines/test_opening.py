@@ -12,9 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ddim_core.pipelines.opening import open_pipeline
+from ddim_core.pipelines.arguments import Setting
+from ddim_core.pipelines.drawing import draw
+from ddim_core.pipelines.fitting import drafted, sized
+from ddim_core.pipelines.opening import open_pipeline, require_size
 from ddim_core.pipelines.takes import what_it_takes
+from ddim_core.samplers.name import parse_sampler
 from tests.core.pipelines import tiny
+from tests.core.pipelines.tiny import PIPELINES, opened_of
 
 
 @pytest.fixture
@@ -88,10 +93,35 @@ def test_half_precision_and_a_resolution_of_ones_own(sd15: Path) -> None:
     assert opened.pipeline.unet.dtype == opened.pipeline.vae.dtype == torch.bfloat16
     assert opened.latent_dtype == torch.bfloat16
     assert (opened.height, opened.shape) == (24, (4, 12, 12))
-    with pytest.raises(ValueError, match="divisible by 8"):
+    with pytest.raises(ValueError, match=r"multiples of 8 pixels; give 32 or 40"):
         open_pipeline(sd15, resolution=33)
     with pytest.raises(ValueError, match=r"dtype is 'float64' .did you mean float16"):
         open_pipeline(sd15, "float64")
+
+
+@pytest.mark.parametrize(
+    ("name", "step"), [("sd15", 8), ("sd3", 4), ("flux", 4), ("pixart_sigma", 8), ("sana", 32)]
+)
+def test_another_size_is_drawn_where_the_call_draws_just_that(
+    name: str, step: int, folder: Path
+) -> None:
+    """Flux's call draws a smaller picture than it is asked for, and only logs it."""
+    opened = opened_of(name, folder)
+    side = opened.height + step
+    other = sized(opened, side)
+    asked = Setting(parse_sampler("own"), 2, 1.0)
+    drawn = draw(other, asked, [0], PIPELINES[name].conditions([0]), 1)
+    assert drawn.images.shape == (1, side, side, 3)
+    draft = drafted(folder / name)
+    for which in (other.pipeline, draft):
+        with pytest.raises(ValueError, match=rf"draws multiples of {step} pixels; give {side}"):
+            require_size(which, opened.takes, side + 1)
+    assert sized(other, opened.height).shape == opened.shape
+
+
+def test_a_call_without_a_size_draws_one_only(folder: Path) -> None:
+    with pytest.raises(ValueError, match="resolution is 64, and a DiTPipeline draws one size only"):
+        sized(opened_of("dit", folder), 64)
 
 
 def test_what_the_class_changes_of_its_scheduler_is_known(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_learning_rate_does_not_know_the_last_step() -> None:
     assert rates[7999] == pytest.approx(long.learning_rate / 2)  # sqrt(2000 / 8000)
 
 
-def test_bad_input_is_refused_in_words() -> None:
+def test_bad_input_is_refused_in_words(tmp_path: Path) -> None:
     images, captions = scenes()
     state = start_base(spec(1), captions)
     with pytest.raises(ValueError, match=r"shape \(.*\); the base needs"):
@@ -208,6 +208,13 @@ def test_bad_input_is_refused_in_words() -> None:
         open_pipeline(Path("/nowhere"))
     with pytest.raises(ValueError, match=r"of 16 pixels and widths .*one of 64 pixels and widths"):
         BaseRequest(resolution=64, start=str(embedded_base()))
+    config = {"sample_size": 8, "block_out_channels": list(BaseSpec.of(8).widths)}
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"16 pixels starts from one of 16 pixels and w.*grow fro"):
+        BaseRequest(resolution=16, start=str(tmp_path))
+    BaseRequest(resolution=8, start=str(tmp_path))
+    BaseRequest(resolution=32, start=str(embedded_base()))
     with pytest.raises(ValueError, match="2 prompts have 1 seeds"):
         pictures(None, ["a", "b"], [0])
 

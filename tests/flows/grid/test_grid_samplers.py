@@ -135,6 +135,16 @@ def test_a_pipeline_is_drawn_by_its_own_call_and_extended(
     assert lasting(run_grid(**asked, n_images=9, shard_size=9).rows) == lasting(more.rows)
     page = Path(more.result.report).read_text()
     assert "</span> over network calls</h2>" in page
+    side = more.rows[0]["resolution"]
+    same = run_grid(**asked, n_images=9, shard_size=9, resolution=side)
+    assert same.result is not None
+    assert (same.result.cells, same.result.images_drawn) == (more.result.cells, 0)
+    larger = run_grid(
+        **asked | {"samplers": ["own"], "etas": [0.0], "n_images": 2}, resolution=side + 8
+    )
+    (row,) = larger.rows
+    assert row["resolution"] == json.loads(row["protocol"])["sampler"]["resolution"] == side + 8
+    assert images_of(row["cell_digest"]).shape == (2, side + 8, side + 8, 3)
 
 
 @pytest.fixture(scope="module")

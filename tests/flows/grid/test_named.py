@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -25,8 +27,19 @@ def test_a_pattern_stands_for_all_checkpoints_whose_name_matches(table: Rows) ->
     assert [rows[0].checkpoint for rows in found] == ["seed0", "seed1", "old", "seed2"]
     assert all(len(rows) == 2 for rows in found)
     for name in ("nobody", "nobody*"):
-        with pytest.raises(ValueError, match="the table has no rows of 'nobody"):
+        with pytest.raises(ValueError, match=r"no rows of 'nobody.*it has rows of old, new, seed2"):
             twins_called([name], table)
+    for rows in (table, []):  # a name that no folder can have, and a table without rows
+        with pytest.raises(ValueError, match="the table has no rows"):
+            verdict_of(rows, 300 * "n")
+
+
+def test_an_unknown_name_is_refused_before_anything_slow_is_imported() -> None:
+    script = "import sys; from flows.grid.past_verdicts import verdict_of\ntry:\n "
+    script += "verdict_of([], 'nobody')\nexcept ValueError:\n print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "flows.grid.named" in done.stdout
+    assert not {"torch", "prefect", "mlflow", "matplotlib"} & set(done.stdout.split())
 
 
 def test_loras_may_be_twins_of_loras_on_one_base(table: Rows) -> None:

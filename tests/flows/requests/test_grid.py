@@ -11,11 +11,12 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 from typer.testing import CliRunner
 
-from ddim_core.common.digest import digest
+from ddim_core.common.digest import digest, said_by
 from ddim_core.diffusion.specs import USUAL_ETAS
 from flows.cli import app
 from flows.cli.commands import flows
 from flows.fid_grid import fid_grid
+from flows.grid.extractor import require_trainable
 from flows.requests import samplers
 from flows.requests.flat import build, values
 from flows.requests.grid import GridRequest
@@ -221,6 +222,29 @@ def test_guidance_at_all_levels_of_a_flow_is_the_cell_without_an_interval() -> N
         for interval in ((), (0.0, 1.0), (0.0, 0.7))
     )
     assert plain == whole != part
+
+
+def test_a_classifier_is_not_trained_on_large_images_on_a_cpu() -> None:
+    require_trainable(request(), 128)
+    require_trainable(request(features="pixels"), 256)
+    with pytest.raises(ValueError, match=r"of 256 x 256 pixels .* give --features inception-v3"):
+        require_trainable(request(), 256)
+
+
+def test_an_average_has_no_raw_weights() -> None:
+    with pytest.raises(
+        ValueError, match=r"weights is 'raw', and 'posthoc:x\?std=0.08' is a moving"
+    ):
+        request(checkpoint="posthoc:x?std=0.08", weights="raw")
+
+
+def test_a_pipeline_asked_for_another_size_is_drawn_by_its_own_call_as_another_cell() -> None:
+    known = Sampled(1000, is_native=False, pipeline="SomePipeline")
+    choice = SamplerChoice(steps=(5,), samplers=("ddim", "own"))
+    own, larger = cells_of(choice, known), cells_of(choice, replace(known, resolution=512))
+    assert [cell.sampler.resolution for cell in larger] == [512] * len(own)
+    assert [replace(c, sampler=replace(c.sampler, resolution=None)) for c in larger] == own
+    assert "resolution" not in said_by(own[0].sampler)
 
 
 def test_a_guide_is_part_of_a_cell_where_it_guides_alone(tmp_path: Path) -> None:

@@ -72,8 +72,13 @@ def test_an_output_that_cannot_be_a_folder_is_refused_before_training(
     request_kind: type, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    for place in ("file", "file/below"):
-        with pytest.raises(ValueError, match=rf"output is '.*{place}'; it must be a folder"):
-            build(request_kind, {"output": str(tmp_path / place)})
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
+    for place, why in (
+        ("file", "Not a directory"), ("file/below", "Not a directory"),
+        ("nowhere", "No such file or directory"), ("n\0ull", "null byte"),
+        (255 * "n" + "n", "File name too long"), (30 * f"/{200 * 'n'}", "File name too long"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"output is '.*nothing can be written .*{why}"):
+            build(request_kind, {"output": f"{tmp_path}/{place}"})
     build(request_kind, {"output": str(tmp_path / "new" / "folder")})
-    assert not (tmp_path / "new").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "nowhere"]

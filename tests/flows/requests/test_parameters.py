@@ -17,6 +17,8 @@ from flows.cli.commands.options import listed
 from flows.requests.flat import Asked, Elsewhere, Without, build, command_line, flat, parameters
 from flows.requests.grid import GridRequest
 from flows.requests.lora import STYLE_RECIPE, StyleRequest, SubjectRequest
+from flows.requests.race import RACED, SnapshotRequest
+from flows.requests.samplers import SamplerChoice
 
 Seed = Annotated[int, Field(ge=0, description="Keys all that is random.")]
 
@@ -93,6 +95,7 @@ def test_the_command_that_asks_for_a_record_asks_for_it_again(
         "background": "rgb(1, 2, 3)",
         "samplers": ("ddim", "euler?timesteps=[900,400,100,20,3]"), "etas": (0.0, 0.25),
         "margin": 0.123456789, "clip": True, "skin_tones": False, "workers": 3, "n_images": 77,
+        "twins": ("two, by name", "seed*"),
     }  # fmt: skip
     record = build(GridRequest, asked)
     said = command_line("grid", record, record.machine.undeciding)
@@ -108,10 +111,21 @@ def test_the_command_that_asks_for_a_record_asks_for_it_again(
     assert given["feature_weights"] == "it's ***"
     assert (given["steps"], given["background"]) == ("5,10", "rgb(1, 2, 3)")
     assert listed(given["samplers"], str) == list(asked["samplers"])
+    assert listed(given["twins"], str) == ["two, by name", "seed*"]
     assert listed(given["etas"], float) == [0.0, 0.25]
     assert given["margin"] == 0.123456789
     assert (given["clip"], given["skin_tones"], given["n_images"]) == (True, False, 77)
     assert given["gate"] is None
+
+
+def test_the_command_of_snapshots_says_the_shards_that_are_not_its_usual_ones() -> None:
+    usual = {True: RACED.shard_size, False: SamplerChoice.shard_size}
+    for race, mine in usual.items():
+        for size in usual.values():
+            asked = {"checkpoints": ("data/base",), "until_decided": race, "shard_size": size}
+            said = build(SnapshotRequest, asked).command
+            assert ("--until-decided" in said) == race
+            assert (f"--shard-size {size}" in said) == (size != mine)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 
 from ddim_core.checkpoints.checkpoint import load_checkpoint
 from ddim_core.checkpoints.convert import source_digest, source_files
-from ddim_core.common.redaction import redacted
+from ddim_core.common.redaction import has_password, redacted
 from tasks.checkpoints.addresses import name_of, require_location
 from tasks.checkpoints.convert import convert_checkpoint
 from tasks.checkpoints.fetch import fetch_checkpoint
@@ -136,7 +136,13 @@ def test_secrets_are_hidden_wherever_they_stand() -> None:
 
 
 def test_a_password_with_signs_in_it_is_hidden_whole() -> None:
-    assert redacted("to postgresql://ann:p@ss@host/db", {}) == "to postgresql://***@host/db"
+    for word in ("p@ss", "p'ss", 'p"ss', "'p\"", "p',ss"):
+        told = f"to postgresql://ann:{word}@host/db"
+        assert redacted(told, {}) == "to postgresql://***@host/db"
+        assert has_password(told)
+    for told in ("at 'http://h?token={}'", '{{"at":"http://h?key={}","n":"b"}}', "?pwd={}&n=2"):
+        for word in ("abc", "a'b", 'a"b', "'\"b"):
+            assert redacted(told.format(word), {}) == told.format("***")
     environment = {"MLFLOW_TRACKING_PASSWORD": "p@ss word"}
     assert redacted("p@ss word or p%40ss%20word", environment) == "*** or ***"
 

@@ -17,7 +17,7 @@ from tasks.checkpoints.arrivals import candidates
 from tasks.checkpoints.convert import SingleFile, convert_checkpoint, files_of
 from tasks.checkpoints.open import open_checkpoint
 from tasks.sampling import native, scheduled
-from tasks.sampling.guides import require_guide
+from tasks.sampling.guides import require_guide, require_guide_at
 from tasks.storage import places
 from tasks.storage.store import ArtifactRef
 from tests.core.checkpoints.test_transformers import saved, tiny_decoder
@@ -78,6 +78,14 @@ def test_a_checkpoint_is_guided_by_another_of_its_kind_alone(tmp_path: Path) -> 
     told = "prediction_type is flow_prediction of the checkpoint and epsilon of its guide dit"
     with pytest.raises(ValueError, match=told):
         require_guide(open_checkpoint.fn(dit, "dit"), record)
+    files = [str(next((tmp_path / at).glob("*.pt"))) for at in ("dit/run", "run")]
+    with pytest.raises(ValueError, match=told.replace("dit", ".*")):
+        require_guide_at(*files, "ema", str(tmp_path / "autoencoder"))
+    require_guide_at(files[1], files[1], "ema", str(tmp_path / "autoencoder"))
+    alone = GridCell(SchedulerSpec("ddpm", 4, guidance_scale=0.0, guide=dit.artifact))
+    require_fit([alone], 1000, dit)
+    with pytest.raises(ValueError, match="guidance is 0, where the guide alone draws, and ddpm"):
+        require_fit([replace(alone, sampler=replace(alone.sampler, guide=led.artifact))], 1000, dit)
     for changed, told in (
         ({"n_classes": 5}, "the guide knows 5 classes and the checkpoint 10"),
         ({"resolution": 32}, "resolution is 16 of the checkpoint and 32 of its guide sit"),

@@ -59,3 +59,5 @@ def test_what_cannot_be_pushed_is_said_before_it_is_tried(tmp_path: Path) -> Non
     for place in (tmp_path, tmp_path / "file"):
         with pytest.raises(ValueError, match="holds something"):
             require_free(place)
+    with pytest.raises(ValueError, match=r"nothing can be written \(File name too long\)"):
+        require_free(tmp_path / (300 * "n"))
