@@ -36,7 +36,7 @@ class TrainedBase:
 @flow(name="train-base", flow_run_name=flow_name, validate_parameters=False)
 @flat
 def train_base(request: BaseRequest) -> TrainedBase:
-    """Trains the small base on Twemoji scenes; goes on where a killed or a shorter run stopped.
+    """Trains the small base on scenes of emoji; goes on where a killed or a shorter run stopped.
 
     Raises:
         ValueError: If the request cannot be.
@@ -62,7 +62,7 @@ def train_base(request: BaseRequest) -> TrainedBase:
         found[unseen] = judge_base(unseen, drawn[unseen], judge)
     place = named(write_base_card, "write base card")(
         trained, spec, asked[True], found[False], found[True], drawn[True],
-        judge.about, request.output or str(places.local_dir("bases", trained.artifact[:12])),
+        judge, request.output or str(places.local_dir("bases", trained.artifact[:12])),
         start,
     )  # fmt: skip
     return TrainedBase(place, trained.artifact, found[False], found[True])

@@ -19,11 +19,19 @@ from ddim_core.features.extractor import require_images
 from ddim_core.images.pixels import from_uint8
 from ddim_core.networks.batches import in_fixed_batches
 from ddim_core.networks.building import LOADING, seeded_weights
-from ddim_core.text2image.scenes import BACKGROUNDS, NEW_SUBJECT, SUBJECTS, Scene, draw_all
+from ddim_core.text2image.scenes import (
+    BACKGROUNDS,
+    NEW_SUBJECT,
+    SUBJECTS,
+    Scene,
+    draw_all,
+    other_hands,
+)
 from ddim_core.text2image.specs import JudgeSpec
 
 BATCH = 64
 HEADER = "emoji-judge"
+UNASKED = -100  # what cross_entropy leaves out
 CLASSES: dict[str, tuple[str, ...]] = {
     "subject": (*SUBJECTS, NEW_SUBJECT),
     "background": tuple(BACKGROUNDS),
@@ -135,34 +143,45 @@ class EmojiJudge:
 
 
 def train_judge(spec: JudgeSpec) -> EmojiJudge:
-    """Trains the judge on random views of all drawings; every draw follows from the seed."""
+    """Trains the judge on random views of all drawings; every draw follows from the seed.
+
+    Subjects and backgrounds are learnt from all artists' hands, since a LoRA's pictures are like
+    no drawing; the style is asked of two alone.
+    """
     scenes = random_views(spec.views, np.random.default_rng([spec.seed, 0]))
     unseen = random_views(1, np.random.default_rng([spec.seed, 1]))
     about = Training(spec)
     with LOADING, seeded_weights(spec.seed):
         network = about.network()
     _fit(network.train(), spec, from_uint8(draw_all(scenes, spec.resolution)), _labels(scenes))
-    right = EmojiJudge(network, about).answers(
-        draw_all(unseen, spec.resolution), expected_of(unseen)
-    )
-    accuracy = {question: float(answers.mean()) for question, answers in right.items()}
+    labels = _labels(unseen).numpy()
+    found = EmojiJudge(network, about).probabilities(draw_all(unseen, spec.resolution))
+    accuracy = {
+        question: float((found[question].argmax(1) == asked)[asked != UNASKED].mean())
+        for question, asked in zip(CLASSES, labels.T, strict=True)
+    }
     return EmojiJudge(network, replace(about, accuracy=accuracy, n_test=len(unseen)))
 
 
 def random_views(n: int, stream: np.random.Generator) -> list[Scene]:
-    """Draws n views of every subject, background and style: mirrored, smaller, moved a little."""
-    return [
-        Scene(
-            subject, background, style,  # type: ignore[arg-type]
-            mirrored=bool(stream.random() < 0.5),
-            size=float(stream.uniform(0.85, 1.0)),
-            shift=(float(stream.uniform(-0.06, 0.06)), float(stream.uniform(-0.06, 0.06))),
-        )
+    """Draws n views of every subject, background and style, and one of each of `other_hands`:
+    mirrored, smaller, moved a little."""
+    scenes = [
+        Scene(subject, background, style)  # type: ignore[arg-type]
         for _ in range(n)
         for style in CLASSES["style"]
         for subject in CLASSES["subject"]
         for background in BACKGROUNDS
-    ]  # fmt: skip
+    ]
+    return [
+        replace(
+            scene,
+            mirrored=bool(stream.random() < 0.5),
+            size=float(stream.uniform(0.85, 1.0)),
+            shift=(float(stream.uniform(-0.06, 0.06)), float(stream.uniform(-0.06, 0.06))),
+        )
+        for scene in scenes + other_hands()
+    ]
 
 
 def expected_of(scenes: Sequence[Scene]) -> dict[str, list[str]]:
@@ -212,8 +231,15 @@ def _fit(network: JudgeNet, spec: JudgeSpec, pixels: Tensor, labels: Tensor) -> 
 
 
 def _labels(scenes: Sequence[Scene]) -> Tensor:
-    columns = [_indices(question, names) for question, names in expected_of(scenes).items()]
-    return torch.from_numpy(np.stack(columns, axis=1))
+    """int64 [n, questions]; the style of other hands is not asked."""
+    columns = [
+        [
+            UNASKED if question == "style" and scene.is_by_other_hand else names.index(asked)
+            for scene, asked in zip(scenes, expected_of(scenes)[question], strict=True)
+        ]
+        for question, names in CLASSES.items()
+    ]
+    return torch.tensor(columns).T.contiguous()
 
 
 def _indices(question: str, names: Sequence[str]) -> NDArray[np.int64]:

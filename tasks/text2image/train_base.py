@@ -17,7 +17,7 @@ from ddim_core.common.digest import code_digest, digest
 from ddim_core.devices.names import card_kind
 from ddim_core.devices.reading import require_finite
 from ddim_core.diffusion.specs import Execution
-from ddim_core.text2image.scenes import TEMPLATES, base_scenes, draw_all
+from ddim_core.text2image.scenes import base_scenes, captions, draw_all, look_scenes
 from ddim_core.text2image.small_base import save_base
 from ddim_core.text2image.specs import BaseTrainSpec
 from ddim_core.text2image.training import (
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 @cached_task
 def train_text2image(spec: BaseTrainSpec, execution: Execution, location: str = "") -> ArtifactRef:
-    """Trains the base on Twemoji scenes; returns a StableDiffusionPipeline folder of its averages.
+    """Trains the base on scenes of emoji; returns a StableDiffusionPipeline folder of its averages.
 
     A run that was killed goes on from its last saved state and ends with the same weights; so
     does a longer run from a shorter one's.
@@ -51,16 +51,15 @@ def train_text2image(spec: BaseTrainSpec, execution: Execution, location: str = 
         location: The folder of the base that it starts from, where `spec.start` names one.
     """
     torch.set_num_threads(execution.threads)
-    scenes = base_scenes()
-    images = draw_all(scenes, spec.model.resolution)
-    captions = [[scene.caption(template) for template in TEMPLATES] for scene in scenes]
+    scenes = look_scenes() if spec.looks else base_scenes()
+    images, words = draw_all(scenes, spec.model.resolution), captions(scenes)
     work = places.local_dir("work")
     work.mkdir(parents=True, exist_ok=True)
     resumable = digest(code_digest(__name__), spec.but_for_steps, card_kind(execution.device))
     path = work / f"base-{resumable[:32]}.pt"
     with FileLock(path.with_suffix(".lock")), card(execution.device) as device:
-        state = _resume(spec, captions, path, device, Path(location) if location else None)
-        _train(spec, images, captions, state, path)
+        state = _resume(spec, words, path, device, Path(location) if location else None)
+        _train(spec, images, words, state, path)
         trained = averaged(state)
     with tempfile.TemporaryDirectory() as folder:
         save_base(trained, Path(folder), half=True)

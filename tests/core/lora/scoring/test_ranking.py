@@ -19,7 +19,8 @@ from ddim_core.lora.scoring.scorecard import (
 )
 from ddim_core.lora.scoring.specs import PromptSet
 from ddim_core.reports.lora_answer import answer
-from ddim_core.text2image.scenes import BACKGROUNDS, SUBJECTS, Scene, Style, draw_all
+from ddim_core.text2image.drawings import Style
+from ddim_core.text2image.scenes import BACKGROUNDS, SUBJECTS, Scene, draw_all
 
 PROMPTS = tuple(f"prompt {i}" for i in range(20))
 ASKED = PromptSet("given", PROMPTS, per_prompt=2)
