@@ -96,7 +96,9 @@ def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(
     text = page.read_text()
     assert page.parent.name.startswith("paper-")
     assert {path.name for path in page.parent.iterdir()} == {"index.html", *FIGURES}
-    assert text.count("data:image/png;base64,") == len(FIGURES) - 2  # both tables are charts
+    assert (
+        text.count("data:image/png;base64,") == len(FIGURES) - 3
+    )  # both tables and the costs are charts
     assert "another model and another data set" in text
     assert "20 held-out images (digits test)" in text
 

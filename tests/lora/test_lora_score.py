@@ -98,7 +98,7 @@ def test_files_of_three_families_are_drawn_ranked_and_told(server: str, tmp_path
         assert rows[rows["scale"] == 0.0]["usable_gain"].eq(0.0).all()
         assert made.scorecard.reading[0].startswith(("Ship checkpoint-", "Ship none: "))
         page = store.read(str(made.scorecard.report)).decode()
-        assert page.count('src="data:image/png;base64,') == 3
+        assert page.count('src="data:image/png;base64,') == 2
     foreign = {**words, "loras": [str(tmp_path / "sdxl" / "epochs")]}
     with pytest.raises(ValueError, match=r"^checkpoint-\d0 does not fit base: "):
         lora_score(**foreign)  # those of SDXL over Flux

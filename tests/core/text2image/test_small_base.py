@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from ddim_core.images.pixels import from_uint8
 from ddim_core.text2image.base_folder import load_pipeline
+from ddim_core.text2image.drawings import LOOKS
 from ddim_core.text2image.embedded import embedded_base
 from ddim_core.text2image.pictures import open_pipeline, pictures
 from ddim_core.text2image.scenes import (
@@ -24,8 +25,10 @@ from ddim_core.text2image.scenes import (
     TEMPLATES,
     Scene,
     base_scenes,
+    captions,
     draw,
     draw_all,
+    look_scenes,
     subject_scenes,
     unseen_scenes,
 )
@@ -207,7 +210,7 @@ def test_bad_input_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no diffusers pipeline"):
         open_pipeline(Path("/nowhere"))
     with pytest.raises(ValueError, match=r"of 16 pixels and widths .*one of 64 pixels and widths"):
-        BaseRequest(resolution=64, start=str(embedded_base()))
+        BaseRequest(resolution=64, start=str(base_16()))
     config = {"sample_size": 8, "block_out_channels": list(BaseSpec.of(8).widths)}
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "config.json").write_text(json.dumps(config))
@@ -241,11 +244,32 @@ def test_a_scene_has_its_background_in_the_corners() -> None:
     assert corner.max() <= 2  # rounding of the area average
 
 
-def base_32() -> Path:
-    return Path(__file__).parents[3] / "data" / "base-32"
+def base_16() -> Path:
+    return Path(__file__).parents[3] / "data" / "base"
 
 
-@pytest.mark.parametrize(("folder", "steps"), [(embedded_base, 10), (base_32, 4)])
+def test_further_looks_are_named_and_leave_out_what_was_never_shown() -> None:
+    scenes = look_scenes()
+    words = captions(scenes)
+    kept_out = {(scene.subject, scene.background) for scene in unseen_scenes()}
+    assert not kept_out & {(scene.subject, scene.background) for scene in scenes}
+    by_look = {scene.style: said for scene, said in zip(scenes, words, strict=True)}
+    assert set(by_look) == {"twemoji", *LOOKS}
+    for look in LOOKS:
+        assert {f"{look} cat emoji on blue", f"cat on blue, {look}"} <= {
+            text for said in words for text in said
+        }
+    plain, inked, flat = (
+        draw(Scene("cat", "blue", **how), 32)  # type: ignore[arg-type]
+        for how in ({}, {"inked": True}, {"style": "flat"})
+    )
+    assert (inked < 30).all(axis=2).sum() > 2 * (plain < 30).all(axis=2).sum() + 20  # black lines
+    assert np.abs(flat.astype(int) - plain).mean() > 5
+    with pytest.raises(ValueError, match="fire has no drawing of 'robot'"):
+        draw(Scene("robot", "blue", "fire"), 32)
+
+
+@pytest.mark.parametrize(("folder", "steps"), [(base_16, 10), (embedded_base, 4)])
 def test_a_shipped_base_is_small_and_draws_what_is_asked_for(
     folder: Callable[[], Path], steps: int
 ) -> None:

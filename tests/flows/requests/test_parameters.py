@@ -175,7 +175,7 @@ def test_a_lora_has_its_parameters_from_its_spec_and_the_command_says_both_defau
     assert "prior_weight" in [parameter.name for parameter in parameters(SubjectRequest)]
     assert build(StyleRequest, {"rank": 3}).lora.on(STYLE_RECIPE).rank == 3
     told = CliRunner().invoke(lora, ["style", "--help"], env={"COLUMNS": "200"}).output
-    assert "[4; embedded base 8]" in told
+    assert "[4; embedded base 16]" in told
     assert "[constant; embedded base cosine]" in told
 
 

@@ -47,7 +47,7 @@ def rows_named(name: str) -> list[CellRow]:
     plain = {field.name: PLAIN.get(str(field.type), []) for field in SCHEMA}
     named = {"checkpoint": printable(name), "dataset": printable(name), "eta": 0.0,
              "fid_leave_one_out": [1.0] * 20, "group_sizes": [1] * 20, "class_accuracy": None,
-             "timesteps": [1, 0],
+             "timesteps": [1, 0], "floor": "{}",
              "variance": "eta", "protocol": "{}",
              "created_at": "2026-01-01T00:00:00+00:00"}  # fmt: skip
     return [
