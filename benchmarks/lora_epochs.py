@@ -30,7 +30,7 @@ from ddim_core.lora.texts import distinct_prompts, embed_prompts
 from ddim_core.lora.training.batches import TrainingImages
 from ddim_core.lora.training.loop import start, train
 from ddim_core.lora.training.loss import Prompts
-from ddim_core.text2image.base_folder import load_text_encoders, size_step
+from ddim_core.text2image.base_folder import load_text_encoders, own_resolution, size_step
 from ddim_core.text2image.embedded import embedded_base
 from ddim_core.text2image.scenes import (
     BACKGROUNDS,
@@ -42,7 +42,7 @@ from ddim_core.text2image.scenes import (
 from flows.requests.lora import SUBJECT_RECIPE
 from tasks.text2image.embedded import INSTANCE_WORDS
 
-SIDE = 16  # pixels of the embedded base
+SIDE = own_resolution(embedded_base())  # pixels
 N_EPOCHS, SHUFFLED, BY_HEART = 8, 4, 8
 EVERY = 40  # steps an epoch
 RECIPE = replace(SUBJECT_RECIPE, targets=("attention",), steps=EVERY * (N_EPOCHS - 1),
