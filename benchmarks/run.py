@@ -244,7 +244,7 @@ def script(module: str, *words: str) -> str:
 
 
 def lora_figure() -> dict[str, Any]:
-    """LoRA steps/s over a loop in the way of diffusers' script, on the embedded base."""
+    """LoRA steps/s over a loop in the way of diffusers' script, on the base of 16 pixels."""
     found = json.loads(script("benchmarks.lora", "data/base", "--steps", "10"))
     record = {
         "name": "LoRA steps/s, ours / the way of diffusers' script, data/base",

@@ -2,7 +2,7 @@
 
     python -m benchmarks.tuning FOLDER digits [SEEDS]   # 5 trainings of the demo's model
     python -m benchmarks.tuning FOLDER flow             # the same digits, learned by flow matching
-    python -m benchmarks.tuning FOLDER base             # the embedded text-to-image base, guided
+    python -m benchmarks.tuning FOLDER base             # the base of 16 pixels, guided
 
 Appends to benchmarks/tuning.json, for each training seed, scale of guidance and number of calls:
 FID of the tuned settings, of the model's own long run, of the stock setting of as many calls, and

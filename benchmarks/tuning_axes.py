@@ -197,9 +197,12 @@ class Windowed:
     """The base of 16 pixels by our loop, guided at a window of its steps alone."""
 
     def __init__(self, seed: int, first: int, prompts: Sequence[str], guidance: float) -> None:
+<<<<<<< HEAD
         folder = BASE
+=======
+>>>>>>> eyes1
         self._guided: frozenset[int] = frozenset()
-        self._loaded, self._own = load_checkpoint(folder), scheduler_config(folder)
+        self._loaded, self._own = load_checkpoint(BASE), scheduler_config(BASE)
         places = [first + i for i in range(PROMPTS)]
         self._network = conditioned(
             self._loaded, range(PROMPTS), guidance, prompts=prompts,

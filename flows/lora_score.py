@@ -177,14 +177,14 @@ def _scored(
     """Takes all measures of every LoRA by every sampler, at all of its scales."""
     asked = stand.request.pictures
     digests = {name: model_digest(folder) for name, folder in stand.models.items()}
-    submitted = {}
+    extractor, submitted = stand.extractor(), {}
     for sampler in asked.samplers:
         for one in epochs:
             pictures = _line(one, sampler, scales, drawn)
             judged = judged_scales(stand.judges, stand.asked, pictures, stand.execution)
             scores = named(score_pictures, f"scores of {one.name}")
             submitted[one.artifact, sampler] = scores.submit(
-                stand.asked, list(scales), pictures, stand.known, {}, stand.extractor, digests,
+                stand.asked, list(scales), pictures, stand.known, {}, extractor, digests,
                 location=stand.models, execution=stand.execution, judged=judged,
             )  # fmt: skip
     return {key: future.result() for key, future in submitted.items()}

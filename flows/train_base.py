@@ -1,4 +1,4 @@
-"""Trains the embedded text-to-image base, judges its pictures, and writes it with its card."""
+"""Trains a small text-to-image base, judges its pictures, and writes it with its card."""
 
 from __future__ import annotations
 

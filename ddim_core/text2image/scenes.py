@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import get_args
 
 import numpy as np
@@ -115,10 +116,9 @@ def draw(scene: Scene, resolution: int) -> NDArray[np.uint8]:
     Raises:
         ValueError: If the artist has not drawn the subject.
     """
-    image = _drawing(scene.style, scene.subject)
+    image = _drawing(scene.style, scene.subject, scene.inked)
     if image is None:
         raise ValueError(f"{scene.style} has no drawing of {scene.subject!r}")
-    image = outlined(image) if scene.inked else image
     if scene.mirrored:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     image = sized(image, scene.size * DRAWING)
@@ -139,7 +139,7 @@ def draw_all(scenes: list[Scene], resolution: int) -> NDArray[np.uint8]:
 
 
 def base_scenes() -> list[Scene]:
-    """What the embedded base is trained on: Twemoji, without one background for each subject."""
+    """What a base of one look is trained on: Twemoji, without one background for each subject."""
     return [scene for i, scene in enumerate(_all("twemoji")) if not _unseen(i)]
 
 
@@ -161,7 +161,7 @@ def other_hands() -> list[Scene]:
         for style in LOOKS
         for subject in SUBJECTS
         for background in BACKGROUNDS
-        if _drawing(style, subject)
+        if _drawing(style, subject, False)
     ]
     inked = [
         Scene(subject, background, style, inked=True)
@@ -218,9 +218,11 @@ def other_views() -> list[Scene]:
     ]
 
 
-def _drawing(style: Style, subject: str) -> Image.Image | None:
+@cache
+def _drawing(style: Style, subject: str, inked: bool) -> Image.Image | None:
     place = list(SUBJECTS).index(subject) if subject in SUBJECTS else len(SUBJECTS)
-    return drawing(style, SUBJECTS.get(subject, NEW_GLYPH), place)
+    image = drawing(style, SUBJECTS.get(subject, NEW_GLYPH), place)
+    return outlined(image) if image and inked else image
 
 
 def _all(style: Style) -> list[Scene]:

@@ -113,7 +113,8 @@ class JudgeSpec:
 
     Attributes:
         resolution: Of the images, in pixels.
-        views: Random views of each subject, background and style that it is trained on.
+        views: Random views of each subject and background by Twemoji and OpenMoji that it is
+            trained on; of other hands it sees one.
         steps: Optimiser steps.
         batch_size: Images per step.
         learning_rate: Of the first step; it falls linearly to 0.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from ddim_core.diffusion.specs import Execution
 from ddim_core.image_scores.registry import choices_of, require_no_prompts_needed
@@ -35,6 +35,7 @@ from tasks.lora.epochs.real import RealImages, real_images, require_unseen
 from tasks.lora.scoring.measure import Compared, thumbnails
 from tasks.lora.scoring.vision_models import model_folder
 from tasks.storage.naming import named
+from tasks.storage.store import ArtifactRef
 from tasks.text2image.judge import train_emoji_judge
 
 LEAST_PICTURES = 2
@@ -50,7 +51,7 @@ class Stand:
         prompts, asked: What is drawn, and how.
         known: What it is compared with.
         training: The images of the style or the subject.
-        extractor: The judge, which may still be trained, or the thumbnails.
+        extractor: Waits for the judge, which may still be trained, or gives the thumbnails.
         models: Folders of `clip` and `dino`, where they are given.
         judges: What judges pictures one by one.
         execution: Device and threads.
@@ -63,7 +64,7 @@ class Stand:
     asked: PromptSet
     known: Compared
     training: RealImages
-    extractor: Any  # an ArtifactRef, or the future of one
+    extractor: Callable[[], ArtifactRef]
     models: dict[str, str]
     judges: list[StoredScore]
     execution: Execution
@@ -124,8 +125,8 @@ def stand_of(request: LoraScoreRequest, epochs: list[StoredEpoch]) -> Stand:
     execution = Execution(device=machine.device, batch_size=LARGEST_BATCH, threads=1)
     known = Compared(training, real=held_out, **target)
     return Stand(
-        request, base, prompts, pictures, known, training, judge or thumbnails(), models, judges,
-        execution, remarks,
+        request, base, prompts, pictures, known, training, judge.result if judge else thumbnails,
+        models, judges, execution, remarks,
     )  # fmt: skip
 
 

@@ -88,8 +88,9 @@ class BaseRequest:
     def __post_init__(self) -> None:
         require_device(self.device)
         object.__setattr__(self, "device", settled(self.device))
+        model = self.training().model
         if self.start:
-            _require_start(Path(self.start), self.training().model)
+            _require_start(Path(self.start), model)
         JudgeSpec(resolution=self.resolution, steps=self.judge_steps)
         require_output(self.output)
         PromptSet(

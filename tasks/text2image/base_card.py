@@ -108,14 +108,14 @@ def write_base_card(
     np.savez_compressed(folder / "real.npz", images=draw_all(scenes, spec.model.resolution))
     before = _recipe_of(Path(start)) if start else []
     recipe = [*before, _command(spec, start, folder.name)]
+    about = judge.about
     values = {
-        "spec": spec, "asked": asked, "seen": seen, "unseen": unseen, "judge": judge.about,
+        "spec": spec, "asked": asked, "seen": seen, "unseen": unseen, "judge": about,
         "n_scenes": len(look_scenes() if spec.looks else base_scenes()),
         "look_templates": LOOK_TEMPLATES, "n_unseen": len(unseen_scenes()), "templates": TEMPLATES,
-        "recipe": recipe,
+        "recipe": recipe, "folder": folder.name,
     }  # fmt: skip
     (folder / "README.md").write_text(render(TEMPLATE, values), encoding="utf-8")
-    about = judge.about
     record = {"recipe": recipe, "training": asdict(spec),
               "sampling": asdict(asked) | {"prompts": None},
               "seen": asdict(seen), "unseen": asdict(unseen),

@@ -33,5 +33,12 @@ def train_emoji_judge(spec: JudgeSpec, execution: Execution) -> TrainedJudge:
 
 def _shipped(spec: JudgeSpec) -> EmojiJudge | None:
     place = embedded_judge()
-    judge = EmojiJudge.from_bytes(place.read_bytes()) if place.is_file() else None
-    return judge if judge and judge.about.spec == spec else None
+    if place is None:
+        return None
+    try:
+        judge = EmojiJudge.from_bytes(place.read_bytes())
+    except ValueError as error:
+        raise ValueError(
+            f"{place} is damaged: {error}; fetch it again, or delete it, and a judge is trained"
+        ) from error
+    return judge if judge.about.spec == spec else None

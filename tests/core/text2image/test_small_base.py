@@ -217,6 +217,8 @@ def test_bad_input_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"16 pixels starts from one of 16 pixels and w.*grow fro"):
         BaseRequest(resolution=16, start=str(tmp_path))
     BaseRequest(resolution=8, start=str(tmp_path))
+    with pytest.raises(ValueError, match="resolution is 20; it must be a multiple of 8"):
+        BaseRequest(resolution=20)
     BaseRequest(resolution=32, start=str(embedded_base()))
     with pytest.raises(ValueError, match="2 prompts have 1 seeds"):
         pictures(None, ["a", "b"], [0])

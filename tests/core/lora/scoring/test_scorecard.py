@@ -58,7 +58,9 @@ Images = NDArray[np.uint8]
 
 @cache
 def judge() -> EmojiJudge:
-    return EmojiJudge.from_bytes(embedded_judge().read_bytes())
+    place = embedded_judge()
+    assert place is not None
+    return EmojiJudge.from_bytes(place.read_bytes())
 
 
 def views(scenes: Sequence[Scene], seed: int) -> Images:
@@ -239,6 +241,10 @@ def test_a_stored_judge_answers_as_the_trained_one() -> None:
     assert again.digest == judge().digest
     np.testing.assert_array_equal(again(images), judge()(images))
     assert again.answers(images, expected_of(scenes))["subject"].mean() > 0.7
+    whole = judge().to_bytes()
+    for damaged in (b"", whole[:5], whole[: len(whole) // 2], whole[:-1]):
+        with pytest.raises(ValueError, match=f"{len(damaged)} bytes are no stored judge"):
+            EmojiJudge.from_bytes(damaged)
 
 
 def test_a_judge_is_not_built_while_another_thread_opens_a_pipeline() -> None:
