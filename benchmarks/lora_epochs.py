@@ -42,11 +42,7 @@ from ddim_core.text2image.scenes import (
 from flows.requests.lora import SUBJECT_RECIPE
 from tasks.text2image.embedded import INSTANCE_WORDS
 
-<<<<<<< HEAD
 SIDE = 32  # pixels of the embedded base
-=======
-SIDE = own_resolution(embedded_base())  # pixels
->>>>>>> eyes1
 N_EPOCHS, SHUFFLED, BY_HEART = 8, 4, 8
 EVERY = 40  # steps an epoch
 RECIPE = replace(SUBJECT_RECIPE, targets=("attention",), steps=EVERY * (N_EPOCHS - 1),

@@ -197,10 +197,6 @@ class Windowed:
     """The base of 16 pixels by our loop, guided at a window of its steps alone."""
 
     def __init__(self, seed: int, first: int, prompts: Sequence[str], guidance: float) -> None:
-<<<<<<< HEAD
-        folder = BASE
-=======
->>>>>>> eyes1
         self._guided: frozenset[int] = frozenset()
         self._loaded, self._own = load_checkpoint(BASE), scheduler_config(BASE)
         places = [first + i for i in range(PROMPTS)]

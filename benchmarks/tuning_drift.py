@@ -21,12 +21,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-<<<<<<< HEAD
-from benchmarks.base_samplers import BASE
+from benchmarks.base_samplers import BASE, RESOLUTION
 from benchmarks.lora_epochs import trained
-=======
-from benchmarks.lora_epochs import SIDE, trained
->>>>>>> eyes1
 from benchmarks.tuning_sides import FRESH_SEED, MakeRuns, Model, Side, timed
 from ddim_core.checkpoints.checkpoint import save_pipeline
 from ddim_core.images.load import load_images
@@ -76,7 +72,7 @@ def of_lora(folder: Path) -> dict[str, Model]:
         captions = [s.caption(TEMPLATES[i % len(TEMPLATES)]) for i, s in enumerate(scenes)]
         items = []
         for i, (scene, caption) in enumerate(zip(scenes, captions, strict=True)):
-            Image.fromarray(draw(scene, SIDE)).save(folder / "picture.png")
+            Image.fromarray(draw(scene, RESOLUTION)).save(folder / "picture.png")
             items.append(Captioned(f"{i}.png", (folder / "picture.png").read_bytes(), caption))
         spec = replace(STYLE_RECIPE, steps=LORA_STEPS, checkpoint_every=LORA_STEPS)
         list(trained(BASE, items, captions, spec, str(file)))
