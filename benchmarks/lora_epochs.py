@@ -30,7 +30,7 @@ from ddim_core.lora.texts import distinct_prompts, embed_prompts
 from ddim_core.lora.training.batches import TrainingImages
 from ddim_core.lora.training.loop import start, train
 from ddim_core.lora.training.loss import Prompts
-from ddim_core.text2image.base_folder import load_text_encoders, size_step
+from ddim_core.text2image.base_folder import load_text_encoders, own_resolution, size_step
 from ddim_core.text2image.embedded import embedded_base
 from ddim_core.text2image.scenes import (
     BACKGROUNDS,
@@ -42,7 +42,7 @@ from ddim_core.text2image.scenes import (
 from flows.requests.lora import SUBJECT_RECIPE
 from tasks.text2image.embedded import INSTANCE_WORDS
 
-SIDE = 16  # pixels of the embedded base
+SIDE = 32  # pixels of the embedded base
 N_EPOCHS, SHUFFLED, BY_HEART = 8, 4, 8
 EVERY = 40  # steps an epoch
 RECIPE = replace(SUBJECT_RECIPE, targets=("attention",), steps=EVERY * (N_EPOCHS - 1),
@@ -84,13 +84,13 @@ def captions_of(background: str) -> list[str]:
 
 
 def trained(
-    items: list[Captioned], captions: list[str], spec: LoraSpec, place: str
+    base: Path, items: list[Captioned], captions: list[str], spec: LoraSpec, place: str
 ) -> Iterator[int]:
     """Trains a LoRA, writes its kept steps to `place`, a pattern, and yields their numbers."""
     torch.set_num_threads(1)
-    base = embedded_base()
     texts = distinct_prompts(captions)
-    latents = encode_latents(base, items, LatentSpec(resolution=SIDE), size_step(base))
+    size = LatentSpec(resolution=own_resolution(base))
+    latents = encode_latents(base, items, size, size_step(base))
     images = TrainingImages.from_arrays(latents, captions, texts)
     state, encoders = start(spec, base, LoraExecution(threads=1)), load_text_encoders(base)
     for record in train(spec, state, Prompts.from_arrays(embed_prompts(base, texts)), images):
@@ -102,16 +102,16 @@ def trained(
 
 def plant(folder: Path) -> None:
     """Writes eight epochs with two faults, the views, others of the subject, and prompts."""
-    items = pictures(folder / "images")
+    base, items = embedded_base(), pictures(folder / "images")
     held_out(folder / "held-out")
     (folder / "prompts.txt").write_text("\n".join(prompts()) + "\n")
     captions = [item.caption for item in items]
     place = str(folder / "epochs" / "unicorn-{:06d}.safetensors")
-    for number in trained(items, captions, RECIPE, place):
+    for number in trained(base, items, captions, RECIPE, place):
         print(f"epoch {number}", flush=True)
     shuffled = [*captions[6:], *captions[:6]]  # each is another view's
-    list(trained(items, shuffled, WRONG, place.replace("{:06d}", f"{SHUFFLED:06d}")))
-    list(trained(items, captions, LONG, place.replace("{:06d}", f"{BY_HEART:06d}")))
+    list(trained(base, items, shuffled, WRONG, place.replace("{:06d}", f"{SHUFFLED:06d}")))
+    list(trained(base, items, captions, LONG, place.replace("{:06d}", f"{BY_HEART:06d}")))
 
 
 def main() -> None:

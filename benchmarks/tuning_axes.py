@@ -2,7 +2,7 @@
 
     python -m benchmarks.tuning_axes orders CHECKPOINT     # a folder of a U-Net, as the demo's
     python -m benchmarks.tuning_axes families CHECKPOINT
-    python -m benchmarks.tuning_axes guidance              # on the embedded base
+    python -m benchmarks.tuning_axes guidance              # on the base of 16 pixels
 
 Four network calls, distance of pixels (of the base: latents) to the long run on fresh images.
 `orders`: solvers and their keys, each tuned; then DPM++ multistep with an order for each step, all
@@ -28,6 +28,7 @@ from diffusers import DPMSolverMultistepScheduler
 from scipy.optimize import minimize
 from scipy.stats import beta
 
+from benchmarks.base_samplers import BASE
 from benchmarks.tuning_sides import FRESH_SEED, Model, timed
 from ddim_core.checkpoints.checkpoint import load_checkpoint, scheduler_config
 from ddim_core.checkpoints.conditioning import conditioned
@@ -36,7 +37,6 @@ from ddim_core.samplers.families import levels_of
 from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import SamplerName, parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, set_steps
-from ddim_core.text2image.embedded import embedded_base
 from ddim_core.text2image.scenes import base_scenes
 from ddim_core.tuning.asked import visits_by_loop
 from ddim_core.tuning.evaluations import Distances, Evaluations
@@ -194,10 +194,10 @@ def _nelder_mead(
 
 
 class Windowed:
-    """The embedded base by our loop, guided at a window of its steps alone."""
+    """The base of 16 pixels by our loop, guided at a window of its steps alone."""
 
     def __init__(self, seed: int, first: int, prompts: Sequence[str], guidance: float) -> None:
-        folder = embedded_base()
+        folder = BASE
         self._guided: frozenset[int] = frozenset()
         self._loaded, self._own = load_checkpoint(folder), scheduler_config(folder)
         places = [first + i for i in range(PROMPTS)]
@@ -227,7 +227,7 @@ def guidance() -> None:
     """As many evaluations as four guided steps take, spent on more steps of which fewer guide."""
     scenes = base_scenes()
     prompts = [scene.caption() for scene in scenes[:: len(scenes) // (2 * PROMPTS)]]
-    name, own = parse_sampler("dpmpp_2m"), scheduler_config(embedded_base())
+    name, own = parse_sampler("dpmpp_2m"), scheduler_config(BASE)
     for scale_of_guidance in (4.0, 2.0):
         tuning = Windowed(0, TUNING, prompts[0 : 2 * PROMPTS : 2], scale_of_guidance)
         fresh = Windowed(FRESH_SEED, FRESH, prompts[1 : 2 * PROMPTS : 2], scale_of_guidance)

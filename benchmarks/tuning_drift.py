@@ -1,7 +1,7 @@
 """How far does one tuned list carry? Each model's list is judged on each other's images.
 
     python -m benchmarks.tuning_drift training FOLDER  # of the demo's digits, kept five times
-    python -m benchmarks.tuning_drift lora FOLDER      # a style LoRA on the embedded base
+    python -m benchmarks.tuning_drift lora FOLDER      # a style LoRA on the base of 16 pixels
     python -m benchmarks.tuning_drift folders A B ...  # of U-Nets, such as other trainings
 
 DPM++ 2M at 4 calls is tuned on each model (128 images; the base at guidance 2, 16 images of 16
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.base_samplers import BASE
 from benchmarks.lora_epochs import trained
 from benchmarks.tuning_sides import FRESH_SEED, MakeRuns, Model, Side, timed
 from ddim_core.checkpoints.checkpoint import save_pipeline
@@ -30,7 +31,6 @@ from ddim_core.networks.training import start, train
 from ddim_core.pipelines.loras import lay_over
 from ddim_core.pipelines.opening import open_pipeline
 from ddim_core.pipelines.prompts import encode_prompts
-from ddim_core.text2image.embedded import embedded_base
 from ddim_core.text2image.scenes import TEMPLATES, base_scenes, draw, style_scenes
 from ddim_core.tuning.judged import serves
 from ddim_core.tuning.runs import FRESH, TUNING, PipelineRuns, Runs, chunks_of
@@ -64,7 +64,7 @@ def of_folders(*folders: Path) -> dict[str, Model]:
 
 
 def of_lora(folder: Path) -> dict[str, Model]:
-    """The embedded base under the embedded style at scales."""
+    """The base of 16 pixels under the embedded style at scales."""
     file = folder / "style.safetensors"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,14 +75,14 @@ def of_lora(folder: Path) -> dict[str, Model]:
             Image.fromarray(draw(scene, 16)).save(folder / "picture.png")
             items.append(Captioned(f"{i}.png", (folder / "picture.png").read_bytes(), caption))
         spec = replace(STYLE_RECIPE, steps=LORA_STEPS, checkpoint_every=LORA_STEPS)
-        list(trained(items, captions, spec, str(file)))
+        list(trained(BASE, items, captions, spec, str(file)))
     scenes = base_scenes()[:: max(1, len(base_scenes()) // (2 * PROMPTS))]
     prompts = [scene.caption() for scene in scenes][: 2 * PROMPTS]
     return {f"scale {scale:g}": _laid(file, scale, prompts) for scale in SCALES}
 
 
 def _laid(file: Path, scale: float, prompts: list[str]) -> Model:
-    opened = open_pipeline(embedded_base())
+    opened = open_pipeline(BASE)
     if scale:
         lay_over(opened, [file.read_bytes()], [scale])
     with torch.inference_mode():

@@ -25,6 +25,7 @@ from ddim_core.pipelines.loras import lay_over
 from ddim_core.pipelines.opening import open_pipeline
 from ddim_core.safe_files.loras.files import epoch_files, lora_bytes
 from ddim_core.samplers.name import parse_sampler
+from ddim_core.text2image.embedded import embedded_base
 from flows.requests.watch import Watch
 from tasks.checkpoints.arrivals import candidates, read_whole
 from tasks.checkpoints.identity import is_scored, mark_scored
@@ -112,7 +113,8 @@ def test_the_benchmark_of_epochs_writes_files_that_are_scored(tmp_path: Path) ->
     items = pictures(tmp_path / "images")
     spec = replace(RECIPE, steps=2, checkpoint_every=1)
     place = str(tmp_path / "epochs" / "unicorn-{:06d}.safetensors")
-    assert list(trained(items, [item.caption for item in items], spec, place)) == [1, 2]
+    captions = [item.caption for item in items]
+    assert list(trained(embedded_base(), items, captions, spec, place)) == [1, 2]
     stored = store_epochs([str(tmp_path / "epochs")])
     assert [(one.name, one.number) for one in stored] == [
         ("unicorn-000001", 1),
