@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -161,10 +162,13 @@ def floor_text(floor: Any) -> str | None:
 
 def floor_interval(row: Any, measure: str) -> tuple[float, float] | None:
     """Returns the interval of held-out real images by a measure, as a row says; None if it does
-    not."""
-    told = getattr(row, "floor", None)
-    found = json.loads(told).get(measure) if told else None
-    return (float(found[0]), float(found[1])) if found else None
+    not, or of what another program wrote there."""
+    found = dict(_by_column(getattr(row, "floor", None))).get(measure)
+    try:
+        low, high = map(float, found)  # type: ignore[call-overload]
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return (low, high) if -math.inf < low <= high < math.inf else None
 
 
 DDIM, SIGMA_HAT = "ddim", "sigma-hat"

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from ddim_core.samplers.name import parse_sampler
+from ddim_core.text2image.embedded import embedded_base
 from flows.cli.app import app
 from flows.requests.flat import build
 from flows.requests.tuning import TuneRequest
@@ -24,6 +25,7 @@ SMALL: dict[str, Any] = {
     "calls": [3], "tuning_images": 16, "budget": 60, "long_steps": 12, "n_images": 12,
     "stock_steps": [5], "features": "pixels",
 }  # fmt: skip
+BASE = str(embedded_base())
 
 
 def tune(**asked: Any) -> Any:
@@ -173,9 +175,10 @@ def test_what_cannot_be_is_refused_before_anything_is_started(
         (("--checkpoint", "TOY", "--samplers", "deis"), "deis cannot be told where to ask"),
         (("--objective", "flow", "--samplers", "dpmpp_2m"), "take unipc or flow_euler"),
         (("--samplers", "heun"), "calls is 4; take an odd number"),
+        (("--checkpoint", BASE, "--resolution", "20"), "multiples of 8 pixels; give 16"),
     ],
 )
-def test_what_a_scheduler_tells_is_refused_before_a_server_is_asked(
+def test_what_files_tell_is_refused_before_a_server_is_asked(
     asked: tuple[str, ...], told: str, toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # where nobody answers

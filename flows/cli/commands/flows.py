@@ -126,10 +126,15 @@ def _are_several(places: list[str]) -> bool:
     return snapshots_in(places[0])[0] != places
 
 
-def _look(request: GridRequest, places: Sequence[str]) -> None:
-    """Refuses, before anything is started, what the files of checkpoints tell: a size, a guide."""
-    model, side = request.model, request.real.resolution
-    for place in filter(None, places):
+def _look(model: CheckpointChoice, real: ImageChoice, places: Sequence[str] = ()) -> None:
+    """Refuses, before anything is started, what the files of checkpoints tell: a size, a guide.
+
+    Args:
+        model, real: What is asked for.
+        places: The checkpoints; none are the model's own.
+    """
+    side = real.resolution
+    for place in filter(None, places or [model.checkpoint]):
         if side is not None:
             from ddim_core.pipelines.fitting import require_size_of  # slow to import
 
@@ -150,7 +155,8 @@ def run_snapshots(asked: Given, how: HowToRun) -> None:
         asked.setdefault("shard_size", SamplerChoice.shard_size)
     request = build(SnapshotRequest, asked)
     places = [a_place_of(location) for location in request.of.checkpoints]
-    look = partial(_look, request.grid_of(places[0]), places)
+    grid = request.grid_of(places[0])
+    look = partial(_look, grid.model, grid.real, places)
     result = run_shown(request.line, "snapshots", asked, check=look)
     from flows.cli.text.snapshots import show_snapshots
 
@@ -160,7 +166,7 @@ def run_snapshots(asked: Given, how: HowToRun) -> None:
 def run_race(asked: Given, how: HowToRun) -> None:
     """Runs the race and prints what it decided."""
     request = build(RaceRequest, asked)
-    look = partial(_look, request.whole, [request.model.checkpoint])
+    look = partial(_look, request.model, request.real)
     result = run_shown(request.line, "until_decided", asked, check=look)
     from flows.cli.text.table import show_grid
 
@@ -179,7 +185,7 @@ def run_grid(asked: Given, how: HowToRun) -> None:
         result = None if how.in_prefect else kept_result(state)
         known = result is not None
         if result is None:
-            _look(request, [request.model.checkpoint])
+            _look(request.model, request.real)
             result = run("fid_grid", asked)
             keep_result(state, state_of(request), result)
     if known:
@@ -219,6 +225,7 @@ def _tune(request: TuneCommand, asked: Given) -> None:
         from flows.tuning.early import refuse_early  # slow to import
 
         refuse_early(request)
+        _look(request.model, request.real)
 
     outcome = run_as_asked(request, "tune", asked, check=check)
     from flows.cli.text.tuned import show_tuned

@@ -123,6 +123,11 @@ def test_the_margin_is_what_is_asked_or_the_floors_interval_or_two_percent() -> 
     assert floor_text(few) is floor_text(None) is None
     unknown = [replace(row, floor=floor_text(few)) for row in rows]
     assert usual_margin(unknown).value == pytest.approx(0.1)
+    # One row of an older version beside others; then what another program may write there.
+    assert usual_margin([rows[0], beside[1]]).value == 2.0
+    for odd in ("", "{", "[]", "3", '{"fid": 1}', '{"fid": [1]}', '{"fid": [2, "x"]}', "[" * 9999,
+                '{"fid": [NaN, 1]}', '{"fid": [0, Infinity]}', '{"fid": [3, 1]}'):  # fmt: skip
+        assert usual_margin([replace(row, floor=odd) for row in rows]).value == pytest.approx(0.1)
     liked = rows_of(np.full((GROUPS, 2), 5.0) + np.array([0.0, 1.0]), "aesthetic")
     liked = [replace(row, floor=floor_text(floor)) for row in liked]
     said = usual_margin(liked, MEASURES["aesthetic"])
