@@ -14,6 +14,7 @@ from diffusers import StableDiffusionPipeline
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ddim_core.images.pixels import from_uint8
+from ddim_core.text2image import embedded
 from ddim_core.text2image.base_folder import load_pipeline
 from ddim_core.text2image.drawings import LOOKS
 from ddim_core.text2image.embedded import embedded_base
@@ -41,6 +42,7 @@ from ddim_core.text2image.small_base import (
     new_pipeline,
     save_base,
 )
+from ddim_core.text2image.specs import JudgeSpec
 from ddim_core.text2image.training import (
     BaseTrainSpec,
     averaged,
@@ -52,6 +54,7 @@ from ddim_core.text2image.training import (
 )
 from flows.requests.base import BaseRequest
 from tasks.text2image.base_card import _recipe_of
+from tasks.text2image.judge import _shipped
 
 TINY = BaseSpec(resolution=8, widths=(8, 16), text_width=16, text_layers=1, heads=2)
 CAPTIONS = [scene.caption(template) for scene in base_scenes() for template in TEMPLATES]
@@ -244,6 +247,19 @@ def test_a_scene_has_its_background_in_the_corners() -> None:
     image = draw(Scene("ghost", "purple", "openmoji"), 16)
     corner = np.abs(image[0, 0].astype(int) - np.array(BACKGROUNDS["purple"]))
     assert corner.max() <= 2  # rounding of the area average
+
+
+def test_the_judge_that_comes_with_the_base_serves_its_own_recipe_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = JudgeSpec(resolution=32)
+    assert _shipped(asked) is not None
+    assert _shipped(replace(asked, steps=3)) is _shipped(JudgeSpec(resolution=16)) is None
+    monkeypatch.setattr(embedded, "PLACES", (tmp_path,))  # no base: train-base makes one
+    assert _shipped(asked) is None
+    (tmp_path / "judge.safetensors").write_bytes(b"half of it")
+    with pytest.raises(ValueError, match=r"judge\.safetensors is damaged: 10 bytes are no stored"):
+        _shipped(asked)
 
 
 def base_16() -> Path:
