@@ -163,9 +163,9 @@ def floor_text(floor: Any) -> str | None:
 def floor_interval(row: Any, measure: str) -> tuple[float, float] | None:
     """Returns the interval of held-out real images by a measure, as a row says; None if it does
     not, or of what another program wrote there."""
-    found = dict(_by_column(getattr(row, "floor", None))).get(measure)
+    found: Any = dict(_by_column(getattr(row, "floor", None))).get(measure)
     try:
-        low, high = map(float, found)  # type: ignore[call-overload]
+        low, high = map(float, found)
     except (ValueError, TypeError, OverflowError):
         return None
     return (low, high) if -math.inf < low <= high < math.inf else None

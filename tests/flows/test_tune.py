@@ -171,18 +171,22 @@ def test_what_cannot_be_is_refused_before_anything_is_started(
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (("--samplers", "unipc"), "unipc cannot be told where to ask the network"),
-        (("--checkpoint", "TOY", "--samplers", "deis"), "deis cannot be told where to ask"),
-        (("--objective", "flow", "--samplers", "dpmpp_2m"), "take unipc or flow_euler"),
-        (("--samplers", "heun"), "calls is 4; take an odd number"),
-        (("--checkpoint", BASE, "--resolution", "20"), "multiples of 8 pixels; give 16"),
+        (("tune", "--samplers", "unipc"), "unipc cannot be told where to ask the network"),
+        (("tune", "--checkpoint", "TOY", "--samplers", "deis"), "deis cannot be told where to ask"),
+        (("tune", "--objective", "flow", "--samplers", "dpmpp_2m"), "take unipc or flow_euler"),
+        (("tune", "--samplers", "heun"), "calls is 4; take an odd number"),
+        (("tune", "--checkpoint", BASE, "--resolution", "20"), "multiples of 8 pixels; give 16"),
+        (("grid", "--checkpoint", "TWO", "--resolution", "20"), "multiples of 8 pixels; give 16"),
+        (("grid", "--checkpoint", "TWO", "--guide", "TOY", "--guidance", "2"), "told of a text"),
     ],
 )
 def test_what_files_tell_is_refused_before_a_server_is_asked(
-    asked: tuple[str, ...], told: str, toy: str, monkeypatch: pytest.MonkeyPatch
+    asked: tuple[str, ...], told: str, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # where nobody answers
-    done = ddim("tune", *(word.replace("TOY", toy) for word in asked))
+    for name in ("1", "2") if "TWO" in asked else ():  # a folder of snapshots
+        shutil.copytree(BASE, tmp_path / name)
+    done = ddim(*(word.replace("TOY", toy).replace("TWO", str(tmp_path)) for word in asked))
     assert (done.exit_code, told in done.stderr) == (2, True), done.stderr
 
 

@@ -131,7 +131,7 @@ def _look(model: CheckpointChoice, real: ImageChoice, places: Sequence[str] = ()
 
     Args:
         model, real: What is asked for.
-        places: The checkpoints; none are the model's own.
+        places: The checkpoints, of a folder of snapshots the first; none are the model's own.
     """
     side = real.resolution
     for place in filter(None, places or [model.checkpoint]):
@@ -154,10 +154,14 @@ def run_snapshots(asked: Given, how: HowToRun) -> None:
     if not how.until_decided:
         asked.setdefault("shard_size", SamplerChoice.shard_size)
     request = build(SnapshotRequest, asked)
-    places = [a_place_of(location) for location in request.of.checkpoints]
-    grid = request.grid_of(places[0])
-    look = partial(_look, grid.model, grid.real, places)
-    result = run_shown(request.line, "snapshots", asked, check=look)
+
+    def check() -> None:
+        from tasks.checkpoints.arrivals import snapshots_in  # slow to import
+
+        places = [snapshots_in(location)[0][0] for location in request.of.checkpoints]
+        _look(request.model, request.real, places)
+
+    result = run_shown(request.line, "snapshots", asked, check=check)
     from flows.cli.text.snapshots import show_snapshots
 
     show_snapshots(result, how.as_json)
