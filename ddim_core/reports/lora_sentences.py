@@ -11,6 +11,8 @@ from ddim_core.lora.scoring.specs import ROLES
 from ddim_core.statistics.paired import PairedDifference
 
 COPYING = ("copy_risk_features", "copy_risk_pixels", "nearest_features", "nearest_pixels")
+FIRST = ("style_probability", "subject_likeness", "asked_subject", "clip_t", "style_distance")
+N_FIRST = 3  # of these, as far as they were taken, in the headline
 SHARES = frozenset(
     {"style_probability", "asked_subject", "asked_background", "copy_risk_features",
      "copy_risk_pixels", "copies", "broken", "off_prompt"}
@@ -74,9 +76,14 @@ def headline(rows: Sequence[LoraRow]) -> str:
     row = full_scale(line)
     if row.scale == 0.0:
         return "Only the base was drawn."
-    found = {kind: len(moved) for kind, moved in _changes(row, line[0]).items() if moved}
-    counts = ", ".join(f"{kind} {n}" for kind, n in found.items()) or "none was taken"
-    said = f"At scale {row.scale:g}, {ROLES[role]}, of {sum(found.values())} measures: {counts}."
+    found = [
+        f"{MEANINGS[name][0]} {number(name, line[0].measures[name].value)} -> "
+        f"{number(name, row.measures[name].value)}"
+        for name in FIRST
+        if name in row.measures
+    ]
+    told = "; ".join(found[:N_FIRST]) or "no measure was taken"
+    said = f"At scale {row.scale:g}, {ROLES[role]}: {told}."
     return " ".join([said, *_range(role, line)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,11 @@ def test_a_scorecard_goes_from_prompts_to_rows_and_a_page(
     assert 'src="http' not in page
     assert "default-src &#39;none&#39;" in page  # self-contained, and so it stays
     assert report.reading == read_scorecard(rows)
+    likeness = [rows[i].measures["subject_likeness"].value for i in (0, -1)]
+    first = re.search('<div class="reading first">\n<p>(.*?)</p>', page)
+    assert first
+    assert f"At scale {rows[-1].scale:g}, " in first[1]
+    assert "{:.3g} -&gt; {:.3g}".format(*likeness) in first[1]
 
 
 def test_pictures_are_judged_one_by_one_against_the_base_on_the_same_noise(
