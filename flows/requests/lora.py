@@ -31,8 +31,8 @@ TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 # What suits the embedded base, which draws at 32 pixels, and its 152 pictures of a style,
 STYLE_RECIPE = LoraSpec(
-    rank=16, targets=("attention", "feed-forward"), steps=120, batch_size=16,
-    learning_rate=1.5e-3, schedule="cosine", caption_dropout=0.1, checkpoint_every=60,
+    rank=16, targets=("attention", "feed-forward"), steps=160, batch_size=16,
+    learning_rate=1.5e-3, schedule="cosine", caption_dropout=0.1, checkpoint_every=80,
 )  # fmt: skip
 STYLE_PROMPTS = (
     "a panda emoji on a blue background", "a rocket emoji on a yellow background",
@@ -106,7 +106,7 @@ class Pictures:
         Field(
             ge=0,
             allow_inf_nan=False,
-            description="Guidance of pictures; empty is 7.5, SD3 7, Flux 3.5, embedded base 4.",
+            description="Guidance of pictures; empty is 7.5, SD3 7, Flux 3.5, embedded base 5.",
         ),
     ] = None
     scales: Annotated[

@@ -131,7 +131,7 @@ class ScoredPictures:
         Field(
             ge=0,
             allow_inf_nan=False,
-            description="Guidance; empty is what the base's own call takes, embedded base 4.",
+            description="Guidance; empty is what the base's own call takes, embedded base 5.",
         ),
     ] = None
     clip: Annotated[

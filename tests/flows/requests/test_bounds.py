@@ -81,7 +81,7 @@ def test_an_absurd_number_is_refused_by_name_with_what_would_be_right(
     [
         {"warmup_steps": 600, "steps": 500, "schedule": "linear"},
         {"warmup_steps": 500, "steps": 500, "schedule": "cosine"},
-        {"warmup_steps": 120, "schedule": "constant_with_warmup"},
+        {"warmup_steps": 160, "schedule": "constant_with_warmup"},
     ],
 )
 def test_a_warm_up_that_never_ends_is_refused_before_anything_is_opened(
@@ -89,7 +89,7 @@ def test_a_warm_up_that_never_ends_is_refused_before_anything_is_opened(
 ) -> None:
     with pytest.raises(ValueError, match=r"warmup_steps is \d+; it must be below the \d+ steps"):
         build(StyleRequest, given)
-    assert build(StyleRequest, {"warmup_steps": 119, "schedule": "linear"}).spec.steps == 120
+    assert build(StyleRequest, {"warmup_steps": 159, "schedule": "linear"}).spec.steps == 160
 
 
 def test_the_watch_bounds_its_attempts_too() -> None:
