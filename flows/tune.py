@@ -75,9 +75,13 @@ def _run(request: TuneRequest) -> TuneOutcome:
     tuned = search(request, inputs, targets)
     for one in tuned:
         judged = one.judged
+        what = "FID {:.3g} on fresh images" if one.by_fid else (
+            "{:.3g} from the end of the long run on fresh images"
+        )  # fmt: skip
+        beside = f", the long run {one.long.mean:.3g}" if one.long else ""
         _say(
-            f"{one.sampler} (g = {one.guidance:g}): {judged.tuned.mean:.3g} from the end of the "
-            f"long run on fresh images, {one.stock} {judged.stock.mean:.3g}"
+            f"{one.sampler} (g = {one.guidance:g}): {what.format(judged.tuned.mean)}, "
+            f"{one.stock} {judged.stock.mean:.3g}{beside}"
         )
         for warning in one.warnings:
             _say(f"{one.sampler}: {warning}")
@@ -94,7 +98,7 @@ def _say_budget(request: TuneRequest, inputs: TuneInputs, targets: Sequence[Long
             f"long run: {target.sampler}, {target.steps} steps; half of them end "
             f"{target.moved:.3g} elsewhere{still}"
         )
-    n = request.tune.tuning_images * request.tune.budget * len(inputs.settings)
+    n = request.tuning_images * request.tune.budget * len(inputs.settings)
     each = sum(t.seconds for t in targets) / max(1, sum(t.calls for t in targets))
     _say(
         f"search: at most {request.tune.budget} network calls an image for each of "

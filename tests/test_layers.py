@@ -97,7 +97,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "ddim_core.tuning": {
         "ddim_core.common", "ddim_core.devices", "ddim_core.diffusion", "ddim_core.samplers",
-        "ddim_core.pipelines",
+        "ddim_core.pipelines", "ddim_core.scores.distances",
     },
     "ddim_core.networks.backbones": {
         "ddim_core.common", "ddim_core.safe_files", "ddim_core.networks",

@@ -65,20 +65,21 @@ def is_tuned(row: CellRow, tuned: Tuning) -> bool:
     return (row.sampler, row.guidance_scale) in tuned
 
 
-def read_known(sampler: str, mean: float, low: float, high: float) -> str:
+def read_known(sampler: str, mean: float, low: float, high: float, worse: str) -> str:
     """Says whether a list that was found on another checkpoint still serves.
 
     Args:
         sampler: With the list.
-        mean, low, high: How much farther it is from the long run than the list found here, as a
-            share of the latter's distance, with its 95 % interval.
+        mean, low, high: How much worse it is than the list found here, as a share of the latter's
+            figure, with its 95 % interval.
+        worse: What that is: farther from the long run, or worse by FID.
     """
-    far = f"{100 * mean:+.0f} % [{100 * low:+.0f}, {100 * high:+.0f}]"
+    far = f"{100 * mean:+.0f} % [{100 * low:+.0f}, {100 * high:+.0f}] {worse}"
     if high < STILL:
-        return f"{sampler}, found elsewhere, still serves: {far} farther from the long run."
+        return f"{sampler}, found elsewhere, still serves: {far}."
     if low > STILL:
-        return f"{sampler}, found elsewhere, serves no longer: {far} farther from the long run."
-    return f"Whether {sampler}, found elsewhere, still serves is open: {far} farther."
+        return f"{sampler}, found elsewhere, serves no longer: {far}."
+    return f"Whether {sampler}, found elsewhere, still serves is open: {far}."
 
 
 def short(row: CellRow, tuned: Tuning) -> str:

@@ -1,4 +1,6 @@
-"""How good a tuned list is on images that it was not tuned on, and when not to trust it."""
+"""How good a tuned list is on images that it was not tuned on, and when not to trust it.
+
+The figures are means of one value an image (`aims`): distances from the long run, or an FID."""
 
 from __future__ import annotations
 
@@ -14,6 +16,8 @@ from ddim_core.tuning.search import Found
 Z = 1.959964  # of a normal 95 % interval
 GAP = 0.1  # of the distance: a larger gap from tuned to fresh images is told
 LONG = 0.2  # of the tuned distance: a long run that moves by more when doubled is told
+BY_DISTANCE = ("farther from the long run", "nearer to the long run")
+BY_FID = ("worse by FID", "better by FID")
 LEAST_IMAGES = 16  # to tune on: fewer are told whatever they show
 
 
@@ -31,9 +35,10 @@ class Judged:
     """A tuned list on fresh images.
 
     Attributes:
-        tuned, stock: Distance of its run, and of the sampler as it stands, from the long run.
+        tuned, stock: Distance of its run, and of the sampler as it stands, from the long run; or
+            their FIDs.
         gain: Stock minus tuned, image by image.
-        on_tuning: Distance on the images that it was tuned on.
+        on_tuning: The figure on the images that it was tuned on.
         gap: Fresh minus these; two sets of images.
     """
 
@@ -51,7 +56,7 @@ def mean_with_interval(values: Distances) -> Apart:
 
 
 def judge(on_tuning: Distances, tuned: Distances, stock: Distances) -> Judged:
-    """Judges a tuned list by distances from the long run, an image each.
+    """Judges a tuned list by values of an aim, an image each.
 
     Args:
         on_tuning: Of the images that it was tuned on.
@@ -70,7 +75,7 @@ def judge(on_tuning: Distances, tuned: Distances, stock: Distances) -> Judged:
 
 def warnings(
     judged: Judged, found: Found, moved: float, long_steps: int, n_images: int, n_budget: float,
-    ignores_time: bool,
+    ignores_time: bool, by_fid: bool = False,
 ) -> list[str]:  # fmt: skip
     """Says what speaks against a tuned list, a sentence each.
 
@@ -80,7 +85,9 @@ def warnings(
         n_images: It was tuned on.
         n_budget: Network calls an image that the search was given.
         ignores_time: The network answers alike at all timesteps.
+        by_fid: The figures are FIDs.
     """
+    worse, better = BY_FID if by_fid else BY_DISTANCE
     said = []
     if n_images < LEAST_IMAGES:
         said.append(
@@ -89,20 +96,14 @@ def warnings(
         )
     if judged.gap.low > 0.0 and judged.gap.mean > GAP * judged.on_tuning.mean:
         said.append(
-            f"On fresh images it is {judged.gap.mean / judged.on_tuning.mean:.0%} farther from the "
-            "long run than on those that it was tuned on: it is fitted to them in part; tune on "
-            "more images."
+            f"On fresh images it is {judged.gap.mean / judged.on_tuning.mean:.0%} {worse} than on "
+            "those that it was tuned on: it is fitted to them in part; tune on more images."
         )
     if judged.gain.high < 0.0:
-        said.append(
-            "On fresh images it is farther from the long run than the sampler as it stands: do not "
-            "take it."
-        )
+        said.append(f"On fresh images it is {worse} than the sampler as it stands: do not take it.")
     elif judged.gain.low <= 0.0:
-        said.append(
-            "On fresh images it is not proven nearer to the long run than the sampler as it stands."
-        )
-    if moved > LONG * found.distance:
+        said.append(f"On fresh images it is not proven {better} than the sampler as it stands.")
+    if moved > LONG * found.distance and not by_fid:
         said.append(
             "The long run is too short for it: the last doubling, "
             f"to {long_steps} steps, moved its ends by {moved:.3g}, which is not little beside the "
@@ -122,11 +123,11 @@ def warnings(
 
 
 def serves(known: Distances, tuned: Distances) -> Apart:
-    """Returns how much farther a list that was found elsewhere is from the long run than the list
-    found here, image by image on fresh images, as a share of the latter's distance.
+    """Returns how much worse a list that was found elsewhere is than the list found here, image by
+    image on fresh images, as a share of the latter's figure.
 
     Args:
-        known, tuned: Their distances.
+        known, tuned: Their values.
     """
     apart, own = mean_with_interval(known - tuned), float(np.mean(tuned))
     return Apart(apart.mean / own, apart.low / own, apart.high / own)

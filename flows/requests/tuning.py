@@ -30,6 +30,7 @@ from flows.requests.samplers import LEAST_IMAGES, DtypeChoice, SamplerChoice
 DDIM, AS_EULER = "ddim", "euler?timestep_spacing=leading"
 """DDIM of diffusers takes no list; with eta = 0 its steps are Euler's (Song et al. 2021,
 arXiv:2010.02502, eq. 14), which takes one."""
+ENDS, FID = "ends", "fid"  # distances
 FAMILY = "family"
 
 
@@ -55,11 +56,14 @@ class TuneChoice:
         Field(min_length=1, description="Scales of classifier-free guidance; each has its list."),
     ] = (1.0,)
     tuning_images: Annotated[
-        int,
+        int | None,
         Field(
-            ge=2, le=10_000, description="Images to tune on, and as many fresh ones to judge on."
+            ge=2,
+            le=10_000,
+            description="Images to tune on, and as many fresh ones to judge on; empty takes 128, "
+            "by FID 512.",
         ),
-    ] = 128
+    ] = None
     tuning_prompts: Annotated[
         str,
         Field(
@@ -76,10 +80,11 @@ class TuneChoice:
         ),
     ] = ()
     distance: Annotated[
-        Literal["ends", "features"],
+        Literal["ends", "features", "fid"],
         Field(
-            description="Between a short and the long run: ends (pixels, or a latent model's "
-            "latents), or features (of `features`, which takes longer)."
+            description="What is made small: how far a short run is from the long one, by its ends "
+            "(pixels, or a latent model's latents) or features (of `features`, which takes "
+            "longer); or fid, the FID to the real images, on noise that no cell uses."
         ),
     ] = "ends"
     search: Annotated[
@@ -186,6 +191,11 @@ class TuneRequest:
         object.__setattr__(self, "real", self.grid(()).real)  # settled, and refused if it cannot be
 
     @property
+    def tuning_images(self) -> int:
+        """Images to tune on."""
+        return self.tune.tuning_images or (512 if self.tune.distance == FID else 128)
+
+    @property
     def samplers(self) -> tuple[str, ...]:
         """Those named, as they are searched."""
         named = [AS_EULER if text.strip() == DDIM else text for text in self.tune.samplers]
@@ -208,6 +218,7 @@ class TuneRequest:
         for name, usual in (("image_scores", ()), ("search", "list")):  # as before there were any
             if asked[name] == usual:
                 del asked[name]
+        asked["tuning_images"] = self.tuning_images
         return digest("tune", asked | self.machine.counts, content, self.scores.weights_content)
 
     def grid(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ddim_core.decisions.tuned_lists import lists_before
 from ddim_core.diffusion.specs import GridCell
+from ddim_core.images.moments import is_moments
 from ddim_core.images.sources.source import dataset_name
 from ddim_core.safe_files.weight_names import TENSORS
 from flows.grid.extractor import held_out_of, submit_extractor
@@ -15,9 +16,12 @@ from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
 from flows.requests.images import PREVIOUS
 from flows.requests.samplers import Sampled, SamplerChoice
-from flows.requests.tuning import FAMILY, TuneRequest
+from flows.requests.tuning import ENDS, FAMILY, FID, TuneRequest
 from flows.run.runners import on_device
 from flows.tuning.early import refuse_early
+from tasks.cells.embed import embed_images
+from tasks.cells.extractor import ready_extractor
+from tasks.cells.reference import known_reference
 from tasks.cells.settings import require_fit
 from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.identity import weights_of
@@ -29,6 +33,7 @@ from tasks.sampling.conditions import conditions_of, store_conditions
 from tasks.sampling.pipeline import by_pipeline, laid_over, libraries_of
 from tasks.storage.artifact import ArtifactRef
 from tasks.storage.cell_rows import read_rows
+from tasks.storage.naming import named
 from tasks.tuning.asked import settings_to_tune
 from tasks.tuning.prompts import deal, deal_conditions
 
@@ -45,7 +50,8 @@ class TuneInputs:
         conditions: Prompts to tune on and fresh ones, encoded for the pipeline's own call.
         fresh_prompts: Digest of the fresh ones, where the network itself is told of them.
         scored_prompts: File of those that the grid is drawn for; empty takes the request's.
-        extractor: Distances are taken in its features; None takes pixels, or latents.
+        extractor: Distances, or FIDs, are taken in its features; None takes pixels, or latents.
+        reference: Features, or statistics, of the real images that FIDs are taken to.
         known: Lists found elsewhere, to look at too.
         notes: What is to be known, for people.
     """
@@ -56,6 +62,7 @@ class TuneInputs:
     fresh_prompts: str | None
     scored_prompts: str
     extractor: ArtifactRef | None
+    reference: ArtifactRef | None
     known: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -84,13 +91,13 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
     _require_stock(request, sampled(grid, checkpoint, loras), checkpoint.ref)
     tuning, fresh, conditions, scored, notes = _prompts(request, checkpoint, bases[0])
     told = [(replace(cell, prompts=tuning), calls) for cell, calls in settings]
-    extractor = _extractor(request, grid, checkpoint)
+    extractor, reference = _seen_by(request, grid, checkpoint)
     known, found = _known(request, checkpoint)
     if request.tune.search == FAMILY:
         found += ("Of each list two ends and rho were searched alone; --search list may find a "
                   "nearer one.",)  # fmt: skip
     return TuneInputs(
-        checkpoint, told, conditions, fresh, scored, extractor, known, (*notes, *found)
+        checkpoint, told, conditions, fresh, scored, extractor, reference, known, (*notes, *found)
     )
 
 
@@ -115,22 +122,34 @@ def _known(
     return tuple(dict.fromkeys([*named, *before.lists])), (note,)
 
 
-def _extractor(
-    request: TuneRequest, grid: GridRequest, checkpoint: CheckpointRecord
-) -> ArtifactRef | None:
-    """The extractor that the grid scores with, where distances are taken in its features."""
-    real = request.real
-    if request.tune.distance != "features":
-        return None
+def _seen_by(request: TuneRequest, grid: GridRequest, checkpoint: CheckpointRecord) -> Both:
+    """The extractor that the grid scores with, where runs are measured in its features; and where
+    that is by FID, the features of the real images, or their statistics."""
+    real, by_fid = request.real, request.tune.distance == FID
+    if request.tune.distance == ENDS:
+        return None, None
+    content = content_of(real.dataset, real.spec)
+    if is_moments(real.dataset):
+        choice = grid.extractor()
+        stored = named(ready_extractor, f"extractor {choice.label}")(choice)
+        size = checkpoint.resolution, checkpoint.channels
+        made = named(known_reference, f"statistics of {dataset_name(real.dataset)}")
+        return stored, made(content, real.dataset, stored, *size).features if by_fid else None
 
     def data(split: str) -> PreparedImages:
         return prepare_data(
-            content_of(real.dataset, real.spec), split, checkpoint.resolution, real.dataset,
-            checkpoint.channels, real.spec,
-        )  # fmt: skip
+            content, split, checkpoint.resolution, real.dataset, checkpoint.channels, real.spec
+        )
 
-    stored: ArtifactRef = submit_extractor(grid, data, held_out_of(grid, data)).result()
-    return stored
+    stored = submit_extractor(grid, data, held_out_of(grid, data)).result()
+    if not by_fid:
+        return stored, None
+    embed = named(
+        embed_images, f"features of real images {dataset_name(real.dataset)} {real.split}"
+    )
+    how = request.machine.execution, request.machine.arithmetic_for(request.tune.dtype)
+    with on_device(request.machine.runner, request.machine.device):
+        return stored, embed.submit(data(real.split), stored, *how).result()
 
 
 def _bases(

@@ -28,7 +28,7 @@ def long_runs(request: TuneRequest, inputs: TuneInputs) -> dict[float, LongRun]:
                 inputs.checkpoint.ref,
                 inputs.conditions,
                 inputs.fresh_prompts,
-                request.tune.tuning_images,
+                request.tuning_images,
                 _stock(cells),
                 request.tune.long_steps,
                 inputs.extractor,
@@ -54,13 +54,14 @@ def search(request: TuneRequest, inputs: TuneInputs, targets: dict[float, LongRu
                 inputs.conditions,
                 inputs.fresh_prompts,
                 calls,
-                request.tune.tuning_images,
+                request.tuning_images,
                 float(request.tune.budget),
                 targets[cell.sampler.guidance_scale],
                 inputs.known,
                 inputs.extractor,
                 request.machine.execution,
                 () if request.tune.search == FAMILY else MOVES,
+                inputs.reference,
             )
             for cell, calls in inputs.settings
         ]

@@ -18,6 +18,7 @@ from ddim_core.reports.tuning import (
     short,
 )
 from ddim_core.reports.verdicts.figures import pareto_plot
+from ddim_core.tuning.judged import BY_DISTANCE, BY_FID
 from tasks.reports import page
 from tasks.reports.frame import charts
 from tasks.storage import store
@@ -57,7 +58,13 @@ def render_tuning(
     found = frozenset((one.sampler, one.guidance) for one in tuned)
     reading = read_bought(rows, found, margin)
     reading += [
-        read_known(known.sampler, known.behind.mean, known.behind.low, known.behind.high)
+        read_known(
+            known.sampler,
+            known.behind.mean,
+            known.behind.low,
+            known.behind.high,
+            (BY_FID if one.by_fid else BY_DISTANCE)[0],
+        )
         for one in tuned
         for known in one.known
     ]

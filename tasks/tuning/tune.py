@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from filelock import FileLock
 from tqdm import tqdm
 
@@ -16,10 +15,19 @@ from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.samplers.canonical import canonical
 from ddim_core.samplers.name import SamplerName, parse_sampler
 from ddim_core.samplers.scheduler import Visited
+from ddim_core.tuning.aims import ToReference
 from ddim_core.tuning.evaluations import Distances, Evaluations
-from ddim_core.tuning.judged import Apart, Judged, joined, judge, serves, warnings
+from ddim_core.tuning.judged import (
+    Apart,
+    Judged,
+    joined,
+    judge,
+    mean_with_interval,
+    serves,
+    warnings,
+)
 from ddim_core.tuning.positions import Positions, Scale, scale_of
-from ddim_core.tuning.runs import FRESH, TUNING, Runs, Seen, chunks_of, distances
+from ddim_core.tuning.runs import FRESH, TUNING, Seen, chunks_of
 from ddim_core.tuning.search import MOVES, Found, Task, search
 from ddim_core.tuning.target import Target, long_run
 from tasks.cells.extractor_memory import record_of
@@ -28,6 +36,7 @@ from tasks.machine.device import on_a_card
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
+from tasks.tuning.aims import aim_of
 from tasks.tuning.runs import chunk_of, pictures, runs_of, see_ends, visits_of
 
 SHOWN = 8  # images of a comparison
@@ -56,8 +65,8 @@ class LongRun(ArtifactRef):
 
 @dataclass(frozen=True)
 class Known:
-    """A list that was found elsewhere, on fresh images: how much farther it is from the long run
-    than the list found here, as a share of the latter's distance."""
+    """A list that was found elsewhere, on fresh images: how much worse it is than the list found
+    here, as a share of the latter's figure (a distance, or an FID)."""
 
     sampler: str
     behind: Apart
@@ -77,11 +86,13 @@ class Tuned:
         stock_timesteps: The same of the sampler as it stands.
         noisiest: The noisiest timestep that the network was trained on.
         family: What the network is: `vp` or `flow`.
-        judged: Distances from the long run.
+        judged: Distances from the long run, or FIDs.
+        by_fid: They are FIDs.
+        long: The long run's own FID on the fresh images; None by distance.
         found: What the search did.
         n_images: It was tuned on.
         moved, long_steps: Of the long run.
-        features: In which the distances are taken; empty where the ends are taken as they are.
+        features: In which they are taken; empty where the ends are taken as they are.
         known: Lists found elsewhere, beside it.
         warnings: What speaks against it.
     """
@@ -98,6 +109,8 @@ class Tuned:
     noisiest: float
     family: str
     judged: Judged
+    by_fid: bool
+    long: Apart | None
     found: Found
     n_images: int
     moved: float
@@ -185,8 +198,10 @@ def tune_sampler(
     extractor: ArtifactRef | None,
     execution: Execution,
     moves: tuple[float, ...] = MOVES,
+    reference: ArtifactRef | None = None,
 ) -> Tuned:
-    """Searches the list of a sampler whose short run ends nearest to the long one.
+    """Searches the list of a sampler whose short run ends nearest to the long one, or whose images
+    have the least FID.
 
     What is measured is written down at once: a search that was killed goes on from there.
 
@@ -199,6 +214,8 @@ def tune_sampler(
         known: Lists found elsewhere; those of this sampler and number of steps are looked at.
         extractor: As of the long run.
         moves: As of `Task`.
+        reference: The features, or statistics, of the real images that the FID is taken to; None
+            searches by the distance from the long run.
     """
     assert isinstance(cell.sampler, SchedulerSpec)
     name, steps = parse_sampler(cell.sampler.sampler), cell.sampler.steps
@@ -215,34 +232,35 @@ def tune_sampler(
         if replace(sampler, timesteps=(), own_sigmas=()) == name and sampler.n_listed == steps
         if (positions := scale.positions_of(sampler)) is not None
     }
+    aim = aim_of(ends["tuning"], chunks, reference)
     named = digest(
-        code_digest(__name__), cell, checkpoint, conditions, n_images, target, calls, extractor
-    )
+        code_digest(__name__), cell, checkpoint, conditions, n_images, target, calls, extractor,
+        reference,
+    )  # fmt: skip
     work = places.local_dir("work")
     work.mkdir(parents=True, exist_ok=True)
     usual = visits(name, steps)
     with FileLock(work / f"tune-{named[:32]}.lock"):
         measured = Evaluations(
-            lambda sampler, n, i: _away(runs, sampler, n, i, ends["tuning"][_slice(chunks[i])]),
+            lambda sampler, n, part: aim.of(runs, sampler, n, part),
             work / f"tune-{named[:32]}.jsonl",
         )
-        task = Task(name, steps, calls, tuple(map(len, chunks)), budget, moves)
+        task = Task(name, steps, calls, aim.sizes, budget, moves)
         with tqdm(desc=f"tuning {name.text} at {calls} calls", unit="", disable=None) as bar:
             found = search(
                 task, scale, measured, [*_as_it_stands(scale, usual), *elsewhere.values()],
                 lambda said: _show(bar, measured, said),
             )  # fmt: skip
         tuned = scale.listed(name, found.positions)
-        on_tuning = joined([measured.of(tuned, steps, i) for i in range(len(chunks))])
+        on_tuning = joined([measured.of(tuned, steps, i) for i in range(len(aim.sizes))])
     told = replace(cell, prompts=fresh_prompts)
     drawn = runs_of(told, checkpoint, conditions[1], FRESH, n_images, execution)
-    others = Seen(drawn, see)
+    others, judge_by = Seen(drawn, see), aim_of(ends["fresh"], chunks, reference)
 
     def on_fresh(sampler: SamplerName) -> Distances:
-        return joined([
-            _away(others, sampler, steps, i, ends["fresh"][_slice(places_of)])
-            for i, places_of in enumerate(chunks)
-        ])  # fmt: skip
+        return joined(
+            [judge_by.of(others, sampler, steps, part) for part in range(len(judge_by.sizes))]
+        )
 
     away = on_fresh(tuned)
     judged = judge(on_tuning, away, on_fresh(name))
@@ -265,6 +283,10 @@ def tune_sampler(
         noisiest=scale.top,
         family=scale.family,
         judged=judged,
+        by_fid=isinstance(aim, ToReference),
+        long=mean_with_interval(judge_by.values(ends["fresh"]))
+        if isinstance(judge_by, ToReference)
+        else None,
         found=found,
         n_images=n_images,
         moved=target.moved,
@@ -276,7 +298,14 @@ def tune_sampler(
         ),
         warnings=tuple(
             warnings(
-                judged, found, target.moved, target.steps, n_images, budget, others.ignores_time()
+                judged,
+                found,
+                target.moved,
+                target.steps,
+                n_images,
+                budget,
+                others.ignores_time(),
+                isinstance(aim, ToReference),
             )
         ),
     )
@@ -288,14 +317,6 @@ def _as_it_stands(scale: Scale, usual: Visited) -> list[Positions]:
         return []
     positions = scale.settled(tuple(dict.fromkeys(usual.timesteps)))  # Heun asks there twice
     return [positions] if positions else []
-
-
-def _away(runs: Runs, sampler: SamplerName, steps: int, chunk: int, ends: np.ndarray) -> Distances:
-    return distances(runs.ends(sampler, steps, chunk), torch.from_numpy(ends))
-
-
-def _slice(places_of: range) -> slice:
-    return slice(places_of.start, places_of.stop)
 
 
 def _show(bar: tqdm, measured: Evaluations, said: str) -> None:

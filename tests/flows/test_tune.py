@@ -70,17 +70,17 @@ def test_what_is_found_is_scored_beside_the_stock_settings(found: Any) -> None:
 def test_a_second_run_asks_the_network_nothing_and_a_killed_search_goes_on(
     found: Any, toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from ddim_core.tuning.aims import ToLongRun
     from tasks.storage import places
-    from tasks.tuning import tune as tasks
 
     asked: list[str] = []
-    away = tasks._away
+    measured = ToLongRun.of
 
-    def counted(runs: Any, sampler: Any, *more: Any) -> Any:
+    def counted(self: Any, runs: Any, sampler: Any, *more: Any) -> Any:
         asked.append(sampler.text)
-        return away(runs, sampler, *more)
+        return measured(self, runs, sampler, *more)
 
-    monkeypatch.setattr(tasks, "_away", counted)
+    monkeypatch.setattr(ToLongRun, "of", counted)
     again = tune(checkpoint=toy, samplers=["dpmpp_2m", "ddim"], seed=71)
     assert asked == []
     assert again.samplers == found.samplers
@@ -114,13 +114,25 @@ def test_a_list_found_elsewhere_is_looked_at_and_judged(found: Any, toy: str) ->
         build(TuneRequest, {"known": ["dpmpp_2m"]})
 
 
-def test_distances_are_taken_in_features_where_that_is_asked_for(found: Any, toy: str) -> None:
+def test_distances_are_taken_in_features_and_fids_where_that_is_asked_for(
+    found: Any, toy: str
+) -> None:
     def distance(outcome: Any) -> float:
         table = Path(outcome.report).read_text().partition("nearer by</th>")[2]
         return float(re.findall(r"<td[^>]*>([\d.e-]+) <span", table)[0])
 
     asked: dict[str, Any] = {"checkpoint": toy, "samplers": ["dpmpp_2m"], "seed": 71, "n_images": 0}
     ends, features = tune(**asked), tune(**asked, distance="features")
+    by_fid = tune(**asked, distance="fid", known=features.samplers)
+    (one,) = by_fid.settings
+    judged = one.judged
+    assert judged.on_tuning.mean <= one.found.start_distance  # no list that it started from is less
+    assert judged.stock.mean - judged.tuned.mean == pytest.approx(judged.gain.mean)
+    assert one.long.low < one.long.mean < one.long.high
+    assert one.known[0].sampler == features.samplers[0]
+    said = Path(by_fid.report).read_text()
+    assert "FIDs to the real images in pixels features" in said
+    assert "long run is too short" not in said  # nothing is taken from it
     page = Path(features.report).read_text()
     assert "between the pixels features of the ends" in page
     assert "features of the ends" not in Path(ends.report).read_text()

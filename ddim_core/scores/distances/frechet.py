@@ -171,6 +171,38 @@ def frechet_distance(a: FeatureMoments, b: FeatureMoments) -> float:
     return Reference.of(b).distance(a)
 
 
+def frechet_values(x: ArrayLike, reference: Reference) -> Floats:
+    """Returns a value of each image, [n], whose mean is the plug-in distance of them all.
+
+        v_i = FD + h_i - mean h,    h_i = 2 (mu - mu_r).z_i + |z_i|^2 - y_i^T M^{-1/2} y_i
+
+    with z_i = x_i - mu, y_i = L_r^T z_i and M = L_r^T C L_r: the distance with how much each image
+    moves it (its influence, as `frechet_influence`). So the standard error of the mean of v is that
+    of the distance, and of v - v' that of the difference of two sets drawn from the same noise.
+    From the singular values of the centred features in the reference's factor, U S V^T, both cost
+    one decomposition: FD needs sum S, and y_i^T M^{-1/2} y_i = (n - 1) sum_k U_ik^2 S_k.
+
+    Args:
+        x: Features [n, d], n >= 2.
+        reference: What they are compared with, of rank r.
+
+    Raises:
+        ValueError: If n is 1, d differs, or a feature is not finite.
+    """
+    rows = check_features(x, "features").astype(np.float64)
+    n = len(rows)
+    if n < 2:
+        raise ValueError("a covariance of 1 feature vector is undefined; it needs at least 2")
+    reference.check_columns(rows.shape[1])
+    mean = rows[0] + (rows - rows[0]).mean(axis=0)
+    z = rows - mean
+    u, s, _ = linalg.svd(z @ reference.factor / np.sqrt(n - 1), full_matrices=False)
+    squares = (z * z).sum(axis=1)
+    moved = 2.0 * (z @ (mean - reference.mean)) + squares - (n - 1) * (u * u) @ s
+    fid = reference.combine(mean, float(squares.sum()) / (n - 1), float(s.sum()))
+    return np.asarray(fid + moved - moved.mean())
+
+
 def covariance_factor(moments: FeatureMoments) -> Floats:
     """A factor L [d, rank] with C = L L^T, by a pivoted Cholesky factorisation.
 

@@ -11,7 +11,7 @@ from benchmarks.trust import real_of, tails
 from benchmarks.worlds import WORLDS, modes
 from ddim_core.decisions.trust import doubts, doubts_of
 from ddim_core.scores.cell_score import ScoreReference, groups_of, score, score_features
-from ddim_core.scores.distances.frechet import Reference
+from ddim_core.scores.distances.frechet import Reference, frechet_values
 from ddim_core.scores.distances.frechet_infinity import root_trace_infinity, root_trace_population
 from ddim_core.scores.distances.frechet_score import bias_of_few, frechet_influence, frechet_score
 from ddim_core.scores.distances.kernel_score import kernel_score
@@ -83,6 +83,11 @@ def test_the_influence_is_the_derivative_of_the_distance_in_an_images_weight() -
     assert centre.shape == (4,)
     # Up to what all share; 60/59 since the covariance divides by n - 1, the mean by n.
     assert np.corrcoef(slopes, influence)[0, 1] > 0.9999
+    values = frechet_values(x, reference)
+    assert values.mean() == pytest.approx(reference.distance_of_features(x), rel=1e-12)
+    assert values - values.mean() == pytest.approx(influence - influence.mean(), rel=1e-9)
+    few = frechet_values(x[:3], reference)  # fewer images than features
+    assert few.mean() == pytest.approx(reference.distance_of_features(x[:3]), rel=1e-12)
 
 
 def test_the_kernels_influence_is_that_of_all_pairs() -> None:
