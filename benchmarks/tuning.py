@@ -1,6 +1,7 @@
 """What tuning buys on the small models: one `ddim tune` after another, and what their rows say.
 
     python -m benchmarks.tuning FOLDER digits [SEEDS]   # 5 trainings of the demo's model
+    python -m benchmarks.tuning FOLDER fid [SEEDS]      # the same, by FID
     python -m benchmarks.tuning FOLDER flow             # the same digits, learned by flow matching
     python -m benchmarks.tuning FOLDER base             # the base of 16 pixels, guided
 
@@ -30,6 +31,10 @@ CASES: dict[str, dict[str, Any]] = {
     "digits": {
         "samplers": "dpmpp_2m?solver_type=heun", "calls": "3,4,5", "distance": "features",
         "stock": "ddim,dpmpp_2m,unipc", "stock-steps": "6,7,8,9,10,20,100", "n-images": 2048,
+    },
+    "fid": {
+        "samplers": "dpmpp_2m?solver_type=heun", "calls": "3,4,5", "distance": "fid",
+        "stock": "ddim,dpmpp_2m,unipc", "stock-steps": "6,7,8,9,10,12,16,20,100", "n-images": 2048,
     },
     "flow": {
         "objective": "flow", "samplers": "unipc,flow_euler", "calls": 4, "distance": "features",
@@ -109,7 +114,7 @@ def _shown(row: dict[str, Any]) -> list[float]:
 
 def main() -> int:
     folder, case = Path(sys.argv[1]), sys.argv[2]
-    seeds = (int(sys.argv[3]) if len(sys.argv) > 3 else 5) if case == "digits" else 1
+    seeds = (int(sys.argv[3]) if len(sys.argv) > 3 else 5) if case in ("digits", "fid") else 1
     records = json.loads(RECORDS.read_text()) if RECORDS.exists() else []
     for seed in range(seeds):
         found = run(folder, case, seed)

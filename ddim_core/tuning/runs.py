@@ -246,6 +246,11 @@ def chunks_of(n_images: int, size: int) -> list[range]:
     return [range(i, min(i + size, n_images)) for i in range(0, n_images, size)]
 
 
+def first_of(chunks: Sequence[range], n_images: int) -> list[range]:
+    """Returns the first chunks, as many as hold so many images; all, where these are fewer."""
+    return [chunk for chunk in chunks if chunk.start < n_images]
+
+
 def distances(a: Tensor, b: Tensor) -> NDArray[np.float64]:
     """Returns how far apart two batches [n, ...] lie, image by image: the Euclidean distance over
     the square root of the number of coordinates (root mean square)."""

@@ -47,8 +47,8 @@ class Found:
 
     Attributes:
         positions: Of its list, on the scale.
-        distance: Mean over the images that it was tuned on.
-        start, start_distance: The stock spacing that it started from, and how far that was.
+        distance: Its figure on the images that it was tuned on: of an aim, as a distance.
+        start, start_distance: The list that it started from, and its figure.
         bent_distance: Of the best list with three parameters, two ends and rho.
         n_tried: Candidates that were looked at.
         spent: Of the budget.
@@ -75,8 +75,10 @@ def search(
     evaluations: Evaluations,
     known: Sequence[Positions] = (),
     said: Callable[[str], None] = lambda _: None,
+    start: Positions | None = None,
 ) -> Found:
-    """Finds the list whose run ends nearest to the long run's end, over common noise.
+    """Finds the list whose run is best by an aim's figure, as how far it ends from the long run,
+    over common noise.
 
     First the best of some spacings; then its two ends and rho are bent; then each position is moved
     by itself, in ever smaller steps, until none helps. A candidate is looked at on a chunk of
@@ -89,12 +91,13 @@ def search(
         evaluations: Measures, and remembers.
         known: Other lists to look at, right after the spacings.
         said: Is told now and then how far it is.
+        start: The list whose positions are moved, instead of spacings and what is bent of them.
 
     Raises:
         ValueError: If no spacing of so many steps fits, or the budget is too small for one
             candidate.
     """
-    return _Search(task, scale, evaluations, known, said).run()
+    return _Search(task, scale, evaluations, known, said).run(start)
 
 
 class _Search:
@@ -114,7 +117,7 @@ class _Search:
         self._ended = False
         self._best: Positions = ()
 
-    def run(self) -> Found:
+    def run(self, given: Positions | None) -> Found:
         task, finished = self._task, True
         if task.budget < task.calls:
             raise ValueError(
@@ -124,11 +127,12 @@ class _Search:
         start: Positions = ()
         bent: Positions = ()
         try:
-            start = bent = self._started()
-            shape = self._shape()
+            start = bent = self._started([given] if given else self._spacings())
+            shape = None if given else self._shape()
             for positions in self._known:
                 self._try(positions)
-            self._bend(shape)
+            if shape:
+                self._bend(shape)
             bent = self._best
             for move in task.moves:
                 self._move(move)
@@ -146,13 +150,16 @@ class _Search:
             len(self._tried), self._spent, finished,
         )  # fmt: skip
 
-    def _started(self) -> Positions:
+    def _spacings(self) -> list[Positions]:
         found = (self._scale.spaced(self._task.steps, *spacing) for spacing in SPACINGS)
         fitting = list(dict.fromkeys(positions for positions in found if positions))
         if not fitting:
             raise ValueError(
                 f"{self._task.steps} steps do not fit on {self._scale.top + 1:g} timesteps"
             )
+        return fitting
+
+    def _started(self, fitting: Sequence[Positions]) -> Positions:
         self._best = fitting[0]
         self._tried.add(self._best)
         self._mean(self._best)

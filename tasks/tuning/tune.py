@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
@@ -15,7 +17,7 @@ from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.samplers.canonical import canonical
 from ddim_core.samplers.name import SamplerName, parse_sampler
 from ddim_core.samplers.scheduler import Visited
-from ddim_core.tuning.aims import ToReference
+from ddim_core.tuning.aims import Aim, ToLongRun, ToReference
 from ddim_core.tuning.evaluations import Distances, Evaluations
 from ddim_core.tuning.judged import (
     Apart,
@@ -27,7 +29,7 @@ from ddim_core.tuning.judged import (
     warnings,
 )
 from ddim_core.tuning.positions import Positions, Scale, scale_of
-from ddim_core.tuning.runs import FRESH, TUNING, Seen, chunks_of
+from ddim_core.tuning.runs import FRESH, TUNING, Seen, chunks_of, first_of
 from ddim_core.tuning.search import MOVES, Found, Task, search
 from ddim_core.tuning.target import Target, long_run
 from tasks.cells.extractor_memory import record_of
@@ -40,6 +42,7 @@ from tasks.tuning.aims import aim_of
 from tasks.tuning.runs import chunk_of, pictures, runs_of, see_ends, visits_of
 
 SHOWN = 8  # images of a comparison
+NEAR = 128  # images that tell by distance where a search by FID begins
 Stock = tuple[tuple[str, int], ...]  # samplers as they stand, with their steps
 
 
@@ -237,22 +240,33 @@ def tune_sampler(
         code_digest(__name__), cell, checkpoint, conditions, n_images, target, calls, extractor,
         reference,
     )  # fmt: skip
-    work = places.local_dir("work")
-    work.mkdir(parents=True, exist_ok=True)
+    place = places.local_dir("work") / f"tune-{named[:32]}"
+    place.parent.mkdir(parents=True, exist_ok=True)
     usual = visits(name, steps)
-    with FileLock(work / f"tune-{named[:32]}.lock"):
+    looked_at = [*_as_it_stands(scale, usual), *elsewhere.values()]
+
+    def searched(by: Aim, budget: float, start: Positions | None = None) -> tuple[Found, Distances]:
+        """Searches by an aim; returns with it the values of what was found."""
         measured = Evaluations(
-            lambda sampler, n, part: aim.of(runs, sampler, n, part),
-            work / f"tune-{named[:32]}.jsonl",
+            partial(by.of, runs), Path(f"{place}{'' if by is aim else '-near'}.jsonl")
         )
-        task = Task(name, steps, calls, aim.sizes, budget, moves)
         with tqdm(desc=f"tuning {name.text} at {calls} calls", unit="", disable=None) as bar:
             found = search(
-                task, scale, measured, [*_as_it_stands(scale, usual), *elsewhere.values()],
-                lambda said: _show(bar, measured, said),
+                Task(name, steps, calls, by.sizes, budget, moves), scale, measured, looked_at,
+                lambda said: _show(bar, measured, said), start,
             )  # fmt: skip
-        tuned = scale.listed(name, found.positions)
-        on_tuning = joined([measured.of(tuned, steps, i) for i in range(len(aim.sizes))])
+        best = scale.listed(name, found.positions)
+        return found, joined([measured.of(best, steps, i) for i in range(len(by.sizes))])
+
+    with FileLock(place.with_suffix(".lock")):
+        if isinstance(aim, ToReference) and moves:  # few images tell by distance where to begin
+            near, _ = searched(ToLongRun(ends["tuning"], first_of(chunks, NEAR)), budget)
+            left = max(budget - near.spent, calls)
+            found, on_tuning = searched(aim, left, near.positions)
+            found = replace(found, n_tried=near.n_tried + found.n_tried)
+        else:
+            found, on_tuning = searched(aim, budget)
+    tuned = scale.listed(name, found.positions)
     told = replace(cell, prompts=fresh_prompts)
     drawn = runs_of(told, checkpoint, conditions[1], FRESH, n_images, execution)
     others, judge_by = Seen(drawn, see), aim_of(ends["fresh"], chunks, reference)
