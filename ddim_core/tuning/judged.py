@@ -75,7 +75,7 @@ def judge(on_tuning: Distances, tuned: Distances, stock: Distances) -> Judged:
 
 def warnings(
     judged: Judged, found: Found, moved: float, long_steps: int, n_images: int, n_budget: float,
-    ignores_time: bool, by_fid: bool = False,
+    ignores_time: bool, n_features: int | None = None,
 ) -> list[str]:  # fmt: skip
     """Says what speaks against a tuned list, a sentence each.
 
@@ -85,11 +85,17 @@ def warnings(
         n_images: It was tuned on.
         n_budget: Network calls an image that the search was given.
         ignores_time: The network answers alike at all timesteps.
-        by_fid: The figures are FIDs.
+        n_features: The figures are FIDs in so many; None where they are distances.
     """
-    worse, better = BY_FID if by_fid else BY_DISTANCE
+    worse, better = BY_DISTANCE if n_features is None else BY_FID
     said = []
-    if n_images < LEAST_IMAGES:
+    if n_features is not None and n_images < 2 * n_features:
+        said.append(
+            f"It was tuned by the FID of {n_images} images in {n_features} features, which are "
+            f"few, and is fitted to their noise in part; give at least {2 * n_features}, or take "
+            "--distance features."
+        )
+    elif n_images < LEAST_IMAGES:
         said.append(
             f"It was tuned on {n_images} images, which are few: a list can be fitted to their "
             f"noise; give at least {LEAST_IMAGES}."
@@ -103,7 +109,7 @@ def warnings(
         said.append(f"On fresh images it is {worse} than the sampler as it stands: do not take it.")
     elif judged.gain.low <= 0.0:
         said.append(f"On fresh images it is not proven {better} than the sampler as it stands.")
-    if moved > LONG * found.distance and not by_fid:
+    if moved > LONG * found.distance and n_features is None:
         said.append(
             "The long run is too short for it: the last doubling, "
             f"to {long_steps} steps, moved its ends by {moved:.3g}, which is not little beside the "

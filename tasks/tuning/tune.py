@@ -319,7 +319,7 @@ def tune_sampler(
                 n_images,
                 budget,
                 others.ignores_time(),
-                isinstance(aim, ToReference),
+                aim.reference.mean.size if isinstance(aim, ToReference) else None,
             )
         ),
     )

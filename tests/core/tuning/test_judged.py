@@ -54,10 +54,12 @@ def test_a_list_that_is_fitted_to_its_images_is_told() -> None:
     assert "On fresh images it is 50% farther" in said[0]
     said = warnings(judge(NEAR, FAR, FAR), **SOUND)
     assert any("not proven nearer" in sentence for sentence in said)
-    said = warnings(judge(NEAR, FAR, FAR), **(SOUND | {"moved": 0.05}), by_fid=True)
+    said = warnings(judge(NEAR, FAR, FAR), **(SOUND | {"moved": 0.05}), n_features=64)
     assert [("worse by FID" in s, "not proven better by FID" in s) for s in said] == [
         (True, False), (False, True),
     ]  # fmt: skip
+    (few,) = warnings(judge(NEAR, NEAR[::-1], FAR), **SOUND, n_features=65)
+    assert "the FID of 128 images in 65 features" in few
 
 
 def test_a_network_that_does_not_heed_its_timestep_is_found() -> None:
