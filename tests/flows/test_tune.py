@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import Result
 from safetensors.torch import load_file, save_file
@@ -19,6 +20,7 @@ from flows.cli.app import app
 from flows.requests.flat import build
 from flows.requests.tuning import TuneRequest
 from tests.core.pipelines.tiny import PIPELINES
+from tests.networks import save_clip
 
 pytestmark = pytest.mark.timeout(300)
 SMALL: dict[str, Any] = {
@@ -115,7 +117,7 @@ def test_a_list_found_elsewhere_is_looked_at_and_judged(found: Any, toy: str) ->
 
 
 def test_distances_are_taken_in_features_and_fids_where_that_is_asked_for(
-    found: Any, toy: str
+    found: Any, toy: str, tmp_path: Path
 ) -> None:
     def distance(outcome: Any) -> float:
         table = Path(outcome.report).read_text().partition("nearer by</th>")[2]
@@ -133,6 +135,19 @@ def test_distances_are_taken_in_features_and_fids_where_that_is_asked_for(
     said = Path(by_fid.report).read_text()
     assert "FIDs to the real images in pixels features" in said
     assert "long run is too short" not in said  # nothing is taken from it
+
+    # The same FIDs where the real images are known by their statistics alone.
+    from ddim_core.features.clip_dino import ClipFeatures
+    from ddim_core.images.load import load_images
+
+    clip = save_clip(tmp_path / "clip")
+    seen = ClipFeatures(str(clip))(load_images("digits", "train", 8, 1).images)
+    np.savez(tmp_path / "stats.npz", mu=seen.mean(0), sigma=np.cov(seen.T))
+    asked |= {"distance": "fid", "features": "clip-vit-b-32", "feature_weights": str(clip)}
+    told, known = tune(**asked), tune(**asked, dataset=str(tmp_path / "stats.npz"))
+    assert told.samplers == known.samplers
+    figures = [outcome.settings[0].judged.tuned.mean for outcome in (told, known)]
+    assert figures[0] == pytest.approx(figures[1], rel=1e-4)
     page = Path(features.report).read_text()
     assert "between the pixels features of the ends" in page
     assert "features of the ends" not in Path(ends.report).read_text()
