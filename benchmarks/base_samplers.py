@@ -22,13 +22,13 @@ GRID = {
 }  # fmt: skip
 
 
-def write(folder: Path) -> None:
-    """Writes what the base was trained on, and a prompt for each picture."""
+def write(folder: Path, resolution: int = RESOLUTION) -> None:
+    """Writes Twemoji's pictures that bases are trained on, and a prompt for each picture."""
     scenes = base_scenes()
     for scene in scenes:
         place = folder / "pictures" / scene.subject.replace(" ", "-")
         place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw(scene, RESOLUTION)).save(place / f"{scene.background}.png")
+        Image.fromarray(draw(scene, resolution)).save(place / f"{scene.background}.png")
     # In an order that has every subject before any comes again.
     turns = sorted(range(len(scenes)), key=lambda i: (i % 7, i))
     prompts = "\n".join(scenes[i].caption() for i in turns)

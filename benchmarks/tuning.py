@@ -4,6 +4,7 @@
     python -m benchmarks.tuning FOLDER fid [SEEDS]      # the same, by FID
     python -m benchmarks.tuning FOLDER flow             # the same digits, learned by flow matching
     python -m benchmarks.tuning FOLDER base             # the base of 16 pixels, guided
+    python -m benchmarks.tuning FOLDER base-32          # the embedded one, of 32
 
 Appends to benchmarks/tuning.json, for each training seed, scale of guidance and number of calls:
 FID of the tuned settings, of the model's own long run, of the stock setting of as many calls, and
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.base_samplers import BASE, write
+from ddim_core.text2image.embedded import embedded_base
 
 RECORDS = Path(__file__).with_name("tuning.json")
 TUNED = re.compile(r"^(\S+\[\S+\]) \(g = ([\d.]+)\): ", re.MULTILINE)
@@ -45,16 +47,23 @@ CASES: dict[str, dict[str, Any]] = {
         "long-steps": 64, "samplers": "dpmpp_2m", "calls": 4, "stock": "own,dpmpp_2m,unipc",
         "stock-steps": "6,8,10,64", "n-images": 192, "shard-size": 96,
     },
+    "base-32": {
+        "checkpoint": embedded_base(), "features": "classifier", "distance": "features",
+        "guidance": "1,2,4", "tuning-images": 32, "long-steps": 48, "samplers": "dpmpp_2m",
+        "calls": 4, "stock": "dpmpp_2m,unipc", "stock-steps": "6,8,48", "n-images": 192,
+        "shard-size": 96,
+    },
 }  # fmt: skip
+RESOLUTIONS = {"base": 16, "base-32": 32}
 PLAIN = ("ddim", "own", "flow_euler")
 
 
 def run(folder: Path, case: str, seed: int) -> list[dict[str, Any]]:
     """Tunes a model of a training seed; returns what its rows say, a record a scale of guidance."""
     asked = {"seed": seed, **CASES[case]}
-    if case == "base":
-        write(folder / "base")
-        asked |= {"dataset": folder / "base" / "pictures", "prompts": folder / "base/prompts.txt"}
+    if case in RESOLUTIONS:
+        write(folder / case, RESOLUTIONS[case])
+        asked |= {"dataset": folder / case / "pictures", "prompts": folder / case / "prompts.txt"}
     options = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "flows.cli.entry", "tune", *options]
     env = {**os.environ, "DDIM_DATA": str(folder / case)}
