@@ -55,6 +55,13 @@ class TuneChoice:
         tuple[float, ...],
         Field(min_length=1, description="Scales of classifier-free guidance; each has its list."),
     ] = (1.0,)
+    guidance_interval: Annotated[
+        tuple[float, ...],
+        Field(
+            description="Guidance only at noise levels from LOW to HIGH, as of a grid, whose cells "
+            "have it too; of networks that our loop draws. Empty: at all."
+        ),
+    ] = ()
     tuning_images: Annotated[
         int | None,
         Field(
@@ -215,7 +222,8 @@ class TuneRequest:
         """
         asked = {name: value for name, value in values(self).items()
                  if name not in {*values(self.machine), *NOT_SCORED}}  # fmt: skip
-        for name, usual in (("image_scores", ()), ("search", "list")):  # as before there were any
+        later = {"image_scores": (), "search": "list", "guidance_interval": ()}
+        for name, usual in later.items():  # as before there were any
             if asked[name] == usual:
                 del asked[name]
         asked["tuning_images"] = self.tuning_images
@@ -239,6 +247,7 @@ class TuneRequest:
             etas=(0.0,),
             sigma_hat=False,
             guidance=self.tune.guidance,
+            guidance_interval=self.tune.guidance_interval,
             dtype=self.tune.dtype,
             n_images=self.proof.n_images or LEAST_IMAGES,
             seed=self.tune.seed,

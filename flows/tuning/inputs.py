@@ -162,6 +162,7 @@ def _bases(
     one = replace(
         grid, grid=SamplerChoice(steps=(1,), samplers=("own",), etas=(0.0,), sigma_hat=False,
                                  guidance=request.tune.guidance, dtype=request.tune.dtype,
+                                 guidance_interval=request.tune.guidance_interval,
                                  seed=request.tune.seed),
     )  # fmt: skip
     return one.cells(sampled(one, checkpoint, loras))

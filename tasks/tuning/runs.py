@@ -24,6 +24,7 @@ from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
 from tasks.images.stored_prompts import stored_prompts
 from tasks.sampling.conditions import conditions_for
+from tasks.sampling.guidance import guided_where
 from tasks.sampling.pipeline import (
     batch_of,
     by_pipeline,
@@ -58,7 +59,9 @@ def runs_of(
     loaded = checkpoint_in_memory(checkpoint, device, cell.dtype, cell.card)
     prompts = stored_prompts(cell.prompts) if cell.prompts else []
     return LoopRuns(
-        lambda indices: conditioned(loaded, indices, scale, device, prompts),
+        lambda indices: conditioned(
+            loaded, indices, scale, device, prompts, inside=guided_where(cell, checkpoint)
+        ),
         scheduler_in(cell, checkpoint),
         loaded.noise_shape,
         cell.seed,

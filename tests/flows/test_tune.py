@@ -173,6 +173,21 @@ def test_a_pipeline_is_tuned_by_its_own_call_on_prompts_of_their_own(
     assert "the grid scores those that were tuned on too" in page
 
 
+def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
+    asked: dict[str, Any] = {
+        "class_conditional": True, "train_steps": 3, "samplers": ["dpmpp_2m"], "calls": [2],
+        "guidance": [4.0], "stock": ["dpmpp_2m"], "stock_steps": [3],
+    }  # fmt: skip
+    whole, part = tune(**asked), tune(**asked, guidance_interval=[0.0, 4.0])
+    # The noisiest calls are not guided: another long run, and fewer evaluations of the network.
+    assert whole.settings[0].judged.stock.mean != part.settings[0].judged.stock.mean
+    assert {row.nfe for row in rows_of(whole).values()} == {4, 6}
+    assert {row.nfe for row in rows_of(part).values()} < {2, 3, 4, 5}
+    assert {row.guidance_interval for row in rows_of(part).values()} == {"0,4"}
+    with pytest.raises(ValueError, match="guides by itself, at every step"):
+        tune(checkpoint=BASE, guidance=[4.0], guidance_interval=[0.0, 3.0], dataset="emoji")
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
@@ -186,6 +201,7 @@ def test_a_pipeline_is_tuned_by_its_own_call_on_prompts_of_their_own(
             "give both encoded",
         ),
         ({"n_images": 1}, "n_images"),
+        ({"guidance_interval": [0.0, 1.0]}, "guidance_interval is given, and guidance is 1"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_started(
