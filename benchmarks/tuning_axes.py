@@ -9,7 +9,7 @@ Four network calls, distance of pixels (of the base: latents) to the long run on
 that end in the first, each tuned. `families`: lists of two or three parameters, the best by
 Nelder and Mead, beside the search. `guidance`: eight evaluations (a guided step takes two), as four
 guided steps or as more steps of which a window is guided, each by its best list of two ends and
-rho.
+rho; FID in the features of a classifier of the base's pictures, on prompts not tuned on.
 """
 
 from __future__ import annotations
@@ -28,16 +28,23 @@ from diffusers import DPMSolverMultistepScheduler
 from scipy.optimize import minimize
 from scipy.stats import beta
 
-from benchmarks.base_samplers import BASE
+from benchmarks.base_samplers import BASE, RESOLUTION
 from benchmarks.tuning_sides import FRESH_SEED, Model, timed
 from ddim_core.checkpoints.checkpoint import load_checkpoint, scheduler_config
 from ddim_core.checkpoints.conditioning import conditioned
 from ddim_core.diffusion.noise import ImageNoise
+from ddim_core.features.classifier import train_classifier
+from ddim_core.images.image_set import ImageSet
+from ddim_core.images.pixels import to_uint8
+from ddim_core.networks.specs import ClassifierSpec
 from ddim_core.samplers.families import levels_of
 from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import SamplerName, parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, set_steps
-from ddim_core.text2image.scenes import base_scenes
+from ddim_core.scores.distances.frechet import Reference, frechet_values
+from ddim_core.statistics.moments import FeatureMoments
+from ddim_core.text2image.scenes import Scene, base_scenes
+from ddim_core.text2image.scenes import draw as drawing
 from ddim_core.tuning.asked import visits_by_loop
 from ddim_core.tuning.evaluations import Distances, Evaluations
 from ddim_core.tuning.judged import mean_with_interval
@@ -194,18 +201,18 @@ def _nelder_mead(
 
 
 class Windowed:
-    """The base of 16 pixels by our loop, guided at a window of its steps alone."""
+    """The base of 16 pixels by our loop, guided at a window of its steps; an image a prompt."""
 
     def __init__(self, seed: int, first: int, prompts: Sequence[str], guidance: float) -> None:
         self._guided: frozenset[int] = frozenset()
         self._loaded, self._own = load_checkpoint(BASE), scheduler_config(BASE)
-        places = [first + i for i in range(PROMPTS)]
+        places = [first + i for i in range(len(prompts))]
         self._network = conditioned(
-            self._loaded, range(PROMPTS), guidance, prompts=prompts,
+            self._loaded, range(len(prompts)), guidance, prompts=prompts,
             inside=lambda t: not self._guided or round(t) in self._guided,
         )  # fmt: skip
         self._x_T = ImageNoise(seed, places, self._loaded.noise_shape).x_T()
-        self._target = self.ends(parse_sampler(USUAL["vp"]), LONG, None)
+        self.target = self.ends(parse_sampler(USUAL["vp"]), LONG, None)
 
     def ends(self, name: SamplerName, steps: int, window: slice | None) -> torch.Tensor:
         self._guided = frozenset(map(int, name.timesteps[window])) if window else frozenset()
@@ -215,22 +222,39 @@ class Windowed:
             return draw(self._network, scheduler, self._x_T).x.float()
 
     def away(self, name: SamplerName, steps: int, window: slice | None) -> Distances:
-        return distances(self.ends(name, steps, window), self._target)
+        return distances(self.ends(name, steps, window), self.target)
 
 
 def _of_window(images: Windowed, window: slice, name: SamplerName, steps: int, _: int) -> Distances:
     return images.away(name, steps, window)
 
 
+def _fid_to(scenes: Sequence[Scene]) -> Callable[[torch.Tensor], Distances]:
+    """FID, an image each (`frechet_values`), in the features of a classifier of these pictures."""
+    pictures = np.stack([drawing(scene, RESOLUTION) for scene in scenes])
+    names = sorted({scene.subject for scene in scenes})
+    labels = np.array([names.index(scene.subject) for scene in scenes])
+    known = ImageSet(pictures, labels, "pictures", "train", tuple(names))
+    classifier = train_classifier(ClassifierSpec(), known, known, "cpu")
+    reference = Reference.of(FeatureMoments.from_features(classifier(pictures)))
+    return lambda ends: frechet_values(classifier(to_uint8(ends)), reference)
+
+
 def guidance() -> None:
     """As many evaluations as four guided steps take, spent on more steps of which fewer guide."""
     scenes = base_scenes()
-    prompts = [scene.caption() for scene in scenes[:: len(scenes) // (2 * PROMPTS)]]
+    captions = [scene.caption() for scene in scenes]
+    prompts = captions[:: len(scenes) // (2 * PROMPTS)]
+    others = [caption for caption in captions if caption not in prompts]
+    fid = _fid_to(scenes)
     name, own = parse_sampler("dpmpp_2m"), scheduler_config(BASE)
     for scale_of_guidance in (4.0, 2.0):
         tuning = Windowed(0, TUNING, prompts[0 : 2 * PROMPTS : 2], scale_of_guidance)
         fresh = Windowed(FRESH_SEED, FRESH, prompts[1 : 2 * PROMPTS : 2], scale_of_guidance)
-        first: Distances | None = None
+        scored = Windowed(FRESH_SEED, 0, others, scale_of_guidance)
+        long = fid(scored.target)
+        print(f"g = {scale_of_guidance:g}: the long run has FID {long.mean():.2f}", flush=True)
+        first: tuple[Distances, Distances] | None = None
         for steps, n_guided in ((4, 4), (5, 3), (6, 2)):
             scale = scale_of(name, own, visits_by_loop(own), steps)
             for begin in range(steps - n_guided + 1):
@@ -238,14 +262,16 @@ def guidance() -> None:
                 kept = Evaluations(partial(_of_window, tuning, window))
                 found = search(Task(name, steps, steps, (PROMPTS,), 4000, ()), scale, kept)
                 listed = scale.listed(name, found.positions)
-                far = fresh.away(listed, steps, window)
-                first = far if first is None else first
-                apart = mean_with_interval(far - first)
+                both = fresh.away(listed, steps, window), fid(scored.ends(listed, steps, window))
+                first = both if first is None else first
+                far, image = (mean_with_interval(a - b) for a, b in zip(both, first, strict=True))
                 print(
                     f"g = {scale_of_guidance:g}, {steps} steps, guided {begin + 1} to "
-                    f"{begin + n_guided}: {far.mean():.4f} on fresh images, {apart.mean:+.4f} "
-                    f"[{apart.low:+.4f}, {apart.high:+.4f}] beside 4 of 4, {found.n_tried} "
-                    f"candidates, {time.process_time() - began:.0f} CPU s",
+                    f"{begin + n_guided}: {both[0].mean():.4f} on fresh images, {far.mean:+.4f} "
+                    f"[{far.low:+.4f}, {far.high:+.4f}] beside 4 of 4; FID of {len(others)} "
+                    f"{both[1].mean():.2f}, {image.mean:+.2f} [{image.low:+.2f}, "
+                    f"{image.high:+.2f}]; {found.n_tried} candidates, "
+                    f"{time.process_time() - began:.0f} CPU s",
                     flush=True,
                 )
 
