@@ -34,7 +34,6 @@ from flows.requests.flat import command_line, flat
 from flows.requests.grid import GridRequest
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
-from tasks.cells.reference import STATISTICS
 from tasks.cells.table import cell_digest
 from tasks.reports.grid import AboutGrid, publish_report, render_report
 from tasks.reports.page import asked_by
@@ -212,7 +211,6 @@ def _report(
         ),
         decide_by=request.verdict.decide_by,
         margin=request.verdict.margin,
-        real=None if inputs.reference_images.kind == STATISTICS else inputs.reference_images,
     )
     traced, failed = predicted(request, inputs, landed)
     for sentence in failed:

@@ -245,7 +245,7 @@ def _reported(
     }
     swept = {f"{scale:g}": drawn[digests[first.name], first.sampler, scale] for scale in scales[1:]}
     report = asked_by(
-        render_epochs(ranking, stand.asked, shown, swept, stand.training, flat_rows[0], reading),
+        render_epochs(ranking, stand.asked, shown, swept, stand.training, flat_rows, reading),
         command_line("lora score", stand.request),
     )
     place = publish_epochs(report, ranking, flat_rows)

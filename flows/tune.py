@@ -76,8 +76,8 @@ def _run(request: TuneRequest) -> TuneOutcome:
     for one in tuned:
         judged = one.judged
         _say(
-            f"{one.sampler} (g = {one.guidance:g}): {judged.tuned.mean:.3g} from the end of the "
-            f"long run on fresh images, {one.stock} {judged.stock.mean:.3g}"
+            f"{one.sampler} (guidance {one.guidance:g}): {judged.tuned.mean:.3g} from the "
+            f"end of the long run on fresh images, {one.stock} {judged.stock.mean:.3g}"
         )
         for warning in one.warnings:
             _say(f"{one.sampler}: {warning}")
@@ -130,10 +130,9 @@ def _report(
         *(f"{text} is of no sampler and number of calls that was tuned, or lies where the network "
           "was not trained: it was not looked at." for text in ignored),
     ]  # fmt: skip
-    report = asked_by(
-        render_tuning(tuned, rows, inputs.checkpoint.name, notes, request.proof.margin),
-        command_line("tune", request, request.machine.undeciding),
-    )
+    of = inputs.checkpoint
+    rendered = render_tuning(tuned, rows, of.name, of.weights_digest, notes, request.proof.margin)
+    report = asked_by(rendered, command_line("tune", request, request.machine.undeciding))
     place = publish_tuning(report, tuned)
     for sentence in report.reading:
         _say(sentence)

@@ -184,6 +184,7 @@ def _report(
         [[future.result() for future in sweep] for sweep, _ in drawn],
         record.data, record.training.losses, curve,
         judge.about if judge else None, plan.data_licence,
+        [ref for ref in (record.lora, record.kohya) if ref],
     )  # fmt: skip
     report = asked_by(report, command)
     place = publish_lora_report(record.name, report, rows)

@@ -52,7 +52,7 @@ def write_curve(
         "reading": [_lowest(history)],
         "data": {"lines": {"checkpoints": charts.over_checkpoints(history, drawn, FID)}},
         "of_cell": _of_cell, "cell_name": cell_name, "cells": drawn,
-        "first": last[0], "history": history,
+        "first": last[0], "identities": page.identities(comparable), "history": history,
         "checkpoints": [
             (called(rows[0].checkpoint, rows[0].training_step), rows[0].checkpoint_digest)
             for rows in history

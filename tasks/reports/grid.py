@@ -31,6 +31,7 @@ from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_f
 from ddim_core.reports.verdicts.figures import pareto_plot
 from ddim_core.scores.cell_score import CellScore
 from ddim_core.scores.per_class import PerClass
+from tasks.cells.lookup import real_images
 from tasks.cells.protocol_matrix import MatrixLine
 from tasks.image_scores.judge import values_of
 from tasks.reports import page
@@ -38,7 +39,7 @@ from tasks.reports.frame.grid_data import compared_at_first, grid_data, told_id
 from tasks.reports.frame.nearest import Images
 from tasks.reports.frame.pictures import PAGE_IMAGES, Pictures, Predicted
 from tasks.reports.records import FiledVerdict
-from tasks.storage import places, store
+from tasks.storage import store
 from tasks.storage.artifact import Report, Trajectories
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
@@ -64,7 +65,6 @@ class AboutGrid:
         decide_by: Name of the measure that says which cell is best.
         margin: A difference in it that does not count, as asked; 0: half of the floor's interval,
             or 2 % of the best value.
-        real: The reference's images, of which the nearest stand beside those that were drawn.
     """
 
     floor: CellScore | None
@@ -75,7 +75,6 @@ class AboutGrid:
     matrix: list[MatrixLine]
     decide_by: str = FID.name
     margin: float = 0.0
-    real: ArtifactRef | None = None
 
     @property
     def measure(self) -> Measure:
@@ -135,7 +134,7 @@ def render_report(
             column: {id_: scores.tolist() for id_, scores in zip(ids, by, strict=True)}
             for column, by in by_image.items()
         },
-        real=store.get_arrays(about.real)["images"] if about.real else None,
+        real=real_images(rows[0]),
         predicted={id_: _on_the_way(one) for id_, one in zip(ids, predicted, strict=False) if one},
     )
     text = _page(rows, reading, about, pictures)
@@ -169,15 +168,6 @@ def _previews(
     return {"preview": contact_sheet(sheet), **strips}
 
 
-def report_places() -> list[str]:
-    """Returns the pages of all reports, oldest first."""
-    if not places.is_local():
-        filesystem, folder = store.located(places.data_url("reports"))
-        return sorted(filesystem.glob(f"{folder}/*/index.html"))
-    pages = places.local_dir("reports").glob("*/index.html")
-    return [str(page) for page in sorted(pages, key=lambda page: page.stat().st_mtime)]
-
-
 def _best_classes(rows: list[CellRow]) -> tuple[CellRow, PerClass | None]:
     """The cell of the lowest FID, and what its classes score, where it has classes."""
     best = min(rows, key=lambda row: row.fid)
@@ -201,6 +191,7 @@ def _page(
             "answer": answer(rows, ranking, about.measure),
             "rows": rows,
             "first": rows[0],
+            "identities": page.identities(rows),
             "scope": _scope(rows),
             "reading": reading,
             "line_name": line_name,

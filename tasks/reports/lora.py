@@ -47,6 +47,7 @@ def render_lora_report(
     validation: Sequence[tuple[int, float]],
     judge: Training | None,
     licence: str,
+    files: Sequence[ArtifactRef] = (),
 ) -> Report:
     """Draws the figures, reads the rows and renders the page; returns references to them.
 
@@ -59,6 +60,7 @@ def render_lora_report(
         validation: Pairs of a step and its validation loss.
         judge: What judged, if a judge did.
         licence: Of the training data.
+        files: The LoRA's own, as folders in the store.
     """
     scales = sorted({row.scale for row in rows})
     shown = full_scale(rows).scale
@@ -79,6 +81,9 @@ def render_lora_report(
     grouped = by_role(rows)
     values = {
         "first": rows[0],
+        "identities": page.identities(
+            (), [*rows[0].digests, *(d for ref in files for d in store.folder_digests(ref))]
+        ),
         "grouped": grouped,
         "sweeps": [(role, f"sweep_{_key(role)}") for role in grouped],
         "roles": ROLES,

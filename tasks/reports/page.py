@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from markupsafe import escape
@@ -20,14 +21,16 @@ from prefect.artifacts import (
 from ddim_core.common.digest import digest
 from tasks.machine.pages import if_server_answers
 from tasks.reports.frame.index import write_index
+from tasks.reports.frame.related import identities, link
 from tasks.reports.frame.shell import html, render
 from tasks.storage import places, store
 from tasks.storage.artifact import ArtifactRef, Report
 
 __all__ = [
-    "asked_by", "grid_folder", "html", "linked", "publish", "put", "render", "show",
+    "asked_by", "grid_folder", "html", "identities", "linked", "publish", "put", "render", "show",
     "show_picture", "stored",
 ]  # fmt: skip
+WRITTEN = b'<meta name="written" content="">'
 MADE = "<!-- what made this page -->"  # once in every page; escaped text of data cannot be it
 PREVIEW_SIDE = 640  # pixels, at most
 Told = TypeVar("Told", bound=Report)
@@ -66,9 +69,11 @@ def publish(folder: str, report: Report) -> str:
 
 
 def put(folder: str, page: bytes) -> str:
-    """Puts a page alone below reports/<folder>/, and into the list of all; returns its place."""
-    place = places.data_url("reports", folder, "index.html")
-    store.write_whole(place, page)
+    """Puts a page alone below reports/<folder>/, into the list of all, and into the pages of the
+    same subject; returns its place."""
+    place, now = places.data_url("reports", folder, "index.html"), datetime.now(UTC).isoformat()
+    store.write_whole(place, page.replace(WRITTEN, WRITTEN[:-2] + now.encode() + WRITTEN[-2:], 1))
+    link(folder)
     write_index()
     return place
 

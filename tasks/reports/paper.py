@@ -167,6 +167,7 @@ def _page(
             "data": {"lines": _charts(rows, reconstructions)},
             "rows": rows,
             "first": rows[0],
+            "identities": page.identities(rows),
             "reconstructions": reconstructions,
             "reading": reading,
             "real": real,

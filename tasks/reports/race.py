@@ -56,6 +56,7 @@ def render_allocation(
         figures,
         {
             "first": rows[0],
+            "identities": page.identities(rows),
             "lines": [
                 (row, ruling_text(outcome.rulings[i], by_place, outcome.measure))
                 for i, row in by_place.items()
@@ -119,7 +120,8 @@ def render_snapshots(
     pictures, why_none = pictured([(by_cell[cell], name) for cell, name in best.items()])
     text = page.html(SNAPSHOTS, figures, {
         "checkpoints": sorted({(row.checkpoint, row.checkpoint_digest) for row in rows}),
-        "first": rows[0], "rows": rows, "found": found, "floor": floor,
+        "first": rows[0], "identities": page.identities(rows),
+        "rows": rows, "found": found, "floor": floor,
         "reading": [*reading[len(remarks):], *remarks],
         "data": {"lines": {"course": _course(rows, found)}, **pictures},
         "why_no_pictures": why_none,

@@ -32,14 +32,19 @@ SHOWN = ("stock", "tuned", "long")
 
 @cached_task
 def render_tuning(
-    tuned: list[Tuned], rows: list[CellRow], checkpoint: str, notes: list[str], margin: float
+    tuned: list[Tuned],
+    rows: list[CellRow],
+    checkpoint: str,
+    weights: str,
+    notes: list[str],
+    margin: float,
 ) -> Report:
     """Draws the figures, reads the numbers and renders the page.
 
     Args:
         tuned: What was found.
         rows: Of the grid that proves it; empty where that was left out.
-        checkpoint: Its name.
+        checkpoint, weights: Its name, and the digest of its content.
         notes: What is to be known, for people.
         margin: A difference of FID that does not count.
     """
@@ -67,6 +72,7 @@ def render_tuning(
         {
             "data": {"lines": {"calls": charts.over_calls(rows, FID)} if rows else {}},
             "checkpoint": checkpoint,
+            "identities": page.identities(rows, [weights]),
             "tuned": tuned,
             "rows": sorted(rows, key=lambda row: (row.nfe, row.fid)),
             "found": found,
@@ -86,7 +92,7 @@ def _courses(tuned: list[Tuned]) -> list[Course]:
     found = []
     for one in tuned:
         head = _head(one, tuned)
-        scale = f", g = {one.guidance:g}" if one.guidance != 1.0 else ""
+        scale = f", guidance {one.guidance:g}" if one.guidance != 1.0 else ""
         name = f"{head}, {one.calls} calls{scale}"
         found.append(Course(f"{name}, tuned", one.timesteps, True))
         found.append(Course(f"{name}, stock", one.stock_timesteps, False))

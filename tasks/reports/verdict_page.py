@@ -13,7 +13,7 @@ from ddim_core.decisions.checkpoints.verdict import Verdict
 from ddim_core.decisions.measure import Measure
 from ddim_core.decisions.row import CellRow, cell_name, line_name, score_shards
 from ddim_core.reports.verdicts.sentences import best_of, by_checkpoint, read_verdict, signed
-from tasks.cells.lookup import first_images
+from tasks.cells.lookup import first_images, real_images
 from tasks.image_scores.judge import values_of
 from tasks.reports import page
 from tasks.reports.frame import charts
@@ -108,18 +108,20 @@ def _page(
         cells = chosen_cells(verdict, rows)
         lines["checkpoints"] = charts.over_checkpoints(history, cells, measure)
     pictures, why_none = pictured(_pairs(about, verdict, rows))
+    against = [cell.baseline for cell in verdict.cells]
     return page.html(
         TEMPLATE,
         {},
         {
             "why_no_pictures": why_none,
-            "grids": _grids(about, rows, [cell.baseline for cell in verdict.cells], grid),
+            "grids": _grids(about, rows, against, grid),
             "data": {
                 "lines": lines,
                 "differences": {"cells": charts.differences(verdict)},
                 **pictures,
             },
             "about": about,
+            "identities": page.identities([*against, *rows]),
             "verdict_digest": identity,
             "verdict": verdict,
             "rows": rows,
@@ -146,7 +148,8 @@ def _pairs(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]) -> li
 
 def pictured(cells: Sequence[Pictured]) -> tuple[Json, str]:
     """Returns what a page's script compares, the first two of some cells at first: their first
-    images, all from one noise; empty where they are not all there, and then why.
+    images, all from one noise, beside the nearest real ones; empty where they are not all there,
+    and then why.
 
     Args:
         cells: Rows, each with a name of its checkpoint, if it needs one.
@@ -170,7 +173,8 @@ def pictured(cells: Sequence[Pictured]) -> tuple[Json, str]:
     if len(batches) < 2 or len({batch.shape[1:] for batch in batches.values()}) > 1:
         return {"images": None}, ""
     left, right = list(batches)[:2]
-    images = picture_data(Pictures(batches, left, right, orders))
+    real = real_images(cells[0][0])
+    images = picture_data(Pictures(batches, left, right, orders, real=real))
     return {"cells": told, "images": images}, ""
 
 

@@ -40,7 +40,7 @@ def render_epochs(
     epochs: Mapping[str, ArtifactRef],
     scales: Mapping[str, ArtifactRef],
     training: ArtifactRef,
-    first: LoraRow,
+    rows: Sequence[LoraRow],
     reading: list[str],
 ) -> Report:
     """Draws the figures and renders the page; returns references to them.
@@ -51,21 +51,22 @@ def render_epochs(
         epochs: Pictures by file at the first's setting, the base's at its head.
         scales: Pictures of the first by scale.
         training: The images of the style or the subject.
-        first: Any of the rows, for the protocol.
+        rows: Of all files and scales.
         reading: The answer.
     """
-    columns = spread(len(asked.prompts), SHOWN)
+    first, columns = rows[0], spread(len(asked.prompts), SHOWN)
     chosen = [i * asked.per_prompt for i in columns]
     labels = [folded(asked.prompts[i], LABEL) for i in columns]
     real = store.get_arrays(training)["images"]
-    rows = _pictures(_fewer(epochs, ranking.first.candidate.name), chosen)
+    drawn = _pictures(_fewer(epochs, ranking.first.candidate.name), chosen)
     figures = {
-        "epochs": picture_rows({f"{first.kind} images": real[spread(len(real), SHOWN)], **rows},
+        "epochs": picture_rows({f"{first.kind} images": real[spread(len(real), SHOWN)], **drawn},
                                labels),
         "scales": picture_rows(_pictures(scales, chosen), labels),
     }  # fmt: skip
     values = {
-        "first": first, "asked": asked, "reading": reading, "ranked": ranking.ranked,
+        "first": first, "identities": page.identities((), (d for row in rows for d in row.digests)),
+        "asked": asked, "reading": reading, "ranked": ranking.ranked,
         "faults": FAULTS, "bounds": bounds, "setting": setting,
         "meanings": {name: MEANINGS[name][0] for name in FAULTS},
         "best": setting(ranking.first), "proven": ranking.first.is_proven,

@@ -13,7 +13,8 @@ from tasks.reports.frame.shell import html
 from tasks.storage import places, store
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-HEAD = 20_000  # bytes, within which a page says its title
+HEAD = 100_000  # bytes, within which a page says what it is about
+# Of pages that do not say theirs.
 KINDS = {"verdict": "verdict", "curve": "checkpoints", "lora": "LoRA", "paper": "paper",
          "points": "swiss roll", "tune": "tuning"}  # fmt: skip
 
@@ -24,16 +25,27 @@ class Listed:
 
     Attributes:
         folder: Below reports/.
-        kind: In words.
-        title, answer: As its page says them.
-        written: When, in UTC.
+        kind, title, answer: As its page says them.
+        written: When.
+        identities: Beginnings of the digests of what it is about.
     """
 
     folder: str
     kind: str
     title: str
     answer: str
-    written: str
+    written: datetime
+    identities: frozenset[str] = frozenset()
+
+    @property
+    def place(self) -> str:
+        """Where its page lies."""
+        return f"{places.data_url('reports')}/{self.folder}/index.html"
+
+
+def report_places() -> list[str]:
+    """Returns the pages of all reports, oldest first."""
+    return [one.place for one in reversed(listed())]
 
 
 def index_places() -> list[str]:
@@ -57,26 +69,33 @@ def listed() -> list[Listed]:
         try:
             with open_regular(Path(page)) if places.is_local() else filesystem.open(page) as file:
                 head = _Head.of(file.read(HEAD).decode(errors="replace"))
-            written = filesystem.modified(page)
+            changed = filesystem.modified(page)
         except OSError:  # gone since it was listed, or no file
             continue
-        name = page.rsplit("/", 2)[1]
-        # What has no prefix is a grid, or the race of one.
-        kind = KINDS.get(name.partition("-")[0], "grid") if "-" in name else "grid"
-        found.append((written, Listed(name, kind, head.title or name, head.answer, _said(written))))
-    return [report for _, report in sorted(found, key=lambda one: one[0], reverse=True)]
+        name, said = page.rsplit("/", 2)[1], head.said
+        found.append(Listed(
+            name, said.get("kind") or KINDS.get(name.partition("-")[0], "grid"),
+            head.title or name, said.get("description", ""),
+            _instant(said.get("written", ""), changed.astimezone(UTC)),
+            frozenset(said.get("identities", "").split()),
+        ))  # fmt: skip
+    return sorted(found, key=lambda one: one.written, reverse=True)
 
 
-def _said(when: datetime) -> str:
-    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+def _instant(text: str, otherwise: datetime) -> datetime:
+    """When a page says that it was written; links are put into it later, too."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return otherwise
 
 
 class _Head(HTMLParser):
-    """A page's title and description."""
+    """A page's title, and what else it says of itself, by name."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.title, self.answer, self._in_title = "", "", False
+        self.title, self.said, self._in_title = "", dict[str, str](), False
 
     @classmethod
     def of(cls, text: str) -> _Head:
@@ -87,8 +106,8 @@ class _Head(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         said = dict(attrs)
         self._in_title = tag == "title"
-        if tag == "meta" and said.get("name") == "description":
-            self.answer = said.get("content") or ""
+        if tag == "meta":
+            self.said[said.get("name") or ""] = said.get("content") or ""
 
     def handle_endtag(self, tag: str) -> None:
         self._in_title = False

@@ -100,8 +100,6 @@ def page_of_a_grid(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Iter
             store.put_arrays({"images": np.full((IMAGES, 8, 8, 3), 40 * i, np.uint8)}, "shard")
             for i in range(len(rows))
         ]
-        greys = np.array([45, 90], np.uint8).reshape(2, 1, 1, 1)
-        real = store.put_arrays({"images": np.tile(greys, (1, 8, 8, 3))}, "images")
         judged = [
             store.put_arrays(
                 {"values": np.roll(WORST_FIRST, i)[np.arange(row.n_images) % IMAGES]}, "values"
@@ -109,10 +107,13 @@ def page_of_a_grid(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Iter
             for i, row in enumerate(rows)
         ]
         shown = [
-            replace(row, image_score_shards=json.dumps({"image_reward": [ref.artifact]}))
+            replace(
+                row, image_score_shards=json.dumps({"image_reward": [ref.artifact]}),
+                reference_digest=real_images(),
+            )
             for row, ref in zip(rows, judged, strict=True)
-        ]
-        about = AboutGrid(None, None, ["fine"], [], None, [], real=real)
+        ]  # fmt: skip
+        about = AboutGrid(None, None, ["fine"], [], None, [])
         rendered = render_report.fn(shown, shards, about, [ways(i) for i in range(len(rows))])
         yield Path(pages.publish("a-grid", pages.asked_by(rendered, COMMAND)))
 
@@ -126,18 +127,25 @@ def ways(cell: int) -> Trajectories:
     return Trajectories(**vars(ref), calls=len(t))
 
 
+def real_images() -> str:
+    """Two of one grey, in the store."""
+    greys = np.array([45, 90], np.uint8).reshape(2, 1, 1, 1)
+    return store.put_arrays({"images": np.tile(greys, (1, 8, 8, 3))}, "images").artifact
+
+
 def with_images(rows: Rows, grey: int) -> Rows:
-    """Rows whose first images are in the store."""
+    """Rows whose first images are in the store, and the real ones."""
     images = np.full((IMAGES, 8, 8, 3), grey, np.uint8)
     shard = store.put_arrays({"images": images}, "shard")
-    return [replace(row, image_shards=[shard.artifact]) for row in rows]
+    real = real_images()
+    return [replace(row, image_shards=[shard.artifact], reference_digest=real) for row in rows]
 
 
 def snapshots_page() -> str:
     """Two snapshots, of which a fixed setting would take the wrong one."""
     world = Snapshots([[5.0, 2.0], [4.0, 3.0]], dataset="digits", extractor="pixels")
     found = whole(world)
-    rows = list(world.looks[-1].values())
+    rows = with_images(list(world.looks[-1].values()), 80)
     rules = Rules("best", 0.95, 10**6, MOST, MOST)
     at = list(range(len(rows)))
     report = render_snapshots.fn(rows, at, found, None, rules, None, ["one was left out"])
@@ -156,7 +164,7 @@ def loras_page() -> str:
     files = dict.fromkeys(("base", "epoch-0", "epoch-1", "epoch-2"), images)
     scales = {"base": images, "1": images}
     said = answer(ranking, ASKED, "style")
-    report = render_epochs.fn(ranking, ASKED, files, scales, images, LoraRow(**told), said)
+    report = render_epochs.fn(ranking, ASKED, files, scales, images, [LoraRow(**told)], said)
     return pages.publish("lora-score-0123", report)
 
 
@@ -228,7 +236,8 @@ def test_every_page_fits_its_window_and_can_be_read(
         if width == 1280:  # where the tables fit, too
             for room in page.locator(".scroll").all():
                 assert room.evaluate("e => e.scrollWidth <= e.clientWidth"), place
-    assert {report.kind for report in listed()} == {"grid", "verdict", "checkpoints", "LoRA"}
+    kinds = {"grid", "verdict", "checkpoints", "snapshots", "LoRA files"}
+    assert {report.kind for report in listed()} == kinds
     assert Path(page_of_a_grid).stat().st_size < 5_000_000
 
 
@@ -311,6 +320,8 @@ def test_two_checkpoints_are_compared_and_a_command_is_copied(
     said = page.locator("#compare figcaption").all_inner_texts()
     assert said[1].startswith("left: old (step 200), ")
     assert said[2].partition(", S")[2] == said[1].partition(", S")[2]  # of one cell
+    assert "nearest real image, number 0, 5 away" in said[3]  # 40 beside 45 and 90
+    assert "nearest real image, number 1, 110 away" in said[4]
     page.get_by_role("button", name="Swap").click()
     assert page.locator("#compare figcaption").nth(2).inner_text().startswith("right: old")
     page = opened(page_of_a_grid)
@@ -358,6 +369,8 @@ def test_small_numbers_are_shown_by_the_thousand_with_digits_to_tell_them_apart(
 def test_settings_are_sorted_by_the_numbers_in_them(page_of_a_grid: Path, opened: Any) -> None:
     page = opened(Path(snapshots_page()))
     assert page.locator(".reading p").first.inner_text().startswith("The best is step-")
+    near = page.locator("#compare figcaption").last.inner_text()
+    assert "nearest real image, number 1, 10 away" in near
     table = page.get_by_label("Settings")
     table.locator("td").first.evaluate("cell => { cell.textContent = 'S = 100'; }")
     table.get_by_role("button", name="setting", exact=True).click()
