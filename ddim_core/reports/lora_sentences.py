@@ -87,6 +87,17 @@ def headline(rows: Sequence[LoraRow]) -> str:
     return " ".join([said, *_range(role, line)])
 
 
+def shown_first(row: LoraRow) -> str:
+    """Says what pictures of a scale are measured to be, by what the headline names, and how many
+    they are."""
+    told = [
+        f"{name.replace('_', ' ')} {interval(name, row.measures[name])}"
+        for name in FIRST
+        if name in row.measures
+    ]
+    return ", ".join([*told[:N_FIRST], f"N = {row.n_images} pictures"])
+
+
 def _changes(row: LoraRow, base: LoraRow) -> dict[str, list[str]]:
     """What got better, worse, or other, and what cannot be told, by that in words."""
     unmoved = "no change to be told"

@@ -249,11 +249,8 @@ def put_arrays(arrays: dict[str, np.ndarray], kind: str) -> ArtifactRef:
 
 
 def get_arrays(ref: ArtifactRef) -> dict[str, np.ndarray]:
-    """Returns stored arrays by name; of a prepared data set, `images` and, if any, `labels`.
-
-    Raises:
-        DamagedArtifactError, StoreError: As `get`; the former also of what holds no arrays.
-    """
+    """Returns stored arrays by name; of a prepared data set, `images` and, if any, `labels`. Raises
+    as `get`, and DamagedArtifactError also of what holds no arrays."""
     data = get(ref)
     if data.startswith(STREAM_MAGIC):
         prepared = from_arrow(data)
@@ -262,8 +259,7 @@ def get_arrays(ref: ArtifactRef) -> dict[str, np.ndarray]:
     try:
         return dict(safetensors.numpy.load(data))
     except safetensors.SafetensorError as error:  # of another kind than a planted row says
-        name = f"{ref.kind} {ref.artifact[:12]}"
-        raise DamagedArtifactError(f"the {name} holds no arrays: {error}") from error
+        raise DamagedArtifactError(f"{ref.artifact[:12]} holds no arrays: {error}") from error
 
 
 def bind(name: str, ref: ArtifactRef) -> None:
@@ -320,15 +316,6 @@ def put_folder(folder: Path) -> ArtifactRef:
         if path.is_file() and not any(part.startswith(".") for part in name.parts):
             manifest[name.as_posix()] = put(path.read_bytes(), "file").artifact
     return put(json.dumps(manifest, sort_keys=True).encode(), "folder")
-
-
-def folder_digests(ref: ArtifactRef) -> list[str]:
-    """Returns the digests of a stored folder's files.
-
-    Raises:
-        DamagedArtifactError, StoreError: As `get`.
-    """
-    return list(json.loads(get(ref)).values())
 
 
 def get_folder(ref: ArtifactRef) -> Path:

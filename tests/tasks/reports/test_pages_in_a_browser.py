@@ -219,7 +219,8 @@ def test_every_page_fits_its_window_and_can_be_read(
     verdict = file_verdict(
         about_pair(new, old), judge(new, old), new, [*old, *new], command=COMMAND
     )
-    curve = write_curve(rows, [*old, *rows], [])
+    twin = [replace(row, weights_digest="twin", checkpoint="twin") for row in rows]
+    curve = write_curve(rows, [*old, *rows, *twin], [], twins=[rows, twin])
     found = snapshots_page(), loras_page()
     for place in (page_of_a_grid, verdict.page, curve, *found, write_index()):
         page = opened(Path(place), width, scheme)
@@ -319,7 +320,12 @@ def test_two_checkpoints_are_compared_and_a_command_is_copied(
     page = opened(Path(filed.page))
     said = page.locator("#compare figcaption").all_inner_texts()
     assert said[1].startswith("left: old (step 200), ")
-    assert said[2].partition(", S")[2] == said[1].partition(", S")[2]  # of one cell
+    shown = [caption.partition(", S")[2].split("; ") for caption in said[1:3]]
+    assert shown[0][0] == shown[1][0]  # of one cell
+    assert [score for _, score, *_ in shown] == [
+        f"FID {row.fid:.2f} [{row.fid_low:.2f}, {row.fid_high:.2f}], N = {row.n_images} images"
+        for row in (min(old, key=lambda row: row.fid), min(new, key=lambda row: row.fid))
+    ]
     assert "nearest real image, number 0, 5 away" in said[3]  # 40 beside 45 and 90
     assert "nearest real image, number 1, 110 away" in said[4]
     page.get_by_role("button", name="Swap").click()
