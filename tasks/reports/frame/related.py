@@ -67,10 +67,11 @@ def _write(page: Listed, found: Sequence[Listed]) -> None:
         return
     head, start, rest = text.partition(START)
     _, end, tail = rest.partition(END)
+    places = {one: f'href="../{quote(one.folder)}/index.html"' for one in found}
     links = "".join(
-        f'<a href="../{quote(one.folder)}/index.html" title="{escape(one.title)}">'
-        f"{escape(one.kind[:1].upper() + one.kind[1:])}</a>"
-        for one in found
+        f'<a {place} title="{escape(one.title)}">{escape(one.kind[:1].upper() + one.kind[1:])}</a>'
+        for one, place in places.items()
+        if place.encode() not in head + tail  # where the page leads there of itself
     )
     anew = head + start + links.encode() + end + tail
     if end and anew != text:
