@@ -45,15 +45,43 @@ def read_bought(rows: Sequence[CellRow], tuned: Tuning, margin: float) -> list[s
         tuned: What was tuned.
         margin: A difference of FID that does not count.
     """
+    found = _bought(rows, tuned, margin)
+    if found is None:
+        return ["There are too few images a cell for intervals, and so for any proof."]
+    return [_sentences(one, tuned, margin) for one in found]
+
+
+def headline(rows: Sequence[CellRow], tuned: Tuning, margin: float) -> str:
+    """Says shortly how many tuned settings are proven better than the stock ones of as many network
+    calls, and which has the lowest FID; empty where nothing is proven or disproven.
+
+    Args:
+        rows, tuned, margin: As of `read_bought`.
+    """
+    found = _bought(rows, tuned, margin)
+    if not found:
+        return ""
+    proven = [one for one in found if one.proven]
+    best = min(proven or found, key=lambda one: one.row.fid).row
+    of = f"{len(proven)} of {len(found)}" if proven else f"None of {len(found)}"
+    return (
+        f"{of} tuned settings {'is' if len(proven) < 2 else 'are'} proven better than every stock "
+        f"one of as many network calls; the lowest FID of {'these' if proven else 'them'} is "
+        f"{with_interval(best.fid, best.fid_low, best.fid_high)}, at {best.nfe} calls, of "
+        f"{short(best, tuned)}."
+    )
+
+
+def _bought(rows: Sequence[CellRow], tuned: Tuning, margin: float) -> list[Bought] | None:
+    """None where there are too few images for intervals; nothing without cells on both sides."""
     ours = [row for row in rows if is_tuned(row, tuned)]
     lists = {sampler for sampler, _ in tuned}
     stock = [row for row in rows if row.sampler not in lists]
     if not ours or not stock:
         return []
     if any(len(row.fid_leave_one_out) < 2 for row in (*ours, *stock)):
-        return ["There are too few images a cell for intervals, and so for any proof."]
-    found = bought(ours, stock, margin)
-    return [_sentences(one, tuned, margin) for one in found]
+        return None
+    return bought(ours, stock, margin)
 
 
 def is_tuned(row: CellRow, tuned: Tuning) -> bool:
@@ -135,7 +163,7 @@ def usual_courses(is_flow: bool) -> dict[str, list[tuple[float, float]]]:
     low, high = 0.002 ** (1 / RHO), 1.0
     shares = [i / 20 for i in range(21)]
     karras = [(share, (high + share * (low - high)) ** RHO) for share in shares]
-    found = {"uniform": [(0.0, 1.0), (1.0, 0.0)], f"rho = {RHO:g}, in the timestep": karras}
+    found = {"uniform": [(0.0, 1.0), (1.0, 0.0)], f"Karras' rho = {RHO:g}, in the timestep": karras}
     listed = {} if is_flow else AYS
     return found | {f"AYS, {name}": placed(steps, 999.0) for name, steps in listed.items()}
 

@@ -11,6 +11,7 @@ from ddim_core.decisions.measure import FID
 from ddim_core.decisions.row import CellRow, with_interval
 from ddim_core.reports.tuning import (
     Course,
+    headline,
     is_tuned,
     placed,
     read_bought,
@@ -53,7 +54,8 @@ def render_tuning(
         margin: A difference of FID that does not count.
     """
     found = frozenset((one.sampler, one.guidance) for one in tuned)
-    reading = read_bought(rows, found, margin)
+    told = headline(rows, found, margin)
+    reading = [*([told] if told else []), *read_bought(rows, found, margin)]
     reading += [
         read_known(known.sampler, known.behind.mean, known.behind.low, known.behind.high)
         for one in tuned
