@@ -23,16 +23,20 @@ from ddim_core.decisions.race import Rules
 from ddim_core.lora.scoring.ranking import rank
 from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.reports.lora_answer import answer
+from ddim_core.tuning.judged import Apart, Judged
+from ddim_core.tuning.search import Found
 from tasks.lora.epochs.report import render_epochs
 from tasks.reports import page as pages
 from tasks.reports.curve import write_curve
 from tasks.reports.frame.index import listed, write_index
 from tasks.reports.grid import AboutGrid, render_report
 from tasks.reports.race import render_snapshots
+from tasks.reports.tuning import SHOWN, render_tuning
 from tasks.reports.verdict import about_pair
 from tasks.reports.verdict_page import file_verdict
 from tasks.storage import places, store
 from tasks.storage.artifact import Trajectories
+from tasks.tuning.tune import Tuned
 from tests.core.decisions.test_snapshots import MOST, Snapshots, whole
 from tests.core.decisions.test_verdict import Rows, grid, liked
 from tests.core.lora.scoring.test_ranking import ASKED, candidate
@@ -77,6 +81,10 @@ CONTRAST = """() => {
     weigh(numbers(getComputedStyle(input, "::placeholder").color).slice(0, 3), input, input.placeholder);
   return least;
 }"""  # noqa: E501
+
+# Pictures that do not say what is in them.
+SILENT = """() => [...document.querySelectorAll("main img, main canvas")]
+  .filter(each => (each.alt || each.ariaLabel || "").length < 10).map(each => each.outerHTML)"""
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +176,36 @@ def loras_page() -> str:
     return pages.publish("lora-score-0123", report)
 
 
+def tuning_page(rows: Rows) -> str:
+    """A list of four calls, beside the sampler as it stands and the long run."""
+    pictures = {name: np.full((2, 8, 8, 3), 60 * i, np.uint8) for i, name in enumerate(SHOWN)}
+    images, far = store.put_arrays(pictures, "pictures"), Apart(0.1, 0.05, 0.15)
+    asked = (900.0, 600.0, 300.0, 0.0)
+    one = Tuned(
+        images,
+        "unipc?timesteps=[900,600,300,0]",
+        "unipc",
+        4,
+        4,
+        2.0,
+        asked,
+        (9.0, 3.0, 1.0, 0.1),
+        (999.0, 666.0, 333.0, 0.0),
+        999.0,
+        "vp",
+        Judged(far, far, far, far, far),
+        Found(asked, 0.1, asked, 0.2, 0.1, 5, 20.0, True),
+        8,
+        0.01,
+        64,
+        "",
+        (),
+        (),
+    )
+    report = render_tuning.fn([one], list(rows), "new", rows[0].weights_digest, [], 0.1)
+    return pages.publish("tune-0123", report)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
@@ -221,11 +259,12 @@ def test_every_page_fits_its_window_and_can_be_read(
     )
     twin = [replace(row, weights_digest="twin", checkpoint="twin") for row in rows]
     curve = write_curve(rows, [*old, *rows, *twin], [], twins=[rows, twin])
-    found = snapshots_page(), loras_page()
+    found = snapshots_page(), loras_page(), tuning_page(new)
     for place in (page_of_a_grid, verdict.page, curve, *found, write_index()):
         page = opened(Path(place), width, scheme)
         page.wait_for_timeout(200)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, place
+        assert page.evaluate(SILENT) == [], place
         ratio, text = page.evaluate(CONTRAST)
         assert ratio >= 4.5, (place, ratio, text)
         assert (
@@ -237,7 +276,7 @@ def test_every_page_fits_its_window_and_can_be_read(
         if width == 1280:  # where the tables fit, too
             for room in page.locator(".scroll").all():
                 assert room.evaluate("e => e.scrollWidth <= e.clientWidth"), place
-    kinds = {"grid", "verdict", "checkpoints", "snapshots", "LoRA files"}
+    kinds = {"grid", "verdict", "checkpoints", "snapshots", "LoRA files", "tuning"}
     assert {report.kind for report in listed()} == kinds
     assert Path(page_of_a_grid).stat().st_size < 5_000_000
 
