@@ -35,7 +35,7 @@ def full_scale(rows: Sequence[LoraRow]) -> LoraRow:
 def number(name: str, value: float) -> str:
     """A measure's value for people: shares in per cent."""
     if name in SHARES:
-        return f"{100.0 * value:.0f} %"
+        return f"{round(100.0 * value)} %"  # what rounds to 0 has no sign
     return f"{value:.3g}" if abs(value) < 100.0 else f"{value:.0f}"
 
 
