@@ -151,7 +151,11 @@ def publish_report(grid: str, report: Report, rows: list[CellRow]) -> str:
     place = page.publish(grid[:12], report)
     page.show("fid-grid-table", [_table_line(row) for row in rows])
     page.show("fid-grid-report", _markdown(rows, report.reading, place))
-    page.show_picture("fid-grid-images", report.figures["preview"], "The best cells, one noise")
+    page.show_picture(
+        "fid-grid-images", report.figures["preview"],
+        f"The best cells, at most {MOST_TOGETHER}, and their first images, all from one noise.",
+        f"Images of the best cells. {report.reading[0]}",
+    )  # fmt: skip
     return place
 
 
@@ -261,8 +265,8 @@ def _markdown(rows: list[CellRow], reading: list[str], place: str) -> str:
     table = "| | " + " | ".join(f"S = {s}" for s in steps) + " |\n|---" * 1 + "|---" * len(steps)
     table += "|\n"
     for line in dict.fromkeys(line_name(row) for row in rows):
-        cells = [fids.get((line, s)) for s in steps]
-        texts = [f"{c.fid:.2f} ({_interval(c.fid_low, c.fid_high)})" if c else "failed"
+        cells = [fids.get((line, s)) for s in steps]  # None: failed, or not asked for
+        texts = [f"{c.fid:.2f} ({_interval(c.fid_low, c.fid_high)})" if c else "-"
                  for c in cells]  # fmt: skip
         table += f"| {line} | " + " | ".join(texts) + " |\n"
     protocol = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,11 +13,7 @@ from typing import Any, TypeVar
 
 from markupsafe import escape
 from PIL import Image
-from prefect.artifacts import (
-    create_image_artifact,
-    create_markdown_artifact,
-    create_table_artifact,
-)
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from ddim_core.common.digest import digest
 from tasks.machine.pages import if_server_answers
@@ -33,6 +30,7 @@ __all__ = [
 WRITTEN = b'<meta name="written" content="">'
 MADE = "<!-- what made this page -->"  # once in every page; escaped text of data cannot be it
 PREVIEW_SIDE = 640  # pixels, at most
+SIGNS = re.compile(r"[^\w .,;:=%+()-]")  # which Markdown may read, or a name of the data plant
 Told = TypeVar("Told", bound=Report)
 
 
@@ -93,18 +91,24 @@ def linked(place: str) -> str:
     return f"{told} ([open it]({served}/{below}), for Prefect's password)"
 
 
-def show_picture(key: str, picture: ArtifactRef, description: str) -> None:
+def show_picture(key: str, picture: ArtifactRef, said: str, alt: str) -> None:
     """Shows a stored PNG, made small, as a Prefect artifact, where the server answers.
 
-    It stands in the artifact itself: a link would ask for the reports' password.
+    It stands in the artifact itself: a link would ask for the reports' password. The artifact is
+    Markdown, since Prefect writes the whole address out below an artifact of the kind image.
+
+    Args:
+        key: The artifact's.
+        picture: It.
+        said: What stands above it; Markdown.
+        alt: What is in it, for those who do not see it.
     """
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(store.get(picture))) as image:
         image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
         image.convert("RGB").save(buffer, format="webp", quality=80)
     address = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    with if_server_answers():
-        create_image_artifact(image_url=address, key=key, description=description)
+    show(key, f"{said}\n\n![{SIGNS.sub(' ', alt)}]({address})\n")
 
 
 def show(key: str, what: str | list[dict[str, Any]]) -> None:
