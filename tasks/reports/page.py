@@ -24,8 +24,8 @@ from tasks.storage import places, store
 from tasks.storage.artifact import ArtifactRef, Report
 
 __all__ = [
-    "asked_by", "grid_folder", "html", "identities", "linked", "publish", "put", "render", "show",
-    "show_picture", "stored",
+    "asked_by", "found_at", "grid_folder", "html", "identities", "linked", "publish", "put",
+    "render", "show", "show_picture", "stored",
 ]  # fmt: skip
 WRITTEN = b'<meta name="written" content="">'
 MADE = "<!-- what made this page -->"  # once in every page; escaped text of data cannot be it
@@ -89,6 +89,11 @@ def linked(place: str) -> str:
     if not served or not places.is_local():
         return told
     return f"{told} ([open it]({served}/{below}), for Prefect's password)"
+
+
+def found_at(report: Told, place: str) -> Told:
+    """Returns a report that says last where its page is, for MLflow's description of a run."""
+    return replace(report, reading=[*report.reading, f"Report: {linked(place)}"])
 
 
 def show_picture(key: str, picture: ArtifactRef, said: str, alt: str) -> None:
