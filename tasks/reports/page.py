@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from markupsafe import escape
@@ -27,7 +26,6 @@ __all__ = [
     "asked_by", "found_at", "grid_folder", "html", "identities", "linked", "publish", "put",
     "render", "show", "show_picture", "stored",
 ]  # fmt: skip
-WRITTEN = b'<meta name="written" content="">'
 MADE = "<!-- what made this page -->"  # once in every page; escaped text of data cannot be it
 PREVIEW_SIDE = 640  # pixels, at most
 SIGNS = re.compile(r"[^\w .,;:=%+()-]")  # which Markdown may read, or a name of the data plant
@@ -69,8 +67,8 @@ def publish(folder: str, report: Report) -> str:
 def put(folder: str, page: bytes) -> str:
     """Puts a page alone below reports/<folder>/, into the list of all, and into the pages of the
     same subject; returns its place."""
-    place, now = places.data_url("reports", folder, "index.html"), datetime.now(UTC).isoformat()
-    store.write_whole(place, page.replace(WRITTEN, WRITTEN[:-2] + now.encode() + WRITTEN[-2:], 1))
+    place = places.data_url("reports", folder, "index.html")
+    store.write_whole(place, page)
     link(folder)
     write_index()
     return place

@@ -26,7 +26,7 @@ class Listed:
     Attributes:
         folder: Below reports/.
         kind, title, answer: As its page says them.
-        written: When.
+        written: When; links that are put into it later do not count, except in an object store.
         identities: Beginnings of the digests of what it is about.
     """
 
@@ -69,25 +69,17 @@ def listed() -> list[Listed]:
         try:
             with open_regular(Path(page)) if places.is_local() else filesystem.open(page) as file:
                 head = _Head.of(file.read(HEAD).decode(errors="replace"))
-            changed = filesystem.modified(page)
+            written = filesystem.modified(page)
         except OSError:  # gone since it was listed, or no file
             continue
         name, said = page.rsplit("/", 2)[1], head.said
         found.append(Listed(
             name, said.get("kind") or KINDS.get(name.partition("-")[0], "grid"),
             head.title or name, said.get("description", ""),
-            _instant(said.get("written", ""), changed.astimezone(UTC)),
+            written.astimezone(UTC),
             frozenset(said.get("identities", "").split()),
         ))  # fmt: skip
     return sorted(found, key=lambda one: one.written, reverse=True)
-
-
-def _instant(text: str, otherwise: datetime) -> datetime:
-    """When a page says that it was written; links are put into it later, too."""
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
-        return otherwise
 
 
 class _Head(HTMLParser):

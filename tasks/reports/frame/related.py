@@ -8,6 +8,7 @@ page that is put leads there at once, and the pages that lead to it from then on
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ from markupsafe import escape
 
 from ddim_core.decisions.row import CellRow, loras_of
 from tasks.reports.frame.index import Listed, listed
-from tasks.storage import store
+from tasks.storage import places, store
 
 START, END = b"<!-- related -->", b"<!-- end of related -->"  # escaped text of data cannot be it
 DIGITS = 12  # of a digest; a page of 100 checkpoints names some thousand
@@ -61,18 +62,28 @@ def related(page: Listed, reports: Sequence[Listed]) -> list[Listed]:
 
 
 def _write(page: Listed, found: Sequence[Listed]) -> None:
+    """Puts the links in; a page that is gone, or that is another person's alone, stays as it is."""
     try:
         text = store.read(page.place)
-    except FileNotFoundError:  # deleted since it was listed
+        anew = _with_links(text, found)
+        if anew != text:
+            store.write_whole(page.place, anew)
+            if places.is_local():
+                os.utime(page.place, (page.written.timestamp(),) * 2)
+    except (OSError, store.StoreError):
         return
+
+
+def _with_links(text: bytes, found: Sequence[Listed]) -> bytes:
+    """The page with these links and no others between its marks; one of before has none."""
     head, start, rest = text.partition(START)
     _, end, tail = rest.partition(END)
-    places = {one: f'href="../{quote(one.folder)}/index.html"' for one in found}
-    links = "".join(
-        f'<a {place} title="{escape(one.title)}">{escape(one.kind[:1].upper() + one.kind[1:])}</a>'
-        for one, place in places.items()
-        if place.encode() not in head + tail  # where the page leads there of itself
-    )
-    anew = head + start + links.encode() + end + tail
-    if end and anew != text:
-        store.write_whole(page.place, anew)
+    if not end:
+        return text
+    links = ""
+    for one in found:
+        address = f'href="../{quote(one.folder)}/index.html"'
+        if address.encode() not in head + tail:  # where the page leads of itself
+            kind = escape(one.kind[:1].upper() + one.kind[1:])
+            links += f'<a {address} title="{escape(one.title)}">{kind}</a>'
+    return head + start + links.encode() + end + tail
