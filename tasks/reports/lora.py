@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from ddim_core.reports.lora_sentences import (
     read_scorecard,
     shown_first,
 )
+from ddim_core.safe_files.loras.files import content_digests
 from ddim_core.text2image.judge import Training
 from tasks.reports import page
 from tasks.reports.frame import charts
@@ -91,7 +91,7 @@ def render_lora_report(
     reading = read_scorecard(rows)
     grouped = by_role(rows)
     told = {(row.prompts, row.scale): shown_first(row) for row in rows}
-    own = [digest for ref in files for digest in json.loads(store.get(ref)).values()]
+    own = [digest for ref in files for digest in content_digests(store.get_folder(ref))]
     values = {
         "told": told,
         "scales": scales,
