@@ -16,7 +16,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from ddim_core.common.digest import digest
 from tasks.machine.pages import if_server_answers
-from tasks.reports.frame.index import write_index
+from tasks.reports.frame.index import listed, write_index
 from tasks.reports.frame.related import identities, link
 from tasks.reports.frame.shell import html, render
 from tasks.storage import places, store
@@ -69,8 +69,9 @@ def put(folder: str, page: bytes) -> str:
     same subject; returns its place."""
     place = places.data_url("reports", folder, "index.html")
     store.write_whole(place, page)
-    link(folder)
-    write_index()
+    reports = listed()
+    link(folder, reports)
+    write_index(reports)
     return place
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -54,10 +55,11 @@ def index_places() -> list[str]:
     return [places.data_url("reports", "index.html")] if there else []
 
 
-def write_index() -> str:
-    """Writes the list anew; returns its place."""
+def write_index(reports: Sequence[Listed] | None = None) -> str:
+    """Writes the list anew, of these reports or of all that there are; returns its place."""
     place = places.data_url("reports", "index.html")
-    store.write_whole(place, html(TEMPLATE, {}, {"reports": listed()}).encode())
+    found = listed() if reports is None else reports
+    store.write_whole(place, html(TEMPLATE, {}, {"reports": found}).encode())
     return place
 
 

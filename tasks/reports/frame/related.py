@@ -15,7 +15,7 @@ from urllib.parse import quote
 from markupsafe import escape
 
 from ddim_core.decisions.row import CellRow, loras_of
-from tasks.reports.frame.index import Listed, listed
+from tasks.reports.frame.index import Listed
 from tasks.storage import places, store
 
 START, END = b"<!-- related -->", b"<!-- end of related -->"  # escaped text of data cannot be it
@@ -33,17 +33,19 @@ def identities(rows: Rows, others: Iterable[str] = ()) -> list[str]:
     return list(dict.fromkeys(digest[:DIGITS] for digest in found if digest))
 
 
-def link(folder: str) -> None:
-    """Puts the links into a page that was just written, and into those that lead to it now."""
-    reports = listed()
-    new = next((one for one in reports if one.folder == folder), None)
-    if new is None or not new.identities:
-        return
-    _write(new, related(new, reports))
-    for other in reports:
-        found = related(other, reports)
-        if new in found:
-            _write(other, found)
+def link(folder: str, reports: Sequence[Listed]) -> None:
+    """Puts the links into a page that was just written, and into those that lead to it now.
+
+    Args:
+        folder: The page's.
+        reports: All, the newest first.
+    """
+    for new in (one for one in reports if one.folder == folder):
+        _write(new, related(new, reports))
+        for other in (one for one in reports if one.identities & new.identities):
+            found = related(other, reports)
+            if new in found:
+                _write(other, found)
 
 
 def related(page: Listed, reports: Sequence[Listed]) -> list[Listed]:
