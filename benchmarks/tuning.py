@@ -28,7 +28,7 @@ from benchmarks.base_samplers import BASE, write
 from ddim_core.text2image.embedded import embedded_base
 
 RECORDS = Path(__file__).with_name("tuning.json")
-TUNED = re.compile(r"^(\S+\[\S+\]) \(g = ([\d.]+)\): ", re.MULTILINE)
+TUNED = re.compile(r"^(\S+\[\S+\]) \(guidance ([\d.]+)\): ", re.MULTILINE)
 CASES: dict[str, dict[str, Any]] = {
     "digits": {
         "samplers": "dpmpp_2m?solver_type=heun", "calls": "3,4,5", "distance": "features",

@@ -34,10 +34,9 @@ from flows.requests.flat import command_line, flat
 from flows.requests.grid import GridRequest
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
-from tasks.cells.reference import STATISTICS
 from tasks.cells.table import cell_digest
 from tasks.reports.grid import AboutGrid, publish_report, render_report
-from tasks.reports.page import asked_by
+from tasks.reports.page import asked_by, found_at
 from tasks.reports.records import FiledVerdict
 from tasks.storage.cell_rows import write_row
 from tasks.storage.store import StoreError, check_writable
@@ -212,7 +211,6 @@ def _report(
         ),
         decide_by=request.verdict.decide_by,
         margin=request.verdict.margin,
-        real=None if inputs.reference_images.kind == STATISTICS else inputs.reference_images,
     )
     traced, failed = predicted(request, inputs, landed)
     for sentence in failed:
@@ -230,7 +228,8 @@ def _report(
         # What the command prints at its end need not stand in the terminal twice.
         (progress.logger.info if sentence in advice else progress.say)(sentence)
     complete = len(rows) == len(inputs.cells)
-    tracked = track_grid(grid, rows, report, complete, request.verdict.decide_by, return_state=True)
+    told, by = found_at(report, place), request.verdict.decide_by
+    tracked = track_grid(grid, rows, told, complete, by, return_state=True)
     if not tracked.is_completed():
         progress.say(f"{why_not_logged()}, the grid is not logged: {tracked.message}")
     return place, advice

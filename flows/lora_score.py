@@ -32,7 +32,7 @@ from tasks.lora.scoring.measure import PictureScores, score_pictures
 from tasks.lora.scoring.pictures import DrawnPictures
 from tasks.lora.scoring.table import ScoredLora, lora_rows, write_lora_rows
 from tasks.lora.scoring.vision_models import model_digest
-from tasks.reports.page import asked_by
+from tasks.reports.page import asked_by, found_at
 from tasks.sampling.conditions import conditions_of
 from tasks.sampling.pipeline import Laid
 from tasks.storage.naming import named
@@ -245,13 +245,13 @@ def _reported(
     }
     swept = {f"{scale:g}": drawn[digests[first.name], first.sampler, scale] for scale in scales[1:]}
     report = asked_by(
-        render_epochs(ranking, stand.asked, shown, swept, stand.training, flat_rows[0], reading),
+        render_epochs(ranking, stand.asked, shown, swept, stand.training, flat_rows, reading),
         command_line("lora score", stand.request),
     )
     place = publish_epochs(report, ranking, flat_rows)
     for of_one in rows:
         name = f"{of_one[0].lora} on {of_one[0].base}"
-        tracked = track_scorecard(name, of_one, report, return_state=True)
+        tracked = track_scorecard(name, of_one, found_at(report, place), return_state=True)
         if not tracked.is_completed():
             get_run_logger().warning("%s: %s", why_not_logged(), tracked.message)
     return Scorecard(place, table, tuple(row.row_digest for row in flat_rows), tuple(reading))

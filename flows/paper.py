@@ -35,7 +35,7 @@ from tasks.checkpoints.open import (
     require_native,
 )
 from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
-from tasks.reports.page import asked_by
+from tasks.reports.page import asked_by, found_at
 from tasks.reports.paper import RealImages, error_text, publish_paper_report, render_paper_report
 from tasks.sampling.beyond_sampling import (
     Reconstruction,
@@ -260,7 +260,8 @@ def _report(
         _say(sentence)
     errors = {record.steps: record.error for record in reconstructions}
     n = real.n if reconstructions else 0
-    tracked = track_paper(name, rows, errors, n, report, not failures, return_state=True)
+    told = found_at(report, place)
+    tracked = track_paper(name, rows, errors, n, told, not failures, return_state=True)
     if not tracked.is_completed():
         _say(f"{why_not_logged()}, the run is not logged: {tracked.message}")
     return str(place)

@@ -22,7 +22,7 @@ from flows.until_decided import Race, RaceOutcome
 from tasks.checkpoints.addresses import name_of
 from tasks.checkpoints.arrivals import snapshots_in
 from tasks.checkpoints.open import CheckpointRecord, import_checkpoint, open_checkpoint
-from tasks.reports.page import asked_by
+from tasks.reports.page import asked_by, found_at
 from tasks.reports.race import publish_snapshots, render_snapshots
 from tasks.storage.cell_rows import write_row
 from tasks.storage.store import check_writable
@@ -93,8 +93,9 @@ def _run(asked: SnapshotRequest) -> SnapshotOutcome:
         for sentence in report.reading[len(left_out) :]:
             progress.say(sentence)
         best_row = next(row for row in rows if row.cell_digest == found.leader)
+        told = found_at(report, place)
         tracked = track_grid(
-            name, rows, report, not race.failures, found.measure.name, best_row, return_state=True
+            name, rows, told, not race.failures, found.measure.name, best_row, return_state=True
         )
         if not tracked.is_completed():
             progress.say(f"{why_not_logged()}, nothing is logged: {tracked.message}")

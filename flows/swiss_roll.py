@@ -25,7 +25,7 @@ from tasks.points.model import TrainedPoints, train_point_model
 from tasks.points.sample import sample_points, trace_points
 from tasks.points.score import score_floor, score_generated
 from tasks.points.table import point_row, write_point_row
-from tasks.reports.page import asked_by
+from tasks.reports.page import asked_by, found_at
 from tasks.reports.points import publish_point_report, render_point_report
 from tasks.storage.naming import named
 from tasks.storage.store import check_writable
@@ -177,7 +177,7 @@ def _report(request: PointRequest, landed: list[SettingFutures], rows: list[Poin
     place = publish_point_report(name, report, rows)
     for sentence in read_points(rows):
         _say(sentence)
-    tracked = track_points(name, rows, report, return_state=True)
+    tracked = track_points(name, rows, found_at(report, place), return_state=True)
     if not tracked.is_completed():
         _say(f"{why_not_logged()}, the run is not logged: {tracked.message}")
     return str(place)

@@ -80,7 +80,7 @@ def _run(request: TuneRequest) -> TuneOutcome:
         )  # fmt: skip
         beside = f", the long run {one.long.mean:.3g}" if one.long else ""
         _say(
-            f"{one.sampler} (g = {one.guidance:g}): {what.format(judged.tuned.mean)}, "
+            f"{one.sampler} (guidance {one.guidance:g}): {what.format(judged.tuned.mean)}, "
             f"{one.stock} {judged.stock.mean:.3g}{beside}"
         )
         for warning in one.warnings:
@@ -134,10 +134,9 @@ def _report(
         *(f"{text} is of no sampler and number of calls that was tuned, or lies where the network "
           "was not trained: it was not looked at." for text in ignored),
     ]  # fmt: skip
-    report = asked_by(
-        render_tuning(tuned, rows, inputs.checkpoint.name, notes, request.proof.margin),
-        command_line("tune", request, request.machine.undeciding),
-    )
+    of = inputs.checkpoint
+    rendered = render_tuning(tuned, rows, of.name, of.weights_digest, notes, request.proof.margin)
+    report = asked_by(rendered, command_line("tune", request, request.machine.undeciding))
     place = publish_tuning(report, tuned)
     for sentence in report.reading:
         _say(sentence)

@@ -30,7 +30,7 @@ from flows.requests.race import RaceChoice, RaceRequest, first_images, usual_bud
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE, task_runner
 from tasks.cells.settings import calls_of
-from tasks.reports.page import asked_by
+from tasks.reports.page import asked_by, found_at
 from tasks.reports.race import publish_allocation, render_allocation
 from tasks.storage.cell_rows import write_row
 from tasks.storage.store import check_writable
@@ -103,7 +103,8 @@ def _run(request: GridRequest, how: RaceChoice, command: str) -> RaceOutcome:
         place = publish_allocation(name, report, rows)
         for sentence in report.reading:
             progress.say(sentence)
-        tracked = track_grid(name, rows, report, not race.failures, measure.name, return_state=True)
+        told = found_at(report, place)
+        tracked = track_grid(name, rows, told, not race.failures, measure.name, return_state=True)
         if not tracked.is_completed():
             progress.say(f"{why_not_logged()}, nothing is logged: {tracked.message}")
     if race.failures:

@@ -101,7 +101,7 @@ def file_digest(path: Path) -> str:
 
 
 # Python 3.11 fails with a SystemError when two threads parse at once, and trees are shared.
-_parsing = Lock()
+PARSING = Lock()
 
 
 @cache
@@ -113,7 +113,7 @@ def code_digest(module: str) -> str:
     own version counts too: the same text may parse to another tree under another version, and
     then everything is made again, which is safe.
     """
-    with _parsing:
+    with PARSING:
         return digest([part for name in sorted(_closure(module)) for part in _read(name)[0]])
 
 

@@ -213,7 +213,7 @@ def line_name(row: Setting) -> str:
         line = sampler_of(row)
         notes += [f"eta = {row.eta:g}"] if row.eta else []
     scale = getattr(row, "guidance_scale", None)
-    notes += [f"g = {scale:g}{_where_guided(row)}"] if scale not in (None, 1.0) else []
+    notes += [f"guidance {scale:g}{_where_guided(row)}"] if scale not in (None, 1.0) else []
     notes += _laid(row)
     return f"{line} ({', '.join(notes)})" if notes else line
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -17,6 +18,7 @@ from ddim_core.diffusion.scheduler_config import USUAL, class_defaults, class_of
 from ddim_core.diffusion.specs import SamplerSpec, SchedulerSpec, Spacing
 
 AnySampler = SamplerSpec | SchedulerSpec
+GUIDANCE = re.compile(r"\bg=")  # in a line's short name
 
 MISSING_SIGNAL = 0.01
 """Signal power at the first visited timestep above which starting from pure noise is a warning."""
@@ -121,7 +123,8 @@ def _named(told: list[AnySampler], settings: list[AnySampler]) -> str:
     steps = list(dict.fromkeys(spec.steps for spec in told))
     names = [f"S = {', '.join(map(str, steps))}"]
     if any(spec.steps in steps and spec not in told for spec in settings):
-        names += dict.fromkeys(spec.line.replace("=", " = ") for spec in told)
+        lines = dict.fromkeys(spec.line for spec in told)
+        names += [GUIDANCE.sub("guidance ", line).replace("=", " = ") for line in lines]
     return ", ".join(names)
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ddim_core.common.digest import PARSING
+
 NETWORKS = ("unet", "transformer", "transformer_2", "unconditional_transformer")
 Modality = Literal["unconditional", "class-to-image", "text-to-image"]
 Guidance = Literal["real", "embedded", "none"]
@@ -216,7 +218,7 @@ def divisors_of(pipeline: Any) -> list[int]:
     for method in (kind.__call__, getattr(kind, "check_inputs", None)):
         if method is None:
             continue
-        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(method))))
+        tree = _tree(method)
         names: dict[str, int | None] = {}
         for node in ast.walk(tree):
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -257,5 +259,10 @@ def changes_networks(kind: Any) -> bool:
 
 def call_tree(kind: Any) -> ast.AST:
     """Returns the syntax tree of a pipeline's call, as diffusers has it."""
-    call = inspect.unwrap(kind.__call__)
-    return ast.parse(textwrap.dedent(inspect.getsource(call)))
+    return _tree(kind.__call__)
+
+
+def _tree(method: Callable[..., Any]) -> ast.AST:
+    source = textwrap.dedent(inspect.getsource(inspect.unwrap(method)))
+    with PARSING:  # tasks ask side by side
+        return ast.parse(source)

@@ -100,10 +100,10 @@ def strip(images: NDArray[np.uint8], side: int = TILE) -> bytes:
     n, height, width, channels = images.shape
     columns = min(n, 3)  # MLflow's table shows it in a square
     rows = -(-n // columns)
-    tiles = np.full((rows * columns, height, width, channels), 255, np.uint8)
-    tiles[:n] = images
-    block = tiles.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
-    block = block.reshape(rows * height, columns * width, channels)
+    tiles = np.full((rows * columns, height + 1, width + 1, channels), 255, np.uint8)
+    tiles[:n, :height, :width] = images  # a pixel between them
+    block = tiles.reshape(rows, columns, height + 1, width + 1, channels).transpose(0, 2, 1, 3, 4)
+    block = block.reshape(rows * (height + 1), columns * (width + 1), channels)[:-1, :-1]
     picture = Image.fromarray(block.squeeze(-1) if channels == 1 else block)
     scale = max(1, round(side / height)) if height <= side else side / height
     how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS

@@ -35,7 +35,7 @@ def full_scale(rows: Sequence[LoraRow]) -> LoraRow:
 def number(name: str, value: float) -> str:
     """A measure's value for people: shares in per cent."""
     if name in SHARES:
-        return f"{100.0 * value:.0f} %"
+        return f"{round(100.0 * value)} %"  # what rounds to 0 has no sign
     return f"{value:.3g}" if abs(value) < 100.0 else f"{value:.0f}"
 
 
@@ -85,6 +85,17 @@ def headline(rows: Sequence[LoraRow]) -> str:
     told = "; ".join(found[:N_FIRST]) or "no measure was taken"
     said = f"At scale {row.scale:g}, {ROLES[role]}: {told}."
     return " ".join([said, *_range(role, line)])
+
+
+def shown_first(row: LoraRow) -> str:
+    """Says what pictures of a scale are measured to be, by what the headline names, and how many
+    they are."""
+    told = [
+        f"{name.replace('_', ' ')} {interval(name, row.measures[name])}"
+        for name in FIRST
+        if name in row.measures
+    ]
+    return ", ".join([*told[:N_FIRST], f"N = {row.n_images} pictures"])
 
 
 def _changes(row: LoraRow, base: LoraRow) -> dict[str, list[str]]:

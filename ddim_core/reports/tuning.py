@@ -1,16 +1,12 @@
-"""What tuning bought: sentences, where the timesteps lie, the same x_T under three runs."""
+"""What tuning bought, in sentences, and where the timesteps lie."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from matplotlib.figure import Figure
-
 from ddim_core.decisions.bought import Bought, bought
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
-from ddim_core.reports.grid_figures import COLOURS, png
 
 AYS = {
     "SD 1.5": (999, 850, 736, 645, 545, 455, 343, 233, 124, 24),
@@ -49,15 +45,43 @@ def read_bought(rows: Sequence[CellRow], tuned: Tuning, margin: float) -> list[s
         tuned: What was tuned.
         margin: A difference of FID that does not count.
     """
+    found = _bought(rows, tuned, margin)
+    if found is None:
+        return ["There are too few images a cell for intervals, and so for any proof."]
+    return [_sentences(one, tuned, margin) for one in found]
+
+
+def headline(rows: Sequence[CellRow], tuned: Tuning, margin: float) -> str:
+    """Says shortly how many tuned settings are proven better than the stock ones of as many network
+    calls, and which has the lowest FID; empty where nothing is proven or disproven.
+
+    Args:
+        rows, tuned, margin: As of `read_bought`.
+    """
+    found = _bought(rows, tuned, margin)
+    if not found:
+        return ""
+    proven = [one for one in found if one.proven]
+    best = min(proven or found, key=lambda one: one.row.fid).row
+    of = f"{len(proven)} of {len(found)}" if proven else f"None of {len(found)}"
+    return (
+        f"{of} tuned settings {'is' if len(proven) < 2 else 'are'} proven better than every stock "
+        f"one of as many network calls; the lowest FID of {'these' if proven else 'them'} is "
+        f"{with_interval(best.fid, best.fid_low, best.fid_high)}, at {best.nfe} calls, of "
+        f"{short(best, tuned)}."
+    )
+
+
+def _bought(rows: Sequence[CellRow], tuned: Tuning, margin: float) -> list[Bought] | None:
+    """None where there are too few images for intervals; nothing without cells on both sides."""
     ours = [row for row in rows if is_tuned(row, tuned)]
     lists = {sampler for sampler, _ in tuned}
     stock = [row for row in rows if row.sampler not in lists]
     if not ours or not stock:
         return []
     if any(len(row.fid_leave_one_out) < 2 for row in (*ours, *stock)):
-        return ["There are too few images a cell for intervals, and so for any proof."]
-    found = bought(ours, stock, margin)
-    return [_sentences(one, tuned, margin) for one in found]
+        return None
+    return bought(ours, stock, margin)
 
 
 def is_tuned(row: CellRow, tuned: Tuning) -> bool:
@@ -129,39 +153,23 @@ def _p(value: float) -> str:
     return f"p = {value:.2g}" if value >= 1e-4 else "p < 0.0001"
 
 
-def course_plot(courses: Sequence[Course], top: float, is_flow: bool) -> bytes:
-    """Draws the timestep of each network call over its place in the run: tuned, as the samplers
-    stand, and beside them uniform, Karras' and (of a diffusion model) AYS's.
+def usual_courses(is_flow: bool) -> dict[str, list[tuple[float, float]]]:
+    """Returns where others ask the network, by their names: uniform, Karras' and (of a diffusion
+    model) AYS's lists, as pairs of the place in the run (0 to 1) and the timestep as a share of the
+    noisiest.
 
     Args:
-        courses: The runs.
-        top: The noisiest timestep that the network was trained on.
         is_flow: The model is a flow, for which AYS has no list.
     """
-    figure = Figure(figsize=(7.2, 4.2))
-    axes = figure.subplots()
-    share = np.linspace(0.0, 1.0, 101)
     low, high = 0.002 ** (1 / RHO), 1.0
-    axes.plot(share, 1.0 - share, ":", color="#51606f", lw=1, label="uniform")
-    axes.plot(share, (high + share * (low - high)) ** RHO, "--", color="#51606f", lw=1,
-              label="rho = 7, in the timestep")  # fmt: skip
-    if not is_flow:
-        for (name, listed), look in zip(AYS.items(), ("-.", (0, (1, 1))), strict=True):
-            axes.plot(np.linspace(0, 1, len(listed)), np.array(listed) / 999.0, linestyle=look,
-                      color="#a0a8b0", lw=1, label=f"AYS, {name}")  # fmt: skip
-    seen: set[tuple[float, ...]] = set()
-    for i, course in enumerate(one for one in courses if len(one.timesteps)):
-        if course.timesteps in seen:
-            continue
-        seen.add(course.timesteps)
-        n = len(course.timesteps)
-        places = np.linspace(0, 1, n) if n > 1 else np.zeros(1)
-        axes.plot(
-            places, np.array(course.timesteps) / top, "o-" if course.tuned else "x-",
-            ms=5, lw=1.6 if course.tuned else 0.7, color=COLOURS[i % len(COLOURS)],
-            label=course.name,
-        )  # fmt: skip
-    axes.set(xlabel="place in the run", ylabel="timestep, as a share of the noisiest")
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=7)
-    return png(figure)
+    shares = [i / 20 for i in range(21)]
+    karras = [(share, (high + share * (low - high)) ** RHO) for share in shares]
+    found = {"uniform": [(0.0, 1.0), (1.0, 0.0)], f"Karras' rho = {RHO:g}, in the timestep": karras}
+    listed = {} if is_flow else AYS
+    return found | {f"AYS, {name}": placed(steps, 999.0) for name, steps in listed.items()}
+
+
+def placed(timesteps: Sequence[float], top: float) -> list[tuple[float, float]]:
+    """Returns a run's timesteps as such pairs; `top` is the noisiest."""
+    last = max(1, len(timesteps) - 1)
+    return [(i / last, t / top) for i, t in enumerate(timesteps)]

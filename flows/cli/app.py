@@ -102,8 +102,7 @@ def table(
 @app.command()
 def report() -> None:
     """Say where the reports are: the page that lists all first, the newest last."""
-    from tasks.reports.frame.index import index_places
-    from tasks.reports.grid import report_places
+    from tasks.reports.frame.index import index_places, report_places
 
     found = report_places()
     if not found:

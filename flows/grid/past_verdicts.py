@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatch
-from hashlib import sha256
 from pathlib import Path
 
 from ddim_core.common.digest import file_digest
@@ -30,7 +29,7 @@ from ddim_core.decisions.measure import FID, Measure, measure_of
 from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow
 from ddim_core.reports.verdicts.sentences import by_checkpoint, first_scored
-from ddim_core.safe_files.loras.files import epoch_files, lora_bytes
+from ddim_core.safe_files.loras.files import content_digests
 from flows.grid.named import LEAST_DIGITS, rows_called, twins_called, weights_called
 from tasks.checkpoints.addresses import is_local
 from tasks.reports.records import ComparedPair, FiledVerdict
@@ -190,7 +189,7 @@ def _lora(name: str, table: Rows) -> str:
     if not name or any(row.checkpoint == name for row in table):
         return ""
     if place.suffix == ".safetensors" and is_regular(place):
-        found = {file_digest(place), *_stored(place)} & {
+        found = {file_digest(place), *content_digests(place)} & {
             d for row in table for d in digests_over(row)
         }
     else:
@@ -201,14 +200,6 @@ def _lora(name: str, table: Rows) -> str:
         several = ", ".join(sorted(lora[:12] for lora in found))
         raise ValueError(f"{name!r} names several LoRAs; give the digest of one: {several}")
     return found.pop() if found else ""
-
-
-def _stored(place: Path) -> list[str]:
-    """The digest of a LoRA's file as the store has it; none of a checkpoint's."""
-    try:
-        return [sha256(lora_bytes(file)).hexdigest() for file in epoch_files(place)]
-    except ValueError:
-        return []
 
 
 def _called(name: str, table: Rows) -> str:

@@ -29,7 +29,7 @@ from tasks.lora.scoring.table import lora_rows, trained_here, write_lora_rows
 from tasks.lora.scoring.vision_models import model_digest
 from tasks.lora.validation import ValidationCurve, validation_curve
 from tasks.reports.lora import publish_lora_report, render_lora_report
-from tasks.reports.page import asked_by
+from tasks.reports.page import asked_by, found_at
 from tasks.storage.store import ArtifactRef
 from tasks.text2image.embedded import held_out_folder
 from tasks.text2image.judge import TrainedJudge, train_emoji_judge
@@ -184,10 +184,11 @@ def _report(
         [[future.result() for future in sweep] for sweep, _ in drawn],
         record.data, record.training.losses, curve,
         judge.about if judge else None, plan.data_licence,
+        [ref for ref in (record.lora, record.kohya) if ref],
     )  # fmt: skip
     report = asked_by(report, command)
     place = publish_lora_report(record.name, report, rows)
-    tracked = track_scorecard(record.name, rows, report, return_state=True)
+    tracked = track_scorecard(record.name, rows, found_at(report, place), return_state=True)
     if not tracked.is_completed():
         get_run_logger().warning("%s: %s", why_not_logged(), tracked.message)
     return Scorecard(place, table, tuple(row.row_digest for row in rows), tuple(report.reading))

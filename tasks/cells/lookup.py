@@ -53,6 +53,19 @@ def first_images(row: CellRow, most: int) -> NDArray[np.uint8]:
     return cell_shards(row, 1)[0][:most]
 
 
+def real_images(row: CellRow) -> NDArray[np.uint8] | None:
+    """Returns the real images that a cell was compared with, uint8 [n, h, w, c]; None where only
+    their statistics were known, or where they are no longer in the store.
+
+    Raises:
+        StoreError: If an object store does not answer.
+    """
+    try:
+        return store.get_arrays(ArtifactRef(row.reference_digest, "images")).get("images")
+    except store.DamagedArtifactError:
+        return None
+
+
 def cell_shards(row: CellRow, most: int | None = None) -> list[NDArray[np.uint8]]:
     """Returns a cell's images uint8 [n, h, w, c], shard by shard in order of image index; of so
     many first shards, or of all.

@@ -10,7 +10,6 @@ from ddim_core.decisions.checkpoints.twins import noise_over_steps
 from ddim_core.decisions.measure import FID
 from ddim_core.decisions.place import names_cell
 from ddim_core.decisions.row import CellRow, cell_name
-from ddim_core.reports.verdicts.figures import checkpoint_curve
 from ddim_core.reports.verdicts.sentences import best_of, by_checkpoint
 from tasks.reports import page
 from tasks.reports.frame import charts
@@ -47,12 +46,12 @@ def write_curve(
     history = by_checkpoint([row for row in comparable if cell_name(row) in ranked])
     chosen = [row for row in last if cell_name(row) in drawn]
     noise = noise_over_steps(twins, chosen) if twins else {}
-    with_noise = checkpoint_curve(history, drawn, noise=noise) if noise else b""
-    text = page.html(TEMPLATE, {"curve": with_noise}, {
+    course = charts.over_checkpoints(history, drawn, FID, noise=noise)
+    text = page.html(TEMPLATE, {}, {
         "reading": [_lowest(history)],
-        "data": {"lines": {"checkpoints": charts.over_checkpoints(history, drawn, FID)}},
+        "data": {"lines": {"checkpoints": course}},
         "of_cell": _of_cell, "cell_name": cell_name, "cells": drawn,
-        "first": last[0], "history": history,
+        "first": last[0], "identities": page.identities(comparable), "history": history,
         "checkpoints": [
             (called(rows[0].checkpoint, rows[0].training_step), rows[0].checkpoint_digest)
             for rows in history

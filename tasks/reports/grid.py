@@ -31,6 +31,7 @@ from ddim_core.reports.grid_sentences import mixed_clipping, read_grid, why_no_f
 from ddim_core.reports.verdicts.figures import pareto_plot
 from ddim_core.scores.cell_score import CellScore
 from ddim_core.scores.per_class import PerClass
+from tasks.cells.lookup import real_images
 from tasks.cells.protocol_matrix import MatrixLine
 from tasks.image_scores.judge import values_of
 from tasks.reports import page
@@ -38,7 +39,7 @@ from tasks.reports.frame.grid_data import compared_at_first, grid_data, told_id
 from tasks.reports.frame.nearest import Images
 from tasks.reports.frame.pictures import PAGE_IMAGES, Pictures, Predicted
 from tasks.reports.records import FiledVerdict
-from tasks.storage import places, store
+from tasks.storage import store
 from tasks.storage.artifact import Report, Trajectories
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
@@ -64,7 +65,6 @@ class AboutGrid:
         decide_by: Name of the measure that says which cell is best.
         margin: A difference in it that does not count, as asked; 0: half of the floor's interval,
             or 2 % of the best value.
-        real: The reference's images, of which the nearest stand beside those that were drawn.
     """
 
     floor: CellScore | None
@@ -75,7 +75,6 @@ class AboutGrid:
     matrix: list[MatrixLine]
     decide_by: str = FID.name
     margin: float = 0.0
-    real: ArtifactRef | None = None
 
     @property
     def measure(self) -> Measure:
@@ -135,7 +134,7 @@ def render_report(
             column: {id_: scores.tolist() for id_, scores in zip(ids, by, strict=True)}
             for column, by in by_image.items()
         },
-        real=store.get_arrays(about.real)["images"] if about.real else None,
+        real=real_images(rows[0]),
         predicted={id_: _on_the_way(one) for id_, one in zip(ids, predicted, strict=False) if one},
     )
     text = _page(rows, reading, about, pictures)
@@ -152,7 +151,11 @@ def publish_report(grid: str, report: Report, rows: list[CellRow]) -> str:
     place = page.publish(grid[:12], report)
     page.show("fid-grid-table", [_table_line(row) for row in rows])
     page.show("fid-grid-report", _markdown(rows, report.reading, place))
-    page.show_picture("fid-grid-images", report.figures["preview"], "The best cells, one noise")
+    page.show_picture(
+        "fid-grid-images", report.figures["preview"],
+        f"The best cells, at most {MOST_TOGETHER}, and their first images, all from one noise.",
+        f"Images of the best cells. {report.reading[0]}",
+    )  # fmt: skip
     return place
 
 
@@ -167,15 +170,6 @@ def _previews(
         f"{PREVIEW_OF}{told_id(row)}": strip(batch[:PREVIEWED]) for row, batch in both[:MOST_STRIPS]
     }
     return {"preview": contact_sheet(sheet), **strips}
-
-
-def report_places() -> list[str]:
-    """Returns the pages of all reports, oldest first."""
-    if not places.is_local():
-        filesystem, folder = store.located(places.data_url("reports"))
-        return sorted(filesystem.glob(f"{folder}/*/index.html"))
-    pages = places.local_dir("reports").glob("*/index.html")
-    return [str(page) for page in sorted(pages, key=lambda page: page.stat().st_mtime)]
 
 
 def _best_classes(rows: list[CellRow]) -> tuple[CellRow, PerClass | None]:
@@ -201,6 +195,7 @@ def _page(
             "answer": answer(rows, ranking, about.measure),
             "rows": rows,
             "first": rows[0],
+            "identities": page.identities(rows),
             "scope": _scope(rows),
             "reading": reading,
             "line_name": line_name,
@@ -270,8 +265,8 @@ def _markdown(rows: list[CellRow], reading: list[str], place: str) -> str:
     table = "| | " + " | ".join(f"S = {s}" for s in steps) + " |\n|---" * 1 + "|---" * len(steps)
     table += "|\n"
     for line in dict.fromkeys(line_name(row) for row in rows):
-        cells = [fids.get((line, s)) for s in steps]
-        texts = [f"{c.fid:.2f} ({_interval(c.fid_low, c.fid_high)})" if c else "failed"
+        cells = [fids.get((line, s)) for s in steps]  # None: failed, or not asked for
+        texts = [f"{c.fid:.2f} ({_interval(c.fid_low, c.fid_high)})" if c else "-"
                  for c in cells]  # fmt: skip
         table += f"| {line} | " + " | ".join(texts) + " |\n"
     protocol = (

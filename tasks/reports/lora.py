@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,13 @@ from ddim_core.images.load import load_images
 from ddim_core.lora.scoring.measures import MEANINGS
 from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.lora.scoring.specs import ROLES, PromptSet
-from ddim_core.reports.lora_figures import measure_curves, picture_rows, sweep_grid, training_curves
+from ddim_core.reports.lora_figures import (
+    WINDOW,
+    measure_curves,
+    picture_rows,
+    sweep_grid,
+    training_curves,
+)
 from ddim_core.reports.lora_sentences import (
     by_role,
     full_scale,
@@ -22,7 +28,9 @@ from ddim_core.reports.lora_sentences import (
     interval,
     number,
     read_scorecard,
+    shown_first,
 )
+from ddim_core.safe_files.loras.files import content_digests
 from ddim_core.text2image.judge import Training
 from tasks.reports import page
 from tasks.reports.frame import charts
@@ -34,6 +42,7 @@ from tasks.storage.naming import run_name
 from tasks.storage.store import ArtifactRef
 
 BESIDE, SWEPT = 12, 8  # pictures
+MOST_STEPS = 400  # of a training whose losses are drawn
 TEMPLATE = Path(__file__).with_suffix(".html")
 
 
@@ -47,6 +56,7 @@ def render_lora_report(
     validation: Sequence[tuple[int, float]],
     judge: Training | None,
     licence: str,
+    files: Sequence[ArtifactRef] = (),
 ) -> Report:
     """Draws the figures, reads the rows and renders the page; returns references to them.
 
@@ -59,6 +69,7 @@ def render_lora_report(
         validation: Pairs of a step and its validation loss.
         judge: What judged, if a judge did.
         licence: Of the training data.
+        files: The LoRA's own, as folders in the store.
     """
     scales = sorted({row.scale for row in rows})
     shown = full_scale(rows).scale
@@ -72,13 +83,20 @@ def render_lora_report(
             [prompts.prompts[i] for i in rows_shown],
             {scale: x[first] for scale, x in zip(scales, by_scale, strict=True)},
         )
+    lines: dict[str, Json | list[Json]] = {"measures": _charts(rows)}
     if losses is not None:
         loss = store.get_arrays(losses)["loss"].astype(np.float64)
         figures["training"] = training_curves(loss, validation)
+        lines["training"] = _loss_chart(loss, validation)
     reading = read_scorecard(rows)
     grouped = by_role(rows)
+    told = {(row.prompts, row.scale): shown_first(row) for row in rows}
+    own = [digest for ref in files for digest in content_digests(store.get_folder(ref))]
     values = {
+        "told": told,
+        "scales": scales,
         "first": rows[0],
+        "identities": page.identities((), [*rows[0].digests, *own]),
         "grouped": grouped,
         "sweeps": [(role, f"sweep_{_key(role)}") for role in grouped],
         "roles": ROLES,
@@ -89,11 +107,11 @@ def render_lora_report(
         "shown_scale": shown,
         "number": number,
         "data": {
-            "lines": {"measures": _charts(rows)},
-            **_pictured(asked, images, scales, shown, training),
+            "lines": lines,
+            **_pictured(asked, images, scales, shown, training, told),
         },
     }
-    return page.stored(page.html(TEMPLATE, {"training": b"", **figures}, values), figures, reading)
+    return page.stored(page.html(TEMPLATE, figures, values), figures, reading)
 
 
 @task(name="publish-lora-report", task_run_name=run_name("publish-lora-report"))
@@ -116,6 +134,7 @@ def _pictured(
     scales: Sequence[float],
     shown: float,
     training: ArtifactRef,
+    measured: Mapping[tuple[str, float], str],
 ) -> Json:
     """What the page's script compares: one picture a prompt, of each set of prompts by scale."""
     told, batches, texts = [], {}, {}
@@ -125,7 +144,8 @@ def _pictured(
             name = f"{prompts.role}, scale {scale:g}"
             batches[name] = pictures[[i * prompts.per_prompt for i in columns]]
             texts[name] = [prompts.prompts[i] for i in columns]
-            told.append({"id": name, "name": name, "line": prompts.role, "steps": scale})
+            told.append({"id": name, "name": name, "line": prompts.role, "steps": scale,
+                         "note": measured.get((prompts.role, scale), "")})  # fmt: skip
     side = images[0][0].shape[1]
     real = load_images(str(store.get_folder(training)), resolution=side).images
     role = asked[0].role
@@ -183,6 +203,24 @@ def _charts(rows: list[LoraRow]) -> list[Json]:
         y = f"{meaning}{arrow}"
         found.append(charts.lines(name.replace("_", " ") + arrow, "scale of the LoRA", y, points))
     return found
+
+
+def _loss_chart(loss: NDArray[np.float64], validation: Sequence[tuple[int, float]]) -> Json:
+    """The loss of steps, at most some hundred, the running mean that ends there, and validation."""
+    width = min(WINDOW, len(loss))
+    means = np.convolve(loss, np.ones(width) / width, mode="valid")
+    at = spread(len(loss), MOST_STEPS)
+    told = {
+        "loss of a step": [(i + 1, loss[i]) for i in at],
+        f"mean of {width}": [(i + 1, means[i - width + 1]) for i in at if i >= width - 1],
+        "validation": list(validation),
+    }
+    points = [
+        charts.Point(name, float(x), float(y), None, None, f"step {x}\n{name} {y:.4g}", f"step {x}")
+        for name, of in told.items()
+        for x, y in of
+    ]
+    return charts.lines("Loss of the training", "step", "loss", points, bare=list(told)[:2])
 
 
 def _key(role: str) -> str:

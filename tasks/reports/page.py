@@ -5,31 +5,30 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from markupsafe import escape
 from PIL import Image
-from prefect.artifacts import (
-    create_image_artifact,
-    create_markdown_artifact,
-    create_table_artifact,
-)
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from ddim_core.common.digest import digest
 from tasks.machine.pages import if_server_answers
-from tasks.reports.frame.index import write_index
+from tasks.reports.frame.index import listed, write_index
+from tasks.reports.frame.related import identities, link
 from tasks.reports.frame.shell import html, render
 from tasks.storage import places, store
 from tasks.storage.artifact import ArtifactRef, Report
 
 __all__ = [
-    "asked_by", "grid_folder", "html", "linked", "publish", "put", "render", "show",
-    "show_picture", "stored",
+    "asked_by", "found_at", "grid_folder", "html", "identities", "linked", "publish", "put",
+    "render", "show", "show_picture", "stored",
 ]  # fmt: skip
 MADE = "<!-- what made this page -->"  # once in every page; escaped text of data cannot be it
 PREVIEW_SIDE = 640  # pixels, at most
+SIGNS = re.compile(r"[^\w .,;:=%+()-]")  # which Markdown may read, or a name of the data plant
 Told = TypeVar("Told", bound=Report)
 
 
@@ -66,10 +65,13 @@ def publish(folder: str, report: Report) -> str:
 
 
 def put(folder: str, page: bytes) -> str:
-    """Puts a page alone below reports/<folder>/, and into the list of all; returns its place."""
+    """Puts a page alone below reports/<folder>/, into the list of all, and into the pages of the
+    same subject; returns its place."""
     place = places.data_url("reports", folder, "index.html")
     store.write_whole(place, page)
-    write_index()
+    reports = listed()
+    link(folder, reports)
+    write_index(reports)
     return place
 
 
@@ -88,18 +90,29 @@ def linked(place: str) -> str:
     return f"{told} ([open it]({served}/{below}), for Prefect's password)"
 
 
-def show_picture(key: str, picture: ArtifactRef, description: str) -> None:
+def found_at(report: Told, place: str) -> Told:
+    """Returns a report that says last where its page is, for MLflow's description of a run."""
+    return replace(report, reading=[*report.reading, f"Report: {linked(place)}"])
+
+
+def show_picture(key: str, picture: ArtifactRef, said: str, alt: str) -> None:
     """Shows a stored PNG, made small, as a Prefect artifact, where the server answers.
 
-    It stands in the artifact itself: a link would ask for the reports' password.
+    It stands in the artifact itself: a link would ask for the reports' password. The artifact is
+    Markdown, since Prefect writes the whole address out below an artifact of the kind image.
+
+    Args:
+        key: The artifact's.
+        picture: It.
+        said: What stands above it; Markdown.
+        alt: What is in it, for those who do not see it.
     """
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(store.get(picture))) as image:
         image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
         image.convert("RGB").save(buffer, format="webp", quality=80)
     address = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    with if_server_answers():
-        create_image_artifact(image_url=address, key=key, description=description)
+    show(key, f"{said}\n\n![{SIGNS.sub(' ', alt)}]({address})\n")
 
 
 def show(key: str, what: str | list[dict[str, Any]]) -> None:

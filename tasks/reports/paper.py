@@ -10,6 +10,7 @@ import numpy as np
 from prefect import task
 
 from ddim_core.common.foreign import Json
+from ddim_core.decisions.measure import FID
 from ddim_core.decisions.row import CellRow, line_name, with_interval
 from ddim_core.diffusion.reconstruction import MeanError
 from ddim_core.reports.grid_sentences import lines
@@ -35,6 +36,7 @@ from ddim_core.reports.paper_sentences import (
 )
 from tasks.reports import page
 from tasks.reports.frame import charts
+from tasks.reports.verdict_page import pictured
 from tasks.sampling.beyond_sampling import Reconstruction
 from tasks.storage import store
 from tasks.storage.artifact import Report
@@ -102,12 +104,11 @@ def render_paper_report(
         )
     figures |= _pictures(shown)
     reading = read_paper(rows, {steps: arrays["errors"] for steps, arrays in returned.items()})
-    drawn_with: dict[str, int] = {
-        name: int(shown[name]["steps"][0])
-        for name in ("interpolate", "x0_sequence")
-        if name in shown
-    }
-    text = _page(rows, reconstructions, figures, reading, real, findings, failures, drawn_with)
+    drawn_with = {name: arrays["steps"].tolist() for name, arrays in shown.items()}
+    compared, _ = pictured([(by_cell[cell], "") for cell in sampled], FID)
+    text = _page(
+        rows, reconstructions, figures, reading, real, findings, failures, drawn_with, compared
+    )
     return page.stored(text, figures, reading)
 
 
@@ -158,15 +159,17 @@ def _page(
     real: RealImages,
     findings: list[str],
     failures: list[str],
-    drawn_with: dict[str, int],
+    drawn_with: dict[str, list[int]],
+    compared: Json,
 ) -> str:
     return page.html(
         TEMPLATE,
         figures,
         {
-            "data": {"lines": _charts(rows, reconstructions)},
+            "data": {"lines": _charts(rows, reconstructions), **compared},
             "rows": rows,
             "first": rows[0],
+            "identities": page.identities(rows),
             "reconstructions": reconstructions,
             "reading": reading,
             "real": real,

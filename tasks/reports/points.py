@@ -68,10 +68,11 @@ def render_point_report(
     n_points = rows[0].n_points
     truth = fresh_points(training.dataset, n_points, FIRST_SEED)
     clouds = [store.get_arrays(ref)["points"] for ref in generated]
-    settings, about = summary(rows), traced.label.replace("=", " = ")
+    settings, about = summary(rows), ", ".join(traced.label.split()).replace("=", " = ")
     steps = store.get_arrays(trace)
+    noisy = _noised(training, truth)
     figures = {
-        "forward": forward_noising(_noised(training, truth)),
+        "forward": forward_noising(noisy),
         "reverse": _reverse(steps, about),
         "generated": over_truth(list(zip(rows, clouds, strict=False)), truth),
         "chamfer": chamfer_curves(settings, rows[0], _protocol(rows)),
@@ -79,7 +80,8 @@ def render_point_report(
     kept = _even(len(steps["x"]), GIF_FRAMES)
     gif = animation(list(steps["x"][kept]), steps["t"][kept].tolist(), truth, about)
     reading = read_points(rows)
-    text = _page(rows, settings, {**figures, "process": gif}, reading, about, findings)
+    inlined = {**figures, "process": gif}
+    text = _page(rows, settings, inlined, reading, about, [t for t in noisy if t >= 0], findings)
     report = page.stored(text, figures, reading)
     return PointReport(**vars(report), animation=store.put(gif, "animation"))
 
@@ -139,6 +141,7 @@ def _page(
     figures: dict[str, bytes],
     reading: list[str],
     about: str,
+    noised: list[int],
     findings: list[str],
 ) -> str:
     return page.html(
@@ -152,6 +155,7 @@ def _page(
             "reading": reading,
             "protocol": _protocol(rows),
             "about": about,
+            "noised": noised,
             "findings": findings,
             "line_name": line_name,
             "interval": interval,

@@ -49,13 +49,14 @@ def render_allocation(
     by_place = dict(zip(at, rows, strict=True))
     figures = {"race": race_figure(by_place, outcome)}
     ordered = sorted(rows, key=outcome.measure.cost)
-    pictures, why_none = pictured([(row, "") for row in ordered])
+    pictures, why_none = pictured([(row, "") for row in ordered], outcome.measure)
     reading = read_outcome(by_place, outcome, rules)
     text = page.html(
         TEMPLATE,
         figures,
         {
             "first": rows[0],
+            "identities": page.identities(rows),
             "lines": [
                 (row, ruling_text(outcome.rulings[i], by_place, outcome.measure))
                 for i, row in by_place.items()
@@ -116,10 +117,13 @@ def render_snapshots(
     reading = read_snapshots(dict(zip(at, rows, strict=True)), found, rules, outcome, remarks)
     best = {one.cell_digest: one.name for one in (found.snapshots[i] for i in found.order)}
     by_cell = {row.cell_digest: row for row in rows}
-    pictures, why_none = pictured([(by_cell[cell], name) for cell, name in best.items()])
+    pictures, why_none = pictured(
+        [(by_cell[cell], name) for cell, name in best.items()], found.measure
+    )
     text = page.html(SNAPSHOTS, figures, {
         "checkpoints": sorted({(row.checkpoint, row.checkpoint_digest) for row in rows}),
-        "first": rows[0], "rows": rows, "found": found, "floor": floor,
+        "first": rows[0], "identities": page.identities(rows),
+        "rows": rows, "found": found, "floor": floor,
         "reading": [*reading[len(remarks):], *remarks],
         "data": {"lines": {"course": _course(rows, found)}, **pictures},
         "why_no_pictures": why_none,

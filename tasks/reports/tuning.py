@@ -6,21 +6,24 @@ from pathlib import Path
 
 from prefect import task
 
+from ddim_core.common.foreign import Json
 from ddim_core.decisions.measure import FID
 from ddim_core.decisions.row import CellRow, with_interval
-from ddim_core.reports.grid_figures import contact_sheet
 from ddim_core.reports.tuning import (
     Course,
-    course_plot,
+    headline,
     is_tuned,
+    placed,
     read_bought,
     read_known,
     short,
+    usual_courses,
 )
-from ddim_core.reports.verdicts.figures import pareto_plot
-from ddim_core.tuning.judged import BY_DISTANCE, BY_FID
+from ddim_core.tuning.judged import BY_DISTANCE, BY_FID, Apart
+from tasks.cells.lookup import real_images
 from tasks.reports import page
 from tasks.reports.frame import charts
+from tasks.reports.frame.pictures import Pictures, picture_data
 from tasks.storage import store
 from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
@@ -28,35 +31,31 @@ from tasks.storage.naming import run_name
 from tasks.tuning.tune import Tuned
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-SHOWN = ("stock", "tuned", "long")
+SHOWN = ("stock", "tuned", "long")  # images of a setting, by run
+RUNS = ("as it stands", "tuned", "the long run")
 
 
 @cached_task
 def render_tuning(
-    tuned: list[Tuned], rows: list[CellRow], checkpoint: str, notes: list[str], margin: float
+    tuned: list[Tuned],
+    rows: list[CellRow],
+    checkpoint: str,
+    weights: str,
+    notes: list[str],
+    margin: float,
 ) -> Report:
-    """Draws the figures, reads the numbers and renders the page.
+    """Reads the numbers and renders the page.
 
     Args:
         tuned: What was found.
         rows: Of the grid that proves it; empty where that was left out.
-        checkpoint: Its name.
+        checkpoint, weights: Its name, and the digest of its content.
         notes: What is to be known, for people.
         margin: A difference of FID that does not count.
     """
-    first = tuned[0]
-    figures = {"courses": course_plot(_courses(tuned), first.noisiest, first.family == "flow")}
-    for i, one in enumerate(tuned):
-        images = store.get_arrays(one.images)
-        name = f"{_head(one, tuned)}, {one.calls} calls"
-        figures[f"images{i}"] = contact_sheet(
-            {f"{name}, stock": images["stock"], f"{name}, tuned": images["tuned"],
-             f"{one.long_steps} steps": images["long"]}
-        )  # fmt: skip
-    if rows:
-        figures["calls"] = pareto_plot(rows)
     found = frozenset((one.sampler, one.guidance) for one in tuned)
-    reading = read_bought(rows, found, margin)
+    told = headline(rows, found, margin)
+    reading = [*([told] if told else []), *read_bought(rows, found, margin)]
     reading += [
         read_known(
             known.sampler,
@@ -68,12 +67,16 @@ def render_tuning(
         for one in tuned
         for known in one.known
     ]
+    lines = {"courses": _course_chart(tuned)}
+    if rows:
+        lines["calls"] = charts.over_calls(rows, FID)
     text = page.html(
         TEMPLATE,
-        figures,
+        {},
         {
-            "data": {"lines": {"calls": charts.over_calls(rows, FID)} if rows else {}},
+            "data": {"lines": lines, **_compared(tuned, rows)},
             "checkpoint": checkpoint,
+            "identities": page.identities(rows, [weights]),
             "tuned": tuned,
             "rows": sorted(rows, key=lambda row: (row.nfe, row.fid)),
             "found": found,
@@ -86,18 +89,68 @@ def render_tuning(
             "first": rows[0] if rows else None,
         },
     )
-    return page.stored(text, figures, reading)
+    return page.stored(text, {}, reading)
+
+
+def _course_chart(tuned: list[Tuned]) -> Json:
+    """The timestep of each network call over its place in the run: tuned, as the samplers stand,
+    and as others would have it."""
+    seen: dict[tuple[float, ...], str] = {}
+    for course in _courses(tuned):
+        seen.setdefault(course.timesteps, course.name)
+    usual, top = usual_courses(tuned[0].family == "flow"), tuned[0].noisiest
+    pairs = {name: placed(timesteps, top) for timesteps, name in seen.items()} | usual
+    points = [
+        charts.Point(name, x, y, None, None, f"{name}\nt = {y * top:.4g}", f"{100 * x:.0f} %")
+        for name, of in pairs.items()
+        for x, y in of
+    ]
+    return charts.lines(
+        "Where the network is asked", "place in the run, from the first call to the last",
+        "timestep, as a share of the noisiest", points, bare=list(usual),
+    )  # fmt: skip
+
+
+def _compared(tuned: list[Tuned], rows: list[CellRow]) -> Json:
+    """What the page's script compares: the three runs of each setting, from one noise."""
+    cells, batches = [], {}
+    for one in tuned:
+        images, line = store.get_arrays(one.images), _named(one, tuned)
+        apart = {"stock": one.judged.stock, "tuned": one.judged.tuned}
+        for place, run in enumerate(SHOWN):
+            name = f"{line}, {RUNS[place]}"
+            batches[name] = images[run]
+            cells.append(
+                {
+                    "id": name,
+                    "name": name,
+                    "line": line,
+                    "steps": place,
+                    "note": _far(apart[run]) if run in apart else f"{one.long_steps} steps",
+                }
+            )
+    left, right = list(batches)[:2]
+    real = real_images(rows[0]) if rows else None
+    data = picture_data(Pictures(batches, left, right, real=real))
+    return {"columns": RUNS, "cells": cells, "images": data}
 
 
 def _courses(tuned: list[Tuned]) -> list[Course]:
     found = []
     for one in tuned:
-        head = _head(one, tuned)
-        scale = f", g = {one.guidance:g}" if one.guidance != 1.0 else ""
-        name = f"{head}, {one.calls} calls{scale}"
+        name = _named(one, tuned)
         found.append(Course(f"{name}, tuned", one.timesteps, True))
         found.append(Course(f"{name}, stock", one.stock_timesteps, False))
     return found
+
+
+def _far(apart: Apart) -> str:
+    return f"{apart.mean:.3g} [{apart.low:.3g}, {apart.high:.3g}] from the end of the long run"
+
+
+def _named(one: Tuned, tuned: list[Tuned]) -> str:
+    scale = f", guidance {one.guidance:g}" if one.guidance != 1.0 else ""
+    return f"{_head(one, tuned)}, {one.calls} calls{scale}"
 
 
 def _head(one: Tuned, tuned: list[Tuned]) -> str:

@@ -13,11 +13,11 @@ from ddim_core.decisions.checkpoints.verdict import Verdict
 from ddim_core.decisions.measure import Measure
 from ddim_core.decisions.row import CellRow, cell_name, line_name, score_shards
 from ddim_core.reports.verdicts.sentences import best_of, by_checkpoint, read_verdict, signed
-from tasks.cells.lookup import first_images
+from tasks.cells.lookup import first_images, real_images
 from tasks.image_scores.judge import values_of
 from tasks.reports import page
 from tasks.reports.frame import charts
-from tasks.reports.frame.grid_data import told_id
+from tasks.reports.frame.grid_data import scored, told_id
 from tasks.reports.frame.pictures import PAGE_IMAGES, Pictures, picture_data
 from tasks.reports.records import ComparedPair, FiledVerdict
 from tasks.reports.verdict import write_verdict
@@ -107,19 +107,21 @@ def _page(
     if rows and len(history) > 1:
         cells = chosen_cells(verdict, rows)
         lines["checkpoints"] = charts.over_checkpoints(history, cells, measure)
-    pictures, why_none = pictured(_pairs(about, verdict, rows))
+    pictures, why_none = pictured(_pairs(about, verdict, rows), measure)
+    against = [cell.baseline for cell in verdict.cells]
     return page.html(
         TEMPLATE,
         {},
         {
             "why_no_pictures": why_none,
-            "grids": _grids(about, rows, [cell.baseline for cell in verdict.cells], grid),
+            "grids": _grids(about, rows, against, grid),
             "data": {
                 "lines": lines,
                 "differences": {"cells": charts.differences(verdict)},
                 **pictures,
             },
             "about": about,
+            "identities": page.identities([*against, *rows]),
             "verdict_digest": identity,
             "verdict": verdict,
             "rows": rows,
@@ -144,12 +146,14 @@ def _pairs(about: ComparedPair, verdict: Verdict, rows: Sequence[CellRow]) -> li
     return [of for pair in chosen for of in ((pair.baseline, old), (pair.new, new))]
 
 
-def pictured(cells: Sequence[Pictured]) -> tuple[Json, str]:
+def pictured(cells: Sequence[Pictured], measure: Measure) -> tuple[Json, str]:
     """Returns what a page's script compares, the first two of some cells at first: their first
-    images, all from one noise; empty where they are not all there, and then why.
+    images, all from one noise, beside the nearest real ones; empty where they are not all there,
+    and then why.
 
     Args:
         cells: Rows, each with a name of its checkpoint, if it needs one.
+        measure: What is said of each.
     """
     batches, told, orders = {}, [], {}
     try:
@@ -158,7 +162,7 @@ def pictured(cells: Sequence[Pictured]) -> tuple[Json, str]:
             line = ", ".join(filter(None, (of, line_name(row))))
             told.append({
                 "id": told_id(row), "name": ", ".join(filter(None, (of, cell_name(row)))),
-                "line": line, "steps": row.steps,
+                "line": line, "steps": row.steps, "note": scored(row, measure),
             })  # fmt: skip
         for column in shared_scores([row for row, _ in cells]):
             shards = {told_id(row): score_shards(row).get(column) for row, _ in cells}
@@ -170,7 +174,8 @@ def pictured(cells: Sequence[Pictured]) -> tuple[Json, str]:
     if len(batches) < 2 or len({batch.shape[1:] for batch in batches.values()}) > 1:
         return {"images": None}, ""
     left, right = list(batches)[:2]
-    images = picture_data(Pictures(batches, left, right, orders))
+    real = real_images(cells[0][0])
+    images = picture_data(Pictures(batches, left, right, orders, real=real))
     return {"cells": told, "images": images}, ""
 
 

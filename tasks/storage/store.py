@@ -249,13 +249,17 @@ def put_arrays(arrays: dict[str, np.ndarray], kind: str) -> ArtifactRef:
 
 
 def get_arrays(ref: ArtifactRef) -> dict[str, np.ndarray]:
-    """Returns stored arrays by name; of a prepared data set, `images` and, if any, `labels`."""
+    """Returns stored arrays by name; of a prepared data set, `images` and, if any, `labels`. Raises
+    as `get`, and DamagedArtifactError also of what holds no arrays."""
     data = get(ref)
     if data.startswith(STREAM_MAGIC):
         prepared = from_arrow(data)
         labels = {} if prepared.labels is None else {"labels": prepared.labels}
         return {"images": prepared.images, **labels}
-    return dict(safetensors.numpy.load(data))
+    try:
+        return dict(safetensors.numpy.load(data))
+    except safetensors.SafetensorError as error:  # of another kind than a planted row says
+        raise DamagedArtifactError(f"{ref.artifact[:12]} holds no arrays: {error}") from error
 
 
 def bind(name: str, ref: ArtifactRef) -> None:

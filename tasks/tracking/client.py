@@ -325,7 +325,7 @@ def _log_images(client: mlflow.MlflowClient, parent: mlflow.entities.Run, messag
     pictures = [Image.open(io.BytesIO(store.get(ref))) for _, ref in shown]
     table = {
         "cell": [child.tags["ddim.cell"] for child, _ in shown],
-        "fid": [child.metrics["fid"] for child, _ in shown],
+        "fid": [round(child.metrics["fid"], 4) for child, _ in shown],
         "images": [mlflow.Image(picture) for picture in pictures],
     }
     # A table of one name would be added to: each page has its own.

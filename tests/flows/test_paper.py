@@ -96,9 +96,9 @@ def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(
     text = page.read_text()
     assert page.parent.name.startswith("paper-")
     assert {path.name for path in page.parent.iterdir()} == {"index.html", *FIGURES}
-    assert (
-        text.count("data:image/png;base64,") == len(FIGURES) - 3
-    )  # both tables and the costs are charts
+    # Both tables and the costs are charts, and the samples are compared.
+    assert text.count('src="data:image/png;base64,') == len(FIGURES) - 4
+    assert '<div id="compare">' in text
     assert "another model and another data set" in text
     assert "20 held-out images (digits test)" in text
 
@@ -117,6 +117,7 @@ def test_a_run_leaves_rows_figures_and_a_page_and_a_second_computes_nothing(
         assert logged == record.error.mean
     kept = {file.path for file in client.list_artifacts(runs[0].info.run_id)}
     assert kept == {"report.html", *FIGURES}
+    assert runs[0].data.tags["mlflow.note.content"].endswith(f"Report: `{page}`")
 
     with get_client(sync_client=True) as api:
         of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[first.flow_run_id]))

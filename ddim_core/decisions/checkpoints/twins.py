@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+import numpy as np
+
 from ddim_core.decisions.checkpoints.verdict import (
     CellVerdict,
     Verdict,
@@ -130,6 +132,17 @@ def noise_over_steps(twins: Sequence[Rows], cells: Sequence[CellRow]) -> dict[st
         cell_name(cell): [NoiseAt(step, _of_cell(cell, alike, FID)) for step, alike in ordered]
         for cell in cells
     }
+
+
+def reach_at(noise: Sequence[NoiseAt], step: float | None) -> float:
+    """Returns how far two trainings of a recipe may lie apart at a step, with 95 %, in the score's
+    unit: between the steps that are known interpolated, beyond them held; without a step the
+    farthest."""
+    known = [found for found in noise if found.step is not None]
+    reaches = [found.noise.reach() for found in known]
+    if step is None or not known:
+        return max(found.noise.reach() for found in noise)
+    return float(np.interp(step, [found.step or 0 for found in known], reaches))
 
 
 def name_of(rows: Rows) -> str:

@@ -70,3 +70,8 @@ class LoraRow(Cost, Scored):
     which has the ones that were taken."""
 
     measures: Mapping[str, Score]
+
+    @property
+    def digests(self) -> tuple[str, str, str]:
+        """Of what it is about: the LoRA, its base, and the images that it is compared with."""
+        return self.lora_digest, self.base_digest, self.data_digest

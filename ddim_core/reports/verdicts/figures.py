@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from statistics import fmean
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from ddim_core.decisions.checkpoints.twins import NoiseAt
 from ddim_core.decisions.checkpoints.verdict import pareto
 from ddim_core.decisions.measure import FID, Measure
 from ddim_core.decisions.row import CellRow, cell_name
@@ -46,26 +42,22 @@ def checkpoint_curve(
     history: Sequence[Sequence[CellRow]],
     cells: Sequence[str],
     measure: Measure = FID,
-    noise: Mapping[str, Sequence[NoiseAt]] | None = None,
     at_best: Sequence[tuple[float, float, float]] = (),
 ) -> bytes:
     """Draws what decides with its 95 % band over checkpoints, a curve for each chosen cell.
 
-    Over training steps where each checkpoint has one of its own, else in their order. With noise
-    always over training steps, where checkpoints say theirs: the curve goes through the mean of
-    those of one step.
+    Over training steps where each checkpoint has one of its own, else in their order.
 
     Args:
         history: Each checkpoint's rows, in order (`verdict_sentences.by_checkpoint`).
         cells: Names of the cells to draw (`row.cell_name`).
         measure: What is drawn; checkpoints without it are left out.
-        noise: Of the recipe's trainings, by cell: a wide band about its curve.
         at_best: Of each checkpoint its value at its own best setting, and the interval of that: a
             curve of its own.
     """
     steps = [rows[0].training_step for rows in history]
     known = [step for step in steps if step is not None]
-    stepped = len(known if noise else set(known)) == len(steps)
+    stepped = len(set(known)) == len(steps)
     positions = known if stepped else list(range(len(history)))
     figure = Figure(figsize=(7.2, 4.2))
     axes = figure.subplots()
@@ -77,17 +69,8 @@ def checkpoint_curve(
             for row in rows
             if cell_name(row) == name and measure.is_known(row)
         ]
-        at_each: dict[int, list[float]] = {}
-        for at, row in found:
-            at_each.setdefault(at, []).append(measure.value(row))
         x = [at for at, _ in found]
-        axes.plot(x, [measure.value(row) for _, row in found], "o", ms=4, color=colour)
-        means = [fmean(values) for values in at_each.values()]
-        axes.plot(list(at_each), means, "-", color=colour, label=name)
-        if noise and name in noise:
-            step_at = dict(zip(positions, steps, strict=True))
-            half = [_reach(noise[name], step_at[at]) for at in at_each]
-            _noise_band(axes, list(at_each), means, half, colour)
+        axes.plot(x, [measure.value(row) for _, row in found], "o-", ms=4, color=colour, label=name)
         bars = [at for at, row in found if measure.bounds(row)[0] is not None]
         low, high = measure.ends([row for _, row in found])
         axes.fill_between(bars, low, high, color=colour, alpha=0.15, lw=0)
@@ -98,8 +81,6 @@ def checkpoint_curve(
         axes.plot(positions, values, "D-", ms=5, color="black", label=label)
         axes.vlines(positions, lows, highs, color="black")
     axes.set_ylabel(f"{measure.title} (95 % interval)")
-    if noise:
-        axes.plot([], [], ":", color="black", lw=1, label="training noise, 95 %")
     if stepped:
         axes.set_xlabel("training step")
     else:
@@ -108,29 +89,3 @@ def checkpoint_curve(
     plain(axes, measure)
     axes.legend(fontsize=8)
     return png(figure)
-
-
-def _reach(noise: Sequence[NoiseAt], step: int | None) -> float:
-    """How far trainings lie apart at a step: between those of the twins interpolated, else held."""
-    known = [found for found in noise if found.step is not None]
-    reaches = [found.noise.reach() for found in known]
-    if step is None or not known:
-        return max(found.noise.reach() for found in noise)
-    return float(np.interp(step, [found.step or 0 for found in known], reaches))
-
-
-def _noise_band(
-    axes: Any, x: Sequence[int], means: Sequence[float], half: Sequence[float], colour: str
-) -> None:
-    """A band that opens downwards no further than a third of the lowest point, on a log axis."""
-    floor = min(means) / 3.0
-    low = [max(mean - reach, floor) for mean, reach in zip(means, half, strict=True)]
-    high = [mean + reach for mean, reach in zip(means, half, strict=True)]
-    if len(x) > 1:
-        axes.fill_between(x, low, high, facecolor=colour, alpha=0.08, lw=0)
-        axes.plot(x, low, ":", color=colour, lw=1)
-        axes.plot(x, high, ":", color=colour, lw=1)
-        return
-    axes.axhspan(low[0], high[0], facecolor=colour, alpha=0.08, lw=0)
-    for edge in (low[0], high[0]):
-        axes.axhline(edge, color=colour, ls=":", lw=1)

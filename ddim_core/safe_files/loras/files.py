@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,15 @@ def lora_bytes(file: EpochFile) -> bytes:
     alphas = [tensor for tensor in header_of(content)[0] if tensor.endswith(".alpha")]
     _require_numbers(file.name, content, alphas)
     return _with_header(content, told) if told else content
+
+
+def content_digests(place: Path) -> list[str]:
+    """Returns the digests of the LoRA files of a file or folder as `lora_bytes` has them, by which
+    cells name them; none where there is no LoRA."""
+    try:
+        return [sha256(lora_bytes(file)).hexdigest() for file in epoch_files(place)]
+    except ValueError:
+        return []
 
 
 def header_of(content: bytes) -> tuple[Content, bytes]:

@@ -40,7 +40,7 @@ def render_epochs(
     epochs: Mapping[str, ArtifactRef],
     scales: Mapping[str, ArtifactRef],
     training: ArtifactRef,
-    first: LoraRow,
+    rows: Sequence[LoraRow],
     reading: list[str],
 ) -> Report:
     """Draws the figures and renders the page; returns references to them.
@@ -51,26 +51,29 @@ def render_epochs(
         epochs: Pictures by file at the first's setting, the base's at its head.
         scales: Pictures of the first by scale.
         training: The images of the style or the subject.
-        first: Any of the rows, for the protocol.
+        rows: Of all files and scales.
         reading: The answer.
     """
-    columns = spread(len(asked.prompts), SHOWN)
+    first, columns = rows[0], spread(len(asked.prompts), SHOWN)
     chosen = [i * asked.per_prompt for i in columns]
     labels = [folded(asked.prompts[i], LABEL) for i in columns]
     real = store.get_arrays(training)["images"]
-    rows = _pictures(_fewer(epochs, ranking.first.candidate.name), chosen)
+    drawn = _pictures(_fewer(epochs, ranking.first.candidate.name), chosen)
     figures = {
-        "epochs": picture_rows({f"{first.kind} images": real[spread(len(real), SHOWN)], **rows},
+        "epochs": picture_rows({f"{first.kind} images": real[spread(len(real), SHOWN)], **drawn},
                                labels),
         "scales": picture_rows(_pictures(scales, chosen), labels),
     }  # fmt: skip
     values = {
-        "first": first, "asked": asked, "reading": reading, "ranked": ranking.ranked,
+        "first": first, "identities": page.identities((), (d for row in rows for d in row.digests)),
+        "asked": asked, "reading": reading, "ranked": ranking.ranked,
         "faults": FAULTS, "bounds": bounds, "setting": setting,
         "meanings": {name: MEANINGS[name][0] for name in FAULTS},
         "best": setting(ranking.first), "proven": ranking.first.is_proven,
         "headline": headline(ranking), "told": _told(reading, headline(ranking)),
-        "of_base": _of_base(ranking), "number": number,
+        "of_base": _of_base(ranking), "number": number, "drawn": list(drawn), "swept": list(scales),
+        "gained": _gained(ranking, ranking.first.candidate.sampler),
+        "of": ranking.first.candidate,
         "data": {"lines": {"epochs": _charts(ranking)},
                  **_compared(ranking, asked, epochs, scales, real)},
     }  # fmt: skip
@@ -111,15 +114,26 @@ def _compared(
     shown |= {(first.name, float(scale)): ref for scale, ref in scales.items() if scale != BASE}
     columns = spread(len(asked.prompts), PAGE_IMAGES)
     chosen = [i * asked.per_prompt for i in columns]
+    gained = _gained(ranking, first.sampler)
     told, batches = [], {}
     for (file, scale), ref in shown.items():
         name = file if file == BASE else f"{file}, scale {scale:g}"
         batches[name] = store.get_arrays(ref)["images"][chosen]
-        told.append({"id": name, "name": name, "line": file, "steps": scale})
+        told.append({"id": name, "name": name, "line": file, "steps": scale,
+                     "note": gained.get((file, scale), "")})  # fmt: skip
     texts = {name: [asked.prompts[i] for i in columns] for name in batches}
     best = f"{first.name}, scale {first.scale:g}"
     data = picture_data(Pictures(batches, BASE, best, texts=texts, real=real))
     return {"column": "scale", "cells": told, "images": data}
+
+
+def _gained(ranking: Ranking, sampler: str) -> dict[tuple[str, float], str]:
+    """What each file gains at each scale by a sampler, in words."""
+    return {
+        (one.candidate.name, one.candidate.scale): f"usable gain {bounds(one.gain)}"
+        for one in ranking.ranked
+        if one.candidate.sampler == sampler
+    }
 
 
 def _charts(ranking: Ranking) -> list[Json]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 
 from ddim_core.common.foreign import Json
+from ddim_core.decisions.checkpoints.twins import NoiseAt, reach_at
 from ddim_core.decisions.checkpoints.verdict import Verdict, pareto
 from ddim_core.decisions.measure import Measure
 from ddim_core.decisions.row import CellRow, cell_name, line_name, with_interval
@@ -35,6 +37,16 @@ class Point:
     at: str
 
 
+@dataclass(frozen=True)
+class Band:
+    """How far something may lie about a line at a place."""
+
+    line: str
+    x: float
+    low: float
+    high: float
+
+
 def lines(
     title: str,
     x: str,
@@ -46,6 +58,8 @@ def lines(
     ticks: Sequence[tuple[float, str]] | None = None,
     front: Sequence[Point] | None = None,
     rule: tuple[float, str] | None = None,
+    bare: Sequence[str] = (),
+    bands: Sequence[Band] = (),
 ) -> Json:
     """Returns a chart of lines.
 
@@ -57,6 +71,8 @@ def lines(
         ticks: Places and texts along x, where x is no number to people.
         front: Points that a dashed line joins.
         rule: A height and what it is.
+        bare: Lines without dots, of many points.
+        bands: What lies about a line besides its points' intervals, in order of x.
     """
     told = list(points)
     return {
@@ -66,6 +82,7 @@ def lines(
         "ticks": ticks, "ticks_only": ticks is not None,
         "front": front and [asdict(point) for point in front],
         "rule": rule and {"y": rule[0], "text": rule[1]},
+        "bare": list(bare), "bands": [asdict(band) for band in bands],
     }  # fmt: skip
 
 
@@ -119,18 +136,21 @@ def over_checkpoints(
     cells: Sequence[str],
     measure: Measure,
     at_best: Sequence[tuple[str, float, float | None, float | None]] = (),
+    noise: Mapping[str, Sequence[NoiseAt]] | None = None,
 ) -> Json:
     """Returns what decides over checkpoints, a line for each of some cells: over training steps
-    where each checkpoint has one of its own, else in their order.
+    where each checkpoint has one of its own, else in their order. With noise always over training
+    steps, where checkpoints say theirs.
 
     Args:
         history: Each checkpoint's rows, in order.
         cells: Names of the cells.
         measure: Checkpoints without it are left out.
         at_best: Of each checkpoint what is said, the value and its interval, at its own best cell.
+        noise: Of the recipe's trainings, by cell: a band about the mean of each place.
     """
     steps = [rows[0].training_step for rows in history]
-    stepped = None not in steps and len(set(steps)) == len(steps)
+    stepped = None not in steps and (bool(noise) or len(set(steps)) == len(steps))
     places = [step if stepped and step is not None else i for i, step in enumerate(steps)]
     points = [
         Point(AT_BEST, place, value, low, high, note,
@@ -153,7 +173,20 @@ def over_checkpoints(
     return lines(
         f"{measure.title} over checkpoints", "training step" if stepped else "checkpoint",
         measure.title, points, log_y=measure.lower_is_better, ticks=None if stepped else ticks,
+        bands=[band for name, found in (noise or {}).items()
+               for band in _noise_bands([p for p in points if p.line == name], found, stepped)],
     )  # fmt: skip
+
+
+def _noise_bands(
+    points: Sequence[Point], noise: Sequence[NoiseAt], stepped: bool
+) -> Iterable[Band]:
+    at: dict[float, list[Point]] = {}
+    for point in points:
+        at.setdefault(point.x, []).append(point)
+    for x, alike in at.items():
+        mean, reach = fmean(p.y for p in alike), reach_at(noise, x if stepped else None)
+        yield Band(alike[0].line, x, mean - reach, mean + reach)
 
 
 def differences(verdict: Verdict) -> Json:

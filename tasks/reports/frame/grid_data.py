@@ -48,7 +48,10 @@ def grid_data(
     known = [one for one in told if any(_value(row, one[0]) for row in rows)]
     as_many = floor is not None and floor.n_images == rows[0].n_images  # else the bias of N differs
     return {
-        "cells": [_cell(row, ranking, [one[0] for one in known]) for row in rows],
+        "cells": [
+            {**_cell(row, ranking, [one[0] for one in known]), "note": scored(row, measure)}
+            for row in rows
+        ],
         "measures": [
             dict(zip(("name", "title", "lower", "log"), one, strict=True)) for one in known
         ],
@@ -63,6 +66,11 @@ def grid_data(
 def told_id(row: CellRow) -> str:
     """Names a cell to people and to a page's scripts."""
     return row.cell_digest[:CELL_DIGITS]
+
+
+def scored(row: CellRow, measure: Measure) -> str:
+    """Says what a cell's pictures score, with the interval and the number of images."""
+    return f"{measure.title} {measure.shown(row)}, N = {row.n_images} images"
 
 
 def compared_at_first(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -13,7 +14,8 @@ from tasks.reports.frame.shell import html
 from tasks.storage import places, store
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-HEAD = 20_000  # bytes, within which a page says its title
+HEAD = 100_000  # bytes, within which a page says what it is about
+# Of pages that do not say theirs.
 KINDS = {"verdict": "verdict", "curve": "checkpoints", "lora": "LoRA", "paper": "paper",
          "points": "swiss roll", "tune": "tuning"}  # fmt: skip
 
@@ -24,16 +26,27 @@ class Listed:
 
     Attributes:
         folder: Below reports/.
-        kind: In words.
-        title, answer: As its page says them.
-        written: When, in UTC.
+        kind, title, answer: As its page says them.
+        written: When; links that are put into it later do not count, except in an object store.
+        identities: Beginnings of the digests of what it is about.
     """
 
     folder: str
     kind: str
     title: str
     answer: str
-    written: str
+    written: datetime
+    identities: frozenset[str] = frozenset()
+
+    @property
+    def place(self) -> str:
+        """Where its page lies."""
+        return f"{places.data_url('reports')}/{self.folder}/index.html"
+
+
+def report_places() -> list[str]:
+    """Returns the pages of all reports, oldest first."""
+    return [one.place for one in reversed(listed())]
 
 
 def index_places() -> list[str]:
@@ -42,10 +55,11 @@ def index_places() -> list[str]:
     return [places.data_url("reports", "index.html")] if there else []
 
 
-def write_index() -> str:
-    """Writes the list anew; returns its place."""
+def write_index(reports: Sequence[Listed] | None = None) -> str:
+    """Writes the list anew, of these reports or of all that there are; returns its place."""
     place = places.data_url("reports", "index.html")
-    store.write_whole(place, html(TEMPLATE, {}, {"reports": listed()}).encode())
+    found = listed() if reports is None else reports
+    store.write_whole(place, html(TEMPLATE, {}, {"reports": found}).encode())
     return place
 
 
@@ -60,23 +74,22 @@ def listed() -> list[Listed]:
             written = filesystem.modified(page)
         except OSError:  # gone since it was listed, or no file
             continue
-        name = page.rsplit("/", 2)[1]
-        # What has no prefix is a grid, or the race of one.
-        kind = KINDS.get(name.partition("-")[0], "grid") if "-" in name else "grid"
-        found.append((written, Listed(name, kind, head.title or name, head.answer, _said(written))))
-    return [report for _, report in sorted(found, key=lambda one: one[0], reverse=True)]
-
-
-def _said(when: datetime) -> str:
-    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+        name, said = page.rsplit("/", 2)[1], head.said
+        found.append(Listed(
+            name, said.get("kind") or KINDS.get(name.partition("-")[0], "grid"),
+            head.title or name, said.get("description", ""),
+            written.astimezone(UTC),
+            frozenset(said.get("identities", "").split()),
+        ))  # fmt: skip
+    return sorted(found, key=lambda one: one.written, reverse=True)
 
 
 class _Head(HTMLParser):
-    """A page's title and description."""
+    """A page's title, and what else it says of itself, by name."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.title, self.answer, self._in_title = "", "", False
+        self.title, self.said, self._in_title = "", dict[str, str](), False
 
     @classmethod
     def of(cls, text: str) -> _Head:
@@ -87,8 +100,8 @@ class _Head(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         said = dict(attrs)
         self._in_title = tag == "title"
-        if tag == "meta" and said.get("name") == "description":
-            self.answer = said.get("content") or ""
+        if tag == "meta":
+            self.said[said.get("name") or ""] = said.get("content") or ""
 
     def handle_endtag(self, tag: str) -> None:
         self._in_title = False

@@ -8,7 +8,7 @@ import pytest
 
 from ddim_core.decisions.bought import bought
 from ddim_core.decisions.row import CellRow
-from ddim_core.reports.tuning import read_bought, read_known, short
+from ddim_core.reports.tuning import headline, read_bought, read_known, short
 from tests.core.decisions.test_compare import row
 
 LISTED = "dpmpp_2m?timesteps=[685,356,185,50]"
@@ -103,6 +103,11 @@ def test_sentences_say_what_was_bought() -> None:
     assert "At 4 network calls it is better than every stock setting, p < 0.0001; the best" in said
     assert "4 calls tuned are not worse than 10 of the best stock setting" in said
     assert read_bought(STOCK, FOUND, 0.1) == []
+    assert headline(STOCK, FOUND, 0.1) == ""
+    assert headline([TUNED, *STOCK], FOUND, 0.1).startswith(
+        "1 of 1 tuned settings is proven better than every stock one of as many network calls; the "
+        "lowest FID of these is "
+    )
     assert short(STOCK[0], FOUND) == "S = 4, dpmpp_2m"
 
 

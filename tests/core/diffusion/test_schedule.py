@@ -351,6 +351,9 @@ def test_findings_are_said_once_with_their_steps() -> None:
     five, ten = SamplerSpec(steps=5), SamplerSpec(steps=10)
     told = by_steps([(five, [one]), (ten, [other, one]), (five, [one])])
     assert told == ["S = 5, 10: One.", "S = 10: Other."]
+    guided = SamplerSpec(steps=5, guidance_scale=2.0)
+    told = by_steps([(five, []), (guided, [one])])
+    assert told == ["S = 5, eta = 0 (guidance 2): One."]
 
 
 def test_a_finding_of_some_lines_names_them() -> None:

@@ -74,7 +74,7 @@ def test_shape_of_the_paper_is_read_as_such() -> None:
 def test_a_line_that_clips_says_so_and_so_does_what_is_compared_with_it() -> None:
     clipped = [replace(r, clip=r.variance == "sigma_hat") for r in PAPER]
     assert line_name(clipped[-1]) == "sigma-hat (clips)"
-    assert line_name(replace(clipped[-1], guidance_scale=3.0)) == "sigma-hat (clips, g = 3)"
+    assert line_name(replace(clipped[-1], guidance_scale=3.0)) == "sigma-hat (clips, guidance 3)"
     assert line_name(replace(row(5, 0.2, 1.0), clip=True)) == "eta = 0.2 (clips)"
     said = CLIPS.format(why=", as the official DDIM code does for sigma-hat")
     assert read_grid(clipped)[-1] == said
@@ -228,5 +228,5 @@ def test_guidance_is_read_as_raising_the_asked_class_only_beyond_both_intervals(
 
 
 def test_a_guided_line_has_a_name_of_its_own() -> None:
-    assert line_name(judged(3.0, 0.5)) == "eta = 0 (g = 3)"
+    assert line_name(judged(3.0, 0.5)) == "eta = 0 (guidance 3)"
     assert line_name(judged(1.0, 0.5)) == "eta = 0"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -72,12 +73,43 @@ def test_the_list_names_each_report_as_its_page_does_even_an_old_one(
     os.mkfifo(tmp_path / "reports" / "pipe" / "index.html")  # which nobody writes to
     page.put("0123456789ab", b"<!doctype html><title>An &lt;old&gt; page</title><p>no answer")
     page.put("verdict-0123", b'<title>New</title><meta name="description" content="Ship &amp; go">')
-    old, new = sorted(listed(), key=lambda report: report.folder)
+    page.put("0123456789ac", b'<title>Until decided</title><meta name="kind" content="race">')
+    old, race, new = sorted(listed(), key=lambda report: report.folder)
     assert (old.kind, old.title, old.answer) == ("grid", "An <old> page", "")
+    assert race.kind == "race"
     assert (new.kind, new.title, new.answer) == ("verdict", "New", "Ship & go")
     text = Path(tmp_path, "reports", "index.html").read_text()
     assert 'href="verdict-0123/index.html"' in text
     assert "An &lt;old&gt; page" in text
+
+
+def test_pages_of_one_subject_lead_to_each_other_and_to_the_nearest_of_a_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "DATA_URL", str(tmp_path))
+
+    template = tmp_path / "any.html"
+    template.write_text("{% extends shell %}{% block title %}Any{% endblock %}")
+
+    def put(folder: str, kind: str, identities: str) -> None:
+        said = {"kind": kind, "identities": identities.split()}
+        page.put(folder, shell.html(template, {}, said).encode())
+
+    def linked(folder: str) -> list[str]:
+        nav = Path(tmp_path, "reports", folder, "index.html").read_text().split("<main")[0]
+        return re.findall(r'href="../(\w+)/index.html"', nav)
+
+    put("grid1", "grid", "weights cell1 cell2")
+    put("verdict", "verdict", "weights cell1 cell2 other")
+    put("alien", "tuning", "elsewhere")
+    before = {one.folder: one.written for one in listed()}
+    put("grid2", "grid", "weights cell3")
+    put("tuned", "tuning", "weights cell3 cell4")
+    assert [linked(name) for name in ("grid1", "verdict", "alien", "grid2", "tuned")] == [
+        ["tuned", "verdict"], ["grid1", "tuned"], [], ["tuned", "verdict"], ["grid2", "verdict"],
+    ]  # fmt: skip
+    after = {one.folder: one.written for one in listed()}
+    assert {folder: after[folder] for folder in before} == before
 
 
 def test_a_damaged_charting_library_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,16 +23,20 @@ from ddim_core.decisions.race import Rules
 from ddim_core.lora.scoring.ranking import rank
 from ddim_core.lora.scoring.row import LoraRow
 from ddim_core.reports.lora_answer import answer
+from ddim_core.tuning.judged import Apart, Judged
+from ddim_core.tuning.search import Found
 from tasks.lora.epochs.report import render_epochs
 from tasks.reports import page as pages
 from tasks.reports.curve import write_curve
 from tasks.reports.frame.index import listed, write_index
 from tasks.reports.grid import AboutGrid, render_report
 from tasks.reports.race import render_snapshots
+from tasks.reports.tuning import SHOWN, render_tuning
 from tasks.reports.verdict import about_pair
 from tasks.reports.verdict_page import file_verdict
 from tasks.storage import places, store
 from tasks.storage.artifact import Trajectories
+from tasks.tuning.tune import Tuned
 from tests.core.decisions.test_snapshots import MOST, Snapshots, whole
 from tests.core.decisions.test_verdict import Rows, grid, liked
 from tests.core.lora.scoring.test_ranking import ASKED, candidate
@@ -78,6 +82,10 @@ CONTRAST = """() => {
   return least;
 }"""  # noqa: E501
 
+# Pictures that do not say what is in them.
+SILENT = """() => [...document.querySelectorAll("main img, main canvas")]
+  .filter(each => (each.alt || each.ariaLabel || "").length < 10).map(each => each.outerHTML)"""
+
 
 @pytest.fixture(scope="module")
 def rows() -> Rows:
@@ -100,8 +108,6 @@ def page_of_a_grid(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Iter
             store.put_arrays({"images": np.full((IMAGES, 8, 8, 3), 40 * i, np.uint8)}, "shard")
             for i in range(len(rows))
         ]
-        greys = np.array([45, 90], np.uint8).reshape(2, 1, 1, 1)
-        real = store.put_arrays({"images": np.tile(greys, (1, 8, 8, 3))}, "images")
         judged = [
             store.put_arrays(
                 {"values": np.roll(WORST_FIRST, i)[np.arange(row.n_images) % IMAGES]}, "values"
@@ -109,10 +115,13 @@ def page_of_a_grid(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Iter
             for i, row in enumerate(rows)
         ]
         shown = [
-            replace(row, image_score_shards=json.dumps({"image_reward": [ref.artifact]}))
+            replace(
+                row, image_score_shards=json.dumps({"image_reward": [ref.artifact]}),
+                reference_digest=real_images(),
+            )
             for row, ref in zip(rows, judged, strict=True)
-        ]
-        about = AboutGrid(None, None, ["fine"], [], None, [], real=real)
+        ]  # fmt: skip
+        about = AboutGrid(None, None, ["fine"], [], None, [])
         rendered = render_report.fn(shown, shards, about, [ways(i) for i in range(len(rows))])
         yield Path(pages.publish("a-grid", pages.asked_by(rendered, COMMAND)))
 
@@ -126,18 +135,25 @@ def ways(cell: int) -> Trajectories:
     return Trajectories(**vars(ref), calls=len(t))
 
 
+def real_images() -> str:
+    """Two of one grey, in the store."""
+    greys = np.array([45, 90], np.uint8).reshape(2, 1, 1, 1)
+    return store.put_arrays({"images": np.tile(greys, (1, 8, 8, 3))}, "images").artifact
+
+
 def with_images(rows: Rows, grey: int) -> Rows:
-    """Rows whose first images are in the store."""
+    """Rows whose first images are in the store, and the real ones."""
     images = np.full((IMAGES, 8, 8, 3), grey, np.uint8)
     shard = store.put_arrays({"images": images}, "shard")
-    return [replace(row, image_shards=[shard.artifact]) for row in rows]
+    real = real_images()
+    return [replace(row, image_shards=[shard.artifact], reference_digest=real) for row in rows]
 
 
 def snapshots_page() -> str:
     """Two snapshots, of which a fixed setting would take the wrong one."""
     world = Snapshots([[5.0, 2.0], [4.0, 3.0]], dataset="digits", extractor="pixels")
     found = whole(world)
-    rows = list(world.looks[-1].values())
+    rows = with_images(list(world.looks[-1].values()), 80)
     rules = Rules("best", 0.95, 10**6, MOST, MOST)
     at = list(range(len(rows)))
     report = render_snapshots.fn(rows, at, found, None, rules, None, ["one was left out"])
@@ -156,8 +172,38 @@ def loras_page() -> str:
     files = dict.fromkeys(("base", "epoch-0", "epoch-1", "epoch-2"), images)
     scales = {"base": images, "1": images}
     said = answer(ranking, ASKED, "style")
-    report = render_epochs.fn(ranking, ASKED, files, scales, images, LoraRow(**told), said)
+    report = render_epochs.fn(ranking, ASKED, files, scales, images, [LoraRow(**told)], said)
     return pages.publish("lora-score-0123", report)
+
+
+def tuning_page(rows: Rows) -> str:
+    """A list of four calls, beside the sampler as it stands and the long run."""
+    pictures = {name: np.full((2, 8, 8, 3), 60 * i, np.uint8) for i, name in enumerate(SHOWN)}
+    images, far = store.put_arrays(pictures, "pictures"), Apart(0.1, 0.05, 0.15)
+    asked = (900.0, 600.0, 300.0, 0.0)
+    one = Tuned(
+        images,
+        "unipc?timesteps=[900,600,300,0]",
+        "unipc",
+        4,
+        4,
+        2.0,
+        asked,
+        (9.0, 3.0, 1.0, 0.1),
+        (999.0, 666.0, 333.0, 0.0),
+        999.0,
+        "vp",
+        Judged(far, far, far, far, far),
+        Found(asked, 0.1, asked, 0.2, 0.1, 5, 20.0, True),
+        8,
+        0.01,
+        64,
+        "",
+        (),
+        (),
+    )
+    report = render_tuning.fn([one], list(rows), "new", rows[0].weights_digest, [], 0.1)
+    return pages.publish("tune-0123", report)
 
 
 @pytest.fixture(scope="module")
@@ -211,12 +257,14 @@ def test_every_page_fits_its_window_and_can_be_read(
     verdict = file_verdict(
         about_pair(new, old), judge(new, old), new, [*old, *new], command=COMMAND
     )
-    curve = write_curve(rows, [*old, *rows], [])
-    found = snapshots_page(), loras_page()
+    twin = [replace(row, weights_digest="twin", checkpoint="twin") for row in rows]
+    curve = write_curve(rows, [*old, *rows, *twin], [], twins=[rows, twin])
+    found = snapshots_page(), loras_page(), tuning_page(new)
     for place in (page_of_a_grid, verdict.page, curve, *found, write_index()):
         page = opened(Path(place), width, scheme)
         page.wait_for_timeout(200)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, place
+        assert page.evaluate(SILENT) == [], place
         ratio, text = page.evaluate(CONTRAST)
         assert ratio >= 4.5, (place, ratio, text)
         assert (
@@ -228,7 +276,8 @@ def test_every_page_fits_its_window_and_can_be_read(
         if width == 1280:  # where the tables fit, too
             for room in page.locator(".scroll").all():
                 assert room.evaluate("e => e.scrollWidth <= e.clientWidth"), place
-    assert {report.kind for report in listed()} == {"grid", "verdict", "checkpoints", "LoRA"}
+    kinds = {"grid", "verdict", "checkpoints", "snapshots", "LoRA files", "tuning"}
+    assert {report.kind for report in listed()} == kinds
     assert Path(page_of_a_grid).stat().st_size < 5_000_000
 
 
@@ -310,7 +359,14 @@ def test_two_checkpoints_are_compared_and_a_command_is_copied(
     page = opened(Path(filed.page))
     said = page.locator("#compare figcaption").all_inner_texts()
     assert said[1].startswith("left: old (step 200), ")
-    assert said[2].partition(", S")[2] == said[1].partition(", S")[2]  # of one cell
+    shown = [caption.partition(", S")[2].split("; ") for caption in said[1:3]]
+    assert shown[0][0] == shown[1][0]  # of one cell
+    assert [score for _, score, *_ in shown] == [
+        f"FID {row.fid:.2f} [{row.fid_low:.2f}, {row.fid_high:.2f}], N = {row.n_images} images"
+        for row in (min(old, key=lambda row: row.fid), min(new, key=lambda row: row.fid))
+    ]
+    assert "nearest real image, number 0, 5 away" in said[3]  # 40 beside 45 and 90
+    assert "nearest real image, number 1, 110 away" in said[4]
     page.get_by_role("button", name="Swap").click()
     assert page.locator("#compare figcaption").nth(2).inner_text().startswith("right: old")
     page = opened(page_of_a_grid)
@@ -358,6 +414,8 @@ def test_small_numbers_are_shown_by_the_thousand_with_digits_to_tell_them_apart(
 def test_settings_are_sorted_by_the_numbers_in_them(page_of_a_grid: Path, opened: Any) -> None:
     page = opened(Path(snapshots_page()))
     assert page.locator(".reading p").first.inner_text().startswith("The best is step-")
+    near = page.locator("#compare figcaption").last.inner_text()
+    assert "nearest real image, number 1, 10 away" in near
     table = page.get_by_label("Settings")
     table.locator("td").first.evaluate("cell => { cell.textContent = 'S = 100'; }")
     table.get_by_role("button", name="setting", exact=True).click()

@@ -114,9 +114,17 @@ def test_page_of_the_paper_shows_a_planted_name_as_text() -> None:
     for name in PLANTED:
         shown = printable(name)
         real = paper.RealImages(shown, "train", False, 3, [shown])
-        drawn = {"interpolate": 5, "x0_sequence": 5}
+        drawn = {"consistency": [5, 10], "interpolate": [5], "x0_sequence": [5]}
         page = paper._page(
-            rows_named(name), [], figures, ["A sentence."], real, [shown], [shown], drawn
+            rows_named(name),
+            [],
+            figures,
+            ["A sentence."],
+            real,
+            [shown],
+            [shown],
+            drawn,
+            {"images": None},
         )
         assert_harmless(page)
 

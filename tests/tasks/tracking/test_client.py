@@ -125,9 +125,10 @@ def test_parent_holds_the_best_cell_the_reading_and_the_report(logged: str, tmp_
     assert table["columns"] == ["cell", "fid", "images"]
     assert [line[:2] for line in table["data"]] == [["S = 5, eta = 0", 80], ["S = 10, eta = 0", 20]]
     file = tmp_path / table["data"][0][2]["filepath"]
-    shown = np.asarray(Image.open(file))  # of 8 pixels, sevenfold, three side by side
-    assert shown.shape == (112, 168, 3)
-    assert (shown[56, 0, 0], shown[56, 56, 0]) == (200, 255)  # the fourth, and none
+    shown = np.asarray(Image.open(file))  # of 8 pixels and one between, sevenfold, three in a row
+    assert shown.shape == (119, 182, 3)
+    assert (shown[63, 0, 0], shown[63, 63, 0]) == (200, 255)  # the fourth, and none
+    assert shown[56, 0, 0] == 255
     assert found == {
         "report.html": b"<p>page</p>", "heat_map.png": b"heat_map", "samples.png": b"samples",
     }  # fmt: skip
