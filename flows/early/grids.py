@@ -137,9 +137,13 @@ def own_of(folder: Path) -> Mapping[str, Any] | None:
     """
     from ddim_core.diffusion.scheduler_config import with_class  # slow to import
     from ddim_core.networks.checks import require_sane
+    from ddim_core.pipelines.parts import described_parts
+    from tasks.checkpoints.pipelines import is_pipeline
 
     if not is_there(folder / SCHEDULER):
         return None
+    if is_pipeline(folder):
+        return described_parts(folder).scheduler
     index = read_settings(folder / INDEX) if is_there(folder / INDEX) else {}
     config = read_settings(folder / SCHEDULER)
     require_sane(config, SCHEDULER.name)
