@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+from flows.requests.base import BaseRequest
 from flows.requests.grid import GridRequest
 from flows.requests.lora import StyleRequest, SubjectRequest
 from flows.requests.paper import PaperRequest
@@ -55,6 +56,13 @@ def _(request: TuneRequest) -> None:
     from flows.early.tunings import refuse_tuning
 
     refuse_tuning(request)
+
+
+@refuse.register
+def _(request: BaseRequest) -> None:
+    from ddim_core.text2image.embedded import judge_digest
+
+    judge_digest()
 
 
 @refuse.register
