@@ -82,7 +82,7 @@ def submit_images(
     execution, ref = request.machine.execution, inputs.checkpoint.ref
     more = {}
     if by_pipeline(cell):
-        more = {"conditions": inputs.conditions.get(laid_over(cell))}
+        more = {"encoded": inputs.conditions.get(laid_over(cell))}
     with on_device(request.machine.runner, request.machine.device):
         return [
             named(task_for(cell), _shard(request, cell, start)).submit(

@@ -260,10 +260,10 @@ def _prompts(
     prompts = prompts_for(checkpoint.with_prompts, location, reference)
     if prompts is None:
         return None, {}
-    told, execution = (checkpoint.ref, prompts), request.machine.execution
+    told, how = (checkpoint.ref, prompts), (request.machine.execution, request.grid.n_images)
     with on_device(request.machine.runner, request.machine.device):
         encoded = {
-            over: conditions_of(*told, over, libraries_of(c), c.card, c.dtype, execution)
+            over: conditions_of(*told, over, libraries_of(c), c.card, c.dtype, *how)
             for over, c in laid.items()
         }
     return prompts, {over: future.result() for over, future in encoded.items()}
