@@ -14,11 +14,13 @@ from ddim_core.safe_files.weight_names import DECODER_FOLDERS
 from ddim_core.samplers.catalogue import OWN
 from flows.requests.grid import GridRequest
 from flows.requests.samplers import Sampled
+from tasks.checkpoints.addresses import is_local
 
 NETWORKS = ("unet", "transformer")
 """Folders of the network that says how large a pipeline's images are."""
 INDEX, SCHEDULER = "model_index.json", Path("scheduler", "scheduler_config.json")
 TOLD_OF_TEXT = "UNet2DConditionModel"
+USUAL_T = 1000
 
 
 @dataclass(frozen=True)
@@ -42,31 +44,46 @@ def refuse_grid(request: GridRequest) -> None:
         ValueError: For the first of them.
     """
     refuse_size(request)
+    refuse_features(request)
     model = request.model
     if model.guide:
         from tasks.sampling.guides import require_guide_at  # slow to import
 
         require_guide_at(model.guide, model.checkpoint, model.weights, model.configuration)
-    if request.grid.samplers or request.report.trajectories:
+    # Else there is little to find for the seconds that it takes.
+    if request.grid.samplers or request.report.trajectories or max(request.grid.steps) > USUAL_T:
         refuse_samplers(request)
 
 
 def refuse_size(request: GridRequest) -> None:
-    """Refuses a size that a pipeline does not draw, and one that a classifier of the features is
-    not trained at.
+    """Refuses a size that a pipeline does not draw.
 
     Raises:
         ValueError: If it is asked for.
     """
-    model, asked = request.model, request.real.resolution
-    folder = Path(model.configuration or model.checkpoint)
-    if model.checkpoint and asked is not None:
+    folder, asked = _folder(request), request.real.resolution
+    if folder and asked is not None:
         from ddim_core.pipelines.fitting import require_size_of  # slow to import
 
         require_size_of(folder, asked)
-    side = asked or (side_of(folder) if model.checkpoint else None)
+
+
+def refuse_features(request: GridRequest) -> None:
+    """Refuses to train the classifier of the features at a size that takes too long.
+
+    Raises:
+        ValueError: If it would be.
+    """
+    folder, side = _folder(request), request.real.resolution
+    side = side or (side_of(folder) if folder else None)
     if side is not None:
         request.require_trainable(side)
+
+
+def _folder(request: GridRequest) -> Path | None:
+    """What describes the checkpoint on this machine; None where nothing does."""
+    place = request.model.configuration or request.model.checkpoint
+    return Path(place) if place and is_local(place) else None
 
 
 def refuse_samplers(request: GridRequest) -> None:
@@ -99,7 +116,7 @@ def told_by(request: GridRequest) -> Told | None:
     from tasks.checkpoints.pipelines import is_pipeline
 
     model, folder = request.model, Path(request.model.checkpoint)
-    own = own_of(folder)
+    own = own_of(folder) if is_local(model.checkpoint) else None
     if own is None:
         return None
     index = read_settings(folder / INDEX) if is_there(folder / INDEX) else {}

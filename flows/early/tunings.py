@@ -11,8 +11,9 @@ from ddim_core.diffusion.specs import NoiseSpec
 from ddim_core.samplers.families import settled_own
 from ddim_core.samplers.scheduler import config_of
 from ddim_core.tuning.asked import settings_asked, visits_by_loop
-from flows.early.grids import own_of, refuse_samplers, refuse_size
+from flows.early.grids import own_of, refuse_features, refuse_samplers, refuse_size
 from flows.requests.tuning import TuneRequest
+from tasks.checkpoints.addresses import is_local
 
 
 def refuse_tuning(request: TuneRequest) -> None:
@@ -23,11 +24,14 @@ def refuse_tuning(request: TuneRequest) -> None:
         ValueError: As `settings_asked` and `refuse_samplers`; or if its configuration cannot be.
     """
     checkpoint, grid = request.model.checkpoint, request.grid(())
-    own = own_of(Path(checkpoint)) if checkpoint else _toy(request)
+    local = own_of(Path(checkpoint)) if is_local(checkpoint) else None
+    own = local if checkpoint else _toy(request)
     # A shift by the size of the picture the pipeline alone knows.
     if own is not None and not settled_own(own).get("use_dynamic_shifting"):
         settings_asked(own, request.samplers, request.tune.calls, visits_by_loop(own))
     refuse_size(grid)
+    if request.proof.n_images or request.tune.distance == "features":
+        refuse_features(grid)
     if request.proof.n_images:
         refuse_samplers(grid)
 
