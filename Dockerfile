@@ -9,7 +9,7 @@ COPY constraints.txt /
 COPY --from=wheel /dist /dist
 RUN pip install --no-cache-dir --constraint /constraints.txt "$(echo /dist/*.whl)[dask,s3,postgres]"
 # Runs start in the folder that deployed them: the same in every container.
-RUN useradd --create-home ddim
-USER ddim
+RUN useradd --create-home --uid 1000 ddim
+USER 1000
 WORKDIR /home/ddim
 CMD ["ddim", "--help"]

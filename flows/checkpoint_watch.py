@@ -15,6 +15,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
+from flows.early.refuse import refuse
 from flows.fid_grid import fid_grid
 from flows.grid.outcome import GridOutcome
 from flows.lora_score import LoraScore, lora_score
@@ -189,6 +190,10 @@ def _do(watch: Watch, job: Job, address: str, weights: str) -> Seen:
     identity = request.identity(data_content(request.real.dataset))
     if is_scored(identity, weights):
         return Seen(address, weights, job.flow, "scored")
+    try:
+        refuse(request)
+    except ValueError as error:
+        return Seen(address, weights, job.flow, "failed", str(error))
     key = f"{weights[:32]}-{identity[:32]}"
     if watch.here:
         return Seen(address, weights, job.flow, *_run_here(watch, job, key))

@@ -20,7 +20,6 @@ from flows.grid.cells import (
     CellsFailedError,
     landed_row,
     predicted,
-    require_known_x0,
     submit_features,
     submit_images,
     submit_score,
@@ -70,7 +69,6 @@ def _run(request: GridRequest) -> GridOutcome:
     if baseline and baseline.outcome:
         return baseline.outcome
     inputs = prepare(request)
-    require_known_x0(request, inputs)
     work = _submit(request, inputs)
     with GridProgress(inputs.cells, request.grid.n_images) as progress:
         for finding in inputs.findings:

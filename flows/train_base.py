@@ -10,6 +10,7 @@ from prefect import flow
 from ddim_core.common.digest import digest
 from ddim_core.diffusion.specs import Execution
 from ddim_core.text2image.base_folder import locate_base, part_digests
+from ddim_core.text2image.embedded import judge_digest
 from ddim_core.text2image.specs import JudgeSpec
 from flows.requests.base import BaseRequest
 from flows.requests.flat import flat
@@ -42,14 +43,14 @@ def train_base(request: BaseRequest) -> TrainedBase:
         ValueError: If the request cannot be.
     """
     check_writable()
-    spec, resolution = request.training(), request.resolution
+    spec, resolution, shipped = request.training(), request.resolution, judge_digest()
     start = str(locate_base(request.start).resolve()) if request.start else ""
     if start:
         spec = replace(spec, start=digest(part_digests(Path(start))))
     execution = Execution(device=request.device, batch_size=32)
     trained = train_text2image(spec, execution, location=start)
     judge = train_emoji_judge(
-        JudgeSpec(resolution=resolution, steps=request.judge_steps), Execution()
+        JudgeSpec(resolution=resolution, steps=request.judge_steps), shipped, Execution()
     )
     folder = get_folder(trained)
     asked, drawn, found = {}, {}, {}

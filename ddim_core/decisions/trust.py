@@ -76,16 +76,18 @@ def doubts(score: Scored) -> list[Doubt]:
 
 
 def doubts_of(rows: Sequence[CellRow]) -> list[str]:
-    """The doubts about rows of a grid, each kind told once, of the cell where it is gravest."""
+    """The doubts about rows of a grid, each kind told once, of the cell where it is gravest; of
+    several alike the one with the lowest FID, in whatever order they come."""
     by_kind: dict[str, list[tuple[CellRow, Doubt]]] = {}
     for row in rows:
         for doubt in doubts(row):
             by_kind.setdefault(doubt.kind, []).append((row, doubt))
     said = []
     for told in by_kind.values():
-        row, worst = max(told, key=lambda one: one[1].size)
+        row, worst = max(told, key=lambda one: (one[1].size, -one[0].fid, cell_name(one[0])))
         if len(told) == len(rows) and len(rows) > 1:
-            where = f"In every cell; most of all at {cell_name(row)}: "
+            alike = len({doubt.size for _, doubt in told}) == 1
+            where = f"In every cell; {'such as' if alike else 'most of all'} at {cell_name(row)}: "
         else:
             where = f"At {cell_name(row)}: "
         said.append(where + worst.text)

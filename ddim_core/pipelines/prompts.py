@@ -19,7 +19,7 @@ GUIDED = 2.0  # any guidance above 1: the negative prompt is encoded too
 
 
 def encode_prompts(
-    opened: OpenedPipeline, prompts: Sequence[str], negative: str = ""
+    opened: OpenedPipeline, prompts: Sequence[str], negative: str = "", n: int | None = None
 ) -> dict[str, Tensor]:
     """Encodes prompts to what the pipeline's call takes in their place.
 
@@ -32,6 +32,8 @@ def encode_prompts(
         opened: A text-to-image pipeline with its text encoders.
         prompts: At least one.
         negative: What guidance leads away from; "" is what the pipeline takes by itself.
+        n: How many of the first are wanted; None wants all. All are encoded where the pipeline
+            takes masks: how far a prompt is filled up depends on the longest.
 
     Returns:
         Tensors by the call's parameter names, on the CPU, in the encoders' number format: a row per
@@ -56,6 +58,8 @@ def encode_prompts(
     first = _encoded(opened, prompts[:1], negative, GUIDED if guided else 1.0)
     if guided and not negative and not any(name.startswith("negative_") for name in first):
         first = _encoded(opened, prompts[:1], "", GUIDED, says_nothing=True)
+    if not any("mask" in name for name in first):
+        prompts = prompts[:n]
     size = ON_CARD if opened.on_card and _of_one_length(opened, first) else 1
     rows = [first] if size == 1 else []
     for start in range(len(rows), len(prompts), size):

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ddim_core.common.digest import file_digest
+from ddim_core.common.plain_files import is_there
+from ddim_core.safe_files.settings import read_settings
+
 PACKAGE = Path(__file__).parents[1]
-# SHA-256 of the judge: code, so that scores of another judge are made anew.
-JUDGE = "3b663ad35cf2e21acb028a57303f45737489f76348e8a16a3e5970afff5fb113"
 PLACES = (PACKAGE / "base", PACKAGE.parent / "data" / "base-32")  # in a wheel, in a clone
 
 
@@ -30,3 +32,24 @@ def embedded_judge() -> Path | None:
     """Returns the file of the judge that judged it, None if there is none."""
     places = (place / "judge.safetensors" for place in PLACES)
     return next((place for place in places if place.is_file()), None)
+
+
+def judge_digest() -> str:
+    """Returns the SHA-256 of that judge, which the base's card.json has too: part of the key of
+    what it judges, so that another judge's answers are made anew. Empty if there is none.
+
+    Raises:
+        ValueError: If it is another one than that of the card.
+    """
+    judge = embedded_judge()
+    if judge is None:
+        return ""
+    card = judge.with_name("card.json")
+    told = read_settings(card).get("judge") if is_there(card) else None
+    found = file_digest(judge)
+    if not isinstance(told, dict) or told.get("sha256") != found:
+        raise ValueError(
+            f"{judge} is damaged, or not the judge whose sha256 card.json beside it has; fetch the "
+            "base again, or delete the file, and a judge is trained"
+        )
+    return found

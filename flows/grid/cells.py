@@ -18,6 +18,7 @@ from tasks.cells.classes import ClassScores, judge_classes
 from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.score import ScoredCell, score_cell
 from tasks.cells.table import row_of
+from tasks.checkpoints.scheduler import scheduler_of
 from tasks.image_scores.judge import JudgedImages, judge_images
 from tasks.image_scores.mean import mean_of_images
 from tasks.sampling.draw import task_for
@@ -81,7 +82,7 @@ def submit_images(
     execution, ref = request.machine.execution, inputs.checkpoint.ref
     more = {}
     if by_pipeline(cell):
-        more = {"conditions": inputs.conditions.get(laid_over(cell))}
+        more = {"encoded": inputs.conditions.get(laid_over(cell))}
     with on_device(request.machine.runner, request.machine.device):
         return [
             named(task_for(cell), _shard(request, cell, start)).submit(
@@ -171,18 +172,6 @@ def landed_row(request: GridRequest, inputs: GridInputs, futures: CellFutures) -
     )  # fmt: skip
 
 
-def require_known_x0(request: GridRequest, inputs: GridInputs) -> None:
-    """Makes sure, where trajectories are asked for, that every cell has some.
-
-    Raises:
-        ValueError: If one has none, with why.
-    """
-    n, ref = request.report.trajectories, inputs.checkpoint.ref
-    for cell in inputs.cells if n else ():
-        if reason := why_none(cell, ref):
-            raise ValueError(f"trajectories is {n}, and {cell.label} has none: {reason}; give 0")
-
-
 def predicted(
     request: GridRequest, inputs: GridInputs, landed: Sequence[CellFutures]
 ) -> tuple[list[Trajectories | None], list[str]]:
@@ -199,7 +188,7 @@ def predicted(
     found: list[Any] = [None] * len(landed)
     with on_device(request.machine.runner, request.machine.device):
         for i, futures in enumerate(landed):
-            if n and not why_none(futures.cell, checkpoint.ref):
+            if n and not why_none(futures.cell, scheduler_of(checkpoint.ref)):
                 task = named(draw_trajectories, f"x0 {futures.cell.label}")
                 found[i] = task.submit(futures.cell, checkpoint.ref, n, request.machine.execution)
     failed = []

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ddim_core.devices.names import is_card
 from ddim_core.networks.specs import ClassifierSpec
-from flows.requests.grid import GridRequest
+from flows.requests.grid import TRAINED, GridRequest
 from flows.requests.models import training_split
 from flows.requests.samplers import LEAST_IMAGES
 from flows.run.runners import on_device
 from tasks.cells.extractor import ready_extractor, train_extractor
 from tasks.images.prepare import PreparedImages
 from tasks.storage.naming import named
-
-TRAINED, LARGEST_TRAINED = "classifier", 128  # pixels
 
 
 def held_out_of(
@@ -25,23 +22,6 @@ def held_out_of(
     split = request.real.held_out_split()
     images = data(split) if split else None
     return images if images and images.n >= LEAST_IMAGES else None
-
-
-def require_trainable(request: GridRequest, resolution: int) -> None:
-    """Refuses to train the classifier of the features where it takes too long to wait for: at 256
-    pixels over nine minutes of a CPU, whatever is drawn.
-
-    Raises:
-        ValueError: If it does; says what to take.
-    """
-    asked = request.scores.features
-    if asked != TRAINED or resolution <= LARGEST_TRAINED or is_card(request.machine.device):
-        return
-    raise ValueError(
-        f"features is {asked!r}, which is trained first, and images of {resolution} x {resolution} "
-        f"pixels take a CPU too long (at most {LARGEST_TRAINED}); give --features inception-v3 "
-        "or another pretrained one"
-    )
 
 
 def submit_extractor(
@@ -54,7 +34,7 @@ def submit_extractor(
     if choice.name != TRAINED:
         return named(ready_extractor, f"extractor {choice.label}").submit(choice)
     fitted = data(training_split(request.real.dataset))
-    require_trainable(request, fitted.resolution)
+    request.require_trainable(fitted.resolution)
     unseen = data("test") if request.real.split == "test" else held_out
     with on_device(request.machine.runner, request.machine.device):
         return train_extractor.submit(ClassifierSpec(), fitted, unseen, request.machine.execution)

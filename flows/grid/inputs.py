@@ -15,7 +15,8 @@ from ddim_core.images.sources.source import dataset_name
 from ddim_core.safe_files.weight_names import TENSORS
 from ddim_core.samplers.catalogue import OWN
 from ddim_core.scores.cell_score import CellScore
-from flows.grid.extractor import held_out_of, require_trainable, submit_extractor
+from flows.early.grids import refuse_samplers
+from flows.grid.extractor import held_out_of, submit_extractor
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
 from flows.requests.models import training_split
@@ -35,7 +36,7 @@ from tasks.checkpoints.open import (
     lint_schedule,
     open_checkpoint,
 )
-from tasks.checkpoints.scheduler import own_scheduler
+from tasks.checkpoints.scheduler import own_scheduler, scheduler_of
 from tasks.image_scores.ready import StoredScore, ready_image_score
 from tasks.images.grid_prompts import cut_prompts, prompts_for
 from tasks.images.prepare import PreparedImages, content_of, notes_on, prepare_data
@@ -43,6 +44,7 @@ from tasks.sampling.asked_prompts import texts_of
 from tasks.sampling.conditions import conditions_of, store_conditions
 from tasks.sampling.guides import require_guide
 from tasks.sampling.pipeline import Laid, by_pipeline, laid_over, libraries_of, require_own_place
+from tasks.sampling.trajectory import require_x0
 from tasks.storage.artifact import ArtifactRef
 from tasks.storage.naming import named
 
@@ -94,13 +96,14 @@ def prepare(request: GridRequest) -> GridInputs:
         checkpoint = open_checkpoint(imported, name_of(model.checkpoint), real.resolution)
         checkpoint = _with_guide(request, checkpoint)
         resolution: int | None = checkpoint.resolution
-        require_trainable(request, checkpoint.resolution)
+        request.require_trainable(checkpoint.resolution)
         # S > T, and a sampler that does not fit, are found here, before anything is trained.
         loras = tuple(store_lora(text) for text in request.model.lora)
-        require_fit(_cells(request, checkpoint, loras), checkpoint.n_train, checkpoint.ref)
+        wanted = _cells(request, checkpoint, loras)
+        require_fit(wanted, checkpoint.n_train, checkpoint.ref)
+        require_x0(request.report.trajectories, wanted, scheduler_of(checkpoint.ref))
     else:
-        expected = replace(request.expected, scheduler=_scheduler(request, request.expected, None))
-        require_fit(request.cells(expected), expected.n_train, None)
+        refuse_samplers(request)
         with on_device(request.machine.runner, request.machine.device):
             training = submit_training(request.training)
         resolution = real.resolution
@@ -257,10 +260,10 @@ def _prompts(
     prompts = prompts_for(checkpoint.with_prompts, location, reference)
     if prompts is None:
         return None, {}
-    told, execution = (checkpoint.ref, prompts), request.machine.execution
+    told, how = (checkpoint.ref, prompts), (request.machine.execution, request.grid.n_images)
     with on_device(request.machine.runner, request.machine.device):
         encoded = {
-            over: conditions_of(*told, over, libraries_of(c), c.card, c.dtype, execution)
+            over: conditions_of(*told, over, libraries_of(c), c.card, c.dtype, *how)
             for over, c in laid.items()
         }
     return prompts, {over: future.result() for over, future in encoded.items()}

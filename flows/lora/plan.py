@@ -20,7 +20,7 @@ from ddim_core.text2image.base_folder import (
     part_digests,
     size_step,
 )
-from ddim_core.text2image.embedded import embedded_base
+from ddim_core.text2image.embedded import embedded_base, judge_digest
 from ddim_core.text2image.families import Family, family_of
 from flows.requests.lora import (
     STYLE_PROMPTS,
@@ -63,6 +63,7 @@ class LoraPlan:
         image_scores: What judges pictures one by one.
         embedded: The data are the embedded ones.
         judged: The base is the embedded one, whose subjects the judge knows.
+        judge: Digest of the judge that comes with it; empty where there is none.
     """
 
     title: str
@@ -83,6 +84,7 @@ class LoraPlan:
     image_scores: tuple[ImageScoreChoice, ...]
     embedded: bool
     judged: bool
+    judge: str
 
     @property
     def location(self) -> str:
@@ -200,6 +202,7 @@ def _plan(asked: StyleRequest | SubjectRequest, licence: str, prompts: tuple[str
         image_scores=choices_of(told.image_scores),
         embedded=not asked.data,
         judged=is_embedded,
+        judge=judge_digest() if is_embedded else "",
     )
 
 

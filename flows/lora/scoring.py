@@ -106,7 +106,9 @@ def score_lora(
     batch_size = EMBEDDED_BATCH if plan.judged else BATCH
     execution = Execution(device=plan.execution.device, batch_size=batch_size, threads=1)
     training = (
-        train_emoji_judge.submit(JudgeSpec(resolution=plan.latents.resolution), Execution())
+        train_emoji_judge.submit(
+            JudgeSpec(resolution=plan.latents.resolution), plan.judge, Execution()
+        )
         if plan.judged
         else None
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ddim_core.diffusion.specs import Execution
 from ddim_core.image_scores.registry import choices_of, require_no_prompts_needed
 from ddim_core.lora.scoring.specs import PromptSet
-from ddim_core.text2image.embedded import embedded_base
+from ddim_core.text2image.embedded import embedded_base, judge_digest
 from ddim_core.text2image.specs import JudgeSpec
 from flows.lora.plan import (
     EMBEDDED_GUIDANCE,
@@ -82,7 +82,7 @@ def stand_of(request: LoraScoreRequest, epochs: list[StoredEpoch]) -> Stand:
     require_loras_fit(base, epochs)
     # Beside all that follows, pictures included: nobody asks the judge before they are drawn.
     judge = (
-        train_emoji_judge.submit(JudgeSpec(resolution=base.resolution), Execution())
+        train_emoji_judge.submit(JudgeSpec(resolution=base.resolution), judge_digest(), Execution())
         if own
         else None
     )

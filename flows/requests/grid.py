@@ -11,6 +11,7 @@ from pydantic import Field
 from ddim_core.common.checks import require_at_least, require_choice
 from ddim_core.common.digest import digest
 from ddim_core.common.redaction import redacted
+from ddim_core.devices.names import is_card
 from ddim_core.diffusion.specs import GridCell, NoiseSpec, PredictionType, SamplerSpec
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.image_scores.registry import SCORES, choices_of, require_no_prompts_needed
@@ -32,6 +33,7 @@ from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_
 from tasks.checkpoints.addresses import averaged, content_at, require_location
 from tasks.checkpoints.loras import split_lora
 
+TRAINED, LARGEST_TRAINED = "classifier", 128  # pixels
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
 # Parameters that say which checkpoint and data set, by their names and not their content.
 NOT_SCORED = (
@@ -237,6 +239,22 @@ class GridRequest:
             return Sampled(max(self.grid.steps))
         n_train = self.training.training(1).noise.n_train
         return Sampled(n_train, self.toy.predicts, is_native=self.toy.objective != "flow")
+
+    def require_trainable(self, resolution: int) -> None:
+        """Refuses to train the classifier of the features where it takes too long to wait for: at
+        256 pixels over nine minutes of a CPU, whatever is drawn.
+
+        Raises:
+            ValueError: If it does; says what to take.
+        """
+        asked = self.scores.features
+        if asked != TRAINED or resolution <= LARGEST_TRAINED or is_card(self.machine.device):
+            return
+        raise ValueError(
+            f"features is {asked!r}, which is trained first, and images of {resolution} x "
+            f"{resolution} pixels take a CPU too long (at most {LARGEST_TRAINED}); give --features "
+            "inception-v3 or another pretrained one"
+        )
 
     def shards(self) -> list[tuple[int, int]]:
         """Returns the image index ranges [start, stop) that cover n_images."""

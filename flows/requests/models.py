@@ -231,8 +231,8 @@ def toy_resolution(dataset: str, resolution: int | None) -> int:
     """
     if resolution is None and dataset not in TOY_RESOLUTIONS:
         raise ValueError(
-            f"no resolution is given for {dataset!r}; give the size in pixels to train a "
-            "small model at (8, 16 or 32)"
+            f"no resolution is given for {dataset!r}; give a checkpoint, or the size in pixels to "
+            "train a small model at (8, 16 or 32)"
         )
     return TOY_RESOLUTIONS[dataset] if resolution is None else resolution
 

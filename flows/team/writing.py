@@ -48,7 +48,9 @@ def write(folder: Path, settled: Mapping[str, Any]) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if there := [str(place) for place in places if place.exists() or place.is_symlink()]:
-            raise ValueError(f"{' and '.join(there)} is there already; edit it, or remove it first")
+            are, them = ("are", "them") if len(there) > 1 else ("is", "it")
+            said = f"{' and '.join(there)} {are} there already; edit {them}, or remove {them} first"
+            raise ValueError(said)
         for place, text in zip(places, texts.values(), strict=True):
             with place.open("x", encoding="utf-8") as file:
                 file.write(text)

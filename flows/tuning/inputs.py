@@ -10,15 +10,15 @@ from ddim_core.diffusion.specs import GridCell
 from ddim_core.images.moments import is_moments
 from ddim_core.images.sources.source import dataset_name
 from ddim_core.safe_files.weight_names import TENSORS
+from flows.early.tunings import refuse_tuning
 from flows.grid.extractor import held_out_of, submit_extractor
 from flows.grid.inputs import sampled
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
 from flows.requests.images import PREVIOUS
-from flows.requests.samplers import Sampled, SamplerChoice
+from flows.requests.samplers import SamplerChoice
 from flows.requests.tuning import ENDS, FAMILY, FID, TuneRequest
 from flows.run.runners import on_device
-from flows.tuning.early import refuse_early
 from tasks.cells.embed import embed_images
 from tasks.cells.extractor import ready_extractor
 from tasks.cells.reference import known_reference
@@ -69,7 +69,7 @@ class TuneInputs:
 
 def prepare_tuning(request: TuneRequest) -> TuneInputs:
     """Opens or trains the checkpoint, refuses what cannot be tuned of it, deals out its prompts."""
-    refuse_early(request)
+    refuse_tuning(request)
     model, grid = request.model, request.grid(())
     loras: tuple[StoredLora, ...] = ()
     if model.checkpoint:
@@ -78,7 +78,6 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
         checkpoint = open_checkpoint(imported, name_of(model.checkpoint), asked)
         loras = tuple(store_lora(text) for text in model.lora)
     else:
-        _require_stock(request, grid.expected, None)
         training = submit_training(grid.training)
         name = f"toy-{Path(dataset_name(request.real.dataset)).stem}{request.toy.kind}"
         checkpoint = open_checkpoint(training.result(), name)
@@ -88,7 +87,9 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
         for base in bases
         for found in settings_to_tune(base, checkpoint.ref, request.samplers, request.tune.calls)
     ]
-    _require_stock(request, sampled(grid, checkpoint, loras), checkpoint.ref)
+    if request.proof.n_images:  # stock samplers that do not fit
+        stock = sampled(grid, checkpoint, loras)
+        require_fit(grid.cells(stock), stock.n_train, checkpoint.ref)
     tuning, fresh, conditions, scored, notes = _prompts(request, checkpoint, bases[0])
     told = [(replace(cell, prompts=tuning), calls) for cell, calls in settings]
     extractor, reference = _seen_by(request, grid, checkpoint)
@@ -96,16 +97,13 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
     if request.tune.search == FAMILY:
         found += ("Of each list two ends and rho were searched alone; --search list may find a "
                   "nearer one.",)  # fmt: skip
+    if request.tune.guidance_interval:
+        low, high = request.tune.guidance_interval
+        found += (f"Guidance is at noise levels from {low:g} to {high:g} alone, in the long run "
+                  "too.",)  # fmt: skip
     return TuneInputs(
         checkpoint, told, conditions, fresh, scored, extractor, reference, known, (*notes, *found)
     )
-
-
-def _require_stock(request: TuneRequest, known: Sampled, checkpoint: ArtifactRef | None) -> None:
-    """Finds stock samplers that do not fit, before anything is drawn, or trained."""
-    if request.proof.n_images:
-        stocked = request.grid((), ("ddim",) if known.is_native else ("own",))
-        require_fit(stocked.cells(known), known.n_train, checkpoint)
 
 
 def _known(

@@ -17,6 +17,7 @@ from flows.checkpoint_watch import (
     data_content,
     look_at,
 )
+from flows.early.refuse import refuse
 from flows.requests.watch import Job, Watch
 from tasks.checkpoints.addresses import listed_sources
 from tasks.checkpoints.arrivals import Candidate, recall, stamp_of
@@ -86,8 +87,14 @@ def _is_open(
 def _is_undone(job: Job, weights: str, asked: Watch) -> bool:
     request = job.request
     identity = request.identity(data_content(request.real.dataset))
-    if is_scored(identity, weights):
+    if is_scored(identity, weights) or not _may_start(identity, weights, asked):
         return False
+    refuse(request)
+    return True
+
+
+def _may_start(identity: str, weights: str, asked: Watch) -> bool:
+    """Tells whether no run is under way, and attempts are left."""
     key, attempts = f"{weights[:32]}-{identity[:32]}", asked.attempts
     if asked.here:
         return int(recall(f"attempts {key}", "") or 0) < attempts

@@ -27,7 +27,7 @@ from ddim_core.samplers.trial import require_steps
 from tasks.checkpoints.loras import StoredLora
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.checkpoints.pipelines import pipeline_in_memory
-from tasks.checkpoints.scheduler import scheduler_in
+from tasks.checkpoints.scheduler import departing, scheduler_in
 from tasks.sampling.guidance import further_calls, guided_where
 from tasks.sampling.pipeline import Laid, by_pipeline, setting_of
 from tasks.storage.artifact import ArtifactRef
@@ -160,6 +160,23 @@ def require_fit(cells: Sequence[GridCell], n_train: int, checkpoint: ArtifactRef
         _require_guided_somewhere(cell, n_train, checkpoint)
         _require_channels(cell, checkpoint)
         _require_variance(cell, checkpoint)
+
+
+def require_samplers(cells: Sequence[GridCell], own: Mapping[str, Any]) -> None:
+    """The same of schedulers alone, before the checkpoint is opened.
+
+    Args:
+        cells: They.
+        own: Its scheduler_config.json, with the class.
+
+    Raises:
+        ValueError: For the first sampler that does not fit, or cannot take so many steps.
+    """
+    for cell in cells:
+        asked = cell.sampler
+        if isinstance(asked, SchedulerSpec):
+            config = own if asked.pipeline else departing(own, cell)
+            require_steps(parse_sampler(asked.sampler), config, asked.steps)
 
 
 def _require_guided_somewhere(cell: GridCell, n_train: int, checkpoint: ArtifactRef | None) -> None:

@@ -22,6 +22,8 @@ from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
+CONVERTED: dict[tuple[str, Weights], ArtifactRef] = {}  # in this process
+
 
 @dataclass(frozen=True)
 class SingleFile:
@@ -38,6 +40,28 @@ def convert_checkpoint(source: str, weights: Weights, location: str | SingleFile
 
     Cached on the digest of the source's files, wherever they lie.
     """
+    return converted(source, weights, location)
+
+
+def converted(source: str, weights: Weights, location: str | SingleFile) -> ArtifactRef:
+    """The same as a plain function, once in this process: what a command looks at before a flow
+    runs is there when the flow asks for it.
+
+    Args:
+        source: The digest of the source's files.
+        weights: `ema` or `raw`.
+        location: Where they lie.
+
+    Raises:
+        ValueError: As `adopt`; or if the files change meanwhile.
+    """
+    known = CONVERTED.get((source, weights))
+    if known is None or not store.intact(known):
+        known = CONVERTED[source, weights] = _converted(source, weights, location)
+    return known
+
+
+def _converted(source: str, weights: Weights, location: str | SingleFile) -> ArtifactRef:
     place = location.file if isinstance(location, SingleFile) else location
     files = files_of(location)
     with tempfile.TemporaryDirectory() as folder, LOADING:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ddim_core.checkpoints.checkpoint import scheduler_config
 from ddim_core.checkpoints.scheduler import noise_scheduler, scheduler_trained
 from ddim_core.common.foreign import Config
@@ -24,13 +27,18 @@ def scheduler_of(checkpoint: ArtifactRef) -> Config | None:
 
 
 def scheduler_in(cell: GridCell, checkpoint: ArtifactRef | None) -> Config:
+    """Returns what a checkpoint came with as a cell departs from it; None is the toy model that is
+    not yet trained."""
+    return departing(scheduler_of(checkpoint) if checkpoint else None, cell)
+
+
+def departing(own: Mapping[str, Any] | None, cell: GridCell) -> Config:
     """Returns a checkpoint's scheduler_config.json, with the class, as a cell departs from it: with
-    another schedule, another prediction type. Without one, as of the toy model that is not yet
-    trained (None), it is DDPM's, the usual of diffusers; of a flow's toy, that of a flow."""
-    own = scheduler_of(checkpoint) if checkpoint else None
+    another schedule, another prediction type. Without one (None) it is DDPM's, the usual of
+    diffusers; of a flow's toy, that of a flow."""
     if own is None and cell.sampler.prediction_type == FLOW_PREDICTION:
         own = config_of(scheduler_trained(NoiseSpec(), "flow"))
-    own = own or dict(noise_scheduler(NoiseSpec()).config)
+    own = dict(own or noise_scheduler(NoiseSpec()).config)
     if cell.noise:
         own |= {"trained_betas": None, **noise_scheduler(cell.noise).config}
     return own | {"prediction_type": cell.sampler.prediction_type}

@@ -116,7 +116,7 @@ def _compared(tuned: list[Tuned], rows: list[CellRow]) -> Json:
     cells, batches = [], {}
     for one in tuned:
         images, line = store.get_arrays(one.images), _named(one, tuned)
-        apart = {"stock": one.judged.stock, "tuned": one.judged.tuned}
+        apart = {"stock": one.judged.stock, "tuned": one.judged.tuned, "long": one.long}
         for place, run in enumerate(SHOWN):
             name = f"{line}, {RUNS[place]}"
             batches[name] = images[run]
@@ -126,7 +126,9 @@ def _compared(tuned: list[Tuned], rows: list[CellRow]) -> Json:
                     "name": name,
                     "line": line,
                     "steps": place,
-                    "note": _far(apart[run]) if run in apart else f"{one.long_steps} steps",
+                    "note": _far(apart[run], one.by_fid)
+                    if run in apart
+                    else f"{one.long_steps} steps",
                 }
             )
     left, right = list(batches)[:2]
@@ -144,8 +146,12 @@ def _courses(tuned: list[Tuned]) -> list[Course]:
     return found
 
 
-def _far(apart: Apart) -> str:
-    return f"{apart.mean:.3g} [{apart.low:.3g}, {apart.high:.3g}] from the end of the long run"
+def _figure(apart: Apart | None, one: Tuned) -> str:
+    """The figure of a run; of the long one, where it is what distances are taken from, its steps."""
+    if apart is None:
+        return f"{one.long_steps} steps"
+    figure = f"{apart.mean:.3g} [{apart.low:.3g}, {apart.high:.3g}]"
+    return f"FID {figure}" if one.by_fid else f"{figure} from the end of the long run"
 
 
 def _named(one: Tuned, tuned: list[Tuned]) -> str:

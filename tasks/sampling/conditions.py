@@ -37,6 +37,7 @@ def encode_conditions(
     drawn: OnCard | None = None,
     dtype: str = "float32",
     execution: Execution | None = None,
+    n: int | None = None,
 ) -> ArtifactRef:
     """Encodes a stored list of prompts by a pipeline's own encoders, with the LoRAs over them, once
     for a grid; returns what its call takes in their place, by its names.
@@ -47,10 +48,11 @@ def encode_conditions(
     Args:
         checkpoint, prompts, loras, libraries: What encodes what.
         drawn, dtype, execution: How a card draws them; without, a CPU encodes in float32.
+        n: How many of the first are wanted; None wants all.
     """
     with card(execution.device if execution else CPU, dtype) as device, torch.inference_mode():
         opened = pipeline_in_memory(checkpoint, device, dtype, loras, drawn)
-        encoded = encode_prompts(opened, stored_prompts(prompts))
+        encoded = encode_prompts(opened, stored_prompts(prompts), n=n)
     return _stored(encoded)
 
 
@@ -62,13 +64,14 @@ def conditions_of(
     drawn: OnCard | None,
     dtype: str,
     execution: Execution,
+    n: int | None = None,
 ) -> PrefectFuture[ArtifactRef]:
     """Submits `encode_conditions` for cells that are drawn so."""
     told = checkpoint, prompts, loras, libraries
     if drawn is None:
-        return encode_conditions.submit(*told)
+        return encode_conditions.submit(*told, n=n)
     anyhow = replace(drawn, batch=1)  # of images: prompts have a batch of their own
-    return encode_conditions.submit(*told, anyhow, dtype, execution)
+    return encode_conditions.submit(*told, anyhow, dtype, execution, n)
 
 
 def store_conditions(location: str, checkpoint: ArtifactRef) -> ArtifactRef:

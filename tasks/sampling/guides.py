@@ -14,7 +14,7 @@ from ddim_core.pipelines.single_file import is_single_file
 from ddim_core.safe_files.weight_names import DECODER_FOLDERS
 from ddim_core.samplers.families import family_of, trained
 from tasks.checkpoints.addresses import averaged, is_local, name_of
-from tasks.checkpoints.convert import SingleFile, convert_checkpoint, files_of
+from tasks.checkpoints.convert import SingleFile, converted, files_of
 from tasks.checkpoints.open import CheckpointRecord, open_checkpoint
 from tasks.checkpoints.pipelines import is_pipeline
 from tasks.checkpoints.scheduler import scheduler_of
@@ -87,7 +87,7 @@ def _record_at(place: str, weights: Weights, configuration: str) -> CheckpointRe
     if is_pipeline(Path(place)):
         raise ValueError(OF_TEXT.format(name))
     digest = source_digest(files_of(found))
-    return open_checkpoint.fn(convert_checkpoint.fn(digest, weights, found), name)
+    return open_checkpoint.fn(converted(digest, weights, found), name)
 
 
 def _trained_on(checkpoint: ArtifactRef) -> dict[str, object]:

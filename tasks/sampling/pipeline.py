@@ -42,19 +42,23 @@ def draw_by_pipeline(
     start: int,
     stop: int,
     execution: Execution,
-    conditions: ArtifactRef | None = None,
+    encoded: ArtifactRef | None = None,
 ) -> Shard:
-    """Draws images start..stop-1 of a cell; of these only what no other run has drawn."""
-    name = digest(code_digest(__name__), cell, checkpoint, conditions, start)
+    """Draws images start..stop-1 of a cell; of these only what no other run has drawn.
+
+    `encoded`, the cell's prompts as far as they are wanted, is no part of the key: the cell says
+    which prompts they are, and what encodes them.
+    """
+    name = digest(code_digest(__name__), cell, checkpoint, start)
     return shard_of(
         name, cell, checkpoint, start, stop, execution, batch_of(cell),
-        lambda *which: _draw(cell, checkpoint, conditions, execution, *which),
+        lambda *which: _draw(cell, checkpoint, encoded, execution, *which),
     )  # fmt: skip
 
 
 @cached_task
 def require_own_place(
-    cell: GridCell, checkpoint: ArtifactRef, execution: Execution, conditions: ArtifactRef | None
+    cell: GridCell, checkpoint: ArtifactRef, execution: Execution, encoded: ArtifactRef | None
 ) -> Tested:
     """Tries a cell's pipeline and sampler: an image's bits may depend neither on its place in a
     batch nor on its neighbours, since shards are extended and resumed."""
@@ -62,7 +66,7 @@ def require_own_place(
     asked = setting_of(cell)
     listed = asked.sampler.n_listed
     asked = asked if listed else replace(asked, steps=min(asked.steps, TEST_STEPS))
-    rows = conditions_for(checkpoint, conditions, range(5))
+    rows = conditions_for(checkpoint, encoded, range(5))
 
     def tried(size: int) -> Images:
         with card(execution.device, cell.dtype) as device, torch.inference_mode():
@@ -112,14 +116,14 @@ def batch_of(cell: GridCell) -> int:
 def _draw(
     cell: GridCell,
     checkpoint: ArtifactRef,
-    conditions: ArtifactRef | None,
+    encoded: ArtifactRef | None,
     execution: Execution,
     indices: range,
     size: int,
     n_before: int,
 ) -> Images:
     torch.set_num_threads(execution.threads)
-    rows = conditions_for(checkpoint, conditions, indices)
+    rows = conditions_for(checkpoint, encoded, indices)
     with card(execution.device, cell.dtype) as device, torch.inference_mode():
         began = time.perf_counter()
         opened = pipeline_of(cell, checkpoint, device)

@@ -6,7 +6,7 @@ has to keep what pages alone show.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import learns_variance, scheduler_for, set_steps
 from ddim_core.samplers.streams import image_streams
 from tasks.checkpoints.memory import checkpoint_in_memory
-from tasks.checkpoints.scheduler import scheduler_in
+from tasks.checkpoints.scheduler import departing, scheduler_in
 from tasks.machine.device import card
 from tasks.sampling.guidance import AskedNetwork
 from tasks.storage import store
@@ -40,14 +40,30 @@ CleanAt = Callable[[Tensor, Tensor, float], Tensor]
 Seen = tuple[float, Tensor]  # a timestep, and the x0 predicted there
 
 
-def why_none(cell: GridCell, checkpoint: ArtifactRef) -> str:
-    """Says why a cell shows no x0; empty where it does."""
+def why_none(cell: GridCell, own: Mapping[str, Any] | None) -> str:
+    """Says why a cell shows no x0; empty where it does.
+
+    Args:
+        cell: It.
+        own: The checkpoint's scheduler_config.json, with its class; None where it has none.
+    """
     if isinstance(cell.sampler, SamplerSpec):
         return ""
     if cell.sampler.pipeline:
         return f"{cell.sampler.pipeline}'s own call draws it, which keeps no x0"
-    family = family_of(scheduler_in(cell, checkpoint))
+    family = family_of(departing(own, cell))
     return "" if family in KNOWN else f"no x0 is read of {CALLED[family]}"
+
+
+def require_x0(n: int | None, cells: Sequence[GridCell], own: Mapping[str, Any] | None) -> None:
+    """Makes sure, where n trajectories are asked for, that every cell of a checkpoint has some.
+
+    Raises:
+        ValueError: If one has none, with why.
+    """
+    for cell in cells if n else ():
+        if reason := why_none(cell, own):
+            raise ValueError(f"trajectories is {n}, and {cell.label} has none: {reason}; give 0")
 
 
 @cached_task

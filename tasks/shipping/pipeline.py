@@ -130,8 +130,9 @@ def _conditions(scored: ScoredCell) -> ArtifactRef | None:
     ref = ArtifactRef(artifact=digest, kind=KIND)
     if store.get(ref)[:1] == b"[":  # a list of texts; a safetensors file begins with a length
         return encode_conditions.fn(
-            scored.checkpoint, digest, laid_over(scored.cell), libraries_of(scored.cell)
-        )
+            scored.checkpoint, digest, laid_over(scored.cell), libraries_of(scored.cell),
+            n=len(scored.images),
+        )  # fmt: skip
     return ref
 
 

@@ -39,8 +39,9 @@ R = TypeVar("R")
 
 RESULTS = places.local_dir("prefect")  # where DDIM_DATA is a local path
 # Inputs that say how and where the work is done, not what comes out: batch size, a path whose
-# content is another input. Of the device the kind counts, where it is a card.
-NOT_IN_KEY = frozenset({"execution", "location"})
+# content is another input, what another input is encoded to. Of the device the kind counts, where
+# it is a card.
+NOT_IN_KEY = frozenset({"encoded", "execution", "location"})
 
 logger = logging.getLogger(__name__)
 

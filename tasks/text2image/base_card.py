@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from ddim_core.text2image.scenes import (
     look_scenes,
     unseen_scenes,
 )
-from ddim_core.text2image.specs import BaseSpec, BaseTrainSpec
+from ddim_core.text2image.specs import BaseSpec, BaseTrainSpec, JudgeSpec
 from tasks.reports.page import render
 from tasks.storage import store
 from tasks.storage.caching import cached_task
@@ -107,8 +108,8 @@ def write_base_card(
     store.write_whole(str(folder / "judge.safetensors"), store.get(judge))
     np.savez_compressed(folder / "real.npz", images=draw_all(scenes, spec.model.resolution))
     before = _recipe_of(Path(start)) if start else []
-    recipe = [*before, _command(spec, start, folder.name)]
     about = judge.about
+    recipe = [*before, _command(spec, start, folder.name, about.spec.steps)]
     values = {
         "spec": spec, "asked": asked, "seen": seen, "unseen": unseen, "judge": about,
         "n_scenes": len(look_scenes() if spec.looks else base_scenes()),
@@ -119,7 +120,8 @@ def write_base_card(
     record = {"recipe": recipe, "training": asdict(spec),
               "sampling": asdict(asked) | {"prompts": None},
               "seen": asdict(seen), "unseen": asdict(unseen),
-              "judge": {"accuracy": about.accuracy, "n_test": about.n_test}}  # fmt: skip
+              "judge": {"accuracy": about.accuracy, "n_test": about.n_test,
+                        "sha256": hashlib.sha256(store.get(judge)).hexdigest()}}  # fmt: skip
     (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return str(folder)
 
@@ -145,12 +147,15 @@ def _recipe_of(start: Path) -> list[str]:
     return [_command(BaseTrainSpec(model=model, steps=steps), "", start.name)]
 
 
-def _command(spec: BaseTrainSpec, start: str, output: str) -> str:
+def _command(
+    spec: BaseTrainSpec, start: str, output: str, judge_steps: int = JudgeSpec.steps
+) -> str:
     usual = BaseTrainSpec()
     words = [f"--resolution {spec.model.resolution}", f"--steps {spec.steps}"]
     for name in ("batch_size", "learning_rate", "ema_decay", "constant_steps", "seed"):
         if getattr(spec, name) != getattr(usual, name):
             words.append(f"--{name.replace('_', '-')} {getattr(spec, name)}")
+    words += [f"--judge-steps {judge_steps}"] * (judge_steps != JudgeSpec.steps)
     words += ["--looks"] * spec.looks
     words += [f"--start {Path(start).name}"] * bool(start)
     return f"ddim train-base {' '.join(words)} --output {output}"

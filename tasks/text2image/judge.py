@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ddim_core.diffusion.specs import Execution
-from ddim_core.text2image.embedded import JUDGE, embedded_judge
+from ddim_core.text2image.embedded import embedded_judge
 from ddim_core.text2image.judge import EmojiJudge, Training, train_judge
 from ddim_core.text2image.specs import JudgeSpec
 from tasks.storage import store
@@ -24,23 +24,32 @@ class TrainedJudge(ArtifactRef):
 
 
 @cached_task
-def train_emoji_judge(spec: JudgeSpec, execution: Execution) -> TrainedJudge:
-    """Trains the judge on real drawings, or takes the one that comes with the base."""
+def train_emoji_judge(spec: JudgeSpec, shipped: str, execution: Execution) -> TrainedJudge:
+    """Trains the judge on real drawings, or takes the one that comes with the base.
+
+    Args:
+        spec: How it is trained.
+        shipped: The SHA-256 of that one, as of `judge_digest`; empty if there is none.
+        execution: How the work is done.
+
+    Raises:
+        ValueError: If another one lies on this machine.
+    """
     torch.set_num_threads(execution.threads)
-    judge = _shipped(spec) or train_judge(spec)
+    judge = _shipped(spec, shipped) or train_judge(spec)
     ref = store.put(judge.to_bytes(), "emoji-judge")
     return TrainedJudge(**vars(ref), about=judge.about)
 
 
-def _shipped(spec: JudgeSpec) -> EmojiJudge | None:
-    place = embedded_judge()
+def _shipped(spec: JudgeSpec, digest: str) -> EmojiJudge | None:
+    place = embedded_judge() if digest else None
     if place is None:
         return None
     content = place.read_bytes()
-    if hashlib.sha256(content).hexdigest() != JUDGE:
+    if hashlib.sha256(content).hexdigest() != digest:
         raise ValueError(
-            f"{place} is damaged, or not the judge that came with the project; fetch it again, or "
-            "delete it, and a judge is trained"
+            f"{place} is another judge than the run began with; have the same version of "
+            "ddim-flows on all hosts"
         )
     judge = EmojiJudge.from_bytes(content)
     return judge if judge.about.spec == spec else None

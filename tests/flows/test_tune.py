@@ -28,6 +28,7 @@ SMALL: dict[str, Any] = {
     "stock_steps": [5], "features": "pixels",
 }  # fmt: skip
 BASE = str(embedded_base())
+AWAY = "does not answer"  # all was well but for the server
 
 
 def tune(**asked: Any) -> Any:
@@ -221,6 +222,25 @@ def test_what_cannot_be_is_refused_before_anything_is_started(
         (("tune", "--checkpoint", BASE, "--resolution", "20"), "multiples of 8 pixels; give 16"),
         (("grid", "--checkpoint", "TWO", "--resolution", "20"), "multiples of 8 pixels; give 16"),
         (("grid", "--checkpoint", "TWO", "--guide", "TOY", "--guidance", "2"), "told of a text"),
+        (("grid", "--checkpoint", "TOY", "--samplers", "flow_euler"), "flow_euler does not fit"),
+        (
+            ("grid", "--checkpoint", BASE, "--samplers", "unipc", "--trajectories", "3"),
+            "own call draws it, which keeps no x0; give 0",
+        ),
+        (
+            ("grid", "--checkpoint", "TWO", "--samplers", "dpmpp_2m", "--steps", "1001"),
+            "dpmpp_2m with 1001 steps visits",
+        ),
+        (
+            ("grid", "--checkpoint", "TOY", "--steps", "1001"),
+            "1001 steps of 1000 training",
+        ),
+        (("grid", "--checkpoint", "LARGE"), "256 x 256 pixels take a CPU too long"),
+        (("tune", "--checkpoint", "LARGE"), "256 x 256 pixels take a CPU too long"),
+        (("tune", "--n-images", "0", "--checkpoint", "LARGE"), AWAY),
+        (("tune", "--checkpoint", "TOY", "--stock", "flow_euler"), "flow_euler does not fit"),
+        (("tune", "--stock", "flow_euler"), "flow_euler does not fit"),
+        (("lora", "style", "--targets", "wings"), "there is no target module 'wings'"),
     ],
 )
 def test_what_files_tell_is_refused_before_a_server_is_asked(
@@ -229,8 +249,14 @@ def test_what_files_tell_is_refused_before_a_server_is_asked(
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # where nobody answers
     for name in ("1", "2") if "TWO" in asked else ():  # a folder of snapshots
         shutil.copytree(BASE, tmp_path / name)
+    if "LARGE" in asked:
+        shutil.copytree(toy, large := tmp_path / "large")
+        config = large / "unet" / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"sample_size": 256}))
+        asked = (*asked[:-1], str(large))
     done = ddim(*(word.replace("TOY", toy).replace("TWO", str(tmp_path)) for word in asked))
-    assert (done.exit_code, told in done.stderr) == (2, True), done.stderr
+    expected = 1 if told == AWAY else 2  # nothing of it trains a classifier
+    assert (done.exit_code, told in done.stderr) == (expected, True), done.stderr
 
 
 def test_planted_failures_are_told_of_one_search(server: str, toy: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from ddim_core.text2image.embedded import embedded_base
 from flows.cli.app import app
 
 pytestmark = pytest.mark.timeout(180)
@@ -86,6 +87,11 @@ def test_a_grid_that_fails_is_named_and_given_up_after_its_attempts(
     with pytest.raises(WatchError, match=r"a: .*guidance"):
         look(tmp_path, grid=guided, attempts=1)
     assert look(tmp_path, grid=guided, attempts=1)["a"][0] == "given up"
+    shutil.rmtree(tmp_path / "a")
+    shutil.copytree(embedded_base(), tmp_path / "base")
+    for _ in range(2):  # what its files tell takes no attempt
+        with pytest.raises(WatchError, match=r"base: resolution is 20, .* multiples of 8 pixels"):
+            look(tmp_path, grid={**GRID, "resolution": 20}, attempts=1)
 
 
 @pytest.mark.parametrize(

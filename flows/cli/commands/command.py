@@ -80,27 +80,22 @@ def flow_command(
     """
 
     def run(request: Any, asked: Mapping[str, Any]) -> None:
-        show(run_shown(request.line, flow, asked))
+        show(run_shown(request, flow, asked))
 
     run.__doc__ = text
     return command(record, run)
 
 
-def run_shown(
-    line: str,
-    flow: str,
-    asked: Mapping[str, Any],
-    settle: Callable[[], None] = lambda: None,
-    check: Callable[[], None] = lambda: None,
-) -> Any:
+def run_shown(request: Any, flow: str, asked: Mapping[str, Any]) -> Any:
     """Runs the flow `flows.NAME.NAME` and returns what it returns; says what is about to be done,
-    and shows that it goes on. See `flows.run.running.run`; `check` comes before its server."""
+    refuses what its files tell before a server starts, and shows that it goes on."""
+    from flows.early.refuse import refuse
     from flows.run import waiting
     from flows.run.running import run
 
-    with waiting.shown(line):
-        check()
-        return run(flow, asked, settle)
+    with waiting.shown(request.line):
+        refuse(request)
+        return run(flow, asked)
 
 
 @dataclass(frozen=True)
@@ -112,18 +107,12 @@ class HowToShow:
     ] = False
 
 
-def run_as_asked(
-    request: Any,
-    flow: str,
-    asked: Given,
-    settle: Callable[[], None] = lambda: None,
-    check: Callable[[], None] = lambda: None,
-) -> Any:
+def run_as_asked(request: Any, flow: str, asked: Given) -> Any:
     """Runs a flow as `run_shown` does; in silence where its request, which has a `HowToShow` named
     `how`, asks for JSON."""
     asked = {name: value for name, value in asked.items() if name not in vars(request.how)}
     with no_lines_on_the_way() if request.how.as_json else nullcontext():
-        return run_shown(request.line, flow, asked, settle, check)
+        return run_shown(request, flow, asked)
 
 
 @contextmanager

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -126,25 +124,6 @@ def _are_several(places: list[str]) -> bool:
     return snapshots_in(places[0])[0] != places
 
 
-def _look(model: CheckpointChoice, real: ImageChoice, places: Sequence[str] = ()) -> None:
-    """Refuses, before anything is started, what the files of checkpoints tell: a size, a guide.
-
-    Args:
-        model, real: What is asked for.
-        places: The checkpoints, of a folder of snapshots the first; none are the model's own.
-    """
-    side = real.resolution
-    for place in filter(None, places or [model.checkpoint]):
-        if side is not None:
-            from ddim_core.pipelines.fitting import require_size_of  # slow to import
-
-            require_size_of(Path(model.configuration or place), side)
-        if model.guide:
-            from tasks.sampling.guides import require_guide_at  # slow to import
-
-            require_guide_at(model.guide, place, model.weights, model.configuration)
-
-
 def run_snapshots(asked: Given, how: HowToRun) -> None:
     """Runs the grids of several checkpoints, or the race over them all, and prints the ranking.
 
@@ -154,14 +133,7 @@ def run_snapshots(asked: Given, how: HowToRun) -> None:
     if not how.until_decided:
         asked.setdefault("shard_size", SamplerChoice.shard_size)
     request = build(SnapshotRequest, asked)
-
-    def check() -> None:
-        from tasks.checkpoints.arrivals import snapshots_in  # slow to import
-
-        places = [snapshots_in(location)[0][0] for location in request.of.checkpoints]
-        _look(request.model, request.real, places)
-
-    result = run_shown(request.line, "snapshots", asked, check=check)
+    result = run_shown(request, "snapshots", asked)
     from flows.cli.text.snapshots import show_snapshots
 
     show_snapshots(result, how.as_json)
@@ -170,8 +142,7 @@ def run_snapshots(asked: Given, how: HowToRun) -> None:
 def run_race(asked: Given, how: HowToRun) -> None:
     """Runs the race and prints what it decided."""
     request = build(RaceRequest, asked)
-    look = partial(_look, request.model, request.real)
-    result = run_shown(request.line, "until_decided", asked, check=look)
+    result = run_shown(request, "until_decided", asked)
     from flows.cli.text.table import show_grid
 
     show_grid(result, how.as_json)
@@ -180,6 +151,7 @@ def run_race(asked: Given, how: HowToRun) -> None:
 def run_grid(asked: Given, how: HowToRun) -> None:
     """Runs the grid, or takes what is kept of it where nothing has changed, and prints it."""
     request = build(GridRequest, asked)
+    from flows.early.refuse import refuse
     from flows.grid.unchanged import keep_result, kept_result, state_of
     from flows.run import waiting
     from flows.run.running import run
@@ -189,7 +161,7 @@ def run_grid(asked: Given, how: HowToRun) -> None:
         result = None if how.in_prefect else kept_result(state)
         known = result is not None
         if result is None:
-            _look(request.model, request.real)
+            refuse(request)
             result = run("fid_grid", asked)
             keep_result(state, state_of(request), result)
     if known:
@@ -224,14 +196,7 @@ class TuneCommand(TuneRequest):
 
 def _tune(request: TuneCommand, asked: Given) -> None:
     """Find the timesteps of few-step samplers by the checkpoint's own long run, and prove them."""
-
-    def check() -> None:
-        from flows.tuning.early import refuse_early  # slow to import
-
-        refuse_early(request)
-        _look(request.model, request.real)
-
-    outcome = run_as_asked(request, "tune", asked, check=check)
+    outcome = run_as_asked(request, "tune", asked)
     from flows.cli.text.tuned import show_tuned
 
     show_tuned(outcome, request.how.as_json)

@@ -23,18 +23,6 @@ lora = typer.Typer(
 )
 
 
-def _settle_style(request: StyleRequest) -> None:
-    from flows.lora.plan import style_plan
-
-    style_plan(request.settled())
-
-
-def _settle_subject(request: SubjectRequest) -> None:
-    from flows.lora.plan import subject_plan
-
-    subject_plan(request.settled())
-
-
 @dataclass(frozen=True, kw_only=True)
 class StyleCommand(StyleRequest):
     """The style; and how what came of it is shown."""
@@ -58,15 +46,12 @@ class ScoreCommand(LoraScoreRequest):
 
 def _style(request: StyleCommand, asked: Given) -> None:
     """Train a style on captioned images, check it, and export it for diffusers and web UIs."""
-    outcome = run_as_asked(request, "lora_style", asked, lambda: _settle_style(request))
-    _show(outcome, request.how)
+    _show(run_as_asked(request, "lora_style", asked), request.how)
 
 
 def _subject(request: SubjectCommand, asked: Given) -> None:
     """Train a LoRA on a few images of one subject (DreamBooth), check it, and export it."""
-    _show(
-        run_as_asked(request, "lora_subject", asked, lambda: _settle_subject(request)), request.how
-    )
+    _show(run_as_asked(request, "lora_subject", asked), request.how)
 
 
 def _score(request: ScoreCommand, asked: Given) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import Field
 
+from ddim_core.text2image.embedded import embedded_base
 from flows.cli.commands.command import command
 from flows.requests.flat import Given
 from flows.requests.grid import GridRequest
+from flows.requests.models import TOY_RESOLUTIONS
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,29 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TeamGrid(GridRequest):
+    """A grid of checkpoints that are yet to come, where none is named and no model can be trained.
+
+    Raises:
+        ValueError: On construction, for the first parameter that cannot be, with its value.
+    """
+
+    def __post_init__(self) -> None:
+        real, model = self.real, self.model
+        if model.checkpoint or real.resolution or real.dataset in TOY_RESOLUTIONS:
+            super().__post_init__()
+            return
+        groups = {field.name: getattr(self, field.name) for field in fields(self)}
+        some = replace(model, checkpoint=str(embedded_base()))  # whichever: it is not opened
+        GridRequest(**groups | {"model": some})
+
+
+@dataclass(frozen=True, kw_only=True)
 class InitCommand:
     """What a team's grids are asked for."""
 
     place: Place
-    grid: GridRequest
+    grid: TeamGrid
 
 
 def _init(_: InitCommand, asked: Given) -> None:

@@ -68,8 +68,11 @@ def test_prompts_are_encoded_as_the_pipeline_encodes_them(sd15: OpenedPipeline) 
 def test_what_a_prompt_is_encoded_to_does_not_depend_on_its_neighbours(
     sd15: OpenedPipeline,
 ) -> None:
-    alone = encode_prompts(sd15, PROMPTS[2:])
-    assert torch.equal(alone["prompt_embeds"][0], encode_prompts(sd15, PROMPTS)["prompt_embeds"][2])
+    alone, whole = encode_prompts(sd15, PROMPTS[2:]), encode_prompts(sd15, PROMPTS)
+    assert torch.equal(alone["prompt_embeds"][0], whole["prompt_embeds"][2])
+    first = encode_prompts(sd15, PROMPTS, n=2)
+    assert torch.equal(first["prompt_embeds"], whole["prompt_embeds"][:2])
+    assert torch.equal(first["negative_prompt_embeds"], whole["negative_prompt_embeds"])
 
 
 def test_a_negative_prompt_is_encoded_in_place_of_the_empty_one(sd15: OpenedPipeline) -> None:
@@ -154,6 +157,7 @@ def test_what_has_masks_is_encoded_with_them_and_drawn_as_for_the_prompts(tmp_pa
     encoded = encode_prompts(opened, PROMPTS)
     assert encoded["prompt_attention_mask"].shape == (3, 300)
     assert len(set(encoded["prompt_attention_mask"].sum(1).tolist())) == 3
+    assert len(encode_prompts(opened, PROMPTS, n=1)["prompt_attention_mask"]) == 3  # to one length
     asked = Setting(parse_sampler("ddim"), 2, guidance=3.0)
     mine = draw(opened, asked, [0, 1, 2], encoded, 3).images
     plainly = own_copy(opened.pipeline, scheduler_for(asked.sampler, opened.scheduler))

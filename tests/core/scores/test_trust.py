@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -355,3 +357,7 @@ def test_doubts_of_a_grid_are_told_once_a_kind() -> None:
     assert said.startswith("At S = 30, eta = 0: 3 of 1000 images equal an earlier one.")
     assert said.endswith("Likewise, less so, at S = 10, eta = 0; S = 20, eta = 0.")
     assert doubts_of(rows[:1]) == []
+    alike = [replace(row, duplicates=1, fid=1.0 + row.steps % 20) for row in rows]
+    for order in (alike, alike[::-1]):  # a table and a page may list cells in other orders
+        (said,) = doubts_of(order)
+        assert said.startswith("In every cell; such as at S = 20, eta = 0: 1 of 1000 images")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +55,7 @@ from ddim_core.text2image.training import (
     train_base,
 )
 from flows.requests.base import BaseRequest
-from tasks.text2image.base_card import _recipe_of
+from tasks.text2image.base_card import _command, _recipe_of
 from tasks.text2image.judge import _shipped
 
 TINY = BaseSpec(resolution=8, widths=(8, 16), text_width=16, text_layers=1, heads=2)
@@ -255,16 +257,28 @@ def test_the_judge_that_comes_with_the_base_serves_its_own_recipe_alone(
     asked = JudgeSpec(resolution=32)
     place = embedded.embedded_judge()
     assert place is not None
-    assert _shipped(asked) is not None
+    shipped = embedded.judge_digest()
+    assert _shipped(asked, shipped) is not None
     flipped = bytearray(place.read_bytes())
-    assert _shipped(replace(asked, steps=3)) is _shipped(JudgeSpec(resolution=16)) is None
+    other = replace(asked, steps=3)
+    assert _shipped(other, shipped) is _shipped(JudgeSpec(resolution=16), shipped) is None
+    with pytest.raises(ValueError, match="another judge than the run began with"):
+        _shipped(asked, "0" * 64)
     monkeypatch.setattr(embedded, "PLACES", (tmp_path,))  # no base: train-base makes one
-    assert _shipped(asked) is None
+    assert embedded.judge_digest() == ""
+    assert _shipped(asked, "") is None
     flipped[-1000] ^= 1  # a weight, which safetensors opens without a word
-    for damaged in (b"half of it", bytes(flipped)):
+    for damaged in (place.read_bytes(), b"half of it", bytes(flipped)):  # the first has no card
         (tmp_path / "judge.safetensors").write_bytes(damaged)
         with pytest.raises(ValueError, match=r"judge\.safetensors is damaged, or not the judge"):
-            _shipped(asked)
+            embedded.judge_digest()
+        shutil.copy(place.with_name("card.json"), tmp_path)
+    card = json.loads(
+        (tmp_path / "card.json").read_text()
+    )  # as train-base writes a base of one's own
+    card["judge"]["sha256"] = hashlib.sha256(flipped).hexdigest()
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    assert embedded.judge_digest() == card["judge"]["sha256"] != shipped
 
 
 def test_a_sheet_of_other_drawings_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,3 +339,4 @@ def test_a_strange_card_of_the_start_loses_no_training(told: str, tmp_path: Path
     assert _recipe_of(tmp_path) == []
     (tmp_path / "card.json").write_text('{"recipe": ["ddim train-base"]}')
     assert _recipe_of(tmp_path) == ["ddim train-base"]
+    assert _command(BaseTrainSpec(), "", "base", 7).endswith("--judge-steps 7 --output base")

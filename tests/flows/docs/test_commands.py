@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from ddim_core.text2image.embedded import embedded_base
 from flows.cli.app import app
 from flows.cli.document import command_pages, commands
 from tests.flows.grids import PROJECT
@@ -22,6 +24,15 @@ FENCE = re.compile(r"^```[a-z]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`(ddim [^`]+)`")
 LEFT_OUT = {"...", "\u2026"}
 # They take seconds and need no more than rows; what they show is tested elsewhere.
+BUILT = ("grid", "init", "lora", "paper", "swiss-roll", "train", "tune")
+# What these commands name, so that it stands there; and what cannot be on any machine.
+CHECKPOINTS = ("sd", "sdxl", "sd15", "runs/faces", "runs/new", "runs/old", "runs/step-1000", "A",
+               "runs/step-2000", "B", "NEW", "OLD", "PLACE", "FOLDER", "ddpm-church",
+               "sd-vae-ft-ema")  # fmt: skip
+IMAGES = ("faces", "path/to/images", "photos", "my_dog", "my_style", "my-images")
+FILES = ("p.txt", "prompts.txt", "style.safetensors", "0400000.pt",
+         "edm2-img64-s-1073741-0.045.pkl", "edm2-img64-xs-0134217-0.110.pkl")  # fmt: skip
+ELSEWHERE = ("which is not here", "there is no data", "there is no file or folder", "of snapshots")
 CHEAP = ("table", "table --compare", "report", "track --resend", "data digits")
 
 
@@ -94,6 +105,39 @@ def test_the_documentation_shows_its_commands_in_blocks() -> None:
 @pytest.mark.parametrize(("page", "line"), LINES)
 def test_a_shown_command_is_one_that_is_taken(page: str, line: str) -> None:
     parse(words_of(line))
+
+
+def test_what_a_shown_command_asks_for_can_be_where_its_places_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of a request is built, up to the line that says what is about to be done."""
+    for name in CHECKPOINTS:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).symlink_to(embedded_base())
+    for name in IMAGES:
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "1.png")
+    (tmp_path / "data").symlink_to(PROJECT / "data")
+    for name in FILES:
+        (tmp_path / name).write_text("a red ball")
+
+    class ReachedError(Exception): ...
+
+    def reach(*_: object) -> None:
+        raise ReachedError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flows.run.waiting.shown", reach)
+    monkeypatch.setattr("flows.team.writing.write", reach)
+    refused, n = {}, 0
+    for line in dict.fromkeys(line for _, line in LINES):
+        words = words_of(line.replace('"$CHECKPOINT"', "NEW").replace('"$AGAINST"', "OLD"))
+        if words and words[0] in BUILT and "--help" not in words:
+            done, n = CliRunner().invoke(app, words), n + 1
+            if "Reached" not in done.stderr and not any(why in done.stderr for why in ELSEWHERE):
+                refused[line] = done.stderr
+    assert n > 60
+    assert refused == {}, "\n".join(map(str, refused.items()))
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)

@@ -16,7 +16,6 @@ from ddim_core.diffusion.specs import USUAL_ETAS
 from flows.cli import app
 from flows.cli.commands import flows
 from flows.fid_grid import fid_grid
-from flows.grid.extractor import require_trainable
 from flows.requests import samplers
 from flows.requests.flat import build, values
 from flows.requests.grid import GridRequest
@@ -225,10 +224,10 @@ def test_guidance_at_all_levels_of_a_flow_is_the_cell_without_an_interval() -> N
 
 
 def test_a_classifier_is_not_trained_on_large_images_on_a_cpu() -> None:
-    require_trainable(request(), 128)
-    require_trainable(request(features="pixels"), 256)
+    request().require_trainable(128)
+    request(features="pixels").require_trainable(256)
     with pytest.raises(ValueError, match=r"of 256 x 256 pixels .* give --features inception-v3"):
-        require_trainable(request(), 256)
+        request().require_trainable(256)
 
 
 def test_an_average_has_no_raw_weights() -> None:

@@ -170,7 +170,7 @@ def test_what_init_writes_is_what_was_settled_and_every_default(folder: Path) ->
     assert [d["parameters"].get("grid", d["parameters"]) for d in grids] == [settled] * 3
     refused = CliRunner().invoke(app, ["init", "--folder", "new"])
     assert refused.exit_code == 2
-    assert "is there already" in refused.stderr
+    assert "are there already; edit them" in refused.stderr
 
     # Every line of a default is right when its # is taken away.
     names = "|".join(parameter.name for parameter in parameters(GridRequest))

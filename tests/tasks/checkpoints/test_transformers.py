@@ -13,6 +13,7 @@ import torch
 from ddim_core.checkpoints.convert import source_digest
 from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec, SchedulerSpec
 from tasks.cells.settings import calls_of, require_fit
+from tasks.checkpoints import convert
 from tasks.checkpoints.arrivals import candidates
 from tasks.checkpoints.convert import SingleFile, convert_checkpoint, files_of
 from tasks.checkpoints.open import open_checkpoint
@@ -64,7 +65,9 @@ def test_a_cell_is_guided_where_it_is_said_and_its_calls_are_counted(tmp_path: P
             require_fit([GridCell(replace(FLOW, guidance_channels=n_channels))], 1000, ref)
 
 
-def test_a_checkpoint_is_guided_by_another_of_its_kind_alone(tmp_path: Path) -> None:
+def test_a_checkpoint_is_guided_by_another_of_its_kind_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     led, dit = stored("sit", tmp_path), stored("dit", tmp_path / "dit")
     record = open_checkpoint.fn(led, "sit")
     cell = GridCell(replace(FLOW, guidance_scale=1.0))
@@ -81,7 +84,9 @@ def test_a_checkpoint_is_guided_by_another_of_its_kind_alone(tmp_path: Path) -> 
     files = [str(next((tmp_path / at).glob("*.pt"))) for at in ("dit/run", "run")]
     with pytest.raises(ValueError, match=told.replace("dit", ".*")):
         require_guide_at(*files, "ema", str(tmp_path / "autoencoder"))
-    require_guide_at(files[1], files[1], "ema", str(tmp_path / "autoencoder"))
+    with monkeypatch.context() as once:  # both have been converted in this process
+        once.setattr(convert, "_converted", lambda *_: pytest.fail("it is converted again"))
+        require_guide_at(files[1], files[1], "ema", str(tmp_path / "autoencoder"))
     alone = GridCell(SchedulerSpec("ddpm", 4, guidance_scale=0.0, guide=dit.artifact))
     require_fit([alone], 1000, dit)
     with pytest.raises(ValueError, match="guidance is 0, where the guide alone draws, and ddpm"):

@@ -205,8 +205,8 @@ def test_a_pipeline_on_a_card_draws_the_images_of_a_cpu(tmp_path: Path) -> None:
         "dpmpp_2m", 3, guidance_scale=3.0, pipeline="StableDiffusionXLPipeline", batch=4
     )
     cell = GridCell(spec, seed=5)
-    plain = task_for(cell).fn(cell, ref, 0, 6, Execution(), conditions=conditions)
-    shard = drawn(on_card(cell, 4), ref, 0, 6, conditions=conditions)
+    plain = task_for(cell).fn(cell, ref, 0, 6, Execution(), encoded=conditions)
+    shard = drawn(on_card(cell, 4), ref, 0, 6, encoded=conditions)
     apart = np.abs(pixels(shard).astype(int) - pixels(plain).astype(int))
     assert apart.max() <= 1
     assert (shard.batch, shard.nfe) == (4, plain.nfe)

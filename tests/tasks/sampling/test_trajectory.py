@@ -17,6 +17,7 @@ from ddim_core.images.pixels import to_uint8
 from ddim_core.networks.denoisers import toy_unet
 from ddim_core.networks.specs import ToyModelSpec
 from tasks.checkpoints.memory import checkpoint_in_memory
+from tasks.checkpoints.scheduler import scheduler_of
 from tasks.sampling.draw import task_for
 from tasks.sampling.trajectory import clean_at, draw_trajectories, why_none
 from tasks.storage import store
@@ -54,7 +55,7 @@ def test_the_last_x0_is_the_cells_image_to_the_bit(
     toy: store.ArtifactRef, sampler: SamplerSpec | SchedulerSpec, calls: int
 ) -> None:
     cell = GridCell(sampler, seed=5)
-    assert why_none(cell, toy) == ""
+    assert why_none(cell, scheduler_of(toy)) == ""
     found = draw_trajectories.fn(cell, toy, N, HERE)
     arrays = store.get_arrays(found)
     assert found.calls == calls
@@ -118,4 +119,4 @@ def test_a_networks_answer_is_read_as_the_x0_that_was_noised() -> None:
 
 def test_cells_without_x0_say_why(toy: store.ArtifactRef, tmp_path: Path) -> None:
     by_pipeline = GridCell(SchedulerSpec("own", 3, pipeline="StableDiffusionPipeline"))
-    assert "StableDiffusionPipeline's own call draws it" in why_none(by_pipeline, toy)
+    assert "StableDiffusionPipeline's own call draws it" in why_none(by_pipeline, None)
