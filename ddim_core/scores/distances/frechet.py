@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ddim_core.common.late import late
+from ddim_core.devices.float64 import LARGE, ON_CPU, Float64
 from ddim_core.statistics.moments import FeatureMoments, Floats, check_features
 
 if TYPE_CHECKING:
@@ -20,10 +21,9 @@ else:
 # feature by singular values (measured: 3e-16 at d = 32), the square root of that by eigenvalues.
 _ROUNDING = 1e-9
 _ROOT_ROUNDING = 1e-5
-# From here on eigenvalues, several times as fast, take the place of singular values where their
-# rounding stays below this share of the distance. An eigenvalue is off by a few eps of the
+# In large matrices eigenvalues, several times as fast, take the place of singular values where
+# their rounding stays below this share of the distance. An eigenvalue is off by a few eps of the
 # largest, its root by that over twice the root; 4 eps covers all cases seen by a factor of 2.
-_LARGE = 512
 _EIGENVALUE_ERROR = 4.0 * np.finfo(np.float64).eps
 _INVISIBLE = 1e-10
 # Pivots of dependent features come out below 20 eps, measured for d = 3..1000, n = 3..20,000 and
@@ -56,16 +56,18 @@ class Reference:
         mean: [d].
         trace: tr C_r.
         factor: L_r, [d, rank].
+        on: What takes large matrices apart in all comparisons with it.
     """
 
     mean: Floats
     trace: float
     factor: Floats
+    on: Float64 = field(default=ON_CPU)
 
     @classmethod
-    def of(cls, moments: FeatureMoments) -> Reference:
+    def of(cls, moments: FeatureMoments, on: Float64 = ON_CPU) -> Reference:
         """Factors the reference's covariance; ValueError if its count is 1."""
-        return cls(moments.mean, _trace(moments), covariance_factor(moments))
+        return cls(moments.mean, _trace(moments), covariance_factor(moments), on)
 
     def distance(self, moments: FeatureMoments) -> float:
         """The distance: the figure to publish.
@@ -75,7 +77,7 @@ class Reference:
         Raises:
             ValueError: If the count is 1 or the number of features differs.
         """
-        if moments.mean.size >= _LARGE and moments.count > 1:
+        if moments.mean.size >= LARGE and moments.count > 1:
             exact = self.exact_by_spectrum(moments.mean, _trace(moments), self.spectrum(moments))
             if exact is not None:
                 return exact
@@ -89,7 +91,7 @@ class Reference:
         That is with fewer than 512 features, where singular values cost little, and where
         eigenvalues lie so near to 0 that their roots have lost digits.
         """
-        if spectrum.size < _LARGE or spectrum.min() <= 0.0:
+        if spectrum.size < LARGE or spectrum.min() <= 0.0:
             return None
         value = self.combine(mean, trace, float(np.sqrt(spectrum).sum()))
         error = _EIGENVALUE_ERROR * spectrum.max() * np.sqrt((1.0 / spectrum).sum())
@@ -132,8 +134,7 @@ class Reference:
         factor = covariance_factor(moments)
         if not (factor.size and self.factor.size):  # a set of equal rows has rank 0
             return np.zeros(0)
-        values: Floats = linalg.svdvals(factor.T @ self.factor)
-        return values
+        return self.on.singular_values(self.on.put(factor.T) @ self.on.put(self.factor))
 
     def spectrum(self, moments: FeatureMoments) -> Floats:
         """The largest min(n - 1, rank) eigenvalues of L_r^T C L_r, at least 0."""
@@ -141,10 +142,10 @@ class Reference:
         rank = self.factor.shape[1]
         if rank == 0:
             return np.zeros(0)
-        product = self.factor.T @ (moments.covariance @ self.factor)
+        factor = self.on.put(self.factor)
+        product = factor.T @ (self.on.put(moments.covariance) @ factor)
         keep = min(moments.count - 1, rank)
-        values: Floats = linalg.eigvalsh(product, overwrite_a=True, check_finite=False)
-        return np.maximum(values[rank - keep :], 0.0)
+        return np.maximum(self.on.eigenvalues(product)[rank - keep :], 0.0)
 
     def check_columns(self, columns: int) -> None:
         """Refuses features of another number of columns: they are another extractor's."""
