@@ -71,6 +71,9 @@ class Float64(Protocol):
     def eigenvalues(self, x: Any) -> Floats:
         """Of symmetric matrices [..., r, r], ascending."""
 
+    def eigenvectors(self, x: Any) -> tuple[Floats, Floats]:
+        """The eigenvalues of one, and its eigenvectors as columns."""
+
     def singular_values(self, x: Any) -> Floats:
         """Of a matrix, descending."""
 
@@ -125,6 +128,13 @@ class OnCpu:
         if x.shape[-1] < LARGE:
             return np.asarray(np.linalg.eigvalsh(x), dtype=np.float64)
         return _numpy(torch.linalg.eigvalsh(torch.from_numpy(x)))
+
+    def eigenvectors(self, x: Any) -> tuple[Floats, Floats]:
+        if len(x) < LARGE:
+            values, vectors = np.linalg.eigh(x)
+            return values, vectors
+        values, vectors = torch.linalg.eigh(torch.from_numpy(x))
+        return _numpy(values), _numpy(vectors)
 
     def singular_values(self, x: Any) -> Floats:
         if min(x.shape) < LARGE:
@@ -182,6 +192,10 @@ class OnCard:
 
     def eigenvalues(self, x: Any) -> Floats:
         return _numpy(torch.linalg.eigvalsh(x))
+
+    def eigenvectors(self, x: Any) -> tuple[Floats, Floats]:
+        values, vectors = torch.linalg.eigh(x)
+        return _numpy(values), _numpy(vectors)
 
     def singular_values(self, x: Any) -> Floats:
         return _numpy(torch.linalg.svdvals(x))

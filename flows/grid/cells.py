@@ -17,7 +17,7 @@ from flows.run.runners import on_device
 from tasks.cells.classes import ClassScores, judge_classes
 from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.score import ScoredCell, score_cell
-from tasks.cells.table import row_of
+from tasks.cells.table import require_own_device, row_of
 from tasks.image_scores.judge import JudgedImages, judge_images
 from tasks.image_scores.mean import mean_of_images
 from tasks.sampling.draw import task_for
@@ -77,8 +77,13 @@ class CellFutures:
 def submit_images(
     request: GridRequest, inputs: GridInputs, cell: GridCell, ranges: Sequence[tuple[int, int]]
 ) -> list[Any]:
-    """Submits the drawing of a cell's images, a shard for each [start, stop)."""
+    """Submits the drawing of a cell's images, a shard for each [start, stop).
+
+    Raises:
+        ValueError: If the cell is of another kind of device.
+    """
     execution, ref = request.machine.execution, inputs.checkpoint.ref
+    require_own_device(cell, execution.device)
     more = {}
     if by_pipeline(cell):
         more = {"conditions": inputs.conditions.get(laid_over(cell))}
@@ -129,9 +134,11 @@ def submit_score(
                 shards, features, inputs.extractor, inputs.reference, real, n_classes,
                 request.machine.execution,
             )  # fmt: skip
-    score = named(score_cell, f"score {cell.label}").submit(
-        features, inputs.reference, inputs.extractor
-    )
+    how = request.scored_by(request.grid.n_images)
+    with on_device(request.machine.runner, how[0].device):
+        score = named(score_cell, f"score {cell.label}").submit(
+            features, inputs.reference, inputs.extractor, *how
+        )
     judged = _submit_judged(request, inputs, cell, shards)
     return CellFutures(cell, shards, features, classes, score, judged)
 

@@ -150,7 +150,9 @@ def prepare(request: GridRequest) -> GridInputs:
         score_real = named(score_cell, f"score of real images {name} {held_out_split}")
         with on_device(request.machine.runner, request.machine.device):
             features = embed_real.submit(held_out, extractor, *how).result()
-        floor = score_real([features], reference, extractor).score
+        by = request.scored_by(held_out.n)
+        with on_device(request.machine.runner, by[0].device):
+            floor = score_real.submit([features], reference, extractor, *by).result().score
     cells, findings = _looked_at(request, checkpoint, loras, prompts, conditions)
     notes = notes_on(reference_images, *([held_out] if held_out else []))
     return GridInputs(

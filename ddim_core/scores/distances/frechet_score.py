@@ -144,15 +144,17 @@ def frechet_influence(features: FeatureRows, reference: Reference) -> Floats:
         features: [n, d].
         reference: The reference, of rank r.
     """
-    moments = moments_of(features)
-    product = reference.factor.T @ moments.covariance @ reference.factor
-    values, vectors = np.linalg.eigh(product)
+    on = reference.on
+    moments, factor = moments_of(features, on), on.put(reference.factor)
+    values, vectors = on.eigenvectors(factor.T @ on.put(moments.covariance) @ factor)
     alive = values > values[-1:] * len(values) * np.finfo(np.float64).eps
-    seen = reference.factor @ (vectors[:, alive] / values[alive] ** 0.25)
-    ahead = 2.0 * (moments.mean - reference.mean)
+    seen = factor @ on.put(vectors[:, alive] / values[alive] ** 0.25)
+    ahead, mean = on.put(2.0 * (moments.mean - reference.mean)), on.put(moments.mean)
     return np.concatenate([
-        centred @ ahead + (centred * centred).sum(axis=1) - ((centred @ seen) ** 2).sum(axis=1)
-        for centred in (rows - moments.mean for _, rows in features.blocks())
+        on.got(
+            centred @ ahead + (centred * centred).sum(axis=1) - ((centred @ seen) ** 2).sum(axis=1)
+        )
+        for centred in (on.put(rows) - mean for _, rows in features.blocks())
     ])  # fmt: skip
 
 
