@@ -37,6 +37,8 @@ class Float64(Protocol):
     @property
     def on_card(self) -> bool: ...
 
+    def __hash__(self) -> int: ...
+
     def put(self, x: NDArray[Any]) -> Any:
         """Puts an array, of any type, where this computes."""
 

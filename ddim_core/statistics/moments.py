@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ddim_core.devices.float64 import ON_CPU, Float64, Floats
+from ddim_core.devices.float64 import ON_CPU, Float64
+
+Floats = NDArray[np.float64]
 
 _ROWS_AT_ONCE = 4096  # bounds the float64 copy: 64 MB at d = 2048
 
