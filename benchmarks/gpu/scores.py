@@ -55,7 +55,8 @@ def _scored(on: Float64, made: Features, real: Features) -> CellScore:
 
 
 def _apart(one: CellScore, other: CellScore) -> float:
-    """The largest difference of two scores' numbers, as a share of them."""
+    """The largest difference of two scores' numbers, as a share of them, or of 1e-6 if they are
+    smaller."""
     pairs = zip(asdict(one).values(), asdict(other).values(), strict=True)
     values = [np.array(pair, dtype=np.float64) for pair in pairs if pair[0] is not None]
-    return max(float((np.abs(a - b) / np.maximum(np.abs(b), 1e-300)).max()) for a, b in values)
+    return max(float((np.abs(a - b) / np.maximum(np.abs(b), 1e-6)).max()) for a, b in values)
