@@ -7,8 +7,10 @@ two libraries do not write alike. An array stays where it was put until it is as
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from os import cpu_count
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -26,16 +28,16 @@ else:
 
 Floats = NDArray[np.float64]
 
-# From here on eigenvalues and singular values are torch's on a CPU too: on AMD's and Intel's they
-# are MKL's, three times as fast as OpenBLAS's at 2,048.
-LARGE = 512
-
 
 class Float64(Protocol):
     """What is asked of either library; `x` are matrices that were put where it computes."""
 
     @property
     def on_card(self) -> bool: ...
+
+    @property
+    def at_once(self) -> int:
+        """Large matrices that are taken apart at the same time."""
 
     def __hash__(self) -> int: ...
 
@@ -85,6 +87,7 @@ class OnCpu:
     """NumPy."""
 
     on_card = False
+    at_once = 1
 
     def put(self, x: NDArray[Any]) -> Any:
         return x
@@ -127,27 +130,21 @@ class OnCpu:
             x[lines] = np.where(some <= rounding * (left[lines, None] + right), 0.0, some)
 
     def eigenvalues(self, x: Any) -> Floats:
-        if x.shape[-1] < LARGE:
-            return np.asarray(np.linalg.eigvalsh(x), dtype=np.float64)
-        return _numpy(torch.linalg.eigvalsh(torch.from_numpy(x)))
+        return np.asarray(np.linalg.eigvalsh(x), dtype=np.float64)
 
     def eigenvectors(self, x: Any) -> tuple[Floats, Floats]:
-        if len(x) < LARGE:
-            values, vectors = np.linalg.eigh(x)
-            return values, vectors
-        values, vectors = torch.linalg.eigh(torch.from_numpy(x))
-        return _numpy(values), _numpy(vectors)
+        values, vectors = np.linalg.eigh(x)
+        return values, vectors
 
     def singular_values(self, x: Any) -> Floats:
-        if min(x.shape) < LARGE:
-            values: Floats = linalg.svdvals(x)
-            return values
-        return _numpy(torch.linalg.svdvals(torch.from_numpy(x)))
+        values: Floats = linalg.svdvals(x)
+        return values
 
 
 @dataclass(frozen=True)
 class OnCard:
-    """torch, on one card.
+    """torch, on one card; large matrices are taken apart by the cores of its host, one each, which
+    a card is not known to do faster (`benchmarks.gpu` measures both).
 
     Attributes:
         device: Of torch.
@@ -156,6 +153,10 @@ class OnCard:
     device: str
 
     on_card = True
+
+    @property
+    def at_once(self) -> int:
+        return cpu_count() or 1
 
     def put(self, x: NDArray[Any]) -> Any:
         return torch.tensor(x, device=self.device)
@@ -193,14 +194,18 @@ class OnCard:
         x.masked_fill_(x <= rounding * (left[:, None] + right), 0.0)
 
     def eigenvalues(self, x: Any) -> Floats:
-        return _numpy(torch.linalg.eigvalsh(x))
+        matrices = _numpy(x)
+        several = matrices.reshape(-1, *matrices.shape[-2:])
+        with ThreadPoolExecutor(min(len(several), self.at_once)) as pool:
+            values = np.stack(list(pool.map(np.linalg.eigvalsh, several)))
+        return values.reshape(matrices.shape[:-1])
 
     def eigenvectors(self, x: Any) -> tuple[Floats, Floats]:
-        values, vectors = torch.linalg.eigh(x)
-        return _numpy(values), _numpy(vectors)
+        values, vectors = np.linalg.eigh(_numpy(x))
+        return values, vectors
 
     def singular_values(self, x: Any) -> Floats:
-        return _numpy(torch.linalg.svdvals(x))
+        return _numpy(torch.linalg.svdvals(x.cpu()))  # SciPy's holds up other threads
 
 
 def _numpy(x: torch.Tensor) -> NDArray[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ddim_core.common.late import late
-from ddim_core.devices.float64 import LARGE, ON_CPU, Float64
+from ddim_core.devices.float64 import ON_CPU, Float64
 from ddim_core.statistics.moments import FeatureMoments, Floats, check_features
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ else:
 # feature by singular values (measured: 3e-16 at d = 32), the square root of that by eigenvalues.
 _ROUNDING = 1e-9
 _ROOT_ROUNDING = 1e-5
-# In large matrices eigenvalues, several times as fast, take the place of singular values where
-# their rounding stays below this share of the distance. An eigenvalue is off by a few eps of the
+# From here on eigenvalues, several times as fast, take the place of singular values where their
+# rounding stays below this share of the distance. An eigenvalue is off by a few eps of the
 # largest, its root by that over twice the root; 4 eps covers all cases seen by a factor of 2.
+_LARGE = 512
 _EIGENVALUE_ERROR = 4.0 * np.finfo(np.float64).eps
 _INVISIBLE = 1e-10
 # Pivots of dependent features come out below 20 eps, measured for d = 3..1000, n = 3..20,000 and
@@ -77,10 +78,14 @@ class Reference:
         Raises:
             ValueError: If the count is 1 or the number of features differs.
         """
-        if moments.mean.size >= LARGE and moments.count > 1:
+        if moments.mean.size >= _LARGE and moments.count > 1:
             exact = self.exact_by_spectrum(moments.mean, _trace(moments), self.spectrum(moments))
             if exact is not None:
                 return exact
+        return self.exact_distance(moments)
+
+    def exact_distance(self, moments: FeatureMoments) -> float:
+        """The distance by singular values, however many features there are."""
         root_trace = float(self.root_spectrum(moments).sum())
         value = self.combine(moments.mean, _trace(moments), root_trace)
         return self._settle(value, _trace(moments), _ROUNDING)
@@ -91,7 +96,7 @@ class Reference:
         That is with fewer than 512 features, where singular values cost little, and where
         eigenvalues lie so near to 0 that their roots have lost digits.
         """
-        if spectrum.size < LARGE or spectrum.min() <= 0.0:
+        if spectrum.size < _LARGE or spectrum.min() <= 0.0:
             return None
         value = self.combine(mean, trace, float(np.sqrt(spectrum).sum()))
         error = _EIGENVALUE_ERROR * spectrum.max() * np.sqrt((1.0 / spectrum).sum())
@@ -145,7 +150,8 @@ class Reference:
         factor = self.on.put(self.factor)
         product = factor.T @ (self.on.put(moments.covariance) @ factor)
         keep = min(moments.count - 1, rank)
-        return np.maximum(self.on.eigenvalues(product)[rank - keep :], 0.0)
+        values: Floats = linalg.eigvalsh(self.on.got(product), overwrite_a=True, check_finite=False)
+        return np.maximum(values[rank - keep :], 0.0)
 
     def check_columns(self, columns: int) -> None:
         """Refuses features of another number of columns: they are another extractor's."""

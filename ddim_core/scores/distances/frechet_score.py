@@ -208,7 +208,7 @@ def _thinned(spread: Spread, effective: float) -> Spread:
 def _by_singular_values(features: FeatureRows, reference: Reference) -> float:
     if len(features) <= features.columns:
         return reference.distance_of_features(features.read(0, len(features)))
-    return reference.distance(moments_of(features, reference.on))
+    return reference.exact_distance(moments_of(features, reference.on))
 
 
 def moments_of(features: FeatureRows, on: Float64 = ON_CPU) -> FeatureMoments:

@@ -97,7 +97,7 @@ def _by_scatter(
 ) -> Iterator[Spread]:
     rank, basis = factor.shape[1], on.put(factor)
     together = len(groups) * rank**2 <= _NUMBERS_AT_ONCE
-    at_once = len(groups) if together else 1
+    at_once = len(groups) if together else min(len(groups), on.at_once)
 
     @lru_cache(maxsize=len(groups) if together else 0)
     def part(g: int) -> tuple[_Sums, Any]:
@@ -115,12 +115,13 @@ def _by_scatter(
     left = on.put(np.empty((at_once, rank, rank)))
     for first in range(0, len(groups), at_once):
         rests = []
-        for i in range(at_once):
-            sums, part_scatter = part(first + i)
+        for i, g in enumerate(range(first, min(first + at_once, len(groups)))):
+            sums, part_scatter = part(g)
             rests.append(whole - sums)
             left[i] = scatter
             left[i] -= part_scatter
-        for rest, values in zip(rests, _eigenvalues(rests, left, basis, on), strict=True):
+        found = _eigenvalues(rests, left[: len(rests)], basis, on)
+        for rest, values in zip(rests, found, strict=True):
             yield rest.spread(origin, values, rank)
 
 
