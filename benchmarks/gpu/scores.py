@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.gpu.record import Figure, Record
@@ -13,7 +14,7 @@ from ddim_core.devices.float64 import ON_CPU, Float64, float64_on
 from ddim_core.scores.cell_score import CellScore, ScoreReference, score_features
 
 Features = NDArray[np.float32]
-GROUPS = 5  # shards
+SHARDS, GROUPS_LEFT_OUT = 5, 15
 
 
 def measure(record: Record, tiny: bool, device: str) -> None:
@@ -24,18 +25,28 @@ def measure(record: Record, tiny: bool, device: str) -> None:
     _scored(card, made[:few], real[:few])  # libraries choose their ways
     against: list[ScoreReference] = []
     of_real = seconds(lambda: against.append(ScoreReference.of(real, on=card)))
-    whole = seconds(lambda: score_features(np.array_split(made, GROUPS), against[0]))
+    whole = seconds(lambda: score_features(np.array_split(made, SHARDS), against[0]))
     covariance = card.put(np.cov(real[: 2 * d].T.astype(np.float64)))
-    one = seconds(lambda: card.eigenvalues(covariance))
-    roots = seconds(lambda: card.singular_values(covariance))
+    several = covariance.repeat(GROUPS_LEFT_OUT, 1, 1)
+    for apart in (torch.linalg.eigvalsh, torch.linalg.svdvals):
+        apart(covariance)  # which chooses its way
     told = f"{n} images and as many real ones, {d} features, float64"
     record.add(
         Figure("a whole score on the card", whole, "s", told=told),
         Figure("what is taken of the reference once", of_real, "s", told=told),
-        Figure("eigenvalues on the card, of which a score takes some 20", one, "s",
-               told=f"of one {d} x {d} matrix"),
-        Figure("singular values on the card, of which it takes at most one set", roots, "s",
-               told=f"of one {d} x {d} matrix"),
+        *(
+            Figure(f"{what}, {where}", seconds(work), "s", told=f"{d} x {d}, float64")
+            for what, where, work in (
+                (f"eigenvalues of {GROUPS_LEFT_OUT} matrices", "the host's cores, as it is done",
+                 lambda: card.eigenvalues(several)),
+                (f"eigenvalues of {GROUPS_LEFT_OUT} matrices", "the card",
+                 lambda: [torch.linalg.eigvalsh(one) for one in several]),
+                ("singular values of a matrix", "the host's cores, as it is done",
+                 lambda: card.singular_values(covariance)),
+                ("singular values of a matrix", "the card",
+                 lambda: torch.linalg.svdvals(covariance)),
+            )
+        ),
         Figure("largest difference between scores of the card and of a CPU",
                _apart(_scored(card, made[:few], real[:few]),
                       _scored(ON_CPU, made[:few], real[:few])),
@@ -51,7 +62,7 @@ def features(n: int, d: int, seed: int, shift: float = 0.0) -> Features:
 
 
 def _scored(on: Float64, made: Features, real: Features) -> CellScore:
-    return score_features(np.array_split(made, GROUPS), ScoreReference.of(real, on=on))
+    return score_features(np.array_split(made, SHARDS), ScoreReference.of(real, on=on))
 
 
 def _apart(one: CellScore, other: CellScore) -> float:
