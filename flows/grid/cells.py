@@ -23,7 +23,7 @@ from tasks.image_scores.mean import mean_of_images
 from tasks.sampling.draw import task_for
 from tasks.sampling.pipeline import by_pipeline, laid_over
 from tasks.sampling.shards import Shard
-from tasks.sampling.trajectory import draw_trajectories, why_none
+from tasks.sampling.trajectory import draw_trajectories, drawn_together, why_none
 from tasks.storage.artifact import Trajectories
 from tasks.storage.naming import named
 
@@ -203,21 +203,24 @@ def predicted(
     if n is None:
         n = 0 if checkpoint.is_latent or checkpoint.pipeline else USUALLY_TRACED
     n = min(n, request.grid.n_images, request.grid.shard_size)
-    found: list[Any] = [None] * len(landed)
+    with_x0 = [i for i, of in enumerate(landed) if n and not why_none(of.cell, checkpoint.ref)]
+    execution, found = request.machine.execution, list[Trajectories | None]([None] * len(landed))
+    size = drawn_together(checkpoint.resolution, max(n, 1), execution.device)
+    groups = [with_x0[i : i + size] for i in range(0, len(with_x0), size)]
     with on_device(request.machine.runner, request.machine.device):
-        for i, futures in enumerate(landed):
-            if n and not why_none(futures.cell, checkpoint.ref):
-                task = named(draw_trajectories, f"x0 {futures.cell.label}")
-                found[i] = task.submit(futures.cell, checkpoint.ref, n, request.machine.execution)
+        futures = [
+            named(draw_trajectories, f"x0 {', '.join(landed[i].cell.label for i in group)}").submit(
+                [landed[i].cell for i in group], checkpoint.ref, n, execution
+            )
+            for group in groups
+        ]
     failed = []
-    for i, future in enumerate(found):
-        if future is None:
-            continue
+    for group, future in zip(groups, futures, strict=True):
         future.wait()
         if future.state.is_completed():
-            found[i] = future.result()
+            for i, one in zip(group, future.result().of, strict=True):
+                found[i] = one
         else:
-            found[i] = None
-            label = landed[i].cell.label
-            failed.append(f"no x0 of {label} on the page: {future.state.message}")
+            labels = ", ".join(landed[i].cell.label for i in group)
+            failed.append(f"no x0 of {labels} on the page: {future.state.message}")
     return found, failed
