@@ -20,12 +20,13 @@ from flows.grid.cells import (
     CellsFailedError,
     landed_row,
     predicted,
+    protocol_of,
     submit_features,
     submit_images,
     submit_score,
 )
 from flows.grid.gate import conclude
-from flows.grid.inputs import GridInputs, prepare, protocol_of
+from flows.grid.inputs import GridInputs, prepare
 from flows.grid.matrix import best_cell_matrix
 from flows.grid.outcome import GridOutcome
 from flows.grid.progress import GridProgress

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu import lora, native, pipelines, training
+from benchmarks.gpu import lora, native, pipelines, scores, training
 from benchmarks.gpu.record import Figure, Record
 
 
@@ -20,6 +20,7 @@ def test_a_tiny_run_writes_its_figures_as_it_goes(
     record = Record(tmp_path / "out", "cpu", 2000.0)
     ref = native.stored(True, tmp_path)
     record.work("bits", 0, lambda: native.bits(record, True, "cpu", ref))
+    record.work("scores", 0, lambda: scores.measure(record, True, "cpu"))
     record.work("sd15", 0, lambda: pipelines.measure(record, "sd15", True, "cpu"))
     record.work("native", 0, lambda: native.measure(record, True, "cpu", ref))
     record.work("tries", 0, lambda: pipelines.tries(record, "sd15", True, "cpu"))
@@ -35,6 +36,7 @@ def test_a_tiny_run_writes_its_figures_as_it_goes(
     seen = {figure["name"]: figure["value"] for figure in told["figures"]}
     moved = [value for name, value in seen.items() if "moved" in name]
     assert moved == [0.0] * 3
+    assert seen["largest difference between scores of the card and of a CPU"] < 1e-9
     assert seen["sampling / bare calls, sd15"] > 0
     assert seen["sampling / bare calls, CIFAR-sized, diffusers' ddpm"] > 0
     assert seen["ours / diffusers' pipeline, both compiled, images/s, sd15"] > 0

@@ -64,14 +64,18 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.networks",
     },
     "ddim_core.statistics": {
-        "ddim_core.common", "ddim_core.safe_files", "ddim_core.safe_files.pickles",
+        "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files",
+        "ddim_core.safe_files.pickles",
         "ddim_core.images.sources", "ddim_core.features",
     },
-    "ddim_core.scores.distances": {"ddim_core.common", "ddim_core.statistics"},
+    "ddim_core.scores.distances": {
+        "ddim_core.common", "ddim_core.devices", "ddim_core.statistics",
+    },
     "ddim_core.scores.alone": {"ddim_core.statistics"},
     "ddim_core.scores": {
         "ddim_core.scores.distances",
-        "ddim_core.common", "ddim_core.diffusion", "ddim_core.features", "ddim_core.statistics",
+        "ddim_core.common", "ddim_core.devices", "ddim_core.diffusion", "ddim_core.features",
+        "ddim_core.statistics",
         "ddim_core.scores.alone",
     },
     "ddim_core.peers": {

@@ -52,7 +52,7 @@ def _as_installed(place: Path) -> None:
 def _measure(asked: argparse.Namespace, place: Path) -> None:
     import torch
 
-    from benchmarks.gpu import features, grids, lora, native, pipelines, training
+    from benchmarks.gpu import features, grids, lora, native, pipelines, scores, training
     from benchmarks.gpu.record import Record
     from ddim_core.features import card_network
 
@@ -66,6 +66,7 @@ def _measure(asked: argparse.Namespace, place: Path) -> None:
     works = {  # by importance: first what no card has measured; each with its expected seconds
         "bits": (15, lambda: native.bits(record, tiny, device, ref)),
         "features": (60, lambda: features.measure(record, tiny, device, place)),
+        "scores": (45, lambda: scores.measure(record, tiny, device)),
         "sd15": (30, lambda: pipelines.measure(record, "sd15", tiny, device)),
         "native": (40, lambda: native.measure(record, tiny, device, ref)),
         "tries": (25, lambda: pipelines.tries(record, "sd15", tiny, device)),

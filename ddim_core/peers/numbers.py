@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from operator import lt
 
 import numpy as np
 
@@ -170,7 +171,7 @@ def dgm_eval(sides: Sides) -> Numbers:
 def _strict_neighbours(real: FeatureRows, made: FeatureRows) -> dict[str, Number]:
     """Precision, recall, density and coverage as `prdc` has them: strictly inside, one k."""
     manifold = Manifold.of(real, DGM_NEIGHBOURS)
-    shares = Coverage(manifold, len(made), np.less)
+    shares = Coverage(manifold, len(made), lt)
     near = Neighbourhoods(manifold, groups_of(made), DGM_NEIGHBOURS)
     look_at_pairs(made, real, manifold.origin, [shares, near])
     precision, recall = shares.shares()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ddim_core.devices.float64 import ON_CPU, Float64
 from ddim_core.scores.alone.vendi import vendi_score
 from ddim_core.scores.density_coverage import NEIGHBOURS, DensityCoverage, Neighbourhoods
 from ddim_core.scores.distances.frechet import Reference
@@ -132,32 +133,40 @@ class ScoreReference:
         manifold: Their neighbourhoods; None with fewer than 4.
         is_sample: Whether the moments are of these images alone, and these are independent draws:
             not more than a tenth of them equal an earlier one.
+        on: What computes the scores against it.
     """
 
     features: FeatureRows
     gaussian: Reference
     manifold: Manifold | None
     is_sample: bool
+    on: Float64 = ON_CPU
 
     @classmethod
     def of(
-        cls, features: ArrayLike | FeatureRows, moments: FeatureMoments | None = None
+        cls,
+        features: ArrayLike | FeatureRows,
+        moments: FeatureMoments | None = None,
+        on: Float64 = ON_CPU,
     ) -> ScoreReference:
         """Measures a reference.
 
         Args:
             features: [m, d].
             moments: Of more images than these, where a file of statistics has them beside.
+            on: What computes this and the scores against it: a CPU, or a card, whose scores are
+                the same but for rounding in float64.
 
         Raises:
             ValueError: If it has fewer than 2 images, or features are not finite.
         """
         rows = features if isinstance(features, FeatureRows) else FeatureRows.of_array(features)
-        manifold = Manifold.of(rows, NEAREST, NEIGHBOURS) if len(rows) > NEAREST else None
+        manifold = Manifold.of(rows, NEAREST, NEIGHBOURS, on) if len(rows) > NEAREST else None
         found = duplicates_together(rows, [slice(0, len(rows))])
         repeats = found is not None and found.duplicates > len(rows) / 10
-        gaussian = Reference.of(moments or moments_of(rows))
-        return cls(rows, gaussian, manifold, moments is None and not repeats)
+        # By a CPU: on rounding hangs the order of its factor, and on that what `bias_of_few` draws.
+        gaussian = Reference.of(moments or moments_of(rows), on)
+        return cls(rows, gaussian, manifold, moments is None and not repeats, on)
 
 
 def score_features(
@@ -185,7 +194,7 @@ def score_features(
     real = against.features if against.is_sample else None
     told = score_by_moments(generated, groups, together, against.gaussian, real)
     apart = together.members if together and len(together.members) > 1 else groups
-    kernel = KernelSums(generated, apart, against.features)
+    kernel = KernelSums(generated, apart, against.features, against.on)
     looks: list[Looks] = [kernel]
     inside, copies, near, manifold = None, None, None, against.manifold
     if manifold is not None and len(generated) > NEAREST:
@@ -197,7 +206,8 @@ def score_features(
     if manifold is not None and len(against.features) > NEIGHBOURS:
         near = Neighbourhoods(manifold, groups)
         looks.append(near)
-    look_at_pairs(generated, against.features, manifold.origin if manifold else None, looks)
+    origin = manifold.origin if manifold else None
+    look_at_pairs(generated, against.features, origin, looks, against.on)
     precision, recall = inside.shares() if inside else (None, None)
     counted = copies.count() if copies else Copies()
     distance = kernel.score()

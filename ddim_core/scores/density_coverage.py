@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise, starmap
 
 import numpy as np
 
@@ -67,12 +68,14 @@ class Neighbourhoods:
 
     def across(self, pairs: Pairs) -> None:
         """Takes pairs of generated and reference rows."""
-        inside = pairs.squared_distances() < self._radii[pairs.j]
-        self._hits[pairs.i] += inside.sum(axis=1)
+        on = pairs.on
+        inside = pairs.squared_distances() < on.put(self._radii[pairs.j])
+        self._hits[pairs.i] += on.got(inside.sum(axis=1))
         first = int(np.searchsorted(self._starts, pairs.i.start, side="right")) - 1
         last = int(np.searchsorted(self._starts, pairs.i.stop - 1, side="right"))
-        cuts = np.maximum(self._starts[first:last] - pairs.i.start, 0)
-        self._covered[pairs.j, first:last] |= np.logical_or.reduceat(inside, cuts, axis=0).T
+        cuts = [0, *(self._starts[first + 1 : last] - pairs.i.start), len(inside)]
+        for group, rows in enumerate(starmap(slice, pairwise(cuts)), start=first):
+            self._covered[pairs.j, group] |= on.got(inside[rows].any(axis=0))
 
     def score(self) -> DensityCoverage:
         """Both, when all pairs have been seen."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ddim_core.devices.float64 import ON_CPU, Float64
 from ddim_core.features.extractor import FeatureExtractor
 from ddim_core.scores.alone.inception_score import SPLITS, inception_score_of_blocks
 from ddim_core.scores.cell_score import groups_of
@@ -29,7 +30,10 @@ class FurtherScores:
 
 
 def further_scores(
-    extractor: FeatureExtractor, generated: FeatureRows, reference: FeatureRows | None
+    extractor: FeatureExtractor,
+    generated: FeatureRows,
+    reference: FeatureRows | None,
+    on: Float64 = ON_CPU,
 ) -> FurtherScores:
     """Scores features by what their extractor allows.
 
@@ -37,6 +41,7 @@ def further_scores(
         extractor: What made the features.
         generated: Features [n, d] of the generated images.
         reference: Features [m, d] of the real images; None where only their statistics are known.
+        on: What computes what looks at all pairs.
     """
     score: tuple[float | None, float | None] = (None, None)
     if extractor.has_classes and len(generated) >= SPLITS:
@@ -46,4 +51,4 @@ def further_scores(
     if not extractor.name.startswith("clip-") or reference is None or len(groups) < 2:
         return FurtherScores(*score)
     real = FeatureRows.of(UnitRows(reference, places(len(reference))))
-    return FurtherScores(*score, *cmmd_interval(UnitRows(generated, groups), real))
+    return FurtherScores(*score, *cmmd_interval(UnitRows(generated, groups), real, on))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import le
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ddim_core.devices.float64 import ON_CPU, Float64
 from ddim_core.statistics.moments import Floats
 from ddim_core.statistics.pairs import Pairs, look_at_pairs, pairs_within
 from ddim_core.statistics.rows import FeatureRows
@@ -31,13 +33,20 @@ class Manifold:
     k: int
 
     @classmethod
-    def of(cls, reference: ArrayLike | FeatureRows, k: int = 3, most: int = 0) -> Manifold:
+    def of(
+        cls,
+        reference: ArrayLike | FeatureRows,
+        k: int = 3,
+        most: int = 0,
+        on: Float64 = ON_CPU,
+    ) -> Manifold:
         """Measures a reference [m, d].
 
         Args:
             reference: It.
             k: Neighbours that precision and recall count.
             most: Neighbours that are measured, as far as there are so many; at least k.
+            on: What computes.
 
         Raises:
             ValueError: If features are empty, not 2-D or not finite, or k is not in 1..m - 1.
@@ -47,7 +56,7 @@ class Manifold:
         sums = [rows.sum(axis=0, dtype=np.float64) for _, rows in members.blocks()]
         origin: Floats = np.sum(sums, axis=0) / len(members)
         known = min(max(k, most), len(members) - 1)
-        return cls(members, origin, _neighbours(members, origin, known), k)
+        return cls(members, origin, _neighbours(members, origin, known, on), k)
 
     def radii(self, k: int) -> Floats:
         """[m] squared distances to the k-th nearest neighbour, k at most those measured."""
@@ -94,12 +103,10 @@ class Coverage:
     Args:
         manifold: The reference's side.
         n: How many generated rows there are, more than its k.
-        inside: What of a distance and a radius lies inside: `<=` as in the paper, or `<`.
+        inside: What of a distance and a radius lies inside: `le` as in the paper, or `lt`.
     """
 
-    def __init__(
-        self, manifold: Manifold, n: int, inside: Callable[..., Any] = np.less_equal
-    ) -> None:
+    def __init__(self, manifold: Manifold, n: int, inside: Callable[..., Any] = le) -> None:
         self._radii, self._inside = manifold.radii(manifold.k), inside
         self._nearest = _no_neighbours(n, manifold.k)
         self._precise = np.zeros(n, dtype=np.bool_)
@@ -111,20 +118,21 @@ class Coverage:
 
     def across(self, pairs: Pairs) -> None:
         """Takes pairs of generated and reference rows."""
-        distances = pairs.squared_distances()
-        made_radii = self._nearest[pairs.i].max(axis=1)
-        self._precise[pairs.i] |= self._inside(distances, self._radii[pairs.j]).any(axis=1)
-        self._recalled[pairs.j] |= self._inside(distances, made_radii[:, None]).any(axis=0)
+        distances, on = pairs.squared_distances(), pairs.on
+        made_radii = on.put(self._nearest[pairs.i].max(axis=1)[:, None])
+        precise = self._inside(distances, on.put(self._radii[pairs.j])).any(axis=1)
+        self._precise[pairs.i] |= on.got(precise)
+        self._recalled[pairs.j] |= on.got(self._inside(distances, made_radii).any(axis=0))
 
     def shares(self) -> tuple[float, float]:
         """Precision and recall, when all pairs have been seen."""
         return float(self._precise.mean()), float(self._recalled.mean())
 
 
-def _neighbours(members: FeatureRows, origin: Floats, k: int) -> Floats:
+def _neighbours(members: FeatureRows, origin: Floats, k: int, on: Float64) -> Floats:
     """[m, k] squared distances to k neighbours, ascending, each block of pairs computed once."""
     nearest = _no_neighbours(len(members), k)
-    for pairs in pairs_within(members, origin):
+    for pairs in pairs_within(members, origin, on):
         _keep_neighbours(nearest, pairs)
     return np.sort(nearest, axis=1)[:, 1:]
 
@@ -135,19 +143,16 @@ def _no_neighbours(n: int, k: int) -> Floats:
 
 
 def _keep_neighbours(nearest: Floats, pairs: Pairs) -> None:
-    distances = pairs.squared_distances()
-    _keep_nearest(nearest[pairs.i], distances)
+    """Keeps in `nearest` [n, k + 1] the smallest of itself and of the distances, row by row."""
+    distances, keep = pairs.squared_distances(), nearest.shape[1]
+    _keep_nearest(nearest[pairs.i], pairs.on.smallest(distances, keep))
     if pairs.i != pairs.j:
-        _keep_nearest(nearest[pairs.j], distances.T)
+        _keep_nearest(nearest[pairs.j], pairs.on.smallest(distances.T, keep))
 
 
-def _keep_nearest(nearest: Floats, distances: Floats) -> None:
-    """Keeps in `nearest` [rows, k + 1] the smallest of itself and of `distances`, row by row."""
+def _keep_nearest(nearest: Floats, few: Floats) -> None:
     keep = nearest.shape[1]
-    few = np.array(distances, order="C")  # a column is read ten times as slowly as a row
-    if few.shape[1] > keep:
-        few.partition(keep - 1, axis=1)
-    nearest[:] = np.partition(np.hstack([nearest, few[:, :keep]]), keep - 1, axis=1)[:, :keep]
+    nearest[:] = np.partition(np.hstack([nearest, few]), keep - 1, axis=1)[:, :keep]
 
 
 def _rows(x: ArrayLike | FeatureRows, name: str) -> FeatureRows:

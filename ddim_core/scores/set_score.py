@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ddim_core.devices.float64 import ON_CPU, Float64
 from ddim_core.features.extractor import FeatureExtractor, FeatureRecord
 from ddim_core.scores.cell_score import (
     CellScore,
@@ -156,11 +157,13 @@ def _differences(a: FeatureRecord, b: FeatureRecord) -> list[str]:
     return [f"{name} is {x!r} and {y!r}" for name, (x, y) in pairs.items() if x != y]
 
 
-def frechet_of_pair(generated: FeatureSet, reference: FeatureSet) -> PairScore:
-    """The Frechet distance and what goes with it alone; else as `score_pair`."""
+def frechet_of_pair(
+    generated: FeatureSet, reference: FeatureSet, on: Float64 = ON_CPU
+) -> PairScore:
+    """The Frechet distance and what goes with it alone, computed by `on`; else as `score_pair`."""
     _require_alike(generated, reference)
     rows = FeatureRows.of(generated.shards, generated.name) if generated.shards else None
-    score = _by_statistics(rows, generated, reference)
+    score = _by_statistics(rows, generated, reference, on)
     return PairScore(score, FurtherScores(), reference.statistics.digest)
 
 
@@ -169,9 +172,9 @@ def _score_reference(real: FeatureRows, reference: FeatureSet) -> ScoreReference
 
 
 def _by_statistics(
-    rows: FeatureRows | None, generated: FeatureSet, reference: FeatureSet
+    rows: FeatureRows | None, generated: FeatureSet, reference: FeatureSet, on: Float64 = ON_CPU
 ) -> CellScore:
-    against = Reference.of(reference.statistics.moments())
+    against = Reference.of(reference.statistics.moments(), on)
     n_images, n_reference, n_features = generated.count, reference.count, generated.dim
     if rows is None:
         fid = against.distance(generated.statistics.moments())

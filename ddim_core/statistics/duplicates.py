@@ -130,16 +130,17 @@ class CopyCount:
 
     def within(self, pairs: Pairs) -> None:
         """Takes pairs of generated rows."""
-        distances = pairs.squared_distances()
+        distances, on = pairs.squared_distances(), pairs.on
         if pairs.i == pairs.j:
-            distances = distances + np.diag(np.full(len(distances), np.inf))
+            distances = distances + 0.0  # a copy
+            on.fill_diagonal(distances, np.inf)
         else:
-            _keep(self._of_made, pairs.i, distances.min(axis=1))
-        _keep(self._of_made, pairs.j, distances.min(axis=0))
+            _keep(self._of_made, pairs.i, on.least(distances, 1))
+        _keep(self._of_made, pairs.j, on.least(distances, 0))
 
     def across(self, pairs: Pairs) -> None:
         """Takes pairs of generated and reference rows."""
-        _keep(self._of_real, pairs.i, pairs.squared_distances().min(axis=1))
+        _keep(self._of_real, pairs.i, pairs.on.least(pairs.squared_distances(), 1))
 
     def count(self) -> Copies:
         """The counts, when all pairs have been seen."""

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ddim_core.devices.float64 import ON_CPU, Float64
+
 Floats = NDArray[np.float64]
 
 _ROWS_AT_ONCE = 4096  # bounds the float64 copy: 64 MB at d = 2048
@@ -49,8 +51,8 @@ class FeatureMoments:
         object.__setattr__(self, "scatter", scatter)
 
     @classmethod
-    def from_features(cls, x: ArrayLike) -> FeatureMoments:
-        """Takes the moments of features [n, d], any float type.
+    def from_features(cls, x: ArrayLike, on: Float64 = ON_CPU) -> FeatureMoments:
+        """Takes the moments of features [n, d], any float type; `on` computes.
 
         Rows are measured from the first row before anything is summed: a large common mean then
         costs no digits, and a constant column has a scatter of exactly 0.
@@ -59,23 +61,26 @@ class FeatureMoments:
             ValueError: If x is not 2-D, is empty, or holds a number that is not finite.
         """
         rows = check_features(x, "features")
-        return cls.of_chunks(len(rows), lambda start, stop: rows[start:stop])
+        return cls.of_chunks(len(rows), lambda start, stop: rows[start:stop], on)
 
     @classmethod
-    def of_chunks(cls, count: int, read: Callable[[int, int], NDArray[Any]]) -> FeatureMoments:
+    def of_chunks(
+        cls, count: int, read: Callable[[int, int], NDArray[Any]], on: Float64 = ON_CPU
+    ) -> FeatureMoments:
         """The same, with the same bits, of rows that are read some thousands at a time.
 
         Args:
             count: n, how many rows there are.
             read: Returns rows start..stop - 1, of real numbers that are finite.
+            on: What computes.
         """
         origin = read(0, 1)[0].astype(np.float64)
         places = [(i, min(i + _ROWS_AT_ONCE, count)) for i in range(0, count, _ROWS_AT_ONCE)]
         offset = sum((read(*place) - origin).sum(axis=0) for place in places) / count
         scatter = np.zeros((origin.size, origin.size))
         for place in places:
-            centred = (read(*place) - origin) - offset
-            scatter += centred.T @ centred
+            centred = on.put((read(*place) - origin) - offset)
+            scatter += on.got(centred.T @ centred)
         return cls(count, origin + offset, scatter)
 
     def __add__(self, other: FeatureMoments) -> FeatureMoments:

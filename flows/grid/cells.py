@@ -11,20 +11,21 @@ from prefect.futures import PrefectFuture
 
 from ddim_core.decisions.row import CellRow
 from ddim_core.diffusion.specs import GridCell
-from flows.grid.inputs import GridInputs, protocol_of
+from ddim_core.images.sources.source import dataset_name
+from flows.grid.inputs import GridInputs
 from flows.requests.grid import GridRequest
 from flows.run.runners import on_device
 from tasks.cells.classes import ClassScores, judge_classes
 from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.score import ScoredCell, score_cell
-from tasks.cells.table import row_of
+from tasks.cells.table import GridProtocol, require_own_device, row_of
 from tasks.checkpoints.scheduler import scheduler_of
 from tasks.image_scores.judge import JudgedImages, judge_images
 from tasks.image_scores.mean import mean_of_images
 from tasks.sampling.draw import task_for
 from tasks.sampling.pipeline import by_pipeline, laid_over
 from tasks.sampling.shards import Shard
-from tasks.sampling.trajectory import draw_trajectories, why_none
+from tasks.sampling.trajectory import draw_trajectories, drawn_together, why_none
 from tasks.storage.artifact import Trajectories
 from tasks.storage.naming import named
 
@@ -78,8 +79,13 @@ class CellFutures:
 def submit_images(
     request: GridRequest, inputs: GridInputs, cell: GridCell, ranges: Sequence[tuple[int, int]]
 ) -> list[Any]:
-    """Submits the drawing of a cell's images, a shard for each [start, stop)."""
+    """Submits the drawing of a cell's images, a shard for each [start, stop).
+
+    Raises:
+        ValueError: If the cell is of another kind of device.
+    """
     execution, ref = request.machine.execution, inputs.checkpoint.ref
+    require_own_device(cell, execution.device)
     more = {}
     if by_pipeline(cell):
         more = {"encoded": inputs.conditions.get(laid_over(cell))}
@@ -130,9 +136,11 @@ def submit_score(
                 shards, features, inputs.extractor, inputs.reference, real, n_classes,
                 request.machine.execution,
             )  # fmt: skip
-    score = named(score_cell, f"score {cell.label}").submit(
-        features, inputs.reference, inputs.extractor
-    )
+    how = request.scored_by(request.grid.n_images)
+    with on_device(request.machine.runner, how[0].device):
+        score = named(score_cell, f"score {cell.label}").submit(
+            features, inputs.reference, inputs.extractor, *how
+        )
     judged = _submit_judged(request, inputs, cell, shards)
     return CellFutures(cell, shards, features, classes, score, judged)
 
@@ -185,21 +193,40 @@ def predicted(
     if n is None:
         n = 0 if checkpoint.is_latent or checkpoint.pipeline else USUALLY_TRACED
     n = min(n, request.grid.n_images, request.grid.shard_size)
-    found: list[Any] = [None] * len(landed)
+    own = scheduler_of(checkpoint.ref)
+    with_x0 = [i for i, of in enumerate(landed) if n and not why_none(of.cell, own)]
+    execution, found = request.machine.execution, list[Trajectories | None]([None] * len(landed))
+    size = drawn_together(checkpoint.resolution, max(n, 1), execution.device)
+    groups = [with_x0[i : i + size] for i in range(0, len(with_x0), size)]
     with on_device(request.machine.runner, request.machine.device):
-        for i, futures in enumerate(landed):
-            if n and not why_none(futures.cell, scheduler_of(checkpoint.ref)):
-                task = named(draw_trajectories, f"x0 {futures.cell.label}")
-                found[i] = task.submit(futures.cell, checkpoint.ref, n, request.machine.execution)
+        futures = [
+            named(draw_trajectories, f"x0 {', '.join(landed[i].cell.label for i in group)}").submit(
+                [landed[i].cell for i in group], checkpoint.ref, n, execution
+            )
+            for group in groups
+        ]
     failed = []
-    for i, future in enumerate(found):
-        if future is None:
-            continue
+    for group, future in zip(groups, futures, strict=True):
         future.wait()
         if future.state.is_completed():
-            found[i] = future.result()
+            for i, one in zip(group, future.result().of, strict=True):
+                found[i] = one
         else:
-            found[i] = None
-            label = landed[i].cell.label
-            failed.append(f"no x0 of {label} on the page: {future.state.message}")
+            labels = ", ".join(landed[i].cell.label for i in group)
+            failed.append(f"no x0 of {labels} on the page: {future.state.message}")
     return found, failed
+
+
+def protocol_of(request: GridRequest, inputs: GridInputs) -> GridProtocol:
+    """What a score has to be compared at, and what people call it."""
+    names = [dataset_name(request.real.dataset), request.real.spec.label]
+    return GridProtocol(
+        extractor=inputs.extractor,
+        images=inputs.reference_images,
+        features=inputs.reference,
+        dataset=", ".join(filter(None, names)),
+        split=request.real.split,
+        n_images=request.grid.n_images,
+        shard_size=request.grid.shard_size,
+        image_scores=inputs.image_scores,
+    )

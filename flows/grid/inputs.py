@@ -27,7 +27,6 @@ from tasks.cells.extractor import StoredExtractor, ready_extractor
 from tasks.cells.reference import known_reference
 from tasks.cells.score import score_cell
 from tasks.cells.settings import require_fit
-from tasks.cells.table import GridProtocol
 from tasks.checkpoints.addresses import averaged, name_of
 from tasks.checkpoints.loras import StoredLora, store_lora
 from tasks.checkpoints.open import (
@@ -153,7 +152,9 @@ def prepare(request: GridRequest) -> GridInputs:
         score_real = named(score_cell, f"score of real images {name} {held_out_split}")
         with on_device(request.machine.runner, request.machine.device):
             features = embed_real.submit(held_out, extractor, *how).result()
-        floor = score_real([features], reference, extractor).score
+        by = request.scored_by(held_out.n)
+        with on_device(request.machine.runner, by[0].device):
+            floor = score_real.submit([features], reference, extractor, *by).result().score
     cells, findings = _looked_at(request, checkpoint, loras, prompts, conditions)
     notes = notes_on(reference_images, *([held_out] if held_out else []))
     return GridInputs(
@@ -332,18 +333,3 @@ def _scheduler(
     noise = NoiseSpec(kind, known.n_train) if kind else None
     spec = SchedulerSpec(OWN, 1, prediction_type=asked, pipeline=known.pipeline)
     return own_scheduler(GridCell(spec, noise), checkpoint)
-
-
-def protocol_of(request: GridRequest, inputs: GridInputs) -> GridProtocol:
-    """What a score has to be compared at, and what people call it."""
-    names = [dataset_name(request.real.dataset), request.real.spec.label]
-    return GridProtocol(
-        extractor=inputs.extractor,
-        images=inputs.reference_images,
-        features=inputs.reference,
-        dataset=", ".join(filter(None, names)),
-        split=request.real.split,
-        n_images=request.grid.n_images,
-        shard_size=request.grid.shard_size,
-        image_scores=inputs.image_scores,
-    )

@@ -11,8 +11,8 @@ from pydantic import Field
 from ddim_core.common.checks import require_at_least, require_choice
 from ddim_core.common.digest import digest
 from ddim_core.common.redaction import redacted
-from ddim_core.devices.names import is_card
-from ddim_core.diffusion.specs import GridCell, NoiseSpec, PredictionType, SamplerSpec
+from ddim_core.devices.names import CPU, is_card, kind_of
+from ddim_core.diffusion.specs import Execution, GridCell, NoiseSpec, PredictionType, SamplerSpec
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.image_scores.registry import SCORES, choices_of, require_no_prompts_needed
 from ddim_core.images.load import splits_of
@@ -34,6 +34,8 @@ from tasks.checkpoints.addresses import averaged, content_at, require_location
 from tasks.checkpoints.loras import split_lora
 
 TRAINED, LARGEST_TRAINED = "classifier", 128  # pixels
+SCORED_ON_CARD = 5000  # images; a score of fewer is some CPU seconds
+HAVE_FLOAT64 = (CPU, "cuda")  # kinds of card
 SCHEDULES = ("linear", "quad", "cosine", "constant", "sigmoid", "jsd")
 # Parameters that say which checkpoint and data set, by their names and not their content.
 NOT_SCORED = (
@@ -266,6 +268,15 @@ class GridRequest:
         """How the toy model is trained, where there is no checkpoint."""
         seed, device = self.grid.seed, self.machine.device
         return ToyRequest(real=self.real, toy=self.toy, seed=seed, device=device)
+
+    def scored_by(self, n_images: int) -> tuple[Execution, str]:
+        """How so many images are scored, a few by a CPU beside the card and many by the card; and
+        `Machine.arithmetic_for` them."""
+        machine = self.machine
+        by_card = is_card(machine.device) and kind_of(machine.device) in HAVE_FLOAT64
+        if not by_card or n_images < SCORED_ON_CARD:
+            return Execution(threads=machine.threads), ""
+        return machine.execution, machine.arithmetic_for(self.grid.dtype)
 
     def with_images(self, n_images: int) -> GridRequest:
         """Returns the same grid with another number of images a cell."""

@@ -16,6 +16,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from ddim_core.common.checks import require_at_least
 from ddim_core.devices.names import CPU, is_card, kind_of
+from flows.run.beside_cards import BesideCards
 from flows.run.runner_names import is_elsewhere, parts_of, require_runner
 from tasks.machine.device import cards_of
 from tasks.machine.worker import where_results_lie
@@ -50,8 +51,9 @@ def task_runner(runner: str, workers: int | None, device: str = CPU) -> Iterator
         runner: threads, processes, dask or ray; the last two, with `:ADDRESS`, on a cluster that
             is there (`dask:tcp://host:8786`, `ray:ray://host:10001`), else on one of this
             machine that ends with the flow.
-        workers: Tasks at once; None is one a core, or of processes, each of which would hold
-            networks of its own on a card, one a card.
+        workers: Tasks at once; None is one a core. On cards, processes are one a card, each of
+            which holds networks of its own there, and so many more for what needs no card; Dask's
+            workers are one a card.
         device: What the flow works on.
     """
     require_runner(runner, workers)
@@ -60,7 +62,7 @@ def task_runner(runner: str, workers: int | None, device: str = CPU) -> Iterator
         yield
         return
     with (
-        _made(runner, workers or _usual(runner, device), device) as chosen,
+        _made(runner, workers, device) as chosen,
         context.model_copy(update={"task_runner": chosen}),
     ):
         if is_elsewhere(runner):
@@ -82,7 +84,7 @@ def on_device(runner: str, device: str) -> Iterator[None]:
         return
     name, _ = parts_of(runner)
     with ExitStack() as marks:
-        marks.enter_context(tags(f"ddim-{kind_of(device)}"))
+        marks.enter_context(tags(_tag_of(device)))
         if name == "dask":
             from dask.base import annotate
 
@@ -103,31 +105,32 @@ def _require_our_store(runner: str) -> None:
         )
 
 
-def _usual(runner: str, device: str) -> int:
-    """How many tasks run at once if nothing is said."""
-    if runner != "threads" and is_card(device):
-        return len(cards_of(device))
-    return cpu_count() or 1
+def _tag_of(device: str) -> str:
+    return f"ddim-{kind_of(device)}"
 
 
-def _made(runner: str, workers: int, device: str = CPU) -> Any:
+def _made(runner: str, asked: int | None, device: str) -> Any:
     name, address = parts_of(runner)
+    here = asked or cpu_count() or 1
     if name == "threads":
-        return ThreadPoolTaskRunner(max_workers=workers)
+        return ThreadPoolTaskRunner(max_workers=here)
+    if name == "processes" and is_card(device):
+        return BesideCards(_tag_of(device), len(cards_of(device)), here)
     if name == "processes":
-        return ProcessPoolTaskRunner(max_workers=workers)
+        return ProcessPoolTaskRunner(max_workers=here)
     if name == "dask":
         from prefect_dask.task_runners import DaskTaskRunner
 
-        local = {"n_workers": workers, "threads_per_worker": 1, "host": "127.0.0.1",
+        local = {"n_workers": here, "threads_per_worker": 1, "host": "127.0.0.1",
                  "dashboard_address": None}  # fmt: skip
         if is_card(device):  # scores beside it
-            local |= {"threads_per_worker": 2, "resources": {"GPU": 1}}
+            local |= {"n_workers": asked or len(cards_of(device)), "threads_per_worker": 2,
+                      "resources": {"GPU": 1}}  # fmt: skip
         return DaskTaskRunner(address=address) if address else DaskTaskRunner(cluster_kwargs=local)
     from prefect_ray.task_runners import RayTaskRunner
 
     if address:
         return RayTaskRunner(address=address, init_kwargs={"log_to_driver": False})
-    here = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False,
+    cluster = {"num_cpus": here, "include_dashboard": False, "log_to_driver": False,
             "address": "local", "_node_ip_address": "127.0.0.1"}  # fmt: skip
-    return RayTaskRunner(init_kwargs=here)
+    return RayTaskRunner(init_kwargs=cluster)

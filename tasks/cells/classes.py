@@ -60,6 +60,7 @@ def judge_classes(
         n_classes: Of the checkpoint.
         execution: Device and threads.
     """
+    torch.set_num_threads(execution.threads)
     found, accuracy = None, ClassScores()
     if extractor.n_classes == n_classes:
         logits = _logits(shards, extractor, execution)
@@ -89,7 +90,6 @@ def _real(
 def _logits(
     shards: Sequence[ArtifactRef], extractor: ArtifactRef, execution: Execution
 ) -> NDArray[np.float32]:
-    torch.set_num_threads(execution.threads)
     pixels = np.concatenate([store.get_arrays(shard)["images"] for shard in shards])
     with card(execution.device) as device:
         classifier = extractor_in_memory(extractor, pixels.shape[1:], device)

@@ -9,8 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 
 from ddim_core.common.versions import score_versions
+from ddim_core.devices.float64 import Float64, float64_on
+from ddim_core.devices.names import is_card, kind_of
+from ddim_core.diffusion.specs import Execution
 from ddim_core.scores.cell_score import CellScore, ScoreReference, score_features
 from ddim_core.scores.further_scores import FurtherScores, further_scores
 from ddim_core.scores.set_score import FeatureSet, frechet_of_pair
@@ -18,6 +22,7 @@ from ddim_core.statistics.npz import statistics_of
 from ddim_core.statistics.rows import FeatureRows
 from tasks.cells.extractor_memory import extractor_in_memory, record_of
 from tasks.cells.reference import STATISTICS, known_features
+from tasks.machine.device import card
 from tasks.storage import store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
@@ -32,7 +37,7 @@ class ScoredCell:
     Attributes:
         score, further: What the features allow.
         statistics_digest: Of the reference's.
-        versions: Of the libraries.
+        versions: Of the libraries, and the kind of card that scored it, if one did.
         created_at: As ISO text.
     """
 
@@ -45,22 +50,38 @@ class ScoredCell:
 
 @cached_task
 def score_cell(
-    features: Sequence[ArtifactRef], reference: ArtifactRef, extractor: ArtifactRef
+    features: Sequence[ArtifactRef],
+    reference: ArtifactRef,
+    extractor: ArtifactRef,
+    execution: Execution,
+    arithmetic: str = "",
 ) -> ScoredCell:
-    """Scores one cell; its shards are folded in order of image index, whoever made them first."""
-    shards = StoredShards(features)
-    if reference.kind == STATISTICS:
-        found = frechet_of_pair(FeatureSet("cell", shards), known_features(reference))
-        score, real, statistics_digest = found.score, None, found.statistics_digest
-    else:
-        against, statistics_digest = _reference(reference.artifact)
-        score, real = score_features(shards, against), against.features
-    more = FurtherScores()
-    if record_of(extractor).extractor != "pixels":
-        network = extractor_in_memory(extractor, ())
-        more = further_scores(network, FeatureRows.of(shards), real)
+    """Scores one cell; its shards are folded in order of image index, whoever made them first.
+
+    Args:
+        features, reference, extractor: Of the cell, of the real images, and what made both.
+        execution: How; on a card what looks at all pairs, and large matrices, are its part.
+        arithmetic: Of the features' float32 on a card, as of `embed_images`: scores are float64,
+            but tasks in one process share the switch.
+    """
+    torch.set_num_threads(execution.threads)
+    shards, versions = StoredShards(features), score_versions()
+    if is_card(execution.device):
+        versions |= {"scores in float64": f"torch on {kind_of(execution.device)}"}
+    with card(execution.device, arithmetic or "float32") as device:
+        on = float64_on(device)
+        if reference.kind == STATISTICS:
+            found = frechet_of_pair(FeatureSet("cell", shards), known_features(reference), on)
+            score, real, statistics_digest = found.score, None, found.statistics_digest
+        else:
+            against, statistics_digest = _reference(reference.artifact, on)
+            score, real = score_features(shards, against), against.features
+        more = FurtherScores()
+        if record_of(extractor).extractor != "pixels":
+            network = extractor_in_memory(extractor, ())
+            more = further_scores(network, FeatureRows.of(shards), real, on)
     created_at = datetime.now(UTC).isoformat()
-    return ScoredCell(score, more, statistics_digest, score_versions(), created_at)
+    return ScoredCell(score, more, statistics_digest, versions, created_at)
 
 
 class StoredShards(Sequence[np.ndarray]):
@@ -85,6 +106,6 @@ class StoredShards(Sequence[np.ndarray]):
 
 
 @lru_cache(maxsize=2)  # a grid's cells share theirs
-def _reference(artifact: str) -> tuple[ScoreReference, str]:
+def _reference(artifact: str, on: Float64) -> tuple[ScoreReference, str]:
     features = store.get_arrays(ArtifactRef(artifact=artifact, kind="features"))["features"]
-    return ScoreReference.of(features), statistics_of(features, None).digest
+    return ScoreReference.of(features, on=on), statistics_of(features, None).digest

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from ddim_core.common.digest import code_digest, digest, said_by
 from ddim_core.common.printable import printable
 from ddim_core.decisions.row import CellRow, floor_text, interval_text
+from ddim_core.devices.names import card_kind
 from ddim_core.diffusion.specs import GridCell
 from ddim_core.features.protocol import Protocol
 from ddim_core.scores.cell_score import CellScore
@@ -138,6 +139,21 @@ def row_of(
 def _code_of(cell: GridCell, protocol: GridProtocol) -> tuple[str, ...]:
     """The modules whose code makes a row's numbers what they are."""
     return (drawn_by(cell), *CODE, *(JUDGES if protocol.image_scores else ()))
+
+
+def require_own_device(cell: GridCell, device: str) -> None:
+    """Makes sure, before any of a cell's images is drawn, that it is done on the kind of device
+    that it is of: with what the store has of it, they would be of two.
+
+    Raises:
+        ValueError: If not.
+    """
+    own = cell.card.kind if cell.card else None
+    if own != card_kind(device):
+        raise ValueError(
+            f"{cell.label} is a cell of {f'a {own} card' if own else 'a CPU'} and device is "
+            f"{device!r}, which rounds otherwise; draw all of a cell on one kind of device"
+        )
 
 
 def one_device(shards: Sequence[Shard]) -> str:

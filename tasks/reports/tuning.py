@@ -126,9 +126,7 @@ def _compared(tuned: list[Tuned], rows: list[CellRow]) -> Json:
                     "name": name,
                     "line": line,
                     "steps": place,
-                    "note": _far(apart[run], one.by_fid)
-                    if run in apart
-                    else f"{one.long_steps} steps",
+                    "note": _figure(apart.get(run), one),
                 }
             )
     left, right = list(batches)[:2]
@@ -147,7 +145,7 @@ def _courses(tuned: list[Tuned]) -> list[Course]:
 
 
 def _figure(apart: Apart | None, one: Tuned) -> str:
-    """The figure of a run; of the long one, where it is what distances are taken from, its steps."""
+    """The figure of a run; of the long one, where distances are taken from it, its steps."""
     if apart is None:
         return f"{one.long_steps} steps"
     figure = f"{apart.mean:.3g} [{apart.low:.3g}, {apart.high:.3g}]"

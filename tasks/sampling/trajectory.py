@@ -7,6 +7,8 @@ has to keep what pages alone show.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddim_core.checkpoints.checkpoint import Checkpoint
+from ddim_core.devices.names import is_card
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.diffusion.prediction import x0_and_eps
 from ddim_core.diffusion.sampling import sample
 from ddim_core.diffusion.specs import Execution, GridCell, SamplerSpec, SchedulerSpec
 from ddim_core.images.pixels import to_uint8
+from ddim_core.networks.denoisers import network_batch
+from ddim_core.networks.joined import side_by_side
 from ddim_core.samplers.families import CALLED, family_of, levels_of, settled_own
 from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import parse_sampler
@@ -66,26 +72,52 @@ def require_x0(n: int | None, cells: Sequence[GridCell], own: Mapping[str, Any] 
             raise ValueError(f"trajectories is {n}, and {cell.label} has none: {reason}; give 0")
 
 
+@dataclass(frozen=True)
+class SeveralTrajectories:
+    """Of several cells, in their order."""
+
+    of: tuple[Trajectories, ...]
+
+
+def drawn_together(resolution: int, n: int, device: str) -> int:
+    """Returns of how many cells n images each are drawn by one task: on a CPU of as many as one
+    call of a network of this resolution holds; on a card, which need not fill a call, of one."""
+    return 1 if is_card(device) else max(1, network_batch((resolution, resolution)) // n)
+
+
 @cached_task
 def draw_trajectories(
-    cell: GridCell, checkpoint: ArtifactRef, n: int, execution: Execution
-) -> Trajectories:
-    """Draws a cell's images 0..n-1 again and keeps the x0 predicted on the way.
+    cells: Sequence[GridCell], checkpoint: ArtifactRef, n: int, execution: Execution
+) -> SeveralTrajectories:
+    """Draws images 0..n-1 of cells again, side by side, and keeps the x0 predicted on the way.
 
-    On a CPU they are the cell's images to the bit; on a card another size of batch may change the
+    On a CPU they are the cells' images to the bit; on a card another size of batch may change the
     last bits.
+
+    Args:
+        cells: Of one number format and kind of device.
+        checkpoint, n, execution: Theirs, of each, and how.
     """
     torch.set_num_threads(execution.threads)
-    keys = list(range(n))
-    run = _by_ours if isinstance(cell.sampler, SamplerSpec) else _by_scheduler
-    with card(execution.device, cell.dtype) as device, torch.inference_mode():
-        loaded = checkpoint_in_memory(checkpoint, device, cell.dtype, cell.card)
-        noise = ImageNoise(cell.seed, keys, loaded.noise_shape, device)
-        network = AskedNetwork(cell, checkpoint, loaded, device)
-        seen = list(run(cell, checkpoint, network, noise, keys, device))
-        even = np.linspace(0, len(seen) - 1, min(MOST_SHOWN, len(seen)))
-        kept = [seen[i] for i in even.round().astype(int)]
-        x0 = [to_uint8(loaded.images(x.to(device))) for _, x in kept]
+    (dtype,), (on_card,) = {cell.dtype for cell in cells}, {cell.card for cell in cells}
+    with card(execution.device, dtype) as device, torch.inference_mode():
+        loaded = checkpoint_in_memory(checkpoint, device, dtype, on_card)
+
+        def seen_by(cell: GridCell, model: Any) -> list[Seen]:
+            keys = list(range(n))
+            run = _by_ours if isinstance(cell.sampler, SamplerSpec) else _by_scheduler
+            noise = ImageNoise(cell.seed, keys, loaded.noise_shape, device)
+            network = AskedNetwork(cell, checkpoint, replace(loaded, model=model), device)
+            return list(run(cell, checkpoint, network, noise, keys, device))
+
+        every = side_by_side(loaded.model, [partial(seen_by, cell) for cell in cells])
+        return SeveralTrajectories(tuple(_stored(loaded, seen, device) for seen in every))
+
+
+def _stored(loaded: Checkpoint, seen: Sequence[Seen], device: str) -> Trajectories:
+    even = np.linspace(0, len(seen) - 1, min(MOST_SHOWN, len(seen)))
+    kept = [seen[i] for i in even.round().astype(int)]
+    x0 = [to_uint8(loaded.images(x.to(device))) for _, x in kept]
     arrays: dict[str, NDArray[Any]] = {
         "x0": np.stack(x0, axis=1),
         "t": np.array([t for t, _ in kept], np.float64),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ddim_core.devices.float64 import ON_CPU, Float64
 from ddim_core.statistics.jackknife import jackknife
 from ddim_core.statistics.moments import Floats, check_features
 from ddim_core.statistics.pairs import Pairs, pairs_across, pairs_within
@@ -56,7 +57,9 @@ def cmmd(x: ArrayLike, y: ArrayLike, sigma: float = SIGMA, scale: float = SCALE)
     return float(scale * (within + own - 2.0 * across))
 
 
-def cmmd_interval(groups: Sequence[NDArray[Any]], y: ArrayLike | FeatureRows) -> Cmmd:
+def cmmd_interval(
+    groups: Sequence[NDArray[Any]], y: ArrayLike | FeatureRows, on: Float64 = ON_CPU
+) -> Cmmd:
     """`cmmd` of all groups together, with its interval by leaving out one group at a time.
 
     Memory: what the groups and y hold, and a few blocks of rows; both may be made when asked for.
@@ -64,6 +67,7 @@ def cmmd_interval(groups: Sequence[NDArray[Any]], y: ArrayLike | FeatureRows) ->
     Args:
         groups: Generated features [n_g, d] of at least 2 groups, in order of image index.
         y: Reference features [m, d].
+        on: What computes.
 
     Raises:
         ValueError: If there are fewer than 2 groups, or as `cmmd`.
@@ -73,8 +77,8 @@ def cmmd_interval(groups: Sequence[NDArray[Any]], y: ArrayLike | FeatureRows) ->
     check_columns(a, b)
     places = [slice(start, stop) for start, stop in pairwise(a.starts)]
     sizes = np.diff(a.starts)
-    blocks, across = _within(a, places, SIGMA), _across(a, places, b, SIGMA) / len(b)
-    own = float(_within(b, [slice(0, len(b))], SIGMA)[0, 0]) / len(b) ** 2
+    blocks, across = _within(a, places, SIGMA, on), _across(a, places, b, SIGMA, on) / len(b)
+    own = float(_within(b, [slice(0, len(b))], SIGMA, on)[0, 0]) / len(b) ** 2
     left, n_left = blocks.sum() - 2.0 * blocks.sum(axis=1) + blocks.diagonal(), len(a) - sizes
     value = blocks.sum() / len(a) ** 2 + own - 2.0 * across.sum() / len(a)
     loo = left / n_left**2 + own - 2.0 * (across.sum() - across) / n_left
@@ -111,27 +115,29 @@ def unit(features: ArrayLike) -> Floats:
     return rows / lengths
 
 
-def _within(x: FeatureRows, groups: Sequence[slice], sigma: float) -> Floats:
+def _within(x: FeatureRows, groups: Sequence[slice], sigma: float, on: Float64 = ON_CPU) -> Floats:
     """[g, h]: the kernel's sum over all pairs of a member of g and one of h."""
     sums = np.zeros((len(groups), len(groups)))
-    for pairs in pairs_within(x):
+    for pairs in pairs_within(x, on=on):
         values = _kernel(pairs, sigma)
         if pairs.i == pairs.j:
-            np.fill_diagonal(values, 1.0)  # a row and itself, without rounding
+            on.fill_diagonal(values, 1.0)  # a row and itself, without rounding
         (g, rows), (h, columns) = (_cuts(groups, place) for place in (pairs.i, pairs.j))
-        part = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
+        part = on.got(on.sums(on.sums(values, rows, 0), columns, 1))
         sums[g, h] += part
         if pairs.i != pairs.j:
             sums[h, g] += part.T
     return sums
 
 
-def _across(x: FeatureRows, groups: Sequence[slice], y: FeatureRows, sigma: float) -> Floats:
+def _across(
+    x: FeatureRows, groups: Sequence[slice], y: FeatureRows, sigma: float, on: Float64 = ON_CPU
+) -> Floats:
     """[g]: the kernel's sum over all pairs of a member of g and a row of y."""
     sums = np.zeros(len(groups))
-    for pairs in pairs_across(x, y):
+    for pairs in pairs_across(x, y, on=on):
         g, rows = _cuts(groups, pairs.i)
-        sums[g] += np.add.reduceat(_kernel(pairs, sigma).sum(axis=1), rows)
+        sums[g] += np.add.reduceat(on.got(_kernel(pairs, sigma).sum(axis=1)), rows)
     return sums
 
 
@@ -141,6 +147,5 @@ def _cuts(groups: Sequence[slice], place: slice) -> tuple[slice, list[int]]:
     return slice(met[0], met[-1] + 1), [max(groups[i].start - place.start, 0) for i in met]
 
 
-def _kernel(pairs: Pairs, sigma: float) -> Floats:
-    values: Floats = np.exp(pairs.squared_distances() / (-2.0 * sigma**2))
-    return values
+def _kernel(pairs: Pairs, sigma: float) -> Any:
+    return pairs.on.exp(pairs.squared_distances() / (-2.0 * sigma**2))

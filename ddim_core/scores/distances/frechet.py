@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ddim_core.common.late import late
+from ddim_core.devices.float64 import ON_CPU, Float64
 from ddim_core.statistics.moments import FeatureMoments, Floats, check_features
 
 if TYPE_CHECKING:
@@ -56,16 +57,18 @@ class Reference:
         mean: [d].
         trace: tr C_r.
         factor: L_r, [d, rank].
+        on: What takes large matrices apart in all comparisons with it.
     """
 
     mean: Floats
     trace: float
     factor: Floats
+    on: Float64 = field(default=ON_CPU)
 
     @classmethod
-    def of(cls, moments: FeatureMoments) -> Reference:
+    def of(cls, moments: FeatureMoments, on: Float64 = ON_CPU) -> Reference:
         """Factors the reference's covariance; ValueError if its count is 1."""
-        return cls(moments.mean, _trace(moments), covariance_factor(moments))
+        return cls(moments.mean, _trace(moments), covariance_factor(moments), on)
 
     def distance(self, moments: FeatureMoments) -> float:
         """The distance: the figure to publish.
@@ -79,6 +82,10 @@ class Reference:
             exact = self.exact_by_spectrum(moments.mean, _trace(moments), self.spectrum(moments))
             if exact is not None:
                 return exact
+        return self.exact_distance(moments)
+
+    def exact_distance(self, moments: FeatureMoments) -> float:
+        """The distance by singular values, however many features there are."""
         root_trace = float(self.root_spectrum(moments).sum())
         value = self.combine(moments.mean, _trace(moments), root_trace)
         return self._settle(value, _trace(moments), _ROUNDING)
@@ -132,8 +139,7 @@ class Reference:
         factor = covariance_factor(moments)
         if not (factor.size and self.factor.size):  # a set of equal rows has rank 0
             return np.zeros(0)
-        values: Floats = linalg.svdvals(factor.T @ self.factor)
-        return values
+        return self.on.singular_values(self.on.put(factor.T) @ self.on.put(self.factor))
 
     def spectrum(self, moments: FeatureMoments) -> Floats:
         """The largest min(n - 1, rank) eigenvalues of L_r^T C L_r, at least 0."""
@@ -141,9 +147,10 @@ class Reference:
         rank = self.factor.shape[1]
         if rank == 0:
             return np.zeros(0)
-        product = self.factor.T @ (moments.covariance @ self.factor)
+        factor = self.on.put(self.factor)
+        product = factor.T @ (self.on.put(moments.covariance) @ factor)
         keep = min(moments.count - 1, rank)
-        values: Floats = linalg.eigvalsh(product, overwrite_a=True, check_finite=False)
+        values: Floats = linalg.eigvalsh(self.on.got(product), overwrite_a=True, check_finite=False)
         return np.maximum(values[rank - keep :], 0.0)
 
     def check_columns(self, columns: int) -> None:

@@ -9,6 +9,7 @@ from operator import add
 
 import numpy as np
 
+from ddim_core.devices.float64 import ON_CPU, Float64
 from ddim_core.scores.distances.frechet import Reference
 from ddim_core.scores.distances.frechet_infinity import at_infinity, at_population, spread_of
 from ddim_core.scores.distances.leave_one_out import Spread, leave_one_out_spreads
@@ -143,15 +144,17 @@ def frechet_influence(features: FeatureRows, reference: Reference) -> Floats:
         features: [n, d].
         reference: The reference, of rank r.
     """
-    moments = moments_of(features)
-    product = reference.factor.T @ moments.covariance @ reference.factor
-    values, vectors = np.linalg.eigh(product)
+    on = reference.on
+    moments, factor = moments_of(features, on), on.put(reference.factor)
+    values, vectors = on.eigenvectors(factor.T @ on.put(moments.covariance) @ factor)
     alive = values > values[-1:] * len(values) * np.finfo(np.float64).eps
-    seen = reference.factor @ (vectors[:, alive] / values[alive] ** 0.25)
-    ahead = 2.0 * (moments.mean - reference.mean)
+    seen = factor @ on.put(vectors[:, alive] / values[alive] ** 0.25)
+    ahead, mean = on.put(2.0 * (moments.mean - reference.mean)), on.put(moments.mean)
     return np.concatenate([
-        centred @ ahead + (centred * centred).sum(axis=1) - ((centred @ seen) ** 2).sum(axis=1)
-        for centred in (rows - moments.mean for _, rows in features.blocks())
+        on.got(
+            centred @ ahead + (centred * centred).sum(axis=1) - ((centred @ seen) ** 2).sum(axis=1)
+        )
+        for centred in (on.put(rows) - mean for _, rows in features.blocks())
     ])  # fmt: skip
 
 
@@ -205,12 +208,13 @@ def _thinned(spread: Spread, effective: float) -> Spread:
 def _by_singular_values(features: FeatureRows, reference: Reference) -> float:
     if len(features) <= features.columns:
         return reference.distance_of_features(features.read(0, len(features)))
-    return reference.distance(moments_of(features))
+    return reference.exact_distance(moments_of(features, reference.on))
 
 
-def moments_of(features: FeatureRows) -> FeatureMoments:
+def moments_of(features: FeatureRows, on: Float64 = ON_CPU) -> FeatureMoments:
     """Takes the moments of rows [n, d], a few thousand at a time; two matrices [d, d] are held."""
-    return reduce(add, (FeatureMoments.from_features(rows) for _, rows in features.blocks(4096)))
+    of_blocks = (FeatureMoments.from_features(rows, on) for _, rows in features.blocks(4096))
+    return reduce(add, of_blocks)
 
 
 def _judge(
@@ -273,7 +277,7 @@ def population(
         return None
     if m - max(cut.stop - cut.start for cut in cuts) - 1 <= real.columns:
         return None
-    as_reference = Reference.of(moments_of(features))
+    as_reference = Reference.of(moments_of(features, reference.on), reference.on)
     of_real = list(leave_one_out_spreads(real, cuts, as_reference))
     made = [at_population(one, m, reference) for one in spreads]
     # As seen from the other side, the generated set counts for what it did there.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ddim_core.devices.float64 import ON_CPU, Float64
 from ddim_core.statistics.moments import Floats
 from ddim_core.statistics.pairs import Pairs, pairs_across, pairs_within
 from ddim_core.statistics.rows import FeatureRows, check_columns
@@ -23,7 +24,7 @@ class Kernel(NamedTuple):
     gamma: float | None = None
     coef0: float = 1.0
 
-    def __call__(self, pairs: Pairs) -> Floats:
+    def __call__(self, pairs: Pairs) -> Any:
         """The kernel of all pairs, [len(a), len(b)]."""
         base = pairs.products()
         base *= 1.0 / pairs.a.centred.shape[1] if self.gamma is None else self.gamma
@@ -34,11 +35,11 @@ class Kernel(NamedTuple):
             values *= base
         return values
 
-    def of_others(self, pairs: Pairs) -> Floats:
+    def of_others(self, pairs: Pairs) -> Any:
         """The same for pairs of one set, with 0 for a row and itself."""
         values = self(pairs)
         if pairs.i == pairs.j:
-            np.fill_diagonal(values, 0.0)
+            pairs.on.fill_diagonal(values, 0.0)
         return values
 
 
@@ -174,11 +175,12 @@ def numbers(members: Bools) -> Floats:
     return members.astype(np.float64)
 
 
-def within_sums(x: FeatureRows, in_x: Bools, kernel: Kernel) -> Floats:
+def within_sums(x: FeatureRows, in_x: Bools, kernel: Kernel, on: Float64 = ON_CPU) -> Floats:
     """The kernel's sum over each subset's pairs of different rows, subsets as `indicators`."""
     total = np.zeros(in_x.shape[1])
-    for pairs in pairs_within(x):
-        part = subset_sums(in_x[pairs.i], kernel.of_others(pairs) @ numbers(in_x[pairs.j]))
+    for pairs in pairs_within(x, on=on):
+        sums = kernel.of_others(pairs) @ on.put(numbers(in_x[pairs.j]))
+        part = subset_sums(in_x[pairs.i], sums, on)
         total += part if pairs.i == pairs.j else 2.0 * part
     return total
 
@@ -191,18 +193,19 @@ def across_sums(x: FeatureRows, y: FeatureRows, in_x: Bools, in_y: Bools, kernel
     return total
 
 
-def subset_sums(members: Bools, sums: Floats) -> Floats:
+def subset_sums(members: Bools, sums: Any, on: Float64 = ON_CPU) -> Floats:
     """Adds up what each subset's members have in its column of `sums`, both [rows, subsets]."""
-    total: Floats = np.einsum("is,is->s", numbers(members), sums)
-    return total
+    return on.got(on.column_dots(on.put(numbers(members)), sums))
 
 
-def within_subsets(x: FeatureRows, chosen: np.ndarray, kernel: Kernel) -> Floats:
+def within_subsets(
+    x: FeatureRows, chosen: np.ndarray, kernel: Kernel, on: Float64 = ON_CPU
+) -> Floats:
     """The same for subsets [s, size] given by their rows, by whichever way is cheaper."""
     if len(x) ** 2 <= chosen.size * chosen.shape[1]:
-        return within_sums(x, indicators(chosen, len(x)), kernel)
+        return within_sums(x, indicators(chosen, len(x)), kernel, on)
     one = np.ones((chosen.shape[1], 1), dtype=np.bool_)
-    return np.array([within_sums(_take(x, rows), one, kernel)[0] for rows in chosen])
+    return np.array([within_sums(_take(x, rows), one, kernel, on)[0] for rows in chosen])
 
 
 def _take(x: FeatureRows, chosen: np.ndarray) -> FeatureRows:

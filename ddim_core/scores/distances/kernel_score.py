@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ddim_core.devices.float64 import ON_CPU, Float64
 from ddim_core.scores.distances.kernel import (
     SUBSETS,
     Kernel,
@@ -84,15 +85,17 @@ def kernel_score(
 
 
 class KernelSums:
-    """`kernel_score` as something that looks at pairs, see `pairs.look_at_pairs`."""
+    """`kernel_score` as something that looks at pairs, see `pairs.look_at_pairs`; what is summed
+    over the reference alone is computed by `on`."""
 
     def __init__(
         self,
         generated: FeatureRows,
         groups: Sequence[slice | NDArray[np.intp]],
         reference: FeatureRows,
+        on: Float64 = ON_CPU,
     ) -> None:
-        self._reference, self._kernel = reference, Kernel()
+        self._reference, self._kernel, self._on = reference, Kernel(), on
         n, m = len(generated), len(reference)
         self._size = usual_subset_size(n, m)
         drawn = draw_subsets(n, m, SUBSETS, self._size)
@@ -113,26 +116,27 @@ class KernelSums:
 
     def within(self, pairs: Pairs) -> None:
         """Takes pairs of generated rows."""
-        values = self._kernel(pairs)
+        values, on = self._kernel(pairs), pairs.on
         if pairs.i == pairs.j:
             self._own += float(values.trace())
-            np.fill_diagonal(values, 0.0)
-        sums = values @ numbers(self._in_either[pairs.j])
-        part = subset_sums(self._in_x[pairs.i], sums[:, :SUBSETS])
-        groups = self._groups(pairs).T @ sums[:, SUBSETS:]
+            on.fill_diagonal(values, 0.0)
+        sums = values @ on.put(numbers(self._in_either[pairs.j]))
+        part = subset_sums(self._in_x[pairs.i], sums[:, :SUBSETS], on)
+        groups = self._groups(pairs).T @ on.got(sums[:, SUBSETS:])
         once = pairs.i == pairs.j
         self._within += part if once else 2.0 * part
         self._groups_within += groups if once else groups + groups.T
-        self._squares += float(np.vdot(values, values)) * (1.0 if once else 2.0)
-        self._row_within[pairs.i] += values.sum(axis=1)
+        self._squares += on.dot(values, values) * (1.0 if once else 2.0)
+        self._row_within[pairs.i] += on.got(values.sum(axis=1))
         if not once:
-            self._row_within[pairs.j] += values.sum(axis=0)
+            self._row_within[pairs.j] += on.got(values.sum(axis=0))
 
     def across(self, pairs: Pairs) -> None:
         """Takes pairs of generated and reference rows."""
-        values = self._kernel(pairs)
-        self._across += subset_sums(self._in_x[pairs.i], values @ numbers(self._in_y[pairs.j]))
-        row = values.sum(axis=1)
+        values, on = self._kernel(pairs), pairs.on
+        sums = values @ on.put(numbers(self._in_y[pairs.j]))
+        self._across += subset_sums(self._in_x[pairs.i], sums, on)
+        row = on.got(values.sum(axis=1))
         self._row_across[pairs.i] += row
         self._groups_across += row @ self._groups(pairs)
 
@@ -142,7 +146,7 @@ class KernelSums:
     def score(self) -> KernelScore:
         """The score, when all pairs have been seen."""
         size, n, m = self._size, len(self._in_x), len(self._in_y)
-        of_reference = _reference_within(self._reference, n, size)
+        of_reference = _reference_within(self._reference, n, size, self._on)
         values = (self._within + of_reference) / (size * (size - 1))
         values = values - 2.0 * self._across / size**2
         kid, std = float(values.mean()), float(values.std())
@@ -182,5 +186,6 @@ class KernelSums:
 
 
 @lru_cache(maxsize=4)  # cells of a grid share theirs
-def _reference_within(reference: FeatureRows, n: int, size: int) -> Floats:
-    return within_subsets(reference, draw_subsets(n, len(reference), SUBSETS, size).of_y, Kernel())
+def _reference_within(reference: FeatureRows, n: int, size: int, on: Float64) -> Floats:
+    chosen = draw_subsets(n, len(reference), SUBSETS, size).of_y
+    return within_subsets(reference, chosen, Kernel(), on)

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
+from ddim_core.devices.float64 import Float64
 from ddim_core.scores.distances.frechet import Reference
 from ddim_core.statistics.moments import Floats
 from ddim_core.statistics.rows import FeatureRows
@@ -48,8 +50,9 @@ def leave_one_out_spreads(
     which shard first. A group is taken away from the sum of all; what that rounds is below eps
     times the whole, and so far below the scatter between the groups that it serves to judge.
 
-    Memory: with r the reference's rank, four matrices [r, r] and a block of rows, and 48 MB where
-    all groups are decomposed at once; or, with no more rows than r, one [n, r] and three [n, n].
+    Memory, where the reference computes: with r its rank, four matrices [r, r] and a block of rows,
+    and 48 MB where all groups are decomposed at once; or, with no more rows than r, one [n, r] and
+    three [n, n].
 
     Args:
         features: [n, d].
@@ -59,7 +62,7 @@ def leave_one_out_spreads(
     reference.check_columns(features.columns)
     origin = features.read(0, 1)[0].astype(np.float64)
     route = _by_gram if len(features) <= reference.factor.shape[1] else _by_scatter
-    return route(features, groups, reference.factor, origin)
+    return route(features, groups, reference.factor, origin, reference.on)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +74,8 @@ class _Sums:
     squares: float
 
     @classmethod
-    def of(cls, rows: Floats) -> _Sums:
-        return cls(len(rows), rows.sum(axis=0), float(np.vdot(rows, rows)))
+    def of(cls, rows: Any, on: Float64) -> _Sums:
+        return cls(len(rows), on.got(rows.sum(axis=0)), on.dot(rows, rows))
 
     def __sub__(self, part: _Sums) -> _Sums:
         return _Sums(self.count - part.count, self.total - part.total, self.squares - part.squares)
@@ -90,79 +93,81 @@ class _Sums:
 
 
 def _by_scatter(
-    features: FeatureRows, groups: Sequence[slice], factor: Floats, origin: Floats
+    features: FeatureRows, groups: Sequence[slice], factor: Floats, origin: Floats, on: Float64
 ) -> Iterator[Spread]:
-    rank = factor.shape[1]
+    rank, basis = factor.shape[1], on.put(factor)
     together = len(groups) * rank**2 <= _NUMBERS_AT_ONCE
-    at_once = len(groups) if together else 1
+    at_once = len(groups) if together else min(len(groups), on.at_once)
 
     @lru_cache(maxsize=len(groups) if together else 0)
-    def part(g: int) -> tuple[_Sums, Floats]:
-        return _group_sums(features, groups[g], factor, origin)
+    def part(g: int) -> tuple[_Sums, Any]:
+        return _group_sums(features, groups[g], basis, origin, on)
 
-    whole, scatter = _Sums(0, np.zeros(features.columns), 0.0), np.zeros((rank, rank))
+    whole, scatter = _Sums(0, np.zeros(features.columns), 0.0), on.put(np.zeros((rank, rank)))
     for g in range(len(groups)):
         sums, part_scatter = part(g)
         whole += sums
         scatter += part_scatter
-    (values,) = _eigenvalues([whole], scatter[None].copy(), factor)
+    (values,) = _eigenvalues([whole], scatter[None] + 0.0, basis, on)
     yield whole.spread(origin, values, rank)
     if len(groups) < 2:
         return
-    left = np.empty((at_once, rank, rank))
+    left = on.put(np.empty((at_once, rank, rank)))
     for first in range(0, len(groups), at_once):
         rests = []
-        for i in range(at_once):
-            sums, part_scatter = part(first + i)
+        for i, g in enumerate(range(first, min(first + at_once, len(groups)))):
+            sums, part_scatter = part(g)
             rests.append(whole - sums)
-            np.subtract(scatter, part_scatter, out=left[i])
-        for rest, values in zip(rests, _eigenvalues(rests, left, factor), strict=True):
+            left[i] = scatter
+            left[i] -= part_scatter
+        found = _eigenvalues(rests, left[: len(rests)], basis, on)
+        for rest, values in zip(rests, found, strict=True):
             yield rest.spread(origin, values, rank)
 
 
 def _group_sums(
-    features: FeatureRows, group: slice, factor: Floats, origin: Floats
-) -> tuple[_Sums, Floats]:
-    rank = factor.shape[1]
-    sums, scatter = _Sums(0, np.zeros(features.columns), 0.0), np.zeros((rank, rank))
+    features: FeatureRows, group: slice, basis: Any, origin: Floats, on: Float64
+) -> tuple[_Sums, Any]:
+    rank, o = basis.shape[1], on.put(origin)
+    sums, scatter = _Sums(0, np.zeros(features.columns), 0.0), on.put(np.zeros((rank, rank)))
     for start in range(group.start, group.stop, _ROWS_AT_ONCE):
-        rows = features.read(start, min(start + _ROWS_AT_ONCE, group.stop)) - origin
-        inside = rows @ factor
-        sums += _Sums.of(rows)
+        rows = on.put(features.read(start, min(start + _ROWS_AT_ONCE, group.stop))) - o
+        inside = rows @ basis
+        sums += _Sums.of(rows, on)
         scatter += inside.T @ inside
     return sums, scatter
 
 
-def _eigenvalues(sums: Sequence[_Sums], scatters: Floats, factor: Floats) -> Floats:
+def _eigenvalues(sums: Sequence[_Sums], scatters: Any, basis: Any, on: Float64) -> Floats:
     """Of covariances [k, r, r] in the reference's coordinates, ascending: [k, r].
 
     Overwrites the scatters about the origin.
     """
     for one, scatter in zip(sums, scatters, strict=True):
-        inside = one.total @ factor
-        scatter -= np.outer(inside / one.count, inside)
+        inside = on.put(one.total) @ basis
+        scatter -= (inside / one.count)[:, None] * inside
         scatter /= one.count - 1
-    return np.asarray(np.linalg.eigvalsh(scatters), dtype=np.float64)
+    return on.eigenvalues(scatters)
 
 
 def _by_gram(
-    features: FeatureRows, groups: Sequence[slice], factor: Floats, origin: Floats
+    features: FeatureRows, groups: Sequence[slice], factor: Floats, origin: Floats, on: Float64
 ) -> Iterator[Spread]:
     """With n <= rank: the same nonzero eigenvalues from the n x n products of rows."""
-    rows = features.read(0, len(features)) - origin
-    inside = rows @ factor
-    products, rank = inside @ inside.T, factor.shape[1]
-    whole = _Sums.of(rows)
-    yield whole.spread(origin, _gram_eigenvalues(products), rank)
+    rows = on.put(features.read(0, len(features))) - on.put(origin)
+    inside = rows @ on.put(factor)
+    products, rank = on.got(inside @ inside.T), factor.shape[1]
+    whole = _Sums.of(rows, on)
+    yield whole.spread(origin, _gram_eigenvalues(products, on), rank)
     if len(groups) < 2:
         return
     for group in groups:
         stay = np.r_[0 : group.start, group.stop : len(features)]
-        rest = whole - _Sums.of(rows[group])
-        yield rest.spread(origin, _gram_eigenvalues(products[np.ix_(stay, stay)]), rank)
+        rest = whole - _Sums.of(rows[group], on)
+        yield rest.spread(origin, _gram_eigenvalues(products[np.ix_(stay, stay)], on), rank)
 
 
-def _gram_eigenvalues(products: Floats) -> Floats:
+def _gram_eigenvalues(products: Floats, on: Float64) -> Floats:
     means = products.mean(axis=0)
     centred = products - means - means[:, None] + means.mean()
-    return np.asarray(np.linalg.eigvalsh(centred / (len(products) - 1)), dtype=np.float64)
+    return on.eigenvalues(on.put(centred / (len(products) - 1)))

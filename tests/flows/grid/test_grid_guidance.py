@@ -109,7 +109,7 @@ def test_each_class_of_a_cell_has_the_distance_that_its_images_have_by_hand(
 
 
 def test_another_number_format_and_a_card_make_other_cells_of_nearly_the_same_images(
-    run_grid: Callable[..., GridRun], toy: str
+    run_grid: Callable[..., GridRun], toy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tasks.storage import store
     from tasks.storage.cell_rows import read_rows
@@ -123,6 +123,7 @@ def test_another_number_format_and_a_card_make_other_cells_of_nearly_the_same_im
         "checkpoint": toy, "features": "pixels", "steps": [3], "etas": [0.0],
         "samplers": ["ddim", "dpmpp_2m"], "n_images": 8, "shard_size": 8,
     }  # fmt: skip
+    monkeypatch.setattr("flows.requests.grid.SCORED_ON_CARD", 8)
     cases: list[dict[str, Any]] = [{}, {"dtype": "bfloat16"}, {"device": "cpu:0,cpu:1"}]
     runs = [run_grid(**asked, **case).result for case in cases]
     again = run_grid(**asked, device="cpu:1", workers=1).result
@@ -141,6 +142,8 @@ def test_another_number_format_and_a_card_make_other_cells_of_nearly_the_same_im
         assert 0.0 < apart.mean() < 4.0  # levels of 255
         assert np.abs(images(whole) - images(carded)).max() <= 1
         assert carded.fid == pytest.approx(whole.fid, rel=0.01)
+        by = [json.loads(row.protocol)["versions"] for row in (whole, half, carded)]
+        assert [one.get("scores in float64") for one in by] == [None, None, "torch on cpu"]
 
 
 def test_guidance_of_an_unconditional_checkpoint_is_refused_before_anything_is_drawn(

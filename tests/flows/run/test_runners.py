@@ -97,6 +97,38 @@ def test_named_runner_takes_the_flows_tasks_and_is_gone_afterwards(server: str) 
     assert after != "3"
 
 
+@pytest.mark.timeout(120)
+def test_a_task_without_a_card_runs_while_every_card_has_one(server: str, tmp_path: Path) -> None:
+    scored = tmp_path / "scored"
+
+    @task
+    def draws(name: str) -> tuple[int, bool]:
+        (tmp_path / name).touch()
+        ends = time.monotonic() + 60
+        while not scored.exists() and time.monotonic() < ends:
+            time.sleep(0.05)
+        return os.getpid(), scored.exists()
+
+    @task
+    def scores() -> int:
+        while not all((tmp_path / name).exists() for name in "ab"):
+            time.sleep(0.05)
+        scored.touch()
+        return os.getpid()
+
+    @flow
+    def asks() -> tuple[list[tuple[int, bool]], int]:
+        with task_runner("processes", 1, "cpu:0,cpu:1"):
+            with on_device("processes", "cpu:0,cpu:1"):
+                drawn = [draws.submit(name) for name in "ab"]
+            score = scores.submit()
+            return [one.result() for one in drawn], score.result()
+
+    drawn, scorer = asks()
+    assert [beside for _, beside in drawn] == [True, True]
+    assert len({scorer, *(drawer for drawer, _ in drawn)}) == 3
+
+
 def test_limit_on_a_devices_tag_keeps_its_tasks_apart(server: str) -> None:
     device = f"cuda{uuid4()}"  # a limit of our own on a server shared with other tests
     spans: list[tuple[float, float]] = []

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ddim_core.diffusion.specs import Execution
 from ddim_core.features.extractor import PixelFeatures
 from tasks.cells.score import ScoredCell, score_cell
 from tasks.storage import store
@@ -28,10 +29,10 @@ def test_shards_are_folded_in_order_of_image_index_whoever_was_first() -> None:
     extractor = store.put(PixelFeatures(2, 2, 3).record.to_bytes(), "extractor")
     first_made_first = [stored(shard) for shard in SHARDS]
     last_made_first = [stored(shard + 0) for shard in SHARDS[::-1]][::-1]
-    one = score_cell.fn(first_made_first, stored(REFERENCE), extractor)
-    two = score_cell.fn(last_made_first, stored(REFERENCE), extractor)
+    one = score_cell.fn(first_made_first, stored(REFERENCE), extractor, Execution())
+    two = score_cell.fn(last_made_first, stored(REFERENCE), extractor, Execution())
     assert lasting(one) == lasting(two)  # bit-equal
-    turned = score_cell.fn(first_made_first[::-1], stored(REFERENCE), extractor)
+    turned = score_cell.fn(first_made_first[::-1], stored(REFERENCE), extractor, Execution())
     assert turned.score.fid_leave_one_out != one.score.fid_leave_one_out  # the order does count
     assert len(one.statistics_digest) == 64
     assert one.further.cmmd is None

@@ -119,7 +119,7 @@ def test_every_form_is_scored_against_a_checkpoint(
     cell = GridCell(SamplerSpec(steps=2))
     shard = sample_shard.fn(cell, checkpoint, 0, 4, work)
     features = [embed_images.fn(ref, extractor, work) for ref in (shard, real)]
-    score = score_cell.fn(features[:1], features[1], extractor).score
+    score = score_cell.fn(features[:1], features[1], extractor, Execution()).score
     assert score.n_reference == real.n
     assert np.isfinite([score.fid, score.kid]).all()
 

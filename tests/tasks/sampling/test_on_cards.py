@@ -25,7 +25,7 @@ from ddim_core.diffusion.specs import (
 )
 from ddim_core.networks.denoisers import toy_unet
 from ddim_core.networks.specs import ToyModelSpec
-from tasks.cells.table import one_batch, one_device
+from tasks.cells.table import one_batch, one_device, require_own_device
 from tasks.checkpoints import memory
 from tasks.checkpoints.pipelines import pipeline_digest, store_pipeline
 from tasks.sampling import batches as sized
@@ -182,6 +182,11 @@ def test_images_in_batches_of_two_sizes_or_of_two_kinds_of_device_are_no_cell(
     assert one_device(shards) == "cpu"
     with pytest.raises(ValueError, match="on cpu and others on cuda, which round otherwise"):
         one_device([shards[0], replace(shards[1], device="cuda")])
+    require_own_device(cell, "cpu:0,cpu:1")
+    require_own_device(replace(cell, card=None), "cpu")
+    for one, device in ((cell, "cpu"), (replace(cell, card=None), "cpu:0"), (cell, "cuda:1")):
+        with pytest.raises(ValueError, match="which rounds otherwise; draw all"):
+            require_own_device(one, device)
 
 
 def test_bfloat16_and_tf32_are_cells_of_their_own(checkpoint: ArtifactRef) -> None:

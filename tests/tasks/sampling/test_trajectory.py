@@ -14,12 +14,12 @@ from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.diffusion.sampling import sample
 from ddim_core.diffusion.specs import Execution, GridCell, NoiseSpec, SamplerSpec, SchedulerSpec
 from ddim_core.images.pixels import to_uint8
-from ddim_core.networks.denoisers import toy_unet
+from ddim_core.networks.denoisers import UNetModel, network_batch, toy_unet
 from ddim_core.networks.specs import ToyModelSpec
 from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.checkpoints.scheduler import scheduler_of
 from tasks.sampling.draw import task_for
-from tasks.sampling.trajectory import clean_at, draw_trajectories, why_none
+from tasks.sampling.trajectory import clean_at, draw_trajectories, drawn_together, why_none
 from tasks.storage import store
 from tests.core.checkpoints.test_research_networks import adopted, written
 
@@ -43,29 +43,44 @@ def toy(toys: list[store.ArtifactRef]) -> store.ArtifactRef:
     return toys[0]
 
 
-@pytest.mark.parametrize(
-    ("sampler", "calls"),
-    [
-        (SamplerSpec(10), 10), (SamplerSpec(4, variance="sigma_hat", clip=True), 4),
-        (SamplerSpec(10, eta=1.0), 10), (SchedulerSpec("dpmpp_2m", 4), 4),
-        (SchedulerSpec("heun", 3), 5),
-    ],
-)  # fmt: skip
-def test_the_last_x0_is_the_cells_image_to_the_bit(
-    toy: store.ArtifactRef, sampler: SamplerSpec | SchedulerSpec, calls: int
+def test_the_last_x0_is_the_cells_image_to_the_bit(toy: store.ArtifactRef) -> None:
+    calls: dict[SamplerSpec | SchedulerSpec, int] = {
+        SamplerSpec(10): 10, SamplerSpec(4, variance="sigma_hat", clip=True): 4,
+        SamplerSpec(10, eta=1.0): 10, SchedulerSpec("dpmpp_2m", 4): 4, SchedulerSpec("heun", 3): 5,
+    }  # fmt: skip
+    cells = [GridCell(sampler, seed=5) for sampler in calls]
+    assert [why_none(cell, scheduler_of(toy)) for cell in cells] == [""] * 5
+    found = draw_trajectories.fn(cells, toy, N, HERE).of
+    assert [one.calls for one in found] == list(calls.values())
+    for cell, one in zip(cells, found, strict=True):
+        arrays = store.get_arrays(one)
+        assert arrays["x0"].shape == (N, min(8, one.calls), 8, 8, 1)
+        assert (np.diff(arrays["t"]) <= 0).all()
+        # Whatever lies before, the last step of each of these lands on the x0 it predicts; the
+        # images are drawn in a batch of another size, cell by cell.
+        images = store.get_arrays(task_for(cell).fn(cell, toy, 0, 2 * N, HERE))["images"][:N]
+        np.testing.assert_array_equal(arrays["x0"][:, -1], images)
+        assert (arrays["x0"][:, 0] != images).any()
+
+
+def test_cells_share_the_calls_of_the_network_and_its_errors(
+    toy: store.ArtifactRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cell = GridCell(sampler, seed=5)
-    assert why_none(cell, scheduler_of(toy)) == ""
-    found = draw_trajectories.fn(cell, toy, N, HERE)
-    arrays = store.get_arrays(found)
-    assert found.calls == calls
-    assert arrays["x0"].shape == (N, min(8, calls), 8, 8, 1)
-    assert (np.diff(arrays["t"]) <= 0).all()
-    # Whatever lies before, the last step of each of these lands on the x0 it predicts; the images
-    # are drawn in a batch of another size.
-    images = store.get_arrays(task_for(cell).fn(cell, toy, 0, 2 * N, HERE))["images"][:N]
-    np.testing.assert_array_equal(arrays["x0"][:, -1], images)
-    assert (arrays["x0"][:, 0] != images).any()
+    plain, rows = UNetModel.whole, list[int]()
+
+    def counted(self: UNetModel, x_t: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+        rows.append(len(x_t))
+        return plain(self, x_t, *more)
+
+    monkeypatch.setattr(UNetModel, "whole", counted)
+    cells = [GridCell(SamplerSpec(steps, eta=1.0)) for steps in (2, 4, 5)]
+    draw_trajectories.fn(cells, toy, N, HERE)
+    assert rows == [3 * N, 3 * N, 2 * N, 2 * N, N]
+    assert drawn_together(8, 2, "cpu") == network_batch((8, 8)) // 2 > 1
+    assert (drawn_together(512, 4, "cpu"), drawn_together(8, 4, "cpu:0")) == (1, 1)
+    monkeypatch.setattr(UNetModel, "whole", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        draw_trajectories.fn(cells, toy, N, HERE)
 
 
 @pytest.mark.parametrize("sampler", [SamplerSpec(4), SchedulerSpec("dpmpp_2m", 4)])
@@ -74,10 +89,10 @@ def test_they_are_guided_as_the_cell_is(
 ) -> None:
     toy, guide = toys
     cell = GridCell(replace(sampler, guidance_scale=2.0, guide=guide.artifact), seed=5)
-    x0 = store.get_arrays(draw_trajectories.fn(cell, toy, N, HERE))["x0"]
+    x0 = store.get_arrays(draw_trajectories.fn([cell], toy, N, HERE).of[0])["x0"]
     images = store.get_arrays(task_for(cell).fn(cell, toy, 0, 2 * N, HERE))["images"][:N]
     np.testing.assert_array_equal(x0[:, -1], images)
-    plain = draw_trajectories.fn(GridCell(sampler, seed=5), toy, N, HERE)
+    plain = draw_trajectories.fn([GridCell(sampler, seed=5)], toy, N, HERE).of[0]
     assert (store.get_arrays(plain)["x0"] != x0).any()
 
 
@@ -85,7 +100,7 @@ def test_a_network_that_is_told_its_last_guess_is_told_it_here(tmp_path: Path) -
     told = store.put_folder(adopted(written(tmp_path / "run", "lucidrains_x0")))
     sampler = SamplerSpec(4, prediction_type="sample", clip=True)
     cell = GridCell(sampler, seed=5)
-    x0 = store.get_arrays(draw_trajectories.fn(cell, told, N, HERE))["x0"]
+    x0 = store.get_arrays(draw_trajectories.fn([cell], told, N, HERE).of[0])["x0"]
     images = store.get_arrays(task_for(cell).fn(cell, told, 0, N, HERE))["images"]
     np.testing.assert_array_equal(x0[:, -1], images)
     alone, noise = checkpoint_in_memory(told), ImageNoise(5, range(N), (3, 8, 8))
