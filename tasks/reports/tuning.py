@@ -120,15 +120,8 @@ def _compared(tuned: list[Tuned], rows: list[CellRow]) -> Json:
         for place, run in enumerate(SHOWN):
             name = f"{line}, {RUNS[place]}"
             batches[name] = images[run]
-            cells.append(
-                {
-                    "id": name,
-                    "name": name,
-                    "line": line,
-                    "steps": place,
-                    "note": _figure(apart.get(run), one),
-                }
-            )
+            cells.append({"id": name, "name": name, "line": line, "steps": place,
+                          "note": _figure(apart[run], one)})  # fmt: skip
     left, right = list(batches)[:2]
     real = real_images(rows[0]) if rows else None
     data = picture_data(Pictures(batches, left, right, real=real))
@@ -145,7 +138,7 @@ def _courses(tuned: list[Tuned]) -> list[Course]:
 
 
 def _figure(apart: Apart | None, one: Tuned) -> str:
-    """The figure of a run; of the long one, where distances are taken from it, its steps."""
+    """The figure of a run; of a long one that distances are taken from, its steps."""
     if apart is None:
         return f"{one.long_steps} steps"
     figure = f"{apart.mean:.3g} [{apart.low:.3g}, {apart.high:.3g}]"

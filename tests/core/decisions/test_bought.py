@@ -140,4 +140,4 @@ def test_a_list_of_somebody_elses_is_stock_and_one_of_another_guidance_neither()
 def test_a_list_found_elsewhere_serves_or_does_not(
     share: tuple[float, float, float], told: str
 ) -> None:
-    assert told in read_known(LISTED, *share)
+    assert told in read_known(LISTED, *share, "farther from the long run")

@@ -182,26 +182,11 @@ def tuning_page(rows: Rows) -> str:
     images, far = store.put_arrays(pictures, "pictures"), Apart(0.1, 0.05, 0.15)
     asked = (900.0, 600.0, 300.0, 0.0)
     one = Tuned(
-        images,
-        "unipc?timesteps=[900,600,300,0]",
-        "unipc",
-        4,
-        4,
-        2.0,
-        asked,
-        (9.0, 3.0, 1.0, 0.1),
-        (999.0, 666.0, 333.0, 0.0),
-        999.0,
-        "vp",
-        Judged(far, far, far, far, far),
-        Found(asked, 0.1, asked, 0.2, 0.1, 5, 20.0, True),
-        8,
-        0.01,
-        64,
-        "",
-        (),
-        (),
-    )
+        images, "unipc?timesteps=[900,600,300,0]", "unipc", 4, 4, 2.0, asked, (9.0, 3.0, 1.0, 0.1),
+        (999.0, 666.0, 333.0, 0.0), 999.0, "vp", Judged(far, far, far, far, far), by_fid=False,
+        long=None, found=Found(asked, 0.1, asked, 0.2, 0.1, 5, 20.0, True), n_images=8, moved=0.01,
+        long_steps=64, features="", known=(), warnings=(),
+    )  # fmt: skip
     report = render_tuning.fn([one], list(rows), "new", rows[0].weights_digest, [], 0.1)
     return pages.publish("tune-0123", report)
 
