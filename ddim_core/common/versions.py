@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import version
 
 NETWORK_LIBRARIES = ("torch", "torchvision", "torch-fidelity", "transformers", "pillow")
-SCORE_LIBRARIES = ("ddim-flows", "numpy", "scipy", "torch")
+SCORE_LIBRARIES = ("ddim-flows", "numpy", "scipy")
 
 
 def network_versions() -> dict[str, str]:

@@ -198,22 +198,21 @@ def predicted(
     execution, found = request.machine.execution, list[Trajectories | None]([None] * len(landed))
     size = drawn_together(checkpoint.resolution, max(n, 1), execution.device)
     groups = [with_x0[i : i + size] for i in range(0, len(with_x0), size)]
+    labels = [", ".join(landed[i].cell.label for i in group) for group in groups]
     with on_device(request.machine.runner, request.machine.device):
         futures = [
-            named(draw_trajectories, f"x0 {', '.join(landed[i].cell.label for i in group)}").submit(
-                [landed[i].cell for i in group], checkpoint.ref, n, execution
-            )
-            for group in groups
-        ]
+            named(draw_trajectories, f"x0 {label if len(group) == 1 else f'of {len(group)} cells'}")
+            .submit([landed[i].cell for i in group], checkpoint.ref, n, execution)
+            for group, label in zip(groups, labels, strict=True)
+        ]  # fmt: skip
     failed = []
-    for group, future in zip(groups, futures, strict=True):
+    for group, label, future in zip(groups, labels, futures, strict=True):
         future.wait()
         if future.state.is_completed():
             for i, one in zip(group, future.result().of, strict=True):
                 found[i] = one
         else:
-            labels = ", ".join(landed[i].cell.label for i in group)
-            failed.append(f"no x0 of {labels} on the page: {future.state.message}")
+            failed.append(f"no x0 of {label} on the page: {future.state.message}")
     return found, failed
 
 

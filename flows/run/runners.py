@@ -132,5 +132,5 @@ def _made(runner: str, asked: int | None, device: str) -> Any:
     if address:
         return RayTaskRunner(address=address, init_kwargs={"log_to_driver": False})
     cluster = {"num_cpus": here, "include_dashboard": False, "log_to_driver": False,
-            "address": "local", "_node_ip_address": "127.0.0.1"}  # fmt: skip
+               "address": "local", "_node_ip_address": "127.0.0.1"}  # fmt: skip
     return RayTaskRunner(init_kwargs=cluster)

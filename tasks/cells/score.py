@@ -60,7 +60,7 @@ def score_cell(
 
     Args:
         features, reference, extractor: Of the cell, of the real images, and what made both.
-        execution: How; on a card what looks at all pairs, and large matrices, are its part.
+        execution: How; a card does what looks at all pairs, and products of large matrices.
         arithmetic: Of the features' float32 on a card, as of `embed_images`: scores are float64,
             but tasks in one process share the switch.
     """
@@ -105,7 +105,7 @@ class StoredShards(Sequence[np.ndarray]):
         return store.get_arrays(self.refs[index])["features"]
 
 
-@lru_cache(maxsize=2)  # a grid's cells share theirs
+@lru_cache(maxsize=8)  # a grid's cells share theirs, those of each card
 def _reference(artifact: str, on: Float64) -> tuple[ScoreReference, str]:
     features = store.get_arrays(ArtifactRef(artifact=artifact, kind="features"))["features"]
     return ScoreReference.of(features, on=on), statistics_of(features, None).digest
