@@ -83,9 +83,10 @@ def run(folder: Path, case: str, seed: int) -> list[dict[str, Any]]:
     return [
         {"case": case, "seed": seed, "guidance": scale, "calls": calls, "seconds": round(seconds),
          "at": datetime.now(UTC).isoformat(timespec="seconds"),
-         **read([row for row in rows if row["guidance_scale"] == scale], names),
+         **(told := read([row for row in rows if row["guidance_scale"] == scale], names)),
          "said": [line for line in done.stdout.splitlines()
-                  if line.startswith(f"S = {calls}, ") and ", tuned" in line]}
+                  if line.startswith(f"S = {calls}, ") and ", tuned" in line
+                  and any(f": FID {fid:.2f} " in line for fid, *_ in told["tuned"].values())]}
         for (scale, calls), names in found.items()
     ]  # fmt: skip
 
