@@ -83,10 +83,10 @@ def run(folder: Path, case: str, seed: int) -> list[dict[str, Any]]:
     return [
         {"case": case, "seed": seed, "guidance": scale, "calls": calls, "seconds": round(seconds),
          "at": datetime.now(UTC).isoformat(timespec="seconds"),
-         **(told := read([row for row in rows if row["guidance_scale"] == scale], names)),
+         **read([row for row in rows if row["guidance_scale"] == scale], names),
          "said": [line for line in done.stdout.splitlines()
                   if line.startswith(f"S = {calls}, ") and ", tuned" in line
-                  and any(f": FID {fid:.2f} " in line for fid, *_ in told["tuned"].values())]}
+                  and (f"(guidance {scale:g})" in line) == (scale != 1.0)]}
         for (scale, calls), names in found.items()
     ]  # fmt: skip
 
