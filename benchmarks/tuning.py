@@ -86,7 +86,7 @@ def run(folder: Path, case: str, seed: int) -> list[dict[str, Any]]:
          **read([row for row in rows if row["guidance_scale"] == scale], names),
          "said": [line for line in done.stdout.splitlines()
                   if line.startswith(f"S = {calls}, ") and ", tuned" in line
-                  and (f"(guidance {scale:g})" in line) == (scale != 1.0)]}
+                  and re.findall(r"\(guidance (\S+)\):", line) == [f"{scale:g}"] * (scale != 1.0)]}
         for (scale, calls), names in found.items()
     ]  # fmt: skip
 
