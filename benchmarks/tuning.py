@@ -3,6 +3,7 @@
     python -m benchmarks.tuning FOLDER digits [SEEDS]   # 5 trainings of the demo's model
     python -m benchmarks.tuning FOLDER fid [SEEDS]      # the same, by FID
     python -m benchmarks.tuning FOLDER flow             # the same digits, learned by flow matching
+    python -m benchmarks.tuning FOLDER flow-fid         # these by FID
     python -m benchmarks.tuning FOLDER base             # the base of 16 pixels, guided
     python -m benchmarks.tuning FOLDER base-32          # the embedded one, of 32
 
@@ -41,6 +42,10 @@ CASES: dict[str, dict[str, Any]] = {
     "flow": {
         "objective": "flow", "samplers": "unipc,flow_euler", "calls": 4, "distance": "features",
         "stock": "unipc,flow_euler", "stock-steps": "6,7,8,10,20,100", "n-images": 2048,
+    },
+    "flow-fid": {
+        "objective": "flow", "samplers": "unipc", "calls": "4,5", "distance": "fid",
+        "stock": "unipc,flow_euler", "stock-steps": "6,7,8,9,10,12,16,20,100", "n-images": 2048,
     },
     "base": {
         "checkpoint": BASE, "features": "classifier", "guidance": "1,2,4", "tuning-images": 32,
