@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from ddim_core.common.versions import score_versions
-from ddim_core.devices.float64 import Float64, float64_on
+from ddim_core.devices.float64 import ON_CPU, Float64, float64_on
 from ddim_core.devices.names import is_card, kind_of
 from ddim_core.diffusion.specs import Execution
 from ddim_core.scores.cell_score import CellScore, ScoreReference, score_features
@@ -28,6 +29,8 @@ from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
 
 SHARDS_IN_MEMORY = 8  # 64 MB of 1,024 images at d = 2048
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,26 +63,49 @@ def score_cell(
 
     Args:
         features, reference, extractor: Of the cell, of the real images, and what made both.
-        execution: How; a card does what looks at all pairs, and products of large matrices.
+        execution: How; a card does what looks at all pairs, and products of large matrices. Where
+            its memory runs out, a CPU does it all.
         arithmetic: Of the features' float32 on a card, as of `embed_images`: scores are float64,
             but tasks in one process share the switch.
     """
     torch.set_num_threads(execution.threads)
-    shards, versions = StoredShards(features), score_versions()
-    if is_card(execution.device):
-        versions |= {"scores in float64": f"torch on {kind_of(execution.device)}"}
-    with card(execution.device, arithmetic or "float32") as device:
-        on = float64_on(device)
-        if reference.kind == STATISTICS:
-            found = frechet_of_pair(FeatureSet("cell", shards), known_features(reference), on)
-            score, real, statistics_digest = found.score, None, found.statistics_digest
-        else:
-            against, statistics_digest = _reference(reference.artifact, on)
-            score, real = score_features(shards, against), against.features
-        more = FurtherScores()
-        if record_of(extractor).extractor != "pixels":
-            network = extractor_in_memory(extractor, ())
-            more = further_scores(network, FeatureRows.of(shards), real, on)
+    told, versions = (features, reference, extractor), score_versions()
+    if not is_card(execution.device):
+        return _scored(*told, ON_CPU, versions)
+    try:
+        on_card = {"scores in float64": f"torch on {kind_of(execution.device)}"}
+        with card(execution.device, arithmetic or "float32") as device:
+            return _scored(*told, float64_on(device), versions | on_card)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        reason = str(error).splitlines()[0]
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    logger.warning(
+        "memory of %s ran out for a score (%s); a CPU works it out, slower: a smaller --batch-size "
+        "leaves more of it",
+        execution.device, reason,
+    )  # fmt: skip
+    return _scored(*told, ON_CPU, versions)
+
+
+def _scored(
+    features: Sequence[ArtifactRef],
+    reference: ArtifactRef,
+    extractor: ArtifactRef,
+    on: Float64,
+    versions: dict[str, str],
+) -> ScoredCell:
+    shards = StoredShards(features)
+    if reference.kind == STATISTICS:
+        found = frechet_of_pair(FeatureSet("cell", shards), known_features(reference), on)
+        score, real, statistics_digest = found.score, None, found.statistics_digest
+    else:
+        against, statistics_digest = _reference(reference.artifact, on)
+        score, real = score_features(shards, against), against.features
+    more = FurtherScores()
+    if record_of(extractor).extractor != "pixels":
+        network = extractor_in_memory(extractor, ())
+        more = further_scores(network, FeatureRows.of(shards), real, on)
     created_at = datetime.now(UTC).isoformat()
     return ScoredCell(score, more, statistics_digest, versions, created_at)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ddim_core.common.checks import require_choice, require_side
 from ddim_core.common.plain_files import is_there, require_makeable
+from ddim_core.devices.names import CPU
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.load import open_source
 from ddim_core.images.sources.arrays import is_array_file
@@ -15,6 +16,7 @@ from ddim_core.images.sources.table import HUB_ID
 from ddim_core.peers.catalogue import peer_named
 from ddim_core.statistics.reference_files import is_pickle
 from tasks.cells.lookup import find_cell, looks_like_cell
+from tasks.machine.device import require_device
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class ScoreRequest:
     as_stored: bool = False
     per_class: bool = False
     peer: str = ""
+    device: str = CPU  # of the feature networks
 
     def check(self) -> None:
         """Refuses what cannot be, before any place is opened.
@@ -58,6 +61,7 @@ class ScoreRequest:
         for name in (self.generated, self.reference):
             if name is not None:
                 _require_place(name)
+        require_device(self.device)
 
     def _check_peer(self) -> None:
         spaces = [space.extractor for space in peer_named(self.peer).spaces]

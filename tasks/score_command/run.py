@@ -9,6 +9,8 @@ from pathlib import Path
 from ddim_core.common.foreign import Json
 from ddim_core.common.versions import network_versions, score_versions
 from ddim_core.decisions.trust import Doubt, doubts
+from ddim_core.devices.names import CPU, card_kind
+from ddim_core.features.extractor import FeatureRecord
 from ddim_core.features.protocol import Protocol
 from ddim_core.features.registry import ExtractorChoice
 from ddim_core.images.one_by_one import NativeImages, as_stored
@@ -28,6 +30,7 @@ from ddim_core.scores.set_score import (
 from ddim_core.statistics.npz import Statistics, save_statistics
 from ddim_core.statistics.reference_files import is_pickle
 from tasks.cells.lookup import is_verified
+from tasks.machine.device import card, settled
 from tasks.score_command.request import ScoreRequest
 from tasks.score_command.sets import Place, feature_set, open_place, opener
 
@@ -166,7 +169,9 @@ def run_score(request: ScoreRequest) -> PairResult | SavedStatistics:
     choice, read = request.choice(), as_stored if request.as_stored else decode
     place = open_place(request.generated, request.split, request.resolution, read, named(choice))
     _require_effect(request, [place], place)
-    return _saved(feature_set(place, opener(choice, [place])), request.save_stats)
+    with card(settled(request.device)) as device:
+        features = feature_set(place, opener(choice, [place], device), device)
+    return _saved(features, request.save_stats)
 
 
 def scored_pair(
@@ -198,9 +203,10 @@ def scored_pair(
                 f"per-class scores need a class for each image, which {place.name} does not have; "
                 "give a folder per class, a table with labels, or a cell of a grid with classes"
             )
-    open_for = opener(choice, [judged, against])  # asked only where there are images
     real = against.by_moments if measure is frechet_of_pair else against
-    generated, reference = feature_set(judged, open_for), feature_set(real, open_for)
+    with card(settled(request.device)) as device:
+        open_for = opener(choice, [judged, against], device)  # asked only where there are images
+        generated, reference = (feature_set(place, open_for, device) for place in (judged, real))
     scores = measure(generated, reference)
     if request.save_stats is not None:
         _saved(reference, request.save_stats)
@@ -226,8 +232,8 @@ def _require_effect(request: ScoreRequest, places: list[Place], with_split: Plac
         raise ValueError(f"split is {request.split!r}, but {with_split.name} has no splits")
     alone = not any(place.has_images for place in places)
     several = any(is_pickle(Path(place.name)) for place in places) or request.peer
-    if alone and not several and request.choice() is not None:
-        raise ValueError(f"features, weights and resize are for images; {names} has none")
+    if alone and (request.device != CPU or (not several and request.choice() is not None)):
+        raise ValueError(f"features, weights, resize and device are for images; {names} has none")
     files = [place for place in places if place.files is not None]
     asked = request.resolution is not None or (request.as_stored and not request.peer)
     if not files and asked:
@@ -248,11 +254,11 @@ def _protocol(
     reference: FeatureSet,
     statistics_digest: str,
 ) -> Protocol:
-    row = judged.row
+    row, record = judged.row, generated.record or reference.record
     size = request.resolution
     prepared = f"pillow-bicubic to {size}x{size}" if size else "native"
     return Protocol(
-        features=generated.record or reference.record,
+        features=record,
         native_size=generated.native_size,
         reference_native_size=reference.native_size,
         data_resize=prepared if reference.native_size else None,
@@ -265,8 +271,15 @@ def _protocol(
         statistics_digest=statistics_digest,
         sampler={name: getattr(row, name) for name in SAMPLER} if row else {},
         seed=row.seed if row else None,
-        versions=network_versions() | score_versions(),
+        versions=network_versions() | score_versions() | _by_card(request, record),
     )
+
+
+def _by_card(request: ScoreRequest, record: FeatureRecord | None) -> dict[str, str]:
+    """The kind of card that took the features, if one did: pixels are taken by none."""
+    kind = card_kind(settled(request.device))
+    by_network = record is None or record.extractor != "pixels"
+    return {"features in float32": f"torch on {kind}"} if kind and by_network else {}
 
 
 def _notes(

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.common.plain_files import is_there
 from ddim_core.decisions.row import CellRow
+from ddim_core.devices.names import CPU, card_kind, is_card
 from ddim_core.diffusion.labels import asked_labels
 from ddim_core.features.extractor import FeatureExtractor, PixelFeatures, features_of, in_groups
 from ddim_core.features.registry import ExtractorChoice, open_extractor
@@ -110,15 +111,15 @@ def open_place(
     return Place(name, [chain([first], coming)], files=files, beside=beside)
 
 
-def opener(choice: ExtractorChoice | None, places: list[Place]) -> Opener:
-    """Returns what extracts features: the choice, or else what a cell, or a file of statistics
-    of ours, was made with, or else the Inception of FID.
+def opener(choice: ExtractorChoice | None, places: list[Place], device: str = CPU) -> Opener:
+    """Returns what extracts features on a device: the choice, or else what a cell, or a file of
+    statistics of ours, was made with, or else the Inception of FID.
 
     The function raises ValueError where the extractor cannot be had.
     """
     stored = _stored_extractor(choice, places)
     if stored and record_of(stored).extractor != "pixels":
-        return lambda shape: extractor_in_memory(stored, shape)
+        return lambda shape: extractor_in_memory(stored, shape, device)
     if choice is None and not stored:
         records = [p.found.record for p in places if isinstance(p.found, Statistics)]
         known = next((record for record in records if record), None)
@@ -129,7 +130,7 @@ def opener(choice: ExtractorChoice | None, places: list[Place]) -> Opener:
         )
     if stored or choice is None or choice.name == "pixels":
         return _pixel_opener(places)
-    return _opener(choice)
+    return _opener(choice, device)
 
 
 def _stored_extractor(choice: ExtractorChoice | None, places: list[Place]) -> ArtifactRef | None:
@@ -178,8 +179,13 @@ def _channels_of(places: list[Place], height: int, width: int) -> int:
     return 1 if all(all_grey(images) for images in files) else 3
 
 
-def _opener(choice: ExtractorChoice) -> Opener:
-    opened = cache(open_extractor)
+def _opener(choice: ExtractorChoice, device: str) -> Opener:
+    @cache
+    def opened(choice: ExtractorChoice) -> FeatureExtractor:
+        extractor = open_extractor(choice)
+        if is_card(device):
+            extractor.to_card(device)
+        return extractor
 
     def open_for(shape: tuple[int, ...]) -> FeatureExtractor:
         if choice.name == "classifier":
@@ -192,8 +198,8 @@ def _opener(choice: ExtractorChoice) -> Opener:
     return open_for
 
 
-def feature_set(place: Place, open_for: Opener) -> FeatureSet:
-    """Takes a place's features; what was taken before comes from the store.
+def feature_set(place: Place, open_for: Opener, device: str = CPU) -> FeatureSet:
+    """Takes a place's features; what that kind of device took before comes from the store.
 
     Raises:
         ValueError: If it holds a single image, which has no covariance.
@@ -212,7 +218,7 @@ def feature_set(place: Place, open_for: Opener) -> FeatureSet:
             for group in in_groups(images):
                 extractor = extractor or open_for(group[0].shape)
                 name = _content(group)
-                rows.append(_features(extractor, group, name))
+                rows.append(_features(extractor, group, name, card_kind(device)))
                 content.update(name.encode())
                 sizes.update(image.shape[:2] for image in group)
                 bar.update(len(group))
@@ -247,16 +253,15 @@ def _require_images(name: str, n_images: int, n_features: int) -> None:
 
 
 def _features(
-    extractor: FeatureExtractor, images: list[NDArray[np.uint8]], content: str
+    extractor: FeatureExtractor, images: list[NDArray[np.uint8]], content: str, kind: str | None
 ) -> NDArray[np.float32]:
     """Features of a group of images, from the store where they have been taken before."""
     if extractor.channels is not None:
         images = [in_channels(image, extractor.channels) for image in images]
     if extractor.name == "pixels":
         return features_of(extractor, images)
-    name = digest(
-        "features", code_digest("tasks.cells.extractor_memory"), extractor.digest, content
-    )
+    told = ["features", code_digest("tasks.cells.extractor_memory"), extractor.digest, content]
+    name = digest(*told, *([kind] if kind else []))
     known = store.bound(name, ArtifactRef)
     if "features" in known:
         return store.get_arrays(known["features"])["features"]

@@ -62,6 +62,9 @@ def score(
     per_class: Annotated[
         bool, typer.Option("--per-class", help="Also each class by itself, by the sets' labels.")
     ] = False,
+    device: Annotated[
+        str, option("What takes the features: cpu, cuda, cuda:1, mps, or auto [cpu].")
+    ] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Score one set of images against another, with intervals and the protocol.
@@ -77,7 +80,7 @@ def score(
 
         request = ScoreRequest(
             generated, reference, features, feature_weights, resize, split, resolution, save_stats,
-            as_stored, per_class, peer,
+            as_stored, per_class, peer, device,
         )  # fmt: skip
         if matrix and (reference is None or peer):
             raise ValueError("a matrix of protocols needs two sets of images, and no --as")

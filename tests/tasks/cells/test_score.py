@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pytest
+import torch
 
+from ddim_core.devices.float64 import OnCard
 from ddim_core.diffusion.specs import Execution
 from ddim_core.features.extractor import PixelFeatures
 from tasks.cells.score import ScoredCell, score_cell
@@ -37,3 +42,29 @@ def test_shards_are_folded_in_order_of_image_index_whoever_was_first() -> None:
     assert len(one.statistics_digest) == 64
     assert one.further.cmmd is None
     assert one.further.inception_score is None
+
+
+def test_a_card_whose_memory_runs_out_leaves_the_score_to_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    extractor = store.put(PixelFeatures(2, 2, 3).record.to_bytes(), "extractor")
+    told = [stored(shard) for shard in SHARDS], stored(REFERENCE), extractor
+    wanted = score_cell.fn(*told, Execution())
+    on_card = score_cell.fn(*told, Execution(device="cpu:0"))
+    assert on_card.versions == wanted.versions | {"scores in float64": "torch on cpu"}
+    assert on_card.score.fid == pytest.approx(wanted.score.fid, rel=1e-9)
+    left = [2]
+
+    def put(self: OnCard, x: Any, plain: Any = OnCard.put) -> torch.Tensor:
+        left[0] -= 1
+        if left[0] < 0:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        made: torch.Tensor = plain(self, x)
+        return made
+
+    monkeypatch.setattr(OnCard, "put", put)
+    with caplog.at_level(logging.WARNING):
+        found = score_cell.fn(*told, Execution(device="cpu:0"))
+    assert lasting(found) == lasting(wanted)
+    assert "memory of cpu:0 ran out" in caplog.messages[-1]
+    assert "--batch-size" in caplog.messages[-1]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
+from ddim_core.features.card_network import CardNetwork
 from ddim_core.images.one_by_one import as_stored, native_images
 from flows.cli.app import app
 from tests.networks import pytorch_fid_network, save_clip, save_fid_inception
@@ -169,6 +170,15 @@ def test_a_second_score_takes_its_features_from_the_store(
         "tasks.score_command.sets.features_of", lambda *_: pytest.fail("the network has run")
     )
     assert scored(*words) == first
+    monkeypatch.undo()
+    monkeypatch.setattr("ddim_core.features.card_network.BATCH", 4)
+    seen, plain = list[int](), CardNetwork.__call__
+    monkeypatch.setattr(CardNetwork, "__call__", lambda *told: (seen.append(1), plain(*told))[1])
+    on_card = scored(*words, "--device", "cpu:0")  # a CPU that stands in for a card
+    assert len(seen) == 2
+    assert on_card["fid"] == pytest.approx(first["fid"], rel=1e-4)
+    told = on_card["protocol"]["versions"].items() - first["protocol"]["versions"].items()
+    assert told == {("features in float32", "torch on cpu")}
 
 
 @pytest.mark.parametrize(
@@ -186,6 +196,7 @@ def test_a_second_score_takes_its_features_from_the_store(
         (["{dark}", "{bright}", "--save-stats", "stats"], "its name must end in .npz"),
         (["{dark}", "{bright}", "--features", "clip-vit-b-32"], "'openai/clip-vit-base-patch32'"),
         (["{dark}", "--matrix", "--save-stats", "a.npz"], "a matrix of protocols needs two sets"),
+        (["{dark}", "{bright}", "--device", "gpu"], "it must be cpu, cuda, mps or auto"),
     ],
 )
 def test_what_cannot_be_scored_is_one_sentence(
@@ -230,7 +241,8 @@ def test_resolution_prepares_both_sets_as_for_a_model(folders: tuple[str, str]) 
         (["--resolution", "8"], "resolution and as-stored are for files of images"),
         (["--as-stored"], "resolution and as-stored are for files of images"),
         (["--split", "test"], "y.npz has no splits"),
-        (["--features", "pixels"], "features, weights and resize are for images"),
+        (["--features", "pixels"], "features, weights, resize and device are for images"),
+        (["--device", "cpu:0"], "features, weights, resize and device are for images"),
         (["--matrix"], "a matrix of protocols needs two sets of images"),
     ],
 )

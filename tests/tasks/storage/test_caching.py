@@ -114,8 +114,8 @@ def test_key_knows_the_kind_of_card_and_not_which() -> None:
     assert len(set(on.values())) == 4
 
 
-def test_inputs_left_out_are_the_two_that_change_no_result() -> None:
-    assert frozenset({"execution", "location"}) == NOT_IN_KEY
+def test_inputs_left_out_are_those_that_change_no_result() -> None:
+    assert frozenset({"encoded", "execution", "location"}) == NOT_IN_KEY
 
 
 def test_key_covers_the_task_and_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
