@@ -301,11 +301,13 @@ def test_a_cell_is_pointed_at_opened_and_compared(page_of_a_grid: Path, opened: 
     assert re.search("nearest real image, number [01], [0-9.]+ away", near)
     page.get_by_role("slider", name="How much").fill("10")
     assert "90%" in page.locator("#compare canvas").nth(1).evaluate("each => each.style.clipPath")
-    # A heat map's cell is a button: the keyboard opens it too, and Escape closes it.
-    page.locator("#heat button").first.press("Enter")
-    assert page.locator("dialog[open]").count() == 1
-    page.keyboard.press("Escape")
-    page.locator("dialog").wait_for(state="detached")
+    # The keyboard opens a heat map's cell and a chart's point too, and Escape closes it.
+    page.locator("#steps svg[role=img]").press("ArrowRight")
+    for place in ("#heat button", "#steps svg[role=img]"):
+        page.locator(place).first.press("Enter")
+        assert page.locator("dialog[open]").count() == 1
+        page.keyboard.press("Escape")
+        page.locator("dialog").wait_for(state="detached")
 
 
 def test_how_two_images_came_about_is_stepped_through(page_of_a_grid: Path, opened: Any) -> None:
@@ -434,8 +436,9 @@ def test_lines_and_axes_are_switched(page_of_a_grid: Path, opened: Any) -> None:
     page = opened(page_of_a_grid)
     dots = page.locator(DOTS)
     before = dots.count()
-    page.locator("#steps .key button").first.click()
+    page.locator("#steps .key button").first.press("Enter")
     assert 0 < dots.count() < before
+    assert page.locator("#steps .key button").first.evaluate("each => each.matches(':focus')")
     page.get_by_role("button", name="All lines").first.click()
     assert dots.count() == before
     place = dots.nth(1).get_attribute("transform")
