@@ -23,7 +23,7 @@ def read_outcome(rows: Mapping[int, CellRow], outcome: Outcome, rules: Rules) ->
         rows: The newest row of each cell, by place.
         outcome, rules: What came of the race, and what was asked of it.
     """
-    sure = f"{100 * rules.confidence:g} % confidence over all {outcome.rounds[1]} rounds"
+    sure = f"{100 * rules.confidence:g} % confidence over {_rounds(outcome.rounds[1])}"
     by_status: dict[str, list[int]] = {}
     for i in rows:
         by_status.setdefault(outcome.rulings[i].status, []).append(i)
@@ -112,15 +112,20 @@ def cost_sentence(rows: Mapping[int, CellRow], outcome: Outcome, rules: Rules) -
     full = sum(rules.most * row.nfe for row in rows.values())
     share = 100 * outcome.images / outcome.images_full
     looks, all_looks = outcome.rounds
+    open_ = [ruling.n_images for ruling in outcome.rulings if ruling.status == "open"]
     why = "" if outcome.decided else (
-        " The budget is spent." if looks < all_looks or outcome.images >= rules.budget
+        " The budget is spent." if min(open_, default=0) < rules.most
         else f" Each open cell has its {rules.most} images; more n_images may decide."
     )  # fmt: skip
     return (
-        f"It took {outcome.images:,} images in {looks} of {all_looks} rounds, {share:.0f} % of "
+        f"It took {outcome.images:,} images in {looks} of {_rounds(all_looks)}, {share:.0f} % of "
         f"the {outcome.images_full:,} of the full grid, and {100 * calls / full:.0f} % of its "
         f"network calls; {outcome.images_full - outcome.images:,} images were saved.{why}"
     )
+
+
+def _rounds(n: int) -> str:
+    return f"{n} round{'s' if n != 1 else ''}"
 
 
 def basis_sentence(measure: Measure) -> str:

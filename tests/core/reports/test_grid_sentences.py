@@ -9,9 +9,11 @@ import pytest
 
 from ddim_core.decisions.best import Margin
 from ddim_core.decisions.compare import difference
-from ddim_core.decisions.measure import MEASURES
+from ddim_core.decisions.measure import FID, MEASURES
+from ddim_core.decisions.race import Outcome, Rules, Ruling
 from ddim_core.decisions.row import CellRow, cell_name, line_name
 from ddim_core.reports.grid_sentences import CLIPS, lines, read_grid
+from ddim_core.reports.race_sentences import cost_sentence
 from tests.core.rows import cell_row
 
 GROUPS, SIZE = 10, 100
@@ -230,3 +232,15 @@ def test_guidance_is_read_as_raising_the_asked_class_only_beyond_both_intervals(
 def test_a_guided_line_has_a_name_of_its_own() -> None:
     assert line_name(judged(3.0, 0.5)) == "eta = 0 (guidance 3)"
     assert line_name(judged(1.0, 0.5)) == "eta = 0"
+
+
+@pytest.mark.parametrize(
+    ("each", "why"), [(400, "The budget is spent."), (1000, "Each open cell has its 1000 images")]
+)
+def test_a_race_says_what_ended_it(each: int, why: str) -> None:
+    rows = {i: replace(row(10, i, 1.0 + i), n_images=each) for i in (0, 1)}
+    open_ = tuple(Ruling("open", each) for _ in rows)
+    outcome = Outcome(open_, False, 0, 2 * each, 2000, (1, 1), FID)
+    said = cost_sentence(rows, outcome, Rules("best", 0.95, 2 * each, 2, 1000))
+    assert "in 1 of 1 round, " in said
+    assert why in said

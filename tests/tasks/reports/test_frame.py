@@ -89,7 +89,10 @@ def test_pages_of_one_subject_lead_to_each_other_and_to_the_nearest_of_a_kind(
     monkeypatch.setattr(places, "DATA_URL", str(tmp_path))
 
     template = tmp_path / "any.html"
-    template.write_text("{% extends shell %}{% block title %}Any{% endblock %}")
+    own = '{% block links %}{% if kind == "verdict" %}<a href="../grid1/index.html">{% endif %}'
+    template.write_text(
+        "{% extends shell %}{% block title %}Any{% endblock %}" + own + "{% endblock %}"
+    )
 
     def put(folder: str, kind: str, identities: str) -> None:
         said = {"kind": kind, "identities": identities.split()}
@@ -106,7 +109,7 @@ def test_pages_of_one_subject_lead_to_each_other_and_to_the_nearest_of_a_kind(
     put("grid2", "grid", "weights cell3")
     put("tuned", "tuning", "weights cell3 cell4")
     assert [linked(name) for name in ("grid1", "verdict", "alien", "grid2", "tuned")] == [
-        ["tuned", "verdict"], ["grid1", "tuned"], [], ["tuned", "verdict"], ["grid2", "verdict"],
+        ["tuned", "verdict"], ["tuned", "grid1"], [], ["tuned", "verdict"], ["grid2", "verdict"],
     ]  # fmt: skip
     after = {one.folder: one.written for one in listed()}
     assert {folder: after[folder] for folder in before} == before
