@@ -12,7 +12,7 @@ from ddim_core.samplers.families import settled_own
 from ddim_core.samplers.scheduler import config_of
 from ddim_core.tuning.asked import settings_asked, visits_by_loop
 from flows.early.grids import own_of, refuse_features, refuse_samplers, refuse_size
-from flows.requests.tuning import TuneRequest
+from flows.requests.tuning import ENDS, TuneRequest
 from tasks.checkpoints.addresses import is_local
 
 
@@ -30,7 +30,7 @@ def refuse_tuning(request: TuneRequest) -> None:
     if own is not None and not settled_own(own).get("use_dynamic_shifting"):
         settings_asked(own, request.samplers, request.tune.calls, visits_by_loop(own))
     refuse_size(grid)
-    if request.proof.n_images or request.tune.distance == "features":
+    if request.proof.n_images or request.tune.distance != ENDS:
         refuse_features(grid)
     if request.proof.n_images:
         refuse_samplers(grid)
