@@ -89,16 +89,14 @@ def warnings(
     """
     worse, better = BY_DISTANCE if n_features is None else BY_FID
     said = []
-    if n_features is not None and n_images < 2 * n_features:
+    least, few, other = LEAST_IMAGES, "few", ""
+    if n_features is not None:
+        least, few = 2 * n_features, f"few for an FID in {n_features} features"
+        other = ", or take --distance features"
+    if n_images < least:
         said.append(
-            f"It was tuned by the FID of {n_images} images in {n_features} features, which are "
-            f"few, and is fitted to their noise in part; give at least {2 * n_features}, or take "
-            "--distance features."
-        )
-    elif n_images < LEAST_IMAGES:
-        said.append(
-            f"It was tuned on {n_images} images, which are few: a list can be fitted to their "
-            f"noise; give at least {LEAST_IMAGES}."
+            f"It was tuned on {n_images} images, which are {few}: a list can be fitted to their "
+            f"noise; give at least {least}{other}."
         )
     if judged.gap.low > 0.0 and judged.gap.mean > GAP * judged.on_tuning.mean:
         said.append(

@@ -260,10 +260,13 @@ def tune_sampler(
 
     with FileLock(place.with_suffix(".lock")):
         if isinstance(aim, ToReference) and moves:  # few images tell by distance where to begin
-            near, _ = searched(ToLongRun(ends["tuning"], first_of(chunks, NEAR)), budget)
+            to_long = ToLongRun(ends["tuning"], first_of(chunks, NEAR))
+            near, _ = searched(to_long, max(budget / 2, calls))
             left = max(budget - near.spent, calls)
             found, on_tuning = searched(aim, left, near.positions)
-            found = replace(found, n_tried=near.n_tried + found.n_tried)
+            found = replace(
+                found, n_tried=near.n_tried + found.n_tried, spent=near.spent + found.spent
+            )
         else:
             found, on_tuning = searched(aim, budget)
     tuned = scale.listed(name, found.positions)

@@ -135,6 +135,10 @@ def test_distances_are_taken_in_features_and_fids_where_that_is_asked_for(
     assert one.known[0].sampler == features.samplers[0]
     said = Path(by_fid.report).read_text()
     assert "FIDs to the real images in pixels features" in said
+    assert f"; {one.long.mean:.3g}</td>" in said  # the long run's own
+    assert "The proof was left out" in said  # beside what is said of the list found elsewhere
+    assert "the grid below" not in said
+    assert 30 < one.found.spent <= SMALL["budget"]  # half of it by distance, the rest by FID
     assert "long run is too short" not in said  # nothing is taken from it
 
     # The same FIDs where the real images are known by their statistics alone.
@@ -237,6 +241,10 @@ def test_what_cannot_be_is_refused_before_anything_is_started(
         ),
         (("grid", "--checkpoint", "LARGE"), "256 x 256 pixels take a CPU too long"),
         (("tune", "--checkpoint", "LARGE"), "256 x 256 pixels take a CPU too long"),
+        (
+            ("tune", "--n-images", "0", "--distance", "fid", "--checkpoint", "LARGE"),
+            "256 x 256 pixels take a CPU too long",
+        ),
         (("tune", "--n-images", "0", "--checkpoint", "LARGE"), AWAY),
         (("tune", "--checkpoint", "TOY", "--stock", "flow_euler"), "flow_euler does not fit"),
         (("tune", "--stock", "flow_euler"), "flow_euler does not fit"),

@@ -314,7 +314,7 @@ def test_another_trainers_settings_are_checked_on_the_base_that_they_name(
     bases: dict[str, Path], tmp_path: Path
 ) -> None:
     """Before Prefect runs, as after: else a flow's option would be refused for the usual base."""
-    from flows.cli.commands.lora import _settle_style
+    from flows.early.refuse import refuse
 
     write_captioned(noise_pictures(2), tmp_path / "cats")
     (tmp_path / "cats" / "metadata.jsonl").unlink()
@@ -324,9 +324,9 @@ def test_another_trainers_settings_are_checked_on_the_base_that_they_name(
         f"    model: {model}\n    datasets: [{{folder_path: cats, resolution: 16, {words}}}]\n"
     )
     asked = {"data": str(tmp_path / "train.yaml"), "weighting": "mode"}
-    _settle_style(build(StyleRequest, asked))
+    refuse(build(StyleRequest, asked))
     with pytest.raises(ValueError, match=r"pictures of \d+ pixels .*; this base takes at most 64"):
-        _settle_style(build(StyleRequest, {**asked, "resolution": 128}))
+        refuse(build(StyleRequest, {**asked, "resolution": 128}))
 
 
 def test_pictures_of_a_flow_depend_on_their_seed_alone(bases: dict[str, Path]) -> None:

@@ -148,7 +148,7 @@ def test_a_scorecard_goes_from_prompts_to_rows_and_a_page(
         rows, [ASKED], [pictures], training, losses, [(0, 1.0), (3, 0.9)], None, "<b>CC</b>",
     )  # fmt: skip
     page = store.get(report.page).decode()
-    assert page.count('src="data:image/png;base64,') == 3  # beside, sweep, training
+    assert page.count('src="data:image/png;base64,') == 2  # beside, sweep
     assert "&lt;b&gt;CC" in page  # names from data are escaped
     assert 'src="http' not in page
     assert "default-src &#39;none&#39;" in page  # self-contained, and so it stays

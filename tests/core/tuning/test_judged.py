@@ -59,7 +59,8 @@ def test_a_list_that_is_fitted_to_its_images_is_told() -> None:
         (True, False), (False, True),
     ]  # fmt: skip
     (few,) = warnings(judge(NEAR, NEAR[::-1], FAR), **SOUND, n_features=65)
-    assert "the FID of 128 images in 65 features" in few
+    assert "tuned on 128 images, which are few for an FID in 65 features" in few
+    assert "give at least 130, or take --distance features" in few
 
 
 def test_a_network_that_does_not_heed_its_timestep_is_found() -> None:
