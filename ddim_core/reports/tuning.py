@@ -63,10 +63,14 @@ def headline(rows: Sequence[CellRow], tuned: Tuning, margin: float) -> str:
         return ""
     proven = [one for one in found if one.proven]
     best = min(proven or found, key=lambda one: one.row.fid).row
-    of = f"{len(proven)} of {len(found)}" if proven else f"None of {len(found)}"
+    if len(found) == 1:
+        who, whose = f"The tuned setting is {'' if proven else 'not '}", "its FID"
+    else:
+        number = f"{len(proven) or 'None'} of {len(found)}"
+        who = f"{number} tuned settings {'is' if len(proven) < 2 else 'are'} "
+        whose = f"the lowest FID of {'these' if proven else 'them'}"
     return (
-        f"{of} tuned settings {'is' if len(proven) < 2 else 'are'} proven better than every stock "
-        f"one of as many network calls; the lowest FID of {'these' if proven else 'them'} is "
+        f"{who}proven better than every stock one of as many network calls; {whose} is "
         f"{with_interval(best.fid, best.fid_low, best.fid_high)}, at {best.nfe} calls, of "
         f"{short(best, tuned)}."
     )

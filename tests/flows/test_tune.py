@@ -239,6 +239,7 @@ def test_what_cannot_be_is_refused_before_anything_is_started(
             ("grid", "--checkpoint", "TOY", "--steps", "1001"),
             "1001 steps of 1000 training",
         ),
+        (("paper", "--checkpoint", "TOY", "--steps", "1001"), "1001 steps of 1000 training"),
         (("grid", "--checkpoint", "LARGE"), "256 x 256 pixels take a CPU too long"),
         (("tune", "--checkpoint", "LARGE"), "256 x 256 pixels take a CPU too long"),
         (

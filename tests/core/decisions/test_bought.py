@@ -105,8 +105,7 @@ def test_sentences_say_what_was_bought() -> None:
     assert read_bought(STOCK, FOUND, 0.1) == []
     assert headline(STOCK, FOUND, 0.1) == ""
     assert headline([TUNED, *STOCK], FOUND, 0.1).startswith(
-        "1 of 1 tuned settings is proven better than every stock one of as many network calls; the "
-        "lowest FID of these is "
+        "The tuned setting is proven better than every stock one of as many network calls; its FID "
     )
     assert short(STOCK[0], FOUND) == "S = 4, dpmpp_2m"
 
@@ -115,6 +114,16 @@ def test_what_is_worse_or_stands_alone_is_said_so() -> None:
     (said,) = read_bought([TUNED, cell("n", 0.5, "unipc", 4)], FOUND, 0.1)
     assert "At 4 network calls it is worse than the best stock setting" in said
     assert "not worse than" not in said
+    rival = [cell("n", 0.5, "unipc", 4), cell("n2", 9.0, "unipc", 5)]
+    other = "dpmpp_2m?timesteps=[900,400,200,9,1]"
+    both = FOUND | {(other, 1.0)}
+    told = (
+        headline([TUNED, *rival], FOUND, 0.1),
+        headline([TUNED, cell("t", 2.0, other, 5), *rival], both, 0.1),
+    )
+    assert [said.partition(" better")[0] for said in told] == [
+        "The tuned setting is not proven", "1 of 2 tuned settings is proven",
+    ]  # fmt: skip
     (said,) = read_bought([TUNED, STOCK[5]], FOUND, 0.1)
     assert "No stock setting of 4 network calls stands beside it." in said
 

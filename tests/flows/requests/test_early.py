@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from diffusers import FlowMatchEulerDiscreteScheduler
 
 from ddim_core.checkpoints.convert import source_digest
 from flows.early.grids import refuse_samplers, side_of
@@ -27,11 +28,14 @@ ASKED: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["ddpm", "lcm", "sd3", "dit"])
+@pytest.mark.parametrize("name", ["ddpm", "flow", "lcm", "sd3", "dit"])
 def test_what_is_refused_early_is_what_the_opened_checkpoint_refuses(
     name: str, tmp_path: Path
 ) -> None:
-    PIPELINES[name].make().save_pretrained(tmp_path / name)
+    made = PIPELINES["ddpm" if name == "flow" else name].make()
+    if name == "flow":
+        made.register_modules(scheduler=FlowMatchEulerDiscreteScheduler())
+    made.save_pretrained(tmp_path / name)
     record = opened(tmp_path / name)
     assert side_of(tmp_path / name) == record.resolution
 
