@@ -133,25 +133,30 @@ def _recommended(found: Ranking) -> str:
         may = measure.number(found.best.high)
         return (
             f"No cell is shown to be within {size}, not even the {measure.extreme}, which may be "
-            f"up to {may} worse than another; so none is recommended{_settled(found, '; ')}."
+            f"up to {may} worse than another; so none is recommended{settled(found, '; ')}."
         )
     take = within[0].row
     cost = f"{cell_name(take)}, {take.nfe} network calls an image"
     if within == [found.best]:
         return (
             f"Only the {measure.extreme} itself is shown to be within {size}; so {cost}, is "
-            f"recommended{_settled(found, '; ')}."
+            f"recommended{settled(found, '; ')}."
         )
     several = f"{len(within)} cells are" if len(within) > 1 else "One cell is"
     cheapest = "the cheapest of them" if len(within) > 1 else "it"
     return (
         f"{several} shown to be within {size}: {cheapest}, {cost}, is recommended"
-        f"{_settled(found, '; ')}."
+        f"{settled(found, '; ')}."
     )
 
 
-def _settled(found: Ranking, before: str) -> str:
-    """How many images a cell settle all that is open."""
+def settled(found: Ranking, before: str) -> str:
+    """Says how many images a cell settle all that is open; empty where nothing is.
+
+    Args:
+        found: Cells beside the best of them.
+        before: What joins it to the sentence that it ends.
+    """
     margin = found.margin.value
     open_ = [one for one in found.standings if one.tied and one.high > margin]
     wanted = [one.decided_at for one in open_ if one.decided_at]

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
+from ddim_core.decisions.best import rank
 from ddim_core.decisions.measure import FID, Measure
 from ddim_core.decisions.race import Outcome, Rules, Ruling
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
 from ddim_core.reports.grid_figures import COLOURS, png
-from ddim_core.reports.grid_sentences import mixed_clipping
+from ddim_core.reports.grid_sentences import mixed_clipping, settled
 
 LOOKS = {"best": COLOURS[2], "front": COLOURS[2], "open": COLOURS[3], "beaten": COLOURS[6]}
 
@@ -106,17 +107,24 @@ def _front(
     return f"{said} Not decided: {_names(rows, open_)}."
 
 
+def _why(rows: Mapping[int, CellRow], open_: Sequence[int], outcome: Outcome, rules: Rules) -> str:
+    """Why a race ended undecided, and what would decide it."""
+    if min((outcome.rulings[i].n_images for i in open_), default=0) < rules.most:
+        return " The budget is spent."
+    more = ""
+    if rules.goal == "best":
+        more = settled(rank([rows[i] for i in open_], outcome.measure), "; ")
+    return f" Each open cell has its {rules.most} images{more or '; more n_images may decide'}."
+
+
 def cost_sentence(rows: Mapping[int, CellRow], outcome: Outcome, rules: Rules) -> str:
     """Says what a race cost, beside the full grid, and why it ended undecided if it did."""
     calls = sum(row.n_images * row.nfe for row in rows.values())
     full = sum(rules.most * row.nfe for row in rows.values())
     share = 100 * outcome.images / outcome.images_full
     looks, all_looks = outcome.rounds
-    open_ = [ruling.n_images for ruling in outcome.rulings if ruling.status == "open"]
-    why = "" if outcome.decided else (
-        " The budget is spent." if min(open_, default=0) < rules.most
-        else f" Each open cell has its {rules.most} images; more n_images may decide."
-    )  # fmt: skip
+    open_ = [i for i in rows if outcome.rulings[i].status == "open"]
+    why = "" if outcome.decided else _why(rows, open_, outcome, rules)
     return (
         f"It took {outcome.images:,} images in {looks} of {_rounds(all_looks)}, {share:.0f} % of "
         f"the {outcome.images_full:,} of the full grid, and {100 * calls / full:.0f} % of its "

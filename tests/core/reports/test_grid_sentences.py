@@ -235,10 +235,11 @@ def test_a_guided_line_has_a_name_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("each", "why"), [(400, "The budget is spent."), (1000, "Each open cell has its 1000 images")]
+    ("each", "why"),
+    [(400, "The budget is spent."), (1000, "Each open cell has its 1000 images; N = ")],
 )
 def test_a_race_says_what_ended_it(each: int, why: str) -> None:
-    rows = {i: replace(row(10, i, 1.0 + i), n_images=each) for i in (0, 1)}
+    rows = {i: replace(row(10, i, 1.0 + i / 10, own=0.1), n_images=each) for i in (0, 1)}
     open_ = tuple(Ruling("open", each) for _ in rows)
     outcome = Outcome(open_, False, 0, 2 * each, 2000, (1, 1), FID)
     said = cost_sentence(rows, outcome, Rules("best", 0.95, 2 * each, 2, 1000))
