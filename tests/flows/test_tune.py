@@ -135,7 +135,7 @@ def test_distances_are_taken_in_features_and_fids_where_that_is_asked_for(
     assert one.known[0].sampler == features.samplers[0]
     said = Path(by_fid.report).read_text()
     assert "FIDs to the real images in pixels features" in said
-    assert f"; {one.long.mean:.3g}</td>" in said  # the long run's own
+    assert f"; FID {one.long.mean:.3g}</td>" in said  # the long run's own
     assert "The proof was left out" in said  # beside what is said of the list found elsewhere
     assert "the grid below" not in said
     assert 30 < one.found.spent <= SMALL["budget"]  # half of it by distance, the rest by FID

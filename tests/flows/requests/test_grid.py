@@ -21,6 +21,7 @@ from flows.requests.flat import build, values
 from flows.requests.grid import GridRequest
 from flows.requests.race import RaceRequest, SnapshotRequest
 from flows.requests.samplers import Sampled, SamplerChoice, cells_of
+from flows.requests.tuning import TuneRequest
 from flows.snapshots import snapshots
 from flows.until_decided import until_decided
 
@@ -31,6 +32,11 @@ EARLIER = {
     "two lines and sigma-hat": "9c0deaa0816e1a8b54c2dcbdd5466ef019f81ae61e4c04321d480443fcc84585",
     "without": "cd6c574d0a3bbcbbe6e92c38c74e2b15f258dfd2d9ee4bc47e58927377bf7709",
 }
+# Of the version whose tunings had 128 images and no interval of guidance.
+TUNED_EARLIER = [
+    "89d0d7780b8f80bed4ad4cfc8360acab14f16c6a9bbbe3e22c69f4e05fff120d",
+    "b3c49ed08aa362e5f151a23e25ac4f4672f29070893b470c4fa2b4b62371f71b",
+]
 
 
 def request(**asked: Any) -> GridRequest:
@@ -71,6 +77,15 @@ def test_the_usual_grid_has_20_cells_and_unchanged_requests_their_identity() -> 
     assert {name: asked.identity(CONTENT) for name, asked in found.items()} == EARLIER
     assert request(sigma_hat=True).identity(CONTENT) == EARLIER["usual"]
     assert request(**values(request())) == request()  # as a baseline's grid is asked for
+
+
+def test_an_unchanged_tuning_keeps_its_identity() -> None:
+    def identity(**asked: Any) -> str:
+        return build(TuneRequest, asked).identity(CONTENT)
+
+    assert [identity(), identity(search="family", tuning_images=64)] == TUNED_EARLIER
+    assert identity(tuning_images=128) == TUNED_EARLIER[0]
+    assert identity(distance="fid") == identity(distance="fid", tuning_images=512)
 
 
 def test_a_number_format_is_of_every_cell_and_of_the_identity_where_it_is_not_the_usual() -> None:
