@@ -1,6 +1,7 @@
 """What a large grid costs the engine: on paper, from what sleeping workers show on this machine.
 
 python -m benchmarks.scale measure    # half a minute; writes benchmarks/scale.json
+python -m benchmarks.scale card       # three minutes: beside a card at 10,000 images a minute
 python -m benchmarks.scale            # the tables of docs/scaling.md, from scale.json
 """
 
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,10 +42,25 @@ RUNS: tuple[dict[str, Any], ...] = (  # few workers that sleep long, many that s
     {"workers": 100, "cells": 40, "shards": 8, "seconds": 2.0},
     {"workers": 100, "cells": 40, "shards": 8, "seconds": 0.2},
 )
+CARD_IMAGES, CARD_SECONDS = 6144, 60.0 / 10_000  # of a cell; a second an image, with its features
 
 
-def measure() -> dict[str, Any]:
-    """Runs the sleeping grids against a server of their own; returns costs a task."""
+def beside_a_card(shard: int) -> str:
+    """What the engine costs where a card draws 10,000 images of 32 x 32 a minute, for which
+    sleeping stands in, in a grid of two cells, over the card's own time: how long the card is idle
+    between its first task and its last, and with the flow's start and end."""
+    cells, shards, seconds = 2, CARD_IMAGES // shard, CARD_SECONDS * shard
+    asked = {
+        "workers": 4, "cells": cells, "shards": shards, "seconds": seconds / 1.1, "device": "cpu:0",
+        "shape": (shard, 32, 12, 8),
+    }  # fmt: skip
+    seen, own = measure([asked])["runs"][0], cells * shards * seconds
+    idle, whole = (100.0 * (seen[name] / own - 1.0) for name in ("card", "wall"))
+    return f"card idle {idle:.1f} %, with start, last score and end {whole:.1f} % of {own:.0f} s"
+
+
+def measure(grids: Sequence[dict[str, Any]] = RUNS) -> dict[str, Any]:
+    """Runs sleeping grids against a server of their own; returns costs a task."""
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
         api = f"http://127.0.0.1:{port}/api"
@@ -51,7 +68,7 @@ def measure() -> dict[str, Any]:
         server = start(folder / "prefect.log", env, *prefect_words(port))
         try:
             wait_for(f"{api}/health", server)
-            runs = [run(folder, env, server.pid, asked) for asked in RUNS]
+            runs = [run(folder, env, server.pid, asked) for asked in grids]
         finally:
             stop(server)
     return {
@@ -74,6 +91,8 @@ def run(folder: Path, env: dict[str, str], server: int, asked: dict[str, Any]) -
     after = counts(folder)
     record = asked | {
         "tasks": n_tasks,
+        "wall": told["wall"],
+        "card": told["card"],
         "wall over ideal": told["wall"] / (work / asked["workers"]),
         "tasks a second": n_tasks / told["wall"],
         "flow CPU ms a task": 1000 * told["cpu"] / n_tasks,
@@ -160,6 +179,10 @@ def show(record: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["measure"]:
-        RECORD.write_text(json.dumps(measure(), indent=1) + "\n")
-    show(json.loads(RECORD.read_text()))
+    if sys.argv[1:2] == ["card"]:
+        for size in map(int, sys.argv[2:] or (512, 2048)):
+            print(f"beside a card, shards of {size}: {beside_a_card(size)}", flush=True)
+    else:
+        if sys.argv[1:] == ["measure"]:
+            RECORD.write_text(json.dumps(measure(), indent=1) + "\n")
+        show(json.loads(RECORD.read_text()))

@@ -7,47 +7,77 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from prefect import flow
-from prefect.futures import wait
 
 from flows.run.runners import with_workers
+from tasks.machine.device import card
 from tasks.storage import store
+from tasks.storage.artifact import ArtifactRef
 from tasks.storage.caching import cached_task
 
+at_work: list[float] = []  # when a card was taken, and when it was let go
+
+
+@dataclass(frozen=True)
+class Slept:
+    """A score."""
+
+    fid: float
+
+
+def sleep_on(device: str, seconds: float) -> None:
+    with card(device) as mine:
+        if mine != "cpu":
+            at_work.append(time.perf_counter())
+        time.sleep(seconds)
+        if mine != "cpu":
+            at_work.append(time.perf_counter())
+
 
 @cached_task
-def sleep_sample(cell: int, shard: int, seconds: float) -> dict[str, Any]:
-    time.sleep(seconds)
-    images = np.full((8, 8), [cell % 251, shard % 251] * 4, np.uint8)
-    return {**store.put_arrays({"images": images}, "shard"), "n": 1}
+def sleep_sample(
+    cell: int, shard: int, seconds: float, device: str, shape: list[int]
+) -> ArtifactRef:
+    sleep_on(device, seconds)
+    images = np.full(shape, [cell % 251, shard % 251] * 4, np.uint8)
+    return store.put_arrays({"images": images}, "shard")
 
 
 @cached_task
-def sleep_embed(images: dict[str, Any], seconds: float) -> dict[str, Any]:
+def sleep_embed(images: ArtifactRef, seconds: float, device: str) -> ArtifactRef:
     store.get_arrays(images)
-    time.sleep(seconds)
-    return {**store.put_arrays({"features": np.zeros((1, 8), np.float32)}, "features"), "n": 1}
+    sleep_on(device, seconds)
+    return store.put_arrays({"features": np.zeros((1, 8), np.float32)}, "features")
 
 
 @cached_task
-def sleep_score(cell: int, features: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+def sleep_score(cell: int, features: list[ArtifactRef], seconds: float) -> Slept:
     time.sleep(seconds)
-    return {"fid": float(cell)}
+    return Slept(float(cell))
 
 
 @flow(name="sleeping-grid")
-def sleeping_grid(cells: int, shards: int, seconds: float) -> int:
+def sleeping_grid(
+    cells: int,
+    shards: int,
+    seconds: float,
+    device: str = "cpu",
+    shape: Sequence[int] = (8, 8),
+) -> int:
     """As `fid_grid` does: all work submitted at once, cell by cell."""
     scores = []
     for cell in range(cells):
-        images: list[Any] = [sleep_sample.submit(cell, i, seconds) for i in range(shards)]
-        features: list[Any] = [sleep_embed.submit(one, seconds / 10) for one in images]
+        images: list[Any] = [
+            sleep_sample.submit(cell, i, seconds, device, list(shape)) for i in range(shards)
+        ]
+        features: list[Any] = [sleep_embed.submit(one, seconds / 10, device) for one in images]
         scores.append(sleep_score.submit(cell, features, seconds / 10))
-    wait(scores)
-    return len(scores)
+    return len([score.result() for score in scores])
 
 
 def main(text: str) -> None:
@@ -60,6 +90,7 @@ def main(text: str) -> None:
     grid(**asked)
     print("measured", json.dumps({
         "wall": time.perf_counter() - began,
+        "card": max(at_work) - min(at_work) if at_work else None,
         "cpu": time.process_time() - cpu,
         "memory": 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory),
         "pid": os.getpid(),
