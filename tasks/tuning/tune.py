@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +34,11 @@ from ddim_core.tuning.target import Target, long_run
 from tasks.cells.extractor_memory import record_of
 from tasks.checkpoints.scheduler import own_scheduler
 from tasks.machine.device import on_a_card
+from tasks.sampling.guidance import guided_where
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
-from tasks.tuning.aims import aim_of
+from tasks.tuning.aims import aim_of, measure
 from tasks.tuning.runs import chunk_of, pictures, runs_of, see_ends, visits_of
 
 SHOWN = 8  # images of a comparison
@@ -248,7 +248,8 @@ def tune_sampler(
     def searched(by: Aim, budget: float, start: Positions | None = None) -> tuple[Found, Distances]:
         """Searches by an aim; returns with it the values of what was found."""
         measured = Evaluations(
-            partial(by.of, runs), Path(f"{place}{'' if by is aim else '-near'}.jsonl")
+            measure(by, runs, visits, guided_where(cell, checkpoint)),
+            Path(f"{place}{'' if by is aim else '-near'}.jsonl"),
         )
         with tqdm(desc=f"tuning {name.text} at {calls} calls", unit="", disable=None) as bar:
             found = search(

@@ -187,7 +187,7 @@ def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
     # The noisiest calls are not guided: another long run, and fewer evaluations of the network.
     assert whole.settings[0].judged.stock.mean != part.settings[0].judged.stock.mean
     assert {row.nfe for row in rows_of(whole).values()} == {4, 6}
-    assert {row.nfe for row in rows_of(part).values()} < {2, 3, 4, 5}
+    assert {row.nfe for row in rows_of(part).values()} <= {3, 4, 5}  # each has a guided call
     assert {row.guidance_interval for row in rows_of(part).values()} == {"0,4"}
     with pytest.raises(ValueError, match="guides by itself, at every step"):
         tune(checkpoint=BASE, guidance=[4.0], guidance_interval=[0.0, 3.0], dataset="emoji")
