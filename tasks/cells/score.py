@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -131,7 +131,17 @@ class StoredShards(Sequence[np.ndarray]):
         return store.get_arrays(self.refs[index])["features"]
 
 
-@lru_cache(maxsize=8)  # a grid's cells share theirs, those of each card
 def _reference(artifact: str, on: Float64) -> tuple[ScoreReference, str]:
-    features = store.get_arrays(ArtifactRef(artifact=artifact, kind="features"))["features"]
-    return ScoreReference.of(features, on=on), statistics_of(features, None).digest
+    return _references(on)(artifact)
+
+
+@cache
+def _references(on: Float64) -> Callable[[str], tuple[ScoreReference, str]]:
+    """Reads references, which a grid's cells share; of each device the latest two are kept."""
+
+    @lru_cache(maxsize=2)
+    def read(artifact: str) -> tuple[ScoreReference, str]:
+        features = store.get_arrays(ArtifactRef(artifact=artifact, kind="features"))["features"]
+        return ScoreReference.of(features, on=on), statistics_of(features, None).digest
+
+    return read
