@@ -86,7 +86,7 @@ def _sure(standing: Standing, ranking: Ranking) -> str:
     """How far below the best the cell to ship may lie."""
     number = ranking.measure.number
     if standing.high <= 0.0:
-        said = "It is shown to be the best of the grid (95 %, all cells together)"
+        said = "It is shown that no other cell is better (95 %, all cells together)"
     else:
         said = (
             f"With 95 % confidence, for all cells together, it is at most {number(standing.high)} "

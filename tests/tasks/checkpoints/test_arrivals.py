@@ -67,12 +67,13 @@ def test_a_folder_means_what_lies_in_it_and_a_checkpoint_means_itself(copy: Path
         (copy.parent / name).mkdir()
     for name in ("loss.csv", "network-snapshot-000100.pkl", "training-state-000100.pt"):
         (copy.parent / name).touch()
-    (copy.parent / "long").symlink_to("x" * 300)  # which no system call takes
+    assert names(f"{copy.parent.parent}/**/step-*") == ["step-1"]
+    # No system call takes it; `**` of Python 3.11.2 follows it, and is refused then.
+    (copy.parent / "long").symlink_to("x" * 300)
     shown = ["logs.txt", "long", "network-snapshot-000100.pkl", "step-1"]
     assert names(str(copy.parent)) == shown
     assert names(str(copy)) == ["step-1"]
     assert names(f"{copy.parent}/step-*") == ["step-1"]
-    assert names(f"{copy.parent.parent}/**/step-*") == ["step-1"]
     assert names(str(copy.parent / "nothing-*")) == []
 
 
