@@ -6,6 +6,7 @@
     python -m benchmarks.tuning FOLDER flow-fid         # these by FID
     python -m benchmarks.tuning FOLDER base             # the base of 16 pixels, guided
     python -m benchmarks.tuning FOLDER base-32          # the embedded one, of 32
+    python -m benchmarks.tuning FOLDER base-32-fid      # that by FID, ends and rho alone
 
 Appends to benchmarks/tuning.json, for each training seed, scale of guidance and number of calls:
 FID of the tuned settings, of the model's own long run, of the stock setting of as many calls, and
@@ -58,8 +59,14 @@ CASES: dict[str, dict[str, Any]] = {
         "calls": 4, "stock": "dpmpp_2m,unipc", "stock-steps": "6,8,48", "n-images": 192,
         "shard-size": 96,
     },
+    "base-32-fid": {
+        "checkpoint": embedded_base(), "features": "classifier", "distance": "fid",
+        "search": "family", "guidance": "1,2,4", "tuning-images": 256, "long-steps": 16,
+        "samplers": "dpmpp_2m", "calls": 4, "stock": "dpmpp_2m,unipc", "stock-steps": 8,
+        "n-images": 608, "shard-size": 152,
+    },
 }  # fmt: skip
-RESOLUTIONS = {"base": 16, "base-32": 32}
+RESOLUTIONS = {"base": 16, "base-32": 32, "base-32-fid": 32}
 PLAIN = ("ddim", "own", "flow_euler")
 
 
