@@ -74,8 +74,8 @@ class TuneChoice:
     tuning_prompts: Annotated[
         str,
         Field(
-            description="Prompts to tune and judge on, as `prompts`; empty deals out those: every "
-            "second is scored, of the others every second is tuned on."
+            description="Prompts to tune and judge on, as `prompts`; empty deals out those: half "
+            "are scored, of the others half are tuned on."
         ),
     ] = ""
     known: Annotated[

@@ -1,4 +1,8 @@
-"""Prompts dealt out: to tune on, to judge on, and for the cells that are scored."""
+"""Prompts dealt out: to tune on, to judge on, and for the cells that are scored.
+
+They are mixed first: lists are often in an order that comes again, such as subject by subject, and
+every second or fourth prompt of it would be of some subjects alone.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import dataclass
 
 import safetensors.torch
 
+from ddim_core.common.digest import digest
 from tasks.images.stored_prompts import store_prompts, stored_prompts
 from tasks.storage import places, store
 from tasks.storage.store import ArtifactRef
@@ -33,19 +38,20 @@ def deal(prompts: str, given: str | None) -> Dealt:
 
     Args:
         prompts: Digest of those of the cells.
-        given: Digest of others to tune and judge on, every second for either; None deals those of
-            the cells: every second is scored, of the rest every second is tuned on.
+        given: Digest of others to tune and judge on, half for either; None deals those of the
+            cells: half are scored, of the rest half are tuned on.
     """
     whole = stored_prompts(prompts)
     if given is not None:
-        tuning, fresh = _halves(list(dict.fromkeys(stored_prompts(given))))
+        tuning, fresh = _halves(_mixed(list(dict.fromkeys(stored_prompts(given)))))
         note = _said(tuning, fresh, whole)
         return Dealt(store_prompts(tuning), store_prompts(fresh), _file(prompts, whole), note)
     unique = list(dict.fromkeys(whole))
     if len(unique) < FEW:
         return Dealt(prompts, prompts, _file(prompts, whole), _said(unique, unique, unique))
-    tuning, fresh = _halves(unique[1::2])
-    scored = unique[::2]
+    mixed = _mixed(unique)
+    tuning, fresh = _halves(mixed[1::2])
+    scored = mixed[::2]
     kept = store_prompts(scored)
     return Dealt(store_prompts(tuning), store_prompts(fresh), _file(kept, scored), "")
 
@@ -73,13 +79,18 @@ def deal_conditions(conditions: ArtifactRef) -> tuple[ArtifactRef, ArtifactRef]:
     return halves[0], halves[1]
 
 
+def _mixed(prompts: list[str]) -> list[str]:
+    """Prompts in an order that only they decide, whatever order they came in."""
+    return sorted(prompts, key=digest)
+
+
 def _halves(prompts: list[str]) -> tuple[list[str], list[str]]:
     return (prompts, prompts) if len(prompts) < 2 else (prompts[::2], prompts[1::2])
 
 
-def _file(digest: str, prompts: list[str]) -> str:
+def _file(named: str, prompts: list[str]) -> str:
     """A file of JSON Lines with a prompt each, as a grid is given them."""
     lines = [json.dumps({"text": prompt}, ensure_ascii=False) for prompt in prompts]
-    path = places.local_dir("work") / f"prompts-{digest[:32]}.jsonl"
+    path = places.local_dir("work") / f"prompts-{named[:32]}.jsonl"
     store.write_whole(str(path), "".join(f"{line}\n" for line in lines).encode())
     return str(path)

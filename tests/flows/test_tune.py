@@ -306,6 +306,11 @@ def test_prompts_are_dealt_out(tmp_path: Path, server: str) -> None:
     scored = [json.loads(line)["text"] for line in Path(dealt.scored).read_text().splitlines()]
     assert sorted([*parts[0], *parts[1], *scored]) == prompts
     assert not dealt.note
+    # Subject by subject, again and again: every fourth is of 19 of them.
+    in_turn = [f"subject {i} in colour {k}" for k in range(7) for i in range(76)]
+    tuning = stored_prompts(deal(store_prompts(in_turn), None).tuning)
+    assert len(tuning) == 133
+    assert len({text.partition(" in ")[0] for text in tuning}) > 50
     assert "were tuned on as well" in deal(store_prompts(prompts[:2]), None).note
     twice = deal(store_prompts(prompts * 2), None)
     assert not set(stored_prompts(twice.tuning)) & set(stored_prompts(twice.fresh))
