@@ -45,7 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
         "stock": "unipc,flow_euler", "stock-steps": "6,7,8,10,20,100", "n-images": 2048,
     },
     "flow-fid": {
-        "objective": "flow", "samplers": "unipc", "calls": "4,5", "distance": "fid",
+        "objective": "flow", "samplers": "unipc", "calls": "3,4,5", "distance": "fid",
         "stock": "unipc,flow_euler", "stock-steps": "6,7,8,9,10,12,16,20,100", "n-images": 2048,
     },
     "base": {
@@ -62,7 +62,7 @@ CASES: dict[str, dict[str, Any]] = {
     "base-32-fid": {
         "checkpoint": embedded_base(), "features": "classifier", "distance": "fid",
         "search": "family", "guidance": "1,2,4", "tuning-images": 256, "long-steps": 16,
-        "samplers": "dpmpp_2m", "calls": 4, "stock": "dpmpp_2m,unipc", "stock-steps": 8,
+        "samplers": "dpmpp_2m", "calls": 4, "stock": "dpmpp_2m,unipc", "stock-steps": "6,8,16",
         "n-images": 608, "shard-size": 152,
     },
 }  # fmt: skip

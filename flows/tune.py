@@ -98,7 +98,7 @@ def _say_budget(request: TuneRequest, inputs: TuneInputs, targets: Sequence[Long
             f"long run: {target.sampler}, {target.steps} steps; half of them end "
             f"{target.moved:.3g} elsewhere{still}"
         )
-    n = request.tuning_images * request.tune.budget * len(inputs.settings)
+    n = inputs.n_images * request.tune.budget * len(inputs.settings)
     each = sum(t.seconds for t in targets) / max(1, sum(t.calls for t in targets))
     _say(
         f"search: at most {request.tune.budget} network calls an image for each of "

@@ -68,7 +68,7 @@ class TuneChoice:
             ge=2,
             le=10_000,
             description="Images to tune on, and as many fresh ones to judge on; empty takes 128, "
-            "by FID 512.",
+            "by FID 512, or twice the features where these are more.",
         ),
     ] = None
     tuning_prompts: Annotated[
@@ -197,10 +197,9 @@ class TuneRequest:
             )
         object.__setattr__(self, "real", self.grid(()).real)  # settled, and refused if it cannot be
 
-    @property
-    def tuning_images(self) -> int:
-        """Images to tune on."""
-        return self.tune.tuning_images or (512 if self.tune.distance == FID else 128)
+    def tuning_images(self, n_features: int | None) -> int:
+        """Returns how many images are tuned on; n_features are those of an FID, None of none."""
+        return self.tune.tuning_images or (128 if n_features is None else max(512, 2 * n_features))
 
     @property
     def samplers(self) -> tuple[str, ...]:
@@ -226,7 +225,8 @@ class TuneRequest:
         for name, usual in later.items():  # as before there were any
             if asked[name] == usual:
                 del asked[name]
-        asked["tuning_images"] = self.tuning_images
+        if self.tune.distance != FID:
+            asked["tuning_images"] = self.tuning_images(None)
         return digest("tune", asked | self.machine.counts, content, self.scores.weights_content)
 
     def grid(

@@ -19,7 +19,7 @@ from flows.requests.images import PREVIOUS
 from flows.requests.samplers import SamplerChoice
 from flows.requests.tuning import ENDS, FAMILY, FID, TuneRequest
 from flows.run.runners import on_device
-from tasks.cells.embed import embed_images
+from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.extractor import ready_extractor
 from tasks.cells.reference import known_reference
 from tasks.cells.settings import require_fit
@@ -47,6 +47,7 @@ class TuneInputs:
     Attributes:
         checkpoint: It.
         settings: Cells without lists, each with its network calls.
+        n_images: To tune on, and as many fresh ones.
         conditions: Prompts to tune on and fresh ones, encoded for the pipeline's own call.
         fresh_prompts: Digest of the fresh ones, where the network itself is told of them.
         scored_prompts: File of those that the grid is drawn for; empty takes the request's.
@@ -58,11 +59,12 @@ class TuneInputs:
 
     checkpoint: CheckpointRecord
     settings: list[tuple[GridCell, int]]
+    n_images: int
     conditions: Both
     fresh_prompts: str | None
     scored_prompts: str
     extractor: ArtifactRef | None
-    reference: ArtifactRef | None
+    reference: FeatureShard | None
     known: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -101,9 +103,11 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
         low, high = request.tune.guidance_interval
         found += (f"Guidance is at noise levels from {low:g} to {high:g} alone, in the long run "
                   "too.",)  # fmt: skip
+    n_images = request.tuning_images(reference.d if reference else None)
     return TuneInputs(
-        checkpoint, told, conditions, fresh, scored, extractor, reference, known, (*notes, *found)
-    )
+        checkpoint, told, n_images, conditions, fresh, scored, extractor, reference, known,
+        (*notes, *found),
+    )  # fmt: skip
 
 
 def _known(
@@ -120,7 +124,9 @@ def _known(
     return tuple(dict.fromkeys([*named, *before.lists])), (note,)
 
 
-def _seen_by(request: TuneRequest, grid: GridRequest, checkpoint: CheckpointRecord) -> Both:
+def _seen_by(
+    request: TuneRequest, grid: GridRequest, checkpoint: CheckpointRecord
+) -> tuple[ArtifactRef | None, FeatureShard | None]:
     """The extractor that the grid scores with, where runs are measured in its features; and where
     that is by FID, the features of the real images, or their statistics."""
     real, by_fid = request.real, request.tune.distance == FID

@@ -6,8 +6,10 @@ every second or fourth prompt of it would be of some subjects alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
+from typing import TypeVar
 
 import safetensors.torch
 
@@ -16,6 +18,7 @@ from tasks.images.stored_prompts import store_prompts, stored_prompts
 from tasks.storage import places, store
 from tasks.storage.store import ArtifactRef
 
+T = TypeVar("T")
 FEW = 4  # prompts: fewer serve for all three
 
 
@@ -66,11 +69,15 @@ def _said(tuning: list[str], fresh: list[str], scored: list[str]) -> str:
 
 
 def deal_conditions(conditions: ArtifactRef) -> tuple[ArtifactRef, ArtifactRef]:
-    """Deals what prompts are encoded to: every second row to tune on, the others to judge on."""
+    """Deals what prompts are encoded to, mixed: half of the rows to tune on, half to judge on."""
     stored = safetensors.torch.load(store.get(conditions))
     n = max(len(value) for value in stored.values())
+    told = [
+        safetensors.torch.save({name: v[i].clone() for name, v in stored.items() if len(v) == n})
+        for i in range(n)
+    ]
     halves = []
-    for rows in (slice(0, None, 2), slice(1, None, 2)) if n > 1 else (slice(None), slice(None)):
+    for rows in _halves(sorted(range(n), key=lambda i: hashlib.sha256(told[i]).digest())):
         half = {
             name: (value[rows] if len(value) == n else value).contiguous().clone()
             for name, value in stored.items()
@@ -84,8 +91,8 @@ def _mixed(prompts: list[str]) -> list[str]:
     return sorted(prompts, key=digest)
 
 
-def _halves(prompts: list[str]) -> tuple[list[str], list[str]]:
-    return (prompts, prompts) if len(prompts) < 2 else (prompts[::2], prompts[1::2])
+def _halves(of: list[T]) -> tuple[list[T], list[T]]:
+    return (of, of) if len(of) < 2 else (of[::2], of[1::2])
 
 
 def _file(named: str, prompts: list[str]) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import Result
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 from typer.testing import CliRunner
 
 from ddim_core.samplers.name import parse_sampler
@@ -19,6 +20,7 @@ from ddim_core.text2image.embedded import embedded_base
 from flows.cli.app import app
 from flows.requests.flat import build
 from flows.requests.tuning import TuneRequest
+from tasks.storage import store
 from tests.core.pipelines.tiny import PIPELINES
 from tests.networks import save_clip
 
@@ -298,7 +300,7 @@ def test_planted_failures_are_told_of_one_search(server: str, toy: str, tmp_path
 
 def test_prompts_are_dealt_out(tmp_path: Path, server: str) -> None:
     from tasks.images.stored_prompts import store_prompts, stored_prompts
-    from tasks.tuning.prompts import deal
+    from tasks.tuning.prompts import deal, deal_conditions
 
     prompts = [f"prompt {i}" for i in range(8)]
     dealt = deal(store_prompts(prompts), None)
@@ -311,6 +313,13 @@ def test_prompts_are_dealt_out(tmp_path: Path, server: str) -> None:
     tuning = stored_prompts(deal(store_prompts(in_turn), None).tuning)
     assert len(tuning) == 133
     assert len({text.partition(" in ")[0] for text in tuning}) > 50
+    rows = torch.arange(532)[:, None]
+    told = {"embeds": rows % 76, "k": torch.div(rows, 76, rounding_mode="floor"), "all": rows[:1]}
+    halves = [load(store.get(half)) for half in deal_conditions(store.put(save(told), "told"))]
+    dealt_rows = torch.cat([76 * half["k"] + half["embeds"] for half in halves])
+    assert torch.equal(dealt_rows.sort(dim=0).values, rows)
+    assert min(len(half["embeds"].unique()) for half in halves) > 70  # every second: 38 of them
+    assert [len(half["all"]) for half in halves] == [1, 1]
     assert "were tuned on as well" in deal(store_prompts(prompts[:2]), None).note
     twice = deal(store_prompts(prompts * 2), None)
     assert not set(stored_prompts(twice.tuning)) & set(stored_prompts(twice.fresh))

@@ -85,7 +85,9 @@ def test_an_unchanged_tuning_keeps_its_identity() -> None:
 
     assert [identity(), identity(search="family", tuning_images=64)] == TUNED_EARLIER
     assert identity(tuning_images=128) == TUNED_EARLIER[0]
-    assert identity(distance="fid") == identity(distance="fid", tuning_images=512)
+    assert identity(distance="fid") != identity(distance="fid", tuning_images=512)
+    asked = build(TuneRequest, {"distance": "fid"})
+    assert [asked.tuning_images(n) for n in (None, 64, 2048)] == [128, 512, 4096]
 
 
 def test_a_number_format_is_of_every_cell_and_of_the_identity_where_it_is_not_the_usual() -> None:
