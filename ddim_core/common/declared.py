@@ -73,6 +73,8 @@ def _sentence(name: str, error: Any) -> str:
     for bound, said in BOUNDS:
         if bound in about:
             return f"{name} is {value}; it must be {said} {about[bound]:.12g}"
+    if error["type"] == "value_error":
+        return f"{name}: {about['error']}"
     if error["type"] == "too_short":
         return f"{name} is empty; give at least one"
     for start, said in KINDS:

@@ -102,7 +102,7 @@ def _type(kind: Any) -> str:
     """A type in the words of people who write JSON."""
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return f"{_type(next(k for k in args if k is not type(None)))} or null"
+        return " or ".join("null" if k is type(None) else _type(k) for k in args)
     if origin is Literal:
         return "text"
     if origin in (list, tuple):

@@ -148,7 +148,7 @@ class GridRequest:
         if not model.guide:
             return
         require_location(model.guide, "be guided by no class")
-        if all(scale == 1.0 for scale in self.grid.guidance):
+        if self.grid.is_unguided:
             raise ValueError(
                 f"guide is {redacted(model.guide)!r}, and guidance is 1, which is none; give "
                 "another scale, such as 2"

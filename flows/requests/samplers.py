@@ -26,6 +26,7 @@ from ddim_core.diffusion.specs import (
 from ddim_core.samplers.catalogue import OWN, SAMPLERS, SIGMA_HAT
 from ddim_core.samplers.families import DDIM, unless_all
 from ddim_core.samplers.name import parse_sampler
+from flows.requests.guidance import GuidanceText, parse_guidance
 from flows.requests.images import Etas, Seed, SpacingChoice, Steps
 
 LEAST_IMAGES = 2  # one image has no covariance
@@ -79,18 +80,20 @@ class SamplerChoice:
         ),
     ] = False
     guidance: Annotated[
-        tuple[float, ...],
+        tuple[GuidanceText, ...],
         Field(
             min_length=1,
-            description="Scales of classifier-free guidance, with classes or prompts. 0 leaves the "
-            "class out, 1 is no guidance. Image k is asked to be of class k mod n_classes.",
+            description="Scales of classifier-free guidance, with classes or prompts, as 2,4; or "
+            "4@0.2-3, which holds at noise levels from 0.2 to 3 alone. 0 leaves the class out, 1 "
+            "is no guidance. Image k is asked to be of class k mod n_classes.",
         ),
     ] = (1.0,)
     guidance_interval: Annotated[
         tuple[float, ...],
         Field(
-            description="Guidance only at noise levels from LOW to HIGH, as 0,0.7: of a flow the "
-            "share of noise (t of REPA, 1 - t of SiT), else noise over signal. Empty: at all.",
+            description="Guidance only at noise levels from LOW to HIGH, as 0,0.7, of all scales "
+            "that name none: of a flow the share of noise (t of REPA, 1 - t of SiT), else noise "
+            "over signal. Empty: at all.",
         ),
     ] = ()
     guidance_channels: Annotated[
@@ -141,6 +144,11 @@ class SamplerChoice:
             names[SIGMA_HAT] = None
         asked = None if sigma_hat and self.sigma_hat is None and not names else sigma_hat
         return replace(self, samplers=tuple(names), sigma_hat=asked)
+
+    @property
+    def is_unguided(self) -> bool:
+        """Whether all scales are 1, which is no guidance."""
+        return all(parse_guidance(given)[0] == 1.0 for given in self.guidance)
 
     @property
     def with_sigma_hat(self) -> bool:
@@ -204,15 +212,15 @@ def cells_of(
     cells = []
     lines = [laid for line in _lines(choice, known) for laid in _with_loras(line, choice, known)]
     _require_used(choice, known, lines)
-    for line, scale in product(lines, dict.fromkeys(choice.guidance)):
+    for line, (scale, own) in product(lines, map(parse_guidance, choice.guidance)):
         for steps in _steps_of(line, choice):
-            among = unless_all(choice.guidance_interval, line, known.scheduler, noise)
+            among = unless_all(own or choice.guidance_interval, line, known.scheduler, noise)
             led = scale, among, choice.guidance_channels, known.guide
             sampler = guided_by(replace(line, steps=steps), *led)
             if isinstance(sampler, SamplerSpec):
                 timesteps(known.n_train, steps, choice.spacing)
             cells.append(GridCell(sampler, noise, choice.seed, choice.dtype, prompts, known.card))
-    return cells
+    return list(dict.fromkeys(cells))
 
 
 def _steps_of(line: Line, choice: SamplerChoice) -> Sequence[int]:
@@ -230,7 +238,7 @@ def _require_used(choice: SamplerChoice, known: Sampled, lines: Sequence[Line]) 
     if not lines:
         raise ValueError("etas is empty, and the samplers that are named have no line without one")
     where = "guidance_interval" if choice.guidance_interval else "guidance_channels"
-    if getattr(choice, where) and all(scale == 1.0 for scale in choice.guidance):
+    if getattr(choice, where) and choice.is_unguided:
         raise ValueError(f"{where} is given, and guidance is 1, which is none; give another scale")
     names = ", ".join(choice.samplers) or OWN
     if any(isinstance(line, SamplerSpec) for line in lines):

@@ -186,11 +186,13 @@ def _read(parameter: Parameter, given: Any) -> Any:
 
 
 def _plain(kind: Any) -> Any:
-    """`int` of `int | None` and of `Annotated[int, ...]`; words of a choice are text."""
-    if get_origin(kind) in (Union, types.UnionType):
-        (kind,) = (k for k in get_args(kind) if k is not type(None))
+    """`int` of `int | None` and of `Annotated[int, ...]`; words of a choice, and what may be one of
+    several kinds, are text."""
     if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
+        return _plain(get_args(kind)[0])
+    if get_origin(kind) in (Union, types.UnionType):
+        kinds = [k for k in get_args(kind) if k is not type(None)]
+        return _plain(kinds[0]) if len(kinds) == 1 else str
     return kind if kind in (int, float, bool, str) else str
 
 
