@@ -19,7 +19,7 @@ from flows.lora.stand import Stand, stand_of
 from flows.requests.flat import command_line, flat
 from flows.requests.images import Machine
 from flows.requests.lora_score import LoraScoreRequest
-from flows.requests.samplers import ALL_ARITHMETIC, versions
+from flows.requests.samplers.cells import ALL_ARITHMETIC, versions
 from flows.run.naming import flow_name
 from flows.run.runners import ONE_TASK_A_CORE
 from tasks.checkpoints.addresses import name_of

@@ -13,6 +13,7 @@ from ddim_core.decisions.row import CellRow
 from flows.fid_grid import fid_grid
 from flows.grid.outcome import GridOutcome
 from flows.requests.flat import command_line, flat, values
+from flows.requests.samplers.guidance import guidance_text, together
 from flows.requests.tuning import AS_EULER, DDIM, TuneRequest
 from flows.run import waiting
 from flows.run.naming import flow_name
@@ -25,7 +26,7 @@ from tasks.reports.page import asked_by
 from tasks.reports.tuning import publish_tuning, render_tuning
 from tasks.storage.cell_rows import read_rows
 from tasks.storage.store import check_writable
-from tasks.tuning.tune import LongRun, Tuned
+from tasks.tuning.found import LongRun, Tuned
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class TuneOutcome:
 
     Attributes:
         report: Its place.
-        samplers: With their lists, as a grid is asked for them.
+        samplers: With their lists, and their guidance where there is one, as a grid is asked for
+            them.
         settings: What was found of each: distances, search, what speaks against it.
         reading: Sentences on what tuning bought, and what speaks against it.
         grid: The proof; None if it was left out.
@@ -80,7 +82,7 @@ def _run(request: TuneRequest) -> TuneOutcome:
         )  # fmt: skip
         beside = f", the long run {one.long.mean:.3g}" if one.long else ""
         _say(
-            f"{one.sampler} (guidance {one.guidance:g}): {what.format(judged.tuned.mean)}, "
+            f"{one.sampler} (guidance {_guidance(one)}): {what.format(judged.tuned.mean)}, "
             f"{one.stock} {judged.stock.mean:.3g}{beside}"
         )
         for warning in one.warnings:
@@ -109,7 +111,7 @@ def _say_budget(request: TuneRequest, inputs: TuneInputs, targets: Sequence[Long
 
 def _proof(request: TuneRequest, inputs: TuneInputs, tuned: Sequence[Tuned]) -> GridOutcome:
     """Scores what was found beside stock samplers, on the same noise."""
-    names = dict.fromkeys(one.sampler for one in tuned)
+    names = dict.fromkeys(_settings(request, tuned))
     stock = ["own"] if inputs.checkpoint.pipeline and not inputs.checkpoint.is_native else ["ddim"]
     stock += [
         DDIM if DDIM in request.tune.samplers and one.stock in ("euler", AS_EULER) else one.stock
@@ -118,6 +120,18 @@ def _proof(request: TuneRequest, inputs: TuneInputs, tuned: Sequence[Tuned]) -> 
     grid = request.grid(tuple(names), tuple(dict.fromkeys(stock)), inputs.scored_prompts)
     outcome: GridOutcome = fid_grid(**values(grid))
     return outcome
+
+
+def _guidance(one: Tuned) -> str:
+    """Its scale, with the noise levels that were found for it."""
+    return guidance_text(one.guidance, (one.narrowed and one.narrowed.interval) or ())
+
+
+def _settings(request: TuneRequest, tuned: Sequence[Tuned]) -> tuple[str, ...]:
+    """The samplers with their lists, each at the guidance that it was tuned at."""
+    if request.tune.guidance == (1.0,):
+        return tuple(one.sampler for one in tuned)
+    return tuple(together(one.sampler, _guidance(one)) for one in tuned)
 
 
 def _report(
@@ -143,7 +157,7 @@ def _report(
     content = content_of(request.real.dataset)
     weights = weights_of(inputs.checkpoint.ref)
     mark_scored(request.identity(content), weights, grid.cells if grid else [])
-    samplers = tuple(one.sampler for one in tuned)
+    samplers = _settings(request, tuned)
     return TuneOutcome(place, samplers, tuple(tuned), tuple(report.reading), grid)
 
 

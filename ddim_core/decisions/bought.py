@@ -17,10 +17,10 @@ class Bought:
 
     Attributes:
         row: Of the tuned cell.
-        rival: The stock cell of the lowest FID among those of as many network calls; None where
-            there is none.
+        rival: The stock cell of the lowest FID among those of as many network calls, or where
+            there are none of the next larger number up to twice as many; None where there is none.
         against: The tuned cell minus the rival, p-value corrected for all tests made here.
-        proven: It is better than every stock cell of as many calls, each corrected.
+        proven: It is better than every stock cell of the rival's calls, each corrected.
         p_proven: The largest of these corrected p-values; None where there is no such cell.
         matched: The best of the stock cells of more calls that it is proven not to be worse than by
             more than the margin, up to the number of calls at which that fails; None if none.
@@ -39,7 +39,8 @@ class Bought:
 def bought(tuned: Sequence[CellRow], stock: Sequence[CellRow], margin: float) -> list[Bought]:
     """Compares tuned cells with stock ones by paired tests, all corrected together (Holm).
 
-    With the stock cells of as many calls the question is whether there is a difference; with all
+    With the stock cells of as many calls (or, where there are none, of the next larger number
+    up to twice as many) the question is whether there is a difference; with all
     of them, whether the tuned cell is worse by more than the margin (one-sided). Since a tuned
     cell has to pass against every stock cell up to a number of calls, the choice of the best among
     them costs nothing of the 5 %.
@@ -52,7 +53,7 @@ def bought(tuned: Sequence[CellRow], stock: Sequence[CellRow], margin: float) ->
         ValueError: If rows cannot be compared, or have no interval.
     """
     alike = [[b for b in stock if _alike(a, b)] for a in tuned]
-    same = [[b for b in others if b.nfe == a.nfe] for a, others in zip(tuned, alike, strict=True)]
+    same = [_as_dear(a, others) for a, others in zip(tuned, alike, strict=True)]
     tests = [[difference(a, b) for b in others] for a, others in zip(tuned, same, strict=True)]
     alone = [test.p_value for found in tests for test in found]
     n_two_sided = len(alone)
@@ -92,11 +93,18 @@ def _matched(
     return min(dearer, key=lambda b: b.fid), max(p for _, p in passed)
 
 
-ALIKE = ("guidance_scale", "guidance_interval", "guidance_channels", "guide_digest", "loras")
+ALIKE = ("guidance_scale", "guidance_channels", "guide_digest", "loras")
 
 
 def _alike(a: CellRow, b: CellRow) -> bool:
     return all(getattr(a, name) == getattr(b, name) for name in ALIKE)
+
+
+def _as_dear(a: CellRow, stock: Sequence[CellRow]) -> list[CellRow]:
+    """Those of as many network calls, or of the next larger number up to twice as many: a run that
+    is guided at some of its steps makes a number of calls that no other may make."""
+    calls = min((b.nfe for b in stock if a.nfe <= b.nfe <= 2 * a.nfe), default=None)
+    return [b for b in stock if b.nfe == calls]
 
 
 def _not_worse(a: CellRow, b: CellRow, margin: float) -> float:

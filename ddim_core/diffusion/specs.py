@@ -184,7 +184,7 @@ class SchedulerSpec:
         return f"{self.sampler},{self.eta:g}" if self.eta else self.sampler
 
 
-Spec = TypeVar("Spec", SamplerSpec, SchedulerSpec)
+Spec = TypeVar("Spec", bound="SamplerSpec | SchedulerSpec")
 
 
 def guided_by(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ddim_core.decisions.bought import Bought, bought
@@ -18,8 +18,9 @@ RHO = 7.0  # of Karras' spacing
 STILL = 0.1  # of the distance: a list of another checkpoint that is no farther still serves
 
 
-Tuning = frozenset[tuple[str, float]]
-"""Samplers with the lists that were found, each with the guidance that it was tuned at."""
+Tuning = Mapping[tuple[str, float], str | None]
+"""Samplers with the lists that were found, each with the guidance that it was tuned at: the noise
+levels between which that holds, as in a row; empty for all; None where these were not searched."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,10 @@ def _bought(rows: Sequence[CellRow], tuned: Tuning, margin: float) -> list[Bough
     """None where there are too few images for intervals; nothing without cells on both sides."""
     ours = [row for row in rows if is_tuned(row, tuned)]
     lists = {sampler for sampler, _ in tuned}
-    stock = [row for row in rows if row.sampler not in lists]
+    searched = any(levels is not None for levels in tuned.values())  # then levels are no stock's
+    stock = [
+        row for row in rows if row.sampler not in lists and not (searched and row.guidance_interval)
+    ]
     if not ours or not stock:
         return []
     if any(len(row.fid_leave_one_out) < 2 for row in (*ours, *stock)):
@@ -90,7 +94,30 @@ def _bought(rows: Sequence[CellRow], tuned: Tuning, margin: float) -> list[Bough
 
 def is_tuned(row: CellRow, tuned: Tuning) -> bool:
     """Tells whether a cell has a list that was found here, at the guidance it was tuned at."""
-    return (row.sampler, row.guidance_scale) in tuned
+    found = (row.sampler or "", row.guidance_scale)
+    return found in tuned and tuned[found] in (None, row.guidance_interval or "")
+
+
+def read_narrowed(
+    name: str, levels: tuple[float, float] | None, fid: float, gain: tuple[float, float, float]
+) -> str:
+    """Says between which noise levels a setting is guided, and what that bought.
+
+    Args:
+        name: Of the setting.
+        levels: Low and high; None where guidance at all of them is best.
+        fid: On fresh images.
+        gain: FID of the list found for guidance at all levels minus it, with its 95 % interval.
+    """
+    if levels is None:
+        return f"{name}: of all noise levels to guide between none are better than all."
+    mean, low, high = gain
+    return (
+        f"{name}: guided at noise levels from {levels[0]:g} to {levels[1]:g} alone it has FID "
+        f"{fid:.3g} on fresh images, {abs(mean):.3g} {'less' if mean > 0.0 else 'more'} than the "
+        f"list found for guidance at all levels (difference {-mean:+.3g} [{-high:+.3g}, "
+        f"{-low:+.3g}])."
+    )
 
 
 def read_known(sampler: str, mean: float, low: float, high: float, worse: str) -> str:
@@ -129,11 +156,12 @@ def _sentences(one: Bought, tuned: Tuning, margin: float) -> str:
         said.append(f"No stock setting of {row.nfe} network calls stands beside it.")
     else:
         gap = one.against
+        dearer = "" if one.rival.nfe == row.nfe else f" of {one.rival.nfe}"
         rival = with_interval(one.rival.fid, one.rival.fid_low, one.rival.fid_high)
         apart = f"a difference of {gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]"
         if one.proven:
             said.append(
-                f"At {row.nfe} network calls it is better than every stock setting, "
+                f"At {row.nfe} network calls it is better than every stock setting{dearer}, "
                 f"{_p(one.p_proven)}; the best of them, {cell_name(one.rival)}, has {rival}, "
                 f"{apart}."
             )
@@ -141,7 +169,8 @@ def _sentences(one: Bought, tuned: Tuning, margin: float) -> str:
             more = "" if gap.verdict != "better" else ", but not than every other of them"
             said.append(
                 f"At {row.nfe} network calls it {HOW[gap.verdict]} the best stock setting"
-                f"{more}: {cell_name(one.rival)} has {rival}, {apart}, {_p(gap.p_adjusted)}."
+                f"{dearer}{more}: {cell_name(one.rival)} has {rival}, {apart}, "
+                f"{_p(gap.p_adjusted)}."
             )
     if one.matched is not None and one.p_matched is not None:
         said.append(

@@ -13,7 +13,7 @@ from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.weight_names import DECODER_FOLDERS
 from ddim_core.samplers.catalogue import OWN
 from flows.requests.grid import GridRequest
-from flows.requests.samplers import Sampled
+from flows.requests.samplers.cells import Sampled
 from tasks.checkpoints.addresses import is_local
 
 NETWORKS = ("unet", "transformer")

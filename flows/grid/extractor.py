@@ -8,7 +8,7 @@ from typing import Any
 from ddim_core.networks.specs import ClassifierSpec
 from flows.requests.grid import TRAINED, GridRequest
 from flows.requests.models import training_split
-from flows.requests.samplers import LEAST_IMAGES
+from flows.requests.samplers.choice import LEAST_IMAGES
 from flows.run.runners import on_device
 from tasks.cells.extractor import ready_extractor, train_extractor
 from tasks.images.prepare import PreparedImages

@@ -20,7 +20,8 @@ from flows.grid.extractor import held_out_of, submit_extractor
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
 from flows.requests.models import training_split
-from flows.requests.samplers import LEAST_IMAGES, Sampled
+from flows.requests.samplers.cells import Sampled
+from flows.requests.samplers.choice import LEAST_IMAGES
 from flows.run.runners import on_device
 from tasks.cells.embed import FeatureShard, embed_images
 from tasks.cells.extractor import StoredExtractor, ready_extractor

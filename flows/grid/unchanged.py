@@ -28,7 +28,7 @@ from flows.grid.outcome import GridOutcome
 from flows.requests.flat import values
 from flows.requests.grid import GridRequest
 from flows.requests.images import NONE, PREVIOUS
-from flows.requests.samplers import ALL_ARITHMETIC, versions
+from flows.requests.samplers.cells import ALL_ARITHMETIC, versions
 from tasks.checkpoints.addresses import BESIDE, is_local
 from tasks.checkpoints.loras import split_lora
 from tasks.storage import places, store

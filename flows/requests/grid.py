@@ -29,7 +29,8 @@ from flows.requests.images import (
     VerdictChoice,
 )
 from flows.requests.models import CheckpointChoice, Toy, ToyRequest, toy_resolution, training_split
-from flows.requests.samplers import LEAST_IMAGES, Sampled, SamplerChoice, cells_of
+from flows.requests.samplers.cells import Sampled, cells_of
+from flows.requests.samplers.choice import LEAST_IMAGES, SamplerChoice
 from tasks.checkpoints.addresses import averaged, content_at, require_location
 from tasks.checkpoints.loras import split_lora
 

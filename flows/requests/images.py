@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ddim_core.common.checks import (
-    LEAST_SEED_TOO_LARGE,
     MOST_BATCH,
     MOST_IMAGES,
     MOST_SIDE,
@@ -18,7 +17,7 @@ from ddim_core.common.checks import (
 from ddim_core.common.digest import file_digest
 from ddim_core.decisions.measure import Decider, Measure, measure_of
 from ddim_core.devices.names import AUTO, CPU, is_card, kind_of
-from ddim_core.diffusion.specs import Execution, ImageSpec, OnCard, Spacing
+from ddim_core.diffusion.specs import Execution, ImageSpec, OnCard
 from ddim_core.features.registry import pretrained
 from ddim_core.image_scores.registry import choices_of
 from ddim_core.images.load import splits_of
@@ -31,24 +30,6 @@ from tasks.machine.device import require_device, settled
 
 LARGEST_BATCH, PIXELS_AT_ONCE, PIXELS_ON_CARD = 16, 2**20, 2**22  # of a pipeline's call
 NONE, PREVIOUS = "none", "previous"  # words for `against`; else it is a checkpoint
-
-Steps = Annotated[tuple[int, ...], Field(min_length=1, description="Numbers of steps S.")]
-Etas = Annotated[
-    tuple[float, ...],
-    Field(description="Noise fractions eta in [0, 1]; 0 is deterministic DDIM, 1 is DDPM-like."),
-]
-SpacingChoice = Annotated[
-    Spacing,
-    Field(description="How S timesteps are chosen: uniform, quad, leading, linspace or trailing."),
-]
-Seed = Annotated[
-    int,
-    Field(
-        ge=0,
-        lt=LEAST_SEED_TOO_LARGE,
-        description="Keys all that is random: every image's stream, and trainings.",
-    ),
-]
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,10 @@ from ddim_core.points.specs import PointSet, PointTrainSpec
 from flows.requests.flat import Option, Without
 from flows.requests.images import (
     DeviceChoice,
-    Etas,
     ImageChoice,
     Machine,
-    Seed,
-    SpacingChoice,
-    Steps,
 )
+from flows.requests.samplers.choice import Etas, Seed, SpacingChoice, Steps
 from tasks.checkpoints.addresses import POSTHOC
 from tasks.machine.device import require_device, settled
 

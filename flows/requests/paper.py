@@ -13,7 +13,7 @@ from flows.requests.flat import Without
 from flows.requests.grid import GridRequest
 from flows.requests.images import ImageChoice, Machine, ScoreChoice, VerdictChoice
 from flows.requests.models import CheckpointChoice, Toy, toy_spec
-from flows.requests.samplers import SamplerChoice
+from flows.requests.samplers.choice import SamplerChoice
 
 TABLE_1 = SamplerChoice(steps=(10, 20, 50, 100, 1000), n_images=1000, shard_size=250)
 LEAST_RECONSTRUCTED = 2  # one image has no interval

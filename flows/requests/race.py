@@ -16,7 +16,7 @@ from flows.requests.flat import Option, Without, command_line
 from flows.requests.grid import GridRequest
 from flows.requests.images import NONE, ImageChoice, Machine, ScoreChoice, VerdictChoice
 from flows.requests.models import CheckpointChoice, Toy
-from flows.requests.samplers import SamplerChoice
+from flows.requests.samplers.choice import SamplerChoice
 from tasks.checkpoints.addresses import a_place_of
 
 RACED = SamplerChoice(shard_size=128)

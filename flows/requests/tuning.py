@@ -21,16 +21,17 @@ from flows.requests.images import (
     ImageChoice,
     Machine,
     ScoreChoice,
-    Seed,
     VerdictChoice,
 )
 from flows.requests.models import CheckpointChoice, Toy
-from flows.requests.samplers import LEAST_IMAGES, DtypeChoice, SamplerChoice
+from flows.requests.samplers.choice import LEAST_IMAGES, DtypeChoice, SamplerChoice, Seed
+from flows.requests.samplers.guidance import apart
 
 DDIM, AS_EULER = "ddim", "euler?timestep_spacing=leading"
 """DDIM of diffusers takes no list; with eta = 0 its steps are Euler's (Song et al. 2021,
 arXiv:2010.02502, eq. 14), which takes one."""
 ENDS, FID = "ends", "fid"  # distances
+SEARCH = "search"
 FAMILY = "family"
 
 
@@ -56,10 +57,10 @@ class TuneChoice:
         Field(min_length=1, description="Scales of classifier-free guidance; each has its list."),
     ] = (1.0,)
     guidance_interval: Annotated[
-        tuple[float, ...],
+        tuple[float | Literal["search"], ...],
         Field(
             description="Guidance only at noise levels from LOW to HIGH, as of a grid, whose cells "
-            "have it too; of networks that our loop draws. Empty: at all."
+            "have it too; or `search`, which finds them by FID. Empty: at all."
         ),
     ] = ()
     tuning_images: Annotated[
@@ -183,6 +184,17 @@ class TuneRequest:
             raise ValueError(
                 f"tuning_prompts is {self.tune.tuning_prompts!r}; the toy model is told of no text"
             )
+        if self.searches_interval and self.tune.distance != FID:
+            raise ValueError(
+                f"guidance_interval is {SEARCH}, and distance {self.tune.distance}: how far a run "
+                "ends from one that is guided at all levels does not tell where guidance helps; "
+                f"take distance {FID}"
+            )
+        if self.searches_interval and all(scale == 1.0 for scale in self.tune.guidance):
+            raise ValueError(
+                f"guidance_interval is {SEARCH}, and guidance is 1, which is none; give another "
+                "scale"
+            )
         encoded = [self.model.prompts.endswith(TENSORS), self.tune.tuning_prompts.endswith(TENSORS)]
         if self.tune.tuning_prompts and encoded[0] != encoded[1]:
             raise ValueError(
@@ -200,6 +212,22 @@ class TuneRequest:
     def tuning_images(self, n_features: int | None) -> int:
         """Returns how many images are tuned on; n_features are those of an FID, None of none."""
         return self.tune.tuning_images or (128 if n_features is None else max(512, 2 * n_features))
+
+    @property
+    def searches_interval(self) -> bool:
+        """Whether the noise levels between which runs are guided are searched."""
+        return self.tune.guidance_interval == (SEARCH,)
+
+    @property
+    def interval(self) -> tuple[float, ...]:
+        """The noise levels that are given; empty where none are, or they are searched."""
+        given = self.tune.guidance_interval
+        if self.searches_interval:
+            return ()
+        if any(isinstance(level, str) for level in given):
+            raise ValueError(f"guidance_interval is {','.join(map(str, given))}; give LOW,HIGH or "
+                             f"{SEARCH} alone")  # fmt: skip
+        return tuple(map(float, given))
 
     @property
     def samplers(self) -> tuple[str, ...]:
@@ -235,19 +263,19 @@ class TuneRequest:
         """Returns the grid that scores tuned settings beside stock ones.
 
         Args:
-            tuned: Samplers with their lists.
+            tuned: Samplers with their lists, each at its guidance.
             stock: Those to compare with, where the request names none.
             prompts: File of the prompts of its cells, instead of the request's.
         """
         model = replace(self.model, prompts=prompts) if prompts else self.model
-        listed = [parse_sampler(text).n_listed or 1 for text in tuned]
+        listed = [parse_sampler(apart(text)[0]).n_listed or 1 for text in tuned]
         choice = SamplerChoice(
             steps=tuple(sorted({*self.tune.calls, *self.proof.stock_steps, *listed})),
             samplers=(*(self.proof.stock or stock), *tuned),
             etas=(0.0,),
             sigma_hat=False,
             guidance=self.tune.guidance,
-            guidance_interval=self.tune.guidance_interval,
+            guidance_interval=self.interval,
             dtype=self.tune.dtype,
             n_images=self.proof.n_images or LEAST_IMAGES,
             seed=self.tune.seed,

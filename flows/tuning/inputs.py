@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddim_core.decisions.tuned_lists import lists_before
-from ddim_core.diffusion.specs import GridCell
+from ddim_core.diffusion.specs import GridCell, SchedulerSpec, guided_by
 from ddim_core.images.moments import is_moments
 from ddim_core.images.sources.source import dataset_name
 from ddim_core.safe_files.weight_names import TENSORS
@@ -16,7 +16,7 @@ from flows.grid.inputs import sampled
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
 from flows.requests.images import PREVIOUS
-from flows.requests.samplers import SamplerChoice
+from flows.requests.samplers.choice import SamplerChoice
 from flows.requests.tuning import ENDS, FAMILY, FID, TuneRequest
 from flows.run.runners import on_device
 from tasks.cells.embed import FeatureShard, embed_images
@@ -30,6 +30,7 @@ from tasks.checkpoints.open import CheckpointRecord, import_checkpoint, open_che
 from tasks.images.grid_prompts import prompts_for
 from tasks.images.prepare import PreparedImages, content_of, prepare_data
 from tasks.sampling.conditions import conditions_of, store_conditions
+from tasks.sampling.guidance import level_at
 from tasks.sampling.pipeline import by_pipeline, laid_over, libraries_of
 from tasks.storage.artifact import ArtifactRef
 from tasks.storage.cell_rows import read_rows
@@ -84,6 +85,10 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
         name = f"toy-{Path(dataset_name(request.real.dataset)).stem}{request.toy.kind}"
         checkpoint = open_checkpoint(training.result(), name)
     bases = _bases(request, grid, checkpoint, loras)
+    if request.searches_interval:  # refused as one that is given
+        assert isinstance(bases[0].sampler, SchedulerSpec)
+        guided_by(bases[0].sampler, 2.0, (0.0, 1.0), None, None)
+        level_at(bases[0], checkpoint.ref)
     settings = [
         found
         for base in bases
@@ -99,8 +104,8 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
     if request.tune.search == FAMILY:
         found += ("Of each list two ends and rho were searched alone; --search list may find a "
                   "nearer one.",)  # fmt: skip
-    if request.tune.guidance_interval:
-        low, high = request.tune.guidance_interval
+    if request.interval:
+        low, high = request.interval
         found += (f"Guidance is at noise levels from {low:g} to {high:g} alone, in the long run "
                   "too.",)  # fmt: skip
     n_images = request.tuning_images(reference.d if reference else None)
@@ -166,7 +171,7 @@ def _bases(
     one = replace(
         grid, grid=SamplerChoice(steps=(1,), samplers=("own",), etas=(0.0,), sigma_hat=False,
                                  guidance=request.tune.guidance, dtype=request.tune.dtype,
-                                 guidance_interval=request.tune.guidance_interval,
+                                 guidance_interval=request.interval,
                                  seed=request.tune.seed),
     )  # fmt: skip
     return one.cells(sampled(one, checkpoint, loras))

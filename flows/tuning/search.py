@@ -11,7 +11,8 @@ from flows.run.runners import on_device
 from flows.tuning.inputs import TuneInputs
 from tasks.storage.naming import named
 from tasks.tuning.asked import long_run_cell
-from tasks.tuning.tune import LongRun, Tuned, draw_long_run, tune_sampler
+from tasks.tuning.found import LongRun, Tuned
+from tasks.tuning.tune import draw_long_run, tune_sampler
 
 
 def long_runs(request: TuneRequest, inputs: TuneInputs) -> dict[float, LongRun]:
@@ -62,6 +63,7 @@ def search(request: TuneRequest, inputs: TuneInputs, targets: dict[float, LongRu
                 request.machine.execution,
                 () if request.tune.search == FAMILY else MOVES,
                 inputs.reference,
+                request.searches_interval and cell.sampler.guidance_scale != 1.0,
             )
             for cell, calls in inputs.settings
         ]

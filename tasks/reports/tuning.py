@@ -8,7 +8,7 @@ from prefect import task
 
 from ddim_core.common.foreign import Json
 from ddim_core.decisions.measure import FID
-from ddim_core.decisions.row import CellRow, with_interval
+from ddim_core.decisions.row import CellRow, interval_text, with_interval
 from ddim_core.reports.tuning import (
     Course,
     headline,
@@ -16,6 +16,7 @@ from ddim_core.reports.tuning import (
     placed,
     read_bought,
     read_known,
+    read_narrowed,
     short,
     usual_courses,
 )
@@ -28,7 +29,7 @@ from tasks.storage import store
 from tasks.storage.artifact import Report
 from tasks.storage.caching import cached_task
 from tasks.storage.naming import run_name
-from tasks.tuning.tune import Tuned
+from tasks.tuning.found import Tuned
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 SHOWN = ("stock", "tuned", "long")  # images of a setting, by run
@@ -53,9 +54,23 @@ def render_tuning(
         notes: What is to be known, for people.
         margin: A difference of FID that does not count.
     """
-    found = frozenset((one.sampler, one.guidance) for one in tuned)
+    found = {
+        (one.sampler, one.guidance): interval_text(one.narrowed.interval) or ""
+        if one.narrowed
+        else None
+        for one in tuned
+    }
     told = headline(rows, found, margin)
     reading = [*([told] if told else []), *read_bought(rows, found, margin)]
+    reading += [
+        read_narrowed(
+            f"{_head(one, tuned)}, {one.calls} calls, guidance {one.guidance:g}",
+            one.narrowed.interval, one.judged.tuned.mean,
+            (one.narrowed.gain.mean, one.narrowed.gain.low, one.narrowed.gain.high),
+        )
+        for one in tuned
+        if one.narrowed
+    ]  # fmt: skip
     reading += [
         read_known(
             known.sampler,
@@ -85,6 +100,7 @@ def render_tuning(
             "notes": notes,
             "margin": margin,
             "short": short,
+            "guided": _guided,
             "interval": with_interval,
             "first": rows[0] if rows else None,
         },
@@ -146,8 +162,14 @@ def _figure(apart: Apart | None, one: Tuned) -> str:
 
 
 def _named(one: Tuned, tuned: list[Tuned]) -> str:
-    scale = f", guidance {one.guidance:g}" if one.guidance != 1.0 else ""
+    scale = f", guidance {_guided(one)}" if one.guidance != 1.0 else ""
     return f"{_head(one, tuned)}, {one.calls} calls{scale}"
+
+
+def _guided(one: Tuned) -> str:
+    """Its scale of guidance, and between which noise levels it was found to hold best."""
+    levels = interval_text(one.narrowed.interval) if one.narrowed else None
+    return f"{one.guidance:g}" + (f" in [{levels}]" if levels else "")
 
 
 def _head(one: Tuned, tuned: list[Tuned]) -> str:
@@ -165,7 +187,7 @@ def publish_tuning(report: Report, tuned: list[Tuned]) -> str:
     """
     place = page.publish(f"tune-{report.page.artifact[:12]}", report)
     lines = [
-        f"| `{one.sampler}` | {one.guidance:g} | {one.judged.stock.mean:.3g} | "
+        f"| `{one.sampler}` | {_guided(one)} | {one.judged.stock.mean:.3g} | "
         f"{one.judged.tuned.mean:.3g} |"
         for one in tuned
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ddim_core.checkpoints.checkpoint import Checkpoint
@@ -84,8 +85,19 @@ def guided_where(cell: GridCell, checkpoint: ArtifactRef | None) -> Inside | Non
     interval = cell.sampler.guidance_interval
     if interval is None:
         return None
-    level = levels_of(scheduler_in(cell, checkpoint))
+    level = level_at(cell, checkpoint)
     return lambda t: within(interval, level(t))
+
+
+def level_at(cell: GridCell, checkpoint: ArtifactRef | None) -> Callable[[float], float]:
+    """Returns what tells the noise level of a timestep of a cell's network; raises as
+    `levels_of`."""
+    return levels_of(scheduler_in(cell, checkpoint))
+
+
+def guided_between(cell: GridCell, interval: tuple[float, float] | None) -> GridCell:
+    """Returns a cell that is guided between two noise levels alone; None is at all."""
+    return replace(cell, sampler=replace(cell.sampler, guidance_interval=interval))
 
 
 def _guide_of(cell: GridCell, device: str) -> Checkpoint | None:

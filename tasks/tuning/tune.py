@@ -4,123 +4,39 @@ long one."""
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from functools import cache, lru_cache
 
 import numpy as np
 from filelock import FileLock
-from tqdm import tqdm
 
 from ddim_core.common.digest import code_digest, digest
 from ddim_core.diffusion.specs import Execution, GridCell, SchedulerSpec
 from ddim_core.samplers.canonical import canonical
 from ddim_core.samplers.name import SamplerName, parse_sampler
 from ddim_core.samplers.scheduler import Visited
-from ddim_core.tuning.aims import Aim, ToLongRun, ToReference
-from ddim_core.tuning.evaluations import Distances, Evaluations
-from ddim_core.tuning.judged import (
-    Apart,
-    Judged,
-    joined,
-    judge,
-    mean_with_interval,
-    serves,
-    warnings,
-)
+from ddim_core.tuning.aims import ToReference
+from ddim_core.tuning.evaluations import Distances
+from ddim_core.tuning.intervals import Interval
+from ddim_core.tuning.judged import joined, judge, mean_with_interval, serves, warnings
 from ddim_core.tuning.positions import Positions, Scale, scale_of
-from ddim_core.tuning.runs import FRESH, TUNING, Seen, chunks_of, first_of
-from ddim_core.tuning.search import MOVES, Found, Task, search
+from ddim_core.tuning.runs import FRESH, TUNING, Runs, Seen, chunks_of
+from ddim_core.tuning.search import MOVES
 from ddim_core.tuning.target import Target, long_run
 from tasks.cells.extractor_memory import record_of
 from tasks.checkpoints.scheduler import own_scheduler
 from tasks.machine.device import on_a_card
-from tasks.sampling.guidance import guided_where
+from tasks.sampling.guidance import guided_between, guided_where, level_at
 from tasks.storage import places, store
 from tasks.storage.caching import cached_task
 from tasks.storage.store import ArtifactRef
-from tasks.tuning.aims import aim_of, measure
+from tasks.tuning.aims import aim_of
+from tasks.tuning.found import Known, LongRun, Narrowed, Tuned
 from tasks.tuning.runs import chunk_of, pictures, runs_of, see_ends, visits_of
+from tasks.tuning.search import Searching, by_aim, narrowed
 
 SHOWN = 8  # images of a comparison
-NEAR = 128  # images that tell by distance where a search by FID begins
 Stock = tuple[tuple[str, int], ...]  # samplers as they stand, with their steps
-
-
-@dataclass(frozen=True)
-class LongRun(ArtifactRef):
-    """Where a long run ends, as distances see it: float32 [n, ...] of the images tuned on, and of
-    fresh ones; with some pictures of the latter.
-
-    Attributes:
-        sampler, steps: What was run.
-        moved: How far the last doubling of its steps moved the ends, on the images tuned on.
-        settled: That is little beside what the short runs are away.
-        seconds, calls: Of one network call on an image: what it took here, over so many.
-    """
-
-    sampler: str
-    steps: int
-    moved: float
-    settled: bool
-    seconds: float
-    calls: int
-
-
-@dataclass(frozen=True)
-class Known:
-    """A list that was found elsewhere, on fresh images: how much worse it is than the list found
-    here, as a share of the latter's figure (a distance, or an FID)."""
-
-    sampler: str
-    behind: Apart
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """A sampler's list, found; a candidate until the grid has scored it.
-
-    Attributes:
-        images: Some fresh ones, uint8, as `stock`, `tuned` and `long` draw them.
-        sampler: With its list, as a grid is asked for it.
-        stock: The sampler as it stands.
-        steps, calls: S, and network calls an image (guidance, which may double them, left out).
-        guidance: Of the run.
-        timesteps, sigmas: Where it asks the network, and the noise levels there.
-        stock_timesteps: The same of the sampler as it stands.
-        noisiest: The noisiest timestep that the network was trained on.
-        family: What the network is: `vp` or `flow`.
-        judged: Distances from the long run, or FIDs.
-        by_fid: They are FIDs.
-        long: The long run's own FID on the fresh images; None by distance.
-        found: What the search did.
-        n_images: It was tuned on.
-        moved, long_steps: Of the long run.
-        features: In which they are taken; empty where the ends are taken as they are.
-        known: Lists found elsewhere, beside it.
-        warnings: What speaks against it.
-    """
-
-    images: ArtifactRef
-    sampler: str
-    stock: str
-    steps: int
-    calls: int
-    guidance: float
-    timesteps: tuple[float, ...]
-    sigmas: tuple[float, ...]
-    stock_timesteps: tuple[float, ...]
-    noisiest: float
-    family: str
-    judged: Judged
-    by_fid: bool
-    long: Apart | None
-    found: Found
-    n_images: int
-    moved: float
-    long_steps: int
-    features: str
-    known: tuple[Known, ...]
-    warnings: tuple[str, ...]
 
 
 @cached_task
@@ -202,6 +118,7 @@ def tune_sampler(
     execution: Execution,
     moves: tuple[float, ...] = MOVES,
     reference: ArtifactRef | None = None,
+    narrow: bool = False,
 ) -> Tuned:
     """Searches the list of a sampler whose short run ends nearest to the long one, or whose images
     have the least FID.
@@ -219,13 +136,13 @@ def tune_sampler(
         moves: As of `Task`.
         reference: The features, or statistics, of the real images that the FID is taken to; None
             searches by the distance from the long run.
+        narrow: Searches too between which noise levels the run is best guided.
     """
     assert isinstance(cell.sampler, SchedulerSpec)
     name, steps = parse_sampler(cell.sampler.sampler), cell.sampler.steps
     visits, own = visits_of(cell, checkpoint), own_scheduler(cell, checkpoint)
     scale = scale_of(name, own, visits, steps)
     see = see_ends(cell, checkpoint, extractor, execution.device)
-    runs = Seen(runs_of(cell, checkpoint, conditions[0], TUNING, n_images, execution), see)
     chunks = chunks_of(n_images, chunk_of(cell, checkpoint))
     ends = store.get_arrays(target)
     spelled = {canonical(parse_sampler(text), own): text for text in known}
@@ -243,51 +160,46 @@ def tune_sampler(
     place = places.local_dir("work") / f"tune-{named[:32]}"
     place.parent.mkdir(parents=True, exist_ok=True)
     usual = visits(name, steps)
-    looked_at = [*_as_it_stands(scale, usual), *elsewhere.values()]
 
-    def searched(by: Aim, budget: float, start: Positions | None = None) -> tuple[Found, Distances]:
-        """Searches by an aim; returns with it the values of what was found."""
-        measured = Evaluations(
-            measure(by, runs, visits, guided_where(cell, checkpoint)),
-            Path(f"{place}{'' if by is aim else '-near'}.jsonl"),
-        )
-        with tqdm(desc=f"tuning {name.text} at {calls} calls", unit="", disable=None) as bar:
-            found = search(
-                Task(name, steps, calls, by.sizes, budget, moves), scale, measured, looked_at,
-                lambda said: _show(bar, measured, said), start,
-            )  # fmt: skip
-        best = scale.listed(name, found.positions)
-        return found, joined([measured.of(best, steps, i) for i in range(len(by.sizes))])
+    @lru_cache(maxsize=2)
+    def to_tune_on(interval: Interval | None) -> Runs:
+        guided = guided_between(cell, interval)
+        return Seen(runs_of(guided, checkpoint, conditions[0], TUNING, n_images, execution), see)
 
+    @cache
+    def fresh(interval: Interval | None) -> Runs:
+        told = replace(guided_between(cell, interval), prompts=fresh_prompts)
+        return runs_of(told, checkpoint, conditions[1], FRESH, n_images, execution)
+
+    searching = Searching(
+        name, steps, calls, moves, scale, visits, level_at(cell, checkpoint) if narrow else None,
+        to_tune_on, lambda interval: guided_where(guided_between(cell, interval), checkpoint),
+        (*_as_it_stands(scale, usual), *elsewhere.values()), place,
+    )  # fmt: skip
+    given = cell.sampler.guidance_interval
     with FileLock(place.with_suffix(".lock")):
-        if isinstance(aim, ToReference) and moves:  # few images tell by distance where to begin
-            to_long = ToLongRun(ends["tuning"], first_of(chunks, NEAR))
-            near, _ = searched(to_long, max(budget / 2, calls))
-            left = max(budget - near.spent, calls)
-            found, on_tuning = searched(aim, left, near.positions)
-            found = replace(
-                found, n_tried=near.n_tried + found.n_tried, spent=near.spent + found.spent
-            )
-        else:
-            found, on_tuning = searched(aim, budget)
-    tuned = scale.listed(name, found.positions)
-    told = replace(cell, prompts=fresh_prompts)
-    drawn = runs_of(told, checkpoint, conditions[1], FRESH, n_images, execution)
-    others, judge_by = Seen(drawn, see), aim_of(ends["fresh"], chunks, reference)
+        first = by_aim(searching, aim, ends["tuning"], chunks, given, budget)
+        best = narrowed(searching, aim, first, budget) if narrow else first
+    judge_by = aim_of(ends["fresh"], chunks, reference)
 
-    def on_fresh(sampler: SamplerName) -> Distances:
+    def on_fresh(sampler: SamplerName, interval: Interval | None = given) -> Distances:
+        runs = Seen(fresh(interval), see)
         return joined(
-            [judge_by.of(others, sampler, steps, part) for part in range(len(judge_by.sizes))]
+            [judge_by.of(runs, sampler, steps, part) for part in range(len(judge_by.sizes))]
         )
 
-    away = on_fresh(tuned)
-    judged = judge(on_tuning, away, on_fresh(name))
+    tuned = scale.listed(name, best.found.positions)
+    away = on_fresh(tuned, best.interval)
+    judged = judge(best.values, away, on_fresh(name))
     done = visits(tuned, steps)
     shown = {
-        kind: pictures(cell, checkpoint, drawn.ends(sampler, steps, 0)[:SHOWN], execution.device)
-        for kind, sampler in (("tuned", tuned), ("stock", name))
+        kind: pictures(
+            cell, checkpoint, fresh(at).ends(sampler, steps, 0)[:SHOWN], execution.device
+        )
+        for kind, sampler, at in (("tuned", tuned, best.interval), ("stock", name, given))
     }
     shown["long"] = ends["shown"]
+    everywhere = scale.listed(name, first.found.positions)
     return Tuned(
         images=store.put_arrays(shown, "tuned images"),
         sampler=tuned.text,
@@ -305,24 +217,29 @@ def tune_sampler(
         long=mean_with_interval(judge_by.values(ends["fresh"]))
         if isinstance(judge_by, ToReference)
         else None,
-        found=found,
+        found=best.found,
         n_images=n_images,
         moved=target.moved,
         long_steps=target.steps,
         features=record_of(extractor).extractor if extractor else "",
         known=tuple(
-            Known(text, serves(on_fresh(scale.listed(name, positions)), away))
+            Known(text, serves(on_fresh(scale.listed(name, positions), best.interval), away))
             for text, positions in elsewhere.items()
         ),
+        narrowed=Narrowed(
+            everywhere.text, best.interval, mean_with_interval(on_fresh(everywhere) - away)
+        )
+        if narrow
+        else None,
         warnings=tuple(
             warnings(
                 judged,
-                found,
+                best.found,
                 target.moved,
                 target.steps,
                 n_images,
                 budget,
-                others.ignores_time(),
+                fresh(best.interval).ignores_time(),
                 aim.reference.mean.size if isinstance(aim, ToReference) else None,
             )
         ),
@@ -335,8 +252,3 @@ def _as_it_stands(scale: Scale, usual: Visited) -> list[Positions]:
         return []
     positions = scale.settled(tuple(dict.fromkeys(usual.timesteps)))  # Heun asks there twice
     return [positions] if positions else []
-
-
-def _show(bar: tqdm, measured: Evaluations, said: str) -> None:
-    bar.n = measured.n_measured
-    bar.set_postfix_str(said)

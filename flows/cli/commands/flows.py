@@ -33,7 +33,7 @@ from flows.requests.race import (
     SnapshotRequest,
     UntilDecided,
 )
-from flows.requests.samplers import SamplerChoice
+from flows.requests.samplers.choice import SamplerChoice
 from flows.requests.tuning import TuneRequest
 from tasks.checkpoints.addresses import a_place_of, may_hold_several
 

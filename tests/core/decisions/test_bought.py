@@ -8,7 +8,14 @@ import pytest
 
 from ddim_core.decisions.bought import bought
 from ddim_core.decisions.row import CellRow
-from ddim_core.reports.tuning import headline, read_bought, read_known, short
+from ddim_core.reports.tuning import (
+    headline,
+    is_tuned,
+    read_bought,
+    read_known,
+    read_narrowed,
+    short,
+)
 from tests.core.decisions.test_compare import row
 
 LISTED = "dpmpp_2m?timesteps=[685,356,185,50]"
@@ -78,7 +85,7 @@ def test_more_tests_make_each_p_value_larger() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("guidance_scale", 4.0), ("guidance_interval", "0,0.7"), ("guidance_channels", 3)],
+    [("guidance_scale", 4.0), ("guidance_channels", 3)],
 )
 def test_other_guidance_is_another_question(name: str, value: object) -> None:
     other = cell("j", 9.0, "dpmpp_2m", 4)
@@ -94,7 +101,7 @@ def test_a_cheaper_setting_that_is_better_is_matched_by_nothing() -> None:
     assert found.matched is None
 
 
-FOUND = frozenset({(LISTED, 1.0)})
+FOUND = {(LISTED, 1.0): None}
 
 
 def test_sentences_say_what_was_bought() -> None:
@@ -116,7 +123,7 @@ def test_what_is_worse_or_stands_alone_is_said_so() -> None:
     assert "not worse than" not in said
     rival = [cell("n", 0.5, "unipc", 4), cell("n2", 9.0, "unipc", 5)]
     other = "dpmpp_2m?timesteps=[900,400,200,9,1]"
-    both = FOUND | {(other, 1.0)}
+    both = FOUND | {(other, 1.0): None}
     told = (
         headline([TUNED, *rival], FOUND, 0.1),
         headline([TUNED, cell("t", 2.0, other, 5), *rival], both, 0.1),
@@ -136,6 +143,27 @@ def test_a_list_of_somebody_elses_is_stock_and_one_of_another_guidance_neither()
     object.__setattr__(elsewhere, "guidance_scale", 4.0)
     assert len(read_bought([TUNED, elsewhere, *STOCK], FOUND, 0.1)) == 1
     assert "tuned at another guidance" in short(elsewhere, FOUND)
+
+
+def test_a_setting_guided_between_levels_stands_beside_stock_ones_guided_at_all() -> None:
+    def at(name: str, fid: float, sampler: str, nfe: int, levels: str | None = None) -> CellRow:
+        made = cell(name, fid, sampler, nfe, guidance_interval=levels)
+        object.__setattr__(made, "guidance_scale", 4.0)
+        return made
+
+    narrow, found = at("a", 1.0, LISTED, 6, "0.2,3"), {(LISTED, 4.0): "0.2,3"}
+    at_all, stock = at("b", 1.5, LISTED, 8), [at("c", 3.0, "unipc", 8), at("d", 2.0, "unipc", 12)]
+    guided_so = at("e", 0.5, "unipc", 6, "0.2,3")  # the levels were found: it is no stock setting
+    (said,) = read_bought([narrow, at_all, guided_so, *stock], found, 0.1)
+    assert "tuned (guidance 4 in [0.2,3]): FID 1.00" in said
+    assert "At 6 network calls it is better than every stock setting of 8, p < 0.0001" in said
+    assert "not worse than 12 of the best stock setting" in said
+    assert not is_tuned(at_all, found)
+    assert is_tuned(at_all, {(LISTED, 4.0): ""})
+    assert "0.2 to 3 alone it has FID 1 on fresh images, 0.5 less than" in read_narrowed(
+        "dpmpp_2m", (0.2, 3.0), 1.0, (0.5, 0.4, 0.6)
+    )
+    assert "none are better than all" in read_narrowed("dpmpp_2m", None, 1.0, (0.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize(

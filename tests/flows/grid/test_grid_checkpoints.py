@@ -114,7 +114,7 @@ def test_statistics_without_a_checkpoint_or_their_features_are_refused(tmp_path:
 def test_sigma_hat_clips_pixels_and_never_latents() -> None:
     from flows.requests.flat import build, values
     from flows.requests.grid import GridRequest
-    from flows.requests.samplers import Sampled
+    from flows.requests.samplers.cells import Sampled
 
     asked = {"checkpoint": "ann/model", "steps": [2], "etas": [], "sigma_hat": True}
     request = build(GridRequest, asked)

@@ -20,7 +20,8 @@ from flows.requests import samplers
 from flows.requests.flat import build, values
 from flows.requests.grid import GridRequest
 from flows.requests.race import RaceRequest, SnapshotRequest
-from flows.requests.samplers import Sampled, SamplerChoice, cells_of
+from flows.requests.samplers.cells import Sampled, cells_of
+from flows.requests.samplers.choice import SamplerChoice
 from flows.requests.tuning import TuneRequest
 from flows.snapshots import snapshots
 from flows.until_decided import until_decided

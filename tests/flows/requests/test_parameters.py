@@ -18,7 +18,7 @@ from flows.requests.flat import Asked, Elsewhere, Without, build, command_line, 
 from flows.requests.grid import GridRequest
 from flows.requests.lora import STYLE_RECIPE, StyleRequest, SubjectRequest
 from flows.requests.race import RACED, SnapshotRequest
-from flows.requests.samplers import SamplerChoice
+from flows.requests.samplers.choice import SamplerChoice
 
 Seed = Annotated[int, Field(ge=0, description="Keys all that is random.")]
 

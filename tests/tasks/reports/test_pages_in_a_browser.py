@@ -36,7 +36,7 @@ from tasks.reports.verdict import about_pair
 from tasks.reports.verdict_page import file_verdict
 from tasks.storage import places, store
 from tasks.storage.artifact import Trajectories
-from tasks.tuning.tune import Tuned
+from tasks.tuning.found import Tuned
 from tests.core.decisions.test_snapshots import MOST, Snapshots, whole
 from tests.core.decisions.test_verdict import Rows, grid, liked
 from tests.core.lora.scoring.test_ranking import ASKED, candidate

@@ -1,4 +1,5 @@
-"""Scales of guidance, each at all noise levels or between two: `4`, `4@0.2-3`."""
+"""Scales of guidance, each at all noise levels or between two: `4`, `4@0.2-3`; and samplers that
+are drawn at one of them alone: `unipc@4@0.2-3`."""
 
 from __future__ import annotations
 
@@ -31,16 +32,34 @@ def parse_guidance(given: float | str) -> tuple[float, Interval]:
         )
     scale, *levels = (float(number) for number in found.groups() if number is not None)
     if levels and scale == 1.0:
-        raise ValueError(f"{given!r} has noise levels, and a scale of 1 is no guidance; leave out @")
+        raise ValueError(f"{given!r} has noise levels, and 1 is no guidance; leave them out")
     if levels and not levels[0] < levels[1]:
         raise ValueError(f"{given!r} must have a low and a higher noise level, such as 4@0.2-3")
     return scale, tuple(levels)
 
 
 def guidance_text(scale: float, interval: Interval) -> str:
-    """Returns how a scale with its noise levels is spelled, so that `parse_guidance` has it back."""
+    """Returns a scale with its noise levels as `parse_guidance` reads it."""
     numbers = [f"{number:.12g}" for number in (scale, *interval)]
     return "{}@{}-{}".format(*numbers) if interval else numbers[0]
+
+
+def apart(text: str) -> tuple[str, float | str | None]:
+    """Returns a sampler's name, and the guidance that it is drawn at alone: `unipc@4@0.2-3`; None
+    where it names none.
+
+    Raises:
+        ValueError: As `parse_guidance`.
+    """
+    name, at, guidance = text.partition("@")
+    return name.strip(), _spelled(guidance) if at else None
+
+
+def together(name: str, guidance: float | str | None) -> str:
+    """Returns the text that `apart` takes apart."""
+    if guidance is None:
+        return name
+    return f"{name}@{guidance_text(*parse_guidance(guidance))}"
 
 
 def _spelled(given: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Which sampler settings a grid has: what can be asked for, and the cells that follow from it."""
+"""The cells that follow from what a grid was asked for and what its checkpoint says."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import product
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from ddim_core.common.checks import MOST_IMAGES
 from ddim_core.diffusion.schedule import timesteps
 from ddim_core.diffusion.specs import (
     USUAL_ETAS,
-    Dtype,
     GridCell,
     NoiseSpec,
     OnCard,
@@ -26,135 +22,14 @@ from ddim_core.diffusion.specs import (
 from ddim_core.samplers.catalogue import OWN, SAMPLERS, SIGMA_HAT
 from ddim_core.samplers.families import DDIM, unless_all
 from ddim_core.samplers.name import parse_sampler
-from flows.requests.guidance import GuidanceText, parse_guidance
-from flows.requests.images import Etas, Seed, SpacingChoice, Steps
+from flows.requests.samplers.choice import SamplerChoice
+from flows.requests.samplers.guidance import parse_guidance
 
-LEAST_IMAGES = 2  # one image has no covariance
-MOST_SCALE = 100  # of a LoRA
 Line = SamplerSpec | SchedulerSpec
 ARITHMETIC = ("diffusers", "torch")
 """Libraries whose arithmetic an image of a scheduler is: steps, and the noise drawn on the way."""
 TEXT_ARITHMETIC = (*ARITHMETIC, "transformers")  # of a pipeline, whose encoders are transformers'
 ALL_ARITHMETIC = (*TEXT_ARITHMETIC, "peft")  # with LoRAs over it
-
-
-DtypeChoice = Annotated[
-    Dtype,
-    Field(
-        description="Number format of the networks that draw; a setting in another is another "
-        "cell. tf32 is float32 with products of a GPU's tensor cores; float64 is for the small "
-        "models alone."
-    ),
-]
-
-
-@dataclass(frozen=True)
-class SamplerChoice:
-    """The cells."""
-
-    steps: Steps = (5, 10, 20, 50)
-    samplers: Annotated[
-        tuple[str, ...],
-        Field(
-            examples=[["own", "ddim", "dpmpp_2m/karras", "unipc?solver_order=3"]],
-            description="Samplers, as own,ddim,dpmpp_2m/karras; empty is ddim, or own where only a "
-            "pipeline draws. NAME[/SIGMAS][?key=value&...], such as unipc?solver_order=3; `own` is "
-            "the scheduler that lies in the checkpoint. docs/samplers.md has all names.",
-        ),
-    ] = ()
-    etas: Etas = tuple(USUAL_ETAS)
-    sigma_hat: Annotated[
-        bool | None,
-        Field(
-            description="Also the larger DDPM variance; empty: only where etas are the usual ones. "
-            "It is the official code's ddpm_noisy, which clips each predicted x0 to [-1, 1] (but "
-            "for latents) where the other lines do not."
-        ),
-    ] = None
-    spacing: SpacingChoice = "uniform"
-    clip: Annotated[
-        bool,
-        Field(
-            description="Clip each predicted x0 to [-1, 1] on every line. Off, sigma-hat alone "
-            "still does, as the official code; latents are never clipped."
-        ),
-    ] = False
-    guidance: Annotated[
-        tuple[GuidanceText, ...],
-        Field(
-            min_length=1,
-            description="Scales of classifier-free guidance, with classes or prompts, as 2,4; or "
-            "4@0.2-3, which holds at noise levels from 0.2 to 3 alone. 0 leaves the class out, 1 "
-            "is no guidance. Image k is asked to be of class k mod n_classes.",
-        ),
-    ] = (1.0,)
-    guidance_interval: Annotated[
-        tuple[float, ...],
-        Field(
-            description="Guidance only at noise levels from LOW to HIGH, as 0,0.7, of all scales "
-            "that name none: of a flow the share of noise (t of REPA, 1 - t of SiT), else noise "
-            "over signal. Empty: at all.",
-        ),
-    ] = ()
-    guidance_channels: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=1024,
-            description="So many first channels are guided, as 3 by DiT's code; empty: all.",
-        ),
-    ] = None
-    lora_scales: Annotated[
-        tuple[float, ...],
-        Field(min_length=1, description="How much of the LoRA files counts; 0 is the base alone."),
-    ] = (1.0,)
-    dtype: DtypeChoice = "float32"
-    n_images: Annotated[
-        int,
-        Field(
-            ge=LEAST_IMAGES,
-            le=MOST_IMAGES,
-            description="Images per cell; with more, only new are drawn.",
-        ),
-    ] = 2048
-    seed: Seed = 0
-    shard_size: Annotated[
-        int,
-        Field(
-            ge=LEAST_IMAGES, le=MOST_IMAGES, description="Images per unit of work and of caching."
-        ),
-    ] = 2048
-
-    def settled(self) -> SamplerChoice:
-        """Returns the same choice with nothing left open: names in full, each once, and sigma-hat
-        on or off; or empty, where it is on because nothing but the usual is asked for.
-
-        Raises:
-            ValueError: For a sampler that there is not.
-        """
-        for eta in self.etas:
-            if not 0.0 <= eta <= 1.0:
-                raise ValueError(f"eta is {eta}; it must lie in [0, 1]")
-        for scale in self.lora_scales:
-            if not abs(scale) <= MOST_SCALE:
-                raise ValueError(f"lora_scales has {scale:g}; it must lie within +-{MOST_SCALE}")
-        names = dict.fromkeys(parse_sampler(text).text for text in self.samplers)
-        sigma_hat = self.with_sigma_hat or SIGMA_HAT in names
-        if names and sigma_hat:
-            names[SIGMA_HAT] = None
-        asked = None if sigma_hat and self.sigma_hat is None and not names else sigma_hat
-        return replace(self, samplers=tuple(names), sigma_hat=asked)
-
-    @property
-    def is_unguided(self) -> bool:
-        """Whether all scales are 1, which is no guidance."""
-        return all(parse_guidance(given)[0] == 1.0 for given in self.guidance)
-
-    @property
-    def with_sigma_hat(self) -> bool:
-        """Whether sigma-hat is a line: where it is asked for, or nothing but the usual is."""
-        usual = not self.samplers and list(self.etas) == list(USUAL_ETAS)
-        return usual if self.sigma_hat is None else self.sigma_hat
 
 
 @dataclass(frozen=True)
@@ -209,6 +84,17 @@ def cells_of(
         raise ValueError("clip is on, and the checkpoint draws latents; clipping is for pixels")
     if choice.clip and not (known.is_native or known.pipeline):
         raise ValueError("clip is on, which is of our own sampler; it draws no flow and no EDM")
+    _require_guided(choice)
+    parts = choice.by_guidance
+    return list(dict.fromkeys(
+        cell for part in parts for cell in _cells_of(part, known, noise, prompts)
+    ))  # fmt: skip
+
+
+def _cells_of(
+    choice: SamplerChoice, known: Sampled, noise: NoiseSpec | None, prompts: str | None
+) -> list[GridCell]:
+    """The cells of samplers that name no guidance of their own."""
     cells = []
     lines = [laid for line in _lines(choice, known) for laid in _with_loras(line, choice, known)]
     _require_used(choice, known, lines)
@@ -220,13 +106,19 @@ def cells_of(
             if isinstance(sampler, SamplerSpec):
                 timesteps(known.n_train, steps, choice.spacing)
             cells.append(GridCell(sampler, noise, choice.seed, choice.dtype, prompts, known.card))
-    return list(dict.fromkeys(cells))
+    return cells
 
 
 def _steps_of(line: Line, choice: SamplerChoice) -> Sequence[int]:
     """The S of a line: those asked for, but of a sampler with a list of its own its length."""
     listed = None if isinstance(line, SamplerSpec) else parse_sampler(line.sampler).n_listed
     return [listed] if listed else list(dict.fromkeys(choice.steps))
+
+
+def _require_guided(choice: SamplerChoice) -> None:
+    where = "guidance_interval" if choice.guidance_interval else "guidance_channels"
+    if getattr(choice, where) and choice.is_unguided:
+        raise ValueError(f"{where} is given, and guidance is 1, which is none; give another scale")
 
 
 def _require_used(choice: SamplerChoice, known: Sampled, lines: Sequence[Line]) -> None:
@@ -237,9 +129,6 @@ def _require_used(choice: SamplerChoice, known: Sampled, lines: Sequence[Line]) 
     """
     if not lines:
         raise ValueError("etas is empty, and the samplers that are named have no line without one")
-    where = "guidance_interval" if choice.guidance_interval else "guidance_channels"
-    if getattr(choice, where) and choice.is_unguided:
-        raise ValueError(f"{where} is given, and guidance is 1, which is none; give another scale")
     names = ", ".join(choice.samplers) or OWN
     if any(isinstance(line, SamplerSpec) for line in lines):
         return
