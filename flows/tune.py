@@ -35,8 +35,8 @@ class TuneOutcome:
 
     Attributes:
         report: Its place.
-        samplers: With their lists, and their guidance where there is one, as a grid is asked for
-            them.
+        samplers: With their lists, and their guidance where there are several, as a grid is asked
+            for them.
         settings: What was found of each: distances, search, what speaks against it.
         reading: Sentences on what tuning bought, and what speaks against it.
         grid: The proof; None if it was left out.
@@ -128,10 +128,13 @@ def _guidance(one: Tuned) -> str:
 
 
 def _settings(request: TuneRequest, tuned: Sequence[Tuned]) -> tuple[str, ...]:
-    """The samplers with their lists, each at the guidance that it was tuned at."""
-    if request.tune.guidance == (1.0,):
+    """The samplers with their lists, each at the guidance that it was tuned at; that is left out
+    where it is the grid's only one."""
+    scales = {guidance_text(scale, ()) for scale in request.tune.guidance}
+    guided = [_guidance(one) for one in tuned]
+    if len({*scales, *guided}) == 1:
         return tuple(one.sampler for one in tuned)
-    return tuple(together(one.sampler, _guidance(one)) for one in tuned)
+    return tuple(together(one.sampler, at) for one, at in zip(tuned, guided, strict=True))
 
 
 def _report(

@@ -178,7 +178,8 @@ def tune_sampler(
     )  # fmt: skip
     given = cell.sampler.guidance_interval
     with FileLock(place.with_suffix(".lock")):
-        first = by_aim(searching, aim, ends["tuning"], chunks, given, budget)
+        part = max(budget / 2, calls) if narrow else budget
+        first = by_aim(searching, aim, ends["tuning"], chunks, given, part)
         best = narrowed(searching, aim, first, budget) if narrow else first
     judge_by = aim_of(ends["fresh"], chunks, reference)
 

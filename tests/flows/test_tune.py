@@ -191,6 +191,21 @@ def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
     assert {row.nfe for row in rows_of(whole).values()} == {4, 6}
     assert {row.nfe for row in rows_of(part).values()} <= {3, 4, 5}  # each has a guided call
     assert {row.guidance_interval for row in rows_of(part).values()} == {"0,4"}
+    found = tune(
+        **asked | {"guidance": [1.0, 4.0], "guidance_interval": ["search"], "distance": "fid",
+                   "calls": [3], "tuning_images": 32, "budget": 200}
+    )  # fmt: skip
+    free, guided = found.settings
+    assert free.narrowed is None
+    assert guided.narrowed.interval is not None  # an untrained network is best guided at few calls
+    low, high = guided.narrowed.interval
+    assert found.samplers == (f"{free.sampler}@1", f"{guided.sampler}@4@{low:.12g}-{high:.12g}")
+    assert (
+        f"guided at noise levels from {low:g} to {high:g} alone" in Path(found.report).read_text()
+    )
+    mine = rows_of(found)[f"{guided.sampler} 3"]
+    assert mine.guidance_interval == f"{low:.12g},{high:.12g}"
+    assert mine.nfe == 3 + sum(low <= level <= high for level in guided.sigmas)
     with pytest.raises(ValueError, match="guides by itself, at every step"):
         tune(checkpoint=BASE, guidance=[4.0], guidance_interval=[0.0, 3.0], dataset="emoji")
 
@@ -209,6 +224,9 @@ def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
         ),
         ({"n_images": 1}, "n_images"),
         ({"guidance_interval": [0.0, 1.0]}, "guidance_interval is given, and guidance is 1"),
+        ({"guidance_interval": ["search"], "guidance": [2.0]}, "take distance fid"),
+        ({"guidance_interval": ["search"], "distance": "fid"}, "search, and guidance is 1"),
+        ({"guidance_interval": ["search", 1.0]}, "give LOW,HIGH or search alone"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_started(

@@ -11,9 +11,9 @@ import pytest
 from ddim_core.decisions.row import CellRow
 from flows.grid import unchanged
 from flows.grid.outcome import GridOutcome
-from flows.requests import samplers
 from flows.requests.flat import build
 from flows.requests.grid import GridRequest
+from flows.requests.samplers import cells
 from tasks.storage import places, store
 from tasks.storage.cell_rows import CELLS
 from tests.core.image_scores.folders import aesthetic_folder
@@ -59,7 +59,7 @@ def test_whatever_decides_a_grid_changes_its_name(
     names.append(state())
     monkeypatch.setattr(unchanged, "_code", lambda: "edited")
     names.append(state())
-    monkeypatch.setattr(samplers, "version", lambda name: "9.9")  # of diffusers, for one
+    monkeypatch.setattr(cells, "version", lambda name: "9.9")  # of diffusers, for one
     names.append(state())
     assert None not in names
     assert len(set(names)) == len(names)

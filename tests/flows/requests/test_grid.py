@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +17,10 @@ from ddim_core.diffusion.specs import USUAL_ETAS
 from flows.cli import app
 from flows.cli.commands import flows
 from flows.fid_grid import fid_grid
-from flows.requests import samplers
 from flows.requests.flat import build, values
 from flows.requests.grid import GridRequest
 from flows.requests.race import RaceRequest, SnapshotRequest
+from flows.requests.samplers import cells
 from flows.requests.samplers.cells import Sampled, cells_of
 from flows.requests.samplers.choice import SamplerChoice
 from flows.requests.tuning import TuneRequest
@@ -192,7 +193,7 @@ def test_another_version_of_what_draws_is_another_cell(
 ) -> None:
     lora = {"loras": (("a" * 64, 1.0),)}
     before = keys(""), keys("SomePipeline"), keys("SomePipeline", **lora)
-    monkeypatch.setattr(samplers, "version", lambda n: "9.9" if n == library else version(n))
+    monkeypatch.setattr(cells, "version", lambda n: "9.9" if n == library else version(n))
     after = keys(""), keys("SomePipeline"), keys("SomePipeline", **lora)
     assert after[0]["eta=0"] == before[0]["eta=0"]  # our own arithmetic
     changed = [b != a for b, a in zip(before, after, strict=True)]
@@ -239,6 +240,44 @@ def test_guidance_at_all_levels_of_a_flow_is_the_cell_without_an_interval() -> N
         for interval in ((), (0.0, 1.0), (0.0, 0.7))
     )
     assert plain == whole != part
+    spelled = cells_of(SamplerChoice(guidance=(2.0, "2@0-1", "2@0-0.7")), known)
+    assert spelled == [*plain, *part]
+
+
+def test_samplers_have_the_scales_of_the_grid_or_one_of_their_own() -> None:
+    asked = request(
+        samplers=["unipc", "ddim@4", "dpmpp_2m?timesteps=[900,300]@ 4.0@0.20-3.0", "unipc@2"],
+        guidance=["2", 3, "4@0.2-3"], steps=[4], etas=[0.0], class_conditional=True,
+    )  # fmt: skip
+    assert asked.grid.guidance == (2.0, 3.0, "4@0.2-3")
+    assert asked.grid.samplers == (
+        "unipc", "ddim@4", "dpmpp_2m?timesteps=[900,300]@4@0.2-3", "unipc@2",
+    )  # fmt: skip
+    assert [(cell.sampler.line, cell.sampler.steps) for cell in asked.cells(Sampled(1000))] == [
+        ("unipc (g=2)", 4), ("unipc (g=3)", 4), ("unipc (g=4 in [0.2,3])", 4), ("eta=0 (g=4)", 4),
+        ("dpmpp_2m?timesteps=[900,300] (g=4 in [0.2,3])", 2),
+    ]  # fmt: skip
+    assert request(**values(asked)) == asked
+    alone = request(samplers=["unipc@2"], steps=[4], class_conditional=True)
+    assert [cell.sampler.line for cell in alone.cells(Sampled(1000))] == ["unipc (g=2)"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"guidance": ["four"]}, "guidance: 'four' is no scale of guidance; give a number"),
+        ({"guidance": ["4@3-2"]}, "'4@3-2' must have a low and a higher noise level"),
+        ({"guidance": ["1@0-2"]}, "'1@0-2' has noise levels, and 1 is no guidance"),
+        ({"guidance": ["4@0.2"]}, "'4@0.2' is no scale of guidance"),
+        ({"samplers": ["unipc@"]}, "'' is no scale of guidance"),
+        ({"samplers": ["unipc@4@"]}, "'4@' is no scale of guidance"),
+        ({"samplers": ["@4"]}, "there is no sampler ''"),
+        ({"samplers": ["unipc@2"]}, "guidance is 2, which needs a model that knows classes"),
+    ],
+)
+def test_guidance_that_is_none_is_refused(asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        request(**asked)
 
 
 def test_a_classifier_is_not_trained_on_large_images_on_a_cpu() -> None:
