@@ -141,6 +141,12 @@ class Stage:
         assert self._conductor is not None
         return self._conductor.unguided()
 
+    @property
+    def first_told(self) -> Tensor:
+        """What the scheduler was told at the first step of the last batch, float32 [n, ...]."""
+        assert self._conductor is not None
+        return self._conductor.first_told.float()
+
     def _count(self, images: Any) -> None:
         self._n_rows += len(images)
 

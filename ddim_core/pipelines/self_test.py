@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -18,7 +19,8 @@ PROBE, OTHERS = 3, (11, 12, 13, 14)
 """The image that is looked at, and its neighbours in one batch and in the other."""
 NOWHERE = (1e30, 2e30)
 """Noise levels that no image has."""
-ROUNDING = 0.5 / 255.0  # of pixels in [0, 1]: half a level
+ROUNDING = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.01}
+"""Of the largest value: of g + 1 times a number less g times the same."""
 
 
 def require_place_free(
@@ -90,22 +92,27 @@ def require_place_free(
 
 
 def _require_left_out(
-    opened: OpenedPipeline, setting: Setting, shown: Callable[[Stage], NDArray[np.float32]]
+    opened: OpenedPipeline, setting: Setting, drawn: Callable[[Stage], object]
 ) -> None:
-    """Makes sure that a run whose guidance is left out at all steps is one without guidance."""
-    interval, left_out = setting.interval, Stage(opened, replace(setting, interval=NOWHERE))
-    image, apart = shown(left_out), np.inf
+    """Makes sure that a step whose guidance is left out is one without guidance: that the scheduler
+    is told the same."""
+    assert setting.interval is not None
+    low, high = setting.interval
+    left_out = Stage(opened, replace(setting, interval=NOWHERE))
+    drawn(left_out)
+    apart = math.inf
     for none in (1.0, 0.0):  # a few calls guide by g + 1
         plain = Stage(opened, replace(setting, guidance=none, interval=None))
-        other = shown(plain)
+        drawn(plain)
         if plain.nfe == left_out.nfe:
-            apart = float(np.abs(image - other).max())
+            ours, theirs = left_out.first_told, plain.first_told
+            apart = float((ours - theirs).abs().max() / theirs.abs().max())
             break
-    if interval is not None and not apart <= ROUNDING:
+    if not apart <= ROUNDING[opened.dtype]:
         raise ValueError(
-            f"guidance_interval is {interval[0]:g},{interval[1]:g}, and what the call of a "
-            f"{opened.name} draws without guidance is not what it draws where its guidance is left "
-            f"out at all steps (by up to {apart:.1g} of 1); leave the interval out"
+            f"guidance_interval is {low:g},{high:g}, and a step of a {opened.name} without "
+            "guidance is another than one whose guidance is left out (by "
+            f"{apart:.1g} of the largest value); leave the interval out"
         )
 
 

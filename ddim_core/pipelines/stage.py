@@ -152,7 +152,12 @@ class Conductor:
         streams: One per image of the batch.
         x_T: What the images start from, before the scheduler's init_noise_sigma.
         inside: Tells of a timestep whether there is guidance; None: at all.
+
+    Attributes:
+        first_told: What the pipeline made of its network's answer at the first step, [batch, ...].
     """
+
+    first_told: Tensor
 
     def __init__(
         self,
@@ -201,6 +206,8 @@ class Conductor:
         known = self._signature.parameters
         told = self._signature.bind(*args, **kwargs).arguments
         sample = told["sample"]
+        if self._n_steps == 0:
+            self.first_told = next(iter(told.values()))[: len(self._streams)]
         if self._n_steps == 0 and not self._is_own:  # what it ships with is what it is
             self._require_start(sample, told["timestep"])
         if self._listed:
