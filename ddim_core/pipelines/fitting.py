@@ -34,7 +34,7 @@ from ddim_core.pipelines.opening import (
 from ddim_core.pipelines.parts import INDEX, described_parts, part_class
 from ddim_core.pipelines.rehearsal import REHEARSED_STEPS, Rehearsed, rehearse, start_of
 from ddim_core.pipelines.stage import take_own_steps
-from ddim_core.pipelines.takes import networks_of, what_it_takes
+from ddim_core.pipelines.takes import Takes, networks_of, what_it_takes
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.samplers.catalogue import OWN
 from ddim_core.samplers.name import parse_sampler
@@ -152,23 +152,39 @@ def halves_of(opened: OpenedPipeline, interval: tuple[float, float]) -> Halves:
         ValueError: If it does none with a further evaluation of the network, or in a way in which
             it cannot be left out at single steps.
     """
-    given = f"guidance_interval is {interval[0]:g},{interval[1]:g}, and"
-    if opened.takes.guidance != "real":
-        is_told = opened.takes.guidance == "embedded"
-        raise ValueError(
-            f"{given} a {opened.name} "
-            f"{'tells its network the guidance as a number' if is_told else 'takes no guidance'}, "
-            "so that there is no second evaluation to leave out; leave the interval out"
-        )
+    _require_second(opened.name, opened.takes, interval)
     asked = Setting(parse_sampler(OWN), REHEARSED_STEPS, REHEARSED_GUIDANCE)
     try:
         one, other = (_rehearsed(opened, asked, prompt=prompt) for prompt in (0, 1))
         return found_halves(one.asked, other.asked, _rehearsed(opened, asked, n_images=2).asked)
     except ValueError as error:
         raise ValueError(
-            f"{given} the call of a {opened.name} {error}, so that its guidance cannot be left out "
-            "at some steps; leave the interval out"
+            f"guidance_interval is {interval[0]:g},{interval[1]:g}, and the call of a "
+            f"{opened.name} {error}, so that its guidance cannot be left out at some steps; leave "
+            "the interval out"
         ) from error
+
+
+def require_interval_of(folder: Path, interval: tuple[float, float]) -> None:
+    """Makes sure that the pipeline of a folder may take an interval of guidance, before any weights
+    are read.
+
+    Raises:
+        ValueError: If its guidance is no second evaluation of its network.
+    """
+    draft = drafted(folder) if is_regular(folder / INDEX) else None
+    if draft is not None:
+        _require_second(type(draft).__name__, what_it_takes(draft), interval)
+
+
+def _require_second(name: str, takes: Takes, interval: tuple[float, float]) -> None:
+    if takes.guidance != "real":
+        is_told = takes.guidance == "embedded"
+        raise ValueError(
+            f"guidance_interval is {interval[0]:g},{interval[1]:g}, and a {name} "
+            f"{'tells its network the guidance as a number' if is_told else 'takes no guidance'}, "
+            "so that there is no second evaluation to leave out; leave the interval out"
+        )
 
 
 def _rehearsed(
