@@ -167,8 +167,8 @@ class PipelineRuns:
         opened: The pipeline.
         conditions_for: What the images of these indices are drawn for, a row an image.
         guidance: Of its call.
-        interval: Of the noise levels at which there is guidance; None: at all.
         seed, first, n_images, chunk: As of `LoopRuns`.
+        interval: Of the noise levels at which there is guidance; None: at all.
     """
 
     def __init__(
@@ -176,11 +176,11 @@ class PipelineRuns:
         opened: OpenedPipeline,
         conditions_for: Callable[[Sequence[int]], Conditions],
         guidance: float,
-        interval: tuple[float, float] | None,
         seed: int,
         first: int,
         n_images: int,
         chunk: int,
+        interval: tuple[float, float] | None = None,
     ) -> None:
         self.calls = 0
         self._opened, self._guidance, self._interval, self._seed = opened, guidance, interval, seed

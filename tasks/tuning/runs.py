@@ -51,11 +51,11 @@ def runs_of(
             pipeline_of(cell, checkpoint, device),
             lambda indices: conditions_for(checkpoint, conditions, indices),
             scale,
-            cell.sampler.guidance_interval,
             cell.seed,
             first,
             n_images,
             chunk_of(cell, checkpoint),
+            cell.sampler.guidance_interval,
         )
     loaded = checkpoint_in_memory(checkpoint, device, cell.dtype, cell.card)
     prompts = stored_prompts(cell.prompts) if cell.prompts else []
