@@ -109,8 +109,10 @@ def assert_equal(found: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> None:
     assert wanted.std() > 1.0
 
 
-@pytest.mark.parametrize("name", ["noise", "streams", "starts", "interval", "unet", "wide_time",
-                                  "network", "native", "scheduler", "pipeline", "main"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["noise", "streams", "starts", "interval", "unet", "wide_time", "network", "native",
+             "scheduler", "pipeline", "main"],
+)  # fmt: skip
 def test_parts_end_in_one_line(name: str) -> None:
     from ddim_core.shipping import script
 

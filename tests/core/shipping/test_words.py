@@ -149,7 +149,7 @@ def test_the_lines_leave_guidance_out_at_some_steps(
     asked, halves = Setting(parse_sampler("ddim"), 3, 30.0), halves_of(opened, (0.0, 1.0))
     assert (halves.doubled, halves.prompts_last) == astuple(STABLE_DIFFUSION)[:2]
     plain = PlainCall(
-        str(tmp_path / "sd15"), opened.name, "DDIMScheduler", (),
+        str(tmp_path / "sd15"), opened.name, "DDIMScheduler", ("text_encoder", "tokenizer"),
         {**plain_call(opened.takes, asked, opened.size), "output_type": "np"}, {}, 0.0, "float32",
         {name: f'told["{name}"][:1]' for name in tiny.conditions([0])},
     )  # fmt: skip
