@@ -93,7 +93,9 @@ ARROWS: dict[str, set[str]] = {
         "ddim_core.common", "ddim_core.schedulers", "ddim_core.devices", "ddim_core.diffusion",
         "ddim_core.networks",
     },
+    "ddim_core.pipelines.guidance": set(),
     "ddim_core.pipelines": {
+        "ddim_core.pipelines.guidance",
         "ddim_core.common", "ddim_core.devices", "ddim_core.safe_files",
         "ddim_core.safe_files.claims", "ddim_core.safe_files.loras", "ddim_core.diffusion",
         "ddim_core.images",

@@ -141,7 +141,8 @@ class SchedulerSpec:
         pipeline: The class of the pipeline whose own call draws; empty for our loop over its U-Net.
         batch: How many images the pipeline draws at once, which decides their last bits.
         loras: LoRA files over the pipeline: the digest of each, and how much of it counts.
-        guidance_interval, guidance_channels, guide: As of `SamplerSpec`; not of a pipeline.
+        guidance_interval: As of `SamplerSpec`.
+        guidance_channels, guide: As of `SamplerSpec`; not of a pipeline.
         resolution: Height and width in pixels that a pipeline is asked for; None for its own.
         libraries: Those whose arithmetic it is, each with its version.
     """
@@ -200,17 +201,16 @@ def guided_by(
         guide: Digest of the checkpoint that guides; None where no class does.
 
     Raises:
-        ValueError: If the interval is none, or one of them is of a pipeline, whose own call guides
-            always.
+        ValueError: If the interval is none, or channels or a guide are of a pipeline, whose own
+            call guides all channels and by itself.
     """
     led = replace(spec, guidance_scale=scale)
     if scale == 1.0 or not (interval or channels or guide):
         return led
-    if isinstance(spec, SchedulerSpec) and spec.pipeline:
-        names = {"guidance_interval": interval, "guidance_channels": channels, "guide": guide}
+    if isinstance(spec, SchedulerSpec) and spec.pipeline and (channels or guide):
         raise ValueError(
-            f"{next(name for name, given in names.items() if given)} is given, and the call of a "
-            f"{spec.pipeline} guides by itself, at every step and on all channels; leave it out"
+            f"{'guidance_channels' if channels else 'guide'} is given, and the call of a "
+            f"{spec.pipeline} guides by itself and on all channels; leave it out"
         )
     where: Any = tuple(interval) or None
     return replace(led, guidance_interval=where, guidance_channels=channels, guide=guide)

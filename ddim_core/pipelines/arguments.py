@@ -36,6 +36,8 @@ class Setting:
             told.
         eta: Noise fraction in [0, 1] of the samplers that have one.
         seed: Keys the noise, together with the image's index.
+        interval: The noise levels, from low to high and both with, at which there is guidance, in
+            the unit of `levels_of`; None: at all.
     """
 
     sampler: SamplerName
@@ -43,6 +45,7 @@ class Setting:
     guidance: float = 1.0
     eta: float = 0.0
     seed: int = 0
+    interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         settle_types(self)

@@ -19,7 +19,8 @@ from ddim_core.devices.placing import compiled
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.images.batches import in_batches
 from ddim_core.pipelines.arguments import Conditions, Setting, call_arguments, placed, rows_for
-from ddim_core.pipelines.fitting import require_conditions, require_setting
+from ddim_core.pipelines.fitting import GUIDED, halves_of, require_conditions, require_setting
+from ddim_core.pipelines.guidance.halves import Unguided, without_guidance
 from ddim_core.pipelines.opening import DTYPES, OpenedPipeline
 from ddim_core.pipelines.rehearsal import refusal
 from ddim_core.pipelines.stage import (
@@ -30,6 +31,7 @@ from ddim_core.pipelines.stage import (
     watch_networks,
 )
 from ddim_core.pipelines.takes import networks_of
+from ddim_core.samplers.families import inside_of
 from ddim_core.samplers.scheduler import scheduler_for
 from ddim_core.samplers.streams import image_streams
 
@@ -125,9 +127,25 @@ class Stage:
         self._opened, self._setting = opened, setting
         self._mine = own_copy(opened.pipeline, None)
         self._n_rows = 0
+        self._conductor: Conductor | None = None
+        self._inside: Callable[[float], bool] | None = None
         if instead is not None:
             replace_networks(self._mine, instead)
         watch_networks(self._mine, self._count)
+        if setting.interval is not None and setting.guidance > GUIDED:
+            self._inside = inside_of(setting.interval, opened.scheduler)
+            halves = halves_of(opened, setting.interval)
+            replace_networks(self._mine, without_guidance(halves, self._unguided))
+
+    def _unguided(self) -> Unguided | None:
+        assert self._conductor is not None
+        return self._conductor.unguided()
+
+    @property
+    def first_told(self) -> Tensor:
+        """What the scheduler was told at the first step of the last batch, float32 [n, ...]."""
+        assert self._conductor is not None
+        return self._conductor.first_told.float()
 
     def _count(self, images: Any) -> None:
         self._n_rows += len(images)
@@ -139,7 +157,8 @@ class Stage:
         streams = image_streams(setting.seed, keys)
         x_T = ImageNoise(setting.seed, keys, opened.shape).x_T().to(opened.latent_dtype)
         scheduler = scheduler_for(setting.sampler, opened.scheduler)
-        conductor = Conductor(scheduler, opened.name, setting, streams, x_T)
+        conductor = Conductor(scheduler, opened.name, setting, streams, x_T, self._inside)
+        self._conductor = conductor
         vars(self._mine)["scheduler"] = scheduler
         self._n_rows = 0
         given = x_T.to(opened.device) if opened.takes.latents else None

@@ -20,7 +20,9 @@ from ddim_core.pipelines.arguments import (
     blank_conditions,
     call_arguments,
     placed,
+    rows_for,
 )
+from ddim_core.pipelines.guidance.halves import Halves, found_halves
 from ddim_core.pipelines.opening import (
     DTYPES,
     TEXTS,
@@ -30,13 +32,16 @@ from ddim_core.pipelines.opening import (
     require_size,
 )
 from ddim_core.pipelines.parts import INDEX, described_parts, part_class
-from ddim_core.pipelines.rehearsal import rehearse, start_of
+from ddim_core.pipelines.rehearsal import REHEARSED_STEPS, Rehearsed, rehearse, start_of
 from ddim_core.pipelines.stage import take_own_steps
-from ddim_core.pipelines.takes import networks_of, what_it_takes
+from ddim_core.pipelines.takes import Takes, networks_of, what_it_takes
 from ddim_core.safe_files.settings import read_settings
+from ddim_core.samplers.catalogue import OWN
+from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import Visited, scheduler_for, takes_eta, visited
 
 GUIDED = 1.0  # guidance above it is done where it is real
+REHEARSED_GUIDANCE = 2.0
 
 
 def require_setting(opened: OpenedPipeline, setting: Setting) -> None:
@@ -125,21 +130,81 @@ def where_it_asks(opened: OpenedPipeline, setting: Setting) -> Visited:
     it hands to its scheduler: this is what is done.
 
     Raises:
-        ValueError: As `require_setting`; or if the pipeline's call and the scheduler do not fit
-            each other, such as sigmas that the scheduler takes none of.
+        ValueError: As `require_setting`, and `halves_of` with an interval of guidance; or if the
+            pipeline's call and the scheduler do not fit each other, such as sigmas that the
+            scheduler takes none of.
     """
     require_setting(opened, setting)
+    if setting.interval is not None:
+        halves_of(opened, setting.interval)
+    guidance = setting.guidance if opened.takes.guidance == "embedded" else 1.0
+    return visited(_rehearsed(opened, replace(setting, guidance=guidance)).scheduler)
+
+
+def halves_of(opened: OpenedPipeline, interval: tuple[float, float]) -> Halves:
+    """Finds how a pipeline's call asks its network for guidance, by three rehearsals.
+
+    Args:
+        opened: The pipeline.
+        interval: Of noise levels, outside of which guidance is to be left out; for messages.
+
+    Raises:
+        ValueError: If it does none with a further evaluation of the network, or in a way in which
+            it cannot be left out at single steps.
+    """
+    _require_second(opened.name, opened.takes, interval)
+    asked = Setting(parse_sampler(OWN), REHEARSED_STEPS, REHEARSED_GUIDANCE)
+    try:
+        one, other = (_rehearsed(opened, asked, prompt=prompt) for prompt in (0, 1))
+        return found_halves(one.asked, other.asked, _rehearsed(opened, asked, n_images=2).asked)
+    except ValueError as error:
+        raise ValueError(
+            f"guidance_interval is {interval[0]:g},{interval[1]:g}, and the call of a "
+            f"{opened.name} {error}, so that its guidance cannot be left out at some steps; leave "
+            "the interval out"
+        ) from error
+
+
+def require_interval_of(folder: Path, interval: tuple[float, float]) -> None:
+    """Makes sure that the pipeline of a folder may take an interval of guidance, before any weights
+    are read.
+
+    Raises:
+        ValueError: If its guidance is no second evaluation of its network.
+    """
+    draft = drafted(folder) if is_regular(folder / INDEX) else None
+    if draft is not None:
+        _require_second(type(draft).__name__, what_it_takes(draft), interval)
+
+
+def _require_second(name: str, takes: Takes, interval: tuple[float, float]) -> None:
+    if takes.guidance != "real":
+        is_told = takes.guidance == "embedded"
+        raise ValueError(
+            f"guidance_interval is {interval[0]:g},{interval[1]:g}, and a {name} "
+            f"{'tells its network the guidance as a number' if is_told else 'takes no guidance'}, "
+            "so that there is no second evaluation to leave out; leave the interval out"
+        )
+
+
+def _rehearsed(
+    opened: OpenedPipeline, setting: Setting, n_images: int = 1, prompt: int = 0
+) -> Rehearsed:
+    """Rehearses a call for stand-ins of one prompt, of which there are several, and of one x_T."""
     scheduler = scheduler_for(setting.sampler, opened.scheduler)
     take_own_steps(scheduler, setting)
     device, dtype = opened.device, DTYPES[opened.dtype]
-    conditions = placed(blank_conditions(opened.pipeline, opened.takes), device, dtype)
-    latents = torch.zeros(1, *opened.shape, dtype=opened.latent_dtype, device=device)
-    guidance = setting.guidance if opened.takes.guidance == "embedded" else 1.0
+    blank = blank_conditions(opened.pipeline, opened.takes)
+    led = [name for name in blank if not name.startswith("negative_") and "mask" not in name]
+    blank |= {name: blank[name] + prompt for name in led}
+    conditions = rows_for(placed(blank, device, dtype), [0] * n_images)
+    latents = torch.zeros(n_images, *opened.shape, dtype=opened.latent_dtype, device=device)
+    streams = [torch.Generator().manual_seed(0) for _ in range(n_images)]
     arguments = call_arguments(
-        opened.takes, conditions, [torch.Generator().manual_seed(0)], setting.steps, guidance,
-        setting.eta, opened.size, latents if opened.takes.latents else None,
+        opened.takes, conditions, streams, setting.steps, setting.guidance, setting.eta,
+        opened.size, latents if opened.takes.latents else None,
     )  # fmt: skip
-    return visited(rehearse(opened.pipeline, scheduler, arguments).scheduler)
+    return rehearse(opened.pipeline, scheduler, arguments)
 
 
 def require_conditions(

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ddim_core.pipelines.arguments import blank_conditions, call_arguments, placed
-from ddim_core.pipelines.stage import Starts, own_copy, watch_networks
+from ddim_core.pipelines.stage import Starts, own_copy, replace_networks
 from ddim_core.pipelines.takes import Takes, networks_of
 from ddim_core.safe_files.safe_load import first_line
 
@@ -35,7 +35,8 @@ class Rehearsed:
     Attributes:
         drawn: Shape of what it drew itself, without the batch; None if it drew nothing.
         dtype: Number format of that.
-        entered: Shape of what the network was given, the batch included.
+        entered: Shape of the noisy images that the network was given, the batch included.
+        asked: All that it was given, by name, those images first.
         height, width: Of the images, where the call checks them or makes x_T by them; else 0.
         encoded: What each call of `encode_prompt` gave, in order.
         scheduler: The scheduler, with its steps set.
@@ -44,6 +45,7 @@ class Rehearsed:
     drawn: tuple[int, ...] | None = None
     dtype: torch.dtype | None = None
     entered: tuple[int, ...] = ()
+    asked: Mapping[str, Any] = field(default_factory=dict)
     height: int = 0
     width: int = 0
     encoded: list[Any] = field(default_factory=list)
@@ -63,7 +65,7 @@ def rehearse(pipeline: Any, scheduler: Any, arguments: Mapping[str, Any]) -> Reh
     """
     told = Rehearsed(scheduler=scheduler)
     mine = own_copy(pipeline, scheduler)
-    watch_networks(mine, _stop_at(told))
+    replace_networks(mine, _stop_at(told))
     _watch_sizes(mine, told)
     if hasattr(mine, "encode_prompt"):
         vars(mine)["encode_prompt"] = _kept(mine.encode_prompt, told.encoded)
@@ -170,13 +172,20 @@ def refusal(who: str, sampler: str, error: Exception) -> str:
     return f"{who} cannot be sampled with {sampler}: {reason}"
 
 
-def _stop_at(told: Rehearsed) -> Callable[[Any], None]:
-    def stop(images: Any) -> None:
-        first = images[0] if isinstance(images, (list, tuple)) else images
-        told.entered = tuple(first.shape)
-        raise _Reached
+def _stop_at(told: Rehearsed) -> Callable[[str, Callable[..., Any]], Callable[..., Any]]:
+    def instead(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(forward)
 
-    return stop
+        def stop(*args: Any, **kwargs: Any) -> Any:
+            told.asked = signature.bind(*args, **kwargs).arguments
+            images = next(iter(told.asked.values()))
+            first = images[0] if isinstance(images, (list, tuple)) else images
+            told.entered = tuple(first.shape)
+            raise _Reached
+
+        return stop
+
+    return instead
 
 
 def _watch_sizes(mine: Any, told: Rehearsed) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,10 @@ from ddim_core.safe_files.safe_load import first_line
 
 PROBE, OTHERS = 3, (11, 12, 13, 14)
 """The image that is looked at, and its neighbours in one batch and in the other."""
+NOWHERE = (1e30, 2e30)
+"""Noise levels that no image has."""
+ROUNDING = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.01}
+"""Of the largest value: of g + 1 times a number less g times the same."""
 
 
 def require_place_free(
@@ -25,15 +31,16 @@ def require_place_free(
     Draws one image in two batches, at the first and at the last place, among other neighbours: two
     runs of `setting.steps` steps (2 or 3 will do) of the batch size that is meant to be used. On a
     card, whose kernels may sum in another order at another place, an image keeps its place
-    (`n_before` of `draw`), and is tried at one.
+    (`n_before` of `draw`), and is tried at one. With an interval of guidance, two runs more show
+    that a step outside of it is one without guidance.
 
     Args:
         opened, setting, batch_size: As of `draw`.
         conditions: At least one row; the first is the image's, the others' come after it.
 
     Raises:
-        ValueError: If the bits differ, with the reason, or the call draws one image at a time;
-            or as `draw`.
+        ValueError: If the bits differ, with the reason, or the call draws one image at a time, or
+            its guidance cannot be left out; or as `draw`.
         MemoryError: As `draw`.
     """
     require_setting(opened, setting)
@@ -46,9 +53,9 @@ def require_place_free(
     if not opened.on_card:
         batches[1] = batches[1][1:] + batches[1][:1]
 
-    def shown(keys: Sequence[int]) -> NDArray[np.float32]:
+    def shown(keys: Sequence[int], by: Stage = stage) -> NDArray[np.float32]:
         rows = rows_for(here, [0 if key == PROBE else key % n_rows for key in keys])
-        pixels: NDArray[np.float32] = stage.batch(keys, rows)[keys.index(PROBE)].cpu().numpy()
+        pixels: NDArray[np.float32] = by.batch(keys, rows)[keys.index(PROBE)].cpu().numpy()
         return pixels
 
     with memory_words(batch_size):
@@ -67,6 +74,8 @@ def require_place_free(
                 f"{opened.name} with {setting.sampler.text} leaves pixels that are not finite; "
                 "take another sampler"
             )
+        if setting.interval is not None:
+            _require_left_out(opened, setting, lambda stage: shown(batches[0], stage))
         if np.array_equal(first, last):
             return
         again = shown(batches[0])
@@ -80,6 +89,31 @@ def require_place_free(
         f"{who} with {name} gives an image other bits in another batch (by up to "
         f"{float(np.abs(first - last).max()):.1g} of 1); take another sampler, or batch_size 1"
     )
+
+
+def _require_left_out(
+    opened: OpenedPipeline, setting: Setting, drawn: Callable[[Stage], object]
+) -> None:
+    """Makes sure that a step whose guidance is left out is one without guidance: that the scheduler
+    is told the same."""
+    assert setting.interval is not None
+    low, high = setting.interval
+    left_out = Stage(opened, replace(setting, interval=NOWHERE))
+    drawn(left_out)
+    apart = math.inf
+    for none in (1.0, 0.0):  # a few calls guide by g + 1
+        plain = Stage(opened, replace(setting, guidance=none, interval=None))
+        drawn(plain)
+        if plain.nfe == left_out.nfe:
+            ours, theirs = left_out.first_told, plain.first_told
+            apart = float((ours - theirs).abs().max() / theirs.abs().max())
+            break
+    if not apart <= ROUNDING[opened.dtype]:
+        raise ValueError(
+            f"guidance_interval is {low:g},{high:g}, and a step of a {opened.name} without "
+            "guidance is another than one whose guidance is left out (by "
+            f"{apart:.1g} of the largest value); leave the interval out"
+        )
 
 
 def _is_drawn(shown: Callable[[Sequence[int]], NDArray[np.float32]]) -> bool:

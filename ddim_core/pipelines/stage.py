@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ddim_core.pipelines.arguments import Setting
+from ddim_core.pipelines.guidance.halves import Unguided
 from ddim_core.pipelines.takes import changes_networks, networks_of
 from ddim_core.samplers.catalogue import OWN
-from ddim_core.samplers.scheduler import set_steps
+from ddim_core.samplers.scheduler import asks_at, set_steps
 
 CLOSE = 0.02  # of x_T's spread: what rounding x_T to bfloat16 moves it by, four times over
 
@@ -150,7 +151,13 @@ class Conductor:
         setting: What is drawn: its steps and eta are handed on where the call does not.
         streams: One per image of the batch.
         x_T: What the images start from, before the scheduler's init_noise_sigma.
+        inside: Tells of a timestep whether there is guidance; None: at all.
+
+    Attributes:
+        first_told: What the pipeline made of its network's answer at the first step, [batch, ...].
     """
+
+    first_told: Tensor
 
     def __init__(
         self,
@@ -159,8 +166,11 @@ class Conductor:
         setting: Setting,
         streams: Sequence[torch.Generator],
         x_T: Tensor,
+        inside: Callable[[float], bool] | None = None,
     ) -> None:
         self._n_steps = 0
+        self._inside, self._listed = inside, list[float]()
+        self._unguided: Unguided | None = None
         self._is_own = setting.sampler.name == OWN
         self._scheduler, self._who, self._eta, self._x_T = scheduler, who, setting.eta, x_T
         self._streams = list(streams)
@@ -173,6 +183,21 @@ class Conductor:
             self._scale_of = scheduler.scale_model_input
             scheduler.scale_model_input = _seeming(self._scale_of, self._scale)
 
+    def unguided(self) -> Unguided | None:
+        """Returns the step that is made, if it is one without guidance.
+
+        Raises:
+            ValueError: If the call makes more steps than its scheduler lists.
+        """
+        if self._inside is None or self._unguided is not None:
+            return self._unguided
+        self._listed = self._listed or asks_at(self._scheduler).tolist()
+        if self._n_steps == len(self._listed):
+            raise ValueError(f"{self._who} makes more steps than its scheduler lists")
+        if not self._inside(self._listed[self._n_steps]):
+            self._unguided = Unguided(self._who, len(self._streams))
+        return self._unguided
+
     def _scale(self, *args: Any, **kwargs: Any) -> Any:
         self._scaled = True
         return self._scale_of(*args, **kwargs)
@@ -181,8 +206,13 @@ class Conductor:
         known = self._signature.parameters
         told = self._signature.bind(*args, **kwargs).arguments
         sample = told["sample"]
+        if self._n_steps == 0:
+            self.first_told = next(iter(told.values()))[: len(self._streams)]
         if self._n_steps == 0 and not self._is_own:  # what it ships with is what it is
             self._require_start(sample, told["timestep"])
+        if self._listed:
+            self._require_place(told["timestep"])
+        self._unguided = None
         self._n_steps += 1
         if "generator" in known and told.get("generator") is None:
             kwargs["generator"] = self._streams * (len(sample) // len(self._streams))
@@ -201,6 +231,15 @@ class Conductor:
         """
         if self._n_steps == 0:
             raise ValueError(f"{self._who} takes no step of its scheduler; it is not sampled")
+
+    def _require_place(self, timestep: Any) -> None:
+        """Sees that a step is made from where its noise level was taken to be."""
+        listed, told = self._listed[self._n_steps], torch.as_tensor(timestep).flatten()
+        if bool((told != listed).any()):
+            raise ValueError(
+                f"{self._who} makes a step from timestep {float(told[0]):g} where its scheduler "
+                f"lists {listed:g}, so that no interval of guidance holds for it"
+            )
 
     def _require_start(self, sample: Tensor, timestep: Any) -> None:
         """Sees at the first step that x_T was scaled as the scheduler asks, and the network's

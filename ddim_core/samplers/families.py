@@ -95,6 +95,22 @@ def levels_of(own: Mapping[str, Any]) -> Callable[[float], float]:
     )
 
 
+def inside_of(interval: tuple[float, float], own: Mapping[str, Any]) -> Callable[[float], bool]:
+    """Returns what tells of a timestep whether its noise level lies in an interval, both ends with.
+
+    Args:
+        interval: Low and high, as of `levels_of`.
+        own: The checkpoint's scheduler_config.json, with its class.
+
+    Raises:
+        ValueError: As `levels_of`.
+    """
+    from ddim_core.diffusion.guidance import within  # torch is slow to import
+
+    level = levels_of(own)
+    return lambda t: within(interval, level(t))
+
+
 def unless_all(
     interval: tuple[float, ...],
     line: SamplerSpec | SchedulerSpec,
@@ -110,8 +126,8 @@ def unless_all(
         own: The checkpoint's scheduler; None before it is known.
         noise: A schedule instead of its own.
     """
-    named, pipeline = (DDIM, "") if isinstance(line, SamplerSpec) else (line.sampler, line.pipeline)
-    if not interval or own is None or pipeline:
+    named = DDIM if isinstance(line, SamplerSpec) else line.sampler
+    if not interval or own is None:
         return interval
     ends = _ends(own, parse_sampler(named), noise)
     return () if ends and interval[0] <= ends[0] and ends[1] <= interval[1] else interval

@@ -16,7 +16,8 @@ SCORES = (
     "kid_low", "kid_high", "precision", "recall", "class_accuracy",
 )  # fmt: skip
 SETTING = (
-    "steps", "eta", "variance", "spacing", "clip", "guidance_scale", "prediction_type",
+    "steps", "eta", "variance", "spacing", "clip", "guidance_scale", "guidance_interval",
+    "prediction_type",
     "noise_schedule", "overrides", "timesteps", "sigmas", "dtype", "device", "seed", "pipeline",
 )  # fmt: skip
 TOO_FEW = "there are too few images for intervals, so that it was compared with no other row"

@@ -19,6 +19,7 @@ from ddim_core.networks.backbones.wide_time import CLASS_NAME as WIDE_TIME
 
 WIDTH = 100
 PLACE = "# CONSTANTS"
+INTERVAL = "interval"
 CONDITIONS = "conditions.safetensors"
 
 
@@ -60,6 +61,7 @@ class BareNetwork:
         null_label: The label of no class.
         prompts: Whether it is told of a text, whose embeddings lie in a file beside the script.
         guidance: g of classifier-free guidance; 1 is none.
+        guided: At which of its calls; empty for all.
     """
 
     network: str
@@ -70,6 +72,7 @@ class BareNetwork:
     null_label: int
     prompts: bool
     guidance: float
+    guided: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ class PipelineCall:
         takes_batch_size: Whether the call is told how many.
         latent_dtype: Number format of x_T.
         loras: Files beside the script that are laid over its networks, and how much of each counts.
+        guided: At which of its steps there is guidance; empty for all.
     """
 
     pipeline: str
@@ -139,6 +143,25 @@ class PipelineCall:
     takes_batch_size: bool
     latent_dtype: str
     loras: list[tuple[str, float]]
+    guided: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a pipeline's call asks for guidance, so that it can be left out at some steps.
+
+    Attributes:
+        doubled, prompts_last: As of `ddim_core.pipelines.guidance.halves.Halves`.
+        networks: The pipeline's parts that are asked.
+    """
+
+    doubled: tuple[str, ...]
+    prompts_last: bool
+    networks: tuple[str, ...]
+
+
+STABLE_DIFFUSION = Asked(("sample", "encoder_hidden_states"), True, ("unet",))
+"""How the call of a StableDiffusionPipeline does."""
 
 
 def native_script(shared: Shared, network: BareNetwork, steps: NativeSteps) -> str:
@@ -152,10 +175,20 @@ def scheduler_script(shared: Shared, network: BareNetwork, steps: SchedulerSteps
     return _assembled([shared, network, steps], parts)
 
 
-def pipeline_script(shared: Shared, call: PipelineCall) -> str:
-    """Returns the script of a cell that a pipeline's own call drew."""
-    starts = [] if call.takes_latents else ["starts"]
-    return _assembled([shared, call], ["noise", "streams", *starts, "pipeline"])
+def pipeline_script(shared: Shared, call: PipelineCall, asked: Asked | None = None) -> str:
+    """Returns the script of a cell that a pipeline's own call drew; `asked` where its guidance is
+    left out at some steps."""
+    more = [] if call.takes_latents else ["starts"]
+    more += [INTERVAL] if asked else []
+    records = [shared, call, *filter(None, [asked])]
+    return _assembled(records, ["noise", "streams", *more, "pipeline"])
+
+
+def interval_lines(guided: Sequence[bool], asked: Asked) -> list[str]:
+    """Returns lines that define `guide_at_some_steps`, which changes a pipeline, and what it
+    reads."""
+    known = [_constant("guided", tuple(guided)), *_constants(asked)]
+    return [*known, "", "", *_part(INTERVAL).splitlines(), "", ""]
 
 
 def _parts_of(network: BareNetwork) -> list[str]:
@@ -183,9 +216,12 @@ def _needed(line: str, body: str) -> bool:
 def _constants(record: Any) -> Iterator[str]:
     """A record's values as Python writes them: no text of a stranger is ever code."""
     for field in fields(record):
-        name, value = field.name.upper(), getattr(record, field.name)
-        line = f"{name} = {value!r}"
-        if len(line) > WIDTH:
-            shown = pprint.pformat(value, width=WIDTH - 4, compact=True, sort_dicts=False)
-            line = f"{name} = (\n{textwrap.indent(shown, '    ')}\n)"
-        yield line
+        yield _constant(field.name, getattr(record, field.name))
+
+
+def _constant(name: str, value: Any) -> str:
+    line = f"{name.upper()} = {value!r}"
+    if len(line) <= WIDTH:
+        return line
+    shown = pprint.pformat(value, width=WIDTH - 4, compact=True, sort_dicts=False)
+    return f"{name.upper()} = (\n{textwrap.indent(shown, '    ')}\n)"

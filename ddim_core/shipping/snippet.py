@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddim_core.shipping.script import CONDITIONS, BareNetwork
+from ddim_core.shipping.script import CONDITIONS, Asked, BareNetwork, interval_lines
 
 N_SHOWN = 4  # images that the lines draw
 TOLD = "told["  # where a line takes what prompts are encoded to
@@ -26,6 +26,8 @@ class PlainCall:
         dtype: Number format of the networks.
         told: The arguments that say what is drawn, as code.
         loras: Files beside the lines that are laid over its networks, and how much of each counts.
+        guided: At which of its steps there is guidance; empty for all.
+        asked: How it asks for guidance, where that is left out at some steps.
     """
 
     folder: str
@@ -38,23 +40,28 @@ class PlainCall:
     dtype: str
     told: Mapping[str, str]
     loras: tuple[tuple[str, float], ...] = ()
+    guided: tuple[bool, ...] = ()
+    asked: Asked | None = None
 
 
 def pipeline_snippet(plain: PlainCall) -> str:
     """Returns the lines for a pipeline's own call."""
-    lines = ["import functools"] if plain.eta else []
+    lines = ["import copy"] if plain.asked else []
+    lines += ["import functools"] if plain.asked or plain.eta else []
+    lines += ["import inspect", "import itertools"] if plain.asked else []
     lines += ["import torch", f"from diffusers import {plain.pipeline}, {plain.scheduler}"]
     encoded = any(TOLD in value for value in plain.told.values())
     lines += ["from safetensors.torch import load_file"] if encoded else []
     # Older versions know torch_dtype alone, and newer ones still take it.
     more = [] if plain.dtype == "float32" else [f"torch_dtype=torch.{plain.dtype}"]
     opened = ", ".join([repr(plain.folder), *more, *(f"{name}=None" for name in plain.absent)])
+    lines += ["", *interval_lines(plain.guided, plain.asked)] if plain.asked else [""]
     lines += [
-        "",
         f"pipe = {plain.pipeline}.from_pretrained({opened})",
         f'pipe.scheduler = {plain.scheduler}.from_pretrained(".")  # scheduler_config.json here',
     ]
     lines += _laid_over(plain.loras)
+    lines += ["guide_at_some_steps(pipe)"] if plain.asked else []
     if plain.own_steps:
         lines += [
             "set_steps = pipe.scheduler.set_timesteps",
@@ -122,7 +129,11 @@ def network_snippet(
         lines += [f"classes = torch.tensor({[k % network.n_classes for k in range(N_SHOWN)]})"]
     step = ["generator=generator"] * takes_generator + [f"eta={eta!r}"] * (eta != 0.0)
     more = "".join(f", {argument}" for argument in step)
-    lines += ["with torch.inference_mode():", "    for t in scheduler.timesteps:"]
+    loop = "for t in scheduler.timesteps"
+    if network.guided:
+        lines += [f"guided = {network.guided}  # at which calls there is guidance"]
+        loop = "for t, guides in zip(scheduler.timesteps, guided)"
+    lines += ["with torch.inference_mode():", f"    {loop}:"]
     lines += [f"        {line}" for line in _asked(network)]
     lines += [f"        x = scheduler.step(said, t, x{more}).prev_sample"]
     if network.decoder:
@@ -140,14 +151,15 @@ def _asked(network: BareNetwork) -> list[str]:
     if not network.n_classes:
         return [f"said = unet({scaled}, t).sample"]
     null = f"torch.full_like(classes, {network.null_label})"
-    if network.guidance in (0.0, 1.0):
+    if network.guidance == 1.0 or (network.guidance == 0.0 and not network.guided):
         labels = "classes" if network.guidance == 1.0 else null
         return [f"said = unet({scaled}, t, class_labels={labels}).sample"]
-    return [
-        f"said = unet({scaled}, t, class_labels=classes).sample",
+    led = [
         f"free = unet({scaled}, t, class_labels={null}).sample",
         f"said = free + {network.guidance!r} * (said - free)",
     ]
+    led = ["if guides:", *(f"    {line}" for line in led)] if network.guided else led
+    return [f"said = unet({scaled}, t, class_labels=classes).sample", *led]
 
 
 def _arguments(given: Mapping[str, Any]) -> str:

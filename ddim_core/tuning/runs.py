@@ -168,6 +168,7 @@ class PipelineRuns:
         conditions_for: What the images of these indices are drawn for, a row an image.
         guidance: Of its call.
         seed, first, n_images, chunk: As of `LoopRuns`.
+        interval: Of the noise levels at which there is guidance; None: at all.
     """
 
     def __init__(
@@ -179,9 +180,10 @@ class PipelineRuns:
         first: int,
         n_images: int,
         chunk: int,
+        interval: tuple[float, float] | None = None,
     ) -> None:
         self.calls = 0
-        self._opened, self._guidance, self._seed = opened, guidance, seed
+        self._opened, self._guidance, self._interval, self._seed = opened, guidance, interval, seed
         self._n_now = 0
         self._kept: dict[str, Remembered] = {}
         self._indices = [[first + i for i in places] for places in chunks_of(n_images, chunk)]
@@ -194,7 +196,7 @@ class PipelineRuns:
 
     def ends(self, sampler: SamplerName, steps: int, chunk: int) -> Tensor:
         """Returns the images of a chunk, float32 [n, ...] in [-1, 1]."""
-        setting = Setting(sampler, steps, self._guidance, 0.0, self._seed)
+        setting = Setting(sampler, steps, self._guidance, 0.0, self._seed, self._interval)
         require_setting(self._opened, setting)
         self._n_now = len(self._indices[chunk])
         stage = Stage(self._opened, setting, self._remembered)

@@ -50,8 +50,10 @@ def refuse_grid(request: GridRequest) -> None:
         from tasks.sampling.guides import require_guide_at  # slow to import
 
         require_guide_at(model.guide, model.checkpoint, model.weights, model.configuration)
+    grid = request.grid
     # Else there is little to find for the seconds that it takes.
-    if request.grid.samplers or request.report.trajectories or max(request.grid.steps) > USUAL_T:
+    given = grid.samplers or grid.guidance_interval or request.report.trajectories
+    if given or max(grid.steps) > USUAL_T:
         refuse_samplers(request)
 
 
@@ -87,8 +89,8 @@ def _folder(request: GridRequest) -> Path | None:
 
 
 def refuse_samplers(request: GridRequest) -> None:
-    """Refuses samplers that do not fit the checkpoint, numbers of steps that they cannot take, and
-    trajectories of cells that keep none.
+    """Refuses samplers that do not fit the checkpoint, numbers of steps that they cannot take, an
+    interval of guidance that a pipeline has not, and trajectories of cells that keep none.
 
     Raises:
         ValueError: For the first cell that cannot be.
@@ -102,10 +104,16 @@ def refuse_samplers(request: GridRequest) -> None:
         return
     told = told_by(request)
     if told is not None:
+        from ddim_core.pipelines.fitting import require_interval_of
+        from tasks.sampling.pipeline import by_pipeline
         from tasks.sampling.trajectory import require_x0
 
         cells = request.cells(told.known)
         require_samplers(cells, told.own)
+        for cell in cells:
+            if (interval := cell.sampler.guidance_interval) and by_pipeline(cell):
+                require_interval_of(Path(model.checkpoint), interval)
+                break
         require_x0(request.report.trajectories, cells, told.own)
 
 

@@ -103,8 +103,9 @@ def setting_of(cell: GridCell) -> Setting:
     spec = cell.sampler
     assert isinstance(spec, SchedulerSpec)
     return Setting(
-        parse_sampler(spec.sampler), spec.steps, spec.guidance_scale, spec.eta, cell.seed
-    )
+        parse_sampler(spec.sampler), spec.steps, spec.guidance_scale, spec.eta, cell.seed,
+        spec.guidance_interval,
+    )  # fmt: skip
 
 
 def batch_of(cell: GridCell) -> int:

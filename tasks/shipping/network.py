@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from ddim_core.networks.backbones.wide_time import CLASS_NAME as WIDE_TIME
 from ddim_core.safe_files.settings import read_settings
 from ddim_core.safe_files.weight_names import DECODER_FOLDERS
 from ddim_core.samplers.name import parse_sampler
-from ddim_core.samplers.scheduler import learns_variance, scheduler_for, takes_eta
+from ddim_core.samplers.scheduler import learns_variance, scheduler_for, set_steps, takes_eta
 from ddim_core.schedulers.registry import require_of_diffusers
 from ddim_core.shipping.expressed import Expressed, expressed
 from ddim_core.shipping.listed import set_steps_of
 from ddim_core.shipping.readme import Plain
 from ddim_core.shipping.script import (
+    STABLE_DIFFUSION,
     BareNetwork,
     NativeSteps,
     SchedulerSteps,
@@ -35,7 +37,7 @@ from tasks.checkpoints.memory import checkpoint_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
 from tasks.images.stored_prompts import stored_prompts
 from tasks.shipping.cell import ScoredCell
-from tasks.shipping.ready import Ready, shared_by
+from tasks.shipping.ready import Ready, guided_at, notes_on_guided, shared_by
 from tasks.storage import store
 
 PIXELS_AT_ONCE = 2**15  # of a network's images: eight of 64 x 64, one of 256 x 256
@@ -63,10 +65,11 @@ def ready_native(scored: ScoredCell) -> Ready:
     assert isinstance(spec, SamplerSpec)
     if spec.dynamic_threshold is not None:
         raise ValueError("a cell with dynamic_threshold is not shipped; no grid draws one")
-    opened = _opened(scored)
     noise = scored.cell.noise
-    schedule = NoiseSchedule.from_spec(noise) if noise else opened.loaded.require_schedule()
+    own = checkpoint_in_memory(scored.checkpoint)
+    schedule = NoiseSchedule.from_spec(noise) if noise else own.require_schedule()
     steps = plan(schedule, spec)
+    opened = _opened(scored, [step.t for step in steps])
     script = native_script(
         shared_by(scored, opened.folder, opened.loaded.noise_shape, opened.batch),
         opened.network,
@@ -90,9 +93,9 @@ def ready_scheduled(scored: ScoredCell) -> Ready:
     """Returns what is written for a cell of a scheduler of diffusers over a bare network."""
     spec = scored.cell.sampler
     assert isinstance(spec, SchedulerSpec)
-    opened = _opened(scored)
-    name = parse_sampler(spec.sampler)
-    scheduler = scheduler_for(name, scheduler_in(scored.cell, scored.checkpoint))
+    name, own = parse_sampler(spec.sampler), scheduler_in(scored.cell, scored.checkpoint)
+    opened = _opened(scored, set_steps(scheduler_for(name, own), name, spec.steps).timesteps)
+    scheduler = scheduler_for(name, own)
     kind = type(scheduler).__name__
     require_of_diffusers(kind)
     if learns_variance(scheduler):
@@ -100,23 +103,18 @@ def ready_scheduled(scored: ScoredCell) -> Ready:
             f"a cell of {kind} with variance_type {scheduler.config['variance_type']} is not "
             "shipped, since sample.py asks the network for its noise alone; take another sampler"
         )
-    set_steps = set_steps_of(name, kind, spec.steps)
+    given = set_steps_of(name, kind, spec.steps)
     script = scheduler_script(
         shared_by(scored, opened.folder, opened.loaded.noise_shape, opened.batch),
         opened.network,
-        SchedulerSteps(kind, set_steps, spec.eta),
+        SchedulerSteps(kind, given, spec.eta),
     )
-    plain = _plain(opened, Expressed(scheduler, set_steps, spec.eta), [])
+    plain = _plain(opened, Expressed(scheduler, given, spec.eta), [])
     return Ready(script, scheduler, _told(opened), plain)
 
 
-def _opened(scored: ScoredCell) -> _Opened:
-    spec = scored.cell.sampler
-    if (spec.guidance_interval, spec.guidance_channels, spec.guide) != (None, None, None):
-        raise ValueError(
-            f"the cell {spec.line} is guided at some noise levels or on some channels alone, or by "
-            "another network, which is not shipped; ship a cell that is guided as usual, or not"
-        )
+def _opened(scored: ScoredCell, timesteps: Sequence[float]) -> _Opened:
+    guided = guided_at(scored, timesteps)
     folder = store.get_folder(scored.checkpoint)
     loaded = checkpoint_in_memory(scored.checkpoint)
     network = "unet" if (folder / "unet").is_dir() else "."
@@ -140,6 +138,7 @@ def _opened(scored: ScoredCell) -> _Opened:
             null_label=loaded.null_label or 0,
             prompts=loaded.prompts is not None,
             guidance=scored.cell.sampler.guidance_scale,
+            guided=guided,
         ),
     )
 
@@ -174,6 +173,7 @@ def _notes_on_expressing(spec: SamplerSpec, found: Expressed | None) -> list[str
 
 def _plain(opened: _Opened, found: Expressed | None, notes: list[str]) -> Plain:
     network, loaded = opened.network, opened.loaded
+    notes = [*notes, *notes_on_guided(opened.scored, network.guided)]
     if network.network_class == WIDE_TIME:
         notes = [*notes, "The network is told the time by wider sinusoids than UNet2DModel has, or "
                  "has one number of heads at all levels, so that plain diffusers does not open it; "
@@ -207,6 +207,8 @@ def _plain(opened: _Opened, found: Expressed | None, notes: list[str]) -> Plain:
                 eta=0.0,
                 dtype=opened.scored.cell.dtype,
                 told={"prompt": '"a text"'},
+                guided=network.guided,
+                asked=STABLE_DIFFUSION if network.guided else None,
             )
         )
     else:

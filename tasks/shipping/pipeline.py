@@ -9,14 +9,16 @@ from collections.abc import Iterator, Sequence
 from ddim_core.common.foreign import Keywords
 from ddim_core.diffusion.specs import SchedulerSpec
 from ddim_core.pipelines.arguments import Conditions, Setting, call_arguments, plain_call
+from ddim_core.pipelines.fitting import halves_of, where_it_asks
 from ddim_core.pipelines.opening import OpenedPipeline
+from ddim_core.pipelines.takes import networks_of
 from ddim_core.safe_files.loras.files import is_plain
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, takes_eta
 from ddim_core.schedulers.registry import require_of_diffusers
 from ddim_core.shipping.listed import listed_steps
 from ddim_core.shipping.readme import Plain
-from ddim_core.shipping.script import CONDITIONS, PipelineCall, pipeline_script
+from ddim_core.shipping.script import CONDITIONS, Asked, PipelineCall, pipeline_script
 from ddim_core.shipping.snippet import PlainCall, pipeline_snippet
 from tasks.checkpoints.pipelines import pipeline_in_memory
 from tasks.sampling.conditions import KIND, conditions_for, encode_conditions
@@ -28,7 +30,7 @@ from tasks.sampling.pipeline import (
     setting_of,
 )
 from tasks.shipping.cell import ScoredCell
-from tasks.shipping.ready import Ready, ShippedLora, shared_by
+from tasks.shipping.ready import Ready, ShippedLora, guided_at, notes_on_guided, shared_by
 from tasks.storage import store
 from tasks.storage.store import ArtifactRef
 
@@ -51,6 +53,10 @@ def ready_pipeline(scored: ScoredCell) -> Ready:
     kind = type(scheduler).__name__
     require_of_diffusers(kind)
     own_steps = listed_steps(setting.sampler, kind)
+    guided, asked_for = guided_at(scored, where_it_asks(opened, setting).timesteps), None
+    if setting.interval is not None:
+        halves = halves_of(opened, setting.interval)
+        asked_for = Asked(halves.doubled, halves.prompts_last, networks_of(opened.pipeline))
     folder = store.get_folder(scored.checkpoint)
     script = pipeline_script(
         shared_by(scored, folder, opened.shape, batch_of(scored.cell)),
@@ -66,7 +72,9 @@ def ready_pipeline(scored: ScoredCell) -> Ready:
             takes_batch_size="batch_size" in opened.takes.parameters,
             latent_dtype=str(opened.latent_dtype).removeprefix("torch."),
             loras=laid,
+            guided=guided,
         ),
+        asked_for,
     )
     call = plain_call(opened.takes, setting, opened.size)
     call |= {name: value for name, value in own_steps.items() if name in call}
@@ -84,9 +92,11 @@ def ready_pipeline(scored: ScoredCell) -> Ready:
             dtype=scored.cell.dtype,
             told=_told(opened, scored.cell.dtype, list(conditions)),
             loras=tuple(laid),
+            guided=guided,
+            asked=asked_for,
         )
     )
-    notes = (*_notes(opened), *_notes_on(loras))
+    notes = (*_notes(opened), *notes_on_guided(scored, guided), *_notes_on(loras))
     plain = Plain(kind, snippet, _form(opened, setting), notes)
     return Ready(script, scheduler, conditions, plain, loras)
 

@@ -167,17 +167,22 @@ def test_a_pipeline_is_tuned_by_its_own_call_on_prompts_of_their_own(
 ) -> None:
     PIPELINES["sd3"].make().save_pretrained(tmp_path / "sd3")
     save_file(PIPELINES["sd3"].conditions(range(8)), tmp_path / "prompts.safetensors")
-    outcome = tune(
-        checkpoint=str(tmp_path / "sd3"), prompts=str(tmp_path / "prompts.safetensors"),
-        dataset="emoji", samplers=["flow_euler"], guidance=[3.0], tuning_images=4, budget=30,
-        long_steps=4, calls=[2], n_images=0,
-    )  # fmt: skip
+    asked: dict[str, Any] = {
+        "checkpoint": str(tmp_path / "sd3"), "prompts": str(tmp_path / "prompts.safetensors"),
+        "dataset": "emoji", "samplers": ["flow_euler"], "guidance": [30.0], "tuning_images": 4,
+        "budget": 30, "long_steps": 4, "calls": [2], "n_images": 0,
+    }  # fmt: skip
+    outcome = tune(**asked)
     (text,) = outcome.samplers
     assert len(parse_sampler(text).own_sigmas) == 2
     assert outcome.grid is None
     page = Path(outcome.report).read_text()
     assert "The proof was left out" in page
     assert "the grid scores those that were tuned on too" in page
+    part = tune(**asked, guidance_interval=[0.0, 0.9])  # the first call is not guided
+    assert "Guidance is at noise levels from 0 to 0.9 alone" in Path(part.report).read_text()
+    apart = [one.settings[0].judged.stock.mean for one in (outcome, part)]
+    assert 0.0 < apart[1] != apart[0]
 
 
 def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
@@ -206,8 +211,6 @@ def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
     mine = rows_of(found)[f"{guided.sampler} 3"]
     assert mine.guidance_interval == f"{low:.12g},{high:.12g}"
     assert mine.nfe == 3 + sum(low <= level <= high for level in guided.sigmas)
-    with pytest.raises(ValueError, match="guides by itself, at every step"):
-        tune(checkpoint=BASE, guidance=[4.0], guidance_interval=[0.0, 3.0], dataset="emoji")
 
 
 @pytest.mark.parametrize(

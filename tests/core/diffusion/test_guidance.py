@@ -135,6 +135,8 @@ def test_an_interval_that_holds_every_level_of_a_run_is_none(
 ) -> None:
     line = SamplerSpec(5) if sampler == "ddim" else SchedulerSpec(sampler, 5)
     assert unless_all(interval, line, own, None) == (() if all_of_it else interval)
+    by_call = SchedulerSpec(sampler, 5, pipeline="StableDiffusion3Pipeline")
+    assert unless_all(interval, by_call, own, None) == unless_all(interval, line, own, None)
     assert unless_all((), line, own, None) == ()
 
 

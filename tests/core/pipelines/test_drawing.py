@@ -7,18 +7,22 @@ import inspect
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import callbacks
 
 from ddim_core.diffusion.noise import ImageNoise
 from ddim_core.pipelines.arguments import Setting, plain_call
 from ddim_core.pipelines.drawing import DrawnImages, draw, memory_words
+from ddim_core.pipelines.fitting import where_it_asks
 from ddim_core.pipelines.opening import OpenedPipeline, open_pipeline
 from ddim_core.pipelines.stage import own_copy
+from ddim_core.samplers.families import levels_of
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for
 from ddim_core.samplers.streams import image_streams
@@ -55,6 +59,7 @@ def plain(
     asked: Setting,
     ks: Sequence[int],
     monkeypatch: pytest.MonkeyPatch,
+    **more: Any,
 ) -> np.ndarray:
     """The same images by diffusers alone: a fresh pipeline, given x_T and the images' streams."""
     pipeline, tiny = made(name), PIPELINES[name]
@@ -85,8 +90,9 @@ def plain(
             module = sys.modules[type(pipeline).__module__]
             patch.setattr(module, "randn_tensor", lambda *args, **kwargs: x_T)
         images = pipeline(
-            **told, generator=streams, num_inference_steps=asked.steps, output_type="np"
-        ).images
+            **{**told, **more}, generator=streams, num_inference_steps=asked.steps,
+            output_type="np",
+        ).images  # fmt: skip
     return np.rint(images * 255.0).astype(np.uint8)
 
 
@@ -139,6 +145,68 @@ def test_evaluations_are_counted_as_they_happen(
     name: str, sampler: str, steps: int, nfe: int, folder: Path
 ) -> None:
     assert drawn(name, opened_of(name, folder), sampler, [0]).nfe == nfe
+
+
+NOWHERE, CUTOFFS = (1e8, 1e9), {
+    "sd15": callbacks.SDCFGCutoffCallback, "sdxl": callbacks.SDXLCFGCutoffCallback,
+    "sd3": callbacks.SD3CFGCutoffCallback,
+}  # fmt: skip
+
+
+def from_noise(opened: OpenedPipeline, asked: Setting, n: int) -> Setting:
+    """A setting with guidance at the n noisiest of its evaluations alone."""
+    visited = where_it_asks(opened, replace(asked, interval=None)).timesteps
+    levels = [levels_of(opened.scheduler)(t) for t in visited]
+    return replace(asked, interval=((levels[n - 1] + levels[n]) / 2, levels[0]))
+
+
+@pytest.mark.parametrize("name", CUTOFFS)
+def test_an_interval_without_the_last_steps_is_diffusers_own_cutoff_of_guidance(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = opened_of(name, folder)
+    asked = from_noise(opened, replace(setting(name, "own"), steps=5, guidance=30.0), 1)
+    cutoff = CUTOFFS[name](cutoff_step_ratio=None, cutoff_step_index=0)  # after the first step
+    mine = draw(opened, asked, [5], PIPELINES[name].conditions([5]), 1)
+    more = {"guidance_scale": 30.0}
+    theirs = plain(name, opened, asked, [5], monkeypatch, callback_on_step_end=cutoff, **more)
+    guided = plain(name, opened, asked, [5], monkeypatch, **more)
+    assert np.abs(mine.images.astype(int) - theirs.astype(int)).max() <= LEVEL
+    assert np.abs(guided.astype(int) - theirs.astype(int)).max() > 4 * LEVEL
+    assert mine.nfe == 2 + 4
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler", "n", "nfe"),
+    [
+        ("dit", "own", 1, 5),  # the class's half is the first
+        ("dit", "ddim", 2, 6),
+        ("sd15", "pndm?skip_prk_steps=true", 3, 8),  # asks once more than there are steps
+        ("sdxl", "euler_a", 1, 5),
+        ("sd3", "flow_heun", 3, 10),  # asks 7 times in 4 steps
+        ("pixart_sigma", "own", 1, 5),  # learns a variance
+        ("sana", "unipc", 3, 7),
+    ],
+)
+def test_guidance_is_left_out_outside_of_an_interval(
+    name: str, sampler: str, n: int, nfe: int, folder: Path
+) -> None:
+    opened, ks = opened_of(name, folder), [3, 1, 2]
+    conditions = PIPELINES[name].conditions(ks)
+    asked = replace(setting(name, sampler), steps=4)
+
+    def made_of(**more: Any) -> DrawnImages:
+        return draw(opened, replace(asked, **more), ks, conditions, BATCH)
+
+    none, guided = made_of(guidance=1.0), made_of()
+    outside, inside = made_of(interval=NOWHERE), made_of(interval=(0.0, 1e4))
+    np.testing.assert_array_equal(outside.images, none.images)  # u + g (c - u) is c at u = c
+    np.testing.assert_array_equal(inside.images, guided.images)
+    assert (outside.nfe, inside.nfe) == (none.nfe, guided.nfe)
+    part = draw(opened, from_noise(opened, asked, n), ks, conditions, BATCH)
+    assert part.nfe == nfe
+    for other in (none, guided):
+        assert not np.array_equal(part.images, other.images)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -67,6 +67,37 @@ def test_an_image_that_depends_on_its_place_is_refused(
         require_place_free(opened, asked("sd15", "own"), PIPELINES["sd15"].conditions([0]), 2)
 
 
+def test_a_call_that_does_more_than_guide_is_refused_with_an_interval(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, told = opened_of("sd15", folder), PIPELINES["sd15"].conditions([0])
+    part = asked("sd15", "own", interval=(0.0, 0.5))
+    require_place_free(opened, part, told, 2)
+    plain = Conductor._step
+
+    def more(self: Conductor, said: Any, *args: Any, **kwargs: Any) -> Any:
+        scale = 1.0 if self._inside is None else 1.01  # whatever it does besides where it guides
+        return plain(self, said * scale, *args, **kwargs)
+
+    monkeypatch.setattr(Conductor, "_step", more)
+    with pytest.raises(
+        ValueError, match=r"0,0.5, and a step of a StableDiffusionPipeline .*by 0.01 of"
+    ):
+        require_place_free(opened, part, told, 2)
+
+
+def test_a_step_that_is_made_elsewhere_than_it_is_listed_is_refused_with_an_interval(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, told = opened_of("sd15", folder), PIPELINES["sd15"].conditions([0])
+    monkeypatch.setattr(
+        "ddim_core.pipelines.stage.asks_at", lambda scheduler: scheduler.timesteps + 1
+    )
+    draw(opened, asked("sd15", "own"), [0], told, 1)
+    with pytest.raises(ValueError, match="from timestep 501 where its scheduler lists 502"):
+        draw(opened, asked("sd15", "own", interval=(0.0, 0.5)), [0], told, 1)
+
+
 def test_a_call_that_draws_one_image_at_a_time_says_so(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +192,10 @@ def test_settings_that_the_pair_does_not_have_are_refused(folder: Path) -> None:
     opened = opened_of("ddpm", folder)
     with pytest.raises(ValueError, match=r"guidance is 3.0; DDPMPipeline takes none"):
         draw(opened, asked("ddpm", "own", guidance=3.0), [0], {}, 1)
+    with pytest.raises(ValueError, match=r"is 0,0.5, and a DDPMPipeline takes no guidance, so"):
+        where_it_asks(opened, asked("ddpm", "own", interval=(0.0, 0.5)))
+    with pytest.raises(ValueError, match=r"is 0,0.5, and a FluxPipeline tells its network the gui"):
+        where_it_asks(opened_of("flux", folder), asked("flux", "own", interval=(0.0, 0.5)))
     with pytest.raises(ValueError, match=r"eta is 0.5; dpmpp_2m has none"):
         draw(opened, asked("ddpm", "dpmpp_2m", eta=0.5), [0], {}, 1)
     with pytest.raises(ValueError, match=r"eta is 1.5; it must lie in"):

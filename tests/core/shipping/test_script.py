@@ -31,12 +31,16 @@ from ddim_core.networks.denoisers import toy_unet
 from ddim_core.networks.specs import ToyModelSpec
 from ddim_core.pipelines.arguments import Setting, call_arguments
 from ddim_core.pipelines.drawing import draw as draw_pipeline
+from ddim_core.pipelines.fitting import halves_of, where_it_asks
+from ddim_core.pipelines.takes import networks_of
+from ddim_core.samplers.families import inside_of
 from ddim_core.samplers.loop import draw
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, set_steps
 from ddim_core.samplers.streams import image_streams
 from ddim_core.shipping.listed import listed_steps, set_steps_of
 from ddim_core.shipping.script import (
+    Asked,
     BareNetwork,
     NativeSteps,
     PipelineCall,
@@ -49,8 +53,8 @@ from ddim_core.shipping.script import (
 from tests.core.pipelines.tiny import PIPELINES, opened_of
 
 N, SEED = 3, 7
-ALLOWED = {"argparse", "diffusers", "functools", "hashlib", "inspect", "json", "math", "numpy",
-           "pathlib", "PIL", "safetensors.torch", "torch"}  # fmt: skip
+ALLOWED = {"argparse", "copy", "diffusers", "functools", "hashlib", "inspect", "itertools", "json",
+           "math", "numpy", "pathlib", "PIL", "safetensors.torch", "torch"}  # fmt: skip
 SHARED = Shared("ab" * 32, "", SEED, (1, 8, 8), N, 2, "float32", "cpu")
 BARE = BareNetwork("unet", "UNet2DModel", "", "", 0, 0, False, 1.0)
 
@@ -85,6 +89,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+OWN = {**diffusers.DDPMScheduler().config, "_class_name": "DDPMScheduler"}
 loaded_of = functools.cache(load_checkpoint)  # it is traced once
 
 
@@ -104,8 +109,10 @@ def assert_equal(found: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> None:
     assert wanted.std() > 1.0
 
 
-@pytest.mark.parametrize("name", ["noise", "streams", "starts", "unet", "wide_time", "network",
-                                  "native", "scheduler", "pipeline", "main"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["noise", "streams", "starts", "interval", "unet", "wide_time", "network", "native",
+             "scheduler", "pipeline", "main"],
+)  # fmt: skip
 def test_parts_end_in_one_line(name: str) -> None:
     from ddim_core.shipping import script
 
@@ -125,6 +132,7 @@ def scripts() -> Sequence[str]:
         native_script(SHARED, BARE, native), native_script(SHARED, wide, native),
         scheduler_script(SHARED, BARE, steps), pipeline_script(SHARED, call),
         pipeline_script(SHARED, replace(call, takes_latents=True)),
+        pipeline_script(SHARED, call, Asked(("x",), True, ("unet",))),
     ]  # fmt: skip
 
 
@@ -165,6 +173,8 @@ def test_what_a_stranger_named_is_never_code() -> None:
         ("variance", {"steps": 3}),
         ("classes", {"steps": 3, "guidance_scale": 3.0}),
         ("classes", {"steps": 3, "guidance_scale": 0.0}),
+        ("classes", {"steps": 4, "guidance_scale": 3.0, "guidance_interval": (0.3, 4.0)}),
+        ("classes", {"steps": 4, "guidance_scale": 0.0, "guidance_interval": (0.3, 4.0)}),
     ],
 )
 def test_the_script_of_our_own_sampler_draws_the_same(
@@ -172,8 +182,9 @@ def test_the_script_of_our_own_sampler_draws_the_same(
 ) -> None:
     spec, loaded = SamplerSpec(**asked), loaded_of(networks / network)
     noise = ImageNoise(SEED, range(N), (1, 8, 8))
+    inside = inside_of(spec.guidance_interval, OWN) if spec.guidance_interval else None
     with torch.inference_mode():
-        model = conditioned(loaded, range(N), spec.guidance_scale)
+        model = conditioned(loaded, range(N), spec.guidance_scale, inside=inside)
         *_, last = sample(model, loaded.schedule, spec, noise.x_T(), noise)
     steps = plan(loaded.schedule, spec)
     large = spec.variance == "sigma_hat"
@@ -181,7 +192,8 @@ def test_the_script_of_our_own_sampler_draws_the_same(
     script = native_script(
         SHARED,
         replace(BARE, network_class=kind, n_classes=loaded.n_classes or 0,
-                null_label=loaded.null_label or 0, guidance=spec.guidance_scale),
+                null_label=loaded.null_label or 0, guidance=spec.guidance_scale,
+                guided=tuple(inside(step.t) for step in steps) if inside else ()),
         NativeSteps(spec.prediction_type, spec.eta, large, float(spec.clip), large,
                     [step.t for step in steps], [step.alpha_bar_t for step in steps]),
     )  # fmt: skip
@@ -195,33 +207,34 @@ def test_the_script_of_a_scheduler_draws_the_same(
     networks: Path, tmp_path: Path, text: str
 ) -> None:
     name, loaded = parse_sampler(text), loaded_of(networks / "classes")
-    own = {**diffusers.DDPMScheduler().config, "_class_name": "DDPMScheduler"}
-    scheduler, eta = scheduler_for(name, own), 0.5 if text == "ddim" else 0.0
-    kind = type(scheduler).__name__
-    set_steps(scheduler, name, 3)
+    scheduler, eta = scheduler_for(name, OWN), 0.5 if text == "ddim" else 0.0
+    kind, inside = type(scheduler).__name__, inside_of((0.0, 20.0), OWN)
+    asked = set_steps(scheduler, name, 3).timesteps
     with torch.inference_mode():
-        model = conditioned(loaded, range(N), 2.0)
+        model = conditioned(loaded, range(N), 2.0, inside=inside)
         x_T = ImageNoise(SEED, range(N), (1, 8, 8)).x_T()
         drawn = draw(model, scheduler, x_T, image_streams(SEED, range(N)), eta)
     script = scheduler_script(
-        SHARED, replace(BARE, n_classes=3, null_label=3, guidance=2.0),
+        SHARED, replace(BARE, n_classes=3, null_label=3, guidance=2.0,
+                        guided=tuple(map(inside, asked))),
         SchedulerSteps(kind, set_steps_of(name, kind, 3), eta),
     )  # fmt: skip
-    scheduler_for(name, own).save_pretrained(tmp_path)
+    scheduler_for(name, OWN).save_pretrained(tmp_path)
     assert_equal(drawn_by(script, networks / "classes", tmp_path), to_uint8(drawn.x))
 
 
 @pytest.mark.parametrize(
-    ("family", "text", "eta"),
-    [("dit", "ddim", 1.0), ("flux", "flow_euler?sigmas=[1.0,0.7]", 0.0),
-     ("sana", "unipc", 0.0), ("sdxl", "euler_a", 0.0)],
+    ("family", "text", "eta", "interval"),
+    [("dit", "ddim", 1.0, (1.0, 10.0)), ("flux", "flow_euler?sigmas=[1.0,0.7]", 0.0, None),
+     ("sana", "unipc", 0.0, None), ("sdxl", "euler_a", 0.0, (0.0, 4.0)),
+     ("sd3", "flow_heun", 0.0, (0.5, 0.9))],
 )  # fmt: skip
 def test_the_script_of_a_pipeline_draws_the_same(
-    tmp_path: Path, family: str, text: str, eta: float
+    tmp_path: Path, family: str, text: str, eta: float, interval: tuple[float, float] | None
 ) -> None:
     opened, tiny = opened_of(family, tmp_path), PIPELINES[family]
     name = parse_sampler(text)
-    setting = Setting(name, name.n_listed or 3, tiny.guidance, eta, SEED)
+    setting = Setting(name, name.n_listed or 3, tiny.guidance, eta, SEED, interval)
     conditions = tiny.conditions(range(N))
     with torch.inference_mode():
         wanted = draw_pipeline(opened, setting, range(N), conditions, 2).images
@@ -230,6 +243,14 @@ def test_the_script_of_a_pipeline_draws_the_same(
         opened.takes, conditions, [], setting.steps, tiny.guidance, eta, opened.size, None
     )
     ours = {"generator", "batch_size", *conditions}
+    guided, asked_for = (), None
+    if interval is not None:
+        visited = where_it_asks(opened, setting).timesteps
+        guided = tuple(map(inside_of(interval, opened.scheduler), visited))
+        assert any(guided)
+        assert not all(guided)
+        halves = halves_of(opened, interval)
+        asked_for = Asked(halves.doubled, halves.prompts_last, networks_of(opened.pipeline))
     script = pipeline_script(
         replace(SHARED, shape=opened.shape),
         PipelineCall(
@@ -244,7 +265,9 @@ def test_the_script_of_a_pipeline_draws_the_same(
             "batch_size" in opened.takes.parameters,
             str(opened.latent_dtype).removeprefix("torch."),
             [],
+            guided,
         ),
+        asked_for,
     )
     scheduler.save_pretrained(tmp_path)
     save_file(conditions, tmp_path / "conditions.safetensors")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from safetensors.torch import save_file
 
 from ddim_core.decisions.compare import compare
 from ddim_core.pipelines.arguments import Setting, plain_call
+from ddim_core.pipelines.fitting import halves_of
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for
 from ddim_core.shipping.evidence import as_json, evidence_of
 from ddim_core.shipping.listed import listed_steps
 from ddim_core.shipping.readme import Plain, readme
-from ddim_core.shipping.script import BareNetwork
+from ddim_core.shipping.script import STABLE_DIFFUSION, BareNetwork
 from ddim_core.shipping.snippet import PlainCall, network_snippet, pipeline_snippet
 from tests.core.decisions.test_compare import row
 from tests.core.pipelines.tiny import PIPELINES, made, opened_of
@@ -84,8 +85,15 @@ def test_the_lines_for_a_network_of_classes_run(
         str(tmp_path), network, "EulerAncestralDiscreteScheduler", {"num_inference_steps": 2}, 0.0,
         True, (4, 8, 8),
     )  # fmt: skip
-    assert run(text, tmp_path, monkeypatch).shape == (4, 3, 16, 16)
+    images = run(text, tmp_path, monkeypatch)
+    assert images.shape == (4, 3, 16, 16)
     assert ("said - free" in text) == (guidance == 3.0)
+    more = [network_snippet(
+        str(tmp_path), replace(network, guided=guided), "EulerAncestralDiscreteScheduler",
+        {"num_inference_steps": 2}, 0.0, True, (4, 8, 8),
+    ) for guided in ((True, True), (True, False))]  # fmt: skip
+    assert run(more[0], tmp_path, monkeypatch).allclose(images, atol=1e-5)
+    assert run(more[1], tmp_path, monkeypatch).allclose(images, atol=1e-5) == (guidance == 1.0)
     text = network_snippet(str(tmp_path), network, "DDPMScheduler", steps, 0.0, True, (4, 8, 8))
     assert "set_timesteps(timesteps=[900, 500, 0])" in text
 
@@ -130,6 +138,35 @@ def test_the_lines_for_a_pipeline_run(
     assert len(images) == (2 if family == "dit" else 1)
     assert ("functools.partial" in lines) == (eta > 0.0)
     assert ("set_steps(" in lines) == bool(left)
+
+
+def test_the_lines_leave_guidance_out_at_some_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, tiny = opened_of("sd15", tmp_path), PIPELINES["sd15"]
+    save_file(tiny.conditions([0]), tmp_path / "conditions.safetensors")
+    opened.pipeline.scheduler.save_pretrained(tmp_path)
+    asked, halves = Setting(parse_sampler("ddim"), 3, 30.0), halves_of(opened, (0.0, 1.0))
+    assert (halves.doubled, halves.prompts_last) == astuple(STABLE_DIFFUSION)[:2]
+    plain = PlainCall(
+        str(tmp_path / "sd15"), opened.name, "DDIMScheduler", ("text_encoder", "tokenizer"),
+        {**plain_call(opened.takes, asked, opened.size), "output_type": "np"}, {}, 0.0, "float32",
+        {name: f'told["{name}"][:1]' for name in tiny.conditions([0])},
+    )  # fmt: skip
+
+    def drawn(guided: tuple[bool, ...], guidance: float = 30.0) -> torch.Tensor:
+        call = {**plain.call, "guidance_scale": guidance}
+        how = {"guided": guided, "asked": STABLE_DIFFUSION} if guided else {}
+        lines = pipeline_snippet(replace(plain, call=call, **how))
+        assert lines.count("guide_at_some_steps") == 2 * bool(guided)
+        with torch.inference_mode():
+            return torch.from_numpy(run(lines, tmp_path, monkeypatch))
+
+    assert drawn((True,) * 3).equal(drawn(()))
+    assert drawn((False,) * 3).equal(drawn((), 1.0))
+    half = drawn((True, False, False))
+    assert not half.allclose(drawn(()), atol=0.01)
+    assert not half.allclose(drawn((), 1.0), atol=0.01)
 
 
 def test_the_lines_lay_loras_over_a_pipeline_as_much_as_they_count(

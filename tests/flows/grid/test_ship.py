@@ -107,9 +107,10 @@ def test_a_pipeline_is_handed_over_with_its_scheduler_in_a_copy(
     run = run_grid(
         checkpoint=str(tmp_path / "sdxl"), prompts=str(tmp_path / "prompts.safetensors"),
         dataset=pictures, steps=[2], seed=43, samplers=["dpmpp_2m_sde/karras"], etas=[0.0],
-        guidance=[3.0], n_images=6, shard_size=6,
+        guidance=[3.0], guidance_interval=[0.0, 1.0], n_images=6, shard_size=6,
     )  # fmt: skip
     (cell,) = cells_of(run).values()
+    assert (run.rows[0]["nfe"], run.rows[0]["guidance_interval"]) == (3, "0,1")
     place, copy = tmp_path / "shipped", tmp_path / "copy"
     done = ddim("ship", cell, "--out", str(place), "--push", str(copy))
     assert done.exit_code == 0, done.stderr
@@ -120,6 +121,10 @@ def test_a_pipeline_is_handed_over_with_its_scheduler_in_a_copy(
     assert opened.scheduler.config.algorithm_type == "sde-dpmsolver++"
     assert (place / "conditions.safetensors").exists()
     assert "guidance_scale=3.0" in snippet_of(place)
+    assert "GUIDED = (False, True)" in snippet_of(place)
+    assert "from 0 to 1 alone, at step 2 of 2" in (place / "README.md").read_text()
+    told = json.loads((place / "evidence.json").read_text())
+    assert told["setting"]["guidance_interval"] == "0,1"
     (image,) = run_snippet(place, monkeypatch)
     assert image.size == (16, 16)
 

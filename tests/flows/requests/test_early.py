@@ -25,6 +25,7 @@ ASKED: list[dict[str, Any]] = [
     {}, {"samplers": ["own"]}, {"samplers": ["ddim"], "steps": [1001]}, {"samplers": ["unipc"]},
     {"samplers": ["flow_euler"]}, {"samplers": ["edm_heun"]}, {"trajectories": 2},
     {"samplers": ["euler"], "trajectories": 2}, {"samplers": ["dpmpp_2m"], "steps": [1001]},
+    {"guidance": [3.0], "guidance_interval": [0.0, 0.5]},
 ]  # fmt: skip
 
 
