@@ -14,6 +14,7 @@ from ddim_core.safe_files.weight_names import DECODER_FOLDERS
 from ddim_core.samplers.catalogue import OWN
 from flows.requests.grid import GridRequest
 from flows.requests.samplers.cells import Sampled
+from flows.requests.samplers.guidance import parse_guidance
 from tasks.checkpoints.addresses import is_local
 
 NETWORKS = ("unet", "transformer")
@@ -52,7 +53,8 @@ def refuse_grid(request: GridRequest) -> None:
         require_guide_at(model.guide, model.checkpoint, model.weights, model.configuration)
     grid = request.grid
     # Else there is little to find for the seconds that it takes.
-    given = grid.samplers or grid.guidance_interval or request.report.trajectories
+    between = grid.guidance_interval or any(parse_guidance(one)[1] for one in grid.guidance)
+    given = grid.samplers or between or request.report.trajectories
     if given or max(grid.steps) > USUAL_T:
         refuse_samplers(request)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddim_core.decisions.tuned_lists import lists_before
-from ddim_core.diffusion.specs import GridCell, SchedulerSpec, guided_by
+from ddim_core.diffusion.specs import GridCell
 from ddim_core.images.moments import is_moments
 from ddim_core.images.sources.source import dataset_name
 from ddim_core.safe_files.weight_names import TENSORS
@@ -30,13 +30,14 @@ from tasks.checkpoints.open import CheckpointRecord, import_checkpoint, open_che
 from tasks.images.grid_prompts import prompts_for
 from tasks.images.prepare import PreparedImages, content_of, prepare_data
 from tasks.sampling.conditions import conditions_of, store_conditions
-from tasks.sampling.guidance import level_at
+from tasks.sampling.guidance import guided_between, level_at
 from tasks.sampling.pipeline import by_pipeline, laid_over, libraries_of
 from tasks.storage.artifact import ArtifactRef
 from tasks.storage.cell_rows import read_rows
 from tasks.storage.naming import named
 from tasks.tuning.asked import settings_to_tune
 from tasks.tuning.prompts import deal, deal_conditions
+from tasks.tuning.runs import visits_of
 
 Both = tuple[ArtifactRef | None, ArtifactRef | None]
 
@@ -86,9 +87,9 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
         checkpoint = open_checkpoint(training.result(), name)
     bases = _bases(request, grid, checkpoint, loras)
     if request.searches_interval:  # refused as one that is given
-        assert isinstance(bases[0].sampler, SchedulerSpec)
-        guided_by(bases[0].sampler, 2.0, (0.0, 1.0), None, None)
-        level_at(bases[0], checkpoint.ref)
+        guided = next(base for base in bases if base.sampler.guidance_scale != 1.0)
+        visits_of(guided_between(guided, (0.0, 1.0)), checkpoint.ref)
+        level_at(guided, checkpoint.ref)
     settings = [
         found
         for base in bases

@@ -132,7 +132,7 @@ def narrowed(searching: Searching, aim: Aim, best: Best, budget: float) -> Best:
         budget: Most network calls an image, those spent before with them.
     """
     assert searching.level is not None
-    noisiest = searching.level(searching.scale.top)
+    noisiest = float(f"{1.01 * searching.level(searching.scale.top):.3g}")  # in few digits
 
     def under(positions: Positions) -> Callable[[Interval | None], Distances]:
         return lambda interval: searching.values(aim, positions, interval)
