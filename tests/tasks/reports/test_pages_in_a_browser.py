@@ -36,7 +36,7 @@ from tasks.reports.verdict import about_pair
 from tasks.reports.verdict_page import file_verdict
 from tasks.storage import places, store
 from tasks.storage.artifact import Trajectories
-from tasks.tuning.found import Tuned
+from tasks.tuning.found import Narrowed, Tuned
 from tests.core.decisions.test_snapshots import MOST, Snapshots, whole
 from tests.core.decisions.test_verdict import Rows, grid, liked
 from tests.core.lora.scoring.test_ranking import ASKED, candidate
@@ -186,6 +186,7 @@ def tuning_page(rows: Rows) -> str:
         (999.0, 666.0, 333.0, 0.0), 999.0, "vp", Judged(far, far, far, far, far), by_fid=False,
         long=None, found=Found(asked, 0.1, asked, 0.2, 0.1, 5, 20.0, True), n_images=8, moved=0.01,
         long_steps=64, features="", known=(), warnings=(),
+        narrowed=Narrowed("unipc?timesteps=[800,500,200,0]", (0.2, 3.0), far),
     )  # fmt: skip
     report = render_tuning.fn([one], list(rows), "new", rows[0].weights_digest, [], 0.1)
     return pages.publish("tune-0123", report)
