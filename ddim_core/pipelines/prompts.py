@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from ddim_core.pipelines.rehearsal import REHEARSED_STEPS, rehearse
 from ddim_core.pipelines.takes import call_tree
 
 ON_CARD = 32  # prompts at once
+ENCODING = Lock()  # a tokenizer keeps its padding in itself while a call lasts, and is shared
 GUIDED = 2.0  # any guidance above 1: the negative prompt is encoded too
 
 
@@ -100,7 +102,8 @@ def _encoded(
     arguments["prompt"] = list(prompts)
     if (negative or says_nothing) and "negative_prompt" in takes.parameters:
         arguments["negative_prompt"] = [negative] * len(prompts)
-    told = rehearse(opened.pipeline, type(own).from_config(own.config), arguments)
+    with ENCODING:
+        told = rehearse(opened.pipeline, type(own).from_config(own.config), arguments)
     found: dict[str, Tensor] = {}
     for names, values in zip(_targets(type(opened.pipeline)), told.encoded, strict=False):
         values = values if isinstance(values, tuple) else (values,)

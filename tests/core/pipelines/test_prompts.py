@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,17 @@ def test_what_a_prompt_is_encoded_to_does_not_depend_on_its_neighbours(
     first = encode_prompts(sd15, PROMPTS, n=2)
     assert torch.equal(first["prompt_embeds"], whole["prompt_embeds"][:2])
     assert torch.equal(first["negative_prompt_embeds"], whole["negative_prompt_embeds"])
+
+
+def test_prompts_are_encoded_side_by_side_to_what_they_are_alone() -> None:
+    opened = open_pipeline(embedded_base())
+    prompts = (embedded_base() / "prompts.txt").read_text().splitlines()[:40]
+    parts = [prompts[i::4] for i in range(4)] * 3
+    alone = [encode_prompts(opened, part) for part in parts[:4]] * 3
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda part: encode_prompts(opened, part), parts))
+    for mine, theirs in zip(found, alone, strict=True):
+        assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
 def test_a_negative_prompt_is_encoded_in_place_of_the_empty_one(sd15: OpenedPipeline) -> None:
