@@ -24,6 +24,7 @@ from ddim_core.pipelines.prompts import _stacked, encode_prompts
 from ddim_core.pipelines.stage import own_copy
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for
+from ddim_core.text2image.embedded import embedded_base
 from ddim_core.text2image.small_base import caption_tokenizer, new_pipeline, save_base
 from ddim_core.text2image.specs import BaseSpec
 from tests.core.pipelines import tiny
