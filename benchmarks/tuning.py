@@ -66,7 +66,7 @@ CASES: dict[str, dict[str, Any]] = {
         "search": "family", "guidance": "1,2,4", "tuning-images": 256, "long-steps": 16,
         "guidance-interval": "search", "samplers": "dpmpp_2m", "calls": 4,
         "stock": "dpmpp_2m,unipc", "stock-steps": "8,16",
-        "n-images": 608, "shard-size": 152,
+        "n-images": 1216, "shard-size": 152,
     },
     "guided": {
         "class-conditional": True, "guidance": "1,2,4", "guidance-interval": "search",

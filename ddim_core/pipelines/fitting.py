@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -42,6 +43,7 @@ from ddim_core.samplers.scheduler import Visited, scheduler_for, takes_eta, visi
 
 GUIDED = 1.0  # guidance above it is done where it is real
 REHEARSED_GUIDANCE = 2.0
+_halves: WeakKeyDictionary[OpenedPipeline, Halves] = WeakKeyDictionary()  # each is found once
 
 
 def require_setting(opened: OpenedPipeline, setting: Setting) -> None:
@@ -153,10 +155,13 @@ def halves_of(opened: OpenedPipeline, interval: tuple[float, float]) -> Halves:
             it cannot be left out at single steps.
     """
     _require_second(opened.name, opened.takes, interval)
+    if opened in _halves:
+        return _halves[opened]
     asked = Setting(parse_sampler(OWN), REHEARSED_STEPS, REHEARSED_GUIDANCE)
     try:
         one, other = (_rehearsed(opened, asked, prompt=prompt) for prompt in (0, 1))
-        return found_halves(one.asked, other.asked, _rehearsed(opened, asked, n_images=2).asked)
+        two = _rehearsed(opened, asked, n_images=2)
+        return _halves.setdefault(opened, found_halves(one.asked, other.asked, two.asked))
     except ValueError as error:
         raise ValueError(
             f"guidance_interval is {interval[0]:g},{interval[1]:g}, and the call of a "

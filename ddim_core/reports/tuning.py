@@ -70,8 +70,10 @@ def headline(rows: Sequence[CellRow], tuned: Tuning, margin: float) -> str:
         number = f"{len(proven) or 'None'} of {len(found)}"
         who = f"{number} tuned settings {'is' if len(proven) < 2 else 'are'} "
         whose = f"the lowest FID of {'these' if proven else 'them'}"
+    dearer = any(one.rival is not None and one.rival.nfe > one.row.nfe for one in found)
+    more = " or the next more" if dearer else ""
     return (
-        f"{who}proven better than every stock one of as many network calls; {whose} is "
+        f"{who}proven better than every stock one of as many network calls{more}; {whose} is "
         f"{with_interval(best.fid, best.fid_low, best.fid_high)}, at {best.nfe} calls, of "
         f"{short(best, tuned)}."
     )

@@ -237,8 +237,10 @@ class TuneRequest:
 
     @property
     def known(self) -> tuple[str, ...]:
-        """Lists found elsewhere, each in its one spelling; or the word `previous`."""
-        named = [text if text == PREVIOUS else parse_sampler(text).text for text in self.tune.known]
+        """Lists found elsewhere, each in its one spelling and without a guidance of its own; or the
+        word `previous`."""
+        lists = (text if text == PREVIOUS else apart(text)[0] for text in self.tune.known)
+        named = [text if text == PREVIOUS else parse_sampler(text).text for text in lists]
         return tuple(dict.fromkeys(named))
 
     def identity(self, content: str) -> str:

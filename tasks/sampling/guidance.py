@@ -8,11 +8,10 @@ from typing import Any
 
 from ddim_core.checkpoints.checkpoint import Checkpoint
 from ddim_core.checkpoints.conditioning import as_guide, conditioned, for_one_run
-from ddim_core.diffusion.guidance import within
 from ddim_core.diffusion.sampling import Denoiser
 from ddim_core.diffusion.schedule import NoiseSchedule
 from ddim_core.diffusion.specs import GridCell, SamplerSpec, SchedulerSpec
-from ddim_core.samplers.families import levels_of
+from ddim_core.samplers.families import inside_of, levels_of
 from tasks.checkpoints.memory import guide_in_memory
 from tasks.checkpoints.scheduler import scheduler_in
 from tasks.images.stored_prompts import stored_prompts
@@ -83,10 +82,7 @@ def guided_where(cell: GridCell, checkpoint: ArtifactRef | None) -> Inside | Non
         ValueError: If the timesteps of the checkpoint's network tell no noise level.
     """
     interval = cell.sampler.guidance_interval
-    if interval is None:
-        return None
-    level = level_at(cell, checkpoint)
-    return lambda t: within(interval, level(t))
+    return None if interval is None else inside_of(interval, scheduler_in(cell, checkpoint))
 
 
 def level_at(cell: GridCell, checkpoint: ArtifactRef | None) -> Callable[[float], float]:

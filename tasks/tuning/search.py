@@ -85,8 +85,10 @@ class Searching:
 
         what = f"tuning {self.name.text} at {self.calls} calls"
         task = Task(self.name, self.steps, self.calls, by.sizes, budget, self.moves)
+        looked_at = (*self.looked_at, start) if start else self.looked_at
+        moved = start if self.moves else None  # where none is moved, the whole list is bent anew
         with tqdm(desc=what, unit="", disable=None) as bar:
-            found = search(task, self.scale, measured, self.looked_at, show, start)
+            found = search(task, self.scale, measured, looked_at, show, moved)
         return Best(found, interval, self.values(by, found.positions, interval, kind))
 
     def values(
@@ -146,14 +148,17 @@ def narrowed(searching: Searching, aim: Aim, best: Best, budget: float) -> Best:
             [searching.level(t) for t in asked.timesteps], noisiest,
             under(positions), best.interval, left,
         )  # fmt: skip
-        spent = best.found.spent + n_tried * searching.calls
-        best = replace(best, found=replace(
-            best.found, n_tried=best.found.n_tried + n_tried, spent=spent,
+        stays, values = interval == best.interval, searching.values(aim, positions, interval)
+        found = replace(
+            best.found, distance=float(np.mean(values)), n_tried=best.found.n_tried + n_tried,
+            spent=best.found.spent + n_tried * searching.calls,
             finished=best.found.finished and n_tried < left,
-        ))  # fmt: skip
-        if interval == best.interval or budget - spent < searching.calls:
+        )  # fmt: skip
+        best = Best(found, interval, values)
+        left_over = budget - found.spent
+        if stays or left_over < searching.calls:
             break
-        best = _after(best, searching.list_of(aim, interval, budget - spent, positions))
+        best = _after(best, searching.list_of(aim, interval, left_over, positions))
     return best
 
 

@@ -150,11 +150,11 @@ class SamplerChoice:
         free = tuple(name for name, at in named if at is None)
         first = [replace(self, samplers=free)] if free or not named else []
         own = dict.fromkeys(at for _, at in named if at is not None)
+        led = {at: tuple(name for name, other in named if other == at) for at in own}
         return first + [
-            replace(self, samplers=tuple(name for name, other in named if other == at),
-                    guidance=(at,), sigma_hat=False)
-            for at in own
-        ]  # fmt: skip
+            replace(self, samplers=names, guidance=(at,), sigma_hat=SIGMA_HAT in names)
+            for at, names in led.items()
+        ]
 
     @property
     def is_unguided(self) -> bool:

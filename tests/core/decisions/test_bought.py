@@ -158,6 +158,9 @@ def test_a_setting_guided_between_levels_stands_beside_stock_ones_guided_at_all(
     assert "tuned (guidance 4 in [0.2,3]): FID 1.00" in said
     assert "At 6 network calls it is better than every stock setting of 8, p < 0.0001" in said
     assert "not worse than 12 of the best stock setting" in said
+    assert "of as many network calls or the next more; its FID" in headline(
+        [narrow, *stock], found, 0.1
+    )
     assert not is_tuned(at_all, found)
     assert is_tuned(at_all, {(LISTED, 4.0): ""})
     assert "0.2 to 3 alone it has FID 1 on fresh images, 0.5 less than" in read_narrowed(

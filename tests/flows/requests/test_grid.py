@@ -258,6 +258,10 @@ def test_samplers_have_the_scales_of_the_grid_or_one_of_their_own() -> None:
         ("dpmpp_2m?timesteps=[900,300] (g=4 in [0.2,3])", 2),
     ]  # fmt: skip
     assert request(**values(asked)) == asked
+    with_ours = request(samplers=["unipc", "sigma-hat@2"], steps=[4], class_conditional=True)
+    assert [cell.sampler.line for cell in with_ours.cells(Sampled(1000))] == [
+        "unipc", "sigma-hat (clips, g=2)",
+    ]  # fmt: skip
     alone = request(samplers=["unipc@2"], steps=[4], class_conditional=True)
     assert [cell.sampler.line for cell in alone.cells(Sampled(1000))] == ["unipc (g=2)"]
 
