@@ -192,6 +192,15 @@ def _reference(score: Scored) -> Doubt | None:
     if score.fid_inf is None or high is None or score.fid_inf <= high:
         return None
     part = score.fid_inf - score.fid_population
+    if high < 0.0:
+        return Doubt(
+            "learned",
+            -high,
+            f"FID_inf {score.fid_inf:.2f} is less than the {part:.2f} that other images of the real "
+            f"population itself would have to the {m} of the reference, beyond its interval. So "
+            "the images are nearer to these than new real ones are, as of a model that was trained "
+            "on them and has learned some by heart; score it on images that it has not seen, too.",
+        )
     between = with_interval(score.fid_population, low, high)
     return Doubt(
         "reference",

@@ -263,6 +263,20 @@ def test_a_small_reference_is_told_and_corrected_for() -> None:
     assert "are the size of the reference (90 images)" in doubts(found[0])[-1].text
 
 
+def test_images_nearer_to_the_reference_than_real_ones_can_be_are_told() -> None:
+    rng, d = np.random.default_rng(11), 32
+    real = rng.normal(size=(90, d))
+    learned = rng.multivariate_normal(real.mean(axis=0), np.cov(real, rowvar=False), size=600)
+    found = score(learned, real)
+    assert found.fid_population_high < 0.0
+    (said,) = (doubt.text for doubt in doubts(found) if doubt.kind == "learned")
+    assert "to the 90 of the reference" in said
+    assert "reference" not in kinds(found)
+    part = found.fid_inf - found.fid_population
+    assert part == pytest.approx(np.mean([score(rng.normal(size=(600, d)), real).fid_inf
+                                          for _ in range(3)]), rel=0.2)  # fmt: skip
+
+
 def test_memorised_images_and_a_reference_of_copies_leave_no_distance_of_populations() -> None:
     rng = np.random.default_rng(14)
     real, made = rng.normal(size=(300, 4)), rng.normal(size=(300, 4))
