@@ -110,8 +110,14 @@ def _say_budget(request: TuneRequest, inputs: TuneInputs, targets: Sequence[Long
 
 
 def _proof(request: TuneRequest, inputs: TuneInputs, tuned: Sequence[Tuned]) -> GridOutcome:
-    """Scores what was found beside stock samplers, on the same noise."""
+    """Scores what was found beside stock samplers, on the same noise; where levels of guidance were
+    found, the lists for guidance at all of them too."""
     names = dict.fromkeys(_settings(request, tuned))
+    names |= dict.fromkeys(
+        together(one.narrowed.everywhere, one.guidance)
+        for one in tuned
+        if one.narrowed and one.narrowed.interval
+    )
     stock = ["own"] if inputs.checkpoint.pipeline and not inputs.checkpoint.is_native else ["ddim"]
     stock += [
         DDIM if DDIM in request.tune.samplers and one.stock in ("euler", AS_EULER) else one.stock

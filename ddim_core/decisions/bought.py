@@ -52,7 +52,7 @@ def bought(tuned: Sequence[CellRow], stock: Sequence[CellRow], margin: float) ->
     Raises:
         ValueError: If rows cannot be compared, or have no interval.
     """
-    alike = [[b for b in stock if _alike(a, b)] for a in tuned]
+    alike = [[b for b in stock if are_alike(a, b)] for a in tuned]
     same = [_as_dear(a, others) for a, others in zip(tuned, alike, strict=True)]
     tests = [[difference(a, b) for b in others] for a, others in zip(tuned, same, strict=True)]
     alone = [test.p_value for found in tests for test in found]
@@ -96,7 +96,8 @@ def _matched(
 ALIKE = ("guidance_scale", "guidance_channels", "guide_digest", "loras")
 
 
-def _alike(a: CellRow, b: CellRow) -> bool:
+def are_alike(a: CellRow, b: CellRow) -> bool:
+    """Tells whether two cells of a grid are asked for the same, but by other samplers."""
     return all(getattr(a, name) == getattr(b, name) for name in ALIKE)
 
 

@@ -10,6 +10,7 @@ from ddim_core.decisions.row import CellRow, cell_name, with_interval
 from ddim_core.statistics.duplicates import NEAR
 from ddim_core.statistics.tails import lies_flat, rests_on_few
 
+SURELY = 2.0  # half widths of a 95 % interval: many cells are looked at
 NAMED = 5  # cells of a sentence; of more the others are counted
 
 
@@ -192,19 +193,24 @@ def _reference(score: Scored) -> Doubt | None:
     if score.fid_inf is None or high is None or score.fid_inf <= high:
         return None
     part = score.fid_inf - score.fid_population
-    if high < 0.0:
+    widest = score.fid_population + SURELY * (high - score.fid_population)
+    if widest < 0.0:
         return Doubt(
             "learned",
-            -high,
-            f"FID_inf {score.fid_inf:.2f} is less than the {part:.2f} that other images of the real "
-            f"population itself would have to the {m} of the reference, beyond its interval. So "
-            "the images are nearer to these than new real ones are, as of a model that was trained "
-            "on them and has learned some by heart; score it on images that it has not seen, too.",
+            -widest,
+            f"FID_inf {score.fid_inf:.2f} is less than the {part:.2f} that other images of the "
+            f"real population would have to the {m} of the reference, beyond twice its "
+            "interval. So the images are nearer to these than new real ones are, as of a model "
+            "that was trained on them and has learned some by heart; score it on images that it "
+            "has not seen, too.",
         )
+    share = f"{part:.2f} of FID_inf {score.fid_inf:.2f} are"
+    if part > score.fid_inf:
+        share = f"all of FID_inf {score.fid_inf:.2f} is"
     between = with_interval(score.fid_population, low, high)
     return Doubt(
         "reference",
         part,
-        f"{part:.2f} of FID_inf {score.fid_inf:.2f} are the size of the reference ({m} images); "
+        f"{share} the size of the reference ({m} images); "
         f"between the populations the distance is {between}.",
     )

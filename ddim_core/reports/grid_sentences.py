@@ -24,6 +24,7 @@ from ddim_core.decisions.row import (
     sampler_of,
 )
 from ddim_core.decisions.shapes import Shape, n_comparisons, shapes
+from ddim_core.reports.asked_for import share_of, share_text
 
 S = TypeVar("S", bound=Setting)
 
@@ -298,7 +299,7 @@ def _guidance(rows: Sequence[CellRow]) -> list[str]:
         for scale in (scales[0], scales[-1])
     )
     pairs = [(first[key], last[key]) for key in first if key in last]
-    rising = [p for p in pairs if _share(p[1])[1] > _share(p[0])[2]]
+    rising = [p for p in pairs if share_of(p[1])[1] > share_of(p[0])[2]]
     if not rising:
         return [
             f"From guidance {scales[0]:g} to {scales[-1]:g} the share of images in which the "
@@ -308,7 +309,8 @@ def _guidance(rows: Sequence[CellRow]) -> list[str]:
     return [
         f"From guidance {scales[0]:g} to {scales[-1]:g} the share of images in which the "
         f"classifier finds the class asked for rises beyond its intervals in {len(rising)} of "
-        f"{len(pairs)} settings; at S = {after.steps}: from {_shown(before)} to {_shown(after)}."
+        f"{len(pairs)} settings; at S = {after.steps}: from {share_text(before)} to "
+        f"{share_text(after)}."
     ]
 
 
@@ -325,13 +327,3 @@ def front_sentence(rows: Sequence[CellRow], measure: Measure = FID) -> list[str]
     ]
     said = f"Pareto front of {measure.title} against network calls an image"
     return [f"{said}: {', '.join(named)}."]
-
-
-def _share(row: CellRow) -> tuple[float, float, float]:
-    """A judged row's share of the asked class, with its interval."""
-    return row.class_accuracy or 0.0, row.class_accuracy_low or 0.0, row.class_accuracy_high or 0.0
-
-
-def _shown(row: CellRow) -> str:
-    share, low, high = (100.0 * part for part in _share(row))
-    return f"{share:.1f} % [{low:.1f}, {high:.1f}]"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from ddim_core.decisions.bought import Bought, bought
+from ddim_core.decisions.bought import Bought, are_alike, bought
 from ddim_core.decisions.row import CellRow, cell_name, with_interval
+from ddim_core.reports.asked_for import read_asked_for
 
 AYS = {
     "SD 1.5": (999, 850, 736, 645, 545, 455, 343, 233, 124, 24),
@@ -18,9 +19,10 @@ RHO = 7.0  # of Karras' spacing
 STILL = 0.1  # of the distance: a list of another checkpoint that is no farther still serves
 
 
-Tuning = Mapping[tuple[str, float], str | None]
-"""Samplers with the lists that were found, each with the guidance that it was tuned at: the noise
-levels between which that holds, as in a row; empty for all; None where these were not searched."""
+Tuning = Collection[tuple[str, float, str | None]]
+"""Samplers with the lists that were found, each with the guidance that it was tuned at, and the
+noise levels between which that holds, as in a row; empty for all; None where these were not
+searched."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,7 @@ def headline(rows: Sequence[CellRow], tuned: Tuning, margin: float) -> str:
 def _bought(rows: Sequence[CellRow], tuned: Tuning, margin: float) -> list[Bought] | None:
     """None where there are too few images for intervals; nothing without cells on both sides."""
     ours = [row for row in rows if is_tuned(row, tuned)]
-    lists = {sampler for sampler, _ in tuned}
-    searched = any(levels is not None for levels in tuned.values())  # then levels are no stock's
-    stock = [
-        row for row in rows if row.sampler not in lists and not (searched and row.guidance_interval)
-    ]
+    stock = _stock(rows, tuned)
     if not ours or not stock:
         return []
     if any(len(row.fid_leave_one_out) < 2 for row in (*ours, *stock)):
@@ -94,10 +92,36 @@ def _bought(rows: Sequence[CellRow], tuned: Tuning, margin: float) -> list[Bough
     return bought(ours, stock, margin)
 
 
+def _stock(rows: Sequence[CellRow], tuned: Tuning) -> list[CellRow]:
+    lists = {sampler for sampler, *_ in tuned}
+    searched = any(levels is not None for *_, levels in tuned)  # then levels are no stock's
+    return [
+        row for row in rows if row.sampler not in lists and not (searched and row.guidance_interval)
+    ]
+
+
 def is_tuned(row: CellRow, tuned: Tuning) -> bool:
     """Tells whether a cell has a list that was found here, at the guidance it was tuned at."""
-    found = (row.sampler or "", row.guidance_scale)
-    return found in tuned and tuned[found] in (None, row.guidance_interval or "")
+    return any(
+        (row.sampler, row.guidance_scale) == (sampler, scale)
+        and levels in (None, row.guidance_interval or "")
+        for sampler, scale, levels in tuned
+    )
+
+
+def read_heed(rows: Sequence[CellRow], tuned: Tuning) -> list[str]:
+    """Says whether tuned cells' images show what was asked for, each beside the stock cell of its
+    guidance with the most network calls (of several the one with the lowest FID).
+
+    Args:
+        rows, tuned: As of `read_bought`.
+    """
+    pairs = []
+    for row in rows:
+        alike = [other for other in _stock(rows, tuned) if are_alike(row, other)]
+        if alike and is_tuned(row, tuned):
+            pairs.append((row, min(alike, key=lambda other: (-other.nfe, other.fid))))
+    return read_asked_for(pairs, lambda row: short(row, tuned))
 
 
 def read_narrowed(
@@ -143,7 +167,7 @@ def short(row: CellRow, tuned: Tuning) -> str:
     """Names a cell for people; of a list that was found here only that, since its numbers stand
     elsewhere."""
     name = cell_name(row)
-    if row.sampler not in {sampler for sampler, _ in tuned}:
+    if row.sampler not in {sampler for sampler, *_ in tuned}:
         return name
     word = "timesteps=[" if "timesteps=[" in name else "sigmas=["
     head, _, tail = name.partition(word)

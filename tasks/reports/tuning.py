@@ -7,14 +7,16 @@ from pathlib import Path
 from prefect import task
 
 from ddim_core.common.foreign import Json
-from ddim_core.decisions.measure import FID
+from ddim_core.decisions.measure import FID, MEASURES
 from ddim_core.decisions.row import CellRow, interval_text, with_interval
+from ddim_core.reports.asked_for import OF_PROMPTS
 from ddim_core.reports.tuning import (
     Course,
     headline,
     is_tuned,
     placed,
     read_bought,
+    read_heed,
     read_known,
     read_narrowed,
     short,
@@ -54,14 +56,11 @@ def render_tuning(
         notes: What is to be known, for people.
         margin: A difference of FID that does not count.
     """
-    found = {
-        (one.sampler, one.guidance): interval_text(one.narrowed.interval) or ""
-        if one.narrowed
-        else None
-        for one in tuned
-    }
+    found = _found(tuned)
     told = headline(rows, found, margin)
     reading = [*([told] if told else []), *read_bought(rows, found, margin)]
+    heed = read_heed(rows, found)
+    reading += heed
     reading += [
         read_narrowed(
             f"{_head(one, tuned)}, {one.calls} calls, guidance {one.guidance:g}",
@@ -99,6 +98,12 @@ def render_tuning(
             "reading": reading,
             "notes": notes,
             "margin": margin,
+            "heed": heed,
+            "heeded": [
+                measure
+                for name in OF_PROMPTS
+                if (measure := MEASURES[name]) and any(map(measure.is_known, rows))
+            ],
             "short": short,
             "guided": _guided,
             "interval": with_interval,
@@ -106,6 +111,17 @@ def render_tuning(
         },
     )
     return page.stored(text, {}, reading)
+
+
+def _found(tuned: list[Tuned]) -> list[tuple[str, float, str | None]]:
+    """What was tuned; where noise levels of guidance were found, the list for all of them too."""
+    found: list[tuple[str, float, str | None]] = []
+    for one in tuned:
+        levels = interval_text(one.narrowed.interval) or "" if one.narrowed else None
+        found.append((one.sampler, one.guidance, levels))
+        if one.narrowed and one.narrowed.interval:
+            found.append((one.narrowed.everywhere, one.guidance, ""))
+    return found
 
 
 def _course_chart(tuned: list[Tuned]) -> Json:

@@ -211,6 +211,8 @@ def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
     mine = rows_of(found)[f"{guided.sampler} 3"]
     assert mine.guidance_interval == f"{low:.12g},{high:.12g}"
     assert mine.nfe == 3 + sum(low <= level <= high for level in guided.sigmas[:3])
+    proof = Path(found.report).read_text()
+    assert "S = 3, dpmpp_2m, tuned (guidance 4)" in proof  # the list for all levels is there too
 
 
 @pytest.mark.parametrize(

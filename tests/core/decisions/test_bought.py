@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from ddim_core.reports.tuning import (
     headline,
     is_tuned,
     read_bought,
+    read_heed,
     read_known,
     read_narrowed,
     short,
@@ -101,7 +103,7 @@ def test_a_cheaper_setting_that_is_better_is_matched_by_nothing() -> None:
     assert found.matched is None
 
 
-FOUND = {(LISTED, 1.0): None}
+FOUND = {(LISTED, 1.0, None)}
 
 
 def test_sentences_say_what_was_bought() -> None:
@@ -123,7 +125,7 @@ def test_what_is_worse_or_stands_alone_is_said_so() -> None:
     assert "not worse than" not in said
     rival = [cell("n", 0.5, "unipc", 4), cell("n2", 9.0, "unipc", 5)]
     other = "dpmpp_2m?timesteps=[900,400,200,9,1]"
-    both = FOUND | {(other, 1.0): None}
+    both = FOUND | {(other, 1.0, None)}
     told = (
         headline([TUNED, *rival], FOUND, 0.1),
         headline([TUNED, cell("t", 2.0, other, 5), *rival], both, 0.1),
@@ -151,7 +153,7 @@ def test_a_setting_guided_between_levels_stands_beside_stock_ones_guided_at_all(
         object.__setattr__(made, "guidance_scale", 4.0)
         return made
 
-    narrow, found = at("a", 1.0, LISTED, 6, "0.2,3"), {(LISTED, 4.0): "0.2,3"}
+    narrow, found = at("a", 1.0, LISTED, 6, "0.2,3"), {(LISTED, 4.0, "0.2,3")}
     at_all, stock = at("b", 1.5, LISTED, 8), [at("c", 3.0, "unipc", 8), at("d", 2.0, "unipc", 12)]
     guided_so = at("e", 0.5, "unipc", 6, "0.2,3")  # the levels were found: it is no stock setting
     (said,) = read_bought([narrow, at_all, guided_so, *stock], found, 0.1)
@@ -162,7 +164,13 @@ def test_a_setting_guided_between_levels_stands_beside_stock_ones_guided_at_all(
         [narrow, *stock], found, 0.1
     )
     assert not is_tuned(at_all, found)
-    assert is_tuned(at_all, {(LISTED, 4.0): ""})
+    both = {*found, (LISTED, 4.0, "")}  # the same list, for guidance at all levels
+    names = [said.partition(":")[0] for said in read_bought([narrow, at_all, *stock], both, 0.1)]
+    assert names == [
+        "S = 6, dpmpp_2m, tuned (guidance 4 in [0.2,3])",
+        "S = 8, dpmpp_2m, tuned (guidance 4)",
+    ]
+    assert is_tuned(at_all, {(LISTED, 4.0, "")})
     assert "0.2 to 3 alone it has FID 1 on fresh images, 0.5 less than" in read_narrowed(
         "dpmpp_2m", (0.2, 3.0), 1.0, (0.5, 0.4, 0.6)
     )
@@ -181,3 +189,29 @@ def test_a_list_found_elsewhere_serves_or_does_not(
     share: tuple[float, float, float], told: str
 ) -> None:
     assert told in read_known(LISTED, *share, "farther from the long run")
+
+
+def test_whether_images_show_what_was_asked_for_is_told_beside_the_dearest_stock_setting() -> None:
+    def judged(made: CellRow, share: float, score: float, noise: float = 0.0) -> CellRow:
+        left_out = [score + 0.001 * i + noise * (-1) ** i for i in range(len(made.group_sizes))]
+        return replace(
+            made, class_accuracy=share, class_accuracy_low=share - 0.005,
+            class_accuracy_high=min(1.0, share + 0.005), clip_score=score, clip_score_low=score,
+            clip_score_high=score, clip_score_leave_one_out=left_out,
+        )  # fmt: skip
+
+    stock = [judged(STOCK[1], 0.5, 9.0), judged(STOCK[5], 0.999, 0.32)]  # of 4 calls, and of 20
+    less, same = judged(TUNED, 0.98, 0.3), judged(TUNED, 0.997, 0.3201, noise=0.01)
+    by_class, by_prompt = read_heed([less, *stock], FOUND)
+    assert by_class == (
+        "S = 4, dpmpp_2m, tuned shows the class asked for in 98.0 % [97.5, 98.5] of its images, "
+        "S = 20, unipc in 99.9 % [99.4, 100.0]: fewer, beyond both intervals."
+    )
+    assert "tuned heeds the prompts less by CLIPScore: 0.300" in by_prompt
+    assert by_prompt.endswith("a difference of -0.020 [-0.020, -0.020].")
+    told = read_heed([same, *stock], FOUND)
+    assert [said.partition(" cannot be told from ")[0] for said in told] == [
+        "Of the tuned setting the share of images that show the class asked for",
+        "Of the tuned setting CLIPScore",
+    ]
+    assert read_heed([TUNED, *STOCK], FOUND) == []

@@ -260,7 +260,7 @@ def test_a_small_reference_is_told_and_corrected_for() -> None:
     assert held >= 0.95 - 4 * 0.04
     assert min(one.fid_inf for one in found) > 4 * values.std()
     assert all("reference" in kinds(one) for one in found)
-    assert "are the size of the reference (90 images)" in doubts(found[0])[-1].text
+    assert "the size of the reference (90 images)" in doubts(found[0])[-1].text
 
 
 def test_images_nearer_to_the_reference_than_real_ones_can_be_are_told() -> None:
