@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from prefect import flow
 from prefect.logging import get_run_logger
@@ -22,11 +23,13 @@ from flows.tuning.inputs import TuneInputs, prepare_tuning
 from flows.tuning.search import long_runs, search
 from tasks.checkpoints.identity import mark_scored, weights_of
 from tasks.images.prepare import content_of
-from tasks.reports.page import asked_by
+from tasks.reports.page import asked_by, found_at
 from tasks.reports.tuning import publish_tuning, render_tuning
 from tasks.storage.cell_rows import read_rows
 from tasks.storage.store import check_writable
+from tasks.tracking.address import why_not_logged
 from tasks.tuning.found import LongRun, Tuned
+from tasks.tuning.track import track_tuning
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,11 @@ def _report(
     place = publish_tuning(report, tuned)
     for sentence in report.reading:
         _say(sentence)
+    proof = Path(grid.report).parent.name if grid and grid.report else ""
+    told = found_at(report, place)
+    tracked = track_tuning(tuned, of.name, of.weights_digest, proof, told, return_state=True)
+    if not tracked.is_completed():
+        _say(f"{why_not_logged()}, the tuning is not logged: {tracked.message}")
     content = content_of(request.real.dataset)
     weights = weights_of(inputs.checkpoint.ref)
     mark_scored(request.identity(content), weights, grid.cells if grid else [])

@@ -191,8 +191,8 @@ ARROWS: dict[str, set[str]] = {
         "tasks.storage", "tasks.checkpoints", "tasks.images", "tasks.sampling", "tasks.cells",
     },
     "tasks.tuning": {
-        "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images", "tasks.sampling",
-        "tasks.cells",
+        "tasks.storage", "tasks.machine", "tasks.tracking", "tasks.checkpoints", "tasks.images",
+        "tasks.sampling", "tasks.cells",
     },
     "tasks.lora.epochs": {
         "tasks.storage", "tasks.machine", "tasks.checkpoints", "tasks.images", "tasks.sampling",

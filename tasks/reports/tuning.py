@@ -90,6 +90,7 @@ def render_tuning(
         {
             "data": {"lines": lines, **_compared(tuned, rows)},
             "checkpoint": checkpoint,
+            "weights": weights,
             "identities": page.identities(rows, [weights]),
             "tuned": tuned,
             "rows": sorted(rows, key=lambda row: (row.nfe, row.fid)),

@@ -74,7 +74,7 @@ def track_grid(
     more = f" and {n_checkpoints - 1} more" if n_checkpoints > 1 else ""
     title = _grid_name(f"{first.checkpoint}{more}", grid)
     parent = _entry(grid, title, _cell_tags(first), first, SHARED, _metrics(best, METRICS, "best_"))
-    return _track(GRIDS, parent, [cell_entry(row, grid) for row in rows], report, complete)
+    return track(GRIDS, parent, [cell_entry(row, grid) for row in rows], report, complete)
 
 
 @task(name="track-points", task_run_name=run_name("track-points"), retries=2, retry_delay_seconds=2)
@@ -87,7 +87,7 @@ def track_points(name: str, rows: list[PointRow], report: Report) -> str:
         name, _grid_name(first.dataset, name), _point_tags(first), first, POINT_SHARED,
         _metrics(best, POINT_METRICS, "best_"),
     )  # fmt: skip
-    return _track(POINTS, parent, [_point_entry(row, name) for row in rows], report)
+    return track(POINTS, parent, [_point_entry(row, name) for row in rows], report)
 
 
 @task(name="track-paper", task_run_name=run_name("track-paper"), retries=2, retry_delay_seconds=2)
@@ -116,7 +116,7 @@ def track_paper(
         SHARED, metrics | _metrics(best, METRICS, "best_"),
     )  # fmt: skip
     parent.parameters["n_reconstructed"] = n_reconstructed
-    return _track(PAPER, parent, [], report, complete)
+    return track(PAPER, parent, [], report, complete)
 
 
 @task(name="track-resend", task_run_name=run_name("track-resend"))
@@ -150,14 +150,21 @@ def _point_entry(row: PointRow, run: str) -> Entry:
     return _entry(row.cell_digest, title, _point_tags(row), row, POINT_PARAMETERS, metrics)
 
 
-def _track(
+def track(
     experiment: str,
     parent: Entry,
     children: list[Entry],
     report: Report,
     complete: bool = True,
 ) -> str:
-    """Logs one run with its children, and then what an earlier run could not; returns its id."""
+    """Logs one run with its children, and then what an earlier run could not; returns its id.
+
+    Args:
+        experiment: Its name.
+        parent, children: What the runs say.
+        report: With its page; its sentences describe the parent.
+        complete: Nothing of it failed.
+    """
     told = Report(report.page, report.figures, report.reading)
     status: Literal["FINISHED", "FAILED"] = "FINISHED" if complete else "FAILED"
     message = Message(experiment, parent, children, told, status)

@@ -49,6 +49,20 @@ def rows_of(outcome: Any) -> dict[str, Any]:
     return {f"{row.sampler} {row.steps}": row for row in read_rows(outcome.grid.cells).rows}
 
 
+def logged(outcome: Any) -> tuple[Any, dict[str, Any]]:
+    """The tuning's run in MLflow, and those below it by their samplers."""
+    from tasks.tracking import database
+
+    client = database.client()
+    experiment = client.get_experiment_by_name("tune").experiment_id
+    runs = client.search_runs([experiment])
+    below = {run.data.params["sampler"]: run for run in runs if "sampler" in run.data.params}
+    mine = [below[name] for name in outcome.samplers]
+    parents = {run.data.tags["mlflow.parentRunId"] for run in mine}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    return client.get_run(parents.pop()), {name: below[name] for name in outcome.samplers}
+
+
 @pytest.fixture(scope="module")
 def found(server: str, toy: str) -> Any:
     return tune(checkpoint=toy, samplers=["dpmpp_2m", "ddim"], seed=71)
@@ -70,6 +84,17 @@ def test_what_is_found_is_scored_beside_the_stock_settings(found: Any) -> None:
     assert found.samplers[0] in page.replace("&amp;", "&")
     assert "The budget of 60 network calls an image was spent" in page
     assert any(sentence.startswith("S = 3, dpmpp_2m, tuned: FID") for sentence in found.reading)
+    parent, runs = logged(found)
+    assert set(runs) == set(found.samplers)
+    for one in found.settings:
+        told = runs[one.sampler].data
+        assert told.params["calls"] == "3"
+        assert told.metrics["tuned"] == one.judged.tuned.mean
+        assert told.metrics["stock_high"] == one.judged.stock.high
+        assert told.metrics["candidates"] == one.found.n_tried
+    assert parent.data.metrics["best_gain"] == max(one.judged.gain.mean for one in found.settings)
+    assert parent.data.tags["ddim.proof"] in found.grid.report
+    assert found.reading[0] in parent.data.tags["mlflow.note.content"]
 
 
 def test_a_second_run_asks_the_network_nothing_and_a_killed_search_goes_on(
