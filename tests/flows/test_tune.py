@@ -213,6 +213,9 @@ def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
     mine = rows_of(found)[f"{guided.sampler} 3"]
     assert mine.guidance_interval == f"{low:.12g},{high:.12g}"
     assert mine.nfe == 3 + sum(low <= level <= high for level in guided.sigmas[:3])
+    proof = " ".join(Path(found.report).read_text().split())
+    assert "scores it on other noise, against the same real images." in proof
+    assert "95 % intervals, each for itself. The p-values of the proof are corrected" in proof
     with pytest.raises(ValueError, match="guidance_interval is 500,600, and holds none of the"):
         tune(**asked | {"guidance_interval": [500.0, 600.0], "n_images": 0})
 
