@@ -19,7 +19,8 @@ class Bought:
         row: Of the tuned cell.
         rival: The stock cell of the lowest FID among those of as many network calls, or where
             there are none of the next larger number up to twice as many; None where there is none.
-        against: The tuned cell minus the rival, p-value corrected for all tests made here.
+        against: The tuned cell minus the rival. Its adjusted p-value is corrected for all tests
+            made here (Holm); its interval is of this difference alone.
         proven: It is better than every stock cell of the rival's calls, each corrected.
         p_proven: The largest of these corrected p-values; None where there is no such cell.
         matched: The best of the stock cells of more calls that it is proven not to be worse than by

@@ -12,7 +12,7 @@ from ddim_core.images.sources.source import dataset_name
 from ddim_core.safe_files.weight_names import TENSORS
 from flows.early.tunings import refuse_tuning
 from flows.grid.extractor import held_out_of, submit_extractor
-from flows.grid.inputs import sampled
+from flows.grid.inputs import prepare, sampled
 from flows.grid.toy_training import submit_training
 from flows.requests.grid import GridRequest
 from flows.requests.images import PREVIOUS
@@ -95,10 +95,14 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
         for base in bases
         for found in settings_to_tune(base, checkpoint.ref, request.samplers, request.tune.calls)
     ]
+    stock = sampled(grid, checkpoint, loras)
+    if request.interval:  # that holds none of the noise levels
+        require_fit([cell for cell, _ in settings], stock.n_train, checkpoint.ref)
     if request.proof.n_images:  # stock samplers that do not fit
-        stock = sampled(grid, checkpoint, loras)
         require_fit(grid.cells(stock), stock.n_train, checkpoint.ref)
     tuning, fresh, conditions, scored, notes = _prompts(request, checkpoint, bases[0])
+    if request.proof.n_images:  # what the proof needs is made, or refused, before the search
+        prepare(request.grid((), prompts=scored))
     told = [(replace(cell, prompts=tuning), calls) for cell, calls in settings]
     extractor, reference = _seen_by(request, grid, checkpoint)
     known, found = _known(request, checkpoint)

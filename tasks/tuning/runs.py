@@ -14,7 +14,7 @@ from ddim_core.checkpoints.conditioning import conditioned
 from ddim_core.diffusion.specs import Execution, GridCell
 from ddim_core.images.pixels import to_uint8
 from ddim_core.networks.denoisers import network_batch
-from ddim_core.pipelines.fitting import halves_of, where_it_asks
+from ddim_core.pipelines.fitting import halves_of, require_setting, where_it_asks
 from ddim_core.tuning.asked import visits_by_loop
 from ddim_core.tuning.positions import Visits
 from ddim_core.tuning.runs import LoopRuns, PipelineRuns, Runs
@@ -115,11 +115,13 @@ def visits_of(cell: GridCell, checkpoint: ArtifactRef) -> Visits:
     """Returns what tells where a sampler would ask the cell's network.
 
     Raises:
-        ValueError: As `halves_of`, of a pipeline's cell with an interval of guidance.
+        ValueError: As `require_setting` of a pipeline's cell, and `halves_of` with an interval of
+            guidance.
     """
     if by_pipeline(cell):
         opened = pipeline_in_memory(checkpoint, resolution=resolution_of(cell))
         setting = setting_of(cell)
+        require_setting(opened, setting)  # guidance, say, has nothing to do with lists
         if setting.interval is not None:
             halves_of(opened, setting.interval)
         return lambda name, steps: where_it_asks(

@@ -208,6 +208,8 @@ def test_a_pipeline_is_tuned_by_its_own_call_on_prompts_of_their_own(
     assert "Guidance is at noise levels from 0 to 0.9 alone" in Path(part.report).read_text()
     apart = [one.settings[0].judged.stock.mean for one in (outcome, part)]
     assert 0.0 < apart[1] != apart[0]
+    with pytest.raises(ValueError, match=r"^guidance is 0\.5; "):  # not the sampler's fault
+        tune(**asked | {"guidance": [0.5]})
 
 
 def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
@@ -236,8 +238,26 @@ def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
     mine = rows_of(found)[f"{guided.sampler} 3"]
     assert mine.guidance_interval == f"{low:.12g},{high:.12g}"
     assert mine.nfe == 3 + sum(low <= level <= high for level in guided.sigmas[:3])
-    proof = Path(found.report).read_text()
+    proof = " ".join(Path(found.report).read_text().split())
     assert "S = 3, dpmpp_2m, tuned (guidance 4)" in proof  # the list for all levels is there too
+    assert "scores it on other noise, against the same real images." in proof
+    assert "95 % intervals, each for itself. The p-values of FID are corrected together" in proof
+    with pytest.raises(ValueError, match="guidance_interval is 500,600, and holds none of the"):
+        tune(**asked | {"guidance_interval": [500.0, 600.0], "n_images": 0})
+
+
+def test_a_proof_that_cannot_be_is_refused_before_the_search(server: str, toy: str) -> None:
+    from tasks.storage import places
+
+    def searches() -> set[Path]:
+        return set(places.local_dir("work").glob("tune-*"))
+
+    before = searches()
+    with pytest.raises(ValueError, match="has no labels, which a classifier needs"):
+        tune(
+            checkpoint=toy, samplers=["dpmpp_2m"], seed=72, dataset="smileys", features="classifier"
+        )
+    assert searches() == before
 
 
 @pytest.mark.parametrize(
