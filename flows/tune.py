@@ -25,6 +25,7 @@ from tasks.checkpoints.identity import mark_scored, weights_of
 from tasks.images.prepare import content_of
 from tasks.reports.page import asked_by, found_at
 from tasks.reports.tuning import publish_tuning, render_tuning
+from tasks.sampling.guidance import noise_levels
 from tasks.storage.cell_rows import read_rows
 from tasks.storage.store import check_writable
 from tasks.tracking.address import why_not_logged
@@ -161,7 +162,10 @@ def _report(
           "was not trained: it was not looked at." for text in ignored),
     ]  # fmt: skip
     of = inputs.checkpoint
-    rendered = render_tuning(tuned, rows, of.name, of.weights_digest, notes, request.proof.margin)
+    rendered = render_tuning(
+        tuned, rows, of.name, of.weights_digest, notes, request.proof.margin,
+        noise_levels(inputs.settings[0][0], of.ref, tuned[0].noisiest),
+    )  # fmt: skip
     report = asked_by(rendered, command_line("tune", request, request.machine.undeciding))
     place = publish_tuning(report, tuned)
     for sentence in report.reading:

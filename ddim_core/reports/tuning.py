@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ddim_core.decisions.bought import Bought, are_alike, bought
@@ -16,9 +16,12 @@ AYS = {
 """Timesteps of Align Your Steps (Sabour et al. 2024, arXiv:2404.14507) as NVIDIA published them."""
 HOW = {"worse": "is worse than", "better": "is better than", "tied": "cannot be told from"}
 RHO = 7.0  # of Karras' spacing
+SHIFT = 3.0  # of SD3's
 STILL = 0.1  # of the distance: a list of another checkpoint that is no farther still serves
 
-
+Level = Callable[[float], float]
+"""The noise level of a timestep: noise over signal, of a flow the share of noise."""
+Pairs = list[tuple[float, float]]
 Tuning = Collection[tuple[str, float, str | None]]
 """Samplers with the lists that were found, each with the guidance that it was tuned at, and the
 noise levels between which that holds, as in a row; empty for all; None where these were not
@@ -212,23 +215,28 @@ def _p(value: float) -> str:
     return f"p = {value:.2g}" if value >= 1e-4 else "p < 0.0001"
 
 
-def usual_courses(is_flow: bool) -> dict[str, list[tuple[float, float]]]:
-    """Returns where others ask the network, by their names: uniform, Karras' and (of a diffusion
-    model) AYS's lists, as pairs of the place in the run (0 to 1) and the timestep as a share of the
-    noisiest.
+def usual_courses(is_flow: bool, top: float, level: Level) -> dict[str, Pairs]:
+    """Returns where others ask the network, by their names, as `placed`: uniform in the timestep;
+    of a diffusion model Karras' (arXiv:2206.00364, eq. 5) between its own ends and AYS's lists; of
+    a flow a shift of 3, as SD3 has it (Esser et al. 2024, arXiv:2403.03206).
 
     Args:
-        is_flow: The model is a flow, for which AYS has no list.
+        is_flow: The model is a flow.
+        top: Its noisiest timestep.
+        level: Of its timesteps.
     """
-    low, high = 0.002 ** (1 / RHO), 1.0
-    shares = [i / 20 for i in range(21)]
+    shares = [i / 40 for i in range(41)]
+    uniform = [(share, level((1.0 - share) * top)) for share in shares]
+    if is_flow:
+        shifted = [(x, SHIFT * y / (1.0 + (SHIFT - 1.0) * y)) for x, y in uniform]
+        return {"uniform": uniform, f"shift {SHIFT:g}": shifted}
+    high, low = level(top) ** (1.0 / RHO), level(0.0) ** (1.0 / RHO)
     karras = [(share, (high + share * (low - high)) ** RHO) for share in shares]
-    found = {"uniform": [(0.0, 1.0), (1.0, 0.0)], f"Karras' rho = {RHO:g}, in the timestep": karras}
-    listed = {} if is_flow else AYS
-    return found | {f"AYS, {name}": placed(steps, 999.0) for name, steps in listed.items()}
+    found = {"uniform": uniform, f"Karras, rho = {RHO:g}": karras}
+    return found | {f"AYS, {name}": placed(steps, level) for name, steps in AYS.items()}
 
 
-def placed(timesteps: Sequence[float], top: float) -> list[tuple[float, float]]:
-    """Returns a run's timesteps as such pairs; `top` is the noisiest."""
+def placed(timesteps: Sequence[float], level: Level) -> Pairs:
+    """Returns pairs of the place in a run, 0 to 1, and the noise level there."""
     last = max(1, len(timesteps) - 1)
-    return [(i / last, t / top) for i, t in enumerate(timesteps)]
+    return [(i / last, level(t)) for i, t in enumerate(timesteps)]

@@ -83,8 +83,8 @@ class TuneChoice:
         tuple[str, ...],
         Field(
             description="Lists found on other checkpoints, as dpmpp_2m?timesteps=[...], or "
-            "`previous` for those of the checkpoint that was tuned last before: do they serve "
-            "here? The search looks at them too."
+            "`previous` for those of the other checkpoint that was scored with any last: do they "
+            "serve here? The search looks at them too."
         ),
     ] = ()
     distance: Annotated[

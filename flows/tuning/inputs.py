@@ -129,8 +129,9 @@ def _known(
         return named, ()
     before = lists_before(read_rows().rows, weights_of(checkpoint.ref))
     if not before.lists:
-        return named, ("No other checkpoint was tuned before, so there are no lists of one.",)
-    note = f"Lists of {before.checkpoint}, which was tuned last before, are looked at."
+        return named, ("No other checkpoint has a cell with a list.",)
+    of = f"{before.checkpoint}, the last other checkpoint that was scored with any"
+    note = f"Lists of {of}, are looked at."
     return tuple(dict.fromkeys([*named, *before.lists])), (note,)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from prefect import task
 
 from ddim_core.common.foreign import Json
@@ -46,6 +48,7 @@ def render_tuning(
     weights: str,
     notes: list[str],
     margin: float,
+    levels: list[tuple[float, float]],
 ) -> Report:
     """Reads the numbers and renders the page.
 
@@ -55,6 +58,7 @@ def render_tuning(
         checkpoint, weights: Its name, and the digest of its content.
         notes: What is to be known, for people.
         margin: A difference of FID that does not count.
+        levels: The network's timesteps from 0 on, and their noise levels.
     """
     found = _found(tuned)
     told = headline(rows, found, margin)
@@ -81,7 +85,7 @@ def render_tuning(
         for one in tuned
         for known in one.known
     ]
-    lines = {"courses": _course_chart(tuned)}
+    lines = {"courses": _course_chart(tuned, levels)}
     if rows:
         lines["calls"] = charts.over_calls(rows, FID)
     text = page.html(
@@ -125,23 +129,36 @@ def _found(tuned: list[Tuned]) -> list[tuple[str, float, str | None]]:
     return found
 
 
-def _course_chart(tuned: list[Tuned]) -> Json:
-    """The timestep of each network call over its place in the run: tuned, as the samplers stand,
+def _course_chart(tuned: list[Tuned], levels: list[tuple[float, float]]) -> Json:
+    """The noise level of each network call over its place in the run: tuned, as the samplers stand,
     and as others would have it."""
     seen: dict[tuple[float, ...], str] = {}
     for course in _courses(tuned):
         seen.setdefault(course.timesteps, course.name)
-    usual, top = usual_courses(tuned[0].family == "flow"), tuned[0].noisiest
-    pairs = {name: placed(timesteps, top) for timesteps, name in seen.items()} | usual
+    is_flow, top = tuned[0].family == "flow", tuned[0].noisiest
+    timesteps, at = np.array(levels).T
+
+    def level(t: float) -> float:
+        return float(np.interp(t, timesteps, at))
+
+    usual = usual_courses(is_flow, top, level)
+    asked = {name: calls for calls, name in seen.items()}
+    pairs = {name: placed(calls, level) for name, calls in asked.items()} | usual
     points = [
-        charts.Point(name, x, y, None, None, f"{name}\nt = {y * top:.4g}", f"{100 * x:.0f} %")
+        charts.Point(name, x, y, None, None, f"{name}\nnoise level {y:.4g}{_at(asked, name, i)}",
+                     f"{100 * x:.0f} %")
         for name, of in pairs.items()
-        for x, y in of
-    ]
+        for i, (x, y) in enumerate(of)
+    ]  # fmt: skip
     return charts.lines(
         "Where the network is asked", "place in the run, from the first call to the last",
-        "timestep, as a share of the noisiest", points, bare=list(usual),
+        f"noise level ({'share of noise' if is_flow else 'noise over signal'})", points,
+        log_y=not is_flow, bare=list(usual),
     )  # fmt: skip
+
+
+def _at(asked: Mapping[str, Sequence[float]], name: str, call: int) -> str:
+    return f", t = {asked[name][call]:.4g}" if name in asked else ""
 
 
 def _compared(tuned: list[Tuned], rows: list[CellRow]) -> Json:

@@ -91,6 +91,15 @@ def level_at(cell: GridCell, checkpoint: ArtifactRef | None) -> Callable[[float]
     return levels_of(scheduler_in(cell, checkpoint))
 
 
+def noise_levels(
+    cell: GridCell, checkpoint: ArtifactRef | None, top: float
+) -> list[tuple[float, float]]:
+    """Returns the whole timesteps of a cell's network up to the noisiest, and that, each with its
+    noise level, which is straight between two of them; raises as `levels_of`."""
+    level = level_at(cell, checkpoint)
+    return [(t, level(t)) for t in sorted({*map(float, range(int(top) + 1)), top})]
+
+
 def guided_between(cell: GridCell, interval: tuple[float, float] | None) -> GridCell:
     """Returns a cell that is guided between two noise levels alone; None is at all."""
     return replace(cell, sampler=replace(cell.sampler, guidance_interval=interval))

@@ -188,7 +188,8 @@ def tuning_page(rows: Rows) -> str:
         long_steps=64, features="", known=(), warnings=(),
         narrowed=Narrowed("unipc?timesteps=[800,500,200,0]", (0.2, 3.0), far),
     )  # fmt: skip
-    report = render_tuning.fn([one], list(rows), "new", rows[0].weights_digest, [], 0.1)
+    report = render_tuning.fn([one], list(rows), "new", rows[0].weights_digest, [], 0.1,
+                              [(0.0, 0.01), (999.0, 157.0)])  # fmt: skip
     return pages.publish("tune-0123", report)
 
 
