@@ -207,6 +207,11 @@ class TuneRequest:
                 f"budget is {self.tune.budget} network calls an image; one candidate of {most} "
                 f"calls takes {most}"
             )
+        if self.tune.long_steps is not None and self.tune.long_steps <= most:
+            raise ValueError(
+                f"long_steps is {self.tune.long_steps}, and calls is {most}: a run is held against "
+                "one of more steps; give more"
+            )
         object.__setattr__(self, "real", self.grid(()).real)  # settled, and refused if it cannot be
 
     def tuning_images(self, n_features: int | None) -> int:
