@@ -10,6 +10,7 @@ from prefect import flow
 from prefect.logging import get_run_logger
 
 from ddim_core.decisions.row import CellRow
+from ddim_core.samplers.catalogue import OWN
 from flows.fid_grid import fid_grid
 from flows.grid.outcome import GridOutcome
 from flows.requests.flat import command_line, flat, values
@@ -112,7 +113,7 @@ def _say_budget(request: TuneRequest, inputs: TuneInputs, targets: Sequence[Long
 def _proof(request: TuneRequest, inputs: TuneInputs, tuned: Sequence[Tuned]) -> GridOutcome:
     """Scores what was found beside stock samplers, on the same noise."""
     names = dict.fromkeys(_settings(request, tuned))
-    stock = ["own"] if inputs.checkpoint.pipeline and not inputs.checkpoint.is_native else ["ddim"]
+    stock = [DDIM if inputs.checkpoint.is_native else OWN]  # as of a grid
     stock += [
         DDIM if DDIM in request.tune.samplers and one.stock in ("euler", AS_EULER) else one.stock
         for one in tuned

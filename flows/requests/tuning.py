@@ -137,8 +137,8 @@ class ProofChoice:
     stock: Annotated[
         tuple[str, ...],
         Field(
-            description="Samplers to compare with; empty is ddim (own where only a pipeline draws) "
-            "and those tuned."
+            description="Samplers to compare with; empty is ddim (own of a flow, and where only a "
+            "pipeline draws) and those tuned."
         ),
     ] = ()
     stock_steps: Annotated[

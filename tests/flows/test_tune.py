@@ -222,6 +222,16 @@ def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
         tune(**asked | {"guidance_interval": [500.0, 600.0], "n_images": 0})
 
 
+def test_a_flow_is_proven_beside_its_own_sampler(server: str) -> None:
+    outcome = tune(
+        objective="flow", train_steps=3, samplers=["unipc"], calls=[2], stock_steps=[3], budget=8
+    )
+    assert set(rows_of(outcome)) == {
+        "own 2", "own 3", "unipc 2", "unipc 3", f"{outcome.samplers[0]} 2",
+    }  # fmt: skip
+    assert any(said.startswith("S = 2, unipc, tuned: FID") for said in outcome.reading)
+
+
 def test_a_proof_that_cannot_be_is_refused_before_the_search(server: str, toy: str) -> None:
     from tasks.storage import places
 
