@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.logging import get_run_logger
 
 from ddim_core.decisions.row import CellRow
+from ddim_core.samplers.catalogue import OWN
 from flows.fid_grid import fid_grid
 from flows.grid.outcome import GridOutcome
 from flows.requests.flat import command_line, flat, values
@@ -122,7 +123,7 @@ def _proof(request: TuneRequest, inputs: TuneInputs, tuned: Sequence[Tuned]) -> 
         for one in tuned
         if one.narrowed and one.narrowed.interval
     )
-    stock = ["own"] if inputs.checkpoint.pipeline and not inputs.checkpoint.is_native else ["ddim"]
+    stock = [DDIM if inputs.checkpoint.is_native else OWN]  # as of a grid
     stock += [
         DDIM if DDIM in request.tune.samplers and one.stock in ("euler", AS_EULER) else one.stock
         for one in tuned

@@ -137,8 +137,8 @@ class ProofChoice:
     stock: Annotated[
         tuple[str, ...],
         Field(
-            description="Samplers to compare with; empty is ddim (own where only a pipeline draws) "
-            "and those tuned."
+            description="Samplers to compare with; empty is ddim (own of a flow, and where only a "
+            "pipeline draws) and those tuned."
         ),
     ] = ()
     stock_steps: Annotated[
@@ -206,6 +206,11 @@ class TuneRequest:
             raise ValueError(
                 f"budget is {self.tune.budget} network calls an image; one candidate of {most} "
                 f"calls takes {most}"
+            )
+        if self.tune.long_steps is not None and self.tune.long_steps <= most:
+            raise ValueError(
+                f"long_steps is {self.tune.long_steps}, and calls is {most}: a run is held against "
+                "one of more steps; give more"
             )
         object.__setattr__(self, "real", self.grid(()).real)  # settled, and refused if it cannot be
 

@@ -115,11 +115,12 @@ def by_aim(
         interval: Noise levels between which all runs are guided.
         budget: Most network calls an image.
     """
-    if not isinstance(aim, ToReference) or not searching.moves:
+    enough = budget >= 2 * searching.calls  # for a candidate of either aim
+    if not isinstance(aim, ToReference) or not searching.moves or not enough:
         return searching.list_of(aim, interval, budget)
     to_long = ToLongRun(ends, first_of(chunks, NEAR))
-    near = searching.list_of(to_long, interval, max(budget / 2, searching.calls), None, "-near")
-    left = max(budget - near.found.spent, searching.calls)
+    near = searching.list_of(to_long, interval, budget / 2, None, "-near")
+    left = budget - near.found.spent
     return _after(near, searching.list_of(aim, interval, left, near.found.positions))
 
 

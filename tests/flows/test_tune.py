@@ -167,6 +167,8 @@ def test_distances_are_taken_in_features_and_fids_where_that_is_asked_for(
     assert "the grid below" not in said
     assert 30 < one.found.spent <= SMALL["budget"]  # half of it by distance, the rest by FID
     assert "long run is too short" not in said  # nothing is taken from it
+    (least,) = tune(**asked | {"distance": "fid", "budget": 3}).settings  # of one candidate
+    assert least.found.spent == pytest.approx(3)
 
     # The same FIDs where the real images are known by their statistics alone.
     from ddim_core.features.clip_dino import ClipFeatures
@@ -246,6 +248,16 @@ def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
         tune(**asked | {"guidance_interval": [500.0, 600.0], "n_images": 0})
 
 
+def test_a_flow_is_proven_beside_its_own_sampler(server: str) -> None:
+    outcome = tune(
+        objective="flow", train_steps=3, samplers=["unipc"], calls=[2], stock_steps=[3], budget=8
+    )
+    assert set(rows_of(outcome)) == {
+        "own 2", "own 3", "unipc 2", "unipc 3", f"{outcome.samplers[0]} 2",
+    }  # fmt: skip
+    assert any(said.startswith("S = 2, unipc, tuned: FID") for said in outcome.reading)
+
+
 def test_a_proof_that_cannot_be_is_refused_before_the_search(server: str, toy: str) -> None:
     from tasks.storage import places
 
@@ -267,6 +279,7 @@ def test_a_proof_that_cannot_be_is_refused_before_the_search(server: str, toy: s
         ({"samplers": ["dpmpp_2n"]}, "did you mean"),
         ({"samplers": ["dpmpp_2m/karras"]}, "says already where it asks"),
         ({"budget": 3, "calls": [4]}, "budget is 3 network calls"),
+        ({"long_steps": 8, "calls": [8]}, "long_steps is 8, and calls is 8"),
         ({"tuning_prompts": "x.txt"}, "the toy model is told of no text"),
         (
             {"checkpoint": "x", "prompts": "a.safetensors", "tuning_prompts": "b.txt"},

@@ -51,6 +51,8 @@ def test_a_scheduler_goes_where_its_list_says(
         assert list(dict.fromkeys(done.timesteps)) == list(name.timesteps)
     assert parse_sampler(name.text) == name
     assert found.positions_of(name) == pytest.approx((0.9 * found.top // 1, 0.5 * found.top // 1))
+    noisiest = found.listed(parse_sampler(sampler), (found.top, 0.5 * found.top // 1))
+    assert noisiest.text == parse_sampler(noisiest.text).text  # rows of the table are found by it
 
 
 @pytest.mark.parametrize(
