@@ -42,7 +42,7 @@ def checked(name: str, kind: Any, value: Any) -> Any:
     try:
         return _adapter(kind).validate_python(value)
     except ValidationError as error:
-        raise ValueError(_sentence(name, error.errors()[0])) from None
+        raise ValueError(_sentence(name, *error.errors())) from None
 
 
 @cache
@@ -61,8 +61,9 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return _adapters[id(kind)][1]
 
 
-def _sentence(name: str, error: Any) -> str:
-    """Says one of pydantic's errors as we do: the value, and what would be right."""
+def _sentence(name: str, error: Any, *others: Any) -> str:
+    """Says the first of pydantic's errors as we do: the value, and what would be right; with the
+    words that the value could be as well."""
     value, about = error["input"], error.get("ctx", {})
     if error["type"] == "literal_error":
         choices = about["expected"].replace("'", "").replace(" or ", ", ").split(", ")
@@ -79,5 +80,7 @@ def _sentence(name: str, error: Any) -> str:
         return f"{name} is empty; give at least one"
     for start, said in KINDS:
         if error["type"].startswith(start):
-            return f"{name} is {value!r}; it must be {said}"
+            words = [each["ctx"]["expected"].replace("'", "") for each in others
+                     if each["type"] == "literal_error" and each["input"] is value]  # fmt: skip
+            return f"{name} is {value!r}; it must be {' or '.join([said, *words])}"
     return f"{name} is {value!r}: {error['msg']}"

@@ -143,7 +143,7 @@ class _Search:
         if not math.isfinite(self._mean(self._best)):
             raise ValueError(
                 f"every list of {task.sampler.text} that was tried ends in numbers that are not "
-                "finite; take another number format"
+                "finite; take another sampler or number format"
             )
         return Found(
             self._best, self._mean(self._best), start, self._mean(start), self._mean(bent),

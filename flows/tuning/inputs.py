@@ -96,8 +96,7 @@ def prepare_tuning(request: TuneRequest) -> TuneInputs:
         for found in settings_to_tune(base, checkpoint.ref, request.samplers, request.tune.calls)
     ]
     stock = sampled(grid, checkpoint, loras)
-    if request.interval:  # that holds none of the noise levels
-        require_fit([cell for cell, _ in settings], stock.n_train, checkpoint.ref)
+    require_fit([cell for cell, _ in settings], stock.n_train, checkpoint.ref)
     if request.proof.n_images:  # stock samplers that do not fit
         require_fit(grid.cells(stock), stock.n_train, checkpoint.ref)
     tuning, fresh, conditions, scored, notes = _prompts(request, checkpoint, bases[0])
