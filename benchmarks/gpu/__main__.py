@@ -52,7 +52,7 @@ def _as_installed(place: Path) -> None:
 def _measure(asked: argparse.Namespace, place: Path) -> None:
     import torch
 
-    from benchmarks.gpu import features, grids, lora, native, pipelines, scores, training
+    from benchmarks.gpu import features, grids, lora, native, pipelines, scores, training, tuning
     from benchmarks.gpu.record import Record
     from ddim_core.features import card_network
 
@@ -73,6 +73,7 @@ def _measure(asked: argparse.Namespace, place: Path) -> None:
         "grid": (110, lambda: grids.measure(record, tiny, device, place)),
         "formats": (15, lambda: grids.formats(record, tiny, device, place, asked.toy)),
         "sdxl": (42, lambda: pipelines.measure(record, "sdxl", tiny, device)),
+        "tuning": (60, lambda: tuning.measure(record, tiny, device, place)),
         "training": (15, lambda: training.measure(record, tiny, device, place)),
         "lora": (50, lambda: lora.measure(record, tiny, device, place)),
         "compiled": (65, lambda: pipelines.by_compiler(record, "sd15", tiny, device)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,11 @@ def measure(record: Record, tiny: bool, device: str, folder: Path) -> None:
         "matrix_images": 0, "against": "none", "device": device if device != "cpu" else "cpu:0",
         "batch_size": batch, "shard_size": n // 5, "dtype": "float32" if tiny else "bfloat16",
     }  # fmt: skip
-    flow = _flow(folder / "data")
-    flow(**asked, steps=[1], n_images=8)  # which opens networks and captures graphs
+    grid = flow("fid_grid", folder / "data")
+    grid(**asked, steps=[1], n_images=8)  # which opens networks and captures graphs
     for dtype in (asked["dtype"],):
         began = time.perf_counter()
-        outcome = flow(**{**asked, "dtype": dtype}, steps=[steps], n_images=n)
+        outcome = grid(**{**asked, "dtype": dtype}, steps=[steps], n_images=n)
         wall = time.perf_counter() - began
         (row,) = _rows(outcome.cells)
         record.add(
@@ -46,13 +47,13 @@ def measure(record: Record, tiny: bool, device: str, folder: Path) -> None:
 def formats(record: Record, tiny: bool, device: str, folder: Path, toy: Path) -> None:
     """How far the number format moves FID, beside its interval: a trained model of digits."""
     n = 64 if tiny else 4000
-    flow = _flow(folder / "data")
+    grid = flow("fid_grid", folder / "data")
     card = device if device != "cpu" else "cpu:0"
     for place, dtype in (
         ("cpu", "float32"), (card, "float32"), (card, "tf32"), (card, "bfloat16"),
         (card, "float16"),
     ):  # fmt: skip
-        outcome = flow(
+        outcome = grid(
             checkpoint=str(toy), dataset="digits", steps=[10], etas=[0.0, 1.0], sigma_hat=False,
             n_images=n, shard_size=n // 4, against="none", matrix_images=0, batch_size=500,
             device=place, dtype=dtype,
@@ -64,19 +65,17 @@ def formats(record: Record, tiny: bool, device: str, folder: Path, toy: Path) ->
             )  # fmt: skip
 
 
-def _flow(data: Path) -> Any:
-    """The flow on a Prefect server of its own, in this process."""
+def flow(name: str, data: Path) -> Any:
+    """A flow of ours on a Prefect server of its own, in this process."""
     os.environ.setdefault("DDIM_DATA", str(data))
     os.environ.setdefault("PREFECT_HOME", str(data / "prefect"))
     from flows.servers.server import begin_server
 
     if not _servers:
         server = begin_server()
-        import flows.fid_grid
-
         server.wait()
-        _servers.append((server, flows.fid_grid.fid_grid))
-    return _servers[0][1]
+        _servers.append(server)
+    return getattr(import_module(f"flows.{name}"), name)
 
 
 _servers: list[Any] = []
@@ -84,7 +83,7 @@ _servers: list[Any] = []
 
 def end() -> None:
     """Stops the server."""
-    for server, _ in _servers:
+    for server in _servers:
         server.stop()
 
 
