@@ -30,6 +30,7 @@ from tasks.sampling.guidance import noise_levels
 from tasks.storage.cell_rows import read_rows
 from tasks.storage.store import check_writable
 from tasks.tracking.address import why_not_logged
+from tasks.tuning.asked import without_own_twice
 from tasks.tuning.found import LongRun, Tuned
 from tasks.tuning.track import track_tuning
 
@@ -128,7 +129,8 @@ def _proof(request: TuneRequest, inputs: TuneInputs, tuned: Sequence[Tuned]) -> 
         DDIM if DDIM in request.tune.samplers and one.stock in ("euler", AS_EULER) else one.stock
         for one in tuned
     ]
-    grid = request.grid(tuple(names), tuple(dict.fromkeys(stock)), inputs.scored_prompts)
+    each = without_own_twice(stock, inputs.settings[0][0], inputs.checkpoint.ref)
+    grid = request.grid(tuple(names), each, inputs.scored_prompts)
     outcome: GridOutcome = fid_grid(**values(grid))
     return outcome
 

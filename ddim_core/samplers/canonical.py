@@ -39,6 +39,11 @@ def canonical(name: SamplerName, own: Mapping[str, Any]) -> SamplerName:
     return next((n for n in _named(name) if _settled(n, own) == meant), name)
 
 
+def is_own(name: SamplerName, own: Mapping[str, Any]) -> bool:
+    """Tells whether a sampler is the checkpoint's own by another name; raises as `canonical`."""
+    return _settled(name, own) == _settled(SamplerName(OWN), own)
+
+
 def _settled(name: SamplerName, own: Mapping[str, Any]) -> Config:
     return {**class_entries(class_behind(name, own)), **entries_of(name, own)}
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ddim_core.diffusion.specs import GridCell, SchedulerSpec
+from ddim_core.samplers.canonical import is_own
+from ddim_core.samplers.catalogue import OWN
 from ddim_core.samplers.families import family_of
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.tuning.asked import settings_asked
@@ -31,6 +33,15 @@ def settings_to_tune(
     own, visits = own_scheduler(base, checkpoint), visits_of(base, checkpoint)
     asked = settings_asked(own, samplers, calls, visits)
     return [(_with(base, name.text, steps), n_calls) for name, steps, n_calls in asked]
+
+
+def without_own_twice(
+    samplers: Sequence[str], base: GridCell, checkpoint: ArtifactRef
+) -> tuple[str, ...]:
+    """Returns samplers once each, without `own` where another one draws as it does."""
+    own, names = own_scheduler(base, checkpoint), tuple(dict.fromkeys(samplers))
+    others = [name for name in names if name != OWN]
+    return tuple(others) if any(is_own(parse_sampler(name), own) for name in others) else names
 
 
 def long_run_cell(base: GridCell, checkpoint: ArtifactRef) -> GridCell:

@@ -252,6 +252,12 @@ def test_a_flow_is_proven_beside_its_own_sampler(server: str) -> None:
     outcome = tune(
         objective="flow", train_steps=3, samplers=["unipc"], calls=[2], stock_steps=[3], budget=8
     )
+    euler = tune(
+        objective="flow", train_steps=3, samplers=["flow_euler"], calls=[2], stock_steps=[3],
+        budget=8,
+    )  # fmt: skip
+    assert "own 2" not in rows_of(euler)  # flow_euler draws the same
+    assert "flow_euler 2" in rows_of(euler)
     assert set(rows_of(outcome)) == {
         "own 2", "own 3", "unipc 2", "unipc 3", f"{outcome.samplers[0]} 2",
     }  # fmt: skip

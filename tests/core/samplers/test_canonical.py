@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ddim_core.samplers.canonical import canonical
+from ddim_core.samplers.canonical import canonical, is_own
 from ddim_core.samplers.name import parse_sampler
 
 VP = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "steps_offset": 1}
@@ -36,3 +36,11 @@ KARRAS = {"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": Tru
 )  # fmt: skip
 def test_what_need_not_be_said_is_left_out(written: str, own: dict[str, Any], text: str) -> None:
     assert canonical(parse_sampler(written), own).text == text
+
+
+@pytest.mark.parametrize(
+    ("written", "alike"),
+    [("own", True), ("ddim", True), ("euler", False), ("ddim?clip_sample=true", False)],
+)
+def test_a_checkpoints_own_sampler_is_known_by_another_name(written: str, alike: bool) -> None:
+    assert is_own(parse_sampler(written), {**VP, "clip_sample": False}) == alike
