@@ -89,6 +89,6 @@ def _by_prompt(
     how = "less" if gap.value < 0.0 else "more"
     return (
         f"{named(row)} heeds the prompts {how} by {measure.title}: {measure.shown(row)}, "
-        f"where {named(other)} has {measure.shown(other)}; a difference of {measure.signed(gap.value)} "
-        f"[{measure.signed(gap.low)}, {measure.signed(gap.high)}]."
+        f"where {named(other)} has {measure.shown(other)}; a difference of "
+        f"{measure.signed(gap.value)} [{measure.signed(gap.low)}, {measure.signed(gap.high)}]."
     )

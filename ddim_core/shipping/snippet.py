@@ -49,6 +49,7 @@ def pipeline_snippet(plain: PlainCall) -> str:
     lines = ["import copy"] if plain.asked else []
     lines += ["import functools"] if plain.asked or plain.eta else []
     lines += ["import inspect", "import itertools"] if plain.asked else []
+    lines += ["import numpy as np"] if "sigmas" in plain.own_steps else []
     lines += ["import torch", f"from diffusers import {plain.pipeline}, {plain.scheduler}"]
     encoded = any(TOLD in value for value in plain.told.values())
     lines += ["from safetensors.torch import load_file"] if encoded else []
@@ -115,6 +116,7 @@ def network_snippet(
     names = [network.network_class, *filter(None, [network.decoder_class]), scheduler]
     labelled = network.n_classes > 0
     lines = [
+        *(["import numpy as np"] if "sigmas" in set_steps else []),
         "import torch",
         f"from diffusers import {', '.join(names)}",
         "",
@@ -163,4 +165,9 @@ def _asked(network: BareNetwork) -> list[str]:
 
 
 def _arguments(given: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in given.items())
+    return ", ".join(f"{name}={_taken(name, value)}" for name, value in given.items())
+
+
+def _taken(name: str, value: Any) -> str:
+    """Some schedulers take sigmas as an array alone."""
+    return f"np.array({value!r})" if name == "sigmas" else repr(value)

@@ -16,7 +16,7 @@ from ddim_core.safe_files.loras.files import is_plain
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for, takes_eta
 from ddim_core.schedulers.registry import require_of_diffusers
-from ddim_core.shipping.listed import listed_steps
+from ddim_core.shipping.listed import handed, listed_steps
 from ddim_core.shipping.readme import Plain
 from ddim_core.shipping.script import CONDITIONS, Asked, PipelineCall, pipeline_script
 from ddim_core.shipping.snippet import PlainCall, pipeline_snippet
@@ -76,9 +76,11 @@ def ready_pipeline(scored: ScoredCell) -> Ready:
         ),
         asked_for,
     )
-    call = plain_call(opened.takes, setting, opened.size)
-    call |= {name: value for name, value in own_steps.items() if name in call}
-    handed = takes_eta(scheduler) and "eta" not in opened.takes.parameters
+    call, left = handed(
+        plain_call(opened.takes, setting, opened.size), own_steps,
+        bool(scheduler.config.get("use_flow_sigmas")),
+    )  # fmt: skip
+    with_eta = takes_eta(scheduler) and "eta" not in opened.takes.parameters
     absent = [name for name, part in opened.pipeline.components.items() if part is None]
     snippet = pipeline_snippet(
         PlainCall(
@@ -87,8 +89,8 @@ def ready_pipeline(scored: ScoredCell) -> Ready:
             scheduler=kind,
             absent=tuple(n for n in absent if n not in opened.pipeline._optional_components),
             call=call,
-            own_steps={name: value for name, value in own_steps.items() if name not in call},
-            eta=setting.eta if handed else 0.0,
+            own_steps=left,
+            eta=setting.eta if with_eta else 0.0,
             dtype=scored.cell.dtype,
             told=_told(opened, scored.cell.dtype, list(conditions)),
             loras=tuple(laid),

@@ -227,7 +227,7 @@ def test_the_script_of_a_scheduler_draws_the_same(
     ("family", "text", "eta", "interval"),
     [("dit", "ddim", 1.0, (1.0, 10.0)), ("flux", "flow_euler?sigmas=[1.0,0.7]", 0.0, None),
      ("sana", "unipc", 0.0, None), ("sdxl", "euler_a", 0.0, (0.0, 4.0)),
-     ("sd3", "flow_heun", 0.0, (0.5, 0.9))],
+     ("sd3", "unipc?sigmas=[0.9,0.6,0.2]", 0.0, None), ("sd3", "flow_heun", 0.0, (0.5, 0.9))],
 )  # fmt: skip
 def test_the_script_of_a_pipeline_draws_the_same(
     tmp_path: Path, family: str, text: str, eta: float, interval: tuple[float, float] | None

@@ -17,7 +17,7 @@ from ddim_core.pipelines.fitting import halves_of
 from ddim_core.samplers.name import parse_sampler
 from ddim_core.samplers.scheduler import scheduler_for
 from ddim_core.shipping.evidence import as_json, evidence_of
-from ddim_core.shipping.listed import listed_steps
+from ddim_core.shipping.listed import handed, listed_steps
 from ddim_core.shipping.readme import Plain, readme
 from ddim_core.shipping.script import STABLE_DIFFUSION, BareNetwork
 from ddim_core.shipping.snippet import PlainCall, network_snippet, pipeline_snippet
@@ -104,6 +104,7 @@ def test_the_lines_for_a_network_of_classes_run(
         ("dit", "dpmpp_2m?timesteps=[999,500]", 0.0, {"class_labels": "[0, 1]"}),
         ("dit", "ddim", 0.5, {"class_labels": "[0, 1]"}),
         ("flux", "flow_euler?sigmas=[1.0,0.7]", 0.0, {}),
+        ("sd3", "unipc?sigmas=[0.9,0.4]", 0.0, {}),
         ("sdxl", "euler?sigmas=[10.0,2.0]", 0.0, {}),
     ],
 )
@@ -118,19 +119,18 @@ def test_the_lines_for_a_pipeline_run(
     scheduler.save_pretrained(tmp_path)
     save_file(tiny.conditions([0]), tmp_path / "conditions.safetensors")
     listed = listed_steps(setting.sampler, kind)
-    call = plain_call(opened.takes, setting, opened.size)
-    call |= {name: value for name, value in listed.items() if name in call}
+    flow_sigmas = bool(scheduler.config.get("use_flow_sigmas"))
+    call, left = handed(plain_call(opened.takes, setting, opened.size), listed, flow_sigmas)
     told = told or {name: f'told["{name}"][:1]' for name in tiny.conditions([0])}
-    left = {name: value for name, value in listed.items() if name not in call}
     parts = opened.pipeline.components
     absent = [
         n for n in parts if parts[n] is None and n not in opened.pipeline._optional_components
     ]
-    handed = eta if family == "dit" else 0.0
+    by_step = eta if family == "dit" else 0.0
     lines = pipeline_snippet(
         PlainCall(
-            str(tmp_path / family), opened.name, kind, tuple(absent), call, left, handed, "float32",
-            told,
+            str(tmp_path / family), opened.name, kind, tuple(absent), call, left, by_step,
+            "float32", told,
         )
     )  # fmt: skip
     with torch.inference_mode():
