@@ -19,8 +19,8 @@ class Bought:
         row: Of the tuned cell.
         rival: The stock cell of the lowest FID among those of as many network calls, or where
             there are none of the next larger number up to twice as many; None where there is none.
-        against: The tuned cell minus the rival. Its adjusted p-value is corrected for all tests
-            made here (Holm); its interval is of this difference alone.
+        against: The tuned cell minus the rival, corrected for all tests made here: the interval by
+            Bonferroni, the adjusted p-value by Holm.
         proven: It is better than every stock cell of the rival's calls, each corrected.
         p_proven: The largest of these corrected p-values; None where there is no such cell.
         matched: The best of the stock cells of more calls that it is proven not to be worse than by
@@ -70,8 +70,8 @@ def bought(tuned: Sequence[CellRow], stock: Sequence[CellRow], margin: float) ->
             i = min(range(len(equals)), key=lambda j: equals[j].fid)
             rival, test = equals[i], found[i]
             against = Comparison(
-                row.cell_digest, rival.cell_digest, test.value, test.se, test.low, test.high,
-                test.p_value, p_same[i],
+                row.cell_digest, rival.cell_digest, test.value, test.se,
+                *test.interval(len(alone), len(row.group_sizes)), test.p_value, p_same[i],
             )  # fmt: skip
         better = all(test.value < 0.0 for test in found)
         proven = bool(equals) and better and max(p_same) < LEVEL

@@ -243,7 +243,7 @@ def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
     proof = " ".join(Path(found.report).read_text().split())
     assert "S = 3, dpmpp_2m, tuned (guidance 4)" in proof  # the list for all levels is there too
     assert "scores it on other noise, against the same real images." in proof
-    assert "95 % intervals, each for itself. The p-values of FID are corrected together" in proof
+    assert "corrected for all tests of them, the intervals by Bonferroni" in proof
     with pytest.raises(ValueError, match="guidance_interval is 500,600, and holds none of the"):
         tune(**asked | {"guidance_interval": [500.0, 600.0], "n_images": 0})
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ddim_core.decisions.bought import bought
+from ddim_core.decisions.compare import difference
 from ddim_core.decisions.row import CellRow
 from ddim_core.reports.tuning import (
     headline,
@@ -83,6 +84,9 @@ def test_more_tests_make_each_p_value_larger() -> None:
     assert among.against is not None
     assert among.against.p_adjusted >= alone.against.p_adjusted
     assert among.against.p_value == alone.against.p_value
+    ends = difference(TUNED, STOCK[1]).interval(2, len(TUNED.group_sizes))  # one test each way
+    assert (alone.against.low, alone.against.high) == pytest.approx(ends)
+    assert among.against.low < alone.against.low
 
 
 @pytest.mark.parametrize(
