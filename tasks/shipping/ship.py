@@ -100,7 +100,7 @@ def ship_cell(prefix: str, out: Path | None = None, push_to: Path | None = None)
     if push_to is not None:
         require_pushable(pipeline, ready)
     _forget_networks()
-    folder = out or places.local_dir("shipped", row.cell_digest[:DIGITS])
+    folder = (out or places.local_dir("shipped", row.cell_digest[:DIGITS])).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
         draft = Path(place, "shipped")

@@ -79,7 +79,8 @@ def test_a_cell_of_a_scheduler_is_handed_over_and_one_that_differs_is_not(
     from tasks.shipping import ship
 
     place = tmp_path / "shipped"
-    done = ddim("ship", cells["euler_a"], "--out", str(place))
+    monkeypatch.chdir(tmp_path)
+    done = ddim("ship", cells["euler_a"], "--out", "shipped")
     assert done.exit_code == 0, done.stderr
     config = json.loads((place / "scheduler_config.json").read_text())
     assert config["_class_name"] == "EulerAncestralDiscreteScheduler"
