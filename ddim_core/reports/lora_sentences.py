@@ -54,8 +54,9 @@ def read_scorecard(rows: Sequence[LoraRow]) -> list[str]:
     said: list[str] = []
     for role, line in by_role(rows).items():
         row = full_scale(line)
+        prompts = f"{row.n_prompts} prompt{'s' if row.n_prompts != 1 else ''}"
         where = (
-            f"{ROLES[role][0].upper()}{ROLES[role][1:]} ({row.n_prompts} prompts, "
+            f"{ROLES[role][0].upper()}{ROLES[role][1:]} ({prompts}, "
             f"{row.n_images} pictures, scale {row.scale:g} against the base, paired)"
         )
         if row.scale == 0.0:
