@@ -204,7 +204,7 @@ def _reference(score: Scored) -> Doubt | None:
             f"would be {between}, below 0 by more than twice its interval. So the images are not "
             "independent of this reference: the model was trained on it and has learned some by "
             "heart, or it drew for the reference's own captions, or both hold their classes in the "
-            "same fixed shares. Score it on images that it has not seen, with prompts of their own.",
+            "same fixed shares. Score it on images that it has not seen, with their own prompts.",
         )
     share = f"{part:.2f} of FID_inf {score.fid_inf:.2f} are"
     if part > score.fid_inf:
