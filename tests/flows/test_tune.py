@@ -296,7 +296,7 @@ def test_a_proof_that_cannot_be_is_refused_before_the_search(server: str, toy: s
         ({"guidance_interval": ["search"], "guidance": [2.0]}, "take distance fid"),
         ({"guidance_interval": ["search"], "distance": "fid"}, "search, and guidance is 1"),
         ({"guidance_interval": ["search", 1.0]}, "give LOW,HIGH or search alone"),
-        ({"guidance_interval": ["abc"]}, "is 'abc'; it must be a number or search"),
+        ({"guidance_interval": ["abc", "abc"]}, "is 'abc'; it must be a number or search$"),
         ({"known": ["unipc@4"]}, "known has 'unipc', which lists no timesteps"),
     ],
 )

@@ -18,6 +18,7 @@ from ddim_core.reports.tuning import (
     read_known,
     read_narrowed,
     short,
+    usual_courses,
 )
 from tests.core.decisions.test_compare import row
 
@@ -193,6 +194,18 @@ def test_a_list_found_elsewhere_serves_or_does_not(
     share: tuple[float, float, float], told: str
 ) -> None:
     assert told in read_known(LISTED, *share, "farther from the long run")
+
+
+@pytest.mark.parametrize("top", [999.0, 99.0])
+def test_other_schedules_go_from_the_noisiest_timestep_of_whatever_network(top: float) -> None:
+    uniform, karras, *ays = usual_courses(False, top, lambda t: 0.01 + t / top).values()
+    assert uniform[20] == (0.5, pytest.approx(0.51))
+    assert [at[0][1] for at in (uniform, karras, *ays)] == pytest.approx([1.01] * 4)
+    assert karras[-1][1] == pytest.approx(0.01)
+    assert karras[20][1] == pytest.approx(((1.01 ** (1 / 7) + 0.01 ** (1 / 7)) / 2) ** 7)
+    assert [at[5][1] for at in ays] == pytest.approx([0.01 + t / 999 for t in (455, 310)])
+    _, shifted = usual_courses(True, top, lambda t: t / top).values()
+    assert shifted[20] == (0.5, pytest.approx(0.75))  # 3 x / (1 + 2 x) at a half
 
 
 def test_whether_images_show_what_was_asked_for_is_told_beside_the_dearest_stock_setting() -> None:
