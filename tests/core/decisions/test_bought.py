@@ -231,4 +231,10 @@ def test_whether_images_show_what_was_asked_for_is_told_beside_the_dearest_stock
         "Of the tuned setting the share of images that show the class asked for",
         "Of the tuned setting CLIPScore",
     ]
+    more = judged(TUNED, 0.997, 0.42, noise=0.01)  # p = 0.033, and 0.067 beside another test
+    assert "heeds the prompts more by CLIPScore" in read_heed([more, *stock], FOUND)[1]
+    together = read_heed([more, replace(same, cell_digest="b2"), *stock], FOUND)
+    assert together[1].startswith("Of 2 tuned settings CLIPScore cannot be told from")
+    other = replace(less, image_scores='{"clip_score": "other weights"}')
+    assert len(read_heed([other, *stock], FOUND)) == 1  # by class alone
     assert read_heed([TUNED, *STOCK], FOUND) == []
