@@ -80,7 +80,9 @@ def _sentence(name: str, error: Any, *others: Any) -> str:
         return f"{name} is empty; give at least one"
     for start, said in KINDS:
         if error["type"].startswith(start):
-            words = [each["ctx"]["expected"].replace("'", "") for each in others
-                     if each["type"] == "literal_error" and each["input"] is value]  # fmt: skip
+            words = dict.fromkeys(
+                each["ctx"]["expected"].replace("'", "") for each in others
+                if each["type"] == "literal_error" and each["input"] is value
+            )  # fmt: skip
             return f"{name} is {value!r}; it must be {' or '.join([said, *words])}"
     return f"{name} is {value!r}: {error['msg']}"

@@ -193,21 +193,22 @@ def _reference(score: Scored) -> Doubt | None:
     if score.fid_inf is None or high is None or score.fid_inf <= high:
         return None
     part = score.fid_inf - score.fid_population
+    between = with_interval(score.fid_population, low, high)
     widest = score.fid_population + SURELY * (high - score.fid_population)
     if widest < 0.0:
         return Doubt(
-            "learned",
+            "dependent",
             -widest,
-            f"FID_inf {score.fid_inf:.2f} is less than the {part:.2f} that other images of the "
-            f"real population would have to the {m} of the reference, beyond twice its "
-            "interval. So the images are nearer to these than new real ones are, as of a model "
-            "that was trained on them and has learned some by heart; score it on images that it "
-            "has not seen, too.",
+            f"FID_inf {score.fid_inf:.2f} is less than the {part:.2f} that independent images of "
+            f"the real population would have to {m} of it: between the populations the distance "
+            f"would be {between}, below 0 by more than twice its interval. So the images are not "
+            "independent of this reference: the model was trained on it and has learned some by "
+            "heart, or it drew for the reference's own captions, or both hold their classes in the "
+            "same fixed shares. Score it on images that it has not seen, with their own prompts.",
         )
     share = f"{part:.2f} of FID_inf {score.fid_inf:.2f} are"
     if part > score.fid_inf:
         share = f"all of FID_inf {score.fid_inf:.2f} is"
-    between = with_interval(score.fid_population, low, high)
     return Doubt(
         "reference",
         part,

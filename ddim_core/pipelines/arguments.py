@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +113,9 @@ def _summed_lengths(takes: Takes, conditions: Conditions) -> Keywords:
     }
 
 
-def plain_call(takes: Takes, setting: Setting, size: tuple[int, int]) -> Keywords:
+def plain_call(
+    takes: Takes, setting: Setting, size: tuple[int, int], encoded: Collection[str] = ()
+) -> Keywords:
     """Returns the arguments of a call of plain diffusers that are the same for all images: what a
     snippet names beside the prompts, besides the scheduler.
 
@@ -124,8 +126,10 @@ def plain_call(takes: Takes, setting: Setting, size: tuple[int, int]) -> Keyword
         takes: What the call takes.
         setting: What is drawn.
         size: Height and width in pixels, of a call that takes them; else (0, 0).
+        encoded: Those of `takes.conditions` that it is given; empty where it is given texts.
     """
-    given: Keywords = {"num_inference_steps": setting.steps}
+    given: Keywords = {name: None for name in PROMPTS if encoded and name in takes.parameters}
+    given |= {"num_inference_steps": setting.steps}
     if takes.guidance_name is not None:
         given[takes.guidance_name] = setting.guidance
     given |= between(takes, setting.steps)

@@ -233,7 +233,8 @@ def usual_courses(is_flow: bool, top: float, level: Level) -> dict[str, Pairs]:
     high, low = level(top) ** (1.0 / RHO), level(0.0) ** (1.0 / RHO)
     karras = [(share, (high + share * (low - high)) ** RHO) for share in shares]
     found = {"uniform": uniform, f"Karras, rho = {RHO:g}": karras}
-    return found | {f"AYS, {name}": placed(steps, level) for name, steps in AYS.items()}
+    here = {name: [t * top / 999.0 for t in steps] for name, steps in AYS.items()}
+    return found | {f"AYS, {name}": placed(steps, level) for name, steps in here.items()}
 
 
 def placed(timesteps: Sequence[float], level: Level) -> Pairs:

@@ -47,7 +47,7 @@ class PlainCall:
 def pipeline_snippet(plain: PlainCall) -> str:
     """Returns the lines for a pipeline's own call."""
     lines = ["import copy"] if plain.asked else []
-    lines += ["import functools"] if plain.asked or plain.eta else []
+    lines += ["import functools"] if plain.asked or plain.eta or plain.own_steps else []
     lines += ["import inspect", "import itertools"] if plain.asked else []
     lines += ["import numpy as np"] if "sigmas" in plain.own_steps else []
     lines += ["import torch", f"from diffusers import {plain.pipeline}, {plain.scheduler}"]
@@ -66,9 +66,11 @@ def pipeline_snippet(plain: PlainCall) -> str:
     if plain.own_steps:
         lines += [
             "set_steps = pipe.scheduler.set_timesteps",
-            "pipe.scheduler.set_timesteps = lambda *number, device=None, **more: set_steps(",
-            f"    {_arguments(plain.own_steps)}, device=device, **more",
-            ")",
+            "@functools.wraps(set_steps)  # calls look at what it takes, and hand it their own",
+            "def own_steps(*steps, **told):",
+            '    kept = {name: told[name] for name in ("device", "mu") if name in told}',
+            f"    set_steps({_arguments(plain.own_steps)}, **kept)",
+            "pipe.scheduler.set_timesteps = own_steps",
         ]
     if plain.eta:
         lines += [

@@ -77,8 +77,8 @@ def ready_pipeline(scored: ScoredCell) -> Ready:
         asked_for,
     )
     call, left = handed(
-        plain_call(opened.takes, setting, opened.size), own_steps,
-        bool(scheduler.config.get("use_flow_sigmas")),
+        plain_call(opened.takes, setting, opened.size, () if opened.encodes else conditions),
+        own_steps, bool(scheduler.config.get("use_flow_sigmas")),
     )  # fmt: skip
     with_eta = takes_eta(scheduler) and "eta" not in opened.takes.parameters
     absent = [name for name, part in opened.pipeline.components.items() if part is None]

@@ -225,10 +225,11 @@ def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
     assert {row.nfe for row in rows_of(whole).values()} == {4, 6}
     assert {row.nfe for row in rows_of(part).values()} <= {3, 4, 5}  # each has a guided call
     assert {row.guidance_interval for row in rows_of(part).values()} == {"0,4"}
-    found = tune(
-        **asked | {"guidance": [1.0, 4.0], "guidance_interval": ["search"], "distance": "fid",
-                   "calls": [3], "tuning_images": 32, "budget": 30}
-    )  # fmt: skip
+    free_to_search = asked | {
+        "guidance": [1.0, 4.0], "guidance_interval": ["search"], "distance": "fid", "calls": [3],
+        "tuning_images": 32, "budget": 30,
+    }  # fmt: skip
+    found = tune(**free_to_search)
     free, guided = found.settings
     assert free.narrowed is None
     assert guided.narrowed.interval is not None  # an untrained network is best guided at few calls
@@ -242,6 +243,8 @@ def test_a_list_is_tuned_under_an_interval_of_guidance(server: str) -> None:
     assert mine.nfe == 3 + sum(low <= level <= high for level in guided.sigmas[:3])
     proof = " ".join(Path(found.report).read_text().split())
     assert "S = 3, dpmpp_2m, tuned (guidance 4)" in proof  # the list for all levels is there too
+    assert "The proof holds the list found for guidance at all levels" in proof
+    assert "The proof holds" not in Path(tune(**free_to_search, n_images=0).report).read_text()
     assert "scores it on other noise, against the same real images." in proof
     assert "corrected for all tests of them, the intervals by Bonferroni" in proof
     with pytest.raises(ValueError, match="guidance_interval is 500,600, and holds none of the"):
@@ -296,7 +299,7 @@ def test_a_proof_that_cannot_be_is_refused_before_the_search(server: str, toy: s
         ({"guidance_interval": ["search"], "guidance": [2.0]}, "take distance fid"),
         ({"guidance_interval": ["search"], "distance": "fid"}, "search, and guidance is 1"),
         ({"guidance_interval": ["search", 1.0]}, "give LOW,HIGH or search alone"),
-        ({"guidance_interval": ["abc"]}, "is 'abc'; it must be a number or search"),
+        ({"guidance_interval": ["abc", "abc"]}, "is 'abc'; it must be a number or search$"),
         ({"known": ["unipc@4"]}, "known has 'unipc', which lists no timesteps"),
     ],
 )

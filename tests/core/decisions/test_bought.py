@@ -18,6 +18,7 @@ from ddim_core.reports.tuning import (
     read_known,
     read_narrowed,
     short,
+    usual_courses,
 )
 from tests.core.decisions.test_compare import row
 
@@ -195,6 +196,18 @@ def test_a_list_found_elsewhere_serves_or_does_not(
     assert told in read_known(LISTED, *share, "farther from the long run")
 
 
+@pytest.mark.parametrize("top", [999.0, 99.0])
+def test_other_schedules_go_from_the_noisiest_timestep_of_whatever_network(top: float) -> None:
+    uniform, karras, *ays = usual_courses(False, top, lambda t: 0.01 + t / top).values()
+    assert uniform[20] == (0.5, pytest.approx(0.51))
+    assert [at[0][1] for at in (uniform, karras, *ays)] == pytest.approx([1.01] * 4)
+    assert karras[-1][1] == pytest.approx(0.01)
+    assert karras[20][1] == pytest.approx(((1.01 ** (1 / 7) + 0.01 ** (1 / 7)) / 2) ** 7)
+    assert [at[5][1] for at in ays] == pytest.approx([0.01 + t / 999 for t in (455, 310)])
+    _, shifted = usual_courses(True, top, lambda t: t / top).values()
+    assert shifted[20] == (0.5, pytest.approx(0.75))  # 3 x / (1 + 2 x) at a half
+
+
 def test_whether_images_show_what_was_asked_for_is_told_beside_the_dearest_stock_setting() -> None:
     def judged(made: CellRow, share: float, score: float, noise: float = 0.0) -> CellRow:
         left_out = [score + 0.001 * i + noise * (-1) ** i for i in range(len(made.group_sizes))]
@@ -218,4 +231,10 @@ def test_whether_images_show_what_was_asked_for_is_told_beside_the_dearest_stock
         "Of the tuned setting the share of images that show the class asked for",
         "Of the tuned setting CLIPScore",
     ]
+    more = judged(TUNED, 0.997, 0.42, noise=0.01)  # p = 0.033, and 0.067 beside another test
+    assert "heeds the prompts more by CLIPScore" in read_heed([more, *stock], FOUND)[1]
+    together = read_heed([more, replace(same, cell_digest="b2"), *stock], FOUND)
+    assert together[1].startswith("Of 2 tuned settings CLIPScore cannot be told from")
+    other = replace(less, image_scores='{"clip_score": "other weights"}')
+    assert len(read_heed([other, *stock], FOUND)) == 1  # by class alone
     assert read_heed([TUNED, *STOCK], FOUND) == []

@@ -263,18 +263,31 @@ def test_a_small_reference_is_told_and_corrected_for() -> None:
     assert "the size of the reference (90 images)" in doubts(found[0])[-1].text
 
 
-def test_images_nearer_to_the_reference_than_real_ones_can_be_are_told() -> None:
-    rng, d = np.random.default_rng(11), 32
-    real = rng.normal(size=(90, d))
-    learned = rng.multivariate_normal(real.mean(axis=0), np.cov(real, rowvar=False), size=600)
-    found = score(learned, real)
+@pytest.mark.parametrize("case", ["by heart", "own captions", "same fixed shares"])
+def test_images_that_are_not_independent_of_the_reference_are_told(case: str) -> None:
+    rng, d, m = np.random.default_rng(11), 32, 90
+    centres = rng.normal(size=(m if case == "own captions" else 10, d))
+    asked, within = rng.permutation(m) % len(centres), 1.0 if case == "by heart" else 0.5
+
+    def drawn(wanted: np.ndarray) -> np.ndarray:  # by a model that is right
+        own = 0.0 if case == "by heart" else centres[wanted]
+        return own + within * rng.normal(size=(len(wanted), d))
+
+    real = drawn(asked)
+    made = drawn(np.arange(7 * m) % len(centres))
+    if case == "by heart":
+        made = rng.multivariate_normal(real.mean(axis=0), np.cov(real, rowvar=False), size=600)
+    found = score(made, real)
     assert found.fid_population_high < 0.0
-    (said,) = (doubt.text for doubt in doubts(found) if doubt.kind == "learned")
-    assert "to the 90 of the reference" in said
+    (said,) = (doubt.text for doubt in doubts(found) if doubt.kind == "dependent")
+    assert "not independent of this reference" in said
+    assert case in " ".join(said.replace("the reference's own", "own").split())
     assert "reference" not in kinds(found)
-    part = found.fid_inf - found.fid_population
-    assert part == pytest.approx(np.mean([score(rng.normal(size=(600, d)), real).fid_inf
-                                          for _ in range(3)]), rel=0.2)  # fmt: skip
+    if case == "by heart":
+        part = found.fid_inf - found.fid_population
+        honest = [score(drawn(np.zeros(600, int)), real) for _ in range(3)]
+        assert part == pytest.approx(np.mean([one.fid_inf for one in honest]), rel=0.2)
+        assert not any("dependent" in kinds(one) for one in honest)
 
 
 def test_memorised_images_and_a_reference_of_copies_leave_no_distance_of_populations() -> None:

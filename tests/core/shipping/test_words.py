@@ -13,16 +13,17 @@ from safetensors.torch import save_file
 
 from ddim_core.decisions.compare import compare
 from ddim_core.pipelines.arguments import Setting, plain_call
-from ddim_core.pipelines.fitting import halves_of
+from ddim_core.pipelines.fitting import halves_of, where_it_asks
 from ddim_core.samplers.name import parse_sampler
-from ddim_core.samplers.scheduler import scheduler_for
+from ddim_core.samplers.scheduler import scheduler_for, visited
 from ddim_core.shipping.evidence import as_json, evidence_of
 from ddim_core.shipping.listed import handed, listed_steps
 from ddim_core.shipping.readme import Plain, readme
 from ddim_core.shipping.script import STABLE_DIFFUSION, BareNetwork
 from ddim_core.shipping.snippet import PlainCall, network_snippet, pipeline_snippet
 from tests.core.decisions.test_compare import row
-from tests.core.pipelines.tiny import PIPELINES, made, opened_of
+from tests.core.pipelines.test_other_families import qwen_conditions, qwen_image
+from tests.core.pipelines.tiny import PIPELINES, Tiny, made, opened_of
 
 KNOWN: dict[str, Any] = {
     "steps": 10, "eta": 0.0, "variance": "eta", "sampler": "unipc", "scheduler_config": "{}",
@@ -59,11 +60,15 @@ def test_the_readme_shows_the_numbers_with_their_protocol() -> None:
         assert wanted in text, wanted
 
 
-def run(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def ran(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(folder)
     names: dict[str, Any] = {}
     exec(compile(text, "README.md", "exec"), names)
-    return names["images"]
+    return names
+
+
+def run(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    return ran(text, folder, monkeypatch)["images"]
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 3.0])
@@ -105,22 +110,26 @@ def test_the_lines_for_a_network_of_classes_run(
         ("dit", "ddim", 0.5, {"class_labels": "[0, 1]"}),
         ("flux", "flow_euler?sigmas=[1.0,0.7]", 0.0, {}),
         ("sd3", "unipc?sigmas=[0.9,0.4]", 0.0, {}),
+        ("sana", "unipc?sigmas=[0.9,0.4]", 0.0, {}),
+        ("qwen_image", "unipc?sigmas=[0.9,0.4]", 0.0, {}),  # whose call hands on sigmas of its own
         ("sdxl", "euler?sigmas=[10.0,2.0]", 0.0, {}),
     ],
 )
-def test_the_lines_for_a_pipeline_run(
+def test_the_lines_for_a_pipeline_visit_the_noise_levels_that_were_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, text: str, eta: float,
     told: dict[str, str],
 ) -> None:  # fmt: skip
+    monkeypatch.setitem(PIPELINES, "qwen_image", Tiny(qwen_image, qwen_conditions, 4.0, 16, ()))
     opened, tiny = opened_of(family, tmp_path), PIPELINES[family]
     setting = Setting(parse_sampler(text), 2, tiny.guidance, eta)
     scheduler = scheduler_for(setting.sampler, opened.scheduler)
     kind = type(scheduler).__name__
     scheduler.save_pretrained(tmp_path)
-    save_file(tiny.conditions([0]), tmp_path / "conditions.safetensors")
+    save_file(encoded := tiny.conditions([0]), tmp_path / "conditions.safetensors")
     listed = listed_steps(setting.sampler, kind)
     flow_sigmas = bool(scheduler.config.get("use_flow_sigmas"))
-    call, left = handed(plain_call(opened.takes, setting, opened.size), listed, flow_sigmas)
+    plain = plain_call(opened.takes, setting, opened.size, encoded)
+    call, left = handed(plain, listed, flow_sigmas)
     told = told or {name: f'told["{name}"][:1]' for name in tiny.conditions([0])}
     parts = opened.pipeline.components
     absent = [
@@ -134,8 +143,9 @@ def test_the_lines_for_a_pipeline_run(
         )
     )  # fmt: skip
     with torch.inference_mode():
-        images = run(lines, tmp_path, monkeypatch)
-    assert len(images) == (2 if family == "dit" else 1)
+        names = ran(lines, tmp_path, monkeypatch)
+    assert len(names["images"]) == (2 if family == "dit" else 1)
+    assert visited(names["pipe"].scheduler) == where_it_asks(opened, setting)
     assert ("functools.partial" in lines) == (eta > 0.0)
     assert ("set_steps(" in lines) == bool(left)
 
