@@ -44,7 +44,8 @@ class Comparison:
         se: Its standard error.
         p_value: Two-sided, of this pair alone.
         p_adjusted: Corrected for all of them, as the interval is (Bonferroni): it is below 0.05 if
-            and only if the interval leaves 0 out.
+            and only if the interval leaves 0 out. Of `bought` by Holm, which may tell a difference
+            whose interval does not yet leave 0 out.
         measure: What was compared.
     """
 
