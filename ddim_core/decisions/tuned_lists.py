@@ -1,4 +1,5 @@
-"""Which lists of timesteps were found before: those of the checkpoint that was tuned last."""
+"""Which lists of timesteps stand in the table: those of the checkpoint that was scored last with
+any, be they tuned or given by hand."""
 
 from __future__ import annotations
 

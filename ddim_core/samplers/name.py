@@ -45,6 +45,10 @@ class SamplerName:
     timesteps: tuple[float, ...] = ()
     own_sigmas: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        for field in ("timesteps", "own_sigmas"):  # in the one form, whoever made them
+            object.__setattr__(self, field, tuple(map(_whole, getattr(self, field))))
+
     @property
     def text(self) -> str:
         """The one spelling: equal settings have one text, and `parse_sampler` reads it back."""
@@ -234,10 +238,15 @@ def _settled(key: str, value: object) -> Value:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{key} is {value}; it must be a finite number")
-        return int(value) if value.is_integer() else value
+        return _whole(value)
     if value is None or isinstance(value, (str, bool, int)):
         return value
     raise ValueError(f"{key} is {value}; it must be a number, true, false, null, text or a list")
+
+
+def _whole(value: float) -> float:
+    """A number as it is written: a whole one without a point."""
+    return int(value) if float(value).is_integer() else value
 
 
 def _falling(key: str, value: Value) -> tuple[float, ...]:

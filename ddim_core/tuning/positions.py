@@ -56,10 +56,8 @@ class Scale:
 
     def _sigma(self, u: float) -> float:
         if self.family == "flow":
-            sigma = float(f"{max(u, 1e-3) / self.top:.{DIGITS}g}")
-        else:
-            sigma = float(f"{self.levels[int(u)]:.{DIGITS + 2}g}")
-        return int(sigma) if sigma.is_integer() else sigma  # as a sampler's name is spelled
+            return float(f"{max(u, 1e-3) / self.top:.{DIGITS}g}")
+        return float(f"{self.levels[int(u)]:.{DIGITS + 2}g}")
 
     def positions_of(self, name: SamplerName) -> Positions | None:
         """Returns where a sampler's list lies on the scale; None if it lies beyond its ends, or is

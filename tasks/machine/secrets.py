@@ -24,7 +24,7 @@ def without_secrets(function: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except Exception as error:
+        except Exception as error:  # any may name a server; each is raised again
             hidden = redacted(str(error))
             if hidden == str(error):
                 raise

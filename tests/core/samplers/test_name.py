@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,8 @@ def test_equal_settings_have_one_text_which_reads_back(written: str, text: str) 
     name = parse_sampler(written)
     assert name.text == text
     assert parse_sampler(text) == name
+    floats = {key: tuple(map(float, getattr(name, key))) for key in ("timesteps", "own_sigmas")}
+    assert replace(name, **floats).text == text  # whoever made the list
 
 
 def test_lists_of_samplers_are_split_outside_brackets_and_quotes() -> None:
