@@ -102,8 +102,8 @@ def run(folder: Path, case: str, seed: int) -> list[dict[str, Any]]:
     rows = [row for row in json.loads(shown.stdout) if row["seed"] == seed]
     found: dict[tuple[float, int], list[str]] = {}
     for sampler, scale in TUNED.findall(done.stdout):
-        calls = next(row["nfe"] for row in rows if row["sampler"] == sampler
-                     and row["guidance_scale"] == float(scale))  # fmt: skip
+        calls = min(row["nfe"] for row in rows if row["sampler"] == sampler
+                    and row["guidance_scale"] == float(scale))  # fmt: skip
         found.setdefault((float(scale), calls), []).append(sampler)
     return [
         {"case": case, "seed": seed, "guidance": scale, "calls": calls, "seconds": round(seconds),
